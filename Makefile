@@ -1,0 +1,92 @@
+# What people type. Each target says what it does in `make help`; scripts/ holds the how.
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+UV_VERSION := 0.13.9
+
+# For `make serve`; what is left empty is the server's own default or an EXTRACOT_* variable.
+PORT ?=
+HOST ?=
+MODEL ?=
+# More words for the command a target runs: make test ARGS="-k budget", make serve ARGS="--engine scripted"
+ARGS ?=
+
+CODE := extracot server training clients tests scripts
+INSTALL := $(PYTHON) scripts/install.py --venv $(VENV)
+
+.PHONY: help
+help: ## Say what can be made
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@echo
+	@echo "  serve and playground take PORT=8000 HOST=127.0.0.1 MODEL=folder-or-id; VENV=.venv and ARGS=... go with all"
+
+.PHONY: install
+install: ## Install what serving needs into .venv, for CPU or CUDA as it finds
+	@$(INSTALL)
+
+.PHONY: install-dev
+install-dev: ## Install what tests, linters and training need as well
+	@$(INSTALL) --with training --with dev
+
+.PHONY: serve
+serve: install ## Install, prepare the model of the first day, serve it
+	@exec $(BIN)/extracot-serve $(if $(HOST),--host "$(HOST)") $(if $(PORT),--port "$(PORT)") \
+		$(if $(MODEL),--model "$(MODEL)") $(ARGS)
+
+.PHONY: playground
+playground: ## As serve, with a page in the browser at /playground
+	@$(INSTALL) --with playground
+	@exec $(BIN)/extracot-serve --playground true $(if $(HOST),--host "$(HOST)") \
+		$(if $(PORT),--port "$(PORT)") $(if $(MODEL),--model "$(MODEL)") $(ARGS)
+
+.PHONY: test
+test: install-dev ## Run all tests, real vLLM on the CPU included
+	@$(BIN)/python -m pytest $(ARGS)
+
+.PHONY: check
+check: lint test ## Run everything that must be green before a commit: lint, then test
+
+.PHONY: lint
+lint: install-dev ## Run ruff, mypy --strict and import-linter
+	@$(BIN)/ruff check $(CODE)
+	@$(BIN)/ruff format --check $(CODE)
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+.PHONY: format
+format: install-dev ## Let ruff put the code in order
+	@$(BIN)/ruff check --fix $(CODE)
+	@$(BIN)/ruff format $(CODE)
+
+.PHONY: gpu-smoke
+gpu-smoke: ## Run the tests that need a CUDA GPU; without one it says so and fails
+	@nvidia-smi --list-gpus 2>/dev/null | grep -q '^GPU ' || \
+		{ echo "extracot: no working CUDA GPU here (nvidia-smi lists none): nothing was run" >&2; exit 2; }
+	@$(INSTALL) --with training --with dev
+	@$(BIN)/python -m pytest -m gpu $(ARGS)
+
+.PHONY: wheel
+wheel: install-dev ## Build the wheel and the source archive into dist/
+	@$(BIN)/python -m build --no-isolation $(ARGS) .
+
+.PHONY: lock
+lock: install-dev uv ## Write requirements/*.txt anew from pyproject.toml and the .in files (ARGS=--upgrade)
+	@$(BIN)/python scripts/lock.py $(ARGS)
+
+.PHONY: lock-check
+lock-check: install-dev uv ## Show that the locks resolve and are current; writes nothing
+	@$(BIN)/python scripts/lock.py --check
+
+.PHONY: uv
+uv:
+	@$(BIN)/python -m pip install -q --disable-pip-version-check uv==$(UV_VERSION)
+
+.PHONY: clean
+clean: ## Remove what builds and tests leave behind; .venv stays
+	@rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	@find $(CODE) -name __pycache__ -type d -prune -exec rm -rf {} +
