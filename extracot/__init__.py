@@ -1,0 +1,92 @@
+"""What a budget-controlled checkpoint speaks: control tokens, prompt, card, splitting, counting.
+
+The contract between the server and the training, which meet only here. Standard library and
+pydantic only.
+"""
+
+from extracot.answers import extract_answer
+from extracot.card import (
+    CARD_FILENAME,
+    CARD_VERSION,
+    PROMPT_FORMAT,
+    AccuracySummary,
+    BaselineBin,
+    BaselineCard,
+    BudgetCard,
+    LevelCard,
+    Provenance,
+    RatioSummary,
+    TokenSummary,
+    tokenizer_hash,
+)
+from extracot.control import (
+    DEFAULT_RATIOS,
+    POLICY_TOKEN,
+    Control,
+    ControlKind,
+    level_token,
+    parse_level_token,
+)
+from extracot.errors import CardError, ControlTokenError, ExtracotError, PromptError
+from extracot.prompt import Message, PromptRenderer, RenderedPrompt, Role, Tokenizer
+from extracot.reasoning import (
+    Part,
+    Piece,
+    ReasoningSplitter,
+    SplitText,
+    ThinkTags,
+    split_reasoning,
+)
+from extracot.usage import (
+    TokenCounts,
+    mean_of_ratios,
+    ratio_of_sums,
+    realised_ratio,
+    saved_tokens,
+    split_saving,
+)
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "CARD_FILENAME",
+    "CARD_VERSION",
+    "DEFAULT_RATIOS",
+    "POLICY_TOKEN",
+    "PROMPT_FORMAT",
+    "AccuracySummary",
+    "BaselineBin",
+    "BaselineCard",
+    "BudgetCard",
+    "CardError",
+    "Control",
+    "ControlKind",
+    "ControlTokenError",
+    "ExtracotError",
+    "LevelCard",
+    "Message",
+    "Part",
+    "Piece",
+    "PromptError",
+    "PromptRenderer",
+    "Provenance",
+    "RatioSummary",
+    "ReasoningSplitter",
+    "RenderedPrompt",
+    "Role",
+    "SplitText",
+    "ThinkTags",
+    "TokenCounts",
+    "TokenSummary",
+    "Tokenizer",
+    "extract_answer",
+    "level_token",
+    "mean_of_ratios",
+    "parse_level_token",
+    "ratio_of_sums",
+    "realised_ratio",
+    "saved_tokens",
+    "split_reasoning",
+    "split_saving",
+    "tokenizer_hash",
+]

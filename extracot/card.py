@@ -1,0 +1,289 @@
+"""The budget card: what a checkpoint says of its own levels, in a file beside its weights.
+
+Schema, load, save and the check against a tokenizer. Knows nothing of requests: which level a
+ratio is served by is the server's to decide, and what the figures are is the training's.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import tempfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Annotated, Any, NoReturn, Self
+
+from pydantic import (
+    Field,
+    StringConstraints,
+    ValidationError,
+    model_validator,
+)
+
+from extracot.errors import CardError
+from extracot.figures import (
+    AccuracySummary,
+    BaselineBin,
+    BaselineCard,
+    CardModel,
+    Count,
+    RatioSummary,
+    Share,
+    TokenSummary,
+    wrong,
+)
+from extracot.prompt import Tokenizer
+
+__all__ = [
+    "CARD_FILENAME",
+    "CARD_VERSION",
+    "PROMPT_FORMAT",
+    "AccuracySummary",
+    "BaselineBin",
+    "BaselineCard",
+    "BudgetCard",
+    "LevelCard",
+    "Provenance",
+    "RatioSummary",
+    "TokenSummary",
+    "tokenizer_hash",
+]
+
+CARD_FILENAME = "budget_card.json"
+CARD_VERSION = 1
+"""The major version written and read here; a card of another one is refused."""
+PROMPT_FORMAT = 1
+"""Version of what :mod:`extracot.prompt` renders; a checkpoint is bound to the one it learned."""
+
+_Token = Annotated[str, StringConstraints(pattern=r"^\S+$")]
+
+
+class LevelCard(CardModel):
+    """One level, or the policy (``ratio`` is then ``None``). ``n`` counts problems."""
+
+    name: Annotated[str, StringConstraints(min_length=1)]
+    token: _Token
+    token_id: Count
+    ratio: Annotated[float, Field(gt=0, le=1)] | None = None
+    realised: RatioSummary | None = None
+    accuracy: AccuracySummary | None = None
+    unclosed_rate: Share | None = None
+    n: Count | None = None
+    dataset: str | None = None
+
+
+class Provenance(CardModel):
+    """Where a checkpoint comes from."""
+
+    stages: list[str] = Field(default_factory=list)
+    config_hashes: dict[str, str] = Field(default_factory=dict)
+    git_revision: str | None = None
+
+
+class BudgetCard(CardModel):
+    """The whole card. See :meth:`load`, :meth:`save` and :meth:`check_tokenizer`."""
+
+    version: int = CARD_VERSION
+    prompt_format: int = PROMPT_FORMAT
+    tokenizer_hash: Annotated[str, StringConstraints(pattern=r"^sha256:[0-9a-f]{64}$")]
+    base_model: str
+    system_prompt: str | None = None
+    instruction: str
+    think_start: _Token = "<think>"
+    think_end: _Token = "</think>"
+    sampling: dict[str, Any] = Field(default_factory=dict)
+    levels: Annotated[list[LevelCard], Field(min_length=2, max_length=50)]
+    policy: LevelCard | None = None
+    baseline: BaselineCard | None = None
+    provenance: Provenance = Provenance()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.version != CARD_VERSION:
+            raise wrong("version", f"{self.version}: only {CARD_VERSION} is supported")
+        for index, level in enumerate(self.levels):
+            below = self.levels[index - 1].ratio if index else 0.0
+            if level.ratio is None or below is None or level.ratio <= below:
+                raise wrong(f"levels[{index}].ratio", "each level needs one, and they must ascend")
+        if self.policy is not None and self.policy.ratio is not None:
+            raise wrong("policy.ratio", "must be null")
+        if self.think_start == self.think_end:
+            raise wrong("think_end", "must differ from think_start")
+        for key in ("name", "token", "token_id"):
+            seen: set[object] = set()
+            for field, level in self._named():
+                if (value := getattr(level, key)) in seen:
+                    raise wrong(f"{field}.{key}", f"{value!r} is there before, it must be unique")
+                seen.add(value)
+        return self
+
+    def _named(self) -> Iterator[tuple[str, LevelCard]]:
+        """Every level and the policy, with the name of its place."""
+        for index, level in enumerate(self.levels):
+            yield f"levels[{index}]", level
+        if self.policy is not None:
+            yield "policy", self.policy
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Self:
+        """Read a card from its file, or from the checkpoint folder that holds it.
+
+        Raises :class:`CardError`, in one line that names the file and the field.
+        """
+        file = Path(path)
+        if file.is_dir():
+            file = file / CARD_FILENAME
+
+        def refuse(constant: str) -> NoReturn:
+            raise CardError(f"{constant} is not a number a card may hold", path=file)
+
+        def finite(number: str) -> float:
+            value = float(number)
+            return value if math.isfinite(value) else refuse(number)
+
+        try:
+            text = file.read_text(encoding="utf-8")
+            data = json.loads(text, parse_constant=refuse, parse_float=finite)
+        except FileNotFoundError:
+            raise CardError("no such file", path=file) from None
+        except OSError as error:
+            raise CardError(f"cannot be read ({error.strerror})", path=file) from error
+        except (ValueError, RecursionError) as error:  # not UTF-8, not JSON, or nested without end
+            raise CardError(f"not JSON ({error})", path=file) from error
+        _check_version(data, file)
+        try:
+            return cls.model_validate(data)
+        except ValidationError as error:
+            raise _card_error(error, file) from None
+
+    def save(self, folder: str | os.PathLike[str]) -> Path:
+        """Write the card into a checkpoint folder, whole or not at all; returns its file.
+
+        Raises :class:`CardError` if an unknown key or ``sampling`` holds what is not JSON.
+        """
+        file = Path(folder) / CARD_FILENAME
+        try:
+            text = json.dumps(self.model_dump(), indent=2, allow_nan=False) + "\n"
+        except (TypeError, ValueError) as error:
+            raise CardError(f"holds what JSON cannot say: {error}", path=file) from error
+        handle, name = tempfile.mkstemp(dir=file.parent, prefix=f".{CARD_FILENAME}.")
+        try:
+            with os.fdopen(handle, "w", encoding="utf-8") as stream:
+                stream.write(text)
+                stream.flush()
+                os.fsync(stream.fileno())
+            os.chmod(name, 0o644)  # mkstemp's 0600 would hide the card from another user's server
+            os.replace(name, file)
+        except BaseException:
+            Path(name).unlink(missing_ok=True)
+            raise
+        return file
+
+    @property
+    def is_calibrated(self) -> bool:
+        """Every level has a realised ratio."""
+        return all(level.realised is not None for level in self.levels)
+
+    def level(self, name: str) -> LevelCard:
+        """The level of that name; raises :class:`CardError` that lists the names there are."""
+        for level in self.levels:
+            if level.name == name:
+                return level
+        names = ", ".join(level.name for level in self.levels)
+        raise CardError(f"there is no level {name!r}, only {names}", field="levels")
+
+    def check_increasing(self) -> None:
+        """Raise :class:`CardError` unless every level has a realised ratio and they increase."""
+        before = 0.0
+        for index, level in enumerate(self.levels):
+            field = f"levels[{index}].realised"
+            if level.realised is None:
+                raise CardError(f"level {level.name} has no realised ratio", field=field)
+            if level.realised.mean <= before:
+                raise CardError(
+                    f"{level.realised.mean:g} for level {level.name} is not above the "
+                    f"{before:g} of the level below it",
+                    field=f"{field}.mean",
+                )
+            before = level.realised.mean
+
+    def check_tokenizer(self, tokenizer: Tokenizer) -> None:
+        """Raise :class:`CardError`, in one line, if the card does not fit this tokenizer.
+
+        Checked: the prompt format, that each control token is one id and the one the card says,
+        that each think tag is one id, and last, because it says least, the tokenizer's hash.
+        """
+        if self.prompt_format != PROMPT_FORMAT:
+            raise CardError(
+                f"{self.prompt_format} is not the format this release renders, which is "
+                f"{PROMPT_FORMAT}",
+                field="prompt_format",
+            )
+        for field, level in self._named():
+            found = _single_id(tokenizer, level.token, f"{field}.token")
+            if found != level.token_id:
+                raise CardError(
+                    f"{level.token} is id {found} in the tokenizer, the card says {level.token_id}",
+                    field=f"{field}.token_id",
+                )
+        _single_id(tokenizer, self.think_start, "think_start")
+        _single_id(tokenizer, self.think_end, "think_end")
+        if (found_hash := tokenizer_hash(tokenizer)) != self.tokenizer_hash:
+            raise CardError(
+                f"the tokenizer is {found_hash}, the card was made for {self.tokenizer_hash}",
+                field="tokenizer_hash",
+            )
+
+
+def tokenizer_hash(tokenizer: Tokenizer) -> str:
+    """``sha256:<hex>`` over every token and its id, added tokens included, in sorted order."""
+    vocab = {**tokenizer.get_vocab(), **tokenizer.get_added_vocab()}
+    # ASCII-escaped JSON, because a vocabulary may hold lone surrogates, which UTF-8 has no way of.
+    text = json.dumps(sorted(vocab.items()), separators=(",", ":"))
+    return f"sha256:{hashlib.sha256(text.encode('ascii')).hexdigest()}"
+
+
+def _single_id(tokenizer: Tokenizer, token: str, field: str) -> int:
+    ids = tokenizer.encode(token, add_special_tokens=False)
+    if len(ids) != 1:
+        raise CardError(f"{token} is {len(ids)} ids in the tokenizer, it must be one", field=field)
+    return ids[0]
+
+
+def _card_error(error: ValidationError, file: Path) -> CardError:
+    """One line for the first thing that is wrong, and how many more there are."""
+    first, *others = error.errors(include_url=False, include_input=False)
+    field, message, context = _dotted(first["loc"]), first["msg"], first.get("ctx", {})
+    if first["type"] == "card":
+        inner = context["field"]
+        field += inner if inner.startswith("[") or not field else f".{inner}"
+        message = context["why"]
+    if others:
+        message += f" (and {len(others)} more)"
+    return CardError(message, field=field or None, path=file)
+
+
+def _check_version(data: object, file: Path) -> None:
+    """Look at the version before anything else: what a later one means is not known here.
+
+    The model has a default for it, for cards made in code; a file has to say it.
+    """
+    if not isinstance(data, dict):
+        raise CardError("a card is a JSON object", path=file)
+    for key, known in (("version", CARD_VERSION), ("prompt_format", None)):
+        if key not in data:
+            raise CardError("required, an integer", field=key, path=file)
+        value = data[key]
+        if type(value) is not int or known not in (None, value):
+            only = "must be an integer" if known is None else f"only {known} is supported"
+            raise CardError(f"{value!r}: {only}", field=key, path=file)
+
+
+def _dotted(location: Iterable[str | int]) -> str:
+    """``("levels", 0, "token")`` -> ``levels[0].token``."""
+    text = ""
+    for key in location:
+        text += f"[{key}]" if isinstance(key, int) else f".{key}" if text else key
+    return text

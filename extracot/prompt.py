@@ -1,0 +1,311 @@
+"""The only renderer: messages and a control become token ids, for training and serving alike.
+
+Added tokens (control, template and think tokens) come from the template and from here, never
+from a message: what a client or a problem says is text, however it is spelled. Knows nothing of
+cards, budgets or engines.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
+from typing import NamedTuple
+
+from extracot.control import Control, ControlKind
+from extracot.conversation import Message, Role, Turn, read_messages
+from extracot.errors import ControlTokenError, PromptError
+from extracot.reasoning import ThinkTags
+from extracot.template import ChatTemplate
+from extracot.tokens import TextEncoder, Tokenizer
+
+__all__ = [
+    "Message",
+    "PromptRenderer",
+    "RenderedPrompt",
+    "Role",
+    "ThinkTags",
+    "Tokenizer",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class RenderedPrompt:
+    """A prompt and the beginning of its reply, as token ids.
+
+    ``prompt_ids`` reach up to and with the template's generation prompt, and what it opens by
+    itself; ``prefill_ids`` is the part of the reply that is written for the model (level token,
+    tags, line breaks). ``in_reasoning``: generation starts inside the think block.
+    """
+
+    prompt_ids: tuple[int, ...]
+    prefill_ids: tuple[int, ...]
+    in_reasoning: bool
+
+    @property
+    def token_ids(self) -> tuple[int, ...]:
+        """Everything the engine continues."""
+        return self.prompt_ids + self.prefill_ids
+
+
+class _Opening(NamedTuple):
+    """The end of the generation prompt: before what it says of reasoning, and that."""
+
+    base: str
+    block: str
+    in_reasoning: bool
+
+
+class PromptRenderer:
+    """Renders conversations for one tokenizer; see :class:`~extracot.control.Control`.
+
+    ``instruction`` precedes the last user message, ``system_prompt`` stands in where the client
+    sends no system message, and ``control_tokens`` are protected from being spelled in a message
+    even where the tokenizer holds them as ordinary tokens.
+
+    Raises :class:`ControlTokenError` if one of ``control_tokens`` is not exactly one id.
+    """
+
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        *,
+        tags: ThinkTags | None = None,
+        instruction: str | None = None,
+        system_prompt: str | None = None,
+        control_tokens: Collection[str] = (),
+    ) -> None:
+        self.tags = tags if tags is not None else ThinkTags()
+        self._instruction = instruction
+        self._system_prompt = system_prompt
+        self._control_tokens = tuple(control_tokens)
+        self._eos_id = tokenizer.eos_token_id
+        self._template = ChatTemplate(tokenizer)
+        self._encoder = TextEncoder(
+            tokenizer, reserved=(*self._control_tokens, self.tags.start, self.tags.end)
+        )
+        self._tag = re.compile(f"({re.escape(self.tags.start)}|{re.escape(self.tags.end)})")
+        self.think_start_id = self._encoder.single_id(self.tags.start)
+        self.think_end_id = self._encoder.single_id(self.tags.end)
+        self._tag_ids = {
+            self.tags.start: self.think_start_id,
+            self.tags.end: self.think_end_id,
+        }
+        # Template text repeats from prompt to prompt.
+        self._trusted = lru_cache(maxsize=512)(self._encode_trusted)
+        self.close_ids = self._trusted(f"\n{self.tags.end}\n\n")
+        for token in self._control_tokens:
+            self._control_id(token)
+
+    @property
+    def single_id_tags(self) -> bool:
+        """Both think tags are one id each."""
+        return self.think_start_id is not None and self.think_end_id is not None
+
+    @property
+    def protected_ids(self) -> frozenset[int]:
+        """The ids that no message can produce."""
+        return self._encoder.protected_ids
+
+    @property
+    def opens_reasoning(self) -> bool:
+        """The template's generation prompt opens the think block by itself.
+
+        Raises :class:`PromptError` if the tokenizer has no chat template that takes a user
+        message, which makes it a check to do at start-up.
+        """
+        return self._usual_opening.in_reasoning
+
+    def render(
+        self,
+        messages: Sequence[Message],
+        control: Control,
+        *,
+        with_instruction: bool = True,
+    ) -> RenderedPrompt:
+        """Token ids of a conversation, and of the start of its reply.
+
+        The last message is the user's and becomes: instruction, line break, text, and for LEVEL
+        and POLICY a space and the token. Earlier turns are rendered without any of that.
+
+        Raises :class:`PromptError` with the ``field`` at fault: no messages, an unknown role, a
+        system message that is not the first, a last message that is not the user's, an empty
+        content or one that is no valid Unicode, messages that the template refuses. Raises
+        :class:`ControlTokenError` if the control's token is not one id.
+        """
+        turns = self._turns(messages, control, with_instruction)
+        *parts, last = self._layout(turns)
+        opening = self._opening(str(last))
+        keep_block, prefill, in_reasoning = self._reply_start(control, opening)
+        ids: list[int] = []
+        space = ""
+        for part in parts:
+            if isinstance(part, int):
+                ids += self._turn_ids(turns[part], space, ids)
+                continue
+            # The template's white space goes with the text that follows it, because that is how
+            # a tokenizer reads it ("USER: " + "Hi" is "USER:" and " Hi").
+            fixed = part.rstrip()
+            space = part[len(fixed) :]
+            beginning = self._encoder.is_beginning(ids)
+            if self._trusted(fixed, beginning) == self._trusted(part, beginning):
+                space = ""  # an added token that swallows the white space after it
+            ids += self._trusted(fixed, beginning)
+        end = opening.base + (opening.block if keep_block else "")
+        ids += self._trusted(end, self._encoder.is_beginning(ids))
+        return RenderedPrompt(tuple(ids), prefill, in_reasoning)
+
+    def after_choice(self, rendered: RenderedPrompt, level_token: str) -> RenderedPrompt:
+        """A POLICY prompt once the model has picked ``level_token``: step 2 of auto."""
+        return replace(rendered, prefill_ids=self._level_prefill(level_token), in_reasoning=True)
+
+    def reply_ids(
+        self,
+        control: Control,
+        reasoning: str | None,
+        answer: str,
+        *,
+        level_token: str | None = None,
+    ) -> tuple[int, ...]:
+        """A whole reply, for training: it begins with what ``render`` would prefill.
+
+        ``level_token`` is the choice to teach with POLICY. White space around ``reasoning`` and
+        ``answer`` is dropped, so that every row has one layout. ``reasoning=None`` is a reply
+        without a think block, which only NONE (always) and NATIVE allow.
+
+        Raises :class:`PromptError` for a reasoning that the control forbids or lacks, and where
+        the tokenizer has no end token; :class:`ControlTokenError` for a wrong level token.
+        """
+        if self._eos_id is None:
+            raise PromptError("the tokenizer has no end token to close a reply with")
+        if (level_token is not None) != (control.kind is ControlKind.POLICY):
+            raise ControlTokenError("a level token goes with the policy control, and only with it")
+        if control.kind is ControlKind.NONE and reasoning is not None:
+            raise PromptError("control 'none' has no reasoning", field="reasoning")
+        if reasoning is None and control.kind not in (ControlKind.NONE, ControlKind.NATIVE):
+            raise PromptError(f"control {control.kind.value!r} needs one", field="reasoning")
+        if level_token is not None:
+            ids, inside = list(self._level_prefill(level_token)), True
+        else:
+            _, prefill, inside = self._reply_start(control, self._usual_opening)
+            ids = list(prefill)
+        if reasoning is not None and not inside:
+            ids += self._trusted(f"{self.tags.start}\n")
+        if reasoning is not None:
+            ids += self._text_ids(reasoning.strip(), "reasoning")
+        if reasoning is not None or inside:
+            ids += self.close_ids
+        return (*ids, *self._text_ids(answer.strip(), "answer"), self._eos_id)
+
+    def encode_text(self, text: str) -> list[int]:
+        """Token ids of text that nobody vouches for: none of them is in ``protected_ids``.
+
+        Raises :class:`PromptError` for a text that is not valid Unicode.
+        """
+        return self._encoder.encode_text(text)
+
+    def _turns(
+        self, messages: Sequence[Message], control: Control, with_instruction: bool
+    ) -> list[Turn]:
+        turns = read_messages(messages, self.tags, self._control_tokens)
+        last = turns[-1]
+        if turns[0].role is not Role.SYSTEM and self._system_prompt:
+            turns.insert(
+                0, Turn(Role.SYSTEM, self._system_prompt, "system_prompt", "system_prompt")
+            )
+        text = last.text
+        if with_instruction and self._instruction:
+            text = f"{self._instruction}\n{text}"
+        token_id = None
+        if control.token is not None:
+            token_id = self._control_id(control.token)
+            text += " "
+        turns[-1] = last._replace(text=text, token_id=token_id)
+        return turns
+
+    def _layout(self, turns: Sequence[Turn]) -> list[str | int]:
+        roles = [turn.role.value for turn in turns]
+        try:
+            return self._template.layout(roles)
+        except PromptError as error:
+            if turns[0].role is not Role.SYSTEM:
+                raise PromptError(str(error), field="messages") from error
+            try:
+                self._template.layout(roles[1:])
+            except PromptError:
+                raise PromptError(str(error), field="messages") from error
+            raise PromptError(
+                "this model's chat template takes no system message", field=turns[0].role_field
+            ) from error
+
+    def _opening(self, last: str) -> _Opening:
+        start, end = re.escape(self.tags.start), re.escape(self.tags.end)
+        found = re.search(rf"(?:{start}\s*(?:{end}\s*)?|{end}\s*)\Z", last)
+        if found is None:
+            return _Opening(last, "", False)
+        return _Opening(last[: found.start()], found[0], self.tags.end not in found[0])
+
+    @cached_property
+    def _usual_opening(self) -> _Opening:
+        return self._opening(str(self._template.layout([Role.USER.value])[-1]))
+
+    def _reply_start(
+        self, control: Control, opening: _Opening
+    ) -> tuple[bool, tuple[int, ...], bool]:
+        """Whether what the template opens or closes is kept, the prefill, and ``in_reasoning``."""
+        opened, closed = opening.in_reasoning, bool(opening.block) and not opening.in_reasoning
+        match control.kind:
+            case ControlKind.LEVEL:
+                return False, self._level_prefill(control.token or ""), True
+            case ControlKind.POLICY:
+                return False, (), False
+            case ControlKind.NATIVE:
+                return True, (), opened
+            case ControlKind.OPEN:
+                prefill = () if opened else self._trusted(f"{self.tags.start}\n")
+                return opened, prefill, True
+            case ControlKind.NONE if closed:
+                return True, (), False
+            case ControlKind.NONE if opened:
+                return True, self.close_ids, False
+            case ControlKind.NONE:
+                return False, self._trusted(f"{self.tags.start}\n\n{self.tags.end}\n\n"), False
+
+    def _level_prefill(self, token: str) -> tuple[int, ...]:
+        level = (self._control_id(token),)
+        return level + self._trusted(f"\n{self.tags.start}\n", self._encoder.is_beginning(level))
+
+    def _control_id(self, token: str) -> int:
+        id_ = self._encoder.single_id(token)
+        if id_ is None:
+            raise ControlTokenError(f"{token} is not exactly one id in this tokenizer")
+        if id_ not in self.protected_ids:
+            raise ControlTokenError(f"{token} is an ordinary token: name it in control_tokens")
+        return id_
+
+    def _turn_ids(self, turn: Turn, space: str, before: Sequence[int]) -> list[int]:
+        ended = turn.token_id is not None
+        text = space + self._template.trim(turn.role.value, turn.text, tail=not ended)
+        ids = self._text_ids(text, turn.content_field, beginning=self._encoder.is_beginning(before))
+        return ids if turn.token_id is None else [*ids, turn.token_id]
+
+    def _text_ids(self, text: str, field: str, *, beginning: bool = False) -> list[int]:
+        try:
+            return self._encoder.encode_text(text, beginning=beginning)
+        except PromptError as error:
+            raise PromptError(str(error), field=field) from error
+
+    def _encode_trusted(self, text: str, beginning: bool = False) -> tuple[int, ...]:
+        """Text of the template's or ours; think tags by their ids, whatever stands beside them.
+
+        (A tokenizer may know an added token only after a space, if its normaliser adds one.)
+        """
+        ids: list[int] = []
+        for piece in self._tag.split(text):
+            if (id_ := self._tag_ids.get(piece)) is not None:
+                ids.append(id_)
+            elif piece:
+                begins = self._encoder.is_beginning(ids) if ids else beginning
+                ids += self._encoder.encode_trusted(piece, beginning=begins)
+        return tuple(ids)
