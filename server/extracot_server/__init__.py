@@ -1,0 +1,1 @@
+"""The budget-controlled, OpenAI-compatible inference server."""

@@ -1,0 +1,158 @@
+"""``GET /v1/models`` and ``GET /v1/budget``: what is served, and with which budgets."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from fastapi import APIRouter, Request
+
+from extracot.card import BudgetCard
+from extracot_server.api.auth import caller_of
+from extracot_server.api.openapi import error_response
+from extracot_server.api.state import app_state
+from extracot_server.budget import BudgetPolicy, allowed_levels, expected_ratio
+from extracot_server.holdout import CONFIDENCE, Holdout
+from extracot_server.keys import Caller
+from extracot_server.serving import ServedModel
+
+_UNKNOWN: dict[int | str, Any] = {
+    404: error_response("No model of that name, or none for this key")
+}
+router = APIRouter(responses={401: error_response("No key, or a wrong one")})
+
+
+@router.get("/v1/models")
+async def list_models(request: Request) -> dict[str, Any]:
+    """Every served model and its budget aliases (`name@0.4`, `name@auto`)."""
+    data: list[dict[str, Any]] = []
+    caller = caller_of(request)
+    for service in app_state(request).usable(caller).values():
+        data.append(_entry(service.model, service.model.name, caller))
+        data += [_entry(service.model, alias, caller) for alias in _aliases(service.model)]
+    return {"object": "list", "data": data}
+
+
+@router.get("/v1/models/{model:path}", responses=_UNKNOWN)
+async def get_model(request: Request, model: str) -> dict[str, Any]:
+    """One model or alias; 404 for any other name."""
+    caller = caller_of(request)
+    service, _ = app_state(request).find(model, caller)
+    return _entry(service.model, model, caller)
+
+
+@router.get("/v1/budget", responses=_UNKNOWN)
+async def get_budget(request: Request, model: str | None = None) -> dict[str, Any]:
+    """The card of a model (default: the first) and the policy that holds for this caller."""
+    caller = caller_of(request)
+    service, _ = app_state(request).find(model, caller)
+    served = service.model
+    policy = caller.narrow(served.policy)
+    return {
+        "object": "budget",
+        "model": served.name,
+        "mode": served.mode,
+        "allowed": _allowed(served),
+        "levels": _levels(served, policy),
+        "policy": {
+            "default": policy.default,
+            "floor": policy.floor,
+            "ceiling": policy.ceiling,
+            "reasoning_tokens_ceiling": policy.reasoning_tokens_ceiling,
+            "answer_reserve_tokens": policy.answer_reserve,
+            "reasoning_effort": dict(policy.efforts),
+        },
+        "baseline": _baseline(served, service.holdout),
+        "holdout": _holdout(service.holdout),
+        "card": None if served.card is None else served.card.model_dump(mode="json"),
+    }
+
+
+def _baseline(served: ServedModel, holdout: Holdout) -> dict[str, Any]:
+    if served.card is not None:
+        source, assumed, measured = "card", None, None
+    else:
+        assumed, measured = served.policy.assumed_baseline, holdout.baseline
+        source = "assumed" if measured is None else "holdout"
+    return {
+        "source": source,
+        "assumed_reasoning_tokens": assumed,
+        "measured_reasoning_tokens": measured,
+    }
+
+
+def _holdout(holdout: Holdout) -> dict[str, Any]:
+    """Since the server started: what budgets save a reply, measured, and what baselines say."""
+    saving, claims = holdout.saving, holdout.claims
+    return {
+        "fraction": holdout.fraction,
+        "since": holdout.since,
+        "arms": {
+            arm.value: {
+                "requests": moments.n,
+                "mean_reasoning_tokens": moments.mean if moments.n else None,
+                "left_out": holdout.left_out[arm],
+            }
+            for arm, moments in holdout.arms.items()
+        },
+        "saving_per_reply": None if saving is None else asdict(saving),
+        "confidence": CONFIDENCE,
+        "against_baseline": {
+            **asdict(claims),
+            "net_per_reply": (claims.saved - claims.overspent) / claims.replies
+            if claims.replies
+            else None,
+        },
+    }
+
+
+def _entry(served: ServedModel, name: str, caller: Caller) -> dict[str, Any]:
+    return {
+        "id": name,
+        "object": "model",
+        "created": served.created,
+        "owned_by": "extracot",
+        "root": served.name,
+        "parent": None if name == served.name else served.name,
+        "max_model_len": served.tools.engine.info.max_model_len,
+        "budget": {
+            "mode": served.mode,
+            "allowed": _allowed(served),
+            "levels": _levels(served, caller.narrow(served.policy)),
+            "aliases": _aliases(served),
+        },
+    }
+
+
+def _levels(served: ServedModel, policy: BudgetPolicy) -> list[dict[str, Any]]:
+    if served.card is None:
+        return []
+    usable = {level.name for level in allowed_levels(served.card, policy)}
+    return [
+        {
+            "name": level.name,
+            "control_token": level.token,
+            "ratio": level.ratio,
+            "expected_ratio": expected_ratio(level),
+            "allowed_by_policy": level.name in usable,
+        }
+        for level in served.card.levels
+    ]
+
+
+def _allowed(served: ServedModel) -> list[str]:
+    words = ["a number in (0, 1]", "native", "none"]
+    return [*words, "auto"] if _has_policy(served.card) else words
+
+
+def _aliases(served: ServedModel) -> list[str]:
+    if served.card is None:
+        names = ["0.2", "0.4", "0.6", "0.8", "1.0"]
+    else:
+        names = [f"{level.ratio:g}" for level in served.card.levels if level.ratio is not None]
+    words = ["auto"] if _has_policy(served.card) else []
+    return [f"{served.name}@{name}" for name in [*names, *words, "native", "none"]]
+
+
+def _has_policy(card: BudgetCard | None) -> bool:
+    return card is not None and card.policy is not None

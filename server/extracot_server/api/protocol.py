@@ -1,0 +1,349 @@
+"""The chat request as clients send it: OpenAI's body plus ``budget``, checked field by field.
+
+:func:`parse_chat_request` turns bytes into a :class:`ChatCompletionRequest` or an
+:class:`InvalidRequestError` that names the field; :func:`to_job` turns it into what serving
+understands. A closed list names the fields of OpenAI and vLLM that are not supported; other unknown
+fields are tolerated and reported back.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from extracot.prompt import Message
+from extracot.tokens import is_unicode
+from extracot_server.budget import BudgetSources, Target
+from extracot_server.engine.base import AnswerFormat, Sampling
+from extracot_server.errors import BudgetError, InvalidRequestError
+from extracot_server.keys import ANYBODY, Caller
+from extracot_server.serving import ChatJob
+
+_REPLACED = {
+    "thinking_token_budget": "use `budget.max_reasoning_tokens`",
+    "thinking_budget": "use `budget`",
+    "thinking_budget_tokens": "use `budget.max_reasoning_tokens`",
+    "structured_outputs": "use `response_format`",
+    "guided_json": "use `response_format`",
+    "chat_template_kwargs": "use `budget` to steer reasoning",
+}
+_PLAIN = """functions function_call audio prediction web_search_options best_of
+guided_regex guided_choice guided_grammar prompt_logprobs use_beam_search length_penalty
+stop_token_ids include_stop_str_in_output echo add_generation_prompt continue_final_message
+chat_template documents mm_processor_kwargs bad_words allowed_token_ids logits_processors
+kv_transfer_params return_token_ids return_tokens_as_token_ids truncate_prompt_tokens"""
+UNSUPPORTED: dict[str, str] = {name: "" for name in _PLAIN.split()} | _REPLACED
+# Values of otherwise unsupported fields that ask for nothing.
+_HARMLESS: dict[str, tuple[Any, ...]] = {
+    "tools": ([],),
+    "tool_choice": ("none",),
+    "modalities": (["text"],),
+    "store": (False,),
+    "echo": (False,),
+    "use_beam_search": (False,),
+    "include_stop_str_in_output": (False,),
+    "add_generation_prompt": (True,),
+    "continue_final_message": (False,),
+    "return_token_ids": (False,),
+    "return_tokens_as_token_ids": (False,),
+}
+_TEXT_ROLES = ("system", "developer", "user", "assistant")
+
+
+class _Body(BaseModel):
+    """JSON types are taken at their word: `"1"` is no number, and no number is infinite."""
+
+    model_config = ConfigDict(extra="allow", strict=True, allow_inf_nan=False)
+
+
+class ResponseFormat(_Body):
+    """``response_format``: the answer's grammar; reasoning stays free."""
+
+    type: Literal["text", "json_object", "json_schema"]
+    json_schema: dict[str, Any] | None = None
+
+
+class StreamOptions(_Body):
+    """``stream_options``."""
+
+    include_usage: bool | None = None
+
+
+class ChatMessage(_Body):
+    """One message; ``content`` is text or a list of text parts."""
+
+    role: str
+    content: str | list[dict[str, Any]] | None = None
+
+
+class ChatCompletionRequest(_Body):
+    """Body of ``POST /v1/chat/completions``: OpenAI's, a few of vLLM's extras, and ``budget``."""
+
+    model: str | None = Field(
+        None, description="a served model's name, or `name@budget` such as `name@0.4`"
+    )
+    messages: list[ChatMessage] = Field(min_length=1)
+    budget: Any = Field(
+        None,
+        description="how much reasoning the reply may cost",
+        json_schema_extra={
+            "anyOf": [
+                {"type": "number", "exclusiveMinimum": 0, "maximum": 1},
+                {"enum": ["auto", "native", "none"]},
+                {
+                    "type": "object",
+                    "minProperties": 1,
+                    "additionalProperties": False,
+                    "properties": {
+                        "ratio": {
+                            "anyOf": [
+                                {"type": "number", "exclusiveMinimum": 0, "maximum": 1},
+                                {"enum": ["auto", "native", "none"]},
+                            ]
+                        },
+                        "max_reasoning_tokens": {"type": "integer", "minimum": 0},
+                        "enforce": {"enum": ["soft", "hard"]},
+                    },
+                },
+                {"type": "null"},
+            ],
+            "examples": [0.2, "auto", {"ratio": 0.4, "max_reasoning_tokens": 300}],
+        },
+    )
+    reasoning_effort: str | None = None
+    include_reasoning: bool | None = None
+    include_instruction: bool | None = Field(
+        None, description="false leaves the checkpoint's instruction out of the last user turn"
+    )
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    n: int | None = Field(None, ge=1)
+    max_tokens: int | None = Field(None, ge=1)
+    max_completion_tokens: int | None = Field(None, ge=1)
+    temperature: float | None = Field(None, ge=0, le=2)
+    top_p: float | None = Field(None, gt=0, le=1)
+    top_k: int | None = Field(None, ge=-1, lt=2**31)
+    min_p: float | None = Field(None, ge=0, le=1)
+    presence_penalty: float | None = Field(None, ge=-2, le=2)
+    frequency_penalty: float | None = Field(None, ge=-2, le=2)
+    repetition_penalty: float | None = Field(None, ge=0.01, le=100)
+    seed: int | None = Field(None, ge=-(2**63), lt=2**63)
+    stop: str | list[str] | None = None
+    logit_bias: dict[str, Annotated[float, Field(ge=-100, le=100)]] | None = None
+    logprobs: bool | None = None
+    top_logprobs: int | None = Field(None, ge=0, le=20)
+    min_tokens: int | None = Field(None, ge=0)
+    ignore_eos: bool | None = None
+    response_format: ResponseFormat | None = None
+    user: str | None = None
+    metadata: dict[str, str] | None = None
+
+
+_MAX_FIELDS = 256  # each unknown one is compared with `budget` and reported back
+_KNOWN = frozenset(ChatCompletionRequest.model_fields)
+_TOLERATED = frozenset({"tools", "tool_choice", "modalities", "store", "parallel_tool_calls"})
+
+
+def parse_chat_request(raw: bytes) -> ChatCompletionRequest:
+    """Bytes -> request; raises :class:`InvalidRequestError` with ``param`` set to the field."""
+    body = parse_json_object(raw)
+    _refuse_unsupported(body)
+    try:
+        return ChatCompletionRequest.model_validate(body)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        param = field_path(first["loc"])
+        missing = first["type"] == "missing"
+        code = "missing_required_parameter" if missing else "invalid_value"
+        raise InvalidRequestError(
+            f"`{param}`: {first['msg']}.", param=param or None, code=code
+        ) from None
+
+
+def parse_json_object(raw: bytes) -> dict[str, Any]:
+    """The body as a JSON object; anything else is an :class:`InvalidRequestError`."""
+    try:
+        body = json.loads(raw)
+    except (ValueError, RecursionError) as error:
+        detail = str(error)[:200] or "nested too deeply"
+        raise InvalidRequestError(
+            f"The body is not valid JSON: {detail}.", code="invalid_json"
+        ) from None
+    if not isinstance(body, dict):
+        raise InvalidRequestError("The body must be a JSON object.", code="invalid_json")
+    if len(body) > _MAX_FIELDS:
+        raise InvalidRequestError(f"The body has more than {_MAX_FIELDS} fields.")
+    for key in body:
+        if not is_unicode(key):
+            raise InvalidRequestError("A field's name is not valid Unicode.", param=key[:64])
+    return body
+
+
+def field_path(location: tuple[int | str, ...]) -> str:
+    """``("messages", 1, "role")`` -> ``messages[1].role``; names of union branches are left out."""
+    path = ""
+    for part in location:
+        if isinstance(part, int):
+            path += f"[{part}]"
+        elif "[" not in part and part not in ("str", "float", "int", "bool"):
+            path += f".{part}" if path else part
+    return path
+
+
+def to_job(
+    request: ChatCompletionRequest,
+    *,
+    request_id: str,
+    alias: Target | None,
+    caller: Caller = ANYBODY,
+    max_messages: int,
+    max_choices: int,
+) -> ChatJob:
+    """What serving needs of a request; raises :class:`InvalidRequestError` for the rest."""
+    if request.n is not None and request.n > max_choices:
+        raise InvalidRequestError(f"`n` must be at most {max_choices}.", param="n")
+    if len(request.messages) > max_messages:
+        raise InvalidRequestError(f"At most {max_messages} messages.", param="messages")
+    max_tokens = _max_tokens(request)
+    if max_tokens is not None and (request.min_tokens or 0) > max_tokens:
+        raise InvalidRequestError("`min_tokens` is above `max_tokens`.", param="min_tokens")
+    answer_format = _answer_format(request.response_format)
+    with_instruction = request.include_instruction
+    if with_instruction is None:
+        with_instruction = answer_format is None
+    return ChatJob(
+        request_id=request_id,
+        messages=tuple(_message(m, i) for i, m in enumerate(request.messages)),
+        budget=BudgetSources(request.budget, alias, request.reasoning_effort),
+        sampling=_sampling(request),
+        n=request.n or 1,
+        max_tokens=max_tokens,
+        stops=_stops(request.stop),
+        answer_format=answer_format,
+        with_instruction=with_instruction,
+        caller=caller,
+        ignored_fields=tuple(sorted(key[:64] for key in request.model_extra or {})),
+    )
+
+
+def _refuse_unsupported(body: dict[str, Any]) -> None:
+    for key, value in body.items():
+        if key in _KNOWN or value is None:
+            continue
+        if value in _HARMLESS.get(key, ()) or key == "parallel_tool_calls":
+            continue
+        if key in UNSUPPORTED or key in _TOLERATED:
+            hint = UNSUPPORTED.get(key)
+            raise InvalidRequestError(
+                f"`{key}` is not supported by this server" + (f"; {hint}." if hint else "."),
+                param=key,
+                code="unsupported_parameter",
+            )
+        near = difflib.get_close_matches(key.lower(), ["budget"], n=1, cutoff=0.75)
+        if near:
+            raise BudgetError(f"Unknown field `{key[:64]}`; did you mean `budget`?", param=key[:64])
+
+
+def _message(message: ChatMessage, index: int) -> Message:
+    where = f"messages[{index}]"
+    if message.role not in _TEXT_ROLES:
+        raise InvalidRequestError(
+            f"`{where}.role` is {message.role[:40]!r}. Allowed: {', '.join(_TEXT_ROLES)}.",
+            param=f"{where}.role",
+        )
+    extra = message.model_extra or {}
+    if extra.get("tool_calls") or extra.get("function_call"):
+        raise InvalidRequestError(
+            "Tool calls are not supported.",
+            param=f"{where}.tool_calls",
+            code="unsupported_parameter",
+        )
+    content = message.content
+    if content is None and message.role == "assistant":
+        content = ""
+    if content is None or content == []:
+        raise InvalidRequestError(
+            f"`{where}.content` must be a text or a list of text parts, and not empty.",
+            param=f"{where}.content",
+        )
+    if isinstance(content, list):
+        content = "".join(_text_part(p, f"{where}.content[{j}]") for j, p in enumerate(content))
+    return Message(role=message.role, content=content)
+
+
+def _text_part(part: dict[str, Any], where: str) -> str:
+    kind, text = part.get("type"), part.get("text")
+    if kind != "text":
+        raise InvalidRequestError(
+            f"`{where}.type` is {str(kind)[:40]!r}; this server takes text only.",
+            param=f"{where}.type",
+            code="unsupported_content",
+        )
+    if not isinstance(text, str):
+        raise InvalidRequestError(f"`{where}.text` must be a string.", param=f"{where}.text")
+    return text
+
+
+def _sampling(request: ChatCompletionRequest) -> Sampling:
+    if request.top_logprobs is not None and not request.logprobs:
+        raise InvalidRequestError(
+            "`top_logprobs` needs `logprobs` to be true.", param="top_logprobs"
+        )
+    return Sampling(
+        temperature=request.temperature,
+        top_p=request.top_p,
+        top_k=request.top_k,
+        min_p=request.min_p,
+        presence_penalty=request.presence_penalty or 0.0,
+        frequency_penalty=request.frequency_penalty or 0.0,
+        repetition_penalty=request.repetition_penalty,
+        seed=None if request.seed is None else request.seed % 2**32,
+        logit_bias=_logit_bias(request.logit_bias),
+        logprobs=(request.top_logprobs or 0) if request.logprobs else None,
+        min_tokens=request.min_tokens or 0,
+        ignore_eos=bool(request.ignore_eos),
+    )
+
+
+def _logit_bias(bias: dict[str, float] | None) -> dict[int, float]:
+    converted: dict[int, float] = {}
+    for key, value in (bias or {}).items():
+        if not key.isascii() or not key.isdigit() or len(key) > 9:
+            raise InvalidRequestError(
+                f"`logit_bias` keys are token ids, not {key[:40]!r}.", param="logit_bias"
+            )
+        converted[int(key)] = value
+    return converted
+
+
+def _stops(stop: str | list[str] | None) -> tuple[str, ...]:
+    stops = [stop] if isinstance(stop, str) else list(stop or ())
+    if len(stops) > 16:
+        raise InvalidRequestError("`stop` takes at most 16 strings.", param="stop")
+    if any(not item or len(item) > 1024 for item in stops):
+        raise InvalidRequestError("`stop` strings must have 1 to 1024 characters.", param="stop")
+    return tuple(stops)
+
+
+def _max_tokens(request: ChatCompletionRequest) -> int | None:
+    """``max_completion_tokens`` is the current name, ``max_tokens`` the old one."""
+    if request.max_completion_tokens is not None:
+        return request.max_completion_tokens
+    return request.max_tokens
+
+
+def _answer_format(value: ResponseFormat | None) -> AnswerFormat | None:
+    if value is None or value.type == "text":
+        return None
+    if value.type == "json_object":
+        return AnswerFormat("json_object")
+    schema = (value.json_schema or {}).get("schema")
+    if not isinstance(schema, dict):
+        raise InvalidRequestError(
+            "`response_format.json_schema.schema` must be a JSON schema object.",
+            param="response_format.json_schema.schema",
+        )
+    return AnswerFormat("json_schema", schema)

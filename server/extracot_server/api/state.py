@@ -1,0 +1,90 @@
+"""What the endpoints share: settings, models, metrics, and whether the engine is up."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, field
+
+from starlette.requests import Request
+
+from extracot_server.admission import Scheduler
+from extracot_server.budget import Target, parse_alias
+from extracot_server.engine.base import EngineDeadError
+from extracot_server.errors import ModelNotFoundError
+from extracot_server.keys import ANYBODY, Caller, KeyStore
+from extracot_server.metrics import ServerMetrics
+from extracot_server.serving import ChatService
+from extracot_server.settings import Settings
+from extracot_server.turnstile import Turnstile
+
+log = logging.getLogger("extracot.server")
+
+
+@dataclass(slots=True)
+class AppState:
+    """The state of one app, kept on ``app.state.extracot``."""
+
+    settings: Settings
+    metrics: ServerMetrics
+    keys: KeyStore = field(default_factory=KeyStore)
+    turnstile: Turnstile = field(default_factory=lambda: Turnstile(Scheduler()))
+    services: dict[str, ChatService] = field(default_factory=dict)
+    engine_up: bool = False
+
+    def usable(self, caller: Caller) -> dict[str, ChatService]:
+        """The services this caller may use, by model name."""
+        return {name: found for name, found in self.services.items() if caller.may_use(name)}
+
+    def find(self, name: str | None, caller: Caller = ANYBODY) -> tuple[ChatService, Target | None]:
+        """The service of a model name or alias; :class:`ModelNotFoundError` for any other."""
+        services = self.usable(caller)
+        if name is None and services:
+            return next(iter(services.values())), None
+        name = name or ""
+        if name in services:
+            return services[name], None
+        base, _, suffix = name.rpartition("@")
+        alias = parse_alias(suffix)
+        if base not in services or alias is None:
+            raise ModelNotFoundError(name, list(services))
+        return services[base], alias
+
+    def reload_keys(self) -> None:
+        """Read the keys file anew; :class:`~extracot_server.keys.KeysError` changes nothing."""
+        self.keys.reload()
+        self.check_keys()
+
+    def check_keys(self) -> None:
+        """Say what in the keys cannot work with the models that are served."""
+        for caller in self.keys.callers:
+            for model in sorted((caller.models or frozenset()) - set(self.services)):
+                log.warning("key %s may use model %s, which is not served", caller.name, model)
+            for name, service in self.usable(caller).items():
+                card = service.model.card
+                if caller.default == "auto" and (card is None or card.policy is None):
+                    log.warning("default of key %s is auto; %s has no policy", caller.name, name)
+
+    def mark_engine(self, up: bool, *, wanted: bool = False) -> None:
+        """Remember the engine's health; a change is logged, an unwanted death as an error."""
+        if up != self.engine_up:
+            level = logging.INFO if up or wanted else logging.ERROR
+            log.log(level, "engine %s", "up" if up else "down")
+        self.engine_up = up
+        for name in self.services:
+            self.metrics.engine_up.labels(name).set(1 if up else 0)
+
+    async def check_engine(self) -> None:
+        """Ask every engine for its health and remember the answer."""
+        try:
+            for service in self.services.values():
+                await service.model.tools.engine.check_health()
+        except EngineDeadError:
+            self.mark_engine(False)
+        else:
+            self.mark_engine(True)
+
+
+def app_state(request: Request) -> AppState:
+    """The state of the app that serves this request."""
+    state: AppState = request.app.state.extracot
+    return state

@@ -1,0 +1,203 @@
+"""Wiring: settings and an engine in, a FastAPI app out. No decisions are made here."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import re
+import uuid
+from collections.abc import AsyncIterator, Callable, Mapping
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from prometheus_client import CollectorRegistry
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+from starlette.responses import JSONResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+import extracot
+from extracot.errors import ExtracotError
+from extracot_server.admission import Scheduler
+from extracot_server.api import chat, health, models
+from extracot_server.api.auth import KeyMiddleware
+from extracot_server.api.errors import HttpError, to_http
+from extracot_server.api.openapi import install_openapi
+from extracot_server.api.state import AppState
+from extracot_server.engine.base import Engine, EngineDeadError
+from extracot_server.holdout import Holdout
+from extracot_server.keys import KeyStore
+from extracot_server.loading import build_engine, serve_model
+from extracot_server.metrics import EngineFamilies, ServerMetrics
+from extracot_server.serving import ChatService, ServedModel
+from extracot_server.settings import Settings
+from extracot_server.turnstile import Turnstile
+
+log = logging.getLogger("extracot.server")
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+
+
+def create_app(settings: Settings, engine: Engine | None = None) -> FastAPI:
+    """The app for these settings. It starts the engine when the server starts, and closes it.
+
+    ``engine`` replaces the one the settings name. Start-up raises
+    :class:`~extracot_server.engine.base.EngineStartError` or
+    :class:`~extracot.errors.CardError` in one line.
+    """
+    registry = CollectorRegistry()
+    metrics = ServerMetrics(registry)
+    registry.register(EngineFamilies())
+    keys = KeyStore(settings.keys, settings.single_key())
+    scheduler = Scheduler(settings.max_running, settings.max_queued)
+    metrics.queued.set_function(lambda: scheduler.queued)
+    state = AppState(settings=settings, metrics=metrics, keys=keys, turnstile=Turnstile(scheduler))
+    chosen = engine if engine is not None else build_engine(settings)
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        await chosen.start()
+        try:
+            add_model(state, serve_model(settings, chosen))
+            state.check_keys()
+            watcher = asyncio.create_task(_watch(state))
+            try:
+                yield
+            finally:
+                watcher.cancel()
+                await asyncio.gather(watcher, return_exceptions=True)
+        finally:
+            state.mark_engine(False, wanted=True)
+            await chosen.close(settings.grace_seconds)
+
+    app = FastAPI(
+        title="Extra-CoT Server",
+        version=extracot.__version__,
+        description="OpenAI-compatible chat completions with a reasoning budget.",
+        lifespan=lifespan,
+        redoc_url=None,
+    )
+    app.state.extracot = state
+    for router in (chat.router, models.router, health.router):
+        app.include_router(router)
+    _add_error_handlers(app, state)
+    install_openapi(app)
+    return app
+
+
+def add_model(state: AppState, model: ServedModel) -> None:
+    """Serve a model whose engine has started."""
+    holdout = Holdout(state.settings.holdout_fraction, state.settings.holdout_seed)
+    state.services[model.name] = ChatService(model, state.metrics, state.turnstile, holdout)
+    info = model.tools.engine.info
+    state.metrics.build_info.labels(
+        extracot.__version__, info.kind, info.version, model.name, model.mode, info.device
+    ).set(1)
+    state.mark_engine(True)
+
+
+async def _watch(state: AppState) -> None:
+    """Notice an engine that dies while nobody asks for anything."""
+    while True:
+        await asyncio.sleep(state.settings.health_interval_seconds)
+        try:
+            await state.check_engine()
+        except Exception:  # the watch must outlive whatever an engine's check does
+            log.exception("the engine's health check failed")
+            state.mark_engine(False)
+
+
+def _add_error_handlers(app: FastAPI, state: AppState) -> None:
+    def respond(error: HttpError, request: Request | None = None) -> JSONResponse:
+        # One that has reached the engine is counted there, by how it ended.
+        if request is None or not getattr(request.state, "running", False):
+            state.metrics.rejected.labels(error.reason).inc()
+        return JSONResponse(error.body, error.status, headers=dict(error.headers))
+
+    async def on_own(request: Request, error: Exception) -> JSONResponse:
+        if isinstance(error, EngineDeadError):
+            state.mark_engine(False)
+        return respond(to_http(error), request)
+
+    async def on_route(request: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, HTTPException)
+        text = f"{error.detail}: {request.method} {request.url.path[:200]}"
+        code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code)
+        headers: Mapping[str, str] = error.headers or {}
+        kind = "invalid_request_error"
+        return respond(HttpError(error.status_code, text, kind, code=code, headers=headers))
+
+    async def on_validation(_: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, RequestValidationError)
+        first = error.errors()[0]
+        param = ".".join(str(part) for part in first["loc"][1:])
+        message = f"`{param}`: {first['msg']}."
+        kind = "invalid_request_error"
+        return respond(HttpError(400, message, kind, param, "invalid_value"))
+
+    async def on_gone(_: Request, __: Exception) -> Response:
+        return Response(status_code=499)  # it left while sending its body
+
+    app.add_exception_handler(ClientDisconnect, on_gone)
+    app.add_exception_handler(ExtracotError, on_own)
+    app.add_exception_handler(HTTPException, on_route)
+    app.add_exception_handler(RequestValidationError, on_validation)
+
+    def answer(error: Exception) -> JSONResponse:
+        return respond(to_http(error))
+
+    app.add_middleware(
+        KeyMiddleware,
+        keys=state.keys,
+        respond=answer,
+        protect_metrics=state.settings.protect_metrics,
+    )
+    app.add_middleware(RequestIdMiddleware, respond=answer)  # the outer one: a 401 has an id too
+
+
+class RequestIdMiddleware:
+    """Gives every request an id (the client's own if sane) and every reply its header.
+
+    It also answers what nobody foresaw: Starlette's own handler raises the error once more, and
+    the server then drops the connection under a client that would use it again.
+    """
+
+    def __init__(self, app: ASGIApp, respond: Callable[[Exception], ASGIApp]) -> None:
+        self._app = app
+        self._respond = respond
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """ASGI entry point."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        given = Headers(scope=scope).get("x-request-id", "")
+        request_id = given if _REQUEST_ID.fullmatch(given) else f"req-{uuid.uuid4().hex}"
+        scope.setdefault("state", {})["request_id"] = request_id
+
+        started = False
+
+        async def send_with_id(message: Message) -> None:
+            nonlocal started
+            if message["type"] == "http.response.start":
+                started = True
+                MutableHeaders(scope=message)["x-request-id"] = request_id
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_with_id)
+        except Exception as error:
+            if started:
+                raise
+            log.exception("request %s failed", request_id)
+            await self._respond(error)(scope, receive, send_with_id)
+
+
+def openapi_document() -> dict[str, Any]:
+    """The OpenAPI document without starting anything."""
+    app = create_app(Settings(engine="scripted"))
+    document: dict[str, Any] = json.loads(json.dumps(app.openapi()))
+    return document

@@ -1,0 +1,85 @@
+"""Which token belongs to reasoning, answer or markup: the splitter's text matched back to ids.
+
+A token belongs to the part in which its first character lies; white space that is markup does not
+count for a token that goes on (" First" after a tag is reasoning). Ids without text of their own
+(half a character) go with the next one that completes it. Knows nothing of caps or budgets.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from extracot.reasoning import Part, Piece, ReasoningSplitter
+from extracot_server.engine.base import TokenLogprob
+
+
+@dataclass(frozen=True, slots=True)
+class SampledToken:
+    """One id and, where asked for, its log-probability."""
+
+    token_id: int
+    logprob: TokenLogprob | None
+
+
+@dataclass(frozen=True, slots=True)
+class Fragment:
+    """Text of one part. ``tokens`` are the ids that begin here, none if it continues a token."""
+
+    part: Part
+    text: str
+    tokens: tuple[SampledToken, ...]
+
+    @property
+    def begins_token(self) -> bool:
+        """Whether any id is counted with this fragment."""
+        return bool(self.tokens)
+
+
+class Attributor:
+    """Feeds a splitter token by token and gives back fragments that carry their ids."""
+
+    def __init__(self, splitter: ReasoningSplitter) -> None:
+        self._splitter = splitter
+        self._mute: list[SampledToken] = []  # ids still without text
+        # [ids, characters not yet given out, whether the ids were], in order
+        self._waiting: deque[tuple[tuple[SampledToken, ...], int]] = deque()
+
+    @property
+    def mute(self) -> int:
+        """Ids at the end that have no text yet: the beginning of a character, or no text at all."""
+        return len(self._mute)
+
+    def feed(self, token_id: int, text: str, logprob: TokenLogprob | None) -> list[Fragment]:
+        """Add one id with the text it completed; return what became certain."""
+        self._mute.append(SampledToken(token_id, logprob))
+        if not text:
+            return []
+        self._waiting.append((tuple(self._mute), len(text)))
+        self._mute = []
+        return self._match(self._splitter.feed(text))
+
+    def finish(self) -> list[Fragment]:
+        """The end of the stream: everything held back, and ids that never became text."""
+        fragments = self._match(self._splitter.finish())
+        if self._mute:
+            part = Part.REASONING if self._splitter.state == "reasoning" else Part.ANSWER
+            fragments.append(Fragment(part, "", tuple(self._mute)))
+            self._mute = []
+        return fragments
+
+    def _match(self, pieces: Iterable[Piece]) -> list[Fragment]:
+        fragments: list[Fragment] = []
+        for piece in pieces:
+            at = 0
+            while at < len(piece.text):
+                tokens, left = self._waiting.popleft()
+                size = min(left, len(piece.text) - at)
+                text, rest = piece.text[at : at + size], left - size
+                undecided = rest and piece.part is Part.MARKUP and text.isspace()
+                fragments.append(Fragment(piece.part, text, () if undecided else tokens))
+                if rest:
+                    self._waiting.appendleft((tokens if undecided else (), rest))
+                at += size
+        return fragments

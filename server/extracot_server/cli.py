@@ -1,0 +1,257 @@
+"""``extracot-serve``: read settings, take the port, load the model, say what to try, serve.
+
+Heavy parts (FastAPI, vLLM) are imported after the settings have been read, so that ``--help`` and
+a wrong flag answer at once. Every expected failure is one line on standard error.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import json
+import logging
+import signal
+import socket
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from time import perf_counter
+from typing import TYPE_CHECKING
+
+import extracot
+from extracot.errors import ExtracotError
+
+try:
+    from extracot_server.mounts import mount_page
+    from extracot_server.settings import Settings, SettingsError, load_settings
+except ModuleNotFoundError as missing:  # the base install has the command, not what it needs
+    sys.exit(f"extracot-serve: error: {missing}; run: pip install 'extracot[server]'")
+
+if TYPE_CHECKING:
+    import uvicorn
+    from fastapi import FastAPI
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point. 0 after SIGTERM or Ctrl-C, 1 when it cannot serve, 2 for bad settings."""
+    arguments = sys.argv[1:] if argv is None else list(argv)
+    if "--version" in arguments:
+        print(f"extracot-serve {extracot.__version__}")
+        return 0
+    try:
+        settings = load_settings(arguments)
+    except SettingsError as error:
+        return _fail(str(error), 2)
+    logging.basicConfig(
+        level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+    if settings.log_level != "debug":
+        for name in ("uvicorn", "httpx"):
+            logging.getLogger(name).setLevel(logging.WARNING)
+    try:
+        listener = bind(settings.host, settings.port)
+        with contextlib.closing(listener):
+            run_loop(serve(settings, listener))
+    except ExtracotError as error:
+        return _fail(str(error), 2 if isinstance(error, SettingsError) else 1)
+    except ImportError as error:
+        return _fail(f"{error}; install the server with: pip install 'extracot[server]'", 1)
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        say("stopped")
+    return 0
+
+
+class ServeError(ExtracotError):
+    """The server cannot be started for a reason outside the engine."""
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """Take the port before anything slow; raises :class:`ServeError` in one line."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    with _port_errors(host, port, listener):
+        listener.bind((host, port))
+    return listener
+
+
+@contextlib.contextmanager
+def _port_errors(host: str, port: int, listener: socket.socket) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        listener.close()
+        if error.errno == errno.EADDRINUSE:
+            raise ServeError(
+                f"port {port} on {host} is in use; choose another with --port"
+            ) from None
+        raise ServeError(f"cannot listen on {host}:{port}: {error.strerror or error}") from None
+
+
+async def serve(settings: Settings, listener: socket.socket) -> None:
+    """Start the engine, serve until a signal, then let running requests finish."""
+    from extracot_server.app import create_app
+
+    started = perf_counter()
+    remote = f"what {', '.join(settings.upstream)} serves"
+    what = {"vllm": settings.model, "remote": remote, "scripted": "the scripted engine"}
+    say(f"loading {what[settings.engine]} …")
+    async with contextlib.AsyncExitStack() as stack:
+        with _handled_signals() as signals:
+            app = create_app(settings)
+            if settings.playground:
+                mount_page(app, "playground", own_url(listener))
+            await stack.enter_async_context(app.router.lifespan_context(app))
+            server = make_server(app, settings)
+            signals.stop = lambda: _stop(server, app)
+            signals.reload = lambda: _reload_keys(app, settings)
+            # From here on nobody who reads "ready" is refused. Another server may have been
+            # faster: two can hold a port until one of them listens.
+            with _port_errors(settings.host, settings.port, listener):
+                listener.listen(2048)
+            _announce(app, settings, listener, perf_counter() - started)
+            await server.serve(sockets=[listener])
+        say("stopping: all requests have finished or their time is up")
+
+
+def make_server(app: FastAPI, settings: Settings) -> uvicorn.Server:
+    """A uvicorn server that leaves signals and the app's lifespan to us."""
+    import uvicorn
+
+    config = uvicorn.Config(
+        app,
+        lifespan="off",
+        log_config=None,
+        access_log=settings.log_level == "debug",
+        server_header=False,
+        timeout_graceful_shutdown=max(1, round(settings.grace_seconds)),
+        timeout_keep_alive=30,
+    )
+
+    class Server(uvicorn.Server):
+        @contextlib.contextmanager
+        def capture_signals(self) -> Iterator[None]:
+            """Signals are ours: uvicorn would raise them again and spoil the exit code."""
+            yield
+
+    return Server(config)
+
+
+def run_loop(main_task: object) -> None:
+    """``asyncio.run`` on uvloop where it is installed."""
+    try:
+        import uvloop
+    except ImportError:
+        asyncio.run(main_task)  # type: ignore[arg-type]
+    else:
+        uvloop.run(main_task)  # type: ignore[arg-type]
+
+
+def say(line: str) -> None:
+    """One line for the person who started the server."""
+    with contextlib.suppress(OSError):  # the terminal may be gone
+        print(f"extracot-serve: {line}", file=sys.stderr, flush=True)
+
+
+def own_url(listener: socket.socket) -> str:
+    """Where this machine reaches the server."""
+    host, port = listener.getsockname()[:2]
+    shown = f"[{host}]" if ":" in host else host
+    if shown in ("0.0.0.0", "[::]"):
+        shown = "127.0.0.1"
+    return f"http://{shown}:{port}"
+
+
+def _announce(app: FastAPI, settings: Settings, listener: socket.socket, seconds: float) -> None:
+    service = next(iter(app.state.extracot.services.values()))
+    model, info = service.model, service.model.tools.engine.info
+    url = own_url(listener)
+    levels = [level.name for level in model.card.levels] if model.card is not None else []
+    what = (
+        f"token mode, levels {', '.join(levels)}"
+        if levels
+        else f"cap mode: a ratio is a hard cap on {settings.assumed_reasoning_tokens} tokens"
+    )
+    say(f"serving {model.name} ({what}) with {info.kind} {info.version} on {info.device}")
+    say(f"ready after {seconds:.0f} s at {url}/v1  (metrics {url}/metrics, docs {url}/docs)")
+    if settings.playground:
+        say(f"playground at {url}/playground/")
+    say(_who_may(app))
+    body = json.dumps(
+        {
+            "model": model.name,
+            "messages": [{"role": "user", "content": "What is 12 * 3 + 4?"}],
+            "budget": 0.2,
+        }
+    )
+    headers = "-H 'content-type: application/json'"
+    if app.state.extracot.keys.required:
+        headers += ' -H "authorization: Bearer $EXTRACOT_API_KEY"'
+    say(f"try: curl -s {url}/v1/chat/completions {headers} -d '{body}'")
+
+
+@dataclass(slots=True)
+class _Signals:
+    """What SIGTERM and Ctrl-C do now, and what SIGHUP does."""
+
+    stop: Callable[[], object]
+    reload: Callable[[], object] = lambda: None
+
+
+@contextlib.contextmanager
+def _handled_signals() -> Iterator[_Signals]:
+    """Signals end the start at first; handlers stay, so none falls between loading and serving."""
+    task = asyncio.current_task()
+    loop = asyncio.get_running_loop()
+    assert task is not None
+    signals = _Signals(task.cancel)
+    in_terminal = sys.stderr.isatty()
+
+    def hang_up() -> None:
+        """A terminal that was closed ends the server; anybody else's SIGHUP reloads."""
+        closed = in_terminal and not sys.stderr.isatty()
+        (signals.stop if closed else signals.reload)()
+
+    for name in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(name, lambda: signals.stop())
+    loop.add_signal_handler(signal.SIGHUP, hang_up)
+    try:
+        yield signals
+    finally:
+        for name in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            loop.remove_signal_handler(name)
+
+
+def _stop(server: uvicorn.Server, app: FastAPI) -> None:
+    """First signal: stop accepting, refuse who waits, finish what runs. Second: drop it."""
+    app.state.extracot.turnstile.close()
+    server.force_exit = server.should_exit
+    server.should_exit = True
+
+
+def _reload_keys(app: FastAPI, settings: Settings) -> None:
+    """SIGHUP: read the keys again. What runs goes on; a file that is wrong changes nothing."""
+    if settings.keys is None:
+        return say("SIGHUP: there is no keys file to read again")
+    try:
+        app.state.extracot.reload_keys()
+    except ExtracotError as error:
+        return say(f"SIGHUP: {error}; the keys in force stay")
+    return say(f"SIGHUP: {_who_may(app)}")
+
+
+def _who_may(app: FastAPI) -> str:
+    count = len(app.state.extracot.keys)
+    if not count:
+        return "open to everybody who reaches this address: no API key is asked for"
+    return f"{count} API key{'s' if count > 1 else ''} may use /v1"
+
+
+def _fail(message: str, code: int) -> int:
+    print(f"extracot-serve: error: {message}", file=sys.stderr, flush=True)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

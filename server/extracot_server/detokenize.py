@@ -1,0 +1,149 @@
+"""Token ids to text one id at a time, and stop strings in what comes out.
+
+Detokenising here, not in the engine, keeps every piece of text next to the id it came from: that
+is what makes counts, log-probabilities and stop strings exact. Knows nothing of budgets.
+"""
+
+from __future__ import annotations
+
+import codecs
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+from tokenizers import Tokenizer as FastTokenizer
+from tokenizers.decoders import DecodeStream
+
+from extracot.prompt import Tokenizer
+
+_CONTEXT = 8  # prompt ids given to the stream decoder so that a leading space is right
+
+
+class Detokenizer(Protocol):
+    """State of one stream. ``step`` returns the text that this id completed, maybe ''."""
+
+    def step(self, token_id: int) -> str:
+        """Text that became certain with this id."""
+
+
+DetokenizerFactory = Callable[[Sequence[int]], Detokenizer]
+
+
+def detokenizer_factory(tokenizer: Tokenizer) -> DetokenizerFactory:
+    """A maker of stream decoders for this tokenizer; the argument is the context's ids."""
+    to_bytes = getattr(tokenizer, "id_to_bytes", None)
+    if to_bytes is not None:
+        return lambda _context: _ByteDetokenizer(to_bytes)
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if isinstance(backend, FastTokenizer):
+        shown = _visible_special_ids(tokenizer)
+        return lambda context: _StreamDetokenizer(backend, context, shown)
+    return lambda context: _WindowDetokenizer(tokenizer, context)
+
+
+def token_text(tokenizer: Tokenizer, token_id: int) -> str:
+    """The text of one id on its own, for log-probability tables."""
+    return tokenizer.decode([token_id], skip_special_tokens=False)
+
+
+def _visible_special_ids(tokenizer: Tokenizer) -> dict[int, str]:
+    """Think tags that a tokenizer marks as special: decoding would drop them, the splitter not."""
+    special = set(getattr(tokenizer, "all_special_tokens", ()))
+    return {
+        token_id: text
+        for text, token_id in tokenizer.get_added_vocab().items()
+        if text in special and "think" in text
+    }
+
+
+class _ByteDetokenizer:
+    def __init__(self, to_bytes: Callable[[int], bytes]) -> None:
+        self._to_bytes = to_bytes
+        self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+
+    def step(self, token_id: int) -> str:
+        return self._decoder.decode(self._to_bytes(token_id))
+
+
+class _StreamDetokenizer:
+    def __init__(
+        self, backend: FastTokenizer, context: Sequence[int], shown: dict[int, str]
+    ) -> None:
+        self._backend = backend
+        self._shown = shown
+        self._stream = self._new_stream(list(context[-_CONTEXT:]))
+
+    def step(self, token_id: int) -> str:
+        if token_id in self._shown:
+            return self._shown[token_id]
+        try:
+            text: str | None = self._stream.step(self._backend, token_id)
+        except Exception as error:  # the Rust decoder raises bare Exception for an odd prefix
+            if "prefix" not in str(error):
+                raise
+            self._stream = self._new_stream([])
+            text = self._stream.step(self._backend, token_id)
+        return text or ""
+
+    @staticmethod
+    def _new_stream(context: list[int]) -> Any:
+        return DecodeStream(context, skip_special_tokens=True)
+
+
+class _WindowDetokenizer:
+    """For tokenizers without a stream decoder: decode a short window before and after each id."""
+
+    def __init__(self, tokenizer: Tokenizer, context: Sequence[int]) -> None:
+        self._tokenizer = tokenizer
+        self._window = list(context[-_CONTEXT:])
+        self._done = self._decode(self._window)
+
+    def step(self, token_id: int) -> str:
+        self._window.append(token_id)
+        text = self._decode(self._window)
+        if text.endswith("\N{REPLACEMENT CHARACTER}") or not text.startswith(self._done):
+            return ""
+        new = text[len(self._done) :]
+        self._window = self._window[-_CONTEXT:]
+        self._done = self._decode(self._window)
+        return new
+
+    def _decode(self, ids: list[int]) -> str:
+        return self._tokenizer.decode(ids, skip_special_tokens=True)
+
+
+class StopMatcher:
+    """Finds the stop string that is complete first, holding back what may become one.
+
+    Of several that end at the same character the longest counts, so that what is shown does not
+    depend on how the text was cut.
+    """
+
+    def __init__(self, stops: Sequence[str]) -> None:
+        self._stops = tuple(stop for stop in stops if stop)
+        self._held = ""
+
+    def feed(self, text: str) -> tuple[str, bool]:
+        """Text that is safe to show, and whether a stop string was met (it is not shown)."""
+        if not self._stops:
+            return text, False
+        self._held += text
+        found = [(at + len(stop), at) for stop in self._stops if (at := self._held.find(stop)) >= 0]
+        if found:
+            shown, self._held = self._held[: min(found)[1]], ""
+            return shown, True
+        keep = max(self._overlap(stop) for stop in self._stops)
+        cut = len(self._held) - keep
+        shown, self._held = self._held[:cut], self._held[cut:]
+        return shown, False
+
+    def finish(self) -> str:
+        """What was held back and did not become a stop string."""
+        held, self._held = self._held, ""
+        return held
+
+    def _overlap(self, stop: str) -> int:
+        """Length of the longest end of the held text that begins ``stop``."""
+        for size in range(min(len(stop) - 1, len(self._held)), 0, -1):
+            if self._held.endswith(stop[:size]):
+                return size
+        return 0

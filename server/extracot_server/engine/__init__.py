@@ -1,0 +1,1 @@
+"""Inference engines behind one protocol: :mod:`extracot_server.engine.base`."""

@@ -1,0 +1,144 @@
+"""What the server asks of an engine, and nothing more: token ids in, token ids out.
+
+An engine does not know budgets, reasoning blocks, text or HTTP. Hard caps, the two steps of
+``auto``, stop strings, detokenising and counting all live in :mod:`extracot_server.serving`, so
+every engine gets them alike and exactly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol, runtime_checkable
+
+from extracot.errors import ExtracotError
+from extracot.prompt import Tokenizer
+
+
+class EngineError(ExtracotError):
+    """Root of everything an engine raises on purpose."""
+
+
+class EngineStartError(EngineError):
+    """The engine could not start; the message is one line fit for an operator."""
+
+
+class EngineDeadError(EngineError):
+    """The engine is gone: running and later requests fail until it is replaced."""
+
+
+class EngineRequestError(EngineError):
+    """The engine refused this one request; ``param`` is the OpenAI field at fault, if known."""
+
+    def __init__(self, message: str, *, param: str | None = None) -> None:
+        super().__init__(message)
+        self.param = param
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """Sampling settings in OpenAI's and vLLM's terms; ``None`` means the model's own default."""
+
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    min_p: float | None = None
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    repetition_penalty: float | None = None
+    seed: int | None = None
+    logit_bias: Mapping[int, float] = field(default_factory=dict)
+    logprobs: int | None = None
+    """``None``: no log-probabilities; 0: those of the sampled token; k: also the k best."""
+    min_tokens: int = 0
+    ignore_eos: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerFormat:
+    """A grammar for everything the request generates (it is only set once reasoning is over)."""
+
+    kind: Literal["json_object", "json_schema"]
+    schema: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationRequest:
+    """One sequence to continue. ``token_ids`` is the whole context, prefilled reply included."""
+
+    request_id: str
+    token_ids: tuple[int, ...]
+    max_tokens: int
+    sampling: Sampling = field(default_factory=Sampling)
+    stop_token_ids: tuple[int, ...] = ()
+    """Besides the model's own end tokens; the id that stopped is the last of the stream."""
+    allowed_token_ids: tuple[int, ...] | None = None
+    """Only these may be sampled; their log-probabilities are then reported with every token."""
+    answer_format: AnswerFormat | None = None
+    priority: int = 0
+    """Lower is served first, where the engine schedules by priority."""
+
+
+@dataclass(frozen=True, slots=True)
+class TokenLogprob:
+    """Natural-log probability of one token, raw (before temperature), and its competitors."""
+
+    token_id: int
+    logprob: float
+    top: tuple[tuple[int, float], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationDelta:
+    """What came since the last delta. ``token_ids`` hold every generated id, EOS included."""
+
+    token_ids: tuple[int, ...]
+    logprobs: tuple[TokenLogprob, ...] | None = None
+    """Aligned with ``token_ids`` when asked for."""
+    finish_reason: Literal["stop", "length"] | None = None
+    """Set on the last delta only: a stop or end token, or ``max_tokens`` reached."""
+
+
+@dataclass(frozen=True, slots=True)
+class EngineInfo:
+    """What start-up and the model list tell about an engine."""
+
+    kind: str
+    version: str
+    model: str
+    device: str
+    max_model_len: int
+    vocab_size: int
+    eos_token_ids: frozenset[int]
+
+
+@runtime_checkable
+class Engine(Protocol):
+    """An inference engine. ``info`` and ``tokenizer`` are valid after ``start`` has returned."""
+
+    @property
+    def info(self) -> EngineInfo:
+        """Facts about the running engine."""
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """The tokenizer of the loaded model."""
+
+    async def start(self) -> None:
+        """Load the model; raises :class:`EngineStartError` in one line where it cannot."""
+
+    def generate(self, request: GenerationRequest) -> AsyncGenerator[GenerationDelta, None]:
+        """Stream one continuation. Closing the generator aborts the request in the engine.
+
+        Raises :class:`EngineRequestError` before the first delta when the request cannot be run,
+        :class:`EngineDeadError` at any time.
+        """
+
+    async def check_health(self) -> None:
+        """Raise :class:`EngineDeadError` if requests cannot be served."""
+
+    async def in_flight(self) -> int:
+        """How many requests the engine itself still holds (0 or more; the ground truth)."""
+
+    async def close(self, grace_seconds: float) -> None:
+        """Stop; requests still running after ``grace_seconds`` are dropped. Idempotent."""

@@ -1,0 +1,343 @@
+"""vLLM servers elsewhere as one engine: token ids over HTTP, spread over all that are healthy.
+
+The least busy upstream gets the request; another one is tried until the first token has come and
+never after. Budgets, reasoning blocks and text are unknown here, as to every engine; how one server
+is talked to is :mod:`extracot_server.engine.remote_upstream`'s.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
+from typing import Any
+
+import httpx
+
+from extracot.prompt import Tokenizer
+from extracot_server.engine.base import (
+    EngineDeadError,
+    EngineError,
+    EngineInfo,
+    EngineStartError,
+    GenerationDelta,
+    GenerationRequest,
+)
+from extracot_server.engine.remote_model import LocalModel, load_local_model
+from extracot_server.engine.remote_upstream import (
+    ModelCard,
+    Upstream,
+    UpstreamMismatchError,
+    UpstreamTimes,
+)
+from extracot_server.engine.remote_wire import UpstreamFailure, check_request
+
+_log = logging.getLogger(__name__)
+
+
+class RemoteEngine:
+    """An :class:`~extracot_server.engine.base.Engine` of one or more vLLM servers.
+
+    ``upstreams`` are base URLs. ``model`` is the name they serve it by, or the folder or hub id
+    they loaded; without it they must serve one model only. ``tokenizer_path`` is a folder or hub
+    id, by default what the first upstream says it loaded. ``api_key`` is one key for all, or one
+    each. Health is checked every ``health_seconds``. ``load_model`` and ``transport`` are for
+    tests.
+    """
+
+    def __init__(
+        self,
+        upstreams: Sequence[str],
+        *,
+        model: str | None = None,
+        tokenizer_path: str | None = None,
+        api_key: str | Sequence[str | None] | None = None,
+        health_seconds: float = 5.0,
+        times: UpstreamTimes | None = None,
+        load_model: Callable[[str], LocalModel] = load_local_model,
+        transport: httpx.AsyncBaseTransport | None = None,
+    ) -> None:
+        many = len(upstreams)
+        keys = [api_key] * many if api_key is None or isinstance(api_key, str) else list(api_key)
+        self._upstreams = [
+            Upstream(url, api_key=key, times=times, transport=transport)
+            for url, key in zip(upstreams, keys, strict=True)
+        ]
+        self._wanted = model
+        self._tokenizer_path = tokenizer_path
+        self._health_seconds = health_seconds
+        self._load_model = load_model
+        self._closed: str | None = "the engine has not been started"
+        self._local: LocalModel | None = None
+        self._info: EngineInfo | None = None
+        self._running = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._uses = 0
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._suspects: set[Upstream] = set()
+
+    @property
+    def info(self) -> EngineInfo:
+        """Facts about the model as served here; valid after :meth:`start`."""
+        if self._info is None:
+            raise EngineDeadError(self._closed or "the engine has not been started")
+        return self._info
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """The tokenizer, loaded in this process; valid after :meth:`start`."""
+        return self._model.tokenizer
+
+    @property
+    def source(self) -> str:
+        """Folder or hub id the tokenizer came from; a budget card may lie there."""
+        return self._model.source
+
+    @property
+    def _model(self) -> LocalModel:
+        if self._local is None:
+            raise EngineDeadError(self._closed or "the engine has not been started")
+        return self._local
+
+    # ------------------------------------------------------------------------------------ start
+
+    async def start(self) -> None:
+        """Ask the upstreams what they serve and load the tokenizer.
+
+        One that does not answer is left out until it does. Raises :class:`EngineStartError` if
+        none answers, or one answers that serves something else.
+        """
+        try:
+            await self._start()
+        except BaseException:
+            await self.close(0)
+            raise
+
+    async def _start(self) -> None:
+        cards = await asyncio.gather(*(self._meet(upstream) for upstream in self._upstreams))
+        found = [(up, card) for up, card in zip(self._upstreams, cards, strict=True) if card]
+        if not found:
+            first = self._upstreams[0]
+            more = f" (nor can {len(cards) - 1} more)" if len(cards) > 1 else ""
+            raise EngineStartError(f"upstream {first.url} cannot be used: {first.down}{more}")
+        chosen = found[0][1]
+        source = self._tokenizer_path or chosen.root or chosen.id
+        self._local = await asyncio.to_thread(self._load_model, source)
+        lengths = {card.max_model_len or 0 for _, card in found}
+        if len(lengths) > 1:
+            _log.warning("upstreams differ in max_model_len; the smallest, %d, holds", min(lengths))
+        versions = await asyncio.gather(*(upstream.version() for upstream, _ in found))
+        self._info = EngineInfo(
+            kind="remote",
+            version="+".join(sorted(set(versions))),
+            model=chosen.id,
+            device="remote",
+            max_model_len=min(lengths),
+            vocab_size=self._local.vocab_size,
+            eos_token_ids=self._local.eos_token_ids,
+        )
+        try:
+            for upstream, card in found:
+                await self._compare(upstream, card)
+                upstream.admit()
+        except UpstreamMismatchError as error:
+            raise EngineStartError(str(error)) from None
+        self._closed = None
+        self._spawn(self._watch())
+
+    async def _meet(self, upstream: Upstream) -> ModelCard | None:
+        """What one upstream serves; ``None`` where it cannot be used now."""
+        try:
+            await upstream.check_health()
+            return choose_model(await upstream.models(), self._wanted, upstream.url)
+        except UpstreamFailure as failure:
+            upstream.quarantine(str(failure))
+            _log.warning("upstream %s is left out until it answers: %s", upstream.url, failure)
+            return None
+        except UpstreamMismatchError as error:
+            raise EngineStartError(str(error)) from None
+
+    async def _compare(self, upstream: Upstream, card: ModelCard) -> None:
+        """Raise :class:`UpstreamMismatchError` unless it serves what this engine promises."""
+        name, length = self.info.model, card.max_model_len or 0
+        if card.id != name:
+            raise UpstreamMismatchError(f"upstream {upstream.url} serves {card.id}, not {name}")
+        if length < self.info.max_model_len:
+            raise UpstreamMismatchError(
+                f"upstream {upstream.url} has a context of {length} tokens, "
+                f"less than the {self.info.max_model_len} served here"
+            )
+        local = self._model
+        theirs = await upstream.tokenize(card.id, local.probe)
+        if theirs is not None and theirs != local.tokenizer.encode(
+            local.probe, add_special_tokens=False
+        ):
+            raise UpstreamMismatchError(
+                f"upstream {upstream.url} has another tokenizer than {local.source}; "
+                "give the served model's own with --tokenizer"
+            )
+
+    # --------------------------------------------------------------------------------- requests
+
+    async def generate(self, request: GenerationRequest) -> AsyncGenerator[GenerationDelta, None]:
+        """Stream one continuation; closing the generator aborts it at its upstream.
+
+        A failure before the first token goes to another upstream. After it, it is an
+        :class:`EngineError`, or :class:`EngineDeadError` where no upstream is left.
+        """
+        if self._closed is not None:
+            raise EngineDeadError(self._closed)
+        check_request(request, self.info)
+        self._running += 1
+        self._idle.clear()
+        try:
+            stream = self._attempts(request)
+            async with contextlib.aclosing(stream):
+                async for delta in stream:
+                    yield delta
+        finally:
+            self._running -= 1
+            if not self._running:
+                self._idle.set()
+
+    async def _attempts(self, request: GenerationRequest) -> AsyncGenerator[GenerationDelta, None]:
+        tried: list[Upstream] = []
+        why = ""
+        while (upstream := self._choose(tried)) is not None:
+            tried.append(upstream)
+            begun = False
+            stream = upstream.stream(
+                request,
+                model=self.info.model,
+                defaults=self._model.defaults,
+                max_model_len=self.info.max_model_len,
+            )
+            try:
+                async with contextlib.aclosing(stream):
+                    async for delta in stream:
+                        begun = True
+                        yield delta
+                return
+            except UpstreamFailure as failure:
+                why = f"upstream {upstream.url}: {failure}"
+                last = begun or self._next(tried) is None
+                await self._blame(upstream, failure, wait=last)
+            if begun:
+                raise self._failed(f"a reply was lost in the middle: {why}")
+            _log.warning("a request could not be served: %s", why)
+        raise self._failed(why or self._none_left())
+
+    def _choose(self, tried: Sequence[Upstream]) -> Upstream | None:
+        """Take the next upstream's turn."""
+        chosen = self._next(tried)
+        if chosen is not None:
+            self._uses += 1
+            chosen.last_used = self._uses
+        return chosen
+
+    def _next(self, tried: Sequence[Upstream]) -> Upstream | None:
+        """The healthy upstream with the fewest requests; of equals the one idle longest."""
+        left = [up for up in self._upstreams if up.down is None and up not in tried]
+        return min(left, key=lambda up: (up.in_flight, up.last_used), default=None)
+
+    async def _blame(self, upstream: Upstream, failure: UpstreamFailure, *, wait: bool) -> None:
+        """Take it out if it is known to be down; else find out, aside unless all hangs on it."""
+        if failure.down:
+            upstream.quarantine(str(failure))
+        elif wait:
+            await self._examine(upstream)
+        elif upstream not in self._suspects:
+            self._suspects.add(upstream)
+            self._spawn(self._examine(upstream))
+
+    def _failed(self, why: str) -> EngineError:
+        if any(upstream.down is None for upstream in self._upstreams):
+            return EngineError(why)
+        return EngineDeadError(why)
+
+    # ----------------------------------------------------------------------------------- health
+
+    async def _watch(self) -> None:
+        while True:
+            await asyncio.sleep(self._health_seconds)
+            await asyncio.gather(*(self._examine(upstream) for upstream in self._upstreams))
+
+    async def _examine(self, upstream: Upstream) -> None:
+        """Take an upstream out or in again, as its health says."""
+        self._suspects.discard(upstream)
+        try:
+            await upstream.check_health()
+            if upstream.down is not None:
+                cards = await upstream.models()
+                await self._compare(upstream, choose_model(cards, self._wanted, upstream.url))
+                upstream.admit()
+        except UpstreamFailure as failure:
+            upstream.quarantine(str(failure))
+        except UpstreamMismatchError as error:
+            if upstream.down != str(error):
+                _log.error("%s", error)
+            upstream.quarantine(str(error))
+
+    def _none_left(self) -> str:
+        first = self._upstreams[0]
+        return f"no upstream is healthy (upstream {first.url}: {first.down})"
+
+    async def check_health(self) -> None:
+        """Raise :class:`EngineDeadError` when no upstream is healthy. Asks nobody: see `_watch`."""
+        if self._closed is not None:
+            raise EngineDeadError(self._closed)
+        if all(upstream.down is not None for upstream in self._upstreams):
+            raise EngineDeadError(self._none_left())
+
+    async def in_flight(self) -> int:
+        """Requests of this process that an upstream is working on."""
+        return sum(upstream.in_flight for upstream in self._upstreams)
+
+    async def close(self, grace_seconds: float) -> None:
+        """Wait up to ``grace_seconds`` for running requests, then drop them. Idempotent."""
+        if self._closed is None:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(grace_seconds):
+                    await self._idle.wait()
+        self._closed = "the engine was closed"
+        for upstream in self._upstreams:
+            upstream.drop()
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for upstream in self._upstreams:
+            await upstream.aclose()
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+def choose_model(cards: Sequence[ModelCard], wanted: str | None, url: str) -> ModelCard:
+    """The entry of ``/v1/models`` to use; raises :class:`UpstreamMismatchError`.
+
+    ``wanted`` is a served name (an adapter's too), or the folder or hub id behind one.
+    """
+    base = [card for card in cards if card.parent is None]
+    if wanted is None:
+        found = base
+    else:
+        found = [card for card in cards if card.id == wanted]
+        found = found or [card for card in base if card.root == wanted]
+    served = ", ".join(card.id for card in cards) or "nothing"
+    if not found:
+        raise UpstreamMismatchError(f"upstream {url} serves {served}, not {wanted or 'a model'}")
+    if wanted is None and len({card.root for card in found}) > 1:
+        raise UpstreamMismatchError(f"upstream {url} serves {served}: choose one with --model")
+    card = found[0]
+    parent = next((other for other in base if other.id == card.parent), card)
+    length = card.max_model_len or parent.max_model_len
+    if length is None:
+        raise UpstreamMismatchError(
+            f"upstream {url} does not tell the max_model_len of {card.id}; is it a vLLM server?"
+        )
+    return card.model_copy(update={"max_model_len": length, "root": parent.root or card.root})

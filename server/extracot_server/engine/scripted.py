@@ -1,0 +1,348 @@
+"""A deterministic engine that needs no model: the real server runs on it in tests and trials.
+
+It obeys the engine protocol to the letter (limits, stop ids, logprobs, aborts, death) and its
+words come from :mod:`extracot_server.engine.scripted_model`. Nothing here says how good a model is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+from collections import deque
+from collections.abc import AsyncGenerator, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import chain, islice
+from typing import Any, Literal
+
+import extracot
+from extracot.card import BudgetCard, tokenizer_hash
+from extracot.control import DEFAULT_RATIOS, POLICY_TOKEN, level_token
+from extracot_server.engine.base import (
+    AnswerFormat,
+    EngineDeadError,
+    EngineError,
+    EngineInfo,
+    EngineRequestError,
+    EngineStartError,
+    GenerationDelta,
+    GenerationRequest,
+    TokenLogprob,
+)
+from extracot_server.engine.scripted_json import SchemaError, minimal_instance
+from extracot_server.engine.scripted_model import (
+    NATURAL_TOKENS,
+    REALISED_RATIOS,
+    ScriptedReply,
+    digest,
+    read_context,
+)
+from extracot_server.engine.scripted_tokenizer import THINK_END, THINK_START, ScriptedTokenizer
+
+_REQUESTS_KEPT = 1024
+_ANSWER_TOKENS = 10
+
+
+@dataclass(frozen=True, slots=True)
+class ScriptedBehaviour:
+    """How a :class:`ScriptedEngine` behaves; the defaults are a healthy, trained model."""
+
+    token_interval_seconds: float = 0.0
+    """Pause before each token; 0 still lets other tasks run between deltas."""
+    tokens_per_delta: int = 1
+    fail_after_tokens: int | None = None
+    """Each request raises :class:`EngineError` after this many tokens."""
+    die_after_tokens: int | None = None
+    """The engine dies (:class:`EngineDeadError` for everyone) once a request has this many."""
+    reject_with: EngineRequestError | None = None
+    """Raised for every request before its first delta."""
+    start_error: str | None = None
+    """``start`` raises :class:`EngineStartError` with this message."""
+    eos_in_reasoning: int | None = None
+    """The model ends its reply inside the block after this many reasoning tokens."""
+    never_close: bool = False
+    """Reasoning does not end by itself."""
+    opens_think: bool = True
+    """A reply that nothing was prefilled for reasons first."""
+    tags_as_text: bool = False
+    """The tokenizer has no think tokens: the tags are text of several ids."""
+    template_opens_think: bool = False
+    """The chat template starts every reply with the opening tag."""
+    max_model_len: int = 4096
+
+
+class ScriptedEngine:
+    """An :class:`~extracot_server.engine.base.Engine` driven by a script.
+
+    ``requests`` holds the last requests seen, refused ones included, so a test can assert that
+    nothing was sent.
+    """
+
+    def __init__(
+        self, behaviour: ScriptedBehaviour | None = None, *, model: str = "scripted"
+    ) -> None:
+        self.behaviour = behaviour or ScriptedBehaviour()
+        self.requests: deque[GenerationRequest] = deque(maxlen=_REQUESTS_KEPT)
+        self._tokenizer = ScriptedTokenizer(
+            tags_as_text=self.behaviour.tags_as_text,
+            template_opens_think=self.behaviour.template_opens_think,
+        )
+        eos = self._tokenizer.eos_token_id
+        assert eos is not None
+        self._info = EngineInfo(
+            kind="scripted",
+            version=extracot.__version__,
+            model=model,
+            device="none",
+            max_model_len=self.behaviour.max_model_len,
+            vocab_size=len(self._tokenizer),
+            eos_token_ids=frozenset({eos, self._tokenizer.text_end_id}),
+        )
+        self._down: str | None = "the engine has not been started"
+        self._running = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    @property
+    def info(self) -> EngineInfo:
+        """Facts about the engine; valid before ``start`` too."""
+        return self._info
+
+    @property
+    def tokenizer(self) -> ScriptedTokenizer:
+        """The tokenizer; valid before ``start`` too."""
+        return self._tokenizer
+
+    async def start(self) -> None:
+        """Be ready at once, or fail as the behaviour says."""
+        if self.behaviour.start_error is not None:
+            raise EngineStartError(self.behaviour.start_error)
+        self._down = None
+
+    def die(self, reason: str = "the engine process died") -> None:
+        """Fail everything that runs and comes, as a crashed engine would."""
+        self._down = reason
+
+    async def check_health(self) -> None:
+        """Raise :class:`EngineDeadError` before ``start``, after ``close`` and after a death."""
+        if self._down is not None:
+            raise EngineDeadError(self._down)
+
+    async def in_flight(self) -> int:
+        """Requests whose generator has begun and not ended; exact."""
+        return self._running
+
+    async def close(self, grace_seconds: float) -> None:
+        """Wait up to ``grace_seconds`` for running requests, then drop them."""
+        try:
+            async with asyncio.timeout(grace_seconds):
+                await self._idle.wait()
+        except TimeoutError:
+            pass
+        if self._down is None:
+            self._down = "the engine was closed"
+
+    async def generate(self, request: GenerationRequest) -> AsyncGenerator[GenerationDelta, None]:
+        """Stream the script's continuation of ``request.token_ids``."""
+        self.requests.append(request)
+        await self.check_health()
+        self._refuse(request)
+        self._running += 1
+        self._idle.clear()
+        try:
+            async for delta in self._stream(request):
+                yield delta
+        finally:
+            self._running -= 1
+            if not self._running:
+                self._idle.set()
+
+    async def _stream(self, request: GenerationRequest) -> AsyncGenerator[GenerationDelta, None]:
+        behaviour = self.behaviour
+        stream = _RequestStream(self, request)
+        sent = 0
+        group: list[int] = []
+        for token, finish in stream.tokens():
+            if behaviour.fail_after_tokens == sent + len(group):
+                raise EngineError("the engine failed this request")
+            if behaviour.die_after_tokens == sent + len(group):
+                self.die()
+            group.append(token)
+            if finish is None and len(group) < behaviour.tokens_per_delta:
+                continue
+            await asyncio.sleep(behaviour.token_interval_seconds * len(group))
+            await self.check_health()
+            yield GenerationDelta(tuple(group), stream.logprobs(group, sent), finish)
+            sent += len(group)
+            group = []
+
+    def _refuse(self, request: GenerationRequest) -> None:
+        """Refuse what vLLM refuses, in its terms."""
+        sampling = request.sampling
+        temperature = sampling.temperature
+        limit = self.info.max_model_len
+        if self.behaviour.reject_with is not None:
+            raise self.behaviour.reject_with
+        if not request.token_ids or len(request.token_ids) >= limit:
+            raise EngineRequestError(
+                f"{len(request.token_ids)} prompt tokens do not fit a context of {limit}",
+                param="messages",
+            )
+        if max(request.token_ids) >= self.info.vocab_size or min(request.token_ids) < 0:
+            raise EngineRequestError("a prompt token id is out of the vocabulary")
+        if request.max_tokens < 1:
+            raise EngineRequestError("max_tokens must be at least 1", param="max_tokens")
+        if temperature is not None and not 0 <= temperature <= 2:
+            raise EngineRequestError("temperature must be in [0, 2]", param="temperature")
+        if sampling.logprobs is not None and not 0 <= sampling.logprobs <= 20:
+            raise EngineRequestError("logprobs must be in [0, 20]", param="top_logprobs")
+        if sampling.min_tokens > request.max_tokens:
+            raise EngineRequestError("min_tokens is above max_tokens", param="min_tokens")
+
+
+class _RequestStream:
+    """The tokens of one request, before time and grouping come in."""
+
+    def __init__(self, engine: ScriptedEngine, request: GenerationRequest) -> None:
+        behaviour = engine.behaviour
+        self._tokenizer = engine.tokenizer
+        self._request = request
+        self._ends = engine.info.eos_token_ids
+        self._seed = request.sampling.seed or 0
+        context = read_context(self._tokenizer, request.token_ids)
+        self._problem = context.problem
+        self._reply = ScriptedReply(
+            self._tokenizer,
+            context,
+            self._seed,
+            opens_think=behaviour.opens_think,
+            never_close=behaviour.never_close,
+            eos_at=behaviour.eos_in_reasoning,
+        )
+        room = engine.info.max_model_len - len(request.token_ids)
+        self._limit = min(request.max_tokens, room)
+        self._source = self._choose_source()
+
+    def _choose_source(self) -> Iterator[int]:
+        request = self._request
+        if request.allowed_token_ids is not None:
+            return self._choices(request.allowed_token_ids)
+        if request.answer_format is not None:
+            return iter(self._formatted(request.answer_format))
+        return self._reply.rest()
+
+    def _choices(self, allowed: tuple[int, ...]) -> Iterator[int]:
+        temperature = self._request.sampling.temperature
+        start = len(self._request.token_ids)
+        for position in range(start, start + self._limit):
+            yield self._reply.choose(allowed, position, 1.0 if temperature is None else temperature)
+
+    def _formatted(self, wanted: AnswerFormat) -> list[int]:
+        value: Any = {"answer": self._reply.answer_value}
+        if wanted.kind == "json_schema":
+            try:
+                value = minimal_instance(wanted.schema or {})
+            except SchemaError as error:
+                raise EngineRequestError(str(error), param="response_format") from None
+        eos = self._tokenizer.eos_token_id
+        assert eos is not None
+        return [*self._tokenizer.encode(json.dumps(value)), eos]
+
+    def tokens(self) -> Iterator[tuple[int, Literal["stop", "length"] | None]]:
+        """Each id with the finish reason it brings, up to the first end."""
+        sampling = self._request.sampling
+        stops = frozenset(self._request.stop_token_ids)
+        ends = stops if sampling.ignore_eos else stops | self._ends
+        banned = {token for token, bias in sampling.logit_bias.items() if bias <= -100}
+        forced = [token for token, bias in sampling.logit_bias.items() if bias >= 100]
+        filler = self._reply.filler()
+        put_off: int | None = None
+        for count, scripted in enumerate(chain(self._source, filler), start=1):
+            token = forced[0] if forced else scripted
+            if put_off is not None and count >= sampling.min_tokens:
+                token = put_off
+            elif count < sampling.min_tokens and token in (stops | self._ends):
+                put_off, token = token, next(filler)
+            if token in banned or (sampling.ignore_eos and token in self._ends):
+                token = next((word for word in islice(filler, 200) if word not in banned), token)
+            if token in ends:
+                yield token, "stop"
+                return
+            if count >= self._limit:
+                yield token, "length"
+                return
+            yield token, None
+
+    def logprobs(self, group: list[int], sent: int) -> tuple[TokenLogprob, ...] | None:
+        """Made-up but fixed log-probabilities of a delta whose first id is number ``sent``."""
+        allowed, wanted = self._request.allowed_token_ids, self._request.sampling.logprobs
+        if allowed is not None:
+            chances = {id_: math.log(self._reply.level_probability(id_)) for id_ in allowed}
+            return tuple(TokenLogprob(id_, chances[id_], tuple(chances.items())) for id_ in group)
+        if wanted is None:
+            return None
+        start = len(self._request.token_ids) + sent
+        return tuple(self._logprob(id_, start + n, wanted) for n, id_ in enumerate(group))
+
+    def _logprob(self, token: int, position: int, wanted: int) -> TokenLogprob:
+        mixed = digest(self._problem, self._seed, position)
+        own = -0.01 - (mixed % 100) / 150
+        others = (mixed + 1 + n for n in range(wanted + 1))
+        ranked = [(id_ % len(self._tokenizer), own - 1.0 - n) for n, id_ in enumerate(others)]
+        rivals = [pair for pair in ranked if pair[0] != token]
+        return TokenLogprob(token, own, ((token, own), *rivals)[:wanted])
+
+
+def scripted_card(tokenizer: ScriptedTokenizer | None = None) -> BudgetCard:
+    """A calibrated card that is true of the scripted engine; accuracies are made up.
+
+    Everything measured carries ``dataset: "scripted"``, so it cannot be taken for a result.
+    """
+    tokenizer = tokenizer or ScriptedTokenizer()
+    added = tokenizer.get_added_vocab()
+    low, high = NATURAL_TOKENS
+    tokens = {"mean": (low + high) / 2, "p50": (low + high) / 2, "p90": high - (high - low) / 10}
+    answer = dict.fromkeys(("mean", "p50", "p90"), _ANSWER_TOKENS)
+    bins = [
+        {"max_prompt_tokens": limit, "n": 1000, "reasoning": tokens, "answer": answer}
+        for limit in (64, 256, None)
+    ]
+    levels = [
+        _level(ratio, added[level_token(ratio)], index)
+        for index, ratio in enumerate(DEFAULT_RATIOS)
+    ]
+    policy = {"name": "auto", "token": POLICY_TOKEN, "token_id": added[POLICY_TOKEN], "ratio": None}
+    return BudgetCard.model_validate(
+        {
+            "version": 1,
+            "prompt_format": 1,
+            "tokenizer_hash": tokenizer_hash(tokenizer),
+            "base_model": "scripted",
+            "system_prompt": None,
+            "instruction": (
+                "Please reason step by step, and put your final answer within \\boxed{}."
+            ),
+            "think_start": THINK_START,
+            "think_end": THINK_END,
+            "sampling": {"temperature": 0.0},
+            "levels": levels,
+            "policy": {**policy, "dataset": "scripted"},
+            "baseline": {"native": bins, "full": bins},
+            "provenance": {"stages": ["scripted"]},
+        }
+    )
+
+
+def _level(ratio: float, token_id: int, index: int) -> Mapping[str, Any]:
+    realised, accuracy = REALISED_RATIOS[ratio], 0.5 + 0.1 * index
+    return {
+        "name": str(ratio),
+        "token": level_token(ratio),
+        "token_id": token_id,
+        "ratio": ratio,
+        "realised": {"mean": realised, "p10": realised - 0.02, "p90": realised + 0.02},
+        "accuracy": {"mean": accuracy, "low": accuracy - 0.02, "high": accuracy + 0.02},
+        "unclosed_rate": 0.0,
+        "n": 1000,
+        "dataset": "scripted",
+    }

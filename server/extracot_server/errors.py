@@ -1,0 +1,44 @@
+"""What a request can be refused for, before anything reached the engine. Knows no HTTP."""
+
+from __future__ import annotations
+
+from extracot.errors import ExtracotError
+
+
+class InvalidRequestError(ExtracotError):
+    """The request is wrong; ``param`` names the field, ``code`` is OpenAI's word for the kind."""
+
+    def __init__(
+        self, message: str, *, param: str | None = None, code: str | None = "invalid_value"
+    ) -> None:
+        super().__init__(message)
+        self.param = param
+        self.code = code
+
+
+class BudgetError(InvalidRequestError):
+    """``budget`` (or another way to say one) is not a value this model allows."""
+
+
+class ContextLengthError(InvalidRequestError):
+    """The prompt leaves no room for a single token of reply."""
+
+    def __init__(self, prompt_tokens: int, max_model_len: int) -> None:
+        super().__init__(
+            f"This model's maximum context length is {max_model_len} tokens. However, your "
+            f"messages resulted in {prompt_tokens} tokens, which leaves no room for a reply. "
+            "Please reduce the length of the messages.",
+            param="messages",
+            code="context_length_exceeded",
+        )
+
+
+class ModelNotFoundError(InvalidRequestError):
+    """No model of that name is served here."""
+
+    def __init__(self, name: str, served: list[str]) -> None:
+        super().__init__(
+            f"The model `{name[:200]}` does not exist. Served here: {', '.join(served)}.",
+            param="model",
+            code="model_not_found",
+        )

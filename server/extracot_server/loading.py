@@ -1,0 +1,134 @@
+"""From settings to a served model: which engine, which card, which renderer.
+
+Imports an engine only when it is asked for, so that start-up stays quick. Knows nothing of HTTP.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from extracot.card import CARD_FILENAME, BudgetCard
+from extracot.prompt import PromptRenderer
+from extracot.reasoning import ThinkTags
+from extracot_server.budget import BudgetPolicy
+from extracot_server.bundled import resolve_model
+from extracot_server.detokenize import detokenizer_factory
+from extracot_server.engine.base import Engine
+from extracot_server.plan import ReplyTools
+from extracot_server.serving import ServedModel
+from extracot_server.settings import Settings, SettingsError
+
+
+def build_engine(settings: Settings) -> Engine:
+    """The engine the settings name, not started; a bundled model is prepared on first use."""
+    if settings.engine == "scripted":
+        from extracot_server.engine.scripted import ScriptedEngine
+
+        return ScriptedEngine()
+    if settings.engine == "remote":
+        return _remote_engine(settings)
+    from extracot_server.engine.vllm import VllmEngine
+
+    return VllmEngine(
+        str(resolve_model(settings.model)),
+        engine_args=settings.vllm,
+        shutdown_grace=settings.grace_seconds,
+    )
+
+
+def _remote_engine(settings: Settings) -> Engine:
+    from extracot_server.engine.remote import RemoteEngine
+    from extracot_server.engine.remote_upstream import UpstreamTimes
+
+    named = "model" in settings.model_fields_set
+    tokenizer = settings.tokenizer
+    return RemoteEngine(
+        settings.upstream,
+        model=settings.model if named else None,
+        tokenizer_path=str(resolve_model(tokenizer)) if tokenizer is not None else None,
+        api_key=settings.upstream_keys(),
+        health_seconds=settings.health_interval_seconds,
+        times=UpstreamTimes(silence=settings.upstream_timeout_seconds),
+    )
+
+
+def _model_folder(engine: Engine) -> Path:
+    """Where a card would lie: beside the weights, or beside what stands for remote ones here."""
+    return Path(getattr(engine, "source", engine.info.model))
+
+
+def load_card(settings: Settings, engine: Engine) -> BudgetCard | None:
+    """The card the settings name, else the one beside the weights; ``None`` means cap mode.
+
+    Raises :class:`~extracot.errors.CardError` in one line where a card does not fit the tokenizer.
+    """
+    if settings.card == "none":
+        return None
+    if settings.card is not None:
+        card = BudgetCard.load(Path(settings.card))
+    elif engine.info.kind == "scripted":
+        from extracot_server.engine.scripted import scripted_card
+
+        card = scripted_card()
+    elif (_model_folder(engine) / CARD_FILENAME).is_file():
+        card = BudgetCard.load(_model_folder(engine))
+    else:
+        return None
+    card.check_tokenizer(engine.tokenizer)
+    return card
+
+
+def serve_model(settings: Settings, engine: Engine) -> ServedModel:
+    """Join a started engine with its card, renderer and the operator's policy."""
+    card = load_card(settings, engine)
+    if settings.default_budget == "auto" and (card is None or card.policy is None):
+        raise SettingsError("default_budget is auto, but this model has no policy token")
+    if card is None:
+        tags = ThinkTags(settings.think_start, settings.think_end)
+        instruction, system = settings.instruction, settings.system_prompt
+        control: dict[str, int] = {}
+    else:
+        tags = ThinkTags(card.think_start, card.think_end)
+        instruction, system = card.instruction, card.system_prompt
+        levels = [*card.levels, *([card.policy] if card.policy else [])]
+        control = {level.token: level.token_id for level in levels}
+    renderer = PromptRenderer(
+        engine.tokenizer,
+        tags=tags,
+        instruction=instruction,
+        system_prompt=system,
+        control_tokens=tuple(control),
+    )
+    tools = ReplyTools(
+        engine=engine,
+        renderer=renderer,
+        tags=tags,
+        new_detokenizer=detokenizer_factory(engine.tokenizer),
+        control_ids=frozenset(control.values()),
+    )
+    return ServedModel(
+        name=served_name(settings, engine),
+        tools=tools,
+        card=card,
+        policy=BudgetPolicy(
+            default=settings.default_budget,
+            floor=settings.budget_floor,
+            ceiling=settings.budget_ceiling,
+            reasoning_tokens_ceiling=settings.reasoning_tokens_ceiling,
+            efforts=settings.reasoning_effort_map,
+            assumed_baseline=settings.assumed_reasoning_tokens,
+            answer_reserve=settings.answer_reserve_tokens,
+        ),
+        open_think=settings.open_think,
+    )
+
+
+def served_name(settings: Settings, engine: Engine) -> str:
+    """The name clients use: the setting, else the last part of the model's path or id."""
+    if settings.served_model_name:
+        return settings.served_model_name
+    if settings.engine == "scripted":
+        return engine.info.model
+    if settings.engine == "remote":
+        return engine.info.model.rstrip("/").rsplit("/", 1)[-1]
+    return settings.model.rstrip("/").rsplit("/", 1)[-1] or engine.info.model

@@ -1,0 +1,48 @@
+"""Several replies as one stream: what each brings, as it comes. Knows nothing of reports."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Sequence
+
+from extracot_server.plan import Delta
+from extracot_server.reply import Reply
+
+
+async def merge(replies: Sequence[Reply]) -> AsyncGenerator[Delta | int, None]:
+    """Deltas of all replies as they come, and each reply's index when it has ended."""
+    if len(replies) == 1:
+        stream = replies[0].events()
+        try:
+            async for delta in stream:
+                yield delta
+        finally:
+            await stream.aclose()
+        yield 0
+        return
+    queue: asyncio.Queue[Delta | int | Exception] = asyncio.Queue(maxsize=64)
+    tasks = [asyncio.create_task(_pump(i, reply, queue)) for i, reply in enumerate(replies)]
+    try:
+        ended = 0
+        while ended < len(replies):
+            item = await queue.get()
+            if isinstance(item, Exception):
+                raise item
+            ended += isinstance(item, int)
+            yield item
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _pump(index: int, reply: Reply, queue: asyncio.Queue[Delta | int | Exception]) -> None:
+    stream = reply.events()
+    try:
+        async for delta in stream:
+            await queue.put(delta)
+        await queue.put(index)
+    except Exception as error:  # whatever it is, it is raised where the events are read
+        await queue.put(error)
+    finally:
+        await stream.aclose()

@@ -1,0 +1,191 @@
+"""Prometheus collectors: every name, label and rule of what counts. Knows no HTTP and no engine.
+
+Labels are bounded: ``budget`` is the applied level (a level's name, ``auto``, ``native``, ``none``
+or ``cap``), never the number a client typed. Tokens are counted for every request, however it
+ends; baseline, saved and overspent only for completed ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from time import perf_counter
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import REGISTRY
+
+from extracot.usage import split_saving
+from extracot_server.accounting import BudgetReport
+from extracot_server.holdout import Arm, Saving
+
+_TOKEN_BUCKETS = (0, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768)
+_RATIO_BUCKETS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.2, 1.5, 2.0, 4.0)
+_FAST_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+_QUEUE_BUCKETS = (0, 0.001, 0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
+_SLOW_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
+
+
+@dataclass(slots=True)
+class RequestTimes:
+    """Wall-clock marks of one request, in seconds of ``perf_counter``; 0.0 means not yet."""
+
+    start: float = field(default_factory=perf_counter)
+    first_token: float = 0.0
+    first_answer: float = 0.0
+    previous: float = 0.0
+    overhead: float = 0.0
+
+
+class EngineFamilies:
+    """Re-exports vLLM's own metrics, which it registers in the process-wide registry."""
+
+    def collect(self) -> list[Metric]:
+        """The families whose names begin with ``vllm:``."""
+        return [family for family in REGISTRY.collect() if family.name.startswith("vllm:")]
+
+    def describe(self) -> list[Metric]:
+        """Nothing is known before the engine has started."""
+        return []
+
+
+class ServerMetrics:
+    """All collectors of one server on one registry."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.registry = registry
+
+        def counter(name: str, text: str, *labels: str) -> Counter:
+            return Counter(f"extracot_{name}", text, labels, registry=registry)
+
+        def histogram(name: str, text: str, buckets: Sequence[float], *labels: str) -> Histogram:
+            return Histogram(f"extracot_{name}", text, labels, buckets=buckets, registry=registry)
+
+        self.requests = counter(
+            "requests", "Requests by how they ended", "model", "budget", "source", "outcome"
+        )
+        self.prompt = counter("prompt_tokens", "Prompt tokens", "model")
+        self.reasoning = counter("reasoning_tokens", "Reasoning tokens", "model", "budget", "arm")
+        self.answer = counter("answer_tokens", "Answer tokens", "model", "budget", "arm")
+        self.overhead = counter("overhead_tokens", "Level, tag and end-of-text tokens", "model")
+        self.baseline = counter(
+            "baseline_tokens", "Reasoning tokens expected natively", "model", "budget"
+        )
+        self.saved = counter("tokens_saved", "Reasoning tokens below baseline", "model", "budget")
+        self.overspent = counter(
+            "tokens_overspent", "Reasoning tokens above baseline", "model", "budget"
+        )
+        self.cap_hits = counter(
+            "budget_cap_hits", "Think blocks closed by a cap", "model", "budget", "reason"
+        )
+        self.choices = counter("policy_choices", "Levels chosen by auto", "model", "level")
+        self.aborts = counter("aborts", "Requests that ended before their reply did", "reason")
+        self.rejected = counter("rejected", "Requests refused before the engine", "reason")
+        self.holdout = counter(
+            "holdout_requests", "Requests in the holdout's comparison", "model", "arm", "outcome"
+        )
+        self.reasoning_size = histogram(
+            "reasoning_tokens_per_request", "Reasoning tokens of a choice", _TOKEN_BUCKETS, "budget"
+        )
+        self.ratio = histogram(
+            "realised_ratio", "Reasoning tokens over baseline", _RATIO_BUCKETS, "budget"
+        )
+        self.first_token = histogram(
+            "time_to_first_token_seconds", "To the first token of any kind", _SLOW_BUCKETS
+        )
+        self.first_answer = histogram(
+            "time_to_first_answer_token_seconds", "To the first answer token", _SLOW_BUCKETS
+        )
+        self.duration = histogram(
+            "request_duration_seconds", "From request to last token", _SLOW_BUCKETS
+        )
+        self.inter_token = histogram("inter_token_seconds", "Between deltas", _FAST_BUCKETS)
+        self.frontend = histogram(
+            "frontend_overhead_seconds", "From reading a request to handing it on", _FAST_BUCKETS
+        )
+        self.queue = histogram(
+            "queue_seconds", "Waiting for a turn, of those who got one", _QUEUE_BUCKETS
+        )
+        self.queued = Gauge(
+            "extracot_requests_queued", "Requests waiting for a turn", registry=registry
+        )
+        self.in_flight = Gauge(
+            "extracot_requests_in_flight", "Requests being served", registry=registry
+        )
+        self.holdout_saving, self.holdout_low, self.holdout_high = (
+            Gauge(f"extracot_holdout_saving_{name}tokens", text, ("model",), registry=registry)
+            for name, text in (
+                ("", "Reasoning tokens saved a reply: mean(native) - mean(budgeted)"),
+                ("low_", "Lower end of its 95% interval"),
+                ("high_", "Upper end of its 95% interval"),
+            )
+        )
+        self.engine_up = Gauge(
+            "extracot_engine_up", "1 while the engine serves", ("model",), registry=registry
+        )
+        self.build_info = Gauge(
+            "extracot_build_info",
+            "Always 1; what is running",
+            ("version", "engine", "engine_version", "model", "mode", "device"),
+            registry=registry,
+        )
+
+    def record_choice(self, model: str, report: BudgetReport) -> None:
+        """Count one choice, complete or not."""
+        budget = report.level or "native"
+        arm = report.arm or Arm.BUDGETED.value
+        self.reasoning.labels(model, budget, arm).inc(report.reasoning_tokens)
+        self.answer.labels(model, budget, arm).inc(report.answer_tokens)
+        self.overhead.labels(model).inc(report.overhead_tokens)
+        self.reasoning_size.labels(budget).observe(report.reasoning_tokens)
+        if report.cap_hit:
+            self.cap_hits.labels(model, budget, report.cap_reason or "room").inc()
+        if report.chosen is not None:
+            self.choices.labels(model, report.chosen).inc()
+        saving = report.saved_tokens_estimate
+        if saving is None or report.baseline_tokens is None:
+            return
+        saved, overspent = split_saving(saving)
+        self.baseline.labels(model, budget).inc(report.baseline_tokens)
+        self.saved.labels(model, budget).inc(saved)
+        self.overspent.labels(model, budget).inc(overspent)
+        if report.realised_ratio is not None:
+            self.ratio.labels(budget).observe(report.realised_ratio)
+
+    def record_request(
+        self, model: str, budget: str, source: str, outcome: str, prompt_tokens: int
+    ) -> None:
+        """Count one request that reached the engine."""
+        self.requests.labels(model, budget, source, outcome).inc()
+        self.prompt.labels(model).inc(prompt_tokens)
+        if outcome in ("aborted", "error"):
+            self.aborts.labels("disconnect" if outcome == "aborted" else "engine").inc()
+
+    def record_holdout(self, model: str, arm: Arm, outcome: str, saving: Saving | None) -> None:
+        """Count a request of the holdout's comparison and show where that stands."""
+        self.holdout.labels(model, arm.value, outcome).inc()
+        if saving is not None:
+            self.holdout_saving.labels(model).set(saving.mean)
+            self.holdout_low.labels(model).set(saving.low)
+            self.holdout_high.labels(model).set(saving.high)
+
+    def mark(self, times: RequestTimes, *, answer: bool) -> None:
+        """Note that text has come, and observe how long after the text before."""
+        now = perf_counter()
+        if not times.first_token:
+            times.first_token = now
+        else:
+            self.inter_token.observe(now - times.previous)
+        times.previous = now
+        if answer and not times.first_answer:
+            times.first_answer = now
+
+    def record_times(self, times: RequestTimes, *, complete: bool) -> None:
+        """Observe what a request has lived to see."""
+        if times.first_token:
+            self.first_token.observe(times.first_token - times.start)
+            self.frontend.observe(times.overhead)
+        if times.first_answer:
+            self.first_answer.observe(times.first_answer - times.start)
+        if complete:
+            self.duration.observe(perf_counter() - times.start)

@@ -1,0 +1,78 @@
+"""What one reply is made from and what becomes of it: tools, plan, events and state.
+
+Plain data that :mod:`extracot_server.reply` works on and accounting reads. Knows no HTTP.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Literal
+
+from extracot.card import LevelCard
+from extracot.prompt import PromptRenderer, RenderedPrompt
+from extracot.reasoning import Part, ThinkTags
+from extracot_server.budget import BudgetKind, Limits
+from extracot_server.detokenize import DetokenizerFactory
+from extracot_server.engine.base import AnswerFormat, Engine, Sampling, TokenLogprob
+
+
+@dataclass(frozen=True, slots=True)
+class ReplyTools:
+    """The parts of a served model that replies are made with."""
+
+    engine: Engine
+    renderer: PromptRenderer
+    tags: ThinkTags
+    new_detokenizer: DetokenizerFactory
+    control_ids: frozenset[int]
+
+
+@dataclass(frozen=True, slots=True)
+class ReplyPlan:
+    """What one reply needs; the same for all ``n`` but for ``index`` and the seed."""
+
+    request_id: str
+    index: int
+    kind: BudgetKind
+    rendered: RenderedPrompt
+    sampling: Sampling
+    stops: tuple[str, ...]
+    answer_format: AnswerFormat | None
+    level: LevelCard | None
+    allowed: tuple[LevelCard, ...]
+    limits: Limits
+    limits_for: Callable[[LevelCard], Limits]
+    priority: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """New text of one reply; ``logprobs`` are those of the answer tokens that came with it."""
+
+    index: int
+    part: Part
+    text: str
+    logprobs: tuple[TokenLogprob, ...] = ()
+
+
+@dataclass(slots=True)
+class ReplyState:
+    """What a reply has become so far; read by accounting at the end, however it ends.
+
+    ``sampled`` counts ids the engine generated and that were kept, ``injected`` those the server
+    wrote into the reply itself; reasoning + answer + overhead = sampled + injected.
+    """
+
+    limits: Limits
+    level: LevelCard | None = None
+    probabilities: dict[str, float] = field(default_factory=dict)
+    reasoning: int = 0
+    answer: int = 0
+    overhead: int = 0
+    sampled: int = 0
+    injected: int = 0
+    cap_hit: bool = False
+    closed_by: Literal["model", "server"] | None = None
+    unclosed: bool = False
+    finish_reason: Literal["stop", "length"] | None = None

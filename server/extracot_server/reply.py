@@ -1,0 +1,330 @@
+"""One reply (one of ``n``) from prompt to last token: reason, close, answer. The heart of serving.
+
+The engine is asked for one continuation at a time; ids are detokenised, split and attributed here,
+so a cap is exact whatever the model's tags look like: the token that would be reasoning token
+cap + 1 is dropped, the engine's request is aborted, the block is closed and a second request
+answers. The same second request serves a model that ends its text inside the block, and answers
+that need a grammar. Knows nothing of HTTP, reports or metrics.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import AsyncGenerator
+from dataclasses import replace
+from typing import Literal
+
+from extracot.card import LevelCard
+from extracot.reasoning import Part, ReasoningSplitter
+from extracot_server.answer import AnswerText, Shown
+from extracot_server.attribution import Attributor, Fragment
+from extracot_server.budget import BudgetKind
+from extracot_server.engine.base import (
+    EngineDeadError,
+    EngineError,
+    GenerationDelta,
+    GenerationRequest,
+    Sampling,
+    TokenLogprob,
+)
+from extracot_server.plan import Delta, ReplyPlan, ReplyState, ReplyTools
+
+# A second request of the same reply must not replay the first one's random numbers.
+_SEED_STEP = 1_000_003
+_FORBIDDEN = -100.0
+
+
+class Reply:
+    """Runs one plan. ``events()`` is consumed once; ``state`` may be read at any time."""
+
+    def __init__(self, plan: ReplyPlan, tools: ReplyTools) -> None:
+        self.state = ReplyState(limits=plan.limits, level=plan.level)
+        self.plan = plan
+        self.tools = tools
+        self.rendered = plan.rendered
+        self.context: list[int] = []
+        self._requests = 0
+        self.answer = AnswerText(plan.stops)
+
+    async def events(self) -> AsyncGenerator[Delta, None]:
+        """Yield text as it comes. Closing the generator aborts the engine's request."""
+        if self.plan.kind is BudgetKind.AUTO:
+            await self._choose_level()
+        self._inject(len(self.rendered.prefill_ids))
+        self.context = list(self.rendered.token_ids)
+        in_reasoning = self.rendered.in_reasoning
+        answering = self.plan.kind is BudgetKind.NONE
+        while self.remaining > 0:
+            run = _Run(self, in_reasoning=in_reasoning, answering=answering)
+            stream = run.events()
+            try:
+                async for delta in stream:
+                    yield delta
+            finally:
+                await stream.aclose()
+            if run.ended_by != "close":
+                break
+            if run.forced:
+                self._close_block()
+            answering = True
+        if self.state.finish_reason is None:
+            self.state.finish_reason = "length"
+            self.state.unclosed = in_reasoning and not answering
+
+    @property
+    def remaining(self) -> int:
+        return self.state.limits.max_tokens - self.state.sampled
+
+    def _inject(self, count: int) -> None:
+        self.state.injected += count
+        self.state.overhead += count
+
+    def _close_block(self) -> None:
+        """Write the end of the think block into the context, as the renderer would."""
+        ids = self.tools.renderer.close_ids
+        self.context.extend(ids)
+        self._inject(len(ids))
+        self.state.closed_by = "server"
+
+    async def _choose_level(self) -> None:
+        """Step 1 of auto: one token among the allowed levels; step 2 goes on from it."""
+        by_id = {level.token_id: level for level in self.plan.allowed}
+        plain = self.plan.sampling
+        request = GenerationRequest(
+            request_id=self._next_id(),
+            token_ids=self.rendered.token_ids,
+            max_tokens=1,
+            sampling=Sampling(temperature=plain.temperature, top_p=plain.top_p, seed=plain.seed),
+            allowed_token_ids=tuple(by_id),
+            priority=self.plan.priority,
+        )
+        stream = self.tools.engine.generate(request)
+        chosen: int | None = None
+        try:
+            async for delta in stream:
+                if delta.token_ids:
+                    chosen = delta.token_ids[0]
+                    self.state.probabilities = _renormalise(delta, by_id)
+                    break
+        finally:
+            await stream.aclose()
+        if chosen is None or chosen not in by_id:
+            raise EngineError("the engine chose no level token for an `auto` request")
+        level = by_id[chosen]
+        self.state.level = level
+        self.state.limits = self.plan.limits_for(level)
+        self.state.sampled += 1
+        self.state.overhead += 1
+        self.rendered = self.tools.renderer.after_choice(self.rendered, level.token)
+        self._inject(-1)  # the level token is in the prefill but was sampled, not written
+
+    def _next_id(self) -> str:
+        self._requests += 1
+        return f"{self.plan.request_id}-{self.plan.index}-{self._requests}"
+
+    def request(self, *, answering: bool, strict: bool) -> GenerationRequest:
+        """The next continuation. A strict one stops at the end tag, so that another answers."""
+        plan, renderer = self.plan, self.tools.renderer
+        sampling = plan.sampling
+        if sampling.seed is not None and self._requests:
+            seed = (sampling.seed + self._requests * _SEED_STEP) % 2**32
+            sampling = replace(sampling, seed=seed)
+        if answering and renderer.single_id_tags:
+            tags = {renderer.think_start_id: _FORBIDDEN, renderer.think_end_id: _FORBIDDEN}
+            bias = {k: v for k, v in tags.items() if k is not None} | dict(sampling.logit_bias)
+            sampling = replace(sampling, logit_bias=bias)
+        if sampling.min_tokens:  # meant for the answer, and never more than is left
+            least = min(sampling.min_tokens, self.remaining) if answering else 0
+            sampling = replace(sampling, min_tokens=least)
+        stop_ids: tuple[int, ...] = ()
+        if strict and not answering and renderer.think_end_id is not None:
+            stop_ids = (renderer.think_end_id,)
+        return GenerationRequest(
+            request_id=self._next_id(),
+            token_ids=tuple(self.context),
+            max_tokens=self.remaining,
+            sampling=sampling,
+            stop_token_ids=stop_ids,
+            answer_format=plan.answer_format if answering else None,
+            priority=plan.priority,
+        )
+
+
+class _Run:
+    """One request to the engine and what is made of its tokens."""
+
+    def __init__(self, reply: Reply, *, in_reasoning: bool, answering: bool) -> None:
+        self._reply = reply
+        self._state = reply.state
+        self._tools = reply.tools
+        self._answering = answering
+        plan = reply.plan
+        self._may_reason = not answering
+        # A grammar or min_tokens binds from a request's first token: the answer needs its own.
+        self._strict = plan.answer_format is not None or plan.sampling.min_tokens > 0
+        self._splitter = ReasoningSplitter(
+            self._tools.tags,
+            in_reasoning=in_reasoning and not answering,
+            expect_reasoning=not answering,
+        )
+        self._attributor = Attributor(self._splitter)
+        self._decoder = self._tools.new_detokenizer(reply.context)
+        self.ended_by: Literal["engine", "stop", "close"] = "engine"
+        self.forced = False
+
+    async def events(self) -> AsyncGenerator[Delta, None]:
+        reply = self._reply
+        strict = self._strict and self._may_reason and self._splitter.state != "answer"
+        request = reply.request(answering=self._answering, strict=strict)
+        stream = self._tools.engine.generate(request)
+        try:
+            async for delta in stream:
+                for out in self._take(delta):
+                    yield out
+                if self.ended_by != "engine":
+                    return
+                if delta.finish_reason is not None:
+                    for out in self._finish(delta.finish_reason):
+                        yield out
+                    return
+        finally:
+            await stream.aclose()
+        raise EngineDeadError("the engine's stream ended without a finish reason")
+
+    def _take(self, delta: GenerationDelta) -> list[Delta]:
+        """Id by id, so that how an engine bundles them makes no difference."""
+        ids = delta.token_ids
+        ended = delta.finish_reason == "stop" and ids
+        if ended and ids[-1] != self._tools.renderer.think_end_id:
+            ids = ids[:-1]
+        out = _Shown(self._reply.plan.index)
+        for at, token_id in enumerate(ids):
+            logprob = delta.logprobs[at] if delta.logprobs is not None else None
+            silent = token_id in self._tools.control_ids
+            text = "" if silent else self._decoder.step(token_id)
+            self._absorb(self._attributor.feed(token_id, text, logprob), out)
+            if self.ended_by == "engine" and self._in_block and self._over(self._attributor.mute):
+                self._end_block(forced=True, cap_hit=True)
+            if self.ended_by != "engine":
+                return out.deltas()
+        if len(ids) < len(delta.token_ids):  # the end-of-text token: neither text nor context
+            self._state.sampled += 1
+            self._state.overhead += 1
+        return out.deltas()
+
+    def _absorb(self, fragments: list[Fragment], out: _Shown) -> None:
+        """Count and show fragments in order, until one of them ends this run."""
+        for fragment in fragments:
+            if fragment.begins_token and not self._admit(fragment):
+                break
+            if fragment.part is Part.ANSWER:
+                logprobs = [t.logprob for t in fragment.tokens if t.logprob is not None]
+                out.add_answer(self._reply.answer.feed(fragment.text, logprobs))
+                if self._reply.answer.stopped:
+                    self.ended_by = "stop"
+                    self._state.finish_reason = "stop"
+                    break
+            elif fragment.part is Part.REASONING:
+                out.reasoning.append(fragment.text)
+        if self._may_reason and self._splitter.closed:
+            self._state.closed_by = "model"
+            if self.ended_by == "engine" and self._strict:
+                self._end_block(forced=False)
+
+    def _admit(self, fragment: Fragment) -> bool:
+        """Count the ids of a fragment, or end the run before them."""
+        state, size = self._state, len(fragment.tokens)
+        reasoning = fragment.part is Part.REASONING
+        if fragment.part is Part.ANSWER and self._strict and self._may_reason:
+            self._end_block(forced=False)
+            return False
+        closing = fragment.part is Part.MARKUP and state.closed_by is None and self._splitter.closed
+        if self._may_reason and (
+            (reasoning and self._over(size)) or (closing and self._leaves_no_room(size))
+        ):
+            self._end_block(forced=True, cap_hit=reasoning)
+            return False
+        self._reply.context.extend(token.token_id for token in fragment.tokens)
+        state.sampled += size
+        if reasoning:
+            state.reasoning += size
+        elif fragment.part is Part.ANSWER:
+            state.answer += size
+        else:
+            state.overhead += size
+            if self._in_block and self._leaves_no_room(1):
+                self._end_block(forced=True, cap_hit=True)  # the tag alone took all there was
+        return True
+
+    @property
+    def _in_block(self) -> bool:
+        return self._may_reason and self._splitter.state == "reasoning"
+
+    def _over(self, more: int) -> bool:
+        """Whether this many more reasoning ids are too many."""
+        cap = self._state.limits.reasoning_cap
+        return more > 0 and (self._state.reasoning + more > cap or self._leaves_no_room(more))
+
+    def _leaves_no_room(self, more: int) -> bool:
+        """Whether the reserve of the answer would be touched."""
+        limits = self._state.limits
+        return self._state.sampled + more > limits.max_tokens - limits.answer_reserve
+
+    def _end_block(self, *, forced: bool, cap_hit: bool = False) -> None:
+        """End the run and let another answer; ``forced``: the end tag has to be written."""
+        self.ended_by = "close"
+        self.forced = forced
+        self._state.cap_hit = self._state.cap_hit or cap_hit
+
+    def _finish(self, reason: Literal["stop", "length"]) -> list[Delta]:
+        """The engine is done: flush what was held back, and see whether an answer is still owed."""
+        in_block = self._splitter.state == "reasoning"
+        out = _Shown(self._reply.plan.index)
+        self._absorb(self._attributor.finish(), out)
+        if self.ended_by != "engine":
+            return out.deltas()
+        owed = in_block or (self._strict and self._may_reason)
+        if owed and reason == "stop" and self._reply.remaining > 0:
+            self._end_block(forced=in_block)
+            return out.deltas()
+        out.add_answer(self._reply.answer.finish())
+        self._state.finish_reason = reason
+        self._state.unclosed = in_block
+        return out.deltas()
+
+
+class _Shown:
+    """What one delta of the engine adds to a reply."""
+
+    def __init__(self, index: int) -> None:
+        self._index = index
+        self.reasoning: list[str] = []
+        self._answer: list[str] = []
+        self._logprobs: list[TokenLogprob] = []
+
+    def add_answer(self, shown: Shown) -> None:
+        """Answer text and the log-probabilities that go with it."""
+        self._answer.append(shown[0])
+        self._logprobs += shown[1]
+
+    def deltas(self) -> list[Delta]:
+        """One delta for each part that has something."""
+        out: list[Delta] = []
+        reasoning, answer = "".join(self.reasoning), "".join(self._answer)
+        if reasoning:
+            out.append(Delta(self._index, Part.REASONING, reasoning))
+        if answer or self._logprobs:
+            out.append(Delta(self._index, Part.ANSWER, answer, tuple(self._logprobs)))
+        return out
+
+
+def _renormalise(delta: GenerationDelta, by_id: dict[int, LevelCard]) -> dict[str, float]:
+    """Raw log-probabilities over the whole vocabulary -> probabilities over the allowed levels."""
+    if not delta.logprobs:
+        return {}
+    first = delta.logprobs[0]
+    raw = {i: lp for i, lp in ((first.token_id, first.logprob), *first.top) if i in by_id}
+    best = max(raw.values())
+    weights = {i: math.exp(lp - best) for i, lp in raw.items()}
+    total = sum(weights.values())
+    return {by_id[i].name: weights[i] / total for i in by_id if i in weights}

@@ -1,0 +1,84 @@
+"""Values of settings as text: read, taken apart, and what is wrong with one, in one line.
+
+Knows no setting in particular.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Container, Iterable
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from extracot.errors import ExtracotError
+
+
+class SettingsError(ExtracotError):
+    """A setting is unknown or has a value that is not allowed; the message is one line."""
+
+
+def read_secret(path: Path, name: str) -> str:
+    """A file's text; ``ValueError`` in one line that names the setting."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ValueError(f"{name} {path}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise ValueError(f"{name} {path} is not text") from None
+
+
+def parse_key_values(value: Any, name: str) -> Any:
+    """``"a=1"``, ``["a=1", "b=x"]``, JSON/YAML text or a mapping -> a dict with typed values."""
+    if isinstance(value, str):
+        stripped = value.strip()
+        if stripped.startswith("{"):
+            value = yaml.safe_load(stripped)
+        else:
+            value = [part for part in stripped.split(",") if part]
+    if isinstance(value, list):
+        pairs: dict[str, Any] = {}
+        for item in value:
+            key, equals, text = str(item).partition("=")
+            if not equals or not key.strip():
+                raise ValueError(f"{name} takes KEY=VALUE, not {item!r}")
+            pairs[key.strip().replace("-", "_")] = yaml.safe_load(text)
+        return pairs
+    if not isinstance(value, dict):
+        raise ValueError(f"{name} takes KEY=VALUE pairs, not {value!r}")
+    return {str(key).replace("-", "_"): item for key, item in value.items()}
+
+
+def check_yaml(path: Path) -> None:
+    """Say in one line why the file cannot be used; its names and values are checked later."""
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SettingsError(f"config file {path}: {error.strerror}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise SettingsError(
+            f"config file {path} is not YAML: {str(error).splitlines()[0]}"
+        ) from None
+    if values is not None and not isinstance(values, dict):
+        raise SettingsError(f"config file {path} must hold `name: value` lines")
+
+
+def one_line(error: ValidationError, known: Iterable[str], secrets: Container[str]) -> str:
+    """What is wrong with the first wrong setting; ``known`` are the names there are."""
+    first = error.errors(include_url=False)[0]
+    name = str(first["loc"][0]) if first["loc"] else ""
+    if first["type"] == "extra_forbidden":
+        near = difflib.get_close_matches(name, known, n=1)
+        return f"unknown setting {name}" + (f"; did you mean {near[0]}?" if near else "")
+    message = str(first["msg"]).removeprefix("Value error, ")
+    if name == "default_budget":
+        message = "must be a number in (0, 1], auto, native or none"
+    if name == "keys":
+        message = "must be the path of a YAML file"
+    if not name:
+        return message
+    if name.startswith("upstream") or name in secrets:  # what was given may hold a password
+        return f"setting {name}: {message[:1].lower()}{message[1:]}"
+    return f"setting {name}: {message[:1].lower()}{message[1:]} (got {first['input']!r:.80})"

@@ -1,0 +1,1 @@
+"""Tests of the engines: the scripted one, and vLLM for real."""

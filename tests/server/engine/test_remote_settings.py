@@ -1,0 +1,100 @@
+"""Settings of the remote engine: addresses, keys, and one line for whatever is wrong."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from extracot_server.cli import main
+from extracot_server.settings import SettingsError, load_settings
+
+REMOTE = ["--engine", "remote"]
+A, B = "http://a:8000", "https://b.example/vllm"
+
+
+def message(arguments: list[str]) -> str:
+    """The one line these flags end in."""
+    with pytest.raises(SettingsError) as caught:
+        load_settings(arguments)
+    text = str(caught.value)
+    assert text and "\n" not in text
+    return text
+
+
+def test_upstreams_from_everywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert load_settings([*REMOTE, "--upstream", A]).upstream == [A]
+    assert load_settings([*REMOTE, "--upstream", A, "--upstream", B]).upstream == [A, B]
+    assert load_settings([*REMOTE, "--upstream", f"{A},{B}"]).upstream == [A, B]
+    path = tmp_path / "s.yaml"
+    path.write_text(f"engine: remote\nupstream: [{A}, {B}]\nupstream_api_key: 12345\n")
+    settings = load_settings(["--config", str(path)])
+    assert settings.upstream == [A, B] and settings.upstream_keys() == ["12345"] * 2
+    monkeypatch.setenv("EXTRACOT_UPSTREAM", f"{B}/, {A}/v1/")
+    assert load_settings(REMOTE).upstream == [B, A], "an OpenAI base URL will do"
+
+
+def test_one_key_or_one_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    flags = [*REMOTE, "--upstream", A, "--upstream", B]
+    assert load_settings(flags).upstream_keys() == [None, None]
+    monkeypatch.setenv("EXTRACOT_UPSTREAM_API_KEY", "key-1")
+    settings = load_settings(flags)
+    assert settings.upstream_keys() == ["key-1", "key-1"]
+    assert "key-1" not in repr(settings) and "key-1" not in settings.model_dump_json()
+    monkeypatch.setenv("EXTRACOT_UPSTREAM_API_KEY", "key-1,key-2")
+    assert load_settings(flags).upstream_keys() == ["key-1", "key-2"]
+    monkeypatch.delenv("EXTRACOT_UPSTREAM_API_KEY")
+    path = tmp_path / "keys"
+    path.write_text("key-1\nkey-2\n")
+    assert load_settings([*flags, "--upstream-api-key-file", str(path)]).upstream_keys() == [
+        "key-1",
+        "key-2",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (REMOTE, ("remote", "--upstream http://host:8000")),
+        (["--upstream", A], ("engine remote", "vllm")),
+        ([*REMOTE, "--upstream", "ftp://a"], ("upstream", "ftp://a", "http://host:8000")),
+        ([*REMOTE, "--upstream", "a:8000"], ("upstream", "a:8000")),
+        ([*REMOTE, "--upstream", "http://"], ("upstream",)),
+        ([*REMOTE, "--upstream", "http://a:99999"], ("upstream",)),
+        ([*REMOTE, "--upstream", "http://a:0"], ("upstream",)),
+        ([*REMOTE, "--upstream", "http://a?x=1"], ("upstream",)),
+        ([*REMOTE, "--upstream", "http://[a"], ("upstream",)),
+        ([*REMOTE, "--upstream", f"{A},{A}/v1"], ("twice",)),
+        ([*REMOTE, "--upstream", A, "--upstream-timeout-seconds", "0"], ("upstream_timeout",)),
+        ([*REMOTE, "--upstream", A, "--upstream-api-key-file", "/nowhere/k"], ("/nowhere/k",)),
+    ],
+)
+def test_wrong_values_are_one_line(arguments: list[str], words: tuple[str, ...]) -> None:
+    text = message(arguments)
+    assert all(word in text for word in words), text
+
+
+def test_no_error_shows_a_secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    flags = [*REMOTE, "--upstream", A]
+    for wrong in ("--upstream-api-key", "--upstream-api-key=hunter2"):
+        text = message([*flags, wrong, "hunter2"])
+        assert "hunter2" not in text and "EXTRACOT_UPSTREAM_API_KEY" in text
+    assert "hunter2" not in message([*REMOTE, "--upstream", "http://me:hunter2@a:1"])
+    monkeypatch.setenv("EXTRACOT_UPSTREAM_API_KEY", "hunter2,hunter2")
+    assert "hunter2" not in message(flags)
+    monkeypatch.setenv("EXTRACOT_UPSTREAM_API_KEY", "hunter2é")
+    assert "hunter2" not in message(flags)
+    monkeypatch.delenv("EXTRACOT_UPSTREAM_API_KEY")
+    path = tmp_path / "s.yaml"
+    path.write_text(f"engine: remote\nupstream: {A}\nupstream_api_key: [hunter2]\n")
+    assert "hunter2" not in message(["--config", str(path)])
+
+
+def test_an_upstream_that_is_not_there_ends_the_command_in_one_line(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    code = main([*REMOTE, "--upstream", "http://127.0.0.1:9", "--port", "0"])
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert code == 1
+    assert lines[0] == "extracot-serve: loading what http://127.0.0.1:9 serves …"
+    assert lines[-1].startswith("extracot-serve: error: upstream http://127.0.0.1:9 cannot be used")

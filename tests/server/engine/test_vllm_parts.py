@@ -1,0 +1,255 @@
+"""What the vLLM engine is made of and can be tested without vLLM."""
+
+from __future__ import annotations
+
+import math
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from extracot_server.engine.base import (
+    EngineDeadError,
+    EngineError,
+    EngineRequestError,
+    EngineStartError,
+    GenerationRequest,
+    Sampling,
+    TokenLogprob,
+)
+from extracot_server.engine.start_errors import explain_start
+from extracot_server.engine.vllm_arguments import check_folder, engine_arguments
+from extracot_server.engine.vllm_requests import delta, refusal, sampling_values
+
+KNOWN = {"dtype", "tensor_parallel_size", "kv_cache_memory_bytes", "structured_outputs_config"}
+
+
+def arguments(given: dict[str, Any], *, cpu: bool = False) -> dict[str, Any]:
+    known = {*KNOWN, "gpu_memory_utilization", "model"}
+    return engine_arguments("m", given, known=known, cpu=cpu, shutdown_grace=2.5)
+
+
+def test_importing_the_engine_does_not_import_vllm() -> None:
+    code = (
+        "import extracot_server.engine.vllm, sys; assert not {'vllm', 'torch'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_text_arguments_are_typed_and_beat_ours() -> None:
+    values = arguments({"tensor-parallel-size": "2", "dtype": "bfloat16"}, cpu=True)
+    assert values["tensor_parallel_size"] == 2
+    assert values["dtype"] == "bfloat16"
+    assert values["shutdown_timeout"] == 3
+
+
+def test_defaults_depend_on_the_device() -> None:
+    cpu, gpu = arguments({}, cpu=True), arguments({})
+    assert (cpu["dtype"], cpu["enforce_eager"], cpu["block_size"]) == ("float32", True, 32)
+    assert cpu["kv_cache_memory_bytes"] == 2**30
+    assert {"dtype", "enforce_eager", "block_size", "kv_cache_memory_bytes"}.isdisjoint(gpu)
+    share = arguments({"gpu_memory_utilization": "0.5"}, cpu=True)
+    assert "kv_cache_memory_bytes" not in share
+
+
+def test_grammar_settings_are_merged() -> None:
+    values = arguments({"structured_outputs_config": '{"backend": "guidance"}'})
+    assert values["structured_outputs_config"] == {
+        "backend": "guidance",
+        "disable_any_whitespace": True,
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("tensor_paralel_size", "did you mean tensor_parallel_size"),
+        ("zzz", "unknown vLLM argument zzz$"),
+        ("model", "setting of its own"),
+    ],
+)
+def test_wrong_argument_names(name: str, message: str) -> None:
+    with pytest.raises(EngineStartError, match=message):
+        arguments({name: "1"})
+
+
+def test_folders_without_a_model_are_refused_at_once(tmp_path: Path) -> None:
+    with pytest.raises(EngineStartError, match="holds no config"):
+        check_folder(tmp_path)
+    with pytest.raises(EngineStartError, match="does not exist"):
+        check_folder(tmp_path / "nothing")
+    (tmp_path / "config.json").touch()
+    check_folder(tmp_path)
+    check_folder(Path("someone/model"))
+
+
+def request(**changes: Any) -> GenerationRequest:
+    return GenerationRequest("r", (1, 2), **{"max_tokens": 5, **changes})
+
+
+def test_a_request_overrides_the_models_defaults() -> None:
+    defaults = {"temperature": 0.6, "top_k": 20, "max_tokens": 2048}
+    plain = sampling_values(request(), defaults)
+    assert (plain["temperature"], plain["top_k"], plain["max_tokens"]) == (0.6, 20, 5)
+    assert "top_p" not in plain
+    sampling = Sampling(temperature=0.0, top_k=0, seed=3, logit_bias={7: 1.0}, min_tokens=2)
+    own = sampling_values(request(sampling=sampling, stop_token_ids=(9,)), defaults)
+    assert (own["temperature"], own["top_k"], own["seed"]) == (0.0, 0, 3)
+    assert (own["logit_bias"], own["min_tokens"]) == ({7: 1.0}, 2)
+    assert own["stop_token_ids"] == [9]
+    assert own["detokenize"] is False
+
+
+def test_allowed_ids_ask_for_their_log_probabilities() -> None:
+    values = sampling_values(request(allowed_token_ids=(4, 5)), {})
+    assert values["allowed_token_ids"] == values["logprob_token_ids"] == [4, 5]
+    assert values["logprobs"] == 2
+
+
+def test_seeds_beyond_64_bits_are_refused_before_vllm_chokes_on_them() -> None:
+    with pytest.raises(EngineRequestError) as refused:
+        sampling_values(request(sampling=Sampling(seed=2**63)), {})
+    assert refused.value.param == "seed"
+
+
+@pytest.mark.parametrize("count", [-1, 21])
+def test_log_probabilities_are_limited_although_vllm_allows_more(count: int) -> None:
+    with pytest.raises(EngineRequestError) as refused:
+        sampling_values(request(sampling=Sampling(logprobs=count)), {})
+    assert refused.value.param == "top_logprobs"
+
+
+class Complaint(ValueError):
+    def __init__(self, message: str, parameter: str | None = None) -> None:
+        super().__init__(message)
+        self.parameter = parameter
+
+
+@pytest.mark.parametrize(
+    ("error", "param"),
+    [
+        (Complaint("temperature must be in [0, 2]", "temperature"), "temperature"),
+        (Complaint("Requested sample logprobs of 50", "logprobs"), "top_logprobs"),
+        (Complaint("min_tokens must be less than\n max_tokens"), "min_tokens"),
+        (Complaint("Failed to transform json schema into a grammar"), "response_format"),
+        (Complaint("The decoder prompt (length 9) is longer"), "messages"),
+        (Complaint("something else"), None),
+    ],
+)
+def test_refusals_name_the_openai_field(error: Exception, param: str | None) -> None:
+    refused = refusal(error)
+    assert refused.param == param
+    assert "\n" not in str(refused)
+
+
+def output(**changes: Any) -> Any:
+    entry = {"token_ids": [7], "finish_reason": None, "logprobs": None, **changes}
+    return SimpleNamespace(**entry)
+
+
+def row(**values: float) -> dict[int, Any]:
+    return {int(name[1:]): SimpleNamespace(logprob=value) for name, value in values.items()}
+
+
+def test_log_probabilities_are_ranked_and_cut() -> None:
+    logprobs = [row(t7=-3.0, t1=-0.1, t2=-0.5)]
+    two = delta(output(logprobs=logprobs), request(sampling=Sampling(logprobs=2)))
+    assert two.logprobs == (TokenLogprob(7, -3.0, ((1, -0.1), (2, -0.5))),)
+    zero = delta(output(logprobs=logprobs), request(sampling=Sampling(logprobs=0)))
+    assert zero.logprobs == (TokenLogprob(7, -3.0, ()),)
+    allowed = delta(output(logprobs=logprobs), request(allowed_token_ids=(7, 2)))
+    assert allowed.logprobs == (TokenLogprob(7, -3.0, ((2, -0.5), (7, -3.0))),)
+
+
+def test_finish_reasons() -> None:
+    assert delta(output(finish_reason="length"), request()).finish_reason == "length"
+    with pytest.raises(EngineDeadError):
+        delta(output(finish_reason="abort"), request())
+    with pytest.raises(EngineError, match="error"):
+        delta(output(finish_reason="error"), request())
+
+
+KV_CACHE = (
+    "To serve at least one request with the model's max seq len (8192), (0.35 GiB KV cache is "
+    "needed, which is larger than the available KV cache memory (0.1 GiB). Based on the available "
+    "memory, the estimated maximum model length is 2304. Try increasing things."
+)
+CHILD_FAILED = RuntimeError(
+    "Engine core initialization failed. See root cause above. Failed core proc(s): {}"
+)
+
+
+@pytest.mark.parametrize(
+    ("error", "printed", "expected"),
+    [
+        (
+            CHILD_FAILED,
+            [
+                "(Worker pid=1) ERROR 01-01 [x.py:9] Traceback (most recent call last):",
+                f"(Worker pid=1) ERROR 01-01 [x.py:9] ValueError: {KV_CACHE}",
+                "Exception: WorkerProc initialization failed due to an exception",
+            ],
+            "one full request needs 0.35 GiB of KV cache, there are 0.1; "
+            "max_model_len=2304 would fit",
+        ),
+        (
+            CHILD_FAILED,
+            ['ERROR   File "/x/y.py", line 3, in weight_loader', "ERROR AssertionError"],
+            "the weights do not have the sizes that config.json says",
+        ),
+        (CHILD_FAILED, [], str(CHILD_FAILED)),
+        (
+            CHILD_FAILED,
+            ["ERROR ValueError: Cannot auto-fit max_model_len: not enough GPU memory"],
+            "too little memory for the KV cache of even one token",
+        ),
+        (
+            RuntimeError("Engine core initialization failed. Failed core proc(s): {'E_0': -9}"),
+            [],
+            "the engine process was killed by signal 9, which often means",
+        ),
+        (
+            ValueError("Model architectures ['X'] are not supported for now. Supported: a, b"),
+            [],
+            "Model architectures ['X'] are not supported by this vLLM.",
+        ),
+        (
+            OSError("a/b is not a local folder and is not a valid model identifier listed on\nhub"),
+            [],
+            "neither a local folder nor a model the hub could give",
+        ),
+        (KeyError("rope"), [], "KeyError: 'rope'"),
+        (AssertionError(), [], "AssertionError"),
+    ],
+)
+def test_start_errors_in_one_line(error: Exception, printed: list[str], expected: str) -> None:
+    line = explain_start("m", error, printed)
+    assert line.startswith("cannot serve m: ")
+    assert "\n" not in line
+    assert line.removeprefix("cannot serve m: ").startswith(expected)
+
+
+def test_endless_start_errors_are_cut() -> None:
+    assert len(explain_start("m", ValueError("word " * 500))) < 400
+    sentences = " ".join(f"Sentence number {n} says little." for n in range(50))
+    assert explain_start("m", ValueError(sentences)).endswith("little.")
+
+
+def test_probabilities_are_natural_logarithms() -> None:
+    entry = delta(output(logprobs=[row(t7=math.log(0.5))]), request(sampling=Sampling(logprobs=0)))
+    assert entry.logprobs is not None
+    assert math.exp(entry.logprobs[0].logprob) == pytest.approx(0.5)
+
+
+def test_padding_among_logprobs_is_left_out() -> None:
+    row = {5: SimpleNamespace(logprob=-0.5), 0: SimpleNamespace(logprob=-math.inf)}
+    output = SimpleNamespace(finish_reason=None, token_ids=[5], logprobs=[row])
+    request = GenerationRequest("r", (1,), 8, Sampling(logprobs=2))
+    assert delta(output, request).logprobs == (TokenLogprob(5, -0.5, ((5, -0.5),)),)
+
+
+def test_auto_may_ask_for_every_level_of_a_large_card() -> None:
+    assert arguments({})["max_logprobs"] >= 50

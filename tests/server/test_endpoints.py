@@ -1,0 +1,135 @@
+"""Everything beside the chat: models, budget, health, ids, routes that are not there, OpenAPI."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+import extracot
+from extracot_server.app import openapi_document
+from tests.server.live import Live, serve
+
+
+def test_models_and_aliases(token_server: Live) -> None:
+    listed = token_server.http.get("/v1/models").json()
+    assert listed["object"] == "list"
+    names = [entry["id"] for entry in listed["data"]]
+    assert names[0] == "scripted"
+    assert set(names[1:]) == {
+        f"scripted@{alias}" for alias in ("0.2", "0.4", "0.6", "0.8", "1", "auto", "native", "none")
+    }
+    first = listed["data"][0]
+    assert (first["object"], first["parent"], first["max_model_len"]) == ("model", None, 4096)
+    assert first["budget"]["mode"] == "token"
+    assert [level["expected_ratio"] for level in first["budget"]["levels"]][:2] == [0.22, 0.41]
+    for name in names:
+        assert token_server.http.get(f"/v1/models/{name}").json()["id"] == name
+        assert token_server.chat(model=name)["model"] == "scripted"
+
+
+def test_models_in_cap_mode(cap_server: Live) -> None:
+    first, *aliases = cap_server.http.get("/v1/models").json()["data"]
+    assert (first["budget"]["mode"], first["budget"]["levels"]) == ("cap", [])
+    assert "auto" not in first["budget"]["allowed"]
+    for entry in aliases:
+        assert cap_server.chat(model=entry["id"])["budget"]["source"] == "alias"
+
+
+def test_an_unknown_model_is_404(token_server: Live) -> None:
+    response = token_server.http.get("/v1/models/nope")
+    assert response.status_code == 404
+    assert response.json()["error"]["code"] == "model_not_found"
+    assert token_server.http.get("/v1/budget?model=nope").status_code == 404
+
+
+def test_budget_tells_card_and_policy(token_server: Live, cap_server: Live) -> None:
+    told = token_server.http.get("/v1/budget").json()
+    assert (told["mode"], told["baseline"]["source"]) == ("token", "card")
+    assert told["card"]["levels"][0]["token"] == "<COMP_20>"
+    assert told["policy"]["default"] == "native"
+    assert told["policy"]["reasoning_effort"]["low"] == 0.4
+    capped = cap_server.http.get("/v1/budget").json()
+    assert (capped["card"], capped["levels"], capped["mode"]) == (None, [], "cap")
+    assert capped["baseline"] == {
+        "source": "assumed",
+        "assumed_reasoning_tokens": 100,
+        "measured_reasoning_tokens": None,
+    }
+
+
+def test_health_ready_metrics(token_server: Live) -> None:
+    assert token_server.http.get("/health").json() == {"status": "ok"}
+    assert token_server.http.get("/ready").status_code == 200
+    response = token_server.http.get("/metrics")
+    assert response.headers["content-type"].startswith("text/plain")
+    samples = token_server.metrics()
+    info = next(dict(has) for name, has in samples if name == "extracot_build_info")
+    assert info["version"] == extracot.__version__
+    assert (info["engine"], info["model"], info["mode"]) == ("scripted", "scripted", "token")
+    assert token_server.metric_sum("extracot_engine_up", model="scripted") == 1
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "code"),
+    [
+        ("GET", "/nope", 404, "not_found"),
+        ("POST", "/v1/completions", 404, "not_found"),
+        ("GET", "/v1/chat/completions", 405, "method_not_allowed"),
+        ("DELETE", "/v1/models", 405, "method_not_allowed"),
+    ],
+)
+def test_routes_that_are_not_there(
+    token_server: Live, method: str, path: str, status: int, code: str
+) -> None:
+    response = token_server.http.request(method, path)
+    assert response.status_code == status
+    error = response.json()["error"]
+    assert (error["code"], error["type"]) == (code, "invalid_request_error")
+    assert response.headers["x-request-id"]
+    assert ("allow" in response.headers) is (status == 405)
+
+
+def test_request_ids(token_server: Live) -> None:
+    generated = {token_server.post().headers["x-request-id"] for _ in range(3)}
+    assert len(generated) == 3
+    own = token_server.http.get("/health", headers={"x-request-id": "My-id.1:2_3"})
+    assert own.headers["x-request-id"] == "My-id.1:2_3"
+    for bad in ("with space", "x" * 129, 'a"b', "é"):
+        headers = {"x-request-id": bad.encode()}
+        returned = token_server.http.get("/health", headers=headers).headers["x-request-id"]
+        assert re.fullmatch(r"req-[0-9a-f]{32}", returned)
+    body = {"messages": [{"role": "user", "content": "x"}]}
+    reply = token_server.http.post(
+        "/v1/chat/completions", json=body, headers={"x-request-id": "abc"}
+    )
+    assert reply.json()["id"] == "chatcmpl-abc"
+    assert token_server.engine.requests[-1].request_id.startswith("abc")
+
+
+def test_the_served_name_is_a_setting() -> None:
+    with serve(served_model_name="team/fast") as live:
+        assert live.chat(model="team/fast@0.2")["model"] == "team/fast"
+        assert live.http.get("/v1/models/team/fast").json()["id"] == "team/fast"
+        assert live.refused(model="scripted", status=404)["code"] == "model_not_found"
+
+
+def test_the_openapi_document_is_whole() -> None:
+    document = openapi_document()
+    text = str(document)
+    schemas = document["components"]["schemas"]
+    for name in re.findall(r"#/components/schemas/(\w+)", text):
+        assert name in schemas, name
+    assert {"ChatCompletionRequest", "ChatCompletion", "BudgetReport", "Error"} <= set(schemas)
+    assert "budget" in schemas["ChatCompletionRequest"]["properties"]
+    assert set(document["paths"]) >= {
+        *("/v1/chat/completions", "/v1/models", "/v1/budget"),
+        *("/health", "/ready", "/metrics"),
+    }
+
+
+def test_a_reply_has_what_the_openapi_document_promises(token_server: Live) -> None:
+    schemas = openapi_document()["components"]["schemas"]
+    reply = token_server.chat(budget=0.2)
+    assert set(schemas["ChatCompletion"]["required"]) <= set(reply)
+    assert set(schemas["BudgetReport"]["properties"]) == set(reply["budget"])

@@ -1,0 +1,126 @@
+"""Whatever the model does and whatever is asked: no reply breaks a cap, a limit or its accounts."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from prometheus_client import CollectorRegistry
+
+from extracot.prompt import Message
+from extracot.reasoning import Part
+from extracot_server.budget import BudgetKind, BudgetSources
+from extracot_server.engine.base import AnswerFormat, Sampling
+from extracot_server.engine.scripted import ScriptedBehaviour, ScriptedEngine
+from extracot_server.loading import serve_model
+from extracot_server.metrics import ServerMetrics
+from extracot_server.plan import Delta
+from extracot_server.serving import ChatJob, ChatService, ChoiceDone, Finished
+from extracot_server.settings import Settings
+
+BEHAVIOURS = st.builds(
+    ScriptedBehaviour,
+    tokens_per_delta=st.sampled_from([1, 2, 5, 40]),
+    eos_in_reasoning=st.none() | st.integers(0, 30),
+    never_close=st.booleans(),
+    opens_think=st.booleans(),
+    tags_as_text=st.booleans(),
+    template_opens_think=st.booleans(),
+    max_model_len=st.sampled_from([160, 300, 4096]),
+)
+CAPS = st.none() | st.integers(0, 40)
+TARGETS = st.sampled_from([None, "auto", "native", "none", 0.05, 0.2, 0.5, 1.0])
+BUDGETS = st.tuples(TARGETS, CAPS, st.sampled_from(["soft", "hard"]))
+JOBS = st.builds(
+    ChatJob,
+    request_id=st.just("r"),
+    messages=st.text("abc ≈?", min_size=1, max_size=12).map(lambda t: (Message("user", f"Q{t}"),)),
+    sampling=st.builds(
+        Sampling,
+        temperature=st.sampled_from([None, 0.0, 1.0]),
+        seed=st.none() | st.integers(0, 9),
+        logprobs=st.sampled_from([None, 0, 2]),
+        min_tokens=st.sampled_from([0, 0, 5]),
+        ignore_eos=st.sampled_from([False, False, True]),
+    ),
+    n=st.integers(1, 3),
+    max_tokens=st.sampled_from([None, 1, 2, 3, 5, 8, 13, 40, 100]),
+    stops=st.sampled_from([(), ("boxed",), ("The", "answer is"), (" ",)]),
+    answer_format=st.sampled_from([None, None, AnswerFormat("json_object")]),
+)
+
+
+async def run(service: ChatService, job: ChatJob) -> tuple[list[Any], Any]:
+    """All events of a job, and the prepared request."""
+    chat = service.prepare(job)
+    return [event async for event in service.run(chat)], chat
+
+
+@settings(max_examples=300)
+@given(behaviour=BEHAVIOURS, budget=BUDGETS, job=JOBS, card=st.booleans(), reserve=st.booleans())
+def test_no_reply_breaks_its_limits(
+    behaviour: ScriptedBehaviour,
+    budget: tuple[Any, int | None, str],
+    job: ChatJob,
+    card: bool,
+    reserve: bool,
+) -> None:
+    card = card and not behaviour.tags_as_text
+    target, cap, enforce = budget
+    if not card and target == "auto":
+        target = 0.5
+    value = {"ratio": target, "max_reasoning_tokens": cap, "enforce": enforce}
+    said = target is not None or cap is not None
+    job = replace(job, budget=BudgetSources(value if said else None))
+    limit = job.max_tokens or behaviour.max_model_len
+    job = replace(job, sampling=replace(job.sampling, min_tokens=min(5, limit)))
+    chosen: dict[str, Any] = {} if card else {"card": "none", "assumed_reasoning_tokens": 40}
+    if not reserve:
+        chosen["answer_reserve_tokens"] = 3
+    engine = ScriptedEngine(behaviour)
+    asyncio.run(engine.start())
+    model = serve_model(Settings(engine="scripted", **chosen), engine)
+    service = ChatService(model, ServerMetrics(CollectorRegistry()))
+    events, chat = asyncio.run(run(service, job))
+
+    *before, end = events
+    assert isinstance(end, Finished)
+    done = {event.index: event for event in before if isinstance(event, ChoiceDone)}
+    assert sorted(done) == list(range(job.n))
+    assert end.usage.completion_tokens <= job.n * limit
+    total = end.usage.prompt_tokens
+    for index, choice in done.items():
+        report = choice.report
+        deltas = [e for e in before if isinstance(e, Delta) and e.index == index]
+        reasoning = "".join(d.text for d in deltas if d.part is Part.REASONING)
+        answer = "".join(d.text for d in deltas if d.part is Part.ANSWER)
+        generated = (
+            report.reasoning_tokens
+            + report.answer_tokens
+            + report.overhead_tokens
+            - report.injected_tokens
+        )
+        assert 0 < generated <= limit
+        assert total + generated + report.injected_tokens <= behaviour.max_model_len + 1
+        assert report.max_reasoning_tokens is not None
+        assert report.reasoning_tokens <= report.max_reasoning_tokens
+        assert cap is None or report.reasoning_tokens <= cap
+        if chat.resolved.kind is BudgetKind.NONE:
+            assert report.reasoning_tokens == 0 and not reasoning
+        assert bool(reasoning) <= (report.reasoning_tokens > 0)
+        assert "</think>" not in reasoning
+        if not job.stops and limit > 4:
+            assert answer, "reasoning ate the answer"
+        assert not any(stop in answer for stop in job.stops)
+        logprobs = [item for d in deltas for item in d.logprobs]
+        assert (job.sampling.logprobs is None) <= (not logprobs)
+        assert len(logprobs) <= report.answer_tokens
+        assert choice.finish_reason in ("stop", "length")
+        if report.saved_tokens_estimate is not None:
+            assert card and choice.finish_reason == "stop" and not report.unclosed
+        parts = [d.part for d in deltas]
+        assert parts == sorted(parts, reverse=True), "reasoning comes first"
+    assert asyncio.run(engine.in_flight()) == 0

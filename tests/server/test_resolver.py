@@ -1,0 +1,184 @@
+"""The resolver is total, and picks what is nearest; the pure rules of limits and accounts."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from extracot.card import BudgetCard, RatioSummary
+from extracot_server.budget import (
+    BudgetKind,
+    BudgetPolicy,
+    BudgetSources,
+    ResolvedBudget,
+    allowed_levels,
+    expected_ratio,
+    parse_alias,
+    parse_budget,
+    resolve_budget,
+    resolve_limits,
+)
+from extracot_server.engine.scripted import scripted_card
+from extracot_server.errors import BudgetError
+from extracot_server.settings import DEFAULT_EFFORT_MAP
+
+CARD = scripted_card()
+EFFORTS: dict[str, Any] = dict(DEFAULT_EFFORT_MAP)
+SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8)
+KEYS = st.sampled_from(["ratio", "max_reasoning_tokens", "enforce", "x"]) | st.text(max_size=5)
+ANY_JSON = st.recursive(
+    SCALARS | st.sampled_from(["auto", "native", "none", "hard", "soft", 0.2, 1, 0, -1]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=4),
+    max_leaves=6,
+)
+RATIOS = st.floats(0.01, 1.0)
+POLICIES = st.builds(
+    lambda default, bounds, ceiling: BudgetPolicy(
+        default=default,
+        floor=bounds[0],
+        ceiling=bounds[1],
+        reasoning_tokens_ceiling=ceiling,
+        efforts=EFFORTS,
+    ),
+    st.sampled_from([0.3, "auto", "native", "none"]),
+    st.tuples(st.none() | RATIOS, st.none() | RATIOS).filter(
+        lambda pair: None in pair or pair[0] <= pair[1]
+    ),
+    st.none() | st.integers(0, 100),
+)
+CARDS = st.sampled_from([CARD, None, CARD.model_copy(update={"policy": None, "baseline": None})])
+
+
+@given(ANY_JSON, POLICIES, CARDS, st.none() | RATIOS | st.sampled_from(["auto", "none"]))
+def test_every_json_value_is_a_budget_or_an_error_with_a_param(
+    value: Any, policy: BudgetPolicy, card: BudgetCard | None, alias: Any
+) -> None:
+    try:
+        resolved = resolve_budget(BudgetSources(value, alias, None), card, policy)
+    except BudgetError as error:
+        assert error.param is None or error.param.split(".")[0] == "budget"
+        assert error.param is not None or value is None or "auto" in str(error)
+        assert len(str(error)) < 1000
+        return
+    assert isinstance(resolved, ResolvedBudget)
+    assert resolved.requested is value or value is None
+    if resolved.applied_ratio is not None:
+        ratio = resolved.applied_ratio
+        assert 0 < ratio <= 1
+        assert policy.floor is None or ratio >= policy.floor
+        assert policy.ceiling is None or ratio <= policy.ceiling
+    assert (resolved.kind is BudgetKind.LEVEL) is (resolved.level is not None)
+    assert bool(resolved.allowed) is (resolved.kind is BudgetKind.AUTO)
+    ceiling = policy.reasoning_tokens_ceiling
+    if ceiling is not None:
+        assert resolved.max_reasoning_tokens is not None
+        assert resolved.max_reasoning_tokens <= ceiling
+    assert resolved.label in {
+        *("0.2", "0.4", "0.6", "0.8", "1.0"),
+        *("auto", "native", "none", "cap"),
+    }
+
+
+@given(ANY_JSON)
+def test_what_is_accepted_has_the_documented_form(value: Any) -> None:
+    try:
+        spec = parse_budget(value)
+    except BudgetError as error:
+        assert error.param is not None and error.param.startswith("budget")
+        return
+    if isinstance(value, dict):
+        assert set(value) <= {"ratio", "max_reasoning_tokens", "enforce"} and value
+        target = value.get("ratio")
+    else:
+        target = value
+    assert target in ("auto", "native", "none", None) or (
+        not isinstance(target, bool) and 0 < target <= 1
+    )
+    assert spec.target == target
+    assert json.dumps(value)
+
+
+@given(RATIOS, st.lists(st.floats(0.05, 3.0), min_size=5, max_size=5))
+def test_the_nearest_realised_level_is_used_and_ties_go_to_the_smaller(
+    ratio: float, realised: list[float]
+) -> None:
+    ordered = sorted(realised)
+    levels = [
+        level.model_copy(update={"realised": RatioSummary(mean=mean, p10=0.0, p90=3.0)})
+        for level, mean in zip(CARD.levels, ordered, strict=True)
+    ]
+    card = CARD.model_copy(update={"levels": levels})
+    level = resolve_budget(BudgetSources(ratio), card, BudgetPolicy()).level
+    assert level is not None
+    best = min(abs(mean - ratio) for mean in ordered)
+    found = expected_ratio(level)
+    assert found is not None
+    assert abs(found - ratio) == pytest.approx(best, abs=2e-9)
+    first = next(mean for mean in ordered if abs(mean - ratio) <= best + 1e-12)
+    assert found <= first + 2e-9
+
+
+@given(POLICIES)
+def test_a_policy_never_leaves_nothing_to_choose(policy: BudgetPolicy) -> None:
+    levels = allowed_levels(CARD, policy)
+    assert levels
+    low, high = policy.floor or 0.0, policy.ceiling or math.inf
+    inside = [lv for lv in CARD.levels if low <= (expected_ratio(lv) or 0) <= high]
+    assert not inside or set(lv.name for lv in inside) <= {lv.name for lv in levels}
+
+
+@given(st.text(max_size=12))
+def test_aliases_are_budgets_or_nothing(text: str) -> None:
+    target = parse_alias(text)
+    assert target is None or target in ("auto", "native", "none") or 0 < float(target) <= 1
+
+
+@given(
+    ANY_JSON,
+    st.integers(1, 5000),
+    st.none() | st.integers(1, 5000),
+    st.integers(0, 300),
+    st.sampled_from([CARD, None]),
+)
+def test_limits_always_leave_room(
+    value: Any, room: int, max_tokens: int | None, reserve: int, card: BudgetCard | None
+) -> None:
+    policy = BudgetPolicy(answer_reserve=reserve)
+    try:
+        resolved = resolve_budget(BudgetSources(value), card, policy)
+    except BudgetError:
+        return
+    limits = resolve_limits(
+        resolved, card, policy, prompt_tokens=20, room=room, max_tokens=max_tokens
+    )
+    assert 1 <= limits.max_tokens <= room
+    assert max_tokens is None or limits.max_tokens <= max_tokens
+    assert 0 <= limits.reasoning_cap <= limits.max_tokens
+    assert limits.answer_reserve <= (limits.max_tokens + 1) // 2
+    assert reserve == 0 or limits.answer_reserve >= 1
+    assert limits.reasoning_cap <= limits.max_tokens - limits.answer_reserve
+    if resolved.max_reasoning_tokens is not None:
+        assert limits.reasoning_cap <= resolved.max_reasoning_tokens
+    assert limits.baseline_source == ("assumed" if card is None else "card")
+
+
+def test_a_card_without_a_baseline_cannot_be_hard() -> None:
+    card = CARD.model_copy(update={"baseline": None})
+    with pytest.raises(BudgetError) as caught:
+        resolve_budget(BudgetSources({"ratio": 0.2, "enforce": "hard"}), card, BudgetPolicy())
+    assert caught.value.param == "budget.enforce"
+    soft = resolve_budget(BudgetSources(0.2), card, BudgetPolicy())
+    limits = resolve_limits(soft, card, BudgetPolicy(), prompt_tokens=9, room=900, max_tokens=None)
+    assert (limits.baseline_tokens, limits.baseline_source) == (None, None)
+
+
+def test_a_card_without_measurements_uses_nominal_ratios() -> None:
+    levels = [level.model_copy(update={"realised": None}) for level in CARD.levels]
+    card = CARD.model_copy(update={"levels": levels})
+    level = resolve_budget(BudgetSources(0.31), card, BudgetPolicy()).level
+    assert level is not None and level.name == "0.4"

@@ -1,0 +1,123 @@
+"""Settings: flag over variable over file over default, and one line for whatever is wrong."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from extracot_server.settings import Settings, SettingsError, load_settings
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    """A settings file."""
+    path = tmp_path / "settings.yaml"
+    path.write_text("port: 1111\ngrace_seconds: 7\nvllm:\n  max_num_seqs: 4\n")
+    return path
+
+
+def message(arguments: list[str]) -> str:
+    """The one line these flags end in."""
+    with pytest.raises(SettingsError) as caught:
+        load_settings(arguments)
+    text = str(caught.value)
+    assert "\n" not in text and text
+    return text
+
+
+def test_defaults() -> None:
+    settings = load_settings([])
+    assert (settings.host, settings.port) == ("127.0.0.1", 8000)
+    assert (settings.model, settings.engine, settings.default_budget) == (
+        "smollm2",
+        "vllm",
+        "native",
+    )
+
+
+def test_flag_beats_variable_beats_file(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    arguments = ["--config", str(file)]
+    assert load_settings(arguments).port == 1111
+    monkeypatch.setenv("EXTRACOT_PORT", "2222")
+    assert load_settings(arguments).port == 2222
+    assert load_settings([*arguments, "--port", "3333"]).port == 3333
+    assert load_settings([*arguments, "--port", "3333"]).grace_seconds == 7
+    monkeypatch.setenv("EXTRACOT_CONFIG", str(file))
+    monkeypatch.delenv("EXTRACOT_PORT")
+    assert load_settings([]).port == 1111
+
+
+def test_budgets_from_everywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert load_settings(["--default-budget", "0.4"]).default_budget == 0.4
+    assert load_settings(["--default-budget", "auto"]).default_budget == "auto"
+    monkeypatch.setenv("EXTRACOT_DEFAULT_BUDGET", "0.6")
+    assert load_settings([]).default_budget == 0.6
+    path = tmp_path / "s.yaml"
+    path.write_text("default_budget: 0.8\n")
+    monkeypatch.delenv("EXTRACOT_DEFAULT_BUDGET")
+    assert load_settings(["--config", str(path)]).default_budget == 0.8
+
+
+def test_engine_arguments_from_everywhere(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    flags = ["--vllm", "tensor_parallel_size=2", "--vllm", "dtype=half"]
+    assert load_settings(flags).vllm == {"tensor_parallel_size": 2, "dtype": "half"}
+    assert load_settings(["--vllm", '{"max-num-seqs": 3}']).vllm == {"max_num_seqs": 3}
+    assert load_settings(["--config", str(file)]).vllm == {"max_num_seqs": 4}
+    monkeypatch.setenv("EXTRACOT_VLLM", "quantization=fp8,enforce_eager=true")
+    assert load_settings([]).vllm == {"quantization": "fp8", "enforce_eager": True}
+
+
+def test_efforts_are_replaced_one_by_one() -> None:
+    efforts = load_settings(["--reasoning-effort-map", "low=0.25"]).reasoning_effort_map
+    assert (efforts["low"], efforts["high"], efforts["max"]) == (0.25, 0.8, "native")
+    assert "slow" in message(["--reasoning-effort-map", "slow=0.25"])
+    assert "reasoning_effort_map" in message(["--reasoning-effort-map", "low=7"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--port", "x"], ("port", "integer")),
+        (["--port", "70000"], ("port",)),
+        (["--engine", "magic"], ("engine", "vllm", "scripted")),
+        (["--default-budget", "2"], ("default_budget", "auto")),
+        (["--default-budget", "fast"], ("default_budget", "native")),
+        (["--budget-floor", "0"], ("budget_floor",)),
+        (["--budget-floor", "0.8", "--budget-ceiling", "0.2"], ("budget_floor", "budget_ceiling")),
+        (["--think-start", "<t>", "--think-end", "<t>"], ("think_start", "differ")),
+        (["--vllm", "nonsense"], ("vllm", "KEY=VALUE")),
+        (["--config", "/nowhere/at/all.yaml"], ("/nowhere/at/all.yaml", "No such file")),
+    ],
+)
+def test_wrong_values_are_one_line(arguments: list[str], words: tuple[str, ...]) -> None:
+    text = message(arguments)
+    assert all(word in text for word in words), text
+
+
+def test_unknown_variables_and_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "s.yaml"
+    path.write_text("prot: 1\n")
+    assert "did you mean port" in message(["--config", str(path)])
+    monkeypatch.setenv("EXTRACOT_BUDGET_CIELING", "0.5")
+    assert "EXTRACOT_BUDGET_CEILING" in message([])
+    monkeypatch.delenv("EXTRACOT_BUDGET_CIELING")
+    monkeypatch.setenv("EXTRACOT_BASE_URL", "http://x")  # the client's
+    assert load_settings([]).port == 8000
+
+
+@pytest.mark.parametrize("text", ["a: [", "- 1\n- 2\n", "just text", "\x00"])
+def test_bad_yaml_is_one_line(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "bad.yaml"
+    path.write_text(text)
+    assert str(path) in message(["--config", str(path)])
+
+
+def test_an_empty_file_is_fine(tmp_path: Path) -> None:
+    path = tmp_path / "empty.yaml"
+    path.write_text("")
+    assert load_settings(["--config", str(path)]).port == 8000
+
+
+def test_every_setting_says_what_it_is_for() -> None:
+    assert all(field.description for field in Settings.model_fields.values())
