@@ -1,0 +1,149 @@
+"""extracot-train: help without heavy imports, mistakes in one line, exit codes."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from extracot_training.cli import STAGES, main
+from extracot_training.config.load import load_config, read_yaml
+from extracot_training.config.problems import ProblemsConfig
+from extracot_training.errors import ConfigError
+
+CONFIGS = Path(__file__).parents[2] / "training" / "configs"
+HEAVY = ("torch", "transformers", "datasets", "vllm", "httpx", "numpy", "sympy", "reasoning_gym")
+
+GENERATOR = "sources: [{kind: generator, size: 30, seed: 1}]\n"
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    path = tmp_path / "problems.yaml"
+    path.write_text(f"out: {tmp_path / 'out'}\n{GENERATOR}")
+    return path
+
+
+@pytest.mark.parametrize("stage", ["", *STAGES])
+def test_help_imports_nothing_heavy(stage: str) -> None:
+    code = (
+        "import sys; from extracot_training.cli import main;"
+        f"code = main({[stage, '--help'] if stage else ['--help']!r});"
+        f"bad = [name for name in {HEAVY!r} if name in sys.modules];"
+        "assert not bad, bad; sys.exit(code)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={"PYTHONPATH": ":".join(sys.path)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert (stage or "problems") in done.stdout
+    if stage:
+        assert "settings:" in done.stdout and "\n  out" in done.stdout
+
+
+def test_a_stage_runs_and_is_then_up_to_date(
+    config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["problems", "--config", str(config)]) == 0
+    assert "problems: done in" in capsys.readouterr().out
+    assert main(["problems", "--config", str(config)]) == 0
+    assert "problems: up to date in" in capsys.readouterr().out
+    assert main(["problems", "--config", str(config), "--set", "sources.0.size=20"]) == 1
+    assert "pass --force" in capsys.readouterr().err
+    flags = ["--set", "sources.0.size=20", "--force"]
+    assert main(["problems", "--config", str(config), *flags]) == 0
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["problem"], "unknown stage 'problem' (did you mean 'problems'?)"),
+        (["--hepl"], "unknown flag '--hepl' (did you mean '--help'?)"),
+        (["problems", "--confg", "x"], "unknown argument '--confg' (did you mean '--config'?)"),
+        (["problems"], "want --config FILE"),
+        (["problems", "--config"], "expected one argument"),
+        (["problems", "--config", "nowhere.yaml"], "nowhere.yaml: No such file"),
+        (["problems", "--set", "out"], "--set out: want KEY=VALUE"),
+        (["problems", "--set", "out=["], "the value is not YAML"),
+        (["problems", "--set", "out=x"], "setting 'sources': Field required"),
+    ],
+)
+def test_wrong_flags_are_one_line_and_code_2(
+    argv: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(argv) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("extracot-train: error: ") and message in said
+    assert said.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("sorces: []\n" + GENERATOR, "unknown setting 'sorces' (did you mean 'sources'?)"),
+        ("splits: {dve: 0.1}\n" + GENERATOR, "unknown setting 'splits.dve' (did you mean 'dev'?)"),
+        (GENERATOR.replace("size", "sise"), "did you mean 'size'?"),
+        (GENERATOR.replace("generator", "genrator"), "genrator"),
+        ("splits: {dev: 2}\n" + GENERATOR, "setting 'splits.dev'"),
+        ("splits: {dev: .nan}\n" + GENERATOR, "setting 'splits.dev'"),
+        ("- 1\n", "want a mapping"),
+        ("out: [\n", ":2: "),
+        ("\ta: 1\n", ":1: "),
+    ],
+)
+def test_wrong_settings_name_the_key(
+    tmp_path: Path, text: str, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text(text)
+    assert main(["problems", "--config", str(path), "--out", str(tmp_path / "o")]) == 2
+    said = capsys.readouterr().err
+    assert message in said and str(path) in said
+    assert said.count("\n") == 1
+
+
+def test_a_failing_stage_is_one_line_and_code_1(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"question": "?"}\n')
+    source = f"sources=[{{kind: gsm8k, path: {path}}}]"
+    assert main(["problems", "--set", source, "--out", str(tmp_path / "o")]) == 1
+    said = capsys.readouterr().err
+    assert f"{path}:1: field 'answer': is missing" in said
+    assert said.count("\n") == 1
+
+
+def test_overrides_reach_into_lists() -> None:
+    config = load_config(
+        ProblemsConfig,
+        CONFIGS / "problems-gsm8k.yaml",
+        ["sources.0.path=/elsewhere.jsonl", "splits.dev=0.1", "contamination.against=[]"],
+    )
+    assert str(config.sources[0].path) == "/elsewhere.jsonl"  # type: ignore[union-attr]
+    assert config.splits.dev == 0.1
+    with pytest.raises(ConfigError, match=r"no item '3' \(there are 1\)"):
+        load_config(ProblemsConfig, CONFIGS / "problems-gsm8k.yaml", ["sources.3.path=x"])
+    with pytest.raises(ConfigError, match="below a plain value"):
+        load_config(ProblemsConfig, CONFIGS / "problems-gsm8k.yaml", ["out.x=1"])
+
+
+def _config_class(stage: str) -> type[ProblemsConfig]:
+    from importlib import import_module
+
+    module, _, name = STAGES[stage].config.partition(":")
+    return getattr(import_module(module), name)  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.name)
+def test_every_shipped_config_parses(path: Path) -> None:
+    """A configuration's name starts with its stage: ``teach-vllm.yaml``."""
+    stage = path.stem.partition("-")[0]
+    assert stage in STAGES, f"{path.name} belongs to no stage"
+    assert read_yaml(path)
+    load_config(_config_class(stage), path)

@@ -1,0 +1,71 @@
+"""The recipe, small: five stages with real MiniLM; and every configuration that ships parses."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from extracot_training.cli import STAGES
+from extracot_training.config.base import StageConfig
+from extracot_training.config.load import load_config
+from extracot_training.records import CompressedTrace, read_rows
+from extracot_training.stage import Manifest
+
+ROOT = Path(__file__).parents[2]
+CONFIGS = ROOT / "training" / "configs"
+MINE = ("annotate", "compressor", "compress", "reader", "fidelity")
+
+
+def config_class(stage: str) -> type[StageConfig]:
+    module, _, name = STAGES[stage].config.partition(":")
+    found: type[StageConfig] = getattr(__import__(module, fromlist=[name]), name)
+    return found
+
+
+@pytest.mark.parametrize(
+    "file", [path for path in sorted(CONFIGS.glob("*.yaml")) if path.stem.split("-")[0] in MINE],
+    ids=lambda path: path.stem,
+)  # fmt: skip
+def test_shipped_configurations_parse(file: Path) -> None:
+    load_config(config_class(file.stem.split("-")[0]), file)
+
+
+@pytest.mark.parametrize("stage", MINE)
+def test_help_is_instant(stage: str) -> None:
+    script = (
+        "import sys; from extracot_training.cli import main; code = main([sys.argv[1], '--help']); "
+        "heavy = {'torch', 'transformers', 'numpy', 'httpx'} & set(sys.modules); "
+        "sys.exit(f'imported {heavy}' if heavy else code)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, stage], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "settings:" in done.stdout
+
+
+def test_the_small_recipe_makes_compressed_traces(tmp_path: Path) -> None:
+    environment = os.environ | {
+        "OUT": str(tmp_path / "out"),
+        "EXTRACOT_TRAIN": f"{sys.executable} -m extracot_training.cli",
+        "PYTHONPATH": os.pathsep.join(sys.path),
+    }
+    command = ["bash", str(ROOT / "training" / "recipes" / "compressor_cpu.sh"), "--small"]
+    done = subprocess.run(
+        command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    for name in ("problems", "teach", "annotate", "model", "compress"):
+        manifest = Manifest.load(tmp_path / "out" / name)
+        assert manifest is not None
+        assert manifest.finished
+    figures = json.loads((tmp_path / "out" / "compress" / "report.json").read_text())
+    assert figures["all"] == 28 * 5
+    rows = list(read_rows(tmp_path / "out" / "compress" / "all.jsonl", CompressedTrace))
+    for row in rows:
+        assert abs(row.realised - row.target) <= 0.05

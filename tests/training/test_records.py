@@ -1,0 +1,217 @@
+"""Rows: strict reading, appending that survives a cut, JSONL and Parquet alike."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from extracot_training.errors import RowError, StageError
+from extracot_training.files import sha256_of, write_atomic
+from extracot_training.records import (
+    Annotation,
+    CompressedTrace,
+    JsonlWriter,
+    Problem,
+    Trace,
+    read_rows,
+    rows_file,
+    write_rows,
+)
+
+TEXT = st.text(st.characters(codec="utf-8"), min_size=1, max_size=30)
+
+
+def problem(number: int = 0, **changes: object) -> Problem:
+    fields = {
+        "id": f"p{number}",
+        "question": f"What is {number} + 1?",
+        "answer": str(number + 1),
+        "source": "test",
+        "license": "MIT",
+        "split": "train",
+    }
+    return Problem.model_validate(fields | changes)
+
+
+def trace(number: int, sample: int = 0) -> Trace:
+    return Trace(
+        problem_id=f"p{number}",
+        sample=sample,
+        question="?",
+        reasoning=f"r{number}\u2028x",
+        answer="\\boxed{1}",
+        gold="1",
+        teacher="t",
+    )
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    questions=st.lists(TEXT, min_size=1, max_size=5),
+    solution=st.none() | TEXT,
+    value=st.recursive(st.none() | st.integers() | TEXT, lambda x: st.lists(x, max_size=2)),
+    suffix=st.sampled_from(["jsonl", "parquet"]),
+)
+def test_rows_come_back_as_they_were(
+    tmp_path_factory: pytest.TempPathFactory,
+    questions: list[str],
+    solution: str | None,
+    value: object,
+    suffix: str,
+) -> None:
+    rows = [
+        problem(n, question=question, solution=solution, meta={"value": value, "n": n})
+        for n, question in enumerate(questions)
+    ]
+    path = tmp_path_factory.mktemp("rows") / f"rows.{suffix}"
+    assert write_rows(path, rows) == len(rows)
+    assert list(read_rows(path, Problem)) == rows
+    assert list(read_rows(path.parent, Problem)) == rows
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ('{"id": "a"}', "field 'question': Field required"),
+        ("{", "Invalid JSON"),
+        (problem(1).model_dump_json()[:-1] + ', "sorce": 1}', "field 'sorce': Extra inputs"),
+        (problem(1).model_dump_json().replace('"train"', '"trian"'), "field 'split'"),
+        ("[]", "valid dictionary|object"),
+    ],
+)
+def test_a_bad_row_names_file_line_and_field(tmp_path: Path, line: str, message: str) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text(f"{problem(0).model_dump_json()}\n\n{line}\n")
+    with pytest.raises(RowError, match=message) as caught:
+        list(read_rows(path, Problem))
+    assert str(caught.value).startswith(f"{path}:3: ")
+    assert "\n" not in str(caught.value)
+
+
+def test_no_rows_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(StageError, match=r"neither rows\.jsonl nor"):
+        rows_file(tmp_path)
+    with pytest.raises(StageError, match="no such file"):
+        rows_file(tmp_path / "nowhere")
+
+
+@settings(max_examples=60, deadline=None)
+@given(cut=st.integers(0, 600))
+def test_a_cut_file_goes_on_with_no_row_lost_or_doubled(
+    tmp_path_factory: pytest.TempPathFactory, cut: int
+) -> None:
+    path = tmp_path_factory.mktemp("cut") / "rows.jsonl"
+    rows = [trace(n) for n in range(4)]
+    with JsonlWriter(path, Trace) as writer:
+        for row in rows:
+            writer.write(row)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: min(cut, len(whole))])
+    with JsonlWriter(path, Trace) as writer:
+        survivors = writer.done_keys()
+        assert survivors == {row.key for row in rows[: whole[:cut].count(b"\n")]}
+        for row in rows:
+            if row.key not in survivors:
+                writer.write(row)
+    assert path.read_bytes() == whole
+
+
+def test_a_row_is_not_written_twice(tmp_path: Path) -> None:
+    with JsonlWriter(tmp_path / "rows.jsonl", Trace) as writer:
+        writer.write(trace(1))
+        assert trace(1).key in writer
+        with pytest.raises(StageError, match="'p1/0' is there twice"):
+            writer.write(trace(1))
+        writer.write(trace(1, sample=1))
+        assert len(writer) == 2
+
+
+def test_a_full_disk_is_an_error_and_leaves_whole_lines() -> None:
+    full = Path("/dev/full")
+    if not full.exists():
+        pytest.skip("no /dev/full here")
+    with pytest.raises(OSError, match="No space left"), full.open("wb", buffering=0) as stream:
+        stream.write(b"x")
+    with pytest.raises((StageError, OSError)):
+        write_atomic(full / "rows.jsonl", "x")
+
+
+def test_a_write_that_fails_takes_its_half_line_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "rows.jsonl"
+    with JsonlWriter(path, Trace) as writer:
+        writer.write(trace(0))
+        stream = writer._stream
+
+        class FullDisk:
+            """Takes ten bytes, then no more."""
+
+            left = 10
+
+            def write(self, data: bytes) -> int:
+                if not self.left:
+                    raise OSError(28, "No space left on device")
+                taken = stream.write(data[: self.left]) or 0
+                self.left -= taken
+                return taken
+
+            def truncate(self, size: int) -> int:
+                return stream.truncate(size)
+
+        monkeypatch.setattr(writer, "_stream", FullDisk())
+        with pytest.raises(StageError, match="No space left"):
+            writer.write(trace(1))
+        monkeypatch.setattr(writer, "_stream", stream)
+        writer.write(trace(1))
+    assert [row.key for row in read_rows(path, Trace)] == ["p0/0", "p1/0"]
+
+
+def test_an_atomic_write_replaces_or_leaves(tmp_path: Path) -> None:
+    path = tmp_path / "a" / "file"
+    write_atomic(path, "one")
+    with pytest.raises(UnicodeEncodeError):
+        write_atomic(path, "\ud800")
+    assert path.read_text() == "one"
+    assert [p.name for p in path.parent.iterdir()] == ["file"]
+
+
+def test_hashes_follow_content(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("x")
+    before = sha256_of(tmp_path)
+    assert before == sha256_of(tmp_path)
+    (tmp_path / "b").write_text("")
+    assert sha256_of(tmp_path) != before
+    assert sha256_of(tmp_path / "a").startswith("sha256:2d711642b726b044")
+
+
+@pytest.mark.parametrize(
+    "keep", [[(0, 2), (1, 3)], [(2, 2)], [(3, 9)], [(2, 3), (0, 1)], [(-1, 2)]]
+)
+def test_annotations_hold_spans_that_fit(keep: list[tuple[int, int]]) -> None:
+    fields = json.loads(trace(1).model_dump_json(include={"problem_id", "sample", "question"}))
+    with pytest.raises(ValueError, match="empty, unsorted, overlapping or out of range"):
+        Annotation(**fields, reasoning="abcd", answer="", gold="1", keep=keep, annotator="a")
+
+
+def test_a_compressed_trace_has_a_key_per_target() -> None:
+    row = CompressedTrace(
+        problem_id="p",
+        sample=2,
+        question="?",
+        answer="",
+        gold="1",
+        target=0.2,
+        text="t",
+        realised=0.2,
+        overshoot=0.0,
+        tokens_full=10,
+        tokens_kept=2,
+        kept_atoms=[1],
+        n_atoms=5,
+    )
+    assert row.key == "p/2@0.2"

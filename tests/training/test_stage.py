@@ -1,0 +1,125 @@
+"""Stage folders: skipped when done, resumed when cut, refused when made otherwise."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+from pathlib import Path
+from typing import ClassVar
+
+import pytest
+from pydantic import Field
+
+from extracot_training.config.base import Section, StageConfig
+from extracot_training.errors import StageError
+from extracot_training.stage import Counts, Manifest, Outcome, StageRun, Status, run_stage
+
+
+class Inner(Section):
+    depth: int = 1
+    workers: int = 1
+
+
+class Config(StageConfig):
+    runtime: ClassVar[frozenset[str]] = frozenset({"out", "workers", "inner.workers"})
+    value: int = 1
+    workers: int = 1
+    inner: Inner = Field(default_factory=Inner)
+
+
+def run(config: Config, inputs: dict[str, Path] | None = None, **flags: bool) -> Outcome:
+    def work(stage: StageRun) -> Counts:
+        with stage.rows.open("a") as rows:
+            rows.write("resumed\n" if stage.resumed else "fresh\n")
+        if config.value == 13:
+            raise StageError("cut")
+        stage.report("# Report\n", {"figure": 1})
+        return {"rows": 1}
+
+    return run_stage("test", config, inputs or {}, work, **flags)
+
+
+def test_a_finished_stage_is_not_run_again(tmp_path: Path) -> None:
+    config = Config(out=tmp_path / "out")
+    assert run(config).status is Status.DONE
+    again = run(config)
+    assert (again.status, again.counts) == (Status.UP_TO_DATE, {"rows": 1})
+    assert (tmp_path / "out" / "rows.jsonl").read_text() == "fresh\n"
+    manifest = Manifest.load(tmp_path / "out")
+    assert manifest is not None and manifest.finished is not None
+    assert json.loads((tmp_path / "out" / "report.json").read_text()) == {"figure": 1}
+
+
+def test_a_cut_stage_is_resumed_with_other_runtime_settings(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    with pytest.raises(StageError, match="cut"):
+        run(Config(out=out, value=13))
+    assert Manifest.load(out).finished is None  # type: ignore[union-attr]
+    with pytest.raises(StageError, match="cut"):
+        run(Config(out=out, value=13, workers=8, inner=Inner(workers=9)))
+    assert (out / "rows.jsonl").read_text() == "fresh\nresumed\n"
+
+
+def test_other_settings_need_force(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    run(Config(out=out))
+    with pytest.raises(StageError, match=r"settings: value \(1, now 2\); pass --force"):
+        run(Config(out=out, value=2))
+    with pytest.raises(StageError, match="settings: inner"):
+        run(Config(out=out, inner=Inner(depth=2)))
+    assert run(Config(out=out, value=2), force=True).status is Status.DONE
+    assert (out / "rows.jsonl").read_text() == "fresh\n"
+
+
+def test_inputs_count_by_content(tmp_path: Path) -> None:
+    given = tmp_path / "given"
+    given.write_text("a")
+    config = Config(out=tmp_path / "out")
+    run(config, {"data": given})
+    given.rename(tmp_path / "moved")
+    assert run(config, {"data": tmp_path / "moved"}).status is Status.UP_TO_DATE
+    (tmp_path / "moved").write_text("b")
+    with pytest.raises(StageError, match="made with other input 'data'"):
+        run(config, {"data": tmp_path / "moved"})
+    with pytest.raises(StageError, match=r"input 'data': .*given does not exist"):
+        run(config, {"data": given})
+
+
+def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("mine")
+    for force in (False, True):
+        with pytest.raises(StageError, match="no stage folder"):
+            run(Config(out=tmp_path), force=force)
+    assert (tmp_path / "thesis.tex").read_text() == "mine"
+
+
+def test_another_stages_folder_is_refused_even_with_force(tmp_path: Path) -> None:
+    run(Config(out=tmp_path / "out"))
+    with pytest.raises(StageError, match="belongs to stage 'test'"):
+        run_stage("other", Config(out=tmp_path / "out"), {}, lambda stage: {}, force=True)
+
+
+def test_two_processes_do_not_share_a_folder(tmp_path: Path) -> None:
+    with (tmp_path / ".lock").open("ab") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        with pytest.raises(StageError, match="another process is working in it"):
+            run(Config(out=tmp_path))
+    assert run(Config(out=tmp_path)).status is Status.DONE
+
+
+def test_a_broken_manifest_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "stage.json").write_text("{")
+    with pytest.raises(StageError, match=r"stage\.json: field .*Invalid JSON") as caught:
+        run(Config(out=tmp_path))
+    assert "\n" not in str(caught.value)
+
+
+def test_system_errors_become_one_line(tmp_path: Path) -> None:
+    def work(stage: StageRun) -> Counts:
+        raise OSError(28, "No space left on device", "rows.jsonl")
+
+    with pytest.raises(StageError, match=r"stage 'test' in .*: No space left on device \(rows"):
+        run_stage("test", Config(out=tmp_path), {}, work)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StageError, match=r"File exists|Not a directory"):
+        run(Config(out=tmp_path / "file"))

@@ -1,0 +1,216 @@
+"""``extracot-train STAGE``: flags are parsed before anything heavy is imported.
+
+A stage is one line in :data:`STAGES`, its parts named as ``"module:attribute"`` and imported when
+used. Exit codes: 0 done or up to date, 1 the stage failed, 2 wrong flags or configuration.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any, NoReturn, Protocol, cast
+
+from extracot.errors import ExtracotError
+from extracot_training.errors import ConfigError
+
+try:
+    from extracot_training.config.load import describe, load_config, near_miss
+except ModuleNotFoundError as missing:  # the base install has the command, not what it needs
+    sys.exit(f"extracot-train: error: {missing}; run: pip install 'extracot[training]'")
+
+PROGRAM = "extracot-train"
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """How the command line finds a stage.
+
+    ``config`` names a ``StageConfig`` class, ``run`` a function ``(config, *, force) -> Outcome``.
+    ``direct`` (optional) names a module with ``add_flags(parser)`` and ``run_direct(args) -> int |
+    None`` for use without a configuration (``compress --text``); ``None`` means those flags were
+    not given and the stage runs as usual. Neither module of ``config`` nor ``direct`` may import
+    anything heavy at its top.
+    """
+
+    summary: str
+    config: str
+    run: str
+    direct: str | None = None
+
+
+STAGES: dict[str, Stage] = {
+    "problems": Stage(
+        "read, clean, check and split problem sets",
+        "extracot_training.config.problems:ProblemsConfig",
+        "extracot_training.problems:run",
+    ),
+    "teach": Stage(
+        "sample reasoning traces and keep those that are right",
+        "extracot_training.config.teach:TeachConfig",
+        "extracot_training.teacher:run",
+    ),
+    "annotate": Stage(
+        "mark which atoms of each trace to keep",
+        "extracot_training.config.annotate:AnnotateConfig",
+        "extracot_training.annotate:run",
+    ),
+    "compressor": Stage(
+        "train the token classifier that ranks atoms",
+        "extracot_training.config.compressor:CompressorConfig",
+        "extracot_training.compressor.train:run",
+    ),
+    "compress": Stage(
+        "shorten traces to every ratio; with --text, one trace at once",
+        "extracot_training.config.compress:CompressConfig",
+        "extracot_training.compressor.compress:run",
+        direct="extracot_training.compressor.command",
+    ),
+    "reader": Stage(
+        "train the small reader that judges shortened traces",
+        "extracot_training.config.reader:ReaderConfig",
+        "extracot_training.reader.train:run",
+    ),
+    "fidelity": Stage(
+        "measure what the reader still answers from shortened traces",
+        "extracot_training.config.fidelity:FidelityConfig",
+        "extracot_training.fidelity:run",
+    ),
+}
+
+
+class Direct(Protocol):
+    """What a stage's ``direct`` module offers."""
+
+    def add_flags(self, parser: argparse.ArgumentParser) -> None: ...
+
+    def run_direct(self, args: argparse.Namespace) -> int | None: ...
+
+
+class UsageError(ConfigError):
+    """Wrong flags."""
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse, with its faults raised instead of printed over several lines."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(message)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a stage. Every expected failure is one line on standard error."""
+    try:
+        return _main(list(sys.argv[1:] if argv is None else argv))
+    except ConfigError as error:
+        return _fail(error, 2)
+    except (ExtracotError, OSError) as error:
+        return _fail(error, 1)
+    except KeyboardInterrupt:
+        print(f"{PROGRAM}: interrupted; the same command goes on from here", file=sys.stderr)
+        return 130
+
+
+def _main(argv: list[str]) -> int:
+    if not argv or argv[0] in ("-h", "--help"):
+        _overview().print_help()
+        return 0 if argv else 2
+    if argv[0] == "--version":
+        from extracot import __version__
+
+        print(f"{PROGRAM} {__version__}")
+        return 0
+    name = argv[0]
+    if name not in STAGES:
+        kind = "flag" if name.startswith("-") else "stage"
+        known = ["--help", "--version"] if kind == "flag" else list(STAGES)
+        raise UsageError(f"unknown {kind} {name!r}{near_miss(name, known)}; stages: {_names()}")
+    return _run_stage(name, STAGES[name], argv[1:])
+
+
+def _run_stage(name: str, stage: Stage, argv: list[str]) -> int:
+    direct = cast(Direct, import_module(stage.direct)) if stage.direct else None
+    parser = _stage_parser(name, stage, direct)
+    if any(word in ("-h", "--help") for word in argv):
+        parser.epilog = "settings:\n" + "\n".join(
+            f"  {line}" for line in describe(_attribute(stage.config))
+        )
+        parser.print_help()
+        return 0
+    args, unknown = parser.parse_known_args(argv)
+    if unknown:
+        flag = unknown[0].partition("=")[0]
+        known = [option for action in parser._actions for option in action.option_strings]
+        raise UsageError(f"{name}: unknown argument {flag!r}{near_miss(flag, known)}")
+    if direct is not None and (code := direct.run_direct(args)) is not None:
+        return code
+    overrides = list(args.set)
+    overrides += [f"out={args.out}"] if args.out else []
+    overrides += [f"input={args.input}"] if args.input else []
+    if args.config is None and not overrides:
+        raise UsageError(f"{name}: want --config FILE (or --set KEY=VALUE); see {name} --help")
+    config = load_config(_attribute(stage.config), args.config, overrides)
+    outcome = _attribute(stage.run)(config, force=args.force)
+    counts = ", ".join(f"{key} {value}" for key, value in outcome.counts.items())
+    print(f"{name}: {outcome.status} in {outcome.folder}" + (f" ({counts})" if counts else ""))
+    return 0
+
+
+def _stage_parser(name: str, stage: Stage, direct: Direct | None) -> Parser:
+    parser = Parser(
+        prog=f"{PROGRAM} {name}",
+        description=stage.summary,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--config", type=Path, metavar="FILE", help="settings as YAML")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="change one setting (dotted key, YAML value); repeatable",
+    )
+    parser.add_argument("--input", metavar="FOLDER", help="same as --set input=FOLDER")
+    parser.add_argument("--out", metavar="FOLDER", help="same as --set out=FOLDER")
+    parser.add_argument(
+        "--force",
+        action="store_true",
+        help="empty the output folder first if it was made otherwise",
+    )
+    if direct is not None:
+        direct.add_flags(parser)
+    return parser
+
+
+def _overview() -> Parser:
+    width = max(map(len, STAGES))
+    lines = "\n".join(f"  {name:{width}}  {stage.summary}" for name, stage in STAGES.items())
+    return Parser(
+        prog=PROGRAM,
+        usage=f"{PROGRAM} STAGE --config FILE [--set KEY=VALUE ...] [--force]",
+        description=f"stages:\n{lines}\n\n{PROGRAM} STAGE --help lists a stage's settings",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+
+
+def _attribute(path: str) -> Any:
+    module, _, name = path.partition(":")
+    return getattr(import_module(module), name)
+
+
+def _names() -> str:
+    return ", ".join(STAGES)
+
+
+def _fail(error: BaseException, code: int) -> int:
+    message = " ".join(str(error).split())
+    print(f"{PROGRAM}: error: {message}", file=sys.stderr)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,52 @@
+"""Settings of stage ``compress``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field, field_validator
+
+from extracot_training.config.base import Section, StageConfig
+
+Ratio = Annotated[float, Field(gt=0, le=1)]
+
+
+class CleaningSettings(Section):
+    """Which compressed traces are fit to train on. Limits on repetition tighten as the ratio falls:
+    at ratio r a limit x counts as ``x * (0.7 + 0.3 r)``."""
+
+    min_tokens: int = Field(8, ge=0, description="fewer kept tokens than this are no reasoning")
+    max_bigram_repeats: float = Field(0.45, gt=0, le=1, description="share of repeated word pairs")
+    max_trigram_repeats: float = Field(0.35, gt=0, le=1)
+    max_top_word: float = Field(0.3, gt=0, le=1, description="share of the most frequent word")
+    max_run: int = Field(5, ge=1, description="the same word this often in a row")
+
+
+class CompressConfig(StageConfig):
+    """Compresses traces to every ratio. ``all.jsonl`` then holds a row per trace and ratio,
+    ``rows.jsonl`` those that are clean, within ``bucket`` of their ratio, and of samples that have
+    such a row at every ratio."""
+
+    runtime: ClassVar[frozenset[str]] = StageConfig.runtime | {"batch", "device", "threads"}
+
+    input: Path = Field(description="folder of traces (stage teach) or annotations")
+    compressor: Path | None = Field(None, description="trained compressor; null: the shipped one")
+    tokenizer: str = Field("bundled:smollm2", description="the policy model's: budgets count in it")
+    ratios: tuple[Ratio, ...] = Field((0.2, 0.4, 0.6, 0.8, 1.0), min_length=1)
+    units: Literal["atoms", "words"] = Field(
+        "atoms", description="words: cut at white space, no formula or answer kept whole (baseline)"
+    )
+    bucket: float = Field(0.05, gt=0, description="distance of realised from target in rows.jsonl")
+    cleaning: CleaningSettings = CleaningSettings()
+    limit: int | None = Field(None, ge=1, description="first traces only")
+    batch: int = Field(8, ge=1, description="windows per forward pass")
+    device: str = "cpu"
+    threads: int = Field(0, ge=0, description="torch threads; 0: torch decides")
+
+    @field_validator("ratios")
+    @classmethod
+    def _ascending(cls, ratios: tuple[float, ...]) -> tuple[float, ...]:
+        if list(ratios) != sorted(set(ratios)):
+            raise ValueError("ratios must ascend without repeats")
+        return ratios

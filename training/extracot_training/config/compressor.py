@@ -1,0 +1,61 @@
+"""Settings of stage ``compressor``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import ClassVar, Literal
+
+from pydantic import Field
+
+from extracot_training.config.base import Section, StageConfig
+
+
+class AdapterSettings(Section):
+    """LoRA on every linear layer; the encoder's own weights stay as they are."""
+
+    rank: int = Field(8, ge=1)
+    alpha: int = Field(16, ge=1)
+    dropout: float = Field(0.0, ge=0, lt=1)
+
+
+class LossSettings(Section):
+    """Class-weighted token loss."""
+
+    kind: Literal["focal", "cross_entropy"] = "focal"
+    gamma: float = Field(2.0, ge=0, description="focal exponent")
+    class_weights: Literal["balanced", "none"] = Field(
+        "balanced", description="balanced: square root of inverse frequency in the training rows"
+    )
+
+
+class CompressorConfig(StageConfig):
+    """Trains a token classifier on annotated traces with the Hugging Face Trainer. Under
+    ``accelerate launch`` the same command runs on many devices (DDP, FSDP by its configuration)."""
+
+    runtime: ClassVar[frozenset[str]] = StageConfig.runtime | {
+        "eval_batch_size", "logging_steps", "threads", "gradient_checkpointing",
+    }  # fmt: skip
+
+    input: Path = Field(description="folder of stage annotate")
+    encoder: str = Field("bundled:minilm", description="folder, hub name or bundled: name")
+    length: int = Field(512, ge=64, description="encoder tokens per window")
+    question: int = Field(128, ge=0, description="tokens of the question at most; 0: not shown")
+    overlap: float = Field(0.25, ge=0, lt=1, description="share of a window, when compressing")
+    adapter: AdapterSettings | None = Field(None, description="LoRA instead of full fine-tuning")
+    loss: LossSettings = LossSettings()
+    dev_share: float = Field(0.1, gt=0, lt=1, description="problems held out for early stopping")
+    seed: int = 17
+    epochs: float = Field(3.0, gt=0)
+    batch_size: int = Field(8, ge=1, description="windows per device and step")
+    accumulate: int = Field(1, ge=1)
+    eval_batch_size: int = Field(16, ge=1)
+    learning_rate: float = Field(2e-5, gt=0)
+    weight_decay: float = Field(0.01, ge=0)
+    warmup: float = Field(0.06, ge=0, lt=1)
+    clip: float = Field(1.0, gt=0)
+    precision: Literal["float32", "bfloat16", "float16"] = "float32"
+    gradient_checkpointing: bool = False
+    evaluations: int = Field(4, ge=1, description="evaluations over the whole run")
+    patience: int = Field(2, ge=1, description="evaluations without gain in macro-F1 before a stop")
+    logging_steps: int = Field(10, ge=1)
+    threads: int = Field(0, ge=0, description="torch threads; 0: torch decides")

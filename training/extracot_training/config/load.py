@@ -1,0 +1,145 @@
+"""YAML plus ``--set key=value`` to a checked configuration, with errors of one line.
+
+Knows pydantic and YAML; knows no stage.
+"""
+
+from __future__ import annotations
+
+import difflib
+import types
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, TypeVar, get_args
+
+import yaml
+from pydantic import BaseModel, ValidationError
+from pydantic_core import PydanticUndefined
+
+from extracot_training.errors import ConfigError
+
+M = TypeVar("M", bound=BaseModel)
+
+
+def load_config(model: type[M], file: Path | None, overrides: Sequence[str] = ()) -> M:
+    """The configuration in ``file`` with ``key.sub=value`` overrides (values are YAML) on top.
+
+    Raises :class:`ConfigError`: unreadable file, broken YAML (``file:line``), unknown key (with the
+    nearest known one), bad value.
+    """
+    data = read_yaml(file) if file is not None else {}
+    for override in overrides:
+        key, equals, text = override.partition("=")
+        if not equals or not key:
+            raise ConfigError(f"--set {override}: want KEY=VALUE")
+        try:
+            value = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise ConfigError(f"--set {override}: the value is not YAML", key=key) from error
+        _assign(data, key.split("."), value, override)
+    try:
+        return model.model_validate(data)
+    except ValidationError as error:
+        raise _one_line(error, model, file) from error
+
+
+def read_yaml(file: Path) -> dict[str, Any]:
+    """A YAML mapping. Raises :class:`ConfigError` in one line, with the line number if broken."""
+    try:
+        data = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{file}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{file}: not UTF-8 text") from error
+    except yaml.MarkedYAMLError as error:
+        line = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
+        raise ConfigError(f"{file}{line}: {error.problem or 'broken YAML'}") from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{file}: broken YAML") from error
+    if data is None:
+        return {}
+    if not isinstance(data, dict):
+        raise ConfigError(f"{file}: want a mapping of settings, not a {type(data).__name__}")
+    return data
+
+
+def near_miss(word: str, known: Sequence[str]) -> str:
+    """`` (did you mean 'x'?)`` for the closest of ``known``, or the empty string."""
+    close = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
+    return f" (did you mean {close[0]!r}?)" if close else ""
+
+
+def describe(model: type[BaseModel]) -> Iterator[str]:
+    """One line per setting, nested ones dotted: name, type, default, description."""
+    yield from _describe(model, "")
+
+
+def _describe(model: type[BaseModel], prefix: str) -> Iterator[str]:
+    for name, info in model.model_fields.items():
+        nested = list(_models_in(info.annotation))
+        if info.default is not PydanticUndefined:
+            default = f" [{_plain(info.default)}]"
+        else:
+            default = " (required)" if info.is_required() else ""
+        if nested:
+            default = ""
+        yield f"{prefix}{name}{default}: {info.description or ''}".rstrip(": ")
+        if len(nested) == 1:
+            yield from _describe(nested[0], f"{prefix}{name}.")
+        for choice in nested if len(nested) > 1 else []:
+            kind = choice.model_fields["kind"].default if "kind" in choice.model_fields else "?"
+            fields = ", ".join(field for field in choice.model_fields if field != "kind")
+            yield f"{prefix}{name}.kind={kind}: {fields}"
+
+
+def _plain(value: Any) -> Any:
+    return value.model_dump(mode="json") if isinstance(value, BaseModel) else value
+
+
+def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and not isinstance(annotation, types.GenericAlias):
+        if issubclass(annotation, BaseModel):
+            yield annotation
+        return
+    for part in get_args(annotation):
+        yield from _models_in(part)
+
+
+def _assign(data: dict[str, Any], path: Sequence[str], value: Any, override: str) -> None:
+    level: Any = data
+    for position, part in enumerate(path):
+        last = position == len(path) - 1
+        if isinstance(level, list):
+            if not part.isdigit() or int(part) >= len(level):
+                raise ConfigError(f"--set {override}: no item {part!r} (there are {len(level)})")
+            if last:
+                level[int(part)] = value
+            else:
+                level = level[int(part)]
+        elif isinstance(level, dict):
+            if last:
+                level[part] = value
+            else:
+                level = level.setdefault(part, {})
+        else:
+            raise ConfigError(f"--set {override}: {part!r} lies below a plain value")
+
+
+def _one_line(error: ValidationError, model: type[BaseModel], file: Path | None) -> ConfigError:
+    faults = error.errors(include_url=False)
+    # A misspelt key also leaves the right one missing: the misspelling is what to tell.
+    fault = next((f for f in faults if f["type"] == "extra_forbidden"), faults[0])
+    key = ".".join(str(part) for part in fault["loc"]) or "(all)"
+    where = f"{file}: " if file is not None else ""
+    if fault["type"] == "extra_forbidden":
+        name = str(fault["loc"][-1])
+        hint = near_miss(name, sorted(set(_field_names(model))))
+        return ConfigError(f"{where}unknown setting {key!r}{hint}", key=key)
+    message = fault["msg"].removeprefix("Value error, ")
+    return ConfigError(f"{where}setting {key!r}: {message}", key=key)
+
+
+def _field_names(model: type[BaseModel]) -> Iterator[str]:
+    for name, info in model.model_fields.items():
+        yield name
+        for nested in _models_in(info.annotation):
+            yield from _field_names(nested)

@@ -1,0 +1,150 @@
+"""Settings of the stage ``problems``: which sources, how they are checked, how they are split."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, ClassVar, Literal, Self
+
+from pydantic import Field, model_validator
+
+from extracot_training.config.base import Section, StageConfig
+from extracot_training.records import Split
+
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+
+
+class Source(Section):
+    """What every source has. ``split`` puts all its rows there instead of splitting by seed."""
+
+    split: Split | None = Field(None, description="put all rows into this split")
+    limit: int | None = Field(None, gt=0, description="read at most so many rows")
+
+
+class FieldMap(Section):
+    """Which keys of a row hold what."""
+
+    question: str = Field("question", description="key of the question")
+    answer: str = Field("answer", description="key of the gold answer")
+    solution: str | None = Field(None, description="key of the worked solution")
+    family: str | None = Field(None, description="key of the family, for held-out families")
+
+
+class Gsm8kSource(Source):
+    kind: Literal["gsm8k"] = "gsm8k"
+    path: Path = Field(description="GSM8K JSONL (question, answer with '#### 72')")
+    license: str = Field("MIT", description="licence recorded in each row")
+
+
+class MathSource(Source):
+    kind: Literal["math"] = "math"
+    path: Path = Field(description="MATH or MATH-500 JSONL (problem, solution, answer)")
+    license: str = Field("MIT", description="licence recorded in each row")
+
+
+class AmcSource(Source):
+    kind: Literal["amc"] = "amc"
+    path: Path = Field(description="AMC-style JSONL (problem or question, answer)")
+    license: str = Field("unknown", description="licence recorded in each row")
+
+
+class JsonlSource(Source):
+    kind: Literal["jsonl"] = "jsonl"
+    path: Path = Field(description="JSONL file")
+    name: str = Field(description="name recorded as the rows' source")
+    license: str = Field(description="licence recorded in each row")
+    fields: FieldMap = Field(default_factory=FieldMap, description="which keys hold what")
+
+
+class HubSource(Source):
+    kind: Literal["huggingface"] = "huggingface"
+    name: str = Field(description="data set name on the hub, or a local folder or file")
+    subset: str | None = Field(None, description="configuration of the data set")
+    part: str = Field("train", description="the data set's own split to read")
+    revision: str | None = Field(None, description="commit of the data set")
+    license: str = Field(description="licence recorded in each row")
+    fields: FieldMap = Field(default_factory=FieldMap, description="which keys hold what")
+
+
+class GsmSymbolicSource(Source):
+    kind: Literal["gsm_symbolic"] = "gsm_symbolic"
+    size: int = Field(gt=0, description="rows to draw")
+    seed: int = Field(0, description="seed of the draw")
+    heldout: tuple[int, ...] = Field((), description="generator functions held out, by number")
+    heldout_share: Share = Field(0.0, description="or this share of them, drawn by seed")
+
+
+class GeneratorSource(Source):
+    kind: Literal["generator"] = "generator"
+    size: int = Field(gt=0, description="problems to make")
+    seed: int = Field(0, description="seed; problem i does not depend on size")
+    max_number: int = Field(1000, ge=20, description="bound of every number that occurs")
+    steps: tuple[int, int] = Field((2, 8), description="fewest and most equations per problem")
+    families: tuple[str, ...] | None = Field(None, description="only these; all that fit if empty")
+    heldout: tuple[str, ...] = Field((), description="families that go into heldout_families")
+    verbosity: Share = Field(1.0, description="how talkative traces are, 0 to 1")
+    trace: Literal["verbose", "terse"] = Field("verbose", description="what solution holds")
+
+    @model_validator(mode="after")
+    def _range(self) -> Self:
+        if not 2 <= self.steps[0] <= self.steps[1] <= 8:
+            raise ValueError(f"steps {list(self.steps)}: want fewest and most within 2..8")
+        return self
+
+
+AnySource = Annotated[
+    Gsm8kSource
+    | MathSource
+    | AmcSource
+    | JsonlSource
+    | HubSource
+    | GsmSymbolicSource
+    | GeneratorSource,
+    Field(discriminator="kind"),
+]
+
+
+class TestFile(Section):
+    """A file whose questions training must not see."""
+
+    __test__: ClassVar[bool] = False
+
+    name: str = Field(description="name in the report")
+    path: Path = Field(description="JSONL file")
+    field: str = Field("question", description="key of the question")
+
+
+class Contamination(Section):
+    """How problems are checked against test files."""
+
+    against: tuple[TestFile, ...] = Field((), description="test files to check against")
+    ngram: int = Field(8, ge=2, description="words per n-gram")
+    threshold: Share = Field(0.5, gt=0.0, description="share of n-grams that marks a problem")
+    mask_numbers: bool = Field(True, description="treat all numbers alike, to find templates")
+    templates: bool = Field(True, description="also use the hand-checked gsm_symbolic list")
+    action: Literal["drop", "mark"] = Field("drop", description="leave out, or only mark in meta")
+
+
+class Splits(Section):
+    """Shares of the rows that no source or held-out family has placed already."""
+
+    seed: int = Field(0, description="seed of the split; a row's split depends on its id alone")
+    dev: Share = Field(0.05, description="share for choices during training")
+    test: Share = Field(0.0, description="share for reports")
+
+    @model_validator(mode="after")
+    def _sum(self) -> Self:
+        if self.dev + self.test > 1.0:
+            raise ValueError("dev and test add up to more than 1")
+        return self
+
+
+class ProblemsConfig(StageConfig):
+    """Settings of the stage ``problems``."""
+
+    runtime: ClassVar[frozenset[str]] = frozenset({"out"})
+
+    sources: tuple[AnySource, ...] = Field(min_length=1, description="what to read, in this order")
+    contamination: Contamination = Field(
+        default_factory=Contamination, description="check against test files"
+    )
+    splits: Splits = Field(default_factory=Splits, description="train, dev and test")

@@ -1,0 +1,52 @@
+"""Settings of whoever generates text for a stage: an HTTP server, or vLLM in this process."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, HttpUrl
+
+from extracot_training.config.base import Section
+
+
+class Sampling(Section):
+    """How tokens are drawn; ``null`` leaves a setting to the model's own default."""
+
+    temperature: float | None = Field(0.7, ge=0.0, description="0 is greedy")
+    top_p: float | None = Field(0.95, gt=0.0, le=1.0, description="nucleus sampling")
+    top_k: int | None = Field(None, ge=1, description="vLLM and servers that know it")
+    min_p: float | None = Field(None, ge=0.0, le=1.0, description="vLLM and servers that know it")
+    max_tokens: int = Field(4096, ge=1, description="longest reply; longer ones are rejected")
+
+
+class HttpBackend(Section):
+    """An OpenAI-compatible chat server."""
+
+    kind: Literal["http"] = "http"
+    base_url: HttpUrl = Field(description="such as http://localhost:8000/v1")
+    model: str = Field(min_length=1, description="model name to ask for")
+    api_key_env: str | None = Field(None, description="environment variable with the API key")
+    concurrency: int = Field(16, ge=1, description="requests at a time")
+    timeout_s: float = Field(600.0, gt=0.0, description="longest wait for one reply")
+    retries: int = Field(5, ge=0, description="further tries after a failed one")
+    backoff_s: float = Field(0.5, ge=0.0, description="first pause; doubles, up to 30 s")
+    extra_body: dict[str, Any] = Field(
+        default_factory=dict, description="more fields of the request, such as {budget: native}"
+    )
+
+
+class VllmBackend(Section):
+    """vLLM in this process, over whole batches."""
+
+    kind: Literal["vllm"] = "vllm"
+    model: str = Field(min_length=1, description="name or folder of the model")
+    batch: int = Field(256, ge=1, description="requests handed over at once (rows between saves)")
+    engine: dict[str, Any] = Field(
+        default_factory=dict, description="arguments of vllm.LLM, such as {dtype: bfloat16}"
+    )
+    template: dict[str, Any] = Field(
+        default_factory=dict, description="arguments of the chat template"
+    )
+
+
+Backend = Annotated[HttpBackend | VllmBackend, Field(discriminator="kind")]

