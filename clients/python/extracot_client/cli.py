@@ -1,0 +1,194 @@
+"""The ``extracot`` command: parses first, imports what a subcommand needs after.
+
+Exit codes: 0 well, 1 the server or the connection failed, 2 wrong usage or an unusable file,
+130 Ctrl-C, 141 the reader of our output went away. Errors are one line on standard error.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NoReturn, TypeAlias, cast
+
+if TYPE_CHECKING:
+    Commands: TypeAlias = argparse._SubParsersAction["_Parser"]
+
+OK, FAILED, USAGE, INTERRUPTED, NO_READER = 0, 1, 2, 130, 141
+
+BUDGET_HELP = "ratio in (0, 1], auto, native or none (default: the server's)"
+_EPILOG = """\
+The server and the key come from --base-url/--api-key or EXTRACOT_BASE_URL/EXTRACOT_API_KEY.
+Exit codes: 0 well, 1 server or connection error, 2 wrong usage, 130 interrupted.
+"""
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse, with errors on one line."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(USAGE, f"extracot: {message} (see {self.prog} --help)\n")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The whole command line; importing nothing heavy."""
+    parser = _Parser(
+        prog="extracot",
+        description="Ask an Extra-CoT server, with a budget for its reasoning.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    _add_ask(commands)
+    _add_compare(commands)
+    _add_sweep(commands)
+    for name, text in (
+        ("models", "list what the server serves"),
+        ("card", "show the server's budget card and policy"),
+    ):
+        _add(commands, name, text)
+    _add_chat(commands)
+    _add_playground(commands)
+    return parser
+
+
+def _add(commands: Commands, name: str, text: str) -> argparse.ArgumentParser:
+    parser = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
+    parser.add_argument("--base-url", metavar="URL", help="default: EXTRACOT_BASE_URL or local")
+    parser.add_argument(
+        "--api-key",
+        metavar="KEY",
+        help="other users of this machine may see it; EXTRACOT_API_KEY is better",
+    )
+    parser.add_argument(
+        "--timeout", type=float, metavar="S", help="longest silence of the server (default 120)"
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON for scripts")
+    return parser
+
+
+def _add_sampling(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--model", metavar="NAME", help="default: the model that is served")
+    parser.add_argument("--system", metavar="TEXT", help="system prompt (no longer calibrated)")
+    parser.add_argument("--max-tokens", type=int, metavar="N", help="reasoning and answer together")
+    parser.add_argument(
+        "--max-reasoning-tokens", type=int, metavar="N", help="hard ceiling of the reasoning"
+    )
+    parser.add_argument("--enforce", choices=("soft", "hard"), help="how a ratio is held")
+    parser.add_argument("--temperature", type=float, metavar="T")
+    parser.add_argument("--top-p", type=float, metavar="P")
+    parser.add_argument("--seed", type=int, metavar="N")
+
+
+def _add_ask(commands: Commands) -> None:
+    parser = _add(commands, "ask", "ask one problem and watch the reply come")
+    parser.add_argument("problem", help="the problem; - reads standard input")
+    parser.add_argument("-b", "--budget", help=BUDGET_HELP)
+    parser.add_argument(
+        "--reasoning",
+        choices=("auto", "show", "hide"),
+        default="auto",
+        help="auto shows it on a terminal only, so that a pipe gets the bare answer",
+    )
+    parser.add_argument("-q", "--quiet", action="store_true", help="no receipt")
+    _add_sampling(parser)
+
+
+def _add_compare(commands: Commands) -> None:
+    parser = _add(commands, "compare", "ask one problem at all budgets, side by side")
+    parser.add_argument("problem", help="the problem; - reads standard input")
+    parser.add_argument(
+        "--budgets",
+        metavar="A,B,…",
+        help="default: the server's levels, auto if it has a policy, native and none",
+    )
+    parser.add_argument("--concurrency", type=int, default=4, metavar="N")
+    _add_sampling(parser)
+
+
+def _add_sweep(commands: Commands) -> None:
+    parser = _add(commands, "sweep", "ask many problems at several budgets and add up")
+    parser.add_argument(
+        "problems", help="JSONL or CSV with question and perhaps answer, id; - reads JSONL"
+    )
+    parser.add_argument("--budgets", metavar="A,B,…", help="default: as for compare")
+    parser.add_argument(
+        "-o", "--out", metavar="FILE.jsonl", help="keep rows here; the same command resumes"
+    )
+    parser.add_argument("--csv", metavar="FILE.csv", help="write all rows as a table")
+    parser.add_argument(
+        "--plot", metavar="FILE.png", help="accuracy against tokens (needs matplotlib)"
+    )
+    parser.add_argument("--concurrency", type=int, default=4, metavar="N")
+    parser.add_argument("--limit", type=int, metavar="N", help="only the first N problems")
+    _add_sampling(parser)
+
+
+def _add_chat(commands: Commands) -> None:
+    parser = _add(commands, "chat", "talk in several turns")
+    parser.add_argument("-b", "--budget", help=BUDGET_HELP + "; /budget changes it")
+    _add_sampling(parser)
+
+
+def _add_playground(commands: Commands) -> None:
+    parser = _add(commands, "playground", "serve a page in the browser to ask and compare")
+    parser.add_argument("--model", metavar="NAME", help="default: the model that is served")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
+    parser.add_argument("--port", type=int, default=7860, metavar="N", help="default 7860")
+
+
+def complain(text: str) -> None:
+    """One line on standard error, whatever that can show."""
+    try:
+        sys.stderr.write(f"extracot: {' '.join(text.split())}\n")
+        sys.stderr.flush()
+    except OSError:
+        return
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; gives its exit code."""
+    for stream in (sys.stdin, sys.stdout, sys.stderr):
+        # What the encoding cannot say becomes a question mark, not a traceback.
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")
+    try:
+        arguments = build_parser().parse_args(argv)
+        code = _run(arguments)
+        sys.stdout.flush()
+        return code
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:
+        # Python flushes at exit, too: what is still buffered goes nowhere, quietly.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return NO_READER
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    from extracot_client.errors import (
+        ConfigurationError,
+        ExtracotClientError,
+        InvalidArgumentError,
+    )
+
+    command = importlib.import_module(f"extracot_client.commands.{arguments.command}")
+    try:
+        return cast(int, command.run(arguments))
+    except (ConfigurationError, InvalidArgumentError) as error:
+        complain(str(error))
+        return USAGE
+    except ExtracotClientError as error:
+        complain(str(error))
+        return FAILED
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        complain(f"{error.filename or 'a file'}: {error.strerror or error}")
+        return USAGE
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""The subcommands of ``extracot``, a module each with ``run(arguments) -> exit code``."""

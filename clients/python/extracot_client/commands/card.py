@@ -1,0 +1,74 @@
+"""``extracot card``: the levels a model was trained for and what they really cost."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import Any
+
+from extracot_client.commands.common import make_client, print_json
+from extracot_client.receipts import percent, tokens
+from extracot_client.terminal import Style, printable, table
+from extracot_client.types import BudgetCardPage, LevelInfo
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print card and policy."""
+    with make_client(arguments) as client:
+        page = client.budget_card()
+    if arguments.json:
+        print_json(page.model_dump(mode="json"))
+        return 0
+    style = Style.of(sys.stdout)
+    print(style.bright(printable(f"{page.model or 'the model'}: {page.mode or 'unknown'} mode")))
+    if page.levels:
+        head = ("level", "token", "ratio", "expected", "accuracy", "n", "allowed")
+        print(table(head, [_cells(level, page) for level in page.levels], style, left=2))
+    else:
+        print("no budget card: a ratio is a hard cap on the assumed reasoning tokens")
+    for name, value in (("allowed", page.allowed), ("policy", page.policy)):
+        if value:
+            print(style.dim(f"{name}: ") + printable(_words(value)))
+    print(style.dim("baseline: ") + printable(_baseline(page)))
+    return 0
+
+
+def _cells(level: LevelInfo, page: BudgetCardPage) -> list[str]:
+    on_card = next(
+        (
+            entry
+            for entry in (page.card or {}).get("levels", [])
+            if isinstance(entry, dict) and entry.get("name") == level.name
+        ),
+        {},
+    )
+    accuracy = on_card.get("accuracy")
+    share = accuracy.get("mean") if isinstance(accuracy, dict) else None
+    return [
+        level.name,
+        level.control_token or "–",
+        "–" if level.ratio is None else f"{level.ratio:g}",
+        "–" if level.expected_ratio is None else f"{level.expected_ratio:.2f}",
+        percent(share if isinstance(share, int | float) else None),
+        str(on_card.get("n") or "–"),
+        "yes" if level.allowed_by_policy else "no",
+    ]
+
+
+def _words(value: Any) -> str:
+    if isinstance(value, dict):
+        known = ((name, part) for name, part in value.items() if part is not None)
+        return ", ".join(
+            f"{name} ({_words(part)})" if isinstance(part, dict) else f"{name} {part}"
+            for name, part in known
+        )
+    return ", ".join(str(part) for part in value)
+
+
+def _baseline(page: BudgetCardPage) -> str:
+    source = page.baseline.get("source")
+    if source == "assumed":
+        assumed = page.baseline.get("assumed_reasoning_tokens")
+        shown = tokens(assumed) if isinstance(assumed, int | float) else "some"
+        return f"assumed, {shown} reasoning tokens a request (never counted as savings)"
+    return str(source or "unknown")

@@ -1,0 +1,51 @@
+"""``extracot playground``: serves the page in the browser until Ctrl-C."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import os
+import sys
+import threading
+
+from extracot_client.errors import ConfigurationError
+
+_LOCAL = "127.0.0.1,localhost,::1"
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Serve; raises :class:`ConfigurationError` without Gradio or where the port is taken."""
+    if importlib.util.find_spec("gradio") is None:
+        raise ConfigurationError("The playground needs Gradio (pip install 'extracot[playground]')")
+    from extracot_client.playground_events import Backend
+
+    backend = Backend(
+        arguments.base_url, arguments.api_key, timeout=arguments.timeout, model=arguments.model
+    )
+    # Gradio asks its own port whether it is up; a proxy would not find it.
+    for name in ("NO_PROXY", "no_proxy"):
+        os.environ[name] = ",".join(filter(None, (os.environ.get(name), _LOCAL)))
+    from extracot_client.playground import build_playground, looks
+
+    page = build_playground(backend)
+    try:
+        _, url, _ = page.launch(
+            server_name=arguments.host,
+            server_port=arguments.port,
+            share=False,
+            inbrowser=False,
+            quiet=True,
+            show_error=True,
+            prevent_thread_lock=True,
+            **looks(),
+        )
+    except OSError as error:
+        message = f"The playground cannot listen on {arguments.host}:{arguments.port}: {error}"
+        raise ConfigurationError(" ".join(message.split())) from None
+    sys.stderr.write(f"extracot: playground at {url} (asks {backend.url}); Ctrl-C ends it\n")
+    sys.stderr.flush()
+    try:
+        threading.Event().wait()
+    finally:
+        page.close(verbose=False)
+    return 0

@@ -1,0 +1,147 @@
+"""``extracot sweep``: many problems at several budgets; rows kept, a table, a picture."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from contextlib import nullcontext
+from pathlib import Path
+
+from extracot_client.client import Extracot
+from extracot_client.commands.common import budgets_of, make_client, options_of, print_json
+from extracot_client.errors import InvalidArgumentError
+from extracot_client.plots import draw_sweep
+from extracot_client.receipts import percent, seconds, tokens
+from extracot_client.summaries import BudgetSummary, summarise
+from extracot_client.sweep_files import RowStore, read_problems, write_csv
+from extracot_client.sweeps import SweepProblem, budget_key
+from extracot_client.terminal import Progress, Style, table
+from extracot_client.types import BudgetValue, SweepRow
+
+_HEAD = ("budget", "n", "failed", "right", "95%", "reasoning", "tokens", "native", "saved", "time")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Ask, keep, add up; 1 if rows failed."""
+    problems = _problems(arguments)
+    _check_outputs(arguments)
+    with make_client(arguments) as client:
+        budgets = budgets_of(arguments, client)
+        rows = _rows(arguments, client, problems, budgets)
+    summaries = summarise(rows, budgets)
+    if arguments.csv:
+        write_csv(Path(arguments.csv), rows)
+    drawn = draw_sweep(summaries, Path(arguments.plot)) if arguments.plot else None
+    if arguments.json:
+        print_json(
+            {
+                "summary": [summary.to_dict() for summary in summaries],
+                "rows": [row.model_dump(mode="json") for row in rows],
+            }
+        )
+    else:
+        _print_table(summaries)
+    if drawn is not None:
+        sys.stderr.write(drawn + "\n")
+    failed = sum(summary.errors for summary in summaries)
+    if failed:
+        again = "; run the same command again to retry them" if arguments.out else ""
+        sys.stderr.write(f"{failed} of {len(rows)} requests failed{again}\n")
+        first = next(row for row in rows if row.error)
+        sys.stderr.write(f"first: problem {first.problem_id}: {first.error}\n")
+    return int(failed > 0)
+
+
+def _problems(arguments: argparse.Namespace) -> list[SweepProblem]:
+    if arguments.limit is not None and arguments.limit < 1:
+        raise InvalidArgumentError("--limit is 1 or more", param="limit")
+    name = arguments.problems
+    if name == "-":
+        problems = read_problems(sys.stdin, "standard input", as_csv=False)
+    else:
+        with open(name, encoding="utf-8-sig", newline="") as stream:
+            problems = read_problems(stream, name, as_csv=name.lower().endswith(".csv"))
+    return problems[: arguments.limit]
+
+
+def _check_outputs(arguments: argparse.Namespace) -> None:
+    """Refuse now what would fail after hours of asking."""
+    seen: set[Path] = set()
+    for option in ("out", "csv", "plot"):
+        name = getattr(arguments, option)
+        if not name:
+            continue
+        path = Path(name).resolve()
+        if path.is_dir() or (option != "out" and not path.parent.is_dir()):
+            raise InvalidArgumentError(f"--{option} {name}: no file can be written there")
+        if path in seen:
+            raise InvalidArgumentError(f"--{option} {name}: named twice")
+        seen.add(path)
+
+
+def _rows(
+    arguments: argparse.Namespace,
+    client: Extracot,
+    problems: Sequence[SweepProblem],
+    budgets: Sequence[BudgetValue | None],
+) -> list[SweepRow]:
+    """All rows of this sweep, kept ones and new ones, in the order of problems and budgets."""
+    kept: dict[tuple[str, str], SweepRow] = {}
+    total = len(problems) * len(budgets)
+    with RowStore(Path(arguments.out)) if arguments.out else nullcontext() as store:
+        progress: Progress | None = None
+
+        def skip(problem_id: str, budget: BudgetValue | None, mark: str) -> bool:
+            row = store.get(problem_id, budget, mark) if store else None
+            if row is None or row.error is not None:
+                return False
+            kept[(problem_id, budget_key(budget))] = row
+            return True
+
+        options = options_of(arguments)
+        rows = client.sweep(
+            problems, budgets, concurrency=arguments.concurrency, skip=skip, **options
+        )
+        try:
+            for row in rows:
+                if store is not None:
+                    store.add(row)
+                if progress is None:
+                    progress = Progress(sys.stderr, total, done=len(kept))
+                kept[(row.problem_id, budget_key(row.budget))] = row
+                progress.step(f"{budget_key(row.budget)} {row.error or ''}")
+        finally:
+            if progress is not None:
+                progress.close()
+    order = {problem.id: index for index, problem in enumerate(problems)}
+    names = [budget_key(budget) for budget in budgets]
+    return [kept[key] for key in sorted(kept, key=lambda key: (order[key[0]], names.index(key[1])))]
+
+
+def _print_table(summaries: Sequence[BudgetSummary]) -> None:
+    style = Style.of(sys.stdout)
+    print(table(_HEAD, [_cells(summary) for summary in summaries], style))
+    notes = []
+    if any(summary.assumed_baselines for summary in summaries):
+        notes.append("saved: not counted where the baseline is assumed, not measured")
+    if any(0 < summary.saved_rows < summary.n for summary in summaries):
+        notes.append("saved: sum over the replies that have an estimate")
+    for note in notes:
+        print(style.dim(note))
+
+
+def _cells(summary: BudgetSummary) -> list[str]:
+    low, high = summary.accuracy_low, summary.accuracy_high
+    return [
+        summary.budget,
+        str(summary.n),
+        str(summary.errors),
+        percent(summary.accuracy),
+        "–" if low is None or high is None else f"{100 * low:.0f}–{100 * high:.0f}",
+        tokens(summary.reasoning_tokens),
+        tokens(summary.completion_tokens),
+        percent(summary.ratio_to_native),
+        tokens(summary.saved_tokens),
+        seconds(summary.total_seconds),
+    ]

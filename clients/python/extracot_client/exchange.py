@@ -1,0 +1,176 @@
+"""One call to the server, without the sending: attempts, time left, and what a failure becomes.
+
+The sync and the async client drive the same :class:`Exchange`; only they read and sleep.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import ssl
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TypeVar
+
+import httpx
+from pydantic import BaseModel
+
+from extracot_client.errors import (
+    ConfigurationError,
+    ExtracotClientError,
+    ExtracotTimeoutError,
+    UnexpectedReplyError,
+)
+from extracot_client.failures import (
+    REQUEST_ID_HEADER,
+    describe_body,
+    error_from_reply,
+    error_from_transport,
+)
+from extracot_client.retries import Clock, RetryPolicy, parse_retry_after
+from extracot_client.settings import ClientSettings, TimeLimits, resolve_settings
+from extracot_client.streaming import StreamReader, parse_model
+from extracot_client.types import ModelList
+
+M = TypeVar("M", bound=BaseModel)
+
+MAX_ERROR_BODY = 64 * 1024
+MAX_JSON_BODY = 16 * 2**20
+# A well-behaved server ends the stream right after [DONE]; reading on to there lets the connection
+# be used again, but one that goes on talking is not listened to for long.
+MAX_READS_AFTER_DONE = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Core:
+    """What both twins are made of."""
+
+    settings: ClientSettings
+    model: str | None
+    deadline: float | None
+    retry: RetryPolicy
+    clock: Clock
+
+    def describe(self, name: str) -> str:
+        """The ``repr`` of a client: never with its key."""
+        key = "set" if self.settings.api_key else "none"
+        return f"{name}(base_url={self.settings.shown_url!r}, api_key={key}, model={self.model!r})"
+
+    def exchange(self, deadline: float | None = None) -> Exchange:
+        """Begin one call; ``deadline`` in seconds replaces the client's own."""
+        return Exchange(self, self.deadline if deadline is None else deadline)
+
+
+def make_core(
+    base_url: str | None,
+    api_key: str | None,
+    *,
+    model: str | None,
+    timeout: float | TimeLimits | None,
+    deadline: float | None,
+    retry: RetryPolicy | None,
+    headers: Mapping[str, str] | None,
+    verify: ssl.SSLContext | bool,
+    max_connections: int,
+    clock: Clock | None,
+) -> Core:
+    """Check a client's arguments; raises :class:`ConfigurationError` in one line."""
+    if deadline is not None and (not deadline > 0 or math.isinf(deadline)):
+        raise ConfigurationError(f"A deadline is a positive number of seconds, not {deadline!r}")
+    settings = resolve_settings(
+        base_url,
+        api_key,
+        timeout=timeout,
+        headers=headers,
+        verify=verify,
+        max_connections=max_connections,
+    )
+    return Core(settings, model, deadline, retry or RetryPolicy(), clock or Clock())
+
+
+class Exchange:
+    """The attempts of one call."""
+
+    def __init__(self, core: Core, deadline: float | None) -> None:
+        self._core = core
+        self._attempt = 0
+        self.started = core.clock.monotonic()
+        self._deadline_at = None if deadline is None else self.started + deadline
+
+    def begin(self) -> httpx.Timeout:
+        """Start an attempt; gives the limits for it. Raises :class:`ExtracotTimeoutError`."""
+        self.started = self._core.clock.monotonic()
+        if self._deadline_at is None:
+            return self._core.settings.timeout()
+        left = self._deadline_at - self.started
+        if left <= 0:
+            raise ExtracotTimeoutError("The deadline passed before a reply", phase="deadline")
+        return self._core.settings.timeout(left)
+
+    def delay_after(self, error: ExtracotClientError) -> float | None:
+        """Seconds until the next attempt, or ``None`` if ``error`` is to be raised."""
+        delay = self._core.retry.delay(self._attempt, error)
+        if delay is None:
+            return None
+        if self._deadline_at is not None:
+            left = self._deadline_at - self._core.clock.monotonic()
+            if delay >= left:
+                return None
+        self._attempt += 1
+        return delay
+
+    def refused(self, status: int, headers: Mapping[str, str], body: bytes) -> ExtracotClientError:
+        """The error for a reply without success."""
+        wait = parse_retry_after(headers.get("retry-after"), self._core.clock.wall())
+        redacted = self._core.settings.redact(body.decode("utf-8", "replace")).encode("utf-8")
+        return error_from_reply(status, headers, redacted, retry_after=wait)
+
+    def broken(
+        self, error: httpx.HTTPError, reader: StreamReader | None = None, *, started: bool = False
+    ) -> ExtracotClientError:
+        """The error for an attempt that broke off, with what ``reader`` already had."""
+        return error_from_transport(
+            error,
+            self._core.settings.shown_url,
+            started=started or reader is not None,
+            request_id=reader.request_id if reader else None,
+            **(reader.partial if reader else {}),
+        )
+
+    def reader(self, headers: Mapping[str, str]) -> StreamReader:
+        """A reader for the reply to the current attempt."""
+        return StreamReader(
+            clock=self._core.clock,
+            started=self.started,
+            deadline_at=self._deadline_at,
+            request_id=headers.get(REQUEST_ID_HEADER),
+            retries=self._attempt,
+            base_url=self._core.settings.shown_url,
+        )
+
+
+def parse_page(kind: type[M], status: int, headers: Mapping[str, str], body: bytes) -> M:
+    """A JSON reply as ``kind``; raises :class:`UnexpectedReplyError` for anything else."""
+    request_id = headers.get(REQUEST_ID_HEADER)
+    try:
+        value = json.loads(body)
+    except (ValueError, RecursionError):
+        raise UnexpectedReplyError(
+            f"The server answered {status} with {describe_body(body)}",
+            status=status,
+            request_id=request_id,
+        ) from None
+    return parse_model(kind, value, "reply", request_id)
+
+
+def first_model(models: ModelList) -> str:
+    """The model to ask where none was named; raises :class:`UnexpectedReplyError` if none is."""
+    if not models.data:
+        raise UnexpectedReplyError("The server lists no model")
+    return models.data[0].id
+
+
+def is_event_stream(headers: Mapping[str, str]) -> bool:
+    """Whether a reply's content type says server-sent events."""
+    kind = headers.get("content-type", "").partition(";")[0].strip().lower()
+    return kind == "text/event-stream"

@@ -1,0 +1,97 @@
+"""What one session of the playground comes to: totals, and realised against requested ratios.
+
+Pure arithmetic on rows (the rows of a sweep; a solved problem is a sweep of one). Ratios are
+ratios of sums; a saving counts only where the server gave one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from extracot.usage import realised_ratio, split_saving
+from extracot_client.sweeps import as_problem, budget_key, fingerprint, make_row
+from extracot_client.types import BudgetValue, Solution, SweepRow
+
+
+@dataclass(frozen=True, slots=True)
+class SessionTotals:
+    """Sums over the rows without error; tokens are the server's counts."""
+
+    replies: int
+    reasoning_tokens: int
+    completion_tokens: int
+    saved: float
+    overspent: float
+    baseline_tokens: float
+    """Expected reasoning tokens of the replies that have a saving."""
+    with_saving: int
+
+    @property
+    def share_saved(self) -> float | None:
+        """Net saving over what was expected; ``None`` where nothing was."""
+        if self.baseline_tokens <= 0:
+            return None
+        return (self.saved - self.overspent) / self.baseline_tokens
+
+
+@dataclass(frozen=True, slots=True)
+class RealisedRatio:
+    """One requested budget: how long its reasoning really was, against the baseline."""
+
+    budget: str
+    requested: float | None
+    """``None`` for auto, native and none, which ask for no ratio."""
+    n: int
+    realised: float
+    assumed: bool
+    """The baseline of some of them is the operator's assumption, not a measurement."""
+
+
+def solution_row(problem: str, budget: BudgetValue | None, solution: Solution) -> SweepRow:
+    """A solved problem as a row."""
+    question = as_problem(problem)
+    return make_row(question, budget, fingerprint(question, {}), solution)
+
+
+def remember(session: Sequence[SweepRow], row: SweepRow) -> list[SweepRow]:
+    """The session with one more row, without its texts: only numbers are added up."""
+    light = {"question": "", "answer": None, "reasoning": None, "boxed": None}
+    return [*session, row.model_copy(update=light)]
+
+
+def session_totals(session: Sequence[SweepRow]) -> SessionTotals:
+    """Add a session up."""
+    good = [row for row in session if row.error is None]
+    savings = [split_saving(row.saved_tokens_estimate) for row in good]
+    measured = [row for row in good if row.saved_tokens_estimate is not None]
+    return SessionTotals(
+        replies=len(good),
+        reasoning_tokens=sum(row.reasoning_tokens or 0 for row in good),
+        completion_tokens=sum(row.completion_tokens or 0 for row in good),
+        saved=sum(saved for saved, _ in savings),
+        overspent=sum(over for _, over in savings),
+        baseline_tokens=sum(row.baseline_tokens or 0.0 for row in measured),
+        with_saving=len(measured),
+    )
+
+
+def realised_ratios(session: Sequence[SweepRow]) -> list[RealisedRatio]:
+    """One entry per requested budget that has a baseline: ratios ascending, then words."""
+    groups: dict[str, list[SweepRow]] = {}
+    for row in session:
+        if row.error is None and row.reasoning_tokens is not None and row.baseline_tokens:
+            groups.setdefault(budget_key(row.budget), []).append(row)
+    found: list[RealisedRatio] = []
+    for budget, rows in groups.items():
+        reasoning = sum(row.reasoning_tokens or 0 for row in rows)
+        realised = realised_ratio(reasoning, sum(row.baseline_tokens or 0.0 for row in rows))
+        if realised is None:
+            continue
+        asked = rows[0].budget
+        requested = float(asked) if isinstance(asked, int | float) else None
+        assumed = any(row.baseline_source == "assumed" for row in rows)
+        found.append(RealisedRatio(budget, requested, len(rows), realised, assumed))
+    return sorted(
+        found, key=lambda entry: (entry.requested is None, entry.requested or 0.0, entry.budget)
+    )

@@ -1,0 +1,261 @@
+"""From the chunks of one streamed chat completion to typed events and a :class:`Solution`.
+
+No input or output happens here: :class:`StreamReader` is fed bytes by the sync and the async
+stream alike, so that the two cannot differ. It decides when a reply is whole: only ``[DONE]``
+after a ``finish_reason`` is an end, everything else is a broken stream.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from extracot.answers import extract_answer
+from extracot_client.errors import (
+    ConnectionLostError,
+    ExtracotAPIError,
+    ExtracotTimeoutError,
+    StreamFailedError,
+    UnexpectedReplyError,
+)
+from extracot_client.failures import describe_body, one_line, refine
+from extracot_client.retries import Clock
+from extracot_client.sse import SSEDecoder
+from extracot_client.types import (
+    AnswerDelta,
+    BudgetReport,
+    Done,
+    Event,
+    ReasoningDelta,
+    Solution,
+    Timings,
+    Usage,
+)
+
+M = TypeVar("M", bound=BaseModel)
+
+
+def parse_model(model: type[M], value: Any, what: str, request_id: str | None) -> M:
+    """``value`` as ``model``; raises :class:`UnexpectedReplyError` naming the first bad field."""
+    try:
+        return model.model_validate(value)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise UnexpectedReplyError(
+            f"The server's {what} is not as expected: {where or 'it'}: {first['msg']}",
+            request_id=request_id,
+        ) from None
+
+
+def _text(value: object) -> str:
+    if value is not None and not isinstance(value, str):
+        raise TypeError("text expected")
+    return value or ""
+
+
+class ReplyAssembler:
+    """Collects the chunks of choice 0: text, finish reason, usage and report."""
+
+    def __init__(self) -> None:
+        self.reasoning: list[str] = []
+        self.answer: list[str] = []
+        self.finish_reason: str | None = None
+        self._head: dict[str, Any] = {}
+        self._logprobs: list[Any] = []
+        self._usage: dict[str, Any] | None = None
+        self._budget: dict[str, Any] | None = None
+
+    def add(self, chunk: Mapping[str, Any]) -> list[ReasoningDelta | AnswerDelta]:
+        """Take one chunk in; gives the text it brought. Raises ``TypeError``, ``KeyError`` or
+        ``AttributeError`` on a chunk of another shape."""
+        for name in ("id", "created", "model", "system_fingerprint"):
+            if chunk.get(name) is not None:
+                self._head[name] = chunk[name]
+        if chunk.get("usage") is not None:
+            self._usage = dict(chunk["usage"])
+        deltas: list[ReasoningDelta | AnswerDelta] = []
+        for choice in chunk.get("choices") or ():
+            if choice.get("index", 0) == 0:
+                deltas += self._add_choice(choice)
+        # The usage chunk comes last and sums the request up, so that later reports replace it.
+        if chunk.get("budget") is not None:
+            self._budget = dict(chunk["budget"])
+        return deltas
+
+    def _add_choice(self, choice: Mapping[str, Any]) -> list[ReasoningDelta | AnswerDelta]:
+        delta = choice.get("delta") or {}
+        deltas: list[ReasoningDelta | AnswerDelta] = []
+        # Both names carry the same text; only one of them counts.
+        reasoning = _text(delta.get("reasoning") or delta.get("reasoning_content"))
+        content = _text(delta.get("content"))
+        if reasoning:
+            self.reasoning.append(reasoning)
+            deltas.append(ReasoningDelta(reasoning))
+        if content:
+            self.answer.append(content)
+            deltas.append(AnswerDelta(content))
+        if choice.get("finish_reason") is not None:
+            self.finish_reason = str(choice["finish_reason"])
+        if choice.get("budget") is not None:
+            self._budget = dict(choice["budget"])
+        self._logprobs += (choice.get("logprobs") or {}).get("content") or []
+        return deltas
+
+    def solution(self, timings: Timings, request_id: str | None) -> Solution:
+        """The whole reply; raises :class:`UnexpectedReplyError` if report or usage are odd."""
+        answer, reasoning = "".join(self.answer), "".join(self.reasoning)
+        budget, usage = self._budget or {}, self._usage or {}
+        message: dict[str, Any] = {"role": "assistant", "content": answer}
+        if reasoning:
+            message["reasoning"] = message["reasoning_content"] = reasoning
+        choice: dict[str, Any] = {
+            "index": 0,
+            "message": message,
+            "finish_reason": self.finish_reason,
+            "logprobs": {"content": self._logprobs} if self._logprobs else None,
+        }
+        raw = {**self._head, "object": "chat.completion", "choices": [choice]}
+        raw |= {"usage": self._usage, "budget": self._budget}
+        return Solution(
+            answer=answer,
+            reasoning=reasoning,
+            boxed=extract_answer(answer),
+            report=parse_model(BudgetReport, budget, "budget report", request_id),
+            usage=parse_model(Usage, usage, "usage", request_id),
+            timings=timings,
+            finish_reason=self.finish_reason or "",
+            model=self._head.get("model"),
+            request_id=request_id,
+            raw=raw,
+        )
+
+
+class StreamReader:
+    """Bytes in, events out, for one reply; ``solution`` is set once it is whole."""
+
+    def __init__(
+        self,
+        *,
+        clock: Clock,
+        started: float,
+        deadline_at: float | None,
+        request_id: str | None,
+        retries: int,
+        base_url: str,
+    ) -> None:
+        self._clock = clock
+        self._started = started
+        self._deadline_at = deadline_at
+        self._retries = retries
+        self._base_url = base_url
+        self.request_id = request_id
+        self._decoder = SSEDecoder()
+        self._assembler = ReplyAssembler()
+        self._ttft: float | None = None
+        self._first_answer: float | None = None
+        self.solution: Solution | None = None
+
+    @property
+    def partial(self) -> dict[str, str]:
+        """What has come so far, as the errors of a broken stream carry it."""
+        return {
+            "partial_reasoning": "".join(self._assembler.reasoning),
+            "partial_answer": "".join(self._assembler.answer),
+        }
+
+    def feed(self, data: bytes) -> Iterator[Event]:
+        """The events that ``data`` completes.
+
+        Raises :class:`StreamFailedError` for an error event, :class:`UnexpectedReplyError` for
+        anything that is no chunk, :class:`ExtracotTimeoutError` once the deadline has passed.
+        """
+        for event in self._decoder.feed(data):
+            if self.solution is not None:
+                return  # What follows [DONE] is nobody's business.
+            if event.data.strip() == "[DONE]":
+                yield Done(self._finish())
+                return
+            yield from self._chunk(event.data)
+        now = self._clock.monotonic()
+        if self.solution is None and self._deadline_at is not None and now > self._deadline_at:
+            raise ExtracotTimeoutError(
+                "The deadline passed before the reply was whole",
+                phase="deadline",
+                request_id=self.request_id,
+                **self.partial,
+            )
+
+    def end(self) -> None:
+        """The connection has ended; raises :class:`ConnectionLostError` if the reply has not."""
+        if self.solution is not None:
+            return
+        half = ", in the middle of an event" if self._decoder.pending else ""
+        raise ConnectionLostError(
+            f"The server at {self._base_url} ended the stream before the reply was whole{half}",
+            started=True,
+            request_id=self.request_id,
+            **self.partial,
+        )
+
+    def _chunk(self, data: str) -> Iterator[Event]:
+        try:
+            chunk = json.loads(data)
+        except (ValueError, RecursionError):
+            raise self._unexpected(f"an event that is not JSON: {one_line(data, 120)!r}") from None
+        if not isinstance(chunk, dict):
+            raise self._unexpected(f"an event that is no chunk: {one_line(data, 120)!r}")
+        if chunk.get("error") is not None:
+            raise self._failed(chunk["error"])
+        try:
+            deltas = self._assembler.add(chunk)
+        except (TypeError, KeyError, AttributeError, ValueError):
+            message = f"a chunk of another shape: {one_line(data, 120)!r}"
+            raise self._unexpected(message) from None
+        for delta in deltas:
+            now = self._clock.monotonic() - self._started
+            if self._ttft is None:
+                self._ttft = now
+            if self._first_answer is None and isinstance(delta, AnswerDelta):
+                self._first_answer = now
+            yield delta
+
+    def _finish(self) -> Solution:
+        if self._assembler.finish_reason is None:
+            raise self._unexpected("a stream that ended without a finish_reason")
+        total = self._clock.monotonic() - self._started
+        timings = Timings(self._ttft, self._first_answer, total, self._retries)
+        self.solution = self._assembler.solution(timings, self.request_id)
+        return self.solution
+
+    def _unexpected(self, what: str) -> UnexpectedReplyError:
+        return UnexpectedReplyError(f"The server sent {what}", request_id=self.request_id)
+
+    def _failed(self, error: Any) -> ExtracotAPIError:
+        fields = error if isinstance(error, dict) else {"message": str(error)}
+        return refine(StreamFailedError, fields, request_id=self.request_id, **self.partial)
+
+
+def unexpected_stream(
+    status: int, headers: Mapping[str, str], start: bytes
+) -> UnexpectedReplyError:
+    """The error for a success that is no event stream; ``start`` is the beginning of its body."""
+    kind = headers.get("content-type", "no content type").partition(";")[0]
+    return UnexpectedReplyError(
+        f"The server answered {status} with {kind} instead of an event stream: "
+        f"{describe_body(start)}",
+        status=status,
+        request_id=headers.get("x-request-id"),
+    )
+
+
+def parse_announced(headers: Mapping[str, str]) -> dict[str, Any] | None:
+    """The ``x-extracot-budget`` header as an object: what is known before the first token."""
+    try:
+        value = json.loads(headers.get("x-extracot-budget", "null"))
+    except ValueError:
+        return None
+    return value if isinstance(value, dict) else None

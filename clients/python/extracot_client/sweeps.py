@@ -1,0 +1,186 @@
+"""Problems times budgets: runs them a few at a time and gives one flat row for each.
+
+Asks through a function it is handed, so it knows neither HTTP nor files; reading problems and
+keeping rows is :mod:`extracot_client.sweep_files`, adding up :mod:`extracot_client.summaries`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, Unpack
+
+from extracot_client.errors import (
+    AuthenticationError,
+    ExtracotClientError,
+    InvalidArgumentError,
+    InvalidBudgetError,
+    NotFoundError,
+    PermissionDeniedError,
+    ServerUnreachableError,
+)
+from extracot_client.matching import same_answer
+from extracot_client.requests import Problem, SolveOptions
+from extracot_client.types import BudgetValue, Solution, SweepRow
+
+# What every other request of the sweep would meet as well: going on would only repeat it.
+SHARED_FAILURES = (
+    ServerUnreachableError,
+    AuthenticationError,
+    PermissionDeniedError,
+    NotFoundError,
+    InvalidBudgetError,
+    InvalidArgumentError,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class SweepProblem:
+    """One problem; ``answer`` is the known bare answer, if there is one."""
+
+    id: str
+    question: str
+    answer: str | None = None
+
+
+class Solve(Protocol):
+    """How a problem is asked: :meth:`AsyncExtracot.solve`."""
+
+    async def __call__(
+        self,
+        problem: Problem,
+        *,
+        budget: BudgetValue | None = None,
+        **options: Unpack[SolveOptions],
+    ) -> Solution: ...
+
+
+Skip = Callable[[str, BudgetValue | None, str], bool]
+
+
+def as_problem(problem: str | SweepProblem) -> SweepProblem:
+    """A bare question gets an id made from its text, the same in every run."""
+    if isinstance(problem, SweepProblem):
+        return problem
+    return SweepProblem(hashlib.sha256(problem.encode("utf-8")).hexdigest()[:12], problem)
+
+
+def fingerprint(problem: SweepProblem, options: SolveOptions) -> str:
+    """A hash of what, besides the budget, decides the reply: so that a resumed sweep never mixes
+    rows of other settings or of another text under the same id."""
+    settings = {name: value for name, value in options.items() if name != "deadline"}
+    text = json.dumps([problem.question, settings], sort_keys=True, default=str)
+    return hashlib.sha256(text.encode("utf-8")).hexdigest()[:16]
+
+
+def make_row(
+    problem: SweepProblem, budget: BudgetValue | None, mark: str, solution: Solution
+) -> SweepRow:
+    """The row of a reply."""
+    report, times = solution.report, solution.timings
+    gold = problem.answer
+    return SweepRow(
+        problem_id=problem.id,
+        budget=budget,
+        fingerprint=mark,
+        question=problem.question,
+        gold=gold,
+        boxed=solution.boxed,
+        correct=None if gold is None else same_answer(solution.boxed, gold),
+        answer=solution.answer,
+        reasoning=solution.reasoning,
+        finish_reason=solution.finish_reason,
+        level=report.chosen or report.level,
+        reasoning_tokens=first_known(report.reasoning_tokens, solution.usage.reasoning_tokens),
+        answer_tokens=report.answer_tokens,
+        completion_tokens=solution.usage.completion_tokens,
+        baseline_tokens=report.baseline_tokens,
+        baseline_source=report.baseline_source,
+        realised_ratio=report.realised_ratio,
+        saved_tokens_estimate=report.saved_tokens_estimate,
+        ttft=times.ttft,
+        first_answer=times.first_answer,
+        total=times.total,
+        model=solution.model,
+        request_id=solution.request_id,
+    )
+
+
+def first_known(*values: int | None) -> int | None:
+    """The first value that is not ``None``."""
+    return next((value for value in values if value is not None), None)
+
+
+async def sweep_rows(
+    solve: Solve,
+    problems: Iterable[str | SweepProblem],
+    budgets: Sequence[BudgetValue | None],
+    *,
+    concurrency: int,
+    skip: Skip | None,
+    **options: Unpack[SolveOptions],
+) -> AsyncGenerator[SweepRow, None]:
+    """Rows in order of completion, at most ``concurrency`` requests at a time.
+
+    Raises one of :data:`SHARED_FAILURES`; any other failure becomes a row with ``error``. Closing
+    the generator cancels what runs.
+    """
+    if concurrency < 1:
+        raise InvalidArgumentError("The concurrency is 1 or more", param="concurrency")
+
+    async def one(problem: SweepProblem, budget: BudgetValue | None, mark: str) -> SweepRow:
+        try:
+            solution = await solve(problem.question, budget=budget, **options)
+        except SHARED_FAILURES:
+            raise
+        except ExtracotClientError as error:
+            return SweepRow(
+                problem_id=problem.id,
+                budget=budget,
+                fingerprint=mark,
+                question=problem.question,
+                gold=problem.answer,
+                request_id=getattr(error, "request_id", None),
+                error=f"{type(error).__name__}: {error}",
+            )
+        return make_row(problem, budget, mark, solution)
+
+    todo = _todo(problems, budgets, skip, options)
+    running: set[asyncio.Task[SweepRow]] = set()
+    try:
+        while True:
+            while len(running) < concurrency and (item := next(todo, None)) is not None:
+                running.add(asyncio.create_task(one(*item)))
+            if not running:
+                return
+            done, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                yield task.result()
+    finally:
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+
+
+def _todo(
+    problems: Iterable[str | SweepProblem],
+    budgets: Sequence[BudgetValue | None],
+    skip: Skip | None,
+    options: SolveOptions,
+) -> Iterator[tuple[SweepProblem, BudgetValue | None, str]]:
+    for given in problems:
+        problem = as_problem(given)
+        mark = fingerprint(problem, options)
+        for budget in budgets:
+            if skip is None or not skip(problem.id, budget, mark):
+                yield problem, budget, mark
+
+
+def budget_key(budget: Any) -> str:
+    """A budget as one short text: the name of a column, a colour, a group."""
+    if isinstance(budget, bool) or not isinstance(budget, int | float | str):
+        return "default" if budget is None else json.dumps(budget, sort_keys=True)
+    return f"{budget:g}" if isinstance(budget, float) else str(budget)

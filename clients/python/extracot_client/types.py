@@ -1,0 +1,225 @@
+"""What the client gives back: the typed budget report, usage, events and the whole solution.
+
+Pydantic models stand for what a server sent (unknown keys are kept, because a newer server may
+say more); frozen dataclasses for what the client made of it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+BudgetValue = float | int | str | dict[str, Any]
+"""A ratio in (0, 1], ``"auto"``, ``"native"``, ``"none"``, or an object with ``ratio``,
+``max_reasoning_tokens`` and ``enforce``. What is allowed is the server's to say."""
+
+
+class ServerModel(BaseModel):
+    """Base of everything read from a server: unknown keys stay, nothing can be changed."""
+
+    model_config = ConfigDict(extra="allow", frozen=True, protected_namespaces=())
+
+
+class BudgetReport(ServerModel):
+    """What became of the budget of one reply; every field is ``None`` where nothing was said.
+
+    Token counts are the server's, counted on token ids. ``saved_tokens_estimate`` is ``None``
+    where there is no baseline or it is only assumed, and may be negative.
+    """
+
+    requested: Any = None
+    source: str | None = None
+    applied_ratio: float | str | None = None
+    expected_ratio: float | None = None
+    level: str | None = None
+    control_token: str | None = None
+    enforcement: str | None = None
+    calibrated: bool | None = None
+    chosen: str | None = None
+    chosen_probability: float | None = None
+    max_reasoning_tokens: int | None = None
+    cap_reason: str | None = None
+    cap_hit: bool | None = None
+    closed_by: str | None = None
+    unclosed: bool | None = None
+    reasoning_tokens: int | None = None
+    answer_tokens: int | None = None
+    overhead_tokens: int | None = None
+    injected_tokens: int | None = None
+    baseline_tokens: float | None = None
+    baseline_source: str | None = None
+    realised_ratio: float | None = None
+    saved_tokens_estimate: float | None = None
+    ignored_fields: list[str] | None = None
+
+
+class CompletionTokensDetails(ServerModel):
+    """The part of the completion that was reasoning."""
+
+    reasoning_tokens: int | None = None
+
+
+class Usage(ServerModel):
+    """OpenAI's usage object, in tokens."""
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    total_tokens: int = 0
+    completion_tokens_details: CompletionTokensDetails | None = None
+
+    @property
+    def reasoning_tokens(self) -> int | None:
+        """Reasoning tokens, or ``None`` if the server does not tell."""
+        details = self.completion_tokens_details
+        return None if details is None else details.reasoning_tokens
+
+
+class ModelInfo(ServerModel):
+    """One entry of the model list; levels and aliases are kept as the server sent them."""
+
+    id: str
+    object: str = "model"
+    created: int | None = None
+    owned_by: str | None = None
+
+
+class ModelList(ServerModel):
+    """The body of ``GET /v1/models``."""
+
+    data: list[ModelInfo]
+
+
+class LevelInfo(ServerModel):
+    """One level of a model with a card; ``expected_ratio`` is what it really costs."""
+
+    name: str
+    control_token: str | None = None
+    ratio: float | None = None
+    expected_ratio: float | None = None
+    allowed_by_policy: bool = True
+
+
+class BudgetCardPage(ServerModel):
+    """The body of ``GET /v1/budget``: levels, the operator's policy, where baselines come from,
+    and the card itself (``None`` for a model in cap mode)."""
+
+    model: str | None = None
+    mode: str | None = None
+    allowed: list[str] = Field(default_factory=list)
+    levels: list[LevelInfo] = Field(default_factory=list)
+    policy: dict[str, Any] = Field(default_factory=dict)
+    baseline: dict[str, Any] = Field(default_factory=dict)
+    card: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Timings:
+    """Seconds on the client's own clock, from sending the request that was answered.
+
+    ``ttft``: to the first text of any kind; ``first_answer``: to the first text that is answer;
+    ``total``: to the end. ``retries``: how many requests were refused before it.
+    """
+
+    ttft: float | None
+    first_answer: float | None
+    total: float
+    retries: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Solution:
+    """One whole reply."""
+
+    answer: str
+    """The text after the reasoning."""
+    reasoning: str
+    boxed: str | None
+    r"""What the answer's last ``\boxed{}`` holds, if it has one."""
+    report: BudgetReport
+    usage: Usage
+    timings: Timings
+    finish_reason: str
+    model: str | None
+    request_id: str | None
+    raw: dict[str, Any]
+    """The reply as a ``chat.completion`` body, put together from the stream."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything but ``raw``, as JSON values."""
+        return {
+            "answer": self.answer,
+            "reasoning": self.reasoning,
+            "boxed": self.boxed,
+            "finish_reason": self.finish_reason,
+            "model": self.model,
+            "request_id": self.request_id,
+            "budget": self.report.model_dump(mode="json"),
+            "usage": self.usage.model_dump(mode="json", exclude_none=True),
+            "timings": {
+                "ttft": self.timings.ttft,
+                "first_answer": self.timings.first_answer,
+                "total": self.timings.total,
+                "retries": self.timings.retries,
+            },
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class ReasoningDelta:
+    """More text of the reasoning."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerDelta:
+    """More text of the answer."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """The last event of every stream that ended well."""
+
+    solution: Solution
+
+
+Event = ReasoningDelta | AnswerDelta | Done
+
+
+class SweepRow(BaseModel):
+    """One problem at one budget: flat, so that it is a line of JSONL and of CSV alike.
+
+    Tokens are the server's counts, times are seconds. ``correct`` is ``None`` without a known
+    answer; ``error`` is set, and most else empty, where the request failed.
+    """
+
+    model_config = ConfigDict(frozen=True, protected_namespaces=())
+
+    problem_id: str
+    budget: Any
+    fingerprint: str = Field(description="hash of the question and of the request's settings")
+    question: str
+    gold: str | None = None
+    boxed: str | None = None
+    correct: bool | None = None
+    answer: str | None = None
+    reasoning: str | None = None
+    finish_reason: str | None = None
+    level: str | None = None
+    reasoning_tokens: int | None = None
+    answer_tokens: int | None = None
+    completion_tokens: int | None = None
+    baseline_tokens: float | None = None
+    baseline_source: str | None = None
+    realised_ratio: float | None = None
+    saved_tokens_estimate: float | None = None
+    ttft: float | None = None
+    first_answer: float | None = None
+    total: float | None = None
+    model: str | None = None
+    request_id: str | None = None
+    error: str | None = None

@@ -1,0 +1,286 @@
+"""The ``extracot`` command in this process, against the real app and against broken servers."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from pathlib import Path
+
+import pytest
+
+from extracot_client.cli import main
+from tests.clients import fake_server as fake
+from tests.clients.conftest import LiveServer
+from tests.clients.fake_server import GOOD, FakeServer
+
+PROBLEM = "What is 12 * 12?"
+Captured = pytest.CaptureFixture[str]
+
+
+@pytest.fixture
+def at_live(live: LiveServer, monkeypatch: pytest.MonkeyPatch) -> LiveServer:
+    """The command finds the real app by its variable."""
+    monkeypatch.setenv("EXTRACOT_BASE_URL", live.url)
+    return live
+
+
+def stdin(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO(text))
+
+
+def fails(capsys: Captured, code: int, *argv: str) -> str:
+    """Run, expect ``code`` and one line of complaint; gives it."""
+    assert run(*argv) == code
+    out, err = capsys.readouterr()
+    assert out == "" and err.startswith("extracot: ") and err.count("\n") == 1
+    assert "Traceback" not in err
+    return err
+
+
+def run(*argv: str) -> int:
+    """The exit code, also where argparse ends the process."""
+    try:
+        return main(argv)
+    except SystemExit as exit:
+        return int(exit.code or 0)
+
+
+def test_ask_gives_the_bare_answer_and_a_receipt(at_live: LiveServer, capsys: Captured) -> None:
+    assert run("ask", PROBLEM, "--budget", "0.2") == 0
+    out, err = capsys.readouterr()
+    assert out.startswith("The answer is \\boxed{") and out.count("\n") == 1
+    assert err.startswith("budget 0.2 · reasoning ") and "saved ≈" in err
+    assert "of 100 expected" in err and "first token" in err and err.count("\n") == 1
+    assert "\x1b" not in out + err
+
+
+def test_ask_shows_and_hides(
+    at_live: LiveServer, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert run("ask", PROBLEM, "--reasoning", "show", "-q", "-b", "auto") == 0
+    out, err = capsys.readouterr()
+    reasoning, _, answer = out.rpartition("\n\n")
+    assert reasoning and answer.startswith("The answer") and err == ""
+    stdin(monkeypatch, f"\n{PROBLEM}\n")
+    assert run("ask", "-", "-b", "none") == 0
+    assert capsys.readouterr().err.startswith("budget none · reasoning 0 ")
+
+
+def test_ask_json(at_live: LiveServer, capsys: Captured) -> None:
+    assert run("ask", PROBLEM, "-b", '{"ratio": 0.8, "max_reasoning_tokens": 5}', "--json") == 0
+    out, err = capsys.readouterr()
+    solution = json.loads(out)
+    assert err == "" and solution["budget"]["cap_hit"] is True
+    assert solution["usage"]["completion_tokens_details"]["reasoning_tokens"] == 5
+    assert solution["boxed"] and solution["timings"]["total"] > 0
+
+
+def test_receipts_are_honest(capsys: Captured) -> None:
+    def receipt(**report: object) -> str:
+        frames = [*GOOD[:-2], fake.last_chunk(**{**fake.REPORT, **report}), fake.DONE]
+        with FakeServer([fake.stream(*frames)]) as server:
+            assert run("ask", "x", "--base-url", server.url) == 0
+        return capsys.readouterr().err
+
+    assumed = receipt(saved_tokens_estimate=None, baseline_tokens=512, baseline_source="assumed")
+    assert "saving not counted (the baseline of 512 is assumed, not measured)" in assumed
+    assert "saving unknown (no baseline)" in receipt()
+    assert "overspent ≈20 (20% of 100 expected)" in receipt(
+        saved_tokens_estimate=-20, baseline_tokens=100, baseline_source="card"
+    )
+    assert "native, so nothing saved" in receipt(level="native", baseline_tokens=10)
+    warned = receipt(unclosed=True, cap_hit=True, ignored_fields=["odd"])
+    assert warned.rstrip().endswith("the reasoning never ended · reasoning cap hit · ignored: odd")
+    assert "budget auto → 0.4" in receipt(requested="auto", level="auto", chosen="0.4")
+
+
+def test_compare(at_live: LiveServer, capsys: Captured) -> None:
+    assert run("compare", PROBLEM) == 0
+    head, *lines = capsys.readouterr().out.splitlines()
+    assert head.split() == [
+        "budget",
+        "level",
+        "reasoning",
+        "tokens",
+        "saved",
+        "first",
+        "total",
+        "answer",
+    ]
+    budgets = ["0.2", "0.4", "0.6", "0.8", "1", "auto", "native", "none"]
+    assert [line.split()[0] for line in lines] == budgets
+    assert run("compare", PROBLEM, "--budgets", "0.2, native,0.2", "--json") == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert [row["budget"] for row in rows] == [0.2, "native"]
+    assert rows[0]["reasoning_tokens"] < rows[1]["reasoning_tokens"]
+
+
+def test_models_and_card(at_live: LiveServer, capsys: Captured) -> None:
+    assert run("models") == 0
+    _head, only = capsys.readouterr().out.splitlines()
+    assert only.startswith("scripted  token") and "@0.2" in only and "@auto" in only
+    assert run("models", "--json") == 0
+    assert json.loads(capsys.readouterr().out)[0]["id"] == "scripted"
+    assert run("card") == 0
+    out = capsys.readouterr().out
+    assert "scripted: token mode" in out and "<COMP_20>" in out and "baseline: card" in out
+    assert run("card", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["card"]["version"] == 1
+
+
+def test_a_server_without_a_card(capsys: Captured) -> None:
+    page = {"model": "m", "mode": "cap", "baseline": {"source": "assumed"}, "card": None}
+    with FakeServer([fake.reply(200, page)]) as server:
+        assert run("card", "--base-url", server.url) == 0
+    out = capsys.readouterr().out
+    assert "a ratio is a hard cap" in out and "never counted as savings" in out
+
+
+def test_sweep_keeps_resumes_and_adds_up(
+    at_live: LiveServer, capsys: Captured, tmp_path: Path
+) -> None:
+    problems, kept = tmp_path / "in.csv", tmp_path / "rows.jsonl"
+    problems.write_text("id,question,answer\n1,What is 2 + 2?,4\n2,What is 3 * 5?,15\n")
+    table, picture = tmp_path / "t.csv", tmp_path / "p.png"
+    command = ["sweep", str(problems), "--budgets", "0.2,native", "--out", str(kept)]
+    command += ["--csv", str(table), "--plot", str(picture)]
+    assert run(*command) == 0
+    out, err = capsys.readouterr()
+    assert [line.split()[:3] for line in out.splitlines()[1:3]] == [
+        ["0.2", "2", "0"],
+        ["native", "2", "0"],
+    ]
+    assert "4/4" in err and f"picture: {picture}" in err
+    assert len(kept.read_text().splitlines()) == 4
+    with table.open(newline="") as file:
+        assert [row["problem_id"] for row in csv.DictReader(file)] == ["1", "1", "2", "2"]
+
+    at_live.engine.requests.clear()
+    assert run(*command, "--json") == 0  # nothing is asked again
+    told = json.loads(capsys.readouterr().out)
+    assert len(at_live.engine.requests) == 0 and len(told["rows"]) == 4
+    assert [summary["n"] for summary in told["summary"]] == [2, 2]
+
+    lines = kept.read_text().splitlines(keepends=True)
+    kept.write_text("".join(lines[:2]) + lines[2][:40])  # torn by an interruption
+    assert run(*command, "--limit", "2") == 0
+    assert len(at_live.engine.requests) == 2 and len(kept.read_text().splitlines()) == 4
+
+
+def test_sweep_with_failures(capsys: Captured, tmp_path: Path) -> None:
+    problems, kept = tmp_path / "in.jsonl", tmp_path / "rows.jsonl"
+    problems.write_text('"one"\n"two"\n')
+    command = ["sweep", str(problems), "--budgets", "0.2", "-o", str(kept), "--concurrency", "1"]
+    command += ["--model", "m"]
+    with FakeServer([fake.error(500, "oops"), fake.stream(*GOOD)]) as server:
+        assert run(*command, "--base-url", server.url) == 1
+        err = capsys.readouterr().err
+        assert "1 of 2 requests failed; run the same command again" in err and "oops" in err
+        assert run(*command, "--base-url", server.url) == 0
+        assert len(server.seen) == 3
+    assert "0.2     2       0" in capsys.readouterr().out
+
+
+def test_chat_keeps_the_talk(
+    at_live: LiveServer, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stdin(monkeypatch, "What is 2 + 2?\n\n/budget 0.2\nAnd twice?\n/reset\n/what\n/quit\nnever\n")
+    assert run("chat", "--budget", "none", "--json") == 0
+    out, err = capsys.readouterr()
+    first, second = (json.loads(line) for line in out.splitlines())
+    assert (first["budget"]["level"], second["budget"]["level"]) == ("none", "0.2")
+    assert second["usage"]["prompt_tokens"] > first["usage"]["prompt_tokens"]
+    assert err.splitlines()[:2] == ["budget 0.2", "a new talk"]
+
+
+def test_chat_sends_answers_without_reasoning_and_survives_a_refusal(
+    capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stdin(monkeypatch, "one\ntwo\nthree\n")
+    handlers = [fake.stream(*GOOD), fake.error(400, "no two"), fake.stream(*GOOD)]
+    with FakeServer(handlers) as server:
+        assert run("chat", "--base-url", server.url) == 1
+        assert server.seen[2].json["messages"] == [
+            {"role": "user", "content": "one"},
+            {"role": "assistant", "content": "It is \\boxed{4}."},
+            {"role": "user", "content": "three"},
+        ]
+    out, err = capsys.readouterr()
+    assert out == "It is \\boxed{4}.\n" * 2 and "no two (HTTP 400)" in err
+
+
+def test_wrong_budgets_are_the_servers_to_refuse(at_live: LiveServer, capsys: Captured) -> None:
+    for budget in ("fast", "1.2", "nan", '{"speed": 1}'):
+        err = fails(capsys, 1, "ask", PROBLEM, "-b", budget)
+        assert "Allowed: " in err and "HTTP 400" in err
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        (),
+        ("nonsense",),
+        ("ask",),
+        ("ask", "x", "--budgets", "0.2"),
+        ("ask", "x", "--seed", "many"),
+        ("ask", " "),
+        ("ask", "x", "-b", "{broken"),
+        ("ask", "x", "--timeout", "-1"),
+        ("ask", "x", "--base-url", "nowhere"),
+        ("ask", "x", "--api-key", "a b"),
+        ("compare", "x", "--budgets", ","),
+        ("sweep", "/nowhere/in.jsonl", "--budgets", "0.2"),
+        ("sweep", "/", "--budgets", "0.2"),
+    ],
+)
+def test_wrong_usage_is_2(capsys: Captured, argv: tuple[str, ...]) -> None:
+    fails(capsys, 2, *argv)
+
+
+def test_files_that_cannot_be_used_are_2(
+    at_live: LiveServer, capsys: Captured, tmp_path: Path
+) -> None:
+    at_live.engine.requests.clear()
+    problems = tmp_path / "in.jsonl"
+    problems.write_bytes(b'"caf\xe9"\n')
+    assert "not UTF-8" in fails(capsys, 2, "sweep", str(problems), "--budgets", "0.2")
+    problems.write_text('"ok"\n{"oops"\n')
+    assert "in.jsonl:2" in fails(capsys, 2, "sweep", str(problems), "--budgets", "0.2")
+    problems.write_text('"ok"\n')
+    assert fails(capsys, 2, "sweep", str(problems), "--budgets", "0.2", "--limit", "0")
+    here, below = str(tmp_path / "x.csv"), str(problems / "below.jsonl")
+    for outputs in (["-o", below], ["--csv", below], ["--plot", str(tmp_path)]):
+        fails(capsys, 2, "sweep", str(problems), "--budgets", "0.2", *outputs)
+    fails(capsys, 2, "sweep", str(problems), "--budgets", "0.2", "-o", here, "--csv", here)
+    assert len(at_live.engine.requests) == 0
+
+
+@pytest.mark.parametrize("command", [("models",), ("card",), ("ask", "x"), ("compare", "x")])
+def test_no_server_is_one_line(capsys: Captured, no_server: str, command: tuple[str, ...]) -> None:
+    err = fails(capsys, 1, *command, "--base-url", no_server)
+    assert f"No server answers at {no_server}" in err
+
+
+@pytest.mark.parametrize(
+    ("handler", "words"),
+    [
+        (fake.error(401, "Incorrect API key"), "Incorrect API key (HTTP 401)"),
+        (fake.reply(502, "<html><title>Bad Gateway</title></html>"), "titled 'Bad Gateway'"),
+        (fake.reply(200, "<html>hi"), "a web page"),
+        (fake.stream(b"data: {broken\n\n"), "an event that is not JSON"),
+        (fake.hang, "sent nothing in time"),
+    ],
+)
+def test_bad_servers_are_one_line(capsys: Captured, handler: fake.Handler, words: str) -> None:
+    with FakeServer([handler]) as server:
+        argv = ("ask", "x", "--base-url", server.url, "--timeout", "0.3", "--api-key", "k")
+        assert words in fails(capsys, 1, *argv)
+
+
+def test_a_stream_that_breaks_keeps_what_came(capsys: Captured) -> None:
+    with FakeServer([fake.stream(*GOOD[:4], end="short")]) as server:
+        assert run("ask", "x", "--base-url", server.url) == 1
+    out, err = capsys.readouterr()
+    assert out == "It is \\boxed{4}.\n" and err.count("\n") == 1
+    assert "closed the connection in the middle of the reply" in err

@@ -1,0 +1,317 @@
+"""The playground driven in headless Chromium, over HTTP to the real app on the scripted engine."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from extracot_server.engine.scripted import ScriptedBehaviour
+from tests.clients.browser import (
+    PATIENCE,
+    Watched,
+    chromium,
+    command,
+    free_port,
+    playground,
+    watched_page,
+)
+from tests.clients.conftest import LiveServer, serve
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+PROBLEM = "Find the sum of all $x$ with $x^2 - 5x + 6 = 0$."
+PHONE = {"viewport": {"width": 390, "height": 844}, "is_mobile": True, "has_touch": True}
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    """One browser for all of these tests."""
+    with chromium(tmp_path_factory.mktemp("profile")) as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def url(browser: Browser) -> Iterator[str]:
+    """A playground for a server slow enough to see the stream."""
+    behaviour = ScriptedBehaviour(token_interval_seconds=0.03)
+    with serve(behaviour) as server, playground(server.url) as address:
+        yield address
+
+
+@pytest.fixture
+def watched(browser: Browser, url: str) -> Iterator[Watched]:
+    """A fresh session of it; afterwards nothing was complained of and nobody else was asked."""
+    with watched_page(browser) as page:
+        page.open(url)
+        yield page
+        assert page.complaints == []
+        assert page.hosts <= {"127.0.0.1", "data", "blob"}
+
+
+def wait_for(page: Page, script: str) -> None:
+    """Until the page's script is true."""
+    page.wait_for_function(script, timeout=1000 * PATIENCE)
+
+
+def receipt_of(page: Page, press: Callable[[], None]) -> str:
+    """Press what solves and wait for the next receipt; gives its line."""
+    mark = "document.querySelector('#xc-receipt .xc-line')?.setAttribute('data-old', '')"
+    page.evaluate(mark)
+    press()
+    line = page.locator("#xc-receipt .xc-line:not([data-old])")
+    line.wait_for()
+    return line.inner_text()
+
+
+def solve(page: Page) -> str:
+    """Solve by the button; gives the receipt's line."""
+    return receipt_of(page, page.get_by_role("button", name="Solve").click)
+
+
+# Notes each text that an element shows, frame by frame: what a person can see of a stream.
+NOTE_TEXTS = """selector => {
+  const texts = (window.noted ??= {})[selector] = [];
+  const look = () => {
+    const text = document.querySelector(selector)?.innerText.trim() ?? '';
+    if (text !== texts.at(-1)) texts.push(text);
+    requestAnimationFrame(look);
+  };
+  look();
+}"""
+
+
+def test_a_problem_is_typed_and_solved_by_keyboard_and_streams(watched: Watched) -> None:
+    page = watched.page
+    page.get_by_label("Problem").click()
+    page.keyboard.type(PROBLEM)
+    for selector in ("#xc-reasoning .md", "#xc-receipt"):
+        page.evaluate(NOTE_TEXTS, selector)
+    line = receipt_of(page, lambda: page.keyboard.press("Shift+Enter"))
+    assert line.startswith("budget 0.4 · reasoning ") and "saved ≈" in line
+    reasoning = page.evaluate("noted['#xc-reasoning .md']")
+    lengths = [len(text) for text in reasoning]
+    assert len(lengths) >= 4 and lengths == sorted(lengths)
+    statuses = page.evaluate("noted['#xc-receipt']")
+    assert "Reasoning …" in statuses
+    assert page.locator("#xc-answer .katex").count() == 1
+    assert page.locator(".katex-error").count() == 0
+    tiles = page.locator("#xc-receipt dt").all_inner_texts()
+    assert tiles[:3] == ["reasoning tokens", "answer tokens", "saved, estimated"]
+
+
+def test_moving_the_slider_asks_for_that_ratio(watched: Watched) -> None:
+    page = watched.page
+    page.get_by_label("Problem").fill(PROBLEM)
+    page.get_by_role("radio", name="Native").check()
+    slider = page.locator("#xc-ratio input[type=range]")
+    slider.focus()
+    for _ in range(4):
+        page.keyboard.press("ArrowRight")
+    assert slider.input_value() == "0.6"
+    wait_for(page, "() => document.querySelector('#xc-mode input[value=ratio]').checked")
+    assert solve(page).startswith("budget 0.6 ·")
+    for name, said in (("Auto", "budget auto → 0."), ("Native", "nothing saved"), ("None", "none")):
+        page.get_by_role("radio", name=name).check()
+        assert said in solve(page)
+    assert page.locator("#xc-reasoning").inner_text().strip() == ""
+
+
+def test_compare_shows_all_budgets_and_its_plot_can_be_read(watched: Watched) -> None:
+    page = watched.page
+    page.get_by_label("Problem").fill(PROBLEM)
+    page.get_by_role("tab", name="Compare").click()
+    page.get_by_role("button", name="Compare").click()
+    page.get_by_text("8 of 8 replies").wait_for()
+    names = ["0.2", "0.4", "0.6", "0.8", "1", "auto", "native", "none"]
+    tokens = page.locator("#xc-charts figure", has_text="Tokens")
+    assert tokens.locator(".xc-label").all_inner_texts() == names
+    widths = tokens.locator(".xc-part-0.xc-bar").evaluate_all(
+        "bars => bars.map(bar => bar.getBoundingClientRect().width)"
+    )
+    words = tokens.locator(".xc-value").all_inner_texts()
+    reasoning = [int(text.split(" + ")[0]) for text in words]
+    assert reasoning[:5] == sorted(reasoning[:5]) and reasoning[7] == 0 and widths[7] == 0
+    scale = max(width / count for width, count in zip(widths, reasoning, strict=True) if count)
+    assert widths == pytest.approx([scale * count for count in reasoning], abs=1.5)
+    cells = page.locator(".xc-table tbody td:nth-child(3)").all_inner_texts()
+    assert [int(cell) for cell in cells] == reasoning
+    seconds = page.locator("#xc-charts figure", has_text="Time").locator(".xc-value")
+    assert all(re.search(r"\d (ms|s) \(answer after", text) for text in seconds.all_inner_texts())
+    assert page.locator("#xc-cards .xc-card").count() == 8
+    assert page.locator("#xc-cards .katex").count() >= 8
+    details = page.locator("#xc-cards details").first
+    details.locator("summary").focus()
+    page.keyboard.press("Enter")
+    assert details.locator("p").is_visible()
+
+
+def test_savings_add_up_what_the_session_did(watched: Watched) -> None:
+    page = watched.page
+    page.get_by_role("tab", name="Savings").click()
+    page.get_by_text("Nothing solved yet").wait_for()
+    page.get_by_label("Problem").fill(PROBLEM)
+    page.get_by_role("tab", name="Compare").click()
+    for name in ("0.6", "0.8", "1", "auto", "none"):
+        page.get_by_role("checkbox", name=name, exact=True).uncheck()
+    page.get_by_role("button", name="Compare").click()
+    page.get_by_text("3 of 3 replies").wait_for()
+    saved = page.locator(".xc-table tbody td:nth-child(5)").all_inner_texts()
+    page.get_by_role("tab", name="Savings").click()
+    total = sum(int(text.removeprefix("≈ ")) for text in saved if text != "–")
+    savings = page.locator("#xc-savings")
+    savings.get_by_text(f"≈ {total}").wait_for()
+    assert savings.locator(".xc-label").all_inner_texts() == ["0.2", "0.4", "native"]
+    assert "20% requested" in savings.locator(".xc-value").first.inner_text()
+    assert savings.locator(".xc-tick").count() == 2
+    page.get_by_role("button", name="Start over").click()
+    page.get_by_text("Nothing solved yet").wait_for()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_text_can_be_read_in_light_and_dark(browser: Browser, url: str, scheme: str) -> None:
+    with watched_page(browser, color_scheme=scheme) as watched:
+        page = watched.open(url)
+        page.get_by_label("Problem").fill(PROBLEM)
+        solve(page)
+        for selector in TEXTS:
+            assert page.locator(selector).first.evaluate(CONTRAST) >= 4.5, selector
+
+
+TEXTS = (
+    ".xc-server",
+    ".xc-line",
+    "#xc-receipt dt",
+    "#xc-receipt dd",
+    "#xc-reasoning p",
+    "#xc-answer p",
+    "[role=tab][aria-selected=true]",
+    "[role=tab][aria-selected=false]",
+    "#xc-problem textarea",
+    "#xc-solve",
+    "#xc-mode label",
+)
+CONTRAST = """element => {
+  const numbers = text => text.match(/[\\d.]+/g).map(Number);
+  const light = colour => numbers(colour).slice(0, 3).map(v => v / 255)
+    .map(v => v <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4)
+    .reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
+  let behind = element;
+  while (behind.parentElement && (numbers(getComputedStyle(behind).backgroundColor)[3] ?? 1) === 0)
+    behind = behind.parentElement;
+  const a = light(getComputedStyle(element).color);
+  const b = light(getComputedStyle(behind).backgroundColor);
+  return (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
+}"""
+
+# What sticks out of the window, unless it lies in something that scrolls by itself.
+STICKS_OUT = """() => [...document.querySelectorAll('main *')].filter(element => {
+  const box = element.getBoundingClientRect();
+  return box.width > 1 && box.right > innerWidth + 1
+    && !element.closest('.xc-table, .katex, [style*=overflow]');
+}).map(element => element.outerHTML.slice(0, 120))"""
+
+
+def test_it_fits_a_phone(browser: Browser, url: str) -> None:
+    with watched_page(browser, **PHONE) as watched:
+        page = watched.open(url)
+        page.get_by_label("Problem").fill(PROBLEM)
+        solve(page)
+        assert page.evaluate(STICKS_OUT) == []
+        page.get_by_role("tab", name="Compare").click()
+        page.get_by_role("button", name="Compare").click()
+        page.get_by_text("8 of 8 replies").wait_for()
+        assert page.evaluate(STICKS_OUT) == []
+        page.get_by_role("tab", name="Savings").click()
+        page.locator("#xc-savings figure").wait_for()
+        assert page.evaluate(STICKS_OUT) == []
+        assert watched.complaints == []
+
+
+def test_a_reply_cannot_make_the_page_ask_others(browser: Browser, url: str) -> None:
+    with watched_page(browser) as watched:
+        page = watched.open(url)
+        loaded = page.evaluate("""() => new Promise(done => {
+          const image = new Image();
+          image.onload = () => done(true);
+          image.onerror = () => done(false);
+          image.src = 'http://192.0.2.1/x.png';
+        })""")
+        assert loaded is False
+        assert any("Content Security Policy" in text for text in watched.complaints)
+
+
+@pytest.fixture
+def slow_page(browser: Browser, slow: LiveServer) -> Iterator[tuple[Watched, LiveServer]]:
+    """A page on a server that never ends a reply."""
+    with playground(slow.url) as address, watched_page(browser) as watched:
+        watched.open(address).get_by_label("Problem").fill(PROBLEM)
+        yield watched, slow
+
+
+def test_stop_and_leaving_abort_on_the_server(slow_page: tuple[Watched, LiveServer]) -> None:
+    watched, server = slow_page
+    page = watched.page
+    stop, again = page.locator("#xc-stop"), page.locator("#xc-solve")
+    assert stop.is_disabled()
+    for _ in range(3):  # what was on its way when the button was pressed must not be drawn after
+        again.click()
+        page.locator("#xc-receipt .busy", has_text="Reasoning").wait_for()
+        assert server.in_flight() == 1
+        stop.click()
+        page.get_by_text("Stopped; the server was told").wait_for()
+        server.wait_until(lambda: server.in_flight() == 0)
+        assert page.locator("#xc-reasoning p").is_visible()
+        assert again.is_enabled() and stop.is_disabled()
+    page.get_by_role("tab", name="Compare").click()
+    page.get_by_role("button", name="Compare").click()
+    server.wait_until(lambda: server.in_flight() == 8)
+    page.locator("#xc-compare-stop").click()
+    server.wait_until(lambda: server.in_flight() == 0)
+    page.get_by_role("tab", name="Solve").click()
+    page.get_by_role("button", name="Solve").click()
+    server.wait_until(lambda: server.in_flight() == 1)
+    page.close()
+    server.wait_until(lambda: server.in_flight() == 0)
+    assert watched.complaints == []
+
+
+def test_no_server_is_said_on_the_page(browser: Browser, no_server: str) -> None:
+    with playground(no_server) as address, watched_page(browser) as watched:
+        watched.page.goto(address)
+        alert = watched.page.locator("#xc-server [role=alert]")
+        alert.wait_for()
+        assert no_server in alert.inner_text()
+        watched.page.get_by_label("Problem").fill(PROBLEM)
+        watched.page.get_by_role("button", name="Solve").click()
+        watched.page.locator("#xc-receipt [role=alert]").wait_for()
+        assert watched.page.locator("#xc-solve").is_enabled()
+        assert watched.complaints == []
+
+
+def test_the_server_may_carry_the_page(browser: Browser) -> None:
+    pytest.importorskip("gradio")
+    port = str(free_port())
+    arguments = ("--engine", "scripted", "--playground", "true", "--port", port)
+    with (
+        command("extracot_server.cli", *arguments, ready="playground at") as line,
+        watched_page(browser) as watched,
+    ):
+        page = watched.open(line.rsplit(" ", 1)[1].strip())
+        page.get_by_label("Problem").fill(PROBLEM)
+        page.get_by_role("button", name="Solve").click()
+        page.locator("#xc-receipt .xc-line").wait_for()
+        assert watched.complaints == [] and watched.hosts <= {"127.0.0.1", "data"}
+
+
+def test_the_command_says_what_is_wrong(
+    capsys: pytest.CaptureFixture[str], live: LiveServer, tmp_path: Path
+) -> None:
+    from extracot_client.cli import main
+
+    assert main(["playground", "--base-url", "ftp://x"]) == 2
+    assert capsys.readouterr().err.count("\n") == 1

@@ -1,0 +1,282 @@
+"""Sweeps: the calls against the real app, the files, the matching and the sums."""
+
+from __future__ import annotations
+
+import asyncio
+import csv
+import io
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from extracot_client import (
+    AsyncExtracot,
+    Extracot,
+    InvalidArgumentError,
+    InvalidBudgetError,
+    NotFoundError,
+    RetryPolicy,
+    ServerUnreachableError,
+    SweepProblem,
+    SweepRow,
+    summarise,
+)
+from extracot_client.matching import gold_answer, same_answer
+from extracot_client.plots import draw_sweep
+from extracot_client.summaries import wilson
+from extracot_client.sweep_files import RowStore, SweepFileError, read_problems, write_csv
+from tests.clients import fake_server as fake
+from tests.clients.conftest import LiveServer
+from tests.clients.fake_server import GOOD, FakeServer
+
+PROBLEMS = [SweepProblem("a", "What is 2 + 2?", "4"), SweepProblem("b", "What is 3 * 5?")]
+
+
+def test_every_problem_at_every_budget(live: LiveServer) -> None:
+    with Extracot(live.url) as client:
+        rows = list(client.sweep(PROBLEMS, [0.2, "auto", "native"], concurrency=3))
+        one = client.solve(PROBLEMS[0].question, budget=0.2)
+    assert {(row.problem_id, row.budget) for row in rows} == {
+        (problem, budget) for problem in "ab" for budget in (0.2, "auto", "native")
+    }
+    row = next(row for row in rows if (row.problem_id, row.budget) == ("a", 0.2))
+    assert (row.boxed, row.answer) == (one.boxed, one.answer)
+    assert row.reasoning_tokens == one.report.reasoning_tokens
+    assert row.correct is False and row.model == "scripted"
+    assert all(row.correct is None for row in rows if row.problem_id == "b")
+    assert all(row.error is None and row.total is not None for row in rows)
+
+
+def test_both_twins_sweep_alike(live: LiveServer) -> None:
+    async def sweep() -> list[SweepRow]:
+        async with AsyncExtracot(live.url) as client:
+            return [row async for row in client.sweep(["What is 2 + 2?"], [0.4, "none"])]
+
+    def told(rows: list[SweepRow]) -> list[tuple[object, ...]]:
+        return sorted((str(r.budget), r.answer, r.reasoning, r.fingerprint) for r in rows)
+
+    with Extracot(live.url) as client:
+        # Inside a running loop, as in a notebook: the sync sweep brings a thread of its own.
+        async def inside() -> list[SweepRow]:
+            return list(client.sweep(["What is 2 + 2?"], [0.4, "none"]))
+
+        assert told(asyncio.run(sweep())) == told(asyncio.run(inside()))
+
+
+def test_what_is_there_is_skipped(live: LiveServer) -> None:
+    with Extracot(live.url) as client:
+        first = list(client.sweep(PROBLEMS, [0.2], seed=1))
+        marks = {(row.problem_id, row.fingerprint) for row in first}
+
+        def skip(problem_id: str, budget: object, mark: str) -> bool:
+            return (problem_id, mark) in marks
+
+        assert list(client.sweep(PROBLEMS, [0.2], seed=1, skip=skip)) == []
+        assert len(list(client.sweep(PROBLEMS, [0.2], seed=2, skip=skip))) == 2
+
+
+def test_closing_a_sweep_aborts_what_runs(slow: LiveServer) -> None:
+    with Extracot(slow.url) as client:
+        rows = client.sweep(["What is 2 + 2?"], ["native", "auto", "none"], concurrency=3)
+        # Without reasoning there is an answer at once; the two others reason on and on.
+        assert next(rows).budget == "none"
+        slow.wait_until(lambda: slow.in_flight() == 2)
+        rows.close()
+        slow.wait_until(lambda: slow.in_flight() == 0)
+
+
+def test_cancelling_a_sweep_aborts_what_runs(slow: LiveServer) -> None:
+    async def leave_early() -> None:
+        async with AsyncExtracot(slow.url) as client:
+            sweep = client.sweep(["What is 2 + 2?"], ["native", "auto"], concurrency=2)
+            task = asyncio.ensure_future(anext(sweep))
+            await asyncio.to_thread(slow.wait_until, lambda: slow.in_flight() == 2)
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+            await sweep.aclose()
+
+    asyncio.run(leave_early())
+    slow.wait_until(lambda: slow.in_flight() == 0)
+
+
+def test_a_failed_request_is_a_row_and_the_rest_goes_on() -> None:
+    handlers = [fake.error(500, "oops", x_request_id="r1"), fake.stream(*GOOD)]
+    with FakeServer(handlers) as server, Extracot(server.url, model="m") as client:
+        rows = list(client.sweep(["x", "y"], [0.2], concurrency=1))
+    assert rows[0].error == "ServerError: oops (HTTP 500, request r1)" and rows[0].answer is None
+    assert rows[0].request_id == "r1"
+    assert rows[1].error is None and rows[1].boxed == "4"
+
+
+@pytest.mark.parametrize(
+    ("options", "kind"),
+    [({"budgets": ["fast"]}, InvalidBudgetError), ({"model": "gpt-9"}, NotFoundError)],
+)
+def test_what_all_would_meet_is_raised(
+    live: LiveServer, options: dict[str, object], kind: type[Exception]
+) -> None:
+    arguments = {"budgets": [0.2], **options}
+    with Extracot(live.url) as client, pytest.raises(kind):
+        list(client.sweep(PROBLEMS, **arguments))  # type: ignore[arg-type]
+
+
+def test_no_server_ends_a_sweep(no_server: str) -> None:
+    with Extracot(no_server, retry=RetryPolicy(max_retries=0), model="m") as client:
+        with pytest.raises(ServerUnreachableError):
+            list(client.sweep(PROBLEMS, [0.2]))
+        with pytest.raises(InvalidArgumentError):
+            list(client.sweep(PROBLEMS, [0.2], concurrency=0))
+
+
+@pytest.mark.parametrize(
+    ("found", "gold", "same"),
+    [
+        ("4", "4", True),
+        (" 1,200 ", "1200.0", True),
+        (r"\$18", "18", True),
+        (r"\text{(B)}", "(B)", True),
+        (r"\frac{1}{2}", "0.5", True),
+        (r"-\dfrac{3}{4}", "-0.75", True),
+        (r"\dfrac{x}{2}", r"\frac{x}{2}", True),
+        ("50\\%", "50", True),
+        ("3.", "3", True),
+        ("4", "5", False),
+        ("12,34", "1234", False),
+        ("", "", False),
+        (None, "4", False),
+        ("1e999999999", "2", False),
+        (r"\frac{1}{0}", "0", False),
+        ("x+1", "1+x", False),
+    ],
+)
+def test_answers_that_match(found: str | None, gold: str, same: bool) -> None:
+    assert same_answer(found, gold) is same
+
+
+def test_gold_answers_of_gsm8k() -> None:
+    assert gold_answer("She has 3.\n#### 1,200") == "1,200"
+    assert gold_answer(" 7 ") == "7"
+
+
+@given(st.text(max_size=40), st.text(max_size=40))
+def test_matching_takes_any_text(found: str, gold: str) -> None:
+    assert same_answer(found, gold) == same_answer(gold, found)
+
+
+def read(text: str, *, as_csv: bool = False) -> list[SweepProblem]:
+    return read_problems(io.StringIO(text, newline=""), "in", as_csv=as_csv)
+
+
+def test_problems_from_jsonl_and_csv() -> None:
+    lines = ['{"question": "q", "answer": "w #### 4", "id": 7}', "", '"bare"', '{"prompt": "p"}']
+    seven, bare, prompt = read("\n".join(lines))
+    assert seven == SweepProblem("7", "q", "4")
+    assert bare.question == "bare" and bare.answer is None and len(bare.id) == 12
+    assert prompt.question == "p"
+    table = 'id,problem,gold\nx,"two\nlines",3\ny,plain,\n'
+    assert read(table, as_csv=True) == [
+        SweepProblem("x", "two\nlines", "3"),
+        SweepProblem("y", "plain", None),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "as_csv", "words"),
+    [
+        ("", False, "in: holds no problem"),
+        ("{}\n", False, "in:1: no field question"),
+        ('"q"\n{broken', False, "in:2: not JSON"),
+        ("[1]", False, "in:1: a problem is an object or a string"),
+        ('{"question": "  "}', False, "in:1: the question is empty"),
+        ('{"question": 5}', False, "in:1: the question is empty or no text"),
+        ('{"id": 1, "question": "a"}\n{"id": 1, "question": "b"}', False, "already in in:1"),
+        ("name\nx\n", True, "in:2: no field question"),
+        ('question\n"open', True, "not CSV"),
+    ],
+)
+def test_bad_problem_files_name_the_line(text: str, as_csv: bool, words: str) -> None:
+    with pytest.raises(SweepFileError) as caught:
+        read(text, as_csv=as_csv)
+    assert words in str(caught.value)
+
+
+def row(problem: str, budget: object, tokens: int | None = 10, **more: object) -> SweepRow:
+    fields = {"fingerprint": "f", "question": "q", "reasoning_tokens": tokens} | more
+    return SweepRow(problem_id=problem, budget=budget, **fields)
+
+
+def test_rows_are_kept_and_found_again(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "rows.jsonl"
+    with RowStore(path) as store:
+        store.add(row("a", 0.2))
+        store.add(row("b", 0.2, error="ServerError: oops"))
+        store.add(row("b", {"ratio": 0.4}))
+    with path.open("ab") as file:
+        file.write(b'{"problem_id": "c", "bud')  # as an interruption leaves it
+    with RowStore(path) as store:
+        assert store.has("a", 0.2, "f") and not store.has("a", 0.2, "other")
+        assert not store.has("b", 0.2, "f") and not store.has("c", 0.2, "f")
+        assert store.has("b", {"ratio": 0.4}, "f")
+        store.add(row("b", 0.2))
+    with RowStore(path) as store:
+        assert store.has("b", 0.2, "f")
+    assert [json.loads(line)["problem_id"] for line in path.read_text().splitlines()] == [*"abbb"]
+
+
+def test_a_file_that_is_not_ours_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"precious": 1}\n')
+    with pytest.raises(SweepFileError, match=r"rows\.jsonl:1: no row"), RowStore(path):
+        pass
+    assert path.read_text() == '{"precious": 1}\n'
+
+
+def test_csv_out(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    write_csv(path, [row("a", 0.2, answer='say "hi"\nok'), row("b", {"ratio": 1})])
+    with path.open(newline="", encoding="utf-8") as file:
+        first, second = csv.DictReader(file)
+    assert (first["problem_id"], first["budget"], first["answer"]) == ("a", "0.2", 'say "hi"\nok')
+    assert second["budget"] == '{"ratio": 1}' and [p.name for p in tmp_path.iterdir()] == [
+        path.name
+    ]
+
+
+def test_summaries() -> None:
+    rows = [
+        row("a", 0.2, 10, correct=True, saved_tokens_estimate=90.0, total=1.0),
+        row("b", 0.2, 30, correct=False, saved_tokens_estimate=-10.0, total=3.0),
+        row("c", 0.2, None, error="x"),
+        row("a", "native", 100, baseline_source="assumed"),
+        row("b", "native", 300),
+    ]
+    low, native = summarise(rows, [0.2, "native"])
+    assert (low.n, low.errors, low.graded, low.correct, low.accuracy) == (3, 1, 2, 1, 0.5)
+    assert (low.reasoning_tokens, low.ratio_to_native, low.saved_tokens) == (20.0, 0.1, 80.0)
+    assert low.total_seconds == 2.0 and low.saved_rows == 2
+    assert native.accuracy is None and native.ratio_to_native == 1.0
+    assert native.saved_tokens is None and native.assumed_baselines == 1
+
+
+@given(st.integers(1, 500).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
+def test_intervals_hold_the_share(pair: tuple[int, int]) -> None:
+    correct, n = pair
+    low, high = wilson(correct, n)
+    assert 0 <= low <= correct / n + 1e-12 and correct / n - 1e-12 <= high <= 1
+
+
+def test_pictures(tmp_path: Path) -> None:
+    graded = [row(p, b, 10 * i, correct=True) for i, b in enumerate((0.2, "native")) for p in "ab"]
+    path = tmp_path / "sweep.png"
+    assert draw_sweep(summarise(graded, []), path) == f"picture: {path}"
+    assert path.read_bytes().startswith(b"\x89PNG")
+    assert draw_sweep(summarise([row("a", 0.2)], []), path).startswith("no picture: no problem")
+
+
+def test_no_picture_without_matplotlib(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    text = draw_sweep(summarise([row("a", 0.2, correct=True)], []), tmp_path / "x.png")
+    assert text == "no picture: matplotlib is not installed (pip install 'extracot[plots]')"
