@@ -1,0 +1,71 @@
+"""What every test gets: one event loop, no settings from outside, honest skips.
+
+Sets the variables that must stand before a heavy library is imported, so it imports none itself.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import os
+import shutil
+import signal
+import subprocess
+
+import hypothesis
+import pytest
+
+IN_CI = os.environ.get("CI", "").lower() not in ("", "0", "false")
+
+# A developer's own settings must not decide how a test ends; nothing may call home or a hub.
+for _name in [name for name in os.environ if name.startswith("EXTRACOT_")]:
+    del os.environ[_name]
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
+os.environ["DO_NOT_TRACK"] = "1"
+os.environ["VLLM_NO_USAGE_STATS"] = "1"
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+os.environ["MPLBACKEND"] = "Agg"
+os.environ["NO_PROXY"] = os.environ["no_proxy"] = "127.0.0.1,localhost,::1"
+
+# Started in the background by a shell, a process ignores Ctrl-C and so do all it starts; tests that
+# press it need what a terminal gives.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# The machine's load decides how long an example takes, so time never fails one. CI draws the same
+# examples every run; a developer's runs go on exploring.
+hypothesis.settings.register_profile("dev", deadline=None)
+hypothesis.settings.register_profile("ci", deadline=None, derandomize=True, database=None)
+hypothesis.settings.load_profile("ci" if IN_CI else "dev")
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    """asyncio, as in the server; for the session, so that async fixtures can be shared."""
+    return "asyncio"
+
+
+@functools.cache
+def why_no_gpu() -> str | None:
+    """Why GPU tests cannot run here, or ``None``: the driver must answer and list a GPU."""
+    if shutil.which("nvidia-smi") is None:
+        return "no working CUDA GPU: nvidia-smi is not here"
+    command = ["nvidia-smi", "--list-gpus"]
+    try:
+        listed = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    except subprocess.TimeoutExpired:
+        return "no working CUDA GPU: nvidia-smi does not answer"
+    if listed.returncode != 0 or "GPU " not in listed.stdout:
+        return "no working CUDA GPU: nvidia-smi lists none"
+    return None
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip, with the reason, what this machine cannot run. In CI a missing vLLM is no excuse."""
+    no_vllm = importlib.util.find_spec("vllm") is None and not IN_CI
+    for item in items:
+        if item.get_closest_marker("gpu") and (reason := why_no_gpu()):
+            item.add_marker(pytest.mark.skip(reason=reason))
+        if item.get_closest_marker("vllm") and no_vllm:
+            item.add_marker(pytest.mark.skip(reason="vLLM is not installed (make test does it)"))
