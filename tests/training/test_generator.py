@@ -204,3 +204,16 @@ def test_traces_are_long_enough_in_smollm2_tokens() -> None:
         problems = Generator(1, max_number=max_number, steps=steps, verbosity=0.0).make(100)
         lengths = [len(tokenizer(p.trace)["input_ids"]) for p in problems]
         assert statistics.median(lengths) >= 250
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_brief_traces_hold_every_equation_and_one_check(seed: int) -> None:
+    for problem in Generator(seed, max_number=20, steps=(2, 6), verbosity=0.0).make(62):
+        equations = problem.terse.splitlines()
+        assert all(f": {equation}. " in problem.brief for equation in equations)
+        left, _, right = problem.brief.partition(" Check: ")[2].partition(". ")[0].partition(" = ")
+        assert right == str(problem.answer)
+        assert eval(left.replace("×", "*").replace("÷", "/")) == problem.answer
+        assert problem.brief.endswith(f"The answer is {problem.answer}.")
+        assert problem.brief_final.endswith(f"\\boxed{{{problem.answer}}}")
+        assert len(problem.brief) < len(problem.trace) / 2

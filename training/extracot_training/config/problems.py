@@ -82,7 +82,9 @@ class GeneratorSource(Source):
     families: tuple[str, ...] | None = Field(None, description="only these; all that fit if empty")
     heldout: tuple[str, ...] = Field((), description="families that go into heldout_families")
     verbosity: Share = Field(1.0, description="how talkative traces are, 0 to 1")
-    trace: Literal["verbose", "terse"] = Field("verbose", description="what solution holds")
+    trace: Literal["verbose", "brief", "terse"] = Field(
+        "verbose", description="what solution holds: brief is a fixed sentence per step"
+    )
 
     @model_validator(mode="after")
     def _range(self) -> Self:

@@ -9,6 +9,7 @@ from random import Random
 
 from extracot_training.config.load import near_miss
 from extracot_training.errors import ConfigError, TrainingError
+from extracot_training.generator.brief import brief, brief_final
 from extracot_training.generator.families import FAMILIES, Family
 from extracot_training.generator.narrate import Narrator, terse
 from extracot_training.generator.story import Draw, Reject, Story
@@ -24,7 +25,8 @@ class GeneratorError(TrainingError):
 @dataclass(frozen=True, slots=True)
 class WordProblem:
     """A generated problem. ``trace`` is the verbose reasoning, ``terse`` its equations alone,
-    ``final`` the text after the reasoning (holds ``\\boxed{}``); ``numbers`` are the given ones."""
+    ``final`` the text after the reasoning (holds ``\\boxed{}``); ``brief`` and ``brief_final`` tell
+    the same in a few fixed sentences; ``numbers`` are the given ones."""
 
     index: int
     family: str
@@ -34,6 +36,8 @@ class WordProblem:
     trace: str
     terse: str
     final: str
+    brief: str
+    brief_final: str
     numbers: tuple[int, ...]
 
 
@@ -116,6 +120,8 @@ def _told(index: int, family: Family, story: Story, narrator: Narrator) -> WordP
         trace=narrator.verbose(),
         terse=terse(story),
         final=narrator.final(),
+        brief=brief(story),
+        brief_final=brief_final(story),
         numbers=tuple(given.value for given in story.givens),
     )
 

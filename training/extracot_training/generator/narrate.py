@@ -6,7 +6,7 @@ All numbers come from the story's steps, which are right by construction; every 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from random import Random
 
 from extracot_training.generator.phrases import Phrases
@@ -172,19 +172,8 @@ class Narrator:
         return f"{self._phrases.say('again_open')} {'. '.join(redone)}."
 
     def _one_line(self) -> str:
-        return f"{self._expression(self._story.answer)} = {self._story.answer.value}"
-
-    def _expression(self, quantity: Quantity) -> str:
-        """The quantity as an expression of given numbers, with no brackets but the needed ones."""
-        if quantity.step is None:
-            return str(quantity.value)
-        step = self._story.steps[quantity.step]
-        parts = []
-        for place, term in enumerate(step.terms):
-            text = self._expression(term)
-            inner = None if term.step is None else self._story.steps[term.step].op
-            parts.append(f"({text})" if _needs_brackets(step.op, inner, place) else text)
-        return f" {self._signs[step.op]} ".join(parts)
+        story = self._story
+        return f"{expression(story, story.answer, self._signs)} = {story.answer.value}"
 
     def _inverse(self, step: Step) -> str | None:
         """``105 ÷ 3 = 35`` for ``35 × 3 = 105``: from the result back to the first term."""
@@ -222,12 +211,26 @@ def _needs_brackets(outer: Op, inner: Op | None, place: int) -> bool:
     return inner in sums or place > 0
 
 
+def expression(story: Story, quantity: Quantity, signs: Mapping[Op, str]) -> str:
+    """The quantity as an expression of given numbers, with no brackets but the needed ones."""
+    if quantity.step is None:
+        return str(quantity.value)
+    step = story.steps[quantity.step]
+    parts = []
+    for place, term in enumerate(step.terms):
+        text = expression(story, term, signs)
+        inner = None if term.step is None else story.steps[term.step].op
+        parts.append(f"({text})" if _needs_brackets(step.op, inner, place) else text)
+    return f" {signs[step.op]} ".join(parts)
+
+
 def terse(story: Story) -> str:
     """The solution's equations alone, one per line."""
-    return "\n".join(_plain(step) for step in story.steps)
+    return "\n".join(plain_equation(step) for step in story.steps)
 
 
-def _plain(step: Step) -> str:
+def plain_equation(step: Step) -> str:
+    """``35 × 3 = 105``."""
     left = f" {PLAIN[step.op]} ".join(str(term.value) for term in step.terms)
     return f"{left} = {step.result.value}"
 

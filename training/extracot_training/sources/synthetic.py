@@ -40,7 +40,7 @@ def _row(source: GeneratorSource, made: WordProblem) -> Problem:
         id=problem_id(SOURCE, made.question),
         question=made.question,
         answer=str(made.answer),
-        solution=made.trace if source.trace == "verbose" else made.terse,
+        solution={"verbose": made.trace, "brief": made.brief, "terse": made.terse}[source.trace],
         source=SOURCE,
         license=LICENSE,
         split="heldout_families" if held_out else source.split or "train",
@@ -50,7 +50,7 @@ def _row(source: GeneratorSource, made: WordProblem) -> Problem:
         meta={
             "seed": source.seed,
             "index": made.index,
-            "final": made.final,
+            "final": made.brief_final if source.trace == "brief" else made.final,
             "terse": made.terse,
             "max_number": source.max_number,
         },
