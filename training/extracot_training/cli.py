@@ -79,6 +79,11 @@ STAGES: dict[str, Stage] = {
         "extracot_training.config.fidelity:FidelityConfig",
         "extracot_training.fidelity:run",
     ),
+    "base": Stage(
+        "make a small model from scratch, with a tokenizer of its own",
+        "extracot_training.config.base_model:BaseModelConfig",
+        "extracot_training.base_model.stage:run",
+    ),
 }
 
 
