@@ -29,7 +29,6 @@ except ModuleNotFoundError as missing:  # the base install has the command, not 
     sys.exit(f"extracot-serve: error: {missing}; run: pip install 'extracot[server]'")
 
 if TYPE_CHECKING:
-    import uvicorn
     from fastapi import FastAPI
 
 
@@ -92,19 +91,19 @@ def _port_errors(host: str, port: int, listener: socket.socket) -> Iterator[None
 async def serve(settings: Settings, listener: socket.socket) -> None:
     """Start the engine, serve until a signal, then let running requests finish."""
     from extracot_server.app import create_app
+    from extracot_server.http_server import make_server
 
     started = perf_counter()
     remote = f"what {', '.join(settings.upstream)} serves"
     what = {"vllm": settings.model, "remote": remote, "scripted": "the scripted engine"}
     say(f"loading {what[settings.engine]} …")
-    async with contextlib.AsyncExitStack() as stack:
-        with _handled_signals() as signals:
-            app = create_app(settings)
-            if settings.playground:
-                mount_page(app, "playground", own_url(listener))
-            await stack.enter_async_context(app.router.lifespan_context(app))
+    with _handled_signals() as signals:  # to the very end: a signal must not break off the stop
+        app = create_app(settings)
+        if settings.playground:
+            mount_page(app, "playground", own_url(listener))
+        async with app.router.lifespan_context(app):
             server = make_server(app, settings)
-            signals.stop = lambda: _stop(server, app)
+            signals.stop = server.stop
             signals.reload = lambda: _reload_keys(app, settings)
             # From here on nobody who reads "ready" is refused. Another server may have been
             # faster: two can hold a port until one of them listens.
@@ -112,30 +111,8 @@ async def serve(settings: Settings, listener: socket.socket) -> None:
                 listener.listen(2048)
             _announce(app, settings, listener, perf_counter() - started)
             await server.serve(sockets=[listener])
-        say("stopping: all requests have finished or their time is up")
-
-
-def make_server(app: FastAPI, settings: Settings) -> uvicorn.Server:
-    """A uvicorn server that leaves signals and the app's lifespan to us."""
-    import uvicorn
-
-    config = uvicorn.Config(
-        app,
-        lifespan="off",
-        log_config=None,
-        access_log=settings.log_level == "debug",
-        server_header=False,
-        timeout_graceful_shutdown=max(1, round(settings.grace_seconds)),
-        timeout_keep_alive=30,
-    )
-
-    class Server(uvicorn.Server):
-        @contextlib.contextmanager
-        def capture_signals(self) -> Iterator[None]:
-            """Signals are ours: uvicorn would raise them again and spoil the exit code."""
-            yield
-
-    return Server(config)
+            signals.reload = lambda: None
+            say("stopping: all requests have finished or their time is up")
 
 
 def run_loop(main_task: object) -> None:
@@ -221,13 +198,6 @@ def _handled_signals() -> Iterator[_Signals]:
     finally:
         for name in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             loop.remove_signal_handler(name)
-
-
-def _stop(server: uvicorn.Server, app: FastAPI) -> None:
-    """First signal: stop accepting, refuse who waits, finish what runs. Second: drop it."""
-    app.state.extracot.turnstile.close()
-    server.force_exit = server.should_exit
-    server.should_exit = True
 
 
 def _reload_keys(app: FastAPI, settings: Settings) -> None:

@@ -25,6 +25,9 @@ _FAST_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5
 _QUEUE_BUCKETS = (0, 0.001, 0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
 _SLOW_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
 
+UNFINISHED = {"aborted": "disconnect", "error": "engine", "dropped": "shutdown"}
+"""Outcomes of requests whose reply never became whole, and the reason `aborts` has for them."""
+
 
 @dataclass(slots=True)
 class RequestTimes:
@@ -158,8 +161,8 @@ class ServerMetrics:
         """Count one request that reached the engine."""
         self.requests.labels(model, budget, source, outcome).inc()
         self.prompt.labels(model).inc(prompt_tokens)
-        if outcome in ("aborted", "error"):
-            self.aborts.labels("disconnect" if outcome == "aborted" else "engine").inc()
+        if outcome in UNFINISHED:
+            self.aborts.labels(UNFINISHED[outcome]).inc()
 
     def record_holdout(self, model: str, arm: Arm, outcome: str, saving: Saving | None) -> None:
         """Count a request of the holdout's comparison and show where that stands."""

@@ -35,12 +35,17 @@ from extracot_server.budget import (
     resolve_budget,
     resolve_limits,
 )
-from extracot_server.engine.base import AnswerFormat, EngineRequestError, Sampling
+from extracot_server.engine.base import (
+    AnswerFormat,
+    EngineClosedError,
+    EngineRequestError,
+    Sampling,
+)
 from extracot_server.errors import ContextLengthError
 from extracot_server.holdout import Arm, Holdout, held_out
 from extracot_server.keys import ANYBODY, Caller
 from extracot_server.merging import merge
-from extracot_server.metrics import RequestTimes, ServerMetrics
+from extracot_server.metrics import UNFINISHED, RequestTimes, ServerMetrics
 from extracot_server.plan import Delta, ReplyPlan, ReplyTools
 from extracot_server.reply import Reply
 from extracot_server.turnstile import Turnstile
@@ -218,6 +223,9 @@ class ChatService:
             # Refused before a token came: like any other 400, it was never served.
             outcome = "error" if any(r.state.sampled for r in replies) else "refused"
             raise
+        except EngineClosedError:
+            outcome = "dropped"
+            raise
         except Exception:
             outcome = "error"
             raise
@@ -259,7 +267,7 @@ class ChatService:
         for index, reply in enumerate(replies):
             report = reports.get(index) or self._report(chat, reply)
             settled.append(report)
-            if outcome in ("aborted", "error"):  # nobody got the reply, so it saved nothing
+            if outcome in UNFINISHED:  # nobody got the reply, so it saved nothing
                 report = replace(report, saved_tokens_estimate=None)
             self.metrics.record_choice(name, report)
         prompt_tokens = len(chat.rendered.prompt_ids)

@@ -12,14 +12,13 @@ from typing import Any
 
 import httpx
 import openai
-import uvicorn
 from fastapi import FastAPI
 from prometheus_client.parser import text_string_to_metric_families
 
 from extracot_server.app import create_app
-from extracot_server.cli import make_server
 from extracot_server.engine.base import Engine
 from extracot_server.engine.scripted import ScriptedBehaviour, ScriptedEngine
+from extracot_server.http_server import GracefulServer, make_server
 from extracot_server.settings import Settings
 
 WAIT_SECONDS = 30.0
@@ -41,6 +40,7 @@ class Live:
     app: FastAPI
     loop: asyncio.AbstractEventLoop
     http: httpx.Client
+    server: GracefulServer
 
     def post(self, body: Any = None, /, **fields: Any) -> httpx.Response:
         """POST a chat request: raw bytes, a whole body, or fields beside one user turn."""
@@ -99,6 +99,15 @@ class Live:
         """Sum of a metric's samples that carry these labels."""
         wanted, samples = set(labels.items()), self.metrics().items()
         return sum(value for (found, has), value in samples if found == name and wanted <= has)
+
+    def stop(self) -> None:
+        """What a signal does."""
+        self.loop.call_soon_threadsafe(self.server.stop)
+
+    def counted(self, name: str, **labels: str) -> float:
+        """A counter of the server's own, also when nobody can ask for ``/metrics`` any more."""
+        found = self.app.state.extracot.metrics.registry.get_sample_value(name, labels)
+        return float(found or 0.0)
 
     def in_flight(self) -> int:
         """Requests that the engine itself holds now."""
@@ -164,13 +173,13 @@ def serve(
     chosen = Settings(**{"engine": "scripted", "port": 0, "grace_seconds": 1.0, **settings})
     app = create_app(chosen, engine=used)
     server = make_server(app, chosen)
-    ready: list[tuple[asyncio.AbstractEventLoop, uvicorn.Server]] = []
+    ready: list[asyncio.AbstractEventLoop] = []
     failure: list[BaseException] = []
 
     async def run() -> None:
         async with app.router.lifespan_context(app):
             server.config.host, server.config.port = "127.0.0.1", 0
-            ready.append((asyncio.get_running_loop(), server))
+            ready.append(asyncio.get_running_loop())
             await server.serve()
 
     def target() -> None:
@@ -188,7 +197,7 @@ def serve(
     url = f"http://127.0.0.1:{port}"
     http = httpx.Client(base_url=url, timeout=300.0)
     try:
-        yield Live(url, used, app, ready[0][0], http)
+        yield Live(url, used, app, ready[0], http, server)
     finally:
         http.close()
         server.should_exit = True

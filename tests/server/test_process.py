@@ -18,7 +18,7 @@ import pytest
 
 import extracot
 from extracot_server.engine.scripted import scripted_card
-from tests.server.live import collect, read_chunks, user, wait_for
+from tests.server.live import collect, read_chunks, read_events, user, wait_for
 
 COMMAND = [sys.executable, "-m", "extracot_server.cli"]
 
@@ -150,11 +150,35 @@ def test_a_stopping_server_takes_no_new_connections() -> None:
             httpx.get(f"{url}/health")
 
 
-def test_a_stream_that_outlives_the_grace_is_dropped() -> None:
-    with started("--grace-seconds", "1") as (process, url, _):
-        body = {"messages": user(), "stream": True, "n": 16, "ignore_eos": True}
+@pytest.mark.parametrize(
+    ("grace", "signals"),
+    [("1", [signal.SIGTERM]), ("600", [signal.SIGINT, signal.SIGINT, signal.SIGTERM])],
+    ids=["grace over", "second signal"],
+)
+def test_what_is_dropped_ends_in_an_event(grace: str, signals: list[signal.Signals]) -> None:
+    with started("--grace-seconds", grace) as (process, url, _):
+        body = {"messages": user("How many? " * 20), "stream": True, "n": 16, "ignore_eos": True}
         with httpx.stream("POST", f"{url}/v1/chat/completions", json=body, timeout=60) as response:
-            next(response.iter_lines())
-            process.send_signal(signal.SIGTERM)
-            wait_for(lambda: process.poll() is not None, 60)
-        assert process.returncode == 0
+            lines = response.iter_lines()
+            first = next(lines)
+            for number in signals:
+                process.send_signal(number)
+                # One signal at a time: two of a kind that are pending together are one.
+                wait_for(lambda: not pending(process.pid))
+            text = first + "\n" + "\n".join(lines) + "\n"
+        *_, error, done = read_events(text)
+        assert (json.loads(error)["error"]["code"], done) == ("server_stopping", "[DONE]")
+        assert process.wait(60) == 0
+        assert process.stderr is not None
+        said = process.stderr.read().decode()
+        assert "stopping" in said and "Traceback" not in said and "ERROR" not in said
+
+
+def pending(pid: int) -> bool:
+    """Whether a signal has not been delivered yet."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except FileNotFoundError:
+        return False
+    masks = re.findall(r"^(?:Sig|Shd)Pnd:\s*(\w+)$", status, re.M)
+    return any(int(mask, 16) for mask in masks)

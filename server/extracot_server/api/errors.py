@@ -8,7 +8,7 @@ from typing import Any
 
 from extracot.errors import ExtracotError, PromptError
 from extracot_server.admission import Refusal, RefusedError
-from extracot_server.engine.base import EngineDeadError, EngineRequestError
+from extracot_server.engine.base import EngineClosedError, EngineDeadError, EngineRequestError
 from extracot_server.errors import (
     ContextLengthError,
     InvalidRequestError,
@@ -100,6 +100,8 @@ def to_http(error: BaseException) -> HttpError:
                 code="invalid_api_key",
                 headers={"WWW-Authenticate": "Bearer"},
             )
+        case EngineClosedError():
+            return to_http(RefusedError(Refusal.STOPPING))
         case EngineDeadError():
             return HttpError(
                 503,

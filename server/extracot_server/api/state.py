@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from dataclasses import dataclass, field
 
@@ -72,6 +73,17 @@ class AppState:
         self.engine_up = up
         for name in self.services:
             self.metrics.engine_up.labels(name).set(1 if up else 0)
+
+    def stop(self) -> None:
+        """Let nobody in any more; what runs goes on."""
+        self.turnstile.close()
+
+    async def drop(self) -> None:
+        """End what still runs: each reply becomes an error that says that the server stops."""
+        self.stop()
+        self.mark_engine(False, wanted=True)
+        engines = [service.model.tools.engine for service in self.services.values()]
+        await asyncio.gather(*(engine.close(0) for engine in engines))
 
     async def check_engine(self) -> None:
         """Ask every engine for its health and remember the answer."""

@@ -27,6 +27,13 @@ class EngineDeadError(EngineError):
     """The engine is gone: running and later requests fail until it is replaced."""
 
 
+class EngineClosedError(EngineDeadError):
+    """The engine was closed on purpose; what still ran has been dropped."""
+
+    def __init__(self, message: str = "the engine was closed") -> None:
+        super().__init__(message)
+
+
 class EngineRequestError(EngineError):
     """The engine refused this one request; ``param`` is the OpenAI field at fault, if known."""
 
@@ -141,4 +148,7 @@ class Engine(Protocol):
         """How many requests the engine itself still holds (0 or more; the ground truth)."""
 
     async def close(self, grace_seconds: float) -> None:
-        """Stop; requests still running after ``grace_seconds`` are dropped. Idempotent."""
+        """Stop; requests still running after ``grace_seconds`` are dropped. Idempotent.
+
+        Those, and every later one, raise :class:`EngineClosedError`.
+        """

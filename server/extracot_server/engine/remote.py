@@ -17,6 +17,7 @@ import httpx
 
 from extracot.prompt import Tokenizer
 from extracot_server.engine.base import (
+    EngineClosedError,
     EngineDeadError,
     EngineError,
     EngineInfo,
@@ -68,7 +69,7 @@ class RemoteEngine:
         self._tokenizer_path = tokenizer_path
         self._health_seconds = health_seconds
         self._load_model = load_model
-        self._closed: str | None = "the engine has not been started"
+        self._unusable: EngineDeadError | None = EngineDeadError("the engine has not been started")
         self._local: LocalModel | None = None
         self._info: EngineInfo | None = None
         self._running = 0
@@ -82,7 +83,7 @@ class RemoteEngine:
     def info(self) -> EngineInfo:
         """Facts about the model as served here; valid after :meth:`start`."""
         if self._info is None:
-            raise EngineDeadError(self._closed or "the engine has not been started")
+            raise self._unusable or EngineDeadError("the engine has not been started")
         return self._info
 
     @property
@@ -98,7 +99,7 @@ class RemoteEngine:
     @property
     def _model(self) -> LocalModel:
         if self._local is None:
-            raise EngineDeadError(self._closed or "the engine has not been started")
+            raise self._unusable or EngineDeadError("the engine has not been started")
         return self._local
 
     # ------------------------------------------------------------------------------------ start
@@ -144,7 +145,7 @@ class RemoteEngine:
                 upstream.admit()
         except UpstreamMismatchError as error:
             raise EngineStartError(str(error)) from None
-        self._closed = None
+        self._unusable = None
         self._spawn(self._watch())
 
     async def _meet(self, upstream: Upstream) -> ModelCard | None:
@@ -187,8 +188,7 @@ class RemoteEngine:
         A failure before the first token goes to another upstream. After it, it is an
         :class:`EngineError`, or :class:`EngineDeadError` where no upstream is left.
         """
-        if self._closed is not None:
-            raise EngineDeadError(self._closed)
+        self._check_open()
         check_request(request, self.info)
         self._running += 1
         self._idle.clear()
@@ -286,10 +286,13 @@ class RemoteEngine:
 
     async def check_health(self) -> None:
         """Raise :class:`EngineDeadError` when no upstream is healthy. Asks nobody: see `_watch`."""
-        if self._closed is not None:
-            raise EngineDeadError(self._closed)
+        self._check_open()
         if all(upstream.down is not None for upstream in self._upstreams):
             raise EngineDeadError(self._none_left())
+
+    def _check_open(self) -> None:
+        if self._unusable is not None:
+            raise type(self._unusable)(str(self._unusable))
 
     async def in_flight(self) -> int:
         """Requests of this process that an upstream is working on."""
@@ -297,11 +300,11 @@ class RemoteEngine:
 
     async def close(self, grace_seconds: float) -> None:
         """Wait up to ``grace_seconds`` for running requests, then drop them. Idempotent."""
-        if self._closed is None:
+        if self._unusable is None:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(grace_seconds):
                     await self._idle.wait()
-        self._closed = "the engine was closed"
+        self._unusable = EngineClosedError()
         for upstream in self._upstreams:
             upstream.drop()
         tasks = list(self._tasks)

@@ -17,7 +17,7 @@ import httpx
 from pydantic import BaseModel, ValidationError
 
 from extracot_server.engine.base import (
-    EngineDeadError,
+    EngineClosedError,
     EngineError,
     EngineRequestError,
     GenerationDelta,
@@ -204,7 +204,7 @@ class Upstream:
         """Stream one continuation; closing the generator aborts it at the server.
 
         Raises :class:`UpstreamFailure` at any time, :class:`EngineRequestError` before the first
-        delta, :class:`EngineDeadError` after :meth:`drop`.
+        delta, :class:`EngineClosedError` after :meth:`drop`.
         """
         reply: _Reply | None = None
         finished = False
@@ -295,7 +295,7 @@ class Upstream:
                         place.discard(deadline)
         except TimeoutError:
             if self._closed:
-                raise EngineDeadError("the engine was closed") from None
+                raise EngineClosedError from None
             raise UpstreamFailure(self.down or "it was given up", down=True) from None
 
     def _abort(self, request_id: str) -> None:
@@ -314,7 +314,7 @@ class Upstream:
             _log.debug("abort of %s at %s: %s", name, self.url, error)
 
     def drop(self) -> None:
-        """End every running request, and every later one, with :class:`EngineDeadError`."""
+        """End every running request, and every later one, with :class:`EngineClosedError`."""
         self._closed = True
         _expire(self._reads)
 

@@ -20,6 +20,7 @@ from extracot.card import BudgetCard, tokenizer_hash
 from extracot.control import DEFAULT_RATIOS, POLICY_TOKEN, level_token
 from extracot_server.engine.base import (
     AnswerFormat,
+    EngineClosedError,
     EngineDeadError,
     EngineError,
     EngineInfo,
@@ -99,6 +100,7 @@ class ScriptedEngine:
             eos_token_ids=frozenset({eos, self._tokenizer.text_end_id}),
         )
         self._down: str | None = "the engine has not been started"
+        self._closed = False
         self._running = 0
         self._idle = asyncio.Event()
         self._idle.set()
@@ -117,7 +119,7 @@ class ScriptedEngine:
         """Be ready at once, or fail as the behaviour says."""
         if self.behaviour.start_error is not None:
             raise EngineStartError(self.behaviour.start_error)
-        self._down = None
+        self._down, self._closed = None, False
 
     def die(self, reason: str = "the engine process died") -> None:
         """Fail everything that runs and comes, as a crashed engine would."""
@@ -125,6 +127,8 @@ class ScriptedEngine:
 
     async def check_health(self) -> None:
         """Raise :class:`EngineDeadError` before ``start``, after ``close`` and after a death."""
+        if self._closed:
+            raise EngineClosedError
         if self._down is not None:
             raise EngineDeadError(self._down)
 
@@ -139,8 +143,7 @@ class ScriptedEngine:
                 await self._idle.wait()
         except TimeoutError:
             pass
-        if self._down is None:
-            self._down = "the engine was closed"
+        self._closed = True
 
     async def generate(self, request: GenerationRequest) -> AsyncGenerator[GenerationDelta, None]:
         """Stream the script's continuation of ``request.token_ids``."""

@@ -8,6 +8,7 @@ reasoning blocks, text and HTTP are unknown here.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import gc
 import json
@@ -24,6 +25,7 @@ from typing import Any, cast
 
 from extracot.prompt import Tokenizer
 from extracot_server.engine.base import (
+    EngineClosedError,
     EngineDeadError,
     EngineError,
     EngineInfo,
@@ -71,7 +73,7 @@ class VllmEngine:
         self._stall_seconds = stall_seconds
         self._llm: Any = None
         self._guard: Guard | None = None
-        self._down = "the engine has not been started"
+        self._closed = False
         self._info: EngineInfo | None = None
         self._defaults: dict[str, Any] = {}
         self._running: set[str] = set()
@@ -84,7 +86,7 @@ class VllmEngine:
     def info(self) -> EngineInfo:
         """Facts about the running engine; valid after :meth:`start`."""
         if self._info is None:
-            raise EngineDeadError(self._down)
+            raise self._gone()
         return self._info
 
     @property
@@ -183,7 +185,7 @@ class VllmEngine:
         except (VLLMClientError, GracefulHTTPError) as error:
             raise refusal(error) from None
         except VllmDeadError:
-            raise EngineDeadError(self._died()) from None
+            raise self._gone() from None
         except VLLMServerError as error:
             raise EngineError(f"the engine failed this request: {error}") from error
         finally:
@@ -260,17 +262,20 @@ class VllmEngine:
         try:
             return list(await self._alive().engine_core.call_utility_all_async(question))
         except VLLMServerError:
-            raise EngineDeadError(self._died()) from None
+            raise self._gone() from None
 
     def _alive(self) -> Any:
-        if self._llm is None:
-            raise EngineDeadError(self._down)
-        if self._llm.errored:
-            raise EngineDeadError(self._died())
+        if self._llm is None or self._llm.errored:
+            raise self._gone()
         return self._llm
 
-    def _died(self) -> str:
-        return self._down if self._llm is None else "the vLLM engine process died"
+    def _gone(self) -> EngineDeadError:
+        if self._closed:
+            return EngineClosedError()
+        never = self._llm is None
+        return EngineDeadError(
+            "the engine has not been started" if never else "the vLLM engine process died"
+        )
 
     async def close(self, grace_seconds: float) -> None:
         """Wait up to ``grace_seconds`` for running requests, drop the rest, end the process."""
@@ -278,12 +283,12 @@ class VllmEngine:
         if llm is None:
             return
         if not llm.errored:
-            try:
+            with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(grace_seconds):
                     await self._idle.wait()
-            except TimeoutError:
-                await llm.abort(list(self._running))
-        self._llm, self._down = None, "the engine was closed"
+        self._llm, self._closed = None, True
+        if self._running and not llm.errored:
+            await llm.abort(list(self._running))
         if self._pinging is not None:
             self._pinging.cancel()
         await _end(llm)

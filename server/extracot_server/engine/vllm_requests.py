@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from extracot_server.engine.base import (
-    EngineDeadError,
+    EngineClosedError,
     EngineError,
     EngineRequestError,
     GenerationDelta,
@@ -86,7 +86,7 @@ def refusal(error: BaseException) -> EngineRequestError:
 def delta(output: Any, request: GenerationRequest) -> GenerationDelta:
     reason = output.finish_reason
     if reason == "abort":
-        raise EngineDeadError("the engine dropped the request while shutting down")
+        raise EngineClosedError("the engine dropped the request while shutting down")
     if reason not in (None, "stop", "length"):
         raise EngineError(f"the engine ended this request with {reason!r}")
     token_ids = tuple(output.token_ids)

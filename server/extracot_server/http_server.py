@@ -1,0 +1,86 @@
+"""uvicorn, stopped the way this server stops: finish what runs, within limits, then say goodbye.
+
+A stop lets nobody in and gives running replies the grace time. What is left then, or at a second
+stop, is dropped: the engine ends it, so that a stream still gets its error event and ``[DONE]``.
+Knows nothing of signals: who calls :meth:`GracefulServer.stop`, and why, is the command's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import uvicorn
+
+from extracot_server.api.state import AppState
+from extracot_server.settings import Settings
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+_LAST_WORDS_SECONDS = 2.0  # for an error event to reach its client; who does not read is cut
+
+
+class GracefulServer(uvicorn.Server):
+    """A uvicorn server that leaves signals and the app's lifespan to its caller."""
+
+    def __init__(self, config: uvicorn.Config, state: AppState) -> None:
+        super().__init__(config)
+        self._state = state
+        self._hurry = asyncio.Event()
+        self._over = asyncio.Event()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Signals are not uvicorn's: it would raise them again and spoil the exit code."""
+        yield
+
+    def stop(self) -> None:
+        """First call: let nobody in, finish what runs. Second: drop what still runs."""
+        if self.should_exit:
+            self._hurry.set()
+        self._state.stop()
+        self.should_exit = True
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Close the listeners and wait for running requests, as long as they may take."""
+        self._state.stop()
+        dropping = asyncio.create_task(self._drop_in_time())
+        try:
+            await super().shutdown(sockets)
+        finally:
+            self._over.set()
+            self._hurry.set()
+            await dropping
+
+    async def _drop_in_time(self) -> None:
+        await _wait(self._hurry, self._state.settings.grace_seconds)
+        if self._over.is_set():
+            return
+        dropping = asyncio.create_task(self._state.drop())
+        await _wait(self._over, _LAST_WORDS_SECONDS)
+        for connection in list(self.server_state.connections):
+            connection.transport.abort()  # type: ignore[union-attr]  # set while it is connected
+        await dropping
+
+
+async def _wait(event: asyncio.Event, seconds: float) -> None:
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await event.wait()
+
+
+def make_server(app: FastAPI, settings: Settings) -> GracefulServer:
+    """The server for an app made by :func:`extracot_server.app.create_app`."""
+    config = uvicorn.Config(
+        app,
+        lifespan="off",
+        log_config=None,
+        access_log=settings.log_level == "debug",
+        server_header=False,
+        timeout_keep_alive=30,
+    )
+    return GracefulServer(config, app.state.extracot)
