@@ -2,22 +2,23 @@
 
 It keeps what an answer is built from: the target's definition, the earliest correct form of each
 equation on the way to the answer, the words that name them, relations and negations, the final
-answer. It drops narration, hedges, repeats, double-checks and equations that lead nowhere.
+answer. It drops narration, hedges, repeats, double-checks and equations that lead nowhere, among
+them those about somebody or something else than what was asked (:mod:`annotate.chain`).
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from fractions import Fraction
 
 from extracot_training.annotate.base import Job, Verdict
+from extracot_training.annotate.chain import Link, Mention, leading_to, other_people
 from extracot_training.annotate.sentences import sentences
 from extracot_training.equations import Equation, numbers_in, read_equation
 from extracot_training.final_answer import final_atoms
 from extracot_training.segment import FORMULAS, Atom, Kind
 
-VERSION = 1
+VERSION = 2
 
 _WORD = re.compile(r"[^\W\d_]+(?:'[a-z]+)?")
 _FUNCTION_WORDS = """
@@ -75,7 +76,8 @@ class RulesAnnotator:
         parts = sentences(atoms)
         texts = ["".join(atoms[i].text for i in part) for part in parts]
         checking = _checking(parts, texts, atoms)
-        decisive = _decisive(atoms, parts, checking, job.trace.gold)
+        about = [_about(atoms, part, job.trace.question) for part in parts]
+        decisive = _decisive(job, parts, checking, about)
         asked = frozenset(word.lower() for word in _WORD.findall(job.trace.question))
         target_seen = False
         for place, (part, text) in enumerate(zip(parts, texts, strict=True)):
@@ -84,7 +86,7 @@ class RulesAnnotator:
                 scores[index] = _EQUATION
                 self._name(atoms, part, index, scores)
             if equations:
-                self._substitutions(atoms, parts, place, equations, scores)
+                self._substitutions(atoms, parts, about, place, equations, scores)
             elif not checking[place] and not target_seen and _TARGET.search(text):
                 target_seen = True
                 for index in part:
@@ -106,6 +108,7 @@ class RulesAnnotator:
         self,
         atoms: Sequence[Atom],
         parts: Sequence[range],
+        about: Sequence[Mention],
         place: int,
         equations: Sequence[int],
         scores: list[float],
@@ -120,7 +123,7 @@ class RulesAnnotator:
                 for index in part
                 if atoms[index].kind is Kind.NUMBER and used & set(numbers_in(atoms[index].body))
             ]
-            if neighbour == place or not stated:
+            if neighbour == place or not stated or other_people(about[place], about[neighbour]):
                 continue
             for index in part:
                 if index in stated or _content(atoms[index], None):
@@ -155,38 +158,32 @@ def _checking(parts: Sequence[range], texts: Sequence[str], atoms: Sequence[Atom
     return found
 
 
+def _about(atoms: Sequence[Atom], part: range, question: str) -> Mention:
+    """Whom and what a sentence speaks of."""
+    bodies = [atoms[index].body for index in part if atoms[index].kind is Kind.WORD]
+    words = [word for body in bodies for word in _WORD.findall(body)]
+    content = [word for word in words if word.lower() not in FUNCTION_WORDS | RELATION_WORDS]
+    return Mention.of([word for word in content if not _HEDGE.search(word)], question)
+
+
 def _decisive(
-    atoms: Sequence[Atom], parts: Sequence[range], checking: Sequence[bool], gold: str
+    job: Job, parts: Sequence[range], checking: Sequence[bool], about: Sequence[Mention]
 ) -> frozenset[int]:
-    """Formula atoms to keep: first, not wrong and, where it can be told, leading to ``gold``."""
-    checked = {i for part, check in zip(parts, checking, strict=True) if check for i in part}
-    first: dict[str, int] = {}
-    parsed: dict[int, Equation | None] = {}
-    for index, atom in enumerate(atoms):
-        if atom.kind not in FORMULAS or atom.kind is Kind.BOXED or index in checked:
+    """Formula atoms to keep: first, not wrong and, where it can be told, leading to the answer."""
+    place_of = {index: place for place, part in enumerate(parts) for index in part}
+    seen: set[str] = set()
+    parsed: dict[int, Link] = {}
+    for index, atom in enumerate(job.atoms):
+        if atom.kind not in FORMULAS or atom.kind is Kind.BOXED or checking[place_of[index]]:
             continue
         equation = read_equation(atom.body)
         if equation is not None and equation.correct is False:
             continue
-        if first.setdefault(_same_as(atom.body, equation), index) == index:
-            parsed[index] = equation
-    return _leading_to(gold, parsed)
-
-
-def _leading_to(gold: str, parsed: dict[int, Equation | None]) -> frozenset[int]:
-    """Walk back from the answer over results that are operands. All of them if that fails."""
-    wanted: set[Fraction] = set(numbers_in(gold)[:1])
-    kept: set[int] = set()
-    for index in sorted(parsed, reverse=True):
-        equation = parsed[index]
-        if equation is None or equation.result is None:
-            continue
-        if equation.result in wanted:
-            kept.add(index)
-            wanted.update(equation.operands)
-    if not kept:
-        return frozenset(parsed)
-    return frozenset(kept | {i for i, e in parsed.items() if e is None or e.result is None})
+        mark = _same_as(atom.body, equation)
+        if mark not in seen:
+            seen.add(mark)
+            parsed[index] = Link(equation, about[place_of[index]])
+    return leading_to(job.trace.gold, job.trace.question, parsed)
 
 
 def _same_as(text: str, equation: Equation | None) -> str:

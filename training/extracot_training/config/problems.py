@@ -85,11 +85,16 @@ class GeneratorSource(Source):
     trace: Literal["verbose", "brief", "terse"] = Field(
         "verbose", description="what solution holds: brief is a fixed sentence per step"
     )
+    threads: int = Field(
+        1, ge=1, le=6, description="stories per problem, worked through together, one asked for"
+    )
 
     @model_validator(mode="after")
     def _range(self) -> Self:
         if not 2 <= self.steps[0] <= self.steps[1] <= 8:
             raise ValueError(f"steps {list(self.steps)}: want fewest and most within 2..8")
+        if self.threads > 1 and self.trace != "brief":
+            raise ValueError(f"trace {self.trace!r} with {self.threads} threads: want 'brief'")
         return self
 
 

@@ -17,6 +17,7 @@ class ReaderProblems(Section):
     steps: tuple[int, int] = Field((2, 3), description="equations per problem, inclusive")
     families: tuple[str, ...] | None = Field(None, description="families; null: all that fit")
     verbosity: float = Field(0.0, ge=0, le=1, description="how talkative traces are")
+    threads: int = Field(1, ge=1, le=6, description="stories per problem, as in stage problems")
 
 
 class ReaderModel(Section):

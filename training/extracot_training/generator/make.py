@@ -13,32 +13,18 @@ from extracot_training.generator.brief import brief, brief_final
 from extracot_training.generator.families import FAMILIES, Family
 from extracot_training.generator.narrate import Narrator, terse
 from extracot_training.generator.story import Draw, Reject, Story
+from extracot_training.generator.threads import NAMELESS, Thread, people, tell, well_posed
+from extracot_training.generator.threads import problem as threaded
+from extracot_training.generator.word_problem import WordProblem
 
 # Under the smallest caps about one draw in ten fits; this many misses mean that none ever will.
 ATTEMPTS = 2000
+# Several stories fit together far more rarely than one fits by itself.
+ATTEMPTS_TOGETHER = 20_000
 
 
 class GeneratorError(TrainingError):
     """No problem of this family fits the cap and the number of steps."""
-
-
-@dataclass(frozen=True, slots=True)
-class WordProblem:
-    """A generated problem. ``trace`` is the verbose reasoning, ``terse`` its equations alone,
-    ``final`` the text after the reasoning (holds ``\\boxed{}``); ``brief`` and ``brief_final`` tell
-    the same in a few fixed sentences; ``numbers`` are the given ones."""
-
-    index: int
-    family: str
-    question: str
-    answer: int
-    steps: int
-    trace: str
-    terse: str
-    final: str
-    brief: str
-    brief_final: str
-    numbers: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +35,10 @@ class Generator:
     inclusive range of equations; ``verbosity`` (0 to 1) is how talkative the traces are. Raises
     :class:`ConfigError` for an unknown family, one that can't work under the cap or has no problem
     with such a number of steps, and an empty choice.
+
+    ``threads`` above 1 makes problems of that many stories, all worked through in one trace, with a
+    question about one of them (see :mod:`threads`); ``steps`` then counts those of each story, and
+    ``verbosity`` plays no part. Families that name nobody are left out, or refused if named.
     """
 
     seed: int
@@ -56,8 +46,11 @@ class Generator:
     steps: tuple[int, int] = (2, 8)
     families: tuple[str, ...] | None = None
     verbosity: float = 1.0
+    threads: int = 1
 
     def __post_init__(self) -> None:
+        if self.threads < 1:
+            raise ConfigError(f"threads {self.threads}: want 1 or more", key="threads")
         self.chosen()
 
     def chosen(self) -> Sequence[Family]:
@@ -88,7 +81,13 @@ class Generator:
         families = self.chosen()
         turn, place = divmod(index, len(families))
         family = Random(f"{self.seed}:order:{turn}").sample(families, len(families))[place]
+        if self.threads > 1:
+            return self._threaded(index, family, families)
         rng = Random(f"{self.seed}:{index}:{family.name}")
+        story = self._story(family, rng)
+        return _told(index, family, story, Narrator(story, rng, self.verbosity))
+
+    def _story(self, family: Family, rng: Random) -> Story:
         low, high = max(self.steps[0], family.steps[0]), min(self.steps[1], family.steps[1])
         for _ in range(ATTEMPTS):
             story = Story(self.max_number)
@@ -96,15 +95,37 @@ class Generator:
                 family.write(Draw(rng, self.max_number, rng.randint(low, high)), story)
             except Reject:
                 continue
-            return _told(index, family, story, Narrator(story, rng, self.verbosity))
+            return story
         raise GeneratorError(
             f"family {family.name!r}: no problem with {low} to {high} steps fits "
             f"max_number {self.max_number}"
         )
 
+    def _threaded(self, index: int, asked: Family, families: Sequence[Family]) -> WordProblem:
+        """A problem of several stories about one of family ``asked``, at any place among them."""
+        rng = Random(f"{self.seed}:{index}:threads:{self.threads}")
+        place = rng.randrange(self.threads)
+        for _ in range(ATTEMPTS_TOGETHER):
+            chosen = [rng.choice(families) for _ in range(self.threads)]
+            chosen[place] = asked
+            stories = [self._story(family, rng) for family in chosen]
+            if not well_posed(stories):
+                continue
+            threads = [
+                Thread(people(story)[0], family.name, story)
+                for family, story in zip(chosen, stories, strict=True)
+            ]
+            return threaded(index, threads, place, tell(threads, rng), rng)
+        raise GeneratorError(
+            f"family {asked.name!r}: no {self.threads} stories under max_number {self.max_number} "
+            "go together; want fewer threads or a larger max_number"
+        )
+
     def _misfit(self, family: Family) -> str | None:
         if family.min_cap > self.max_number:
             return f"needs max_number of at least {family.min_cap}"
+        if self.threads > 1 and family.name in NAMELESS:
+            return "names nobody, so it can't be one of several threads"
         if family.steps[0] > self.steps[1] or family.steps[1] < self.steps[0]:
             return f"has {family.steps[0]} to {family.steps[1]} steps, which is outside the range"
         return None

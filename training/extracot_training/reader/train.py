@@ -48,7 +48,12 @@ class _Training:
         self._stage = stage
         wanted = config.problems
         self._generator = Generator(
-            wanted.seed, wanted.max_number, wanted.steps, wanted.families, wanted.verbosity
+            wanted.seed,
+            wanted.max_number,
+            wanted.steps,
+            wanted.families,
+            wanted.verbosity,
+            wanted.threads,
         )
         if config.model.width % config.model.heads:
             raise ConfigError("width must be a multiple of heads", key="model.width")

@@ -26,6 +26,7 @@ def read(source: GeneratorSource) -> Iterator[Problem]:
         steps=source.steps,
         families=source.families,
         verbosity=source.verbosity,
+        threads=source.threads,
     )
     used = [family.name for family in generator.chosen()]
     for name in source.heldout:
@@ -53,5 +54,6 @@ def _row(source: GeneratorSource, made: WordProblem) -> Problem:
             "final": made.brief_final if source.trace == "brief" else made.final,
             "terse": made.terse,
             "max_number": source.max_number,
+            "threads": source.threads,
         },
     )

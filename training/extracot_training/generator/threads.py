@@ -1,0 +1,130 @@
+"""Several stories worked through in one interleaved trace, of which the question asks for one.
+
+Which part of such a trace matters is decided by the question alone: the telling takes no account
+of what is asked, so it is the same for every question about these stories. Every story is about
+somebody, whom each of its sentences names. This module knows no families and draws no stories.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from random import Random
+
+from extracot_training.generator.brief import brief_final
+from extracot_training.generator.narrate import PLAIN, expression, plain_equation, terse
+from extracot_training.generator.story import NAMES, Quantity, Step, Story
+from extracot_training.generator.word_problem import WordProblem
+
+# Families whose stories need not name anybody: these can't be one of several threads.
+NAMELESS = frozenset(
+    ("bill_split", "bus", "car_park", "factory", "fence", "library", "school_trip", "scores")
+) | frozenset(("tickets", "water_tank"))
+
+_NAMES = frozenset(NAMES)
+
+# An answer below this is guessed too often without reading.
+SMALLEST_ANSWER = 2
+
+OPENINGS = ("All stories, step by step.", "I work on all of them.", "Every story gets its turn.")
+STEPS = ("{who}, {what}: {eq}.", "{who}: {what}, {eq}.")
+CHECKS = ("Check for {who}: {eq}.", "Let me check {who}: {eq}.")
+RESULTS = ("Results: {listed}.", "In the end: {listed}.", "That gives {listed}.")
+ASKS = (
+    "This is about {who}. {ask}",
+    "Only {who} counts now. {ask}",
+    "Now tell me about {who}. {ask}",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Thread:
+    """One story of a sheet, of this family; ``who`` is the first person it names."""
+
+    who: str
+    family: str
+    story: Story
+
+
+def people(story: Story) -> list[str]:
+    """The persons a story names, each once, in order."""
+    return list(dict.fromkeys(w for w in re.findall(r"[A-Z][a-z]+", story.text) if w in _NAMES))
+
+
+def well_posed(stories: Sequence[Story]) -> bool:
+    """Whether these can be told together: each names somebody, nobody occurs in two, no equation
+    comes twice, and each answer is a number that occurs nowhere else in the texts (whoever hides it
+    hides nothing else) and is at least :data:`SMALLEST_ANSWER`."""
+    cast = [people(story) for story in stories]
+    if not all(cast) or len({name for names in cast for name in names}) < sum(map(len, cast)):
+        return False
+    steps = [step for story in stories for step in story.steps]
+    if max(Counter(map(_numbers, steps)).values()) > 1:
+        return False
+    values = Counter(step.result.value for step in steps)
+    for story in stories:
+        told = [story.text, *(step.result.what for step in story.steps)]
+        values.update(int(number) for text in told for number in re.findall(r"\d+", text))
+        values.update(given.value for given in story.givens)
+    answers = [story.answer.value for story in stories]
+    return all(values[answer] == 1 and answer >= SMALLEST_ANSWER for answer in answers)
+
+
+def _numbers(step: Step) -> tuple[int, ...]:
+    return (step.result.value, *sorted(term.value for term in step.terms))
+
+
+def tell(threads: Sequence[Thread], rng: Random) -> str:
+    """All steps, each thread's in its order, threads mixed at random; one check; all results."""
+    left = {place: list(thread.story.steps) for place, thread in enumerate(threads)}
+    turns = [place for place, steps in left.items() for _ in steps]
+    rng.shuffle(turns)
+    sentences = [rng.choice(OPENINGS)]
+    for place in turns:
+        step = left[place].pop(0)
+        sentences.append(
+            rng.choice(STEPS).format(
+                who=threads[place].who, what=_short(step.result), eq=plain_equation(step)
+            )
+        )
+    checked = rng.choice(threads)
+    answer = checked.story.answer
+    whole = f"{expression(checked.story, answer, PLAIN)} = {answer.value}"
+    results = [f"{thread.who} {thread.story.answer.value}" for thread in threads]
+    return "\n\n".join(
+        [
+            " ".join(sentences),
+            rng.choice(CHECKS).format(who=checked.who, eq=whole),
+            rng.choice(RESULTS).format(listed=", ".join(rng.sample(results, len(results)))),
+        ]
+    )
+
+
+def _short(quantity: Quantity) -> str:
+    """``muffins left over`` for ``the number of muffins left over``."""
+    return quantity.what.removeprefix("the ").removeprefix("number of ")
+
+
+def problem(
+    index: int, threads: Sequence[Thread], asked: int, trace: str, rng: Random
+) -> WordProblem:
+    """All the stories' facts and the question of thread ``asked``, solved by ``trace``."""
+    thread = threads[asked]
+    facts = [" ".join(one.story.facts) for one in threads]
+    ask = rng.choice(ASKS).format(who=thread.who, ask=thread.story.ask)
+    final = brief_final(thread.story)
+    return WordProblem(
+        index=index,
+        family=thread.family,
+        question=" ".join([*facts, ask]),
+        answer=thread.story.answer.value,
+        steps=len(thread.story.steps),
+        trace=trace,
+        terse=terse(thread.story),
+        final=final,
+        brief=trace,
+        brief_final=final,
+        numbers=tuple(given.value for one in threads for given in one.story.givens),
+    )
