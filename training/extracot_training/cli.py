@@ -84,6 +84,16 @@ STAGES: dict[str, Stage] = {
         "extracot_training.config.base_model:BaseModelConfig",
         "extracot_training.base_model.stage:run",
     ),
+    "mix": Stage(
+        "render compressed traces to token ids, for every budget",
+        "extracot_training.config.mix:MixConfig",
+        "extracot_training.sft.mixture:run",
+    ),
+    "sft": Stage(
+        "fine-tune on the mixture",
+        "extracot_training.config.sft:SftConfig",
+        "extracot_training.sft.train:run",
+    ),
 }
 
 

@@ -1,0 +1,71 @@
+"""Settings of stage ``mix``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, ClassVar, Self
+
+from pydantic import Field, model_validator
+
+from extracot_training.config.base import Section, StageConfig
+from extracot_training.prompt_settings import PromptSettings
+from extracot_training.records import Split
+
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+PAPER_PROPORTIONS = (0.18, 0.24, 0.26, 0.22, 0.10)
+
+
+class PolicySettings(Section):
+    """Rows in which the model picks its level. With a ``reference`` folder a problem's level is its
+    measured r*; without one, levels are dealt out in ``proportions``."""
+
+    share: float = Field(
+        0.0, ge=0.0, description="policy rows per fixed row (the paper's 10k to 60k are 0.167)"
+    )
+    proportions: tuple[Share, ...] = Field(
+        PAPER_PROPORTIONS, description="share of each level, in the order of prompt.ratios"
+    )
+    unsolved: bool = Field(True, description="with reference: use problems no level solves (1.0)")
+
+
+class MixConfig(StageConfig):
+    """Renders compressed traces to token ids: rows of every level, native ones, policy ones."""
+
+    runtime: ClassVar[frozenset[str]] = frozenset(
+        {"compressed", "traces", "reference", "problems", "out"}
+    )
+
+    compressed: Path = Field(description="folder of stage compress")
+    traces: Path | None = Field(
+        None, description="folder of stage teach, for level 1.0 and native; null: from `compressed`"
+    )
+    reference: Path | None = Field(None, description="folder of stage reference, for policy rows")
+    problems: Path | None = Field(
+        None, description="folder of stage problems: only problems of `splits` are used"
+    )
+    splits: tuple[Split, ...] = Field(("train",), description="with problems: these splits")
+    model: str = Field(description="whose tokenizer: folder, hub name or bundled: name")
+    prompt: PromptSettings = Field(default_factory=PromptSettings, description="how to render")
+    level_shares: tuple[Share, ...] | None = Field(
+        None, description="share of traces used at each level, in order; null: all at every level"
+    )
+    native_share: Share = Field(0.5, description="share of level 1.0's rows without any token")
+    policy: PolicySettings = PolicySettings()
+    cutoff: int = Field(6144, ge=16, description="a row with more tokens is left out, never cut")
+    limit: int | None = Field(None, ge=1, description="first traces only")
+    seed: int = Field(0, description="who gets which level, and the order of rows")
+
+    @model_validator(mode="after")
+    def _lengths(self) -> Self:
+        levels = len(self.prompt.ratios)
+        if self.prompt.ratios[-1] != 1.0:
+            raise ValueError("prompt.ratios: want 1.0 as the last; the others are measured by it")
+        if self.level_shares is not None and len(self.level_shares) != levels:
+            raise ValueError(f"level_shares: want {levels}, one per prompt.ratios")
+        if self.policy.share and not self.prompt.policy:
+            raise ValueError("policy.share is positive, but prompt.policy is off")
+        if self.policy.share and self.reference is None:
+            proportions = self.policy.proportions
+            if len(proportions) != levels or abs(sum(proportions) - 1.0) > 1e-6:
+                raise ValueError(f"policy.proportions: want {levels} shares that add up to 1")
+        return self

@@ -1,0 +1,125 @@
+"""Runs the trainer: settings to TRL's arguments, resuming, and the finished model folder."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from trl import SFTConfig
+
+from extracot_training.config.sft import SftConfig
+from extracot_training.control_tokens import ControlTokens
+from extracot_training.mixed_rows import MixedRow
+from extracot_training.sft.rows import GroupedSampler, as_dataset
+from extracot_training.sft.trainer import (
+    BudgetSftTrainer,
+    StageCallback,
+    cut_log,
+    last_checkpoint,
+    mean_loss,
+    publish_folder,
+)
+
+CHECKPOINTS = "checkpoints"
+LOG = "log.jsonl"
+# What the trainer writes beside a model that is a pickle, or of no use to anyone.
+NOT_PUBLISHED = ("training_args.bin", "README.md")
+
+
+def fit(
+    config: SftConfig,
+    folder: Path,
+    rows: Sequence[MixedRow],
+    model: Any,
+    tokenizer: Any,
+    tokens: ControlTokens,
+) -> dict[str, Any]:
+    """Train ``model`` on ``rows`` and leave it in ``folder``; figures for the report.
+
+    Goes on from the newest whole checkpoint in ``folder``. Raises
+    :class:`extracot_training.sft.trainer.LossError` for a loss that is no number.
+    """
+    arguments = sft_arguments(config, folder)
+    sampler = None
+    if not config.packing:
+        group = config.batch * arguments.world_size
+        lengths = [row.length for row in rows]
+        sampler = GroupedSampler(lengths, group, seed=config.seed, by_length=config.group_by_length)
+    trainer = BudgetSftTrainer(
+        model=model,
+        args=arguments,
+        train_dataset=as_dataset(rows),
+        processing_class=tokenizer,
+        callbacks=[StageCallback(folder / LOG, sampler)],
+        sampler=sampler,
+    )
+    checkpoint = last_checkpoint(folder / CHECKPOINTS)
+    if trainer.is_world_process_zero():
+        cut_log(folder / LOG, _step_of(checkpoint))
+    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    trainer.accelerator.wait_for_everyone()
+    _save(trainer, folder)
+    sizes = [(p.numel(), p.requires_grad) for p in trainer.model.parameters()]
+    return {
+        "steps": trainer.state.global_step,
+        "parameters": sum(size for size, _ in sizes),
+        "trained_parameters": sum(size for size, trained in sizes if trained),
+        "tokens": int(trainer.state.num_input_tokens_seen or trainer._total_train_tokens),
+        "final_loss": mean_loss(folder / LOG, 5),
+    }
+
+
+def sft_arguments(config: SftConfig, folder: Path) -> SFTConfig:
+    """TRL's arguments. Rows are never cut: ``max_length`` is set for packing alone."""
+    return SFTConfig(
+        output_dir=str(folder / CHECKPOINTS),
+        seed=config.seed,
+        num_train_epochs=config.epochs,
+        max_steps=config.max_steps or -1,
+        learning_rate=config.learning_rate,
+        lr_scheduler_type=config.schedule,
+        warmup_steps=config.warmup,
+        weight_decay=config.weight_decay,
+        adam_beta1=config.betas[0],
+        adam_beta2=config.betas[1],
+        max_grad_norm=config.max_grad_norm,
+        per_device_train_batch_size=config.batch,
+        gradient_accumulation_steps=config.accumulation,
+        max_length=config.cutoff if config.packing else None,
+        packing=config.packing,
+        completion_only_loss=True,
+        gradient_checkpointing=config.gradient_checkpointing,
+        bf16=config.precision == "bf16",
+        use_cpu=config.device == "cpu",
+        save_strategy="steps" if config.checkpoint_every else "no",
+        save_steps=config.checkpoint_every or 500,
+        save_total_limit=2,
+        logging_steps=config.log_every,
+        logging_nan_inf_filter=False,
+        report_to=list(config.report_to) or "none",
+        run_name=config.run_name,
+        disable_tqdm=not sys.stderr.isatty(),
+        dataloader_pin_memory=torch.cuda.is_available() and config.device != "cpu",
+    )
+
+
+def _save(trainer: Any, folder: Path) -> None:
+    """The weights, by every process together; the folder, by the first."""
+    made = folder / CHECKPOINTS / "final"
+    trainer.save_model(str(made))
+    if trainer.is_world_process_zero():
+
+        def move(target: Path) -> None:
+            for path in made.iterdir():
+                if path.name not in NOT_PUBLISHED:
+                    path.replace(target / path.name)
+
+        publish_folder(folder, move)
+    trainer.accelerator.wait_for_everyone()
+
+
+def _step_of(checkpoint: Path | None) -> int:
+    return int(checkpoint.name.rpartition("-")[2]) if checkpoint else 0

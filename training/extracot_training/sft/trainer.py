@@ -1,0 +1,136 @@
+"""TRL's trainer with the few things added that a stage needs.
+
+Order of rows by seed and epoch, an error at the first loss that is no number, whole checkpoints
+told from torn ones, a log in the stage's folder. Knows no configuration.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import PrinterCallback, TrainerCallback
+from trl import SFTTrainer
+
+from extracot_training.errors import TrainingError
+from extracot_training.files import write_atomic
+from extracot_training.sft.rows import GroupedSampler
+
+WHOLE = "whole"
+LOGGED = (
+    "loss", "grad_norm", "learning_rate", "mean_token_accuracy", "entropy", "num_tokens", "epoch",
+)  # fmt: skip
+
+
+class LossError(TrainingError):
+    """The loss is no finite number."""
+
+
+class BudgetSftTrainer(SFTTrainer):  # type: ignore[misc]
+    """SFTTrainer over rows in the order of ``sampler`` (``None``: the trainer's own)."""
+
+    def __init__(self, *args: Any, sampler: GroupedSampler | None, **kwargs: Any) -> None:
+        self._sampler = sampler
+        super().__init__(*args, **kwargs)
+        self.remove_callback(PrinterCallback)
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Any:
+        return self._sampler or super()._get_train_sampler(train_dataset)
+
+    def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
+        """As the base class's. Raises :class:`LossError` for a loss that is NaN or infinite."""
+        loss: torch.Tensor = super().training_step(*args, **kwargs)
+        if not bool(torch.isfinite(loss)):
+            raise LossError(
+                f"step {self.state.global_step + 1}: the loss is {loss.item()}; lower "
+                "learning_rate, or use precision fp32 or bf16 instead of pure_bf16"
+            )
+        return loss
+
+    def create_model_card(self, *args: Any, **kwargs: Any) -> None:
+        """Nothing: the stage writes its own report."""
+
+
+class StageCallback(TrainerCallback):  # type: ignore[misc]
+    """Sets the sampler's epoch, appends to ``log.jsonl``, marks checkpoints that are whole."""
+
+    def __init__(self, log: Path, sampler: GroupedSampler | None) -> None:
+        self._log = log
+        self._sampler = sampler
+
+    def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if self._sampler is not None:
+            self._sampler.set_epoch(int(state.epoch or 0))
+
+    def on_log(
+        self, args: Any, state: Any, control: Any, logs: Mapping[str, Any], **kwargs: Any
+    ) -> None:
+        if state.is_world_process_zero and "loss" in logs:
+            line = {"step": state.global_step, **{k: logs[k] for k in LOGGED if k in logs}}
+            with self._log.open("a", encoding="utf-8") as stream:
+                stream.write(json.dumps(line) + "\n")
+
+    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        # The trainer calls this when weights, optimizer, schedule and random state are written.
+        if state.is_world_process_zero:
+            folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+            write_atomic(folder / WHOLE, f"{state.global_step}\n")
+
+
+def last_checkpoint(folder: Path) -> Path | None:
+    """The newest whole checkpoint; torn ones are removed on the way."""
+    found: list[tuple[int, Path]] = []
+    for path in folder.glob("checkpoint-*"):
+        number = re.fullmatch(r"checkpoint-(\d+)", path.name)
+        if number and (path / WHOLE).is_file():
+            found.append((int(number[1]), path))
+        else:
+            shutil.rmtree(path)
+    return max(found)[1] if found else None
+
+
+def cut_log(log: Path, step: int) -> None:
+    """Drop the lines of steps after ``step``, which a resumed run will do again, and torn ones."""
+    if not log.is_file():
+        return
+    kept = []
+    for line in log.read_text(encoding="utf-8").splitlines():
+        try:
+            entry = json.loads(line)
+        except json.JSONDecodeError:
+            continue
+        if entry["step"] <= step:
+            kept.append(line + "\n")
+    write_atomic(log, "".join(kept))
+
+
+def publish_folder(target: Path, save: Callable[[Path], None]) -> None:
+    """Let ``save`` fill a folder, then move its files into ``target``, ``config.json`` last.
+
+    Until that one is there, nobody takes the folder for a model.
+    """
+    made = target / ".model.tmp"
+    shutil.rmtree(made, ignore_errors=True)
+    made.mkdir()
+    save(made)
+    for path in sorted(made.iterdir(), key=lambda path: path.name == "config.json"):
+        old = target / path.name
+        if old.is_dir():
+            shutil.rmtree(old)
+        path.replace(old)
+    made.rmdir()
+
+
+def mean_loss(log: Path, last: int) -> float | None:
+    """Mean loss of the last so many lines of the log; ``None`` without any."""
+    if not log.is_file():
+        return None
+    losses = [json.loads(line)["loss"] for line in log.read_text(encoding="utf-8").splitlines()]
+    tail = [loss for loss in losses[-last:] if math.isfinite(loss)]
+    return sum(tail) / len(tail) if tail else None
