@@ -35,7 +35,9 @@ class MixConfig(StageConfig):
         {"compressed", "traces", "reference", "problems", "out"}
     )
 
-    compressed: Path = Field(description="folder of stage compress")
+    compressed: Path | None = Field(
+        None, description="folder of stage compress; null: native rows of whole traces only"
+    )
     traces: Path | None = Field(
         None, description="folder of stage teach, for level 1.0 and native; null: from `compressed`"
     )
@@ -60,6 +62,8 @@ class MixConfig(StageConfig):
         levels = len(self.prompt.ratios)
         if self.prompt.ratios[-1] != 1.0:
             raise ValueError("prompt.ratios: want 1.0 as the last; the others are measured by it")
+        if self.compressed is None and (self.traces is None or self.policy.share):
+            raise ValueError("compressed: without it want `traces`, and no policy.share")
         if self.level_shares is not None and len(self.level_shares) != levels:
             raise ValueError(f"level_shares: want {levels}, one per prompt.ratios")
         if self.policy.share and not self.prompt.policy:

@@ -31,8 +31,8 @@ TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jin
 
 def run(config: MixConfig, *, force: bool = False) -> Outcome:
     """Stage ``mix``."""
-    inputs = {"compressed": rows_file(config.compressed)}
-    for name in ("traces", "reference", "problems"):
+    inputs: dict[str, Path] = {}
+    for name in ("compressed", "traces", "reference", "problems"):
         folder = getattr(config, name)
         if folder is not None:
             inputs[name] = rows_file(folder)
@@ -95,6 +95,9 @@ def plan_rows(config: MixConfig, sources: Sequence[Source]) -> list[Planned]:
 
 
 def _fixed_rows(config: MixConfig, sources: Sequence[Source]) -> Iterator[Planned]:
+    if config.compressed is None:
+        yield from ((source, "native", None, 0) for source in sources)
+        return
     ratios = config.prompt.ratios
     shares = config.level_shares or (1.0,) * len(ratios)
     for ratio, share in zip(ratios, shares, strict=True):

@@ -40,6 +40,8 @@ def read_sources(config: MixConfig) -> list[Source]:
     Raises :class:`StageError` where nothing is left, or a level has no row at all.
     """
     allowed = _allowed(config)
+    if config.compressed is None:
+        return _whole_sources(config, allowed)
     texts: dict[str, dict[float, str]] = {}
     first: dict[str, CompressedTrace] = {}
     for row in read_rows(config.compressed, CompressedTrace):
@@ -66,6 +68,19 @@ def read_sources(config: MixConfig) -> list[Source]:
         )
         for key in keys
     ]
+
+
+def _whole_sources(config: MixConfig, allowed: Collection[str] | None) -> list[Source]:
+    """Every trace with nothing but its whole text."""
+    assert config.traces is not None
+    found = [
+        Source(row.problem_id, row.sample, row.question, row.answer, row.reasoning, {})
+        for row in read_rows(config.traces, Trace)
+        if row.correct is not False and (allowed is None or row.problem_id in allowed)
+    ]
+    if not found:
+        raise StageError(f"{config.traces}: holds no trace that is wanted")
+    return sorted(found, key=lambda source: (source.problem_id, source.sample))[: config.limit]
 
 
 def policy_targets(config: MixConfig, sources: Sequence[Source], random: Random) -> list[float]:
