@@ -14,6 +14,7 @@ from typing import Any, Literal
 from extracot.usage import realised_ratio, saved_tokens
 from extracot_server.budget import BudgetKind, ResolvedBudget, expected_ratio
 from extracot_server.holdout import Arm
+from extracot_server.limits import CapReason, Limits
 from extracot_server.plan import ReplyState
 
 Enforcement = Literal["token", "cap", "token+cap", "none"]
@@ -26,7 +27,9 @@ class BudgetReport:
     ``reasoning_tokens + answer_tokens + overhead_tokens`` is everything after the prompt;
     ``injected_tokens`` of it (level, tags) were written by the server, the rest was generated and
     is ``usage.completion_tokens``. ``arm`` is set for a request that has a part in the holdout:
-    ``holdout`` ran natively although a budget was asked for.
+    ``holdout`` ran natively although a budget was asked for. ``max_tokens`` is the bound on
+    generated tokens that held: the request's, or what the context had left where that is less.
+    ``cap_reason`` says whose bound ended the reasoning, or would have been the first to.
     """
 
     requested: Any
@@ -39,8 +42,9 @@ class BudgetReport:
     calibrated: bool
     chosen: str | None
     chosen_probability: float | None
+    max_tokens: int
     max_reasoning_tokens: int | None
-    cap_reason: Literal["budget", "client", "operator", "room"] | None
+    cap_reason: CapReason | None
     cap_hit: bool
     closed_by: Literal["model", "server"] | None
     unclosed: bool
@@ -75,7 +79,7 @@ class Usage:
 
 
 def announced(
-    resolved: ResolvedBudget, control_token: str | None, arm: Arm | None
+    resolved: ResolvedBudget, control_token: str | None, arm: Arm | None, limits: Limits
 ) -> dict[str, Any]:
     """What is known before the first token: the ``x-extracot-budget`` header."""
     return {
@@ -85,6 +89,7 @@ def announced(
         "expected_ratio": None if resolved.level is None else expected_ratio(resolved.level),
         "level": resolved.label,
         "control_token": control_token,
+        "max_tokens": limits.max_tokens,
         "arm": arm,
     }
 
@@ -122,8 +127,9 @@ def choice_report(
         calibrated=calibrated,
         chosen=chosen,
         chosen_probability=state.probabilities.get(chosen) if chosen is not None else None,
+        max_tokens=limits.max_tokens,
         max_reasoning_tokens=0 if none else limits.reasoning_cap,
-        cap_reason=None if none and not crowded_out else limits.cap_reason,
+        cap_reason=_cap_reason(state, asked_none=none and not crowded_out),
         cap_hit=state.cap_hit,
         closed_by=state.closed_by,
         unclosed=state.unclosed,
@@ -167,6 +173,7 @@ def total_report(choices: Sequence[BudgetReport]) -> BudgetReport:
         calibrated=first.calibrated,
         chosen=shared([c.chosen for c in choices]),
         chosen_probability=shared([c.chosen_probability for c in choices]),
+        max_tokens=first.max_tokens,
         max_reasoning_tokens=shared([c.max_reasoning_tokens for c in choices]),
         cap_reason=shared([c.cap_reason for c in choices]),
         cap_hit=any(c.cap_hit for c in choices),
@@ -192,6 +199,12 @@ def usage_of(prompt_tokens: int, states: Sequence[ReplyState]) -> Usage:
         completion_tokens=sum(state.sampled for state in states),
         reasoning_tokens=sum(state.reasoning for state in states),
     )
+
+
+def _cap_reason(state: ReplyState, *, asked_none: bool) -> CapReason | None:
+    if asked_none:
+        return None
+    return "room" if state.cut_for_room else state.limits.cap_reason
 
 
 def _enforcement(resolved: ResolvedBudget, state: ReplyState) -> Enforcement:

@@ -30,10 +30,11 @@ from extracot_server.api.openapi import install_openapi
 from extracot_server.api.state import AppState
 from extracot_server.engine.base import Engine, EngineDeadError
 from extracot_server.holdout import Holdout
+from extracot_server.jobs import ServedModel
 from extracot_server.keys import KeyStore
 from extracot_server.loading import build_engine, serve_model
 from extracot_server.metrics import EngineFamilies, ServerMetrics
-from extracot_server.serving import ChatService, ServedModel
+from extracot_server.serving import ChatService
 from extracot_server.settings import Settings
 from extracot_server.turnstile import Turnstile
 
@@ -62,7 +63,7 @@ def create_app(settings: Settings, engine: Engine | None = None) -> FastAPI:
         await chosen.start()
         try:
             add_model(state, serve_model(settings, chosen))
-            state.check_keys()
+            state.check_keys(keys.callers)
             watcher = asyncio.create_task(_watch(state))
             try:
                 yield

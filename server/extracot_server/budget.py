@@ -1,29 +1,22 @@
 """From what a client says about its budget to what the server does about it. Pure.
 
-:func:`parse_budget` reads the JSON value, :func:`resolve_budget` joins it with alias,
-``reasoning_effort``, the operator's policy and the checkpoint's card, :func:`resolve_limits` turns
-the result into token counts once the prompt's length is known. Knows neither HTTP nor engines.
+:func:`resolve_budget` joins the value with alias, ``reasoning_effort``, the operator's policy and
+the checkpoint's card; :mod:`extracot_server.limits` turns the result into token counts once the
+prompt's length is known. Knows neither HTTP nor engines.
 """
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Literal
 
-from extracot.card import BaselineBin, BudgetCard, LevelCard
+from extracot.card import BudgetCard, LevelCard
+from extracot_server.budget_values import BudgetSpec, Target, parse_budget, shown
 from extracot_server.errors import BudgetError
 
-Target = float | Literal["auto", "native", "none"]
-WORDS = ("auto", "native", "none")
-ALLOWED = (
-    'a number in (0, 1], "auto", "native", "none", or an object with `ratio` (one of these), '
-    '`max_reasoning_tokens` (an integer of 0 or more) and `enforce` ("soft" or "hard")'
-)
-_KEYS = ("ratio", "max_reasoning_tokens", "enforce")
 _TIE = 1e-9
 
 
@@ -35,15 +28,6 @@ class BudgetKind(StrEnum):
     NATIVE = "native"  # no control token, no ratio
     NONE = "none"  # a closed, empty think block
     CAP = "cap"  # no card: the think block is opened and capped
-
-
-@dataclass(frozen=True, slots=True)
-class BudgetSpec:
-    """One client's ``budget`` value, validated. ``None`` fields were not said."""
-
-    target: Target | None = None
-    max_reasoning_tokens: int | None = None
-    hard: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,73 +79,6 @@ class ResolvedBudget:
         return self.level.name if self.level is not None else self.kind.value
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """Token counts of one request. ``reasoning_cap`` is always set: the answer needs room.
-
-    ``answer_reserve`` of ``max_tokens`` are out of reach for reasoning and for its tags.
-    """
-
-    max_tokens: int
-    answer_reserve: int
-    reasoning_cap: int
-    cap_reason: Literal["budget", "client", "operator", "room"]
-    baseline_tokens: float | None
-    baseline_source: Literal["card", "assumed", "holdout"] | None
-
-
-def parse_budget(value: Any) -> BudgetSpec:
-    """Read a JSON ``budget`` value; raise :class:`BudgetError` naming the key at fault."""
-    if not isinstance(value, dict):
-        return BudgetSpec(target=parse_target(value))
-    for key in value:
-        if key not in _KEYS:
-            near = difflib.get_close_matches(key, _KEYS, n=1)
-            hint = f" Did you mean `{near[0]}`?" if near else ""
-            raise BudgetError(
-                f"Unknown key {_shown(key)} in `budget`.{hint} Allowed: {ALLOWED}.",
-                param=f"budget.{key[:64]}",
-            )
-    given = {key: item for key, item in value.items() if item is not None}
-    if not given:
-        raise BudgetError(f"`budget` says nothing. Allowed: {ALLOWED}.", param="budget")
-    target = parse_target(given["ratio"], "budget.ratio") if "ratio" in given else None
-    cap = given.get("max_reasoning_tokens")
-    if cap is not None and (isinstance(cap, bool) or not isinstance(cap, int) or cap < 0):
-        raise BudgetError(
-            f"`budget.max_reasoning_tokens` must be an integer of 0 or more, not {_shown(cap)}.",
-            param="budget.max_reasoning_tokens",
-        )
-    enforce = given.get("enforce", "soft")
-    if enforce not in ("soft", "hard"):
-        raise BudgetError(
-            f'`budget.enforce` must be "soft" or "hard", not {_shown(enforce)}.',
-            param="budget.enforce",
-        )
-    return BudgetSpec(target=target, max_reasoning_tokens=cap, hard=enforce == "hard")
-
-
-def parse_target(value: Any, param: str = "budget") -> Target:
-    """A ratio or one of the words; anything else is a :class:`BudgetError` at ``param``."""
-    if isinstance(value, str) and value in WORDS:
-        return value  # type: ignore[return-value]  # membership was just checked
-    if isinstance(value, int | float) and not isinstance(value, bool) and 0 < value <= 1:
-        return float(value)
-    allowed = ALLOWED if param == "budget" else 'a number in (0, 1], "auto", "native" or "none"'
-    raise BudgetError(f"`{param}` is {_shown(value)}. Allowed: {allowed}.", param=param)
-
-
-def parse_alias(text: str) -> Target | None:
-    """The part of a model name after ``@``: ``0.4``, ``auto``, …; ``None`` if it is no budget."""
-    if text in WORDS:
-        return text  # type: ignore[return-value]  # membership was just checked
-    try:
-        ratio = float(text)
-    except ValueError:
-        return None
-    return ratio if 0 < ratio <= 1 else None
-
-
 def resolve_budget(
     sources: BudgetSources, card: BudgetCard | None, policy: BudgetPolicy
 ) -> ResolvedBudget:
@@ -169,30 +86,25 @@ def resolve_budget(
 
     Total: every JSON value gives a result or a :class:`BudgetError`. The level of a ratio is the
     one whose realised ratio on the card is nearest (ties: the smaller), within the operator's
-    floor and ceiling; ``card`` is ``None`` in cap mode.
+    floor and ceiling; ``card`` is ``None`` in cap mode. A client's cap in tokens is kept as it is
+    here: :func:`extracot_server.limits.resolve_limits` raises it to the floor.
     """
     spec = BudgetSpec() if sources.budget is None else parse_budget(sources.budget)
     target, source, requested = _choose_source(sources, spec, policy)
+    if card is not None and card.baseline is None:
+        _refuse_without_baseline(spec, policy)
     cap, ceiling = spec.max_reasoning_tokens, policy.reasoning_tokens_ceiling
     if cap == 0 or ceiling == 0:
         target = "none"
-        if policy.floor is not None and ceiling != 0:
-            cap = None  # the operator's floor outranks a client's wish for no reasoning at all
     if ceiling is not None:
         cap = ceiling if cap is None else min(cap, ceiling)
-    if spec.hard and card is not None and card.baseline is None:
-        raise BudgetError(
-            "This model's budget card has no baseline, so a ratio cannot be enforced. "
-            "Use `budget.max_reasoning_tokens` for a hard cap.",
-            param="budget.enforce",
-        )
     common: dict[str, Any] = {
         "source": source,
         "requested": requested,
         "max_reasoning_tokens": cap,
         "hard": spec.hard,
     }
-    if cap == 0:
+    if ceiling == 0:
         return ResolvedBudget(kind=BudgetKind.NONE, **common)
     target = _apply_policy(target, policy)
     if target == "none":
@@ -207,38 +119,9 @@ def resolve_budget(
     return ResolvedBudget(kind=BudgetKind.LEVEL, applied_ratio=target, level=level, **common)
 
 
-def resolve_limits(
-    resolved: ResolvedBudget,
-    card: BudgetCard | None,
-    policy: BudgetPolicy,
-    *,
-    prompt_tokens: int,
-    room: int,
-    max_tokens: int | None,
-    level: LevelCard | None = None,
-) -> Limits:
-    """Token limits of one request.
-
-    ``room`` is what the context has left after the prompt (1 or more), ``level`` the choice of an
-    ``auto`` request. The reserve for the answer is the smaller of the operator's setting and half
-    (rounded up) of what may be generated.
-    """
-    total = room if max_tokens is None else min(max_tokens, room)
-    reserve = min(policy.answer_reserve, (total + 1) // 2)
-    baseline = card.baseline.native_for(prompt_tokens) if card and card.baseline else None
-    caps: list[tuple[int, Any]] = [(total - reserve, "room")]
-    if resolved.max_reasoning_tokens is not None:
-        ceiling = policy.reasoning_tokens_ceiling
-        by_operator = ceiling is not None and resolved.max_reasoning_tokens == ceiling
-        caps.append((resolved.max_reasoning_tokens, "operator" if by_operator else "client"))
-    ratio_cap = _ratio_cap(resolved, level or resolved.level, baseline, policy)
-    if ratio_cap is not None:
-        caps.append((ratio_cap, "budget"))
-    reasoning_cap, reason = min(caps, key=lambda item: item[0])
-    if card is None:
-        return Limits(total, reserve, reasoning_cap, reason, *policy.baseline)
-    mean = baseline.reasoning.mean if baseline else None
-    return Limits(total, reserve, reasoning_cap, reason, mean, "card" if baseline else None)
+def policy_level(card: BudgetCard | None) -> LevelCard | None:
+    """The policy token's entry: what makes ``auto`` possible. ``None`` where a model has none."""
+    return None if card is None else card.policy
 
 
 def expected_ratio(level: LevelCard) -> float | None:
@@ -273,6 +156,23 @@ def nearest_level(levels: tuple[LevelCard, ...], ratio: float) -> LevelCard:
     return best
 
 
+def _refuse_without_baseline(spec: BudgetSpec, policy: BudgetPolicy) -> None:
+    """What ratios and tokens mean to each other is unknown then, so neither can bound the other."""
+    if spec.hard:
+        raise BudgetError(
+            "This model's budget card has no baseline, so a ratio cannot be enforced. "
+            "Use `budget.max_reasoning_tokens` for a hard cap.",
+            param="budget.enforce",
+        )
+    if spec.max_reasoning_tokens is not None and policy.floor is not None:
+        raise BudgetError(
+            f"This server's floor is the ratio {policy.floor:g}, and this model's budget card has "
+            "no baseline to turn it into tokens. Use `budget.ratio` instead of "
+            "`budget.max_reasoning_tokens`.",
+            param="budget.max_reasoning_tokens",
+        )
+
+
 def _choose_source(
     sources: BudgetSources, spec: BudgetSpec, policy: BudgetPolicy
 ) -> tuple[Target, Literal["budget", "alias", "reasoning_effort", "default"], Any]:
@@ -297,7 +197,7 @@ def _choose_source(
 def _effort_target(effort: str, policy: BudgetPolicy) -> Target:
     if effort not in policy.efforts:
         raise BudgetError(
-            f"`reasoning_effort` is {_shown(effort)}. Allowed: {', '.join(policy.efforts)}.",
+            f"`reasoning_effort` is {shown(effort)}. Allowed: {', '.join(policy.efforts)}.",
             param="reasoning_effort",
         )
     return policy.efforts[effort]
@@ -321,31 +221,10 @@ def _apply_policy(target: Target, policy: BudgetPolicy) -> Target:
 def _resolve_auto(
     card: BudgetCard | None, policy: BudgetPolicy, common: dict[str, Any]
 ) -> ResolvedBudget:
-    if card is None or card.policy is None:
+    if card is None or policy_level(card) is None:
         raise BudgetError(
             'This model cannot choose its own budget ("auto"): it has no policy token. '
             'Allowed here: a number in (0, 1], "native" or "none".',
             param="budget" if common["source"] == "budget" else None,
         )
     return ResolvedBudget(kind=BudgetKind.AUTO, allowed=allowed_levels(card, policy), **common)
-
-
-def _ratio_cap(
-    resolved: ResolvedBudget,
-    level: LevelCard | None,
-    baseline: BaselineBin | None,
-    policy: BudgetPolicy,
-) -> int | None:
-    if resolved.kind is BudgetKind.CAP and resolved.applied_ratio is not None:
-        return max(1, round(resolved.applied_ratio * policy.baseline[0]))
-    if not resolved.hard or baseline is None:
-        return None
-    ratio = resolved.applied_ratio
-    if ratio is None and level is not None:
-        ratio = expected_ratio(level)
-    return None if ratio is None else max(1, math.ceil(ratio * baseline.reasoning.p90))
-
-
-def _shown(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."

@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import hmac
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -25,7 +25,8 @@ from pydantic import (
     model_validator,
 )
 
-from extracot_server.budget import BudgetPolicy, Target
+from extracot_server.budget import BudgetPolicy
+from extracot_server.budget_values import Target
 from extracot_server.setting_values import SettingsError
 from extracot_server.settings import BudgetWord, Ratio
 
@@ -170,9 +171,14 @@ class KeyStore:
                 found = caller
         return found if presented else None
 
-    def reload(self) -> None:
-        """Read the file anew. Raises :class:`KeysError`; the keys in force are kept then."""
-        self._ring = self._read()
+    def reload(self, check: Callable[[Sequence[Caller]], None]) -> None:
+        """Read the file anew and let ``check`` judge who is in it.
+
+        Raises :class:`KeysError`; the keys in force are kept then.
+        """
+        ring = self._read()
+        check([caller for _, caller in ring])
+        self._ring = ring
 
     def _read(self) -> tuple[tuple[bytes, Caller], ...]:
         ring = [] if self._path is None else read_keys(self._path)

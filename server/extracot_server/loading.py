@@ -10,12 +10,12 @@ from pathlib import Path
 from extracot.card import CARD_FILENAME, BudgetCard
 from extracot.prompt import PromptRenderer
 from extracot.reasoning import ThinkTags
-from extracot_server.budget import BudgetPolicy
+from extracot_server.budget import BudgetPolicy, policy_level
 from extracot_server.bundled import resolve_model
 from extracot_server.detokenize import detokenizer_factory
 from extracot_server.engine.base import Engine
+from extracot_server.jobs import ServedModel
 from extracot_server.plan import ReplyTools
-from extracot_server.serving import ServedModel
 from extracot_server.settings import Settings, SettingsError
 
 
@@ -81,8 +81,9 @@ def load_card(settings: Settings, engine: Engine) -> BudgetCard | None:
 def serve_model(settings: Settings, engine: Engine) -> ServedModel:
     """Join a started engine with its card, renderer and the operator's policy."""
     card = load_card(settings, engine)
-    if settings.default_budget == "auto" and (card is None or card.policy is None):
-        raise SettingsError("default_budget is auto, but this model has no policy token")
+    chooser = policy_level(card)
+    if chooser is None:
+        _refuse_auto(settings)
     if card is None:
         tags = ThinkTags(settings.think_start, settings.think_end)
         instruction, system = settings.instruction, settings.system_prompt
@@ -90,7 +91,7 @@ def serve_model(settings: Settings, engine: Engine) -> ServedModel:
     else:
         tags = ThinkTags(card.think_start, card.think_end)
         instruction, system = card.instruction, card.system_prompt
-        levels = [*card.levels, *([card.policy] if card.policy else [])]
+        levels = [*card.levels, *([chooser] if chooser is not None else [])]
         control = {level.token: level.token_id for level in levels}
     renderer = PromptRenderer(
         engine.tokenizer,
@@ -121,6 +122,15 @@ def serve_model(settings: Settings, engine: Engine) -> ServedModel:
         ),
         open_think=settings.open_think,
     )
+
+
+def _refuse_auto(settings: Settings) -> None:
+    """What no request could use is an operator's mistake, so it is said before any comes."""
+    efforts = [name for name, value in settings.reasoning_effort_map.items() if value == "auto"]
+    named = ["default_budget"] if settings.default_budget == "auto" else []
+    named += [f"reasoning_effort_map.{name}" for name in efforts]
+    if named:
+        raise SettingsError(f"{named[0]} is auto, but this model has no policy token")
 
 
 def served_name(settings: Settings, engine: Engine) -> str:

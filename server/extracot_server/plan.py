@@ -12,9 +12,10 @@ from typing import Literal
 from extracot.card import LevelCard
 from extracot.prompt import PromptRenderer, RenderedPrompt
 from extracot.reasoning import Part, ThinkTags
-from extracot_server.budget import BudgetKind, Limits
+from extracot_server.budget import BudgetKind
 from extracot_server.detokenize import DetokenizerFactory
 from extracot_server.engine.base import AnswerFormat, Engine, Sampling, TokenLogprob
+from extracot_server.limits import Limits
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +74,8 @@ class ReplyState:
     sampled: int = 0
     injected: int = 0
     cap_hit: bool = False
+    cut_for_room: bool = False
+    """Reasoning was ended for the answer's room, before the cap itself was reached."""
     closed_by: Literal["model", "server"] | None = None
     unclosed: bool = False
     finish_reason: Literal["stop", "length"] | None = None

@@ -204,7 +204,7 @@ class _Run:
             text = "" if silent else self._decoder.step(token_id)
             self._absorb(self._attributor.feed(token_id, text, logprob), out)
             if self.ended_by == "engine" and self._in_block and self._over(self._attributor.mute):
-                self._end_block(forced=True, cap_hit=True)
+                self._cut(self._attributor.mute)
             if self.ended_by != "engine":
                 return out.deltas()
         if len(ids) < len(delta.token_ids):  # the end-of-text token: neither text nor context
@@ -239,10 +239,11 @@ class _Run:
             self._end_block(forced=False)
             return False
         closing = fragment.part is Part.MARKUP and state.closed_by is None and self._splitter.closed
-        if self._may_reason and (
-            (reasoning and self._over(size)) or (closing and self._leaves_no_room(size))
-        ):
-            self._end_block(forced=True, cap_hit=reasoning)
+        if self._may_reason and reasoning and self._over(size):
+            self._cut(size)
+            return False
+        if self._may_reason and closing and self._leaves_no_room(size):
+            self._end_block(forced=True)  # it has ended by itself; only its tag is written for it
             return False
         self._reply.context.extend(token.token_id for token in fragment.tokens)
         state.sampled += size
@@ -253,7 +254,7 @@ class _Run:
         else:
             state.overhead += size
             if self._in_block and self._leaves_no_room(1):
-                self._end_block(forced=True, cap_hit=True)  # the tag alone took all there was
+                self._cut(1)  # the tag alone took all there was
         return True
 
     @property
@@ -262,19 +263,26 @@ class _Run:
 
     def _over(self, more: int) -> bool:
         """Whether this many more reasoning ids are too many."""
-        cap = self._state.limits.reasoning_cap
-        return more > 0 and (self._state.reasoning + more > cap or self._leaves_no_room(more))
+        return more > 0 and (self._over_cap(more) or self._leaves_no_room(more))
+
+    def _over_cap(self, more: int) -> bool:
+        return self._state.reasoning + more > self._state.limits.reasoning_cap
 
     def _leaves_no_room(self, more: int) -> bool:
         """Whether the reserve of the answer would be touched."""
         limits = self._state.limits
         return self._state.sampled + more > limits.max_tokens - limits.answer_reserve
 
-    def _end_block(self, *, forced: bool, cap_hit: bool = False) -> None:
+    def _cut(self, more: int) -> None:
+        """End reasoning that may not have this many more ids: the cap's doing, or the room's."""
+        self._state.cap_hit = True
+        self._state.cut_for_room = not self._over_cap(more)
+        self._end_block(forced=True)
+
+    def _end_block(self, *, forced: bool) -> None:
         """End the run and let another answer; ``forced``: the end tag has to be written."""
         self.ended_by = "close"
         self.forced = forced
-        self._state.cap_hit = self._state.cap_hit or cap_hit
 
     def _finish(self, reason: Literal["stop", "length"]) -> list[Delta]:
         """The engine is done: flush what was held back, and see whether an answer is still owed."""

@@ -73,6 +73,26 @@ def test_logprobs_without_alternatives_and_without_asking(token_server: Live) ->
     assert token_server.refused(top_logprobs=2)["param"] == "top_logprobs"
 
 
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"type": "nonsense"},
+        {"$ref": "#/nowhere"},
+        {"type": "object", "properties": [], "required": ["a"]},
+        {"type": "string", "minLength": "long"},
+    ],
+)
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_bad_schema_is_refused_before_any_token(
+    token_server: Live, schema: Any, stream: bool
+) -> None:
+    error = token_server.refused(
+        response_format=schema_format(schema), budget=0.4, stream=stream, n=2
+    )
+    assert error["param"] == "response_format.json_schema.schema"
+    assert "schema" in error["message"]
+
+
 @pytest.mark.parametrize("budget", [None, 0.2, "none", "auto", {"max_reasoning_tokens": 5}])
 @pytest.mark.parametrize("schema", [None, SCHEMA])
 def test_json_only_in_the_answer(token_server: Live, budget: Any, schema: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -103,6 +104,30 @@ def test_the_reserve_is_a_setting() -> None:
         report = live.chat(budget=1, max_tokens=50)["budget"]
         assert (report["max_reasoning_tokens"], report["cap_reason"]) == (46, "room")
         assert report["cap_hit"] is True
+
+
+def test_who_cut_is_said_also_where_two_bounds_are_close() -> None:
+    """Tags and the level are of the room too, so a cap just below it may not be what ends it."""
+    with serve(ENDLESS, answer_reserve_tokens=10, card="none") as live:
+        for cap, reason in ((36, "client"), (40, "room"), (41, "room")):
+            report = live.chat(budget={"max_reasoning_tokens": cap}, max_tokens=50)["budget"]
+            assert report["cap_hit"] and report["reasoning_tokens"] <= 39
+            assert report["cap_reason"] == reason, cap
+        hits = {"model": "scripted", "budget": "native"}
+        assert live.counted("extracot_budget_cap_hits_total", **hits, reason="client") == 1
+        assert live.counted("extracot_budget_cap_hits_total", **hits, reason="room") == 2
+
+
+def test_max_tokens_beyond_the_context_is_reported() -> None:
+    with serve(ScriptedBehaviour(max_model_len=200)) as live:
+        whole = live.chat(max_tokens=40)["budget"]
+        assert whole["max_tokens"] == 40
+        response = live.post(max_tokens=4000)
+        reply = response.json()
+        held = reply["budget"]["max_tokens"]
+        assert held < 200 - reply["usage"]["prompt_tokens"]
+        assert json.loads(response.headers["x-extracot-budget"])["max_tokens"] == held
+        assert live.chat()["budget"]["max_tokens"] == held
 
 
 def test_without_a_reserve_a_block_may_stay_open() -> None:

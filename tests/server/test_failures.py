@@ -159,10 +159,19 @@ def test_earlier_turns_may_be_empty() -> None:
         assert refused.json()["error"]["param"] == "messages[0].content"
 
 
-def test_a_default_that_no_request_could_use_is_refused_at_the_start() -> None:
-    settings = Settings(engine="scripted", card="none", default_budget="auto")
-    with pytest.raises(SettingsError, match="default_budget is auto"):
-        serve_model(settings, ScriptedEngine())
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"default_budget": "auto"}, "default_budget is auto, but this model has no policy token"),
+        ({"reasoning_effort_map": {"high": "auto"}}, "reasoning_effort_map.high is auto, but this"),
+    ],
+)
+def test_auto_that_no_request_could_use_is_refused_at_the_start(
+    settings: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(SettingsError, match=words):
+        serve_model(Settings(engine="scripted", card="none", **settings), ScriptedEngine())
+    serve_model(Settings(engine="scripted", **settings), ScriptedEngine())
 
 
 class BrokenEngine(ScriptedEngine):

@@ -346,14 +346,18 @@ def test_sighup_without_a_file_changes_nothing() -> None:
         assert httpx.get(f"{url}/v1/models").status_code == 200
 
 
-def test_a_default_that_a_model_does_not_have_is_said(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    path = write(tmp_path / "k.yaml", {"name": "a", "key": SECRET, "default": "auto"})
+def test_a_default_that_a_model_does_not_have_ends_the_start(tmp_path: Path) -> None:
+    auto = {"name": "a", "key": SECRET, "default": "auto"}
+    path = write(tmp_path / "k.yaml", {"name": "b", "key": OTHER}, auto)
+    line = fails(2, "--engine", "scripted", "--port", "0", "--card", "none", "--keys", str(path))
+    assert "key a: default is auto, but scripted has no policy token" in line
+    write(path, {**auto, "models": ["elsewhere"]})  # a model of that name could have one
     with serve(keys=path, card="none") as live:
-        response = live.http.post("/v1/chat/completions", headers=bearer(SECRET), json=CHAT)
-        assert response.status_code == 400
-    assert "default of key a is auto; scripted has no policy" in caplog.text
+        write(path, auto)
+        with pytest.raises(KeysError, match="key a: default is auto"):
+            live.app.state.extracot.reload_keys()
+        (kept,) = live.app.state.extracot.keys.callers
+        assert kept.models == {"elsewhere"}
 
 
 def test_keys_in_the_wrong_place_are_not_shown(tmp_path: Path) -> None:

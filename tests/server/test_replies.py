@@ -15,10 +15,11 @@ from extracot.reasoning import Part
 from extracot_server.budget import BudgetKind, BudgetSources
 from extracot_server.engine.base import AnswerFormat, Sampling
 from extracot_server.engine.scripted import ScriptedBehaviour, ScriptedEngine
+from extracot_server.jobs import ChatJob, ChoiceDone, Finished
 from extracot_server.loading import serve_model
 from extracot_server.metrics import ServerMetrics
 from extracot_server.plan import Delta
-from extracot_server.serving import ChatJob, ChatService, ChoiceDone, Finished
+from extracot_server.serving import ChatService
 from extracot_server.settings import Settings
 
 BEHAVIOURS = st.builds(

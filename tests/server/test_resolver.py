@@ -18,16 +18,17 @@ from extracot_server.budget import (
     ResolvedBudget,
     allowed_levels,
     expected_ratio,
-    parse_alias,
-    parse_budget,
     resolve_budget,
-    resolve_limits,
 )
+from extracot_server.budget_values import parse_alias, parse_budget
 from extracot_server.engine.scripted import scripted_card
 from extracot_server.errors import BudgetError
+from extracot_server.limits import resolve_limits
 from extracot_server.settings import DEFAULT_EFFORT_MAP
 
 CARD = scripted_card()
+assert CARD.baseline is not None
+P90 = CARD.baseline.native_for(9).reasoning.p90
 EFFORTS: dict[str, Any] = dict(DEFAULT_EFFORT_MAP)
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8)
 KEYS = st.sampled_from(["ratio", "max_reasoning_tokens", "enforce", "x"]) | st.text(max_size=5)
@@ -165,6 +166,50 @@ def test_limits_always_leave_room(
     if resolved.max_reasoning_tokens is not None:
         assert limits.reasoning_cap <= resolved.max_reasoning_tokens
     assert limits.baseline_source == ("assumed" if card is None else "card")
+
+
+@pytest.mark.parametrize(
+    ("floor", "cap", "ceiling", "card", "wanted"),
+    [
+        (0.4, 0, None, None, (40, "operator")),  # 0.4 x the assumed 100
+        (0.4, 1, None, None, (40, "operator")),
+        (0.4, 39, None, None, (40, "operator")),
+        (0.4, 40, None, None, (40, "client")),
+        (0.4, 41, None, None, (41, "client")),
+        (0.4, 1, 30, None, (30, "operator")),
+        (0.4, 0, 30, None, (30, "operator")),
+        (None, 1, None, None, (1, "client")),
+        (0.4, 1, None, CARD, (math.ceil(0.4 * P90), "operator")),
+        (0.4, 0, None, CARD, (math.ceil(0.4 * P90), "operator")),
+        (0.4, 99, None, CARD, (99, "client")),
+    ],
+)
+@pytest.mark.parametrize("ratio", ["native", 0.9])
+def test_a_floor_holds_against_a_cap_in_tokens(
+    floor: float | None,
+    cap: int,
+    ceiling: int | None,
+    card: BudgetCard | None,
+    wanted: tuple[int, str],
+    ratio: float | str,
+) -> None:
+    policy = BudgetPolicy(floor=floor, reasoning_tokens_ceiling=ceiling, assumed_baseline=100)
+    spec = {"ratio": ratio, "max_reasoning_tokens": cap}
+    resolved = resolve_budget(BudgetSources(spec), card, policy)
+    limits = resolve_limits(resolved, card, policy, prompt_tokens=9, room=900, max_tokens=None)
+    assert resolved.kind is not BudgetKind.NONE
+    if cap == 0 and card is None:  # no reasoning at all becomes the floor as a ratio, which caps
+        assert (resolved.applied_ratio, limits.reasoning_cap) == (0.4, wanted[0])
+    else:
+        assert (limits.reasoning_cap, limits.cap_reason) == wanted
+
+
+@pytest.mark.parametrize("cap", [0, 1, 500])
+def test_a_floor_without_a_baseline_refuses_a_cap_in_tokens(cap: int) -> None:
+    card = CARD.model_copy(update={"baseline": None})
+    with pytest.raises(BudgetError, match=r"floor is the ratio 0\.4") as caught:
+        resolve_budget(BudgetSources({"max_reasoning_tokens": cap}), card, BudgetPolicy(floor=0.4))
+    assert caught.value.param == "budget.max_reasoning_tokens"
 
 
 def test_a_card_without_a_baseline_cannot_be_hard() -> None:

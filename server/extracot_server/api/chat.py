@@ -22,9 +22,10 @@ from extracot_server.api.sse import ChunkEncoder, EventStream, frames_of, wait_f
 from extracot_server.api.state import AppState, app_state
 from extracot_server.detokenize import token_text
 from extracot_server.engine.base import EngineDeadError, TokenLogprob
+from extracot_server.jobs import ChoiceDone, Event, Finished, PreparedChat
 from extracot_server.metrics import RequestTimes
 from extracot_server.plan import Delta
-from extracot_server.serving import ChatService, ChoiceDone, Event, Finished, PreparedChat
+from extracot_server.serving import ChatService
 
 router = APIRouter()
 _RENDER_HERE = 32 * 1024  # bytes of body
@@ -53,6 +54,7 @@ async def chat_completions(request: Request) -> Response:
         chat = service.prepare(job, times)
     else:  # tokenising this much would make every other stream wait
         chat = await asyncio.to_thread(service.prepare, job, times)
+    await service.check(chat)
     exchange = _Exchange(state, service, chat, body)
     request.state.running = True
     gone = asyncio.create_task(wait_for_disconnect(request.receive))

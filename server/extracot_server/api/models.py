@@ -7,14 +7,13 @@ from typing import Any
 
 from fastapi import APIRouter, Request
 
-from extracot.card import BudgetCard
 from extracot_server.api.auth import caller_of
 from extracot_server.api.openapi import error_response
 from extracot_server.api.state import app_state
-from extracot_server.budget import BudgetPolicy, allowed_levels, expected_ratio
+from extracot_server.budget import BudgetPolicy, allowed_levels, expected_ratio, policy_level
 from extracot_server.holdout import CONFIDENCE, Holdout
+from extracot_server.jobs import ServedModel
 from extracot_server.keys import Caller
-from extracot_server.serving import ServedModel
 
 _UNKNOWN: dict[int | str, Any] = {
     404: error_response("No model of that name, or none for this key")
@@ -142,7 +141,7 @@ def _levels(served: ServedModel, policy: BudgetPolicy) -> list[dict[str, Any]]:
 
 def _allowed(served: ServedModel) -> list[str]:
     words = ["a number in (0, 1]", "native", "none"]
-    return [*words, "auto"] if _has_policy(served.card) else words
+    return words if policy_level(served.card) is None else [*words, "auto"]
 
 
 def _aliases(served: ServedModel) -> list[str]:
@@ -150,9 +149,5 @@ def _aliases(served: ServedModel) -> list[str]:
         names = ["0.2", "0.4", "0.6", "0.8", "1.0"]
     else:
         names = [f"{level.ratio:g}" for level in served.card.levels if level.ratio is not None]
-    words = ["auto"] if _has_policy(served.card) else []
+    words = [] if policy_level(served.card) is None else ["auto"]
     return [f"{served.name}@{name}" for name in [*names, *words, "native", "none"]]
-
-
-def _has_policy(card: BudgetCard | None) -> bool:
-    return card is not None and card.policy is not None

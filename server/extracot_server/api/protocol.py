@@ -16,11 +16,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from extracot.prompt import Message
 from extracot.tokens import is_unicode
-from extracot_server.budget import BudgetSources, Target
+from extracot_server.budget import BudgetSources
+from extracot_server.budget_values import Target
 from extracot_server.engine.base import AnswerFormat, Sampling
 from extracot_server.errors import BudgetError, InvalidRequestError
+from extracot_server.jobs import ChatJob
 from extracot_server.keys import ANYBODY, Caller
-from extracot_server.serving import ChatJob
 
 _REPLACED = {
     "thinking_token_budget": "use `budget.max_reasoning_tokens`",

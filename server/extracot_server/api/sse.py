@@ -18,8 +18,8 @@ from starlette.types import Receive, Scope, Send
 from extracot.reasoning import Part
 from extracot_server.api.errors import HttpError
 from extracot_server.engine.base import TokenLogprob
+from extracot_server.jobs import ChoiceDone, Event, Finished
 from extracot_server.plan import Delta
-from extracot_server.serving import ChoiceDone, Event, Finished
 
 DONE = b"data: [DONE]\n\n"
 HEARTBEAT = b": keep-alive\n\n"

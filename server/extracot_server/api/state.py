@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from starlette.requests import Request
 
 from extracot_server.admission import Scheduler
-from extracot_server.budget import Target, parse_alias
+from extracot_server.budget import policy_level
+from extracot_server.budget_values import Target, parse_alias
 from extracot_server.engine.base import EngineDeadError
 from extracot_server.errors import ModelNotFoundError
-from extracot_server.keys import ANYBODY, Caller, KeyStore
+from extracot_server.keys import ANYBODY, Caller, KeysError, KeyStore
 from extracot_server.metrics import ServerMetrics
 from extracot_server.serving import ChatService
 from extracot_server.settings import Settings
@@ -52,18 +54,22 @@ class AppState:
 
     def reload_keys(self) -> None:
         """Read the keys file anew; :class:`~extracot_server.keys.KeysError` changes nothing."""
-        self.keys.reload()
-        self.check_keys()
+        self.keys.reload(self.check_keys)
 
-    def check_keys(self) -> None:
-        """Say what in the keys cannot work with the models that are served."""
-        for caller in self.keys.callers:
+    def check_keys(self, callers: Sequence[Caller]) -> None:
+        """Whether these callers' keys fit the models that are served.
+
+        Raises :class:`~extracot_server.keys.KeysError` for a default that no request of a key
+        could use; a model that is not served is only said.
+        """
+        for caller in callers:
+            for name, service in self.usable(caller).items():
+                if caller.default == "auto" and policy_level(service.model.card) is None:
+                    raise KeysError(
+                        f"key {caller.name}: default is auto, but {name} has no policy token"
+                    )
             for model in sorted((caller.models or frozenset()) - set(self.services)):
                 log.warning("key %s may use model %s, which is not served", caller.name, model)
-            for name, service in self.usable(caller).items():
-                card = service.model.card
-                if caller.default == "auto" and (card is None or card.policy is None):
-                    log.warning("default of key %s is auto; %s has no policy", caller.name, name)
 
     def mark_engine(self, up: bool, *, wanted: bool = False) -> None:
         """Remember the engine's health; a change is logged, an unwanted death as an error."""

@@ -42,6 +42,10 @@ class EngineRequestError(EngineError):
         self.param = param
 
 
+SCHEMA_FIELD = "response_format.json_schema.schema"
+"""Where in a request the schema of an :class:`AnswerFormat` comes from."""
+
+
 @dataclass(frozen=True, slots=True)
 class Sampling:
     """Sampling settings in OpenAI's and vLLM's terms; ``None`` means the model's own default."""
@@ -139,6 +143,12 @@ class Engine(Protocol):
 
         Raises :class:`EngineRequestError` before the first delta when the request cannot be run,
         :class:`EngineDeadError` at any time.
+        """
+
+    async def check_format(self, wanted: AnswerFormat) -> None:
+        """Raise :class:`EngineRequestError` for a format that could not be enforced.
+
+        Asked before reasoning is paid for: the format itself binds only the answer.
         """
 
     async def check_health(self) -> None:

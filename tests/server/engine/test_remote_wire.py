@@ -18,9 +18,12 @@ from extracot_server.engine.base import (
     GenerationRequest,
     Sampling,
 )
-from extracot_server.engine.remote import choose_model
+from extracot_server.engine.remote_catalog import (
+    ModelCard,
+    UpstreamMismatchError,
+    choose_model,
+)
 from extracot_server.engine.remote_model import load_local_model
-from extracot_server.engine.remote_upstream import ModelCard, UpstreamMismatchError
 from extracot_server.engine.remote_wire import (
     UpstreamFailure,
     Wire,

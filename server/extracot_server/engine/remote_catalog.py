@@ -1,0 +1,66 @@
+"""What a vLLM server says of itself, and which of its models is meant. Knows no connections."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pydantic import BaseModel
+
+from extracot_server.engine.base import EngineError
+
+
+class UpstreamMismatchError(EngineError):
+    """An upstream answers, but is not what is served here; one line for an operator."""
+
+
+class ModelCard(BaseModel):
+    """One entry of ``/v1/models``; ``parent`` is set for adapters."""
+
+    id: str
+    root: str | None = None
+    parent: str | None = None
+    max_model_len: int | None = None
+
+
+class ModelList(BaseModel):
+    """``/v1/models``."""
+
+    data: list[ModelCard]
+
+
+class Version(BaseModel):
+    """``/version``."""
+
+    version: str
+
+
+class Tokens(BaseModel):
+    """``/tokenize``."""
+
+    tokens: list[int]
+
+
+def choose_model(cards: Sequence[ModelCard], wanted: str | None, url: str) -> ModelCard:
+    """The entry of ``/v1/models`` to use; raises :class:`UpstreamMismatchError`.
+
+    ``wanted`` is a served name (an adapter's too), or the folder or hub id behind one.
+    """
+    base = [card for card in cards if card.parent is None]
+    if wanted is None:
+        found = base
+    else:
+        found = [card for card in cards if card.id == wanted]
+        found = found or [card for card in base if card.root == wanted]
+    served = ", ".join(card.id for card in cards) or "nothing"
+    if not found:
+        raise UpstreamMismatchError(f"upstream {url} serves {served}, not {wanted or 'a model'}")
+    if wanted is None and len({card.root for card in found}) > 1:
+        raise UpstreamMismatchError(f"upstream {url} serves {served}: choose one with --model")
+    card = found[0]
+    parent = next((other for other in base if other.id == card.parent), card)
+    length = card.max_model_len or parent.max_model_len
+    if length is None:
+        raise UpstreamMismatchError(
+            f"upstream {url} does not tell the max_model_len of {card.id}; is it a vLLM server?"
+        )
+    return card.model_copy(update={"max_model_len": length, "root": parent.root or card.root})
