@@ -55,6 +55,7 @@ def fit(
         processing_class=tokenizer,
         callbacks=[StageCallback(folder / LOG, sampler)],
         sampler=sampler,
+        plain_loss=config.lora is not None or arguments.device.type == "cpu",
     )
     checkpoint = last_checkpoint(folder / CHECKPOINTS)
     if trainer.is_world_process_zero():
