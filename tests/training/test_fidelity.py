@@ -22,7 +22,7 @@ from extracot_training.errors import StageError
 from extracot_training.fidelity import stage
 from extracot_training.fidelity.baselines import head_tail, random_atoms
 from extracot_training.fidelity.measure import wholeness
-from extracot_training.fidelity.statistics import estimate, normalised, paired
+from extracot_training.statistics import estimate, normalised, paired
 from extracot_training.pretrained import load_causal_lm, load_tokenizer
 from extracot_training.reader import train
 from extracot_training.reader.damage import KINDS, damage

@@ -94,6 +94,16 @@ STAGES: dict[str, Stage] = {
         "extracot_training.config.sft:SftConfig",
         "extracot_training.sft.train:run",
     ),
+    "evaluate": Stage(
+        "measure a running server at every budget: accuracy, tokens, time",
+        "extracot_training.config.evaluate:EvaluateConfig",
+        "extracot_training.evaluate:run",
+    ),
+    "compare": Stage(
+        "put several evaluations into one table and plot",
+        "extracot_training.config.compare:CompareConfig",
+        "extracot_training.evaluate.compare:run",
+    ),
 }
 
 

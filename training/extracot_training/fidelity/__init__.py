@@ -1,7 +1,7 @@
 """Stage ``fidelity``: what a frozen reader still answers from compressed traces.
 
 ``baselines`` shortens traces in ways to be beaten, ``measure`` judges one shortened text,
-``statistics`` turns rows into paired differences with intervals, ``report`` writes and draws them.
+``report`` turns rows into paired differences with intervals, writes and draws them.
 """
 
 from extracot_training.fidelity.stage import run

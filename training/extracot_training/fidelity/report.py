@@ -18,7 +18,7 @@ from extracot_training.fidelity.rows import (
     RANDOM,
     FidelityRow,
 )
-from extracot_training.fidelity.statistics import Estimate, estimate, normalised, paired
+from extracot_training.statistics import Estimate, estimate, normalised, paired
 
 # Where the claim is made; a report over other levels says "not measured".
 CLAIMED = (0.2, 0.4)

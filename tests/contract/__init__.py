@@ -1,0 +1,1 @@
+"""What crosses the packages: the training's stages against the real server."""

@@ -1,0 +1,23 @@
+"""Settings of stage ``compare``: which evaluations go into one table."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import ClassVar
+
+from pydantic import Field
+
+from extracot_training.config.base import StageConfig
+
+
+class CompareConfig(StageConfig):
+    """Puts several evaluations into one table and one plot."""
+
+    runtime: ClassVar[frozenset[str]] = frozenset({"out"})
+
+    runs: dict[str, Path] = Field(
+        min_length=1, description="name of each run and its folder of stage evaluate"
+    )
+    base: str | None = Field(None, description="the run others are compared with (else the first)")
+    resamples: int = Field(2000, ge=100, description="bootstrap resamples for 95% intervals")
+    seed: int = Field(0, description="seed of the bootstrap")
