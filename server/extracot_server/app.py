@@ -28,12 +28,12 @@ from extracot_server.api.auth import KeyMiddleware
 from extracot_server.api.errors import HttpError, to_http
 from extracot_server.api.openapi import install_openapi
 from extracot_server.api.state import AppState
-from extracot_server.engine.base import Engine, EngineDeadError
+from extracot_server.engine.base import Engine, EngineDeadError, Fronting
 from extracot_server.holdout import Holdout
 from extracot_server.jobs import ServedModel
 from extracot_server.keys import KeyStore
 from extracot_server.loading import build_engine, serve_model
-from extracot_server.metrics import EngineFamilies, ServerMetrics
+from extracot_server.metrics import EngineFamilies, ServerMetrics, UpstreamFamilies
 from extracot_server.serving import ChatService
 from extracot_server.settings import Settings
 from extracot_server.turnstile import Turnstile
@@ -57,6 +57,8 @@ def create_app(settings: Settings, engine: Engine | None = None) -> FastAPI:
     metrics.queued.set_function(lambda: scheduler.queued)
     state = AppState(settings=settings, metrics=metrics, keys=keys, turnstile=Turnstile(scheduler))
     chosen = engine if engine is not None else build_engine(settings)
+    if isinstance(chosen, Fronting):
+        registry.register(UpstreamFamilies(chosen.upstreams))
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:

@@ -7,12 +7,12 @@ ends; baseline, saved and overspent only for completed ones.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from time import perf_counter
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
-from prometheus_client.metrics_core import Metric
+from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.registry import REGISTRY
 
 from extracot.usage import split_saving
@@ -50,6 +50,22 @@ class EngineFamilies:
     def describe(self) -> list[Metric]:
         """Nothing is known before the engine has started."""
         return []
+
+
+class UpstreamFamilies:
+    """Which of the servers behind this one get requests, asked for when metrics are read."""
+
+    def __init__(self, upstreams: Callable[[], Mapping[str, bool]]) -> None:
+        self._upstreams = upstreams
+
+    def collect(self) -> list[Metric]:
+        """One gauge, a sample for each address."""
+        family = GaugeMetricFamily(
+            "extracot_upstream_up", "1 while an upstream gets requests", labels=["upstream"]
+        )
+        for url, up in self._upstreams().items():
+            family.add_metric([url], float(up))
+        return [family]
 
 
 class ServerMetrics:

@@ -15,7 +15,7 @@ from time import perf_counter
 from extracot.reasoning import Part
 from extracot_server.accounting import BudgetReport, choice_report, total_report, usage_of
 from extracot_server.admission import RefusedError, Scheduler, Ticket
-from extracot_server.engine.base import EngineClosedError, EngineRequestError
+from extracot_server.engine.base import EngineBusyError, EngineClosedError, EngineRequestError
 from extracot_server.holdout import Holdout
 from extracot_server.jobs import ChatJob, ChoiceDone, Event, Finished, PreparedChat, ServedModel
 from extracot_server.merging import merge
@@ -61,7 +61,7 @@ class ChatService:
         """
         replies = [Reply(plan_reply(chat, index), chat.model.tools) for index in range(chat.job.n)]
         reports: dict[int, BudgetReport] = {}
-        outcome = "aborted"
+        outcome, refused_for = "aborted", ""
         items = merge(replies)
         ticket = await self._enter(chat)
         self.metrics.in_flight.inc()
@@ -80,8 +80,9 @@ class ChatService:
             # The reply is whole: a client that leaves after this has had all of it.
             outcome = "length" if _any_length(replies) else "ok"
             yield Finished(usage, total_report(ordered))
-        except EngineRequestError:
-            # Refused before a token came: like any other 400, it was never served.
+        except (EngineRequestError, EngineBusyError) as error:
+            # Refused before a token came: like any other refusal, it was never served.
+            refused_for = "engine_busy" if isinstance(error, EngineBusyError) else "invalid_value"
             outcome = "error" if any(r.state.sampled for r in replies) else "refused"
             raise
         except EngineClosedError:
@@ -97,7 +98,7 @@ class ChatService:
                 self.turnstile.leave(ticket)
                 self.metrics.in_flight.dec()
                 if outcome == "refused":
-                    self.metrics.rejected.labels("invalid_value").inc()
+                    self.metrics.rejected.labels(refused_for).inc()
                 else:
                     self._settle(chat, replies, reports, outcome)
 

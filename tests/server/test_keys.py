@@ -1,44 +1,21 @@
-"""API keys: who gets in, what a wrong file says, what is never shown, and the reload."""
+"""API keys over HTTP: who gets in, what a key sees, what is never shown."""
 
 from __future__ import annotations
 
 import hashlib
 import logging
-import os
-import signal
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
-import httpx
 import pytest
-import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
 from extracot_server import keys as keys_module
-from extracot_server.keys import ANYBODY, API_KEY_NAME, KeysError, KeyStore, read_keys
-from extracot_server.settings import Settings, SettingsError, load_settings
+from extracot_server.keys import ANYBODY, API_KEY_NAME, KeyStore
+from extracot_server.settings import Settings
+from tests.server.key_files import CHAT, OTHER, SECRET, bearer, write
 from tests.server.live import Live, serve, user
-from tests.server.test_process import COMMAND, fails, started
-
-SECRET, OTHER = "sk-aaaaaaaaaaaaaaaa", "sk-bbbbbbbbbbbbbbbb"
-CHAT = {"messages": user()}
-
-
-def write(path: Path, *entries: object, **more: object) -> Path:
-    """A keys file with these entries."""
-    path.write_text(yaml.safe_dump({"keys": list(entries), **more}))
-    return path
-
-
-def wrong(path: Path) -> str:
-    """The one line a file ends in; it must not show a key."""
-    with pytest.raises(KeysError) as caught:
-        read_keys(path)
-    line = str(caught.value)
-    assert "\n" not in line and str(path) in line and "sk-" not in line
-    return line
 
 
 @pytest.fixture(scope="module")
@@ -52,11 +29,6 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
     )
     with serve(keys=path) as live:
         yield live
-
-
-def bearer(key: str) -> dict[str, str]:
-    """The header that carries a key."""
-    return {"authorization": f"Bearer {key}"}
 
 
 @pytest.mark.parametrize(
@@ -200,192 +172,6 @@ def test_nothing_shows_a_key(tmp_path: Path, caplog: pytest.LogCaptureFixture) -
         assert not any(secret in text for text in shown)
 
 
-@pytest.mark.parametrize(
-    ("change", "words"),
-    [
-        ({"nmae": "x"}, "unknown field nmae; did you mean name?"),
-        ({"sk-oops": 1}, "unknown field; allowed"),
-        ({"name": "two words"}, "name: must be"),
-        ({"name": None}, "name: must be"),
-        ({"key": 1234567890}, "key: must be text"),
-        ({"key": None}, "give key or sha256"),
-        ({"key": ""}, "printable ASCII"),
-        ({"key": "sk-é"}, "printable ASCII"),
-        ({"key": "sk-a b"}, "printable ASCII"),
-        ({"sha256": "ab"}, "sha256: must be 64"),
-        ({"sha256": "0" * 64}, "give key or sha256, one of them"),
-        ({"default": "fast"}, "default: must be a number in (0, 1]"),
-        ({"default": 1.5}, "default: must be a number in (0, 1]"),
-        ({"floor": 0}, "floor:"),
-        ({"ceiling": "half"}, "ceiling:"),
-        ({"floor": 0.8, "ceiling": 0.2}, "floor (0.8) is above ceiling (0.2)"),
-        ({"floor": True}, "floor:"),
-        ({"reasoning_tokens_ceiling": -1}, "reasoning_tokens_ceiling:"),
-        ({"reasoning_tokens_ceiling": 1.5}, "reasoning_tokens_ceiling:"),
-        ({"models": "scripted"}, "models:"),
-        ({"models": []}, "models:"),
-        ({"requests_per_minute": 0}, "requests_per_minute:"),
-        ({"requests_per_minute": "10"}, "requests_per_minute:"),
-        ({"concurrency": 0}, "concurrency:"),
-        ({"priority": 1e6}, "priority:"),
-    ],
-)
-def test_a_wrong_entry_is_one_line_that_names_it(
-    tmp_path: Path, change: dict[str, object], words: str
-) -> None:
-    good = {"name": "good", "key": OTHER}
-    line = wrong(write(tmp_path / "k.yaml", good, {"name": "bad", "key": SECRET, **change}))
-    assert "keys[1]" in line
-    assert words in line
-
-
-@pytest.mark.parametrize(
-    ("text", "words"),
-    [
-        ("", "must hold `keys:`"),
-        ("keys: []", "must hold `keys:`"),
-        ("- name: a\n  key: sk-1\n", "must hold `keys:`"),
-        ("sk-1: {name: a}", "must hold `keys:`"),
-        ("keys:\n  - name: a\n    key: sk-1\nmore: 1", "must hold `keys:`"),
-        ("keys: [sk-1]", "an entry must be"),
-        ("keys:\n  - name: a\n    key: 'sk-1\n", "not YAML (line"),
-        ("keys: {sk-1: [", "not YAML"),
-    ],
-)
-def test_a_wrong_file_is_one_line(tmp_path: Path, text: str, words: str) -> None:
-    path = tmp_path / "k.yaml"
-    path.write_text(text)
-    assert words in wrong(path)
-
-
-def test_files_that_cannot_be_read(tmp_path: Path) -> None:
-    assert "No such file" in wrong(tmp_path / "none.yaml")
-    (tmp_path / "b.yaml").write_bytes(b"\xff\xfe\x00")
-    assert "not text" in wrong(tmp_path / "b.yaml")
-
-
-def test_names_and_keys_are_unique(tmp_path: Path) -> None:
-    path = tmp_path / "k.yaml"
-    one = {"name": "a", "key": SECRET}
-    assert "name a is taken" in wrong(write(path, one, {"name": "a", "key": OTHER}))
-    assert "b has the key" in wrong(write(path, one, {"name": "b", "key": SECRET}))
-    assert "api_key is taken" in wrong(write(path, {"name": "api_key", "key": SECRET}))
-
-
-def test_the_single_key_comes_from_a_variable_or_a_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    flags = ["--engine", "scripted"]
-    assert load_settings(flags).single_key() is None
-    path = tmp_path / "key"
-    path.write_text(f"{SECRET}\n")
-    assert load_settings([*flags, "--api-key-file", str(path)]).single_key() == SECRET
-    monkeypatch.setenv("EXTRACOT_API_KEY", OTHER)
-    assert load_settings(flags).single_key() == OTHER
-    for arguments, words in (
-        (["--api-key-file", str(path)], "not both"),
-        (["--playground", "true"], "playground"),
-        (["--api-key", SECRET], "EXTRACOT_API_KEY"),
-        ([f"--api-key={SECRET}"], "--api-key-file"),
-    ):
-        with pytest.raises(SettingsError, match=words) as caught:
-            load_settings([*flags, *arguments])
-        assert "sk-" not in str(caught.value)
-    monkeypatch.setenv("EXTRACOT_API_KEY", "")  # as compose files spell "not set"
-    assert load_settings(flags).single_key() is None
-    path.write_text(" \n")
-    with pytest.raises(SettingsError, match="is empty"):
-        load_settings([*flags, "--api-key-file", str(path)])
-    monkeypatch.setenv("EXTRACOT_API_KEY", "sk two")
-    with pytest.raises(SettingsError, match="printable") as caught:
-        load_settings(flags)
-    assert "two" not in str(caught.value)
-
-
-def test_a_bad_file_ends_the_start_in_one_line(tmp_path: Path) -> None:
-    path = write(tmp_path / "k.yaml", {"name": "a", "key": SECRET, "cieling": 0.5})
-    line = fails(2, "--engine", "scripted", "--port", "0", "--keys", str(path))
-    assert "unknown field cieling; did you mean ceiling?" in line
-
-
-def test_sighup_reads_the_keys_again_and_keeps_them_if_the_file_is_bad(tmp_path: Path) -> None:
-    path = write(tmp_path / "k.yaml", {"name": "a", "key": SECRET})
-    with started("--keys", str(path)) as (process, url, said):
-        assert "1 API key may use /v1" in str(said)
-        assert process.stderr is not None
-
-        def status(key: str) -> int:
-            return httpx.get(f"{url}/v1/models", headers=bearer(key)).status_code
-
-        def hang_up() -> str:
-            assert process.stderr is not None
-            process.send_signal(signal.SIGHUP)
-            return process.stderr.readline().decode()
-
-        assert (status(SECRET), status(OTHER)) == (200, 401)
-        write(path, {"name": "a", "key": OTHER}, {"name": "b", "key": "sk-c"})
-        assert "2 API keys may use /v1" in hang_up()
-        assert (status(SECRET), status(OTHER)) == (401, 200)
-        path.write_text("keys: [")
-        line = hang_up()
-        assert "not YAML" in line and "the keys in force stay" in line
-        assert (status(SECRET), status(OTHER)) == (401, 200)
-        path.unlink()
-        assert "No such file" in hang_up()
-        assert status(OTHER) == 200
-        process.terminate()
-        assert process.wait(60) == 0
-
-
-def test_sighup_without_a_file_changes_nothing() -> None:
-    with started() as (process, url, said):
-        assert "no API key is asked for" in str(said)
-        assert process.stderr is not None
-        process.send_signal(signal.SIGHUP)
-        assert b"no keys file" in process.stderr.readline()
-        assert httpx.get(f"{url}/v1/models").status_code == 200
-
-
-def test_a_default_that_a_model_does_not_have_ends_the_start(tmp_path: Path) -> None:
-    auto = {"name": "a", "key": SECRET, "default": "auto"}
-    path = write(tmp_path / "k.yaml", {"name": "b", "key": OTHER}, auto)
-    line = fails(2, "--engine", "scripted", "--port", "0", "--card", "none", "--keys", str(path))
-    assert "key a: default is auto, but scripted has no policy token" in line
-    write(path, {**auto, "models": ["elsewhere"]})  # a model of that name could have one
-    with serve(keys=path, card="none") as live:
-        write(path, auto)
-        with pytest.raises(KeysError, match="key a: default is auto"):
-            live.app.state.extracot.reload_keys()
-        (kept,) = live.app.state.extracot.keys.callers
-        assert kept.models == {"elsewhere"}
-
-
-def test_keys_in_the_wrong_place_are_not_shown(tmp_path: Path) -> None:
-    path = tmp_path / "settings.yaml"
-    path.write_text(yaml.safe_dump({"keys": [{"name": "a", "key": SECRET}]}))
-    with pytest.raises(SettingsError) as caught:
-        load_settings(["--config", str(path)])
-    assert str(caught.value) == "setting keys: must be the path of a YAML file"
-
-
-def test_a_terminal_that_is_closed_ends_the_server() -> None:
-    """SIGHUP means that, too: a server that nobody can see any more must not live on."""
-    ours, theirs = os.openpty()
-    command = [*COMMAND, "--engine", "scripted", "--port", "0"]
-    process = subprocess.Popen(command, stderr=theirs, stdin=subprocess.DEVNULL)
-    os.close(theirs)
-    said = b""
-    while b"try: curl" not in said:
-        said += os.read(ours, 4096)
-    process.send_signal(signal.SIGHUP)
-    while b"no keys file" not in said:
-        said += os.read(ours, 4096)
-    assert process.poll() is None
-    os.close(ours)
-    process.send_signal(signal.SIGHUP)
-    assert process.wait(60) == 0
-
-
 def test_a_large_body_without_a_key_gets_its_answer(guarded: Live) -> None:
     body = {"messages": user("word " * 400_000)}
     response = guarded.http.post("/v1/chat/completions", json=body)
@@ -400,12 +186,3 @@ def test_the_document_says_where_a_key_goes(guarded: Live) -> None:
         for operation in item.values():
             assert ("security" in operation) is path.startswith("/v1/")
             assert ("401" in operation["responses"]) is path.startswith("/v1/")
-
-
-def test_the_readmes_file_is_a_keys_file(tmp_path: Path) -> None:
-    readme = (Path(__file__).parents[2] / "README.md").read_text()
-    path = tmp_path / "keys.yaml"
-    path.write_text(readme.split("```yaml\n")[1].split("```")[0].replace("sk-…", SECRET))
-    first, second = (caller for _, caller in read_keys(path))
-    assert (first.name, first.default, first.concurrency) == ("chat-app", 0.4, 32)
-    assert (second.models, second.priority) == (frozenset({"smollm2"}), 10)

@@ -8,7 +8,12 @@ from typing import Any
 
 from extracot.errors import ExtracotError, PromptError
 from extracot_server.admission import Refusal, RefusedError
-from extracot_server.engine.base import EngineClosedError, EngineDeadError, EngineRequestError
+from extracot_server.engine.base import (
+    EngineBusyError,
+    EngineClosedError,
+    EngineDeadError,
+    EngineRequestError,
+)
 from extracot_server.errors import (
     ContextLengthError,
     InvalidRequestError,
@@ -99,6 +104,14 @@ def to_http(error: BaseException) -> HttpError:
                 "invalid_request_error",
                 code="invalid_api_key",
                 headers={"WWW-Authenticate": "Bearer"},
+            )
+        case EngineBusyError():
+            return HttpError(
+                503,
+                "The servers behind this one are busy; try again later.",
+                "service_unavailable_error",
+                code="engine_busy",
+                headers={"Retry-After": str(error.retry_after)},
             )
         case EngineClosedError():
             return to_http(RefusedError(Refusal.STOPPING))

@@ -42,6 +42,14 @@ class EngineRequestError(EngineError):
         self.param = param
 
 
+class EngineBusyError(EngineError):
+    """The engine takes no more requests for now; ``retry_after`` are whole seconds, 1 or more."""
+
+    def __init__(self, message: str, *, retry_after: int) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
 SCHEMA_FIELD = "response_format.json_schema.schema"
 """Where in a request the schema of an :class:`AnswerFormat` comes from."""
 
@@ -141,8 +149,8 @@ class Engine(Protocol):
     def generate(self, request: GenerationRequest) -> AsyncGenerator[GenerationDelta, None]:
         """Stream one continuation. Closing the generator aborts the request in the engine.
 
-        Raises :class:`EngineRequestError` before the first delta when the request cannot be run,
-        :class:`EngineDeadError` at any time.
+        Raises :class:`EngineRequestError` before the first delta when the request cannot be run
+        and :class:`EngineBusyError` when not now, :class:`EngineDeadError` at any time.
         """
 
     async def check_format(self, wanted: AnswerFormat) -> None:
@@ -162,3 +170,11 @@ class Engine(Protocol):
 
         Those, and every later one, raise :class:`EngineClosedError`.
         """
+
+
+@runtime_checkable
+class Fronting(Protocol):
+    """An engine that hands its requests on to other servers."""
+
+    def upstreams(self) -> Mapping[str, bool]:
+        """Their addresses, and whether each gets requests now."""

@@ -21,6 +21,7 @@ from extracot.prompt import Tokenizer
 from extracot_server.engine.base import (
     SCHEMA_FIELD,
     AnswerFormat,
+    EngineBusyError,
     EngineClosedError,
     EngineDeadError,
     EngineError,
@@ -213,7 +214,8 @@ class RemoteEngine:
         """Stream one continuation; closing the generator aborts it at its upstream.
 
         A failure before the first token goes to another upstream. After it, it is an
-        :class:`EngineError`, or :class:`EngineDeadError` where no upstream is left.
+        :class:`EngineError`, or :class:`EngineDeadError` where no upstream is left. Where all that
+        are left are busy, it is an :class:`EngineBusyError`.
         """
         self._check_open()
         check_request(request, self.info)
@@ -231,6 +233,7 @@ class RemoteEngine:
 
     async def _attempts(self, request: GenerationRequest) -> AsyncGenerator[GenerationDelta, None]:
         tried: list[Upstream] = []
+        waits: list[int] = []
         why = ""
         while (upstream := self._choose(tried)) is not None:
             tried.append(upstream)
@@ -249,11 +252,16 @@ class RemoteEngine:
                 return
             except UpstreamFailure as failure:
                 why = f"upstream {upstream.url}: {failure}"
-                last = begun or self._next(tried) is None
-                await self._blame(upstream, failure, wait=last)
+                if failure.retry_after is not None:
+                    waits.append(failure.retry_after)
+                else:
+                    last = begun or self._next(tried) is None
+                    await self._blame(upstream, failure, wait=last)
             if begun:
                 raise self._failed(f"a reply was lost in the middle: {why}")
             _log.warning("a request could not be served: %s", why)
+        if waits:  # whoever is up would have taken it, but for the load
+            raise EngineBusyError(why, retry_after=min(waits))
         raise self._failed(why or self._none_left())
 
     def _choose(self, tried: Sequence[Upstream]) -> Upstream | None:
@@ -320,6 +328,10 @@ class RemoteEngine:
     def _check_open(self) -> None:
         if self._unusable is not None:
             raise type(self._unusable)(str(self._unusable))
+
+    def upstreams(self) -> dict[str, bool]:
+        """Each upstream's address, and whether it gets requests."""
+        return {upstream.url: upstream.down is None for upstream in self._upstreams}
 
     async def in_flight(self) -> int:
         """Requests of this process that an upstream is working on."""

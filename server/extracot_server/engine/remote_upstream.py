@@ -228,7 +228,8 @@ class Upstream:
             finally:
                 await response.aclose()
             if wire is Wire.COMPLETIONS or response.status_code not in (403, 404):
-                raise read_error(response.status_code, content)
+                retry_after = response.headers.get("retry-after")
+                raise read_error(response.status_code, content, retry_after)
             self.scale_out = False
 
     async def _open(self, wire: Wire, body: bytes) -> httpx.Response:

@@ -29,6 +29,7 @@ from extracot_server.engine.vllm_requests import sampling_values
 MAX_LOGPROBS = 20  # vLLM's default `--max-logprobs`
 _SEEDS = range(-(2**63), 2**63)
 _IMPOSSIBLE = -9999.0  # how vLLM sends minus infinity
+_LONGEST_RETRY = 600
 _PLACEHOLDER = "token_id:"
 # vLLM's name of a field -> the request field it came from.
 _FIELDS = {
@@ -53,12 +54,14 @@ class Wire(StrEnum):
 class UpstreamFailure(EngineError):
     """An upstream could not serve a request that another one may.
 
-    ``down``: it is known to be unusable, not only unlucky with this request.
+    ``down``: it is known to be unusable, not only unlucky with this request. ``retry_after``: it is
+    well and has too much to do; so many seconds it asks for.
     """
 
-    def __init__(self, message: str, *, down: bool = False) -> None:
+    def __init__(self, message: str, *, down: bool = False, retry_after: int | None = None) -> None:
         super().__init__(message)
         self.down = down
+        self.retry_after = retry_after
 
 
 class _Top(BaseModel):
@@ -293,8 +296,13 @@ def _ranked(
     return TokenLogprob(token, own, tuple(ranked))
 
 
-def read_error(status: int, content: bytes) -> EngineRequestError | UpstreamFailure:
-    """What an answer that is no 200 means; bodies are vLLM's, FastAPI's or a proxy's."""
+def read_error(
+    status: int, content: bytes, retry_after: str | None = None
+) -> EngineRequestError | UpstreamFailure:
+    """What an answer that is no 200 means; bodies are vLLM's, FastAPI's or a proxy's.
+
+    ``retry_after`` is the header of that name: a 503 with it is a busy server, not a dead one.
+    """
     try:
         body = json.loads(content)
     except ValueError:
@@ -309,7 +317,16 @@ def read_error(status: int, content: bytes) -> EngineRequestError | UpstreamFail
         )
     else:
         error = _ErrorBody(message=str(inner))
+    if status == 429 or (status == 503 and retry_after is not None):
+        note = " ".join(error.message.split())[:200] or f"status {status}"
+        return UpstreamFailure(f"it is busy ({note})", retry_after=_seconds(retry_after))
     return failure_of(status, error)
+
+
+def _seconds(retry_after: str | None) -> int:
+    """A wait in whole seconds; a date, which is rare, is not worked out."""
+    text = (retry_after or "").strip()
+    return min(max(int(text), 1), _LONGEST_RETRY) if text.isascii() and text.isdigit() else 1
 
 
 def failure_of(status: int, error: _ErrorBody) -> EngineRequestError | UpstreamFailure:

@@ -53,6 +53,8 @@ class Faults:
     health_hangs: bool = False
     answer: tuple[int, Any] | None = None
     """Every generation request gets this status and body."""
+    retry_after: str | None = None
+    """The header that goes with ``answer``."""
     error: dict[str, Any] | None = None
     """Sent inside the stream, after ``after`` chunks."""
     cut: bool = False
@@ -143,7 +145,9 @@ class FakeUpstream:
         if self.faults.answer is not None:
             status, content = self.faults.answer
             raw = content if isinstance(content, str) else json.dumps(content)
-            return Response(raw, status, media_type="application/json")
+            after = self.faults.retry_after
+            headers = {} if after is None else {"retry-after": after}
+            return Response(raw, status, headers, media_type="application/json")
         if body["model"] != self.model:
             return error_body(404, f"The model `{body['model']}` does not exist.", "NotFoundError")
         asked = read_body(path, body)

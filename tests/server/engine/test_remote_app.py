@@ -91,6 +91,30 @@ async def test_a_lost_upstream_in_a_stream_is_an_error_event(tmp_path: Any) -> N
                 assert (await client.get("/ready")).status_code == 503
 
 
+async def test_busy_upstreams_make_a_busy_server_that_says_which_are_up(tmp_path: Any) -> None:
+    full = Faults(answer=(503, {"error": {"message": "secret detail"}}), retry_after="11")
+    a, b = FakeUpstream(faults=full), FakeUpstream(faults=Faults(health=503))
+    async with upstreams(a, b):
+        engine = RemoteEngine([a.url, b.url], load_model=load_scripted)
+        app = create_app(settings(tmp_path, engine="remote", upstream=[a.url, b.url]), engine)
+        async with app.router.lifespan_context(app):
+            transport = httpx.ASGITransport(app=app)
+            async with httpx.AsyncClient(transport=transport, base_url="http://app") as client:
+                turn = [{"role": "user", "content": "What is 12 * 3 + 4?"}]
+                for stream in (False, True):
+                    body = {"messages": turn, "stream": stream}
+                    response = await client.post("/v1/chat/completions", json=body)
+                    assert (response.status_code, response.headers["retry-after"]) == (503, "11")
+                    assert response.json()["error"]["code"] == "engine_busy"
+                    assert "secret" not in response.text
+                assert (await client.get("/ready")).status_code == 200
+                told = (await client.get("/metrics")).text
+                assert f'extracot_upstream_up{{upstream="{a.url}"}} 1.0' in told
+                assert f'extracot_upstream_up{{upstream="{b.url}"}} 0.0' in told
+                assert 'extracot_rejected_total{reason="engine_busy"} 2.0' in told
+                assert "extracot_requests_total{" not in told
+
+
 async def test_the_name_is_the_upstreams(tmp_path: Any) -> None:
     fake = FakeUpstream(model="org/some-model", root=str(tmp_path))
     scripted_card().save(tmp_path)

@@ -1,0 +1,23 @@
+"""What tests of API keys share: keys, a file of them, the header that carries one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import yaml
+
+from tests.server.live import user
+
+SECRET, OTHER = "sk-aaaaaaaaaaaaaaaa", "sk-bbbbbbbbbbbbbbbb"
+CHAT = {"messages": user()}
+
+
+def write(path: Path, *entries: object, **more: object) -> Path:
+    """A keys file with these entries."""
+    path.write_text(yaml.safe_dump({"keys": list(entries), **more}))
+    return path
+
+
+def bearer(key: str) -> dict[str, str]:
+    """The header that carries a key."""
+    return {"authorization": f"Bearer {key}"}
