@@ -10,8 +10,9 @@ from typing import Any
 import torch
 from trl import SFTConfig
 
-from extracot_training.config.sft import SftConfig
+from extracot_training.config.sft import LoraSettings, SftConfig
 from extracot_training.control_tokens import ControlTokens
+from extracot_training.errors import ConfigError
 from extracot_training.mixed_rows import MixedRow
 from extracot_training.sft.rows import GroupedSampler, as_dataset
 from extracot_training.sft.trainer import (
@@ -25,6 +26,7 @@ from extracot_training.sft.trainer import (
 
 CHECKPOINTS = "checkpoints"
 LOG = "log.jsonl"
+ADAPTER = "adapter"
 # What the trainer writes beside a model that is a pickle, or of no use to anyone.
 NOT_PUBLISHED = ("training_args.bin", "README.md")
 
@@ -56,18 +58,22 @@ def fit(
         callbacks=[StageCallback(folder / LOG, sampler)],
         sampler=sampler,
         plain_loss=config.lora is not None or arguments.device.type == "cpu",
+        peft_config=adapter_config(config.lora, model, tokens) if config.lora else None,
     )
+    if config.lora and (trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled):
+        raise ConfigError("lora does not go with sharded weights: use one_gpu.yaml", key="lora")
     checkpoint = last_checkpoint(folder / CHECKPOINTS)
     if trainer.is_world_process_zero():
         cut_log(folder / LOG, _step_of(checkpoint))
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     trainer.accelerator.wait_for_everyone()
-    _save(trainer, folder)
     sizes = [(p.numel(), p.requires_grad) for p in trainer.model.parameters()]
+    trained = sum(size for size, grows in sizes if grows)
+    _save(trainer, folder, config)
     return {
         "steps": trainer.state.global_step,
         "parameters": sum(size for size, _ in sizes),
-        "trained_parameters": sum(size for size, trained in sizes if trained),
+        "trained_parameters": trained,
         "tokens": int(trainer.state.num_input_tokens_seen or trainer._total_train_tokens),
         "final_loss": mean_loss(folder / LOG, 5),
     }
@@ -107,10 +113,33 @@ def sft_arguments(config: SftConfig, folder: Path) -> SFTConfig:
     )
 
 
-def _save(trainer: Any, folder: Path) -> None:
+def adapter_config(lora: LoraSettings, model: Any, tokens: ControlTokens) -> Any:
+    """PEFT's settings: adapters on the linear layers, and the rows of the control tokens.
+
+    Rows are trained singly, so that an adapter stays small; a tied pair of matrices stays one.
+    """
+    from peft import LoraConfig
+
+    rows = {"embed_tokens": sorted(tokens.all)}
+    if model.get_output_embeddings().weight is not model.get_input_embeddings().weight:
+        rows["lm_head"] = sorted(tokens.all)
+    return LoraConfig(
+        task_type="CAUSAL_LM",
+        r=lora.rank,
+        lora_alpha=lora.alpha,
+        lora_dropout=lora.dropout,
+        target_modules=list(lora.targets),
+        trainable_token_indices=rows,
+    )
+
+
+def _save(trainer: Any, folder: Path, config: SftConfig) -> None:
     """The weights, by every process together; the folder, by the first."""
     made = folder / CHECKPOINTS / "final"
-    trainer.save_model(str(made))
+    if config.lora is None:
+        trainer.save_model(str(made))
+    elif trainer.is_world_process_zero():
+        _save_merged(trainer, made, config)
     if trainer.is_world_process_zero():
 
         def move(target: Path) -> None:
@@ -120,6 +149,16 @@ def _save(trainer: Any, folder: Path) -> None:
 
         publish_folder(folder, move)
     trainer.accelerator.wait_for_everyone()
+
+
+def _save_merged(trainer: Any, made: Path, config: SftConfig) -> None:
+    """The adapter with the rows it trained, then a plain model with both worked in."""
+    model = trainer.accelerator.unwrap_model(trainer.model)
+    model.peft_config["default"].base_model_name_or_path = config.model
+    model.save_pretrained(made / ADAPTER, save_embedding_layers=False)
+    (made / ADAPTER / "README.md").unlink(missing_ok=True)
+    model.merge_and_unload().save_pretrained(made)
+    trainer.processing_class.save_pretrained(made)
 
 
 def _step_of(checkpoint: Path | None) -> int:

@@ -11,6 +11,7 @@ import shutil
 from typing import Any
 
 from extracot_training.config.sft import SftConfig
+from extracot_training.distributed import is_first, run_stage_together
 from extracot_training.errors import StageError
 from extracot_training.mixed_rows import MixedRow
 from extracot_training.policy_model import check_same_tokenizer, load_policy_model, model_inputs
@@ -19,7 +20,7 @@ from extracot_training.prompt_settings import RENDERER_FILENAME, PromptSettings
 from extracot_training.records import read_rows, rows_file
 from extracot_training.sft.fit import CHECKPOINTS, LOG, fit
 from extracot_training.sft.rows import check_rows
-from extracot_training.stage import Counts, Outcome, StageRun, run_stage
+from extracot_training.stage import Counts, Outcome, StageRun
 
 
 def run(config: SftConfig, *, force: bool = False) -> Outcome:
@@ -30,7 +31,14 @@ def run(config: SftConfig, *, force: bool = False) -> Outcome:
         "tokenizer": config.input / "tokenizer" / "tokenizer.json",
         **model_inputs(config.model),
     }
-    return run_stage("sft", config, inputs, lambda stage: _work(config, stage), force=force)
+    return run_stage_together(
+        "sft",
+        config,
+        inputs,
+        lambda stage: _work(config, stage),
+        force=force,
+        cpu=config.device == "cpu",
+    )
 
 
 def _work(config: SftConfig, stage: StageRun) -> Counts:
@@ -54,10 +62,11 @@ def _work(config: SftConfig, stage: StageRun) -> Counts:
     check_same_tokenizer(mixed, tokenizer, what=f"{config.input} and {config.model}")
     check_rows(rows, prompt, tokens, len(tokenizer))
     figures = fit(config, stage.folder, rows, model, tokenizer, tokens)
-    prompt.save(stage.folder)
-    shutil.rmtree(stage.folder / CHECKPOINTS, ignore_errors=True)
     figures |= {"rows": len(rows), "over_cutoff": len(every) - len(rows)}
-    stage.report(_report(config, figures), figures)
+    if is_first():
+        prompt.save(stage.folder)
+        shutil.rmtree(stage.folder / CHECKPOINTS, ignore_errors=True)
+        stage.report(_report(config, figures), figures)
     return figures
 
 
