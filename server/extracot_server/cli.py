@@ -102,7 +102,7 @@ async def serve(settings: Settings, listener: socket.socket) -> None:
         if settings.playground:
             mount_page(app, "playground", own_url(listener))
         async with app.router.lifespan_context(app):
-            server = make_server(app, settings)
+            server = make_server(app, app.state.extracot)
             signals.stop = server.stop
             signals.reload = lambda: _reload_keys(app, settings)
             # From here on nobody who reads "ready" is refused. Another server may have been

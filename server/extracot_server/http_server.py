@@ -10,16 +10,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import uvicorn
 
 from extracot_server.api.state import AppState
-from extracot_server.settings import Settings
-
-if TYPE_CHECKING:
-    from fastapi import FastAPI
 
 _LAST_WORDS_SECONDS = 2.0  # for an error event to reach its client; who does not read is cut
 
@@ -63,7 +59,7 @@ class GracefulServer(uvicorn.Server):
         dropping = asyncio.create_task(self._state.drop())
         await _wait(self._over, _LAST_WORDS_SECONDS)
         for connection in list(self.server_state.connections):
-            connection.transport.abort()  # type: ignore[union-attr]  # set while it is connected
+            connection.transport.abort()
         await dropping
 
 
@@ -73,14 +69,14 @@ async def _wait(event: asyncio.Event, seconds: float) -> None:
             await event.wait()
 
 
-def make_server(app: FastAPI, settings: Settings) -> GracefulServer:
-    """The server for an app made by :func:`extracot_server.app.create_app`."""
+def make_server(app: Callable[..., Any], state: AppState) -> GracefulServer:
+    """The server for an app (and its state) of :func:`extracot_server.app.create_app`."""
     config = uvicorn.Config(
         app,
         lifespan="off",
         log_config=None,
-        access_log=settings.log_level == "debug",
+        access_log=state.settings.log_level == "debug",
         server_header=False,
         timeout_keep_alive=30,
     )
-    return GracefulServer(config, app.state.extracot)
+    return GracefulServer(config, state)

@@ -172,7 +172,7 @@ def serve(
     used = on if on is not None else ScriptedEngine(behaviour)
     chosen = Settings(**{"engine": "scripted", "port": 0, "grace_seconds": 1.0, **settings})
     app = create_app(chosen, engine=used)
-    server = make_server(app, chosen)
+    server = make_server(app, app.state.extracot)
     ready: list[asyncio.AbstractEventLoop] = []
     failure: list[BaseException] = []
 
