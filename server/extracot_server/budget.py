@@ -91,8 +91,12 @@ def resolve_budget(
     """
     spec = BudgetSpec() if sources.budget is None else parse_budget(sources.budget)
     target, source, requested = _choose_source(sources, spec, policy)
-    if card is not None and card.baseline is None:
-        _refuse_without_baseline(spec, policy)
+    if spec.hard and card is not None and card.baseline is None:
+        raise BudgetError(
+            "This model's budget card has no baseline, so a ratio cannot be enforced. "
+            "Use `budget.max_reasoning_tokens` for a hard cap.",
+            param="budget.enforce",
+        )
     cap, ceiling = spec.max_reasoning_tokens, policy.reasoning_tokens_ceiling
     if cap == 0 or ceiling == 0:
         target = "none"
@@ -154,23 +158,6 @@ def nearest_level(levels: tuple[LevelCard, ...], ratio: float) -> LevelCard:
         if distance < abs((expected_ratio(best) or 0.0) - ratio) - _TIE:
             best = level
     return best
-
-
-def _refuse_without_baseline(spec: BudgetSpec, policy: BudgetPolicy) -> None:
-    """What ratios and tokens mean to each other is unknown then, so neither can bound the other."""
-    if spec.hard:
-        raise BudgetError(
-            "This model's budget card has no baseline, so a ratio cannot be enforced. "
-            "Use `budget.max_reasoning_tokens` for a hard cap.",
-            param="budget.enforce",
-        )
-    if spec.max_reasoning_tokens is not None and policy.floor is not None:
-        raise BudgetError(
-            f"This server's floor is the ratio {policy.floor:g}, and this model's budget card has "
-            "no baseline to turn it into tokens. Use `budget.ratio` instead of "
-            "`budget.max_reasoning_tokens`.",
-            param="budget.max_reasoning_tokens",
-        )
 
 
 def _choose_source(

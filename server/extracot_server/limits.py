@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from extracot.card import BaselineBin, BudgetCard, LevelCard
 from extracot_server.budget import BudgetKind, BudgetPolicy, ResolvedBudget, expected_ratio
+from extracot_server.errors import BudgetError
 
 CapReason = Literal["budget", "client", "operator", "room"]
 
@@ -46,13 +47,15 @@ def resolve_limits(
     ``room`` is what the context has left after the prompt (1 or more), ``level`` the choice of an
     ``auto`` request. A client's cap below the operator's floor is raised to it, in tokens: floor x
     baseline, as a hard cap at that ratio would be. The reserve for the answer is the smaller of the
-    operator's setting and half (rounded up) of what may be generated.
+    operator's setting and half (rounded up) of what may be generated. Raises :class:`BudgetError`
+    where ratio and tokens would have to be compared and the card has no baseline to do it.
     """
     total = room if max_tokens is None else min(max_tokens, room)
     reserve = min(policy.answer_reserve, (total + 1) // 2)
     baseline = card.baseline.native_for(prompt_tokens) if card and card.baseline else None
     caps: list[tuple[int, Any]] = [(total - reserve, "room")]
     if resolved.max_reasoning_tokens is not None:
+        _refuse_incomparable(resolved.max_reasoning_tokens, card, baseline, policy)
         caps.append(_token_cap(resolved.max_reasoning_tokens, baseline, policy))
     ratio_cap = _ratio_cap(resolved, level or resolved.level, baseline, policy)
     if ratio_cap is not None:
@@ -64,13 +67,28 @@ def resolve_limits(
     return Limits(total, reserve, reasoning_cap, reason, mean, "card" if baseline else None)
 
 
+def _refuse_incomparable(
+    asked: int, card: BudgetCard | None, baseline: BaselineBin | None, policy: BudgetPolicy
+) -> None:
+    """A floor is a ratio and a client's cap is tokens: only a baseline can compare them."""
+    by_client = asked != policy.reasoning_tokens_ceiling
+    if card is None or baseline is not None or policy.floor is None or not by_client:
+        return
+    raise BudgetError(
+        f"This server's floor is the ratio {policy.floor:g}, and this model's budget card has no "
+        "baseline for this prompt to turn it into tokens. Use `budget.ratio` instead of "
+        "`budget.max_reasoning_tokens`.",
+        param="budget.max_reasoning_tokens",
+    )
+
+
 def _token_cap(
     asked: int, baseline: BaselineBin | None, policy: BudgetPolicy
 ) -> tuple[int, Literal["client", "operator"]]:
     """A cap in tokens within what the operator allows: not below the floor, then not above the
     ceiling. What the operator's word changes is the operator's cap."""
     least, most = 0, policy.reasoning_tokens_ceiling
-    if policy.floor is not None:
+    if policy.floor is not None and asked != most:
         least = _tokens_at(policy.floor, baseline, policy)
     if most is not None:
         least = min(least, most)
@@ -94,8 +112,14 @@ def _ratio_cap(
 ) -> int | None:
     if resolved.kind is BudgetKind.CAP and resolved.applied_ratio is not None:
         return _tokens_at(resolved.applied_ratio, None, policy)
-    if not resolved.hard or baseline is None:
+    if not resolved.hard:
         return None
+    if baseline is None:
+        raise BudgetError(
+            "This model's budget card has no baseline for a prompt of this length, so a ratio "
+            "cannot be enforced. Use `budget.max_reasoning_tokens` for a hard cap.",
+            param="budget.enforce",
+        )
     ratio = resolved.applied_ratio
     if ratio is None and level is not None:
         ratio = expected_ratio(level)

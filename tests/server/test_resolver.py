@@ -23,7 +23,7 @@ from extracot_server.budget import (
 from extracot_server.budget_values import parse_alias, parse_budget
 from extracot_server.engine.scripted import scripted_card
 from extracot_server.errors import BudgetError
-from extracot_server.limits import resolve_limits
+from extracot_server.limits import Limits, resolve_limits
 from extracot_server.settings import DEFAULT_EFFORT_MAP
 
 CARD = scripted_card()
@@ -204,11 +204,30 @@ def test_a_floor_holds_against_a_cap_in_tokens(
         assert (limits.reasoning_cap, limits.cap_reason) == wanted
 
 
+def limits_of(budget: Any, card: BudgetCard, policy: BudgetPolicy) -> Limits:
+    """Resolved and bounded."""
+    resolved = resolve_budget(BudgetSources(budget), card, policy)
+    return resolve_limits(resolved, card, policy, prompt_tokens=900, room=900, max_tokens=None)
+
+
+def test_a_baseline_that_does_not_cover_a_prompt_bounds_nothing_by_a_ratio() -> None:
+    assert CARD.baseline is not None
+    short = CARD.baseline.model_copy(update={"native": CARD.baseline.native[:1]})
+    card = CARD.model_copy(update={"baseline": short})
+    with pytest.raises(BudgetError, match="a prompt of this length") as caught:
+        limits_of({"ratio": 0.2, "enforce": "hard"}, card, BudgetPolicy())
+    assert caught.value.param == "budget.enforce"
+    floored = BudgetPolicy(floor=0.4, reasoning_tokens_ceiling=70)
+    with pytest.raises(BudgetError, match="for this prompt"):
+        limits_of({"max_reasoning_tokens": 7}, card, floored)
+    assert limits_of(0.2, card, floored).reasoning_cap == 70  # the operator's own two
+
+
 @pytest.mark.parametrize("cap", [0, 1, 500])
 def test_a_floor_without_a_baseline_refuses_a_cap_in_tokens(cap: int) -> None:
     card = CARD.model_copy(update={"baseline": None})
     with pytest.raises(BudgetError, match=r"floor is the ratio 0\.4") as caught:
-        resolve_budget(BudgetSources({"max_reasoning_tokens": cap}), card, BudgetPolicy(floor=0.4))
+        limits_of({"max_reasoning_tokens": cap}, card, BudgetPolicy(floor=0.4))
     assert caught.value.param == "budget.max_reasoning_tokens"
 
 
