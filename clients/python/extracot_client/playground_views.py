@@ -8,6 +8,7 @@ from __future__ import annotations
 import html
 from collections.abc import Sequence
 
+from extracot_client.baselines import cap_words, native_range
 from extracot_client.playground_bars import Bar, Chart, draw, table
 from extracot_client.playground_session import (
     RealisedRatio,
@@ -35,11 +36,11 @@ def server_line(page: BudgetCardPage, url: str) -> str:
     """Who answers, and what a ratio means there."""
     levels = ", ".join(level.name for level in page.levels if level.allowed_by_policy)
     if levels:
+        native = native_range(page)
         mode = f"trained levels {levels}"
+        mode += f"; native reasoning of {native} tokens on average" if native else ""
     else:
-        assumed = page.baseline.get("assumed_reasoning_tokens")
-        of = f" of {assumed} assumed tokens" if assumed else ""
-        mode = f"no budget card, so a ratio is a hard cap{of}"
+        mode = f"no budget card, so {cap_words(page)}"
     name = html.escape(page.model or "a model")
     return (
         f'<p class="xc-server" role="status"><strong>{name}</strong>'

@@ -39,6 +39,7 @@ class BudgetReport(ServerModel):
     calibrated: bool | None = None
     chosen: str | None = None
     chosen_probability: float | None = None
+    max_tokens: int | None = None
     max_reasoning_tokens: int | None = None
     cap_reason: str | None = None
     cap_hit: bool | None = None
@@ -103,7 +104,7 @@ class LevelInfo(ServerModel):
 
 class BudgetCardPage(ServerModel):
     """The body of ``GET /v1/budget``: levels, the operator's policy, where baselines come from,
-    and the card itself (``None`` for a model in cap mode)."""
+    what the holdout has measured, and the card itself (``None`` for a model in cap mode)."""
 
     model: str | None = None
     mode: str | None = None
@@ -111,6 +112,7 @@ class BudgetCardPage(ServerModel):
     levels: list[LevelInfo] = Field(default_factory=list)
     policy: dict[str, Any] = Field(default_factory=dict)
     baseline: dict[str, Any] = Field(default_factory=dict)
+    holdout: dict[str, Any] = Field(default_factory=dict)
     card: dict[str, Any] | None = None
 
 

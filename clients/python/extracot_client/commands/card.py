@@ -6,8 +6,9 @@ import argparse
 import sys
 from typing import Any
 
+from extracot_client.baselines import baseline_words, cap_words, holdout_words
 from extracot_client.commands.common import make_client, print_json
-from extracot_client.receipts import percent, tokens
+from extracot_client.receipts import percent
 from extracot_client.terminal import Style, printable, table
 from extracot_client.types import BudgetCardPage, LevelInfo
 
@@ -25,11 +26,13 @@ def run(arguments: argparse.Namespace) -> int:
         head = ("level", "token", "ratio", "expected", "accuracy", "n", "allowed")
         print(table(head, [_cells(level, page) for level in page.levels], style, left=2))
     else:
-        print("no budget card: a ratio is a hard cap on the assumed reasoning tokens")
+        print(printable(f"no budget card: {cap_words(page)}"))
     for name, value in (("allowed", page.allowed), ("policy", page.policy)):
         if value:
             print(style.dim(f"{name}: ") + printable(_words(value)))
-    print(style.dim("baseline: ") + printable(_baseline(page)))
+    print(style.dim("baseline: ") + printable(baseline_words(page)))
+    if (saving := holdout_words(page)) is not None:
+        print(style.dim("measured saving: ") + printable(saving))
     return 0
 
 
@@ -63,12 +66,3 @@ def _words(value: Any) -> str:
             for name, part in known
         )
     return ", ".join(str(part) for part in value)
-
-
-def _baseline(page: BudgetCardPage) -> str:
-    source = page.baseline.get("source")
-    if source == "assumed":
-        assumed = page.baseline.get("assumed_reasoning_tokens")
-        shown = tokens(assumed) if isinstance(assumed, int | float) else "some"
-        return f"assumed, {shown} reasoning tokens a request (never counted as savings)"
-    return str(source or "unknown")

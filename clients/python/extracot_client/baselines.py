@@ -1,0 +1,101 @@
+"""What a server says of its baseline, in words: whose figure it is, and how large.
+
+A baseline is the reasoning a model would do without a budget. It is on the card (measured with the
+checkpoint), measured by the server's holdout, or only assumed. Pure: a page in, text out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from extracot_client.receipts import tokens
+from extracot_client.types import BudgetCardPage
+
+
+def baseline_words(page: BudgetCardPage) -> str:
+    """The whole of it, for a line of its own."""
+    assumed, measured = _known(page, "assumed"), _known(page, "measured")
+    match page.baseline.get("source"):
+        case "assumed":
+            return f"assumed, {assumed} reasoning tokens a request (never counted as savings)"
+        case "holdout":
+            return (
+                f"measured on held-out requests, {measured} reasoning tokens a request "
+                f"({assumed} were assumed before)"
+            )
+        case "card":
+            return f"card, {_bins_words(page)}"
+        case source:
+            return str(source or "unknown")
+
+
+def cap_words(page: BudgetCardPage) -> str:
+    """What a ratio is a share of, on a server without a card."""
+    assumed, measured = _known(page, "assumed"), _known(page, "measured")
+    match page.baseline.get("source"):
+        case "assumed":
+            return f"a ratio is a hard cap of {assumed} assumed tokens"
+        case "holdout":
+            return f"a ratio is a hard cap of {measured} tokens, measured on held-out requests"
+        case _:
+            return "a ratio is a hard cap"
+
+
+def native_range(page: BudgetCardPage) -> str | None:
+    """The card's mean native reasoning, from the shortest prompts' bin to the longest's."""
+    means = [mean for entry in _bins(page) if (mean := _mean(entry)) is not None]
+    if not means:
+        return None
+    low, high = tokens(min(means)), tokens(max(means))
+    return low if low == high else f"{low} to {high}"
+
+
+def holdout_words(page: BudgetCardPage) -> str | None:
+    """The saving that the holdout has measured; ``None`` where there is none yet."""
+    saving = page.holdout.get("saving_per_reply")
+    if not isinstance(saving, Mapping):
+        return None
+    shown = [_count(saving.get(name)) for name in ("mean", "low", "high")]
+    confidence = page.holdout.get("confidence")
+    sure = f"{100 * confidence:.0f}% " if isinstance(confidence, float) else ""
+    return f"{shown[0]} reasoning tokens a reply ({sure}interval {shown[1]} to {shown[2]})"
+
+
+def _bins_words(page: BudgetCardPage) -> str:
+    bins = _bins(page)
+    if not bins:
+        return "which has none measured"
+    return "; ".join(_bin_words(entry, only=len(bins) == 1) for entry in bins)
+
+
+def _bin_words(entry: Mapping[str, Any], *, only: bool) -> str:
+    reasoning = entry.get("reasoning")
+    p90 = _count(reasoning.get("p90")) if isinstance(reasoning, Mapping) else "some"
+    limit = entry.get("max_prompt_tokens")
+    if limit is None:
+        where = "" if only else "longer prompts: "
+    else:
+        where = f"prompts up to {_count(limit)}: "
+    mean = tokens(_mean(entry)) if _mean(entry) is not None else "some"
+    return f"{where}{mean} reasoning tokens natively, 9 of 10 below {p90}"
+
+
+def _bins(page: BudgetCardPage) -> list[Mapping[str, Any]]:
+    baseline = (page.card or {}).get("baseline")
+    native = baseline.get("native") if isinstance(baseline, Mapping) else None
+    return [entry for entry in native or [] if isinstance(entry, Mapping)]
+
+
+def _mean(entry: Mapping[str, Any]) -> float | None:
+    reasoning = entry.get("reasoning")
+    mean = reasoning.get("mean") if isinstance(reasoning, Mapping) else None
+    return float(mean) if isinstance(mean, int | float) else None
+
+
+def _known(page: BudgetCardPage, name: str) -> str:
+    return _count(page.baseline.get(f"{name}_reasoning_tokens"))
+
+
+def _count(value: Any) -> str:
+    return tokens(value) if isinstance(value, int | float) else "some"
