@@ -31,7 +31,8 @@ class ReaderCard(BaseModel):
     """How to ask a model. ``prompt`` has ``{question}`` and ``{trace}`` and ends where the answer
     begins. ``worked``: it answers with an equation whose result is the answer; a likelihood is
     then that of the answer behind the equation it writes. ``hide_numbers``: the question is shown
-    without its numbers, so that nothing can be worked out but from the trace."""
+    without its numbers, so that nothing can be worked out but from the trace. ``sentences``: only
+    this many of the question's last sentences are shown, those that ask (0: all)."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -39,6 +40,13 @@ class ReaderCard(BaseModel):
     max_new_tokens: int = 12
     worked: bool = False
     hide_numbers: bool = False
+    sentences: int = 0
+
+    def shown(self, question: str) -> str:
+        """What of a question the reader gets to see."""
+        if self.sentences:
+            question = last_sentences(question, self.sentences)
+        return without_numbers(question) if self.hide_numbers else question
 
     def save(self, folder: Path) -> None:
         write_atomic(folder / CARD, self.model_dump_json(indent=2) + "\n")
@@ -53,6 +61,11 @@ class ReaderCard(BaseModel):
 def without_numbers(question: str) -> str:
     """The question with ``#`` for each number in digits."""
     return re.sub(r"\d+(?:[.,]\d+)*", "#", question)
+
+
+def last_sentences(text: str, count: int) -> str:
+    """The last ``count`` sentences: cut at white space behind ``.``, ``!`` or ``?``."""
+    return " ".join(re.split(r"(?<=[.!?])\s+", text.strip())[-count:])
 
 
 def question_hash(question: str) -> str:
@@ -87,8 +100,7 @@ class Reader:
 
     def prompt(self, question: str, trace: str) -> str:
         # Not str.format on the texts: braces in LaTeX are text.
-        if self._card.hide_numbers:
-            question = without_numbers(question)
+        question = self._card.shown(question)
         head, _, rest = self._card.prompt.partition("{question}")
         middle, _, tail = rest.partition("{trace}")
         return f"{head}{question}{middle}{trace}{tail}"

@@ -1,7 +1,8 @@
 """The reader's examples: token ids, and at which positions it has something to learn.
 
-Questions are shown without their numbers. With them a reader soon works the answer out by itself
-(half of all problems, when tried) and tells little about traces.
+Questions are shown as the reader's card says: without their numbers (with them a reader soon works
+the answer out by itself, half of all problems when tried, and tells little about traces), and where
+there are several threads only the sentences that ask, which are shorter to read.
 
 It learns to write the last equation with its result as the answer; every equation's result right
 behind its ``=`` (also a hidden one); and, at each mark that hides the answer, the answer itself.
@@ -16,10 +17,9 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any
 
-from extracot_training.answering import without_numbers
+from extracot_training.answering import ReaderCard
 from extracot_training.generator import Generator, WordProblem
 from extracot_training.reader.damage import damage
-from extracot_training.reader.vocabulary import PROMPT
 from extracot_training.redact import MARK, redact
 from extracot_training.segment import Atom, segment
 
@@ -41,9 +41,11 @@ class ExampleMaker:
     other number."""
 
     def __init__(
-        self, tokenizer: Any, generator: Generator, *, redact_share: float, answer_weight: float = 2
-    ) -> None:
+        self, tokenizer: Any, generator: Generator, card: ReaderCard, *, redact_share: float,
+        answer_weight: float = 2,
+    ) -> None:  # fmt: skip
         self._tokenizer = tokenizer
+        self._card = card
         self._generator = generator
         self._redact = redact_share
         self._answer_weight = answer_weight
@@ -65,7 +67,8 @@ class ExampleMaker:
 
     def example(self, problem: WordProblem, text: str) -> Example:
         """Question, this text and the last equation, whose result is the answer."""
-        prompt = self._encode(PROMPT.format(question=without_numbers(problem.question), trace=text))
+        shown = self._card.shown(problem.question)
+        prompt = self._encode(self._card.prompt.format(question=shown, trace=text))
         worked = self._encode(problem.terse.splitlines()[-1])
         answer = worked[-1]
         ids = [*prompt, *worked, self._tokenizer.eos_token_id]

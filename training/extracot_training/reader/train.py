@@ -27,7 +27,8 @@ from extracot_training.reader.vocabulary import PROMPT, build_tokenizer
 from extracot_training.redact import redact
 from extracot_training.stage import Counts, Outcome, StageRun, run_stage
 
-CARD = ReaderCard(prompt=PROMPT, max_new_tokens=14, worked=True, hide_numbers=True)
+# Of a question about one of several threads, the two sentences that say which and what.
+ASKING_SENTENCES = 2
 CHECKPOINT = "checkpoint.pt"
 LOG = "log.jsonl"
 VOCABULARY_PROBLEMS = 3000
@@ -55,6 +56,13 @@ class _Training:
             wanted.verbosity,
             wanted.threads,
         )
+        self._card = ReaderCard(
+            prompt=PROMPT,
+            max_new_tokens=14,
+            worked=True,
+            hide_numbers=True,
+            sentences=ASKING_SENTENCES if wanted.threads > 1 else 0,
+        )
         if config.model.width % config.model.heads:
             raise ConfigError("width must be a multiple of heads", key="model.width")
 
@@ -68,7 +76,9 @@ class _Training:
             for text in (problem.question, problem.trace)
         )
         tokenizer = build_tokenizer(texts, config.problems.max_number)
-        self._maker = ExampleMaker(tokenizer, self._generator, redact_share=config.redact)
+        self._maker = ExampleMaker(
+            tokenizer, self._generator, self._card, redact_share=config.redact
+        )
         torch.manual_seed(config.seed)
         model = _build(config, tokenizer)
         optimizer = torch.optim.AdamW(
@@ -90,7 +100,7 @@ class _Training:
                 _save(folder / CHECKPOINT, done, model, optimizer)
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
-        CARD.save(folder)
+        self._card.save(folder)
         write_seen(folder, self._generator)
         figures = figures or self._evaluate(model, tokenizer)
         size = sum(parameter.numel() for parameter in model.parameters())
@@ -131,7 +141,7 @@ class _Training:
             self._generator.problem(FIRST_HELD_OUT + i) for i in range(self._config.evaluate_on)
         ]
         model.eval()
-        reader = Reader(model, tokenizer, CARD)
+        reader = Reader(model, tokenizer, self._card)
         figures = {
             name: _accuracy(reader, problems, texts) for name, texts in _trials(problems).items()
         }

@@ -1,0 +1,271 @@
+"""Problems of several threads: true, told in order, and decided by the question alone."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from random import Random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from extracot_training.annotate.base import Job
+from extracot_training.annotate.chain import Link, Mention, leading_to, other_people
+from extracot_training.annotate.rules import RulesAnnotator
+from extracot_training.config.problems import GeneratorSource, ProblemsConfig
+from extracot_training.equations import read_equation
+from extracot_training.errors import ConfigError
+from extracot_training.generator import FAMILIES, Generator, digest
+from extracot_training.generator.story import Draw, Reject, Story
+from extracot_training.generator.threads import (
+    NAMELESS,
+    Thread,
+    people,
+    problem,
+    tell,
+    well_posed,
+)
+from extracot_training.normalise import problem_id
+from extracot_training.problems import run
+from extracot_training.records import Problem, Trace, read_rows
+from extracot_training.redact import MARK, redact
+from extracot_training.segment import FORMULAS, join, segment
+from tests.training.test_generator import equations, value_of
+
+CHOSEN = ("baking", "garden", "hens", "marbles", "reading", "savings", "shopping", "subscription")
+
+
+def generator(seed: int = 1, threads: int = 3, max_number: int = 20) -> Generator:
+    return Generator(seed, max_number, (2, 3), CHOSEN, threads=threads)
+
+
+def sheet(seed: int) -> list[Thread]:
+    """Three stories that go together."""
+    rng = Random(seed)
+    for _ in range(20_000):
+        stories = [Story(20) for _ in range(3)]
+        names = [rng.choice(CHOSEN) for _ in stories]
+        try:
+            for name, story in zip(names, stories, strict=True):
+                FAMILIES[name].write(Draw(rng, 20, rng.randint(2, 3)), story)
+        except Reject:
+            continue
+        if well_posed(stories):
+            return [Thread(people(s)[0], n, s) for n, s in zip(names, stories, strict=True)]
+    raise AssertionError("no three stories go together")
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 10**6), index=st.integers(0, 50), threads=st.integers(2, 4))
+def test_every_equation_holds_and_only_the_answer_is_the_answer(
+    seed: int, index: int, threads: int
+) -> None:
+    made = generator(seed, threads, 30).problem(index)
+    told = equations(made.trace)
+    for left, right in told:
+        assert value_of(left) == int(right)
+    # All steps of all stories and one check.
+    assert len(told) >= 2 * threads + 1
+    assert all(int(number) <= 30 for number in re.findall(r"\d+", made.question + made.trace))
+    assert equations(made.terse)[-1][1] == str(made.answer)
+    assert made.final.endswith(f"\\boxed{{{made.answer}}}")
+    # The answer's number says nothing else, neither in the question nor in the trace: hidden, it
+    # is gone from its last equation, perhaps its check, and the list of results.
+    assert str(made.answer) not in re.findall(r"\d+", made.question)
+    hidden = redact(made.trace, str(made.answer))
+    assert hidden.count(MARK) == hidden.count(f"= {MARK}") + 1
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_trace_is_the_same_whatever_is_asked(seed: int) -> None:
+    threads = sheet(seed)
+    trace = tell(threads, Random(seed))
+    asked = [problem(0, threads, place, trace, Random(seed)) for place in range(3)]
+    assert len({one.trace for one in asked}) == 1
+    assert len({one.question for one in asked}) == len({one.answer for one in asked}) == 3
+    # The stories stand in all questions alike; only the end of a question differs.
+    facts = " ".join(" ".join(thread.story.facts) for thread in threads)
+    assert all(one.question.startswith(facts) for one in asked)
+    for thread, one in zip(threads, asked, strict=True):
+        assert thread.who in one.question.removeprefix(facts)
+        others = {other.who for other in threads} - {thread.who}
+        assert not any(other in one.question.removeprefix(facts) for other in others)
+
+
+def test_each_thread_is_told_in_its_order_and_threads_are_mixed() -> None:
+    mixed = 0
+    for seed in range(12):
+        threads = sheet(seed)
+        steps = tell(threads, Random(seed)).split("\n\n")[0].split(". ")[1:]
+        turns = [next(t.who for t in threads if t.who in step) for step in steps]
+        for thread in threads:
+            own = [step.rstrip(".") for step in steps if thread.who in step]
+            results = [int(step.rpartition("= ")[2]) for step in own]
+            assert results == [step.result.value for step in thread.story.steps]
+        mixed += turns != sorted(turns, key=turns.index)
+    assert mixed >= 9
+
+
+def test_any_thread_may_be_asked_for_and_families_take_turns() -> None:
+    made = [generator().problem(index) for index in range(48)]
+    assert {name: sum(p.family == name for p in made) for name in CHOSEN} == dict.fromkeys(
+        CHOSEN, 6
+    )
+    places = [
+        [name for name in people_in(p.trace.split("\n\n")[0])].index(asked_name(p.question))
+        for p in made
+    ]
+    assert {0, 1, 2} <= set(places)
+
+
+def people_in(text: str) -> list[str]:
+    return list(dict.fromkeys(re.findall(r"\b[A-Z][a-z]+(?=[,:] )", text)))
+
+
+def asked_name(question: str) -> str:
+    found = re.search(r"(?:about|Only) ([A-Z][a-z]+)(?: counts now)?\. [^.]*\?$", question)
+    assert found is not None, question
+    return found[1]
+
+
+def test_problems_are_the_same_every_time_and_differ_by_seed() -> None:
+    assert generator().problem(7) == generator().problem(7)
+    assert digest(list(generator().make(8))) == digest([generator().problem(i) for i in range(8)])
+    assert digest(list(generator(1).make(8))) != digest(list(generator(2).make(8)))
+    assert digest(list(generator(1, 2).make(8))) != digest(list(generator(1, 3).make(8)))
+    # One thread is what it always was.
+    assert Generator(1).problem(3) == Generator(1, threads=1).problem(3)
+
+
+@pytest.mark.parametrize("name", sorted(FAMILIES))
+def test_a_family_always_names_somebody_or_is_listed(name: str) -> None:
+    family = FAMILIES[name]
+    named = []
+    for attempt in range(60):
+        story = Story(3000)
+        try:
+            family.write(Draw(Random(attempt), 3000, family.steps[attempt % 2]), story)
+        except Reject:
+            continue
+        named.append(bool(people(story)))
+    assert named
+    assert all(named) if name not in NAMELESS else not any(named)
+
+
+def test_nameless_families_are_refused_or_left_out() -> None:
+    with pytest.raises(ConfigError, match="'bus' names nobody"):
+        Generator(0, families=("bus",), threads=2)
+    assert not {f.name for f in Generator(0, threads=2).chosen()} & NAMELESS
+    with pytest.raises(ConfigError, match="threads 0: want 1 or more"):
+        Generator(0, threads=0)
+
+
+def test_stories_that_share_a_person_an_equation_or_an_answer_do_not_go_together() -> None:
+    def story(who: str, first: int, second: int) -> Story:
+        one = Story(50)
+        a, b = one.given(first, "the pens"), one.given(second, "the rulers")
+        one.fact(f"{who} has {first} pens and {second} rulers.")
+        one.add((a, b), "all things")
+        one.question("How many?", "{}.")
+        return one
+
+    assert well_posed([story("Ana", 3, 4), story("Ben", 5, 8)])
+    assert not well_posed([story("Ana", 3, 4), story("Ana", 5, 8)])
+    assert not well_posed([story("Ana", 3, 4), story("Ben", 4, 3)])
+    assert not well_posed([story("Ana", 3, 4), story("Ben", 7, 8)])
+    assert not well_posed([story("Ana", 3, 4), story("Ben", 5, 2)])
+    assert not well_posed([story("Nobody", 3, 4), story("Ben", 5, 8)])
+    assert not well_posed([story("Ana", 1, 0), story("Ben", 5, 8)])
+
+
+# -- through the stage
+
+
+def source(**changes: object) -> GeneratorSource:
+    settings_ = {"size": 6, "max_number": 20, "steps": (2, 3), "threads": 3, "trace": "brief"}
+    return GeneratorSource(families=CHOSEN, **{**settings_, **changes})  # type: ignore[arg-type]
+
+
+def test_rows_say_how_many_threads_and_that_they_are_synthetic(tmp_path: Path) -> None:
+    run(ProblemsConfig(out=tmp_path, sources=(source(),)))
+    rows = list(read_rows(tmp_path, Problem))
+    assert len(rows) == 6
+    assert all(row.synthetic and row.meta["threads"] == 3 for row in rows)
+    assert [row.id for row in rows] == [problem_id("generator", row.question) for row in rows]
+    made = {one.question: one for one in Generator(0, 20, (2, 3), CHOSEN, threads=3).make(6)}
+    assert all(row.solution == made[row.question].trace for row in rows)
+
+
+def test_several_threads_want_brief_traces() -> None:
+    with pytest.raises(ValidationError, match="with 3 threads: want 'brief'"):
+        source(trace="verbose")
+
+
+# -- what the rules annotator makes of them
+
+
+def kept(question: str, trace: str, gold: str) -> tuple[list[str], str]:
+    atoms = segment(trace)
+    row = Trace(
+        problem_id="p", sample=0, question=question, reasoning=trace, answer=gold, gold=gold,
+        teacher="t",
+    )  # fmt: skip
+    (verdict,) = RulesAnnotator().annotate([Job(row, atoms)])
+    formulas = [atoms[i].body.rstrip(".") for i in verdict.keep if atoms[i].kind in FORMULAS]
+    return formulas, join(atoms, verdict.keep)
+
+
+@pytest.mark.parametrize("seed", [3, 4])
+def test_rules_keep_the_asked_thread_and_no_other(seed: int) -> None:
+    for made in generator(seed).make(32):
+        formulas, text = kept(made.question, made.trace, str(made.answer))
+        assert formulas == made.terse.splitlines()
+        who = asked_name(made.question)
+        assert who in text
+        assert not set(people_in(text)) - {who}
+
+
+def test_rules_follow_the_question_not_the_trace() -> None:
+    threads = sheet(1)
+    trace = tell(threads, Random(1))
+    found = set()
+    for place in range(3):
+        made = problem(0, threads, place, trace, Random(1))
+        found.add(tuple(kept(made.question, made.trace, str(made.answer))[0]))
+    assert len(found) == 3
+
+
+def link(text: str, words: str = "", question: str = "") -> Link:
+    return Link(read_equation(text), Mention.of(words.split(), question))
+
+
+def test_an_operand_the_question_states_needs_no_source() -> None:
+    question = "Ana has 4 pens and buys 3. Ben has 2 pens, and as many rulers."
+    ben, ana = link("2 + 2 = 4", "Ben things", question), link("4 + 3 = 7", "Ana pens", question)
+    assert leading_to("7", question, {0: ben, 1: ana}) == {1}
+    # Not stated: then it must come from somewhere.
+    assert leading_to("7", "Ana buys 3.", {0: ben, 1: ana}) == {0, 1}
+    # Nothing tells them apart: as before.
+    assert leading_to("7", question, {0: link("2 + 2 = 4"), 1: link("4 + 3 = 7")}) == {0, 1}
+
+
+def test_of_two_sources_the_one_about_the_same_person_counts() -> None:
+    question = "Ana and Ben ..."
+    links = {
+        0: link("2 + 2 = 4", "Ben pens", question),
+        1: link("1 + 3 = 4", "Ana rulers", question),
+        2: link("4 + 5 = 9", "Ana pens", question),
+    }
+    assert leading_to("9", question, links) == {1, 2}
+    assert leading_to("8", question, links) == {0, 1, 2}, "no result is the answer: all"
+
+
+def test_names_are_capital_in_the_question_wherever_they_occur() -> None:
+    question = "Rose has a pen. The pen costs 2. How many?"
+    mention = Mention.of(["Rose", "Pen", "Later"], question)
+    assert mention.names == {"rose"}
+    other = Mention.of(["Ben"], "Ben")
+    assert other_people(mention, other)
+    assert not other_people(mention, Mention.of(["rose"], "rose"))
