@@ -104,6 +104,11 @@ STAGES: dict[str, Stage] = {
         "extracot_training.config.compare:CompareConfig",
         "extracot_training.evaluate.compare:run",
     ),
+    "publish": Stage(
+        "make a folder that extracot-serve serves: weights, tokenizer, budget card",
+        "extracot_training.config.publish:PublishConfig",
+        "extracot_training.publish:run",
+    ),
 }
 
 

@@ -123,19 +123,8 @@ def run_stage(
     settings or inputs (without ``force``), one in use, one that is no folder of this stage, a
     missing input, and operating-system errors such as a full disk.
     """
-    for role, path in inputs.items():
-        if not path.exists():
-            raise StageError(f"input {role!r}: {path} does not exist")
     folder = config.out
-    planned = Manifest(
-        stage=name,
-        config=config.model_dump(mode="json"),
-        decisive=config.fingerprint(),
-        inputs={role: sha256_of(path) for role, path in inputs.items()},
-        git_revision=git_revision(),
-        version=package_version(),
-        started=_now(),
-    )
+    planned = planned_manifest(name, config, inputs)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with _locked(folder):
@@ -144,6 +133,22 @@ def run_stage(
         detail = error.strerror or str(error)
         where = f" ({error.filename})" if error.filename else ""
         raise StageError(f"stage {name!r} in {folder}: {detail}{where}") from error
+
+
+def planned_manifest(name: str, config: StageConfig, inputs: Mapping[str, Path]) -> Manifest:
+    """What ``stage.json`` says when work starts. :class:`StageError` for a missing input."""
+    for role, path in inputs.items():
+        if not path.exists():
+            raise StageError(f"input {role!r}: {path} does not exist")
+    return Manifest(
+        stage=name,
+        config=config.model_dump(mode="json"),
+        decisive=config.fingerprint(),
+        inputs={role: sha256_of(path) for role, path in inputs.items()},
+        git_revision=git_revision(),
+        version=package_version(),
+        started=now(),
+    )
 
 
 def _run_locked(
@@ -158,7 +163,7 @@ def _run_locked(
         _empty(folder)
         found = None
     if found is not None:
-        change = _difference(found, planned)
+        change = difference(found, planned)
         if change:
             raise StageError(f"{folder}: made with other {change}; pass --force to start over")
         if found.finished is not None:
@@ -166,11 +171,11 @@ def _run_locked(
     manifest = found or planned
     manifest.save(folder)
     counts = work(StageRun(folder, resumed=found is not None))
-    manifest.model_copy(update={"finished": _now(), "counts": dict(counts)}).save(folder)
+    manifest.model_copy(update={"finished": now(), "counts": dict(counts)}).save(folder)
     return Outcome(Status.DONE, folder, counts)
 
 
-def _difference(found: Manifest, planned: Manifest) -> str | None:
+def difference(found: Manifest, planned: Manifest) -> str | None:
     """The first difference in words (``settings: k (4, now 8)``), or ``None``."""
     for role in sorted(found.inputs.keys() | planned.inputs.keys()):
         if found.inputs.get(role) != planned.inputs.get(role):
@@ -235,5 +240,5 @@ def package_version() -> str | None:
         return None
 
 
-def _now() -> str:
+def now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,0 +1,39 @@
+"""Settings of stage ``publish``: which model becomes a folder to serve, with which card."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import ClassVar, Literal
+
+from pydantic import Field
+
+from extracot_training.config.base import StageConfig
+
+
+class PublishConfig(StageConfig):
+    """Makes a folder for ``extracot-serve --model``: weights, tokenizer, budget card, model card.
+
+    Without an evaluation the card is a draft: it names the levels and claims nothing of them.
+    """
+
+    runtime: ClassVar[frozenset[str]] = frozenset({"out", "model", "evaluation", "serve_timeout_s"})
+
+    model: Path = Field(description="folder of stage sft or chrpo, or an adapter's folder")
+    evaluation: Path | None = Field(
+        None, description="folder of stage evaluate, of this very model; null: a draft"
+    )
+    name: str | None = Field(None, description="name in the model card (else the folder's)")
+    base_model: str | None = Field(
+        None, description="what the model was made from (else found in the stages before)"
+    )
+    license: str = Field("other", description="licence of the weights, as an SPDX id")
+    dtype: Literal["keep", "bfloat16", "float16", "float32"] = Field(
+        "keep", description="floating-point type of the published weights"
+    )
+    self_check: Literal["files", "vllm"] = Field(
+        "files", description="vllm: also serve the folder once and ask for every level"
+    )
+    serve_arguments: tuple[str, ...] = Field(
+        (), description="self_check vllm: more flags of extracot-serve"
+    )
+    serve_timeout_s: float = Field(900.0, gt=0.0, description="longest wait for that server")
