@@ -16,6 +16,7 @@ from extracot_training.records import (
     CompressedTrace,
     JsonlWriter,
     Problem,
+    Record,
     Trace,
     read_rows,
     rows_file,
@@ -215,3 +216,11 @@ def test_a_compressed_trace_has_a_key_per_target() -> None:
         n_atoms=5,
     )
     assert row.key == "p/2@0.2"
+
+
+def test_a_row_must_say_its_key() -> None:
+    class Keyless(Record):
+        value: int
+
+    with pytest.raises(TypeError, match="abstract"):
+        Keyless(value=1)  # type: ignore[abstract]

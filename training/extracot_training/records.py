@@ -7,6 +7,7 @@ This module does not know which stage makes which row.
 from __future__ import annotations
 
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
@@ -25,14 +26,15 @@ Ratio = Annotated[float, Field(gt=0.0, le=1.0)]
 Count = Annotated[int, Field(ge=0)]
 
 
-class Record(BaseModel):
+class Record(BaseModel, ABC):
     """A row. ``key`` is unique within a file; resuming and de-duplication go by it."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     @property
+    @abstractmethod
     def key(self) -> str:
-        raise NotImplementedError
+        """Tells the row from all others of its file."""
 
 
 class Problem(Record):
