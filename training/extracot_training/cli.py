@@ -94,6 +94,11 @@ STAGES: dict[str, Stage] = {
         "extracot_training.config.sft:SftConfig",
         "extracot_training.sft.train:run",
     ),
+    "reference": Stage(
+        "measure which level each problem needs, and what level 1.0 takes",
+        "extracot_training.config.reference:ReferenceConfig",
+        "extracot_training.reference:run",
+    ),
     "evaluate": Stage(
         "measure a running server at every budget: accuracy, tokens, time",
         "extracot_training.config.evaluate:EvaluateConfig",

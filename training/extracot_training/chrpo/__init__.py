@@ -1,0 +1,1 @@
+"""Stage ``chrpo``: trains a model's choice of its own reasoning level."""

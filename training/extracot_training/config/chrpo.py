@@ -1,0 +1,131 @@
+"""Settings of stage ``chrpo``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Self
+
+from pydantic import Field, model_validator
+
+from extracot_training.config.base import Section, StageConfig
+from extracot_training.records import Split
+
+
+class Objective(Section):
+    """What is rewarded, and how credit reaches tokens. The formulas are in ``chrpo.reward`` and
+    ``chrpo.advantage``; ``kind`` picks the method, the rest its coefficients."""
+
+    kind: Literal["chrpo", "length_penalty", "degrpo"] = Field(
+        "chrpo",
+        description="chrpo; or, to compare: length_penalty (plain GRPO), degrpo (as Thinkless)",
+    )
+    mode: bool = Field(True, description="chrpo: the ratio-mode term of the main reward")
+    ctrl: bool = Field(True, description="chrpo: the level token's own reward")
+    beta: float = Field(0.5, ge=0, le=0.5, description="chrpo: weight of the level token's own")
+    kappa: float = Field(0.2, gt=0, le=0.5, description="chrpo: cap on what a smaller level earns")
+    slope: float = Field(0.25, ge=0, description="chrpo: what a correct level below r* earns")
+    calibration: float = Field(0.1, ge=0, description="chrpo: weight of length as promised")
+    tolerance: float = Field(0.1, gt=0, description="chrpo: difference of ratio that is fine")
+    repetition: float = Field(0.2, ge=0, description="chrpo: cost of a reply that repeats itself")
+    ngram: int = Field(8, ge=2, description="tokens that count as repeated when seen again")
+    length_weight: float = Field(0.2, ge=0, lt=1, description="length_penalty: what L_ref costs")
+    level_weight: float = Field(
+        0.2, ge=0, lt=1, description="degrpo: cost of level 1.0 for a correct answer"
+    )
+    scale: Literal["none", "group"] = Field(
+        "none",
+        description="group: divide advantages by their group's deviation; the cap then has no unit",
+    )
+    control_weight: float | None = Field(
+        None,
+        gt=0,
+        description="weight of the level token in the loss beside the mean of the others; "
+        "null: like any other token. degrpo wants one",
+    )
+
+    @model_validator(mode="after")
+    def _holds(self) -> Self:
+        least = 1 - self.calibration - self.kappa / 2 - self.repetition
+        if self.kind == "chrpo" and least <= 0:
+            raise ValueError(
+                f"a correct answer could earn {least:g}, no more than a wrong one: want "
+                "1 - calibration - kappa/2 - repetition > 0"
+            )
+        if self.kind == "degrpo" and self.control_weight is None:
+            raise ValueError("degrpo weighs the level token apart: set control_weight")
+        return self
+
+
+class ChrpoRollouts(Section):
+    """How replies are sampled while training."""
+
+    backend: Literal["generate", "trl"] = Field(
+        "generate",
+        description="generate: our sampler in this process; trl: TRL's own, vLLM included",
+    )
+    temperature: float = Field(1.0, gt=0, description="of rollouts, and of the loss")
+    max_tokens: int = Field(1024, ge=8, description="longest reply; a longer one is invalid")
+    batch: int = Field(256, ge=1, description="rows generated at a time (backend generate)")
+
+
+class DevSettings(Section):
+    """Rollouts on held-out problems, at the start, during training and at the end."""
+
+    every: int = Field(20, ge=0, description="steps between evaluations; 0: start and end only")
+    problems: int | None = Field(None, ge=1, description="first problems only")
+    samples: int = Field(1, ge=1, description="replies per problem")
+    temperature: float = Field(1.0, ge=0, description="0 is greedy")
+
+
+class ChrpoConfig(StageConfig):
+    """Trains the choice of a level with CHRPO, from the model of stage ``sft``. The folder is then
+    a Hugging Face model folder with ``renderer.json``; a cut run goes on from its last whole
+    checkpoint and ends as an uncut one does."""
+
+    runtime: ClassVar[frozenset[str]] = frozenset(
+        {"input", "dev", "model", "out", "checkpoint_every", "threads", "report_to", "run_name"}
+    )  # fmt: skip
+
+    input: Path = Field(description="folder of stage reference (training problems)")
+    dev: Path | None = Field(None, description="same for held-out problems; null: `input`")
+    split: Split = Field("train", description="problems to train on")
+    dev_split: Split = Field("dev", description="problems to evaluate on")
+    unsolved: bool = Field(True, description="train on problems that no level solves (r* is 1.0)")
+    model: str = Field(description="folder of stage sft")
+    seed: int = Field(0, description="seed of the order of problems and of every rollout")
+    objective: Objective = Objective()
+    rollouts: ChrpoRollouts = ChrpoRollouts()
+    evaluation: DevSettings = DevSettings()
+    steps: int = Field(200, ge=1, description="rounds of rollouts, each with one update or more")
+    prompts: int = Field(16, ge=1, description="problems per step and process")
+    group: int = Field(8, ge=2, description="rollouts per problem")
+    iterations: int = Field(1, ge=1, description="updates per round of rollouts")
+    micro_batch: int | None = Field(None, ge=1, description="rows per pass; null: all at once")
+    learning_rate: float = Field(1e-6, gt=0)
+    schedule: Literal["cosine", "linear", "constant_with_warmup"] = "constant_with_warmup"
+    warmup: float = Field(0.05, ge=0, lt=1, description="share of steps with a rising rate")
+    weight_decay: float = Field(0.0, ge=0)
+    max_grad_norm: float = Field(1.0, gt=0)
+    kl: float = Field(0.0, ge=0, description="weight of the divergence from the SFT model")
+    clip: float = Field(0.2, gt=0, description="clipping of probability ratios")
+    precision: Literal["fp32", "bf16", "pure_bf16"] = Field(
+        "bf16", description="bf16: autocast over float32 weights; pure_bf16: weights too"
+    )
+    attention: str = Field("sdpa", description="such as sdpa, eager, flash_attention_2")
+    gradient_checkpointing: bool = Field(True, description="recompute activations to save memory")
+    device: Literal["auto", "cpu"] = Field("auto", description="auto: a GPU where there is one")
+    threads: int = Field(0, ge=0, description="torch threads; 0: torch decides")
+    checkpoint_every: int = Field(50, ge=0, description="steps between checkpoints; 0: none")
+    report_to: tuple[str, ...] = Field((), description="trackers, such as wandb, tensorboard")
+    run_name: str | None = Field(None, description="name of the run in trackers")
+    trainer: dict[str, Any] = Field(
+        default_factory=dict,
+        description="further arguments of TRL's GRPOConfig, such as {use_vllm: true}",
+    )
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        rows = self.prompts * self.group
+        if rows % (self.micro_batch or rows):
+            raise ValueError(f"micro_batch: want a divisor of prompts x group, which is {rows}")
+        return self

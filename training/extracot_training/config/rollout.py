@@ -1,0 +1,55 @@
+"""Settings of rollouts: how replies are drawn, and by what."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, HttpUrl
+
+from extracot_training.config.base import Section
+
+
+class Drawing(Section):
+    """How tokens are drawn."""
+
+    temperature: float = Field(0.7, ge=0.0, description="0 is greedy")
+    top_p: float = Field(1.0, gt=0.0, le=1.0, description="nucleus sampling")
+    max_tokens: int = Field(4096, ge=1, description="longest reply; a longer one is cut")
+
+
+class GenerateBackend(Section):
+    """Our sampler in this process."""
+
+    kind: Literal["generate"] = "generate"
+    batch: int = Field(256, ge=1, description="replies at a time")
+    device: Literal["auto", "cpu"] = Field("auto", description="auto: a GPU where there is one")
+    dtype: Literal["float32", "bfloat16"] = "float32"
+
+
+class VllmIdsBackend(Section):
+    """vLLM in this process, over whole batches of token ids."""
+
+    kind: Literal["vllm"] = "vllm"
+    batch: int = Field(1024, ge=1, description="replies handed over at once")
+    engine: dict[str, Any] = Field(
+        default_factory=dict, description="arguments of vllm.LLM, such as {dtype: bfloat16}"
+    )
+
+
+class ServerBackend(Section):
+    """A server of ours that serves the model. It renders the prompts, by the same rules."""
+
+    kind: Literal["server"] = "server"
+    base_url: HttpUrl = Field(description="such as http://localhost:8000/v1")
+    model: str | None = Field(None, description="name to ask for; null: the server's first")
+    api_key_env: str | None = Field(None, description="environment variable with the API key")
+    batch: int = Field(1024, ge=1, description="replies between saves")
+    concurrency: int = Field(32, ge=1, description="requests at a time")
+    timeout_s: float = Field(600.0, gt=0.0, description="longest wait for one reply")
+    retries: int = Field(5, ge=0, description="further tries after a failed one")
+    backoff_s: float = Field(0.5, ge=0.0, description="first pause; doubles, up to 30 s")
+
+
+RolloutBackendConfig = Annotated[
+    GenerateBackend | VllmIdsBackend | ServerBackend, Field(discriminator="kind")
+]
