@@ -22,6 +22,10 @@ TEXT_FIELDS = ("question", "reasoning", "solution", "text", "answer")
 class _AnyRow(Record, extra="allow"):
     """A row of any stage, for its texts."""
 
+    @property
+    def key(self) -> str:
+        return ""  # nothing here goes by it
+
 
 def run(config: BaseModelConfig, *, force: bool = False) -> Outcome:
     """Stage ``base``."""

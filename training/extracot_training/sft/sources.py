@@ -33,6 +33,10 @@ class _Target(Record, extra="ignore"):
     r_star: float
     unanimous: bool = True
 
+    @property
+    def key(self) -> str:
+        return self.problem_id
+
 
 def read_sources(config: MixConfig) -> list[Source]:
     """The traces of the wanted splits, sorted by key, at most ``config.limit``.
