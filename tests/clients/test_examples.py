@@ -60,6 +60,9 @@ def test_langchain_python(live: LiveServer) -> None:
     few, many = (int(count) for count in re.findall(r"(\d+) reasoning tokens", out))
     assert 0 < few < many
     assert len(re.findall(r"\\boxed\{\d+\}", out)) == 3
+    begun = re.findall(r"it began to reason: (\S.*) …", out)
+    assert len(begun) == 2 and out.count(begun[0]) == 3  # the stream has it too
+    assert re.search(r"saved \(None where it is not known\): \d", out)
 
 
 def test_extracot_sync(live: LiveServer) -> None:

@@ -23,7 +23,7 @@ from collections.abc import (
 )
 from contextlib import asynccontextmanager
 from types import TracebackType
-from typing import Any, Self, TypeVar, Unpack
+from typing import Self, TypeVar, Unpack
 
 import httpx
 from pydantic import BaseModel
@@ -32,7 +32,6 @@ from extracot_client.errors import ExtracotClientError, ExtracotConnectionError
 from extracot_client.exchange import (
     MAX_ERROR_BODY,
     MAX_JSON_BODY,
-    MAX_READS_AFTER_DONE,
     Core,
     Exchange,
     first_model,
@@ -40,10 +39,11 @@ from extracot_client.exchange import (
     make_core,
     parse_page,
 )
+from extracot_client.reply_stream import ReplyStream
 from extracot_client.requests import Problem, SolveOptions, build_request
 from extracot_client.retries import Clock, RetryPolicy
 from extracot_client.settings import TimeLimits
-from extracot_client.streaming import StreamReader, parse_announced, unexpected_stream
+from extracot_client.streaming import StreamReader, unexpected_stream
 from extracot_client.sweeps import SweepProblem, sweep_rows
 from extracot_client.types import (
     BudgetCardPage,
@@ -58,24 +58,12 @@ from extracot_client.types import (
 M = TypeVar("M", bound=BaseModel)
 
 
-class AsyncSolveStream:
+class AsyncSolveStream(ReplyStream):
     """The events of one reply as they come; leaving its ``async with`` block aborts the rest."""
 
     def __init__(self, response: httpx.Response, exchange: Exchange, reader: StreamReader) -> None:
-        self._response = response
-        self._exchange = exchange
-        self._reader = reader
+        super().__init__(response, exchange, reader)
         self._events = self._read()
-
-    @property
-    def request_id(self) -> str | None:
-        """The server's id of this request."""
-        return self._reader.request_id
-
-    @property
-    def announced(self) -> dict[str, Any] | None:
-        """What the server said of the budget before the first token, if it did."""
-        return parse_announced(self._response.headers)
 
     def __aiter__(self) -> AsyncIterator[Event]:
         return self._events
@@ -84,9 +72,7 @@ class AsyncSolveStream:
         """Read what is left and give the whole solution; raises what reading raises."""
         async for _ in self._events:
             pass
-        if self._reader.solution is None:
-            raise ExtracotClientError("The stream was closed before the reply was whole")
-        return self._reader.solution
+        return self._solution()
 
     async def close(self) -> None:
         """End it now; the server stops generating. Harmless when it is over already."""
@@ -94,19 +80,15 @@ class AsyncSolveStream:
         await self._response.aclose()
 
     async def _read(self) -> AsyncGenerator[Event, None]:
-        after_done = 0
         try:
             async for data in self._response.aiter_bytes():
                 for event in self._reader.feed(data):
                     yield event
-                if self._reader.solution is not None:
-                    after_done += 1
-                    if after_done > MAX_READS_AFTER_DONE:
-                        return
+                if self._talks_on():
+                    return
         except httpx.HTTPError as error:
-            if self._reader.solution is not None:
-                return  # The reply was whole; how the connection ends does not matter.
-            raise self._exchange.broken(error, self._reader) from error
+            self._raise_unless_whole(error)
+            return
         self._reader.end()
 
 
@@ -259,11 +241,7 @@ class AsyncExtracot:
     ) -> httpx.Response:
         """Send until there is a success (its body unread) or an error that is to be raised."""
         while True:
-            timeout = exchange.begin()
-            headers = {"content-type": "application/json"} if body is not None else None
-            request = self._http.build_request(
-                method, path, content=body, headers=headers, timeout=timeout
-            )
+            request = exchange.request(self._http, method, path, body)
             try:
                 response = await self._http.send(request, stream=True)
             except httpx.HTTPError as broken:

@@ -23,7 +23,7 @@ from collections.abc import (
 )
 from contextlib import contextmanager
 from types import TracebackType
-from typing import Any, Self, TypeVar, Unpack
+from typing import Self, TypeVar, Unpack
 
 import httpx
 from pydantic import BaseModel
@@ -34,17 +34,17 @@ from extracot_client.errors import ExtracotClientError, ExtracotConnectionError
 from extracot_client.exchange import (
     MAX_ERROR_BODY,
     MAX_JSON_BODY,
-    MAX_READS_AFTER_DONE,
     Core,
     Exchange,
     is_event_stream,
     make_core,
     parse_page,
 )
+from extracot_client.reply_stream import ReplyStream
 from extracot_client.requests import Problem, SolveOptions, build_request
 from extracot_client.retries import Clock, RetryPolicy
 from extracot_client.settings import TimeLimits
-from extracot_client.streaming import StreamReader, parse_announced, unexpected_stream
+from extracot_client.streaming import StreamReader, unexpected_stream
 from extracot_client.sweeps import SweepProblem
 from extracot_client.types import (
     BudgetCardPage,
@@ -59,24 +59,12 @@ from extracot_client.types import (
 M = TypeVar("M", bound=BaseModel)
 
 
-class SolveStream:
+class SolveStream(ReplyStream):
     """The events of one reply as they come; leaving its ``with`` block aborts the rest."""
 
     def __init__(self, response: httpx.Response, exchange: Exchange, reader: StreamReader) -> None:
-        self._response = response
-        self._exchange = exchange
-        self._reader = reader
+        super().__init__(response, exchange, reader)
         self._events = self._read()
-
-    @property
-    def request_id(self) -> str | None:
-        """The server's id of this request."""
-        return self._reader.request_id
-
-    @property
-    def announced(self) -> dict[str, Any] | None:
-        """What the server said of the budget before the first token, if it did."""
-        return parse_announced(self._response.headers)
 
     def __iter__(self) -> Iterator[Event]:
         return self._events
@@ -85,9 +73,7 @@ class SolveStream:
         """Read what is left and give the whole solution; raises what reading raises."""
         for _ in self._events:
             pass
-        if self._reader.solution is None:
-            raise ExtracotClientError("The stream was closed before the reply was whole")
-        return self._reader.solution
+        return self._solution()
 
     def close(self) -> None:
         """End it now; the server stops generating. Harmless when it is over already."""
@@ -95,18 +81,14 @@ class SolveStream:
         self._response.close()
 
     def _read(self) -> Generator[Event, None, None]:
-        after_done = 0
         try:
             for data in self._response.iter_bytes():
                 yield from self._reader.feed(data)
-                if self._reader.solution is not None:
-                    after_done += 1
-                    if after_done > MAX_READS_AFTER_DONE:
-                        return
+                if self._talks_on():
+                    return
         except httpx.HTTPError as error:
-            if self._reader.solution is not None:
-                return  # The reply was whole; how the connection ends does not matter.
-            raise self._exchange.broken(error, self._reader) from error
+            self._raise_unless_whole(error)
+            return
         self._reader.end()
 
 
@@ -261,11 +243,7 @@ class Extracot:
     ) -> httpx.Response:
         """Send until there is a success (its body unread) or an error that is to be raised."""
         while True:
-            timeout = exchange.begin()
-            headers = {"content-type": "application/json"} if body is not None else None
-            request = self._http.build_request(
-                method, path, content=body, headers=headers, timeout=timeout
-            )
+            request = exchange.request(self._http, method, path, body)
             try:
                 response = self._http.send(request, stream=True)
             except httpx.HTTPError as broken:

@@ -36,9 +36,6 @@ M = TypeVar("M", bound=BaseModel)
 
 MAX_ERROR_BODY = 64 * 1024
 MAX_JSON_BODY = 16 * 2**20
-# A well-behaved server ends the stream right after [DONE]; reading on to there lets the connection
-# be used again, but one that goes on talking is not listened to for long.
-MAX_READS_AFTER_DONE = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,8 +94,22 @@ class Exchange:
         self.started = core.clock.monotonic()
         self._deadline_at = None if deadline is None else self.started + deadline
 
-    def begin(self) -> httpx.Timeout:
-        """Start an attempt; gives the limits for it. Raises :class:`ExtracotTimeoutError`."""
+    def request(
+        self,
+        http: httpx.Client | httpx.AsyncClient,
+        method: str,
+        path: str,
+        body: bytes | None,
+    ) -> httpx.Request:
+        """Start an attempt: what to send, within the time that is left.
+
+        Raises :class:`ExtracotTimeoutError` where there is none.
+        """
+        headers = {"content-type": "application/json"} if body is not None else None
+        limits = self._begin()
+        return http.build_request(method, path, content=body, headers=headers, timeout=limits)
+
+    def _begin(self) -> httpx.Timeout:
         self.started = self._core.clock.monotonic()
         if self._deadline_at is None:
             return self._core.settings.timeout()

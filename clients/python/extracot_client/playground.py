@@ -12,7 +12,7 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 # Read when gradio is imported, so they stand before it.
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
@@ -29,6 +29,7 @@ from extracot_client.playground_views import NOTHING_YET, savings_page, status
 from extracot_client.requests import SolveOptions
 from extracot_client.types import BudgetValue, SweepRow
 
+V = TypeVar("V", SolveView, CompareView)
 EXAMPLES = (
     "What is 12 * 12?",
     "A shirt costs $40. It is discounted by 25%, then by another $5. What is the final price?",
@@ -211,18 +212,9 @@ def _solve_tab(backend: Backend, shared: _Shared) -> gr.Radio:
     ) -> AsyncGenerator[tuple[Any, ...], None]:
         options = read_options(max_tokens, temperature, seed)
         source = backend.solve(problem or "", read_budget(mode, ratio), session, options)
-        async with aclosing(
-            runs.views(
-                _session_of(request),
-                source,
-                lambda view: replace(view, status=status(STOPPED), running=False),
-            )
-        ) as views:
+        async with aclosing(_stoppable(runs, request, source)) as views:
             async for view in views:
                 yield _solve_updates(view)
-
-    async def halt(request: gr.Request) -> None:
-        runs.stop(_session_of(request))
 
     # Moving the slider means a ratio is wanted; done in the page, without asking anyone.
     ratio.input(None, None, mode, js="() => 'ratio'")
@@ -234,8 +226,28 @@ def _solve_tab(backend: Backend, shared: _Shared) -> gr.Radio:
         trigger_mode="once",
         **_QUIET,
     )
-    stop.click(halt, queue=False, **_QUIET)
+    _stops(stop, runs)
     return mode
+
+
+def _stoppable(
+    runs: Runs[V], request: gr.Request, source: AsyncGenerator[V, None]
+) -> AsyncGenerator[V, None]:
+    """The views of ``source``, until this session's stop button is pressed."""
+
+    def stopped(view: V) -> V:
+        return replace(view, status=status(STOPPED), running=False)
+
+    return runs.views(_session_of(request), source, stopped)
+
+
+def _stops(button: gr.Button, runs: Runs[V]) -> None:
+    """Let a button end what runs in its tab, for the session that presses it."""
+
+    async def halt(request: gr.Request) -> None:
+        runs.stop(_session_of(request))
+
+    button.click(halt, queue=False, **_QUIET)
 
 
 def _session_of(request: gr.Request) -> str:
@@ -278,18 +290,9 @@ def _compare_tab(backend: Backend, shared: _Shared) -> gr.CheckboxGroup:
         budgets = [budget for name in chosen if (budget := parse_budget(name)) is not None]
         options = read_options(max_tokens, temperature, seed)
         source = backend.compare(problem or "", budgets, session, options, together=together)
-        async with aclosing(
-            runs.views(
-                _session_of(request),
-                source,
-                lambda view: replace(view, status=status(STOPPED), running=False),
-            )
-        ) as views:
+        async with aclosing(_stoppable(runs, request, source)) as views:
             async for view in views:
                 yield _compare_updates(view)
-
-    async def halt(request: gr.Request) -> None:
-        runs.stop(_session_of(request))
 
     go.click(
         compare,
@@ -298,7 +301,7 @@ def _compare_tab(backend: Backend, shared: _Shared) -> gr.CheckboxGroup:
         trigger_mode="once",
         **_QUIET,
     )
-    stop.click(halt, queue=False, **_QUIET)
+    _stops(stop, runs)
     return chosen
 
 
