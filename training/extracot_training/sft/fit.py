@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from trl import SFTConfig
 
+from extracot_training.checkpoints import cut_log, last_checkpoint, publish_folder, step_of
 from extracot_training.config.sft import LoraSettings, SftConfig
 from extracot_training.control_tokens import ControlTokens
 from extracot_training.errors import ConfigError
@@ -18,10 +19,7 @@ from extracot_training.sft.rows import GroupedSampler, as_dataset
 from extracot_training.sft.trainer import (
     BudgetSftTrainer,
     StageCallback,
-    cut_log,
-    last_checkpoint,
     mean_loss,
-    publish_folder,
 )
 
 CHECKPOINTS = "checkpoints"
@@ -42,7 +40,7 @@ def fit(
     """Train ``model`` on ``rows`` and leave it in ``folder``; figures for the report.
 
     Goes on from the newest whole checkpoint in ``folder``. Raises
-    :class:`extracot_training.sft.trainer.LossError` for a loss that is no number.
+    :class:`extracot_training.checkpoints.LossError` for a loss that is no number.
     """
     arguments = sft_arguments(config, folder)
     sampler = None
@@ -64,7 +62,7 @@ def fit(
         raise ConfigError("lora does not go with sharded weights: use one_gpu.yaml", key="lora")
     checkpoint = last_checkpoint(folder / CHECKPOINTS)
     if trainer.is_world_process_zero():
-        cut_log(folder / LOG, _step_of(checkpoint))
+        cut_log(folder / LOG, step_of(checkpoint))
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     trainer.accelerator.wait_for_everyone()
     sizes = [(p.numel(), p.requires_grad) for p in trainer.model.parameters()]
@@ -159,7 +157,3 @@ def _save_merged(trainer: Any, made: Path, config: SftConfig) -> None:
     (made / ADAPTER / "README.md").unlink(missing_ok=True)
     model.merge_and_unload().save_pretrained(made)
     trainer.processing_class.save_pretrained(made)
-
-
-def _step_of(checkpoint: Path | None) -> int:
-    return int(checkpoint.name.rpartition("-")[2]) if checkpoint else 0

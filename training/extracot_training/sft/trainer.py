@@ -1,16 +1,14 @@
 """TRL's trainer with the few things added that a stage needs.
 
 Order of rows by seed and epoch, an error at the first loss that is no number, whole checkpoints
-told from torn ones, a log in the stage's folder. Knows no configuration.
+marked, a log in the stage's folder. Knows no configuration.
 """
 
 from __future__ import annotations
 
 import json
 import math
-import re
-import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,19 +16,13 @@ import torch
 from transformers import PrinterCallback, TrainerCallback
 from trl import SFTTrainer
 
-from extracot_training.errors import TrainingError
-from extracot_training.files import write_atomic
+from extracot_training.checkpoints import LossError, mark_whole
 from extracot_training.sft.rows import GroupedSampler
 
-WHOLE = "whole"
 IGNORED = -100
 LOGGED = (
     "loss", "grad_norm", "learning_rate", "mean_token_accuracy", "entropy", "num_tokens", "epoch",
 )  # fmt: skip
-
-
-class LossError(TrainingError):
-    """The loss is no finite number."""
 
 
 class BudgetSftTrainer(SFTTrainer):  # type: ignore[misc]
@@ -123,52 +115,7 @@ class StageCallback(TrainerCallback):  # type: ignore[misc]
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         # The trainer calls this when weights, optimizer, schedule and random state are written.
         if state.is_world_process_zero:
-            folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
-            write_atomic(folder / WHOLE, f"{state.global_step}\n")
-
-
-def last_checkpoint(folder: Path) -> Path | None:
-    """The newest whole checkpoint; torn ones are removed on the way."""
-    found: list[tuple[int, Path]] = []
-    for path in folder.glob("checkpoint-*"):
-        number = re.fullmatch(r"checkpoint-(\d+)", path.name)
-        if number and (path / WHOLE).is_file():
-            found.append((int(number[1]), path))
-        else:
-            shutil.rmtree(path)
-    return max(found)[1] if found else None
-
-
-def cut_log(log: Path, step: int) -> None:
-    """Drop the lines of steps after ``step``, which a resumed run will do again, and torn ones."""
-    if not log.is_file():
-        return
-    kept = []
-    for line in log.read_text(encoding="utf-8").splitlines():
-        try:
-            entry = json.loads(line)
-        except json.JSONDecodeError:
-            continue
-        if entry["step"] <= step:
-            kept.append(line + "\n")
-    write_atomic(log, "".join(kept))
-
-
-def publish_folder(target: Path, save: Callable[[Path], None]) -> None:
-    """Let ``save`` fill a folder, then move its files into ``target``, ``config.json`` last.
-
-    Until that one is there, nobody takes the folder for a model.
-    """
-    made = target / ".model.tmp"
-    shutil.rmtree(made, ignore_errors=True)
-    made.mkdir()
-    save(made)
-    for path in sorted(made.iterdir(), key=lambda path: path.name == "config.json"):
-        old = target / path.name
-        if old.is_dir():
-            shutil.rmtree(old)
-        path.replace(old)
-    made.rmdir()
+            mark_whole(Path(args.output_dir), state.global_step)
 
 
 def mean_loss(log: Path, last: int) -> float | None:
