@@ -4,6 +4,7 @@ never a second request after the first byte. Sleeping and clocks are replaced th
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
@@ -14,6 +15,7 @@ from extracot_client import (
     AuthenticationError,
     Clock,
     ConnectionLostError,
+    Event,
     Extracot,
     ExtracotAPIError,
     ExtracotClientError,
@@ -61,19 +63,34 @@ Ask = Callable[..., Solution]
 
 @pytest.fixture(params=["sync", "async"])
 def ask(request: pytest.FixtureRequest, time: Time) -> Ask:
-    """Solve once with either twin, on the fake clock and without jitter."""
+    """Solve once with either twin, on the fake clock and without jitter.
 
-    def run(url: str, **options: object) -> Solution:
+    ``watch`` is called with each event before the next is read.
+    """
+
+    def run(
+        url: str, *, watch: Callable[[Event], None] = lambda _: None, **options: object
+    ) -> Solution:
         retry = options.pop("retry", RetryPolicy(random=lambda: 1.0))
         timeout = options.pop("timeout", None)
         shared = {"retry": retry, "timeout": timeout, "clock": time.clock}
         if request.param == "sync":
-            with Extracot(url, KEY, sleep=time.sleep, **shared) as client:  # type: ignore[arg-type]
-                return client.solve("x", **options)  # type: ignore[arg-type]
+            with (
+                Extracot(url, KEY, sleep=time.sleep, **shared) as client,  # type: ignore[arg-type]
+                client.stream("x", **options) as stream,  # type: ignore[arg-type]
+            ):
+                for event in stream:
+                    watch(event)
+                return stream.result()
 
         async def solve() -> Solution:
-            async with AsyncExtracot(url, KEY, sleep=time.async_sleep, **shared) as client:  # type: ignore[arg-type]
-                return await client.solve("x", **options)  # type: ignore[arg-type]
+            async with (
+                AsyncExtracot(url, KEY, sleep=time.async_sleep, **shared) as client,  # type: ignore[arg-type]
+                client.stream("x", **options) as stream,  # type: ignore[arg-type]
+            ):
+                async for event in stream:
+                    watch(event)
+                return await stream.result()
 
         return asyncio.run(solve())
 
@@ -305,8 +322,11 @@ def test_silence_is_a_timeout(ask: Ask, handler: Handler, time: Time) -> None:
 
 
 def test_heartbeats_do_not_outlive_a_deadline(ask: Ask, time: Time) -> None:
+    read = threading.Event()
+
     def tick(connection: fake.Connection, request: fake.Seen) -> None:
         fake.stream(GOOD[1], end="open")(connection, request)
+        assert read.wait(fake.WAIT)  # the clock stands still until the first words are in
         for _ in range(3):
             time.now += 10
             connection.send(b"f\r\n: keep-alive\n\n\n\r\n")
@@ -314,9 +334,8 @@ def test_heartbeats_do_not_outlive_a_deadline(ask: Ask, time: Time) -> None:
 
     with FakeServer([tick]) as server:
         with pytest.raises(ExtracotTimeoutError) as caught:
-            ask(server.url, deadline=15.0)
-        # The clock is moved by the server's thread: the first words may or may not be in by then.
-        assert caught.value.phase == "deadline" and caught.value.partial_reasoning in ("", "two ")
+            ask(server.url, deadline=15.0, watch=lambda event: read.set())
+        assert caught.value.phase == "deadline" and caught.value.partial_reasoning == "two "
         assert server.gone.wait(fake.WAIT)
 
 
