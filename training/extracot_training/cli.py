@@ -99,6 +99,11 @@ STAGES: dict[str, Stage] = {
         "extracot_training.config.reference:ReferenceConfig",
         "extracot_training.reference:run",
     ),
+    "chrpo": Stage(
+        "train the model's own choice of a level",
+        "extracot_training.config.chrpo:ChrpoConfig",
+        "extracot_training.chrpo.train:run",
+    ),
     "evaluate": Stage(
         "measure a running server at every budget: accuracy, tokens, time",
         "extracot_training.config.evaluate:EvaluateConfig",

@@ -1,0 +1,191 @@
+"""TRL's GRPO trainer with what CHRPO needs: exact prompts, seeded rollouts, advantages per token.
+
+What is TRL's stays TRL's: the clipped loss, KL, accumulation, devices. Four things are put in:
+
+- prompts are the ids that :mod:`extracot.prompt` rendered: the data set holds problem ids, and
+  nothing is tokenised again;
+- rollouts are drawn by seeds made of the run's seed, the step and the row, so that they are a
+  function of the weights and a resumed run draws what an uncut one does;
+- each rollout has two rewards, and its level token another advantage than the rest;
+- a loss that is no number ends the run.
+
+The first token is drawn from the whole vocabulary, as the loss has it, and a reply that begins with
+something else than a level is invalid (reward -1). A server restricts that token to levels; after
+SFT nearly all of the probability lies there anyway (``level_mass`` in the log says how much).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from accelerate.utils import gather_object
+from torch import Tensor
+from transformers import PrinterCallback
+from trl import GRPOTrainer
+from trl.models import unwrap_model_for_generation
+
+from extracot_training.checkpoints import LossError
+from extracot_training.chrpo.advantage import batch_advantages, control_weights, token_row
+from extracot_training.chrpo.scoring import Scored, Scorer, figures_of, from_plain, plain
+from extracot_training.chrpo.tasks import Task
+from extracot_training.config.chrpo import ChrpoConfig
+from extracot_training.control_tokens import ControlTokens
+from extracot_training.rollout.sampler import Decoding, Generated, Sampler, seed_of
+
+
+class Rewards:
+    """The two reward functions, as TRL calls them: ``main`` first, then ``ctrl``."""
+
+    def __init__(self, tasks: Mapping[str, Task], scorer: Scorer) -> None:
+        self._tasks = tasks
+        self._scorer = scorer
+        self.scored: list[Scored] = []
+
+    def main(
+        self, prompts: Sequence[str], completion_ids: Sequence[Sequence[int]], **_: Any
+    ) -> list[float]:
+        """Scores the rollouts and keeps the scores. ``prompts`` are problem ids."""
+        self.scored = [
+            self._scorer.score(self._tasks[prompt], ids)
+            for prompt, ids in zip(prompts, completion_ids, strict=True)
+        ]
+        return [one.reward.main for one in self.scored]
+
+    def ctrl(self, **_: Any) -> list[float]:
+        """Of the rollouts that were scored last."""
+        return [one.reward.ctrl for one in self.scored]
+
+
+class ChrpoTrainer(GRPOTrainer):  # type: ignore[misc]
+    """See the module. ``figures`` are those of the last round of rollouts."""
+
+    def __init__(
+        self,
+        config: ChrpoConfig,
+        tasks: Mapping[str, Task],
+        rewards: Rewards,
+        tokens: ControlTokens,
+        levels: Sequence[float],
+        **kwargs: Any,
+    ) -> None:
+        self._config = config
+        self._tasks = tasks
+        self._rewards = rewards
+        self._tokens = tokens
+        self._levels = tuple(levels)
+        self._gathered: Tensor | None = None
+        self._first: list[tuple[float, ...]] = []
+        self.figures: dict[str, Any] = {}
+        super().__init__(reward_funcs=[rewards.main, rewards.ctrl], **kwargs)
+        self.remove_callback(PrinterCallback)
+
+    def sample(
+        self, prompts: Sequence[Sequence[int]], seeds: Sequence[int], temperature: float
+    ) -> list[Generated]:
+        """Replies to prompts, drawn by their seeds from the model as it is now."""
+        settings = self._config.rollouts
+        decoding = Decoding(temperature, 1.0, settings.max_tokens, tuple(self.eos_token_ids))
+        with unwrap_model_for_generation(
+            self.model_wrapped,
+            self.accelerator,
+            gradient_checkpointing_kwargs=self.args.gradient_checkpointing_kwargs,
+        ) as model:
+            sampler = Sampler(
+                model,
+                decoding,
+                batch=settings.batch,
+                pad_id=self._tokenizer.pad_token_id,
+                watched=self._tokens.levels,
+            )
+            return sampler.generate(prompts, seeds)
+
+    def training_step(self, *args: Any, **kwargs: Any) -> Tensor:
+        """As the base class's. Raises :class:`LossError` for a loss that is NaN or infinite."""
+        loss: Tensor = super().training_step(*args, **kwargs)
+        if not bool(torch.isfinite(loss)):
+            raise LossError(
+                f"step {self.state.global_step + 1}: the loss is {loss.item()}; lower "
+                "learning_rate, or use precision fp32 or bf16 instead of pure_bf16"
+            )
+        return loss
+
+    def create_model_card(self, *args: Any, **kwargs: Any) -> None:
+        """Nothing: the stage writes its own report."""
+
+    def _tokenize_prompts(self, prompts: list[str]) -> tuple[list[list[int]], None, dict[str, Any]]:
+        return [list(self._tasks[prompt].prompt_ids) for prompt in prompts], None, {}
+
+    def _generate_single_turn(
+        self, prompt_ids: list[list[int]], *args: Any, **kwargs: Any
+    ) -> tuple[list[list[int]], Any]:
+        if self._config.rollouts.backend == "trl":
+            self._first = []
+            ids, logps = super()._generate_single_turn(prompt_ids, *args, **kwargs)
+            return ids, logps
+        step, process = self.state.global_step, self.accelerator.process_index
+        seeds = [
+            seed_of(self._config.seed, "rollout", step, process, row)
+            for row in range(len(prompt_ids))
+        ]
+        replies = self.sample(prompt_ids, seeds, self._config.rollouts.temperature)
+        self._first = [reply.first for reply in replies]
+        return [list(reply.ids) for reply in replies], None
+
+    def _calculate_rewards(self, *args: Any, **kwargs: Any) -> Tensor:
+        gathered: Tensor = super()._calculate_rewards(*args, **kwargs)
+        self._gathered = gathered
+        return gathered
+
+    def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
+        output: dict[str, Any] = super()._generate_and_score_completions(inputs)
+        output["advantages"] = self._token_advantages(output)
+        self.figures = self._round_figures()
+        return output
+
+    def _token_advantages(self, output: Mapping[str, Any]) -> Tensor:
+        """Shape (rows, tokens), of this process's rows; 0 beyond a reply's end."""
+        objective, gathered = self._config.objective, self._gathered
+        assert gathered is not None  # rewards were calculated just now
+        main, ctrl = gathered.double().T.tolist()
+        advantages = batch_advantages(
+            main,
+            ctrl,
+            group=self.num_generations,
+            beta=objective.beta if objective.ctrl and objective.kind == "chrpo" else 0.0,
+            scale=objective.scale,
+        )
+        lengths = output["completion_mask"].sum(dim=1).tolist()
+        tokens, first = int(output["num_items_in_batch"]), self.accelerator.process_index
+        made = torch.zeros(output["completion_ids"].shape, dtype=torch.float32)
+        for row, length in enumerate(lengths):
+            has_level = self._rewards.scored[row].level is not None
+            own = token_row(advantages[first * len(lengths) + row], length, has_level=has_level)
+            if objective.control_weight is not None:
+                weights = control_weights(
+                    length, alpha=objective.control_weight, tokens=tokens, rollouts=len(main)
+                )
+                own = [weight * value for weight, value in zip(weights, own, strict=True)]
+            made[row, :length] = torch.tensor(own)
+        return made.to(output["completion_ids"].device)
+
+    def _round_figures(self) -> dict[str, Any]:
+        scored = [from_plain(one) for one in gather_object(list(map(plain, self._rewards.scored)))]
+        figures = figures_of(scored, self._levels)
+        groups = [scored[at : at + self.num_generations]
+                  for at in range(0, len(scored), self.num_generations)]  # fmt: skip
+        alike = [len({one.reward.main for one in group}) == 1 for group in groups]
+        figures["groups_without_signal"] = sum(alike) / len(alike)
+        if self._first:
+            figures |= choice_figures(self._first)
+        return figures
+
+
+def choice_figures(first: Sequence[Sequence[float]]) -> dict[str, float]:
+    """Of the levels' probabilities at the first token, one row per reply: ``level_mass``, their
+    sum; ``choice_entropy``, the mean entropy in nats of a choice restricted to levels."""
+    shares = torch.tensor(first, dtype=torch.float64)
+    mass = shares.sum(dim=1)
+    entropies = torch.special.entr(shares / mass[:, None].clamp(min=1e-300)).sum(dim=1)
+    return {"level_mass": mass.mean().item(), "choice_entropy": entropies.mean().item()}
