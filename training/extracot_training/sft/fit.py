@@ -60,9 +60,10 @@ def fit(
     )
     if config.lora and (trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled):
         raise ConfigError("lora does not go with sharded weights: use one_gpu.yaml", key="lora")
+    if trainer.is_world_process_zero():  # alone: it removes what is torn
+        cut_log(folder / LOG, step_of(last_checkpoint(folder / CHECKPOINTS)))
+    trainer.accelerator.wait_for_everyone()
     checkpoint = last_checkpoint(folder / CHECKPOINTS)
-    if trainer.is_world_process_zero():
-        cut_log(folder / LOG, step_of(checkpoint))
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     trainer.accelerator.wait_for_everyone()
     sizes = [(p.numel(), p.requires_grad) for p in trainer.model.parameters()]
@@ -72,7 +73,7 @@ def fit(
         "steps": trainer.state.global_step,
         "parameters": sum(size for size, _ in sizes),
         "trained_parameters": trained,
-        "tokens": int(trainer.state.num_input_tokens_seen or trainer._total_train_tokens),
+        "tokens": int(trainer.state.num_input_tokens_seen),
         "final_loss": mean_loss(folder / LOG, 5),
     }
 
@@ -103,6 +104,8 @@ def sft_arguments(config: SftConfig, folder: Path) -> SFTConfig:
         save_steps=config.checkpoint_every or 500,
         save_total_limit=2,
         logging_steps=config.log_every,
+        logging_first_step=True,
+        include_num_input_tokens_seen="non_padding",
         logging_nan_inf_filter=False,
         report_to=list(config.report_to) or "none",
         run_name=config.run_name,
@@ -134,6 +137,7 @@ def adapter_config(lora: LoraSettings, model: Any, tokens: ControlTokens) -> Any
 def _save(trainer: Any, folder: Path, config: SftConfig) -> None:
     """The weights, by every process together; the folder, by the first."""
     made = folder / CHECKPOINTS / "final"
+    trainer.accelerator.unwrap_model(trainer.model).config.use_cache = True  # off while training
     if config.lora is None:
         trainer.save_model(str(made))
     elif trainer.is_world_process_zero():

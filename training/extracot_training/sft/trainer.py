@@ -21,7 +21,8 @@ from extracot_training.sft.rows import GroupedSampler
 
 IGNORED = -100
 LOGGED = (
-    "loss", "grad_norm", "learning_rate", "mean_token_accuracy", "entropy", "num_tokens", "epoch",
+    "loss", "grad_norm", "learning_rate", "mean_token_accuracy", "entropy", "epoch",
+    "num_input_tokens_seen",
 )  # fmt: skip
 
 
@@ -84,9 +85,6 @@ class BudgetSftTrainer(SFTTrainer):  # type: ignore[misc]
         with torch.no_grad():
             right = (logits.argmax(dim=-1) == targets)[targets != IGNORED].float().mean()
         self._metrics["train"]["mean_token_accuracy"].append(right.item())
-        seen = self.accelerator.gather_for_metrics(inputs["attention_mask"].sum())
-        self._total_train_tokens += int(seen.sum())
-        self._metrics["train"]["num_tokens"] = [self._total_train_tokens]
         return loss
 
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:
