@@ -23,7 +23,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 import extracot
 from extracot.errors import ExtracotError
 from extracot_server.admission import Scheduler
-from extracot_server.api import chat, health, models
+from extracot_server.api import chat, health, models, tokenize
 from extracot_server.api.auth import KeyMiddleware
 from extracot_server.api.errors import HttpError, to_http
 from extracot_server.api.openapi import install_openapi
@@ -84,7 +84,7 @@ def create_app(settings: Settings, engine: Engine | None = None) -> FastAPI:
         redoc_url=None,
     )
     app.state.extracot = state
-    for router in (chat.router, models.router, health.router):
+    for router in (chat.router, tokenize.router, models.router, health.router):
         app.include_router(router)
     _add_error_handlers(app, state)
     install_openapi(app)

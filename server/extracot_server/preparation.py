@@ -70,6 +70,14 @@ def prepare(
     )
 
 
+def render_only(model: ServedModel, job: ChatJob) -> RenderedPrompt:
+    """The prompt of a request that is not going to run, however long it is; raises as `prepare`."""
+    resolved = resolve_budget(job.budget, model.card, job.caller.narrow(model.policy))
+    return model.tools.renderer.render(
+        job.messages, _control(resolved, model), with_instruction=job.with_instruction
+    )
+
+
 def plan_reply(chat: PreparedChat, index: int) -> ReplyPlan:
     """What choice ``index`` of a request is made from."""
     job, resolved = chat.job, chat.resolved

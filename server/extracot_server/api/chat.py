@@ -15,9 +15,10 @@ from starlette.responses import JSONResponse, Response
 from extracot.prompt import Tokenizer
 from extracot.reasoning import Part
 from extracot_server.api.auth import caller_of
+from extracot_server.api.bodies import ChatCompletionRequest
 from extracot_server.api.errors import BodyTooLargeError, EngineNotReadyError, HttpError, to_http
 from extracot_server.api.openapi import CHAT_DOCUMENTATION
-from extracot_server.api.protocol import ChatCompletionRequest, parse_chat_request, to_job
+from extracot_server.api.protocol import parse_chat_request, to_job
 from extracot_server.api.sse import ChunkEncoder, EventStream, frames_of, wait_for_disconnect
 from extracot_server.api.state import AppState, app_state
 from extracot_server.detokenize import token_text
@@ -28,7 +29,8 @@ from extracot_server.plan import Delta
 from extracot_server.serving import ChatService
 
 router = APIRouter()
-_RENDER_HERE = 32 * 1024  # bytes of body
+RENDER_HERE = 32 * 1024
+"""Bytes of body up to which a prompt is tokenised at once; longer ones in a thread."""
 
 
 @router.post("/v1/chat/completions", **CHAT_DOCUMENTATION)
@@ -50,7 +52,7 @@ async def chat_completions(request: Request) -> Response:
         max_messages=state.settings.max_messages,
         max_choices=state.settings.max_choices,
     )
-    if len(raw) <= _RENDER_HERE:
+    if len(raw) <= RENDER_HERE:
         chat = service.prepare(job, times)
     else:  # tokenising this much would make every other stream wait
         chat = await asyncio.to_thread(service.prepare, job, times)

@@ -10,7 +10,7 @@ from pydantic import TypeAdapter
 from pydantic.json_schema import models_json_schema
 
 from extracot_server.accounting import BudgetReport
-from extracot_server.api.protocol import ChatCompletionRequest
+from extracot_server.api.bodies import ChatCompletionRequest
 
 _REF = "#/components/schemas/{model}"
 _ERROR = {
@@ -121,6 +121,42 @@ CHAT_DOCUMENTATION: dict[str, Any] = {
         500: error_response("The server failed"),
         429: error_response("This key has sent too many; `Retry-After` says when to come again"),
         503: error_response("The queue is full, or the engine is not available; `Retry-After`"),
+    },
+}
+
+
+TOKENIZE_DOCUMENTATION: dict[str, Any] = {
+    "openapi_extra": {
+        "requestBody": {
+            "required": True,
+            "content": {
+                "application/json": {
+                    "schema": {
+                        "anyOf": [
+                            {"$ref": _REF.format(model="ChatCompletionRequest")},
+                            {
+                                "type": "object",
+                                "required": ["prompt"],
+                                "properties": {
+                                    "model": {"type": ["string", "null"]},
+                                    "prompt": {"type": "string"},
+                                },
+                            },
+                        ]
+                    },
+                    "example": {
+                        "messages": [{"role": "user", "content": "What is 12 * 3?"}],
+                        "budget": 0.2,
+                    },
+                }
+            },
+        }
+    },
+    "responses": {
+        400: error_response("The request is wrong; `param` names the field"),
+        401: error_response("No key, or a wrong one"),
+        404: error_response("No model of that name, or none for this key"),
+        413: error_response("The body is too large"),
     },
 }
 

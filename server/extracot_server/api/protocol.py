@@ -9,13 +9,16 @@ fields are tolerated and reported back.
 from __future__ import annotations
 
 import difflib
-import json
-from typing import Annotated, Any, Literal
-
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from typing import Any
 
 from extracot.prompt import Message
-from extracot.tokens import is_unicode
+from extracot_server.api.bodies import (
+    ChatCompletionRequest,
+    ChatMessage,
+    ResponseFormat,
+    parse_json_object,
+    validated,
+)
 from extracot_server.budget import BudgetSources
 from extracot_server.budget_values import Target
 from extracot_server.engine.base import AnswerFormat, Sampling
@@ -54,144 +57,19 @@ _HARMLESS: dict[str, tuple[Any, ...]] = {
 _TEXT_ROLES = ("system", "developer", "user", "assistant")
 
 
-class _Body(BaseModel):
-    """JSON types are taken at their word: `"1"` is no number, and no number is infinite."""
-
-    model_config = ConfigDict(extra="allow", strict=True, allow_inf_nan=False)
-
-
-class ResponseFormat(_Body):
-    """``response_format``: the answer's grammar; reasoning stays free."""
-
-    type: Literal["text", "json_object", "json_schema"]
-    json_schema: dict[str, Any] | None = None
-
-
-class StreamOptions(_Body):
-    """``stream_options``."""
-
-    include_usage: bool | None = None
-
-
-class ChatMessage(_Body):
-    """One message; ``content`` is text or a list of text parts."""
-
-    role: str
-    content: str | list[dict[str, Any]] | None = None
-
-
-class ChatCompletionRequest(_Body):
-    """Body of ``POST /v1/chat/completions``: OpenAI's, a few of vLLM's extras, and ``budget``."""
-
-    model: str | None = Field(
-        None, description="a served model's name, or `name@budget` such as `name@0.4`"
-    )
-    messages: list[ChatMessage] = Field(min_length=1)
-    budget: Any = Field(
-        None,
-        description="how much reasoning the reply may cost",
-        json_schema_extra={
-            "anyOf": [
-                {"type": "number", "exclusiveMinimum": 0, "maximum": 1},
-                {"enum": ["auto", "native", "none"]},
-                {
-                    "type": "object",
-                    "minProperties": 1,
-                    "additionalProperties": False,
-                    "properties": {
-                        "ratio": {
-                            "anyOf": [
-                                {"type": "number", "exclusiveMinimum": 0, "maximum": 1},
-                                {"enum": ["auto", "native", "none"]},
-                            ]
-                        },
-                        "max_reasoning_tokens": {"type": "integer", "minimum": 0},
-                        "enforce": {"enum": ["soft", "hard"]},
-                    },
-                },
-                {"type": "null"},
-            ],
-            "examples": [0.2, "auto", {"ratio": 0.4, "max_reasoning_tokens": 300}],
-        },
-    )
-    reasoning_effort: str | None = None
-    include_reasoning: bool | None = None
-    include_instruction: bool | None = Field(
-        None, description="false leaves the checkpoint's instruction out of the last user turn"
-    )
-    stream: bool | None = None
-    stream_options: StreamOptions | None = None
-    n: int | None = Field(None, ge=1)
-    max_tokens: int | None = Field(None, ge=1)
-    max_completion_tokens: int | None = Field(None, ge=1)
-    temperature: float | None = Field(None, ge=0, le=2)
-    top_p: float | None = Field(None, gt=0, le=1)
-    top_k: int | None = Field(None, ge=-1, lt=2**31)
-    min_p: float | None = Field(None, ge=0, le=1)
-    presence_penalty: float | None = Field(None, ge=-2, le=2)
-    frequency_penalty: float | None = Field(None, ge=-2, le=2)
-    repetition_penalty: float | None = Field(None, ge=0.01, le=100)
-    seed: int | None = Field(None, ge=-(2**63), lt=2**63)
-    stop: str | list[str] | None = None
-    logit_bias: dict[str, Annotated[float, Field(ge=-100, le=100)]] | None = None
-    logprobs: bool | None = None
-    top_logprobs: int | None = Field(None, ge=0, le=20)
-    min_tokens: int | None = Field(None, ge=0)
-    ignore_eos: bool | None = None
-    response_format: ResponseFormat | None = None
-    user: str | None = None
-    metadata: dict[str, str] | None = None
-
-
-_MAX_FIELDS = 256  # each unknown one is compared with `budget` and reported back
 _KNOWN = frozenset(ChatCompletionRequest.model_fields)
 _TOLERATED = frozenset({"tools", "tool_choice", "modalities", "store", "parallel_tool_calls"})
 
 
 def parse_chat_request(raw: bytes) -> ChatCompletionRequest:
     """Bytes -> request; raises :class:`InvalidRequestError` with ``param`` set to the field."""
-    body = parse_json_object(raw)
+    return read_chat_request(parse_json_object(raw))
+
+
+def read_chat_request(body: dict[str, Any]) -> ChatCompletionRequest:
+    """A JSON object -> request; see :func:`parse_chat_request`."""
     _refuse_unsupported(body)
-    try:
-        return ChatCompletionRequest.model_validate(body)
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        param = field_path(first["loc"])
-        missing = first["type"] == "missing"
-        code = "missing_required_parameter" if missing else "invalid_value"
-        raise InvalidRequestError(
-            f"`{param}`: {first['msg']}.", param=param or None, code=code
-        ) from None
-
-
-def parse_json_object(raw: bytes) -> dict[str, Any]:
-    """The body as a JSON object; anything else is an :class:`InvalidRequestError`."""
-    try:
-        body = json.loads(raw)
-    except (ValueError, RecursionError) as error:
-        detail = str(error)[:200] or "nested too deeply"
-        raise InvalidRequestError(
-            f"The body is not valid JSON: {detail}.", code="invalid_json"
-        ) from None
-    if not isinstance(body, dict):
-        raise InvalidRequestError("The body must be a JSON object.", code="invalid_json")
-    if len(body) > _MAX_FIELDS:
-        raise InvalidRequestError(f"The body has more than {_MAX_FIELDS} fields.")
-    for key in body:
-        if not is_unicode(key):
-            raise InvalidRequestError("A field's name is not valid Unicode.", param=key[:64])
-    return body
-
-
-def field_path(location: tuple[int | str, ...]) -> str:
-    """``("messages", 1, "role")`` -> ``messages[1].role``; names of union branches are left out."""
-    path = ""
-    for part in location:
-        if isinstance(part, int):
-            path += f"[{part}]"
-        elif "[" not in part and part not in ("str", "float", "int", "bool"):
-            path += f".{part}" if path else part
-    return path
+    return validated(ChatCompletionRequest, body)
 
 
 def to_job(
