@@ -2,10 +2,10 @@
 # From nothing to compressed traces on a CPU, in under ten minutes on two idle cores:
 # problems -> teach (the data's own traces) -> annotate (rules) -> compressor -> compress.
 #
-#   training/recipes/compressor_cpu.sh              the compressor that ships, made again
+#   training/recipes/compressor_cpu.sh              a compressor and five levels of its traces
 #   training/recipes/compressor_cpu.sh --small      the same in a minute or so, as CI runs it
 #   training/recipes/compressor_cpu.sh --fidelity   and the report: trains the reader and the
-#                                                   LLMLingua-2-style baseline too, ten minutes more
+#                                                   compressor without question too
 #
 # Every stage resumes: run it again after a cut. OUT says where (default runs/compressor).
 set -euo pipefail
@@ -18,8 +18,9 @@ small=() model=()
 for flag in "$@"; do
   case $flag in
     --small)
-      small=(--set sources.0.size=16 --set sources.1.size=8 --set sources.2.size=4)
-      model=(--set epochs=1 --set evaluations=1 --set length=256 --set question=64)
+      small=(--set sources.0.size=16 --set sources.1.size=8 --set sources.2.size=4
+        --set sources.3.size=12)
+      model=(--set epochs=1 --set evaluations=1 --set length=256)
       ;;
     --fidelity) fidelity=yes ;;
     *) echo "unknown flag $flag" >&2; exit 2 ;;
@@ -43,11 +44,14 @@ $train compressor --config $configs/compressor-minilm.yaml --set question=0 \
   --input "$out/annotate" --out "$out/model-no-question" "${model[@]}"
 $train problems --config $configs/problems-fidelity.yaml --out "$judged/problems"
 $train teach --config $configs/teach-own.yaml --input "$judged/problems" --out "$judged/teach"
+ratios=ratios=[0.1,0.2,0.4,0.6,0.8]
 $train compress --config $configs/compress.yaml --input "$judged/teach" --out "$judged/compress" \
-  --set "compressor=$out/model" --set "ratios=[0.1,0.2,0.4,0.6,0.8]"
+  --set "compressor=$out/model" --set "$ratios"
 $train compress --config $configs/compress.yaml --input "$judged/teach" \
   --out "$judged/compress-lingua" --set "compressor=$out/model-no-question" \
-  --set "ratios=[0.1,0.2,0.4,0.6,0.8]" --set units=words
+  --set "$ratios" --set units=words
+$train compress --config $configs/compress.yaml --input "$judged/teach" \
+  --out "$judged/compress-blind" --set "compressor=$out/model-no-question" --set "$ratios"
 $train fidelity --config $configs/fidelity.yaml --input "$judged/teach" \
   --set "ours=$judged/compress" --set "lingua=$judged/compress-lingua" \
-  --set "reader=$reader" --out "$judged/report"
+  --set "blind=$judged/compress-blind" --set "reader=$reader" --out "$judged/report"

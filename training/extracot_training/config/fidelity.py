@@ -20,6 +20,9 @@ class FidelityConfig(StageConfig):
     lingua: Path | None = Field(
         None, description="folder of stage compress with units: words, compressor without question"
     )
+    blind: Path | None = Field(
+        None, description="compress folder (units: atoms) of the compressor without question"
+    )
     reader: str = Field(description="the frozen reader: folder, hub name or bundled: name")
     tokenizer: str = Field("bundled:smollm2", description="the policy model's; as in compress")
     levels: tuple[float, ...] = Field((0.2, 0.4, 0.6, 0.8), min_length=1)

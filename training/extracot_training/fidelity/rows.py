@@ -5,10 +5,13 @@ from __future__ import annotations
 from extracot_training.records import SampleRecord
 
 OURS, LINGUA, RANDOM, HEAD_TAIL = "ours", "lingua", "random", "head_tail"
+# No baseline but a part of ours taken away: atoms and the final answer stay, the question goes.
+BLIND = "blind"
 FULL, EMPTY = "full", "empty"
 NAMES = {
     OURS: "ours",
     LINGUA: "LLMLingua-2-style",
+    BLIND: "ours without the question",
     RANDOM: "random atoms",
     HEAD_TAIL: "head and tail",
     FULL: "full trace",

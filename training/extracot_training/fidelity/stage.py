@@ -18,6 +18,7 @@ from extracot_training.fidelity.baselines import Shortened, head_tail, random_at
 from extracot_training.fidelity.measure import wholeness
 from extracot_training.fidelity.report import draw, figures_of, report_of
 from extracot_training.fidelity.rows import (
+    BLIND,
     EMPTY,
     FULL,
     HEAD_TAIL,
@@ -68,9 +69,8 @@ class _Item:
 
 def run(config: FidelityConfig, *, force: bool = False) -> Outcome:
     """Stage ``fidelity``. Raises :class:`StageError` when the reader is too weak to judge."""
-    inputs = {"traces": rows_file(config.input), "ours": config.ours / ALL_ROWS}
-    if config.lingua is not None:
-        inputs["lingua"] = config.lingua / ALL_ROWS
+    inputs = {"traces": rows_file(config.input)}
+    inputs |= {name: folder / ALL_ROWS for name, folder in _folders(config).items()}
     if Path(config.reader).is_dir():
         inputs["reader"] = Path(config.reader) / "config.json"
     return run_stage("fidelity", config, inputs, lambda stage: _work(config, stage), force=force)
@@ -119,6 +119,12 @@ def _work(config: FidelityConfig, stage: StageRun) -> Counts:
     }
 
 
+def _folders(config: FidelityConfig) -> dict[str, Path]:
+    """The compress folders to judge, by system."""
+    named = {OURS: config.ours, LINGUA: config.lingua, BLIND: config.blind}
+    return {name: folder for name, folder in named.items() if folder is not None}
+
+
 class _Bench:
     """Every system's shortened texts for a trace."""
 
@@ -126,11 +132,9 @@ class _Bench:
         self._config = config
         self._tokenizer: Any = load_tokenizer(config.tokenizer)
         self._counter = TokenCounter(self._tokenizer)
-        self._compressed = {OURS: _compressed(config.ours, config.levels)}
-        self._units = {OURS: _units(config.ours)}
-        if config.lingua is not None:
-            self._compressed[LINGUA] = _compressed(config.lingua, config.levels)
-            self._units[LINGUA] = _units(config.lingua)
+        folders = _folders(config)
+        self._compressed = {n: _compressed(f, config.levels) for n, f in folders.items()}
+        self._units = {name: _units(folder) for name, folder in folders.items()}
 
     def has(self, trace: _TraceLike) -> bool:
         """Whether every compressed system has this trace at every level."""

@@ -12,13 +12,13 @@ from random import Random
 from extracot_training.segment import FORMULAS, Atom, join, segment
 
 KINDS = ("full", "atoms", "words", "head_tail", "equations", "pieces", "empty")
-WEIGHTS = (6, 20, 20, 10, 18, 20, 6)
+WEIGHTS = (12, 18, 18, 10, 18, 18, 6)
 
 
 def damage(text: str, rng: Random, atoms: Sequence[Atom] | None = None) -> tuple[str, str]:
     """``(what is left, kind of damage)``; ``atoms`` are the text's, if cut already."""
     kind = rng.choices(KINDS, WEIGHTS)[0]
-    ratio = rng.uniform(0.02, 0.3) if rng.random() < 0.85 else rng.uniform(0.3, 0.95)
+    ratio = rng.uniform(0.02, 0.3) if rng.random() < 0.5 else rng.uniform(0.3, 0.95)
     if kind == "full":
         return text, kind
     if kind == "empty":
