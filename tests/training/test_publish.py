@@ -301,6 +301,13 @@ def test_kill_9_in_the_middle_leaves_nothing_half(model: Path) -> None:
     assert listing(model.parent) == {"published"}
 
 
+def test_a_server_that_does_not_start_publishes_nothing(model: Path) -> None:
+    flags = ("--no-such-flag",)
+    with pytest.raises(StageError, match=r"self-check: the server did not start; .*no-such-flag"):
+        run(config(model, self_check="vllm", serve_arguments=flags))
+    assert listing(model.parent) == set()
+
+
 def test_figures_survive_the_way_through_the_report(tmp_path: Path, model: Path) -> None:
     figures = CardFigures.load(evaluation(tmp_path / "evaluate", model))
     assert CardFigures.model_validate(json.loads(figures.model_dump_json())) == figures

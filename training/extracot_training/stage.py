@@ -127,7 +127,7 @@ def run_stage(
     planned = planned_manifest(name, config, inputs)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with _locked(folder):
+        with locked(folder):
             return _run_locked(planned, folder, work, force=force)
     except OSError as error:
         detail = error.strerror or str(error)
@@ -205,7 +205,7 @@ def _empty(folder: Path) -> None:
 
 
 @contextmanager
-def _locked(folder: Path) -> Iterator[None]:
+def locked(folder: Path) -> Iterator[None]:
     """Hold the folder; the kernel lets go when the process ends, however it ends."""
     with (folder / LOCK_FILENAME).open("ab") as handle:
         try:

@@ -21,6 +21,7 @@ from extracot_training.evaluate.plots import draw
 from extracot_training.evaluate.report import report_of
 from extracot_training.evaluate.rows import REPLIES_FILENAME, EvalRow, Reply, budget_name, row_key
 from extracot_training.evaluate.server import (
+    SERVER_FILENAME,
     Server,
     inspect_server,
     open_client,
@@ -32,7 +33,15 @@ from extracot_training.pretrained import load_tokenizer
 from extracot_training.progress import progress
 from extracot_training.r_star_rows import read_r_star
 from extracot_training.records import JsonlWriter, Problem, read_rows, rows_file, write_rows
-from extracot_training.stage import Counts, Manifest, Outcome, StageRun, run_stage
+from extracot_training.stage import (
+    MANIFEST_FILENAME,
+    Counts,
+    Manifest,
+    Outcome,
+    StageRun,
+    locked,
+    run_stage,
+)
 from extracot_training.verify import verify
 
 CountTokens = Callable[[str], int]
@@ -56,9 +65,19 @@ def run(config: EvaluateConfig, *, force: bool = False) -> Outcome:
 
 
 def _reopen(config: EvaluateConfig) -> None:
-    """A finished folder whose report was made with other settings is to be reported anew."""
+    """A finished folder whose report was made with other settings is to be reported anew; one in
+    which nothing was answered yet (no server, a wrong key) binds nobody to its settings."""
     found = Manifest.load(config.out)
-    if found is None or found.stage != "evaluate" or found.finished is None:
+    if found is not None and found.stage == "evaluate":
+        with locked(config.out):
+            _loosen(found, config)
+
+
+def _loosen(found: Manifest, config: EvaluateConfig) -> None:
+    replies = config.out / REPLIES_FILENAME
+    if found.finished is None and not (replies.is_file() and replies.stat().st_size):
+        for name in (REPLIES_FILENAME, SERVER_FILENAME, MANIFEST_FILENAME):
+            (config.out / name).unlink(missing_ok=True)
         return
     now = config.model_dump(mode="json")
     if any(found.config.get(key) != now[key] for key in config.judging):

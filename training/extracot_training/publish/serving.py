@@ -39,16 +39,19 @@ def check_serving(folder: Path, arguments: Sequence[str], timeout_s: float) -> d
         if importlib.util.find_spec(package) is None:
             raise CheckError(f"self_check vllm needs the package {package}; or set it to files")
     card = BudgetCard.load(folder)
+    with served(folder, arguments, timeout_s) as url:
+        return ask_every(card, url, timeout_s)
+
+
+def ask_every(card: BudgetCard, url: str, timeout_s: float) -> dict[str, Any]:
+    """One request per level of the card, auto and native. Raises :class:`CheckError`."""
     budgets: dict[str, float | str] = {
         level.name: (level.realised.mean if level.realised else level.ratio or 0.0)
         for level in card.levels
     }
     budgets |= {"auto": "auto"} if card.policy is not None else {}
     budgets["native"] = "native"
-    with (
-        _served(folder, arguments, timeout_s) as url,
-        httpx.Client(base_url=url, timeout=timeout_s, trust_env=False) as client,
-    ):
+    with httpx.Client(base_url=url, timeout=timeout_s, trust_env=False) as client:
         return {name: _ask(client, name, budget) for name, budget in budgets.items()}
 
 
@@ -79,8 +82,8 @@ def _ask(client: httpx.Client, name: str, budget: float | str) -> dict[str, Any]
 
 
 @contextmanager
-def _served(folder: Path, arguments: Sequence[str], timeout_s: float) -> Iterator[str]:
-    """The server's address while the block runs."""
+def served(folder: Path, arguments: Sequence[str], timeout_s: float) -> Iterator[str]:
+    """The server's address while the block runs; the model's name is ``published``."""
     command = [sys.executable, "-m", "extracot_server.cli", "--model", str(folder)]
     command += ["--served-model-name", "published", "--host", "127.0.0.1", "--port", "0"]
     with TemporaryDirectory(prefix="extracot-publish-") as scratch:

@@ -1,0 +1,413 @@
+"""Stage evaluate: figures against numbers worked out by hand, plain servers, comparisons."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from extracot.card import BaselineCard
+from extracot_training.card_figures import CardFigures
+from extracot_training.config.compare import CompareConfig
+from extracot_training.config.evaluate import EvaluateConfig
+from extracot_training.errors import ConfigError, StageError
+from extracot_training.evaluate import run
+from extracot_training.evaluate.card import card_of
+from extracot_training.evaluate.compare import run as compare
+from extracot_training.evaluate.figures import figures_of
+from extracot_training.evaluate.matched import Fixed, around
+from extracot_training.evaluate.plots import draw
+from extracot_training.evaluate.report import report_of
+from extracot_training.evaluate.rows import EvalRow, budget_name
+from extracot_training.evaluate.server import Server
+from extracot_training.evaluate.table import busy_seconds, tables_of
+from extracot_training.records import Problem, read_rows, write_rows
+from extracot_training.statistics import ratio_estimate
+from tests.training.openai_server import serve
+from tests.training.sse_server import Chunks, delta, end, serve_streams
+from tests.training.tiny import word_tokenizer
+
+SERVER = Server(
+    "extracot", "m", mode="token", levels={"0.2": (0.2, 0.2), "1.0": (1.0, 1.0)}, auto=True
+)
+TEXT = "<think>one two three</think>\n\nSo \\boxed{3}."
+
+
+def config(**changes: Any) -> EvaluateConfig:
+    base: dict[str, Any] = {
+        "input": "in",
+        "out": "out",
+        "base_url": "http://127.0.0.1:1/v1",
+        "model": "m",
+        "budgets": [0.2, 1.0, "auto", "native"],
+        "concurrency": 2,
+        "retries": 1,
+        "backoff_s": 0.0,
+        "resamples": 200,
+    }
+    return EvaluateConfig.model_validate(base | changes)
+
+
+def problem(number: int, **changes: Any) -> Problem:
+    base: dict[str, Any] = {
+        "id": f"p{number}",
+        "question": f"What is {number} + 1?",
+        "answer": str(number + 1),
+        "source": "sums",
+        "license": "MIT",
+        "split": "test",
+        "family": "sums",
+        "steps": 1 + number // 2,
+    }
+    return Problem.model_validate(base | changes)
+
+
+def row(number: int, budget: str, tokens: int, *, right: bool = True, **changes: Any) -> EvalRow:
+    base: dict[str, Any] = {
+        "problem_id": f"p{number}",
+        "budget": budget,
+        "sample": 0,
+        "seed": 1,
+        "prompt_tokens": 10 * (number + 1),
+        "reasoning_tokens": tokens,
+        "answer_tokens": 5,
+        "completion_tokens": tokens + 5,
+        "finish_reason": "stop",
+        "closed_by": "model",
+        "first_token_s": 0.1,
+        "first_answer_s": 0.2,
+        "seconds": 1.0,
+        "started": float(number),
+        "gold": "1",
+        "boxed": "1",
+        "family": "sums",
+        "steps": 1 + number // 2,
+        "correct": right,
+        "strict": right,
+    }
+    return EvalRow.model_validate(base | changes)
+
+
+def table_rows() -> list[EvalRow]:
+    """Four problems: tokens and rightness chosen so that every figure is easy to work out."""
+    full = (100, 100, 200, 0)
+    return [
+        *(row(n, "1.0", tokens) for n, tokens in enumerate(full)),
+        *(row(n, "native", tokens + 20) for n, tokens in enumerate(full)),
+        row(0, "0.2", 20),
+        row(1, "0.2", 40, right=False, strict=False, boxed=None),
+        row(2, "0.2", 40, right=False, correct=True, closed_by=None, unclosed=True),
+        row(3, "0.2", 10, closed_by="server", cap_hit=True),
+        row(0, "auto", 20, level=0.2),
+        row(1, "auto", 100, level=1.0),
+        row(2, "auto", 180, level=1.0, right=False),
+        row(3, "auto", 0, level=0.2),
+    ]
+
+
+def figures(**changes: Any) -> dict[str, Any]:
+    problems = [problem(number) for number in range(4)]
+    r_star = {"p0": 0.2, "p1": 1.0, "p2": 1.0}
+    return figures_of(table_rows(), problems, config(**changes), SERVER, r_star)
+
+
+def test_figures_are_those_worked_out_by_hand() -> None:
+    budgets = figures()["budgets"]
+    low = budgets["0.2"]
+    assert low["accuracy"]["mean"] == 0.75 and low["strict"]["mean"] == 0.5
+    assert low["accuracy"]["low"] < 0.75 < low["accuracy"]["high"]
+    assert low["tokens"]["reasoning"] == {"mean": 27.5, "p50": 30.0, "p90": 40.0}
+    assert low["tokens"]["completion"]["mean"] == 32.5
+    # Unclosed: p2 ended inside the block, p3 was closed by the server; both counted in full.
+    assert (low["unclosed_rate"], low["cut_rate"], low["cap_hit_rate"]) == (0.5, 0.25, 0.25)
+    assert low["no_box_rate"] == 0.25
+    against = low["against"]["1.0"]
+    assert against["ratio_of_sums"]["mean"] == 110 / 400
+    # p3 has no tokens at level 1.0, so it has no ratio of its own: (0.2 + 0.4 + 0.2) / 3.
+    assert against["mean_of_ratios"] == pytest.approx(0.8 / 3)
+    assert (against["p10"], against["p90"]) == (pytest.approx(0.2), pytest.approx(0.36))
+    assert against["accuracy"]["mean"] == -0.25 and against["strict"]["mean"] == -0.5
+    assert not against["accuracy_non_inferior"]
+    assert low["against"]["native"]["ratio_of_sums"]["mean"] == 110 / 480
+    assert budgets["native"]["against"]["1.0"]["accuracy_non_inferior"]
+    assert low["by_steps"]["1"] == {"n": 2, "accuracy": 0.5, "reasoning": 30.0, "ratio": 60 / 200}
+    assert low["by_family"]["sums"]["ratio"] == 110 / 400
+
+
+def test_a_wider_margin_makes_more_non_inferior() -> None:
+    assert figures(margin=0.9)["budgets"]["0.2"]["against"]["1.0"]["accuracy_non_inferior"]
+
+
+def test_levels_of_auto_by_difficulty_and_against_fixed() -> None:
+    found = figures()
+    auto = found["budgets"]["auto"]
+    assert auto["levels"] == {"0.2": 0.5, "1.0": 0.5}
+    assert auto["levels_by_r_star"]["0.2"] == {"n": 1, "mean": 0.2, "levels": {"0.2": 1.0}}
+    assert auto["levels_by_r_star"]["1.0"]["mean"] == 1.0
+    assert auto["levels_by_steps"]["2"]["mean"] == pytest.approx(0.6)
+    match = found["auto_against_fixed"]
+    assert (match["tokens"], match["accuracy"]) == (75.0, 0.75)
+    # Level 1.0 costs 100: too dear. 0.2 costs 27.5 and gets 0.75.
+    assert match["best"]["budget"] == "0.2" and match["best"]["difference"]["mean"] == 0
+    # 75 lies (75 - 27.5) / 72.5 of the way from 0.2 (0.75) to 1.0 (1.0).
+    share = (75 - 27.5) / 72.5
+    assert match["mix"]["share_of_upper"] == pytest.approx(share)
+    assert match["mix"]["tokens"] == pytest.approx(75)
+    assert match["mix"]["accuracy"] == pytest.approx(0.75 + 0.25 * share)
+    assert match["mix"]["difference"]["mean"] == pytest.approx(-0.25 * share)
+
+
+def test_a_policy_beyond_the_levels_is_compared_with_the_nearest() -> None:
+    levels = [Fixed("0.2", 10.0, (0.0,)), Fixed("1.0", 20.0, (1.0,))]
+    assert around(levels, 5.0) == (levels[0], levels[0], 0.0)
+    assert around(levels, 25.0) == (levels[1], levels[1], 0.0)
+    assert around(levels, 15.0) == (levels[0], levels[1], 0.5)
+    assert around(levels[:1], 15.0) == (levels[0], levels[0], 0.0)
+
+
+def test_times_are_of_the_busy_span() -> None:
+    # Requests of a second each, started 0, 1, 2, 3: busy for four seconds.
+    times = figures()["budgets"]["1.0"]["times"]
+    assert times["end_to_end"] == {"mean": 1.0, "p50": 1.0, "p90": 1.0}
+    assert times["busy_s"] == 4.0 and times["tokens_per_s"] == 420 / 4
+    assert busy_seconds([(0, 2), (1, 3), (10, 11)]) == 4
+    assert busy_seconds([]) == 0
+
+
+def test_samples_average_within_a_problem_and_incomplete_problems_are_left_out() -> None:
+    rows = [
+        row(0, "0.2", 10, sample=0),
+        row(0, "0.2", 30, sample=1, right=False),
+        row(1, "0.2", 10, sample=0),
+        row(1, "0.2", 0, sample=1, refused="too long"),
+    ]
+    table = tables_of(rows, 2)["0.2"]
+    assert list(table.rows) == ["p0"] and (table.refused, table.incomplete) == (1, 1)
+    assert table.accuracy("p0") == 0.5 and table.reasoning("p0") == 40
+
+
+def test_what_a_card_gets() -> None:
+    found = figures()
+    card = CardFigures.model_validate(found["card"])
+    level = card.levels["0.2"]
+    assert level.realised is not None and level.realised.mean == 110 / 400
+    assert (level.unclosed_rate, level.n, level.accuracy.mean) == (0.5, 4, 0.75)
+    assert card.levels["1.0"].realised is not None and card.levels["1.0"].realised.mean == 1
+    assert card.policy is not None and card.policy.realised is not None
+    assert card.policy.realised.mean == 300 / 400
+    assert card.baseline.native[0].reasoning.mean == 120
+    assert card.baseline.full[0].max_prompt_tokens is None
+    tables = tables_of(table_rows(), 1)
+    split = card_of(found, tables, config(prompt_bins=[10, 30, 90]), SERVER)
+    bins = BaselineCard.model_validate(split["baseline"]).full
+    # Prompts are of 10, 20, 30 and 40 tokens; nothing lies above 90.
+    assert [(b.max_prompt_tokens, b.n) for b in bins] == [(10, 1), (30, 2), (None, 1)]
+    assert [b.reasoning.mean for b in bins] == [100, 150, 0]
+    plain = card_of(found, tables, config(), Server("plain", "m"))
+    assert plain["levels"] == {} and plain["baseline"]["full"] == []
+
+
+def test_terciles_need_enough_replies() -> None:
+    rows = [row(n % 90, "native", 50, problem_id=f"q{n}") for n in range(120)]
+    tables = tables_of(rows, 1)
+    budgets = figures_of(rows, [problem(0)], config(budgets=["native"]), SERVER, {})
+    bins = budgets["card"]["baseline"]["native"]
+    assert len(bins) == 3 and sum(b["n"] for b in bins) == 120 and bins[-1]["n"] >= 30
+    assert len(tables["native"].rows) == 120
+
+
+def test_ratios_are_of_sums() -> None:
+    found = ratio_estimate([10, 90], [100, 100], resamples=200, seed=1)
+    assert found is not None and (found.mean, found.low, found.high) == (0.5, 0.1, 0.9)
+    assert ratio_estimate([1], [0], resamples=200, seed=1) is None
+
+
+def test_every_drawing_is_made_and_shown() -> None:
+    found = figures()
+    images = draw(found)
+    assert set(images) == {"accuracy_tokens.png", "requested_realised.png", "level_difficulty.png"}
+    assert all(image.startswith(b"\x89PNG") for image in images.values())
+    text = report_of(found)
+    assert all(f"({name})" in text for name in images)
+    assert "| 0.2 | 4 | -0.250 [" in text and "not shown" in text
+    assert "| auto | 0.750" not in text and "best that costs no more: 0.2" in text
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"budgets": [0.2, 0.2]}, "one is there twice"),
+        ({"budgets": [1.5]}, "less than or equal to 1"),
+        ({"budgets": ["fast"]}, "'auto', 'native' or 'none'"),
+        ({"request_extra": {"seed": 1}}, "'seed' is set by the stage"),
+        ({"prompt_bins": [9, 5]}, "want them increasing"),
+    ],
+)
+def test_wrong_settings_are_told(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises((ConfigError, ValueError), match=message):
+        config(**changes)
+    assert budget_name(1.0) == "1.0"
+
+
+# ------------------------------------------------------------------------------ plain servers
+
+
+@pytest.fixture
+def problems(tmp_path: Path) -> Path:
+    write_rows(tmp_path / "problems" / "rows.jsonl", [problem(n) for n in range(4)])
+    return tmp_path / "problems"
+
+
+def plain(problems: Path, url: str, **changes: Any) -> EvaluateConfig:
+    base = {"input": problems, "out": problems.parent / "plain", "base_url": url}
+    return config(**{**base, "budgets": ["native"], **changes})
+
+
+def in_fields(body: dict[str, Any]) -> Chunks:
+    return [
+        delta(reasoning="one two"),
+        delta(reasoning=" three"),
+        delta(content="So "),
+        delta(content="\\boxed{3}."),
+        *end(8, 20, 12),
+    ]
+
+
+def in_text(body: dict[str, Any]) -> Chunks:
+    return [*(delta(content=TEXT[at : at + 7]) for at in range(0, len(TEXT), 7)), *end(8, 20)]
+
+
+def test_a_plain_server_is_measured_by_its_usage(problems: Path) -> None:
+    with serve_streams(in_fields) as server:
+        outcome = run(plain(problems, server.url, budgets=["native", "none"], system_prompt="S"))
+        bodies = server.bodies
+    asked = bodies[0]["messages"]
+    assert asked[0] == {"role": "system", "content": "S"}
+    assert "\\boxed{}" in asked[1]["content"].split("\n")[0]
+    assert all("budget" not in body for body in bodies)
+    assert "chat_template_kwargs" not in bodies[0]
+    assert bodies[-1]["chat_template_kwargs"] == {"enable_thinking": False}
+    assert bodies[0]["max_tokens"] == 4096 and len({body["seed"] for body in bodies}) == 8
+    found = next(iter(read_rows(outcome.folder, EvalRow)))
+    assert (found.reasoning_tokens, found.answer_tokens, found.completion_tokens) == (12, 8, 20)
+    assert (found.closed_by, found.unclosed, found.answer) == ("model", False, "So \\boxed{3}.")
+    report = json.loads((outcome.folder / "report.json").read_text())
+    assert report["server"]["kind"] == "plain"
+    assert report["budgets"]["native"]["accuracy"]["mean"] == 0.25
+    assert (
+        report["card"]["levels"] == {}
+        and "plain OpenAI server" in (outcome.folder / "report.md").read_text()
+    )
+
+
+def test_tags_in_the_text_are_split_and_counted_by_a_tokenizer(problems: Path) -> None:
+    with serve_streams(in_text) as server:
+        with pytest.raises(StageError, match=r"does not count reasoning tokens.*set tokenizer"):
+            run(plain(problems, server.url))
+        word_tokenizer().save_pretrained(problems.parent / "tokenizer")
+        counted = plain(problems, server.url, tokenizer=str(problems.parent / "tokenizer"))
+        found = list(read_rows(run(counted).folder, EvalRow))
+    assert [r.reasoning_tokens for r in found] == [4] * 4  # one two thr ee
+    assert all(r.answer == "So \\boxed{3}." and r.closed_by == "model" for r in found)
+    assert all((r.first_token_s or 0) < (r.first_answer_s or 0) for r in found)
+
+
+@pytest.mark.parametrize("template_opens_think", [False, True])
+def test_reasoning_that_never_closed_counts_in_full(
+    problems: Path, template_opens_think: bool
+) -> None:
+    opening = "" if template_opens_think else "<think>"
+
+    def endless(body: dict[str, Any]) -> Chunks:
+        return [delta(content=f"{opening}on and \\boxed{{3}} on"), *end(8, 30, finish="length")]
+
+    with serve_streams(endless) as server:
+        settings = plain(problems, server.url, template_opens_think=template_opens_think)
+        found = list(read_rows(run(settings).folder, EvalRow))
+    assert all(r.unclosed and r.reasoning_tokens == 30 and not r.correct for r in found)
+    assert all(r.first_answer_s is None and r.answer == "" for r in found)
+
+
+def test_a_plain_server_has_no_budgets(problems: Path) -> None:
+    with serve_streams(in_fields) as server:
+        with pytest.raises(StageError, match=r"budget 0\.4: .* is a plain OpenAI server"):
+            run(plain(problems, server.url, budgets=["native", 0.4]))
+        assert not server.bodies
+    # Nothing was asked, so other settings may use the folder.
+    with (
+        serve_streams(in_fields, models=()) as server,
+        pytest.raises(StageError, match="there is no model 'm', only: none"),
+    ):
+        run(plain(problems, server.url))
+    # This one answers no GET at all.
+    with serve(lambda body: (200, {}, {})) as nothing, pytest.raises(StageError, match="HTTP 501"):
+        run(plain(problems, nothing.url))
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [503, 429, [delta(content="cut")], [{"error": {"message": "engine failed"}}]],
+    ids=["overload", "limit", "cut stream", "error in the stream"],
+)
+def test_what_may_pass_is_tried_again(problems: Path, fault: Any) -> None:
+    seen: list[int] = []
+
+    def flaky(body: dict[str, Any]) -> Any:
+        seen.append(body["seed"])
+        return fault if seen.count(body["seed"]) == 1 else in_fields(body)
+
+    with serve_streams(flaky) as server:
+        rows = list(read_rows(run(plain(problems, server.url)).folder, EvalRow))
+    assert [r.attempts for r in rows] == [2] * 4
+
+
+def test_what_is_nobodys_but_the_requests_fault_is_a_refused_row(problems: Path) -> None:
+    def picky(body: dict[str, Any]) -> Any:
+        return 400 if "What is 2" in body["messages"][-1]["content"] else in_fields(body)
+
+    with serve_streams(picky) as server:
+        outcome = run(plain(problems, server.url))
+        assert len(server.bodies) == 4  # a refused request is not tried again
+    rows = {r.key: r for r in read_rows(outcome.folder, EvalRow)}
+    assert rows["p2/native/0"].refused == "HTTP 400: said 400"
+    assert outcome.counts["refused"] == 1
+    with (
+        serve_streams(lambda body: 400) as server,
+        pytest.raises(StageError, match="every request was refused, such as: HTTP 400"),
+    ):
+        run(plain(problems, server.url, out=problems.parent / "all"))
+    with (
+        serve_streams(lambda body: 401) as server,
+        pytest.raises(StageError, match="HTTP 401: said 401"),
+    ):
+        run(plain(problems, server.url, out=problems.parent / "key"))
+
+
+# ---------------------------------------------------------------------------------- compare
+
+
+def test_runs_are_compared_on_the_problems_they_share(problems: Path, tmp_path: Path) -> None:
+    def answering(value: int, thought: int) -> Callable[[dict[str, Any]], Chunks]:
+        text = f"\\boxed{{{value}}}"
+        return lambda body: [delta(reasoning="hm"), delta(content=text), *end(8, 20, thought)]
+
+    folders = {}
+    for name, value, thought in (("weak", 99, 10), ("strong", 3, 5)):
+        with serve_streams(answering(value, thought)) as server:
+            folders[name] = run(plain(problems, server.url, out=tmp_path / name)).folder
+    settings = CompareConfig(runs=folders, out=tmp_path / "compare", resamples=200)
+    outcome = compare(settings)
+    report = json.loads((outcome.folder / "report.json").read_text())
+    found = report["differences"]["strong"]["native"]
+    assert found["accuracy"]["mean"] == 0.25 and found["accuracy"]["n"] == 4
+    assert found["tokens_ratio"] == 0.5
+    text = (outcome.folder / "report.md").read_text()
+    assert "## Against weak" in text and "| strong | native | 4 | +0.250 [" in text
+    assert (outcome.folder / "accuracy_tokens.png").read_bytes().startswith(b"\x89PNG")
+    with pytest.raises(StageError, match=r"base 'x': no run of that name; there are weak, strong"):
+        compare(settings.model_copy(update={"base": "x"}))
+    with pytest.raises(StageError, match=r"does not exist|no such file"):
+        compare(CompareConfig(runs={"a": tmp_path / "nowhere"}, out=tmp_path / "c"))
