@@ -47,11 +47,13 @@ class Encoded:
 class Layout:
     """How windows are cut: ``length`` tokens at most, the question's share at most
     ``question`` (0: the question is not shown at all), neighbours sharing ``overlap`` of a window's
-    room."""
+    room. Of a question that is too long ``asking`` says what stays: its end alone, or as much of
+    its beginning."""
 
     length: int = 512
     question: int = 128
     overlap: float = 0.25
+    asking: bool = False
 
 
 class WindowEncoder:
@@ -89,13 +91,16 @@ class WindowEncoder:
         return Encoded(tuple(encoding.offset_mapping), windows)
 
     def _question(self, question: str) -> list[int]:
-        """The question's tokens; of one too long the middle is left out (the end asks)."""
+        """The question's tokens; of one too long the middle or the beginning is left out (the end
+        asks)."""
         if not self._layout.question:
             return []
         ids: list[int] = self._tokenizer.encode(question, add_special_tokens=False)
         limit = self._layout.question
         if len(ids) <= limit:
             return ids
+        if self._layout.asking:
+            return ids[-limit:]
         return ids[: limit // 2] + ids[len(ids) - (limit - limit // 2) :]
 
 

@@ -42,11 +42,13 @@ class CompressorCard(BaseModel):
     length: int
     question: int
     overlap: float
+    asking: bool = False
     trained_on: str = ""
+    layers: int | None = None
 
     @property
     def layout(self) -> Layout:
-        return Layout(self.length, self.question, self.overlap)
+        return Layout(self.length, self.question, self.overlap, self.asking)
 
     def save(self, folder: Path) -> None:
         write_atomic(folder / CARD, self.model_dump_json(indent=2) + "\n")
@@ -63,12 +65,13 @@ class CompressorCard(BaseModel):
             raise CompressorError(f"{folder / CARD}: field {field!r}: {message}") from error
 
 
-def new_model(encoder: str, adapter: AdapterSettings | None) -> Any:
-    """A fresh classifier over a pretrained encoder; with ``adapter``, LoRA on its linear layers.
+def new_model(encoder: str, adapter: AdapterSettings | None, *, layers: int | None = None) -> Any:
+    """A fresh classifier over a pretrained encoder, or over its first ``layers`` alone; with
+    ``adapter``, LoRA on its linear layers.
 
     Raises :class:`PretrainedError`.
     """
-    model = _classifier(encoder)
+    model = _classifier(encoder, layers)
     if adapter is None:
         return model
     from peft import LoraConfig, TaskType, get_peft_model
@@ -113,7 +116,9 @@ def load_compressor(folder: Path, *, device: str = "cpu") -> tuple[Any, Any, Com
     else:
         from peft import PeftModel
 
-        model = PeftModel.from_pretrained(_classifier(card.encoder), str(folder)).merge_and_unload()
+        model = PeftModel.from_pretrained(
+            _classifier(card.encoder, card.layers), str(folder)
+        ).merge_and_unload()
         tokenizer = load_tokenizer(card.encoder)
     return model.to(device).eval().requires_grad_(False), tokenizer, card
 
@@ -178,11 +183,13 @@ def forward_arguments(model: Any) -> frozenset[str]:
     return frozenset(inspect.signature(base.forward).parameters)
 
 
-def _classifier(name: str) -> Any:
+def _classifier(name: str, layers: int | None = None) -> Any:
     from transformers import AutoModelForTokenClassification
     from transformers.utils import logging
 
     path, extra = located(name)
+    if layers is not None:
+        extra["num_hidden_layers"] = layers
     # A new head is what we want here; transformers would print a warning with a table.
     level = logging.get_verbosity()
     logging.set_verbosity_error()

@@ -10,8 +10,7 @@ import hashlib
 import math
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypedDict
 
 import torch
 from torch import Tensor
@@ -35,9 +34,10 @@ from extracot_training.stage import Counts, Outcome, StageRun, run_stage
 CHECKPOINTS = "checkpoints"
 
 
-@dataclass(frozen=True, slots=True)
-class _Row:
-    ids: tuple[int, ...]
+class _Row(TypedDict):
+    """A window; the Trainer groups by the length of ``input_ids``, so it must be so called."""
+
+    input_ids: tuple[int, ...]
     kinds: tuple[int, ...]
     offset: int
     labels: list[int]
@@ -67,15 +67,15 @@ def _work(config: CompressorConfig, stage: StageRun) -> Counts:
         torch.set_num_threads(config.threads)
     tokenizer = load_tokenizer(config.encoder)
     torch.manual_seed(config.seed)
-    model = new_model(config.encoder, config.adapter)
+    model = new_model(config.encoder, config.adapter, layers=config.layers)
     limit = longest_input(model)
     if limit is not None and config.length > limit:
         raise ConfigError(
             f"length {config.length}: the encoder has {limit} positions", key="length"
         )
-    layout = Layout(config.length, config.question, config.overlap)
+    layout = Layout(config.length, config.question, config.overlap, config.asking)
     train, dev = _datasets(config, WindowEncoder(tokenizer, layout))
-    counts = [sum(row.labels.count(value) for row in train.rows) for value in (0, 1)]
+    counts = [sum(row["labels"].count(value) for row in train.rows) for value in (0, 1)]
     if not all(counts):
         raise StageError(f"{config.input}: every token is labelled alike; nothing to learn")
     trainer = _trainer(config, stage, model, pad_id(tokenizer), train, dev, counts)
@@ -85,11 +85,13 @@ def _work(config: CompressorConfig, stage: StageRun) -> Counts:
     if not trainer.is_world_process_zero():
         return figures
     card = CompressorCard(
+        layers=config.layers,
         encoder=config.encoder,
         weights="adapter" if config.adapter else "whole",
         length=config.length,
         question=config.question,
         overlap=config.overlap,
+        asking=config.asking,
         trained_on=f"{len(train)} windows, annotations {config.input.name}",
     )
     save_compressor(trainer.model, tokenizer, card, stage.folder)
@@ -108,7 +110,12 @@ def _datasets(config: CompressorConfig, encoder: WindowEncoder) -> tuple[_Rows, 
         labels = token_labels(encoded.spans, row.keep)
         side = dev if _held_out(row.problem_id, config.dev_share) else train
         side.extend(
-            _Row(window.ids, window.kinds, window.offset, window_labels(window, labels))
+            _Row(
+                input_ids=window.ids,
+                kinds=window.kinds,
+                offset=window.offset,
+                labels=window_labels(window, labels),
+            )
             for window in encoded.windows
         )
     if not train or not dev:
@@ -136,11 +143,11 @@ def _trainer(
 
     def collate(rows: Sequence[_Row]) -> dict[str, Tensor]:
         batch = pad_batch(
-            [row.ids for row in rows], [row.kinds for row in rows], [row.offset for row in rows],
-            model, pad,
+            [row["input_ids"] for row in rows], [row["kinds"] for row in rows],
+            [row["offset"] for row in rows], model, pad,
         )  # fmt: skip
         width = batch["input_ids"].shape[1]
-        padded = [row.labels + [-100] * (width - len(row.labels)) for row in rows]
+        padded = [row["labels"] + [-100] * (width - len(row["labels"])) for row in rows]
         return {**batch, "labels": torch.tensor(padded)}
 
     weights = None
@@ -184,6 +191,7 @@ def _arguments(config: CompressorConfig, stage: StageRun, windows: int) -> Any:
         fp16=config.precision == "float16",
         use_cpu=not on_gpu,
         dataloader_pin_memory=on_gpu,
+        train_sampling_strategy="group_by_length",
         eval_strategy="steps",
         eval_steps=every,
         save_strategy="steps",

@@ -38,8 +38,14 @@ class CompressorConfig(StageConfig):
 
     input: Path = Field(description="folder of stage annotate")
     encoder: str = Field("bundled:minilm", description="folder, hub name or bundled: name")
+    layers: int | None = Field(
+        None, ge=1, description="use the encoder's first layers only, for speed; null: all"
+    )
     length: int = Field(512, ge=64, description="encoder tokens per window")
     question: int = Field(128, ge=0, description="tokens of the question at most; 0: not shown")
+    asking: bool = Field(
+        False, description="of a longer question show the end alone, not also the beginning"
+    )
     overlap: float = Field(0.25, ge=0, lt=1, description="share of a window, when compressing")
     adapter: AdapterSettings | None = Field(None, description="LoRA instead of full fine-tuning")
     loss: LossSettings = LossSettings()
