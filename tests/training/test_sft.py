@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -146,7 +145,6 @@ def crash_after(steps: int, patch: pytest.MonkeyPatch) -> None:
     patch.setattr(BudgetSftTrainer, "training_step", training_step)
 
 
-@pytest.mark.filterwarnings("ignore:Setting `save_embedding_layers`:UserWarning:peft")
 @pytest.mark.parametrize("lora", [None, LORA], ids=["full", "lora"])
 def test_a_crashed_run_goes_on_to_the_same_weights(
     root: Path, tmp_path: Path, lora: dict[str, Any] | None, monkeypatch: pytest.MonkeyPatch
@@ -195,9 +193,8 @@ def test_a_killed_run_goes_on_to_the_same_weights(root: Path, tmp_path: Path) ->
 
 
 @pytest.fixture(scope="module")
-def adapted(root: Path) -> Iterator[Path]:
-    with pytest.warns(UserWarning, match="save_embedding_layers"):
-        yield run(sft_config(root, out=root / "lora", lora={**LORA, "dropout": 0.0})).folder
+def adapted(root: Path) -> Path:
+    return run(sft_config(root, out=root / "lora", lora={**LORA, "dropout": 0.0})).folder
 
 
 def test_lora_trains_adapters_and_the_new_rows_and_keeps_matrices_tied(

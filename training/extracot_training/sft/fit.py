@@ -107,6 +107,7 @@ def sft_arguments(config: SftConfig, folder: Path) -> SFTConfig:
         logging_first_step=True,
         include_num_input_tokens_seen="non_padding",
         logging_nan_inf_filter=False,
+        ddp_find_unused_parameters=False,
         report_to=list(config.report_to) or "none",
         run_name=config.run_name,
         disable_tqdm=not sys.stderr.isatty(),

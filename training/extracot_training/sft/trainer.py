@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -86,6 +87,12 @@ class BudgetSftTrainer(SFTTrainer):  # type: ignore[misc]
             right = (logits.argmax(dim=-1) == targets)[targets != IGNORED].float().mean()
         self._metrics["train"]["mean_token_accuracy"].append(right.item())
         return loss
+
+    def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
+        with warnings.catch_warnings():
+            # PEFT, that it saves the whole embedding of a grown model: right for going on.
+            warnings.filterwarnings("ignore", "Setting `save_embedding_layers`", UserWarning)
+            super()._save_checkpoint(*args, **kwargs)
 
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:
         """Nothing: the stage writes its own report."""
