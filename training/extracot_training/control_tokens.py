@@ -104,12 +104,13 @@ def grow_embeddings(model: Any, tokenizer: Any, added: Sequence[int], *, seed: i
     """
     import torch
 
-    needed = max(len(tokenizer), max(tokenizer.get_vocab().values()) + 1)
+    needed = max(len(tokenizer), max(tokenizer.get_vocab().values(), default=0) + 1)
     before = int(model.get_input_embeddings().weight.shape[0])
     if needed > before:
         model.resize_token_embeddings(needed, mean_resizing=False)
+    grown = int(max(0, needed - before))
     if not added:
-        return max(0, needed - before)
+        return grown
     generator = torch.Generator().manual_seed(seed)
     in_use = min(before, min(added))
     matrices = [model.get_input_embeddings().weight]
@@ -125,4 +126,4 @@ def grow_embeddings(model: Any, tokenizer: Any, added: Sequence[int], *, seed: i
         bias = getattr(output, "bias", None)
         if bias is not None:
             bias[list(added)] = bias[:in_use].mean()
-    return max(0, needed - before)
+    return grown
