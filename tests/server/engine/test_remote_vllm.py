@@ -25,6 +25,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from extracot_server.app import create_app
 from extracot_server.engine.base import (
+    SCHEMA_FIELD,
     AnswerFormat,
     Engine,
     EngineDeadError,
@@ -276,10 +277,14 @@ async def test_equal_to_vllm_in_our_process(
                 assert same(ours.logprob, theirs.logprob), name
                 assert same(dict(ours.top), dict(theirs.top)), name
         assert engine._upstreams[0].scale_out is (which == 0)
+        wrong = AnswerFormat("json_schema", {"type": "nonsense"})
         with pytest.raises(EngineRequestError) as caught:
-            wrong = AnswerFormat("json_schema", {"type": "nonsense"})
             await run(engine, ask(engine, answer_format=wrong))
         assert caught.value.param == "response_format"
+        await engine.check_format(AnswerFormat("json_schema", SCHEMA))
+        with pytest.raises(EngineRequestError) as caught:
+            await engine.check_format(wrong)
+        assert caught.value.param == SCHEMA_FIELD
         await engine.check_health()
 
 
@@ -315,7 +320,16 @@ async def test_requests_spread_over_both(servers: list[Server]) -> None:
 async def test_leaving_ends_the_request_at_the_server(which: int, servers: list[Server]) -> None:
     server, ended = servers[which], "vllm:request_success_total"
     async with remote(server) as engine:
-        before = await server.metric(ended, finished_reason="length")
+        end = next(iter(engine.info.eos_token_ids))
+        stops = Sampling(temperature=0.0, logit_bias={end: 100.0}, min_tokens=3)
+
+        async def whole() -> float:
+            """Replies that reached their end so far. vLLM counts what a step ended before the next
+            step's tokens go out: once a later request has tokens, no earlier one is uncounted."""
+            assert (await run(engine, ask(engine, "marker", sampling=stops))).finish == "stop"
+            return await server.metric(ended, finished_reason="length")
+
+        before = await whole()
         streams = [
             engine.generate(ask(engine, f"l{index}", 4000, sampling=ENDLESS)) for index in range(4)
         ]
@@ -328,9 +342,7 @@ async def test_leaving_ends_the_request_at_the_server(which: int, servers: list[
         async with asyncio.timeout(30):
             while await server.metric("vllm:num_requests_running"):
                 await asyncio.sleep(0.02)
-        # An earlier test's request may be counted late; these four must not all have finished.
-        finished = await server.metric(ended, finished_reason="length") - before
-        assert finished < 4, "cut, not finished"
+        assert await whole() == before, "cut, not finished"
         assert (await run(engine, ask(engine, "after"))).finish is not None
 
 

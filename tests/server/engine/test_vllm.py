@@ -17,6 +17,7 @@ import pytest
 
 from extracot_server.bundled import resolve_model
 from extracot_server.engine.base import (
+    SCHEMA_FIELD,
     AnswerFormat,
     Engine,
     EngineDeadError,
@@ -151,6 +152,20 @@ async def test_answer_formats_bind_from_the_first_token(
     if wanted.schema is not None:
         assert set(json.loads(text)) == {"answer"}
         assert done.finish == "stop"
+
+
+async def test_a_format_is_judged_before_anything_runs(engine: VllmEngine) -> None:
+    await engine.check_format(AnswerFormat("json_object"))
+    await engine.check_format(AnswerFormat("json_schema", SCHEMA))
+    deep: dict[str, Any] = {}
+    for _ in range(600):
+        deep = {"type": "array", "items": deep}
+    for wrong in ({"type": "nope"}, {"$ref": "#/nowhere"}, deep):
+        with pytest.raises(EngineRequestError) as refused:
+            await engine.check_format(AnswerFormat("json_schema", wrong))
+        assert refused.value.param == SCHEMA_FIELD and "\n" not in str(refused.value)
+    await engine.check_health()
+    assert await engine.in_flight() == 0
 
 
 async def test_min_tokens_and_bias(engine: VllmEngine) -> None:
