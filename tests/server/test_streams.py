@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from extracot_server.engine.scripted import ScriptedBehaviour
-from tests.server.live import Live, collect, read_chunks, serve
+from tests.server.live import Live, collect, read_chunks, read_events, serve, user
 
 REQUESTS: list[dict[str, Any]] = [
     {},
@@ -113,9 +113,18 @@ def test_a_silent_stream_has_a_heartbeat() -> None:
         assert ": keep-alive\n\n" in response.text
         chunks = read_chunks(response.text)
         assert collect(chunks)["message"]["content"].startswith("The answer is")
-        # An error after a heartbeat has gone out is an event, not a status.
-        refused = live.post(stream=True, response_format=_unknown_type())
-        assert refused.status_code == 200
+
+
+def test_an_error_after_a_heartbeat_is_an_event_though_no_token_came() -> None:
+    slow = ScriptedBehaviour(token_interval_seconds=1.0)
+    with serve(slow, heartbeat_seconds=0.05) as live:
+        body = {"messages": user(), "stream": True}
+        with live.http.stream("POST", "/v1/chat/completions", json=body) as response:
+            assert response.status_code == 200
+            live.loop.call_soon_threadsafe(live.engine.die)
+            response.read()
+        *_, error, done = read_events(response.text)
+        assert (json.loads(error)["error"]["code"], done) == ("engine_unavailable", "[DONE]")
 
 
 def test_a_busy_stream_has_no_heartbeat(token_server: Live) -> None:
@@ -125,7 +134,7 @@ def test_a_busy_stream_has_no_heartbeat(token_server: Live) -> None:
 def test_an_early_refusal_of_the_engine_is_a_status(token_server: Live) -> None:
     error = token_server.post(stream=True, budget="none", response_format=_unknown_type())
     assert error.status_code == 400
-    assert error.json()["error"]["param"] == "response_format"
+    assert error.json()["error"]["param"] == "response_format.json_schema.schema"
 
 
 def _unknown_type() -> dict[str, Any]:

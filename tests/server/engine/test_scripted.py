@@ -271,7 +271,7 @@ async def test_the_context_ends_a_reply() -> None:
         ({"sampling": Sampling(min_tokens=2000)}, "min_tokens"),
         (
             {"answer_format": AnswerFormat("json_schema", {"type": "nothing"})},
-            "response_format",
+            "response_format.json_schema.schema",
         ),
     ],
 )
