@@ -79,6 +79,18 @@ def test_every_level_has_every_trace_and_half_of_level_one_is_native(
     assert len(whole) == COUNT, "tagged and native rows share the traces out"
 
 
+def test_without_compressed_traces_every_row_is_a_whole_native_one(
+    root: Path, tmp_path: Path
+) -> None:
+    rows = mixed(root, tmp_path, compressed=None, traces=root / "teach")
+    assert groups(rows) == {("native", None): COUNT}
+    assert all(row.reasoning_tokens == row.full_tokens for row in rows)
+    with pytest.raises(ValidationError, match="want `traces`, and no policy"):
+        mix_config(root, out=tmp_path / "x", compressed=None, traces=None)
+    with pytest.raises(ValidationError, match="want `traces`, and no policy"):
+        mix_config(root, out=tmp_path / "x", compressed=None, traces=root, policy={"share": 0.5})
+
+
 def test_rows_are_what_the_renderer_makes(root: Path, tmp_path: Path) -> None:
     rows = mixed(root, tmp_path, policy={"share": 0.5})
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "mix" / "tokenizer")
