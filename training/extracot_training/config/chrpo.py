@@ -39,8 +39,7 @@ class Objective(Section):
     control_weight: float | None = Field(
         None,
         gt=0,
-        description="weight of the level token in the loss beside the mean of the others; "
-        "null: like any other token. degrpo wants one",
+        description="degrpo: weight of the level token's loss beside the mean of the others'",
     )
 
     @model_validator(mode="after")
@@ -51,8 +50,8 @@ class Objective(Section):
                 f"a correct answer could earn {least:g}, no more than a wrong one: want "
                 "1 - calibration - kappa/2 - repetition > 0"
             )
-        if self.kind == "degrpo" and self.control_weight is None:
-            raise ValueError("degrpo weighs the level token apart: set control_weight")
+        if (self.kind == "degrpo") != (self.control_weight is not None):
+            raise ValueError("control_weight goes with kind degrpo, and degrpo wants it")
         return self
 
 

@@ -1,0 +1,330 @@
+"""Stage ``chrpo``: it learns, it resumes exactly, its tokens get the right advantages."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from extracot_training.checkpoints import LossError
+from extracot_training.chrpo.advantage import batch_advantages
+from extracot_training.chrpo.scoring import Scored, Scorer, figures_of, from_plain, plain
+from extracot_training.chrpo.tasks import Task, read_tasks, schedule
+from extracot_training.chrpo.train import CHECKPOINTS, LOG, grpo_arguments, run
+from extracot_training.chrpo.trainer import ChrpoTrainer, choice_figures
+from extracot_training.cli import main
+from extracot_training.config.chrpo import ChrpoConfig, Objective
+from extracot_training.errors import ConfigError, StageError
+from extracot_training.policy_model import load_policy_model, load_policy_tokenizer
+from extracot_training.prompt_settings import PromptSettings
+from extracot_training.rollout.base import PromptMaker, ReplyReader
+from extracot_training.stage import Status
+from tests.training.tiny_chrpo import COUNT, PROMPT, chrpo_config, make_all
+
+LEVELS = PROMPT.ratios
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_all(tmp_path_factory.mktemp("chrpo"))
+
+
+@pytest.fixture(scope="module")
+def whole(root: Path) -> Path:
+    """Six steps, uncut."""
+    return run(chrpo_config(root, out=root / "whole")).folder
+
+
+def log_of(folder: Path) -> list[dict[str, Any]]:
+    """Lines of the log without what a clock put in."""
+    lines = [json.loads(line) for line in (folder / LOG).read_text().splitlines()]
+    return [{k: v for k, v in line.items() if k != "step_time"} for line in lines]
+
+
+def weights_of(folder: Path) -> dict[str, torch.Tensor]:
+    return load_file(folder / "model.safetensors")
+
+
+def dev(folder: Path, at: int) -> dict[str, Any]:
+    found: dict[str, Any] = [line["dev"] for line in log_of(folder) if "dev" in line][at]
+    return found
+
+
+def test_problems_that_no_level_solves_are_led_upwards(root: Path, tmp_path: Path) -> None:
+    """r* is 1.0 for blue pens and the answer is always wrong: only a larger level costs less."""
+    done = run(chrpo_config(root, out=tmp_path / "up", steps=16, learning_rate=0.001, group=8))
+    before, after = dev(done.folder, 0), dev(done.folder, -1)
+    assert after["by_r_star"]["1"]["level_mean"] > before["by_r_star"]["1"]["level_mean"] + 0.1
+    assert after["by_r_star"]["1"]["reward"] > before["by_r_star"]["1"]["reward"] + 0.1
+    assert after["reward"] > before["reward"] + 0.03
+
+
+@pytest.mark.parametrize("objective", [{}, {"mode": False}])
+def test_problems_that_every_level_solves_are_led_downwards(
+    root: Path, tmp_path: Path, objective: dict[str, Any]
+) -> None:
+    """Red pens alone, right at every level: the smaller earns more, by ``ctrl`` if not by mode."""
+    done = run(
+        chrpo_config(
+            root, out=tmp_path / "down", steps=16, learning_rate=0.002, group=8, unsolved=False,
+            objective=objective,
+        )
+    )  # fmt: skip
+    before, after = dev(done.folder, 0), dev(done.folder, -1)
+    assert after["by_r_star"]["0.2"]["level_mean"] < before["by_r_star"]["0.2"]["level_mean"] - 0.1
+    assert after["tokens"] < before["tokens"]
+    assert after["choice_entropy"] < before["choice_entropy"]
+
+
+def test_the_folder_is_a_model_with_its_renderer(root: Path, whole: Path) -> None:
+    assert PromptSettings.load(whole) == PROMPT
+    model, tokenizer, tokens = load_policy_model(str(whole), PROMPT, seed=0)
+    assert tokens.added == () and model.config.vocab_size == len(tokenizer)
+    changed = weights_of(whole)
+    assert any(
+        not torch.equal(changed[name], old) for name, old in weights_of(root / "sft").items()
+    )
+    assert not (whole / CHECKPOINTS).exists() and not (whole / "training_args.bin").exists()
+    text = (whole / "report.md").read_text()
+    assert "## Levels chosen" in text and "Objective: chrpo." in text
+    assert run(chrpo_config(root, out=whole)).status is Status.UP_TO_DATE
+
+
+def test_the_log_has_what_was_promised(whole: Path) -> None:
+    lines = log_of(whole)
+    assert [line["step"] for line in lines] == [0, 1, 2, 3, 4, 5, 6, 6]
+    assert ("dev" in lines[0] and "dev" in lines[-2]) or "dev" in lines[-1]
+    steps = [line for line in lines if "loss" in line]
+    for line in steps:
+        assert line["rollouts"] == 24
+        assert set(line["levels"]) == {"0.2", "0.4", "0.6", "0.8", "1"}
+        assert sum(of["share"] for of in line["levels"].values()) <= 1 + 1e-9
+        assert 0.5 < line["level_mass"] <= 1 and 0 <= line["choice_entropy"] < 1.62
+        assert {"reward", "reward_ctrl", "realised", "invalid", "grad_norm", "entropy"} <= set(line)
+        terms = sum(value for name, value in line.items() if name.startswith("term_"))
+        assert terms == pytest.approx(line["reward"])
+
+
+@pytest.mark.parametrize("micro", [None, 8])
+def test_a_killed_run_ends_as_an_uncut_one(
+    root: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, micro: int | None
+) -> None:
+    """Killed in step 6, with a checkpoint of step 6 half written; micro-batches change nothing."""
+    if micro is not None:
+        whole = run(chrpo_config(root, out=tmp_path / "micro", micro_batch=micro)).folder
+    config = chrpo_config(root, out=tmp_path / "cut", micro_batch=micro)
+    step = ChrpoTrainer.training_step
+
+    def killed(self: ChrpoTrainer, *args: Any, **kwargs: Any) -> torch.Tensor:
+        if self.state.global_step == 5:
+            raise KeyboardInterrupt
+        return step(self, *args, **kwargs)
+
+    monkeypatch.setattr(ChrpoTrainer, "training_step", killed)
+    with pytest.raises(KeyboardInterrupt):
+        run(config)
+    monkeypatch.undo()
+    checkpoints = tmp_path / "cut" / CHECKPOINTS
+    assert (checkpoints / "checkpoint-4").is_dir()
+    (checkpoints / "checkpoint-6").mkdir()
+    (checkpoints / "checkpoint-6" / "model.safetensors").write_bytes(b"half")
+    assert run(config).status is Status.DONE
+    cut = tmp_path / "cut"
+    assert log_of(cut) == log_of(whole)
+    found, expected = weights_of(cut), weights_of(whole)
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+
+
+def test_several_updates_per_round(root: Path, tmp_path: Path) -> None:
+    done = run(chrpo_config(root, out=tmp_path / "two", steps=2, iterations=2, checkpoint_every=1))
+    assert [line["step"] for line in log_of(done.folder) if "loss" in line] == [1, 2]
+
+
+def test_a_divergence_from_the_start_can_be_paid_for(root: Path, tmp_path: Path) -> None:
+    done = run(chrpo_config(root, out=tmp_path / "kl", steps=2, kl=0.1))
+    lines = [line for line in log_of(done.folder) if "loss" in line]
+    assert lines[0]["kl"] == pytest.approx(0.0, abs=1e-6) and lines[1]["kl"] > 0
+
+
+@pytest.mark.parametrize(
+    "objective",
+    [
+        {"kind": "length_penalty", "scale": "group"},
+        {"kind": "degrpo", "control_weight": 0.1, "scale": "group"},
+        {"ctrl": False},
+    ],
+)
+def test_other_objectives_train(root: Path, tmp_path: Path, objective: dict[str, Any]) -> None:
+    done = run(chrpo_config(root, out=tmp_path / "o", steps=2, objective=objective))
+    assert len(log_of(done.folder)) == 4
+    assert objective.get("kind", "chrpo") in (done.folder / "report.md").read_text()
+
+
+def test_trls_own_generation_gets_the_same_prompts(root: Path, tmp_path: Path) -> None:
+    done = run(
+        chrpo_config(
+            root, out=tmp_path / "trl", steps=1, rollouts={"backend": "trl", "max_tokens": 48}
+        )
+    )
+    line = next(line for line in log_of(done.folder) if "loss" in line)
+    assert line["invalid"] < 0.5, "with other prompts the model would not pick levels"
+
+
+class _Probe(ChrpoTrainer):
+    """Keeps what the loss is given."""
+
+    seen: list[dict[str, Any]]
+
+    def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
+        output = super()._generate_and_score_completions(inputs)
+        output_copy = {key: value.clone() for key, value in output.items()}
+        self.seen.append({**output_copy, "scored": list(self._rewards.scored), "inputs": inputs})
+        return output
+
+
+def test_level_tokens_and_the_others_get_their_advantages(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What reaches the loss is ``chrpo.advantage`` of what ``chrpo.reward`` said, token by token,
+    and the prompts are the renderer's ids."""
+    _Probe.seen = []
+    monkeypatch.setattr("extracot_training.chrpo.train.ChrpoTrainer", _Probe)
+    config = chrpo_config(root, out=tmp_path / "probe", steps=1, rollouts={"max_tokens": 24})
+    run(config)
+    (seen,) = _Probe.seen
+    tokenizer, tokens = load_policy_tokenizer(str(root / "sft"), PROMPT)
+    maker = PromptMaker(tokenizer, PROMPT)
+    tasks = {
+        task.problem_id: task
+        for task in read_tasks(root / "reference", "train", maker, levels=LEVELS).chosen
+    }
+    scorer = Scorer(ReplyReader(tokenizer, PROMPT, tokens), config.objective)
+    expected: list[Scored] = []
+    for row, entry in enumerate(seen["inputs"]):
+        task = tasks[entry["prompt"]]
+        assert seen["prompt_ids"][row][seen["prompt_mask"][row].bool()].tolist() == list(
+            task.prompt_ids
+        )
+        ids = seen["completion_ids"][row][seen["completion_mask"][row].bool()].tolist()
+        expected.append(scorer.score(task, ids))
+    assert expected == seen["scored"]
+    advantages = batch_advantages(
+        [one.reward.main for one in expected],
+        [one.reward.ctrl for one in expected],
+        group=config.group,
+        beta=config.objective.beta,
+    )
+    levels = set(tokens.levels)
+    with_level = 0
+    for row, advantage in enumerate(advantages):
+        mask = seen["completion_mask"][row].bool()
+        found = seen["advantages"][row]
+        ids = seen["completion_ids"][row]
+        first = advantage.level if int(ids[0]) in levels else advantage.rest
+        with_level += int(ids[0]) in levels
+        assert found[0].item() == pytest.approx(first, abs=1e-5)
+        assert found[mask][1:].tolist() == pytest.approx(
+            [advantage.rest] * (int(mask.sum()) - 1), abs=1e-5
+        )
+        assert found[~mask].abs().sum() == 0
+    assert with_level > len(advantages) / 2
+
+
+def test_a_loss_that_is_no_number_ends_the_run(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        ChrpoTrainer, "_token_advantages",
+        lambda self, output: torch.full(output["completion_ids"].shape, float("nan")),
+    )  # fmt: skip
+    with pytest.raises(LossError, match="step 1: the loss is nan"):
+        run(chrpo_config(root, out=tmp_path / "nan"))
+
+
+def test_settings_for_the_library_are_checked_first(root: Path, tmp_path: Path) -> None:
+    for trainer, message in (
+        ({"use_vlm": True}, "did you mean 'use_vllm'"),
+        ({"beta": 0.1}, "follows from other settings"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            run(chrpo_config(root, out=tmp_path / next(iter(trainer)), trainer=trainer))
+    arguments = grpo_arguments(
+        chrpo_config(root, trainer={"top_entropy_quantile": 0.5}), tmp_path / "y"
+    )
+    assert arguments.top_entropy_quantile == 0.5 and arguments.generation_batch_size == 24
+    with pytest.raises(ValueError, match="micro_batch"):
+        chrpo_config(root, micro_batch=7)
+
+
+def test_what_is_missing_is_named(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(StageError, match="no problem of split 'test'"):
+        run(chrpo_config(root, out=tmp_path / "a", dev_split="test"))
+    flags = ["--input", str(root / "reference"), "--out", str(tmp_path / "b")]
+    assert main(["chrpo", *flags, "--set", f"model={root / 'base'}"]) == 1
+    assert "renderer" in capsys.readouterr().err
+
+
+def test_tasks_without_a_reference_length_are_left_out(root: Path, tmp_path: Path) -> None:
+    rows = [json.loads(line) for line in (root / "reference/rows.jsonl").read_text().splitlines()]
+    rows[0]["l_ref"] = None
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    tokenizer, _ = load_policy_tokenizer(str(root / "sft"), PROMPT)
+    maker = PromptMaker(tokenizer, PROMPT)
+    found = read_tasks(tmp_path, "train", maker, levels=LEVELS)
+    assert found.left_out == 1 and len(found.chosen) == 2 * (COUNT - COUNT // 3) - 1
+    solved = read_tasks(tmp_path, "train", maker, levels=LEVELS, unsolved=False)
+    assert {task.problem_id[:3] for task in solved.chosen} == {"red"}
+    with pytest.raises(StageError, match=r"r_star 0.2 of problem 'red0'|r_star 0.2"):
+        read_tasks(tmp_path, "train", maker, levels=(0.5, 1.0))
+
+
+def test_every_problem_comes_before_any_comes_again() -> None:
+    tasks = [Task(f"p{n}", (1,), "1", 1.0, 1.0) for n in range(5)]
+    order = schedule(tasks, 12, seed=1)
+    assert set(order[:5]) == set(order[5:10]) == {task.problem_id for task in tasks}
+    assert order == schedule(tasks, 12, seed=1) != schedule(tasks, 12, seed=2)
+    assert order[:7] == schedule(tasks, 7, seed=1)
+
+
+def test_figures_by_hand(root: Path) -> None:
+    tokenizer, tokens = load_policy_tokenizer(str(root / "sft"), PROMPT)
+    scorer = Scorer(ReplyReader(tokenizer, PROMPT, tokens), Objective())
+    task = Task("p", (1,), "7", 0.4, 10.0)
+
+    def scored(text: str) -> Scored:
+        return scorer.score(task, tokenizer.encode(text, add_special_tokens=False))
+
+    right = scored("<COMP_40>\n<think>\n1 2\n</think>\n\n\\boxed{7}<|im_end|>")
+    wrong = scored("<COMP_20>\n<think>\n1 2\n</think>\n\n\\boxed{8}<|im_end|>")
+    nothing = scored("1 2")
+    assert (right.tokens, right.result.ratio, right.result.correct) == (3, 0.3, True)
+    figures = figures_of([right, wrong, nothing], LEVELS)
+    assert figures["accuracy"] == pytest.approx(1 / 3) and figures["invalid"] == pytest.approx(
+        1 / 3
+    )
+    # 1 + 0.1 * (1 - 0.5), one tolerance too short; -0.2; -1
+    assert figures["reward"] == pytest.approx((1.05 - 0.2 - 1.0) / 3)
+    assert figures["term_under"] == pytest.approx(-0.2 / 3)
+    assert figures["realised"] == pytest.approx(6 / 30)
+    assert figures["levels"]["0.4"] == {
+        "share": pytest.approx(1 / 3), "accuracy": 1.0, "realised": pytest.approx(0.3)
+    }  # fmt: skip
+    assert figures["level_mean"] == pytest.approx(0.3)
+    assert from_plain(plain(wrong)) == wrong
+
+
+def test_the_choices_entropy_is_of_levels_alone() -> None:
+    found = choice_figures([(0.4, 0.4), (0.5, 0.0)])
+    assert found["level_mass"] == pytest.approx(0.65)
+    assert found["choice_entropy"] == pytest.approx(0.6931 / 2, abs=1e-4)
+
+
+def test_a_configuration_needs_its_parts() -> None:
+    with pytest.raises(ValueError, match="input"):
+        ChrpoConfig.model_validate({"out": "x", "model": "m"})
