@@ -268,3 +268,11 @@ def test_a_folder_that_is_no_compressor_is_said(tmp_path: Path) -> None:
 def test_f1_of_a_perfect_guess_is_one(labels: list[int]) -> None:
     array = np.array(labels)
     assert f1_scores(array, array)["macro_f1"] == 1.0
+
+
+def test_of_a_long_question_only_the_end_may_be_shown() -> None:
+    encoder = WindowEncoder(TOKENIZER, Layout(48, 3, 0.0, asking=True))
+    window = encoder.encode("a b c d e f g how", "x").windows[0]
+    assert list(window.ids[1:4]) == TOKENIZER.encode("f g how", add_special_tokens=False)
+    short = encoder.encode("b how", "x").windows[0]
+    assert list(short.ids[1:3]) == TOKENIZER.encode("b how", add_special_tokens=False)

@@ -22,7 +22,6 @@ from extracot_training.errors import StageError
 from extracot_training.fidelity import stage
 from extracot_training.fidelity.baselines import head_tail, random_atoms
 from extracot_training.fidelity.measure import wholeness
-from extracot_training.statistics import estimate, normalised, paired
 from extracot_training.pretrained import load_causal_lm, load_tokenizer
 from extracot_training.reader import train
 from extracot_training.reader.damage import KINDS, damage
@@ -32,6 +31,7 @@ from extracot_training.records import CompressedTrace, Trace, write_rows
 from extracot_training.redact import MARK, redact
 from extracot_training.segment import join, segment, spans_of
 from extracot_training.stage import Manifest
+from extracot_training.statistics import estimate, normalised, paired
 from tests.training.tiny import QUESTION, TRACE, save_causal, save_encoder, trace, word_tokenizer
 
 TOKENIZER = word_tokenizer()

@@ -6,7 +6,7 @@ import json
 import signal
 import subprocess
 import sys
-import time
+from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -179,7 +179,8 @@ def test_a_killed_run_goes_on_to_the_same_weights(root: Path, tmp_path: Path) ->
         while process.poll() is None:
             if list(config.out.glob(f"{CHECKPOINTS}/checkpoint-*/whole")):
                 break
-            time.sleep(0.005)
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(0.005)
     finally:
         process.send_signal(signal.SIGKILL)
         process.wait()

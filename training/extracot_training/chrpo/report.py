@@ -15,7 +15,7 @@ def report_of(
 ) -> str:
     """``evaluations`` in the order of steps; the first is the model that training began with."""
     objective = config.objective
-    parts = [objective.kind]
+    parts: list[str] = [objective.kind]
     if objective.kind == "chrpo":
         parts += [f"without {name}" for name in ("mode", "ctrl") if not getattr(objective, name)]
     first, last = evaluations[0], evaluations[-1]

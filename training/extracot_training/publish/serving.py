@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -105,10 +105,11 @@ def _wait(process: subprocess.Popen[bytes], log: Path, timeout_s: float) -> str:
         text = log.read_text(encoding="utf-8", errors="replace")
         if ready := _READY.search(text):
             return ready[1]
-        if process.poll() is not None:
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(_POLL_S)
+            text = log.read_text(encoding="utf-8", errors="replace")
             said = [line for line in text.splitlines() if "error" in line.lower()] or ["nothing"]
             raise CheckError(f"self-check: the server did not start; it said: {said[-1][:400]}")
-        time.sleep(_POLL_S)
     raise CheckError(f"self-check: the server was not ready within {timeout_s:g} s")
 
 

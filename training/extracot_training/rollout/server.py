@@ -7,7 +7,7 @@ ids, which is enough to measure a model, not to train it. Knows HTTP; imports no
 from __future__ import annotations
 
 import os
-import time
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -44,9 +44,13 @@ class ServerRollouts:
             transport=transport,
         )
         query = {} if config.model is None else {"model": config.model}
-        offered = self._ask("GET", "/budget", params=query)
-        self._model = str(offered["model"])
-        self._ratios = _ratios(offered, prompt, self._model)
+        try:
+            offered = self._ask("GET", "/budget", params=query)
+            self._model = str(offered["model"])
+            self._ratios = _ratios(offered, prompt, self._model)
+        except RolloutError:
+            self._client.close()
+            raise
 
     def run(self, requests: Sequence[RolloutRequest]) -> Iterator[Rollout]:
         """See :class:`extracot_training.rollout.base.RolloutBackend`."""
@@ -94,7 +98,7 @@ class ServerRollouts:
         pause = self._config.backoff_s
         for attempt in range(self._config.retries + 1):
             if attempt:
-                time.sleep(min(pause, LONGEST_PAUSE_S))
+                threading.Event().wait(min(pause, LONGEST_PAUSE_S))
                 pause *= 2
             try:
                 response = self._client.request(method, path, **arguments)
