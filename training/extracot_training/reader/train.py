@@ -166,12 +166,14 @@ def _trials(problems: list[WordProblem]) -> dict[str, list[str]]:
         "redacted_full": hidden,
         "empty": [""] * len(problems),
     }
-    damaged = [
-        damage(text, Random(f"trial:{p.index}")) for p, text in zip(problems, hidden, strict=True)
-    ]
+    # Damaged first and hidden then, as in training and in the report: a mark breaks a formula.
+    damaged = [damage(p.trace, Random(f"trial:{p.index}")) for p in problems]
     for kind in KINDS:
         if kind not in ("full", "empty"):
-            trials[f"redacted_{kind}"] = [t if k == kind else "\0" for t, k in damaged]
+            trials[f"redacted_{kind}"] = [
+                redact(text, str(p.answer)) if made == kind else "\0"
+                for p, (text, made) in zip(problems, damaged, strict=True)
+            ]
     return trials
 
 
