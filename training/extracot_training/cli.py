@@ -7,6 +7,7 @@ used. Exit codes: 0 done or up to date, 1 the stage failed, 2 wrong flags or con
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -193,6 +194,8 @@ def _run_stage(name: str, stage: Stage, argv: list[str]) -> int:
     if args.config is None and not overrides:
         raise UsageError(f"{name}: want --config FILE (or --set KEY=VALUE); see {name} --help")
     config = load_config(_attribute(stage.config), args.config, overrides)
+    if not sys.stderr.isatty():  # a library's bars for every file it reads fill a log
+        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     outcome = _attribute(stage.run)(config, force=args.force)
     counts = ", ".join(f"{key} {value}" for key, value in outcome.counts.items())
     print(f"{name}: {outcome.status} in {outcome.folder}" + (f" ({counts})" if counts else ""))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import math
 import shutil
+import sys
 from collections.abc import Sequence
 from typing import Any, TypedDict
 
@@ -139,7 +140,7 @@ def _trainer(
     dev: _Rows,
     counts: Sequence[int],
 ) -> Any:
-    from transformers import EarlyStoppingCallback, Trainer
+    from transformers import EarlyStoppingCallback, PrinterCallback, Trainer
 
     def collate(rows: Sequence[_Row]) -> dict[str, Tensor]:
         batch = pad_batch(
@@ -154,7 +155,7 @@ def _trainer(
     if config.loss.class_weights == "balanced":
         weights = torch.tensor(class_weights(counts))
     gamma = config.loss.gamma if config.loss.kind == "focal" else 0.0
-    return Trainer(
+    trainer = Trainer(
         model=model,
         args=_arguments(config, stage, len(train)),
         data_collator=collate,
@@ -165,6 +166,8 @@ def _trainer(
         preprocess_logits_for_metrics=lambda logits, _: logits.argmax(-1),
         callbacks=[EarlyStoppingCallback(early_stopping_patience=config.patience)],
     )
+    trainer.remove_callback(PrinterCallback)
+    return trainer
 
 
 def _arguments(config: CompressorConfig, stage: StageRun, windows: int) -> Any:
@@ -204,6 +207,7 @@ def _arguments(config: CompressorConfig, stage: StageRun, windows: int) -> Any:
         remove_unused_columns=False,
         label_names=["labels"],
         report_to="none",
+        disable_tqdm=not sys.stderr.isatty(),
         seed=config.seed,
         data_seed=config.seed,
     )
