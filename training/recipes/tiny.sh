@@ -66,7 +66,7 @@ until python3 -c 'import sys, urllib.request as r; r.urlopen(sys.argv[1])' \
   sleep 1
 done
 step evaluate evaluate evaluate-tiny --input "$out/problems" --set model=draft \
-  --set "base_url=http://127.0.0.1:$port/v1"
+  --set "reference=$out/reference" --set "base_url=http://127.0.0.1:$port/v1"
 kill "$server"
 wait "$server" || true
 trap - EXIT

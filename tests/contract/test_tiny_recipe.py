@@ -1,0 +1,92 @@
+"""The whole recipe on a CPU, from problems to a checkpoint that real vLLM has answered with, and
+whether what came out follows its budgets. About a quarter of an hour.
+
+``TINY_RUN=folder`` puts the run there and goes on from what is in it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from extracot.card import BudgetCard
+from extracot_training.records import read_rows
+from extracot_training.reference_rows import ReferenceRow
+
+pytestmark = [pytest.mark.vllm, pytest.mark.timeout(3000)]
+
+ROOT = Path(__file__).parents[2]
+LEVELS = (0.2, 0.4, 0.6, 0.8, 1.0)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = Path(os.environ.get("TINY_RUN") or tmp_path_factory.mktemp("tiny"))
+    scripts = Path(sys.executable).parent
+    environment = os.environ | {
+        "OUT": str(out),
+        "EXTRACOT_TRAIN": str(scripts / "extracot-train"),
+        "EXTRACOT_SERVE": str(scripts / "extracot-serve"),
+    }
+    recipe = ["bash", str(ROOT / "training" / "recipes" / "tiny.sh")]
+    done = subprocess.run(
+        recipe, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    print(done.stdout)
+    assert done.returncode == 0, done.stdout[-3000:]
+    return out
+
+
+def report(folder: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((folder / "report.json").read_text())
+    return found
+
+
+def test_after_fine_tuning_every_level_is_as_long_as_it_says(made: Path) -> None:
+    rows = [r for r in read_rows(made / "reference", ReferenceRow) if r.split == "dev"]
+    tokens = {one.level: sum(row.levels[at].tokens for row in rows)
+              for at, one in enumerate(rows[0].levels)}  # fmt: skip
+    assert tuple(tokens) == LEVELS
+    assert len(rows) >= 200
+    for level in LEVELS:
+        assert abs(tokens[level] / tokens[1.0] - level) <= 0.1
+    assert tokens[1.0] / tokens[0.2] >= 3
+
+
+def test_chrpo_improves_the_choice(made: Path) -> None:
+    evaluations = report(made / "chrpo")["dev"]
+    before, after = evaluations[0], evaluations[-1]
+    assert after["reward"] > before["reward"] + 0.02
+    assert after["choice_entropy"] > 0.05
+    assert after["entropy_of_levels"] > 0.05
+
+
+def test_the_chosen_level_rises_with_what_a_problem_needs(made: Path) -> None:
+    after = report(made / "chrpo")["dev"][-1]["by_r_star"]
+    groups = [(float(needed), of) for needed, of in after.items() if of["rollouts"] >= 20]
+    low, high = groups[0][1], groups[-1][1]
+    assert len(groups) >= 2
+    assert high["level_mean"] > low["level_mean"] + 0.05
+
+
+def test_served_levels_are_on_the_card_and_increase(made: Path) -> None:
+    card = BudgetCard.load(made / "published")
+    card.check_increasing()
+    assert card.policy is not None
+    for level, one in zip(LEVELS, card.levels, strict=True):
+        assert one.realised is not None
+        assert abs(one.realised.mean - level) <= 0.1
+    assert report(made / "published")["self_check"]
+
+
+def test_auto_beats_what_a_fixed_level_gives_for_its_tokens(made: Path) -> None:
+    figures = report(made / "evaluate")
+    auto, full = figures["budgets"]["auto"], figures["budgets"]["1.0"]
+    assert auto["accuracy"]["mean"] >= full["accuracy"]["mean"] - 0.02
+    assert figures["auto_against_fixed"]["mix"]["difference"]["mean"] > 0
