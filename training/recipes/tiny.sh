@@ -11,21 +11,8 @@
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
-train=${EXTRACOT_TRAIN:-extracot-train}
-serve=${EXTRACOT_SERVE:-extracot-serve}
 out=${OUT:-runs/tiny}
-port=${PORT:-8123}
-configs=training/configs
-mkdir -p "$out"
-
-# step NAME STAGE CONFIG [--set …]: one stage into $out/NAME, its time said.
-step() {
-  local name=$1 stage=$2 config=$3 began=$SECONDS
-  shift 3
-  "$train" "$stage" --config "$configs/$config.yaml" --out "$out/$name" "$@"
-  echo "[$((SECONDS - began)) s, $SECONDS s in all]"
-  if [[ ${STOP:-} == "$name" ]]; then exit 0; fi
-}
+source training/recipes/steps.sh
 
 step problems problems problems-brief
 step teach teach teach-own --input "$out/problems"
@@ -57,18 +44,9 @@ step chrpo chrpo chrpo-tiny --input "$out/reference" --set "model=$out/sft"
 
 # A draft to measure, served by vLLM; then the checkpoint with what was measured on its card.
 step draft publish publish-draft --set "model=$out/chrpo" --set name=tiny
-"$serve" --model "$out/draft" --port "$port" --host 127.0.0.1 >"$out/serve.log" 2>&1 &
-server=$!
-trap 'kill "$server" 2>/dev/null || true' EXIT  # also when a stage fails
-until python3 -c 'import sys, urllib.request as r; r.urlopen(sys.argv[1])' \
-  "http://127.0.0.1:$port/ready" 2>/dev/null; do
-  if ! kill -0 "$server" 2>/dev/null; then tail -n 20 "$out/serve.log" >&2; exit 1; fi
-  sleep 1
-done
+serving "$out/draft"
 step evaluate evaluate evaluate-tiny --input "$out/problems" --set model=draft \
   --set "reference=$out/reference" --set "base_url=http://127.0.0.1:$port/v1"
-kill "$server"
-wait "$server" || true
-trap - EXIT
+served
 step published publish publish --set "model=$out/chrpo" --set "evaluation=$out/evaluate" \
   --set name=tiny

@@ -1,0 +1,38 @@
+# What the recipes share; sourced, not run. Wants $out.
+train=${EXTRACOT_TRAIN:-extracot-train}
+serve=${EXTRACOT_SERVE:-extracot-serve}
+port=${PORT:-8123}
+configs=training/configs
+mkdir -p "$out"
+
+# step NAME STAGE CONFIG [FLAG …]: one stage into $out/NAME, its time said. STOP=NAME ends there.
+step() {
+  local name=$1 stage=$2 config=$3 began=$SECONDS
+  shift 3
+  # shellcheck disable=SC2086  # LAUNCH and EXTRACOT_TRAIN may be several words
+  ${LAUNCH:-$train} "$stage" --config "$configs/$config.yaml" --out "$out/$name" "$@"
+  echo "[$((SECONDS - began)) s, $SECONDS s in all]"
+  if [[ ${STOP:-} == "$name" ]]; then exit 0; fi
+}
+
+# serving FOLDER [FLAG …]: serve it until `served`, once it is ready; its log is $out/serve.log.
+serving() {
+  local folder=$1
+  shift
+  if [[ ${DRY:-} ]]; then return; fi
+  "$serve" --model "$folder" --port "$port" --host 127.0.0.1 "$@" >"$out/serve.log" 2>&1 &
+  server=$!
+  trap 'kill "$server" 2>/dev/null || true' EXIT # also when a stage fails
+  until python3 -c 'import sys, urllib.request as r; r.urlopen(sys.argv[1])' \
+    "http://127.0.0.1:$port/ready" 2>/dev/null; do
+    if ! kill -0 "$server" 2>/dev/null; then tail -n 20 "$out/serve.log" >&2; exit 1; fi
+    sleep 1
+  done
+}
+
+served() {
+  if [[ ${DRY:-} ]]; then return; fi
+  kill "$server"
+  wait "$server" || true
+  trap - EXIT
+}
