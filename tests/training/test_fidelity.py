@@ -22,10 +22,11 @@ from extracot_training.errors import StageError
 from extracot_training.fidelity import stage
 from extracot_training.fidelity.baselines import head_tail, random_atoms
 from extracot_training.fidelity.measure import wholeness
+from extracot_training.generator import Generator
 from extracot_training.pretrained import load_causal_lm, load_tokenizer
 from extracot_training.reader import train
 from extracot_training.reader.damage import KINDS, damage
-from extracot_training.reader.examples import equation
+from extracot_training.reader.examples import ExampleMaker, equation
 from extracot_training.reader.vocabulary import build_tokenizer
 from extracot_training.records import CompressedTrace, Trace, write_rows
 from extracot_training.redact import MARK, redact
@@ -185,6 +186,25 @@ def test_the_report_compares_pairs_and_judges_the_claim(
     assert any("off target" in fault for fault in figures["claim"]["faults"])
 
 
+def test_ours_without_the_question_is_shown_but_is_no_baseline(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = prepared(tmp_path)
+    monkeypatch.setattr(stage.Reader, "load", lambda *_, **__: Clever())
+    # The same rows as ours: no difference, which would be a fault of any baseline.
+    fidelity.run(config.model_copy(update={"blind": config.ours}))
+    figures = json.loads((tmp_path / "out" / "report.json").read_text())
+    cell = figures["levels"]["0.2"]
+    assert cell["blind"]["redacted"] == cell["ours"]["redacted"]
+    assert cell["differences"]["blind"]["high"] == 0.0
+    assert not any("without the question" in fault for fault in figures["claim"]["faults"])
+    assert "| ours without the question | 1.000" in (tmp_path / "out" / "report.md").read_text()
+    # As a baseline the same rows are a fault.
+    fidelity.run(config.model_copy(update={"lingua": config.ours}), force=True)
+    figures = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert any("not above LLMLingua-2-style" in fault for fault in figures["claim"]["faults"])
+
+
 def test_a_cut_report_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = prepared(tmp_path, 6).model_copy(update={"batch": 2})
     calls: list[int] = []
@@ -327,6 +347,37 @@ def test_a_questions_numbers_can_be_hidden(tmp_path: Path) -> None:
     assert (
         reader.prompt("Ana has 1,250.5 km and 3 pens", "3 + 4") == "Ana has # km and # pens|3 + 4"
     )
+
+
+def test_a_reader_may_see_only_the_sentences_that_ask() -> None:
+    card = ReaderCard(sentences=2, hide_numbers=True)
+    question = "Ana has 3 pens. Ben has 4.5 km to go! This is about Ana, 9.  How many?"
+    assert card.shown(question) == "This is about Ana, #. How many?"
+    assert card.model_copy(update={"sentences": 1}).shown("How many?") == "How many?"
+    assert ReaderCard().shown(question) == question
+
+
+def test_a_reader_of_threads_learns_from_the_asking_sentences(tmp_path: Path) -> None:
+    wanted = ReaderProblems(threads=2, families=("baking", "savings"))
+    generator = Generator(1, 20, (2, 3), ("baking", "savings"), threads=2)
+    made = generator.problem(0)
+    tokenizer = build_tokenizer([made.question, made.trace, made.terse], 20)
+    settings = reader_config(tmp_path).model_copy(update={"problems": wanted})
+    card = train._Training(settings, None)._card  # type: ignore[arg-type]
+        reader_config(tmp_path).model_copy(update={"problems": wanted}), None
+    )._card  # type: ignore[arg-type]
+    maker = ExampleMaker(tokenizer, generator, card, redact_share=1.0)
+    text = redact(made.trace, str(made.answer))
+    example = maker.example(made, text)
+    shown = tokenizer.decode(example.ids)
+    asked = made.question.split(". ")
+    assert asked[-1].lower().split("?")[0] in shown
+    assert asked[0].lower() not in shown
+    # It learns the answer behind each sign that hides it, and behind its own last equation.
+    follow = [token for at, token, _ in example.targets if example.ids[at] == maker._mark]
+    answer = tokenizer.convert_tokens_to_ids(str(made.answer))
+    assert follow == [answer] * text.count(MARK)
+    assert (len(example.ids) - 3, answer, 2) in example.targets
 
 
 def test_spans_of_ours_are_whole_atoms() -> None:
