@@ -91,6 +91,21 @@ def test_without_compressed_traces_every_row_is_a_whole_native_one(
         mix_config(root, out=tmp_path / "x", compressed=None, traces=root, policy={"share": 0.5})
 
 
+def test_further_native_rows_come_from_traces_that_were_not_compressed(
+    root: Path, tmp_path: Path
+) -> None:
+    some = [row for row in read_rows(root / "compress", CompressedTrace) if row.problem_id < "p5"]
+    known = {row.problem_id for row in some}
+    write_rows(tmp_path / "few.jsonl", some)
+    settings = {"compressed": tmp_path / "few.jsonl", "traces": root / "teach"}
+    rows = mixed(root, tmp_path, **settings, further_native=3, policy={"share": 0.5})
+    further = [row for row in rows if row.problem_id not in known]
+    assert groups(further) == {("native", None): 3}
+    assert {row.problem_id for row in rows if row.kind == "policy"} <= known
+    with pytest.raises(StageError, match=f"only {COUNT - len(known)} traces were not compressed"):
+        run(mix_config(root, out=tmp_path / "x", **settings, further_native=COUNT))
+
+
 def test_rows_are_what_the_renderer_makes(root: Path, tmp_path: Path) -> None:
     rows = mixed(root, tmp_path, policy={"share": 0.5})
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "mix" / "tokenizer")

@@ -24,19 +24,16 @@ step compressor compressor compressor-brief --input "$out/annotate"
 step compress compress compress-brief --input "$out/teach" \
   --set "compressor=$out/compressor" --set "tokenizer=$out/base"
 
-# Stage 2: whole traces first (they teach the arithmetic), then every level, then the choice.
-step mix-full mix mix-full --set "traces=$out/teach" --set "problems=$out/problems" \
-  --set "model=$out/base"
-step sft-full sft sft-tiny-full --input "$out/mix-full" --set "model=$out/base"
+# Stage 2: every level and whole traces, then the choice as it was measured.
 mixed=(--set "compressed=$out/compress" --set "traces=$out/teach" --set "problems=$out/problems")
-step mix-fixed mix mix-fixed "${mixed[@]}" --set "model=$out/sft-full"
-step sft-fixed sft sft-tiny --input "$out/mix-fixed" --set "model=$out/sft-full"
+step mix-fixed mix mix-brief "${mixed[@]}" --set "model=$out/base"
+step sft-fixed sft sft-tiny --input "$out/mix-fixed" --set "model=$out/base"
 step reference-fixed reference reference-tiny --input "$out/problems" \
   --set "model=$out/sft-fixed"
 step mix-policy mix mix-policy "${mixed[@]}" --set "reference=$out/reference-fixed" \
   --set "model=$out/sft-fixed" --set limit=400 --set policy.share=0.5
 step sft sft sft-tiny --input "$out/mix-policy" --set "model=$out/sft-fixed" \
-  --set learning_rate=5.0e-4
+  --set learning_rate=5.0e-4 --set epochs=1
 step reference reference reference-tiny --input "$out/problems" --set "model=$out/sft"
 
 # Stage 3.

@@ -52,6 +52,9 @@ class MixConfig(StageConfig):
         None, description="share of traces used at each level, in order; null: all at every level"
     )
     native_share: Share = Field(0.5, description="share of level 1.0's rows without any token")
+    further_native: int = Field(
+        0, ge=0, description="so many more native rows, of `traces` that were not compressed"
+    )
     policy: PolicySettings = PolicySettings()
     cutoff: int = Field(6144, ge=16, description="a row with more tokens is left out, never cut")
     limit: int | None = Field(None, ge=1, description="first traces only")
@@ -64,6 +67,8 @@ class MixConfig(StageConfig):
             raise ValueError("prompt.ratios: want 1.0 as the last; the others are measured by it")
         if self.compressed is None and (self.traces is None or self.policy.share):
             raise ValueError("compressed: without it want `traces`, and no policy.share")
+        if self.further_native and self.traces is None:
+            raise ValueError("further_native: wants `traces`")
         if self.level_shares is not None and len(self.level_shares) != levels:
             raise ValueError(f"level_shares: want {levels}, one per prompt.ratios")
         if self.policy.share and not self.prompt.policy:

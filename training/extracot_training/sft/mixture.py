@@ -79,6 +79,7 @@ def plan_rows(config: MixConfig, sources: Sequence[Source]) -> list[Planned]:
     if not wanted:
         return plan
     random = Random(f"{config.seed} policy")
+    sources = [source for source in sources if source.texts]
     targets = policy_targets(config, sources, random)
     pairs = [
         (source, target)
@@ -95,9 +96,7 @@ def plan_rows(config: MixConfig, sources: Sequence[Source]) -> list[Planned]:
 
 
 def _fixed_rows(config: MixConfig, sources: Sequence[Source]) -> Iterator[Planned]:
-    if config.compressed is None:
-        yield from ((source, "native", None, 0) for source in sources)
-        return
+    yield from ((source, "native", None, 0) for source in sources if not source.texts)
     ratios = config.prompt.ratios
     shares = config.level_shares or (1.0,) * len(ratios)
     for ratio, share in zip(ratios, shares, strict=True):

@@ -39,13 +39,14 @@ class _Target(Record, extra="ignore"):
 
 
 def read_sources(config: MixConfig) -> list[Source]:
-    """The traces of the wanted splits, sorted by key, at most ``config.limit``.
+    """The traces of the wanted splits, sorted by key, at most ``config.limit``; then those for
+    ``config.further_native``, which have no texts but the whole.
 
     Raises :class:`StageError` where nothing is left, or a level has no row at all.
     """
     allowed = _allowed(config)
     if config.compressed is None:
-        return _whole_sources(config, allowed)
+        return _whole_sources(config, allowed)[: config.limit]
     texts: dict[str, dict[float, str]] = {}
     first: dict[str, CompressedTrace] = {}
     for row in read_rows(config.compressed, CompressedTrace):
@@ -71,7 +72,23 @@ def read_sources(config: MixConfig) -> list[Source]:
             texts[key],
         )
         for key in keys
-    ]
+    ] + _further(config, allowed, texts)
+
+
+def _further(
+    config: MixConfig, allowed: Collection[str] | None, texts: Mapping[str, object]
+) -> list[Source]:
+    if not config.further_native:
+        return []
+    compressed = {key.rpartition("/")[0] for key in texts}
+    whole = _whole_sources(config, allowed)
+    found = [source for source in whole if source.problem_id not in compressed]
+    if len(found) < config.further_native:
+        raise StageError(
+            f"{config.traces}: further_native {config.further_native}: only {len(found)} traces "
+            "were not compressed"
+        )
+    return found[: config.further_native]
 
 
 def _whole_sources(config: MixConfig, allowed: Collection[str] | None) -> list[Source]:
@@ -84,7 +101,7 @@ def _whole_sources(config: MixConfig, allowed: Collection[str] | None) -> list[S
     ]
     if not found:
         raise StageError(f"{config.traces}: holds no trace that is wanted")
-    return sorted(found, key=lambda source: (source.problem_id, source.sample))[: config.limit]
+    return sorted(found, key=lambda source: (source.problem_id, source.sample))
 
 
 def policy_targets(config: MixConfig, sources: Sequence[Source], random: Random) -> list[float]:
