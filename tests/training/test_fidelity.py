@@ -364,8 +364,6 @@ def test_a_reader_of_threads_learns_from_the_asking_sentences(tmp_path: Path) ->
     tokenizer = build_tokenizer([made.question, made.trace, made.terse], 20)
     settings = reader_config(tmp_path).model_copy(update={"problems": wanted})
     card = train._Training(settings, None)._card  # type: ignore[arg-type]
-        reader_config(tmp_path).model_copy(update={"problems": wanted}), None
-    )._card  # type: ignore[arg-type]
     maker = ExampleMaker(tokenizer, generator, card, redact_share=1.0)
     text = redact(made.trace, str(made.answer))
     example = maker.example(made, text)
