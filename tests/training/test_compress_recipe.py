@@ -65,7 +65,7 @@ def test_the_small_recipe_makes_compressed_traces(tmp_path: Path) -> None:
         assert manifest is not None
         assert manifest.finished
     figures = json.loads((tmp_path / "out" / "compress" / "report.json").read_text())
-    assert figures["all"] == 28 * 5
+    assert figures["all"] == (16 + 8 + 4 + 12) * 5
     rows = list(read_rows(tmp_path / "out" / "compress" / "all.jsonl", CompressedTrace))
     for row in rows:
         assert abs(row.realised - row.target) <= 0.05
