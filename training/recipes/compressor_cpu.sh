@@ -33,7 +33,7 @@ $train annotate --config $configs/annotate-rules.yaml --input "$out/teach" --out
 $train compressor --config $configs/compressor-minilm.yaml \
   --input "$out/annotate" --out "$out/model" "${model[@]}"
 $train compress --config $configs/compress.yaml \
-  --input "$out/teach" --out "$out/compress" --set "compressor=$out/model"
+  --input "$out/teach" --out "$out/compress" --set "compressor=$out/model" --set limit=240
 
 [[ ${fidelity:-} ]] || exit 0
 
