@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from extracot.card import BudgetCard, LevelCard
 from extracot.usage import realised_ratio, saved_tokens
 from extracot_server.budget import BudgetKind, ResolvedBudget, expected_ratio
 from extracot_server.holdout import Arm
@@ -190,6 +191,27 @@ def total_report(choices: Sequence[BudgetReport]) -> BudgetReport:
         arm=first.arm,
         ignored_fields=first.ignored_fields,
     )
+
+
+def expected_share(card: BudgetCard, level: LevelCard) -> float | None:
+    """Reasoning tokens over the native baseline that a card expects of a level.
+
+    The card's ratios are against level 1.0 and a reply's are against native reasoning, so the
+    card's are converted by its own baselines, where it has both: ratio x full / native, means over
+    the same bins weighted by their problems. ``None`` for a level without any ratio.
+    """
+    ratio = expected_ratio(level)
+    if ratio is None or card.baseline is None:
+        return ratio
+    pairs = [
+        (native, full)
+        for native in card.baseline.native
+        for full in card.baseline.full
+        if native.max_prompt_tokens == full.max_prompt_tokens
+    ]
+    natively = sum(native.n * native.reasoning.mean for native, _ in pairs)
+    fully = sum(native.n * full.reasoning.mean for native, full in pairs)
+    return ratio * fully / natively if natively and fully else ratio
 
 
 def usage_of(prompt_tokens: int, states: Sequence[ReplyState]) -> Usage:

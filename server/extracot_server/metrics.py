@@ -15,8 +15,9 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.registry import REGISTRY
 
+from extracot.card import BudgetCard
 from extracot.usage import split_saving
-from extracot_server.accounting import BudgetReport
+from extracot_server.accounting import BudgetReport, expected_share
 from extracot_server.holdout import Arm, Saving
 
 _TOKEN_BUCKETS = (0, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768)
@@ -103,20 +104,38 @@ class ServerMetrics:
         self.holdout = counter(
             "holdout_requests", "Requests in the holdout's comparison", "model", "arm", "outcome"
         )
+        # Sums and sums of squares, so that a query can say mean and interval of any time and of
+        # all servers together; the gauges below are of this process since it started.
+        self.holdout_replies = counter(
+            "holdout_replies", "Completed requests that the comparison counts", "model", "arm"
+        )
+        self.holdout_reasoning = counter(
+            "holdout_reasoning_tokens", "Their mean reasoning tokens a choice", "model", "arm"
+        )
+        self.holdout_squares = counter(
+            "holdout_reasoning_tokens_squared", "Squares of those, for a variance", "model", "arm"
+        )
         self.reasoning_size = histogram(
-            "reasoning_tokens_per_request", "Reasoning tokens of a choice", _TOKEN_BUCKETS, "budget"
+            "reasoning_tokens_per_request",
+            "Reasoning tokens of a choice",
+            _TOKEN_BUCKETS,
+            "model",
+            "budget",
         )
         self.ratio = histogram(
-            "realised_ratio", "Reasoning tokens over baseline", _RATIO_BUCKETS, "budget"
+            "realised_ratio", "Reasoning tokens over baseline", _RATIO_BUCKETS, "model", "budget"
         )
         self.first_token = histogram(
-            "time_to_first_token_seconds", "To the first token of any kind", _SLOW_BUCKETS
+            "time_to_first_token_seconds", "To the first token of any kind", _SLOW_BUCKETS, "model"
         )
         self.first_answer = histogram(
-            "time_to_first_answer_token_seconds", "To the first answer token", _SLOW_BUCKETS
+            "time_to_first_answer_token_seconds",
+            "To the first answer token",
+            _SLOW_BUCKETS,
+            "model",
         )
         self.duration = histogram(
-            "request_duration_seconds", "From request to last token", _SLOW_BUCKETS
+            "request_duration_seconds", "From request to last token", _SLOW_BUCKETS, "model"
         )
         self.inter_token = histogram("inter_token_seconds", "Between deltas", _FAST_BUCKETS)
         self.frontend = histogram(
@@ -139,8 +158,23 @@ class ServerMetrics:
                 ("high_", "Upper end of its 95% interval"),
             )
         )
+        self.card_ratio = Gauge(
+            "extracot_card_expected_ratio",
+            "Reasoning tokens over baseline that the budget card expects",
+            ("model", "budget"),
+            registry=registry,
+        )
+        self.card_accuracy = Gauge(
+            "extracot_card_accuracy",
+            "Share of right answers measured for the budget card",
+            ("model", "budget"),
+            registry=registry,
+        )
         self.engine_up = Gauge(
             "extracot_engine_up", "1 while the engine serves", ("model",), registry=registry
+        )
+        self.engine_restarts = counter(
+            "engine_restarts", "Starts of a new engine after one was lost", "outcome"
         )
         self.build_info = Gauge(
             "extracot_build_info",
@@ -156,7 +190,7 @@ class ServerMetrics:
         self.reasoning.labels(model, budget, arm).inc(report.reasoning_tokens)
         self.answer.labels(model, budget, arm).inc(report.answer_tokens)
         self.overhead.labels(model).inc(report.overhead_tokens)
-        self.reasoning_size.labels(budget).observe(report.reasoning_tokens)
+        self.reasoning_size.labels(model, budget).observe(report.reasoning_tokens)
         if report.cap_hit:
             self.cap_hits.labels(model, budget, report.cap_reason or "room").inc()
         if report.chosen is not None:
@@ -169,7 +203,7 @@ class ServerMetrics:
         self.saved.labels(model, budget).inc(saved)
         self.overspent.labels(model, budget).inc(overspent)
         if report.realised_ratio is not None:
-            self.ratio.labels(budget).observe(report.realised_ratio)
+            self.ratio.labels(model, budget).observe(report.realised_ratio)
 
     def record_request(
         self, model: str, budget: str, source: str, outcome: str, prompt_tokens: int
@@ -180,9 +214,30 @@ class ServerMetrics:
         if outcome in UNFINISHED:
             self.aborts.labels(UNFINISHED[outcome]).inc()
 
-    def record_holdout(self, model: str, arm: Arm, outcome: str, saving: Saving | None) -> None:
-        """Count a request of the holdout's comparison and show where that stands."""
+    def show_card(self, model: str, card: BudgetCard | None) -> None:
+        """Show what a card says of its levels, so that a query can hold traffic against it."""
+        if card is None:
+            return
+        for level in (*card.levels, *([card.policy] if card.policy is not None else [])):
+            budget = "auto" if level is card.policy else level.name
+            ratio = expected_share(card, level)
+            if ratio is not None:
+                self.card_ratio.labels(model, budget).set(ratio)
+            if level.accuracy is not None:
+                self.card_accuracy.labels(model, budget).set(level.accuracy.mean)
+
+    def record_holdout(
+        self, model: str, arm: Arm, outcome: str, reasoning: float, saving: Saving | None
+    ) -> None:
+        """Count a request of the holdout's comparison and show where that stands.
+
+        ``reasoning`` is the request's mean reasoning tokens a choice; only a completed one counts.
+        """
         self.holdout.labels(model, arm.value, outcome).inc()
+        if outcome == "ok":
+            self.holdout_replies.labels(model, arm.value).inc()
+            self.holdout_reasoning.labels(model, arm.value).inc(reasoning)
+            self.holdout_squares.labels(model, arm.value).inc(reasoning**2)
         if saving is not None:
             self.holdout_saving.labels(model).set(saving.mean)
             self.holdout_low.labels(model).set(saving.low)
@@ -199,12 +254,12 @@ class ServerMetrics:
         if answer and not times.first_answer:
             times.first_answer = now
 
-    def record_times(self, times: RequestTimes, *, complete: bool) -> None:
+    def record_times(self, model: str, times: RequestTimes, *, complete: bool) -> None:
         """Observe what a request has lived to see."""
         if times.first_token:
-            self.first_token.observe(times.first_token - times.start)
+            self.first_token.labels(model).observe(times.first_token - times.start)
             self.frontend.observe(times.overhead)
         if times.first_answer:
-            self.first_answer.observe(times.first_answer - times.start)
+            self.first_answer.labels(model).observe(times.first_answer - times.start)
         if complete:
-            self.duration.observe(perf_counter() - times.start)
+            self.duration.labels(model).observe(perf_counter() - times.start)

@@ -134,14 +134,14 @@ class ChatService:
             self.metrics.record_choice(name, report)
         prompt_tokens = len(chat.rendered.prompt_ids)
         self.metrics.record_request(name, resolved.label, resolved.source, outcome, prompt_tokens)
-        self.metrics.record_times(chat.times, complete=outcome in ("ok", "length"))
+        self.metrics.record_times(name, chat.times, complete=outcome in ("ok", "length"))
         if chat.arm is not None:
             tokens = sum(report.reasoning_tokens for report in settled) / len(settled)
             claimed = [
                 r.saved_tokens_estimate for r in settled if r.saved_tokens_estimate is not None
             ]
             self.holdout.record(chat.arm, tokens, claimed, complete=outcome == "ok")
-            self.metrics.record_holdout(name, chat.arm, outcome, self.holdout.saving)
+            self.metrics.record_holdout(name, chat.arm, outcome, tokens, self.holdout.saving)
 
     def _report(self, chat: PreparedChat, reply: Reply) -> BudgetReport:
         return choice_report(
