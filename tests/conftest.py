@@ -14,6 +14,8 @@ import subprocess
 
 import hypothesis
 import pytest
+from hypothesis import HealthCheck
+from hypothesis.internal.conjecture import providers
 
 IN_CI = os.environ.get("CI", "").lower() not in ("", "0", "false")
 
@@ -34,10 +36,22 @@ os.environ["NO_PROXY"] = os.environ["no_proxy"] = "127.0.0.1,localhost,::1"
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # The machine's load decides how long an example takes, so time never fails one. CI draws the same
-# examples every run; a developer's runs go on exploring.
-hypothesis.settings.register_profile("dev", deadline=None)
+# examples every run; a developer's runs go on exploring, and `--hypothesis-profile=wide` searches
+# twenty times as long (before a release, or after a change to what a property is about).
+hypothesis.settings.register_profile("dev", deadline=None, print_blob=True)
+hypothesis.settings.register_profile(
+    "wide",
+    deadline=None,
+    print_blob=True,
+    max_examples=2000,
+    suppress_health_check=list(HealthCheck),
+)
 hypothesis.settings.register_profile("ci", deadline=None, derandomize=True, database=None)
 hypothesis.settings.load_profile("ci" if IN_CI else "dev")
+if IN_CI:
+    # Hypothesis also draws constants that it finds in whatever modules are loaded, so an unrelated
+    # change, or another test before, would change the examples: the same is not the same then.
+    providers._get_local_constants = lambda: providers._local_constants
 
 
 @pytest.fixture(scope="session")

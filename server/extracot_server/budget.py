@@ -91,12 +91,6 @@ def resolve_budget(
     """
     spec = BudgetSpec() if sources.budget is None else parse_budget(sources.budget)
     target, source, requested = _choose_source(sources, spec, policy)
-    if spec.hard and card is not None and card.baseline is None:
-        raise BudgetError(
-            "This model's budget card has no baseline, so a ratio cannot be enforced. "
-            "Use `budget.max_reasoning_tokens` for a hard cap.",
-            param="budget.enforce",
-        )
     cap, ceiling = spec.max_reasoning_tokens, policy.reasoning_tokens_ceiling
     if cap == 0 or ceiling == 0:
         target = "none"
@@ -115,6 +109,12 @@ def resolve_budget(
         return ResolvedBudget(kind=BudgetKind.NONE, **common)
     if target == "native":
         return ResolvedBudget(kind=BudgetKind.NATIVE, **common)
+    if spec.hard and card is not None and card.baseline is None:
+        raise BudgetError(
+            "This model's budget card has no baseline, so a ratio cannot be enforced. "
+            "Use `budget.max_reasoning_tokens` for a hard cap.",
+            param="budget.enforce",
+        )
     if target == "auto":
         return _resolve_auto(card, policy, common)
     if card is None:

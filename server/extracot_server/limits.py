@@ -112,8 +112,8 @@ def _ratio_cap(
 ) -> int | None:
     if resolved.kind is BudgetKind.CAP and resolved.applied_ratio is not None:
         return _tokens_at(resolved.applied_ratio, None, policy)
-    if not resolved.hard:
-        return None
+    if not resolved.hard or resolved.kind not in (BudgetKind.LEVEL, BudgetKind.AUTO):
+        return None  # native and none have no ratio to enforce; a cap in tokens is always hard
     if baseline is None:
         raise BudgetError(
             "This model's budget card has no baseline for a prompt of this length, so a ratio "

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from extracot import Control, ControlTokenError, PromptError, split_reasoning
+from tests.examples import examples
 from tests.extracot import zoo
 from tests.extracot.prompts import CONTROLS, LEVEL, PROBLEM, renderer, text_of
 from tests.extracot.test_tokens import TEXTS
@@ -14,7 +15,7 @@ from tests.extracot.test_tokens import TEXTS
 
 @pytest.mark.parametrize("build", zoo.BUILDS)
 @pytest.mark.parametrize("template", zoo.TEMPLATES)
-@settings(max_examples=15)
+@examples(15)
 @given(reasoning=TEXTS, answer=TEXTS, control=st.sampled_from(CONTROLS))
 def test_training_and_serving_write_the_same_ids(
     build: str, template: str, reasoning: str, answer: str, control: Control

@@ -14,6 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from extracot_server.admission import WINDOW_SECONDS, Refusal, RefusedError, Scheduler, Ticket
 from extracot_server.keys import ANYBODY, Caller
 from extracot_server.turnstile import Turnstile
+from tests.examples import examples
 
 CALLERS = (
     Caller("a"),
@@ -122,7 +123,7 @@ class Door(RuleBasedStateMachine):
         assert not self.waiting or len(self.running) == 2
 
 
-Door.TestCase.settings = settings(max_examples=150, stateful_step_count=60)
+Door.TestCase.settings = settings(examples(150), stateful_step_count=60)
 test_any_order_of_events = Door.TestCase
 
 

@@ -186,6 +186,21 @@ def test_cap_mode_turns_a_ratio_into_a_cap(any_cap_server: Live) -> None:
     assert small["calibrated"] is False
 
 
+def test_hard_is_what_cap_mode_always_is(any_cap_server: Live) -> None:
+    """Also where there is no ratio to enforce, and where there is room for the answer alone."""
+    for budget, level, cap in (
+        ({"ratio": 0.2, "enforce": "hard"}, "cap", 20),
+        ({"max_reasoning_tokens": 7, "enforce": "hard"}, "native", 7),
+        ({"ratio": "native", "max_reasoning_tokens": 7, "enforce": "hard"}, "native", 7),
+        ({"ratio": "none", "enforce": "hard"}, "none", 0),
+    ):
+        report = any_cap_server.chat(budget=budget)["budget"]
+        assert (report["level"], report["max_reasoning_tokens"]) == (level, cap)
+    tight = any_cap_server.chat(budget={"ratio": 0.5, "enforce": "hard"}, max_tokens=1)
+    assert (tight["budget"]["level"], tight["usage"]["completion_tokens"]) == ("none", 1)
+    assert tight["choices"][0]["message"]["content"]
+
+
 def test_an_assumed_baseline_is_never_a_saving(cap_server: Live) -> None:
     before = cap_server.metric_sum("extracot_baseline_tokens_total")
     report = cap_server.chat(budget=0.2)["budget"]

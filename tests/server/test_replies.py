@@ -6,7 +6,8 @@ import asyncio
 from dataclasses import replace
 from typing import Any
 
-from hypothesis import given, settings
+import pytest
+from hypothesis import example, given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
@@ -15,12 +16,15 @@ from extracot.reasoning import Part
 from extracot_server.budget import BudgetKind, BudgetSources
 from extracot_server.engine.base import AnswerFormat, Sampling
 from extracot_server.engine.scripted import ScriptedBehaviour, ScriptedEngine
-from extracot_server.jobs import ChatJob, ChoiceDone, Finished
+from extracot_server.errors import BudgetError
+from extracot_server.jobs import ChatJob, ChoiceDone, Finished, ServedModel
 from extracot_server.loading import serve_model
 from extracot_server.metrics import ServerMetrics
 from extracot_server.plan import Delta
+from extracot_server.preparation import render_only
 from extracot_server.serving import ChatService
 from extracot_server.settings import Settings
+from tests.examples import examples
 
 BEHAVIOURS = st.builds(
     ScriptedBehaviour,
@@ -53,6 +57,8 @@ JOBS = st.builds(
     answer_format=st.sampled_from([None, None, AnswerFormat("json_object")]),
 )
 
+JOB = ChatJob(request_id="r", messages=(Message("user", "Q?"),))
+
 
 async def run(service: ChatService, job: ChatJob) -> tuple[list[Any], Any]:
     """All events of a job, and the prepared request."""
@@ -60,31 +66,76 @@ async def run(service: ChatService, job: ChatJob) -> tuple[list[Any], Any]:
     return [event async for event in service.run(chat)], chat
 
 
-@settings(max_examples=300)
-@given(behaviour=BEHAVIOURS, budget=BUDGETS, job=JOBS, card=st.booleans(), reserve=st.booleans())
+def served(behaviour: ScriptedBehaviour, card: str, *, reserve: bool) -> ServedModel:
+    """A model in cap mode (``none``) or token mode; its card may know less than it should."""
+    chosen: dict[str, Any] = {}
+    if card == "none":
+        chosen |= {"card": "none", "assumed_reasoning_tokens": 40}
+    if not reserve:
+        chosen["answer_reserve_tokens"] = 3
+    engine = ScriptedEngine(behaviour)
+    asyncio.run(engine.start())
+    model = serve_model(Settings(engine="scripted", **chosen), engine)
+    if model.card is None or card == "whole":
+        return model
+    assert model.card.baseline is not None
+    shortest = model.card.baseline.native[0].model_copy(update={"max_prompt_tokens": 38})
+    baseline = model.card.baseline.model_copy(update={"native": [shortest]})
+    left = baseline if card == "short prompts only" else None
+    return replace(model, card=model.card.model_copy(update={"baseline": left}))
+
+
+def cannot_be_enforced(service: ChatService, job: ChatJob, value: dict[str, Any]) -> bool:
+    """A ratio is to be a hard cap, and the card cannot say what it is in tokens."""
+    card, ratio = service.model.card, value["ratio"]
+    if value["enforce"] != "hard" or card is None or value["max_reasoning_tokens"] == 0:
+        return False
+    if ratio in (None, "native", "none"):
+        return False
+    soft = replace(job, budget=BudgetSources(ratio))
+    length = len(render_only(service.model, soft).prompt_ids)
+    return card.baseline is None or card.baseline.native_for(length) is None
+
+
+@examples(300)
+@given(
+    behaviour=BEHAVIOURS,
+    budget=BUDGETS,
+    job=JOBS,
+    card=st.sampled_from(["none", "none", "whole", "whole", "short prompts only", "no baseline"]),
+    reserve=st.booleans(),
+)
+@example(ScriptedBehaviour(), (0.5, None, "hard"), replace(JOB, max_tokens=1), "none", True)
+@example(ScriptedBehaviour(), (None, 7, "hard"), JOB, "none", True)
+@example(ScriptedBehaviour(), ("none", None, "hard"), JOB, "no baseline", True)
+@example(ScriptedBehaviour(), ("auto", None, "hard"), JOB, "no baseline", True)
+@example(ScriptedBehaviour(), (0.2, None, "hard"), JOB, "short prompts only", True)
 def test_no_reply_breaks_its_limits(
     behaviour: ScriptedBehaviour,
     budget: tuple[Any, int | None, str],
     job: ChatJob,
-    card: bool,
+    card: str,
     reserve: bool,
 ) -> None:
-    card = card and not behaviour.tags_as_text
+    """The one request that is refused: a hard ratio where the card has no baseline for it."""
+    if behaviour.tags_as_text:
+        card = "none"
     target, cap, enforce = budget
-    if not card and target == "auto":
+    if card == "none" and target == "auto":
         target = 0.5
     value = {"ratio": target, "max_reasoning_tokens": cap, "enforce": enforce}
     said = target is not None or cap is not None
     job = replace(job, budget=BudgetSources(value if said else None))
     limit = job.max_tokens or behaviour.max_model_len
     job = replace(job, sampling=replace(job.sampling, min_tokens=min(5, limit)))
-    chosen: dict[str, Any] = {} if card else {"card": "none", "assumed_reasoning_tokens": 40}
-    if not reserve:
-        chosen["answer_reserve_tokens"] = 3
-    engine = ScriptedEngine(behaviour)
-    asyncio.run(engine.start())
-    model = serve_model(Settings(engine="scripted", **chosen), engine)
-    service = ChatService(model, ServerMetrics(CollectorRegistry()))
+    service = ChatService(
+        served(behaviour, card, reserve=reserve), ServerMetrics(CollectorRegistry())
+    )
+    if said and cannot_be_enforced(service, job, value):
+        with pytest.raises(BudgetError) as refused:
+            service.prepare(job)
+        assert refused.value.param == "budget.enforce"
+        return
     events, chat = asyncio.run(run(service, job))
 
     *before, end = events
@@ -121,7 +172,7 @@ def test_no_reply_breaks_its_limits(
         assert len(logprobs) <= report.answer_tokens
         assert choice.finish_reason in ("stop", "length")
         if report.saved_tokens_estimate is not None:
-            assert card and choice.finish_reason == "stop" and not report.unclosed
+            assert card != "none" and choice.finish_reason == "stop" and not report.unclosed
         parts = [d.part for d in deltas]
         assert parts == sorted(parts, reverse=True), "reasoning comes first"
-    assert asyncio.run(engine.in_flight()) == 0
+    assert asyncio.run(service.model.tools.engine.in_flight()) == 0

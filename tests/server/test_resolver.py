@@ -38,6 +38,13 @@ ANY_JSON = st.recursive(
     max_leaves=6,
 )
 RATIOS = st.floats(0.01, 1.0)
+GOOD_BUDGETS = RATIOS | st.fixed_dictionaries(
+    {"ratio": RATIOS | st.sampled_from([None, "auto", "native", "none"])},
+    optional={
+        "max_reasoning_tokens": st.integers(0, 900),
+        "enforce": st.sampled_from(["hard", "soft"]),
+    },
+)
 POLICIES = st.builds(
     lambda default, bounds, ceiling: BudgetPolicy(
         default=default,
@@ -55,7 +62,9 @@ POLICIES = st.builds(
 CARDS = st.sampled_from([CARD, None, CARD.model_copy(update={"policy": None, "baseline": None})])
 
 
-@given(ANY_JSON, POLICIES, CARDS, st.none() | RATIOS | st.sampled_from(["auto", "none"]))
+@given(
+    ANY_JSON | GOOD_BUDGETS, POLICIES, CARDS, st.none() | RATIOS | st.sampled_from(["auto", "none"])
+)
 def test_every_json_value_is_a_budget_or_an_error_with_a_param(
     value: Any, policy: BudgetPolicy, card: BudgetCard | None, alias: Any
 ) -> None:
@@ -140,7 +149,7 @@ def test_aliases_are_budgets_or_nothing(text: str) -> None:
 
 
 @given(
-    ANY_JSON,
+    ANY_JSON | GOOD_BUDGETS,
     st.integers(1, 5000),
     st.none() | st.integers(1, 5000),
     st.integers(0, 300),
@@ -239,6 +248,18 @@ def test_a_card_without_a_baseline_cannot_be_hard() -> None:
     soft = resolve_budget(BudgetSources(0.2), card, BudgetPolicy())
     limits = resolve_limits(soft, card, BudgetPolicy(), prompt_tokens=9, room=900, max_tokens=None)
     assert (limits.baseline_tokens, limits.baseline_source) == (None, None)
+
+
+@pytest.mark.parametrize("ratio", ["native", "none", None])
+@pytest.mark.parametrize("card", [None, CARD.model_copy(update={"baseline": None})])
+def test_hard_without_a_ratio_needs_no_baseline(ratio: str | None, card: BudgetCard | None) -> None:
+    """A cap in tokens is hard anyway, and no reasoning is as hard as it gets."""
+    spec = {"ratio": ratio, "max_reasoning_tokens": 30, "enforce": "hard"}
+    resolved = resolve_budget(BudgetSources(spec), card, BudgetPolicy())
+    limits = resolve_limits(
+        resolved, card, BudgetPolicy(), prompt_tokens=9, room=900, max_tokens=None
+    )
+    assert (limits.reasoning_cap, limits.cap_reason) == (30, "client")
 
 
 def test_a_card_without_measurements_uses_nominal_ratios() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from extracot_training.compressor import train
@@ -33,6 +33,7 @@ from extracot_training.errors import ConfigError, StageError
 from extracot_training.pretrained import PretrainedError, load_tokenizer
 from extracot_training.records import write_rows
 from extracot_training.segment import segment, spans_of
+from tests.examples import examples
 from tests.training.tiny import QUESTION, TRACE, annotation, save_encoder, word_tokenizer
 
 TOKENIZER = word_tokenizer()
@@ -263,7 +264,7 @@ def test_a_folder_that_is_no_compressor_is_said(tmp_path: Path) -> None:
         CompressorCard.load(tmp_path)
 
 
-@settings(max_examples=20)
+@examples(20)
 @given(st.lists(st.integers(0, 1), min_size=1, max_size=50))
 def test_f1_of_a_perfect_guess_is_one(labels: list[int]) -> None:
     array = np.array(labels)

@@ -12,12 +12,13 @@ from pathlib import Path
 from random import Random
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from extracot_training.errors import ConfigError
 from extracot_training.generator import FAMILIES, Generator, GeneratorError, digest
 from extracot_training.generator.story import Draw, Reject, Story, measured
+from tests.examples import examples
 
 EQUATION = re.compile(r"(?P<left>[\d(][\d\s+\-×÷*/()]*)=\s*(?P<right>\d+)")
 TOKEN = re.compile(r"\d+|[-+×÷*/()]")
@@ -60,7 +61,7 @@ def equations(text: str) -> list[tuple[str, str]]:
     return found
 
 
-@settings(max_examples=150, deadline=None)
+@examples(150)
 @given(
     seed=st.integers(0, 10**6),
     index=st.integers(0, 400),

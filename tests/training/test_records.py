@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from extracot_training.errors import RowError, StageError
@@ -22,6 +22,7 @@ from extracot_training.records import (
     rows_file,
     write_rows,
 )
+from tests.examples import examples
 
 TEXT = st.text(st.characters(codec="utf-8"), min_size=1, max_size=30)
 
@@ -50,7 +51,7 @@ def trace(number: int, sample: int = 0) -> Trace:
     )
 
 
-@settings(max_examples=40, deadline=None)
+@examples(40)
 @given(
     questions=st.lists(TEXT, min_size=1, max_size=5),
     solution=st.none() | TEXT,
@@ -100,7 +101,7 @@ def test_no_rows_is_an_error(tmp_path: Path) -> None:
         rows_file(tmp_path / "nowhere")
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(cut=st.integers(0, 600))
 def test_a_cut_file_goes_on_with_no_row_lost_or_doubled(
     tmp_path_factory: pytest.TempPathFactory, cut: int

@@ -7,7 +7,7 @@ from pathlib import Path
 from random import Random
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -32,6 +32,7 @@ from extracot_training.problems import run
 from extracot_training.records import Problem, Trace, read_rows
 from extracot_training.redact import MARK, redact
 from extracot_training.segment import FORMULAS, join, segment
+from tests.examples import examples
 from tests.training.test_generator import equations, value_of
 
 CHOSEN = ("baking", "garden", "hens", "marbles", "reading", "savings", "shopping", "subscription")
@@ -57,7 +58,7 @@ def sheet(seed: int) -> list[Thread]:
     raise AssertionError("no three stories go together")
 
 
-@settings(max_examples=40, deadline=None)
+@examples(40)
 @given(seed=st.integers(0, 10**6), index=st.integers(0, 50), threads=st.integers(2, 4))
 def test_every_equation_holds_and_only_the_answer_is_the_answer(
     seed: int, index: int, threads: int

@@ -5,10 +5,11 @@ from __future__ import annotations
 import threading
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from extracot_training.verify import Verdict, equal, tidy, verify
+from tests.examples import examples
 
 SAME = [
     ("1/2", "\\frac{1}{2}"),
@@ -96,7 +97,7 @@ JUNK = st.one_of(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@examples(150)
 @given(answer=JUNK, gold=JUNK)
 def test_nothing_makes_it_raise(answer: str, gold: str) -> None:
     verdict = verify(f"\\boxed{{{answer}}}", gold)
@@ -104,7 +105,7 @@ def test_nothing_makes_it_raise(answer: str, gold: str) -> None:
     verify(answer, gold)
 
 
-@settings(max_examples=100, deadline=None)
+@examples(100)
 @given(number=st.integers(-(10**40), 10**40), decimals=st.integers(0, 3))
 def test_numbers_compare_exactly(number: int, decimals: int) -> None:
     written = f"{number:,}" + ("." + "0" * decimals if decimals else "")
