@@ -99,7 +99,7 @@ def add_model(state: AppState, model: ServedModel) -> None:
     state.metrics.build_info.labels(
         extracot.__version__, info.kind, info.version, model.name, model.mode, info.device
     ).set(1)
-    state.metrics.show_card(model.name, model.card)
+    state.metrics.open_model(model.name, model.card)
     state.mark_engine(True)
 
 

@@ -15,7 +15,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.registry import REGISTRY
 
-from extracot.card import BudgetCard
+from extracot.card import BudgetCard, LevelCard
 from extracot.usage import split_saving
 from extracot_server.accounting import BudgetReport, expected_share
 from extracot_server.holdout import Arm, Saving
@@ -214,17 +214,32 @@ class ServerMetrics:
         if outcome in UNFINISHED:
             self.aborts.labels(UNFINISHED[outcome]).inc()
 
-    def show_card(self, model: str, card: BudgetCard | None) -> None:
-        """Show what a card says of its levels, so that a query can hold traffic against it."""
-        if card is None:
-            return
-        for level in (*card.levels, *([card.policy] if card.policy is not None else [])):
-            budget = "auto" if level is card.policy else level.name
-            ratio = expected_share(card, level)
-            if ratio is not None:
-                self.card_ratio.labels(model, budget).set(ratio)
-            if level.accuracy is not None:
-                self.card_accuracy.labels(model, budget).set(level.accuracy.mean)
+    def open_model(self, model: str, card: BudgetCard | None) -> None:
+        """Show what a card says of its levels, and begin a model's savings at zero.
+
+        A counter that appears with its first value has no increase that a query could see, so what
+        the first request saves would be lost.
+        """
+        budgets = ["cap", "none"]
+        if card is not None:
+            budgets = [*(level.name for level in card.levels), "none"]
+            budgets += ["auto"] if card.policy is not None else []
+            for level in card.levels:
+                self._show_level(model, level.name, card, level)
+                if card.policy is not None:
+                    self.choices.labels(model, level.name)
+            if card.policy is not None:
+                self._show_level(model, "auto", card, card.policy)
+        for counter in (self.baseline, self.saved, self.overspent):
+            for budget in budgets:
+                counter.labels(model, budget)
+
+    def _show_level(self, model: str, budget: str, card: BudgetCard, level: LevelCard) -> None:
+        ratio = expected_share(card, level)
+        if ratio is not None:
+            self.card_ratio.labels(model, budget).set(ratio)
+        if level.accuracy is not None:
+            self.card_accuracy.labels(model, budget).set(level.accuracy.mean)
 
     def record_holdout(
         self, model: str, arm: Arm, outcome: str, reasoning: float, saving: Saving | None

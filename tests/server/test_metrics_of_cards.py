@@ -79,3 +79,14 @@ def test_the_holdouts_mean_and_variance_can_be_had_from_counters() -> None:
             assert (squares - n * means[arm] ** 2) / (n - 1) == pytest.approx(moments.variance)
         saving = live.metric_sum("extracot_holdout_saving_tokens")
         assert saving == pytest.approx(means["holdout"] - means["budgeted"])
+
+
+@pytest.mark.parametrize(("settings", "budget"), [({}, "0.4"), ({"card": "none"}, "cap")])
+def test_savings_begin_at_zero(settings: dict[str, Any], budget: str) -> None:
+    """So that a query sees the increase of the very first request."""
+    with serve(**settings) as live:
+        samples = live.metrics()
+        for name in ("baseline_tokens", "tokens_saved", "tokens_overspent"):
+            labels = frozenset({("model", "scripted"), ("budget", budget)})
+            assert samples[f"extracot_{name}_total", labels] == 0
+        assert live.chat(budget=0.4)["budget"]["level"] == budget
