@@ -10,8 +10,9 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncGenerator, Awaitable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
+from uuid import uuid4
 
 import httpx
 from pydantic import ValidationError
@@ -188,6 +189,8 @@ class Upstream:
         Raises :class:`UpstreamFailure` at any time, :class:`EngineRequestError` before the first
         delta, :class:`EngineClosedError` after :meth:`drop`.
         """
+        # A name of its own: clients choose theirs and may use one twice, and an abort goes by name.
+        request = replace(request, request_id=f"{request.request_id}-{uuid4().hex[:12]}")
         reply: UpstreamReply | None = None
         finished = False
         self.in_flight += 1

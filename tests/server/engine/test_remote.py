@@ -222,7 +222,24 @@ async def test_leaving_reaches_the_server(how: str, scale_out: bool) -> None:
         assert await engine.in_flight() == 0
         await until(lambda: slow._running == 0)
         if scale_out and how != "cancel while waiting":
-            await until(lambda: fake.aborted == ["generate-tokens-gone"])
+            await until(lambda: len(fake.aborted) == 1)
+            sent = fake.bodies[0][1]["request_id"]
+            assert sent.startswith("gone-") and fake.aborted == [f"generate-tokens-{sent}"]
+
+
+async def test_two_requests_of_one_name_are_two_at_the_server() -> None:
+    # A client chooses its own x-request-id; an abort of the one must not end the other.
+    fake = FakeUpstream(engine=scripted(**SLOW))
+    async with upstreams(fake), remote(fake) as engine:
+        streams = [engine.generate(ask("same", 4000)) for _ in range(2)]
+        for stream in streams:
+            await anext(stream)
+        names = [body["request_id"] for _, body in fake.bodies]
+        assert len(set(names)) == 2
+        await streams[0].aclose()
+        await until(lambda: fake.aborted == [f"generate-tokens-{names[0]}"])
+        await anext(streams[1])
+        await streams[1].aclose()
 
 
 async def test_a_finished_request_is_not_aborted_and_its_connection_is_used_again() -> None:
