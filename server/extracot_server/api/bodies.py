@@ -26,21 +26,46 @@ class Body(BaseModel):
 class ResponseFormat(Body):
     """``response_format``: the answer's grammar; reasoning stays free."""
 
-    type: Literal["text", "json_object", "json_schema"]
-    json_schema: dict[str, Any] | None = None
+    type: Literal["text", "json_object", "json_schema"] = Field(description="text is no grammar")
+    json_schema: dict[str, Any] | None = Field(
+        None,
+        description="for `json_schema`: the schema is under `schema`, beside OpenAI's `name`",
+        json_schema_extra={
+            "anyOf": [
+                {
+                    "type": "object",
+                    "required": ["schema"],
+                    "properties": {
+                        "name": {"type": "string"},
+                        "description": {"type": "string"},
+                        "strict": {"type": ["boolean", "null"]},
+                        "schema": {"type": "object"},
+                    },
+                },
+                {"type": "null"},
+            ]
+        },
+    )
 
 
 class StreamOptions(Body):
     """``stream_options``."""
 
-    include_usage: bool | None = None
+    include_usage: bool | None = Field(
+        None, description="a last chunk without choices that has `usage` and the whole `budget`"
+    )
 
 
 class ChatMessage(Body):
     """One message; ``content`` is text or a list of text parts."""
 
-    role: str
-    content: str | list[dict[str, Any]] | None = None
+    role: str = Field(
+        description="system or developer (first only), user (last), or assistant",
+        json_schema_extra={"enum": ["system", "developer", "user", "assistant"]},
+    )
+    content: str | list[dict[str, Any]] | None = Field(
+        None, description="text, or parts `{type: text, text: …}` that are joined"
+    )
 
 
 class ChatCompletionRequest(Body):
@@ -49,7 +74,9 @@ class ChatCompletionRequest(Body):
     model: str | None = Field(
         None, description="a served model's name, or `name@budget` such as `name@0.4`"
     )
-    messages: list[ChatMessage] = Field(min_length=1)
+    messages: list[ChatMessage] = Field(
+        min_length=1, description="the conversation; the last message is the user's"
+    )
     budget: Any = Field(
         None,
         description="how much reasoning the reply may cost",
@@ -77,33 +104,90 @@ class ChatCompletionRequest(Body):
             "examples": [0.2, "auto", {"ratio": 0.4, "max_reasoning_tokens": 300}],
         },
     )
-    reasoning_effort: str | None = None
-    include_reasoning: bool | None = None
-    include_instruction: bool | None = Field(
-        None, description="false leaves the checkpoint's instruction out of the last user turn"
+    reasoning_effort: str | None = Field(
+        None,
+        description="a budget by OpenAI's names; which ratio each stands for is a setting "
+        "(`GET /v1/budget`); `budget` and the model's alias come before it",
     )
-    stream: bool | None = None
-    stream_options: StreamOptions | None = None
-    n: int | None = Field(None, ge=1)
-    max_tokens: int | None = Field(None, ge=1)
-    max_completion_tokens: int | None = Field(None, ge=1)
-    temperature: float | None = Field(None, ge=0, le=2)
-    top_p: float | None = Field(None, gt=0, le=1)
-    top_k: int | None = Field(None, ge=-1, lt=2**31)
-    min_p: float | None = Field(None, ge=0, le=1)
-    presence_penalty: float | None = Field(None, ge=-2, le=2)
-    frequency_penalty: float | None = Field(None, ge=-2, le=2)
-    repetition_penalty: float | None = Field(None, ge=0.01, le=100)
-    seed: int | None = Field(None, ge=-(2**63), lt=2**63)
-    stop: str | list[str] | None = None
-    logit_bias: dict[str, Annotated[float, Field(ge=-100, le=100)]] | None = None
-    logprobs: bool | None = None
-    top_logprobs: int | None = Field(None, ge=0, le=20)
-    min_tokens: int | None = Field(None, ge=0)
-    ignore_eos: bool | None = None
-    response_format: ResponseFormat | None = None
-    user: str | None = None
-    metadata: dict[str, str] | None = None
+    include_reasoning: bool | None = Field(
+        None, description="false hides the reasoning's text; it is made and counted all the same"
+    )
+    include_instruction: bool | None = Field(
+        None,
+        description="false leaves the checkpoint's instruction out of the last user turn; "
+        "by default it is in, but for a `response_format`",
+    )
+    stream: bool | None = Field(None, description="server-sent events, `[DONE]` at the end")
+    stream_options: StreamOptions | None = Field(None, description="goes with `stream`")
+    n: int | None = Field(None, ge=1, description="choices; each has its own seed and budget")
+    max_tokens: int | None = Field(
+        None, ge=1, description="the old name of `max_completion_tokens`, which wins"
+    )
+    max_completion_tokens: int | None = Field(
+        None,
+        ge=1,
+        description="most generated tokens, reasoning included; a part is kept for the answer",
+    )
+    temperature: float | None = Field(None, ge=0, le=2, description="default: the model's own")
+    top_p: float | None = Field(None, gt=0, le=1, description="default: the model's own")
+    top_k: int | None = Field(
+        None, ge=-1, lt=2**31, description="vLLM's; the likeliest so many; -1 or 0 is all"
+    )
+    min_p: float | None = Field(
+        None, ge=0, le=1, description="vLLM's; least probability, as a share of the likeliest's"
+    )
+    presence_penalty: float | None = Field(
+        None, ge=-2, le=2, description="above 0 discourages tokens that were there"
+    )
+    frequency_penalty: float | None = Field(
+        None, ge=-2, le=2, description="the same, by how often they were there"
+    )
+    repetition_penalty: float | None = Field(
+        None, ge=0.01, le=100, description="vLLM's; above 1 discourages"
+    )
+    seed: int | None = Field(
+        None, ge=-(2**63), lt=2**63, description="choice i of n uses seed + i; modulo 2^32"
+    )
+    stop: str | list[str] | None = Field(
+        None,
+        description="ends the answer, not the reasoning; not part of it",
+        json_schema_extra={
+            "anyOf": [
+                {"type": "string", "minLength": 1, "maxLength": 1024},
+                {
+                    "type": "array",
+                    "maxItems": 16,
+                    "items": {"type": "string", "minLength": 1, "maxLength": 1024},
+                },
+                {"type": "null"},
+            ]
+        },
+    )
+    logit_bias: dict[str, Annotated[float, Field(ge=-100, le=100)]] | None = Field(
+        None,
+        description="token id (as text) to bias; -100 forbids",
+        json_schema_extra={
+            "anyOf": [
+                {
+                    "type": "object",
+                    "propertyNames": {"pattern": "^[0-9]{1,9}$"},
+                    "additionalProperties": {"type": "number", "minimum": -100, "maximum": 100},
+                },
+                {"type": "null"},
+            ]
+        },
+    )
+    logprobs: bool | None = Field(None, description="of the answer's tokens, aligned with content")
+    top_logprobs: int | None = Field(
+        None, ge=0, le=20, description="alternatives a token; needs `logprobs`"
+    )
+    min_tokens: int | None = Field(None, ge=0, description="vLLM's; of the answer")
+    ignore_eos: bool | None = Field(None, description="vLLM's; go on to the last token allowed")
+    response_format: ResponseFormat | None = Field(
+        None, description="binds the answer, after the reasoning"
+    )
+    user: str | None = Field(None, description="accepted and not used")
+    metadata: dict[str, str] | None = Field(None, description="accepted and not used")
 
 
 def validated(kind: type[B], body: dict[str, Any]) -> B:
