@@ -36,6 +36,7 @@ from extracot_server.loading import build_engine, serve_model
 from extracot_server.metrics import EngineFamilies, ServerMetrics, UpstreamFamilies
 from extracot_server.serving import ChatService
 from extracot_server.settings import Settings
+from extracot_server.supervision import Supervisor
 from extracot_server.turnstile import Turnstile
 
 log = logging.getLogger("extracot.server")
@@ -66,7 +67,7 @@ def create_app(settings: Settings, engine: Engine | None = None) -> FastAPI:
         try:
             add_model(state, serve_model(settings, chosen))
             state.check_keys(keys.callers)
-            watcher = asyncio.create_task(_watch(state))
+            watcher = asyncio.create_task(Supervisor(state, chosen).watch())
             try:
                 yield
             finally:
@@ -101,17 +102,6 @@ def add_model(state: AppState, model: ServedModel) -> None:
     ).set(1)
     state.metrics.open_model(model.name, model.card)
     state.mark_engine(True)
-
-
-async def _watch(state: AppState) -> None:
-    """Notice an engine that dies while nobody asks for anything."""
-    while True:
-        await asyncio.sleep(state.settings.health_interval_seconds)
-        try:
-            await state.check_engine()
-        except Exception:  # the watch must outlive whatever an engine's check does
-            log.exception("the engine's health check failed")
-            state.mark_engine(False)
 
 
 def _add_error_handlers(app: FastAPI, state: AppState) -> None:

@@ -91,6 +91,7 @@ def _port_errors(host: str, port: int, listener: socket.socket) -> Iterator[None
 async def serve(settings: Settings, listener: socket.socket) -> None:
     """Start the engine, serve until a signal, then let running requests finish."""
     from extracot_server.app import create_app
+    from extracot_server.connections import notice_vanished_peers
     from extracot_server.http_server import make_server
 
     started = perf_counter()
@@ -104,14 +105,18 @@ async def serve(settings: Settings, listener: socket.socket) -> None:
         async with app.router.lifespan_context(app):
             server = make_server(app, app.state.extracot)
             signals.stop = server.stop
+            app.state.extracot.give_up = server.give_up
             signals.reload = lambda: _reload_keys(app, settings)
             # From here on nobody who reads "ready" is refused. Another server may have been
             # faster: two can hold a port until one of them listens.
             with _port_errors(settings.host, settings.port, listener):
+                notice_vanished_peers(listener, settings.send_timeout_seconds)
                 listener.listen(2048)
             _announce(app, settings, listener, perf_counter() - started)
             await server.serve(sockets=[listener])
             signals.reload = lambda: None
+            if server.gave_up:
+                raise ServeError("the engine is gone, and on_engine_death is exit")
             say("stopping: all requests have finished or their time is up")
 
 

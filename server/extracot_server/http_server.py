@@ -16,6 +16,7 @@ from typing import Any
 import uvicorn
 
 from extracot_server.api.state import AppState
+from extracot_server.connections import bounded
 
 _LAST_WORDS_SECONDS = 2.0  # for an error event to reach its client; who does not read is cut
 
@@ -26,6 +27,7 @@ class GracefulServer(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, state: AppState) -> None:
         super().__init__(config)
         self._state = state
+        self.gave_up = False
         self._hurry = asyncio.Event()
         self._over = asyncio.Event()
 
@@ -40,6 +42,11 @@ class GracefulServer(uvicorn.Server):
             self._hurry.set()
         self._state.stop()
         self.should_exit = True
+
+    def give_up(self) -> None:
+        """Stop because nothing can be served any more; ``gave_up`` tells it later."""
+        self.gave_up = True
+        self.stop()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Close the listeners and wait for running requests, as long as they may take."""
@@ -71,11 +78,18 @@ async def _wait(event: asyncio.Event, seconds: float) -> None:
 
 def make_server(app: Callable[..., Any], state: AppState) -> GracefulServer:
     """The server for an app (and its state) of :func:`extracot_server.app.create_app`."""
+    settings, rejected = state.settings, state.metrics.rejected
     config = uvicorn.Config(
         app,
+        http=bounded(
+            settings.max_header_bytes,
+            settings.receive_timeout_seconds,
+            lambda code: rejected.labels(code).inc(),
+        ),
+        ws="none",
         lifespan="off",
         log_config=None,
-        access_log=state.settings.log_level == "debug",
+        access_log=settings.log_level == "debug",
         server_header=False,
         timeout_keep_alive=30,
     )

@@ -33,6 +33,7 @@ def build_engine(settings: Settings) -> Engine:
         str(resolve_model(settings.model)),
         engine_args=settings.vllm,
         shutdown_grace=settings.grace_seconds,
+        stall_seconds=settings.engine_stall_seconds,
     )
 
 

@@ -186,6 +186,23 @@ class Settings(BaseSettings):
     health_interval_seconds: float = Field(
         5.0, gt=0, description="how often the engine's health is checked in the background"
     )
+    send_timeout_seconds: float = Field(
+        60.0, gt=0, description="a client that takes nothing of its stream for so long is cut off"
+    )
+    receive_timeout_seconds: float = Field(
+        60.0, gt=0, description="a request must have arrived, head and body, within this time"
+    )
+    max_header_bytes: int = Field(
+        64 * 1024, ge=1024, description="larger request heads are refused (431)"
+    )
+    on_engine_death: Literal["restart", "exit", "stay"] = Field(
+        "restart",
+        description="an engine that died or stalled: `restart` it in this process, with growing "
+        "pauses; `exit` with code 1; or `stay` up, not ready",
+    )
+    engine_stall_seconds: float = Field(
+        120.0, gt=0, description="vllm: an engine that answers nothing for so long counts as dead"
+    )
     playground: bool = Field(
         False, description="serve the playground at /playground (needs the extra `playground`)"
     )

@@ -170,7 +170,8 @@ def serve(
 ) -> Iterator[Live]:
     """Serve until the block ends; the server is the one ``extracot-serve`` runs."""
     used = on if on is not None else ScriptedEngine(behaviour)
-    chosen = Settings(**{"engine": "scripted", "port": 0, "grace_seconds": 1.0, **settings})
+    own = {"engine": "scripted", "port": 0, "grace_seconds": 1.0, "on_engine_death": "stay"}
+    chosen = Settings(**{**own, **settings})
     app = create_app(chosen, engine=used)
     server = make_server(app, app.state.extracot)
     ready: list[asyncio.AbstractEventLoop] = []

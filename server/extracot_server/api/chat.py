@@ -136,6 +136,7 @@ class _Exchange:
             frames_of(_resume(first, events), encoder, self._note),
             gone=gone,
             heartbeat_seconds=self._state.settings.heartbeat_seconds,
+            send_seconds=self._state.settings.send_timeout_seconds,
             headers=self._headers,
         )
 

@@ -24,7 +24,7 @@ async def ready(request: Request) -> Response:
     if state.engine_up:
         await state.check_engine()
     status = 200 if state.engine_up else 503
-    return JSONResponse({"status": "ready" if status == 200 else "engine down"}, status)
+    return JSONResponse({"status": "ready" if status == 200 else state.engine_note}, status)
 
 
 @router.get("/metrics")

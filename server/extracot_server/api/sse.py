@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import asdict
 from typing import Any
@@ -21,6 +22,9 @@ from extracot_server.engine.base import TokenLogprob
 from extracot_server.jobs import ChoiceDone, Event, Finished
 from extracot_server.plan import Delta
 
+log = logging.getLogger("extracot.server")
+HANG_UP = "extracot.hang_up"
+"""The ASGI extension, ``{"call": function}``, that ends a connection and waits for nobody."""
 DONE = b"data: [DONE]\n\n"
 HEARTBEAT = b": keep-alive\n\n"
 _json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
@@ -124,6 +128,7 @@ class EventStream(Response):
         *,
         gone: asyncio.Task[None],
         heartbeat_seconds: float,
+        send_seconds: float,
         headers: Mapping[str, str],
     ) -> None:
         super().__init__(
@@ -133,15 +138,21 @@ class EventStream(Response):
         self._frames = frames
         self._gone = gone
         self._heartbeat = heartbeat_seconds
+        self._patience = send_seconds
         self._last_sent = 0.0
+        self._blocked = False  # a frame waits for the client to take what was sent before
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send until the frames end or the client leaves."""
         sending = asyncio.create_task(self._send_all(send))
         beating = asyncio.create_task(self._beat(send))
+        hang_up = scope.get("extensions", {}).get(HANG_UP, {}).get("call", sending.cancel)
+        self._last_sent = asyncio.get_running_loop().time()
+        self._await_reader(hang_up)
         try:
             await asyncio.wait({sending, self._gone}, return_when=asyncio.FIRST_COMPLETED)
         finally:
+            self._timer.cancel()
             for task in (sending, beating, self._gone):
                 task.cancel()
             results = await asyncio.gather(sending, beating, self._gone, return_exceptions=True)
@@ -155,17 +166,30 @@ class EventStream(Response):
         now = asyncio.get_running_loop().time
         async for frame in self._frames:
             if frame:
-                self._last_sent = now()
+                self._last_sent, self._blocked = now(), True
                 await send({"type": "http.response.body", "body": frame, "more_body": True})
+                self._blocked = False
         await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    def _await_reader(self, hang_up: Callable[[], object]) -> None:
+        """Cut off a client that has taken nothing for too long: it would hold a turn for ever."""
+        loop = asyncio.get_running_loop()
+        left = self._patience
+        if self._blocked:
+            left = self._last_sent + self._patience - loop.time()
+            if left <= 0:
+                log.info("a client took nothing of its stream for %g s: cut off", self._patience)
+                hang_up()
+                left = self._patience
+        self._timer = loop.call_later(max(left, 0.01), self._await_reader, hang_up)
 
     async def _beat(self, send: Send) -> None:
         """A comment whenever nothing was sent for a while, so that no proxy gives up."""
         now = asyncio.get_running_loop().time
-        self._last_sent = now()
         while True:
-            await asyncio.sleep(max(self._last_sent + self._heartbeat - now(), 0.01))
-            if now() - self._last_sent >= self._heartbeat:
+            due = now() if self._blocked else self._last_sent
+            await asyncio.sleep(max(due + self._heartbeat - now(), 0.01))
+            if not self._blocked and now() - self._last_sent >= self._heartbeat:
                 self._last_sent = now()
                 await send({"type": "http.response.body", "body": HEARTBEAT, "more_body": True})
 

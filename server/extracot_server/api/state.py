@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from starlette.requests import Request
@@ -12,7 +12,7 @@ from starlette.requests import Request
 from extracot_server.admission import Scheduler
 from extracot_server.budget import policy_level
 from extracot_server.budget_values import Target, parse_alias
-from extracot_server.engine.base import EngineDeadError
+from extracot_server.engine.base import EngineClosedError, EngineDeadError
 from extracot_server.errors import ModelNotFoundError
 from extracot_server.keys import ANYBODY, Caller, KeysError, KeyStore
 from extracot_server.metrics import ServerMetrics
@@ -33,6 +33,12 @@ class AppState:
     turnstile: Turnstile = field(default_factory=lambda: Turnstile(Scheduler()))
     services: dict[str, ChatService] = field(default_factory=dict)
     engine_up: bool = False
+    engine_note: str = "engine down"
+    """What ``/ready`` says while the engine is not up."""
+    engine_lost: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when somebody notices that the engine is gone."""
+    give_up: Callable[[], object] = lambda: None
+    """Ends the server; set by whoever runs it."""
 
     def usable(self, caller: Caller) -> dict[str, ChatService]:
         """The services this caller may use, by model name."""
@@ -76,6 +82,9 @@ class AppState:
         if up != self.engine_up:
             level = logging.INFO if up or wanted else logging.ERROR
             log.log(level, "engine %s", "up" if up else "down")
+            self.engine_note = "engine down"
+            if not up and not wanted:
+                self.engine_lost.set()
         self.engine_up = up
         for name in self.services:
             self.metrics.engine_up.labels(name).set(1 if up else 0)
@@ -96,7 +105,11 @@ class AppState:
         try:
             for service in self.services.values():
                 await service.model.tools.engine.check_health()
-        except EngineDeadError:
+        except EngineClosedError:
+            self.mark_engine(False, wanted=True)
+        except EngineDeadError as error:
+            if self.engine_up:
+                log.error("%s", error)
             self.mark_engine(False)
         else:
             self.mark_engine(True)

@@ -173,6 +173,17 @@ class Engine(Protocol):
 
 
 @runtime_checkable
+class Restartable(Protocol):
+    """An engine that can be replaced in this process once it is dead or answers nothing."""
+
+    async def restart(self) -> None:
+        """Drop what is left, with :class:`EngineDeadError` for whoever waits, and start anew.
+
+        Raises :class:`EngineStartError` in one line, and may then be called again.
+        """
+
+
+@runtime_checkable
 class Fronting(Protocol):
     """An engine that hands its requests on to other servers."""
 

@@ -87,6 +87,10 @@ class ScriptedEngine:
         """Fail everything that runs and comes, as a crashed engine would."""
         self._down = reason
 
+    async def restart(self) -> None:
+        """Live again, or fail as the behaviour says; what ran has failed with the death."""
+        await self.start()
+
     async def check_health(self) -> None:
         """Raise :class:`EngineDeadError` before ``start``, after ``close`` and after a death."""
         if self._closed:

@@ -41,12 +41,14 @@ from extracot_server.engine.vllm_process import (
     collect,
     end,
     eos_ids,
+    kill,
     prepare_environment,
     process_ids,
 )
 from extracot_server.engine.vllm_requests import delta, refusal, sampling_values
 
 _log = logging.getLogger(__name__)
+_DEATH_SECONDS = 10.0  # for running requests to hear that their engine was killed
 
 
 class VllmEngine:
@@ -112,6 +114,22 @@ class VllmEngine:
             raise EngineStartError(f"cannot serve {self._model}: {error}") from None
         self._info = self._describe()
         self._defaults = self._llm.model_config.get_diff_sampling_param()
+
+    async def restart(self) -> None:
+        """Kill what is left of the engine, so that whoever waits for it hears so, and load anew.
+
+        A process that was stopped (or waits for a lock for ever) obeys nothing else.
+        """
+        llm, self._llm = self._llm, None
+        if llm is not None:
+            kill(llm)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_DEATH_SECONDS):
+                    await self._idle.wait()
+            await self._release(llm)
+            del llm
+            collect()
+        await self.start()
 
     def _load(self) -> None:
         """Set ``_llm``. Not returned: a finished future would keep the engine after its end."""
@@ -293,7 +311,7 @@ class VllmEngine:
     def _gone(self) -> EngineDeadError:
         if self._closed:
             return EngineClosedError()
-        never = self._llm is None
+        never = self._llm is None and self._info is None
         return EngineDeadError(
             "the engine has not been started" if never else "the vLLM engine process died"
         )
@@ -310,13 +328,20 @@ class VllmEngine:
         self._llm, self._closed = None, True
         if self._running and not llm.errored:
             await llm.abort(list(self._running))
+        await self._release(llm)
+        del llm
+        collect()
+
+    async def _release(self, llm: Any) -> None:
+        """End what belongs to an engine that serves no more."""
         if self._pinging is not None:
             self._pinging.cancel()
+            await asyncio.gather(self._pinging, return_exceptions=True)
+            self._pinging = None
         await end(llm)
         if self._guard is not None:
             self._guard.release()
-        del llm
-        collect()
+            self._guard = None
 
 
 def _build(values: dict[str, Any]) -> Any:
