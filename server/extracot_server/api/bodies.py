@@ -64,7 +64,23 @@ class ChatMessage(Body):
         json_schema_extra={"enum": ["system", "developer", "user", "assistant"]},
     )
     content: str | list[dict[str, Any]] | None = Field(
-        None, description="text, or parts `{type: text, text: …}` that are joined"
+        None,
+        description="text, or text parts that are joined",
+        json_schema_extra={
+            "anyOf": [
+                {"type": "string"},
+                {
+                    "type": "array",
+                    "minItems": 1,
+                    "items": {
+                        "type": "object",
+                        "required": ["type", "text"],
+                        "properties": {"type": {"const": "text"}, "text": {"type": "string"}},
+                    },
+                },
+                {"type": "null"},
+            ]
+        },
     )
 
 

@@ -61,6 +61,15 @@ _KNOWN = frozenset(ChatCompletionRequest.model_fields)
 _TOLERATED = frozenset({"tools", "tool_choice", "modalities", "store", "parallel_tool_calls"})
 
 
+def refused_fields() -> dict[str, tuple[tuple[Any, ...], str]]:
+    """Fields that are refused, with the values that are not, because they ask for nothing, and a
+    hint at what to use in their place (empty: there is none)."""
+    return {
+        name: ((*_HARMLESS.get(name, ()), None), UNSUPPORTED.get(name, ""))
+        for name in sorted({*UNSUPPORTED, *_TOLERATED} - _KNOWN - {"parallel_tool_calls"})
+    }
+
+
 def parse_chat_request(raw: bytes) -> ChatCompletionRequest:
     """Bytes -> request; raises :class:`InvalidRequestError` with ``param`` set to the field."""
     return read_chat_request(parse_json_object(raw))
@@ -112,7 +121,8 @@ def _refuse_unsupported(body: dict[str, Any]) -> None:
     for key, value in body.items():
         if key in _KNOWN or value is None:
             continue
-        if value in _HARMLESS.get(key, ()) or key == "parallel_tool_calls":
+        asks_nothing = any(value == h and type(value) is type(h) for h in _HARMLESS.get(key, ()))
+        if asks_nothing or key == "parallel_tool_calls":
             continue
         if key in UNSUPPORTED or key in _TOLERATED:
             hint = UNSUPPORTED.get(key)
