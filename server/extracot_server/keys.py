@@ -27,8 +27,8 @@ from pydantic import (
 
 from extracot_server.budget import BudgetPolicy
 from extracot_server.budget_values import Target
+from extracot_server.model_settings import BudgetWord, Ratio
 from extracot_server.setting_values import SettingsError
-from extracot_server.settings import BudgetWord, Ratio
 
 API_KEY_NAME = "api_key"
 _Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{1,64}$")]

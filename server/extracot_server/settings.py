@@ -27,35 +27,28 @@ from pydantic_settings import (
     SettingsError as PydanticSettingsError,
 )
 
+from extracot_server.model_settings import (
+    SECRETS,
+    ModelSettings,
+    check_names,
+    each_model,
+    parse_models,
+)
 from extracot_server.setting_values import SettingsError as SettingsError
-from extracot_server.setting_values import check_yaml, one_line, parse_key_values, read_secret
-from extracot_server.upstreams import parse_upstreams, spread_keys
+from extracot_server.setting_values import check_yaml, one_line, read_secret
 
-BudgetWord = Literal["auto", "native", "none"]
-Ratio = Annotated[float, Field(gt=0.0, le=1.0)]
-EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
-DEFAULT_EFFORT_MAP: dict[str, float | str] = {
-    "none": "none",
-    "minimal": 0.2,
-    "low": 0.4,
-    "medium": 0.6,
-    "high": 0.8,
-    "xhigh": 1.0,
-    "max": "native",
-}
 ENV_PREFIX = "EXTRACOT_"
 # Variables of the same prefix that belong to the installer and the client, not to the server.
 FOREIGN_VARIABLES = {"EXTRACOT_DEVICE", "EXTRACOT_BASE_URL", "EXTRACOT_CONFIG"}
-# Settings whose values are secrets: never a flag, never shown.
-SECRETS = ("api_key", "upstream_api_key")
 
 
-class Settings(BaseSettings):
+class Settings(BaseSettings, ModelSettings):
     """Settings of one server process."""
 
     model_config = SettingsConfigDict(
         env_prefix=ENV_PREFIX,
         env_nested_delimiter="__",
+        env_ignore_empty=True,  # an empty variable is how a compose file spells "not set"
         extra="forbid",
         cli_kebab_case=True,
         cli_hide_none_type=True,
@@ -65,47 +58,19 @@ class Settings(BaseSettings):
 
     config: Path | None = Field(None, description="YAML file of these settings")
 
-    # What is served
-    model: str = Field(
-        "smollm2", description="a model folder, a hub id, or the bundled model `smollm2`"
-    )
-    served_model_name: str | None = Field(
-        None, description="name clients use; default: the bundled name or the folder's name"
-    )
-    engine: Literal["vllm", "remote", "scripted"] = Field(
-        "vllm",
-        description="`vllm` in this process; `remote`: vLLM servers at `upstream`; "
-        "`scripted` is deterministic and needs no model (trials, tests)",
-    )
-    card: str | None = Field(
-        None,
-        description="budget card to use instead of the one beside the weights; "
-        "`none` ignores it and serves hard caps only",
-    )
-    vllm: Annotated[dict[str, Any], NoDecode] = Field(
-        default_factory=dict,
-        description="any vLLM engine argument: tensor_parallel_size=2 (repeatable, or JSON)",
-    )
-    upstream: Annotated[list[str], NoDecode] = Field(
+    models: Annotated[list[dict[str, Any]], NoDecode] = Field(
         default_factory=list,
-        description="remote: address of a vLLM server (repeatable, or separated by commas)",
-    )
-    upstream_api_key: SecretStr | None = Field(
-        None,
-        description="remote: key of the upstreams, or one each separated by commas; "
-        "not as a flag: in the variable or a file",
-    )
-    upstream_api_key_file: Path | None = Field(
-        None, description="remote: file with the key, or one line each"
-    )
-    upstream_timeout_seconds: float = Field(
-        300.0, gt=0, description="remote: longest silence of an upstream in a running request"
-    )
-    tokenizer: str | None = Field(
-        None, description="remote: folder or hub id of the model, if not where the upstream has it"
+        description="several models instead of one: NAME=MODEL or NAME=http://host:8000 "
+        "(repeatable, or JSON); in a file a list with settings of their own",
     )
     host: str = Field("127.0.0.1", description="address to listen on")
     port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0 picks a free one")
+    workers: int = Field(
+        1,
+        ge=1,
+        le=256,
+        description="processes that serve this one port; for engine remote, whose work is all HTTP",
+    )
 
     # Who may use it
     keys: Path | None = Field(
@@ -118,35 +83,6 @@ class Settings(BaseSettings):
     api_key_file: Path | None = Field(None, description="file that holds that one API key")
     protect_metrics: bool = Field(False, description="/metrics asks for a key as well")
 
-    # Admission: who runs, who waits, who is refused
-    max_running: int | None = Field(
-        None, ge=1, description="requests in the engine at once; the next ones wait; default: all"
-    )
-    max_queued: int = Field(
-        1024, ge=0, description="requests that may wait; one more is refused (503)"
-    )
-
-    # Budgets
-    default_budget: Ratio | BudgetWord = Field(
-        "native", description="budget of a request that names none"
-    )
-    budget_floor: Ratio | None = Field(
-        None, description="no request gets a smaller ratio than this"
-    )
-    budget_ceiling: Ratio | None = Field(
-        None, description="no request gets a larger ratio than this"
-    )
-    reasoning_tokens_ceiling: int | None = Field(
-        None, ge=0, description="hard cap on the reasoning tokens of any request"
-    )
-    reasoning_effort_map: dict[str, Ratio | BudgetWord] = Field(
-        default_factory=lambda: dict(DEFAULT_EFFORT_MAP),  # type: ignore[arg-type]
-        description="reasoning_effort -> budget; given entries replace the default ones",
-    )
-    answer_reserve_tokens: int = Field(
-        256, ge=0, description="tokens kept free for the answer (at most half of max_tokens)"
-    )
-
     # Honest savings
     holdout_fraction: float = Field(
         0.0,
@@ -156,22 +92,6 @@ class Settings(BaseSettings):
         "0.01 is a good value",
     )
     holdout_seed: int | None = Field(None, description="makes the draw repeatable, for tests")
-
-    # Cap mode: a model without a budget card
-    assumed_reasoning_tokens: int = Field(
-        512, ge=1, description="cap mode: native reasoning tokens assumed for a request"
-    )
-    think_start: str = Field("<think>", min_length=1, description="cap mode: opening think tag")
-    think_end: str = Field("</think>", min_length=1, description="cap mode: closing think tag")
-    open_think: bool = Field(
-        False, description="cap mode: open the think block for native requests too"
-    )
-    instruction: str | None = Field(
-        None, description="cap mode: text put before the last user turn; a card brings its own"
-    )
-    system_prompt: str | None = Field(
-        None, description="cap mode: system prompt where the client sends none"
-    )
 
     # HTTP
     max_body_bytes: int = Field(4 * 2**20, ge=1024, description="larger bodies are refused (413)")
@@ -210,48 +130,29 @@ class Settings(BaseSettings):
         "info", description="verbosity of the server's own log"
     )
 
-    @field_validator("vllm", mode="before")
+    @field_validator("models", mode="before")
     @classmethod
-    def _parse_engine_arguments(cls, value: Any) -> Any:
-        return parse_key_values(value, "vllm")
+    def _parse_models(cls, value: Any) -> Any:
+        return parse_models(value)
 
-    @field_validator("upstream", mode="before")
+    @field_validator("api_key", mode="before")
     @classmethod
-    def _parse_upstreams(cls, value: Any) -> Any:
-        return parse_upstreams(value)
-
-    @field_validator("api_key", "upstream_api_key", mode="before")
-    @classmethod
-    def _key_is_text(cls, value: Any) -> Any:
+    def _api_key_is_text(cls, value: Any) -> Any:
         # YAML reads a key of digits as a number, and an error about it would show it.
         return str(value) if isinstance(value, int | float) else value
 
-    @field_validator("reasoning_effort_map", mode="before")
-    @classmethod
-    def _merge_efforts(cls, value: Any) -> Any:
-        value = parse_key_values(value, "reasoning_effort_map")
-        unknown = sorted(set(value) - set(EFFORTS))
-        if unknown:
-            raise ValueError(f"unknown effort {unknown[0]!r}; allowed: {', '.join(EFFORTS)}")
-        return {**DEFAULT_EFFORT_MAP, **value}
-
     @model_validator(mode="after")
-    def _check_policy(self) -> Settings:
-        floor, ceiling = self.budget_floor, self.budget_ceiling
-        if floor is not None and ceiling is not None and floor > ceiling:
-            raise ValueError(f"budget_floor ({floor}) is above budget_ceiling ({ceiling})")
-        if self.think_start == self.think_end:
-            raise ValueError("think_start and think_end must differ")
-        return self
-
-    @model_validator(mode="after")
-    def _check_remote(self) -> Settings:
-        if self.engine == "remote" and not self.upstream:
-            raise ValueError("engine remote needs an upstream: --upstream http://host:8000")
-        if self.engine != "remote" and self.upstream:
-            raise ValueError(f"upstream is for engine remote, and engine is {self.engine}")
-        if self.engine == "remote":
-            self.upstream_keys()
+    def _check_models(self) -> Settings:
+        served = self.served_models()
+        if not self.models:
+            self.check_engine()
+        names = [model.served_model_name for model in served]
+        check_names([*filter(None, names), *(name for model in served for name in model.lora)])
+        if self.workers > 1 and any(model.engine == "vllm" for model in served):
+            raise ValueError(
+                f"workers is {self.workers}, and each would load a vLLM of its own: run vLLM's "
+                "servers and put workers in front of them (engine remote), or workers: 1"
+            )
         return self
 
     @model_validator(mode="after")
@@ -259,6 +160,11 @@ class Settings(BaseSettings):
         key = self.single_key()
         if key is not None and (not key.isascii() or not key.isprintable() or " " in key):
             raise ValueError("the API key must be printable ASCII without spaces")
+        if self.playground and self.workers > 1:
+            raise ValueError(
+                "a mounted playground keeps its sessions in one process: with workers, start it by "
+                "itself (extracot playground)"
+            )
         if self.playground and (key is not None or self.keys is not None):
             raise ValueError(
                 "a mounted playground would let everybody in: with API keys, start it by itself "
@@ -268,7 +174,7 @@ class Settings(BaseSettings):
 
     def single_key(self) -> str | None:
         """The one API key, if there is one. Raises ``ValueError`` in one line without the key."""
-        # An empty variable is how a compose file spells "not set"; an empty file is a mistake.
+        # An empty value is one that is not set; an empty file is a mistake.
         text = (self.api_key.get_secret_value() if self.api_key else "").strip()
         if self.api_key_file is None:
             return text or None
@@ -279,15 +185,9 @@ class Settings(BaseSettings):
             raise ValueError(f"api_key_file {self.api_key_file} is empty")
         return found
 
-    def upstream_keys(self) -> list[str | None]:
-        """The key of each upstream. Raises ``ValueError`` in one line without any key."""
-        text = self.upstream_api_key.get_secret_value() if self.upstream_api_key else None
-        path = self.upstream_api_key_file
-        if path is not None:
-            if text is not None:
-                raise ValueError("give upstream_api_key or upstream_api_key_file, not both")
-            text = read_secret(path, "upstream_api_key_file")
-        return spread_keys(text, len(self.upstream))
+    def served_models(self) -> list[ModelSettings]:
+        """What is set for each model; of a server with one, these settings themselves."""
+        return each_model(self, self.models) if self.models else [self]
 
 
 def load_settings(argv: Sequence[str] | None = None) -> Settings:
@@ -299,7 +199,7 @@ def load_settings(argv: Sequence[str] | None = None) -> Settings:
     finder = argparse.ArgumentParser(add_help=False)
     finder.add_argument("--config")
     known, _ = finder.parse_known_args(arguments)
-    path = known.config or os.environ.get("EXTRACOT_CONFIG")
+    path = known.config or os.environ.get("EXTRACOT_CONFIG") or None
     if path is not None:
         check_yaml(Path(path))
     for flag in (f"--{name.replace('_', '-')}" for name in SECRETS):

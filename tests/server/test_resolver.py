@@ -24,7 +24,7 @@ from extracot_server.budget_values import parse_alias, parse_budget
 from extracot_server.engine.scripted import scripted_card
 from extracot_server.errors import BudgetError
 from extracot_server.limits import Limits, resolve_limits
-from extracot_server.settings import DEFAULT_EFFORT_MAP
+from extracot_server.model_settings import DEFAULT_EFFORT_MAP
 
 CARD = scripted_card()
 assert CARD.baseline is not None
