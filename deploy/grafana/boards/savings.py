@@ -1,0 +1,146 @@
+"""What budgets save: by the card, by the holdout, in tokens, GPU time and money."""
+
+from __future__ import annotations
+
+from boards.parts import ALL, JOB, Board, Panel, Query, Row, net, total
+
+# What a generated token costs: time with something to do, times GPUs, over all tokens made in it.
+GENERATED = (
+    f"({total('reasoning_tokens', '', 'increase', '$__range', JOB)}"
+    f" + {total('answer_tokens', '', 'increase', '$__range', JOB)})"
+)
+BUSY_SECONDS = f"sum(sum_over_time(job:extracot_busy:bool{{{JOB}}}[$__range:30s])) * 30"
+GPU_SECONDS = f"{net('', 'increase', '$__range')} * $gpus * {BUSY_SECONDS} / {GENERATED}"
+CLAIMED = (
+    f"{net('model', 'increase', '1d')}"
+    f" / (sum by (model) (increase(extracot_realised_ratio_count{{{ALL}}}[1d])) > 0)"
+)
+MEASURED = f"sum by (model) (job_model:extracot_holdout_saving_tokens:mean1d{{{ALL}}})"
+HALF = f"sum by (model) (job_model:extracot_holdout_saving_tokens:half1d{{{ALL}}})"
+
+SAVINGS = Board(
+    uid="savings",
+    title="Extra-CoT: Savings",
+    description="What budgets save: by the card, by the holdout, in tokens, GPU time and money.",
+    span="24h",
+    inputs=(
+        ("gpus", "GPUs", "1"),
+        ("gpu_hour", "Price of a GPU hour", "2.50"),
+        ("million_tokens", "Price of a million tokens", "0.60"),
+    ),
+    panels=(
+        Panel(
+            "Reasoning tokens saved",
+            "Saved less overspent, against the baseline of card or holdout, in the time shown.",
+            (Query(net("", "increase", "$__range")),),
+            kind="stat",
+            width=4,
+            decimals=0,
+        ),
+        Panel(
+            "Share of the baseline saved",
+            "The same over what those replies were expected to take natively.",
+            (
+                Query(
+                    f"{net('', 'increase', '$__range')}"
+                    f" / ({total('baseline_tokens', '', 'increase', '$__range')} > 0)"
+                ),
+            ),
+            kind="stat",
+            unit="percentunit",
+            width=4,
+        ),
+        Panel(
+            "GPU time saved (estimate)",
+            "Tokens saved times what a token cost in this time: seconds with something to do, "
+            "times `GPUs`, over tokens generated. An average: less is true where batches had room.",
+            (Query(GPU_SECONDS),),
+            kind="stat",
+            unit="s",
+            width=4,
+        ),
+        Panel(
+            "Money saved, by GPU time (estimate)",
+            "The GPU time at `Price of a GPU hour`; only real where fewer GPUs are then paid for.",
+            (Query(f"{GPU_SECONDS} / 3600 * $gpu_hour"),),
+            kind="stat",
+            width=4,
+            decimals=2,
+        ),
+        Panel(
+            "Money saved, by tokens",
+            "Tokens saved at `Price of a million tokens`: what a bill by the token would be less.",
+            (Query(f"{net('', 'increase', '$__range')} / 1e6 * $million_tokens"),),
+            kind="stat",
+            width=4,
+            decimals=2,
+        ),
+        Panel(
+            "Saved a reply, measured",
+            "Mean of the held-out replies minus mean of the budgeted ones, of the last day. Empty "
+            "without --holdout-fraction.",
+            (Query(MEASURED, "{{model}}"),),
+            kind="stat",
+            width=4,
+            decimals=1,
+        ),
+        Row("Is it true? Card and holdout side by side"),
+        Panel(
+            "Reasoning tokens saved a reply",
+            "The card's baseline is of other problems, the holdout's of this traffic. If the "
+            "card's line leaves the holdout's interval, believe the holdout.",
+            (
+                Query(CLAIMED, "{{model}}: by the baseline"),
+                Query(MEASURED, "{{model}}: measured"),
+                Query(f"{MEASURED} - {HALF}", "{{model}}: measured, low"),
+                Query(f"{MEASURED} + {HALF}", "{{model}}: measured, high"),
+            ),
+        ),
+        Panel(
+            "Measured by each server since it started",
+            "What `GET /v1/budget` says, with Welch's interval.",
+            (
+                Query(f"extracot_holdout_saving_tokens{{{ALL}}}", "{{model}} {{instance}}"),
+                Query(f"extracot_holdout_saving_low_tokens{{{ALL}}}", "{{model}} {{instance}} low"),
+                Query(
+                    f"extracot_holdout_saving_high_tokens{{{ALL}}}", "{{model}} {{instance}} high"
+                ),
+            ),
+        ),
+        Panel(
+            "Replies in the comparison",
+            "Completed replies of each arm in the last day: thirty or more make an interval.",
+            (
+                Query(
+                    "sum by (model, arm) "
+                    f"(job_model_arm:extracot_holdout_replies:increase1d{{{ALL}}})",
+                    "{{model}} {{arm}}",
+                ),
+            ),
+            width=24,
+        ),
+        Row("Where it comes from"),
+        Panel(
+            "Saved tokens a second, by model",
+            "Negative where replies run longer than their baseline.",
+            (Query(net("model", "rate", "$__rate_interval"), "{{model}}"),),
+        ),
+        Panel(
+            "Saved tokens a second, by budget",
+            "The applied level, not the number a client wrote.",
+            (Query(net("budget", "rate", "$__rate_interval"), "{{budget}}"),),
+        ),
+        Panel(
+            "Share of the baseline saved, by model",
+            "Over the last hour.",
+            (Query(f"job_model:extracot_tokens_saved:share1h{{{ALL}}}", "{{model}}"),),
+            unit="percentunit",
+        ),
+        Panel(
+            "Saved in the time shown, by model and budget",
+            "In reasoning tokens.",
+            (Query(net("model, budget", "increase", "$__range"), "{{model}} {{budget}}"),),
+            kind="bargauge",
+        ),
+    ),
+)
