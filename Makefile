@@ -63,6 +63,10 @@ format: install-dev ## Let ruff put the code in order
 	@$(BIN)/ruff check --fix $(CODE)
 	@$(BIN)/ruff format $(CODE)
 
+.PHONY: soak
+soak: install-dev ## Send 20,000 requests to the scripted engine, many of them left alone
+	@$(BIN)/python -m tests.server.soak $(ARGS)
+
 .PHONY: gpu-smoke
 gpu-smoke: ## Run the tests that need a CUDA GPU; without one it says so and fails
 	@nvidia-smi --list-gpus 2>/dev/null | grep -q '^GPU ' || \

@@ -8,15 +8,19 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import socket
 from collections.abc import Callable
 from http import HTTPStatus
+from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from extracot_server.api.errors import HttpError
 from extracot_server.api.sse import HANG_UP
 
+_log = logging.getLogger("extracot.connections")
+_log.setLevel(logging.ERROR)
 _PROBES = 3
 _PER_HEADER = 32  # bytes that keeping one costs besides its text
 Refused = Callable[[str], object]
@@ -28,6 +32,11 @@ class BoundedProtocol(HttpToolsProtocol):
     max_header_bytes: int
     receive_seconds: float
     refused: Refused
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        # uvicorn warns of every peer that speaks no HTTP; anybody could fill a log with that.
+        self.logger = _log
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """A peer has connected: it owes a whole request."""
