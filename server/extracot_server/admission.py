@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from extracot.errors import ExtracotError
@@ -58,19 +58,35 @@ class Ticket:
     gone: bool = False
 
 
-class Scheduler:
-    """The state of the queue. Times are seconds of any one clock that does not go back."""
+@dataclass(slots=True)
+class Ledger:
+    """What each key has now and has had in the last minute, on all engines together."""
 
-    def __init__(self, max_running: int | None = None, max_queued: int = 0) -> None:
-        """``max_running`` requests at once (``None``: all), ``max_queued`` more may wait."""
+    held: dict[str, int] = field(default_factory=dict)
+    starts: dict[str, deque[float]] = field(default_factory=dict)
+
+
+class Scheduler:
+    """The state of one engine's queue. Times are seconds of any one clock that does not go back."""
+
+    def __init__(
+        self,
+        max_running: int | None = None,
+        max_queued: int = 0,
+        ledger: Ledger | None = None,
+    ) -> None:
+        """``max_running`` requests at once (``None``: all), ``max_queued`` more may wait.
+
+        Queues with one ``ledger`` hold keys to their limits together.
+        """
         self.max_running = max_running
         self.max_queued = max_queued
         self.running = 0
         self.queued = 0
         # Priority -> key -> its requests; the first key of a priority has the next turn.
         self._waiting: dict[int, dict[str, deque[Ticket]]] = {}
-        self._held: dict[str, int] = {}
-        self._starts: dict[str, deque[float]] = {}
+        ledger = ledger or Ledger()
+        self._held, self._starts = ledger.held, ledger.starts
         self._mean_seconds = 1.0
         self._closed = False
 

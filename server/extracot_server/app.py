@@ -8,7 +8,7 @@ import json
 import logging
 import re
 import uuid
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -21,21 +21,23 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 import extracot
-from extracot.errors import ExtracotError
-from extracot_server.admission import Scheduler
+from extracot.errors import CardError, ExtracotError
+from extracot_server.admission import Ledger, Scheduler
 from extracot_server.api import chat, health, models, tokenize
 from extracot_server.api.auth import KeyMiddleware
 from extracot_server.api.errors import HttpError, to_http
 from extracot_server.api.openapi import install_openapi
 from extracot_server.api.state import AppState
-from extracot_server.engine.base import Engine, EngineDeadError, Fronting
+from extracot_server.engine.base import Engine, EngineDeadError, EngineStartError
 from extracot_server.holdout import Holdout
 from extracot_server.jobs import ServedModel
 from extracot_server.keys import KeyStore
 from extracot_server.loading import build_engine, serve_model
 from extracot_server.metrics import EngineFamilies, ServerMetrics, UpstreamFamilies
+from extracot_server.model_settings import ModelSettings, check_names
+from extracot_server.running import RunningEngine
 from extracot_server.serving import ChatService
-from extracot_server.settings import Settings
+from extracot_server.settings import Settings, SettingsError
 from extracot_server.supervision import Supervisor
 from extracot_server.turnstile import Turnstile
 
@@ -43,10 +45,10 @@ log = logging.getLogger("extracot.server")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
 
-def create_app(settings: Settings, engine: Engine | None = None) -> FastAPI:
-    """The app for these settings. It starts the engine when the server starts, and closes it.
+def create_app(settings: Settings, engine: Engine | Sequence[Engine] | None = None) -> FastAPI:
+    """The app for these settings. It starts engines when the server starts, and closes them.
 
-    ``engine`` replaces the one the settings name. Start-up raises
+    ``engine`` replaces the one the settings name, or as many as they have models. Start-up raises
     :class:`~extracot_server.engine.base.EngineStartError` or
     :class:`~extracot.errors.CardError` in one line.
     """
@@ -54,28 +56,37 @@ def create_app(settings: Settings, engine: Engine | None = None) -> FastAPI:
     metrics = ServerMetrics(registry)
     registry.register(EngineFamilies())
     keys = KeyStore(settings.keys, settings.single_key())
-    scheduler = Scheduler(settings.max_running, settings.max_queued)
-    metrics.queued.set_function(lambda: scheduler.queued)
-    state = AppState(settings=settings, metrics=metrics, keys=keys, turnstile=Turnstile(scheduler))
-    chosen = engine if engine is not None else build_engine(settings)
-    if isinstance(chosen, Fronting):
-        registry.register(UpstreamFamilies(chosen.upstreams))
+    state = AppState(settings=settings, metrics=metrics, keys=keys)
+    served = settings.served_models()
+    if engine is None:
+        engines = [build_engine(settings, model) for model in served]
+    else:
+        engines = list(engine) if isinstance(engine, Sequence) else [engine]
+    ledger = Ledger()
+    for model, built in zip(served, engines, strict=True):
+        scheduler = Scheduler(model.max_running, model.max_queued, ledger)
+        state.engines.append(RunningEngine(built, Turnstile(scheduler), metrics))
+    registry.register(UpstreamFamilies(state.upstreams))
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        await chosen.start()
         try:
-            add_model(state, serve_model(settings, chosen))
+            for model, running in zip(served, state.engines, strict=True):
+                await start_model(state, model, running)
             state.check_keys(keys.callers)
-            watcher = asyncio.create_task(Supervisor(state, chosen).watch())
+            watches = [Supervisor(state, running).watch() for running in state.engines]
+            watchers = [asyncio.create_task(watch) for watch in watches]
             try:
                 yield
             finally:
-                watcher.cancel()
-                await asyncio.gather(watcher, return_exceptions=True)
+                for watcher in watchers:
+                    watcher.cancel()
+                await asyncio.gather(*watchers, return_exceptions=True)
         finally:
-            state.mark_engine(False, wanted=True)
-            await chosen.close(settings.grace_seconds)
+            for running in state.engines:
+                running.mark(False, wanted=True)
+            grace = settings.grace_seconds
+            await asyncio.gather(*(running.engine.close(grace) for running in state.engines))
 
     app = FastAPI(
         title="Extra-CoT Server",
@@ -92,16 +103,33 @@ def create_app(settings: Settings, engine: Engine | None = None) -> FastAPI:
     return app
 
 
-def add_model(state: AppState, model: ServedModel) -> None:
+async def start_model(state: AppState, settings: ModelSettings, running: RunningEngine) -> None:
+    """Start one engine and serve what is on it; of several models an error says whose it is."""
+    try:
+        await running.engine.start()
+        add_model(state, running, serve_model(settings, running.engine))
+    except (EngineStartError, CardError, SettingsError) as error:
+        if len(state.engines) == 1:
+            raise
+        label = settings.served_model_name or ", ".join(settings.upstream) or settings.model
+        raise type(error)(f"model {label}: {error}") from error
+
+
+def add_model(state: AppState, running: RunningEngine, model: ServedModel) -> None:
     """Serve a model whose engine has started."""
+    try:
+        check_names([*state.services, model.name])
+    except ValueError as error:
+        raise SettingsError(str(error)) from None
     holdout = Holdout(state.settings.holdout_fraction, state.settings.holdout_seed)
-    state.services[model.name] = ChatService(model, state.metrics, state.turnstile, holdout)
+    state.services[model.name] = ChatService(model, state.metrics, running.turnstile, holdout)
+    running.models.append(model.name)
     info = model.tools.engine.info
     state.metrics.build_info.labels(
         extracot.__version__, info.kind, info.version, model.name, model.mode, info.device
     ).set(1)
     state.metrics.open_model(model.name, model.card)
-    state.mark_engine(True)
+    running.mark(True)
 
 
 def _add_error_handlers(app: FastAPI, state: AppState) -> None:
@@ -113,7 +141,7 @@ def _add_error_handlers(app: FastAPI, state: AppState) -> None:
 
     async def on_own(request: Request, error: Exception) -> JSONResponse:
         if isinstance(error, EngineDeadError):
-            state.mark_engine(False)
+            await state.check_engines()
         return respond(to_http(error), request)
 
     async def on_route(request: Request, error: Exception) -> JSONResponse:

@@ -31,6 +31,8 @@ except ModuleNotFoundError as missing:  # the base install has the command, not 
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
+    from extracot_server.model_settings import ModelSettings
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point. 0 after SIGTERM or Ctrl-C, 1 when it cannot serve, 2 for bad settings."""
@@ -95,9 +97,7 @@ async def serve(settings: Settings, listener: socket.socket) -> None:
     from extracot_server.http_server import make_server
 
     started = perf_counter()
-    remote = f"what {', '.join(settings.upstream)} serves"
-    what = {"vllm": settings.model, "remote": remote, "scripted": "the scripted engine"}
-    say(f"loading {what[settings.engine]} …")
+    say(f"loading {', '.join(_source(model) for model in settings.served_models())} …")
     with _handled_signals() as signals:  # to the very end: a signal must not break off the stop
         app = create_app(settings)
         if settings.playground:
@@ -146,23 +146,23 @@ def own_url(listener: socket.socket) -> str:
 
 
 def _announce(app: FastAPI, settings: Settings, listener: socket.socket, seconds: float) -> None:
-    service = next(iter(app.state.extracot.services.values()))
-    model, info = service.model, service.model.tools.engine.info
     url = own_url(listener)
-    levels = [level.name for level in model.card.levels] if model.card is not None else []
-    what = (
-        f"token mode, levels {', '.join(levels)}"
-        if levels
-        else f"cap mode: a ratio is a hard cap on {settings.assumed_reasoning_tokens} tokens"
-    )
-    say(f"serving {model.name} ({what}) with {info.kind} {info.version} on {info.device}")
+    for service in app.state.extracot.services.values():
+        model, info = service.model, service.model.tools.engine.info
+        levels = [level.name for level in model.card.levels] if model.card is not None else []
+        what = (
+            f"token mode, levels {', '.join(levels)}"
+            if levels
+            else f"cap mode: a ratio is a hard cap on {model.policy.assumed_baseline} tokens"
+        )
+        say(f"serving {model.name} ({what}) with {info.kind} {info.version} on {info.device}")
     say(f"ready after {seconds:.0f} s at {url}/v1  (metrics {url}/metrics, docs {url}/docs)")
     if settings.playground:
         say(f"playground at {url}/playground/")
     say(_who_may(app))
     body = json.dumps(
         {
-            "model": model.name,
+            "model": next(iter(app.state.extracot.services)),
             "messages": [{"role": "user", "content": "What is 12 * 3 + 4?"}],
             "budget": 0.2,
         }
@@ -171,6 +171,13 @@ def _announce(app: FastAPI, settings: Settings, listener: socket.socket, seconds
     if app.state.extracot.keys.required:
         headers += ' -H "authorization: Bearer $EXTRACOT_API_KEY"'
     say(f"try: curl -s {url}/v1/chat/completions {headers} -d '{body}'")
+
+
+def _source(model: ModelSettings) -> str:
+    """What is being loaded, in a few words."""
+    remote = f"what {', '.join(model.upstream)} serves"
+    found = {"vllm": model.model, "remote": remote, "scripted": "the scripted engine"}
+    return found[model.engine]
 
 
 @dataclass(slots=True)

@@ -15,29 +15,31 @@ from extracot_server.bundled import resolve_model
 from extracot_server.detokenize import detokenizer_factory
 from extracot_server.engine.base import Engine
 from extracot_server.jobs import ServedModel
+from extracot_server.model_settings import ModelSettings
 from extracot_server.plan import ReplyTools
-from extracot_server.settings import Settings, SettingsError
+from extracot_server.setting_values import SettingsError
+from extracot_server.settings import Settings
 
 
-def build_engine(settings: Settings) -> Engine:
-    """The engine the settings name, not started; a bundled model is prepared on first use."""
+def build_engine(server: Settings, settings: ModelSettings) -> Engine:
+    """The engine of one model, not started; a bundled model is prepared on first use."""
     if settings.engine == "scripted":
         from extracot_server.engine.scripted import ScriptedEngine
 
         return ScriptedEngine()
     if settings.engine == "remote":
-        return _remote_engine(settings)
+        return _remote_engine(server, settings)
     from extracot_server.engine.vllm import VllmEngine
 
     return VllmEngine(
         str(resolve_model(settings.model)),
         engine_args=settings.vllm,
-        shutdown_grace=settings.grace_seconds,
-        stall_seconds=settings.engine_stall_seconds,
+        shutdown_grace=server.grace_seconds,
+        stall_seconds=server.engine_stall_seconds,
     )
 
 
-def _remote_engine(settings: Settings) -> Engine:
+def _remote_engine(server: Settings, settings: ModelSettings) -> Engine:
     from extracot_server.engine.remote import RemoteEngine
     from extracot_server.engine.remote_upstream import UpstreamTimes
 
@@ -48,7 +50,7 @@ def _remote_engine(settings: Settings) -> Engine:
         model=settings.model if named else None,
         tokenizer_path=str(resolve_model(tokenizer)) if tokenizer is not None else None,
         api_key=settings.upstream_keys(),
-        health_seconds=settings.health_interval_seconds,
+        health_seconds=server.health_interval_seconds,
         times=UpstreamTimes(silence=settings.upstream_timeout_seconds),
     )
 
@@ -58,7 +60,7 @@ def _model_folder(engine: Engine) -> Path:
     return Path(getattr(engine, "source", engine.info.model))
 
 
-def load_card(settings: Settings, engine: Engine) -> BudgetCard | None:
+def load_card(settings: ModelSettings, engine: Engine) -> BudgetCard | None:
     """The card the settings name, else the one beside the weights; ``None`` means cap mode.
 
     Raises :class:`~extracot.errors.CardError` in one line where a card does not fit the tokenizer.
@@ -79,7 +81,7 @@ def load_card(settings: Settings, engine: Engine) -> BudgetCard | None:
     return card
 
 
-def serve_model(settings: Settings, engine: Engine) -> ServedModel:
+def serve_model(settings: ModelSettings, engine: Engine) -> ServedModel:
     """Join a started engine with its card, renderer and the operator's policy."""
     card = load_card(settings, engine)
     chooser = policy_level(card)
@@ -125,7 +127,7 @@ def serve_model(settings: Settings, engine: Engine) -> ServedModel:
     )
 
 
-def _refuse_auto(settings: Settings) -> None:
+def _refuse_auto(settings: ModelSettings) -> None:
     """What no request could use is an operator's mistake, so it is said before any comes."""
     efforts = [name for name, value in settings.reasoning_effort_map.items() if value == "auto"]
     named = ["default_budget"] if settings.default_budget == "auto" else []
@@ -134,7 +136,7 @@ def _refuse_auto(settings: Settings) -> None:
         raise SettingsError(f"{named[0]} is auto, but this model has no policy token")
 
 
-def served_name(settings: Settings, engine: Engine) -> str:
+def served_name(settings: ModelSettings, engine: Engine) -> str:
     """The name clients use: the setting, else the last part of the model's path or id."""
     if settings.served_model_name:
         return settings.served_model_name

@@ -7,7 +7,7 @@ ends; baseline, saved and overspent only for completed ones.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from time import perf_counter
 
@@ -56,17 +56,20 @@ class EngineFamilies:
 class UpstreamFamilies:
     """Which of the servers behind this one get requests, asked for when metrics are read."""
 
-    def __init__(self, upstreams: Callable[[], Mapping[str, bool]]) -> None:
+    def __init__(self, upstreams: Callable[[], Iterable[tuple[str, str, bool]]]) -> None:
+        """``upstreams`` gives model, address and whether it gets requests, for each."""
         self._upstreams = upstreams
 
     def collect(self) -> list[Metric]:
-        """One gauge, a sample for each address."""
+        """One gauge, a sample for each model and address; nothing where there is none."""
         family = GaugeMetricFamily(
-            "extracot_upstream_up", "1 while an upstream gets requests", labels=["upstream"]
+            "extracot_upstream_up",
+            "1 while an upstream gets requests",
+            labels=["model", "upstream"],
         )
-        for url, up in self._upstreams().items():
-            family.add_metric([url], float(up))
-        return [family]
+        for model, url, up in self._upstreams():
+            family.add_metric([model, url], float(up))
+        return [family] if family.samples else []
 
 
 class ServerMetrics:

@@ -106,7 +106,8 @@ class ChatService:
         """Wait for a turn, and count how that went."""
         began, resolved = perf_counter(), chat.resolved
         try:
-            ticket = await self.turnstile.enter(chat.job.caller)
+            with self.metrics.queued.track_inprogress():
+                ticket = await self.turnstile.enter(chat.job.caller)
         except RefusedError as refused:
             self.metrics.rejected.labels(refused.reason).inc()
             raise

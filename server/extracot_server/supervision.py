@@ -14,7 +14,8 @@ from collections.abc import Callable
 from time import monotonic
 
 from extracot_server.api.state import AppState
-from extracot_server.engine.base import Engine, EngineError, Restartable
+from extracot_server.engine.base import EngineError, Restartable
+from extracot_server.running import RunningEngine
 
 log = logging.getLogger("extracot.server")
 
@@ -53,11 +54,13 @@ class Backoff:
 
 
 class Supervisor:
-    """Keeps ``state`` true of ``engine``, and replaces the engine where that is asked for."""
+    """Keeps what is known of ``running`` true, and replaces its engine where that is asked for."""
 
-    def __init__(self, state: AppState, engine: Engine, backoff: Backoff | None = None) -> None:
+    def __init__(
+        self, state: AppState, running: RunningEngine, backoff: Backoff | None = None
+    ) -> None:
         self._state = state
-        self._engine = engine
+        self._running = running
         self._backoff = backoff or Backoff()
 
     async def watch(self) -> None:
@@ -66,39 +69,41 @@ class Supervisor:
         while True:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._state.settings.health_interval_seconds):
-                    await self._state.engine_lost.wait()
+                    await self._running.lost.wait()
             await self._check()
-            lost = self._state.engine_lost.is_set() and not self._state.engine_up
-            self._state.engine_lost.clear()
-            if not lost or not isinstance(self._engine, Restartable):
+            lost = self._running.lost.is_set() and not self._running.up
+            self._running.lost.clear()
+            engine = self._running.engine
+            if not lost or not isinstance(engine, Restartable):
                 continue
             if policy == "exit":
                 self._state.give_up()
             elif policy == "restart":
-                await self._restart(self._engine)
+                await self._restart(engine)
 
     async def _check(self) -> None:
         try:
-            await self._state.check_engine()
+            await self._running.check()
         except Exception:  # the watch must outlive whatever an engine's check does
             log.exception("the engine's health check failed")
-            self._state.mark_engine(False)
+            self._running.mark(False)
 
     async def _restart(self, engine: Restartable) -> None:
         """Try until an engine serves."""
-        restarts = self._state.metrics.engine_restarts
-        while not self._state.engine_up:
+        running, restarts = self._running, self._state.metrics.engine_restarts
+        name = running.models[0]
+        while not running.up:
             seconds = self._backoff.wait()
-            log.error("the engine is down: it is started again in %g s", seconds)
-            self._state.engine_note = "engine restarting"
+            log.error("the engine of %s is down: it is started again in %g s", name, seconds)
+            running.note = "engine restarting"
             await asyncio.sleep(seconds)
             try:
                 await engine.restart()
             except EngineError as error:
                 restarts.labels("failed").inc()
-                log.error("the engine did not start again: %s", error)
+                log.error("the engine of %s did not start again: %s", name, error)
                 continue
             restarts.labels("ok").inc()
             await self._check()
-        self._state.engine_lost.clear()
+        running.lost.clear()
         self._backoff.came_up()

@@ -42,7 +42,7 @@ async def chat_completions(request: Request) -> Response:
     body = parse_chat_request(raw)
     caller = caller_of(request)
     service, alias = state.find(body.model, caller)
-    if not state.engine_up:
+    if not state.engine_of(service.model.name).up:
         raise EngineNotReadyError("the engine is not up")
     job = to_job(
         body,
@@ -218,7 +218,7 @@ class _Exchange:
     def _note(self, error: BaseException | None) -> HttpError:
         """Map an error of a running request and remember a dead engine."""
         if isinstance(error, EngineDeadError):
-            self._state.mark_engine(False)
+            self._state.engine_of(self._service.model.name).mark(False)
         return to_http(error or EngineDeadError("the engine's stream broke off"))
 
 

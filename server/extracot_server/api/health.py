@@ -18,13 +18,20 @@ async def health() -> dict[str, str]:
 
 
 @router.get("/ready")
-async def ready(request: Request) -> Response:
-    """200 while the engine serves, else 503."""
+async def ready(request: Request, model: str | None = None) -> Response:
+    """200 while an engine serves, else 503; of one model alone if it is named.
+
+    Of several models those that are up can be asked, so one that is down makes the server no less
+    ready: `models` says which.
+    """
     state = app_state(request)
-    if state.engine_up:
-        await state.check_engine()
-    status = 200 if state.engine_up else 503
-    return JSONResponse({"status": "ready" if status == 200 else state.engine_note}, status)
+    await state.check_engines()
+    names = list(state.services) if model is None else [state.find(model)[0].model.name]
+    found = {name: state.engine_of(name) for name in names}
+    up = any(engine.up for engine in found.values())
+    notes = {name: "ready" if engine.up else engine.note for name, engine in found.items()}
+    first = next(iter(notes.values()), "engine down")
+    return JSONResponse({"status": "ready" if up else first, "models": notes}, 200 if up else 503)
 
 
 @router.get("/metrics")

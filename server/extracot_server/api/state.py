@@ -9,16 +9,15 @@ from dataclasses import dataclass, field
 
 from starlette.requests import Request
 
-from extracot_server.admission import Scheduler
 from extracot_server.budget import policy_level
 from extracot_server.budget_values import Target, parse_alias
-from extracot_server.engine.base import EngineClosedError, EngineDeadError
-from extracot_server.errors import ModelNotFoundError
+from extracot_server.engine.base import Fronting
+from extracot_server.errors import InvalidRequestError, ModelNotFoundError
 from extracot_server.keys import ANYBODY, Caller, KeysError, KeyStore
 from extracot_server.metrics import ServerMetrics
+from extracot_server.running import RunningEngine
 from extracot_server.serving import ChatService
 from extracot_server.settings import Settings
-from extracot_server.turnstile import Turnstile
 
 log = logging.getLogger("extracot.server")
 
@@ -30,13 +29,8 @@ class AppState:
     settings: Settings
     metrics: ServerMetrics
     keys: KeyStore = field(default_factory=KeyStore)
-    turnstile: Turnstile = field(default_factory=lambda: Turnstile(Scheduler()))
     services: dict[str, ChatService] = field(default_factory=dict)
-    engine_up: bool = False
-    engine_note: str = "engine down"
-    """What ``/ready`` says while the engine is not up."""
-    engine_lost: asyncio.Event = field(default_factory=asyncio.Event)
-    """Set when somebody notices that the engine is gone."""
+    engines: list[RunningEngine] = field(default_factory=list)
     give_up: Callable[[], object] = lambda: None
     """Ends the server; set by whoever runs it."""
 
@@ -47,6 +41,11 @@ class AppState:
     def find(self, name: str | None, caller: Caller = ANYBODY) -> tuple[ChatService, Target | None]:
         """The service of a model name or alias; :class:`ModelNotFoundError` for any other."""
         services = self.usable(caller)
+        if name is None and len(services) > 1:
+            raise InvalidRequestError(
+                f"Several models are served here: say which one. Allowed: {', '.join(services)}.",
+                param="model",
+            )
         if name is None and services:
             return next(iter(services.values())), None
         name = name or ""
@@ -77,42 +76,37 @@ class AppState:
             for model in sorted((caller.models or frozenset()) - set(self.services)):
                 log.warning("key %s may use model %s, which is not served", caller.name, model)
 
-    def mark_engine(self, up: bool, *, wanted: bool = False) -> None:
-        """Remember the engine's health; a change is logged, an unwanted death as an error."""
-        if up != self.engine_up:
-            level = logging.INFO if up or wanted else logging.ERROR
-            log.log(level, "engine %s", "up" if up else "down")
-            self.engine_note = "engine down"
-            if not up and not wanted:
-                self.engine_lost.set()
-        self.engine_up = up
-        for name in self.services:
-            self.metrics.engine_up.labels(name).set(1 if up else 0)
+    def engine_of(self, model: str) -> RunningEngine:
+        """The engine that serves a model of this server."""
+        return next(engine for engine in self.engines if model in engine.models)
+
+    def upstreams(self) -> list[tuple[str, str, bool]]:
+        """Model, address and whether it gets requests, of every server behind this one."""
+        return [
+            (name, url, up)
+            for running in self.engines
+            if isinstance(running.engine, Fronting)
+            for url, up in running.engine.upstreams().items()
+            for name in running.models
+        ]
+
+    @property
+    def ready(self) -> bool:
+        """Whether any model can be asked: engines come and go one by one."""
+        return any(engine.up for engine in self.engines)
 
     def stop(self) -> None:
         """Let nobody in any more; what runs goes on."""
-        self.turnstile.close()
+        for engine in self.engines:
+            engine.turnstile.close()
 
     async def drop(self) -> None:
-        """End what still runs: each reply becomes an error that says that the server stops."""
-        self.stop()
-        self.mark_engine(False, wanted=True)
-        engines = [service.model.tools.engine for service in self.services.values()]
-        await asyncio.gather(*(engine.close(0) for engine in engines))
+        """End what still runs, on every engine."""
+        await asyncio.gather(*(engine.drop() for engine in self.engines))
 
-    async def check_engine(self) -> None:
-        """Ask every engine for its health and remember the answer."""
-        try:
-            for service in self.services.values():
-                await service.model.tools.engine.check_health()
-        except EngineClosedError:
-            self.mark_engine(False, wanted=True)
-        except EngineDeadError as error:
-            if self.engine_up:
-                log.error("%s", error)
-            self.mark_engine(False)
-        else:
-            self.mark_engine(True)
+    async def check_engines(self) -> None:
+        """Ask every engine that is believed to be up for its health and remember the answers."""
+        await asyncio.gather(*(engine.check() for engine in self.engines if engine.up))
 
 
 def app_state(request: Request) -> AppState:

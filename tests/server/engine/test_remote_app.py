@@ -109,8 +109,8 @@ async def test_busy_upstreams_make_a_busy_server_that_says_which_are_up(tmp_path
                     assert "secret" not in response.text
                 assert (await client.get("/ready")).status_code == 200
                 told = (await client.get("/metrics")).text
-                assert f'extracot_upstream_up{{upstream="{a.url}"}} 1.0' in told
-                assert f'extracot_upstream_up{{upstream="{b.url}"}} 0.0' in told
+                assert f'extracot_upstream_up{{model="m",upstream="{a.url}"}} 1.0' in told
+                assert f'extracot_upstream_up{{model="m",upstream="{b.url}"}} 0.0' in told
                 assert 'extracot_rejected_total{reason="engine_busy"} 2.0' in told
                 assert "extracot_requests_total{" not in told
 
