@@ -16,6 +16,7 @@ import pytest
 
 from extracot_server.bundled import resolve_model
 from extracot_server.engine.vllm import VllmEngine
+from tests.deploy.promql import vllm_names
 from tests.server.live import Live, collect, read_events, serve, user
 
 pytestmark = [pytest.mark.vllm, pytest.mark.filterwarnings("default")]
@@ -68,6 +69,13 @@ def test_a_small_and_a_large_ratio_differ(live: Live) -> None:
     assert small["reasoning_tokens"] <= 16 < large["reasoning_tokens"] <= 64
     assert (small["enforcement"], small["baseline_source"]) == ("cap", "assumed")
     assert small["saved_tokens_estimate"] is None
+
+
+def test_the_dashboards_names_of_vllms_metrics_are_exposed(live: Live) -> None:
+    live.chat(**GREEDY, max_tokens=8)
+    shown = {name for name, _ in live.metrics()}
+    missing = {n for n in vllm_names() if not {n, f"{n}_count"} & shown}
+    assert missing == set()
 
 
 def test_native_and_none(live: Live) -> None:

@@ -1,0 +1,180 @@
+"""A real Prometheus scrapes real servers under load: every expression of deploy/ gives data.
+
+Three servers on the scripted engine: one that serves, with a holdout and a queue, one whose engine
+fails and one whose engine is gone. vLLM's own series are not there; their names are checked in
+`test_dashboards.py` and, on a real server, in `tests/server/test_real_vllm.py`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from time import time
+from typing import Any
+
+import pytest
+
+from extracot_server.engine.scripted import ScriptedBehaviour, ScriptedEngine
+from tests.deploy.promql import (
+    Expression,
+    Prometheus,
+    alerts,
+    panels,
+    prometheus,
+    recorded,
+    selectors,
+)
+from tests.server.live import Live, read_chunks, serve, user
+
+# What may have no data here, and why; a test below says when an entry is no longer needed.
+MAY_BE_EMPTY = {
+    "vllm:": "series of vLLM itself, and the engine here is the scripted one",
+}
+ROUNDS = 4
+BUDGETS: tuple[dict[str, Any], ...] = (
+    {},
+    {"budget": 0.2},
+    {"budget": 0.4, "stream": True, "stream_options": {"include_usage": True}},
+    {"budget": 0.6},
+    {"budget": 1.0},
+    {"budget": "auto", "seed": 3},
+    {"budget": "auto", "n": 3, "seed": 9},
+    {"budget": "none"},
+    {"budget": {"ratio": 0.4, "max_reasoning_tokens": 5}},
+    {"budget": 0.8, "max_tokens": 12},
+    {"reasoning_effort": "low"},
+    {"model": "scripted@0.6"},
+    {"budget": 7},
+)
+
+
+class Fronted(ScriptedEngine):
+    """One that says, as the engine `remote` does, which servers it sends requests to."""
+
+    def upstreams(self) -> Mapping[str, bool]:
+        """One that gets requests and one that does not."""
+        return {"http://gpu-1:8000": True, "http://gpu-2:8000": False}
+
+
+@dataclass
+class Watched:
+    """Prometheus, the server it watches, and what was served while it did."""
+
+    prometheus: Prometheus
+    live: Live
+    replies: list[dict[str, Any]] = field(default_factory=list)
+    before: float = 0.0
+
+
+def ask(live: Live, number: int, fields: dict[str, Any]) -> list[dict[str, Any]]:
+    """The reply of one request, if it got a whole one with a report."""
+    body = {"messages": user(f"Problem {number}"), **fields}
+    response = live.post(body)
+    if body.get("stream") and response.status_code == 200:
+        return [read_chunks(response.text)[-1]]
+    return [response.json()] if response.status_code == 200 else []
+
+
+SAVED = "sum(extracot_tokens_saved_total) - sum(extracot_tokens_overspent_total)"
+
+
+@pytest.fixture(scope="module")
+def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
+    """Load in rounds, each seen by a scrape, so that rates have something to go by."""
+    slow = ScriptedBehaviour(token_interval_seconds=0.0005)
+    failing = Fronted(ScriptedBehaviour(fail_after_tokens=8))
+    budgeted = {"holdout_fraction": 0.5, "holdout_seed": 1, "max_running": 2, "max_queued": 3}
+    folder = tmp_path_factory.mktemp("prometheus")
+    gone = ScriptedEngine()
+    with (
+        serve(slow, **budgeted) as live,
+        serve(on=failing) as broken,
+        serve(on=gone, on_engine_death="stay") as dead,
+    ):
+        gone.die()
+        targets = [one.url.removeprefix("http://") for one in (live, broken, dead)]
+        with prometheus(targets, folder) as running, ThreadPoolExecutor(4) as pool:
+            running.wait_past(time())
+            found = Watched(running, live, before=running.value(SAVED))
+            for batch in range(ROUNDS):
+                numbers = range(batch * 100, batch * 100 + 2 * len(BUDGETS))
+                fields = [BUDGETS[number % len(BUDGETS)] for number in numbers]
+                for replies in pool.map(ask, [live] * len(numbers), numbers, fields):
+                    found.replies += replies
+                with ThreadPoolExecutor(16) as crowd:  # more than may wait
+                    for replies in crowd.map(ask, [live] * 16, range(16), [{}] * 16):
+                        found.replies += replies
+                assert broken.post(budget=0.2).status_code == 500
+                assert dead.post(budget=0.2).status_code == 503
+                running.wait_past(time())
+            yield found
+
+
+def empty(running: Prometheus, expressions: list[Expression]) -> dict[str, str]:
+    """Those without a single number, but for the ones that may be so."""
+    found = {}
+    for one in expressions:
+        if all(math.isnan(value) for value in running.values(one.expr)):
+            found[one.where] = one.expr
+    excused = tuple(MAY_BE_EMPTY)
+    return {where: expr for where, expr in found.items() if not any(e in expr for e in excused)}
+
+
+def test_every_panel_has_data(watched: Watched) -> None:
+    assert len(panels()) > 60
+    assert empty(watched.prometheus, panels()) == {}
+
+
+def test_every_recording_rule_has_data(watched: Watched) -> None:
+    assert empty(watched.prometheus, recorded()) == {}
+    unhealthy = [r for r in watched.prometheus.rules() if r["health"] != "ok" or r.get("lastError")]
+    assert unhealthy == []
+
+
+def test_every_alert_is_asked_and_reads_series_that_are_there(watched: Watched) -> None:
+    """An alert that is quiet because its metric has another name would be quiet for ever."""
+    read = []
+    for alert in alerts():
+        watched.prometheus.query(alert.expr)
+        found = selectors(alert.expr)
+        assert found, alert.where
+        read += [Expression(f"{alert.where}: {one}", one) for one in found]
+    assert empty(watched.prometheus, read) == {}
+
+
+def test_every_selector_of_every_expression_finds_a_series(watched: Watched) -> None:
+    """`a or b` has data where only `a` has, so each part is asked by itself."""
+    every = [*panels(), *recorded(), *alerts()]
+    parts = {part for one in every for part in selectors(one.expr)}
+    asked = [Expression(part, part) for part in sorted(parts)]
+    assert len(asked) > 60
+    assert empty(watched.prometheus, asked) == {}
+
+
+def test_what_may_be_empty_is_empty(watched: Watched) -> None:
+    for prefix, reason in MAY_BE_EMPTY.items():
+        assert watched.prometheus.query(f'{{__name__=~"{prefix}.*"}}') == [], reason
+
+
+def test_the_replies_own_reports_are_what_prometheus_counts(watched: Watched) -> None:
+    """Saved-token arithmetic from end to end: the sum over reports is saved - overspent."""
+    reports = [reply["budget"]["saved_tokens_estimate"] for reply in watched.replies]
+    claimed = [saving for saving in reports if saving is not None]
+    assert len(claimed) > 40 and min(claimed) < 0 < max(claimed)
+    counted = watched.prometheus.value(SAVED) - watched.before
+    assert counted == pytest.approx(sum(claimed))
+    realised = watched.prometheus.values("job_model_budget:extracot_realised_ratio:ratio1h")
+    assert realised and all(0 <= ratio < 3 for ratio in realised)
+
+
+def test_a_failing_engine_is_seen_to_fail(watched: Watched) -> None:
+    running = watched.prometheus
+    assert running.value('sum(extracot_requests_total{outcome="error"})') == ROUNDS
+    assert 0 < running.value("job:extracot_failures:share5m") < 0.2
+    assert running.value('sum(extracot_rejected_total{reason="queue_full"})') > 0
+    states = {r["name"]: r["state"] for r in running.rules() if r["type"] == "alerting"}
+    assert states["ExtracotEngineDown"] in ("pending", "firing")
+    assert states["ExtracotUpstreamDown"] in ("pending", "firing")  # gpu-2 gets nothing
+    assert states["ExtracotServerDown"] == states["ExtracotRatioAdrift"] == "inactive"
