@@ -100,7 +100,7 @@ class VllmEngine:
 
         Raises :class:`EngineStartError` in one line.
         """
-        check_folder(Path(self._model))
+        check_folder(Path(self._model), self._engine_args)
         loading = asyncio.ensure_future(asyncio.to_thread(self._load))
         try:
             await asyncio.shield(loading)

@@ -43,7 +43,10 @@ def engine_arguments(
         "shutdown_timeout": math.ceil(shutdown_grace),
         "use_tqdm_on_load": False,
         "max_logprobs": _MOST_LEVELS,
+        "load_format": "safetensors",  # vLLM's own default falls back to pickles
     }
+    if _in_mistrals_format(Path(model)):
+        values["load_format"] = "auto"
     if cpu:
         values |= {"dtype": "float32", "enforce_eager": True, "block_size": _KV_BLOCK_ON_CPU}
         # As an argument: the variable VLLM_CPU_KVCACHE_SPACE would beat an operator's own.
@@ -56,13 +59,28 @@ def engine_arguments(
     return values | own
 
 
-def check_folder(model: Path) -> None:
-    """Refuse a folder without a model before the half minute that an import takes."""
+def check_folder(model: Path, given: Collection[str] = ()) -> None:
+    """Refuse a folder without a model before the half minute that an import takes.
+
+    Weights that are no safetensors are pickles, which can run code: only an operator who names a
+    ``load_format`` (it is among ``given`` then) gets them loaded.
+    """
     if model.is_absolute() and not model.is_dir():
         raise EngineStartError(f"model folder {model} does not exist")
     configured = any((model / name).is_file() for name in ("config.json", "params.json"))
     if model.is_dir() and not configured:
         raise EngineStartError(f"model folder {model} holds no config.json")
+    chosen = {name.replace("-", "_") for name in given}
+    if model.is_dir() and "load_format" not in chosen and not any(model.glob("*.safetensors")):
+        raise EngineStartError(
+            f"model folder {model} holds no *.safetensors; other weights could run code while "
+            "they are loaded: convert them, or name their format (--vllm load_format=…)"
+        )
+
+
+def _in_mistrals_format(model: Path) -> bool:
+    """Their own layout of safetensors, which vLLM only finds by itself."""
+    return model.is_dir() and any(model.glob("consolidated*.safetensors"))
 
 
 def _typed(value: Any) -> Any:

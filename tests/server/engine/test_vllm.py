@@ -265,6 +265,7 @@ async def test_what_cannot_start_says_why_in_one_line(tmp_path: Path) -> None:
     changed.mkdir()
     for name in ("tokenizer.json", "tokenizer_config.json"):
         shutil.copy(good / name, changed)
+    (changed / "model.safetensors").touch()
     (changed / "config.json").write_text(json.dumps({**config, "architectures": ["Nobody"]}))
     for model, arguments, message in (
         (str(changed), {}, "not supported by this vLLM"),

@@ -24,7 +24,13 @@ from extracot_server.engine.start_errors import explain_start
 from extracot_server.engine.vllm_arguments import check_folder, engine_arguments
 from extracot_server.engine.vllm_requests import delta, refusal, sampling_values
 
-KNOWN = {"dtype", "tensor_parallel_size", "kv_cache_memory_bytes", "structured_outputs_config"}
+KNOWN = {
+    "load_format",
+    "dtype",
+    "tensor_parallel_size",
+    "kv_cache_memory_bytes",
+    "structured_outputs_config",
+}
 
 
 def arguments(given: dict[str, Any], *, cpu: bool = False) -> dict[str, Any]:
@@ -82,8 +88,22 @@ def test_folders_without_a_model_are_refused_at_once(tmp_path: Path) -> None:
     with pytest.raises(EngineStartError, match="does not exist"):
         check_folder(tmp_path / "nothing")
     (tmp_path / "config.json").touch()
+    (tmp_path / "model.safetensors").touch()
     check_folder(tmp_path)
     check_folder(Path("someone/model"))
+
+
+def test_pickles_are_loaded_for_who_asks_for_them_only(tmp_path: Path) -> None:
+    (tmp_path / "config.json").touch()
+    (tmp_path / "pytorch_model.bin").touch()
+    with pytest.raises(EngineStartError, match=r"holds no \*\.safetensors"):
+        check_folder(tmp_path)
+    check_folder(tmp_path, {"load-format": "pt"})
+    assert arguments({})["load_format"] == "safetensors"  # of hub ids, too
+    assert arguments({"load_format": "pt"})["load_format"] == "pt"
+    (tmp_path / "consolidated.safetensors").touch()
+    values = engine_arguments(str(tmp_path), {}, known=KNOWN, cpu=False, shutdown_grace=1.0)
+    assert values["load_format"] == "auto"
 
 
 def request(**changes: Any) -> GenerationRequest:
