@@ -117,10 +117,12 @@ def digest(*parts: bytes) -> str:
     return hashlib.sha256(b"\0".join(parts)).hexdigest()
 
 
-def wanted_state(device: str, groups: list[str]) -> dict[str, str]:
+def wanted_state(device: str, groups: list[str], *, project: bool = True) -> dict[str, str]:
     """The stamp that a finished run leaves, in the order things are installed."""
     locks = [device, *groups]
     state = {name: digest((ROOT / f"requirements/{name}.txt").read_bytes()) for name in locks}
+    if not project:
+        return state
     state["project"] = digest((ROOT / "pyproject.toml").read_bytes(), str(ROOT).encode())
     return state
 
@@ -243,11 +245,11 @@ def install_cpu_torch(venv: Path) -> None:
             ) from None
 
 
-def install(venv: Path, groups: list[str]) -> None:
+def install(venv: Path, groups: list[str], *, project: bool = True) -> None:
     """Bring ``venv`` to the wanted state, step by step; each finished step is stamped."""
     check_platform()
     device, reason = choose_device()
-    wanted = wanted_state(device, groups)
+    wanted = wanted_state(device, groups, project=project)
     stamp = read_stamp(venv)
     missing = [name for name, value in wanted.items() if stamp.get(name) != value]
     same = (stamp.get("device"), stamp.get("where")) == (device, str(venv.resolve()))
@@ -294,11 +296,16 @@ def main() -> int:
         choices=["training", "playground", "dev"],
         help="also this lock (repeatable)",
     )
+    parser.add_argument(
+        "--locks-only",
+        action="store_true",
+        help="leave the project itself out: an image's dependencies come before its code",
+    )
     options = parser.parse_args()
     folder = os.open(ROOT / "requirements", os.O_RDONLY)
     try:
         fcntl.flock(folder, fcntl.LOCK_EX)  # one run at a time; the lock ends with the process
-        install(options.venv, options.groups)
+        install(options.venv, options.groups, project=not options.locks_only)
     except InstallError as error:
         print(f"extracot: {error}", file=sys.stderr)
         return 1

@@ -182,3 +182,16 @@ def test_torchs_cpu_build_is_looked_for_in_both_places(
     monkeypatch.setattr(script, "pip", pip)
     with pytest.raises(script.InstallError, match="neither in pip's sources nor at"):
         script.install_cpu_torch(venv)
+
+
+def test_an_image_gets_its_dependencies_before_the_project(
+    script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With ``--locks-only`` one lock is all it needs: no pyproject.toml, no code."""
+    lock = tmp_path / "requirements/cpu.txt"
+    lock.parent.mkdir()
+    lock.write_text("torch==2.13.0\n")
+    whole = script.wanted_state("cpu", [])
+    monkeypatch.setattr(script, "ROOT", tmp_path)
+    assert list(script.wanted_state("cpu", [], project=False)) == ["cpu"]
+    assert list(whole) == ["cpu", "project"]

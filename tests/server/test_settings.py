@@ -121,3 +121,10 @@ def test_an_empty_file_is_fine(tmp_path: Path) -> None:
 
 def test_every_setting_says_what_it_is_for() -> None:
     assert all(field.description for field in Settings.model_fields.values())
+
+
+def test_an_empty_variable_is_one_that_is_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As compose files write it: ``EXTRACOT_BUDGET_FLOOR=``."""
+    for name in Settings.model_fields:
+        monkeypatch.setenv(f"EXTRACOT_{name.upper()}", "")
+    assert load_settings([]).model_dump() == Settings().model_dump()
