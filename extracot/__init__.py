@@ -28,7 +28,7 @@ from extracot.control import (
     parse_level_token,
 )
 from extracot.errors import CardError, ControlTokenError, ExtracotError, PromptError
-from extracot.prompt import Message, PromptRenderer, RenderedPrompt, Role, Tokenizer
+from extracot.prompt import Message, PromptRenderer, RenderedPrompt, Role, Tokenizer, ToolCall
 from extracot.reasoning import (
     Part,
     Piece,
@@ -79,6 +79,7 @@ __all__ = [
     "TokenCounts",
     "TokenSummary",
     "Tokenizer",
+    "ToolCall",
     "extract_answer",
     "level_token",
     "mean_of_ratios",

@@ -5,10 +5,10 @@ Knows roles, contents and think blocks; nothing of templates, tokens or instruct
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from extracot.errors import PromptError
 from extracot.reasoning import ThinkTags, split_reasoning
@@ -21,17 +21,32 @@ class Role(StrEnum):
     SYSTEM = "system"
     USER = "user"
     ASSISTANT = "assistant"
+    TOOL = "tool"
 
 
 _ROLES = {**{role.value: role for role in Role}, "developer": Role.SYSTEM}
 
 
 @dataclass(frozen=True, slots=True)
+class ToolCall:
+    """A function that an assistant's message called; ``arguments`` is its JSON object, read."""
+
+    name: str
+    arguments: Mapping[str, Any]
+    id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Message:
-    """One turn. The content of an assistant's is its answer; a leading think block is dropped."""
+    """One turn. The content of an assistant's is its answer; a leading think block is dropped.
+
+    ``tool_calls`` go with an assistant's, ``tool_call_id`` with a tool's: which call it answers.
+    """
 
     role: str
     content: str
+    tool_calls: tuple[ToolCall, ...] = ()
+    tool_call_id: str = ""
 
 
 class Turn(NamedTuple):
@@ -42,6 +57,9 @@ class Turn(NamedTuple):
     role_field: str
     content_field: str
     token_id: int | None = None
+    calls: tuple[ToolCall, ...] = ()
+    answers: ToolCall | None = None
+    """The call that a tool's turn answers."""
 
 
 def read_messages(
@@ -49,15 +67,19 @@ def read_messages(
 ) -> list[Turn]:
     """The turns of a conversation, earlier replies without their reasoning.
 
-    Raises :class:`PromptError`, which names the field, for a conversation that is empty, does
-    not end with the user or has a system message anywhere but first, for an unknown role, and
-    for a content that is not valid Unicode, or empty where it is a user's.
+    Raises :class:`PromptError`, which names the field, for a conversation that is empty, has no
+    user message, does not end with the user or a tool or has a system message anywhere but first,
+    for an unknown role, for a tool message that answers no call before it, and for a content that
+    is not valid Unicode, or empty where it is a user's.
     """
     if not messages:
         raise PromptError("at least one message is needed", field="messages")
     turns = [_turn(message, index, tags, control_tokens) for index, message in enumerate(messages)]
-    if turns[-1].role is not Role.USER:
+    turns = [_answering(turn, turns[:index], messages[index]) for index, turn in enumerate(turns)]
+    if turns[-1].role not in (Role.USER, Role.TOOL):
         raise PromptError("the last message must be the user's", field=turns[-1].role_field)
+    if all(turn.role is not Role.USER for turn in turns):
+        raise PromptError("a message of the user is needed", field="messages")
     return turns
 
 
@@ -69,6 +91,8 @@ def _turn(message: Message, index: int, tags: ThinkTags, control_tokens: Collect
         raise PromptError(f"{message.role!r} is not one of {allowed}", field=role_field)
     if role is Role.SYSTEM and index > 0:
         raise PromptError("a system message must be the first", field=role_field)
+    if message.tool_calls and role is not Role.ASSISTANT:
+        raise PromptError("go with an assistant's message", field=f"messages[{index}].tool_calls")
     text = message.content
     if not text and role is Role.USER:
         raise PromptError("must not be empty", field=content_field)
@@ -78,7 +102,28 @@ def _turn(message: Message, index: int, tags: ThinkTags, control_tokens: Collect
         )
     if role is Role.ASSISTANT:
         text = _without_reasoning(text, tags, control_tokens)
-    return Turn(role, text, role_field, content_field)
+    return Turn(role, text, role_field, content_field, calls=message.tool_calls)
+
+
+def _answering(turn: Turn, before: Sequence[Turn], message: Message) -> Turn:
+    """A tool's turn with the call it answers, one of the assistant's message just before it."""
+    if turn.role is not Role.TOOL:
+        return turn
+    at = len(before)
+    while at and before[at - 1].role is Role.TOOL:
+        at -= 1
+    calls = before[at - 1].calls if at else ()
+    if not calls:
+        raise PromptError(
+            "a tool's message must follow an assistant's with tool_calls", field=turn.role_field
+        )
+    found = next((call for call in calls if call.id == message.tool_call_id), None)
+    if found is None:
+        raise PromptError(
+            "names none of the calls before it",
+            field=turn.role_field.removesuffix("role") + "tool_call_id",
+        )
+    return turn._replace(answers=found)
 
 
 def _without_reasoning(reply: str, tags: ThinkTags, control_tokens: Collection[str]) -> str:

@@ -8,16 +8,16 @@ cards, budgets or engines.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from extracot.control import Control, ControlKind
-from extracot.conversation import Message, Role, Turn, read_messages
+from extracot.conversation import Message, Role, ToolCall, Turn, read_messages
 from extracot.errors import ControlTokenError, PromptError
 from extracot.reasoning import ThinkTags
-from extracot.template import ChatTemplate
+from extracot.template import ChatTemplate, Mixed
 from extracot.tokens import TextEncoder, Tokenizer
 
 __all__ = [
@@ -27,6 +27,7 @@ __all__ = [
     "Role",
     "ThinkTags",
     "Tokenizer",
+    "ToolCall",
 ]
 
 
@@ -117,32 +118,45 @@ class PromptRenderer:
         """
         return self._usual_opening.in_reasoning
 
+    @property
+    def takes_tools(self) -> bool:
+        """The chat template has a place for the definitions of tools."""
+        return self._template.takes_tools
+
     def render(
         self,
         messages: Sequence[Message],
         control: Control,
         *,
         with_instruction: bool = True,
+        tools: Sequence[Mapping[str, Any]] = (),
     ) -> RenderedPrompt:
         """Token ids of a conversation, and of the start of its reply.
 
-        The last message is the user's and becomes: instruction, line break, text, and for LEVEL
-        and POLICY a space and the token. Earlier turns are rendered without any of that.
+        The user's last message becomes: instruction, line break, text, and for LEVEL and POLICY a
+        space and the token. Earlier turns are rendered without any of that. It is the last of
+        all, or answers of tools follow it. ``tools`` are definitions in OpenAI's form.
 
         Raises :class:`PromptError` with the ``field`` at fault: no messages, an unknown role, a
-        system message that is not the first, a last message that is not the user's, an empty
-        content or one that is no valid Unicode, messages that the template refuses. Raises
-        :class:`ControlTokenError` if the control's token is not one id.
+        system message that is not the first, a last message that is an assistant's, an empty
+        content or one that is no valid Unicode, messages or tools that the template refuses.
+        Raises :class:`ControlTokenError` if the control's token is not one id.
         """
         turns = self._turns(messages, control, with_instruction)
-        *parts, last = self._layout(turns)
-        opening = self._opening(str(last))
+        *parts, last = self._layout(turns, tools)
+        before: Mixed = last[:-1] if isinstance(last, tuple) else ()
+        opening = self._opening(str(last[-1] if isinstance(last, tuple) else last))
         keep_block, prefill, in_reasoning = self._reply_start(control, opening)
         ids: list[int] = []
         space = ""
         for part in parts:
             if isinstance(part, int):
                 ids += self._turn_ids(turns[part], space, ids)
+                continue
+            if isinstance(part, tuple):
+                fixed = str(part[-1]).rstrip()
+                space = str(part[-1])[len(fixed) :]
+                ids += self._mixed_ids((*part[:-1], fixed), self._encoder.is_beginning(ids))
                 continue
             # The template's white space goes with the text that follows it, because that is how
             # a tokenizer reads it ("USER: " + "Hi" is "USER:" and " Hi").
@@ -153,7 +167,7 @@ class PromptRenderer:
                 space = ""  # an added token that swallows the white space after it
             ids += self._trusted(fixed, beginning)
         end = opening.base + (opening.block if keep_block else "")
-        ids += self._trusted(end, self._encoder.is_beginning(ids))
+        ids += self._mixed_ids((*before, end), self._encoder.is_beginning(ids))
         return RenderedPrompt(tuple(ids), prefill, in_reasoning)
 
     def after_choice(self, rendered: RenderedPrompt, level_token: str) -> RenderedPrompt:
@@ -209,22 +223,31 @@ class PromptRenderer:
         self, messages: Sequence[Message], control: Control, with_instruction: bool
     ) -> list[Turn]:
         turns = read_messages(messages, self.tags, self._control_tokens)
-        last = turns[-1]
         if turns[0].role is not Role.SYSTEM and self._system_prompt:
             turns.insert(
                 0, Turn(Role.SYSTEM, self._system_prompt, "system_prompt", "system_prompt")
             )
-        text = last.text
+        at = max(index for index, turn in enumerate(turns) if turn.role is Role.USER)
+        text = turns[at].text
         if with_instruction and self._instruction:
             text = f"{self._instruction}\n{text}"
         token_id = None
         if control.token is not None:
             token_id = self._control_id(control.token)
             text += " "
-        turns[-1] = last._replace(text=text, token_id=token_id)
+        turns[at] = turns[at]._replace(text=text, token_id=token_id)
         return turns
 
-    def _layout(self, turns: Sequence[Turn]) -> list[str | int]:
+    def _layout(
+        self, turns: Sequence[Turn], tools: Sequence[Mapping[str, Any]]
+    ) -> Sequence[str | Mixed | int]:
+        if tools or any(turn.calls for turn in turns):
+            try:
+                return self._template.layout_with_tools(turns, tools)
+            except PromptError as error:
+                if error.field is not None:
+                    raise
+                raise PromptError(str(error), field="messages") from error
         roles = [turn.role.value for turn in turns]
         try:
             return self._template.layout(roles)
@@ -295,6 +318,28 @@ class PromptRenderer:
             return self._encoder.encode_text(text, beginning=beginning)
         except PromptError as error:
             raise PromptError(str(error), field=field) from error
+
+    def _mixed_ids(self, pieces: Mixed, beginning: bool) -> Sequence[int]:
+        """Fixed text with clients' texts in it: read as one, as any tokenizer reads a prompt.
+
+        Only if that gives a protected id which the fixed text does not is it read piece by piece.
+        """
+        if len(pieces) == 1:
+            return self._trusted(str(pieces[0]), beginning)
+        texts = [piece if isinstance(piece, str) else piece.text for piece in pieces]
+        ids = self._encode_trusted("".join(texts), beginning)
+        fixed = [self._encode_trusted(piece) for piece in pieces if isinstance(piece, str)]
+        ours = [id_ for part in fixed for id_ in part if id_ in self.protected_ids]
+        if [id_ for id_ in ids if id_ in self.protected_ids] == ours:
+            return ids
+        apart: list[int] = []
+        for piece in pieces:
+            begins = self._encoder.is_beginning(apart) if apart else beginning
+            if isinstance(piece, str):
+                apart += self._encode_trusted(piece, begins)
+            else:
+                apart += self._text_ids(piece.text, piece.field, beginning=begins)
+        return apart
 
     def _encode_trusted(self, text: str, beginning: bool = False) -> tuple[int, ...]:
         """Text of the template's or ours; think tags by their ids, whatever stands beside them.

@@ -6,19 +6,28 @@ steered by, what a client wrote. Knows nothing of token ids, controls or think t
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
+from extracot.conversation import Role, ToolCall, Turn
 from extracot.errors import PromptError
 from extracot.tokens import Tokenizer
+from extracot.tool_text import Slot, StandIns
 
 # Letters and digits only: no template trims, escapes or looks for these.
 _STAND_IN = "qXzMessage{:06d}qXz"
 _STAND_INS = re.compile(r"qXzMessage(\d{6})qXz")
 
 _PROBED = ("system", "user", "assistant", "user")
+_PROBE_TOOL = {"type": "function", "function": {"name": "probe", "parameters": {"type": "object"}}}
+
+Mixed = tuple[str | Slot, ...]
+"""A stretch of a prompt that belongs together: fixed text with clients' texts in it, fixed text
+first and last."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +58,54 @@ class ChatTemplate:
             raise PromptError(f"the chat template leaves out the {roles[index]} message")
         return layout
 
+    @cached_property
+    def takes_tools(self) -> bool:
+        """Whether the template writes the definitions of tools into a prompt."""
+        turn = Turn(Role.USER, "x", "", "")
+        try:
+            parts = self.layout_with_tools([turn], [_PROBE_TOOL])
+        except PromptError:
+            return False
+        return any(
+            isinstance(piece, Slot) and piece.text == "probe"
+            for part in parts
+            if isinstance(part, tuple)
+            for piece in part
+        )
+
+    def layout_with_tools(
+        self, turns: Sequence[Turn], tools: Sequence[Mapping[str, Any]]
+    ) -> list[Mixed | int]:
+        """The prompt for turns that may call tools or answer calls, and for definitions of tools.
+
+        Like :meth:`layout`, but a tool's content, the calls and the definitions are in place.
+        Raises :class:`PromptError` with the field if the template refuses or leaves out any of it.
+        """
+        try:
+            return self._mixed(turns, tools, as_text=False)
+        except PromptError as error:
+            if not any(turn.calls for turn in turns):
+                raise
+            try:  # some templates want a call's arguments as JSON text
+                return self._mixed(turns, tools, as_text=True)
+            except PromptError:
+                raise error from None
+
+    def _mixed(
+        self, turns: Sequence[Turn], tools: Sequence[Mapping[str, Any]], *, as_text: bool
+    ) -> list[Mixed | int]:
+        stand_ins = StandIns()
+        entries = [_entry(turn, index, stand_ins, as_text) for index, turn in enumerate(turns)]
+        masked = [
+            stand_ins.masked(tool, f"tools[{index}]") for index, tool in enumerate(tools)
+        ] or None
+        parts = _STAND_INS.split(self._apply(entries, tools=masked))
+        layout: list[Mixed | int] = [
+            int(part) if n % 2 else tuple(stand_ins.split(part)) for n, part in enumerate(parts)
+        ]
+        _check_complete(turns, layout)
+        return layout
+
     def trim(self, role: str, text: str, *, tail: bool = True) -> str:
         """What the template would leave of a message's ends; ``tail=False``: begin only."""
         trim = self._trims.get(role, _Trim())
@@ -63,15 +120,18 @@ class ChatTemplate:
             {"role": role, "content": content}
             for role, content in zip(roles, contents, strict=True)
         ]
+        parts = _STAND_INS.split(self._apply(conversation))
+        return [int(part) if n % 2 else part for n, part in enumerate(parts)]
+
+    def _apply(self, conversation: list[dict[str, Any]], **options: Any) -> str:
         try:
-            text = self._tokenizer.apply_chat_template(
-                conversation, tokenize=False, add_generation_prompt=True
+            text: str = self._tokenizer.apply_chat_template(
+                conversation, tokenize=False, add_generation_prompt=True, **options
             )
         except Exception as error:  # a template is foreign code: it may raise anything at all
             reason = " ".join(str(error).split()) or type(error).__name__
             raise PromptError(f"the chat template refuses these messages: {reason}") from error
-        parts = _STAND_INS.split(text)
-        return [int(part) if n % 2 else part for n, part in enumerate(parts)]
+        return text
 
     @cached_property
     def _trims(self) -> Mapping[str, _Trim]:
@@ -106,3 +166,62 @@ class ChatTemplate:
             )
             for role in roles
         }
+
+
+def _entry(turn: Turn, index: int, stand_ins: StandIns, as_text: bool) -> dict[str, Any]:
+    """A turn as templates take it."""
+    entry: dict[str, Any] = {"role": turn.role.value, "content": _STAND_IN.format(index)}
+    field = turn.content_field.removesuffix("content")
+    if turn.answers is not None:
+        entry["content"] = stand_ins.of(turn.text, turn.content_field)
+        entry["tool_call_id"] = _shown_id(turn.answers.id, stand_ins, f"{field}tool_call_id")
+        entry["name"] = stand_ins.of(turn.answers.name, f"{field}tool_call_id")
+    elif turn.calls:
+        entry["content"] = entry["content"] if turn.text else ""
+        entry["tool_calls"] = [
+            _call(call, stand_ins, f"{field}tool_calls[{n}]", as_text)
+            for n, call in enumerate(turn.calls)
+        ]
+    return entry
+
+
+def _call(call: ToolCall, stand_ins: StandIns, field: str, as_text: bool) -> dict[str, Any]:
+    arguments: Any
+    if as_text:
+        arguments = stand_ins.of(json.dumps(call.arguments, ensure_ascii=False), field)
+    else:
+        arguments = stand_ins.masked(call.arguments, field)
+    function = {"name": stand_ins.of(call.name, field), "arguments": arguments}
+    return {"id": _shown_id(call.id, stand_ins, field), "type": "function", "function": function}
+
+
+def _shown_id(call_id: str, stand_ins: StandIns, field: str) -> str:
+    """An id of nine letters and digits as it is: some templates take no other (Mistral's)."""
+    if len(call_id) == 9 and call_id.isascii() and call_id.isalnum():
+        return call_id
+    return stand_ins.of(call_id, field)
+
+
+def _check_complete(turns: Sequence[Turn], layout: Sequence[Mixed | int]) -> None:
+    """Refuse what the template leaves out."""
+    shown = {part for part in layout if isinstance(part, int)}
+    slots = {
+        (piece.field, piece.text)
+        for part in layout
+        if isinstance(part, tuple)
+        for piece in part
+        if isinstance(piece, Slot)
+    }
+    fields = {field for field, _ in slots}
+    for index, turn in enumerate(turns):
+        if turn.calls:
+            called = turn.content_field.removesuffix("content") + "tool_calls"
+            if not any(field.startswith(called) for field in fields):
+                raise PromptError("this model's chat template has no tool calls", field=called)
+        elif turn.answers is not None:
+            if turn.text and turn.content_field not in fields:
+                raise PromptError(
+                    "this model's chat template has no tool messages", field=turn.role_field
+                )
+        elif index not in shown:
+            raise PromptError(f"the chat template leaves out the {turn.role.value} message")

@@ -28,16 +28,19 @@ class Detokenizer(Protocol):
 DetokenizerFactory = Callable[[Sequence[int]], Detokenizer]
 
 
-def detokenizer_factory(tokenizer: Tokenizer) -> DetokenizerFactory:
-    """A maker of stream decoders for this tokenizer; the argument is the context's ids."""
+def detokenizer_factory(tokenizer: Tokenizer, *, show_special: bool = False) -> DetokenizerFactory:
+    """A maker of stream decoders for this tokenizer; the argument is the context's ids.
+
+    Special tokens are no text unless ``show_special`` is set.
+    """
     to_bytes = getattr(tokenizer, "id_to_bytes", None)
     if to_bytes is not None:
         return lambda _context: _ByteDetokenizer(to_bytes)
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if isinstance(backend, FastTokenizer):
         shown = _visible_special_ids(tokenizer)
-        return lambda context: _StreamDetokenizer(backend, context, shown)
-    return lambda context: _WindowDetokenizer(tokenizer, context)
+        return lambda context: _StreamDetokenizer(backend, context, shown, show_special)
+    return lambda context: _WindowDetokenizer(tokenizer, context, show_special)
 
 
 def token_text(tokenizer: Tokenizer, token_id: int) -> str:
@@ -66,9 +69,14 @@ class _ByteDetokenizer:
 
 class _StreamDetokenizer:
     def __init__(
-        self, backend: FastTokenizer, context: Sequence[int], shown: dict[int, str]
+        self,
+        backend: FastTokenizer,
+        context: Sequence[int],
+        shown: dict[int, str],
+        show_special: bool,
     ) -> None:
         self._backend = backend
+        self._skip = not show_special
         self._shown = shown
         self._stream = self._new_stream(list(context[-_CONTEXT:]))
 
@@ -84,16 +92,16 @@ class _StreamDetokenizer:
             text = self._stream.step(self._backend, token_id)
         return text or ""
 
-    @staticmethod
-    def _new_stream(context: list[int]) -> Any:
-        return DecodeStream(context, skip_special_tokens=True)
+    def _new_stream(self, context: list[int]) -> Any:
+        return DecodeStream(context, skip_special_tokens=self._skip)
 
 
 class _WindowDetokenizer:
     """For tokenizers without a stream decoder: decode a short window before and after each id."""
 
-    def __init__(self, tokenizer: Tokenizer, context: Sequence[int]) -> None:
+    def __init__(self, tokenizer: Tokenizer, context: Sequence[int], show_special: bool) -> None:
         self._tokenizer = tokenizer
+        self._skip = not show_special
         self._window = list(context[-_CONTEXT:])
         self._done = self._decode(self._window)
 
@@ -108,7 +116,7 @@ class _WindowDetokenizer:
         return new
 
     def _decode(self, ids: list[int]) -> str:
-        return self._tokenizer.decode(ids, skip_special_tokens=True)
+        return self._tokenizer.decode(ids, skip_special_tokens=self._skip)
 
 
 class StopMatcher:

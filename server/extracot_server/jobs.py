@@ -21,6 +21,7 @@ from extracot_server.keys import ANYBODY, Caller
 from extracot_server.limits import Limits
 from extracot_server.metrics import RequestTimes
 from extracot_server.plan import Delta, ReplyTools
+from extracot_server.tools import CallPart, ToolUse
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +56,7 @@ class ChatJob:
     with_instruction: bool = True
     caller: Caller = ANYBODY
     ignored_fields: tuple[str, ...] = ()
+    tools: ToolUse | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,11 +77,19 @@ class PreparedChat:
 
 
 @dataclass(frozen=True, slots=True)
+class CallDelta:
+    """Something new of a tool call of choice ``index``."""
+
+    index: int
+    part: CallPart
+
+
+@dataclass(frozen=True, slots=True)
 class ChoiceDone:
     """One choice has ended."""
 
     index: int
-    finish_reason: Literal["stop", "length"]
+    finish_reason: Literal["stop", "length", "tool_calls"]
     report: BudgetReport
 
 
@@ -91,4 +101,4 @@ class Finished:
     report: BudgetReport
 
 
-Event = Delta | ChoiceDone | Finished
+Event = Delta | CallDelta | ChoiceDone | Finished

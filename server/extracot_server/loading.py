@@ -19,6 +19,7 @@ from extracot_server.model_settings import ModelSettings
 from extracot_server.plan import ReplyTools
 from extracot_server.setting_values import SettingsError
 from extracot_server.settings import Settings
+from extracot_server.tool_parsers import call_reader_factory
 
 
 def build_engine(server: Settings, settings: ModelSettings) -> Engine:
@@ -109,6 +110,10 @@ def serve_model(settings: ModelSettings, engine: Engine) -> ServedModel:
         tags=tags,
         new_detokenizer=detokenizer_factory(engine.tokenizer),
         control_ids=frozenset(control.values()),
+        new_plain_detokenizer=detokenizer_factory(engine.tokenizer, show_special=True),
+        new_call_reader=call_reader_factory(
+            settings.tool_parser, engine.info.kind, engine.tokenizer
+        ),
     )
     return ServedModel(
         name=served_name(settings, engine),

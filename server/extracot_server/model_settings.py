@@ -66,6 +66,11 @@ class ModelSettings(BaseModel):
         description="budget card to use instead of the one beside the weights; "
         "`none` ignores it and serves hard caps only",
     )
+    tool_parser: str | None = Field(
+        None,
+        description="how the model writes tool calls: a name of vLLM's tool parsers, such as "
+        "`hermes` (Qwen, Hermes), `llama3_json` or `mistral`",
+    )
     vllm: Annotated[dict[str, Any], NoDecode] = Field(
         default_factory=dict,
         description="any vLLM engine argument: tensor_parallel_size=2 (repeatable, or JSON)",

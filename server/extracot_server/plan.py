@@ -16,6 +16,9 @@ from extracot_server.budget import BudgetKind
 from extracot_server.detokenize import DetokenizerFactory
 from extracot_server.engine.base import AnswerFormat, Engine, Sampling, TokenLogprob
 from extracot_server.limits import Limits
+from extracot_server.tools import CallReader, ToolUse
+
+CallReaderFactory = Callable[[ToolUse], CallReader]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +30,10 @@ class ReplyTools:
     tags: ThinkTags
     new_detokenizer: DetokenizerFactory
     control_ids: frozenset[int]
+    new_plain_detokenizer: DetokenizerFactory
+    """Also shows special tokens, by which some models mark their tool calls."""
+    new_call_reader: CallReaderFactory | None = None
+    """Reads the calls that this model writes by itself; ``None``: nobody said how it does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,16 +52,19 @@ class ReplyPlan:
     limits: Limits
     limits_for: Callable[[LevelCard], Limits]
     priority: int = 0
+    calls: bool = False
+    """Tools may be called: the answer's text is read for calls."""
 
 
 @dataclass(frozen=True, slots=True)
 class Delta:
-    """New text of one reply; ``logprobs`` are those of the answer tokens that came with it."""
+    """New text of one reply; ``token_ids`` and ``logprobs`` are of the answer tokens with it."""
 
     index: int
     part: Part
     text: str
     logprobs: tuple[TokenLogprob, ...] = ()
+    token_ids: tuple[int, ...] = ()
 
 
 @dataclass(slots=True)

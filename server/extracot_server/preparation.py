@@ -19,7 +19,7 @@ from extracot_server.budget import (
     policy_level,
     resolve_budget,
 )
-from extracot_server.errors import ContextLengthError
+from extracot_server.errors import ContextLengthError, InvalidRequestError
 from extracot_server.holdout import Arm, Holdout, held_out
 from extracot_server.jobs import ChatJob, PreparedChat, ServedModel
 from extracot_server.limits import Limits, resolve_limits
@@ -41,17 +41,26 @@ def prepare(
     arm = holdout.draw(resolved, policy)
     if arm is Arm.HOLDOUT:
         resolved = held_out(resolved)
+    times.resolved = perf_counter()
     control, rendered, limits = _render(model, job, resolved, policy)
     if limits.reasoning_cap < 1 and resolved.kind is not BudgetKind.NONE:
         # There is room for an answer and for nothing else, not even for an empty block.
         resolved = replace(resolved, kind=BudgetKind.NONE, level=None, applied_ratio=None)
         control, rendered, limits = _render(model, job, resolved, policy)
+    if job.tools is not None and not job.tools.forced and model.tools.new_call_reader is None:
+        raise InvalidRequestError(
+            "`tools`: how this model writes a call is not known here. The operator sets "
+            '`--tool-parser`; `tool_choice` "required" or a named function works without.',
+            param="tools",
+            code="unsupported_parameter",
+        )
     own_system = any(m.role in ("system", "developer") for m in job.messages)
     calibrated = (
         model.card is not None
         and model.card.is_calibrated
         and resolved.kind in (BudgetKind.LEVEL, BudgetKind.AUTO)
         and job.with_instruction
+        and job.tools is None
         and not own_system
     )
     times.overhead = perf_counter() - times.start
@@ -73,9 +82,7 @@ def prepare(
 def render_only(model: ServedModel, job: ChatJob) -> RenderedPrompt:
     """The prompt of a request that is not going to run, however long it is; raises as `prepare`."""
     resolved = resolve_budget(job.budget, model.card, job.caller.narrow(model.policy))
-    return model.tools.renderer.render(
-        job.messages, _control(resolved, model), with_instruction=job.with_instruction
-    )
+    return _prompt(model, job, _control(resolved, model))
 
 
 def plan_reply(chat: PreparedChat, index: int) -> ReplyPlan:
@@ -101,6 +108,7 @@ def plan_reply(chat: PreparedChat, index: int) -> ReplyPlan:
         limits=chat.limits,
         limits_for=limits_for,
         priority=job.caller.priority,
+        calls=job.tools is not None,
     )
 
 
@@ -108,10 +116,24 @@ def _render(
     model: ServedModel, job: ChatJob, resolved: ResolvedBudget, policy: BudgetPolicy
 ) -> tuple[Control, RenderedPrompt, Limits]:
     control = _control(resolved, model)
-    rendered = model.tools.renderer.render(
-        job.messages, control, with_instruction=job.with_instruction
-    )
+    rendered = _prompt(model, job, control)
     return control, rendered, _limits(model, job, resolved, policy, rendered, None)
+
+
+def _prompt(model: ServedModel, job: ChatJob, control: Control) -> RenderedPrompt:
+    renderer, use = model.tools.renderer, job.tools
+    if use is not None and not renderer.takes_tools:
+        raise InvalidRequestError(
+            "`tools` are not supported by this model: its chat template has no place for them.",
+            param="tools",
+            code="unsupported_parameter",
+        )
+    return renderer.render(
+        job.messages,
+        control,
+        with_instruction=job.with_instruction,
+        tools=use.tools if use is not None else (),
+    )
 
 
 def _limits(

@@ -16,8 +16,8 @@ from typing import Literal
 
 from extracot.card import LevelCard
 from extracot.reasoning import Part, ReasoningSplitter
-from extracot_server.answer import AnswerText, Shown
-from extracot_server.attribution import Attributor, Fragment
+from extracot_server.answer import AnswerText
+from extracot_server.attribution import Attributor, Fragment, SampledToken
 from extracot_server.budget import BudgetKind
 from extracot_server.engine.base import (
     EngineDeadError,
@@ -25,7 +25,6 @@ from extracot_server.engine.base import (
     GenerationDelta,
     GenerationRequest,
     Sampling,
-    TokenLogprob,
 )
 from extracot_server.plan import Delta, ReplyPlan, ReplyState, ReplyTools
 
@@ -44,7 +43,7 @@ class Reply:
         self.rendered = plan.rendered
         self.context: list[int] = []
         self._requests = 0
-        self.answer = AnswerText(plan.stops)
+        self.answer: AnswerText[SampledToken] = AnswerText(plan.stops)
 
     async def events(self) -> AsyncGenerator[Delta, None]:
         """Yield text as it comes. Closing the generator aborts the engine's request."""
@@ -168,7 +167,8 @@ class _Run:
             expect_reasoning=not answering,
         )
         self._attributor = Attributor(self._splitter)
-        self._decoder = self._tools.new_detokenizer(reply.context)
+        new = self._tools.new_plain_detokenizer if plan.calls else self._tools.new_detokenizer
+        self._decoder = new(reply.context)
         self.ended_by: Literal["engine", "stop", "close"] = "engine"
         self.forced = False
 
@@ -218,8 +218,7 @@ class _Run:
             if fragment.begins_token and not self._admit(fragment):
                 break
             if fragment.part is Part.ANSWER:
-                logprobs = [t.logprob for t in fragment.tokens if t.logprob is not None]
-                out.add_answer(self._reply.answer.feed(fragment.text, logprobs))
+                out.add_answer(*self._reply.answer.feed(fragment.text, fragment.tokens))
                 if self._reply.answer.stopped:
                     self.ended_by = "stop"
                     self._state.finish_reason = "stop"
@@ -295,7 +294,7 @@ class _Run:
         if owed and reason == "stop" and self._reply.remaining > 0:
             self._end_block(forced=in_block)
             return out.deltas()
-        out.add_answer(self._reply.answer.finish())
+        out.add_answer(*self._reply.answer.finish())
         self._state.finish_reason = reason
         self._state.unclosed = in_block
         return out.deltas()
@@ -308,12 +307,12 @@ class _Shown:
         self._index = index
         self.reasoning: list[str] = []
         self._answer: list[str] = []
-        self._logprobs: list[TokenLogprob] = []
+        self._tokens: list[SampledToken] = []
 
-    def add_answer(self, shown: Shown) -> None:
-        """Answer text and the log-probabilities that go with it."""
-        self._answer.append(shown[0])
-        self._logprobs += shown[1]
+    def add_answer(self, text: str, tokens: list[SampledToken]) -> None:
+        """Answer text and the tokens that begin in it."""
+        self._answer.append(text)
+        self._tokens += tokens
 
     def deltas(self) -> list[Delta]:
         """One delta for each part that has something."""
@@ -321,8 +320,10 @@ class _Shown:
         reasoning, answer = "".join(self.reasoning), "".join(self._answer)
         if reasoning:
             out.append(Delta(self._index, Part.REASONING, reasoning))
-        if answer or self._logprobs:
-            out.append(Delta(self._index, Part.ANSWER, answer, tuple(self._logprobs)))
+        logprobs = tuple(t.logprob for t in self._tokens if t.logprob is not None)
+        if answer or logprobs:
+            ids = tuple(token.token_id for token in self._tokens)
+            out.append(Delta(self._index, Part.ANSWER, answer, logprobs, ids))
         return out
 
 

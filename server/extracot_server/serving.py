@@ -15,6 +15,7 @@ from time import perf_counter
 from extracot.reasoning import Part
 from extracot_server.accounting import BudgetReport, choice_report, total_report, usage_of
 from extracot_server.admission import RefusedError, Scheduler, Ticket
+from extracot_server.calls import ReplyReader
 from extracot_server.engine.base import EngineBusyError, EngineClosedError, EngineRequestError
 from extracot_server.holdout import Holdout
 from extracot_server.jobs import ChatJob, ChoiceDone, Event, Finished, PreparedChat, ServedModel
@@ -22,6 +23,7 @@ from extracot_server.merging import merge
 from extracot_server.metrics import UNFINISHED, RequestTimes, ServerMetrics
 from extracot_server.plan import Delta
 from extracot_server.preparation import plan_reply, prepare
+from extracot_server.receipts import current_receipt
 from extracot_server.reply import Reply
 from extracot_server.turnstile import Turnstile
 
@@ -46,12 +48,21 @@ class ChatService:
 
         Nothing has been sent to the engine then.
         """
-        return prepare(self.model, self.holdout, job, times or RequestTimes())
+        chat = prepare(self.model, self.holdout, job, times or RequestTimes())
+        if (receipt := current_receipt()) is not None:
+            receipt.chat = chat
+        return chat
 
     async def check(self, chat: PreparedChat) -> None:
         """Let the engine refuse an answer's format, before any token of the reply is paid for."""
-        if chat.job.answer_format is not None:
+        if chat.job.answer_format is None:
+            return
+        try:
             await chat.model.tools.engine.check_format(chat.job.answer_format)
+        except EngineRequestError as error:
+            if chat.job.tools is None:
+                raise
+            raise EngineRequestError(str(error), param="tools") from None
 
     async def run(self, chat: PreparedChat) -> AsyncGenerator[Event, None]:
         """Serve a prepared request. Closing the generator aborts it in the engine.
@@ -60,6 +71,7 @@ class ChatService:
         after a wait.
         """
         replies = [Reply(plan_reply(chat, index), chat.model.tools) for index in range(chat.job.n)]
+        readers = [ReplyReader(chat, index) for index in range(chat.job.n)]
         reports: dict[int, BudgetReport] = {}
         outcome, refused_for = "aborted", ""
         items = merge(replies)
@@ -69,12 +81,16 @@ class ChatService:
             async for item in items:
                 if isinstance(item, Delta):
                     self.metrics.mark(chat.times, answer=item.part is Part.ANSWER)
-                    yield item
+                    for event in readers[item.index].read(item):
+                        yield event
                     continue
+                for event in readers[item].finish():
+                    yield event
                 reply = replies[item]
                 reports[item] = self._report(chat, reply)
                 reason = reply.state.finish_reason or "length"
-                yield ChoiceDone(item, reason, reports[item])
+                called = readers[item].called and reason == "stop"
+                yield ChoiceDone(item, "tool_calls" if called else reason, reports[item])
             ordered = [reports[index] for index in range(len(replies))]
             usage = usage_of(len(chat.rendered.prompt_ids), [r.state for r in replies])
             # The reply is whole: a client that leaves after this has had all of it.
@@ -104,7 +120,8 @@ class ChatService:
 
     async def _enter(self, chat: PreparedChat) -> Ticket:
         """Wait for a turn, and count how that went."""
-        began, resolved = perf_counter(), chat.resolved
+        times, resolved = chat.times, chat.resolved
+        times.queued = perf_counter()
         try:
             with self.metrics.queued.track_inprogress():
                 ticket = await self.turnstile.enter(chat.job.caller)
@@ -115,7 +132,8 @@ class ChatService:
             name, label = self.model.name, resolved.label
             self.metrics.record_request(name, label, resolved.source, "aborted", 0)
             raise
-        self.metrics.queue.observe(perf_counter() - began)
+        times.turn = perf_counter()
+        self.metrics.queue.observe(times.turn - times.queued)
         return ticket
 
     def _settle(
@@ -143,6 +161,13 @@ class ChatService:
             ]
             self.holdout.record(chat.arm, tokens, claimed, complete=outcome == "ok")
             self.metrics.record_holdout(name, chat.arm, outcome, tokens, self.holdout.saving)
+        if (receipt := current_receipt()) is not None:
+            total = total_report(settled)
+            if outcome in UNFINISHED:
+                total = replace(total, saved_tokens_estimate=None)
+            states = [reply.state for reply in replies]
+            usage = usage_of(prompt_tokens, states)
+            receipt.settle(outcome, usage, total, [state.finish_reason for state in states])
 
     def _report(self, chat: PreparedChat, reply: Reply) -> BudgetReport:
         return choice_report(

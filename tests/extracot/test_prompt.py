@@ -278,7 +278,8 @@ def test_tags_and_the_closing() -> None:
         (CHAT[:1], "messages[0].role", "must be the user's"),
         ([*CHAT[1:3], CHAT[0], CHAT[3]], "messages[2].role", "must be the first"),
         ([CHAT[0], CHAT[0], CHAT[1]], "messages[1].role", "must be the first"),
-        ([Message("tool", "x"), *PROBLEM], "messages[0].role", "not one of system, user"),
+        ([Message("critic", "x"), *PROBLEM], "messages[0].role", "not one of system, user"),
+        ([Message("tool", "x"), *PROBLEM], "messages[0].role", "must follow an assistant's"),
         ([Message("User", "x")], "messages[0].role", "not one of system, user"),
     ],
 )

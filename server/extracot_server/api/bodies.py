@@ -56,12 +56,47 @@ class StreamOptions(Body):
     )
 
 
+TOOL_CALL_SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "required": ["id", "type", "function"],
+    "properties": {
+        "id": {"type": "string", "minLength": 1},
+        "type": {"const": "function"},
+        "function": {
+            "type": "object",
+            "required": ["name", "arguments"],
+            "properties": {
+                "name": {"type": "string", "minLength": 1},
+                "arguments": {"type": "string", "description": "JSON text of an object"},
+            },
+        },
+    },
+}
+
+
+class FunctionDefinition(Body):
+    """A function that the model may call."""
+
+    name: str = Field(description="1 to 128 of a-z, A-Z, 0-9, `_`, `-` and `.`")
+    description: str | None = None
+    parameters: dict[str, Any] | None = Field(None, description="JSON schema of its arguments")
+    strict: bool | None = Field(None, description="accepted; a forced call always keeps to it")
+
+
+class ToolDefinition(Body):
+    """One of ``tools``."""
+
+    type: Literal["function"]
+    function: FunctionDefinition
+
+
 class ChatMessage(Body):
     """One message; ``content`` is text or a list of text parts."""
 
     role: str = Field(
-        description="system or developer (first only), user (last), or assistant",
-        json_schema_extra={"enum": ["system", "developer", "user", "assistant"]},
+        description="system or developer (first only), user, assistant, or tool; the last message "
+        "is a user's or a tool's",
+        json_schema_extra={"enum": ["system", "developer", "user", "assistant", "tool"]},
     )
     content: str | list[dict[str, Any]] | None = Field(
         None,
@@ -82,6 +117,14 @@ class ChatMessage(Body):
             ]
         },
     )
+    tool_calls: list[dict[str, Any]] | None = Field(
+        None,
+        description="of an assistant: the calls as they came in its reply",
+        json_schema_extra={
+            "anyOf": [{"type": "array", "items": TOOL_CALL_SCHEMA}, {"type": "null"}]
+        },
+    )
+    tool_call_id: str | None = Field(None, description="of a tool: the call that this answers")
 
 
 class ChatCompletionRequest(Body):
@@ -202,6 +245,32 @@ class ChatCompletionRequest(Body):
     response_format: ResponseFormat | None = Field(
         None, description="binds the answer, after the reasoning"
     )
+    tools: list[ToolDefinition] | None = Field(
+        None, description="functions that the reply may call, where the model's template has them"
+    )
+    tool_choice: str | dict[str, Any] | None = Field(
+        None,
+        description="auto (where there are tools), none, required, or the function to call",
+        json_schema_extra={
+            "anyOf": [
+                {"enum": ["auto", "none", "required"]},
+                {
+                    "type": "object",
+                    "required": ["type", "function"],
+                    "properties": {
+                        "type": {"const": "function"},
+                        "function": {
+                            "type": "object",
+                            "required": ["name"],
+                            "properties": {"name": {"type": "string"}},
+                        },
+                    },
+                },
+                {"type": "null"},
+            ]
+        },
+    )
+    parallel_tool_calls: bool | None = Field(None, description="false: at most one call in a reply")
     user: str | None = Field(None, description="accepted and not used")
     metadata: dict[str, str] | None = Field(None, description="accepted and not used")
 

@@ -11,14 +11,13 @@ from __future__ import annotations
 import difflib
 from typing import Any
 
-from extracot.prompt import Message
 from extracot_server.api.bodies import (
     ChatCompletionRequest,
-    ChatMessage,
     ResponseFormat,
     parse_json_object,
     validated,
 )
+from extracot_server.api.conversation import read_message, read_tools
 from extracot_server.budget import BudgetSources
 from extracot_server.budget_values import Target
 from extracot_server.engine.base import AnswerFormat, Sampling
@@ -42,8 +41,6 @@ kv_transfer_params return_token_ids return_tokens_as_token_ids truncate_prompt_t
 UNSUPPORTED: dict[str, str] = {name: "" for name in _PLAIN.split()} | _REPLACED
 # Values of otherwise unsupported fields that ask for nothing.
 _HARMLESS: dict[str, tuple[Any, ...]] = {
-    "tools": ([],),
-    "tool_choice": ("none",),
     "modalities": (["text"],),
     "store": (False,),
     "echo": (False,),
@@ -54,11 +51,8 @@ _HARMLESS: dict[str, tuple[Any, ...]] = {
     "return_token_ids": (False,),
     "return_tokens_as_token_ids": (False,),
 }
-_TEXT_ROLES = ("system", "developer", "user", "assistant")
-
-
 _KNOWN = frozenset(ChatCompletionRequest.model_fields)
-_TOLERATED = frozenset({"tools", "tool_choice", "modalities", "store", "parallel_tool_calls"})
+_TOLERATED = frozenset({"modalities", "store"})
 
 
 def refused_fields() -> dict[str, tuple[tuple[Any, ...], str]]:
@@ -66,7 +60,7 @@ def refused_fields() -> dict[str, tuple[tuple[Any, ...], str]]:
     hint at what to use in their place (empty: there is none)."""
     return {
         name: ((*_HARMLESS.get(name, ()), None), UNSUPPORTED.get(name, ""))
-        for name in sorted({*UNSUPPORTED, *_TOLERATED} - _KNOWN - {"parallel_tool_calls"})
+        for name in sorted({*UNSUPPORTED, *_TOLERATED} - _KNOWN)
     }
 
 
@@ -98,13 +92,16 @@ def to_job(
     max_tokens = _max_tokens(request)
     if max_tokens is not None and (request.min_tokens or 0) > max_tokens:
         raise InvalidRequestError("`min_tokens` is above `max_tokens`.", param="min_tokens")
+    tools = read_tools(request)
     answer_format = _answer_format(request.response_format)
     with_instruction = request.include_instruction
-    if with_instruction is None:
-        with_instruction = answer_format is None
+    if with_instruction is None:  # it asks for an answer in words
+        with_instruction = answer_format is None and tools is None
+    if tools is not None:
+        answer_format = tools.answer_format()
     return ChatJob(
         request_id=request_id,
-        messages=tuple(_message(m, i) for i, m in enumerate(request.messages)),
+        messages=tuple(read_message(m, i) for i, m in enumerate(request.messages)),
         budget=BudgetSources(request.budget, alias, request.reasoning_effort),
         sampling=_sampling(request),
         n=request.n or 1,
@@ -114,6 +111,7 @@ def to_job(
         with_instruction=with_instruction,
         caller=caller,
         ignored_fields=tuple(sorted(key[:64] for key in request.model_extra or {})),
+        tools=tools,
     )
 
 
@@ -122,7 +120,7 @@ def _refuse_unsupported(body: dict[str, Any]) -> None:
         if key in _KNOWN or value is None:
             continue
         asks_nothing = any(value == h and type(value) is type(h) for h in _HARMLESS.get(key, ()))
-        if asks_nothing or key == "parallel_tool_calls":
+        if asks_nothing:
             continue
         if key in UNSUPPORTED or key in _TOLERATED:
             hint = UNSUPPORTED.get(key)
@@ -134,46 +132,6 @@ def _refuse_unsupported(body: dict[str, Any]) -> None:
         near = difflib.get_close_matches(key.lower(), ["budget"], n=1, cutoff=0.75)
         if near:
             raise BudgetError(f"Unknown field `{key[:64]}`; did you mean `budget`?", param=key[:64])
-
-
-def _message(message: ChatMessage, index: int) -> Message:
-    where = f"messages[{index}]"
-    if message.role not in _TEXT_ROLES:
-        raise InvalidRequestError(
-            f"`{where}.role` is {message.role[:40]!r}. Allowed: {', '.join(_TEXT_ROLES)}.",
-            param=f"{where}.role",
-        )
-    extra = message.model_extra or {}
-    if extra.get("tool_calls") or extra.get("function_call"):
-        raise InvalidRequestError(
-            "Tool calls are not supported.",
-            param=f"{where}.tool_calls",
-            code="unsupported_parameter",
-        )
-    content = message.content
-    if content is None and message.role == "assistant":
-        content = ""
-    if content is None or content == []:
-        raise InvalidRequestError(
-            f"`{where}.content` must be a text or a list of text parts, and not empty.",
-            param=f"{where}.content",
-        )
-    if isinstance(content, list):
-        content = "".join(_text_part(p, f"{where}.content[{j}]") for j, p in enumerate(content))
-    return Message(role=message.role, content=content)
-
-
-def _text_part(part: dict[str, Any], where: str) -> str:
-    kind, text = part.get("type"), part.get("text")
-    if kind != "text":
-        raise InvalidRequestError(
-            f"`{where}.type` is {str(kind)[:40]!r}; this server takes text only.",
-            param=f"{where}.type",
-            code="unsupported_content",
-        )
-    if not isinstance(text, str):
-        raise InvalidRequestError(f"`{where}.text` must be a string.", param=f"{where}.text")
-    return text
 
 
 def _sampling(request: ChatCompletionRequest) -> Sampling:

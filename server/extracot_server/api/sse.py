@@ -1,7 +1,6 @@
-"""Chat events to server-sent events, and the response that sends them until the client leaves.
+"""Server-sent events: the response that sends frames until they end or the client leaves.
 
-A chunk is a prefix made once per request plus ``json.dumps`` of the text: no object per token.
-Knows nothing of budgets beyond passing the report on.
+What the frames hold is an :class:`Encoder`'s; knows nothing of any API.
 """
 
 from __future__ import annotations
@@ -10,103 +9,36 @@ import asyncio
 import json
 import logging
 from collections.abc import AsyncGenerator, Callable, Mapping
-from dataclasses import asdict
-from typing import Any
+from typing import Protocol
 
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from extracot.reasoning import Part
 from extracot_server.api.errors import HttpError
-from extracot_server.engine.base import TokenLogprob
-from extracot_server.jobs import ChoiceDone, Event, Finished
-from extracot_server.plan import Delta
+from extracot_server.jobs import Event
 
 log = logging.getLogger("extracot.server")
 HANG_UP = "extracot.hang_up"
 """The ASGI extension, ``{"call": function}``, that ends a connection and waits for nobody."""
-DONE = b"data: [DONE]\n\n"
 HEARTBEAT = b": keep-alive\n\n"
-_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+to_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+"""JSON as it goes out, on one line."""
 
 
-class ChunkEncoder:
-    """Turns the events of one request into ``data:`` frames."""
+class Encoder(Protocol):
+    """What the events of one request look like as frames, in some API."""
 
-    def __init__(
-        self,
-        *,
-        reply_id: str,
-        created: int,
-        model: str,
-        include_usage: bool,
-        include_reasoning: bool,
-        logprobs: Callable[[tuple[TokenLogprob, ...]], dict[str, Any]] | None,
-    ) -> None:
-        head = {"id": reply_id, "object": "chat.completion.chunk", "created": created}
-        head["model"] = model
-        self._head = "data: " + _json(head)[:-1]
-        self._usage = ',"usage":null' if include_usage else ""
-        self._include_usage = include_usage
-        self._include_reasoning = include_reasoning
-        self._logprobs = logprobs
-        self._started: set[int] = set()
+    def begin(self) -> bytes:
+        """What goes before the first event."""
 
     def encode(self, event: Event) -> bytes:
         """The frames of one event; empty where it shows nothing."""
-        if isinstance(event, Delta):
-            return self._delta(event)
-        if isinstance(event, ChoiceDone):
-            opening = self._open(event.index)
-            budget = f',"budget":{_json(asdict(event.report))}'
-            closing = self._choice(event.index, "{}", f'"{event.finish_reason}"', extra=budget)
-            return opening + closing
-        return self._finished(event)
 
-    def _delta(self, event: Delta) -> bytes:
-        opening = self._open(event.index)
-        text = _json(event.text)
-        if event.part is Part.REASONING:
-            if not self._include_reasoning:
-                return opening
-            body = f'{{"reasoning":{text},"reasoning_content":{text}}}'
-            return opening + self._choice(event.index, body)
-        body = f'{{"content":{text}}}'
-        logprobs = "null"
-        if self._logprobs is not None and event.logprobs:
-            logprobs = _json(self._logprobs(event.logprobs))
-        return opening + self._choice(event.index, body, logprobs=logprobs)
+    def failed(self, error: HttpError) -> bytes:
+        """An error after the first byte."""
 
-    def _open(self, index: int) -> bytes:
-        if index in self._started:
-            return b""
-        self._started.add(index)
-        return self._choice(index, '{"role":"assistant","content":""}')
-
-    def _choice(
-        self,
-        index: int,
-        delta: str,
-        finish: str = "null",
-        *,
-        logprobs: str = "null",
-        extra: str = "",
-    ) -> bytes:
-        choice = (
-            f'{{"index":{index},"delta":{delta},"logprobs":{logprobs},"finish_reason":{finish}}}'
-        )
-        return f'{self._head},"choices":[{choice}]{self._usage}{extra}}}\n\n'.encode()
-
-    def _finished(self, event: Finished) -> bytes:
-        if not self._include_usage:
-            return b""
-        usage, budget = _json(event.usage.as_openai()), _json(asdict(event.report))
-        return f'{self._head},"choices":[],"usage":{usage},"budget":{budget}}}\n\n'.encode()
-
-
-def error_frame(error: HttpError) -> bytes:
-    """An error after the first byte; ``[DONE]`` follows it."""
-    return f"data: {_json(error.body)}\n\n".encode()
+    def end(self) -> bytes:
+        """What goes last, after an error as well."""
 
 
 async def wait_for_disconnect(receive: Receive) -> None:
@@ -196,15 +128,16 @@ class EventStream(Response):
 
 async def frames_of(
     events: AsyncGenerator[Event, None],
-    encoder: ChunkEncoder,
+    encoder: Encoder,
     on_error: Callable[[Exception], HttpError],
 ) -> AsyncGenerator[bytes, None]:
-    """Frames of a request: its chunks, or an error event, and always ``[DONE]`` at the end."""
+    """Frames of a request: its events', or an error, and always what ends a stream."""
     try:
+        yield encoder.begin()
         async for event in events:
             yield encoder.encode(event)
     except Exception as error:  # mapped in one place; the status line has gone out already
-        yield error_frame(on_error(error))
+        yield encoder.failed(on_error(error))
     finally:
         await events.aclose()
-    yield DONE
+    yield encoder.end()

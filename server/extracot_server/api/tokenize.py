@@ -15,7 +15,7 @@ from pydantic import BaseModel
 from extracot.errors import PromptError
 from extracot_server.api.auth import caller_of
 from extracot_server.api.bodies import Body, parse_json_object, validated
-from extracot_server.api.chat import RENDER_HERE, read_body
+from extracot_server.api.exchange import RENDER_HERE, read_body
 from extracot_server.api.openapi import TOKENIZE_DOCUMENTATION
 from extracot_server.api.protocol import read_chat_request, to_job
 from extracot_server.api.state import AppState, app_state

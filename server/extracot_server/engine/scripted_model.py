@@ -17,6 +17,7 @@ from itertools import chain, islice
 
 from extracot.control import DEFAULT_RATIOS, POLICY_TOKEN, level_token
 from extracot_server.engine.scripted_tokenizer import THINK_END, THINK_START, ScriptedTokenizer
+from extracot_server.engine.scripted_tools import scripted_calls
 
 NATURAL_TOKENS = (40, 160)
 """Shortest and longest native reasoning, in tokens; uniform over problems."""
@@ -48,6 +49,8 @@ class Context:
     policy: bool
     reply: tuple[int, ...]
     """What the assistant's turn holds so far."""
+    calls: str = ""
+    """The tool calls to make, as text: those of the offered tools that the problem names."""
 
 
 def read_context(tokenizer: ScriptedTokenizer, ids: Sequence[int]) -> Context:
@@ -58,17 +61,22 @@ def read_context(tokenizer: ScriptedTokenizer, ids: Sequence[int]) -> Context:
     added = tokenizer.get_added_vocab()
     policy_id = added[POLICY_TOKEN]
     controls = {policy_id, *(added[level_token(ratio)] for ratio in DEFAULT_RATIOS)}
-    problem, policy = "", False
+    problem, policy, offered, answered = "", False, "", False
     for start, end in zip(starts, [*starts[1:], len(ids)], strict=True):
         turn = ids[start + 1 : end]
         text = tokenizer.decode([i for i in turn if i not in controls], skip_special_tokens=True)
         role, _, content = text.partition("\n")
         if role == "user":
-            problem, policy = content.strip(), policy_id in turn
+            problem, policy, answered = content.strip(), policy_id in turn, False
+        elif role == "system":
+            offered = content
+        elif role == "tool":
+            answered = True
     header = 0
     while header < len(turn) and not tokenizer.id_to_bytes(turn[header]).endswith(b"\n"):
         header += 1
-    return Context(problem, policy, tuple(turn[header + 1 :]))
+    calls = "" if answered else scripted_calls(offered, problem)
+    return Context(problem, policy, tuple(turn[header + 1 :]), calls)
 
 
 class ScriptedReply:
@@ -194,7 +202,7 @@ class ScriptedReply:
         return chain(self._tokenizer.encode(CLOSE), self._answer())
 
     def _answer(self) -> list[int]:
-        text = f"The answer is \\boxed{{{self.answer_value}}}."
+        text = self._context.calls or f"The answer is \\boxed{{{self.answer_value}}}."
         return [*self._tokenizer.encode(text), self._eos]
 
     def _resume(self) -> Iterator[int]:

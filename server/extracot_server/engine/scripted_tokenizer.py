@@ -7,6 +7,7 @@ knows nothing of engines.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -15,6 +16,8 @@ from extracot.control import DEFAULT_RATIOS, POLICY_TOKEN, level_token
 
 TURN_START, TURN_END, TEXT_END = "<|im_start|>", "<|im_end|>", "<|endoftext|>"
 THINK_START, THINK_END = "<think>", "</think>"
+CALL_START, CALL_END = "<tool_call>", "</tool_call>"
+TOOLS_START, TOOLS_END = "<tools>", "</tools>"
 
 _WORD_LIST = """
 about above add added adding after again all also an and another answer any apples are as
@@ -67,6 +70,10 @@ class ScriptedTokenizer:
         self._added = {token: 256 + index for index, token in enumerate(added)}
         self._special_ids = frozenset(self._added[token] for token in specials)
         pieces = [*added, *_lexicon()]
+        if not tags_as_text:
+            for tag in (CALL_START, CALL_END):
+                self._added[tag] = 256 + len(pieces)
+                pieces.append(tag)
         self._ids: dict[str, int] = {piece: 256 + index for index, piece in enumerate(pieces)}
         self._bytes = [bytes([value]) for value in range(256)] + [p.encode() for p in pieces]
         longest_first = sorted(pieces, key=len, reverse=True)
@@ -113,27 +120,54 @@ class ScriptedTokenizer:
         return {f"<0x{value:02X}>": value for value in range(256)} | self._ids
 
     def get_added_vocab(self) -> dict[str, int]:
-        """Turn markers, control tokens and (unless they are text) think tags."""
+        """Turn markers, control tokens and (unless they are text) tags of thoughts and calls."""
         return dict(self._added)
 
     def apply_chat_template(
         self,
-        conversation: Sequence[Mapping[str, str]],
+        conversation: Sequence[Mapping[str, Any]],
         /,
         *,
         tokenize: bool = False,
         add_generation_prompt: bool = True,
+        tools: Sequence[Mapping[str, Any]] | None = None,
         **_: Any,
     ) -> str:
-        """ChatML: every turn between its markers, then the opening of the assistant's turn."""
+        """ChatML: every turn between its markers, then the opening of the assistant's turn.
+
+        Tools, calls and their answers are written as the Hermes models have them.
+        """
         if tokenize:
             raise ValueError("this template renders text only")
-        turns = [f"{TURN_START}{m['role']}\n{m['content']}{TURN_END}\n" for m in conversation]
+        messages = list(conversation)
+        if tools:
+            head = messages.pop(0)["content"] if messages[0]["role"] == "system" else ""
+            messages.insert(0, {"role": "system", "content": _tool_prompt(head, tools)})
+        turns = [f"{TURN_START}{m['role']}\n{_content(m)}{TURN_END}\n" for m in messages]
         if add_generation_prompt:
             turns.append(f"{TURN_START}assistant\n")
             if self._template_opens_think:
                 turns.append(f"{THINK_START}\n")
         return "".join(turns)
+
+
+def _tool_prompt(system: str, tools: Sequence[Mapping[str, Any]]) -> str:
+    listed = "\n".join(json.dumps(tool, ensure_ascii=False) for tool in tools)
+    return (
+        (f"{system}\n\n" if system else "")
+        + f"# Tools\n\nYou may call these functions:\n{TOOLS_START}\n{listed}\n{TOOLS_END}\n\n"
+        + f'Call one like this: {CALL_START}\n{{"name": ..., "arguments": ...}}\n{CALL_END}'
+    )
+
+
+def _content(message: Mapping[str, Any]) -> str:
+    if message["role"] == "tool":
+        return f"<tool_response>\n{message['content']}\n</tool_response>"
+    called = [
+        f"{CALL_START}\n{json.dumps(call['function'], ensure_ascii=False)}\n{CALL_END}"
+        for call in message.get("tool_calls") or ()
+    ]
+    return "\n".join([*([message["content"]] if message["content"] or not called else []), *called])
 
 
 def _utf8(text: str) -> bytes:

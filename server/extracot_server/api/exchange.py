@@ -1,0 +1,234 @@
+"""One request and its reply, streamed or whole, whatever the API that it came by.
+
+Takes a job to the service, waits for the first event so that an early failure is still an HTTP
+status, and hands events to a :class:`Shape`, which says what they look like on the wire. Knows no
+body and no format.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncGenerator, Callable
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from fastapi import Request
+from starlette.responses import JSONResponse, Response
+
+from extracot.reasoning import Part
+from extracot_server.api.auth import caller_of
+from extracot_server.api.errors import BodyTooLargeError, EngineNotReadyError, HttpError, to_http
+from extracot_server.api.sse import Encoder, EventStream, frames_of, wait_for_disconnect
+from extracot_server.api.state import AppState, app_state
+from extracot_server.budget_values import Target
+from extracot_server.engine.base import EngineDeadError, TokenLogprob
+from extracot_server.jobs import CallDelta, ChatJob, ChoiceDone, Event, Finished, PreparedChat
+from extracot_server.metrics import RequestTimes
+from extracot_server.plan import Delta
+from extracot_server.serving import ChatService
+
+RENDER_HERE = 32 * 1024
+"""Bytes of body up to which a prompt is tokenised at once; longer ones in a thread."""
+
+
+@dataclass(slots=True)
+class Call:
+    """A tool call of a whole reply; ``arguments`` is JSON text as the model wrote it."""
+
+    id: str
+    name: str
+    arguments: str = ""
+
+
+@dataclass(slots=True)
+class Choice:
+    """One of the ``n`` replies, whole. ``done`` is there once it has ended."""
+
+    reasoning: str = ""
+    answer: str = ""
+    calls: list[Call] = field(default_factory=list)
+    logprobs: list[TokenLogprob] = field(default_factory=list)
+    done: ChoiceDone | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class WholeReply:
+    """Every event of a request, collected."""
+
+    choices: list[Choice]
+    end: Finished
+
+
+class Shape(Protocol):
+    """What one request's reply looks like in some API."""
+
+    def whole(self, reply: WholeReply) -> dict[str, Any]:
+        """The JSON reply."""
+
+    def encoder(self) -> Encoder:
+        """What turns the events into frames of a stream."""
+
+
+async def read_body(request: Request, limit: int) -> bytes:
+    """The whole body; :class:`BodyTooLargeError` before more than ``limit`` bytes are held."""
+    declared = request.headers.get("content-length", "")
+    if declared.isdigit() and int(declared) > limit:
+        raise BodyTooLargeError(limit)
+    parts: list[bytes] = []
+    size = 0
+    async for part in request.stream():
+        size += len(part)
+        if size > limit:
+            raise BodyTooLargeError(limit)
+        parts.append(part)
+    return b"".join(parts)
+
+
+def find_service(request: Request, model: str | None) -> tuple[ChatService, Target | None]:
+    """Who serves a model name, and the budget its alias stands for.
+
+    Raises :class:`~extracot_server.errors.ModelNotFoundError`, and :class:`EngineNotReadyError`
+    while that model's engine is down.
+    """
+    state = app_state(request)
+    service, alias = state.find(model, caller_of(request))
+    if not state.engine_of(service.model.name).up:
+        raise EngineNotReadyError("the engine is not up")
+    return service, alias
+
+
+async def run_chat(
+    request: Request,
+    service: ChatService,
+    job: ChatJob,
+    shape: Callable[[PreparedChat], Shape],
+    *,
+    times: RequestTimes,
+    body_size: int,
+    stream: bool,
+) -> Response:
+    """Prepare a job, run it and answer in the shape; raises what refuses it before it runs."""
+    if body_size <= RENDER_HERE:
+        chat = service.prepare(job, times)
+    else:  # tokenising this much would make every other stream wait
+        chat = await asyncio.to_thread(service.prepare, job, times)
+    await service.check(chat)
+    exchange = _Exchange(app_state(request), service, chat, shape(chat))
+    request.state.running = True
+    gone = asyncio.create_task(wait_for_disconnect(request.receive))
+    try:
+        return await (exchange.stream(gone) if stream else exchange.collect(gone))
+    except BaseException:
+        gone.cancel()
+        raise
+
+
+class _Exchange:
+    """One request and its reply, streamed or whole."""
+
+    def __init__(
+        self, state: AppState, service: ChatService, chat: PreparedChat, shape: Shape
+    ) -> None:
+        self._state = state
+        self._service = service
+        self._chat = chat
+        self._shape = shape
+
+    @property
+    def _headers(self) -> dict[str, str]:
+        return {"x-extracot-budget": json.dumps(self._chat.header)}
+
+    async def stream(self, gone: asyncio.Task[None]) -> Response:
+        """Wait for the first event, so that an early failure is still an HTTP status."""
+        events = self._service.run(self._chat)
+        first = asyncio.create_task(anext(events))
+        await asyncio.wait(
+            {first, gone},
+            timeout=self._state.settings.heartbeat_seconds,
+            return_when=asyncio.FIRST_COMPLETED,
+        )
+        if gone.done() or (first.done() and first.exception() is not None):
+            first.cancel()
+            await asyncio.gather(first, return_exceptions=True)
+            await events.aclose()
+            if gone.done():
+                return Response(status_code=499)
+            self._note(first.exception())
+        if first.done():
+            first.result()
+        return EventStream(
+            frames_of(_resume(first, events), self._shape.encoder(), self._note),
+            gone=gone,
+            heartbeat_seconds=self._state.settings.heartbeat_seconds,
+            send_seconds=self._state.settings.send_timeout_seconds,
+            headers=self._headers,
+        )
+
+    async def collect(self, gone: asyncio.Task[None]) -> Response:
+        """The same events as one JSON reply; a client that leaves aborts them."""
+        collecting = asyncio.create_task(self._collect())
+        try:
+            await asyncio.wait({collecting, gone}, return_when=asyncio.FIRST_COMPLETED)
+            if not collecting.done():
+                return Response(status_code=499)
+            error = collecting.exception()
+            if error is not None:
+                self._note(error)
+            return JSONResponse(self._shape.whole(collecting.result()), headers=self._headers)
+        finally:
+            for task in (collecting, gone):
+                task.cancel()
+            await asyncio.gather(collecting, gone, return_exceptions=True)
+
+    async def _collect(self) -> WholeReply:
+        texts: list[tuple[list[str], list[str]]] = [([], []) for _ in range(self._chat.job.n)]
+        choices = [Choice() for _ in texts]
+        end: Finished | None = None
+        events = self._service.run(self._chat)
+        try:
+            async for event in events:
+                if isinstance(event, Delta):
+                    texts[event.index][event.part is Part.ANSWER].append(event.text)
+                    choices[event.index].logprobs.extend(event.logprobs)
+                elif isinstance(event, CallDelta):
+                    _add_call(choices[event.index].calls, event)
+                elif isinstance(event, ChoiceDone):
+                    choices[event.index].done = event
+                else:
+                    end = event
+        finally:
+            await events.aclose()
+        if end is None:
+            raise EngineDeadError("the reply ended without its accounts")
+        for choice, (reasoning, answer) in zip(choices, texts, strict=True):
+            choice.reasoning, choice.answer = "".join(reasoning), "".join(answer)
+        return WholeReply(choices, end)
+
+    def _note(self, error: BaseException | None) -> HttpError:
+        """Map an error of a running request and remember a dead engine."""
+        if isinstance(error, EngineDeadError):
+            self._state.engine_of(self._service.model.name).mark(False)
+        return to_http(error or EngineDeadError("the engine's stream broke off"))
+
+
+def _add_call(calls: list[Call], event: CallDelta) -> None:
+    part = event.part
+    if part.name is not None:
+        calls.append(Call(part.id or "", part.name))
+    if calls:
+        calls[-1].arguments += part.arguments
+
+
+async def _resume(
+    first: asyncio.Task[Event], events: AsyncGenerator[Event, None]
+) -> AsyncGenerator[Event, None]:
+    """The stream again with the event that was already waited for in front."""
+    try:
+        yield await first
+        async for event in events:
+            yield event
+    finally:
+        first.cancel()
+        await asyncio.gather(first, return_exceptions=True)
+        await events.aclose()
