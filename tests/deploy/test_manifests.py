@@ -1,0 +1,158 @@
+"""deploy/kubernetes: valid, consistent with each other, and true to the server."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import kubernetes_validate
+import pytest
+import yaml
+from prometheus_client import CollectorRegistry
+
+from extracot_server.app import openapi_document
+from extracot_server.keys import read_keys
+from extracot_server.metrics import ServerMetrics
+from extracot_server.settings import Settings, SettingsError, load_settings
+
+FOLDER = Path(__file__).resolve().parents[2] / "deploy/kubernetes"
+KUBERNETES = "1.34"
+LABELS = {"app.kubernetes.io/name": "extracot"}
+
+
+def manifest(name: str) -> dict[str, Any]:
+    """One file, which holds one object."""
+    found: dict[str, Any] = yaml.safe_load((FOLDER / f"{name}.yaml").read_text())
+    return found
+
+
+@pytest.fixture(scope="module")
+def pod() -> dict[str, Any]:
+    """The pods' specification."""
+    spec: dict[str, Any] = manifest("deployment")["spec"]["template"]["spec"]
+    return spec
+
+
+@pytest.fixture(scope="module")
+def container(pod: dict[str, Any]) -> dict[str, Any]:
+    """The one container of a pod."""
+    (only,) = pod["containers"]
+    found: dict[str, Any] = only
+    return found
+
+
+def test_every_manifest_meets_its_schema() -> None:
+    kinds = set()
+    for path in FOLDER.glob("*.yaml"):
+        found = manifest(path.stem)
+        kinds.add(found["kind"])
+        assert found["metadata"]["labels"] == LABELS, path.name
+        if found["kind"] != "ServiceMonitor":  # the operator's, not Kubernetes' own
+            kubernetes_validate.validate(found, KUBERNETES, strict=True)
+    assert kinds == {
+        "Deployment",
+        "Service",
+        "ServiceMonitor",
+        "HorizontalPodAutoscaler",
+        "PodDisruptionBudget",
+        "NetworkPolicy",
+        "Secret",
+    }
+
+
+def test_the_validator_would_notice() -> None:
+    wrong = manifest("deployment")
+    wrong["spec"]["template"]["spec"]["containers"][0]["readinesProbe"] = {}
+    with pytest.raises(kubernetes_validate.ValidationError):
+        kubernetes_validate.validate(wrong, KUBERNETES, strict=True)
+
+
+def test_they_mean_the_same_pods(container: dict[str, Any]) -> None:
+    deployment, service = manifest("deployment"), manifest("service")
+    assert deployment["spec"]["selector"]["matchLabels"] == LABELS
+    assert deployment["spec"]["template"]["metadata"]["labels"] == LABELS
+    assert service["spec"]["selector"] == LABELS
+    assert manifest("poddisruptionbudget")["spec"]["selector"]["matchLabels"] == LABELS
+    assert manifest("networkpolicy")["spec"]["podSelector"]["matchLabels"] == LABELS
+    assert manifest("servicemonitor")["spec"]["selector"]["matchLabels"] == LABELS
+    target = manifest("hpa")["spec"]["scaleTargetRef"]
+    assert (target["kind"], target["name"]) == ("Deployment", deployment["metadata"]["name"])
+    (port,) = container["ports"]
+    assert port == {"name": "http", "containerPort": Settings().port}
+    (offered,) = service["spec"]["ports"]
+    assert offered["targetPort"] == "http"
+    (scraped,) = manifest("servicemonitor")["spec"]["endpoints"]
+    assert (scraped["port"], scraped["path"]) == (offered["name"], "/metrics")
+
+
+def test_probes_ask_what_the_server_answers(container: dict[str, Any]) -> None:
+    paths = openapi_document()["paths"]
+    probes = {name: container[f"{name}Probe"]["httpGet"] for name in ("startup", "readiness")}
+    assert {probe["path"] for probe in probes.values()} == {"/ready"} <= set(paths)
+    alive = container["livenessProbe"]["httpGet"]
+    assert alive["path"] == "/health" and "/health" in paths, "a busy engine is no reason to die"
+    assert {probe["port"] for probe in [*probes.values(), alive]} == {"http"}
+
+
+def test_the_server_starts_on_these_settings(
+    container: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for entry in container["env"]:
+        monkeypatch.setenv(entry["name"], entry["value"])
+    settings = load_settings([])
+    folder = {mount["name"]: mount["mountPath"] for mount in container["volumeMounts"]}["keys"]
+    assert settings.keys == Path(folder) / "keys.yaml"
+    assert set(manifest("keys.example")["stringData"]) == {"keys.yaml"}
+
+
+def test_the_example_keys_can_be_read(tmp_path: Path) -> None:
+    path = tmp_path / "keys.yaml"
+    path.write_text(manifest("keys.example")["stringData"]["keys.yaml"])
+    ((_, caller),) = read_keys(path)
+    assert caller.name == "example"
+
+
+def test_kubernetes_own_variables_stay_out(
+    pod: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For a service named extracot it would set these, and the server refuses what it knows not."""
+    assert pod["enableServiceLinks"] is False
+    assert manifest("service")["metadata"]["name"] == "extracot"
+    monkeypatch.setenv("EXTRACOT_SERVICE_HOST", "10.0.0.1")
+    with pytest.raises(SettingsError, match="EXTRACOT_SERVICE_HOST"):
+        load_settings([])
+
+
+def test_a_pod_may_finish_what_it_has_begun(pod: dict[str, Any], container: dict[str, Any]) -> None:
+    given = {entry["name"]: entry["value"] for entry in container["env"]}
+    _, pause = container["lifecycle"]["preStop"]["exec"]["command"]
+    needed = int(pause) + float(given["EXTRACOT_GRACE_SECONDS"]) + 15
+    assert pod["terminationGracePeriodSeconds"] >= needed
+    strategy = manifest("deployment")["spec"]["strategy"]["rollingUpdate"]
+    assert strategy["maxUnavailable"] == 0
+
+
+def test_it_has_no_rights_to_spare(pod: dict[str, Any], container: dict[str, Any]) -> None:
+    assert pod["securityContext"]["runAsNonRoot"] is True
+    assert pod["securityContext"]["runAsUser"] == 10001
+    assert pod["automountServiceAccountToken"] is False
+    context = container["securityContext"]
+    assert context["readOnlyRootFilesystem"] is True
+    assert context["allowPrivilegeEscalation"] is False
+    assert context["capabilities"] == {"drop": ["ALL"]}
+    assert {"memory", "nvidia.com/gpu"} <= set(container["resources"]["limits"])
+    mounted = {mount["mountPath"] for mount in container["volumeMounts"]}
+    assert {"/cache", "/tmp", "/dev/shm"} <= mounted, "all that it writes to"
+    assert container["image"].rpartition(":")[2] not in ("", "latest")
+    assert not [entry for entry in container["env"] if "API_KEY" in entry["name"]]
+
+
+def test_the_autoscaler_goes_by_metrics_there_are() -> None:
+    registry = CollectorRegistry()
+    ServerMetrics(registry)
+    known = {family.name for family in registry.collect()}
+    asked = {metric["pods"]["metric"]["name"] for metric in manifest("hpa")["spec"]["metrics"]}
+    assert asked == {"extracot_requests_in_flight", "extracot_requests_queued"} <= known
+    scaling = (FOLDER.parents[1] / "docs/scaling.md").read_text()
+    for name in asked:
+        assert name in scaling, "the adapter's rule for it is explained"
