@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import resource
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +14,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from transformers import XLNetConfig
 
 from extracot_training.compressor import train
 from extracot_training.compressor.data import (
@@ -25,6 +30,7 @@ from extracot_training.compressor.model import (
     CompressorError,
     batch_of,
     load_compressor,
+    new_model,
     pad_batch,
 )
 from extracot_training.compressor.scoring import averaged
@@ -216,13 +222,36 @@ def test_a_resumed_training_equals_an_uninterrupted_one(
     with pytest.raises(Cut):
         train.run(cut)
     monkeypatch.setattr(train, "_trainer", build)
-    assert list((tmp_path / "cut" / train.CHECKPOINTS).glob("checkpoint-*"))
+    checkpoints = tmp_path / "cut" / train.CHECKPOINTS
+    assert list(checkpoints.glob("checkpoint-*/whole"))
+    torn = checkpoints / "checkpoint-999"  # newer, and cut short in its last file
+    torn.mkdir()
+    (torn / "trainer_state.json").write_text('{"global_step"')
     train.run(cut)
     first, second = (load_compressor(tmp_path / name)[0].state_dict() for name in ("whole", "cut"))
     for name, tensor in first.items():
         torch.testing.assert_close(second[name], tensor, rtol=0, atol=1e-6)
     assert not (tmp_path / "cut" / train.CHECKPOINTS).exists()
     assert train.run(cut).status == "up to date"
+
+
+def test_a_full_disk_is_one_line_and_the_next_run_goes_on(tmp_path: Path) -> None:
+    """A limit on file size stands for the full disk; the weights are what does not fit."""
+    save_encoder(tmp_path / "encoder")
+    annotated(tmp_path, 12)
+    config = config_for(tmp_path, "out", epochs=1, evaluations=1)
+    file = tmp_path / "compressor.yaml"
+    file.write_text(config.model_dump_json())
+    command = [sys.executable, "-m", "extracot_training.cli", "compressor", "--config", str(file)]
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False,
+        env={**os.environ, "PYTHONPATH": ":".join(sys.path)},
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000)),
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert "weights could not be read or written (is the disk full?)" in done.stderr
+    assert "Traceback" not in done.stderr and "File too large" in done.stderr
+    assert train.run(config).counts["windows"] > 0
 
 
 def test_an_adapter_is_small_and_loads_merged(tmp_path: Path) -> None:
@@ -277,3 +306,21 @@ def test_of_a_long_question_only_the_end_may_be_shown() -> None:
     assert list(window.ids[1:4]) == TOKENIZER.encode("f g how", add_special_tokens=False)
     short = encoder.encode("b how", "x").windows[0]
     assert list(short.ids[1:3]) == TOKENIZER.encode("b how", add_special_tokens=False)
+
+
+def test_attention_dropout_replaces_the_encoders_own(tmp_path: Path) -> None:
+    folder = str(save_encoder(tmp_path / "encoder"))
+    own = new_model(folder, None)
+    assert own.bert.encoder.layer[0].attention.self.dropout.p == 0.1
+    without = new_model(folder, None, attention_dropout=0.0)
+    assert without.bert.encoder.layer[1].attention.self.dropout.p == 0.0
+    assert without.bert.encoder.layer[1].output.dropout.p == 0.1, "only the attention's"
+
+
+def test_an_encoder_without_attention_dropout_says_so(tmp_path: Path) -> None:
+    settings = XLNetConfig(vocab_size=8, d_model=8, n_layer=1, n_head=1, d_inner=8)
+    settings.save_pretrained(tmp_path)
+    with pytest.raises(PretrainedError, match="no attention dropout to set"):
+        new_model(str(tmp_path), None, attention_dropout=0.0)
+    with pytest.raises(PretrainedError, match="nowhere"):
+        new_model(str(tmp_path / "nowhere"), None, attention_dropout=0.0)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import fcntl
 import json
+import resource
 from pathlib import Path
 from typing import ClassVar
 
 import pytest
+import torch
 from pydantic import Field
+from safetensors.torch import save_file
 
 from extracot_training.config.base import Section, StageConfig
 from extracot_training.errors import StageError
@@ -123,3 +126,33 @@ def test_system_errors_become_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(StageError, match=r"File exists|Not a directory"):
         run(Config(out=tmp_path / "file"))
+
+
+@pytest.mark.parametrize("writer", ["torch", "safetensors"])
+def test_weights_that_do_not_fit_on_the_disk_are_one_line(tmp_path: Path, writer: str) -> None:
+    """Those who write weights raise no OSError. A limit on file size stands for the full disk."""
+    tensors = {"a": torch.zeros(10_000)}
+
+    def work(stage: StageRun) -> Counts:
+        before = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (2000, before[1]))
+        try:
+            if writer == "torch":
+                torch.save(tensors, stage.folder / "weights.pt")
+            else:
+                save_file(tensors, stage.folder / "weights.safetensors")
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        return {}
+
+    with pytest.raises(StageError, match=r"is the disk full\?") as caught:
+        run_stage("test", Config(out=tmp_path), {}, work)
+    assert "\n" not in str(caught.value)
+
+
+def test_other_errors_of_libraries_are_not_taken_for_a_full_disk(tmp_path: Path) -> None:
+    def work(stage: StageRun) -> Counts:
+        raise RuntimeError("shapes do not match")
+
+    with pytest.raises(RuntimeError, match="shapes"):
+        run_stage("test", Config(out=tmp_path), {}, work)

@@ -22,6 +22,7 @@ import fcntl
 import json
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -133,6 +134,20 @@ def run_stage(
         detail = error.strerror or str(error)
         where = f" ({error.filename})" if error.filename else ""
         raise StageError(f"stage {name!r} in {folder}: {detail}{where}") from error
+    except (RuntimeError, *_safetensors_errors()) as error:
+        if isinstance(error, RuntimeError) and "inline_container" not in str(error):
+            raise  # not torch's writer of files
+        detail = str(error).splitlines()[0]
+        raise StageError(
+            f"stage {name!r} in {folder}: weights could not be read or written (is the disk full?):"
+            f" {detail}"
+        ) from error
+
+
+def _safetensors_errors() -> tuple[type[Exception], ...]:
+    """What a full disk is to those who write weights: no system error. Loads nothing for it."""
+    loaded = sys.modules.get("safetensors")
+    return (loaded.SafetensorError,) if loaded is not None else ()
 
 
 def planned_manifest(name: str, config: StageConfig, inputs: Mapping[str, Path]) -> Manifest:

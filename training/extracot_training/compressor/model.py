@@ -25,6 +25,8 @@ from extracot_training.records import first_problem
 
 CARD = "compressor.json"
 SHIPPED = Path(__file__).with_name("shipped")
+# One of these is what encoders of transformers call it.
+_ATTENTION_DROPOUT = ("attention_probs_dropout_prob", "attention_dropout")
 
 
 class CompressorError(TrainingError):
@@ -65,13 +67,19 @@ class CompressorCard(BaseModel):
             raise CompressorError(f"{folder / CARD}: field {field!r}: {message}") from error
 
 
-def new_model(encoder: str, adapter: AdapterSettings | None, *, layers: int | None = None) -> Any:
+def new_model(
+    encoder: str,
+    adapter: AdapterSettings | None,
+    *,
+    layers: int | None = None,
+    attention_dropout: float | None = None,
+) -> Any:
     """A fresh classifier over a pretrained encoder, or over its first ``layers`` alone; with
-    ``adapter``, LoRA on its linear layers.
+    ``adapter``, LoRA on its linear layers. ``attention_dropout`` replaces the encoder's own.
 
     Raises :class:`PretrainedError`.
     """
-    model = _classifier(encoder, layers)
+    model = _classifier(encoder, layers, attention_dropout)
     if adapter is None:
         return model
     from peft import LoraConfig, TaskType, get_peft_model
@@ -183,13 +191,17 @@ def forward_arguments(model: Any) -> frozenset[str]:
     return frozenset(inspect.signature(base.forward).parameters)
 
 
-def _classifier(name: str, layers: int | None = None) -> Any:
+def _classifier(
+    name: str, layers: int | None = None, attention_dropout: float | None = None
+) -> Any:
     from transformers import AutoModelForTokenClassification
     from transformers.utils import logging
 
     path, extra = located(name)
     if layers is not None:
         extra["num_hidden_layers"] = layers
+    if attention_dropout is not None:
+        extra[_attention_dropout_of(name, path)] = attention_dropout
     # A new head is what we want here; transformers would print a warning with a table.
     level = logging.get_verbosity()
     logging.set_verbosity_error()
@@ -206,3 +218,17 @@ def _classifier(name: str, layers: int | None = None) -> Any:
         raise PretrainedError(f"encoder {name!r}: {str(error).splitlines()[0]}") from error
     finally:
         logging.set_verbosity(level)
+
+
+def _attention_dropout_of(name: str, path: str) -> str:
+    """What the encoder's own configuration calls it. Raises :class:`PretrainedError`."""
+    from transformers import AutoConfig
+
+    try:
+        config = AutoConfig.from_pretrained(path)
+    except (OSError, ValueError) as error:
+        raise PretrainedError(f"encoder {name!r}: {str(error).splitlines()[0]}") from error
+    for known in _ATTENTION_DROPOUT:
+        if hasattr(config, known):
+            return known
+    raise PretrainedError(f"encoder {name!r} has no attention dropout to set: leave it out")

@@ -11,12 +11,14 @@ import math
 import shutil
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, TypedDict
 
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from extracot_training.checkpoints import last_checkpoint, mark_whole
 from extracot_training.compressor.data import Layout, WindowEncoder, token_labels, window_labels
 from extracot_training.compressor.loss import class_weights, f1_scores, loss_function
 from extracot_training.compressor.model import (
@@ -68,7 +70,10 @@ def _work(config: CompressorConfig, stage: StageRun) -> Counts:
         torch.set_num_threads(config.threads)
     tokenizer = load_tokenizer(config.encoder)
     torch.manual_seed(config.seed)
-    model = new_model(config.encoder, config.adapter, layers=config.layers)
+    model = new_model(
+        config.encoder, config.adapter, layers=config.layers,
+        attention_dropout=config.attention_dropout,
+    )  # fmt: skip
     limit = longest_input(model)
     if limit is not None and config.length > limit:
         raise ConfigError(
@@ -81,7 +86,8 @@ def _work(config: CompressorConfig, stage: StageRun) -> Counts:
         raise StageError(f"{config.input}: every token is labelled alike; nothing to learn")
     trainer = _trainer(config, stage, model, pad_id(tokenizer), train, dev, counts)
     checkpoints = stage.folder / CHECKPOINTS
-    trainer.train(resume_from_checkpoint=_latest(checkpoints))
+    newest = last_checkpoint(checkpoints)
+    trainer.train(resume_from_checkpoint=str(newest) if newest else None)
     figures = _figures(trainer.evaluate())
     if not trainer.is_world_process_zero():
         return figures
@@ -140,7 +146,14 @@ def _trainer(
     dev: _Rows,
     counts: Sequence[int],
 ) -> Any:
-    from transformers import EarlyStoppingCallback, PrinterCallback, Trainer
+    from transformers import EarlyStoppingCallback, PrinterCallback, Trainer, TrainerCallback
+
+    class Marker(TrainerCallback):
+        """Tells a whole checkpoint from one that a kill or a full disk cut short."""
+
+        def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            if state.is_world_process_zero:
+                mark_whole(Path(args.output_dir), state.global_step)
 
     def collate(rows: Sequence[_Row]) -> dict[str, Tensor]:
         batch = pad_batch(
@@ -164,7 +177,7 @@ def _trainer(
         compute_loss_func=loss_function(weights, gamma),
         compute_metrics=lambda result: f1_scores(result.predictions, result.label_ids),
         preprocess_logits_for_metrics=lambda logits, _: logits.argmax(-1),
-        callbacks=[EarlyStoppingCallback(early_stopping_patience=config.patience)],
+        callbacks=[EarlyStoppingCallback(early_stopping_patience=config.patience), Marker()],
     )
     trainer.remove_callback(PrinterCallback)
     return trainer
@@ -211,15 +224,6 @@ def _arguments(config: CompressorConfig, stage: StageRun, windows: int) -> Any:
         seed=config.seed,
         data_seed=config.seed,
     )
-
-
-def _latest(folder: Any) -> str | None:
-    """The newest whole checkpoint (its trainer state is written last), if any."""
-    found = sorted(
-        folder.glob("checkpoint-*/trainer_state.json"),
-        key=lambda path: int(path.parent.name.rpartition("-")[2]),
-    )
-    return str(found[-1].parent) if found else None
 
 
 def _figures(metrics: dict[str, float]) -> dict[str, Any]:

@@ -41,6 +41,10 @@ class CompressorConfig(StageConfig):
     layers: int | None = Field(
         None, ge=1, description="use the encoder's first layers only, for speed; null: all"
     )
+    attention_dropout: float | None = Field(
+        None, ge=0, lt=1, description="the encoder's while it learns, 0 being fastest by far on a "
+        "CPU; null: as it was pretrained",
+    )  # fmt: skip
     length: int = Field(512, ge=64, description="encoder tokens per window")
     question: int = Field(128, ge=0, description="tokens of the question at most; 0: not shown")
     asking: bool = Field(
