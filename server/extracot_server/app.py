@@ -32,8 +32,8 @@ from extracot_server.engine.base import Engine, EngineDeadError, EngineStartErro
 from extracot_server.holdout import Holdout
 from extracot_server.jobs import ServedModel
 from extracot_server.keys import KeyStore
-from extracot_server.loading import build_engine, serve_model
-from extracot_server.metrics import EngineFamilies, ServerMetrics, UpstreamFamilies
+from extracot_server.loading import build_engine, serve_models
+from extracot_server.metrics import EngineFamilies, ServerMetrics
 from extracot_server.model_settings import ModelSettings, check_names
 from extracot_server.running import RunningEngine
 from extracot_server.serving import ChatService
@@ -66,7 +66,6 @@ def create_app(settings: Settings, engine: Engine | Sequence[Engine] | None = No
     for model, built in zip(served, engines, strict=True):
         scheduler = Scheduler(model.max_running, model.max_queued, ledger)
         state.engines.append(RunningEngine(built, Turnstile(scheduler), metrics))
-    registry.register(UpstreamFamilies(state.upstreams))
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -107,7 +106,8 @@ async def start_model(state: AppState, settings: ModelSettings, running: Running
     """Start one engine and serve what is on it; of several models an error says whose it is."""
     try:
         await running.engine.start()
-        add_model(state, running, serve_model(settings, running.engine))
+        for model in serve_models(settings, running.engine):
+            add_model(state, running, model)
     except (EngineStartError, CardError, SettingsError) as error:
         if len(state.engines) == 1:
             raise

@@ -25,6 +25,7 @@ from extracot.errors import ExtracotError
 try:
     from extracot_server.mounts import mount_page
     from extracot_server.settings import Settings, SettingsError, load_settings
+    from extracot_server.workers import Workers, forget_metrics_folder
 except ModuleNotFoundError as missing:  # the base install has the command, not what it needs
     sys.exit(f"extracot-serve: error: {missing}; run: pip install 'extracot[server]'")
 
@@ -52,8 +53,25 @@ def main(argv: Sequence[str] | None = None) -> int:
             logging.getLogger(name).setLevel(logging.WARNING)
     try:
         listener = bind(settings.host, settings.port)
-        with contextlib.closing(listener):
-            run_loop(serve(settings, listener))
+    except ServeError as error:
+        return _fail(str(error), 1)
+    with contextlib.closing(listener):
+        if settings.workers > 1:
+            return Workers(settings.workers, lambda *w: _work(settings, listener, *w), say).run()
+        if (variable := forget_metrics_folder()) is not None:
+            say(f"{variable} is for several workers and is not used")
+        return _work(settings, listener)
+
+
+def _work(
+    settings: Settings,
+    listener: socket.socket,
+    number: int = 0,
+    serves: Callable[[], None] = lambda: None,
+) -> int:
+    """Serve until told to stop; ``serves`` is called once requests are. The exit code."""
+    try:
+        run_loop(serve(settings, listener, say if number == 0 else lambda _: None, serves))
     except ExtracotError as error:
         return _fail(str(error), 2 if isinstance(error, SettingsError) else 1)
     except ImportError as error:
@@ -90,14 +108,22 @@ def _port_errors(host: str, port: int, listener: socket.socket) -> Iterator[None
         raise ServeError(f"cannot listen on {host}:{port}: {error.strerror or error}") from None
 
 
-async def serve(settings: Settings, listener: socket.socket) -> None:
-    """Start the engine, serve until a signal, then let running requests finish."""
+async def serve(
+    settings: Settings,
+    listener: socket.socket,
+    tell: Callable[[str], None],
+    serves: Callable[[], None],
+) -> None:
+    """Start the engine, serve until a signal, then let running requests finish.
+
+    ``tell`` takes lines for whoever started the server; ``serves`` is called when it is ready.
+    """
     from extracot_server.app import create_app
     from extracot_server.connections import notice_vanished_peers
     from extracot_server.http_server import make_server
 
     started = perf_counter()
-    say(f"loading {', '.join(_source(model) for model in settings.served_models())} …")
+    tell(f"loading {', '.join(_source(model) for model in settings.served_models())} …")
     with _handled_signals() as signals:  # to the very end: a signal must not break off the stop
         app = create_app(settings)
         if settings.playground:
@@ -106,18 +132,20 @@ async def serve(settings: Settings, listener: socket.socket) -> None:
             server = make_server(app, app.state.extracot)
             signals.stop = server.stop
             app.state.extracot.give_up = server.give_up
-            signals.reload = lambda: _reload_keys(app, settings)
+            signals.reload = lambda: _reload_keys(app, settings, tell)
             # From here on nobody who reads "ready" is refused. Another server may have been
             # faster: two can hold a port until one of them listens.
             with _port_errors(settings.host, settings.port, listener):
                 notice_vanished_peers(listener, settings.send_timeout_seconds)
                 listener.listen(2048)
-            _announce(app, settings, listener, perf_counter() - started)
+            serves()
+            for line in _announcement(app, settings, listener, perf_counter() - started):
+                tell(line)
             await server.serve(sockets=[listener])
             signals.reload = lambda: None
             if server.gave_up:
                 raise ServeError("the engine is gone, and on_engine_death is exit")
-            say("stopping: all requests have finished or their time is up")
+            tell("stopping: all requests have finished or their time is up")
 
 
 def run_loop(main_task: object) -> None:
@@ -145,7 +173,9 @@ def own_url(listener: socket.socket) -> str:
     return f"http://{shown}:{port}"
 
 
-def _announce(app: FastAPI, settings: Settings, listener: socket.socket, seconds: float) -> None:
+def _announcement(
+    app: FastAPI, settings: Settings, listener: socket.socket, seconds: float
+) -> Iterator[str]:
     url = own_url(listener)
     for service in app.state.extracot.services.values():
         model, info = service.model, service.model.tools.engine.info
@@ -155,11 +185,13 @@ def _announce(app: FastAPI, settings: Settings, listener: socket.socket, seconds
             if levels
             else f"cap mode: a ratio is a hard cap on {model.policy.assumed_baseline} tokens"
         )
-        say(f"serving {model.name} ({what}) with {info.kind} {info.version} on {info.device}")
-    say(f"ready after {seconds:.0f} s at {url}/v1  (metrics {url}/metrics, docs {url}/docs)")
+        yield (f"serving {model.name} ({what}) with {info.kind} {info.version} on {info.device}")
+    yield f"ready after {seconds:.0f} s at {url}/v1  (metrics {url}/metrics, docs {url}/docs)"
+    if settings.workers > 1:
+        yield f"{settings.workers} workers; limits of keys and queues hold for each of them"
     if settings.playground:
-        say(f"playground at {url}/playground/")
-    say(_who_may(app))
+        yield f"playground at {url}/playground/"
+    yield _who_may(app)
     body = json.dumps(
         {
             "model": next(iter(app.state.extracot.services)),
@@ -170,7 +202,7 @@ def _announce(app: FastAPI, settings: Settings, listener: socket.socket, seconds
     headers = "-H 'content-type: application/json'"
     if app.state.extracot.keys.required:
         headers += ' -H "authorization: Bearer $EXTRACOT_API_KEY"'
-    say(f"try: curl -s {url}/v1/chat/completions {headers} -d '{body}'")
+    yield (f"try: curl -s {url}/v1/chat/completions {headers} -d '{body}'")
 
 
 def _source(model: ModelSettings) -> str:
@@ -212,15 +244,15 @@ def _handled_signals() -> Iterator[_Signals]:
             loop.remove_signal_handler(name)
 
 
-def _reload_keys(app: FastAPI, settings: Settings) -> None:
+def _reload_keys(app: FastAPI, settings: Settings, tell: Callable[[str], None]) -> None:
     """SIGHUP: read the keys again. What runs goes on; a file that is wrong changes nothing."""
     if settings.keys is None:
-        return say("SIGHUP: there is no keys file to read again")
+        return tell("SIGHUP: there is no keys file to read again")
     try:
         app.state.extracot.reload_keys()
     except ExtracotError as error:
-        return say(f"SIGHUP: {error}; the keys in force stay")
-    return say(f"SIGHUP: {_who_may(app)}")
+        return tell(f"SIGHUP: {error}; the keys in force stay")
+    return tell(f"SIGHUP: {_who_may(app)}")
 
 
 def _who_may(app: FastAPI) -> str:

@@ -53,6 +53,17 @@ class Moments:
         self.mean += delta / self.n
         self._squares += delta * (value - self.mean)
 
+    @classmethod
+    def of(cls, n: float, total: float, squares: float) -> Moments:
+        """From a count, a sum and a sum of squares, as counters have them.
+
+        >>> Moments.of(3, 9.0, 41.0) == Moments(3, 3.0, 14.0)
+        True
+        """
+        if n < 1:
+            return cls()
+        return cls(int(n), total / n, max(squares - total**2 / n, 0.0))
+
     @property
     def variance(self) -> float:
         """Sample variance; 0.0 of fewer than two numbers."""
@@ -138,30 +149,33 @@ class Holdout:
 
     @property
     def saving(self) -> Saving | None:
-        """Mean(native) - mean(budgeted), with Welch's interval; ``None`` while there is too little.
-
-        B. L. Welch, "The generalization of 'Student's' problem", Biometrika 34 (1947).
-        """
-        native, budgeted = self.arms[Arm.HOLDOUT], self.arms[Arm.BUDGETED]
-        if min(native.n, budgeted.n) < MIN_FOR_INTERVAL:
-            return None
-        mean = native.mean - budgeted.mean
-        parts = [moments.variance / moments.n for moments in (native, budgeted)]
-        error = sum(parts)
-        if error == 0:
-            return Saving(mean, mean, mean)
-        spread = sum(
-            part**2 / (moments.n - 1)
-            for part, moments in zip(parts, (native, budgeted), strict=True)
-        )
-        half = student_quantile(0.5 + CONFIDENCE / 2, error**2 / spread) * math.sqrt(error)
-        return Saving(mean, mean - half, mean + half)
+        """What :func:`saving_between` the arms makes of them so far."""
+        return saving_between(self.arms[Arm.HOLDOUT], self.arms[Arm.BUDGETED])
 
     @property
     def baseline(self) -> float | None:
         """Mean native reasoning tokens of this traffic, once there are enough to rely on."""
         native = self.arms[Arm.HOLDOUT]
         return native.mean if native.n >= MIN_FOR_BASELINE and native.mean > 0 else None
+
+
+def saving_between(native: Moments, budgeted: Moments) -> Saving | None:
+    """Mean(native) - mean(budgeted), with Welch's interval; ``None`` while there is too little.
+
+    B. L. Welch, "The generalization of 'Student's' problem", Biometrika 34 (1947).
+    """
+    if min(native.n, budgeted.n) < MIN_FOR_INTERVAL:
+        return None
+    mean = native.mean - budgeted.mean
+    parts = [moments.variance / moments.n for moments in (native, budgeted)]
+    error = sum(parts)
+    if error == 0:
+        return Saving(mean, mean, mean)
+    spread = sum(
+        part**2 / (moments.n - 1) for part, moments in zip(parts, (native, budgeted), strict=True)
+    )
+    half = student_quantile(0.5 + CONFIDENCE / 2, error**2 / spread) * math.sqrt(error)
+    return Saving(mean, mean - half, mean + half)
 
 
 def student_quantile(probability: float, freedom: float) -> float:

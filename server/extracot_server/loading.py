@@ -8,11 +8,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from extracot.card import CARD_FILENAME, BudgetCard
+from extracot.errors import CardError
 from extracot.prompt import PromptRenderer
 from extracot.reasoning import ThinkTags
 from extracot_server.budget import BudgetPolicy, policy_level
 from extracot_server.bundled import resolve_model
 from extracot_server.detokenize import detokenizer_factory
+from extracot_server.engine.adapters import AdapterEngine
 from extracot_server.engine.base import Engine
 from extracot_server.jobs import ServedModel
 from extracot_server.model_settings import ModelSettings
@@ -27,7 +29,7 @@ def build_engine(server: Settings, settings: ModelSettings) -> Engine:
     if settings.engine == "scripted":
         from extracot_server.engine.scripted import ScriptedEngine
 
-        return ScriptedEngine()
+        return ScriptedEngine(adapters=settings.lora)
     if settings.engine == "remote":
         return _remote_engine(server, settings)
     from extracot_server.engine.vllm import VllmEngine
@@ -37,6 +39,8 @@ def build_engine(server: Settings, settings: ModelSettings) -> Engine:
         engine_args=settings.vllm,
         shutdown_grace=server.grace_seconds,
         stall_seconds=server.engine_stall_seconds,
+        served_name=settings.served_model_name or _last_part(settings.model) or None,
+        adapters=settings.lora,
     )
 
 
@@ -70,7 +74,7 @@ def load_card(settings: ModelSettings, engine: Engine) -> BudgetCard | None:
         return None
     if settings.card is not None:
         card = BudgetCard.load(Path(settings.card))
-    elif engine.info.kind == "scripted":
+    elif engine.info.kind == "scripted" and not isinstance(engine, AdapterEngine):
         from extracot_server.engine.scripted import scripted_card
 
         card = scripted_card()
@@ -80,6 +84,24 @@ def load_card(settings: ModelSettings, engine: Engine) -> BudgetCard | None:
         return None
     card.check_tokenizer(engine.tokenizer)
     return card
+
+
+def serve_models(settings: ModelSettings, engine: Engine) -> list[ServedModel]:
+    """A started engine's model, and each of its adapters as one more.
+
+    An adapter has the card in its own folder or none (cap mode): its model's card says nothing of
+    what the adapter does to lengths. Of an adapter's, errors say whose they are.
+    """
+    served = [serve_model(settings, engine)]
+    for name, folder in getattr(engine, "adapters", {}).items():
+        own = settings.model_copy(update={"served_model_name": name, "card": None, "lora": {}})
+        try:
+            served.append(serve_model(own, AdapterEngine(engine, name, folder)))
+        except CardError as error:
+            raise CardError(f"adapter {name}: {error}") from None
+        except SettingsError as error:
+            raise SettingsError(f"adapter {name}: {error}") from None
+    return served
 
 
 def serve_model(settings: ModelSettings, engine: Engine) -> ServedModel:
@@ -148,5 +170,9 @@ def served_name(settings: ModelSettings, engine: Engine) -> str:
     if settings.engine == "scripted":
         return engine.info.model
     if settings.engine == "remote":
-        return engine.info.model.rstrip("/").rsplit("/", 1)[-1]
-    return settings.model.rstrip("/").rsplit("/", 1)[-1] or engine.info.model
+        return _last_part(engine.info.model)
+    return _last_part(settings.model) or engine.info.model
+
+
+def _last_part(model: str) -> str:
+    return model.rstrip("/").rsplit("/", 1)[-1]

@@ -7,24 +7,29 @@ ends; baseline, saved and overspent only for completed ones.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from time import perf_counter
+from typing import Literal
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
-from prometheus_client.metrics_core import GaugeMetricFamily, Metric
+from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import REGISTRY
 
 from extracot.card import BudgetCard, LevelCard
 from extracot.usage import split_saving
 from extracot_server.accounting import BudgetReport, expected_share
 from extracot_server.holdout import Arm, Saving
+from extracot_server.worker_metrics import in_workers, registry_of_workers
 
 _TOKEN_BUCKETS = (0, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768)
 _RATIO_BUCKETS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.2, 1.5, 2.0, 4.0)
 _FAST_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 _QUEUE_BUCKETS = (0, 0.001, 0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
 _SLOW_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
+
+_Joined = Literal["livesum", "livemin", "livemax", "livemostrecent"]
+"""How the values of several workers become one; of those that live only."""
 
 UNFINISHED = {"aborted": "disconnect", "error": "engine", "dropped": "shutdown"}
 """Outcomes of requests whose reply never became whole, and the reason `aborts` has for them."""
@@ -53,36 +58,23 @@ class EngineFamilies:
         return []
 
 
-class UpstreamFamilies:
-    """Which of the servers behind this one get requests, asked for when metrics are read."""
-
-    def __init__(self, upstreams: Callable[[], Iterable[tuple[str, str, bool]]]) -> None:
-        """``upstreams`` gives model, address and whether it gets requests, for each."""
-        self._upstreams = upstreams
-
-    def collect(self) -> list[Metric]:
-        """One gauge, a sample for each model and address; nothing where there is none."""
-        family = GaugeMetricFamily(
-            "extracot_upstream_up",
-            "1 while an upstream gets requests",
-            labels=["model", "upstream"],
-        )
-        for model, url, up in self._upstreams():
-            family.add_metric([model, url], float(up))
-        return [family] if family.samples else []
-
-
 class ServerMetrics:
     """All collectors of one server on one registry."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.registry = registry
+        self.exposed = registry_of_workers() if in_workers() else registry
+        """What ``/metrics`` shows: of several workers, all of them together."""
 
         def counter(name: str, text: str, *labels: str) -> Counter:
             return Counter(f"extracot_{name}", text, labels, registry=registry)
 
         def histogram(name: str, text: str, buckets: Sequence[float], *labels: str) -> Histogram:
             return Histogram(f"extracot_{name}", text, labels, buckets=buckets, registry=registry)
+
+        def gauge(name: str, text: str, joined: _Joined, *labels: str) -> Gauge:
+            name = f"extracot_{name}"
+            return Gauge(name, text, labels, registry=registry, multiprocess_mode=joined)
 
         self.requests = counter(
             "requests", "Requests by how they ended", "model", "budget", "source", "outcome"
@@ -147,43 +139,39 @@ class ServerMetrics:
         self.queue = histogram(
             "queue_seconds", "Waiting for a turn, of those who got one", _QUEUE_BUCKETS
         )
-        self.queued = Gauge(
-            "extracot_requests_queued", "Requests waiting for a turn", registry=registry
-        )
-        self.in_flight = Gauge(
-            "extracot_requests_in_flight", "Requests being served", registry=registry
-        )
+        self.queued = gauge("requests_queued", "Requests waiting for a turn", "livesum")
+        self.in_flight = gauge("requests_in_flight", "Requests being served", "livesum")
         self.holdout_saving, self.holdout_low, self.holdout_high = (
-            Gauge(f"extracot_holdout_saving_{name}tokens", text, ("model",), registry=registry)
+            gauge(f"holdout_saving_{name}tokens", text, "livemostrecent", "model")
             for name, text in (
                 ("", "Reasoning tokens saved a reply: mean(native) - mean(budgeted)"),
                 ("low_", "Lower end of its 95% interval"),
                 ("high_", "Upper end of its 95% interval"),
             )
         )
-        self.card_ratio = Gauge(
-            "extracot_card_expected_ratio",
+        self.card_ratio = gauge(
+            "card_expected_ratio",
             "Reasoning tokens over baseline that the budget card expects",
-            ("model", "budget"),
-            registry=registry,
+            *("livemax", "model", "budget"),
         )
-        self.card_accuracy = Gauge(
-            "extracot_card_accuracy",
+        self.card_accuracy = gauge(
+            "card_accuracy",
             "Share of right answers measured for the budget card",
-            ("model", "budget"),
-            registry=registry,
+            *("livemax", "model", "budget"),
         )
-        self.engine_up = Gauge(
-            "extracot_engine_up", "1 while the engine serves", ("model",), registry=registry
+        # Down for one worker is down for a share of the requests, so the least of them is shown.
+        self.engine_up = gauge("engine_up", "1 while the engine serves", "livemin", "model")
+        self.upstream_up = gauge(
+            "upstream_up", "1 while an upstream gets requests", "livemin", "model", "upstream"
         )
         self.engine_restarts = counter(
             "engine_restarts", "Starts of a new engine after one was lost", "outcome"
         )
-        self.build_info = Gauge(
-            "extracot_build_info",
+        self.build_info = gauge(  # no Info: several workers cannot join one
+            "build_info",
             "Always 1; what is running",
-            ("version", "engine", "engine_version", "model", "mode", "device"),
-            registry=registry,
+            "livemax",
+            *("version", "engine", "engine_version", "model", "mode", "device"),
         )
 
     def record_choice(self, model: str, report: BudgetReport) -> None:
@@ -256,7 +244,7 @@ class ServerMetrics:
             self.holdout_replies.labels(model, arm.value).inc()
             self.holdout_reasoning.labels(model, arm.value).inc(reasoning)
             self.holdout_squares.labels(model, arm.value).inc(reasoning**2)
-        if saving is not None:
+        if saving is not None and not in_workers():  # one worker's would pass for that of all
             self.holdout_saving.labels(model).set(saving.mean)
             self.holdout_low.labels(model).set(saving.low)
             self.holdout_high.labels(model).set(saving.high)

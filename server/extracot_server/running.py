@@ -10,7 +10,7 @@ import asyncio
 import logging
 from dataclasses import dataclass, field
 
-from extracot_server.engine.base import Engine, EngineClosedError, EngineDeadError
+from extracot_server.engine.base import Engine, EngineClosedError, EngineDeadError, Fronting
 from extracot_server.metrics import ServerMetrics
 from extracot_server.turnstile import Turnstile
 
@@ -42,6 +42,14 @@ class RunningEngine:
         self.up = up
         for name in self.models:
             self.metrics.engine_up.labels(name).set(1 if up else 0)
+        self.show_upstreams()
+
+    def show_upstreams(self) -> None:
+        """Say in metrics which of the servers behind it get requests now, if there are any."""
+        if isinstance(self.engine, Fronting):
+            for url, up in self.engine.upstreams().items():
+                for name in self.models:
+                    self.metrics.upstream_up.labels(name, url).set(1 if up else 0)
 
     async def check(self) -> None:
         """Ask it for its health and remember the answer."""

@@ -37,6 +37,9 @@ async def ready(request: Request, model: str | None = None) -> Response:
 @router.get("/metrics")
 async def metrics(request: Request) -> Response:
     """Prometheus metrics: the server's own and, beside them, vLLM's (`vllm:*`)."""
+    state = app_state(request)
+    for engine in state.engines:
+        engine.show_upstreams()
     encode, content_type = choose_encoder(request.headers.get("accept", ""))
-    body = encode(app_state(request).metrics.registry)
+    body = encode(state.metrics.exposed)
     return Response(body, media_type=content_type)

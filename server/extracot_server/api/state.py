@@ -11,7 +11,6 @@ from starlette.requests import Request
 
 from extracot_server.budget import policy_level
 from extracot_server.budget_values import Target, parse_alias
-from extracot_server.engine.base import Fronting
 from extracot_server.errors import InvalidRequestError, ModelNotFoundError
 from extracot_server.keys import ANYBODY, Caller, KeysError, KeyStore
 from extracot_server.metrics import ServerMetrics
@@ -79,16 +78,6 @@ class AppState:
     def engine_of(self, model: str) -> RunningEngine:
         """The engine that serves a model of this server."""
         return next(engine for engine in self.engines if model in engine.models)
-
-    def upstreams(self) -> list[tuple[str, str, bool]]:
-        """Model, address and whether it gets requests, of every server behind this one."""
-        return [
-            (name, url, up)
-            for running in self.engines
-            if isinstance(running.engine, Fronting)
-            for url, up in running.engine.upstreams().items()
-            for name in running.models
-        ]
 
     @property
     def ready(self) -> bool:

@@ -96,6 +96,8 @@ class GenerationRequest:
     answer_format: AnswerFormat | None = None
     priority: int = 0
     """Lower is served first, where the engine schedules by priority."""
+    adapter: str | None = None
+    """A LoRA adapter of the engine's, by name; ``None``: the model itself."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,9 +42,14 @@ class ScriptedEngine:
     """
 
     def __init__(
-        self, behaviour: ScriptedBehaviour | None = None, *, model: str = "scripted"
+        self,
+        behaviour: ScriptedBehaviour | None = None,
+        *,
+        model: str = "scripted",
+        adapters: Mapping[str, str] | None = None,
     ) -> None:
         self.behaviour = behaviour or ScriptedBehaviour()
+        self.adapters = dict(adapters or {})
         self.requests: deque[GenerationRequest] = deque(maxlen=_REQUESTS_KEPT)
         self._tokenizer = ScriptedTokenizer(
             tags_as_text=self.behaviour.tags_as_text,

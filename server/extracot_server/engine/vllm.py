@@ -15,11 +15,13 @@ import logging
 import os
 import sys
 import traceback
+from collections import Counter
 from collections.abc import AsyncGenerator, Mapping
 from pathlib import Path
 from typing import Any, cast
 
 from extracot.prompt import Tokenizer
+from extracot_server.engine.adapters import Adapter, adapter_arguments, read_adapters
 from extracot_server.engine.base import (
     SCHEMA_FIELD,
     AnswerFormat,
@@ -34,6 +36,7 @@ from extracot_server.engine.base import (
 )
 from extracot_server.engine.child_output import ChildOutput
 from extracot_server.engine.orphans import Guard
+from extracot_server.engine.pulse import Pulse
 from extracot_server.engine.start_errors import explain_start
 from extracot_server.engine.vllm_arguments import check_folder, engine_arguments
 from extracot_server.engine.vllm_process import (
@@ -57,7 +60,8 @@ class VllmEngine:
     ``model`` is a folder or a hub id; ``engine_args`` are any fields of vLLM's AsyncEngineArgs
     (text is read as YAML). ``shutdown_grace`` is how long, in seconds, the engine process lets
     requests run on when it is told to stop. An engine that answers nothing for ``stall_seconds``
-    is reported as dead until it answers again.
+    is reported as dead until it answers again. ``served_name`` is what vLLM's own metrics call the
+    model; ``adapters`` are folders of LoRA adapters by their names.
     """
 
     def __init__(
@@ -67,21 +71,24 @@ class VllmEngine:
         engine_args: Mapping[str, Any],
         shutdown_grace: float,
         stall_seconds: float = 120.0,
+        served_name: str | None = None,
+        adapters: Mapping[str, str] | None = None,
     ) -> None:
         self._model = model
+        self._served_name = served_name
+        self.adapters = dict(adapters or {})
+        self._known: dict[str, Adapter] = {}
         self._engine_args = dict(engine_args)
         self._shutdown_grace = shutdown_grace
-        self._stall_seconds = stall_seconds
+        self._pulse = Pulse(self._ping, stall_seconds)
         self._llm: Any = None
         self._guard: Guard | None = None
         self._closed = False
         self._info: EngineInfo | None = None
         self._defaults: dict[str, Any] = {}
-        self._running: set[str] = set()
+        self._running: Counter[str] = Counter()  # a client may use one name twice
         self._idle = asyncio.Event()
         self._idle.set()
-        self._pinging: asyncio.Task[None] | None = None
-        self._ping_began = 0.0
 
     @property
     def info(self) -> EngineInfo:
@@ -101,6 +108,7 @@ class VllmEngine:
         Raises :class:`EngineStartError` in one line.
         """
         check_folder(Path(self._model), self._engine_args)
+        self._known = read_adapters(self.adapters)
         loading = asyncio.ensure_future(asyncio.to_thread(self._load))
         try:
             await asyncio.shield(loading)
@@ -112,8 +120,28 @@ class VllmEngine:
             await self._ping()
         except EngineDeadError as error:
             raise EngineStartError(f"cannot serve {self._model}: {error}") from None
+        try:
+            await self._load_adapters()
+        except BaseException:
+            llm, self._llm = self._llm, None
+            await self._release(llm)
+            raise
         self._info = self._describe()
         self._defaults = self._llm.model_config.get_diff_sampling_param()
+
+    async def _load_adapters(self) -> None:
+        """Before any request: one that asks for an adapter vLLM cannot load ends the engine."""
+        for adapter in self._known.values():
+            try:
+                loaded = await self._llm.add_lora(_lora_request(adapter))
+            except Exception as error:  # whatever vLLM and the adapter's files raise
+                _log.debug("adapter %s", adapter.name, exc_info=error)
+                lines = str(error).strip().splitlines()
+                cause = f"{lines[-1]:.300}" if lines else type(error).__name__
+            else:
+                cause = "" if loaded else "vLLM refused it"
+            if cause:
+                raise EngineStartError(f"adapter {adapter.name} cannot be loaded: {cause}")
 
     async def restart(self) -> None:
         """Kill what is left of the engine, so that whoever waits for it hears so, and load anew.
@@ -164,6 +192,8 @@ class VllmEngine:
             known={field.name for field in dataclasses.fields(AsyncEngineArgs)},
             cpu=bool(current_platform.is_cpu()),
             shutdown_grace=self._shutdown_grace,
+            defaults=adapter_arguments(self._known)
+            | ({} if self._served_name is None else {"served_model_name": [self._served_name]}),
         )
 
     def _discard(self, loading: asyncio.Future[None]) -> None:
@@ -216,7 +246,7 @@ class VllmEngine:
 
         llm = self._alive()
         stream = self._submit(llm, request)
-        self._running.add(request.request_id)
+        self._running[request.request_id] += 1
         self._idle.clear()
         try:
             async for output in stream:
@@ -229,7 +259,8 @@ class VllmEngine:
             raise EngineError(f"the engine failed this request: {error}") from error
         finally:
             await stream.aclose()
-            self._running.discard(request.request_id)
+            self._running[request.request_id] -= 1
+            self._running += Counter()  # without those of which none is left
             if not self._running:
                 self._idle.set()
 
@@ -246,11 +277,17 @@ class VllmEngine:
             params,
             request.request_id,
             priority=request.priority,
+            lora_request=None if request.adapter is None else self._lora(request.adapter),
             # Only matters where the operator set a reasoning parser: without it the grammar would
             # wait for an end tag that this request's own context already holds.
             reasoning_ended=True if request.answer_format is not None else None,
         )
         return cast("AsyncGenerator[Any, None]", stream)
+
+    def _lora(self, name: str) -> Any:
+        if name not in self._known:
+            raise EngineRequestError(f"the engine has no adapter {name}", param="model")
+        return _lora_request(self._known[name])
 
     def _sampling_params(self, request: GenerationRequest) -> Any:
         from vllm.sampling_params import RequestOutputKind, SamplingParams
@@ -262,25 +299,9 @@ class VllmEngine:
         )
 
     async def check_health(self) -> None:
-        """Raise :class:`EngineDeadError` when the engine process is gone or has stopped answering.
-
-        Never waits long: a question that is still unanswered is looked at again next time.
-        """
+        """Raise :class:`EngineDeadError` when the engine process is gone or answers nothing."""
         self._alive()
-        clock = asyncio.get_running_loop().time
-        if self._pinging is None:
-            self._pinging = asyncio.ensure_future(self._ping())
-            self._ping_began = clock()
-        ping = self._pinging  # several callers may wait for one
-        done, _ = await asyncio.wait({ping}, timeout=min(1.0, self._stall_seconds))
-        if done:
-            if self._pinging is ping:
-                self._pinging = None
-            ping.result()
-        elif clock() - self._ping_began >= self._stall_seconds:
-            raise EngineDeadError(
-                f"the engine has not answered for {clock() - self._ping_began:.0f} s"
-            )
+        await self._pulse.check()
 
     async def in_flight(self) -> int:
         """Requests the engine process holds: 0 only if its scheduler has no work."""
@@ -334,10 +355,7 @@ class VllmEngine:
 
     async def _release(self, llm: Any) -> None:
         """End what belongs to an engine that serves no more."""
-        if self._pinging is not None:
-            self._pinging.cancel()
-            await asyncio.gather(self._pinging, return_exceptions=True)
-            self._pinging = None
+        await self._pulse.stop()
         await end(llm)
         if self._guard is not None:
             self._guard.release()
@@ -349,6 +367,12 @@ def _build(values: dict[str, Any]) -> Any:
     from vllm.v1.engine.async_llm import AsyncLLM
 
     return AsyncLLM.from_engine_args(AsyncEngineArgs(**values))
+
+
+def _lora_request(adapter: Adapter) -> Any:
+    from vllm.lora.request import LoRARequest
+
+    return LoRARequest(adapter.name, adapter.number, str(adapter.folder))
 
 
 def _grammar(request: GenerationRequest) -> Any:

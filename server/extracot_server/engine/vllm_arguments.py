@@ -24,10 +24,12 @@ def engine_arguments(
     known: Collection[str],
     cpu: bool,
     shutdown_grace: float,
+    defaults: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Fields of vLLM's AsyncEngineArgs. Text in ``given`` is read as YAML; ``known`` are its names.
 
-    Raises :class:`EngineStartError` in one line for a name vLLM does not have.
+    ``defaults`` are more of our own, which ``given`` may replace. Raises
+    :class:`EngineStartError` in one line for a name vLLM does not have.
     """
     own = {name.replace("-", "_"): _typed(value) for name, value in given.items()}
     for name in own:
@@ -56,7 +58,7 @@ def engine_arguments(
     grammar = {"backend": "xgrammar", "disable_any_whitespace": True}
     asked = own.pop("structured_outputs_config", None)
     values["structured_outputs_config"] = grammar | (asked if isinstance(asked, dict) else {})
-    return values | own
+    return values | dict(defaults or {}) | own
 
 
 def check_folder(model: Path, given: Collection[str] = ()) -> None:

@@ -1,0 +1,113 @@
+"""LoRA adapters: which folders are refused and in which words, and adapters as models."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from extracot.errors import CardError
+from extracot_server.engine.adapters import adapter_arguments, read_adapters
+from extracot_server.engine.base import EngineStartError
+from extracot_server.engine.scripted import ScriptedEngine, scripted_card
+from tests.fixtures.tiny_adapter import RANK, build_tiny_adapter
+from tests.server.live import serve
+
+
+def refused(folder: Path) -> str:
+    with pytest.raises(EngineStartError) as caught:
+        read_adapters({"mine": str(folder)})
+    text = str(caught.value)
+    assert "\n" not in text and text.startswith("adapter mine: ")
+    return text
+
+
+def test_good_adapters_and_what_vllm_is_started_with(tmp_path: Path) -> None:
+    folders = {
+        "small": str(build_tiny_adapter(tmp_path / "small")),
+        "large": str(build_tiny_adapter(tmp_path / "large", r=9, rank_pattern={"q_proj": 30})),
+    }
+    found = read_adapters(folders)
+    assert [(a.number, a.rank) for a in found.values()] == [(1, RANK), (2, 30)]
+    assert adapter_arguments(found) == {
+        "enable_lora": True,
+        "max_lora_rank": 32,
+        "max_loras": 2,
+        "max_cpu_loras": 2,
+    }
+    assert adapter_arguments({}) == {}
+    many = {f"a{i}": folders["small"] for i in range(20)}
+    values = adapter_arguments(read_adapters(many))
+    assert (values["max_loras"], values["max_cpu_loras"]) == (8, 20)
+
+
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [
+        ({"modules_to_save": ["embed_tokens"]}, ("modules_to_save", "merge it")),
+        ({"trainable_token_indices": [1, 2]}, ("trainable_token_indices", "merge it")),
+        ({"trainable_token_indices": {"embed_tokens": [1]}}, ("rows of tokens", "merge it")),
+        ({"use_dora": True}, ("DoRA", "merge it")),
+        ({"peft_type": "PROMPT_TUNING"}, ("not of a LoRA adapter",)),
+        ({"r": 4096}, ("ranks", "512", "4096")),
+        ({"r": "many"}, ("ranks",)),
+        ({"rank_pattern": {"q_proj": 9999}}, ("ranks",)),
+    ],
+)
+def test_adapters_that_vllm_does_not_serve(
+    tmp_path: Path, config: dict[str, Any], words: tuple[str, ...]
+) -> None:
+    text = refused(build_tiny_adapter(tmp_path / "adapter", **config))
+    assert all(word in text for word in words), text
+
+
+def test_folders_that_are_no_adapter(tmp_path: Path) -> None:
+    assert "not a folder" in refused(tmp_path / "nowhere")
+    folder = build_tiny_adapter(tmp_path / "adapter")
+    weights, config = folder / "adapter_model.safetensors", folder / "adapter_config.json"
+    whole = {"base_model.model.lm_head.weight": np.zeros((2, 2), np.float32)}
+    save_file(whole, weights)
+    assert "whole weights (base_model.model.lm_head.weight)" in refused(folder)
+    weights.write_bytes(b"no safetensors")
+    assert "not a file of safetensors" in refused(folder)
+    weights.unlink()
+    assert "missing" in refused(folder)
+    config.write_text("{")
+    assert "not JSON" in refused(folder)
+    config.write_text("[]")
+    assert "not of a LoRA adapter" in refused(folder)
+    config.unlink()
+    assert "adapter_config.json: No such file" in refused(folder)
+
+
+def test_adapters_are_models_each_with_the_card_in_its_folder(tmp_path: Path) -> None:
+    carded, plain = tmp_path / "carded", tmp_path / "plain"
+    for folder in (carded, plain):
+        folder.mkdir()
+    scripted_card().save(carded)
+    folders = {"carded": str(carded), "plain": str(plain)}
+    engine = ScriptedEngine(adapters=folders)
+    with serve(on=engine, lora=folders, assumed_reasoning_tokens=50) as live:
+        entries = live.http.get("/v1/models").json()["data"]
+        modes = {e["id"]: e["budget"]["mode"] for e in entries if e["parent"] is None}
+        assert modes == {"scripted": "token", "carded": "token", "plain": "cap"}
+        for name, level in (("scripted", "0.2"), ("carded", "0.2"), ("plain", "cap")):
+            report = live.chat(model=f"{name}@0.2")["budget"]
+            assert report["level"] == level
+            assert engine.requests[-1].adapter == (None if name == "scripted" else name)
+            assert live.metric_sum("extracot_requests_total", model=name) == 1
+            assert live.metric_sum("extracot_engine_up", model=name) == 1
+        live.loop.call_soon_threadsafe(engine.die)
+        live.wait_for(lambda: live.metric_sum("extracot_engine_up") == 0)
+
+
+def test_an_adapters_bad_card_names_the_adapter(tmp_path: Path) -> None:
+    (tmp_path / "budget_card.json").write_text(json.dumps({"version": 99}))
+    folders = {"mine": str(tmp_path)}
+    failing = serve(on=ScriptedEngine(adapters=folders), lora=folders)
+    with pytest.raises(CardError, match=r"^adapter mine: "), failing:
+        pass

@@ -1,0 +1,246 @@
+"""``--workers``: one port, one set of metrics, a worker that dies is replaced, and how all end."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.server.key_files import bearer, write
+from tests.server.live import read_chunks, user, wait_for
+
+COMMAND = [sys.executable, "-m", "extracot_server.cli", "--engine", "scripted"]
+PATIENCE = 180.0
+
+
+@dataclass
+class Server:
+    """A parent and its workers."""
+
+    process: subprocess.Popen[bytes]
+    url: str
+    log: Path
+    known: set[int] = field(default_factory=set)
+
+    def said(self) -> str:
+        return self.log.read_text()
+
+    def workers(self) -> list[int]:
+        """The processes it has now."""
+        pid = self.process.pid
+        found = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        return [number for number in map(int, found) if running(number)]
+
+    def serving(self, count: int = 2) -> bool:
+        """Whether so many workers serve: each shows itself in metrics."""
+        return len(self.workers()) == count and self.sample("extracot_requests_in_flight") == 0
+
+    def sample(self, name: str, **labels: str) -> float | None:
+        """The sum of a metric's samples with these labels; ``None`` if it has none."""
+        text = httpx.get(f"{self.url}/metrics", timeout=60).text
+        values = [
+            sample.value
+            for family in text_string_to_metric_families(text)
+            for sample in family.samples
+            if sample.name == name and labels.items() <= sample.labels.items()
+        ]
+        return sum(values) if values else None
+
+    def chat(self, **fields: object) -> httpx.Response:
+        """One request on a connection of its own."""
+        body = {"messages": user(), **fields}
+        return httpx.post(f"{self.url}/v1/chat/completions", json=body, timeout=120)
+
+
+def running(pid: int) -> bool:
+    """Whether a process exists and is no zombie."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+@contextmanager
+def started(folder: Path, *arguments: str, workers: int = 2) -> Iterator[Server]:
+    """A server all of whose workers serve."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    log = folder / f"{port}.log"
+    command = [*COMMAND, "--port", str(port), "--workers", str(workers), *arguments]
+    with log.open("wb") as output:
+        process = subprocess.Popen(command, stderr=output, start_new_session=True)
+    server = Server(process, f"http://127.0.0.1:{port}", log)
+    try:
+        wait_for(lambda: process.poll() is not None or "curl" in server.said(), PATIENCE)
+        assert process.poll() is None, server.said()
+        wait_for(lambda: len(all_ready(server)) >= workers, PATIENCE)
+        yield server
+    finally:
+        left = server.workers() if process.poll() is None else []
+        for number in (process.pid, *left):
+            try:
+                os.kill(number, signal.SIGKILL)
+            except ProcessLookupError:
+                continue
+        process.wait(30)
+
+
+def all_ready(server: Server) -> set[int]:
+    """Workers that have answered a request of their own, with the others held up."""
+    for pid in set(server.workers()) - server.known:
+        with alone(server, pid), httpx.Client(timeout=2.0) as client:
+            try:
+                if client.get(f"{server.url}/ready").status_code == 200:
+                    server.known.add(pid)
+            except httpx.TransportError:
+                pass
+    return server.known & set(server.workers())
+
+
+@contextmanager
+def alone(server: Server, pid: int) -> Iterator[None]:
+    """Stop every worker but this one, so that whoever connects is served by it."""
+    others = [other for other in server.workers() if other != pid]
+    for other in others:
+        os.kill(other, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for other in others:
+            if running(other):
+                os.kill(other, signal.SIGCONT)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with started(tmp_path_factory.mktemp("workers"), "--holdout-fraction", "0.5") as found:
+        yield found
+
+
+def test_metrics_are_those_of_all_workers_whoever_is_asked(server: Server) -> None:
+    before = server.sample("extracot_requests_total") or 0.0
+    for pid in server.workers():
+        with alone(server, pid):
+            for _ in range(15):
+                assert server.chat(budget=0.2).status_code == 200
+    seen = []
+    for pid in server.workers():
+        with alone(server, pid):
+            assert server.sample("extracot_requests_total") == before + 30
+            assert server.sample("extracot_request_duration_seconds_count") == before + 30
+            assert server.sample("extracot_requests_in_flight") == 0
+            assert server.sample("extracot_requests_queued") == 0
+            assert server.sample("extracot_build_info") == 1
+            assert server.sample("extracot_engine_up", model="scripted") == 1
+            level = {"model": "scripted", "budget": "0.2"}
+            assert (server.sample("extracot_card_expected_ratio", **level) or 9) < 1
+            seen.append([server.sample(f"extracot_holdout_saving_{e}tokens") for e in ("", "low_")])
+    assert seen[0] == seen[1]
+    replies = [server.sample("extracot_holdout_replies_total", arm=arm) or 0 for arm in ARMS]
+    tokens = [server.sample("extracot_holdout_reasoning_tokens_total", arm=a) or 0 for a in ARMS]
+    assert min(replies) >= 10, "too few for an interval: the draw is 1 in 2 of 30"
+    native, budgeted = (total / count for total, count in zip(tokens, replies, strict=True))
+    assert seen[0][0] == pytest.approx(native - budgeted)
+
+
+ARMS = ("holdout", "budgeted")
+
+
+def test_a_worker_that_dies_is_replaced_and_what_it_counted_stays(server: Server) -> None:
+    assert server.chat().status_code == 200
+    counted = server.sample("extracot_requests_total")
+    first, second = server.workers()
+    with httpx.Client(base_url=server.url, timeout=60) as client:
+        body = {"messages": user(), "stream": True, "n": 16, "max_tokens": 4000, "ignore_eos": True}
+        sent = client.stream("POST", "/v1/chat/completions", json=body)
+        with alone(server, first), sent as stream:
+            pieces = stream.iter_raw()
+            next(pieces)
+            os.kill(first, signal.SIGKILL)
+            with pytest.raises(httpx.TransportError):
+                list(pieces)
+    assert server.chat().status_code == 200, "the other one serves"
+    wait_for(lambda: first not in server.workers(), PATIENCE)
+    wait_for(lambda: len(all_ready(server)) == 2, PATIENCE)
+    assert second in server.workers() and first not in server.workers()
+    assert f"worker 0 ({first}) ended with signal 9" in server.said() or (
+        f"worker 1 ({first}) ended with signal 9" in server.said()
+    )
+    wait_for(lambda: server.sample("extracot_requests_in_flight") == 0)
+    assert (server.sample("extracot_requests_total") or 0) == (counted or 0) + 1
+    assert server.sample("extracot_build_info") == 1
+
+
+def test_keys_are_read_again_by_every_worker_and_sigterm_drains_all(tmp_path: Path) -> None:
+    path = write(tmp_path / "keys.yaml", {"name": "one", "key": "sk-one"})
+    with started(tmp_path, "--keys", str(path), "--grace-seconds", "120") as server:
+        assert "2 workers" in server.said()
+        write(path, {"name": "two", "key": "sk-two"})
+        os.kill(server.process.pid, signal.SIGHUP)
+
+        def knows(key: str) -> bool:
+            headers = bearer(key)
+            return httpx.get(f"{server.url}/v1/models", headers=headers).status_code == 200
+
+        for pid in server.workers():
+            with alone(server, pid):
+                wait_for(lambda: knows("sk-two") and not knows("sk-one"))
+        body = {"messages": user("How many? " * 20), "stream": True, "n": 16, "ignore_eos": True}
+        body["max_tokens"] = 400
+        with ExitStack() as stack:
+            streams = []
+            for pid in server.workers():  # one running stream at each of them
+                client = httpx.Client(base_url=server.url, timeout=120, headers=bearer("sk-two"))
+                stack.enter_context(client)
+                with alone(server, pid):
+                    sent = client.stream("POST", "/v1/chat/completions", json=body)
+                    stream = stack.enter_context(sent)
+                    pieces = stream.iter_text()
+                    streams.append((pieces, next(pieces)))
+            server.process.send_signal(signal.SIGTERM)
+            for pieces, first in streams:
+                chunks = read_chunks(first + "".join(pieces))
+                ends = [c["finish_reason"] for k in chunks for c in k["choices"]]
+                assert len([end for end in ends if end is not None]) == 16
+        assert server.process.wait(60) == 0
+        assert "Traceback" not in server.said()
+
+
+def test_workers_end_with_a_parent_that_is_killed(tmp_path: Path) -> None:
+    with started(tmp_path) as server:
+        left = server.workers()
+        os.kill(server.process.pid, signal.SIGKILL)
+        server.process.wait(30)
+        wait_for(lambda: not any(map(running, left)), PATIENCE)
+
+
+def test_a_start_that_fails_is_said_once(tmp_path: Path) -> None:
+    card = tmp_path / "card.json"
+    card.write_text(json.dumps({"version": 99}))
+    command = [*COMMAND, "--port", "0", "--workers", "3", "--card", str(card)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
+    assert done.returncode == 1
+    errors = [line for line in done.stderr.splitlines() if "error:" in line]
+    assert len(errors) == 1 and re.search("version", errors[0])
+
+
+def test_the_variable_of_many_workers_is_nothing_to_one(tmp_path: Path) -> None:
+    folder = tmp_path / "metrics"
+    folder.mkdir()
+    variables = {**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(folder)}
+    command = [*COMMAND, "--port", "0", "--card", str(tmp_path / "none.json")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=variables)
+    assert "PROMETHEUS_MULTIPROC_DIR is for several workers" in done.stderr
+    assert not list(folder.iterdir())
