@@ -9,7 +9,7 @@ import logging
 import re
 import uuid
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -24,6 +24,7 @@ import extracot
 from extracot.errors import CardError, ExtracotError
 from extracot_server.admission import Ledger, Scheduler
 from extracot_server.api import chat, health, models, tokenize
+from extracot_server.api.access import AccessMiddleware
 from extracot_server.api.auth import KeyMiddleware
 from extracot_server.api.errors import HttpError, to_http
 from extracot_server.api.openapi import install_openapi
@@ -35,23 +36,32 @@ from extracot_server.keys import KeyStore
 from extracot_server.loading import build_engine, serve_models
 from extracot_server.metrics import EngineFamilies, ServerMetrics
 from extracot_server.model_settings import ModelSettings, check_names
+from extracot_server.receipts import current_receipt
 from extracot_server.running import RunningEngine
 from extracot_server.serving import ChatService
 from extracot_server.settings import Settings, SettingsError
 from extracot_server.supervision import Supervisor
 from extracot_server.turnstile import Turnstile
 
+if TYPE_CHECKING:
+    from extracot_server.tracing import Tracing
+
 log = logging.getLogger("extracot.server")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
 
-def create_app(settings: Settings, engine: Engine | Sequence[Engine] | None = None) -> FastAPI:
+def create_app(
+    settings: Settings,
+    engine: Engine | Sequence[Engine] | None = None,
+    tracing: Tracing | None = None,
+) -> FastAPI:
     """The app for these settings. It starts engines when the server starts, and closes them.
 
-    ``engine`` replaces the one the settings name, or as many as they have models. Start-up raises
-    :class:`~extracot_server.engine.base.EngineStartError` or
-    :class:`~extracot.errors.CardError` in one line.
+    ``engine`` replaces the one the settings name, or as many as they have models, ``tracing`` what
+    the settings say of it. Start-up raises :class:`~extracot_server.engine.base.EngineStartError`
+    or :class:`~extracot.errors.CardError` in one line.
     """
+    tracing = tracing or tracing_of(settings)
     registry = CollectorRegistry()
     metrics = ServerMetrics(registry)
     registry.register(EngineFamilies())
@@ -86,6 +96,8 @@ def create_app(settings: Settings, engine: Engine | Sequence[Engine] | None = No
                 running.mark(False, wanted=True)
             grace = settings.grace_seconds
             await asyncio.gather(*(running.engine.close(grace) for running in state.engines))
+            if tracing is not None:
+                await tracing.close()
 
     app = FastAPI(
         title="Extra-CoT Server",
@@ -97,7 +109,7 @@ def create_app(settings: Settings, engine: Engine | Sequence[Engine] | None = No
     app.state.extracot = state
     for router in (chat.router, tokenize.router, models.router, health.router):
         app.include_router(router)
-    _add_error_handlers(app, state)
+    _add_error_handlers(app, state, tracing)
     install_openapi(app)
     return app
 
@@ -113,6 +125,19 @@ async def start_model(state: AppState, settings: ModelSettings, running: Running
             raise
         label = settings.served_model_name or ", ".join(settings.upstream) or settings.model
         raise type(error)(f"model {label}: {error}") from error
+
+
+def tracing_of(settings: Settings) -> Tracing | None:
+    """Spans as the settings want them; :class:`SettingsError` without the packages for it."""
+    if settings.otlp_traces_endpoint is None:
+        return None
+    try:
+        from extracot_server.tracing import otlp_tracing
+    except ImportError as error:
+        raise SettingsError(
+            f"otlp_traces_endpoint: {error}; install it with: pip install 'extracot[tracing]'"
+        ) from None
+    return otlp_tracing(settings.otlp_traces_endpoint)
 
 
 def add_model(state: AppState, running: RunningEngine, model: ServedModel) -> None:
@@ -132,9 +157,11 @@ def add_model(state: AppState, running: RunningEngine, model: ServedModel) -> No
     running.mark(True)
 
 
-def _add_error_handlers(app: FastAPI, state: AppState) -> None:
+def _add_error_handlers(app: FastAPI, state: AppState, tracing: Tracing | None) -> None:
     def respond(error: HttpError, request: Request | None = None) -> JSONResponse:
         # One that has reached the engine is counted there, by how it ended.
+        if (receipt := current_receipt()) is not None:
+            receipt.error = error.reason
         if request is None or not getattr(request.state, "running", False):
             state.metrics.rejected.labels(error.reason).inc()
         return JSONResponse(error.body, error.status, headers=dict(error.headers))
@@ -177,7 +204,10 @@ def _add_error_handlers(app: FastAPI, state: AppState) -> None:
         respond=answer,
         protect_metrics=state.settings.protect_metrics,
     )
-    app.add_middleware(RequestIdMiddleware, respond=answer)  # the outer one: a 401 has an id too
+    app.add_middleware(RequestIdMiddleware, respond=answer)  # outer: a 401 has an id too
+    app.add_middleware(  # the outermost: whatever became of a request, it is written down
+        AccessMiddleware, keep_prompts=state.settings.log_prompts, tracing=tracing
+    )
 
 
 class RequestIdMiddleware:

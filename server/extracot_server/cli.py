@@ -23,6 +23,7 @@ import extracot
 from extracot.errors import ExtracotError
 
 try:
+    from extracot_server.logs import ANNOUNCEMENTS, configure_logging
     from extracot_server.mounts import mount_page
     from extracot_server.settings import Settings, SettingsError, load_settings
     from extracot_server.workers import Workers, forget_metrics_folder
@@ -45,12 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         settings = load_settings(arguments)
     except SettingsError as error:
         return _fail(str(error), 2)
-    logging.basicConfig(
-        level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
-    if settings.log_level != "debug":
-        for name in ("uvicorn", "httpx"):
-            logging.getLogger(name).setLevel(logging.WARNING)
+    configure_logging(settings.log_level, settings.log_format)
     try:
         listener = bind(settings.host, settings.port)
     except ServeError as error:
@@ -160,8 +156,7 @@ def run_loop(main_task: object) -> None:
 
 def say(line: str) -> None:
     """One line for the person who started the server."""
-    with contextlib.suppress(OSError):  # the terminal may be gone
-        print(f"extracot-serve: {line}", file=sys.stderr, flush=True)
+    logging.getLogger(ANNOUNCEMENTS).info(line)
 
 
 def own_url(listener: socket.socket) -> str:

@@ -40,6 +40,9 @@ class RequestTimes:
     """Wall-clock marks of one request, in seconds of ``perf_counter``; 0.0 means not yet."""
 
     start: float = field(default_factory=perf_counter)
+    resolved: float = 0.0
+    queued: float = 0.0
+    turn: float = 0.0
     first_token: float = 0.0
     first_answer: float = 0.0
     previous: float = 0.0

@@ -9,6 +9,7 @@ import difflib
 from collections.abc import Container, Iterable
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import yaml
 from pydantic import ValidationError
@@ -18,6 +19,20 @@ from extracot.errors import ExtracotError
 
 class SettingsError(ExtracotError):
     """A setting is unknown or has a value that is not allowed; the message is one line."""
+
+
+def check_endpoint(value: str | None) -> str | None:
+    """An http(s) address, or ``None`` where there is none or it is empty; else ``ValueError``."""
+    if not value:
+        return None
+    try:
+        parts = urlsplit(value)
+        port = parts.port
+    except ValueError:
+        parts, port = urlsplit(""), None
+    if parts.scheme not in ("http", "https") or not parts.hostname or port == 0:
+        raise ValueError("must be an address like http://collector:4318")
+    return value
 
 
 def read_secret(path: Path, name: str) -> str:

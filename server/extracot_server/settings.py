@@ -35,7 +35,7 @@ from extracot_server.model_settings import (
     parse_models,
 )
 from extracot_server.setting_values import SettingsError as SettingsError
-from extracot_server.setting_values import check_yaml, one_line, read_secret
+from extracot_server.setting_values import check_endpoint, check_yaml, one_line, read_secret
 
 ENV_PREFIX = "EXTRACOT_"
 # Variables of the same prefix that belong to the installer and the client, not to the server.
@@ -129,6 +129,22 @@ class Settings(BaseSettings, ModelSettings):
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="verbosity of the server's own log"
     )
+    log_format: Literal["text", "json"] = Field(
+        "text", description="lines of the log: for people, or one JSON object each"
+    )
+    log_prompts: bool = Field(
+        False, description="log the messages of each request (and put them on its trace)"
+    )
+    otlp_traces_endpoint: str | None = Field(
+        None,
+        description="OpenTelemetry collector that gets a trace of each request, by OTLP over HTTP: "
+        "http://collector:4318 (needs the extra `tracing`)",
+    )
+
+    @field_validator("otlp_traces_endpoint")
+    @classmethod
+    def _is_endpoint(cls, value: str | None) -> str | None:
+        return check_endpoint(value)
 
     @field_validator("models", mode="before")
     @classmethod

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx
 import openai
@@ -20,6 +20,9 @@ from extracot_server.engine.base import Engine
 from extracot_server.engine.scripted import ScriptedBehaviour, ScriptedEngine
 from extracot_server.http_server import GracefulServer, make_server
 from extracot_server.settings import Settings
+
+if TYPE_CHECKING:
+    from extracot_server.tracing import Tracing
 
 WAIT_SECONDS = 30.0
 QUESTION = "What is 12 * 3 + 4?"
@@ -166,13 +169,17 @@ def collect(chunks: list[dict[str, Any]], index: int = 0) -> dict[str, Any]:
 
 @contextmanager
 def serve(
-    behaviour: ScriptedBehaviour | None = None, *, on: Engine | None = None, **settings: Any
+    behaviour: ScriptedBehaviour | None = None,
+    *,
+    on: Engine | None = None,
+    tracing: Tracing | None = None,
+    **settings: Any,
 ) -> Iterator[Live]:
     """Serve until the block ends; the server is the one ``extracot-serve`` runs."""
     used = on if on is not None else ScriptedEngine(behaviour)
     own = {"engine": "scripted", "port": 0, "grace_seconds": 1.0, "on_engine_death": "stay"}
     chosen = Settings(**{**own, **settings})
-    app = create_app(chosen, engine=used)
+    app = create_app(chosen, engine=used, tracing=tracing)
     server = make_server(app, app.state.extracot)
     ready: list[asyncio.AbstractEventLoop] = []
     failure: list[BaseException] = []

@@ -1,0 +1,92 @@
+"""The outermost middleware: opens each request's receipt, and shows it as a log line and a span.
+
+One line for each request to ``/v1/``, however it ends; what probes and scrapes ask for is only of
+interest at level ``debug``. Keys are never in a receipt.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from extracot_server.receipts import Receipt, open_receipt
+
+if TYPE_CHECKING:
+    from extracot_server.tracing import Tracing
+
+log = logging.getLogger("extracot.access")
+_LONGEST_PATH = 200
+
+
+class AccessMiddleware:
+    """Writes the receipt of every request; ``tracing`` is ``None`` where no spans are wanted."""
+
+    def __init__(self, app: ASGIApp, *, keep_prompts: bool, tracing: Tracing | None) -> None:
+        self._app = app
+        self._keep_prompts = keep_prompts
+        self._tracing = tracing
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """ASGI entry point."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        receipt = Receipt(scope["method"], _printable(scope["path"]), self._keep_prompts)
+        span = None
+        if self._tracing is not None:
+            pairs = ((k.decode("latin-1"), v.decode("latin-1")) for k, v in scope["headers"])
+            span = self._tracing.begin(receipt, dict(pairs))
+
+        async def watched(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                receipt.status = message["status"]
+            await send(message)
+
+        scope.setdefault("state", {})  # so that what the id's middleware puts there is seen here
+        try:
+            with open_receipt(receipt):
+                await self._app(scope, receive, watched)
+        finally:
+            receipt.request_id = scope["state"].get("request_id")
+            if self._tracing is not None and span is not None:
+                self._tracing.end(span, receipt)
+            _write(receipt)
+
+
+def _write(receipt: Receipt) -> None:
+    level = logging.INFO if receipt.path.startswith("/v1/") else logging.DEBUG
+    if log.isEnabledFor(level):
+        fields = receipt.fields()
+        log.log(level, "%s", in_words(fields), extra={"fields": fields})
+
+
+def in_words(fields: dict[str, object]) -> str:
+    """A receipt as one line for people.
+
+    >>> in_words({"method": "POST", "path": "/v1/x", "status": 400, "seconds": 0.01,
+    ...           "error": "invalid_value", "request_id": "req-1"})
+    'POST /v1/x 400 invalid_value in 0.010 s [req-1]'
+    """
+    found = fields.get
+    words = [f"{found('method')} {found('path')} {found('status', '-')}"]
+    words += [str(word) for word in (found("outcome"), found("error")) if word]
+    line = f"{' '.join(words)} in {found('seconds', 0.0):.3f} s"
+    if "model" in fields:
+        line += f": {found('model')} at {found('budget')}"
+        line += f" for {found('key')}" if "key" in fields else ""
+    if "completion_tokens" in fields:
+        line += f", {found('reasoning_tokens')} reasoning + {found('answer_tokens')} answer tokens"
+        saved = found("saved_tokens")
+        line += f", {saved:g} saved" if isinstance(saved, float) else ""
+    if "first_token_seconds" in fields:
+        line += f", first token after {found('first_token_seconds'):.3f} s"
+    if "prompt" in fields:
+        line += f", prompt {found('prompt')!r}"
+    return f"{line} [{found('request_id', '-')}]"
+
+
+def _printable(path: str) -> str:
+    """A path as it may stand in a log: one line, no control characters, not without end."""
+    return "".join(c if c.isprintable() else "?" for c in path[:_LONGEST_PATH])

@@ -1,0 +1,136 @@
+"""What one HTTP request came to, put together while it runs: for its log line and its trace.
+
+The request's own task and all it starts share one :class:`Receipt`, found by
+:func:`current_receipt`; where nobody opened one (a library call, a test) there is none, and nothing
+is written. Knows neither HTTP nor how it is shown; :mod:`extracot_server.metrics` counts by itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from time import perf_counter, time_ns
+from types import MappingProxyType
+from typing import Any
+
+from extracot_server.accounting import BudgetReport, Usage
+from extracot_server.jobs import PreparedChat
+from extracot_server.metrics import RequestTimes
+
+
+@dataclass(slots=True)
+class Receipt:
+    """One request. What was not reached stays ``None``; marks are seconds of ``perf_counter``."""
+
+    method: str
+    path: str
+    keep_prompt: bool = False
+    request_id: str | None = None
+    status: int | None = None
+    error: str | None = None
+    """The code of a refusal or failure: a bounded word, never the client's own text."""
+    outcome: str | None = None
+    chat: PreparedChat | None = None
+    usage: Usage | None = None
+    report: BudgetReport | None = None
+    finish_reasons: tuple[str, ...] = ()
+    trace_id: str | None = None
+    trace_headers: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    """What a server behind this one needs to continue the trace (W3C Trace Context)."""
+    opened: float = field(default_factory=perf_counter)
+    opened_ns: int = field(default_factory=time_ns)
+    settled: float = 0.0
+    closed: float = 0.0
+
+    def settle(
+        self,
+        outcome: str,
+        usage: Usage,
+        report: BudgetReport,
+        finish_reasons: Sequence[str | None],
+    ) -> None:
+        """Write down how a request that reached the engine has ended."""
+        self.settled = perf_counter()
+        self.outcome, self.usage, self.report = outcome, usage, report
+        self.finish_reasons = tuple(reason for reason in finish_reasons if reason is not None)
+
+    @property
+    def times(self) -> RequestTimes | None:
+        """The marks of the request in the server, once it was prepared."""
+        return None if self.chat is None else self.chat.times
+
+    def fields(self) -> dict[str, Any]:
+        """Everything known, as flat JSON: tokens, seconds, words; no text of the client's.
+
+        But for the messages, as ``prompt``, where the operator asked for them.
+        """
+        found: dict[str, Any] = {
+            "request_id": self.request_id,
+            "method": self.method,
+            "path": self.path,
+            "status": self.status,
+            "outcome": self.outcome,
+            "error": self.error,
+            "seconds": round(self.closed - self.opened, 6),
+        }
+        if self.chat is not None:
+            found |= self._prepared(self.chat)
+        if self.usage is not None and self.report is not None:
+            found |= self._settled(self.usage, self.report)
+        found["trace_id"] = self.trace_id
+        return {name: value for name, value in found.items() if value is not None}
+
+    def _prepared(self, chat: PreparedChat) -> dict[str, Any]:
+        times = chat.times
+
+        def since_start(mark: float) -> float | None:
+            return round(mark - times.start, 6) if mark else None
+
+        found: dict[str, Any] = {
+            "model": chat.model.name,
+            "key": chat.job.caller.name or None,
+            "budget": chat.resolved.label,
+            "source": chat.resolved.source,
+            "arm": None if chat.arm is None else chat.arm.value,
+            "choices": chat.job.n,
+            "prompt_tokens": len(chat.rendered.prompt_ids),
+            "queue_seconds": round(times.turn - times.queued, 6) if times.turn else None,
+            "first_token_seconds": since_start(times.first_token),
+            "first_answer_token_seconds": since_start(times.first_answer),
+        }
+        if self.keep_prompt:
+            found["prompt"] = [{"role": m.role, "content": m.content} for m in chat.job.messages]
+        return found
+
+    def _settled(self, usage: Usage, report: BudgetReport) -> dict[str, Any]:
+        return {
+            "completion_tokens": usage.completion_tokens,
+            "reasoning_tokens": report.reasoning_tokens,
+            "answer_tokens": report.answer_tokens,
+            "saved_tokens": report.saved_tokens_estimate,
+            "realised_ratio": report.realised_ratio,
+            "level": report.chosen,
+            "cap_hit": report.cap_hit,
+            "finish_reasons": list(self.finish_reasons) or None,
+        }
+
+
+_CURRENT: ContextVar[Receipt | None] = ContextVar("extracot_receipt", default=None)
+
+
+def current_receipt() -> Receipt | None:
+    """The receipt of the request that this task works for."""
+    return _CURRENT.get()
+
+
+@contextmanager
+def open_receipt(receipt: Receipt) -> Iterator[Receipt]:
+    """Make it the current one; it is closed at the end of the block."""
+    token = _CURRENT.set(receipt)
+    try:
+        yield receipt
+    finally:
+        receipt.closed = perf_counter()
+        _CURRENT.reset(token)
