@@ -15,8 +15,8 @@ ROOT = Path(__file__).resolve().parents[2]
 GROUPS = ("training", "playground", "dev")
 LOCKS = ("cpu", "cuda", *GROUPS)
 EXTRAS = {
-    "cpu": ("server", "cpu"),
-    "cuda": ("server", "cuda"),
+    "cpu": ("server", "tracing", "cpu"),
+    "cuda": ("server", "tracing", "cuda"),
     "training": ("training", "playground", "plots"),
     "playground": ("playground",),
     "dev": ("dev",),
