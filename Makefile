@@ -67,6 +67,10 @@ format: install-dev ## Let ruff put the code in order
 soak: install-dev ## Send 20,000 requests to the scripted engine, many of them left alone
 	@$(BIN)/python -m tests.server.soak $(ARGS)
 
+.PHONY: audit
+audit: ## Ask the advisory database about every pinned dependency (exit 3: it can't be reached)
+	@$(PYTHON) scripts/audit.py
+
 .PHONY: gpu-smoke
 gpu-smoke: ## Run the tests that need a CUDA GPU; without one it says so and fails
 	@nvidia-smi --list-gpus 2>/dev/null | grep -q '^GPU ' || \
