@@ -9,9 +9,11 @@ from pathlib import Path
 
 import pytest
 
+import extracot
 from extracot_client.cli import main
+from extracot_server.engine.scripted import ScriptedBehaviour
 from tests.clients import fake_server as fake
-from tests.clients.conftest import LiveServer
+from tests.clients.conftest import LiveServer, serve
 from tests.clients.fake_server import GOOD, FakeServer
 
 PROBLEM = "What is 12 * 12?"
@@ -158,14 +160,18 @@ def test_sweep_keeps_resumes_and_adds_up(
 
     at_live.engine.requests.clear()
     assert run(*command, "--json") == 0  # nothing is asked again
-    told = json.loads(capsys.readouterr().out)
+    out, err = capsys.readouterr()
+    assert f"4 of 4 rows are in {kept} already" in err
+    told = json.loads(out)
     assert len(at_live.engine.requests) == 0 and len(told["rows"]) == 4
     assert [summary["n"] for summary in told["summary"]] == [2, 2]
 
     lines = kept.read_text().splitlines(keepends=True)
     kept.write_text("".join(lines[:2]) + lines[2][:40])  # torn by an interruption
+    capsys.readouterr()
     assert run(*command, "--limit", "2") == 0
     assert len(at_live.engine.requests) == 2 and len(kept.read_text().splitlines()) == 4
+    assert "4/4" in capsys.readouterr().err
 
 
 def test_sweep_with_failures(capsys: Captured, tmp_path: Path) -> None:
@@ -232,10 +238,49 @@ def test_wrong_budgets_are_the_servers_to_refuse(at_live: LiveServer, capsys: Ca
         ("compare", "x", "--budgets", ","),
         ("sweep", "/nowhere/in.jsonl", "--budgets", "0.2"),
         ("sweep", "/", "--budgets", "0.2"),
+        ("playground", "--json"),
+        ("playground", "--port", "99999"),
+        ("playground", "--port", "0"),
+        ("playground", "--host", "192.0.2.1"),
     ],
 )
 def test_wrong_usage_is_2(capsys: Captured, argv: tuple[str, ...]) -> None:
     fails(capsys, 2, *argv)
+
+
+def test_the_version(capsys: Captured) -> None:
+    assert run("--version") == 0
+    assert capsys.readouterr().out == f"extracot {extracot.__version__}\n"
+
+
+def test_the_server_may_be_named_before_the_command(
+    live: LiveServer, no_server: str, capsys: Captured
+) -> None:
+    assert run("--base-url", live.url, "--json", "models") == 0
+    assert json.loads(capsys.readouterr().out)[0]["id"] == "scripted"
+    assert run("--base-url", no_server, "models", "--base-url", live.url) == 0  # the last counts
+    assert "scripted" in capsys.readouterr().out
+
+
+def test_a_taken_port_is_said_without_gradios_words(live: LiveServer, capsys: Captured) -> None:
+    pytest.importorskip("gradio")
+    port = live.url.rpartition(":")[2]
+    err = fails(capsys, 2, "playground", "--port", port)
+    assert (
+        f"cannot listen on 127.0.0.1:{port}: Address already in use" in err and "GRADIO" not in err
+    )
+
+
+def test_a_key_is_needed_and_never_shown(capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
+    with serve(ScriptedBehaviour(), api_key="the-right-secret") as server:
+        monkeypatch.setenv("EXTRACOT_BASE_URL", server.url)
+        for command in (("ask", "x"), ("compare", "x"), ("models",), ("card",)):
+            assert "HTTP 401" in fails(capsys, 1, *command)
+            err = fails(capsys, 1, *command, "--api-key", "some-wrong-secret")
+            assert "HTTP 401" in err and "secret" not in err
+        monkeypatch.setenv("EXTRACOT_API_KEY", "the-right-secret")
+        assert run("ask", PROBLEM, "-q") == 0
+        assert "boxed" in capsys.readouterr().out
 
 
 def test_files_that_cannot_be_used_are_2(

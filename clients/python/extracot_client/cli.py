@@ -32,6 +32,16 @@ class _Parser(argparse.ArgumentParser):
         self.exit(USAGE, f"extracot: {message} (see {self.prog} --help)\n")
 
 
+class _Version(argparse.Action):
+    """``--version``, which alone pays for the import that knows it."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
+        import extracot
+
+        sys.stdout.write(f"extracot {extracot.__version__}\n")
+        parser.exit(OK)
+
+
 def build_parser() -> argparse.ArgumentParser:
     """The whole command line; importing nothing heavy."""
     parser = _Parser(
@@ -40,6 +50,10 @@ def build_parser() -> argparse.ArgumentParser:
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    parser.add_argument("--version", action=_Version, nargs=0, help="say the version and exit")
+    # Taken before the command, too, where people put them; shown in the commands' own help.
+    _add_connection(parser, default=None, shown=False)
+    parser.add_argument("--json", action="store_true", default=False, help=argparse.SUPPRESS)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     _add_ask(commands)
     _add_compare(commands)
@@ -54,18 +68,26 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add(commands: Commands, name: str, text: str) -> argparse.ArgumentParser:
+def _add_connection(parser: argparse.ArgumentParser, *, default: object, shown: bool) -> None:
+    for flag, metavar, kind, text in (
+        ("--base-url", "URL", str, "default: EXTRACOT_BASE_URL, else http://127.0.0.1:8000"),
+        ("--api-key", "KEY", str, "seen by other users of this machine; better: EXTRACOT_API_KEY"),
+        ("--timeout", "S", float, "longest silence of the server, in seconds (default 120)"),
+    ):
+        hint = text if shown else argparse.SUPPRESS
+        parser.add_argument(flag, metavar=metavar, type=kind, default=default, help=hint)
+
+
+def _add(
+    commands: Commands, name: str, text: str, *, as_json: bool = True
+) -> argparse.ArgumentParser:
+    """A command's parser. What is not given there leaves alone what stood before the command."""
     parser = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
-    parser.add_argument("--base-url", metavar="URL", help="default: EXTRACOT_BASE_URL or local")
-    parser.add_argument(
-        "--api-key",
-        metavar="KEY",
-        help="other users of this machine may see it; EXTRACOT_API_KEY is better",
-    )
-    parser.add_argument(
-        "--timeout", type=float, metavar="S", help="longest silence of the server (default 120)"
-    )
-    parser.add_argument("--json", action="store_true", help="print JSON for scripts")
+    _add_connection(parser, default=argparse.SUPPRESS, shown=True)
+    if as_json:
+        parser.add_argument(
+            "--json", action="store_true", default=argparse.SUPPRESS, help="print JSON for scripts"
+        )
     return parser
 
 
@@ -77,9 +99,9 @@ def _add_sampling(parser: argparse.ArgumentParser) -> None:
         "--max-reasoning-tokens", type=int, metavar="N", help="hard ceiling of the reasoning"
     )
     parser.add_argument("--enforce", choices=("soft", "hard"), help="how a ratio is held")
-    parser.add_argument("--temperature", type=float, metavar="T")
-    parser.add_argument("--top-p", type=float, metavar="P")
-    parser.add_argument("--seed", type=int, metavar="N")
+    for flag, metavar, kind in (("--temperature", "T", float), ("--top-p", "P", float)):
+        parser.add_argument(flag, metavar=metavar, type=kind, help="default: the model's own")
+    parser.add_argument("--seed", type=int, metavar="N", help="makes sampling repeatable")
 
 
 def _add_ask(commands: Commands) -> None:
@@ -133,7 +155,9 @@ def _add_chat(commands: Commands) -> None:
 
 
 def _add_playground(commands: Commands) -> None:
-    parser = _add(commands, "playground", "serve a page in the browser to ask and compare")
+    parser = _add(
+        commands, "playground", "serve a page in the browser to ask and compare", as_json=False
+    )
     parser.add_argument("--model", metavar="NAME", help="default: the model that is served")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
     parser.add_argument("--port", type=int, default=7860, metavar="N", help="default 7860")

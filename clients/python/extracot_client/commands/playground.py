@@ -5,16 +5,19 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import os
+import socket
 import sys
 import threading
 
-from extracot_client.errors import ConfigurationError
+from extracot_client.errors import ConfigurationError, InvalidArgumentError
 
 _LOCAL = "127.0.0.1,localhost,::1"
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Serve; raises :class:`ConfigurationError` without Gradio or where the port is taken."""
+    if not 1 <= arguments.port <= 65535:
+        raise InvalidArgumentError(f"--port is 1 to 65535, not {arguments.port}", param="port")
     if importlib.util.find_spec("gradio") is None:
         raise ConfigurationError("The playground needs Gradio (pip install 'extracot[playground]')")
     from extracot_client.playground_events import Backend
@@ -25,6 +28,13 @@ def run(arguments: argparse.Namespace) -> int:
     # Gradio asks its own port whether it is up; a proxy would not find it.
     for name in ("NO_PROXY", "no_proxy"):
         os.environ[name] = ",".join(filter(None, (os.environ.get(name), _LOCAL)))
+    where = f"{arguments.host}:{arguments.port}"
+    try:
+        # Gradio's own message for this speaks of its variables and arguments.
+        socket.create_server((arguments.host, arguments.port)).close()
+    except OSError as error:
+        reason = (error.strerror or str(error)).partition(" (while")[0]
+        raise ConfigurationError(f"The playground cannot listen on {where}: {reason}") from None
     from extracot_client.playground import build_playground, looks
 
     page = build_playground(backend)
@@ -40,8 +50,8 @@ def run(arguments: argparse.Namespace) -> int:
             **looks(),
         )
     except OSError as error:
-        message = f"The playground cannot listen on {arguments.host}:{arguments.port}: {error}"
-        raise ConfigurationError(" ".join(message.split())) from None
+        message = f"The playground cannot listen on {where}: {' '.join(str(error).split())}"
+        raise ConfigurationError(message) from None
     sys.stderr.write(f"extracot: playground at {url} (asks {backend.url}); Ctrl-C ends it\n")
     sys.stderr.flush()
     try:

@@ -11,15 +11,28 @@ from pathlib import Path
 from extracot_client.client import Extracot
 from extracot_client.commands.common import budgets_of, make_client, options_of, print_json
 from extracot_client.errors import InvalidArgumentError
+from extracot_client.exchange import first_model
 from extracot_client.plots import draw_sweep
 from extracot_client.receipts import percent, seconds, tokens
 from extracot_client.summaries import BudgetSummary, summarise
 from extracot_client.sweep_files import RowStore, read_problems, write_csv
-from extracot_client.sweeps import SweepProblem, budget_key
-from extracot_client.terminal import Progress, Style, table
-from extracot_client.types import BudgetValue, SweepRow
+from extracot_client.sweeps import SweepProblem, budget_key, fingerprint
+from extracot_client.terminal import Progress, Style, printable, table
+from extracot_client.types import BudgetValue, ModelList, SweepRow
 
-_HEAD = ("budget", "n", "failed", "right", "95%", "reasoning", "tokens", "native", "saved", "time")
+_HEAD = (
+    "budget",
+    "n",
+    "failed",
+    "right",
+    "95%",
+    "reasoning",
+    "tokens",
+    "of native",
+    "saved",
+    "time",
+)
+_AGAIN = "the same command goes on from there"
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -32,7 +45,7 @@ def run(arguments: argparse.Namespace) -> int:
     summaries = summarise(rows, budgets)
     if arguments.csv:
         write_csv(Path(arguments.csv), rows)
-    drawn = draw_sweep(summaries, Path(arguments.plot)) if arguments.plot else None
+    drawn = draw_sweep(summaries, Path(arguments.plot), _title(rows)) if arguments.plot else None
     if arguments.json:
         print_json(
             {
@@ -51,6 +64,12 @@ def run(arguments: argparse.Namespace) -> int:
         first = next(row for row in rows if row.error)
         sys.stderr.write(f"first: problem {first.problem_id}: {first.error}\n")
     return int(failed > 0)
+
+
+def _title(rows: Sequence[SweepRow]) -> str:
+    models = sorted({row.model for row in rows if row.model})
+    graded = {row.problem_id for row in rows if row.correct is not None}
+    return f"{', '.join(models)}: {len(graded)} problems with a known answer"
 
 
 def _problems(arguments: argparse.Namespace) -> list[SweepProblem]:
@@ -87,36 +106,45 @@ def _rows(
     budgets: Sequence[BudgetValue | None],
 ) -> list[SweepRow]:
     """All rows of this sweep, kept ones and new ones, in the order of problems and budgets."""
-    kept: dict[tuple[str, str], SweepRow] = {}
-    total = len(problems) * len(budgets)
+    options = options_of(arguments)
+    if not options.get("model"):  # Rows are of one model, so what is there depends on its name.
+        options["model"] = first_model(ModelList(data=client.models()))
+    pairs = [(problem, budget) for problem in problems for budget in budgets]
+    rows: dict[tuple[str, str], SweepRow] = {}
     with RowStore(Path(arguments.out)) if arguments.out else nullcontext() as store:
-        progress: Progress | None = None
-
-        def skip(problem_id: str, budget: BudgetValue | None, mark: str) -> bool:
-            row = store.get(problem_id, budget, mark) if store else None
-            if row is None or row.error is not None:
-                return False
-            kept[(problem_id, budget_key(budget))] = row
-            return True
-
-        options = options_of(arguments)
-        rows = client.sweep(
-            problems, budgets, concurrency=arguments.concurrency, skip=skip, **options
+        for problem, budget in pairs if store else ():
+            row = store.get(problem.id, budget, fingerprint(problem, options)) if store else None
+            if row is not None and row.error is None:
+                rows[(problem.id, budget_key(budget))] = row
+        if rows:
+            _note(f"{len(rows)} of {len(pairs)} rows are in {arguments.out} already")
+        there = frozenset(rows)
+        source = client.sweep(
+            problems,
+            budgets,
+            concurrency=arguments.concurrency,
+            skip=lambda problem_id, budget, _: (problem_id, budget_key(budget)) in there,
+            **options,
         )
+        progress = Progress(sys.stderr, len(pairs), done=len(rows))
+        whole = False
         try:
-            for row in rows:
+            for row in source:
                 if store is not None:
                     store.add(row)
-                if progress is None:
-                    progress = Progress(sys.stderr, total, done=len(kept))
-                kept[(row.problem_id, budget_key(row.budget))] = row
+                rows[(row.problem_id, budget_key(row.budget))] = row
                 progress.step(f"{budget_key(row.budget)} {row.error or ''}")
+            whole = True
         finally:
-            if progress is not None:
-                progress.close()
-    order = {problem.id: index for index, problem in enumerate(problems)}
-    names = [budget_key(budget) for budget in budgets]
-    return [kept[key] for key in sorted(kept, key=lambda key: (order[key[0]], names.index(key[1])))]
+            progress.close()
+            if store is not None and rows and not whole:
+                _note(f"{len(rows)} of {len(pairs)} rows are in {arguments.out}; {_AGAIN}")
+    return [rows[(problem.id, budget_key(budget))] for problem, budget in pairs]
+
+
+def _note(text: str) -> None:
+    sys.stderr.write(Style.of(sys.stderr).dim(printable(text)) + "\n")
+    sys.stderr.flush()
 
 
 def _print_table(summaries: Sequence[BudgetSummary]) -> None:
