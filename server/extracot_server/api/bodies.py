@@ -23,29 +23,20 @@ class Body(BaseModel):
     model_config = ConfigDict(extra="allow", strict=True, allow_inf_nan=False)
 
 
+class JsonSchemaFormat(Body):
+    """``response_format.json_schema``."""
+
+    name: str | None = Field(None, description="OpenAI asks for one; not used")
+    description: str | None = Field(None, description="accepted and not used")
+    strict: bool | None = Field(None, description="every schema is kept to, strict or not")
+    schema_: dict[str, Any] = Field(alias="schema", description="a JSON schema")
+
+
 class ResponseFormat(Body):
     """``response_format``: the answer's grammar; reasoning stays free."""
 
     type: Literal["text", "json_object", "json_schema"] = Field(description="text is no grammar")
-    json_schema: dict[str, Any] | None = Field(
-        None,
-        description="for `json_schema`: the schema is under `schema`, beside OpenAI's `name`",
-        json_schema_extra={
-            "anyOf": [
-                {
-                    "type": "object",
-                    "required": ["schema"],
-                    "properties": {
-                        "name": {"type": "string"},
-                        "description": {"type": "string"},
-                        "strict": {"type": ["boolean", "null"]},
-                        "schema": {"type": "object"},
-                    },
-                },
-                {"type": "null"},
-            ]
-        },
-    )
+    json_schema: JsonSchemaFormat | None = Field(None, description="goes with `json_schema`")
 
 
 class StreamOptions(Body):
@@ -145,17 +136,25 @@ class ChatCompletionRequest(Body):
                 {"enum": ["auto", "native", "none"]},
                 {
                     "type": "object",
-                    "minProperties": 1,
                     "additionalProperties": False,
+                    "not": {"type": "object", "additionalProperties": {"type": "null"}},
                     "properties": {
                         "ratio": {
                             "anyOf": [
                                 {"type": "number", "exclusiveMinimum": 0, "maximum": 1},
-                                {"enum": ["auto", "native", "none"]},
-                            ]
+                                {"enum": ["auto", "native", "none", None]},
+                            ],
+                            "description": "as a budget by itself",
                         },
-                        "max_reasoning_tokens": {"type": "integer", "minimum": 0},
-                        "enforce": {"enum": ["soft", "hard"]},
+                        "max_reasoning_tokens": {
+                            "type": ["integer", "null"],
+                            "minimum": 0,
+                            "description": "an exact cap",
+                        },
+                        "enforce": {
+                            "enum": ["soft", "hard", None],
+                            "description": "hard: the ratio is a cap as well",
+                        },
                     },
                 },
                 {"type": "null"},
@@ -289,10 +288,16 @@ def validated(kind: type[B], body: dict[str, Any]) -> B:
         ) from None
 
 
+def _number(text: str) -> float | int:
+    """JSON has one kind of number: what has no fraction is an integer, however it is written."""
+    value = float(text)
+    return int(value) if value.is_integer() and abs(value) < 2**53 else value
+
+
 def parse_json_object(raw: bytes) -> dict[str, Any]:
     """The body as a JSON object; anything else is an :class:`InvalidRequestError`."""
     try:
-        body = json.loads(raw)
+        body = json.loads(raw, parse_float=_number)
     except (ValueError, RecursionError) as error:
         detail = str(error)[:200] or "nested too deeply"
         raise InvalidRequestError(

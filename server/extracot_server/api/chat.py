@@ -13,8 +13,8 @@ from extracot.prompt import Tokenizer
 from extracot_server.api.auth import caller_of
 from extracot_server.api.bodies import ChatCompletionRequest
 from extracot_server.api.chunks import ChunkEncoder
+from extracot_server.api.documentation import CHAT_DOCUMENTATION
 from extracot_server.api.exchange import Choice, WholeReply, find_service, read_body, run_chat
-from extracot_server.api.openapi import CHAT_DOCUMENTATION
 from extracot_server.api.protocol import parse_chat_request, to_job
 from extracot_server.api.state import app_state
 from extracot_server.detokenize import token_text

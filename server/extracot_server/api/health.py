@@ -6,18 +6,23 @@ from fastapi import APIRouter, Request
 from prometheus_client.exposition import choose_encoder
 from starlette.responses import JSONResponse, Response
 
+from extracot_server.api.documentation import (
+    HEALTH_DOCUMENTATION,
+    METRICS_DOCUMENTATION,
+    READY_DOCUMENTATION,
+)
 from extracot_server.api.state import app_state
 
 router = APIRouter()
 
 
-@router.get("/health")
+@router.get("/health", **HEALTH_DOCUMENTATION)
 async def health() -> dict[str, str]:
     """200 as long as this process answers."""
     return {"status": "ok"}
 
 
-@router.get("/ready")
+@router.get("/ready", **READY_DOCUMENTATION)
 async def ready(request: Request, model: str | None = None) -> Response:
     """200 while an engine serves, else 503; of one model alone if it is named.
 
@@ -34,7 +39,7 @@ async def ready(request: Request, model: str | None = None) -> Response:
     return JSONResponse({"status": "ready" if up else first, "models": notes}, 200 if up else 503)
 
 
-@router.get("/metrics")
+@router.get("/metrics", **METRICS_DOCUMENTATION)
 async def metrics(request: Request) -> Response:
     """Prometheus metrics: the server's own and, beside them, vLLM's (`vllm:*`)."""
     state = app_state(request)

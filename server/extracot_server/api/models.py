@@ -8,20 +8,21 @@ from typing import Any
 from fastapi import APIRouter, Request
 
 from extracot_server.api.auth import caller_of
-from extracot_server.api.openapi import error_response
+from extracot_server.api.documentation import (
+    BUDGET_DOCUMENTATION,
+    MODEL_DOCUMENTATION,
+    MODELS_DOCUMENTATION,
+)
 from extracot_server.api.state import app_state
 from extracot_server.budget import BudgetPolicy, allowed_levels, expected_ratio, policy_level
 from extracot_server.holdout import CONFIDENCE, Holdout
 from extracot_server.jobs import ServedModel
 from extracot_server.keys import Caller
 
-_UNKNOWN: dict[int | str, Any] = {
-    404: error_response("No model of that name, or none for this key")
-}
-router = APIRouter(responses={401: error_response("No key, or a wrong one")})
+router = APIRouter()
 
 
-@router.get("/v1/models")
+@router.get("/v1/models", **MODELS_DOCUMENTATION)
 async def list_models(request: Request) -> dict[str, Any]:
     """Every served model and its budget aliases (`name@0.4`, `name@auto`)."""
     data: list[dict[str, Any]] = []
@@ -32,7 +33,7 @@ async def list_models(request: Request) -> dict[str, Any]:
     return {"object": "list", "data": data}
 
 
-@router.get("/v1/models/{model:path}", responses=_UNKNOWN)
+@router.get("/v1/models/{model:path}", **MODEL_DOCUMENTATION)
 async def get_model(request: Request, model: str) -> dict[str, Any]:
     """One model or alias; 404 for any other name."""
     caller = caller_of(request)
@@ -40,7 +41,7 @@ async def get_model(request: Request, model: str) -> dict[str, Any]:
     return _entry(service.model, model, caller)
 
 
-@router.get("/v1/budget", responses=_UNKNOWN)
+@router.get("/v1/budget", **BUDGET_DOCUMENTATION)
 async def get_budget(request: Request, model: str | None = None) -> dict[str, Any]:
     """The card of a model (default: the first) and the policy that holds for this caller."""
     caller = caller_of(request)

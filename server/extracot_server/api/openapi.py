@@ -1,168 +1,31 @@
-"""What FastAPI cannot see, because bodies are parsed by hand: schemas and errors of the chat."""
+"""The OpenAPI document: what FastAPI makes of the routes, and what it cannot see.
+
+That is the schemas of bodies and replies, the fields that are refused, keys, and what this very
+server is set to (limits, efforts). Knows routes by their path and what they say of themselves.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
-from pydantic import TypeAdapter
+from fastapi.routing import APIRoute
 from pydantic.json_schema import models_json_schema
+from starlette.routing import BaseRoute
 
-from extracot_server.accounting import BudgetReport
 from extracot_server.api.bodies import ChatCompletionRequest
-
-_REF = "#/components/schemas/{model}"
-_ERROR = {
-    "type": "object",
-    "required": ["error"],
-    "properties": {
-        "error": {
-            "type": "object",
-            "required": ["message", "type", "param", "code"],
-            "properties": {
-                "message": {"type": "string"},
-                "type": {"type": "string"},
-                "param": {"type": ["string", "null"]},
-                "code": {"type": ["string", "null"]},
-            },
-        }
-    },
-}
-_REPLY = {
-    "type": "object",
-    "required": ["id", "object", "created", "model", "choices", "usage", "budget"],
-    "properties": {
-        "id": {"type": "string"},
-        "object": {"const": "chat.completion"},
-        "created": {"type": "integer"},
-        "model": {"type": "string"},
-        "choices": {
-            "type": "array",
-            "items": {
-                "type": "object",
-                "required": ["index", "message", "finish_reason", "budget"],
-                "properties": {
-                    "index": {"type": "integer"},
-                    "message": {
-                        "type": "object",
-                        "required": ["role", "content"],
-                        "properties": {
-                            "role": {"const": "assistant"},
-                            "content": {"type": "string"},
-                            "reasoning": {"type": ["string", "null"]},
-                            "reasoning_content": {"type": ["string", "null"]},
-                        },
-                    },
-                    "logprobs": {"type": ["object", "null"]},
-                    "finish_reason": {"enum": ["stop", "length"]},
-                    "budget": {"$ref": _REF.format(model="BudgetReport")},
-                },
-            },
-        },
-        "usage": {
-            "type": "object",
-            "required": ["prompt_tokens", "completion_tokens", "total_tokens"],
-            "properties": {
-                "prompt_tokens": {"type": "integer"},
-                "completion_tokens": {"type": "integer"},
-                "total_tokens": {"type": "integer"},
-                "completion_tokens_details": {
-                    "type": "object",
-                    "properties": {"reasoning_tokens": {"type": "integer"}},
-                },
-            },
-        },
-        "budget": {"$ref": _REF.format(model="BudgetReport")},
-    },
-}
-
-
-def error_response(text: str) -> dict[str, Any]:
-    """An OpenAPI response with OpenAI's error body."""
-    schema = {"$ref": _REF.format(model="Error")}
-    return {"description": text, "content": {"application/json": {"schema": schema}}}
-
-
-CHAT_DOCUMENTATION: dict[str, Any] = {
-    "openapi_extra": {
-        "requestBody": {
-            "required": True,
-            "content": {
-                "application/json": {
-                    "schema": {"$ref": _REF.format(model="ChatCompletionRequest")},
-                    "example": {
-                        "messages": [{"role": "user", "content": "What is 12 * 3?"}],
-                        "budget": 0.2,
-                    },
-                }
-            },
-        }
-    },
-    "responses": {
-        200: {
-            "description": "The reply: JSON, or server-sent events with `stream: true`",
-            "headers": {
-                "x-extracot-budget": {
-                    "description": "JSON: what is known of the budget before the first token",
-                    "schema": {"type": "string"},
-                },
-                "x-request-id": {"schema": {"type": "string"}},
-            },
-            "content": {
-                "application/json": {"schema": {"$ref": _REF.format(model="ChatCompletion")}},
-                "text/event-stream": {"schema": {"type": "string"}},
-            },
-        },
-        400: error_response("The request is wrong; `param` names the field"),
-        401: error_response("No key, or a wrong one"),
-        404: error_response("No model of that name, or none for this key"),
-        413: error_response("The body is too large"),
-        500: error_response("The server failed"),
-        429: error_response("This key has sent too many; `Retry-After` says when to come again"),
-        503: error_response("The queue is full, or the engine is not available; `Retry-After`"),
-    },
-}
-
-
-TOKENIZE_DOCUMENTATION: dict[str, Any] = {
-    "openapi_extra": {
-        "requestBody": {
-            "required": True,
-            "content": {
-                "application/json": {
-                    "schema": {
-                        "anyOf": [
-                            {"$ref": _REF.format(model="ChatCompletionRequest")},
-                            {
-                                "type": "object",
-                                "required": ["prompt"],
-                                "properties": {
-                                    "model": {"type": ["string", "null"]},
-                                    "prompt": {"type": "string"},
-                                },
-                            },
-                        ]
-                    },
-                    "example": {
-                        "messages": [{"role": "user", "content": "What is 12 * 3?"}],
-                        "budget": 0.2,
-                    },
-                }
-            },
-        }
-    },
-    "responses": {
-        400: error_response("The request is wrong; `param` names the field"),
-        401: error_response("No key, or a wrong one"),
-        404: error_response("No model of that name, or none for this key"),
-        413: error_response("The body is too large"),
-    },
-}
+from extracot_server.api.documentation import REF
+from extracot_server.api.examples import EXAMPLES, QUESTION
+from extracot_server.api.protocol import refused_fields
+from extracot_server.api.shapes import REPLIES, REPORT_NOTES
+from extracot_server.api.state import AppState
+from extracot_server.settings import Settings
 
 
 def install_openapi(app: FastAPI) -> None:
-    """Give the app a document that also holds the hand-parsed bodies."""
+    """Give the app a document that also holds what is parsed by hand."""
 
     def document() -> dict[str, Any]:
         if app.openapi_schema is None:
@@ -173,20 +36,80 @@ def install_openapi(app: FastAPI) -> None:
                 routes=app.routes,
             )
             schemas = schema.setdefault("components", {}).setdefault("schemas", {})
-            _, request = models_json_schema(
-                [(ChatCompletionRequest, "validation")], ref_template=_REF
-            )
-            report = TypeAdapter(BudgetReport).json_schema(ref_template=_REF)
-            schemas.update(request.get("$defs", {}))
-            schemas.update(report.pop("$defs", {}))
-            schemas |= {"BudgetReport": report, "ChatCompletion": _REPLY, "Error": _ERROR}
-            key = {"type": "http", "scheme": "bearer", "description": "where keys are asked for"}
-            schema["components"]["securitySchemes"] = {"key": key}
-            for path, item in schema["paths"].items():
-                if path.startswith("/v1/"):
-                    for operation in item.values():
-                        operation["security"] = [{"key": []}, {}]
+            state: AppState = app.state.extracot
+            schemas |= _schemas(state.settings)
+            for name in ("HTTPValidationError", "ValidationError"):
+                schemas.pop(name, None)
+            _describe_operations(schema, state)
+            _restore_examples(schema, app.routes)
             app.openapi_schema = schema
         return app.openapi_schema
 
     app.openapi = document  # type: ignore[method-assign]  # FastAPI's documented way
+
+
+def _schemas(settings: Settings) -> dict[str, Any]:
+    """Bodies and replies by name, with the limits of this server."""
+    every = [(shape, "validation") for shape in (ChatCompletionRequest, *REPLIES)]
+    _, found = models_json_schema(every, ref_template=REF)  # type: ignore[arg-type]
+    schemas: dict[str, Any] = found["$defs"]
+    for name, note in REPORT_NOTES.items():
+        schemas["BudgetReport"]["properties"][name]["description"] = note
+    request = schemas["ChatCompletionRequest"]
+    request["example"] = EXAMPLES["a ratio"]
+    fields = request["properties"]
+    _bound(fields["n"], "maximum", settings.max_choices)
+    fields["messages"]["maxItems"] = settings.max_messages
+    fields["messages"]["examples"] = [QUESTION]
+    efforts = [{"enum": list(settings.reasoning_effort_map)}, {"type": "null"}]
+    fields["reasoning_effort"]["anyOf"] = efforts
+    for name, (harmless, hint) in refused_fields().items():
+        text = f"not supported{'; ' + hint if hint else ''}: any other value is a 400"
+        fields[name] = {"enum": list(harmless), "description": text, "deprecated": True}
+    return schemas
+
+
+def _bound(field: dict[str, Any], keyword: str, value: int) -> None:
+    """Set a keyword on the part of an optional field that is not null."""
+    for branch in field["anyOf"]:
+        if branch.get("type") != "null":
+            branch[keyword] = value
+
+
+def _describe_operations(schema: dict[str, Any], state: AppState) -> None:
+    components = schema["components"]
+    components["securitySchemes"] = {
+        "key": {"type": "http", "scheme": "bearer", "description": "where keys are asked for"},
+        "x-api-key": {"type": "apiKey", "in": "header", "name": "x-api-key"},
+    }
+    asked: list[dict[str, list[str]]] = [{"key": []}, {"x-api-key": []}]
+    for path, item in schema["paths"].items():
+        guarded = path.startswith("/v1/") or (path == "/metrics" and state.settings.protect_metrics)
+        for operation in item.values():
+            operation["responses"].pop("422", None)  # FastAPI's own; here it is a 400
+            if guarded:
+                operation["security"] = asked if state.keys.required else [*asked, {}]
+            else:
+                operation["responses"].pop("401", None)
+
+
+def _restore_examples(schema: dict[str, Any], routes: Sequence[BaseRoute]) -> None:
+    """FastAPI leaves out whatever is null, in examples too, where it says something."""
+    for route in routes:
+        if not isinstance(route, APIRoute) or not route.include_in_schema:
+            continue
+        for method in route.methods:
+            operation = schema["paths"][route.path_format][method.lower()]
+            for status, response in route.responses.items():
+                if found := operation["responses"].get(str(status)):
+                    _copy_examples(response.get("content", {}), found["content"])
+            asked = (route.openapi_extra or {}).get("requestBody", {})
+            _copy_examples(
+                asked.get("content", {}), operation.get("requestBody", {}).get("content")
+            )
+
+
+def _copy_examples(source: Mapping[str, Any], target: dict[str, Any]) -> None:
+    for kind, content in source.items():
+        if "examples" in content:
+            target[kind]["examples"] = content["examples"]

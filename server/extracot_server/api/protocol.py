@@ -187,10 +187,9 @@ def _answer_format(value: ResponseFormat | None) -> AnswerFormat | None:
         return None
     if value.type == "json_object":
         return AnswerFormat("json_object")
-    schema = (value.json_schema or {}).get("schema")
-    if not isinstance(schema, dict):
+    if value.json_schema is None:
         raise InvalidRequestError(
             "`response_format.json_schema.schema` must be a JSON schema object.",
             param="response_format.json_schema.schema",
         )
-    return AnswerFormat("json_schema", schema)
+    return AnswerFormat("json_schema", value.json_schema.schema_)

@@ -10,14 +10,14 @@ import asyncio
 from typing import Any
 
 from fastapi import APIRouter, Request
-from pydantic import BaseModel
 
 from extracot.errors import PromptError
 from extracot_server.api.auth import caller_of
 from extracot_server.api.bodies import Body, parse_json_object, validated
+from extracot_server.api.documentation import TOKENIZE_DOCUMENTATION
 from extracot_server.api.exchange import RENDER_HERE, read_body
-from extracot_server.api.openapi import TOKENIZE_DOCUMENTATION
 from extracot_server.api.protocol import read_chat_request, to_job
+from extracot_server.api.shapes import Tokens
 from extracot_server.api.state import AppState, app_state
 from extracot_server.errors import InvalidRequestError
 from extracot_server.keys import Caller
@@ -31,16 +31,6 @@ class TextToTokenize(Body):
 
     model: str | None = None
     prompt: str
-
-
-class Tokens(BaseModel):
-    """The reply. ``count`` is the length of ``tokens``: prompt and what is written of the reply;
-    ``prompt_tokens`` of them are the prompt, as ``usage`` counts it."""
-
-    tokens: list[int]
-    count: int
-    prompt_tokens: int
-    max_model_len: int
 
 
 @router.post("/v1/tokenize", response_model=Tokens, **TOKENIZE_DOCUMENTATION)
