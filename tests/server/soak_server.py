@@ -23,21 +23,22 @@ MAX_RUNNING, MAX_QUEUED = 24, 8
 
 async def holdings(live: Live) -> dict[str, Any]:
     """What is held now; all of it should be the same between two bursts of requests."""
-    state = live.app.state.extracot
+    (running,) = live.app.state.extracot.engines
+    scheduler = running.turnstile.scheduler
     gc.collect()
     status = Path("/proc/self/status").read_text()
     resident = re.search(r"VmRSS:\s*(\d+) kB", status)
     assert resident is not None
     return {
         "in_engine": await live.engine.in_flight(),
-        "running": state.turnstile.scheduler.running,
-        "queued": state.turnstile.scheduler.queued,
+        "running": scheduler.running,
+        "queued": scheduler.queued,
         "connections": len(live.server.server_state.connections),
         "tasks": len(asyncio.all_tasks()),
         "files": len(os.listdir("/proc/self/fd")),
         "objects": len(gc.get_objects()),
         "resident_kib": int(resident[1]),
-        "ready": state.engine_up,
+        "ready": running.up,
     }
 
 
