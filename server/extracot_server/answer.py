@@ -26,6 +26,11 @@ class AnswerText(Generic[Token]):
         self._shown = 0
         self.stopped = False
 
+    @property
+    def met(self) -> str | None:
+        """The stop string that was met."""
+        return self._matcher.met
+
     def feed(self, text: str, tokens: Iterable[Token]) -> tuple[str, list[Token]]:
         """Add text and the tokens that begin with it."""
         self._waiting.extend((self._fed, token) for token in tokens)

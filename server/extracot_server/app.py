@@ -23,10 +23,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 import extracot
 from extracot.errors import CardError, ExtracotError
 from extracot_server.admission import Ledger, Scheduler
-from extracot_server.api import chat, health, models, tokenize
+from extracot_server.api import chat, health, messages, models, responses, tokenize
 from extracot_server.api.access import AccessMiddleware
 from extracot_server.api.auth import KeyMiddleware
-from extracot_server.api.errors import HttpError, to_http
+from extracot_server.api.errors import ErrorReply, HttpError, speaks_anthropic, to_http
 from extracot_server.api.openapi import install_openapi
 from extracot_server.api.state import AppState
 from extracot_server.engine.base import Engine, EngineDeadError, EngineStartError
@@ -107,8 +107,8 @@ def create_app(
         redoc_url=None,
     )
     app.state.extracot = state
-    for router in (chat.router, tokenize.router, models.router, health.router):
-        app.include_router(router)
+    for endpoints in (chat, responses, messages, tokenize, models, health):
+        app.include_router(endpoints.router)
     _add_error_handlers(app, state, tracing)
     install_openapi(app)
     return app
@@ -164,7 +164,7 @@ def _add_error_handlers(app: FastAPI, state: AppState, tracing: Tracing | None) 
             receipt.error = error.reason
         if request is None or not getattr(request.state, "running", False):
             state.metrics.rejected.labels(error.reason).inc()
-        return JSONResponse(error.body, error.status, headers=dict(error.headers))
+        return ErrorReply(error)
 
     async def on_own(request: Request, error: Exception) -> JSONResponse:
         if isinstance(error, EngineDeadError):
@@ -236,7 +236,10 @@ class RequestIdMiddleware:
             nonlocal started
             if message["type"] == "http.response.start":
                 started = True
-                MutableHeaders(scope=message)["x-request-id"] = request_id
+                headers = MutableHeaders(scope=message)
+                headers["x-request-id"] = request_id
+                if speaks_anthropic(scope["path"]):
+                    headers["request-id"] = request_id
             await send(message)
 
         try:

@@ -129,15 +129,19 @@ class StopMatcher:
     def __init__(self, stops: Sequence[str]) -> None:
         self._stops = tuple(stop for stop in stops if stop)
         self._held = ""
+        self.met: str | None = None
+        """The stop string that was met."""
 
     def feed(self, text: str) -> tuple[str, bool]:
         """Text that is safe to show, and whether a stop string was met (it is not shown)."""
         if not self._stops:
             return text, False
         self._held += text
-        found = [(at + len(stop), at) for stop in self._stops if (at := self._held.find(stop)) >= 0]
+        places = [(self._held.find(stop), stop) for stop in self._stops]
+        found = [(at + len(stop), at, stop) for at, stop in places if at >= 0]
         if found:
-            shown, self._held = self._held[: min(found)[1]], ""
+            _, at, self.met = min(found)
+            shown, self._held = self._held[:at], ""
             return shown, True
         keep = max(self._overlap(stop) for stop in self._stops)
         cut = len(self._held) - keep

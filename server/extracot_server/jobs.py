@@ -86,11 +86,12 @@ class CallDelta:
 
 @dataclass(frozen=True, slots=True)
 class ChoiceDone:
-    """One choice has ended."""
+    """One choice has ended; ``stop`` is the stop string that ended it, if one did."""
 
     index: int
     finish_reason: Literal["stop", "length", "tool_calls"]
     report: BudgetReport
+    stop: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

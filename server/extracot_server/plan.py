@@ -89,3 +89,5 @@ class ReplyState:
     closed_by: Literal["model", "server"] | None = None
     unclosed: bool = False
     finish_reason: Literal["stop", "length"] | None = None
+    stop: str | None = None
+    """The stop string that ended the answer."""

@@ -222,6 +222,7 @@ class _Run:
                 if self._reply.answer.stopped:
                     self.ended_by = "stop"
                     self._state.finish_reason = "stop"
+                    self._state.stop = self._reply.answer.met
                     break
             elif fragment.part is Part.REASONING:
                 out.reasoning.append(fragment.text)

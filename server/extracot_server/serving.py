@@ -89,8 +89,10 @@ class ChatService:
                 reply = replies[item]
                 reports[item] = self._report(chat, reply)
                 reason = reply.state.finish_reason or "length"
-                called = readers[item].called and reason == "stop"
-                yield ChoiceDone(item, "tool_calls" if called else reason, reports[item])
+                if readers[item].called and reason == "stop":
+                    yield ChoiceDone(item, "tool_calls", reports[item])
+                else:
+                    yield ChoiceDone(item, reason, reports[item], reply.state.stop)
             ordered = [reports[index] for index in range(len(replies))]
             usage = usage_of(len(chat.rendered.prompt_ids), [r.state for r in replies])
             # The reply is whole: a client that leaves after this has had all of it.

@@ -1,10 +1,13 @@
-"""The only place where exceptions become HTTP: status, OpenAI's error body, headers."""
+"""The only place where exceptions become HTTP: status, headers, OpenAI's body or Anthropic's."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
+
+from starlette.responses import JSONResponse
+from starlette.types import Receive, Scope, Send
 
 from extracot.errors import ExtracotError, PromptError
 from extracot_server.admission import Refusal, RefusedError
@@ -13,6 +16,7 @@ from extracot_server.engine.base import (
     EngineClosedError,
     EngineDeadError,
     EngineRequestError,
+    ReplyLostError,
 )
 from extracot_server.errors import (
     ContextLengthError,
@@ -48,6 +52,51 @@ class HttpError:
     def reason(self) -> str:
         """The bounded value of the ``reason`` label of ``extracot_rejected_total``."""
         return self.code or self.type
+
+
+_ANTHROPIC_TYPES = {
+    400: "invalid_request_error",
+    401: "authentication_error",
+    404: "not_found_error",
+    405: "invalid_request_error",
+    413: "request_too_large",
+    429: "rate_limit_error",
+    503: "overloaded_error",
+}
+
+
+def anthropic_type(status: int) -> str:
+    """Anthropic's word for a kind of error."""
+    return _ANTHROPIC_TYPES.get(status, "api_error")
+
+
+def anthropic_body(error: HttpError) -> dict[str, Any]:
+    """The error as Anthropic's API has it; the message names the field."""
+    kind = anthropic_type(error.status)
+    return {"type": "error", "error": {"type": kind, "message": _encodable(error.message)}}
+
+
+def speaks_anthropic(path: str) -> bool:
+    """Whether a path belongs to Anthropic's API."""
+    return path == "/v1/messages" or path.startswith("/v1/messages/")
+
+
+class ErrorReply(JSONResponse):
+    """An error as a response, in the form of the API that was asked."""
+
+    def __init__(self, error: HttpError) -> None:
+        super().__init__(error.body, error.status, headers=dict(error.headers))
+        self._error = error
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """ASGI entry point."""
+        if not speaks_anthropic(scope.get("path", "")):
+            await super().__call__(scope, receive, send)
+            return
+        error = self._error
+        body = anthropic_body(error) | {"request_id": scope.get("state", {}).get("request_id")}
+        reply = JSONResponse(body, error.status, headers=dict(error.headers))
+        await reply(scope, receive, send)
 
 
 class BodyTooLargeError(InvalidRequestError):
@@ -112,6 +161,14 @@ def to_http(error: BaseException) -> HttpError:
                 "service_unavailable_error",
                 code="engine_busy",
                 headers={"Retry-After": str(error.retry_after)},
+            )
+        case ReplyLostError():
+            return HttpError(
+                500,
+                "The reply was lost in the middle, with the server that wrote it; "
+                "send the request again.",
+                "server_error",
+                code="reply_lost",
             )
         case EngineClosedError():
             return to_http(RefusedError(Refusal.STOPPING))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -27,6 +27,7 @@ from extracot_server.jobs import CallDelta, ChatJob, ChoiceDone, Event, Finished
 from extracot_server.metrics import RequestTimes
 from extracot_server.plan import Delta
 from extracot_server.serving import ChatService
+from extracot_server.tools import CallPart
 
 RENDER_HERE = 32 * 1024
 """Bytes of body up to which a prompt is tokenised at once; longer ones in a thread."""
@@ -58,6 +59,19 @@ class WholeReply:
 
     choices: list[Choice]
     end: Finished
+
+
+def replayed(reply: WholeReply) -> Iterator[Event]:
+    """The events of a whole reply once more, each text and each call in one."""
+    for index, choice in enumerate(reply.choices):
+        yield Delta(index, Part.REASONING, choice.reasoning)
+        yield Delta(index, Part.ANSWER, choice.answer)
+        for number, call in enumerate(choice.calls):
+            yield CallDelta(index, CallPart(number, call.arguments, call.id, call.name))
+        if choice.done is None:
+            raise EngineDeadError("a reply ended without its accounts")
+        yield choice.done
+    yield reply.end
 
 
 class Shape(Protocol):

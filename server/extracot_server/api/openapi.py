@@ -15,10 +15,13 @@ from fastapi.routing import APIRoute
 from pydantic.json_schema import models_json_schema
 from starlette.routing import BaseRoute
 
+from extracot_server.api.adapter_shapes import ADAPTER_REPLIES
 from extracot_server.api.bodies import ChatCompletionRequest
 from extracot_server.api.documentation import REF
 from extracot_server.api.examples import EXAMPLES, QUESTION
+from extracot_server.api.message_input import CountRequest, MessagesRequest
 from extracot_server.api.protocol import refused_fields
+from extracot_server.api.response_input import ResponsesRequest
 from extracot_server.api.shapes import REPLIES, REPORT_NOTES
 from extracot_server.api.state import AppState
 from extracot_server.settings import Settings
@@ -50,7 +53,8 @@ def install_openapi(app: FastAPI) -> None:
 
 def _schemas(settings: Settings) -> dict[str, Any]:
     """Bodies and replies by name, with the limits of this server."""
-    every = [(shape, "validation") for shape in (ChatCompletionRequest, *REPLIES)]
+    bodies = (ChatCompletionRequest, ResponsesRequest, MessagesRequest, CountRequest)
+    every = [(shape, "validation") for shape in (*bodies, *REPLIES, *ADAPTER_REPLIES)]
     _, found = models_json_schema(every, ref_template=REF)  # type: ignore[arg-type]
     schemas: dict[str, Any] = found["$defs"]
     for name, note in REPORT_NOTES.items():

@@ -8,7 +8,6 @@ fields are tolerated and reported back.
 
 from __future__ import annotations
 
-import difflib
 from typing import Any
 
 from extracot_server.api.bodies import (
@@ -18,10 +17,11 @@ from extracot_server.api.bodies import (
     validated,
 )
 from extracot_server.api.conversation import read_message, read_tools
+from extracot_server.api.fields import refuse_fields
 from extracot_server.budget import BudgetSources
 from extracot_server.budget_values import Target
 from extracot_server.engine.base import AnswerFormat, Sampling
-from extracot_server.errors import BudgetError, InvalidRequestError
+from extracot_server.errors import InvalidRequestError
 from extracot_server.jobs import ChatJob
 from extracot_server.keys import ANYBODY, Caller
 
@@ -52,7 +52,7 @@ _HARMLESS: dict[str, tuple[Any, ...]] = {
     "return_tokens_as_token_ids": (False,),
 }
 _KNOWN = frozenset(ChatCompletionRequest.model_fields)
-_TOLERATED = frozenset({"modalities", "store"})
+_REFUSED = {"modalities": "", "store": "", **UNSUPPORTED}
 
 
 def refused_fields() -> dict[str, tuple[tuple[Any, ...], str]]:
@@ -60,7 +60,7 @@ def refused_fields() -> dict[str, tuple[tuple[Any, ...], str]]:
     hint at what to use in their place (empty: there is none)."""
     return {
         name: ((*_HARMLESS.get(name, ()), None), UNSUPPORTED.get(name, ""))
-        for name in sorted({*UNSUPPORTED, *_TOLERATED} - _KNOWN)
+        for name in sorted(set(_REFUSED) - _KNOWN)
     }
 
 
@@ -71,7 +71,7 @@ def parse_chat_request(raw: bytes) -> ChatCompletionRequest:
 
 def read_chat_request(body: dict[str, Any]) -> ChatCompletionRequest:
     """A JSON object -> request; see :func:`parse_chat_request`."""
-    _refuse_unsupported(body)
+    refuse_fields(body, _KNOWN, _REFUSED, _HARMLESS)
     return validated(ChatCompletionRequest, body)
 
 
@@ -83,8 +83,12 @@ def to_job(
     caller: Caller = ANYBODY,
     max_messages: int,
     max_choices: int,
+    ignored_fields: tuple[str, ...] | None = None,
 ) -> ChatJob:
-    """What serving needs of a request; raises :class:`InvalidRequestError` for the rest."""
+    """What serving needs of a request; raises :class:`InvalidRequestError` for the rest.
+
+    ``ignored_fields`` are those of a body in another API's form that this one was made from.
+    """
     if request.n is not None and request.n > max_choices:
         raise InvalidRequestError(f"`n` must be at most {max_choices}.", param="n")
     if len(request.messages) > max_messages:
@@ -110,28 +114,11 @@ def to_job(
         answer_format=answer_format,
         with_instruction=with_instruction,
         caller=caller,
-        ignored_fields=tuple(sorted(key[:64] for key in request.model_extra or {})),
+        ignored_fields=ignored_fields
+        if ignored_fields is not None
+        else tuple(sorted(key[:64] for key in request.model_extra or {})),
         tools=tools,
     )
-
-
-def _refuse_unsupported(body: dict[str, Any]) -> None:
-    for key, value in body.items():
-        if key in _KNOWN or value is None:
-            continue
-        asks_nothing = any(value == h and type(value) is type(h) for h in _HARMLESS.get(key, ()))
-        if asks_nothing:
-            continue
-        if key in UNSUPPORTED or key in _TOLERATED:
-            hint = UNSUPPORTED.get(key)
-            raise InvalidRequestError(
-                f"`{key}` is not supported by this server" + (f"; {hint}." if hint else "."),
-                param=key,
-                code="unsupported_parameter",
-            )
-        near = difflib.get_close_matches(key.lower(), ["budget"], n=1, cutoff=0.75)
-        if near:
-            raise BudgetError(f"Unknown field `{key[:64]}`; did you mean `budget`?", param=key[:64])
 
 
 def _sampling(request: ChatCompletionRequest) -> Sampling:
