@@ -64,7 +64,6 @@ def create_app(
     tracing = tracing or tracing_of(settings)
     registry = CollectorRegistry()
     metrics = ServerMetrics(registry)
-    registry.register(EngineFamilies())
     keys = KeyStore(settings.keys, settings.single_key())
     state = AppState(settings=settings, metrics=metrics, keys=keys)
     served = settings.served_models()
@@ -76,6 +75,7 @@ def create_app(
     for model, built in zip(served, engines, strict=True):
         scheduler = Scheduler(model.max_running, model.max_queued, ledger)
         state.engines.append(RunningEngine(built, Turnstile(scheduler), metrics))
+    registry.register(EngineFamilies(state.engine_collectors))
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:

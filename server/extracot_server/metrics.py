@@ -7,14 +7,14 @@ ends; baseline, saved and overspent only for completed ones.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Literal
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.metrics_core import Metric
-from prometheus_client.registry import REGISTRY
+from prometheus_client.registry import Collector
 
 from extracot.card import BudgetCard, LevelCard
 from extracot.usage import split_saving
@@ -50,11 +50,20 @@ class RequestTimes:
 
 
 class EngineFamilies:
-    """Re-exports vLLM's own metrics, which it registers in the process-wide registry."""
+    """The engines' own metrics (``vllm:*``), those of several engines side by side."""
+
+    def __init__(self, collectors: Callable[[], Iterable[Collector]]) -> None:
+        self._collectors = collectors
 
     def collect(self) -> list[Metric]:
-        """The families whose names begin with ``vllm:``."""
-        return [family for family in REGISTRY.collect() if family.name.startswith("vllm:")]
+        """Each family once, with the samples of all."""
+        families: dict[str, Metric] = {}
+        for collector in self._collectors():
+            for family in collector.collect():
+                known = families.setdefault(family.name, family)
+                if known is not family:
+                    known.samples.extend(family.samples)
+        return list(families.values())
 
     def describe(self) -> list[Metric]:
         """Nothing is known before the engine has started."""

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from prometheus_client import Gauge
 
 from extracot.errors import CardError
 from extracot_server.engine.base import EngineStartError
@@ -185,3 +186,17 @@ def test_a_start_that_fails_says_whose_and_closes_the_rest(tmp_path: Path) -> No
     twins = several(models=[{}, {}])
     with pytest.raises(SettingsError, match="two models are named scripted"), twins:
         pass
+
+
+def test_metrics_of_engines_in_this_process_stand_side_by_side() -> None:
+    # vLLM's next engine takes the place of the last one's collectors in the global registry.
+    engines = [ScriptedEngine(), ScriptedEngine()]
+    for engine, name in zip(engines, ("a", "b"), strict=True):
+        running = Gauge("vllm:num_requests_running", "Running", ["model_name"], registry=None)
+        running.labels(name).set(ord(name))
+        engine.collectors = [running]  # type: ignore[attr-defined]
+    with several(*engines, models=[{"name": "a"}, {"name": "b"}]) as live:
+        text = live.http.get("/metrics").text
+        assert text.count("# TYPE vllm:num_requests_running gauge") == 1
+        for name in ("a", "b"):
+            assert live.metric_sum("vllm:num_requests_running", model_name=name) == ord(name)

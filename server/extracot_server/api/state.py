@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from prometheus_client.registry import Collector
 from starlette.requests import Request
 
 from extracot_server.budget import policy_level
@@ -78,6 +79,10 @@ class AppState:
     def engine_of(self, model: str) -> RunningEngine:
         """The engine that serves a model of this server."""
         return next(engine for engine in self.engines if model in engine.models)
+
+    def engine_collectors(self) -> list[Collector]:
+        """What engines in this process show in metrics themselves."""
+        return [c for running in self.engines for c in getattr(running.engine, "collectors", ())]
 
     @property
     def ready(self) -> bool:

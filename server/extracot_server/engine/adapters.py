@@ -75,7 +75,7 @@ def _rank(folder: Path) -> int:
     if not all(isinstance(r, int) and 1 <= r <= _RANKS[-1] for r in ranks):
         raise EngineStartError(f"{path}: ranks must be from 1 to {_RANKS[-1]}, not {rank!r}")
     _check_weights(folder / "adapter_model.safetensors")
-    return max(ranks)
+    return int(max(ranks))
 
 
 def _check_weights(path: Path) -> None:

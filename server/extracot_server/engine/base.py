@@ -34,6 +34,10 @@ class EngineClosedError(EngineDeadError):
         super().__init__(message)
 
 
+class ReplyLostError(EngineError):
+    """A reply broke off with whatever wrote it; the engine goes on and may be asked again."""
+
+
 class EngineRequestError(EngineError):
     """The engine refused this one request; ``param`` is the OpenAI field at fault, if known."""
 

@@ -30,6 +30,7 @@ from extracot_server.engine.base import (
     EngineStartError,
     GenerationDelta,
     GenerationRequest,
+    ReplyLostError,
 )
 from extracot_server.engine.remote_catalog import (
     ModelCard,
@@ -74,6 +75,7 @@ class RemoteEngine:
         ]
         self._wanted = model
         self._tokenizer_path = tokenizer_path
+        self._adapter: str | None = None
         self._health_seconds = health_seconds
         self._load_model = load_model
         self._unusable: EngineDeadError | None = EngineDeadError("the engine has not been started")
@@ -101,8 +103,8 @@ class RemoteEngine:
 
     @property
     def source(self) -> str:
-        """Folder or hub id the tokenizer came from; a budget card may lie there."""
-        return self._model.source
+        """Where a budget card may lie: an adapter's own folder, else where the tokenizer is."""
+        return self._adapter or self._model.source
 
     @property
     def _model(self) -> LocalModel:
@@ -132,6 +134,7 @@ class RemoteEngine:
             more = f" (nor can {len(cards) - 1} more)" if len(cards) > 1 else ""
             raise EngineStartError(f"upstream {first.url} cannot be used: {first.down}{more}")
         chosen = found[0][1]
+        self._adapter = chosen.adapter
         source = self._tokenizer_path or chosen.root or chosen.id
         self._local = await asyncio.to_thread(self._load_model, source)
         lengths = {card.max_model_len or 0 for _, card in found}
@@ -258,7 +261,7 @@ class RemoteEngine:
                     last = begun or self._next(tried) is None
                     await self._blame(upstream, failure, wait=last)
             if begun:
-                raise self._failed(f"a reply was lost in the middle: {why}")
+                raise self._failed(f"a reply was lost in the middle: {why}", ReplyLostError)
             _log.warning("a request could not be served: %s", why)
         if waits:  # whoever is up would have taken it, but for the load
             raise EngineBusyError(why, retry_after=min(waits))
@@ -287,9 +290,9 @@ class RemoteEngine:
             self._suspects.add(upstream)
             self._spawn(self._examine(upstream))
 
-    def _failed(self, why: str) -> EngineError:
+    def _failed(self, why: str, kind: type[EngineError] = EngineError) -> EngineError:
         if any(upstream.down is None for upstream in self._upstreams):
-            return EngineError(why)
+            return kind(why)
         return EngineDeadError(why)
 
     # ----------------------------------------------------------------------------------- health

@@ -14,12 +14,17 @@ class UpstreamMismatchError(EngineError):
 
 
 class ModelCard(BaseModel):
-    """One entry of ``/v1/models``; ``parent`` is set for adapters."""
+    """One entry of ``/v1/models``; ``parent`` is set for adapters, whose ``root`` is their folder.
+
+    Of the entry that :func:`choose_model` returns, ``root`` is the model's and ``adapter`` the
+    adapter's.
+    """
 
     id: str
     root: str | None = None
     parent: str | None = None
     max_model_len: int | None = None
+    adapter: str | None = None
 
 
 class ModelList(BaseModel):
@@ -63,4 +68,5 @@ def choose_model(cards: Sequence[ModelCard], wanted: str | None, url: str) -> Mo
         raise UpstreamMismatchError(
             f"upstream {url} does not tell the max_model_len of {card.id}; is it a vLLM server?"
         )
-    return card.model_copy(update={"max_model_len": length, "root": parent.root or card.root})
+    own = {"max_model_len": length, "root": parent.root or card.root}
+    return card.model_copy(update=own | {"adapter": card.root if card.parent else None})

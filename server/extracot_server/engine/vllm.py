@@ -20,6 +20,8 @@ from collections.abc import AsyncGenerator, Mapping
 from pathlib import Path
 from typing import Any, cast
 
+from prometheus_client.registry import Collector
+
 from extracot.prompt import Tokenizer
 from extracot_server.engine.adapters import Adapter, adapter_arguments, read_adapters
 from extracot_server.engine.base import (
@@ -45,6 +47,7 @@ from extracot_server.engine.vllm_process import (
     end,
     eos_ids,
     kill,
+    own_collectors,
     prepare_environment,
     process_ids,
 )
@@ -78,6 +81,8 @@ class VllmEngine:
         self._served_name = served_name
         self.adapters = dict(adapters or {})
         self._known: dict[str, Adapter] = {}
+        self.collectors: list[Collector] = []
+        """vLLM's own metrics of this engine."""
         self._engine_args = dict(engine_args)
         self._shutdown_grace = shutdown_grace
         self._pulse = Pulse(self._ping, stall_seconds)
@@ -115,6 +120,7 @@ class VllmEngine:
         except asyncio.CancelledError:
             loading.add_done_callback(self._discard)
             raise
+        self.collectors = own_collectors()
         self._guard = Guard(process_ids(self._llm))
         try:
             await self._ping()

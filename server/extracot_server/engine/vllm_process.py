@@ -17,6 +17,8 @@ from collections.abc import Sequence
 from importlib import metadata
 from typing import Any
 
+from prometheus_client.registry import REGISTRY, Collector
+
 _SHUTDOWN_SECONDS = 5.0  # nothing runs any more, and a process that lingers is killed
 _ENVIRONMENT = {
     "VLLM_LOGGING_STREAM": "ext://sys.stderr",
@@ -59,6 +61,16 @@ async def end(llm: Any) -> None:
     await asyncio.to_thread(llm.shutdown, _SHUTDOWN_SECONDS)
     await asyncio.sleep(0)  # its sockets are closed by a callback of this loop
     llm.engine_core.resources.ctx.destroy(linger=0)
+
+
+def own_collectors() -> list[Collector]:
+    """What the engine that was built last shows in metrics.
+
+    vLLM keeps its collectors in the process-wide registry, and its next engine puts its own in
+    their place, so whoever serves several has to remember them.
+    """
+    found = list(REGISTRY._collector_to_names)
+    return [each for each in found if getattr(each, "_name", "").startswith("vllm:")]
 
 
 def collect() -> None:

@@ -201,6 +201,7 @@ def test_the_model_is_found_by_name_or_by_what_was_loaded() -> None:
     assert choose_model(CARDS, "/models/a", "u").id == "a"
     adapter = choose_model(CARDS, "lora", "u")
     assert (adapter.id, adapter.root, adapter.max_model_len) == ("lora", "/models/a", 9)
+    assert adapter.adapter == "/adapters/l" and choose_model(CARDS, "a", "u").adapter is None
 
 
 @pytest.mark.parametrize(
