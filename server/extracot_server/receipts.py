@@ -7,12 +7,11 @@ is written. Knows neither HTTP nor how it is shown; :mod:`extracot_server.metric
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from time import perf_counter, time_ns
-from types import MappingProxyType
 from typing import Any
 
 from extracot_server.accounting import BudgetReport, Usage
@@ -37,8 +36,6 @@ class Receipt:
     report: BudgetReport | None = None
     finish_reasons: tuple[str, ...] = ()
     trace_id: str | None = None
-    trace_headers: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
-    """What a server behind this one needs to continue the trace (W3C Trace Context)."""
     opened: float = field(default_factory=perf_counter)
     opened_ns: int = field(default_factory=time_ns)
     settled: float = 0.0
@@ -111,7 +108,7 @@ class Receipt:
             "answer_tokens": report.answer_tokens,
             "saved_tokens": report.saved_tokens_estimate,
             "realised_ratio": report.realised_ratio,
-            "level": report.chosen,
+            "chosen_level": report.chosen,
             "cap_hit": report.cap_hit,
             "finish_reasons": list(self.finish_reasons) or None,
         }

@@ -53,11 +53,14 @@ class Tracing:
         parent = self._propagator.extract(headers)
         name = OPERATIONS[receipt.path]
         span = self._tracer.start_span(name, parent, SpanKind.SERVER, start_time=receipt.opened_ns)
-        carrier: dict[str, str] = {}
-        self._propagator.inject(carrier, set_span_in_context(span))
-        receipt.trace_headers = carrier
         receipt.trace_id = f"{span.get_span_context().trace_id:032x}"
         return span
+
+    def headers(self, span: Span) -> dict[str, str]:
+        """What a server behind this one needs to make its spans children of this one."""
+        carrier: dict[str, str] = {}
+        self._propagator.inject(carrier, set_span_in_context(span))
+        return carrier
 
     def end(self, span: Span, receipt: Receipt) -> None:
         """Say what came of the request, and where its time went."""

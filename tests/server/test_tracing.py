@@ -11,7 +11,10 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 
+import httpx
 import pytest
+from starlette.requests import Request
+from starlette.responses import Response
 
 pytest.importorskip("opentelemetry.sdk")
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
@@ -21,9 +24,12 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.semconv._incubating.attributes import gen_ai_attributes
 from opentelemetry.trace import SpanKind, StatusCode
 
+from extracot_server.app import create_app
+from extracot_server.engine.remote import RemoteEngine
 from extracot_server.engine.scripted import ScriptedBehaviour
 from extracot_server.settings import Settings
 from extracot_server.tracing import Tracing
+from tests.server.engine.remote_fakes import FakeUpstream, listening, load_scripted
 from tests.server.live import Live, serve, user
 
 TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
@@ -206,6 +212,42 @@ def test_the_setting_sends_spans_to_a_collector_the_last_ones_at_the_end(
                 names += [span.name for scope in resource.scope_spans for span in scope.spans]
     assert sorted(names) == sorted(["chat scripted", *PARTS])
     assert services == {"extracot-server"}
+
+
+@dataclass
+class Noting(FakeUpstream):
+    """A vLLM server that keeps what traces its requests belong to."""
+
+    traces: list[str | None] = field(default_factory=list)
+
+    def refuses(self, request: Request) -> Response | None:
+        """Asked for each request that generates, among others."""
+        if request.method == "POST":
+            self.traces.append(request.headers.get("traceparent"))
+        return super().refuses(request)
+
+
+@pytest.mark.anyio
+async def test_a_server_behind_this_one_gets_the_trace() -> None:
+    exporter, provider = InMemorySpanExporter(), TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    fake = Noting()
+    async with listening(fake):
+        engine = RemoteEngine([fake.url], load_model=load_scripted)
+        app = create_app(Settings(engine="scripted"), engine=engine, tracing=Tracing(provider))
+        transport = httpx.ASGITransport(app=app)
+        async with (
+            app.router.lifespan_context(app),
+            httpx.AsyncClient(transport=transport, base_url="http://app") as client,
+        ):
+            body = {"messages": user(), "max_tokens": 30}
+            reply = await client.post("/v1/chat/completions", json=body)
+            assert reply.status_code == 200, reply.text
+    (root,) = [span for span in exporter.get_finished_spans() if span.kind is SpanKind.SERVER]
+    context = root.context
+    assert context is not None
+    (onward,) = {trace for trace in fake.traces if trace is not None}
+    assert onward.startswith(f"00-{context.trace_id:032x}-{context.span_id:016x}-")
 
 
 def test_off_nothing_of_opentelemetry_is_imported() -> None:

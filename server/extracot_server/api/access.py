@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from extracot_server.receipts import Receipt, open_receipt
+from extracot_server.trace_context import continued
 
 if TYPE_CHECKING:
     from extracot_server.tracing import Tracing
@@ -34,10 +35,11 @@ class AccessMiddleware:
             await self._app(scope, receive, send)
             return
         receipt = Receipt(scope["method"], _printable(scope["path"]), self._keep_prompts)
-        span = None
+        span, onward = None, dict[str, str]()
         if self._tracing is not None:
             pairs = ((k.decode("latin-1"), v.decode("latin-1")) for k, v in scope["headers"])
             span = self._tracing.begin(receipt, dict(pairs))
+            onward = self._tracing.headers(span) if span is not None else {}
 
         async def watched(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -46,7 +48,7 @@ class AccessMiddleware:
 
         scope.setdefault("state", {})  # so that what the id's middleware puts there is seen here
         try:
-            with open_receipt(receipt):
+            with open_receipt(receipt), continued(onward):
                 await self._app(scope, receive, watched)
         finally:
             receipt.request_id = scope["state"].get("request_id")

@@ -39,6 +39,7 @@ from extracot_server.engine.remote_wire import (
     read_error,
     wire_for,
 )
+from extracot_server.trace_context import trace_headers
 
 _KEEP_ALIVE = 2.0  # below uvicorn's 5 s: a connection it is about to close is never reused
 _DRAIN_SECONDS = 1.0
@@ -236,7 +237,7 @@ class Upstream:
             self.scale_out = False
 
     async def _open(self, wire: Wire, body: bytes) -> httpx.Response:
-        headers = {"content-type": "application/json"}
+        headers = {"content-type": "application/json", **trace_headers()}
         request = self._http.build_request("POST", wire.value, content=body, headers=headers)
         return await self._http.send(request, stream=True)
 
