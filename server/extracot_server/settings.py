@@ -8,7 +8,9 @@ values become one line (:class:`SettingsError`). Knows nothing of FastAPI, vLLM 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import difflib
+import io
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -209,7 +211,7 @@ class Settings(BaseSettings, ModelSettings):
 def load_settings(argv: Sequence[str] | None = None) -> Settings:
     """Read flags, then variables, then the YAML file; raise :class:`SettingsError` in one line.
 
-    ``--help`` and a flag that does not exist end the process the way argparse does.
+    ``--help`` ends the process the way argparse does.
     """
     arguments = sys.argv[1:] if argv is None else list(argv)
     finder = argparse.ArgumentParser(add_help=False)
@@ -242,14 +244,33 @@ def load_settings(argv: Sequence[str] | None = None) -> Settings:
         ) -> tuple[PydanticBaseSettingsSource, ...]:
             return env_settings, YamlConfigSettingsSource(settings_cls, yaml_file=path)
 
+    said = io.StringIO()  # argparse tells a fault after all flags there are; only its end is kept
     try:
-        return Loaded(_cli_parse_args=arguments)
+        with contextlib.redirect_stderr(said):
+            return Loaded(_cli_parse_args=arguments)
+    except SystemExit as end:
+        if not end.code:
+            raise
+        raise SettingsError(_flag_fault(said.getvalue())) from None
     except ValidationError as error:
         raise SettingsError(
             one_line(error, list(Settings.model_fields), (*SECRETS, "keys"))
         ) from None
     except PydanticSettingsError as error:
         raise SettingsError(str(error).splitlines()[0]) from None
+
+
+def _flag_fault(said: str) -> str:
+    """What is wrong with the flags, in a line, out of what argparse printed."""
+    fault = said.strip().rpartition("error: ")[2]
+    if not fault.startswith("unrecognized arguments: "):
+        return f"{fault}; see --help"
+    word = fault.removeprefix("unrecognized arguments: ").split()[0].partition("=")[0]
+    if not word.startswith("-"):
+        return f"{word} follows no flag; see --help"
+    flags = [f"--{name.replace('_', '-')}" for name in Settings.model_fields]
+    near = difflib.get_close_matches(word, flags, n=1)
+    return f"unknown flag {word}" + (f"; did you mean {near[0]}?" if near else "; see --help")
 
 
 def _check_variables(variables: Mapping[str, str]) -> None:

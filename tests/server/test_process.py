@@ -87,7 +87,14 @@ def test_version_and_help_are_instant_and_heavy_imports_wait() -> None:
 
 def test_bad_settings_are_one_line_and_code_2(tmp_path: Path) -> None:
     assert "port" in fails(2, "--port", "none")
-    assert run("--nonsense").returncode == 2
+    for word, told in (
+        ("--prot=8000", "unknown flag --prot; did you mean --port?"),
+        ("--nonsense", "unknown flag --nonsense; see --help"),
+        ("--port", "argument --port: expected one argument; see --help"),
+        ("serve", "serve follows no flag; see --help"),
+    ):
+        done = run(word)
+        assert (done.returncode, done.stderr) == (2, f"extracot-serve: error: {told}\n")
     assert "EXTRACOT_PORT" in fails(2, EXTRACOT_PROT="1")
     path = tmp_path / "bad.yaml"
     path.write_text("a: [")
