@@ -25,6 +25,7 @@ from extracot_server.engine.base import (
 
 _RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)  # what vLLM can be started for
 _SLOTS = 8  # adapters in one batch; each slot takes memory of the engine's
+_READS_HIDDEN = tuple(f".{name}_proj.lora_A.weight" for name in ("q", "k", "v", "gate", "up"))
 _MERGE = "merge it into its model (stage `publish` of extracot-train does) and serve that"
 
 
@@ -38,19 +39,33 @@ class Adapter:
     rank: int
 
 
-def read_adapters(folders: Mapping[str, str]) -> dict[str, Adapter]:
-    """Judge the adapters' folders. Raises :class:`EngineStartError` naming the adapter."""
+def read_adapters(folders: Mapping[str, str], model: str | None = None) -> dict[str, Adapter]:
+    """Judge the adapters' folders. Raises :class:`EngineStartError` naming the adapter.
+
+    ``model`` is the folder of the model they are for. vLLM itself takes an adapter of a narrower
+    model, and makes nonsense of it.
+    """
     found = {}
+    width = None if model is None else _width(Path(model))
     for number, (name, folder) in enumerate(folders.items(), 1):
         try:
-            rank = _rank(Path(folder).expanduser())
+            rank = _rank(Path(folder).expanduser(), width)
         except EngineStartError as error:
             raise EngineStartError(f"adapter {name}: {error}") from None
         found[name] = Adapter(name, Path(folder).expanduser().resolve(), number, rank)
     return found
 
 
-def _rank(folder: Path) -> int:
+def _width(model: Path) -> int | None:
+    """What the model's projections read, where its folder says so."""
+    try:
+        width = json.loads((model / "config.json").read_text(encoding="utf-8"))["hidden_size"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return width if isinstance(width, int) else None
+
+
+def _rank(folder: Path, width: int | None) -> int:
     path = folder / "adapter_config.json"
     if not folder.is_dir():
         raise EngineStartError(f"{folder} is not a folder")
@@ -74,23 +89,30 @@ def _rank(folder: Path) -> int:
     ranks = [rank, *(patterns.values() if isinstance(patterns, dict) else [None])]
     if not all(isinstance(r, int) and 1 <= r <= _RANKS[-1] for r in ranks):
         raise EngineStartError(f"{path}: ranks must be from 1 to {_RANKS[-1]}, not {rank!r}")
-    _check_weights(folder / "adapter_model.safetensors")
+    _check_weights(folder / "adapter_model.safetensors", width)
     return int(max(ranks))
 
 
-def _check_weights(path: Path) -> None:
+def _check_weights(path: Path, width: int | None) -> None:
     from safetensors import SafetensorError, safe_open
 
     if not path.is_file():
         raise EngineStartError(f"{path} is missing; other weights could run code while loaded")
     try:
         with safe_open(path, framework="numpy") as weights:
-            whole = [name for name in weights.keys() if "lora_" not in name]  # noqa: SIM118
+            names = list(weights.keys())
+            whole = [name for name in names if "lora_" not in name]
+            reading = [name for name in names if name.endswith(_READS_HIDDEN)]
+            widths = {int(weights.get_slice(name).get_shape()[-1]) for name in reading}
     except (SafetensorError, OSError):
         raise EngineStartError(f"{path} is not a file of safetensors") from None
     if whole:
         raise EngineStartError(
             f"it holds whole weights ({whole[0]}), which vLLM does not serve: {_MERGE}"
+        )
+    if width is not None and widths - {width}:
+        raise EngineStartError(
+            f"it is of a model of width {min(widths - {width})}, and this one's is {width}"
         )
 
 

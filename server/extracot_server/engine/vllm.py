@@ -113,7 +113,7 @@ class VllmEngine:
         Raises :class:`EngineStartError` in one line.
         """
         check_folder(Path(self._model), self._engine_args)
-        self._known = read_adapters(self.adapters)
+        self._known = read_adapters(self.adapters, self._model)
         loading = asyncio.ensure_future(asyncio.to_thread(self._load))
         try:
             await asyncio.shield(loading)

@@ -65,6 +65,17 @@ def test_adapters_that_vllm_does_not_serve(
     assert all(word in text for word in words), text
 
 
+def test_an_adapter_of_another_model_is_told_by_its_width(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"hidden_size": 128}))
+    good = str(build_tiny_adapter(tmp_path / "good"))
+    assert read_adapters({"good": good}, str(tmp_path))["good"].rank == RANK
+    for width in (64, 192):
+        other = str(build_tiny_adapter(tmp_path / f"w{width}", hidden=width))
+        with pytest.raises(EngineStartError, match=rf"adapter other: .*width {width}.*128"):
+            read_adapters({"other": other}, str(tmp_path))
+        assert read_adapters({"other": other}, "a/hub-id"), "nothing is known of that model"
+
+
 def test_folders_that_are_no_adapter(tmp_path: Path) -> None:
     assert "not a folder" in refused(tmp_path / "nowhere")
     folder = build_tiny_adapter(tmp_path / "adapter")
