@@ -11,6 +11,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from extracot.errors import CardError
+from extracot_server.engine import vllm
 from extracot_server.engine.adapters import adapter_arguments, read_adapters
 from extracot_server.engine.base import EngineStartError
 from extracot_server.engine.scripted import ScriptedEngine, scripted_card
@@ -93,6 +94,49 @@ def test_folders_that_are_no_adapter(tmp_path: Path) -> None:
     assert "not of a LoRA adapter" in refused(folder)
     config.unlink()
     assert "adapter_config.json: No such file" in refused(folder)
+
+
+class Judge:
+    """What vLLM does with adapters, without vLLM."""
+
+    def __init__(self, verdict: bool | Exception) -> None:
+        self.verdict = verdict
+        self.asked: list[str] = []
+
+    async def add_lora(self, adapter: Any) -> bool:
+        self.asked.append(adapter.name)
+        if isinstance(self.verdict, Exception):
+            raise self.verdict
+        return self.verdict
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("verdict", "words"),
+    [
+        (True, None),
+        (False, "adapter mine cannot be loaded: vLLM refused it"),
+        (RuntimeError("Call to add_lora failed\nsizes differ"), "cannot be loaded: sizes differ"),
+        (ValueError(), "cannot be loaded: ValueError"),
+    ],
+)
+async def test_what_vllm_says_of_an_adapter_ends_the_start_in_one_line(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    verdict: bool | Exception,
+    words: str | None,
+) -> None:
+    monkeypatch.setattr(vllm, "_lora_request", lambda adapter: adapter)
+    engine = vllm.VllmEngine("m", engine_args={}, shutdown_grace=0)
+    engine._known = read_adapters({"mine": str(build_tiny_adapter(tmp_path / "mine"))})
+    engine._llm = judge = Judge(verdict)
+    if words is None:
+        await engine._load_adapters()
+    else:
+        with pytest.raises(EngineStartError) as caught:
+            await engine._load_adapters()
+        assert words in str(caught.value) and "\n" not in str(caught.value)
+    assert judge.asked == ["mine"]
 
 
 def test_adapters_are_models_each_with_the_card_in_its_folder(tmp_path: Path) -> None:

@@ -52,6 +52,14 @@ def test_text_arguments_are_typed_and_beat_ours() -> None:
     assert values["shutdown_timeout"] == 3
 
 
+def test_what_adapters_need_is_a_default_too() -> None:
+    needed = {"max_loras": 3, "enable_lora": True}
+    given = {"max-loras": "1"}
+    known = {*KNOWN, *needed}
+    values = engine_arguments("m", given, known=known, cpu=False, shutdown_grace=1, defaults=needed)
+    assert (values["max_loras"], values["enable_lora"]) == (1, True)
+
+
 def test_defaults_depend_on_the_device() -> None:
     cpu, gpu = arguments({}, cpu=True), arguments({})
     assert (cpu["dtype"], cpu["enforce_eager"], cpu["block_size"]) == ("float32", True, 32)
