@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -40,12 +40,21 @@ class LiveServer:
 
 
 @contextmanager
-def serve(behaviour: ScriptedBehaviour, **settings: object) -> Iterator[LiveServer]:
-    """The app on a free port until the block ends."""
-    engine = ScriptedEngine(behaviour)
-    app = create_app(Settings(engine="scripted", **settings), engine=engine)  # type: ignore[arg-type]
+def serve(
+    behaviour: ScriptedBehaviour,
+    *,
+    port: int = 0,
+    engines: Sequence[ScriptedEngine] = (),
+    **settings: object,
+) -> Iterator[LiveServer]:
+    """The app on a port (0: a free one) until the block ends; ``engines`` for several models."""
+    engine = engines[0] if engines else ScriptedEngine(behaviour)
+    chosen = Settings(engine="scripted", **settings)  # type: ignore[arg-type]
+    app = create_app(chosen, engine=engines or engine)
     server = uvicorn.Server(
-        uvicorn.Config(app, host="127.0.0.1", port=0, log_config=None, timeout_graceful_shutdown=1)
+        uvicorn.Config(
+            app, host="127.0.0.1", port=port, log_config=None, timeout_graceful_shutdown=1
+        )
     )
     loops: list[asyncio.AbstractEventLoop] = []
 
@@ -59,9 +68,9 @@ def serve(behaviour: ScriptedBehaviour, **settings: object) -> Iterator[LiveServ
     while not server.started:
         assert thread.is_alive(), "the server did not start"
         pause.wait(0.01)
-    host, port = server.servers[0].sockets[0].getsockname()[:2]
+    host, bound = server.servers[0].sockets[0].getsockname()[:2]
     try:
-        yield LiveServer(f"http://{host}:{port}", engine, loops[0])
+        yield LiveServer(f"http://{host}:{bound}", engine, loops[0])
     finally:
         server.should_exit = True
         thread.join(WAIT)

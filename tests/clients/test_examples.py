@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+import extracot_client
 from tests.clients.conftest import LiveServer
 from tests.clients.fake_server import WAIT
 
@@ -83,10 +84,53 @@ def test_every_example_is_in_the_list() -> None:
     assert files and all(f"`{file.name}`" in listed for file in files)
 
 
-def test_the_readme_of_the_clients(live: LiveServer) -> None:
-    text = (EXAMPLES.parent / "README.md").read_text(encoding="utf-8")
-    (code,) = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
-    out = run(live, sys.executable, "-c", code)
+README = EXAMPLES.parent / "README.md"
+
+
+def block(language: str) -> str:
+    """The one fenced block of a language in the clients' README."""
+    text = README.read_text(encoding="utf-8")
+    (found,) = re.findall(rf"^```{language}\n(.*?)^```", text, flags=re.DOTALL | re.MULTILINE)
+    return str(found)
+
+
+def test_the_python_of_the_clients_readme(live: LiveServer) -> None:
+    out = run(live, sys.executable, "-c", block("python"))
     assert out.count("boxed{") == 1 and len(re.findall(r"^(0\.2|native) \d+ \d+$", out, re.M)) == 2
+
+
+def test_the_commands_of_the_clients_readme(live: LiveServer, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    (tmp_path / "problems.jsonl").write_text(block("json"), encoding="utf-8")
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    environment = {**os.environ, "PATH": path, "EXTRACOT_BASE_URL": live.url}
+    seen = set()
+    for line in block("bash").splitlines():
+        done = subprocess.run(
+            ["bash", "-c", line],
+            cwd=tmp_path,
+            env=environment,
+            input="What is 2 + 2?\n",
+            capture_output=True,
+            text=True,
+            timeout=4 * WAIT,
+            check=False,
+        )
+        assert done.returncode == 0 and done.stdout, (line, done.stderr)
+        seen |= set(re.findall(r"extracot (\w+)", line))
+    assert seen == {"ask", "compare", "models", "card", "chat", "sweep"}
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "problems.jsonl",
+        "rows.jsonl",
+        "rows.csv",
+        "sweep.png",
+    }
+
+
+def test_the_errors_and_links_of_the_clients_readme() -> None:
+    text = README.read_text(encoding="utf-8")
+    named = set(re.findall(r"`(\w+Error)`", text))
+    exported = {name for name in extracot_client.__all__ if name.endswith("Error")}
+    assert named == exported - {"ExtracotAPIError", "ExtracotConnectionError"}
     links = re.findall(r"\]\(([^)]+)\)", text)
-    assert links and all((EXAMPLES.parent / link).exists() for link in links)
+    assert links and all((README.parent / link).exists() for link in links)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from extracot_server.engine.scripted import ScriptedBehaviour
+from tests.clients import fake_server as fake
 from tests.clients.browser import (
     PATIENCE,
     Watched,
@@ -20,6 +22,15 @@ from tests.clients.browser import (
     watched_page,
 )
 from tests.clients.conftest import LiveServer, serve
+from tests.clients.fake_server import GOOD, FakeServer
+from tests.clients.page_scripts import (
+    CONTRAST,
+    FOCUSED,
+    MARGINS,
+    NOTE_TEXTS,
+    SCROLLED,
+    STICKS_OUT,
+)
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -73,35 +84,61 @@ def solve(page: Page) -> str:
     return receipt_of(page, page.get_by_role("button", name="Solve").click)
 
 
-# Notes each text that an element shows, frame by frame: what a person can see of a stream.
-NOTE_TEXTS = """selector => {
-  const texts = (window.noted ??= {})[selector] = [];
-  const look = () => {
-    const text = document.querySelector(selector)?.innerText.trim() ?? '';
-    if (text !== texts.at(-1)) texts.push(text);
-    requestAnimationFrame(look);
-  };
-  look();
-}"""
-
-
 def test_a_problem_is_typed_and_solved_by_keyboard_and_streams(watched: Watched) -> None:
     page = watched.page
     page.get_by_label("Problem").click()
     page.keyboard.type(PROBLEM)
-    for selector in ("#xc-reasoning .md", "#xc-receipt"):
+    for selector in ("#xc-reasoning .md", "#xc-receipt .xc-status"):
         page.evaluate(NOTE_TEXTS, selector)
+    before = page.locator("#xc-reasoning").bounding_box()
     line = receipt_of(page, lambda: page.keyboard.press("Shift+Enter"))
+    after = page.locator("#xc-reasoning").bounding_box()
+    assert before and after and abs(before["y"] - after["y"]) < 8  # nothing jumps
     assert line.startswith("budget 0.4 · reasoning ") and "saved ≈" in line
     reasoning = page.evaluate("noted['#xc-reasoning .md']")
     lengths = [len(text) for text in reasoning]
     assert len(lengths) >= 4 and lengths == sorted(lengths)
-    statuses = page.evaluate("noted['#xc-receipt']")
+    statuses = page.evaluate("noted['#xc-receipt .xc-status']")
     assert "Reasoning …" in statuses
     assert page.locator("#xc-answer .katex").count() == 1
     assert page.locator(".katex-error").count() == 0
     tiles = page.locator("#xc-receipt dt").all_inner_texts()
     assert tiles[:3] == ["reasoning tokens", "answer tokens", "saved, estimated"]
+
+
+def test_the_keyboard_reaches_everything_and_its_place_is_seen(watched: Watched) -> None:
+    page = watched.page
+    page.get_by_label("Problem").fill(PROBLEM)
+    passed: list[str] = []
+    for _ in range(40):
+        page.keyboard.press("Tab")
+        name, words, seen = page.evaluate(FOCUSED)
+        assert seen, words
+        passed.append(words)
+        if "range slider" in words:
+            page.keyboard.press("ArrowRight")
+        if name == "xc-solve":
+            break
+    assert {"What is 12 * 12?", "Compare", "Savings", "Ratio", "Auto", "Native"} <= set(passed)
+    assert any("Sampling" in words for words in passed)
+    line = receipt_of(page, lambda: page.keyboard.press("Enter"))
+    assert line.startswith("budget 0.45 ")
+
+
+def test_sampling_is_left_to_the_server_until_something_is_typed(watched: Watched) -> None:
+    page = watched.page
+    page.get_by_label("Problem").fill(PROBLEM)
+    page.get_by_role("button", name="Sampling").click()
+    limit = page.get_by_label("Max tokens")
+    limit.wait_for()
+    assert "cut off" not in solve(page)  # the boxes say nothing by being drawn
+    limit.fill("8")
+    assert "cut off at max tokens" in solve(page)
+    limit.fill("many")
+    page.get_by_role("button", name="Solve").click()
+    alert = page.locator("#xc-receipt [role=alert]")
+    alert.wait_for()
+    assert alert.inner_text() == "Max tokens is a whole number, or empty; not 'many'"
 
 
 def test_moving_the_slider_asks_for_that_ratio(watched: Watched) -> None:
@@ -180,6 +217,8 @@ def test_text_can_be_read_in_light_and_dark(browser: Browser, url: str, scheme: 
         solve(page)
         for selector in TEXTS:
             assert page.locator(selector).first.evaluate(CONTRAST) >= 4.5, selector
+        left, right = page.evaluate(MARGINS)
+        assert abs(left - right) < 2 and left < 100  # in the middle, and wide
 
 
 TEXTS = (
@@ -195,25 +234,6 @@ TEXTS = (
     "#xc-solve",
     "#xc-mode label",
 )
-CONTRAST = """element => {
-  const numbers = text => text.match(/[\\d.]+/g).map(Number);
-  const light = colour => numbers(colour).slice(0, 3).map(v => v / 255)
-    .map(v => v <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4)
-    .reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
-  let behind = element;
-  while (behind.parentElement && (numbers(getComputedStyle(behind).backgroundColor)[3] ?? 1) === 0)
-    behind = behind.parentElement;
-  const a = light(getComputedStyle(element).color);
-  const b = light(getComputedStyle(behind).backgroundColor);
-  return (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
-}"""
-
-# What sticks out of the window, unless it lies in something that scrolls by itself.
-STICKS_OUT = """() => [...document.querySelectorAll('main *')].filter(element => {
-  const box = element.getBoundingClientRect();
-  return box.width > 1 && box.right > innerWidth + 1
-    && !element.closest('.xc-table, .katex, [style*=overflow]');
-}).map(element => element.outerHTML.slice(0, 120))"""
 
 
 def test_it_fits_a_phone(browser: Browser, url: str) -> None:
@@ -222,6 +242,8 @@ def test_it_fits_a_phone(browser: Browser, url: str) -> None:
         page.get_by_label("Problem").fill(PROBLEM)
         solve(page)
         assert page.evaluate(STICKS_OUT) == []
+        left, right = page.evaluate(MARGINS)
+        assert abs(left - right) < 2 and left <= 16
         page.get_by_role("tab", name="Compare").click()
         page.get_by_role("button", name="Compare").click()
         page.get_by_text("8 of 8 replies").wait_for()
@@ -280,31 +302,66 @@ def test_stop_and_leaving_abort_on_the_server(slow_page: tuple[Watched, LiveServ
     assert watched.complaints == []
 
 
-def test_no_server_is_said_on_the_page(browser: Browser, no_server: str) -> None:
-    with playground(no_server) as address, watched_page(browser) as watched:
-        watched.page.goto(address)
-        alert = watched.page.locator("#xc-server [role=alert]")
+FORMULAS = (
+    "By $x=\\frac{-b\\pm\\sqrt{b^2-4ac}}{2a}$ it is\n\n$$x_1 = \\frac{5+1}{2} = 3$$\n\n",
+    "or \\(x_2 = 2\\), at $5 or $10; ![seen](http://192.0.2.1/x.png) <img src=x>\n\n",
+    *("One more line of a long thought.\n\n",) * 40,
+    "\\[\\begin{aligned} a &= b \\\\ c &= d \\end{aligned}\\]\n\nThe last line.",
+)
+
+
+def test_formulas_are_drawn_and_a_long_reply_scrolls_until_the_server_goes(
+    browser: Browser,
+) -> None:
+    chunks = [fake.chunk(reasoning=text) for text in FORMULAS]
+    answer = fake.chunk(content="So \\boxed{\\dfrac{10}{2}}.")
+    handlers = [fake.error(404), fake.stream(*chunks, answer, *GOOD[4:])]
+    with ExitStack() as closing, watched_page(browser) as watched:
+        until_it_goes = closing.enter_context(ExitStack())
+        server = until_it_goes.enter_context(FakeServer(handlers))
+        address = closing.enter_context(playground(server.url))
+        page = watched.open(address)
+        page.get_by_label("Problem").fill(PROBLEM)
+        solve(page)
+        assert page.locator("#xc-reasoning .katex").count() == 4
+        assert page.locator("#xc-answer .katex .boxpad, #xc-answer .katex .fbox").count() >= 1
+        assert page.locator(".katex-error, main img").count() == 0
+        assert "at $5 or $10" in page.locator("#xc-reasoning").inner_text()
+        assert page.evaluate(SCROLLED) == [True, True]
+        until_it_goes.close()
+        page.reload()
+        alert = page.locator("#xc-server [role=alert]")
         alert.wait_for()
-        assert no_server in alert.inner_text()
-        watched.page.get_by_label("Problem").fill(PROBLEM)
-        watched.page.get_by_role("button", name="Solve").click()
-        watched.page.locator("#xc-receipt [role=alert]").wait_for()
-        assert watched.page.locator("#xc-solve").is_enabled()
-        assert watched.complaints == []
+        assert server.url in alert.inner_text()
+        page.get_by_label("Problem").fill(PROBLEM)
+        page.get_by_role("button", name="Solve").click()
+        page.locator("#xc-receipt [role=alert]").wait_for()
+        assert page.locator("#xc-solve").is_enabled()
+        assert watched.complaints == [] and watched.hosts <= {"127.0.0.1", "data", "blob"}
 
 
-def test_the_server_may_carry_the_page(browser: Browser) -> None:
+def test_the_server_may_carry_the_page_and_offer_several_models(
+    browser: Browser, tmp_path: Path
+) -> None:
     pytest.importorskip("gradio")
-    port = str(free_port())
-    arguments = ("--engine", "scripted", "--playground", "true", "--port", port)
+    config = tmp_path / "server.yaml"
+    config.write_text(
+        f"engine: scripted\nplayground: true\nport: {free_port()}\n"
+        "models: [{name: small}, {name: plain, card: none}]\n"
+    )
+    arguments = ("--config", str(config))
     with (
         command("extracot_server.cli", *arguments, ready="playground at") as line,
         watched_page(browser) as watched,
     ):
         page = watched.open(line.rsplit(" ", 1)[1].strip())
         page.get_by_label("Problem").fill(PROBLEM)
-        page.get_by_role("button", name="Solve").click()
-        page.locator("#xc-receipt .xc-line").wait_for()
+        assert "saved ≈" in solve(page)
+        page.get_by_label("Model").click()
+        page.get_by_role("option", name="plain").click()
+        page.locator(".xc-server", has_text="no budget card").wait_for()
+        page.locator("#xc-mode input[value=auto]").wait_for(state="detached")
+        assert "is assumed, not measured" in solve(page)
         assert watched.complaints == [] and watched.hosts <= {"127.0.0.1", "data"}
 
 

@@ -25,7 +25,7 @@ from extracot_client import (
     summarise,
 )
 from extracot_client.matching import gold_answer, same_answer
-from extracot_client.plots import draw_sweep
+from extracot_client.plots import _name_points, _Point, draw_sweep
 from extracot_client.summaries import wilson
 from extracot_client.sweep_files import RowStore, SweepFileError, read_problems, write_csv
 from tests.clients import fake_server as fake
@@ -274,6 +274,19 @@ def test_pictures(tmp_path: Path) -> None:
     assert draw_sweep(summarise(graded, []), path) == f"picture: {path}"
     assert path.read_bytes().startswith(b"\x89PNG")
     assert draw_sweep(summarise([row("a", 0.2)], []), path).startswith("no picture: no problem")
+
+
+def test_a_picture_names_every_budget_even_where_points_coincide() -> None:
+    pytest.importorskip("matplotlib")
+    from matplotlib.figure import Figure
+    from matplotlib.text import Annotation
+
+    names = ("0.2", "1", "auto", "native", "none", '{"ratio": 0.2}')
+    figure = Figure()
+    _name_points(figure.add_subplot(), [_Point(50.0, 80.0, 70.0, 90.0, name) for name in names])
+    texts = [text for text in figure.axes[0].texts if isinstance(text, Annotation)]
+    assert [text.get_text() for text in texts] == list(names)
+    assert len({text.xyann for text in texts}) == len(names)  # none lies on another
 
 
 def test_no_picture_without_matplotlib(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import pty
 import signal
@@ -98,6 +99,37 @@ def test_ctrl_c_in_a_sweep_leaves_whole_rows(slow: LiveServer, tmp_path: Path) -
     assert process.returncode == 130 and b"Traceback" not in err
     slow.wait_until(lambda: slow.in_flight() == 0)
     assert kept.read_bytes().endswith(b"\n")
+    assert b"2 of 4 rows are in" in err and b"the same command goes on from there" in err
+
+
+def test_a_sweep_killed_outright_goes_on_where_it_was(
+    slow: LiveServer, live: LiveServer, tmp_path: Path
+) -> None:
+    problems, kept = tmp_path / "in.jsonl", tmp_path / "rows.jsonl"
+    problems.write_text('"What is 2 + 2?"\n"What is 3 + 3?"\n')
+    argv = [*COMMAND, "sweep", str(problems), "--budgets", "none,native", "-o", str(kept)]
+    with subprocess.Popen(
+        [*argv, "--base-url", slow.url], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        slow.wait_until(lambda: kept.exists() and kept.read_bytes().count(b"\n") == 2)
+        process.kill()
+        process.communicate()
+    slow.wait_until(lambda: slow.in_flight() == 0)
+    with kept.open("ab") as file:
+        file.write(b'{"problem_id": "half a')  # as a kill in the middle of a row leaves it
+    live.engine.requests.clear()
+    again = subprocess.run(
+        [*argv, "--base-url", live.url, "--csv", str(tmp_path / "t.csv")],
+        capture_output=True,
+        text=True,
+        timeout=WAIT,
+        check=True,
+    )
+    assert "2 of 4 rows are in" in again.stderr and "4/4" in again.stderr
+    assert len(live.engine.requests) == 2
+    rows = [json.loads(line) for line in kept.read_text().splitlines()]
+    assert [row["budget"] for row in rows] == ["none", "none", "native", "native"]
+    assert len((tmp_path / "t.csv").read_text().splitlines()) >= 5
 
 
 def test_ctrl_c_in_a_chat_stops_the_reply_only(slow: LiveServer) -> None:

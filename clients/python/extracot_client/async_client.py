@@ -34,9 +34,10 @@ from extracot_client.exchange import (
     MAX_JSON_BODY,
     Core,
     Exchange,
-    first_model,
+    card_path,
     is_event_stream,
     make_core,
+    only_model,
     parse_page,
 )
 from extracot_client.reply_stream import ReplyStream
@@ -221,12 +222,13 @@ class AsyncExtracot:
         """What the server serves, aliases included."""
         return (await self._get(self._core.exchange(), "v1/models", ModelList)).data
 
-    async def budget_card(self) -> BudgetCardPage:
-        """The server's budget card and policy."""
-        return await self._get(self._core.exchange(), "v1/budget", BudgetCardPage)
+    async def budget_card(self, model: str | None = None) -> BudgetCardPage:
+        """Budget card and policy of ``model`` (default: the client's, else the only one)."""
+        path = card_path(model or self._core.model)
+        return await self._get(self._core.exchange(), path, BudgetCardPage)
 
     async def _served_model(self) -> str:
-        return first_model(await self._get(self._core.exchange(), "v1/models", ModelList))
+        return only_model(await self._get(self._core.exchange(), "v1/models", ModelList))
 
     async def _get(self, exchange: Exchange, path: str, kind: type[M]) -> M:
         response = await self._send(exchange, "GET", path, None)

@@ -58,11 +58,9 @@ def build_parser() -> argparse.ArgumentParser:
     _add_ask(commands)
     _add_compare(commands)
     _add_sweep(commands)
-    for name, text in (
-        ("models", "list what the server serves"),
-        ("card", "show the server's budget card and policy"),
-    ):
-        _add(commands, name, text)
+    _add(commands, "models", "list what the server serves")
+    card = _add(commands, "card", "show a model's budget card and the operator's policy")
+    card.add_argument("--model", metavar="NAME", help="default: the only one served")
     _add_chat(commands)
     _add_playground(commands)
     return parser
@@ -92,7 +90,7 @@ def _add(
 
 
 def _add_sampling(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--model", metavar="NAME", help="default: the model that is served")
+    parser.add_argument("--model", metavar="NAME", help="default: the only one served")
     parser.add_argument("--system", metavar="TEXT", help="system prompt (no longer calibrated)")
     parser.add_argument("--max-tokens", type=int, metavar="N", help="reasoning and answer together")
     parser.add_argument(
@@ -158,7 +156,7 @@ def _add_playground(commands: Commands) -> None:
     parser = _add(
         commands, "playground", "serve a page in the browser to ask and compare", as_json=False
     )
-    parser.add_argument("--model", metavar="NAME", help="default: the model that is served")
+    parser.add_argument("--model", metavar="NAME", help="default: the only one served")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
     parser.add_argument("--port", type=int, default=7860, metavar="N", help="default 7860")
 

@@ -36,6 +36,7 @@ from extracot_client.exchange import (
     MAX_JSON_BODY,
     Core,
     Exchange,
+    card_path,
     is_event_stream,
     make_core,
     parse_page,
@@ -226,9 +227,10 @@ class Extracot:
         """What the server serves, aliases included."""
         return self._get(self._core.exchange(), "v1/models", ModelList).data
 
-    def budget_card(self) -> BudgetCardPage:
-        """The server's budget card and policy."""
-        return self._get(self._core.exchange(), "v1/budget", BudgetCardPage)
+    def budget_card(self, model: str | None = None) -> BudgetCardPage:
+        """Budget card and policy of ``model`` (default: the client's, else the only one)."""
+        path = card_path(model or self._core.model)
+        return self._get(self._core.exchange(), path, BudgetCardPage)
 
     def _get(self, exchange: Exchange, path: str, kind: type[M]) -> M:
         response = self._send(exchange, "GET", path, None)

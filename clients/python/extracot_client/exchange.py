@@ -8,9 +8,10 @@ from __future__ import annotations
 import json
 import math
 import ssl
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
+from urllib.parse import quote
 
 import httpx
 from pydantic import BaseModel
@@ -19,6 +20,7 @@ from extracot_client.errors import (
     ConfigurationError,
     ExtracotClientError,
     ExtracotTimeoutError,
+    InvalidArgumentError,
     UnexpectedReplyError,
 )
 from extracot_client.failures import (
@@ -30,7 +32,7 @@ from extracot_client.failures import (
 from extracot_client.retries import Clock, RetryPolicy, parse_retry_after
 from extracot_client.settings import ClientSettings, TimeLimits, resolve_settings
 from extracot_client.streaming import StreamReader, parse_model
-from extracot_client.types import ModelList
+from extracot_client.types import ModelInfo, ModelList
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -174,11 +176,28 @@ def parse_page(kind: type[M], status: int, headers: Mapping[str, str], body: byt
     return parse_model(kind, value, "reply", request_id)
 
 
-def first_model(models: ModelList) -> str:
-    """The model to ask where none was named; raises :class:`UnexpectedReplyError` if none is."""
+def only_model(models: ModelList) -> str:
+    """The model to ask where none was named. Raises :class:`UnexpectedReplyError` if there is
+    none, :class:`InvalidArgumentError` if there are several to choose from."""
     if not models.data:
         raise UnexpectedReplyError("The server lists no model")
-    return models.data[0].id
+    names = base_models(models.data)
+    if len(names) > 1:
+        raise InvalidArgumentError(
+            f"The server serves several models; name one of {', '.join(names)}", param="model"
+        )
+    return names[0]
+
+
+def base_models(models: Sequence[ModelInfo]) -> list[str]:
+    """The names that are no alias of another; all of them, if every one says it is."""
+    names = [model.id for model in models if (model.model_extra or {}).get("parent") is None]
+    return names or [model.id for model in models]
+
+
+def card_path(model: str | None) -> str:
+    """Where the budget card of ``model`` (or of the only one) is to be had."""
+    return "v1/budget" + (f"?model={quote(model, safe='')}" if model else "")
 
 
 def is_event_stream(headers: Mapping[str, str]) -> bool:

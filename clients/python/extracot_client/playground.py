@@ -8,7 +8,7 @@ telemetry is off, and :mod:`extracot_client.playground_policy` forbids the brows
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,12 +21,13 @@ os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 import gradio as gr
 
 from extracot_client.commands.common import parse_budget
+from extracot_client.errors import InvalidArgumentError
 from extracot_client.playground_events import Backend, CompareView, SolveView
 from extracot_client.playground_policy import OwnServerOnly
 from extracot_client.playground_runs import Runs
+from extracot_client.playground_sampling import read_options, sampling_boxes
 from extracot_client.playground_text import LATEX_DELIMITERS
-from extracot_client.playground_views import NOTHING_YET, savings_page, status
-from extracot_client.requests import SolveOptions
+from extracot_client.playground_views import NOTHING_YET, receipt_to_come, savings_page, status
 from extracot_client.types import BudgetValue, SweepRow
 
 V = TypeVar("V", SolveView, CompareView)
@@ -40,6 +41,7 @@ MODES = [("Ratio", "ratio"), ("Auto", "auto"), ("Native", "native"), ("None", "n
 MODES_INFO = (
     "Ratio: the slider. Auto: the model chooses. Native: no budget. None: no reasoning at all."
 )
+RECEIPT_HINT = "Each reply gets a receipt here: what it used, what that saved, how long it took."
 STOPPED = "Stopped; the server was told to stop, too. What had come is kept below."
 LOOKS: dict[str, Any] = {
     "css_paths": [Path(__file__).with_name("playground.css")],
@@ -75,6 +77,8 @@ def looks() -> dict[str, Any]:
         block_label_text_color_dark="*neutral_200",
         input_placeholder_color="*neutral_500",
         input_placeholder_color_dark="*neutral_400",
+        checkbox_border_color="*neutral_400",
+        checkbox_border_color_dark="*neutral_400",
     )
     return {**LOOKS, "theme": theme}
 
@@ -104,6 +108,7 @@ def build_playground(backend: Backend) -> gr.Blocks:
         server = gr.HTML(
             status("Looking for the server …", kind="busy"), elem_id="xc-server", padding=False
         )
+        model = gr.Dropdown([], label="Model", visible=False, elem_id="xc-model")
         problem = gr.Textbox(
             label="Problem",
             placeholder="Type a problem; Shift+Enter solves it",
@@ -114,8 +119,8 @@ def build_playground(backend: Backend) -> gr.Blocks:
         )
         gr.Examples([[text] for text in EXAMPLES], inputs=[problem], label="Examples")
         with gr.Accordion("Sampling", open=False):
-            options = _sampling()
-        shared = _Shared(problem, options, gr.State([]))
+            options = sampling_boxes()
+        shared = _Shared(problem, [model, *options], gr.State([]))
         with gr.Tabs():
             with gr.Tab("Solve", id="solve"):
                 mode = _solve_tab(backend, shared)
@@ -124,45 +129,24 @@ def build_playground(backend: Backend) -> gr.Blocks:
             with gr.Tab("Savings", id="savings"):
                 _savings_tab(shared)
 
-        async def describe() -> tuple[Any, ...]:
-            view = await backend.describe()
+        async def describe(wanted: str | None) -> tuple[Any, ...]:
+            view = await backend.describe(wanted)
             if not view.reached:
-                return view.line, gr.skip(), gr.skip()
+                return view.line, gr.skip(), gr.skip(), gr.skip()
             modes = [entry for entry in MODES if entry[1] != "auto" or view.auto]
+            radio = gr.Radio(choices=modes) if view.auto else gr.Radio(modes, value="ratio")
             group = gr.CheckboxGroup(choices=list(view.budgets), value=view.budgets)
-            return view.line, gr.Radio(choices=modes), group
+            choice = gr.Dropdown(view.models, value=view.model, visible=bool(view.models))
+            return view.line, radio, group, choice
 
-        page.load(describe, None, [server, mode, chosen], **_QUIET)
+        for event in (page.load, model.input):
+            event(describe, model, [server, mode, chosen, model], **_QUIET)
     page.queue(default_concurrency_limit=32)
     return page
 
 
 # Events of a page, not an API; what is running is said in words, not by a veil over the text.
 _QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
-
-
-def _sampling() -> list[Any]:
-    with gr.Row():
-        max_tokens = gr.Number(
-            None, label="Max tokens (empty: the server's)", minimum=1, precision=0
-        )
-        temperature = gr.Number(None, label="Temperature (empty: the model's)", minimum=0, step=0.1)
-        seed = gr.Number(None, label="Seed", precision=0)
-    return [max_tokens, temperature, seed]
-
-
-def read_options(
-    max_tokens: float | None, temperature: float | None, seed: float | None
-) -> SolveOptions:
-    """The three number boxes as options; an empty box says nothing."""
-    options: SolveOptions = {}
-    if max_tokens is not None:
-        options["max_tokens"] = int(max_tokens)
-    if temperature is not None:
-        options["temperature"] = float(temperature)
-    if seed is not None:
-        options["seed"] = int(seed)
-    return options
 
 
 def read_budget(mode: str, ratio: float) -> BudgetValue:
@@ -188,16 +172,7 @@ def _solve_tab(backend: Backend, shared: _Shared) -> gr.Radio:
     with gr.Row():
         go = gr.Button("Solve", variant="primary", elem_id="xc-solve", scale=3, min_width=120)
         stop = gr.Button("Stop", interactive=False, elem_id="xc-stop", min_width=120)
-    receipt = gr.HTML(status(""), elem_id="xc-receipt")
-    with gr.Row(equal_height=False):
-        with gr.Column(min_width=300):
-            gr.HTML('<h2 class="xc-heading">Reasoning</h2>')
-            reasoning = gr.Markdown(latex_delimiters=LATEX_DELIMITERS, elem_id="xc-reasoning")
-        with gr.Column(min_width=300):
-            gr.HTML('<h2 class="xc-heading">Answer</h2>')
-            answer = gr.Markdown(latex_delimiters=LATEX_DELIMITERS, elem_id="xc-answer")
-    outputs = [receipt, reasoning, answer, go, stop, shared.session]
-
+    outputs = [*_reply_parts(), go, stop, shared.session]
     runs: Runs[SolveView] = Runs()
 
     async def solve(
@@ -205,14 +180,20 @@ def _solve_tab(backend: Backend, shared: _Shared) -> gr.Radio:
         mode: str,
         ratio: float,
         session: list[SweepRow],
-        max_tokens: float | None,
-        temperature: float | None,
-        seed: float | None,
+        model: str | None,
+        max_tokens: str | None,
+        temperature: str | None,
+        seed: str | None,
         request: gr.Request,
     ) -> AsyncGenerator[tuple[Any, ...], None]:
-        options = read_options(max_tokens, temperature, seed)
+        try:
+            options = read_options(model, max_tokens, temperature, seed)
+        except InvalidArgumentError as error:
+            line = receipt_to_come(str(error), kind="error")
+            yield _solve_updates(SolveView(line, running=False))
+            return
         source = backend.solve(problem or "", read_budget(mode, ratio), session, options)
-        async with aclosing(_stoppable(runs, request, source)) as views:
+        async with aclosing(_stoppable(runs, request, source, receipt_to_come)) as views:
             async for view in views:
                 yield _solve_updates(view)
 
@@ -230,13 +211,29 @@ def _solve_tab(backend: Backend, shared: _Shared) -> gr.Radio:
     return mode
 
 
+def _reply_parts() -> list[Any]:
+    """Where a reply is shown: receipt, reasoning and answer."""
+    receipt = gr.HTML(receipt_to_come(RECEIPT_HINT), elem_id="xc-receipt")
+    with gr.Row(equal_height=False):
+        with gr.Column(min_width=300):
+            gr.HTML('<h2 class="xc-heading">Reasoning</h2>')
+            reasoning = gr.Markdown(latex_delimiters=LATEX_DELIMITERS, elem_id="xc-reasoning")
+        with gr.Column(min_width=300):
+            gr.HTML('<h2 class="xc-heading">Answer</h2>')
+            answer = gr.Markdown(latex_delimiters=LATEX_DELIMITERS, elem_id="xc-answer")
+    return [receipt, reasoning, answer]
+
+
 def _stoppable(
-    runs: Runs[V], request: gr.Request, source: AsyncGenerator[V, None]
+    runs: Runs[V],
+    request: gr.Request,
+    source: AsyncGenerator[V, None],
+    say: Callable[[str], str],
 ) -> AsyncGenerator[V, None]:
     """The views of ``source``, until this session's stop button is pressed."""
 
     def stopped(view: V) -> V:
-        return replace(view, status=status(STOPPED), running=False)
+        return replace(view, status=say(STOPPED), running=False)
 
     return runs.views(_session_of(request), source, stopped)
 
@@ -282,15 +279,20 @@ def _compare_tab(backend: Backend, shared: _Shared) -> gr.CheckboxGroup:
         chosen: Sequence[str],
         together: bool,
         session: list[SweepRow],
-        max_tokens: float | None,
-        temperature: float | None,
-        seed: float | None,
+        model: str | None,
+        max_tokens: str | None,
+        temperature: str | None,
+        seed: str | None,
         request: gr.Request,
     ) -> AsyncGenerator[tuple[Any, ...], None]:
         budgets = [budget for name in chosen if (budget := parse_budget(name)) is not None]
-        options = read_options(max_tokens, temperature, seed)
+        try:
+            options = read_options(model, max_tokens, temperature, seed)
+        except InvalidArgumentError as error:
+            yield _compare_updates(CompareView(status(str(error), kind="error"), running=False))
+            return
         source = backend.compare(problem or "", budgets, session, options, together=together)
-        async with aclosing(_stoppable(runs, request, source)) as views:
+        async with aclosing(_stoppable(runs, request, source, status)) as views:
             async for view in views:
                 yield _compare_updates(view)
 
@@ -312,6 +314,7 @@ def _compare_updates(view: CompareView) -> tuple[Any, ...]:
 
 def _savings_tab(shared: _Shared) -> None:
     savings = gr.HTML(NOTHING_YET, elem_id="xc-savings")
-    again = gr.Button("Start over", elem_id="xc-again")
+    with gr.Row():
+        again = gr.Button("Start over", elem_id="xc-again", scale=0, min_width=160)
     shared.session.change(savings_page, shared.session, savings, **_QUIET)
     again.click(lambda: [], None, shared.session, **_QUIET)

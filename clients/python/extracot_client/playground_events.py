@@ -14,13 +14,14 @@ from dataclasses import dataclass, field
 from extracot_client.async_client import AsyncExtracot
 from extracot_client.commands.common import offered_budgets
 from extracot_client.errors import ExtracotClientError, NotFoundError
-from extracot_client.exchange import Core, make_core
+from extracot_client.exchange import Core, base_models, make_core
 from extracot_client.playground_session import remember, solution_row
 from extracot_client.playground_text import to_markdown
 from extracot_client.playground_views import (
     compare_cards,
     compare_charts,
     receipt_card,
+    receipt_to_come,
     server_line,
     status,
 )
@@ -70,6 +71,9 @@ class ServerView:
     budgets: list[str] = field(default_factory=list)
     auto: bool = True
     reached: bool = True
+    models: list[str] = field(default_factory=list)
+    """What there is to choose from; empty where there is no choice."""
+    model: str | None = None
 
 
 class Backend:
@@ -105,11 +109,17 @@ class Backend:
         """A client for one event: pools belong to the event loop they began in."""
         return AsyncExtracot.from_core(self._core)
 
-    async def describe(self) -> ServerView:
-        """The line under the heading, and the budgets worth comparing."""
+    async def describe(self, model: str | None = None) -> ServerView:
+        """The line under the heading, and the budgets worth comparing on ``model`` (default: the
+        one that was asked for at the start, else the first)."""
+        model = model or self._core.model
+        models: list[str] = []
         try:
             async with self.client() as client:
-                page = await client.budget_card()
+                if self._core.model is None:
+                    models = base_models(await client.models())
+                model = model or next(iter(models), None)
+                page = await client.budget_card(model)
         except NotFoundError:
             page = BudgetCardPage()  # Another OpenAI-compatible server: any ratio may do.
         except ExtracotClientError as error:
@@ -117,7 +127,13 @@ class Backend:
                 status(f"{error}. Reload this page to try again.", kind="error"), reached=False
             )
         budgets = [budget_key(budget) for budget in offered_budgets(page)]
-        return ServerView(server_line(page, self.url), budgets, auto="auto" in budgets)
+        return ServerView(
+            server_line(page, self.url),
+            budgets,
+            auto="auto" in budgets,
+            models=models if len(models) > 1 else [],
+            model=model if len(models) > 1 else None,
+        )
 
     async def solve(
         self,
@@ -128,9 +144,9 @@ class Backend:
     ) -> AsyncGenerator[SolveView, None]:
         """Stream one reply."""
         if not problem.strip():
-            yield SolveView(status(NO_PROBLEM, kind="error"), running=False)
+            yield SolveView(receipt_to_come(NO_PROBLEM, kind="error"), running=False)
             return
-        yield SolveView(status("Waiting for the first token …", kind="busy"))
+        yield SolveView(receipt_to_come("Waiting for the first token …", kind="busy"))
         reasoning, answer = "", ""
         loop = asyncio.get_running_loop()
         next_view = loop.time()
@@ -158,12 +174,14 @@ class Backend:
                     if loop.time() >= next_view:
                         word = "Answering …" if answer else "Reasoning …"
                         yield SolveView(
-                            status(word, kind="busy"), to_markdown(reasoning), to_markdown(answer)
+                            receipt_to_come(word, kind="busy"),
+                            to_markdown(reasoning),
+                            to_markdown(answer),
                         )
                         next_view = loop.time() + SECONDS_BETWEEN_VIEWS
         except ExtracotClientError as error:
             yield SolveView(
-                status(str(error), kind="error"),
+                receipt_to_come(str(error), kind="error"),
                 to_markdown(reasoning),
                 to_markdown(answer),
                 running=False,

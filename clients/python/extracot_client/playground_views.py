@@ -21,6 +21,7 @@ from extracot_client.sweeps import budget_key
 from extracot_client.types import BudgetCardPage, Solution, SweepRow
 
 PARTS = ("reasoning", "answer")
+RECEIPT = ("reasoning tokens", "answer tokens", "saved, estimated", "first token", "total time")
 NOTHING_YET = (
     '<p class="xc-status">Nothing solved yet: this tab adds up what you do in the other two.</p>'
 )
@@ -48,6 +49,12 @@ def server_line(page: BudgetCardPage, url: str) -> str:
     )
 
 
+def receipt_to_come(text: str, *, kind: str = "") -> str:
+    """A status where the receipt will be, as high as that, so that nothing jumps when it comes."""
+    tiles = _tiles([(name, "–") for name in RECEIPT], empty=True)
+    return f"<section>{tiles}{status(text, kind=kind)}</section>"
+
+
 def receipt_card(solution: Solution) -> str:
     """The receipt of one reply: the numbers, then the line that the command prints, too."""
     report, times = solution.report, solution.timings
@@ -55,13 +62,14 @@ def receipt_card(solution: Solution) -> str:
     if reasoning is None:
         reasoning = solution.usage.reasoning_tokens
     saved = report.saved_tokens_estimate
-    tiles = [
-        ("reasoning tokens", tokens(reasoning)),
-        ("answer tokens", tokens(report.answer_tokens)),
-        ("saved, estimated", _signed(saved)),
-        ("first token", seconds(times.ttft)),
-        ("total time", seconds(times.total)),
-    ]
+    values = (
+        tokens(reasoning),
+        tokens(report.answer_tokens),
+        _signed(saved),
+        seconds(times.ttft),
+        seconds(times.total),
+    )
+    tiles = list(zip(RECEIPT, values, strict=True))
     line = f'<p class="xc-line" role="status">{html.escape(receipt(solution))}</p>'
     return f'<section aria-label="Receipt">{_tiles(tiles)}{line}</section>'
 
@@ -122,7 +130,7 @@ def savings_page(session: Sequence[SweepRow]) -> str:
             "saved, estimated",
             _signed(totals.saved - totals.overspent if totals.with_saving else None),
         ),
-        ("of what was expected", percent(totals.share_saved)),
+        ("share saved", percent(totals.share_saved)),
     ]
     groups = realised_ratios(session)
     chart = draw(
@@ -175,7 +183,7 @@ def _card(row: SweepRow) -> str:
     cut = '<p class="xc-bad">cut off at max tokens</p>' if row.finish_reason == "length" else ""
     reasoning = to_html(row.reasoning or "")
     summary = f"{tokens(row.reasoning_tokens)} reasoning tokens · {seconds(row.total)}"
-    more = f"<p>{summary}</p>"
+    more = f'<p class="xc-spent">{summary}</p>'
     if reasoning:
         more = f"<details><summary>{summary}</summary><p>{reasoning}</p></details>"
     return f'<section class="xc-card"><h3>{name}</h3><p>{shown}</p>{cut}{more}</section>'
@@ -185,9 +193,10 @@ def _signed(saved: float | None) -> str:
     return "–" if saved is None else f"≈ {tokens(saved)}"
 
 
-def _tiles(tiles: Sequence[tuple[str, str]]) -> str:
+def _tiles(tiles: Sequence[tuple[str, str]], *, empty: bool = False) -> str:
     inner = "".join(
         f"<div><dt>{html.escape(name)}</dt><dd>{html.escape(value)}</dd></div>"
         for name, value in tiles
     )
-    return f'<dl class="xc-tiles">{inner}</dl>'
+    more = ' empty" aria-hidden="true' if empty else ""
+    return f'<dl class="xc-tiles{more}">{inner}</dl>'

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from extracot_client.commands.common import make_client, print_json
+from extracot_client.exchange import base_models
 from extracot_client.terminal import Style, table
 from extracot_client.types import ModelInfo
 
@@ -19,7 +20,8 @@ def run(arguments: argparse.Namespace) -> int:
         print_json([model.model_dump(mode="json") for model in models])
         return 0
     style = Style.of(sys.stdout)
-    bases = [model for model in models if _extra(model, "parent") is None]
+    names = base_models(models)
+    bases = [model for model in models if model.id in names]
     rows = [
         [
             model.id,

@@ -11,7 +11,7 @@ from pathlib import Path
 from extracot_client.client import Extracot
 from extracot_client.commands.common import budgets_of, make_client, options_of, print_json
 from extracot_client.errors import InvalidArgumentError
-from extracot_client.exchange import first_model
+from extracot_client.exchange import only_model
 from extracot_client.plots import draw_sweep
 from extracot_client.receipts import percent, seconds, tokens
 from extracot_client.summaries import BudgetSummary, summarise
@@ -108,7 +108,7 @@ def _rows(
     """All rows of this sweep, kept ones and new ones, in the order of problems and budgets."""
     options = options_of(arguments)
     if not options.get("model"):  # Rows are of one model, so what is there depends on its name.
-        options["model"] = first_model(ModelList(data=client.models()))
+        options["model"] = only_model(ModelList(data=client.models()))
     pairs = [(problem, budget) for problem in problems for budget in budgets]
     rows: dict[tuple[str, str], SweepRow] = {}
     with RowStore(Path(arguments.out)) if arguments.out else nullcontext() as store:
