@@ -196,6 +196,7 @@ def _run_stage(name: str, stage: Stage, argv: list[str]) -> int:
     config = load_config(_attribute(stage.config), args.config, overrides)
     if not sys.stderr.isatty():  # a library's bars for every file it reads fill a log
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+        os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
     outcome = _attribute(stage.run)(config, force=args.force)
     counts = ", ".join(f"{key} {value}" for key, value in outcome.counts.items())
     print(f"{name}: {outcome.status} in {outcome.folder}" + (f" ({counts})" if counts else ""))

@@ -104,7 +104,7 @@ def save_compressor(model: Any, tokenizer: Any, card: CompressorCard, folder: Pa
         # PEFT notes where the encoder lay on this machine, and adds a form to fill in.
         for settings in model.peft_config.values():
             settings.base_model_name_or_path = card.encoder
-        model.save_pretrained(folder)
+        model.save_pretrained(folder, save_embedding_layers=False)  # never trained here
         (folder / "README.md").unlink(missing_ok=True)
     else:
         model.save_pretrained(folder)
