@@ -19,7 +19,7 @@ from extracot_server.api.errors import (
     to_http,
 )
 from extracot_server.api.examples import EXAMPLES
-from extracot_server.engine.base import EngineBusyError
+from extracot_server.engine.base import EngineBusyError, ReplyLostError
 from extracot_server.errors import (
     BudgetError,
     ContextLengthError,
@@ -81,7 +81,7 @@ _ERRORS: Mapping[int, Mapping[str, BaseException]] = {
         "rate": RefusedError(Refusal.RATE, 17, 60),
         "concurrency": RefusedError(Refusal.CONCURRENCY, 2, 4),
     },
-    500: {"failed": RuntimeError()},
+    500: {"failed": RuntimeError(), "lost": ReplyLostError("an upstream is gone")},
     503: {
         "queue": RefusedError(Refusal.QUEUE_FULL, 9),
         "stopping": RefusedError(Refusal.STOPPING),
@@ -200,7 +200,7 @@ MODEL_DOCUMENTATION: dict[str, Any] = {
 BUDGET_DOCUMENTATION: dict[str, Any] = {
     "responses": {
         200: reply("Card, policy, baseline, measured saving", "BudgetInformation", "what it saves"),
-        **error_responses(401, 404, 500),
+        **error_responses(400, 401, 404, 500),
     }
 }
 HEALTH_DOCUMENTATION: dict[str, Any] = {"responses": {200: reply("It answers", "Status", "alive")}}
