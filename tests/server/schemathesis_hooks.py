@@ -10,6 +10,7 @@ from typing import Any
 
 import schemathesis
 
+TOOL = {"type": "function", "function": {"name": "clock"}}
 SCHEMA = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
 
 
@@ -17,7 +18,11 @@ SCHEMA = {"type": "object", "properties": {"n": {"type": "integer"}}, "required"
 def before_call(context: Any, case: Any, kwargs: dict[str, Any]) -> None:
     """Mend a body just before it is sent."""
     if case.meta.generation.mode.is_positive and isinstance(case.body, dict):
-        if case.body.get("messages") is not None:
+        if "responses" in case.path:
+            case.body = mended_response(case.body)
+        elif "/v1/messages" in case.path:
+            case.body = mended_message(case.body)
+        elif case.body.get("messages") is not None:
             case.body = mended(case.body)
         elif "model" in case.body:
             case.body = {**case.body, "model": None}
@@ -35,14 +40,54 @@ def mended(body: dict[str, Any]) -> dict[str, Any]:
         body["min_tokens"] = min(5, body["min_tokens"])
         for name in ("max_tokens", "max_completion_tokens"):
             body[name] = max(5, body.get(name) or 5)
+    body["tools"], body["tool_choice"] = tools_of(body)
+    if body["tools"]:
+        body |= {"response_format": None, "logprobs": None, "top_logprobs": None}
     wanted = body.get("response_format")
     if wanted and wanted["type"] == "json_schema":
         body["response_format"] = {**wanted, "json_schema": {"schema": SCHEMA}}
     return body
 
 
+def tools_of(body: dict[str, Any]) -> tuple[Any, Any]:
+    """A function to call, where any was given, and a choice that knows it."""
+    if not body.get("tools"):
+        return body.get("tools"), None
+    choice = body.get("tool_choice")
+    return [TOOL], choice if isinstance(choice, str) else None
+
+
+def mended_response(body: dict[str, Any]) -> dict[str, Any]:
+    """Names, items and functions of which the schema says too little."""
+    body = {**body, "model": None, "tools": None, "tool_choice": None}
+    if isinstance(body["input"], list):
+        body["input"] = [{"role": "user", "content": "What is 2 + 2?"}]
+    body["input"] = body["input"] or "hm"
+    if body.get("text"):
+        body["text"] = {"format": {"type": "json_schema", "schema": SCHEMA}}
+    return body
+
+
+def mended_message(body: dict[str, Any]) -> dict[str, Any]:
+    """The same, and a budget and thinking that agree."""
+    body = {**body, "model": None, "tools": None, "tool_choice": None, "system": "Be brief."}
+    body["messages"] = [{"role": "user", "content": "What is 2 + 2?"}]
+    if body.get("stop_sequences"):
+        body["stop_sequences"] = ["never"]
+    if body.get("thinking"):
+        body |= {"thinking": {"type": "enabled", "budget_tokens": 5}, "budget": None}
+        if "max_tokens" in body:
+            body["max_tokens"] = max(6, body["max_tokens"])
+    if (body.get("output_config") or {}).get("format"):
+        body["output_config"] = {"format": {"type": "json_schema", "schema": SCHEMA}}
+    return body
+
+
 def spoken(message: dict[str, Any]) -> dict[str, Any]:
-    """Only an assistant may have said nothing."""
+    """Only an assistant may have said nothing; no call has been made."""
+    message = {key: value for key, value in message.items() if key != "tool_calls"}
+    if message["role"] == "tool":
+        message["role"] = "user"
     content = message.get("content")
     text = content if isinstance(content, str) else "".join(p["text"] for p in content or ())
     return message if text else {**message, "content": "hm"}

@@ -23,7 +23,9 @@ def test_schemathesis_finds_nothing(tmp_path: Path) -> None:
     keys = tmp_path / "keys.yaml"
     keys.write_text(yaml.safe_dump({"keys": [{"name": "tester", "key": "sk-tester"}]}))
     little_room = ScriptedBehaviour(max_model_len=2048)  # replies are short then
-    with serve(little_room, keys=keys, max_choices=4, protect_metrics=True) as live:
+    with serve(
+        little_room, keys=keys, max_choices=4, protect_metrics=True, tool_parser="hermes"
+    ) as live:
         command = [
             *(sys.executable, "-m", "schemathesis.cli", "run", f"{live.url}/openapi.json"),
             *("--header", "Authorization:Bearer sk-tester", "--checks", "all", "--seed", "1"),

@@ -7,35 +7,31 @@ from __future__ import annotations
 
 from typing import Any
 
+from extracot_server.api.adapter_examples import BODIES, EVENTS, REPLIES
 from extracot_server.api.documentation import BUDGET_HEADER, body, error_responses, reference, reply
 from extracot_server.api.errors import anthropic_type
 
 _CALLED = (400, 401, 404, 413, 429, 500, 503)
-_QUESTION = "What is 12 * 3 + 4?"
-_RESPONSE_BODIES = {
-    "an effort": {"input": _QUESTION, "reasoning": {"effort": "low"}},
-    "a ratio": {"input": _QUESTION, "instructions": "Be brief.", "budget": 0.2},
-}
-_MESSAGES = [{"role": "user", "content": _QUESTION}]
-_MESSAGE_BODIES = {
-    "a hard cap": {
-        "max_tokens": 2048,
-        "messages": _MESSAGES,
-        "thinking": {"type": "enabled", "budget_tokens": 1024},
-    },
-    "a ratio": {"max_tokens": 2048, "messages": _MESSAGES, "budget": 0.2},
-}
 
 
-def _request(name: str, examples: dict[str, Any]) -> dict[str, Any]:
+def _request(name: str) -> dict[str, Any]:
     described = body(reference(name))
     content = described["requestBody"]["content"]["application/json"]
-    content["examples"] = {key: {"value": value} for key, value in examples.items()}
+    content["examples"] = {key: {"value": value} for key, value in BODIES[name].items()}
     return described
 
 
-def _events(text: str) -> dict[str, Any]:
-    return {"text/event-stream": {"schema": {"type": "string", "description": text}}}
+def _reply(text: str, shape: str, events: str = "") -> dict[str, Any]:
+    """A reply, and where there are events a stream of them."""
+    streamed, headers = {}, None
+    if events:
+        stream: dict[str, Any] = {"schema": {"type": "string", "description": events}}
+        stream["examples"] = {"an event": {"value": EVENTS[shape]}}
+        streamed, headers = {"text/event-stream": stream}, {"x-extracot-budget": BUDGET_HEADER}
+    described = reply(text, shape, headers=headers, **streamed)
+    content = described["content"]["application/json"]
+    content["examples"] = {"a reply": {"value": REPLIES[shape]}}
+    return described
 
 
 def _anthropic_errors(*statuses: int) -> dict[int | str, Any]:
@@ -52,36 +48,33 @@ def _anthropic_errors(*statuses: int) -> dict[int | str, Any]:
 
 
 RESPONSES_DOCUMENTATION: dict[str, Any] = {
-    "openapi_extra": _request("ResponsesRequest", _RESPONSE_BODIES),
+    "openapi_extra": _request("ResponsesRequest"),
     "responses": {
-        200: reply(
+        200: _reply(
             "The response: JSON, or server-sent events with `stream: true`",
             "ResponseObject",
-            headers={"x-extracot-budget": BUDGET_HEADER},
-            **_events(
-                "the events of OpenAI's Responses API, numbered from 0, from `response.created` to "
-                "`response.completed`, `response.incomplete` or `response.failed`"
-            ),
+            "the events of OpenAI's Responses API, numbered from 0, from `response.created` to "
+            "`response.completed`, `response.incomplete` or `response.failed`",
         ),
         **error_responses(*_CALLED),
     },
 }
 MESSAGES_DOCUMENTATION: dict[str, Any] = {
-    "openapi_extra": _request("MessagesRequest", _MESSAGE_BODIES),
+    "openapi_extra": _request("MessagesRequest"),
     "responses": {
-        200: reply(
+        200: _reply(
             "The message: JSON, or server-sent events with `stream: true`",
             "MessageObject",
-            headers={"x-extracot-budget": BUDGET_HEADER},
-            **_events("the events of Anthropic's Messages API, `message_start` to `message_stop`"),
+            "the events of Anthropic's Messages API, from `message_start` to `message_stop`, or to "
+            "an `error`",
         ),
         **_anthropic_errors(*_CALLED),
     },
 }
 COUNT_DOCUMENTATION: dict[str, Any] = {
-    "openapi_extra": _request("CountRequest", {"a question": {"messages": _MESSAGES}}),
+    "openapi_extra": _request("CountRequest"),
     "responses": {
-        200: reply("Tokens of the prompt", "InputTokens"),
+        200: _reply("Tokens of the prompt", "InputTokens"),
         **_anthropic_errors(400, 401, 404, 413, 500, 503),
     },
 }

@@ -19,12 +19,20 @@ from extracot_server.api.adapter_shapes import ADAPTER_REPLIES
 from extracot_server.api.bodies import ChatCompletionRequest
 from extracot_server.api.documentation import REF
 from extracot_server.api.examples import EXAMPLES, QUESTION
+from extracot_server.api.message_input import HARMLESS as MESSAGES_HARMLESS
+from extracot_server.api.message_input import REFUSED as MESSAGES_REFUSED
 from extracot_server.api.message_input import CountRequest, MessagesRequest
 from extracot_server.api.protocol import refused_fields
+from extracot_server.api.response_input import HARMLESS as RESPONSES_HARMLESS
+from extracot_server.api.response_input import REFUSED as RESPONSES_REFUSED
 from extracot_server.api.response_input import ResponsesRequest
 from extracot_server.api.shapes import REPLIES, REPORT_NOTES
 from extracot_server.api.state import AppState
 from extracot_server.settings import Settings
+
+_Lists = tuple[Mapping[str, str], Mapping[str, tuple[Any, ...]]]
+RESPONSES_LISTS: _Lists = (RESPONSES_REFUSED, RESPONSES_HARMLESS)
+MESSAGES_LISTS: _Lists = (MESSAGES_REFUSED, MESSAGES_HARMLESS)
 
 
 def install_openapi(app: FastAPI) -> None:
@@ -67,10 +75,27 @@ def _schemas(settings: Settings) -> dict[str, Any]:
     fields["messages"]["examples"] = [QUESTION]
     efforts = [{"enum": list(settings.reasoning_effort_map)}, {"type": "null"}]
     fields["reasoning_effort"]["anyOf"] = efforts
-    for name, (harmless, hint) in refused_fields().items():
+    for name in ("Reasoning", "OutputConfig"):
+        schemas[name]["properties"]["effort"]["anyOf"] = efforts
+    _add_refused(fields, refused_fields())
+    _add_refused(schemas["ResponsesRequest"]["properties"], _listed(RESPONSES_LISTS))
+    for name in ("MessagesRequest", "CountRequest"):
+        _add_refused(schemas[name]["properties"], _listed(MESSAGES_LISTS))
+    return schemas
+
+
+def _listed(lists: _Lists) -> dict[str, tuple[tuple[Any, ...], str]]:
+    refused, harmless = lists
+    return {name: ((*harmless.get(name, ()), None), hint) for name, hint in refused.items()}
+
+
+def _add_refused(
+    fields: dict[str, Any], refused: Mapping[str, tuple[tuple[Any, ...], str]]
+) -> None:
+    """Fields of a closed list, each with the values by which it asks for nothing."""
+    for name, (harmless, hint) in refused.items():
         text = f"not supported{'; ' + hint if hint else ''}: any other value is a 400"
         fields[name] = {"enum": list(harmless), "description": text, "deprecated": True}
-    return schemas
 
 
 def _bound(field: dict[str, Any], keyword: str, value: int) -> None:

@@ -1,0 +1,69 @@
+"""The Responses and the Messages API in the OpenAPI document are what the server says."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from extracot_server.api.adapter_examples import BODIES, REPLIES
+from extracot_server.api.adapter_shapes import InputTokens, MessageObject, ResponseObject
+from extracot_server.api.message_input import REFUSED as MESSAGES_REFUSED
+from extracot_server.api.message_input import MessagesRequest
+from extracot_server.api.response_input import REFUSED as RESPONSES_REFUSED
+from extracot_server.api.response_input import ResponsesRequest
+from extracot_server.app import openapi_document
+from tests.server.live import Live, user
+
+ENDPOINTS = {
+    "ResponsesRequest": ("/v1/responses", ResponseObject),
+    "MessagesRequest": ("/v1/messages", MessageObject),
+    "CountRequest": ("/v1/messages/count_tokens", InputTokens),
+}
+CHANGING = ("id", "created_at", "completed_at")
+
+
+def plain(value: Any) -> Any:
+    """A reply without what differs from run to run."""
+    if isinstance(value, list):
+        return [plain(item) for item in value]
+    if isinstance(value, dict):
+        return {key: None if key in CHANGING else plain(item) for key, item in value.items()}
+    return value
+
+
+@pytest.mark.parametrize("request_name", ENDPOINTS)
+def test_the_examples_are_what_the_server_says(token_server: Live, request_name: str) -> None:
+    path, shape = ENDPOINTS[request_name]
+    for index, body in enumerate(BODIES[request_name].values()):
+        reply = token_server.http.post(path, json=body)
+        assert reply.status_code == 200, reply.text
+        shape.model_validate(reply.json())
+        if index == 0:
+            assert plain(reply.json()) == plain(REPLIES[shape.__name__])
+
+
+@pytest.mark.parametrize(
+    ("kind", "refused"),
+    [(ResponsesRequest, RESPONSES_REFUSED), (MessagesRequest, MESSAGES_REFUSED)],
+)
+def test_the_closed_lists(token_server: Live, kind: Any, refused: dict[str, str]) -> None:
+    fields = openapi_document()["components"]["schemas"][kind.__name__]["properties"]
+    path, _ = ENDPOINTS[kind.__name__]
+    good = next(iter(BODIES[kind.__name__].values()))
+    for name, hint in refused.items():
+        assert fields[name]["description"], name
+        reply = token_server.http.post(path, json={**good, name: "something"})
+        assert reply.status_code == 400
+        message = reply.json()["error"]["message"]
+        assert name in message and hint in message
+
+
+@pytest.mark.parametrize("path", ["/v1/responses", "/v1/messages", "/v1/messages/count_tokens"])
+def test_models_keys_and_sizes_as_in_the_chat(token_server: Live, path: str) -> None:
+    wanted = {"messages": user(), "input": "x", "max_tokens": 5}
+    body = {name: wanted[name] for name in wanted if (name == "input") is ("responses" in path)}
+    assert token_server.http.post(path, json={**body, "model": "nobody"}).status_code == 404
+    assert token_server.http.post(path, content=b"[]").status_code == 400
+    assert token_server.http.post(path, content=b" " * 5_000_000).status_code == 413
+    assert token_server.http.get(path).status_code == 405
