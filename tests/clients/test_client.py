@@ -129,7 +129,7 @@ def test_options_reach_the_server(live: LiveServer) -> None:
         ({"budget": {}}, InvalidBudgetError, "budget"),
         ({"model": "gpt-9"}, NotFoundError, "model"),
         ({"temperature": 9.0}, BadRequestError, "temperature"),
-        ({"extra": {"tools": [{}]}}, BadRequestError, "tools"),
+        ({"extra": {"tools": [{}]}}, BadRequestError, "tools[0].type"),
         ({"extra": {"buget": 0.2}}, BadRequestError, "buget"),
     ],
 )

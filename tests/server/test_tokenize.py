@@ -71,7 +71,7 @@ def test_nothing_is_generated_and_a_long_prompt_is_counted(token_server: Live) -
         ({"messages": [{"role": "robot", "content": "x"}]}, "messages[0].role", 400),
         ({"messages": user(), "budget": 1.2}, "budget", 400),
         ({"messages": user(), "buget": 0.2}, "buget", 400),
-        ({"messages": user(), "tools": [1]}, "tools", 400),
+        ({"messages": user(), "tools": [1]}, "tools[0]", 400),
         ({"messages": user(), "reasoning_effort": "much"}, "reasoning_effort", 400),
         ({"messages": user(), "prompt": "x"}, "messages", 400),
         ({"messages": user(), "prompt": 5}, "prompt", 400),
