@@ -136,6 +136,18 @@ class ReasoningSplitter:
         """A reasoning block was closed by an end tag."""
         return self._closed
 
+    def certain(self, text: str) -> Part | None:
+        """The part all of ``text`` belongs to, if that is sure and feeding it would hold nothing.
+
+        Changes nothing: such a text need not be fed at all, and most of a reply is like that.
+        """
+        if self._mode is _Mode.ANSWER:
+            return Part.ANSWER
+        held = self._partial or self._space
+        if self._mode is _Mode.REASONING and not held and self._hint not in text:
+            return Part.REASONING if text and not text[-1].isspace() else None
+        return None
+
     def feed(self, text: str) -> list[Piece]:
         """Take the next stretch of the reply; returns what is decided by now, possibly nothing."""
         if self._mode is _Mode.ANSWER:

@@ -21,6 +21,7 @@ class AnswerText(Generic[Token]):
 
     def __init__(self, stops: Sequence[str]) -> None:
         self._matcher = StopMatcher(stops)
+        self.holds_nothing_back = not any(stops)
         self._waiting: deque[tuple[int, Token]] = deque()  # offset of a token's first char
         self._fed = 0
         self._shown = 0
@@ -33,6 +34,8 @@ class AnswerText(Generic[Token]):
 
     def feed(self, text: str, tokens: Iterable[Token]) -> tuple[str, list[Token]]:
         """Add text and the tokens that begin with it."""
+        if self.holds_nothing_back and text and not self._waiting:
+            return text, list(tokens)
         self._waiting.extend((self._fed, token) for token in tokens)
         self._fed += len(text)
         shown, self.stopped = self._matcher.feed(text)

@@ -51,6 +51,13 @@ class Attributor:
         """Ids at the end that have no text yet: the beginning of a character, or no text at all."""
         return len(self._mute)
 
+    def certain(self, text: str) -> Part | None:
+        """The part of a token with this text, where no other token has a say in it.
+
+        Such a token need not be fed.
+        """
+        return None if self._mute or self._waiting else self._splitter.certain(text)
+
     def feed(self, token_id: int, text: str, logprob: TokenLogprob | None) -> list[Fragment]:
         """Add one id with the text it completed; return what became certain."""
         self._mute.append(SampledToken(token_id, logprob))

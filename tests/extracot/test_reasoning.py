@@ -237,3 +237,21 @@ def test_a_long_reply_by_the_character(text: str) -> None:
 def test_tags_that_cannot_work(start: str, end: str) -> None:
     with pytest.raises(ControlTokenError):
         ThinkTags(start, end)
+
+
+@given(chunked(), st.booleans(), st.booleans())
+def test_what_is_certain_need_not_be_fed(
+    chunks: list[str], in_reasoning: bool, expect_reasoning: bool
+) -> None:
+    """Feeding it gives that one piece, and leaving it out changes nothing of what follows."""
+    options = {"in_reasoning": in_reasoning, "expect_reasoning": expect_reasoning}
+    fed, spared = ReasoningSplitter(TAGS, **options), ReasoningSplitter(TAGS, **options)
+    for chunk in chunks:
+        part = spared.certain(chunk)
+        pieces = fed.feed(chunk)
+        if part is not None and chunk:
+            assert pieces == [Piece(part, chunk)]
+        else:
+            assert spared.feed(chunk) == pieces
+        assert (spared.state, spared.closed) == (fed.state, fed.closed)
+    assert spared.finish() == fed.finish()
