@@ -1,0 +1,113 @@
+"""Real vLLM servers of the tiny model, and the remote engine on them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+from prometheus_client.parser import text_string_to_metric_families
+
+from extracot_server.engine.base import Engine, GenerationRequest, Sampling
+from extracot_server.engine.remote import RemoteEngine
+
+ARGUMENTS: dict[str, Any] = {
+    "dtype": "float32",
+    "enforce_eager": True,
+    "block_size": 32,
+    "kv_cache_memory_bytes": 2**26,
+    "max_num_seqs": 8,
+}
+GREEDY = Sampling(temperature=0.0)
+ENDLESS = Sampling(temperature=0.0, ignore_eos=True)
+START_SECONDS = 400.0
+
+
+@dataclass
+class Server:
+    """One vLLM server in a process group of its own."""
+
+    process: subprocess.Popen[bytes]
+    url: str
+    log: Path
+
+    def signal(self, number: int) -> None:
+        """To it and its engine process."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, number)
+
+    async def ready(self) -> None:
+        """Wait until it serves."""
+        async with asyncio.timeout(START_SECONDS), httpx.AsyncClient() as client:
+            while True:
+                assert self.process.poll() is None, self.log.read_text()[-3000:]
+                with contextlib.suppress(httpx.HTTPError):
+                    if (await client.get(f"{self.url}/health")).status_code == 200:
+                        return
+                await asyncio.sleep(0.2)
+
+    async def metric(self, name: str, **labels: str) -> float:
+        """Sum of one of its own metrics, of the samples with these labels."""
+        async with httpx.AsyncClient() as client:
+            text = (await client.get(f"{self.url}/metrics")).text
+        families = text_string_to_metric_families(text)
+        samples = [sample for family in families for sample in family.samples]
+        return sum(
+            sample.value
+            for sample in samples
+            if sample.name == name and labels.items() <= sample.labels.items()
+        )
+
+
+def start_server(model: Path, folder: Path, *flags: str, port: int = 0) -> Server:
+    """Begin to start one; returns at once."""
+    with socket.create_server(("127.0.0.1", port)) as probe:
+        port = probe.getsockname()[1]
+    log = folder / f"server-{port}.log"
+    grammar = '{"backend": "xgrammar", "disable_any_whitespace": true}'
+    command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(model)]
+    command += ["--host", "127.0.0.1", "--port", str(port), "--structured-outputs-config", grammar]
+    for name, value in ARGUMENTS.items():
+        command += [f"--{name.replace('_', '-')}", *([] if value is True else [str(value)])]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "VLLM_LOGGING_LEVEL": "ERROR"}
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [*command, "--disable-uvicorn-access-log", *flags],
+            env=environment,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
+    return Server(process, f"http://127.0.0.1:{port}", log)
+
+
+def lora_flags(adapter: Path) -> list[str]:
+    """What makes a server serve it."""
+    return ["--enable-lora", "--max-lora-rank", "8", "--lora-modules", f"polite={adapter}"]
+
+
+@contextlib.asynccontextmanager
+async def remote(*servers: Server, **settings: Any) -> AsyncIterator[RemoteEngine]:
+    """A started engine, closed at the end."""
+    engine = RemoteEngine([server.url for server in servers], **settings)
+    await engine.start()
+    try:
+        yield engine
+    finally:
+        await engine.close(0)
+
+
+def ask(engine: Engine, name: str = "r", max_tokens: int = 24, **more: Any) -> GenerationRequest:
+    """A request in the model's own template."""
+    turn = [{"role": "user", "content": "What is 12 * 3 + 4?"}]
+    text = engine.tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True)
+    ids = engine.tokenizer.encode(text, add_special_tokens=False)
+    return GenerationRequest(name, tuple(ids), max_tokens, **{"sampling": GREEDY, **more})
