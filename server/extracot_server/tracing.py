@@ -28,7 +28,6 @@ from extracot_server.receipts import Receipt
 
 OPERATIONS = {
     "/v1/chat/completions": "chat",
-    "/v1/completions": "text_completion",
     "/v1/messages": "chat",
     "/v1/responses": "chat",
 }

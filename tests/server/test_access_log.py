@@ -108,6 +108,24 @@ def test_lines_and_reports_and_counters_agree(lines: Lines) -> None:
         assert found[1]["choices"] == 3 and len(found[1]["finish_reasons"]) == 3
 
 
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/responses", {"input": PROMPT}),
+        ("/v1/messages", {"messages": user(PROMPT), "max_tokens": 400}),
+    ],
+)
+def test_other_apis_have_the_same_line(
+    token_server: Live, lines: Lines, path: str, body: dict[str, Any]
+) -> None:
+    reply = token_server.http.post(path, json={"model": "scripted", "budget": 0.4, **body})
+    (line,) = lines.of(token_server)
+    assert (line["path"], line["status"], line["outcome"]) == (path, 200, "ok")
+    assert (line["model"], line["budget"]) == ("scripted", "0.4")
+    assert line["completion_tokens"] == reply.json()["usage"]["output_tokens"]
+    assert "Dalloway" not in lines.raw[0]
+
+
 def test_refusals_say_why_and_unknown_models_are_not_repeated(
     token_server: Live, lines: Lines
 ) -> None:
