@@ -1,6 +1,7 @@
 """The real app on real vLLM: the bundled model in cap mode. The last test kills the engine.
 
-One engine serves the whole module; `test_real_vllm_token.py` starts its own after this one's end.
+One engine serves the whole module, our client's tests too: a start is most of what they would take.
+`test_real_vllm_token.py` starts its own after this one's end.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from extracot_client import AnswerDelta, Done, Extracot, ReasoningDelta
 from extracot_server.bundled import resolve_model
 from extracot_server.engine.vllm import VllmEngine
 from tests.deploy.promql import vllm_names
@@ -21,9 +23,9 @@ from tests.server.live import Live, collect, read_events, serve, user
 
 pytestmark = [pytest.mark.vllm, pytest.mark.filterwarnings("default")]
 
-MESSAGES: Any = user(
-    "Natalia sold clips to 48 friends in April, and half as many in May. How many in total?"
-)
+PROBLEM = "Natalia sold clips to 48 friends in April, and half as many in May. How many in total?"
+MESSAGES: Any = user(PROBLEM)
+ASSUMED = 80
 GREEDY: dict[str, Any] = {"messages": MESSAGES, "temperature": 0}
 SCHEMA = {
     "type": "object",
@@ -39,9 +41,16 @@ def live() -> Iterator[Live]:
     engine = VllmEngine(
         str(resolve_model("smollm2")), engine_args={"max_model_len": 1024}, shutdown_grace=1.0
     )
-    settings = {"engine": "vllm", "model": "smollm2", "assumed_reasoning_tokens": 80}
+    settings = {"engine": "vllm", "model": "smollm2", "assumed_reasoning_tokens": ASSUMED}
     with serve(on=engine, health_interval_seconds=0.2, **settings) as running:
         yield running
+
+
+@pytest.fixture(scope="module")
+def client(live: Live) -> Iterator[Extracot]:
+    """Our own client of that server."""
+    with Extracot(live.url) as made:
+        yield made
 
 
 @pytest.mark.parametrize("cap", [0, 1, 2, 12])
@@ -136,6 +145,35 @@ def test_streaming_through_the_openai_sdk(live: Live) -> None:
     assert (content, reasoning) == (message["content"], message["reasoning"])
     assert last.usage.completion_tokens == whole["usage"]["completion_tokens"]
     assert last.model_extra["budget"] == whole["budget"]
+
+
+def test_a_stream_through_our_client(client: Extracot) -> None:
+    with client.stream(PROBLEM, budget=0.4, temperature=0, max_tokens=100) as stream:
+        events = list(stream)
+    (last,) = [event for event in events if isinstance(event, Done)]
+    assert events[-1] is last
+    solution = last.solution
+    reasoning = [event.text for event in events if isinstance(event, ReasoningDelta)]
+    answer = [event.text for event in events if isinstance(event, AnswerDelta)]
+    assert ("".join(reasoning), "".join(answer)) == (solution.reasoning, solution.answer)
+    assert len(reasoning) > 1 and answer
+    tokens = solution.report.reasoning_tokens
+    assert tokens is not None and 0 < tokens <= 0.4 * ASSUMED
+    assert solution.report.baseline_source == "assumed"
+    assert solution.report.saved_tokens_estimate is None
+    assert 0 < (solution.timings.ttft or 0) <= (solution.timings.first_answer or 0)
+
+
+def test_our_clients_sweep_over_two_budgets(client: Extracot) -> None:
+    problems = [PROBLEM, "What is 12 * 3 + 4?"]
+    rows = list(client.sweep(problems, [0.2, 0.8], temperature=0, max_tokens=100))
+    assert len(rows) == 4 and all(row.error is None and row.answer for row in rows)
+    spent = {
+        budget: [row.reasoning_tokens or 0 for row in rows if row.budget == budget]
+        for budget in (0.2, 0.8)
+    }
+    assert max(spent[0.2]) <= 0.2 * ASSUMED and max(spent[0.8]) <= 0.8 * ASSUMED
+    assert sum(spent[0.2]) < sum(spent[0.8])
 
 
 def test_logprobs_and_stop_are_the_answers(live: Live) -> None:

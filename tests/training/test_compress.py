@@ -290,6 +290,20 @@ def test_the_command_highlights_on_a_terminal(
     assert plain == TRACE + "\n"
 
 
+def test_a_million_characters_go_through_the_command(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # The suite's time limit is the guard: anything quadratic takes hours on this.
+    text = TRACE + "\n\n"
+    (tmp_path / "long.txt").write_text(text * (1_000_000 // len(text) + 1), encoding="utf-8")
+    flags = ["--text", str(tmp_path / "long.txt"), "--ratio", "0.3", "--compressor", str(folder)]
+    assert main(["compress", *flags]) == 0
+    printed = capsys.readouterr()
+    assert ": 0.300, wanted 0.3\n" in printed.err
+    equations = {atom.body for atom in segment(text) if "=" in atom.body}
+    assert printed.out.count("=") == sum(map(printed.out.count, equations)) > 0, "one was cut"
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
