@@ -67,6 +67,11 @@ format: install-dev ## Let ruff put the code in order
 soak: install-dev ## Send 20,000 requests to the scripted engine, many of them left alone
 	@$(BIN)/python -m tests.server.soak $(ARGS)
 
+.PHONY: bench
+bench: install-dev ## Measure the front end against vLLM's own, and how its cost grows (ARGS=--quick)
+	@$(BIN)/python -m benchmarks.frontend $(ARGS)
+	@$(BIN)/python -m benchmarks.growth $(filter --quick,$(ARGS))
+
 .PHONY: audit
 audit: ## Ask the advisory database about every pinned dependency (exit 3: it can't be reached)
 	@$(PYTHON) scripts/audit.py

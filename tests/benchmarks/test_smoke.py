@@ -1,0 +1,58 @@
+"""The serving benchmarks run and print whole tables. Their figures are nobody's business here."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+
+import pytest
+
+from benchmarks import budgets, frontend, growth
+from benchmarks.harness import Load, joined, milliseconds, percentile, table
+
+
+def printed(
+    main: Callable[[Sequence[str]], None], capsys: pytest.CaptureFixture[str], *arguments: str
+) -> list[list[str]]:
+    """The cells of every row of every table."""
+    main(list(arguments))
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("|")]
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    return [row for row in cells if not re.fullmatch(r"-+", row[0])]
+
+
+def test_the_ceiling_of_the_front_end(capsys: pytest.CaptureFixture[str]) -> None:
+    head, *rows = printed(frontend.main, capsys, "--quick", "--scripted-only")
+    assert [row[0] for row in rows] == ["1", "16"]
+    for row in rows:
+        assert len(row) == len(head) == len(frontend.HEAD)
+        assert float(row[2]) > 0 and float(row[3]) > 0
+        assert 0.5 < float(row[-1]) <= 1.5  # about one event per token
+
+
+def test_growth(capsys: pytest.CaptureFixture[str]) -> None:
+    rows = printed(growth.main, capsys, "--quick")
+    names = [row[0] for row in rows]
+    assert names[:4] == ["open streams", "5", "10", "prompt tokens"]
+    assert names[6:] == ["levels of a card", "5", "10"]
+    assert int(rows[5][0]) > int(rows[4][0]) > 100
+
+
+def test_budgets(capsys: pytest.CaptureFixture[str]) -> None:
+    _, *rows = printed(budgets.main, capsys, "--quick")
+    assert [row[0] for row in rows] == [str(budget) for budget in budgets.BUDGETS]
+    reasoning = {row[0]: float(row[1]) for row in rows}
+    assert reasoning["none"] == 0 < reasoning["0.2"] < reasoning["0.8"] < reasoning["native"]
+    assert rows[0][-1] == "×1.00"
+
+
+def test_figures_are_put_together_rightly() -> None:
+    values = [float(number) for number in range(1, 101)]
+    assert (percentile(values, 0.5), percentile(values, 0.99), percentile([], 0.5)) == (51, 100, 0)
+    assert milliseconds([0.001, 0.002]) == "2.0 / 2.0"
+    one = Load(2, tokens=1000, events=900, wall=1.0, cpu=0.5, first=[0.1], kib_per_stream=3)
+    two = Load(2, tokens=3000, events=3000, wall=2.0, cpu=0.5, first=[0.3], kib_per_stream=5)
+    both = joined([one, two])
+    assert (both.tokens, both.wall, both.first, both.kib_per_stream) == (4000, 3.0, [0.1, 0.3], 4)
+    assert both.cpu_per_thousand == 0.25
+    assert table(("a", "b"), [(1, 2)]) == "| a | b |\n|---|---|\n| 1 | 2 |"
