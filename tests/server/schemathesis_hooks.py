@@ -30,9 +30,11 @@ def before_call(context: Any, case: Any, kwargs: dict[str, Any]) -> None:
 
 def mended(body: dict[str, Any]) -> dict[str, Any]:
     """The body by the rules that hold between fields, and between messages."""
-    body = {**body, "model": None}  # of all names, one is served
+    # Of all names, one is served; functions have rules of their own (tests/server/test_tools*.py).
+    body = {**body, "model": None, "tools": None, "tool_choice": None}
     first, *rest = [*body["messages"][:5], {"role": "user", "content": "What is 2 + 2?"}]
-    later = [{**m, "role": "user"} if m["role"] in ("system", "developer") else m for m in rest]
+    first = {**first, "role": "user"} if first["role"] == "tool" else first
+    later = [m if m["role"] == "assistant" else {**m, "role": "user"} for m in rest]
     body["messages"] = [spoken(message) for message in (first, *later)]
     if body.get("top_logprobs") is not None:
         body["logprobs"] = True
@@ -90,4 +92,5 @@ def spoken(message: dict[str, Any]) -> dict[str, Any]:
         message["role"] = "user"
     content = message.get("content")
     text = content if isinstance(content, str) else "".join(p["text"] for p in content or ())
-    return message if text else {**message, "content": "hm"}
+    said = {key: value for key, value in message.items() if key != "tool_calls"}
+    return said if text else {**said, "content": "hm"}

@@ -30,7 +30,7 @@ def test_schemathesis_finds_nothing(tmp_path: Path) -> None:
             *(sys.executable, "-m", "schemathesis.cli", "run", f"{live.url}/openapi.json"),
             *("--header", "Authorization:Bearer sk-tester", "--checks", "all", "--seed", "1"),
             "--generation-deterministic",
-            *("--max-examples", "15", "--continue-on-failure", "--suppress-health-check", "all"),
+            *("--max-examples", "10", "--continue-on-failure", "--suppress-health-check", "all"),
             *("--no-shrink", "--no-color", "--request-timeout", "60"),
         ]
         done = subprocess.run(
