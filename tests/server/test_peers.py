@@ -1,7 +1,4 @@
-"""What users of other servers ask for (design notes, "What peers do"), by number.
-
-4 (speculative decoding) needs an engine that speculates and is not tested here.
-"""
+"""What users of other servers ask for (design notes, "What peers do"), by number; all 17."""
 
 from __future__ import annotations
 
@@ -26,6 +23,14 @@ def test_peer_01_an_effort_is_a_budget_with_head_room_for_the_answer(token_serve
     assert reply["choices"][0]["message"]["content"].startswith("The answer is")
 
 
+def test_peer_01_which_budget_an_effort_is_belongs_to_the_server() -> None:
+    with serve(reasoning_effort_map={"low": 0.8, "high": "none"}) as live:
+        assert live.chat(reasoning_effort="low")["budget"]["level"] == "0.8"
+        assert live.chat(reasoning_effort="high")["budget"]["level"] == "none"
+        told = live.http.get("/v1/budget").json()["policy"]["reasoning_effort"]
+        assert (told["low"], told["high"]) == (0.8, "none")
+
+
 def test_peer_02_a_reply_says_that_its_budget_was_hit(token_server: Live) -> None:
     hit = token_server.chat(budget={"max_reasoning_tokens": 5})["budget"]
     assert (hit["cap_hit"], hit["cap_reason"], hit["closed_by"]) == (True, "client", "server")
@@ -39,6 +44,24 @@ def test_peer_03_a_budget_does_not_break_json(any_cap_server: Live, cap: int) ->
         budget={"ratio": 1, "max_reasoning_tokens": cap}, response_format={"type": "json_object"}
     )
     assert json.loads(reply["choices"][0]["message"]["content"])
+
+
+@pytest.mark.parametrize("bundle", [2, 3, 8, 50])
+@pytest.mark.parametrize("text_tags", [False, True])
+def test_peer_04_a_cap_is_exact_when_tokens_come_several_at_a_time(
+    bundle: int, text_tags: bool
+) -> None:
+    """What speculative decoding looks like from outside: an accepted draft is one delta, and it may
+    hold the end of the block, or go far beyond a cap. No engine that speculates is run here."""
+    drafts = ScriptedBehaviour(tokens_per_delta=bundle, tags_as_text=text_tags)
+    plain = ScriptedBehaviour(tags_as_text=text_tags)
+    with serve(drafts, card="none") as live, serve(plain, card="none") as one_by_one:
+        for cap in (1, 7, 30):
+            budget = {"max_reasoning_tokens": cap}
+            reply, expected = live.chat(budget=budget), one_by_one.chat(budget=budget)
+            assert reply["choices"][0]["message"] == expected["choices"][0]["message"]
+            assert reply["budget"] == expected["budget"]
+            assert reply["budget"]["reasoning_tokens"] <= cap and reply["budget"]["cap_hit"]
 
 
 def test_peer_05_a_server_has_a_default_and_a_ceiling() -> None:
@@ -67,6 +90,16 @@ def test_peer_07_both_names_of_reasoning(token_server: Live) -> None:
     assert message["reasoning"] == message["reasoning_content"]
     for delta in (c["choices"][0]["delta"] for c in token_server.chunks()):
         assert delta.get("reasoning") == delta.get("reasoning_content")
+
+
+def test_peer_07_both_names_are_taken_and_neither_reaches_the_prompt(token_server: Live) -> None:
+    prompts = []
+    for names in ((), ("reasoning",), ("reasoning_content",), ("reasoning", "reasoning_content")):
+        earlier = {"role": "assistant", "content": "4"} | dict.fromkeys(names, "2 and 2 is 4")
+        reply = token_server.chat(messages=[*user("2 + 2?"), earlier, *user("And 3 + 3?")])
+        assert reply["budget"]["ignored_fields"] == []
+        prompts.append(token_server.engine.requests[-1].token_ids)
+    assert prompts[0] == prompts[1] == prompts[2] == prompts[3]
 
 
 @pytest.mark.parametrize(
@@ -116,15 +149,25 @@ def test_peer_11_no_empty_content_because_of_length(max_tokens: int) -> None:
             assert reply["choices"][0]["message"]["content"]
 
 
-def test_peer_12_a_client_that_leaves_aborts() -> None:
+@pytest.mark.parametrize("stream", [False, True])
+def test_peer_12_a_client_that_leaves_aborts(stream: bool) -> None:
     slow = ScriptedBehaviour(token_interval_seconds=0.05, never_close=True)
     with serve(slow) as live, live.openai() as client:
-        with pytest.raises(openai.APITimeoutError):
-            client.with_options(timeout=0.3).chat.completions.create(
+        chats = client.with_options(timeout=0.3).chat.completions
+        if stream:
+            reply = client.chat.completions.create(
                 model="scripted",
                 messages=user(),  # type: ignore[arg-type]
+                stream=True,
             )
+            next(iter(reply))
+            assert live.in_flight() == 1
+            reply.close()
+        else:
+            with pytest.raises(openai.APITimeoutError):
+                chats.create(model="scripted", messages=user())  # type: ignore[arg-type]
         live.wait_for(lambda: live.in_flight() == 0)
+        live.wait_for(lambda: live.counted("extracot_aborts_total", reason="disconnect") == 1)
 
 
 def test_peer_13_the_usage_chunk_is_last_and_kept(token_server: Live) -> None:
@@ -165,3 +208,8 @@ def test_peer_17_a_budget_of_nothing_does_not_reason(budget: Any) -> None:
             assert reply["choices"][0]["message"]["reasoning"] is None
             assert reply["budget"]["reasoning_tokens"] == 0
             assert reply["usage"]["completion_tokens_details"]["reasoning_tokens"] == 0
+
+
+def test_every_complaint_has_a_test_named_after_it() -> None:
+    numbers = {int(name.split("_")[2]) for name in globals() if name.startswith("test_peer_")}
+    assert numbers == set(range(1, 18))
