@@ -236,6 +236,39 @@ def test_a_start_that_fails_is_said_once(tmp_path: Path) -> None:
     assert len(errors) == 1 and re.search("version", errors[0])
 
 
+TWO_WORKERS = """
+import os
+from prometheus_client import CollectorRegistry, generate_latest
+from extracot_server.metrics import ServerMetrics
+from extracot_server.worker_metrics import in_workers, registry_of_workers
+
+assert in_workers()
+for up in (1, 0):
+    pid = os.fork()
+    if not pid:
+        metrics = ServerMetrics(CollectorRegistry())
+        metrics.upstream_up.labels("m", "http://gpu:8000").set(up)
+        metrics.engine_up.labels("m").set(up)
+        metrics.in_flight.inc(3)
+        metrics.requests.labels("m", "0.2", "budget", "ok").inc()
+        os._exit(0)
+    os.waitpid(pid, 0)
+print(generate_latest(registry_of_workers()).decode())
+"""
+
+
+def test_what_one_worker_cannot_reach_is_down_for_all(tmp_path: Path) -> None:
+    variables = {**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(tmp_path)}
+    command = [sys.executable, "-c", TWO_WORKERS]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=variables)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert 'extracot_upstream_up{model="m",upstream="http://gpu:8000"} 0.0' in lines
+    assert 'extracot_engine_up{model="m"} 0.0' in lines
+    assert "extracot_requests_in_flight 6.0" in lines
+    assert any(line.startswith("extracot_requests_total{") and line[-3:] == "2.0" for line in lines)
+
+
 def test_the_variable_of_many_workers_is_nothing_to_one(tmp_path: Path) -> None:
     folder = tmp_path / "metrics"
     folder.mkdir()
