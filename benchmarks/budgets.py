@@ -4,8 +4,8 @@
     python -m benchmarks.budgets --quick      # starts the scripted engine: the harness, no result
 
 The same questions at every budget, budgets in turns, as many at once as said. Times are on the
-wall, so only their ratios within one run mean much. The paper reports 3.24× fewer tokens at 0.2 on its
-models; a checkpoint in cap mode cuts by force instead. Prints a Markdown table.
+wall, so only their ratios within one run mean much. The paper reports 3.24× fewer tokens at 0.2 on
+its models; a checkpoint in cap mode cuts by force instead. Prints a Markdown table.
 """
 
 from __future__ import annotations
