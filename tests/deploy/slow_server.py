@@ -5,6 +5,8 @@ So that replies are on their way when a server is told to stop.
 
 from __future__ import annotations
 
+from typing import Any
+
 from extracot_server.cli import main
 from extracot_server.engine import scripted
 
@@ -12,8 +14,8 @@ from extracot_server.engine import scripted
 class SlowEngine(scripted.ScriptedEngine):
     """Some 25 tokens a second."""
 
-    def __init__(self) -> None:
-        super().__init__(scripted.ScriptedBehaviour(token_interval_seconds=0.04))
+    def __init__(self, **named: Any) -> None:
+        super().__init__(scripted.ScriptedBehaviour(token_interval_seconds=0.04), **named)
 
 
 if __name__ == "__main__":
