@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import re
 import shutil
@@ -16,6 +17,7 @@ from typing import Any
 import httpx
 import pytest
 import yaml
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from tests.conftest import IN_CI
 from tests.server.live import wait_for
@@ -105,6 +107,40 @@ def vllm_names() -> set[str]:
     """vLLM's metrics that the dashboards name, without Prometheus' suffixes."""
     names = {part.split("{")[0] for one in panels() for part in selectors(one.expr)}
     return {re.sub(r"_(bucket|sum|count)$", "", name) for name in names if name.startswith("vllm:")}
+
+
+class VllmSeries:
+    """Metrics of the names and kinds that the installed vLLM declares; none without vLLM.
+
+    The values are made up: what is tried is that names get through and that queries fit the kinds.
+    """
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        kinds = {"gauge": Gauge, "counter": Counter, "histogram": Histogram}
+        self._children = [
+            kinds[kind](name, "as vLLM has it", ["model_name"], registry=self.registry).labels("m")
+            for name, kind in vllm_kinds().items()
+            if {name, f"{name}_total"} & vllm_names()
+        ]
+
+    def step(self) -> None:
+        """Let something happen in each."""
+        for child in self._children:
+            if isinstance(child, Histogram):
+                child.observe(1)
+            else:
+                child.inc()
+
+
+def vllm_kinds() -> dict[str, str]:
+    """vLLM's metrics and whether each is a gauge, a counter or a histogram; read, not imported."""
+    spec = importlib.util.find_spec("vllm")
+    if spec is None or spec.origin is None:
+        return {}
+    source = (Path(spec.origin).parent / "v1/metrics/loggers.py").read_text()
+    declared = re.findall(r'_(gauge|counter|histogram)_cls\(\s*name="(vllm:\w+)"', source)
+    return {name: kind for kind, name in declared}
 
 
 @dataclass(frozen=True, slots=True)

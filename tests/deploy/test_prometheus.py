@@ -1,8 +1,8 @@
 """A real Prometheus scrapes real servers under load: every expression of deploy/ gives data.
 
 Three servers on the scripted engine: one that serves, with a holdout and a queue, one whose engine
-fails and one whose engine is gone. vLLM's own series are not there; their names are checked in
-`test_dashboards.py` and, on a real server, in `tests/server/test_real_vllm.py`.
+fails and one whose engine is gone. vLLM's own series have the names and kinds of its source here;
+that a real server shows them is in `tests/server/test_real_vllm.py`.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ from extracot_server.engine.scripted import ScriptedBehaviour, ScriptedEngine
 from tests.deploy.promql import (
     Expression,
     Prometheus,
+    VllmSeries,
     alerts,
     panels,
     prometheus,
     recorded,
     selectors,
+    vllm_kinds,
 )
 from tests.server.live import Live, read_chunks, serve, user
 
 # What may have no data here, and why; a test below says when an entry is no longer needed.
-MAY_BE_EMPTY = {
-    "vllm:": "series of vLLM itself, and the engine here is the scripted one",
-}
+MAY_BE_EMPTY = {} if vllm_kinds() else {"vllm:": "there is no vLLM here to have its names from"}
 ROUNDS = 4
 BUDGETS: tuple[dict[str, Any], ...] = (
     {},
@@ -52,7 +52,12 @@ BUDGETS: tuple[dict[str, Any], ...] = (
 
 
 class Fronted(ScriptedEngine):
-    """One that says, as the engine `remote` does, which servers it sends requests to."""
+    """One with what other engines show: upstreams as `remote`, series of its own as `vllm`."""
+
+    def __init__(self, behaviour: ScriptedBehaviour) -> None:
+        super().__init__(behaviour)
+        self.vllm = VllmSeries()
+        self.collectors = [self.vllm.registry]
 
     def upstreams(self) -> Mapping[str, bool]:
         """One that gets requests and one that does not."""
@@ -107,6 +112,7 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
                 with ThreadPoolExecutor(16) as crowd:  # more than may wait
                     for replies in crowd.map(ask, [live] * 16, range(16), [{}] * 16):
                         found.replies += replies
+                failing.vllm.step()
                 assert broken.post(budget=0.2).status_code == 500
                 assert dead.post(budget=0.2).status_code == 503
                 running.wait_past(time())

@@ -215,12 +215,13 @@ METRICS_DOCUMENTATION: dict[str, Any] = {
     "response_class": PlainTextResponse,
     "responses": {
         200: {
-            "description": "Prometheus' text format, or OpenMetrics where it is asked for",
+            "description": "Prometheus' text format",
             "headers": {"x-request-id": _REQUEST_ID},
             "content": {
-                kind: {"schema": {"type": "string"}, "examples": {"some": {"value": text}}}
-                for kind in ("text/plain", "application/openmetrics-text")
-                for text in [EXAMPLES["metrics"]]
+                "text/plain": {
+                    "schema": {"type": "string"},
+                    "examples": {"some": {"value": EXAMPLES["metrics"]}},
+                }
             },
         },
         **error_responses(401),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fastapi import APIRouter, Request
-from prometheus_client.exposition import choose_encoder
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 from starlette.responses import JSONResponse, Response
 
 from extracot_server.api.documentation import (
@@ -41,10 +41,13 @@ async def ready(request: Request, model: str | None = None) -> Response:
 
 @router.get("/metrics", **METRICS_DOCUMENTATION)
 async def metrics(request: Request) -> Response:
-    """Prometheus metrics: the server's own and, beside them, vLLM's (`vllm:*`)."""
+    """Prometheus metrics: the server's own and, beside them, vLLM's (`vllm:*`).
+
+    Always in Prometheus' text format: the client library's OpenMetrics turns the colon of vLLM's
+    names into an underscore, unless the scraper speaks of UTF-8, which Prometheus 2 does not.
+    """
     state = app_state(request)
     for engine in state.engines:
         engine.show_upstreams()
-    encode, content_type = choose_encoder(request.headers.get("accept", ""))
-    body = encode(state.metrics.exposed)
-    return Response(body, media_type=content_type)
+    body = generate_latest(state.metrics.exposed)
+    return Response(body, media_type=CONTENT_TYPE_PLAIN_0_0_4)
