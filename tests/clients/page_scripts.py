@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+# How many elements a selector finds; for conditions that are waited for.
+COUNT = "(selector => document.querySelectorAll(selector).length)"
+
 # Notes each text that an element shows, frame by frame: what a person can see of a stream.
 NOTE_TEXTS = """selector => {
   const texts = (window.noted ??= {})[selector] = [];
