@@ -16,7 +16,7 @@ MODEL ?=
 # More words for the command a target runs: make test ARGS="-k budget", make serve ARGS="--engine scripted"
 ARGS ?=
 
-CODE := extracot server training clients tests scripts deploy benchmarks deploy
+CODE := extracot server training clients tests scripts deploy benchmarks
 INSTALL := $(PYTHON) scripts/install.py --venv $(VENV)
 
 .PHONY: help
