@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from extracot_training.cli import main
 from extracot_training.compressor.model import CompressorCard, new_model, save_compressor
 from extracot_training.pretrained import load_tokenizer
 from extracot_training.records import write_rows
@@ -34,11 +35,11 @@ sys.exit(main(sys.argv[2:]))
 """
 
 
-def run(*words: str) -> subprocess.CompletedProcess[str]:
+def doomed(rows: int, words: list[str]) -> subprocess.CompletedProcess[str]:
+    """The command in a process that dies after so many rows."""
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
-    return subprocess.run(
-        [sys.executable, *words], env=environment, capture_output=True, text=True, check=False
-    )
+    command = [sys.executable, "-c", DOOMED, str(rows), *words]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -77,12 +78,11 @@ def test_kill_9_loses_and_doubles_no_row(
         return [stage, "--input", str(root / "teach"), "--out", str(root / out), *flags]
 
     cut, whole = f"{stage}-cut", f"{stage}-whole"
-    killed = run("-c", DOOMED, str(rows), *words(cut))
+    killed = doomed(rows, words(cut))
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     (file,) = (root / cut).glob("*.jsonl")
     assert file.read_bytes().count(b"\n") == rows
     assert not file.read_bytes().endswith(b"\n")
-    again = run("-m", "extracot_training.cli", *words(cut))
-    assert again.returncode == 0, again.stderr
-    assert run("-m", "extracot_training.cli", *words(whole)).returncode == 0
+    assert main(words(cut)) == 0
+    assert main(words(whole)) == 0
     assert contents(root / cut) == contents(root / whole)

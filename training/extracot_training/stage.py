@@ -134,7 +134,7 @@ def run_stage(
         detail = error.strerror or str(error)
         where = f" ({error.filename})" if error.filename else ""
         raise StageError(f"stage {name!r} in {folder}: {detail}{where}") from error
-    except (RuntimeError, *_safetensors_errors()) as error:
+    except _weights_errors() as error:
         if isinstance(error, RuntimeError) and "inline_container" not in str(error):
             raise  # not torch's writer of files
         detail = str(error).splitlines()[0]
@@ -144,10 +144,10 @@ def run_stage(
         ) from error
 
 
-def _safetensors_errors() -> tuple[type[Exception], ...]:
-    """What a full disk is to those who write weights: no system error. Loads nothing for it."""
+def _weights_errors() -> tuple[type[Exception], ...]:
+    """What torch and safetensors raise at a full disk, which is no system error. Loads neither."""
     loaded = sys.modules.get("safetensors")
-    return (loaded.SafetensorError,) if loaded is not None else ()
+    return (RuntimeError, loaded.SafetensorError) if loaded is not None else (RuntimeError,)
 
 
 def planned_manifest(name: str, config: StageConfig, inputs: Mapping[str, Path]) -> Manifest:

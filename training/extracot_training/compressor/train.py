@@ -148,7 +148,7 @@ def _trainer(
 ) -> Any:
     from transformers import EarlyStoppingCallback, PrinterCallback, Trainer, TrainerCallback
 
-    class Marker(TrainerCallback):
+    class Marker(TrainerCallback):  # type: ignore[misc]
         """Tells a whole checkpoint from one that a kill or a full disk cut short."""
 
         def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
