@@ -80,7 +80,7 @@ def mended_message(body: dict[str, Any]) -> dict[str, Any]:
         body |= {"thinking": {"type": "enabled", "budget_tokens": 5}, "budget": None}
         if "max_tokens" in body:
             body["max_tokens"] = max(6, body["max_tokens"])
-    if (body.get("output_config") or {}).get("format"):
+    if (body.get("output_config") or {}).get("format") is not None:
         body["output_config"] = {"format": {"type": "json_schema", "schema": SCHEMA}}
     return body
 

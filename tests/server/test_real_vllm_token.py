@@ -13,7 +13,13 @@ from typing import Any
 
 import pytest
 
+from extracot import PromptRenderer
 from extracot_server.engine.vllm import VllmEngine
+from extracot_server.engine.vllm_tools import vllm_reader_factory
+from extracot_server.setting_values import SettingsError
+from extracot_server.tool_reading import HermesReader
+from extracot_server.tools import CallReader, ToolUse
+from tests.extracot.test_tool_prompts import HERMES
 from tests.fixtures.token_checkpoint import token_checkpoint
 from tests.server.live import Live, collect, serve, user
 
@@ -127,3 +133,101 @@ def test_a_stream_tells_the_same(live: Live) -> None:
     assert streamed["budget"] == reply["budget"]
     header = live.post(**fields).headers["x-extracot-budget"]
     assert json.loads(header)["control_token"] == "<COMP_60>"
+
+
+CITIES = ["Bern", 'Zürich "ZH"']
+TOOL: dict[str, Any] = {
+    "type": "function",
+    "function": {
+        "name": "get_weather",
+        "parameters": {
+            "type": "object",
+            "properties": {"city": {"enum": CITIES}, "days": {"enum": [1, 2, 3]}},
+            "required": ["city", "days"],
+            "additionalProperties": False,
+        },
+    },
+}
+
+
+@contextmanager
+def tool_template(live: Live) -> Iterator[Any]:
+    """A chat template that has tools, and vLLM's parser for how such models call them."""
+    from transformers import AutoTokenizer
+
+    service = live.app.state.extracot.services["fixture"]
+    model, parts = service.model, service.model.tools
+    tokenizer = AutoTokenizer.from_pretrained(token_checkpoint())
+    tokenizer.chat_template = HERMES
+    tokens = [level.token for level in [*model.card.levels, model.card.policy]]
+    renderer = PromptRenderer(tokenizer, tags=parts.tags, control_tokens=tokens)
+    new_reader = vllm_reader_factory("hermes", tokenizer)
+    tools = replace(parts, renderer=renderer, new_call_reader=new_reader)
+    service.model = replace(model, tools=tools)
+    try:
+        yield tokenizer
+    finally:
+        service.model = model
+
+
+def test_its_own_template_has_no_tools(live: Live) -> None:
+    reply = live.post(messages=user(), tools=[TOOL], tool_choice="required")
+    assert (reply.status_code, reply.json()["error"]["param"]) == (400, "tools")
+
+
+@pytest.mark.parametrize(
+    "choice", ["required", {"type": "function", "function": {"name": "get_weather"}}]
+)
+def test_a_forced_call_keeps_to_its_schema(live: Live, choice: Any) -> None:
+    fields = {"messages": user("Rain?"), "tools": [TOOL], "tool_choice": choice, "seed": 1}
+    budget = {"ratio": 0.6, "max_reasoning_tokens": 8}
+    with tool_template(live):
+        reply = live.chat(**fields, budget=budget, max_tokens=200, parallel_tool_calls=False)
+        chunks = live.chunks(**fields, budget=budget, max_tokens=200, parallel_tool_calls=False)
+    (choice_made,) = reply["choices"]
+    (call,) = choice_made["message"]["tool_calls"]
+    arguments = json.loads(call["function"]["arguments"])
+    assert (arguments["city"] in CITIES, arguments["days"] in (1, 2, 3)) == (True, True)
+    assert call["function"]["name"] == "get_weather"
+    assert choice_made["finish_reason"] == "tool_calls"
+    assert reply["budget"]["reasoning_tokens"] <= 8
+    streamed = "".join(
+        call["function"]["arguments"]
+        for chunk in chunks
+        for made in chunk["choices"]
+        for call in made["delta"].get("tool_calls", ())
+    )
+    assert json.loads(streamed)["city"] in CITIES
+
+
+def test_vllm_s_parser_reads_as_ours_does(live: Live) -> None:
+    text = (
+        'Let me see.\n<tool_call>\n{"name": "get_weather", '
+        '"arguments": {"city": "Bern", "days": 2}}'
+        '\n</tool_call>\n<tool_call>\n{"name": "clock", "arguments": {}}\n</tool_call>'
+    )
+
+    def read(reader: CallReader) -> tuple[str, list[tuple[str | None, Any]]]:
+        said, calls, ids = "", {}, tokenizer.encode(text, add_special_tokens=False)
+        parts = [reader.feed(tokenizer.decode([i]), [i]) for i in ids] + [reader.finish()]
+        for part in [part for found in parts for part in found]:
+            if isinstance(part, str):
+                said += part
+            elif part.name is not None:
+                calls[part.call] = (part.name, part.arguments)
+            else:
+                name, arguments = calls[part.call]
+                calls[part.call] = (name, arguments + part.arguments)
+        return said.strip(), [(name, json.loads(given)) for name, given in calls.values()]
+
+    use = ToolUse((TOOL,))
+    with tool_template(live) as tokenizer:
+        new = vllm_reader_factory("hermes", tokenizer)
+        wanted = read(HermesReader())
+        assert wanted[1] == [("get_weather", {"city": "Bern", "days": 2}), ("clock", {})]
+        assert read(new(use)) == wanted
+        single = read(new(ToolUse((TOOL,), parallel=False)))
+        assert single == (wanted[0], wanted[1][:1])
+        assert new(use).feed("No call", ()) + new(use).finish() == ["No call"]
+        with pytest.raises(SettingsError, match="hermes"):
+            vllm_reader_factory("hermess", tokenizer)

@@ -25,13 +25,31 @@ def _reply(text: str, shape: str, events: str = "") -> dict[str, Any]:
     """A reply, and where there are events a stream of them."""
     streamed, headers = {}, None
     if events:
-        stream: dict[str, Any] = {"schema": {"type": "string", "description": events}}
-        stream["examples"] = {"an event": {"value": EVENTS[shape]}}
+        stream = {"schema": _event(events), "examples": {"an event": {"value": EVENTS[shape]}}}
         streamed, headers = {"text/event-stream": stream}, {"x-extracot-budget": BUDGET_HEADER}
     described = reply(text, shape, headers=headers, **streamed)
     content = described["content"]["application/json"]
     content["examples"] = {"a reply": {"value": REPLIES[shape]}}
     return described
+
+
+def _event(text: str) -> dict[str, Any]:
+    """The schema of one event, as for the chat's streams."""
+    data = {
+        "type": "string",
+        "contentMediaType": "application/json",
+        "contentSchema": {
+            "type": "object",
+            "required": ["type"],
+            "properties": {"type": {"type": "string", "description": "the event's name again"}},
+        },
+    }
+    return {
+        "type": "object",
+        "required": ["event", "data"],
+        "properties": {"event": {"type": "string"}, "data": data},
+        "description": text,
+    }
 
 
 def _anthropic_errors(*statuses: int) -> dict[int | str, Any]:
