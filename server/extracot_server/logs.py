@@ -53,5 +53,6 @@ def configure_logging(
         announcing.propagate = False
     logging.basicConfig(level=level.upper(), handlers=[handler])
     if level != "debug":
-        for name in ("uvicorn", "httpx"):
+        # vLLM's own level (VLLM_LOGGING_LEVEL) holds from its import on, and it speaks before that.
+        for name in ("uvicorn", "httpx", "vllm"):
             logging.getLogger(name).setLevel(logging.WARNING)
