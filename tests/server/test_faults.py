@@ -29,7 +29,7 @@ from extracot.card import BudgetCard
 from extracot.errors import CardError
 from extracot_server.engine.scripted import scripted_card
 from tests.server.live import read_chunks, serve, user, wait_for
-from tests.server.test_process import COMMAND, free_port, started
+from tests.server.test_process import free_port, started
 
 CHAT = "/v1/chat/completions"
 STREAMS = 12
