@@ -1,4 +1,4 @@
-"""``models``, ``lora`` and ``workers`` in settings: what is shared, what is refused, in which words."""
+"""``models``, ``lora`` and ``workers`` in settings: what is shared, and what is refused how."""
 
 from __future__ import annotations
 
