@@ -213,8 +213,9 @@ def test_brief_traces_hold_every_equation_and_one_check(seed: int) -> None:
         equations = problem.terse.splitlines()
         assert all(f": {equation}. " in problem.brief for equation in equations)
         left, _, right = problem.brief.partition(" Check: ")[2].partition(". ")[0].partition(" = ")
-        assert right == str(problem.answer)
-        assert eval(left.replace("×", "*").replace("÷", "/")) == problem.answer
+        assert left.startswith(f"{problem.answer} ")
+        assert eval(left.replace("×", "*").replace("÷", "/")) == int(right)
+        assert equations[-1].startswith(f"{right} ")
         assert problem.brief.endswith(f"The answer is {problem.answer}.")
         assert problem.brief_final.endswith(f"\\boxed{{{problem.answer}}}")
         assert len(problem.brief) < len(problem.trace) / 2
