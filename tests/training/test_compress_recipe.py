@@ -52,7 +52,7 @@ def test_help_is_instant(stage: str) -> None:
 def test_the_small_recipe_makes_compressed_traces(tmp_path: Path) -> None:
     environment = os.environ | {
         "OUT": str(tmp_path / "out"),
-        "EXTRACOT_TRAIN": f"{sys.executable} -m extracot_training.cli",
+        "TRAIN_COMMAND": f"{sys.executable} -m extracot_training.cli",
         "PYTHONPATH": os.pathsep.join(sys.path),
     }
     command = ["bash", str(ROOT / "training" / "recipes" / "compressor_cpu.sh"), "--small"]

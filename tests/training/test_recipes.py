@@ -48,7 +48,7 @@ def test_recipes_fit_together(recipe: str, tmp_path: Path) -> None:
     environment = os.environ | {
         "OUT": str(tmp_path / "out"),
         "DRY": "yes",
-        "EXTRACOT_TRAIN": f"{sys.executable} {stand_in}",
+        "TRAIN_COMMAND": f"{sys.executable} {stand_in}",
     }
     done = subprocess.run(
         ["bash", str(RECIPES / f"{recipe}.sh")], env=environment, capture_output=True, text=True

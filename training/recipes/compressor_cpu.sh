@@ -11,7 +11,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
-train=${EXTRACOT_TRAIN:-extracot-train}
+train=${TRAIN_COMMAND:-extracot-train}
 out=${OUT:-runs/compressor}
 configs=training/configs
 small=() model=()

@@ -1,6 +1,6 @@
 # What the recipes share; sourced, not run. Wants $out.
-train=${EXTRACOT_TRAIN:-extracot-train}
-serve=${EXTRACOT_SERVE:-extracot-serve}
+train=${TRAIN_COMMAND:-extracot-train}
+serve=${SERVE_COMMAND:-extracot-serve}
 port=${PORT:-8123}
 configs=training/configs
 mkdir -p "$out"
@@ -9,7 +9,7 @@ mkdir -p "$out"
 step() {
   local name=$1 stage=$2 config=$3 began=$SECONDS
   shift 3
-  # shellcheck disable=SC2086  # LAUNCH and EXTRACOT_TRAIN may be several words
+  # shellcheck disable=SC2086  # LAUNCH and TRAIN_COMMAND may be several words
   ${LAUNCH:-$train} "$stage" --config "$configs/$config.yaml" --out "$out/$name" "$@"
   echo "[$((SECONDS - began)) s, $SECONDS s in all]"
   if [[ ${STOP:-} == "$name" ]]; then exit 0; fi

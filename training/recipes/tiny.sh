@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # From nothing to a checkpoint that is served, on two CPU cores (meant for twenty minutes): a model of
-# under a million weights, from scratch, with a tokenizer of its own, on our generator's problems.
+# half a million weights, from scratch, with a tokenizer of its own, on our generator's problems.
 #
 #   training/recipes/tiny.sh                 every stage; ends with the checkpoint's report
 #   OUT=folder training/recipes/tiny.sh      where it lies (default runs/tiny)
@@ -24,14 +24,19 @@ step compressor compressor compressor-brief --input "$out/annotate"
 step compress compress compress-brief --input "$out/teach" \
   --set "compressor=$out/compressor" --set "tokenizer=$out/base"
 
-# Stage 2: every level and whole traces, then the choice as it was measured.
+# Stage 2: whole traces first, which teach it to reckon; then every level; then the choice as it
+# was measured.
 mixed=(--set "compressed=$out/compress" --set "traces=$out/teach" --set "problems=$out/problems")
+step mix-full mix mix-full --set "traces=$out/teach" --set "problems=$out/problems" \
+  --set "model=$out/base"
+step sft-full sft sft-tiny --input "$out/mix-full" --set "model=$out/base" \
+  --set learning_rate=3.0e-3 --set epochs=1.2
 step mix-fixed mix mix-brief "${mixed[@]}" --set "model=$out/base"
-step sft-fixed sft sft-tiny --input "$out/mix-fixed" --set "model=$out/base"
+step sft-fixed sft sft-tiny --input "$out/mix-fixed" --set "model=$out/sft-full"
 step reference-fixed reference reference-tiny --input "$out/problems" \
   --set "model=$out/sft-fixed"
-step mix-policy mix mix-policy "${mixed[@]}" --set "reference=$out/reference-fixed" \
-  --set "model=$out/sft-fixed" --set limit=400 --set policy.share=0.5
+step mix-policy mix mix-policy-brief "${mixed[@]}" --set "reference=$out/reference-fixed" \
+  --set "model=$out/sft-fixed"
 step sft sft sft-tiny --input "$out/mix-policy" --set "model=$out/sft-fixed" \
   --set learning_rate=5.0e-4 --set epochs=1
 step reference reference reference-tiny --input "$out/problems" --set "model=$out/sft"
