@@ -113,8 +113,8 @@ def test_the_keyboard_reaches_everything_and_its_place_is_seen(watched: Watched)
     passed: list[str] = []
     for _ in range(40):
         page.keyboard.press("Tab")
-        name, words, seen = page.evaluate(FOCUSED)
-        assert seen, words
+        wait_for(page, f"() => ({FOCUSED})()[2]")  # the ring grows: a moment on a busy machine
+        name, words, _ = page.evaluate(FOCUSED)
         passed.append(words)
         if "range slider" in words:
             page.keyboard.press("ArrowRight")

@@ -353,7 +353,11 @@ def load_scripted(source: str) -> LocalModel:
 @contextlib.asynccontextmanager
 async def remote(*fakes: FakeUpstream, **settings: Any) -> AsyncIterator[RemoteEngine]:
     """A started engine on these servers, closed at the end; short times unless told."""
-    times = UpstreamTimes(connect=2.0, silence=settings.pop("silence", 20.0), health=1.0)
+    times = UpstreamTimes(
+        connect=settings.pop("connect", 2.0),
+        silence=settings.pop("silence", 20.0),
+        health=settings.pop("health", 1.0),
+    )
     settings = {"times": times, "load_model": load_scripted, "health_seconds": 60.0, **settings}
     engine = RemoteEngine([fake.url for fake in fakes], **settings)
     await engine.start()
