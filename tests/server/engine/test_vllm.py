@@ -245,7 +245,7 @@ async def test_a_stalled_engine_is_noticed_and_forgiven(
     process = engine_process()
     os.kill(process, signal.SIGSTOP)
     try:
-        monkeypatch.setattr(engine, "_stall_seconds", 0.5)
+        monkeypatch.setattr(engine._pulse, "_stall_seconds", 0.5)
         async with asyncio.timeout(60):
             with pytest.raises(EngineDeadError, match="has not answered"):
                 while True:
