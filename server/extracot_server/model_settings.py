@@ -22,7 +22,7 @@ from pydantic import (
 )
 from pydantic_settings import NoDecode
 
-from extracot_server.setting_values import one_line, parse_key_values, read_secret
+from extracot_server.setting_values import key_text, one_line, parse_key_values, read_secret
 from extracot_server.upstreams import parse_upstreams, spread_keys
 
 BudgetWord = Literal["auto", "native", "none"]
@@ -166,8 +166,7 @@ class ModelSettings(BaseModel):
     @field_validator("upstream_api_key", mode="before")
     @classmethod
     def _key_is_text(cls, value: Any) -> Any:
-        # YAML reads a key of digits as a number, and an error about it would show it.
-        return str(value) if isinstance(value, int | float) else value
+        return key_text(value)
 
     @field_validator("reasoning_effort_map", mode="before")
     @classmethod

@@ -35,6 +35,11 @@ def check_endpoint(value: str | None) -> str | None:
     return value
 
 
+def key_text(value: Any) -> Any:
+    """A key as text: YAML reads one of digits as a number, and an error about it would show it."""
+    return str(value) if isinstance(value, int | float) else value
+
+
 def read_secret(path: Path, name: str) -> str:
     """A file's text; ``ValueError`` in one line that names the setting."""
     try:

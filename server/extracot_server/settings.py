@@ -37,7 +37,13 @@ from extracot_server.model_settings import (
     parse_models,
 )
 from extracot_server.setting_values import SettingsError as SettingsError
-from extracot_server.setting_values import check_endpoint, check_yaml, one_line, read_secret
+from extracot_server.setting_values import (
+    check_endpoint,
+    check_yaml,
+    key_text,
+    one_line,
+    read_secret,
+)
 
 ENV_PREFIX = "EXTRACOT_"
 # Variables of the same prefix that belong to the installer and the client, not to the server.
@@ -156,8 +162,7 @@ class Settings(BaseSettings, ModelSettings):
     @field_validator("api_key", mode="before")
     @classmethod
     def _api_key_is_text(cls, value: Any) -> Any:
-        # YAML reads a key of digits as a number, and an error about it would show it.
-        return str(value) if isinstance(value, int | float) else value
+        return key_text(value)
 
     @model_validator(mode="after")
     def _check_models(self) -> Settings:

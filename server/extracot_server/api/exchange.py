@@ -11,7 +11,7 @@ import asyncio
 import json
 from collections.abc import AsyncGenerator, Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, ParamSpec, Protocol, TypeVar
 
 from fastapi import Request
 from starlette.responses import JSONResponse, Response
@@ -31,6 +31,8 @@ from extracot_server.tools import CallPart
 
 RENDER_HERE = 32 * 1024
 """Bytes of body up to which a prompt is tokenised at once; longer ones in a thread."""
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 @dataclass(slots=True)
@@ -84,6 +86,33 @@ class Shape(Protocol):
         """What turns the events into frames of a stream."""
 
 
+class Writer(Protocol):
+    """Turns events into those of some API, and keeps the reply they add up to."""
+
+    reply: dict[str, Any]
+
+    def write(self, event: Event) -> list[dict[str, Any]]:
+        """The events that follow from one of ours."""
+
+
+class WrittenShape:
+    """A :class:`Shape` whose whole reply and stream come from one writer, so they cannot differ."""
+
+    def __init__(self, writer: Writer, encoder: Encoder) -> None:
+        self._writer = writer
+        self._encoder = encoder
+
+    def whole(self, reply: WholeReply) -> dict[str, Any]:
+        """See :class:`Shape`."""
+        for event in replayed(reply):
+            self._writer.write(event)
+        return self._writer.reply
+
+    def encoder(self) -> Encoder:
+        """See :class:`Shape`."""
+        return self._encoder
+
+
 async def read_body(request: Request, limit: int) -> bytes:
     """The whole body; :class:`BodyTooLargeError` before more than ``limit`` bytes are held."""
     declared = request.headers.get("content-length", "")
@@ -97,6 +126,14 @@ async def read_body(request: Request, limit: int) -> bytes:
             raise BodyTooLargeError(limit)
         parts.append(part)
     return b"".join(parts)
+
+
+async def tokenising(body_size: int, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """What ``work`` gives, which tokenises a body of so many bytes."""
+    if body_size <= RENDER_HERE:
+        return work(*args, **kwargs)
+    # Tokenising this much here would make every other stream wait.
+    return await asyncio.to_thread(work, *args, **kwargs)
 
 
 def find_service(request: Request, model: str | None) -> tuple[ChatService, Target | None]:
@@ -123,10 +160,7 @@ async def run_chat(
     stream: bool,
 ) -> Response:
     """Prepare a job, run it and answer in the shape; raises what refuses it before it runs."""
-    if body_size <= RENDER_HERE:
-        chat = service.prepare(job, times)
-    else:  # tokenising this much would make every other stream wait
-        chat = await asyncio.to_thread(service.prepare, job, times)
+    chat = await tokenising(body_size, service.prepare, job, times)
     await service.check(chat)
     exchange = _Exchange(app_state(request), service, chat, shape(chat))
     request.state.running = True

@@ -12,7 +12,7 @@ from typing import Any
 
 from extracot.reasoning import Part
 from extracot_server.api.errors import HttpError, anthropic_body
-from extracot_server.api.exchange import WholeReply, replayed
+from extracot_server.api.exchange import WrittenShape
 from extracot_server.api.message_input import MessagesRequest
 from extracot_server.api.sse import to_json
 from extracot_server.jobs import CallDelta, ChoiceDone, Event, Finished, PreparedChat
@@ -21,21 +21,10 @@ from extracot_server.plan import Delta
 _STOP_REASONS = {"stop": "end_turn", "length": "max_tokens", "tool_calls": "tool_use"}
 
 
-class MessageShape:
+def message_shape(chat: PreparedChat, body: MessagesRequest) -> WrittenShape:
     """A message, whole or in events."""
-
-    def __init__(self, chat: PreparedChat, body: MessagesRequest) -> None:
-        self._writer = MessageWriter(chat, body)
-
-    def whole(self, reply: WholeReply) -> dict[str, Any]:
-        """See :class:`~extracot_server.api.exchange.Shape`."""
-        for event in replayed(reply):
-            self._writer.write(event)
-        return self._writer.message
-
-    def encoder(self) -> MessageEncoder:
-        """See :class:`~extracot_server.api.exchange.Shape`."""
-        return MessageEncoder(self._writer)
+    writer = MessageWriter(chat, body)
+    return WrittenShape(writer, MessageEncoder(writer))
 
 
 class MessageEncoder:
@@ -46,7 +35,7 @@ class MessageEncoder:
 
     def begin(self) -> bytes:
         """The message before anything has come of it."""
-        return _frames([{"type": "message_start", "message": self._writer.message}])
+        return _frames([{"type": "message_start", "message": self._writer.reply}])
 
     def encode(self, event: Event) -> bytes:
         """The events that one of ours becomes."""
@@ -70,7 +59,7 @@ class MessageWriter:
         self._content: list[dict[str, Any]] = []
         self._open: str | None = None
         self._arguments = ""
-        self.message: dict[str, Any] = {
+        self.reply: dict[str, Any] = {
             "id": f"msg_{chat.job.request_id}",
             "type": "message",
             "role": "assistant",
@@ -92,7 +81,7 @@ class MessageWriter:
             reason = (
                 "stop_sequence" if event.stop is not None else _STOP_REASONS[event.finish_reason]
             )
-            self.message |= {"stop_reason": reason, "stop_sequence": event.stop}
+            self.reply |= {"stop_reason": reason, "stop_sequence": event.stop}
             return out
         return self._finish(event)
 
@@ -148,7 +137,7 @@ class MessageWriter:
         return {"type": "content_block_delta", "index": index, "delta": delta}
 
     def _finish(self, end: Finished) -> list[dict[str, Any]]:
-        message, usage = self.message, end.usage
+        message, usage = self.reply, end.usage
         message["usage"] = {
             "input_tokens": usage.prompt_tokens,
             "output_tokens": usage.completion_tokens,

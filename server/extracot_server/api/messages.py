@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
-from typing import Any
-
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
+from extracot_server.api.adapted import adapted_job
 from extracot_server.api.adapter_documentation import COUNT_DOCUMENTATION, MESSAGES_DOCUMENTATION
-from extracot_server.api.auth import caller_of
 from extracot_server.api.bodies import parse_json_object, validated
-from extracot_server.api.exchange import RENDER_HERE, find_service, read_body, run_chat
+from extracot_server.api.exchange import read_body, run_chat, tokenising
 from extracot_server.api.fields import refuse_fields, renamed
 from extracot_server.api.message_input import (
     FIELDS,
@@ -21,13 +18,10 @@ from extracot_server.api.message_input import (
     MessagesRequest,
     as_chat,
 )
-from extracot_server.api.message_output import MessageShape
-from extracot_server.api.protocol import read_chat_request, to_job
+from extracot_server.api.message_output import message_shape
 from extracot_server.api.state import app_state
-from extracot_server.jobs import ChatJob
 from extracot_server.metrics import RequestTimes
 from extracot_server.preparation import render_only
-from extracot_server.serving import ChatService
 
 router = APIRouter()
 
@@ -42,12 +36,12 @@ async def messages(request: Request) -> Response:
     body = validated(MessagesRequest, given)
     chat_body, origins = as_chat(body)
     with renamed(FIELDS, origins):
-        service, job = _job(request, body, chat_body)
+        service, job = adapted_job(request, body, chat_body)
         return await run_chat(
             request,
             service,
             job,
-            lambda chat: MessageShape(chat, body),
+            lambda chat: message_shape(chat, body),
             times=times,
             body_size=len(raw),
             stream=bool(body.stream),
@@ -63,26 +57,6 @@ async def count_tokens(request: Request) -> dict[str, int]:
     body = validated(CountRequest, given)
     chat_body, origins = as_chat(body)
     with renamed(FIELDS, origins):
-        service, job = _job(request, body, chat_body)
-        if len(raw) <= RENDER_HERE:
-            rendered = render_only(service.model, job)
-        else:
-            rendered = await asyncio.to_thread(render_only, service.model, job)
+        service, job = adapted_job(request, body, chat_body)
+        rendered = await tokenising(len(raw), render_only, service.model, job)
     return {"input_tokens": len(rendered.prompt_ids)}
-
-
-def _job(
-    request: Request, body: CountRequest, chat_body: dict[str, Any]
-) -> tuple[ChatService, ChatJob]:
-    settings = app_state(request).settings
-    service, alias = find_service(request, body.model)
-    job = to_job(
-        read_chat_request(chat_body),
-        request_id=request.state.request_id,
-        alias=alias,
-        caller=caller_of(request),
-        max_messages=settings.max_messages,
-        max_choices=1,
-        ignored_fields=tuple(sorted(key[:64] for key in body.model_extra or {})),
-    )
-    return service, job

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from extracot.reasoning import Part
 from extracot_server.api.errors import HttpError
-from extracot_server.api.exchange import WholeReply, replayed
+from extracot_server.api.exchange import WrittenShape
 from extracot_server.api.response_input import ResponsesRequest
 from extracot_server.api.sse import to_json
 from extracot_server.jobs import CallDelta, ChoiceDone, Event, Finished, PreparedChat
@@ -21,21 +21,10 @@ from extracot_server.plan import Delta
 Status = Literal["in_progress", "completed", "incomplete", "failed"]
 
 
-class ResponseShape:
+def response_shape(chat: PreparedChat, body: ResponsesRequest) -> WrittenShape:
     """A response, whole or in events."""
-
-    def __init__(self, chat: PreparedChat, body: ResponsesRequest) -> None:
-        self._writer = ResponseWriter(chat, body)
-
-    def whole(self, reply: WholeReply) -> dict[str, Any]:
-        """See :class:`~extracot_server.api.exchange.Shape`."""
-        for event in replayed(reply):
-            self._writer.write(event)
-        return self._writer.response
-
-    def encoder(self) -> ResponseEncoder:
-        """See :class:`~extracot_server.api.exchange.Shape`."""
-        return ResponseEncoder(self._writer)
+    writer = ResponseWriter(chat, body)
+    return WrittenShape(writer, ResponseEncoder(writer))
 
 
 class ResponseEncoder:
@@ -47,7 +36,7 @@ class ResponseEncoder:
 
     def begin(self) -> bytes:
         """The response before anything has come of it."""
-        response = self._writer.response
+        response = self._writer.reply
         return self._frames(
             [
                 {"type": f"response.{name}", "response": response}
@@ -85,7 +74,7 @@ class ResponseWriter:
         self._output: list[dict[str, Any]] = []
         self._open = False
         self._reason = "stop"
-        self.response = _empty(chat, body) | {"output": self._output}
+        self.reply = _empty(chat, body) | {"output": self._output}
 
     def write(self, event: Event) -> list[dict[str, Any]]:
         """The events that follow from one of ours."""
@@ -105,7 +94,7 @@ class ResponseWriter:
             self._close("incomplete")
         failure = {"code": "server_error", "message": error.message}
         self._settle("failed", error=failure)
-        return {"type": "response.failed", "response": self.response}
+        return {"type": "response.failed", "response": self.reply}
 
     def _text(self, event: Delta) -> list[dict[str, Any]]:
         reasoning = event.part is Part.REASONING
@@ -183,19 +172,19 @@ class ResponseWriter:
         cut = self._reason == "length"
         status: Status = "incomplete" if cut else "completed"
         self._settle(status, budget=asdict(end.report))
-        self.response["incomplete_details"] = {"reason": "max_output_tokens"} if cut else None
+        self.reply["incomplete_details"] = {"reason": "max_output_tokens"} if cut else None
         usage = end.usage
-        self.response["usage"] = {
+        self.reply["usage"] = {
             "input_tokens": usage.prompt_tokens,
             "input_tokens_details": {"cached_tokens": 0, "cache_write_tokens": 0},
             "output_tokens": usage.completion_tokens,
             "output_tokens_details": {"reasoning_tokens": usage.reasoning_tokens},
             "total_tokens": usage.prompt_tokens + usage.completion_tokens,
         }
-        return {"type": f"response.{status}", "response": self.response}
+        return {"type": f"response.{status}", "response": self.reply}
 
     def _settle(self, status: Status, **fields: Any) -> None:
-        self.response |= {"status": status, "completed_at": int(time()), **fields}
+        self.reply |= {"status": status, "completed_at": int(time()), **fields}
 
     def _place(self, *, content: bool = True) -> dict[str, Any]:
         index = len(self._output) - 1

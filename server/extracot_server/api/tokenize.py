@@ -6,7 +6,6 @@ what would be sent to the engine. Nothing is generated; a prompt that is too lon
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -15,7 +14,7 @@ from extracot.errors import PromptError
 from extracot_server.api.auth import caller_of
 from extracot_server.api.bodies import Body, parse_json_object, validated
 from extracot_server.api.documentation import TOKENIZE_DOCUMENTATION
-from extracot_server.api.exchange import RENDER_HERE, read_body
+from extracot_server.api.exchange import read_body, tokenising
 from extracot_server.api.protocol import read_chat_request, to_job
 from extracot_server.api.shapes import Tokens
 from extracot_server.api.state import AppState, app_state
@@ -40,9 +39,7 @@ async def tokenize(request: Request) -> Tokens:
     raw = await read_body(request, state.settings.max_body_bytes)
     body, caller = parse_json_object(raw), caller_of(request)
     work = _of_text if body.get("prompt") is not None else _of_messages
-    if len(raw) <= RENDER_HERE:
-        return work(state, caller, body)
-    return await asyncio.to_thread(work, state, caller, body)
+    return await tokenising(len(raw), work, state, caller, body)
 
 
 def _of_text(state: AppState, caller: Caller, body: dict[str, Any]) -> Tokens:
