@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from extracot.tokens import is_unicode
 from extracot_server.errors import InvalidRequestError
 
+_MAX_DEPTH = 128  # of lists and objects; what is deeper breaks whoever walks or prints it
 _MAX_FIELDS = 256  # each unknown one is compared with `budget` and reported back
 B = TypeVar("B", bound=BaseModel)
 
@@ -298,19 +299,38 @@ def parse_json_object(raw: bytes) -> dict[str, Any]:
     """The body as a JSON object; anything else is an :class:`InvalidRequestError`."""
     try:
         body = json.loads(raw, parse_float=_number)
-    except (ValueError, RecursionError) as error:
-        detail = str(error)[:200] or "nested too deeply"
+    except RecursionError:
+        raise _too_deep() from None
+    except ValueError as error:
         raise InvalidRequestError(
-            f"The body is not valid JSON: {detail}.", code="invalid_json"
+            f"The body is not valid JSON: {str(error)[:200]}.", code="invalid_json"
         ) from None
     if not isinstance(body, dict):
         raise InvalidRequestError("The body must be a JSON object.", code="invalid_json")
+    if raw.count(b"[") + raw.count(b"{") > _MAX_DEPTH and _depth(body) > _MAX_DEPTH:
+        raise _too_deep()
     if len(body) > _MAX_FIELDS:
         raise InvalidRequestError(f"The body has more than {_MAX_FIELDS} fields.")
     for key in body:
         if not is_unicode(key):
             raise InvalidRequestError("A field's name is not valid Unicode.", param=key[:64])
     return body
+
+
+def _too_deep() -> InvalidRequestError:
+    message = f"The body is nested more than {_MAX_DEPTH} levels deep."
+    return InvalidRequestError(message, code="invalid_json")
+
+
+def _depth(value: Any) -> int:
+    """Levels of lists and objects in a JSON value; a loop, since what is deep breaks recursion."""
+    depth, level = 0, [value]
+    while level := [one for one in level if isinstance(one, list | dict)]:
+        depth += 1
+        level = [
+            inner for one in level for inner in (one if isinstance(one, list) else one.values())
+        ]
+    return depth
 
 
 def field_path(location: tuple[int | str, ...]) -> str:

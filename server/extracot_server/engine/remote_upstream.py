@@ -239,7 +239,10 @@ class Upstream:
     async def _open(self, wire: Wire, body: bytes) -> httpx.Response:
         headers = {"content-type": "application/json", **trace_headers()}
         request = self._http.build_request("POST", wire.value, content=body, headers=headers)
-        return await self._http.send(request, stream=True)
+        try:
+            return await self._http.send(request, stream=True)
+        except httpx.ConnectTimeout:  # also what a stall of this process looks like
+            return await self._http.send(request, stream=True)
 
     async def _next(
         self, reply: UpstreamReply, request: GenerationRequest, first: bool

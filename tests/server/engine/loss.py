@@ -91,7 +91,14 @@ async def lose_and_return(
         looking = asyncio.create_task(look())
         load = [Reading() for _ in range(STREAMS)]
         tasks = [asyncio.create_task(reading.read(client, model)) for reading in load]
-        await eventually(lambda: all(len(reading.events) > 1 for reading in load))
+        await eventually(
+            lambda: (
+                any(task.done() for task in tasks)
+                or all(len(reading.events) > 1 for reading in load)
+            )
+        )
+        for task in tasks:
+            assert not task.done(), f"it ended at once: {task}"
         await kill()
         await eventually(lambda: any(reading.ended for reading in load))
         await answers(4)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 
+import httpx
 import pytest
 
 from extracot_server.engine.base import (
@@ -193,6 +194,29 @@ async def test_the_last_upstream_that_dies_takes_the_engine_with_it(after: int) 
             await engine.check_health()
         with pytest.raises(EngineDeadError, match="no upstream is healthy"):
             await run(engine, ask("r2"))
+
+
+class SlowDoor(httpx.AsyncHTTPTransport):
+    """Connections to these paths time out the first ``times`` times."""
+
+    times = 0
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        if request.method == "POST" and "generate" in request.url.path and self.times:
+            self.times -= 1
+            raise httpx.ConnectTimeout("")
+        return await super().handle_async_request(request)
+
+
+async def test_a_connection_that_comes_late_once_is_no_death() -> None:
+    # Both time out at once where this process itself stood still.
+    fake, door = FakeUpstream(), SlowDoor()
+    async with upstreams(fake), remote(fake, transport=door) as engine:
+        door.times = 1
+        assert (await run(engine, ask("late"))).finish
+        door.times = 2
+        with pytest.raises(EngineDeadError, match="cannot be reached"):
+            await run(engine, ask("later"))
 
 
 async def test_every_upstream_is_tried_once_and_a_living_one_stays() -> None:
