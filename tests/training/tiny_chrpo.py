@@ -19,7 +19,8 @@ from extracot.control import Control, level_token
 from extracot_training.base_model import stage as base_stage
 from extracot_training.config.base_model import BaseModelConfig
 from extracot_training.config.chrpo import ChrpoConfig
-from extracot_training.policy_model import load_policy_model
+from extracot_training.mixed_rows import MixedRow
+from extracot_training.policy_model import load_policy_model, load_policy_tokenizer
 from extracot_training.prompt_settings import PromptSettings
 from extracot_training.records import Problem, write_rows
 from extracot_training.reference_rows import Attempt, LevelAttempts, ReferenceRow
@@ -95,11 +96,33 @@ def make_reference(root: Path) -> Path:
     return root / "reference"
 
 
+def make_mixed(root: Path) -> Path:
+    """``mixed``: rows of every level and policy rows, with the model's tokenizer."""
+    tokenizer, _ = load_policy_tokenizer(str(root / "sft"), PROMPT)
+    renderer, rows = PROMPT.renderer(tokenizer), []
+    for level in PROMPT.ratios:
+        for number in range(COUNT):
+            fixed, _, free = _rows(renderer, question("blue", number), level, 1)
+            for kind, (prompt, reply) in (("level", fixed), ("policy", free)):
+                rows.append(
+                    MixedRow(
+                        problem_id=f"blue{number}", sample=0, kind=kind, level=level,
+                        prompt_ids=list(prompt), reply_ids=list(reply),
+                        reasoning_tokens=2 * round(10 * level) - 1, full_tokens=19,
+                    )
+                )  # fmt: skip
+    (root / "mixed").mkdir(parents=True)
+    write_rows(root / "mixed" / "rows.jsonl", rows)
+    tokenizer.save_pretrained(root / "mixed" / "tokenizer")
+    return root / "mixed"
+
+
 def make_all(root: Path, **teaching: Any) -> Path:
     """Everything that stage chrpo reads."""
     make_problems(root)
     make_model(root, **teaching)
     make_reference(root)
+    make_mixed(root)
     return root
 
 

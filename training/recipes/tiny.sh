@@ -41,8 +41,9 @@ step sft sft sft-tiny --input "$out/mix-policy" --set "model=$out/sft-fixed" \
   --set learning_rate=5.0e-4 --set epochs=1
 step reference reference reference-tiny --input "$out/problems" --set "model=$out/sft"
 
-# Stage 3.
-step chrpo chrpo chrpo-tiny --input "$out/reference" --set "model=$out/sft"
+# Stage 3. Rows of every level go on being learned beside it, so that those nobody chooses stay good.
+step chrpo chrpo chrpo-tiny --input "$out/reference" --set "model=$out/sft" \
+  --set "replay.rows=$out/mix-fixed"
 
 # A draft to measure, served by vLLM; then the checkpoint with what was measured on its card.
 step draft publish publish-draft --set "model=$out/chrpo" --set name=tiny

@@ -19,17 +19,20 @@ from trl import GRPOConfig
 
 from extracot_training.checkpoints import cut_log, last_checkpoint, publish_folder, step_of
 from extracot_training.chrpo.evaluation import DevEvaluation, StageCallback, dev_lines
+from extracot_training.chrpo.replay import Replay
 from extracot_training.chrpo.report import report_of
 from extracot_training.chrpo.scoring import Scorer
 from extracot_training.chrpo.tasks import Tasks, read_tasks, schedule
 from extracot_training.chrpo.trainer import ChrpoTrainer, Rewards
 from extracot_training.config.chrpo import ChrpoConfig
+from extracot_training.control_tokens import ControlTokens
 from extracot_training.distributed import is_first, run_stage_together, world_size
 from extracot_training.errors import ConfigError
-from extracot_training.policy_model import load_policy_model, model_inputs
-from extracot_training.pretrained import pad_id
+from extracot_training.mixed_rows import MixedRow, check_rows
+from extracot_training.policy_model import check_same_tokenizer, load_policy_model, model_inputs
+from extracot_training.pretrained import load_tokenizer, pad_id
 from extracot_training.prompt_settings import RENDERER_FILENAME, PromptSettings
-from extracot_training.records import rows_file
+from extracot_training.records import read_rows, rows_file
 from extracot_training.rollout.base import PromptMaker, ReplyReader
 from extracot_training.stage import Counts, Outcome, StageRun
 
@@ -45,6 +48,7 @@ def run(config: ChrpoConfig, *, force: bool = False) -> Outcome:
         "rows": rows_file(config.input),
         "renderer": Path(config.model) / RENDERER_FILENAME,
         **({} if config.dev is None else {"dev": rows_file(config.dev)}),
+        **({} if config.replay is None else {"replay": rows_file(config.replay.rows)}),
         **model_inputs(config.model),
     }
     return run_stage_together(
@@ -88,6 +92,7 @@ def _work(config: ChrpoConfig, stage: StageRun) -> Counts:
         Rewards(tasks, scorer),
         tokens,
         prompt.ratios,
+        _replay(config, prompt, tokens, tokenizer),
         model=model,
         args=arguments,
         train_dataset=Dataset.from_dict({"prompt": order}),
@@ -117,6 +122,18 @@ def _read(config: ChrpoConfig, maker: PromptMaker, prompt: PromptSettings) -> tu
         limit=config.evaluation.problems,
     )
     return train, dev
+
+
+def _replay(
+    config: ChrpoConfig, prompt: PromptSettings, tokens: ControlTokens, tokenizer: Any
+) -> Replay | None:
+    if config.replay is None:
+        return None
+    rows = list(read_rows(config.replay.rows, MixedRow))
+    mixed = load_tokenizer(str(config.replay.rows / "tokenizer"))
+    check_same_tokenizer(mixed, tokenizer, what=f"{config.replay.rows} and {config.model}")
+    check_rows(rows, prompt, tokens, len(tokenizer))
+    return Replay(config.replay, rows, seed=config.seed, pad_id=tokenizer.pad_token_id)
 
 
 def _train(config: ChrpoConfig, trainer: ChrpoTrainer, folder: Path) -> None:

@@ -1,13 +1,14 @@
 """TRL's GRPO trainer with what CHRPO needs: exact prompts, seeded rollouts, advantages per token.
 
-What is TRL's stays TRL's: the clipped loss, KL, accumulation, devices. Four things are put in:
+What is TRL's stays TRL's: the clipped loss, KL, accumulation, devices. Five things are put in:
 
 - prompts are the ids that :mod:`extracot.prompt` rendered: the data set holds problem ids, and
   nothing is tokenised again;
 - rollouts are drawn by seeds made of the run's seed, the step and the row, so that they are a
   function of the weights and a resumed run draws what an uncut one does;
 - each rollout has two rewards, and its level token another advantage than the rest;
-- a loss that is no number ends the run.
+- a loss that is no number ends the run;
+- rows of fine-tuning may join every update (:mod:`extracot_training.chrpo.replay`).
 
 The first token is drawn from the whole vocabulary, as the loss has it, and a reply that begins with
 something else than a level is invalid (reward -1). A server restricts that token to levels; after
@@ -28,6 +29,7 @@ from trl.models import unwrap_model_for_generation
 
 from extracot_training.checkpoints import LossError
 from extracot_training.chrpo.advantage import batch_advantages, control_weights, token_row
+from extracot_training.chrpo.replay import Replay
 from extracot_training.chrpo.scoring import Scored, Scorer, figures_of, from_plain, plain
 from extracot_training.chrpo.tasks import Task
 from extracot_training.config.chrpo import ChrpoConfig
@@ -68,6 +70,7 @@ class ChrpoTrainer(GRPOTrainer):  # type: ignore[misc]
         rewards: Rewards,
         tokens: ControlTokens,
         levels: Sequence[float],
+        replay: Replay | None = None,
         **kwargs: Any,
     ) -> None:
         self._config = config
@@ -75,6 +78,7 @@ class ChrpoTrainer(GRPOTrainer):  # type: ignore[misc]
         self._rewards = rewards
         self._tokens = tokens
         self._levels = tuple(levels)
+        self._replay = replay
         self._gathered: Tensor | None = None
         self._first: list[tuple[float, ...]] = []
         self.figures: dict[str, Any] = {}
@@ -110,6 +114,19 @@ class ChrpoTrainer(GRPOTrainer):  # type: ignore[misc]
                 "learning_rate, or use precision fp32 or bf16 instead of pure_bf16"
             )
         return loss
+
+    def _compute_loss(self, model: Any, inputs: Any) -> Tensor:
+        """A scalar: TRL's, and where rows are replayed, theirs beside it."""
+        loss: Tensor = super()._compute_loss(model, inputs)
+        if self._replay is None:
+            return loss
+        parts = self.current_gradient_accumulation_steps
+        rows = self._replay.drawn(self.state.global_step, self.accelerator.process_index)
+        again = self._replay.loss(model, rows, self._step % parts, parts)
+        if self._step % parts == 0:
+            self.figures["replay_loss"] = 0.0
+        self.figures["replay_loss"] += again.item() / self._config.replay.weight
+        return loss + again
 
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:
         """Nothing: the stage writes its own report."""

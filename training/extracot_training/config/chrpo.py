@@ -67,6 +67,14 @@ class ChrpoRollouts(Section):
     batch: int = Field(256, ge=1, description="rows generated at a time (backend generate)")
 
 
+class ReplaySettings(Section):
+    """Rows of fine-tuning learned beside the rollouts, so that levels nobody chooses stay good."""
+
+    rows: Path = Field(description="folder of stage mix; its level and native rows are used")
+    weight: float = Field(0.2, gt=0, description="of their mean loss per token, beside the rest")
+    batch: int = Field(16, ge=1, description="rows per update and process")
+
+
 class DevSettings(Section):
     """Rollouts on held-out problems, at the start, during training and at the end."""
 
@@ -94,6 +102,7 @@ class ChrpoConfig(StageConfig):
     seed: int = Field(0, description="seed of the order of problems and of every rollout")
     objective: Objective = Objective()
     rollouts: ChrpoRollouts = ChrpoRollouts()
+    replay: ReplaySettings | None = Field(None, description="null: rollouts alone")
     evaluation: DevSettings = DevSettings()
     steps: int = Field(200, ge=1, description="rounds of rollouts, each with one update or more")
     prompts: int = Field(16, ge=1, description="problems per step and process")

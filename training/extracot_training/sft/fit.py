@@ -42,22 +42,7 @@ def fit(
     Goes on from the newest whole checkpoint in ``folder``. Raises
     :class:`extracot_training.checkpoints.LossError` for a loss that is no number.
     """
-    arguments = sft_arguments(config, folder)
-    sampler = None
-    if not config.packing:
-        group = config.batch * arguments.world_size
-        lengths = [row.length for row in rows]
-        sampler = GroupedSampler(lengths, group, seed=config.seed, by_length=config.group_by_length)
-    trainer = BudgetSftTrainer(
-        model=model,
-        args=arguments,
-        train_dataset=as_dataset(rows),
-        processing_class=tokenizer,
-        callbacks=[StageCallback(folder / LOG, sampler)],
-        sampler=sampler,
-        plain_loss=config.lora is not None or arguments.device.type == "cpu",
-        peft_config=adapter_config(config.lora, model, tokens) if config.lora else None,
-    )
+    trainer = make_trainer(config, folder, rows, model, tokenizer, tokens)
     if config.lora and (trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled):
         raise ConfigError("lora does not go with sharded weights: use one_gpu.yaml", key="lora")
     if trainer.is_world_process_zero():  # alone: it removes what is torn
@@ -76,6 +61,33 @@ def fit(
         "tokens": int(trainer.state.num_input_tokens_seen),
         "final_loss": mean_loss(folder / LOG, 5),
     }
+
+
+def make_trainer(
+    config: SftConfig,
+    folder: Path,
+    rows: Sequence[MixedRow],
+    model: Any,
+    tokenizer: Any,
+    tokens: ControlTokens,
+) -> BudgetSftTrainer:
+    """The trainer of ``model`` on ``rows``, its log and checkpoints in ``folder``."""
+    arguments = sft_arguments(config, folder)
+    sampler = None
+    if not config.packing:
+        group = config.batch * arguments.world_size
+        lengths = [row.length for row in rows]
+        sampler = GroupedSampler(lengths, group, seed=config.seed, by_length=config.group_by_length)
+    return BudgetSftTrainer(
+        model=model,
+        args=arguments,
+        train_dataset=as_dataset(rows),
+        processing_class=tokenizer,
+        callbacks=[StageCallback(folder / LOG, sampler)],
+        sampler=sampler,
+        plain_loss=config.lora is not None or arguments.device.type == "cpu",
+        peft_config=adapter_config(config.lora, model, tokens) if config.lora else None,
+    )
 
 
 def sft_arguments(config: SftConfig, folder: Path) -> SFTConfig:

@@ -13,13 +13,12 @@ from typing import Any
 from extracot_training.config.sft import SftConfig
 from extracot_training.distributed import is_first, run_stage_together
 from extracot_training.errors import StageError
-from extracot_training.mixed_rows import MixedRow
+from extracot_training.mixed_rows import MixedRow, check_rows
 from extracot_training.policy_model import check_same_tokenizer, load_policy_model, model_inputs
 from extracot_training.pretrained import load_tokenizer
 from extracot_training.prompt_settings import RENDERER_FILENAME, PromptSettings
 from extracot_training.records import read_rows, rows_file
 from extracot_training.sft.fit import CHECKPOINTS, LOG, fit
-from extracot_training.sft.rows import check_rows
 from extracot_training.stage import Counts, Outcome, StageRun
 
 
