@@ -8,7 +8,7 @@ import json
 import logging
 import re
 import uuid
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI, Request
@@ -33,7 +33,7 @@ from extracot_server.engine.base import Engine, EngineDeadError, EngineStartErro
 from extracot_server.holdout import Holdout
 from extracot_server.jobs import ServedModel
 from extracot_server.keys import KeyStore
-from extracot_server.loading import build_engine, serve_models
+from extracot_server.loading import build_engine, check_card_file, serve_models
 from extracot_server.metrics import EngineFamilies, ServerMetrics
 from extracot_server.model_settings import ModelSettings, check_names
 from extracot_server.receipts import current_receipt
@@ -81,6 +81,9 @@ def create_app(
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         try:
             for model, running in zip(served, state.engines, strict=True):
+                with _naming(state, model):
+                    check_card_file(model, running.engine)
+            for model, running in zip(served, state.engines, strict=True):
                 await start_model(state, model, running)
             state.check_keys(keys.callers)
             watches = [Supervisor(state, running).watch() for running in state.engines]
@@ -115,11 +118,18 @@ def create_app(
 
 
 async def start_model(state: AppState, settings: ModelSettings, running: RunningEngine) -> None:
-    """Start one engine and serve what is on it; of several models an error says whose it is."""
-    try:
+    """Start one engine and serve what is on it."""
+    with _naming(state, settings):
         await running.engine.start()
         for model in serve_models(settings, running.engine):
             add_model(state, running, model)
+
+
+@contextlib.contextmanager
+def _naming(state: AppState, settings: ModelSettings) -> Iterator[None]:
+    """Of several models an error says whose it is."""
+    try:
+        yield
     except (EngineStartError, CardError, SettingsError) as error:
         if len(state.engines) == 1:
             raise

@@ -65,6 +65,19 @@ def _model_folder(engine: Engine) -> Path:
     return Path(getattr(engine, "source", engine.info.model))
 
 
+def check_card_file(settings: ModelSettings, engine: Engine) -> None:
+    """Read the card before the engine starts, which may take minutes.
+
+    Raises :class:`~extracot.errors.CardError` where it is broken or the named one is not there.
+    """
+    folder = getattr(engine, "source", None)
+    if settings.card is not None:
+        if settings.card != "none":
+            BudgetCard.load(Path(settings.card))
+    elif folder is not None and (Path(folder) / CARD_FILENAME).is_file():
+        BudgetCard.load(Path(folder))
+
+
 def load_card(settings: ModelSettings, engine: Engine) -> BudgetCard | None:
     """The card the settings name, else the one beside the weights; ``None`` means cap mode.
 

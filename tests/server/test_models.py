@@ -180,8 +180,11 @@ def test_a_start_that_fails_says_whose_and_closes_the_rest(tmp_path: Path) -> No
     with pytest.raises(EngineStartError, match=r"^model big: model folder /nowhere"), failing:
         pass
     assert first._closed
+    # Cards are read first: an engine may take minutes.
     missing = [{"name": "a"}, {"name": "b", "card": str(tmp_path / "no.json")}]
-    with pytest.raises(CardError, match=r"^model b: .*no\.json"), several(models=missing):
+    engines = [CannotStart(), CannotStart()]
+    broken = several(*engines, models=missing)
+    with pytest.raises(CardError, match=r"^model b: .*no\.json"), broken:
         pass
     twins = several(models=[{}, {}])
     with pytest.raises(SettingsError, match="two models are named scripted"), twins:

@@ -126,6 +126,10 @@ def test_a_bad_card_is_one_line_and_code_1(tmp_path: Path) -> None:
     path.write_text("{")
     line = fails(1, "--engine", "scripted", "--port", "0", "--card", str(path))
     assert "card.json" in line
+    beside = path.rename(tmp_path / "budget_card.json")
+    line = fails(1, "--model", str(tmp_path), "--port", "0")
+    assert "budget_card.json" in line, "read before the weights, which this folder has none of"
+    beside.unlink()
     missing = fails(1, "--engine", "scripted", "--port", "0", "--card", str(tmp_path / "no.json"))
     assert "no.json" in missing
 

@@ -77,7 +77,8 @@ class VllmEngine:
         served_name: str | None = None,
         adapters: Mapping[str, str] | None = None,
     ) -> None:
-        self._model = model
+        self.source = model
+        """Folder or hub id of the weights."""
         self._served_name = served_name
         self.adapters = dict(adapters or {})
         self._known: dict[str, Adapter] = {}
@@ -112,8 +113,8 @@ class VllmEngine:
 
         Raises :class:`EngineStartError` in one line.
         """
-        check_folder(Path(self._model), self._engine_args)
-        self._known = read_adapters(self.adapters, self._model)
+        check_folder(Path(self.source), self._engine_args)
+        self._known = read_adapters(self.adapters, self.source)
         loading = asyncio.ensure_future(asyncio.to_thread(self._load))
         try:
             await asyncio.shield(loading)
@@ -125,7 +126,7 @@ class VllmEngine:
         try:
             await self._ping()
         except EngineDeadError as error:
-            raise EngineStartError(f"cannot serve {self._model}: {error}") from None
+            raise EngineStartError(f"cannot serve {self.source}: {error}") from None
         try:
             await self._load_adapters()
         except BaseException:
@@ -184,7 +185,7 @@ class VllmEngine:
             if "vllm" not in sys.modules:
                 reason = f"vLLM cannot be imported ({error}): install extracot[cpu] or [cuda]"
             else:
-                reason = explain_start(self._model, error, output.held)
+                reason = explain_start(self.source, error, output.held)
         collect()
         raise EngineStartError(reason)  # outside of `except`: no reference to what has failed
 
@@ -193,7 +194,7 @@ class VllmEngine:
         from vllm.platforms import current_platform
 
         return engine_arguments(
-            self._model,
+            self.source,
             self._engine_args,
             known={field.name for field in dataclasses.fields(AsyncEngineArgs)},
             cpu=bool(current_platform.is_cpu()),
@@ -216,7 +217,7 @@ class VllmEngine:
         return EngineInfo(
             kind="vllm",
             version=str(vllm.__version__),
-            model=self._model,
+            model=self.source,
             device=str(current_platform.device_type),
             max_model_len=int(config.max_model_len),
             vocab_size=int(config.get_vocab_size()),
