@@ -17,6 +17,8 @@ import pytest
 from hypothesis import HealthCheck
 from hypothesis.internal.conjecture import providers
 
+from tests import recipe
+
 IN_CI = os.environ.get("CI", "").lower() not in ("", "0", "false")
 
 # A developer's own settings must not decide how a test ends; nothing may call home or a hub.
@@ -83,3 +85,32 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.skip(reason=reason))
         if item.get_closest_marker("vllm") and no_vllm:
             item.add_marker(pytest.mark.skip(reason="vLLM is not installed (make test does it)"))
+    items.sort(key=_wants_recipe)  # stable: these last, for the run they wait for
+
+
+def _wants_recipe(item: pytest.Item) -> bool:
+    return recipe.FIXTURE in getattr(item, "fixturenames", ())
+
+
+_runs = pytest.StashKey[recipe.BackgroundRun]()
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Start the tiny recipe now if one of its tests will be run."""
+    wanted = any(
+        _wants_recipe(item) and not item.get_closest_marker("skip") for item in session.items
+    )
+    if wanted and not session.config.option.collectonly:
+        session.config.stash[_runs] = recipe.BackgroundRun()
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """No recipe outlives the run."""
+    if run := config.stash.get(_runs, None):
+        run.end()
+
+
+@pytest.fixture(scope="session")
+def tiny_run(pytestconfig: pytest.Config) -> recipe.BackgroundRun:
+    """The recipe that was started with the first test."""
+    return pytestconfig.stash[_runs]

@@ -1,17 +1,13 @@
 """The whole recipe on a CPU, from problems to a checkpoint that real vLLM has answered with, and
-whether what came out follows its budgets. About a quarter of an hour.
+whether what came out follows its budgets. One run serves all (tests/recipe.py, which starts it).
 
-Runs only with ``TINY_RUN=folder``, which is where the run lies, or goes on: it has met these once
-(docs/experiments.md), and how far a run on other cores strays from it is not known yet, so they are
-no part of ``make test``.
+Margins are far below what a run gives and above what a broken reward or a zeroed advantage does:
+docs/experiments.md has both.
 """
 
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -20,33 +16,16 @@ import pytest
 from extracot.card import BudgetCard
 from extracot_training.records import read_rows
 from extracot_training.reference_rows import ReferenceRow
+from tests.recipe import BackgroundRun
 
-pytestmark = [
-    pytest.mark.vllm,
-    pytest.mark.timeout(3000),
-    pytest.mark.skipif("TINY_RUN" not in os.environ, reason="runs with TINY_RUN=folder alone"),
-]
+pytestmark = [pytest.mark.vllm, pytest.mark.timeout(3000)]
 
-ROOT = Path(__file__).parents[2]
 LEVELS = (0.2, 0.4, 0.6, 0.8, 1.0)
 
 
 @pytest.fixture(scope="module")
-def made() -> Path:
-    out = Path(os.environ["TINY_RUN"]).absolute()
-    scripts = Path(sys.executable).parent
-    environment = os.environ | {
-        "OUT": str(out),
-        "TRAIN_COMMAND": str(scripts / "extracot-train"),
-        "SERVE_COMMAND": str(scripts / "extracot-serve"),
-    }
-    recipe = ["bash", str(ROOT / "training" / "recipes" / "tiny.sh")]
-    done = subprocess.run(
-        recipe, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
-    print(done.stdout)
-    assert done.returncode == 0, done.stdout[-3000:]
-    return out
+def made(tiny_run: BackgroundRun) -> Path:
+    return tiny_run.wait()
 
 
 def report(folder: Path) -> dict[str, Any]:
