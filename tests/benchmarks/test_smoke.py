@@ -1,4 +1,4 @@
-"""The serving benchmarks run and print whole tables. Their figures are nobody's business here."""
+"""The benchmarks run and print whole tables. Their figures are nobody's business here."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
-from benchmarks import budgets, frontend, growth
+from benchmarks import budgets, frontend, growth, training
 from benchmarks.harness import Load, joined, milliseconds, percentile, table
+from benchmarks.paired import Cost, Parts, ratios, spread, take_turns, tokens_per_second
 
 
 def printed(
@@ -56,3 +57,34 @@ def test_figures_are_put_together_rightly() -> None:
     assert (both.tokens, both.wall, both.first, both.kib_per_stream) == (4000, 3.0, [0.1, 0.3], 4)
     assert both.cpu_per_thousand == 0.25
     assert table(("a", "b"), [(1, 2)]) == "| a | b |\n|---|---|\n| 1 | 2 |"
+
+
+def test_training(capsys: pytest.CaptureFixture[str]) -> None:
+    head, *rows = printed(training.main, capsys, "--quick")
+    assert head == list(training.HEAD)
+    *steps, compressor_head, compressor = rows
+    of = {step: [tuple(row[2:4]) for row in steps if row[1] == step] for step in ("SFT", "CHRPO")}
+    assert of["SFT"] == [("step", side) for side in training.SFT]
+    parts = ("generation", "update", "step")
+    assert of["CHRPO"] == [(part, side) for part in parts for side in training.CHRPO]
+    for row in steps:
+        assert float(row[4]) > 0
+        assert [bool(cell) for cell in row[5:]] == [row[3] != training.THEIRS] * 2
+    assert compressor_head[-1] == "traces/s" and float(compressor[-1].split()[0]) > 0
+
+
+def test_sides_take_turns_and_are_compared_within_a_round() -> None:
+    asked: list[str] = []
+
+    def side(name: str, seconds: float) -> Parts:
+        asked.append(name)
+        return {"step": Cost(10, seconds * len(asked), seconds)}
+
+    sides = {"a": lambda: side("a", 2.0), "b": lambda: side("b", 1.0)}
+    found = take_turns(sides, 2, warm_up=1)
+    assert asked == ["a", "b", "b", "a", "a", "b"]
+    assert [parts["step"].wall for parts in found["a"]] == [8, 10]
+    assert ratios(found["b"], found["a"], "step") == [3 / 8, 6 / 10]
+    assert ratios(found["b"], found["a"], "step", "cpu") == [0.5, 0.5]
+    assert tokens_per_second(found["b"], "step") == pytest.approx((10 / 3 + 10 / 6) / 2)
+    assert spread([2.0, 1.0, 4.0]) == "2.000 (1.000 to 4.000)"
