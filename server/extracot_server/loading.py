@@ -70,7 +70,7 @@ def check_card_file(settings: ModelSettings, engine: Engine) -> None:
 
     Raises :class:`~extracot.errors.CardError` where it is broken or the named one is not there.
     """
-    folder = getattr(engine, "source", None)
+    folder = getattr(engine, "source", None) if settings.engine == "vllm" else None
     if settings.card is not None:
         if settings.card != "none":
             BudgetCard.load(Path(settings.card))
