@@ -116,6 +116,7 @@ async def serve(
     """
     from extracot_server.app import create_app
     from extracot_server.connections import notice_vanished_peers
+    from extracot_server.heap import settle
     from extracot_server.http_server import make_server
 
     started = perf_counter()
@@ -129,6 +130,7 @@ async def serve(
             signals.stop = server.stop
             app.state.extracot.give_up = server.give_up
             signals.reload = lambda: _reload_keys(app, settings, tell)
+            settle()
             # From here on nobody who reads "ready" is refused. Another server may have been
             # faster: two can hold a port until one of them listens.
             with _port_errors(settings.host, settings.port, listener):

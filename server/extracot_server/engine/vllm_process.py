@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import os
 import re
 import signal
@@ -18,6 +17,8 @@ from importlib import metadata
 from typing import Any
 
 from prometheus_client.registry import REGISTRY, Collector
+
+from extracot_server.heap import reclaim
 
 _SHUTDOWN_SECONDS = 5.0  # nothing runs any more, and a process that lingers is killed
 _ENVIRONMENT = {
@@ -79,7 +80,7 @@ def collect() -> None:
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ResourceWarning)
-        gc.collect()
+        reclaim()
 
 
 def eos_ids(tokenizer_eos: int | None, config: Any) -> frozenset[int]:

@@ -1,0 +1,68 @@
+"""What a collection has to look at while the server serves, and what is freed all the same."""
+
+from __future__ import annotations
+
+import gc
+import subprocess
+import sys
+import weakref
+from collections.abc import Iterator
+
+import pytest
+
+from extracot_server.engine.vllm_process import collect
+from extracot_server.heap import settle
+
+SERVING = """
+import gc, os, signal, sys
+from extracot_server.cli import bind, run_loop, serve
+from extracot_server.settings import load_settings
+
+def ready():
+    print(len(gc.get_objects()), gc.get_freeze_count(), flush=True)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+settings = load_settings(["--engine", "scripted", "--port", "0"])
+run_loop(serve(settings, bind(settings.host, settings.port), lambda line: None, ready))
+"""
+
+
+class Ring:
+    """Something that only a collection can free."""
+
+    def __init__(self) -> None:
+        self.self = self
+
+
+@pytest.fixture(autouse=True)
+def thawed() -> Iterator[None]:
+    """The heap of the tests' own process is left as it was."""
+    yield
+    gc.unfreeze()
+
+
+def test_a_collection_while_serving_looks_at_little_of_the_heap() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", SERVING], capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    searched, left_out = map(int, done.stdout.split())
+    assert left_out > 10_000  # what was imported and built before the first request
+    assert searched < left_out / 20
+
+
+def test_an_engine_that_has_ended_is_freed_though_it_was_settled() -> None:
+    ended, lives = Ring(), Ring()
+    gone, there = weakref.ref(ended), weakref.ref(lives)
+    settle()
+    del ended
+    gc.collect()
+    assert gone() is not None  # an ordinary collection leaves it alone
+    collect()
+    assert gone() is None and there() is lives
+    assert gc.get_freeze_count() > 0  # what still lives is left out again
+
+
+def test_what_was_never_settled_is_not_by_an_engine_that_ends() -> None:
+    collect()
+    assert gc.get_freeze_count() == 0
