@@ -50,7 +50,7 @@ def by_hand(folder: Path, rows: list[MixedRow]) -> float:
 
 
 def test_the_loss_is_that_of_level_rows_and_passes_add_up(root: Path, rows: list[MixedRow]) -> None:
-    settings = ReplaySettings(rows=root / "mixed", weight=0.5, batch=10)
+    settings = ReplaySettings(rows=root / "mixed", batch=10)
     replay = Replay(settings, rows, seed=1, pad_id=0)
     drawn = replay.drawn(3, 0)
     assert len(drawn) == 10 and {row.kind for row in drawn} == {"level"}
@@ -59,7 +59,7 @@ def test_the_loss_is_that_of_level_rows_and_passes_add_up(root: Path, rows: list
     assert drawn != replay.drawn(4, 0) and drawn != replay.drawn(3, 1)
     model, _, _ = load_policy_model(str(root / "sft"), PROMPT, seed=0)
     whole = replay.loss(model, drawn, 0, 1).item()
-    assert whole == pytest.approx(0.5 * by_hand(root / "sft", drawn), rel=1e-4)
+    assert whole == pytest.approx(by_hand(root / "sft", drawn), rel=1e-4)
     parts = sum(replay.loss(model, drawn, part, 3).item() for part in range(3))
     assert parts == pytest.approx(whole, rel=1e-4)
     assert replay.loss(model, drawn[:1], 1, 2).item() == 0

@@ -36,17 +36,18 @@ class Replay:
         self._rows = [row for row in rows if row.kind != "policy"]
         if not self._rows:
             raise StageError(f"{settings.rows}: no row is at a level or native")
-        self._settings = settings
+        self._batch_size = settings.batch
+        self.weight = settings.weight
         self._seed = seed
         self._pad_id = pad_id
 
     def drawn(self, update: int, process: int) -> list[MixedRow]:
         """The rows of one update, ``batch`` of them or all there are."""
         random = Random(seed_of(self._seed, "replay", update, process))
-        return random.sample(self._rows, min(self._settings.batch, len(self._rows)))
+        return random.sample(self._rows, min(self._batch_size, len(self._rows)))
 
     def loss(self, model: Any, rows: Sequence[MixedRow], part: int, parts: int) -> Tensor:
-        """Weighted mean negative log-likelihood per reply token of ``rows``, a scalar; of it the
+        """Mean negative log-likelihood per reply token of ``rows``, a scalar, unweighted; of it the
         share that the rows of pass ``part`` of ``parts`` have, so that passes add up."""
         own = rows[part::parts]
         tokens = sum(len(row.reply_ids) for row in rows)
@@ -63,7 +64,7 @@ class Replay:
             ignore_index=IGNORED,
             reduction="sum",
         )
-        return self._settings.weight * total / tokens
+        return total / tokens
 
     def _batch(self, rows: Sequence[MixedRow]) -> tuple[Tensor, Tensor, Tensor]:
         """``input_ids``, ``attention_mask``, ``labels``: (rows, longest), padded on the right."""

@@ -125,8 +125,8 @@ class ChrpoTrainer(GRPOTrainer):  # type: ignore[misc]
         again = self._replay.loss(model, rows, self._step % parts, parts)
         if self._step % parts == 0:
             self.figures["replay_loss"] = 0.0
-        self.figures["replay_loss"] += again.item() / self._config.replay.weight
-        return loss + again
+        self.figures["replay_loss"] += again.item()
+        return loss + self._replay.weight * again
 
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:
         """Nothing: the stage writes its own report."""
