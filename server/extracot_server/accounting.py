@@ -60,6 +60,10 @@ class BudgetReport:
     arm: Literal["budgeted", "holdout"] | None
     ignored_fields: list[str] = field(default_factory=list)
 
+    def as_object(self) -> dict[str, Any]:
+        """The JSON object of the API."""
+        return {name: getattr(self, name) for name in self.__slots__}
+
 
 @dataclass(frozen=True, slots=True)
 class Usage:

@@ -6,8 +6,12 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from prometheus_client import CollectorRegistry, Histogram, generate_latest
 
 from extracot_server.engine.scripted import ScriptedBehaviour
+from extracot_server.metrics import PlainHistogram
 from tests.server.live import Live, serve, user
 
 # Every name of the protocol that this path can move.
@@ -199,3 +203,23 @@ def test_a_choice_that_ended_in_an_aborted_request_saves_nothing() -> None:
         assert live.metric_sum("extracot_answer_tokens_total") > 0
         assert live.metric_sum("extracot_tokens_saved_total") == 0
         assert live.metric_sum("extracot_baseline_tokens_total") == 0
+
+
+BUCKETS = (0.0005, 0.01, 0.25, 1, 10)
+SECONDS = st.floats(0, 100) | st.sampled_from((*BUCKETS, float("inf")))
+
+
+@given(st.lists(SECONDS, max_size=30))
+def test_what_counts_every_token_shows_what_a_histogram_would(values: list[float]) -> None:
+    ours, theirs = CollectorRegistry(), CollectorRegistry()
+    plain = PlainHistogram("gaps_seconds", "Between deltas", BUCKETS, ours)
+    usual = Histogram("gaps_seconds", "Between deltas", buckets=BUCKETS, registry=theirs)
+    for value in values:
+        plain.observe(value)
+        usual.observe(value)
+
+    def shown(registry: CollectorRegistry) -> list[str]:
+        lines = generate_latest(registry).decode().splitlines()
+        return [line.partition("_created ")[0] for line in lines]  # when it was made may differ
+
+    assert shown(ours) == shown(theirs)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from time import time
 from typing import Any
 
@@ -84,7 +83,7 @@ class ChatShape:
             "model": self._model.name,
             "choices": [self._choice(choice) for choice in reply.choices],
             "usage": reply.end.usage.as_openai(),
-            "budget": asdict(reply.end.report),
+            "budget": reply.end.report.as_object(),
         }
 
     def _choice(self, choice: Choice) -> dict[str, Any]:
@@ -110,7 +109,7 @@ class ChatShape:
             "message": message,
             "logprobs": logprobs,
             "finish_reason": done.finish_reason,
-            "budget": asdict(done.report),
+            "budget": done.report.as_object(),
         }
 
     def _logprob_table(self, logprobs: tuple[TokenLogprob, ...]) -> dict[str, Any]:

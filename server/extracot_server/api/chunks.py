@@ -7,7 +7,6 @@ Knows nothing of budgets beyond passing the report on.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict
 from typing import Any
 
 from extracot.reasoning import Part
@@ -60,7 +59,7 @@ class ChunkEncoder:
             return self._call(event)
         if isinstance(event, ChoiceDone):
             opening = self._open(event.index)
-            budget = f',"budget":{to_json(asdict(event.report))}'
+            budget = f',"budget":{to_json(event.report.as_object())}'
             closing = self._choice(event.index, "{}", f'"{event.finish_reason}"', extra=budget)
             return opening + closing
         return self._finished(event)
@@ -112,5 +111,5 @@ class ChunkEncoder:
     def _finished(self, event: Finished) -> bytes:
         if not self._include_usage:
             return b""
-        usage, budget = to_json(event.usage.as_openai()), to_json(asdict(event.report))
+        usage, budget = to_json(event.usage.as_openai()), to_json(event.report.as_object())
         return f'{self._head},"choices":[],"usage":{usage},"budget":{budget}}}\n\n'.encode()

@@ -7,7 +7,6 @@ what a reply depends on.
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
 from typing import Any
 
 from extracot.reasoning import Part
@@ -143,7 +142,7 @@ class MessageWriter:
             "output_tokens": usage.completion_tokens,
             "output_tokens_details": {"thinking_tokens": usage.reasoning_tokens},
         }
-        message["budget"] = asdict(end.report)
+        message["budget"] = end.report.as_object()
         delta = {name: message[name] for name in ("stop_reason", "stop_sequence")}
         told = {"usage": message["usage"], "budget": message["budget"]}
         return [{"type": "message_delta", "delta": delta, **told}, {"type": "message_stop"}]

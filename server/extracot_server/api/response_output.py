@@ -6,7 +6,6 @@ what a reply repeats of it.
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from time import time
 from typing import Any, Literal
 
@@ -171,7 +170,7 @@ class ResponseWriter:
     def _finish(self, end: Finished) -> dict[str, Any]:
         cut = self._reason == "length"
         status: Status = "incomplete" if cut else "completed"
-        self._settle(status, budget=asdict(end.report))
+        self._settle(status, budget=end.report.as_object())
         self.reply["incomplete_details"] = {"reason": "max_output_tokens"} if cut else None
         usage = end.usage
         self.reply["usage"] = {
