@@ -10,13 +10,13 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from extracot.reasoning import Part, Piece, ReasoningSplitter
 from extracot_server.engine.base import TokenLogprob
 
 
-@dataclass(frozen=True, slots=True)
-class SampledToken:
+class SampledToken(NamedTuple):
     """One id and, where asked for, its log-probability."""
 
     token_id: int

@@ -17,7 +17,7 @@ from typing import Any
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from extracot_server.api.errors import HttpError
-from extracot_server.api.sse import HANG_UP
+from extracot_server.api.sse import HANG_UP, SEND_BODY
 
 _log = logging.getLogger("extracot.connections")
 _log.setLevel(logging.ERROR)
@@ -82,6 +82,8 @@ class BoundedProtocol(HttpToolsProtocol):
         """The head is whole."""
         self._in_head = False
         super().on_headers_complete()
+        if self.cycle is not None:
+            self.scope["extensions"][SEND_BODY] = {"call": self.cycle.send}
 
     def on_message_complete(self) -> None:
         """The request is whole: from here on its time is the server's."""

@@ -9,19 +9,14 @@ from extracot_server.plan import Delta
 from extracot_server.reply import Reply
 
 
-async def merge(replies: Sequence[Reply]) -> AsyncGenerator[Delta | int, None]:
+def merge(replies: Sequence[Reply]) -> AsyncGenerator[Delta | int, None]:
     """Deltas of all replies as they come, and each reply's index when it has ended."""
-    if len(replies) == 1:
-        stream = replies[0].events()
-        try:
-            async for delta in stream:
-                yield delta
-        finally:
-            await stream.aclose()
-        yield 0
-        return
+    return replies[0].events() if len(replies) == 1 else _together(replies)
+
+
+async def _together(replies: Sequence[Reply]) -> AsyncGenerator[Delta | int, None]:
     queue: asyncio.Queue[Delta | int | Exception] = asyncio.Queue(maxsize=64)
-    tasks = [asyncio.create_task(_pump(i, reply, queue)) for i, reply in enumerate(replies)]
+    tasks = [asyncio.create_task(_pump(reply, queue)) for reply in replies]
     try:
         ended = 0
         while ended < len(replies):
@@ -36,12 +31,11 @@ async def merge(replies: Sequence[Reply]) -> AsyncGenerator[Delta | int, None]:
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def _pump(index: int, reply: Reply, queue: asyncio.Queue[Delta | int | Exception]) -> None:
+async def _pump(reply: Reply, queue: asyncio.Queue[Delta | int | Exception]) -> None:
     stream = reply.events()
     try:
-        async for delta in stream:
-            await queue.put(delta)
-        await queue.put(index)
+        async for item in stream:
+            await queue.put(item)
     except Exception as error:  # whatever it is, it is raised where the events are read
         await queue.put(error)
     finally:

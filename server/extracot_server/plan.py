@@ -56,7 +56,7 @@ class ReplyPlan:
     """Tools may be called: the answer's text is read for calls."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # one is made for every token, and a frozen one takes many times as long
 class Delta:
     """New text of one reply; ``token_ids`` and ``logprobs`` are of the answer tokens with it."""
 

@@ -46,8 +46,11 @@ class Reply:
         self._requests = 0
         self.answer: AnswerText[SampledToken] = AnswerText(plan.stops)
 
-    async def events(self) -> AsyncGenerator[Delta, None]:
-        """Yield text as it comes. Closing the generator aborts the engine's request."""
+    async def events(self) -> AsyncGenerator[Delta | int, None]:
+        """Yield text as it comes, and the reply's index when it is over.
+
+        Closing the generator aborts the engine's request.
+        """
         if self.plan.kind is BudgetKind.AUTO:
             await self._choose_level()
         self._inject(len(self.rendered.prefill_ids))
@@ -56,12 +59,20 @@ class Reply:
         answering = self.plan.kind is BudgetKind.NONE
         while self.remaining > 0:
             run = _Run(self, in_reasoning=in_reasoning, answering=answering)
-            stream = run.events()
+            stream = self.tools.engine.generate(run.request())
             try:
                 async for delta in stream:
-                    yield delta
+                    for shown in run.take(delta):
+                        yield shown
+                    if delta.finish_reason is not None and run.ended_by is None:
+                        for shown in run.finish(delta.finish_reason):
+                            yield shown
+                    if run.ended_by is not None:
+                        break
             finally:
                 await stream.aclose()
+            if run.ended_by is None:
+                raise EngineDeadError("the engine's stream ended without a finish reason")
             if run.ended_by != "close":
                 break
             if run.forced:
@@ -70,6 +81,7 @@ class Reply:
         if self.state.finish_reason is None:
             self.state.finish_reason = "length"
             self.state.unclosed = in_reasoning and not answering
+        yield self.plan.index
 
     @property
     def remaining(self) -> int:
@@ -170,35 +182,23 @@ class _Run:
         self._attributor = Attributor(self._splitter)
         new = self._tools.new_plain_detokenizer if plan.calls else self._tools.new_detokenizer
         self._decoder = new(reply.context)
-        self.ended_by: Literal["engine", "stop", "close"] = "engine"
+        self._shown = _Shown(plan.index)
+        self.ended_by: Literal["engine", "stop", "close"] | None = None
+        """What has ended it; ``None`` while it goes on."""
         self.forced = False
 
-    async def events(self) -> AsyncGenerator[Delta, None]:
-        reply = self._reply
+    def request(self) -> GenerationRequest:
+        """What the engine is asked for."""
         strict = self._strict and self._may_reason and self._splitter.state != "answer"
-        request = reply.request(answering=self._answering, strict=strict)
-        stream = self._tools.engine.generate(request)
-        try:
-            async for delta in stream:
-                for out in self._take(delta):
-                    yield out
-                if self.ended_by != "engine":
-                    return
-                if delta.finish_reason is not None:
-                    for out in self._finish(delta.finish_reason):
-                        yield out
-                    return
-        finally:
-            await stream.aclose()
-        raise EngineDeadError("the engine's stream ended without a finish reason")
+        return self._reply.request(answering=self._answering, strict=strict)
 
-    def _take(self, delta: GenerationDelta) -> list[Delta]:
-        """Id by id, so that how an engine bundles them makes no difference."""
+    def take(self, delta: GenerationDelta) -> list[Delta]:
+        """What a delta shows: id by id, so that how an engine bundles them makes no difference."""
         ids = delta.token_ids
         ended = delta.finish_reason == "stop" and ids
         if ended and ids[-1] != self._tools.renderer.think_end_id:
             ids = ids[:-1]
-        out = _Shown(self._reply.plan.index)
+        out = self._shown
         for at, token_id in enumerate(ids):
             logprob = delta.logprobs[at] if delta.logprobs is not None else None
             silent = token_id in self._tools.control_ids
@@ -209,9 +209,9 @@ class _Run:
                 out.add(shown)
                 continue
             self._absorb(self._attributor.feed(token_id, text, logprob), out)
-            if self.ended_by == "engine" and self._in_block and self._over(self._attributor.mute):
+            if self.ended_by is None and self._in_block and self._over(self._attributor.mute):
                 self._cut(self._attributor.mute)
-            if self.ended_by != "engine":
+            if self.ended_by is not None:
                 return out.deltas()
         if len(ids) < len(delta.token_ids):  # the end-of-text token: neither text nor context
             self._state.sampled += 1
@@ -257,7 +257,7 @@ class _Run:
                 out.reasoning.append(fragment.text)
         if self._may_reason and self._splitter.closed:
             self._state.closed_by = "model"
-            if self.ended_by == "engine" and self._strict:
+            if self.ended_by is None and self._strict:
                 self._end_block(forced=False)
 
     def _admit(self, fragment: Fragment) -> bool:
@@ -313,25 +313,26 @@ class _Run:
         self.ended_by = "close"
         self.forced = forced
 
-    def _finish(self, reason: Literal["stop", "length"]) -> list[Delta]:
+    def finish(self, reason: Literal["stop", "length"]) -> list[Delta]:
         """The engine is done: flush what was held back, and see whether an answer is still owed."""
         in_block = self._splitter.state == "reasoning"
-        out = _Shown(self._reply.plan.index)
+        out = self._shown
         self._absorb(self._attributor.finish(), out)
-        if self.ended_by != "engine":
+        if self.ended_by is not None:
             return out.deltas()
         owed = in_block or (self._strict and self._may_reason)
         if owed and reason == "stop" and self._reply.remaining > 0:
             self._end_block(forced=in_block)
             return out.deltas()
         out.add_answer(*self._reply.answer.finish())
+        self.ended_by = "engine"
         self._state.finish_reason = reason
         self._state.unclosed = in_block
         return out.deltas()
 
 
 class _Shown:
-    """What one delta of the engine adds to a reply."""
+    """What one delta of the engine adds to a reply; taken out, it is empty again."""
 
     def __init__(self, index: int) -> None:
         self._index = index
@@ -353,8 +354,10 @@ class _Shown:
         self._tokens += tokens
 
     def deltas(self) -> list[Delta]:
-        """One delta for each part that has something."""
+        """One delta for each part that has something, which is forgotten then."""
         out: list[Delta] = []
+        if not (self.reasoning or self._answer):
+            return out
         reasoning, answer = "".join(self.reasoning), "".join(self._answer)
         if reasoning:
             out.append(Delta(self._index, Part.REASONING, reasoning))
@@ -362,6 +365,7 @@ class _Shown:
         if answer or logprobs:
             ids = tuple(token.token_id for token in self._tokens)
             out.append(Delta(self._index, Part.ANSWER, answer, logprobs, ids))
+        self.reasoning, self._answer, self._tokens = [], [], []
         return out
 
 

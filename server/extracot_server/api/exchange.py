@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, ParamSpec, Protocol, TypeVar
 
@@ -206,7 +206,7 @@ class _Exchange:
         if first.done():
             first.result()
         return EventStream(
-            frames_of(_resume(first, events), self._shape.encoder(), self._note),
+            frames_of(first, events, self._shape.encoder(), self._note),
             gone=gone,
             heartbeat_seconds=self._state.settings.heartbeat_seconds,
             send_seconds=self._state.settings.send_timeout_seconds,
@@ -266,17 +266,3 @@ def _add_call(calls: list[Call], event: CallDelta) -> None:
         calls.append(Call(part.id or "", part.name))
     if calls:
         calls[-1].arguments += part.arguments
-
-
-async def _resume(
-    first: asyncio.Task[Event], events: AsyncGenerator[Event, None]
-) -> AsyncGenerator[Event, None]:
-    """The stream again with the event that was already waited for in front."""
-    try:
-        yield await first
-        async for event in events:
-            yield event
-    finally:
-        first.cancel()
-        await asyncio.gather(first, return_exceptions=True)
-        await events.aclose()

@@ -20,6 +20,9 @@ from extracot_server.jobs import Event
 log = logging.getLogger("extracot.server")
 HANG_UP = "extracot.hang_up"
 """The ASGI extension, ``{"call": function}``, that ends a connection and waits for nobody."""
+SEND_BODY = "extracot.send_body"
+"""The ASGI extension, ``{"call": send}``, that leads a body past the middlewares' wrappers of
+``send``: they are only interested in how a reply starts, and a stream has a message a token."""
 HEARTBEAT = b": keep-alive\n\n"
 to_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 """JSON as it goes out, on one line."""
@@ -76,9 +79,11 @@ class EventStream(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send until the frames end or the client leaves."""
-        sending = asyncio.create_task(self._send_all(send))
-        beating = asyncio.create_task(self._beat(send))
-        hang_up = scope.get("extensions", {}).get(HANG_UP, {}).get("call", sending.cancel)
+        extensions = scope.get("extensions", {})
+        send_body = extensions.get(SEND_BODY, {}).get("call", send)
+        sending = asyncio.create_task(self._send_all(send, send_body))
+        beating = asyncio.create_task(self._beat(send_body))
+        hang_up = extensions.get(HANG_UP, {}).get("call", sending.cancel)
         self._last_sent = asyncio.get_running_loop().time()
         self._await_reader(hang_up)
         try:
@@ -93,15 +98,15 @@ class EventStream(Response):
         if isinstance(failure, Exception) and not isinstance(failure, OSError):
             raise failure
 
-    async def _send_all(self, send: Send) -> None:
+    async def _send_all(self, send: Send, send_body: Send) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
         now = asyncio.get_running_loop().time
         async for frame in self._frames:
             if frame:
                 self._last_sent, self._blocked = now(), True
-                await send({"type": "http.response.body", "body": frame, "more_body": True})
+                await send_body({"type": "http.response.body", "body": frame, "more_body": True})
                 self._blocked = False
-        await send({"type": "http.response.body", "body": b"", "more_body": False})
+        await send_body({"type": "http.response.body", "body": b"", "more_body": False})
 
     def _await_reader(self, hang_up: Callable[[], object]) -> None:
         """Cut off a client that has taken nothing for too long: it would hold a turn for ever."""
@@ -115,7 +120,7 @@ class EventStream(Response):
                 left = self._patience
         self._timer = loop.call_later(max(left, 0.01), self._await_reader, hang_up)
 
-    async def _beat(self, send: Send) -> None:
+    async def _beat(self, send_body: Send) -> None:
         """A comment whenever nothing was sent for a while, so that no proxy gives up."""
         now = asyncio.get_running_loop().time
         while True:
@@ -123,21 +128,30 @@ class EventStream(Response):
             await asyncio.sleep(max(due + self._heartbeat - now(), 0.01))
             if not self._blocked and now() - self._last_sent >= self._heartbeat:
                 self._last_sent = now()
-                await send({"type": "http.response.body", "body": HEARTBEAT, "more_body": True})
+                await send_body(
+                    {"type": "http.response.body", "body": HEARTBEAT, "more_body": True}
+                )
 
 
 async def frames_of(
+    first: asyncio.Task[Event],
     events: AsyncGenerator[Event, None],
     encoder: Encoder,
     on_error: Callable[[Exception], HttpError],
 ) -> AsyncGenerator[bytes, None]:
-    """Frames of a request: its events', or an error, and always what ends a stream."""
+    """Frames of a request: its events', or an error, and always what ends a stream.
+
+    ``first`` brings the first event, which has been waited for already.
+    """
     try:
         yield encoder.begin()
+        yield encoder.encode(await first)
         async for event in events:
             yield encoder.encode(event)
     except Exception as error:  # mapped in one place; the status line has gone out already
         yield encoder.failed(on_error(error))
     finally:
+        first.cancel()
+        await asyncio.gather(first, return_exceptions=True)
         await events.aclose()
     yield encoder.end()
