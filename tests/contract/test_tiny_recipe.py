@@ -47,7 +47,8 @@ def test_after_fine_tuning_every_level_is_as_long_as_it_says(made: Path) -> None
 def test_chrpo_improves_the_choice(made: Path) -> None:
     evaluations = report(made / "chrpo")["dev"]
     before, after = evaluations[0], evaluations[-1]
-    assert after["reward"] > before["reward"] + 0.02
+    # Rows that are replayed make replies better by themselves: 0.06 with all advantages zero.
+    assert after["reward"] > before["reward"] + 0.12
     assert after["choice_entropy"] > 0.02
     assert after["entropy_of_levels"] > 0.05
 
