@@ -3,7 +3,8 @@
     python benchmarks/compressor.py [--compressor FOLDER] [--traces 32] [--repeats 3]
 
 Prints a Markdown table. Traces are generated word problems; tokens are the encoder's, of traces
-only. Times are medians over the repeats, after one warm-up.
+only. One level and five are timed in turns, after a warm-up; times and ratios are medians, and the
+range of the ratios stands beside.
 """
 
 from __future__ import annotations
@@ -24,6 +25,9 @@ from extracot_training.generator import Generator
 
 LEVELS = (0.2, 0.4, 0.6, 0.8, 1.0)
 ONE = (0.4,)
+BATCH = 32
+
+Item = tuple[str, str, str | None]
 
 
 def main() -> None:
@@ -33,32 +37,47 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--device", default="cpu")
     args = parser.parse_args()
-    problems = list(Generator(seed=5, max_number=1000, steps=(2, 5)).make(args.traces))
-    items: list[tuple[str, str, str | None]] = [
-        (problem.question, problem.trace, str(problem.answer)) for problem in problems
-    ]
+    items = items_of(args.traces)
     scorer = Scorer.load(args.compressor, device=args.device)
-    tokens = sum(len(scorer.tokenizer.tokenize(problem.trace)) for problem in problems)
+    tokens = sum(len(scorer.tokenizer.tokenize(trace)) for _, trace, _ in items)
     print(
         f"{args.traces} traces, {tokens} tokens; {platform.processor() or platform.machine()}, "
         f"{torch.get_num_threads()} threads, device {args.device}, torch {torch.__version__}\n"
     )
     print("| batch | levels | seconds | tokens/s |")
     print("|---|---|---|---|")
-    for batch in (1, 32):
+    for batch in (1, BATCH):
         compressor = Compressor.load(args.compressor, batch=batch, device=args.device)
-        seconds = {}
-        for levels in (ONE, LEVELS):
-            work = partial(_run, compressor, items, levels, together=batch > 1)
-            seconds[len(levels)] = _median(work, args.repeats)
-            taken = seconds[len(levels)]
+        one, five = (
+            partial(_run, compressor, items, levels, together=batch > 1) for levels in (ONE, LEVELS)
+        )
+        pairs = _paired(one, five, args.repeats)
+        for levels, seconds in zip((ONE, LEVELS), zip(*pairs, strict=True), strict=True):
+            taken = statistics.median(seconds)
             print(f"| {batch} | {len(levels)} | {taken:.2f} | {tokens / taken:.0f} |")
-        print(f"| {batch} | 5 against 1 | ×{seconds[5] / seconds[1]:.3f} | |")
+        ratios = sorted(second / first for first, second in pairs)
+        print(
+            f"| {batch} | 5 against 1 | ×{statistics.median(ratios):.3f} "
+            f"(×{ratios[0]:.3f} to ×{ratios[-1]:.3f}) | |"
+        )
+
+
+def items_of(count: int) -> list[Item]:
+    """Question, trace and answer of generated word problems."""
+    problems = Generator(seed=5, max_number=1000, steps=(2, 5)).make(count)
+    return [(problem.question, problem.trace, str(problem.answer)) for problem in problems]
+
+
+def traces_per_second(count: int, repeats: int) -> list[float]:
+    """Of the shipped compressor at all levels, in batches, on the CPU: one figure per repeat."""
+    compressor, items = Compressor.load(None, batch=BATCH, device="cpu"), items_of(count)
+    times = _times(partial(_run, compressor, items, LEVELS, together=True), repeats)
+    return [count / seconds for seconds in times]
 
 
 def _run(
     compressor: Compressor,
-    items: Sequence[tuple[str, str, str | None]],
+    items: Sequence[Item],
     levels: Sequence[float],
     *,
     together: bool,
@@ -70,14 +89,25 @@ def _run(
             compressor.compress(question, text, levels, answer=answer)
 
 
-def _median(work: Callable[[], object], repeats: int) -> float:
+def _paired(
+    one: Callable[[], object], two: Callable[[], object], repeats: int
+) -> list[tuple[float, float]]:
+    """Seconds of both, in turns, so that what the machine does beside falls on both."""
+    one()
+    two()
+    return [(_seconds(one), _seconds(two)) for _ in range(repeats)]
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    begin = time.perf_counter()
     work()
-    times = []
-    for _ in range(repeats):
-        begin = time.perf_counter()
-        work()
-        times.append(time.perf_counter() - begin)
-    return statistics.median(times)
+    return time.perf_counter() - begin
+
+
+def _times(work: Callable[[], object], repeats: int) -> list[float]:
+    """Seconds of each repeat, after one that does not count."""
+    work()
+    return [_seconds(work) for _ in range(repeats)]
 
 
 if __name__ == "__main__":

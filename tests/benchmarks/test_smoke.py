@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks import budgets, frontend, growth, training
 from benchmarks.harness import Load, joined, milliseconds, percentile, table
-from benchmarks.paired import Cost, Parts, ratios, spread, take_turns, tokens_per_second
+from benchmarks.paired import Cost, Parts, Side, ratios, spread, take_turns, tokens_per_second
 
 
 def printed(
@@ -73,18 +73,36 @@ def test_training(capsys: pytest.CaptureFixture[str]) -> None:
     assert compressor_head[-1] == "traces/s" and float(compressor[-1].split()[0]) > 0
 
 
+def side(name: str, seconds: float, asked: list[str], steps: int = 3) -> Side:
+    """One whose steps take ever longer, by how many were asked of all sides."""
+
+    def run(report: Callable[[Parts], None]) -> None:
+        for _ in range(steps):
+            asked.append(name)
+            report({"step": Cost(10, seconds * len(asked), seconds)})
+
+    return run
+
+
 def test_sides_take_turns_and_are_compared_within_a_round() -> None:
     asked: list[str] = []
-
-    def side(name: str, seconds: float) -> Parts:
-        asked.append(name)
-        return {"step": Cost(10, seconds * len(asked), seconds)}
-
-    sides = {"a": lambda: side("a", 2.0), "b": lambda: side("b", 1.0)}
+    sides = {"a": side("a", 2.0, asked), "b": side("b", 1.0, asked)}
     found = take_turns(sides, 2, warm_up=1)
     assert asked == ["a", "b", "b", "a", "a", "b"]
     assert [parts["step"].wall for parts in found["a"]] == [8, 10]
-    assert ratios(found["b"], found["a"], "step") == [3 / 8, 6 / 10]
-    assert ratios(found["b"], found["a"], "step", "cpu") == [0.5, 0.5]
+    assert ratios(found["b"], found["a"], "step") == pytest.approx([3 / 8, 6 / 10])
+    assert ratios(found["b"], found["a"], "step", "cpu") == pytest.approx([0.5, 0.5])
     assert tokens_per_second(found["b"], "step") == pytest.approx((10 / 3 + 10 / 6) / 2)
     assert spread([2.0, 1.0, 4.0]) == "2.000 (1.000 to 4.000)"
+
+
+def test_what_a_side_raises_is_raised_and_a_missing_step_is_told() -> None:
+    def broken(report: Callable[[Parts], None]) -> None:
+        raise OSError("no room")
+
+    with pytest.raises(OSError, match="no room"):
+        take_turns({"a": broken}, 1, warm_up=0)
+    with pytest.raises(ValueError, match="'a' ended before step 4"):
+        take_turns({"a": side("a", 1.0, [])}, 4, warm_up=0)
+    with pytest.raises(ValueError, match="'a' has more than 2 steps"):
+        take_turns({"a": side("a", 1.0, [])}, 2, warm_up=0)
