@@ -62,8 +62,12 @@ class Connection:
         return Seen(method, path, headers, rest[:length])
 
     def send(self, data: bytes) -> None:
-        """Send now."""
-        self.socket.sendall(data)
+        """Send now; a client that has gone is said on the server."""
+        try:
+            self.socket.sendall(data)
+        except ConnectionError:
+            self.server.gone.set()
+            raise
 
     def wait_until_gone(self) -> None:
         """Block until the client closes its end, then say so on the server."""
