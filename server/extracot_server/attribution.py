@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from extracot.reasoning import Part, Piece, ReasoningSplitter
@@ -23,8 +22,7 @@ class SampledToken(NamedTuple):
     logprob: TokenLogprob | None
 
 
-@dataclass(frozen=True, slots=True)
-class Fragment:
+class Fragment(NamedTuple):
     """Text of one part. ``tokens`` are the ids that begin here, none if it continues a token."""
 
     part: Part

@@ -371,9 +371,13 @@ class VllmEngine:
 
 def _build(values: dict[str, Any]) -> Any:
     from vllm.engine.arg_utils import AsyncEngineArgs
+    from vllm.envs import disable_envs_cache, enable_envs_cache
     from vllm.v1.engine.async_llm import AsyncLLM
 
-    return AsyncLLM.from_engine_args(AsyncEngineArgs(**values))
+    disable_envs_cache()  # a start reads the environment, and sets some of it
+    llm = AsyncLLM.from_engine_args(AsyncEngineArgs(**values))
+    enable_envs_cache()  # or vLLM's statistics look a variable up for every token
+    return llm
 
 
 def _lora_request(adapter: Adapter) -> Any:
