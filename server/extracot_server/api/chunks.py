@@ -103,10 +103,10 @@ class ChunkEncoder:
         logprobs: str = "null",
         extra: str = "",
     ) -> bytes:
-        choice = (
-            f'{{"index":{index},"delta":{delta},"logprobs":{logprobs},"finish_reason":{finish}}}'
-        )
-        return f'{self._head},"choices":[{choice}]{self._usage}{extra}}}\n\n'.encode()
+        return (
+            f'{self._head},"choices":[{{"index":{index},"delta":{delta},"logprobs":{logprobs},'
+            f'"finish_reason":{finish}}}]{self._usage}{extra}}}\n\n'
+        ).encode()
 
     def _finished(self, event: Finished) -> bytes:
         if not self._include_usage:
