@@ -7,13 +7,18 @@ are frozen are left out of it; they are still freed when nothing refers to them.
 
 from __future__ import annotations
 
+import atexit
 import gc
 
 
 def settle() -> None:
-    """All that is alive now stays: leave it out of collections from here on."""
+    """All that is alive now stays: leave it out of collections from here on, to the process's end.
+
+    Then it is searched as ever, or libraries that count what is left would say that they leak.
+    """
     gc.collect()
     gc.freeze()
+    atexit.register(gc.unfreeze)
 
 
 def reclaim() -> None:
