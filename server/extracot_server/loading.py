@@ -60,22 +60,22 @@ def _remote_engine(server: Settings, settings: ModelSettings) -> Engine:
     )
 
 
-def _model_folder(engine: Engine) -> Path:
-    """Where a card would lie: beside the weights, or beside what stands for remote ones here."""
-    return Path(getattr(engine, "source", engine.info.model))
-
-
 def check_card_file(settings: ModelSettings, engine: Engine) -> None:
     """Read the card before the engine starts, which may take minutes.
 
     Raises :class:`~extracot.errors.CardError` where it is broken or the named one is not there.
     """
     folder = getattr(engine, "source", None) if settings.engine == "vllm" else None
+    _card_file(settings, folder)
+
+
+def _card_file(settings: ModelSettings, folder: str | None) -> BudgetCard | None:
+    """The card the settings name, else the one in the folder, else none."""
     if settings.card is not None:
-        if settings.card != "none":
-            BudgetCard.load(Path(settings.card))
-    elif folder is not None and (Path(folder) / CARD_FILENAME).is_file():
-        BudgetCard.load(Path(folder))
+        return None if settings.card == "none" else BudgetCard.load(Path(settings.card))
+    if folder is not None and (Path(folder) / CARD_FILENAME).is_file():
+        return BudgetCard.load(Path(folder))
+    return None
 
 
 def load_card(settings: ModelSettings, engine: Engine) -> BudgetCard | None:
@@ -83,19 +83,18 @@ def load_card(settings: ModelSettings, engine: Engine) -> BudgetCard | None:
 
     Raises :class:`~extracot.errors.CardError` in one line where a card does not fit the tokenizer.
     """
-    if settings.card == "none":
-        return None
-    if settings.card is not None:
-        card = BudgetCard.load(Path(settings.card))
-    elif engine.info.kind == "scripted" and not isinstance(engine, AdapterEngine):
+    if (
+        settings.card is None
+        and engine.info.kind == "scripted"
+        and not isinstance(engine, AdapterEngine)
+    ):
         from extracot_server.engine.scripted import scripted_card
 
-        card = scripted_card()
-    elif (_model_folder(engine) / CARD_FILENAME).is_file():
-        card = BudgetCard.load(_model_folder(engine))
+        card: BudgetCard | None = scripted_card()
     else:
-        return None
-    card.check_tokenizer(engine.tokenizer)
+        card = _card_file(settings, getattr(engine, "source", engine.info.model))
+    if card is not None:
+        card.check_tokenizer(engine.tokenizer)
     return card
 
 
