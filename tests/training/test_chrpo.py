@@ -23,7 +23,7 @@ from extracot_training.policy_model import load_policy_model, load_policy_tokeni
 from extracot_training.prompt_settings import PromptSettings
 from extracot_training.rollout.base import PromptMaker, ReplyReader
 from extracot_training.stage import Status
-from tests.training.tiny_chrpo import COUNT, PROMPT, chrpo_config, make_all
+from tests.training.tiny_chrpo import COUNT, PROMPT, chrpo_config, make_all, run_until_killed
 
 LEVELS = PROMPT.ratios
 
@@ -117,17 +117,7 @@ def test_a_killed_run_ends_as_an_uncut_one(
     if micro is not None:
         whole = run(chrpo_config(root, out=tmp_path / "micro", micro_batch=micro)).folder
     config = chrpo_config(root, out=tmp_path / "cut", micro_batch=micro)
-    step = ChrpoTrainer.training_step
-
-    def killed(self: ChrpoTrainer, *args: Any, **kwargs: Any) -> torch.Tensor:
-        if self.state.global_step == 5:
-            raise KeyboardInterrupt
-        return step(self, *args, **kwargs)
-
-    monkeypatch.setattr(ChrpoTrainer, "training_step", killed)
-    with pytest.raises(KeyboardInterrupt):
-        run(config)
-    monkeypatch.undo()
+    run_until_killed(config, monkeypatch, after=5)
     checkpoints = tmp_path / "cut" / CHECKPOINTS
     assert (checkpoints / "checkpoint-4").is_dir()
     (checkpoints / "checkpoint-6").mkdir()

@@ -12,14 +12,13 @@ from safetensors.torch import load_file
 
 from extracot_training.chrpo.replay import Replay
 from extracot_training.chrpo.train import CHECKPOINTS, LOG, run
-from extracot_training.chrpo.trainer import ChrpoTrainer
 from extracot_training.config.chrpo import ReplaySettings
 from extracot_training.errors import StageError
 from extracot_training.mixed_rows import MixedRow
 from extracot_training.policy_model import load_policy_model
 from extracot_training.records import read_rows, write_rows
 from extracot_training.stage import Status
-from tests.training.tiny_chrpo import COUNT, PROMPT, chrpo_config, make_all
+from tests.training.tiny_chrpo import COUNT, PROMPT, chrpo_config, make_all, run_until_killed
 
 
 @pytest.fixture(scope="module")
@@ -83,17 +82,7 @@ def test_a_cut_run_draws_what_an_uncut_one_does(
     settings = {"steps": 4, "micro_batch": micro, **replaying(root)}
     whole = run(chrpo_config(root, out=tmp_path / "whole", **settings)).folder
     config = chrpo_config(root, out=tmp_path / "cut", **settings)
-    step = ChrpoTrainer.training_step
-
-    def killed(self: ChrpoTrainer, *args: Any, **kwargs: Any) -> torch.Tensor:
-        if self.state.global_step == 3:
-            raise KeyboardInterrupt
-        return step(self, *args, **kwargs)
-
-    monkeypatch.setattr(ChrpoTrainer, "training_step", killed)
-    with pytest.raises(KeyboardInterrupt):
-        run(config)
-    monkeypatch.undo()
+    run_until_killed(config, monkeypatch, after=3)
     assert (tmp_path / "cut" / CHECKPOINTS / "checkpoint-2").is_dir()
     assert run(config).status is Status.DONE
     found, expected = (

@@ -13,10 +13,13 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+import pytest
 import torch
 
 from extracot.control import Control, level_token
 from extracot_training.base_model import stage as base_stage
+from extracot_training.chrpo.train import run
+from extracot_training.chrpo.trainer import ChrpoTrainer
 from extracot_training.config.base_model import BaseModelConfig
 from extracot_training.config.chrpo import ChrpoConfig
 from extracot_training.mixed_rows import MixedRow
@@ -135,6 +138,20 @@ def chrpo_config(root: Path, **settings: Any) -> ChrpoConfig:
         "checkpoint_every": 2, "seed": 3,
     }  # fmt: skip
     return ChrpoConfig.model_validate(known | settings)
+
+
+def run_until_killed(config: ChrpoConfig, monkeypatch: pytest.MonkeyPatch, *, after: int) -> None:
+    """Run, and be killed when so many updates are done."""
+    step = ChrpoTrainer.training_step
+
+    def killed(self: ChrpoTrainer, *args: Any, **kwargs: Any) -> torch.Tensor:
+        if self.state.global_step == after:
+            raise KeyboardInterrupt
+        return step(self, *args, **kwargs)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(ChrpoTrainer, "training_step", killed)
+        run(config)
 
 
 def _attempt(colour: str, level: float) -> Attempt:
