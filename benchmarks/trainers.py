@@ -21,6 +21,7 @@ sides the first is the same work. Tokens are those of replies.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,11 +35,11 @@ from trl import GRPOTrainer, SFTTrainer
 
 from benchmarks.paired import Cost, Parts, Report
 from extracot_training.base_model import stage as base_stage
-from extracot_training.chrpo.evaluation import DevEvaluation, StageCallback
 from extracot_training.chrpo.scoring import Scorer
 from extracot_training.chrpo.tasks import Task, schedule
 from extracot_training.chrpo.train import LOG, grpo_arguments
-from extracot_training.chrpo.trainer import ChrpoTrainer, Rewards
+from extracot_training.chrpo.train import make_trainer as make_chrpo_trainer
+from extracot_training.chrpo.trainer import Rewards
 from extracot_training.config.base_model import BaseModelConfig
 from extracot_training.config.chrpo import ChrpoConfig
 from extracot_training.config.sft import SftConfig
@@ -196,24 +197,15 @@ def _chrpo_trainer(world: World, config: ChrpoConfig, folder: Path) -> Any:
     """As stage ``chrpo`` makes it."""
     model, tokenizer, tokens = load_policy_model(world.model, PROMPT, seed=SEED)
     tokenizer.pad_token_id = pad_id(tokenizer)
-    scorer = Scorer(ReplyReader(tokenizer, PROMPT, tokens), config.objective)
-    tasks = {task.problem_id: task for task in world.tasks}
-    evaluation = DevEvaluation(config, world.tasks[:1], scorer, PROMPT.ratios)
-    callback = StageCallback(config, folder / LOG, evaluation)
-    trainer = ChrpoTrainer(
+    return make_chrpo_trainer(
         config,
-        tasks,
-        Rewards(tasks, scorer),
-        tokens,
-        PROMPT.ratios,
-        model=model,
-        args=grpo_arguments(config, folder),
-        train_dataset=Dataset.from_dict({"prompt": _order(world, config)}),
-        processing_class=tokenizer,
-        callbacks=[callback],
+        (model, tokenizer, tokens),
+        PROMPT,
+        world.tasks,
+        world.tasks[:1],
+        arguments=grpo_arguments(config, folder),
+        log=folder / LOG,
     )
-    callback.trainer = trainer
-    return trainer
 
 
 def _plain_grpo(world: World, config: ChrpoConfig, folder: Path) -> Any:
@@ -226,17 +218,14 @@ def _plain_grpo(world: World, config: ChrpoConfig, folder: Path) -> Any:
         assert tuple(ids) == task.prompt_ids, "TRL would train on another prompt"
     scorer = Scorer(ReplyReader(tokenizer, PROMPT, tokens), config.objective)
     rewards = Rewards({texts[task.problem_id]: task for task in world.tasks}, scorer)
+    order = schedule(world.tasks, config.steps * config.prompts, SEED)
     return GRPOTrainer(
         model=model,
         reward_funcs=[rewards.main, rewards.ctrl],
         args=grpo_arguments(config, folder),
-        train_dataset=Dataset.from_dict({"prompt": [texts[id_] for id_ in _order(world, config)]}),
+        train_dataset=Dataset.from_dict({"prompt": [texts[id_] for id_ in order]}),
         processing_class=tokenizer,
     )
-
-
-def _order(world: World, config: ChrpoConfig) -> list[str]:
-    return schedule(world.tasks, config.steps * config.prompts, SEED)
 
 
 class Seconds(NamedTuple):
@@ -256,7 +245,7 @@ class Seconds(NamedTuple):
         return Cost(tokens, self.wall, self.cpu)
 
 
-class StepClock(TrainerCallback):  # type: ignore[misc]
+class StepClock(TrainerCallback, ABC):  # type: ignore[misc]
     """Times steps, and reports each; while others have their turn, time stands still."""
 
     def __init__(self, report: Report) -> None:
@@ -267,9 +256,9 @@ class StepClock(TrainerCallback):  # type: ignore[misc]
         self._report(self.parts(Seconds.now() - self._began, state))
         self._began = Seconds.now()
 
+    @abstractmethod
     def parts(self, whole: Seconds, state: Any) -> Parts:
         """What a step that took so long consists of."""
-        raise NotImplementedError
 
 
 class SftClock(StepClock):

@@ -6,11 +6,13 @@ stages load (sft, chrpo) already knows the tokens: then nothing is added and no 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from extracot.errors import ControlTokenError
 from extracot_training.control_tokens import ControlTokens, grow_embeddings, prepare_tokenizer
+from extracot_training.mixed_rows import MixedRow, check_rows
 from extracot_training.pretrained import PretrainedError, load_tokenizer, located
 from extracot_training.prompt_settings import PromptSettings
 
@@ -72,6 +74,24 @@ def check_same_tokenizer(first: Any, second: Any, *, what: str) -> None:
         f"{what}: {len(differing)} tokens differ, the first is {differing[0]!r} "
         f"(ids {one.get(differing[0])} and {two.get(differing[0])})"
     )
+
+
+def check_mixed_rows(
+    folder: Path,
+    rows: Sequence[MixedRow],
+    prompt: PromptSettings,
+    tokenizer: Any,
+    tokens: ControlTokens,
+    *,
+    model: str,
+) -> None:
+    """Raise unless ``rows`` of stage mix's ``folder`` are for this very tokenizer.
+
+    :class:`ControlTokenError` for another tokenizer, ``StageError`` for a row that does not fit.
+    """
+    mixed = load_tokenizer(str(folder / "tokenizer"))
+    check_same_tokenizer(mixed, tokenizer, what=f"{folder} and {model}")
+    check_rows(rows, prompt, tokens, len(tokenizer))
 
 
 def is_local(name: str) -> bool:

@@ -19,9 +19,8 @@ from torch import Tensor
 from extracot_training.config.chrpo import ReplaySettings
 from extracot_training.errors import StageError
 from extracot_training.mixed_rows import MixedRow
+from extracot_training.reply_loss import IGNORED, reply_loss
 from extracot_training.rollout.sampler import seed_of
-
-IGNORED = -100
 
 
 class Replay:
@@ -54,16 +53,7 @@ class Replay:
         if not own:
             return torch.zeros((), device=model.device)
         ids, mask, labels = (tensor.to(model.device) for tensor in self._batch(own))
-        keep = labels.shape[1] - min(len(row.prompt_ids) for row in own) + 1
-        logits = model(
-            input_ids=ids, attention_mask=mask, use_cache=False, logits_to_keep=keep
-        ).logits[:, :-1]
-        total = torch.nn.functional.cross_entropy(
-            logits.float().flatten(0, 1),
-            labels[:, 1 - keep :].flatten(),
-            ignore_index=IGNORED,
-            reduction="sum",
-        )
+        total, _, _ = reply_loss(model, {"input_ids": ids, "attention_mask": mask}, labels)
         return total / tokens
 
     def _batch(self, rows: Sequence[MixedRow]) -> tuple[Tensor, Tensor, Tensor]:

@@ -10,6 +10,7 @@ import dataclasses
 import difflib
 import shutil
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,15 +23,15 @@ from extracot_training.chrpo.evaluation import DevEvaluation, StageCallback, dev
 from extracot_training.chrpo.replay import Replay
 from extracot_training.chrpo.report import report_of
 from extracot_training.chrpo.scoring import Scorer
-from extracot_training.chrpo.tasks import Tasks, read_tasks, schedule
+from extracot_training.chrpo.tasks import Task, Tasks, read_tasks, schedule
 from extracot_training.chrpo.trainer import ChrpoTrainer, Rewards
 from extracot_training.config.chrpo import ChrpoConfig
 from extracot_training.control_tokens import ControlTokens
 from extracot_training.distributed import is_first, run_stage_together, world_size
 from extracot_training.errors import ConfigError
-from extracot_training.mixed_rows import MixedRow, check_rows
-from extracot_training.policy_model import check_same_tokenizer, load_policy_model, model_inputs
-from extracot_training.pretrained import load_tokenizer, pad_id
+from extracot_training.mixed_rows import MixedRow
+from extracot_training.policy_model import check_mixed_rows, load_policy_model, model_inputs
+from extracot_training.pretrained import pad_id
 from extracot_training.prompt_settings import RENDERER_FILENAME, PromptSettings
 from extracot_training.records import read_rows, rows_file
 from extracot_training.rollout.base import PromptMaker, ReplyReader
@@ -78,30 +79,17 @@ def _work(config: ChrpoConfig, stage: StageRun) -> Counts:
     tokenizer.pad_token_id = pad_id(tokenizer)
     maker = PromptMaker(tokenizer, prompt)
     train, dev = _read(config, maker, prompt)
-    scorer = Scorer(ReplyReader(tokenizer, prompt, tokens), config.objective)
-    tasks = {task.problem_id: task for task in train.chosen}
-    callback = StageCallback(
+    trainer = make_trainer(
         config,
-        stage.folder / LOG,
-        DevEvaluation(config, dev.chosen, scorer, prompt.ratios),
+        (model, tokenizer, tokens),
+        prompt,
+        train.chosen,
+        dev.chosen,
+        arguments=arguments,
+        log=stage.folder / LOG,
     )
-    order = schedule(train.chosen, config.steps * config.prompts * world_size(), config.seed)
-    trainer = ChrpoTrainer(
-        config,
-        tasks,
-        Rewards(tasks, scorer),
-        tokens,
-        prompt.ratios,
-        _replay(config, prompt, tokens, tokenizer),
-        model=model,
-        args=arguments,
-        train_dataset=Dataset.from_dict({"prompt": order}),
-        processing_class=tokenizer,
-        callbacks=[callback],
-    )
-    callback.trainer = trainer
     _train(config, trainer, stage.folder)
-    counts = {"steps": config.steps, "problems": len(tasks), "left_out": train.left_out}
+    counts = {"steps": config.steps, "problems": len(train.chosen), "left_out": train.left_out}
     if is_first():
         prompt.save(stage.folder)
         shutil.rmtree(stage.folder / CHECKPOINTS, ignore_errors=True)
@@ -124,15 +112,47 @@ def _read(config: ChrpoConfig, maker: PromptMaker, prompt: PromptSettings) -> tu
     return train, dev
 
 
+def make_trainer(
+    config: ChrpoConfig,
+    policy: tuple[Any, Any, ControlTokens],
+    prompt: PromptSettings,
+    train: Sequence[Task],
+    dev: Sequence[Task],
+    *,
+    arguments: GRPOConfig,
+    log: Path,
+) -> ChrpoTrainer:
+    """The trainer of ``policy`` (model, tokenizer, tokens), which evaluates on ``dev``."""
+    model, tokenizer, tokens = policy
+    scorer = Scorer(ReplyReader(tokenizer, prompt, tokens), config.objective)
+    tasks = {task.problem_id: task for task in train}
+    callback = StageCallback(config, log, DevEvaluation(config, dev, scorer, prompt.ratios))
+    order = schedule(train, config.steps * config.prompts * world_size(), config.seed)
+    trainer = ChrpoTrainer(
+        config,
+        tasks,
+        Rewards(tasks, scorer),
+        tokens,
+        prompt.ratios,
+        _replay(config, prompt, tokens, tokenizer),
+        model=model,
+        args=arguments,
+        train_dataset=Dataset.from_dict({"prompt": order}),
+        processing_class=tokenizer,
+        callbacks=[callback],
+    )
+    callback.trainer = trainer
+    return trainer
+
+
 def _replay(
     config: ChrpoConfig, prompt: PromptSettings, tokens: ControlTokens, tokenizer: Any
 ) -> Replay | None:
     if config.replay is None:
         return None
     rows = list(read_rows(config.replay.rows, MixedRow))
-    mixed = load_tokenizer(str(config.replay.rows / "tokenizer"))
-    check_same_tokenizer(mixed, tokenizer, what=f"{config.replay.rows} and {config.model}")
-    check_rows(rows, prompt, tokens, len(tokenizer))
+    folder = config.replay.rows
+    check_mixed_rows(folder, rows, prompt, tokenizer, tokens, model=config.model)
     return Replay(config.replay, rows, seed=config.seed, pad_id=tokenizer.pad_token_id)
 
 

@@ -13,9 +13,8 @@ from typing import Any
 from extracot_training.config.sft import SftConfig
 from extracot_training.distributed import is_first, run_stage_together
 from extracot_training.errors import StageError
-from extracot_training.mixed_rows import MixedRow, check_rows
-from extracot_training.policy_model import check_same_tokenizer, load_policy_model, model_inputs
-from extracot_training.pretrained import load_tokenizer
+from extracot_training.mixed_rows import MixedRow
+from extracot_training.policy_model import check_mixed_rows, load_policy_model, model_inputs
 from extracot_training.prompt_settings import RENDERER_FILENAME, PromptSettings
 from extracot_training.records import read_rows, rows_file
 from extracot_training.sft.fit import CHECKPOINTS, LOG, fit
@@ -57,9 +56,7 @@ def _work(config: SftConfig, stage: StageRun) -> Counts:
         dtype="bfloat16" if config.precision == "pure_bf16" else "float32",
         attention=config.attention,
     )
-    mixed = load_tokenizer(str(config.input / "tokenizer"))
-    check_same_tokenizer(mixed, tokenizer, what=f"{config.input} and {config.model}")
-    check_rows(rows, prompt, tokens, len(tokenizer))
+    check_mixed_rows(config.input, rows, prompt, tokenizer, tokens, model=config.model)
     figures = fit(config, stage.folder, rows, model, tokenizer, tokens)
     figures |= {"rows": len(rows), "over_cutoff": len(every) - len(rows)}
     if is_first():

@@ -18,9 +18,9 @@ from transformers import PrinterCallback, TrainerCallback
 from trl import SFTTrainer
 
 from extracot_training.checkpoints import LossError, mark_whole
+from extracot_training.reply_loss import IGNORED, reply_loss
 from extracot_training.sft.rows import GroupedSampler
 
-IGNORED = -100
 LOGGED = (
     "loss", "grad_norm", "learning_rate", "mean_token_accuracy", "entropy", "epoch",
     "num_input_tokens_seen",
@@ -68,17 +68,9 @@ class BudgetSftTrainer(SFTTrainer):  # type: ignore[misc]
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
         inputs = dict(inputs)
         labels = inputs.pop("labels")
-        counted = labels != IGNORED
-        first = max(1, int(counted.int().argmax(dim=1).min()))
-        # The logits of a place predict the next one, hence one more than there are targets.
-        keep = labels.shape[1] - first + 1
-        logits = model(**inputs, use_cache=False, logits_to_keep=keep).logits[:, :-1]
-        targets = labels[:, first:]
-        total = torch.nn.functional.cross_entropy(
-            logits.float().flatten(0, 1), targets.flatten(), ignore_index=IGNORED, reduction="sum"
-        )
+        total, logits, targets = reply_loss(model, inputs, labels)
         if num_items_in_batch is None:
-            loss = total / counted.sum().clamp(min=1)
+            loss = total / (labels != IGNORED).sum().clamp(min=1)
         else:
             loss = total / num_items_in_batch
             if self.args.average_tokens_across_devices:  # that count is of all devices' tokens
