@@ -333,3 +333,30 @@ def test_the_shipped_compressor_keeps_the_equations(
     assert "3 × 4 = 12" in printed
     assert "20 - 12 = 8" in printed
     assert "Hmm" not in printed
+
+
+def test_random_scores_are_a_baseline_of_whole_atoms_with_the_answer(tmp_path: Path) -> None:
+    write_rows(tmp_path / "in" / "rows.jsonl", [trace(i) for i in range(6)])
+
+    def texts(out: str, **settings: Any) -> list[str]:
+        config = CompressConfig(
+            input=tmp_path / "in", out=tmp_path / out, scores="random", ratios=(0.3, 1.0),
+            tokenizer="bundled:minilm", bucket=1.0, **settings,
+        )  # fmt: skip
+        stage.run(config)
+        return [row.text for row in read_rows(tmp_path / out / ALL_ROWS, CompressedTrace)]
+
+    first, again, other = texts("a"), texts("b"), texts("c", seed=1)
+    assert first == again != other
+    assert first[1::2] == other[1::2], "level 1.0 is the whole trace, whatever the draws"
+    for text, one in zip(first[::2], [trace(i) for i in range(6)], strict=True):
+        assert one.gold in text
+        kept, whole = segment(text), [atom.text.strip() for atom in segment(one.reasoning)]
+        assert all(atom.text.strip() in whole for atom in kept)
+
+
+def test_random_scores_read_no_compressor(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="scores random reads no compressor"):
+        CompressConfig(
+            input=tmp_path, out=tmp_path / "o", scores="random", compressor=tmp_path / "c"
+        )

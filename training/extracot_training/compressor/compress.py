@@ -10,10 +10,12 @@ the policy model's tokens.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from random import Random
+from typing import Any, Protocol
 
 from pydantic import ConfigDict
 
@@ -33,16 +35,42 @@ from extracot_training.records import (
     rows_file,
     write_rows,
 )
-from extracot_training.segment import segment
+from extracot_training.segment import Atom, segment
 from extracot_training.stage import Counts, Outcome, StageRun, run_stage
 
 ALL_ROWS = "all.jsonl"
 
 
-class Compressor:
-    """A scorer and a way to count. ``units`` "words" is the baseline without formulas."""
+class AtomScorer(Protocol):
+    """Says what each atom of a trace is worth, higher being more."""
 
-    def __init__(self, scorer: Scorer, counter: TokenCounter, *, units: str = "atoms") -> None:
+    def atoms(
+        self, items: Sequence[tuple[str, str]], cut: Callable[[str], list[Atom]]
+    ) -> list[tuple[list[Atom], list[float]]]:
+        """Atoms of each (question, trace) as ``cut`` makes them, and their scores."""
+
+
+@dataclass(frozen=True, slots=True)
+class RandomScorer:
+    """The baseline that reads nothing: the same trace gets the same draws under the same seed."""
+
+    seed: int = 0
+
+    def atoms(
+        self, items: Sequence[tuple[str, str]], cut: Callable[[str], list[Atom]]
+    ) -> list[tuple[list[Atom], list[float]]]:
+        found = []
+        for question, text in items:
+            rng = Random(f"{self.seed}:{question}:{text}")
+            atoms = cut(text)
+            found.append((atoms, [rng.random() for _ in atoms]))
+        return found
+
+
+class Compressor:
+    """What scores atoms, and a way to count. ``units`` "words" is the baseline without formulas."""
+
+    def __init__(self, scorer: AtomScorer, counter: TokenCounter, *, units: str = "atoms") -> None:
         self._scorer = scorer
         self._counter = counter
         self._units = units
@@ -98,10 +126,7 @@ def _work(config: CompressConfig, stage: StageRun) -> Counts:
         import torch
 
         torch.set_num_threads(config.threads)
-    compressor = Compressor.load(
-        config.compressor, tokenizer=config.tokenizer, units=config.units, batch=config.batch,
-        device=config.device,
-    )  # fmt: skip
+    compressor = _compressor(config)
     with JsonlWriter(stage.folder / ALL_ROWS, CompressedTrace) as writer:
         traces = _pending(config, writer.done_keys())
         while batch := list(islice(traces, config.batch)):
@@ -118,6 +143,16 @@ def _work(config: CompressConfig, stage: StageRun) -> Counts:
     figures = {"all": len(every), "rows": len(rows), "left_out": dropped}
     stage.report(_report(every, rows, dropped, config), {**figures, "levels": _levels(every)})
     return {"all": len(every), "rows": len(rows)}
+
+
+def _compressor(config: CompressConfig) -> Compressor:
+    if config.scores == "random":
+        counter = TokenCounter(load_tokenizer(config.tokenizer))
+        return Compressor(RandomScorer(config.seed), counter, units=config.units)
+    return Compressor.load(
+        config.compressor, tokenizer=config.tokenizer, units=config.units, batch=config.batch,
+        device=config.device,
+    )  # fmt: skip
 
 
 def _pending(config: CompressConfig, done: frozenset[str]) -> Iterator[Trace | Annotation]:

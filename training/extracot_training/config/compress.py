@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from extracot_training.config.base import Section, StageConfig
 
@@ -37,12 +37,22 @@ class CompressConfig(StageConfig):
     units: Literal["atoms", "words"] = Field(
         "atoms", description="words: cut at white space, no formula or answer kept whole (baseline)"
     )
+    scores: Literal["compressor", "random"] = Field(
+        "compressor", description="random: atoms in random order, the answer kept (baseline)"
+    )
+    seed: int = Field(0, description="with scores random: of the order")
     bucket: float = Field(0.05, gt=0, description="distance of realised from target in rows.jsonl")
     cleaning: CleaningSettings = CleaningSettings()
     limit: int | None = Field(None, ge=1, description="first traces only")
     batch: int = Field(8, ge=1, description="windows per forward pass")
     device: str = "cpu"
     threads: int = Field(0, ge=0, description="torch threads; 0: torch decides")
+
+    @model_validator(mode="after")
+    def _scored(self) -> Self:
+        if self.scores == "random" and self.compressor is not None:
+            raise ValueError("scores random reads no compressor; want compressor null")
+        return self
 
     @field_validator("ratios")
     @classmethod
