@@ -17,7 +17,7 @@ from extracot_training.annotate.rules import RulesAnnotator
 from extracot_training.config.problems import GeneratorSource, ProblemsConfig
 from extracot_training.equations import read_equation
 from extracot_training.errors import ConfigError
-from extracot_training.generator import FAMILIES, Generator, digest
+from extracot_training.generator import FAMILIES, Generator, digest, make
 from extracot_training.generator.story import Draw, Reject, Story
 from extracot_training.generator.threads import (
     NAMELESS,
@@ -119,6 +119,26 @@ def test_any_thread_may_be_asked_for_and_families_take_turns() -> None:
         for p in made
     ]
     assert {0, 1, 2} <= set(places)
+
+
+def test_distinct_stories_are_of_different_families(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[list[str]] = []
+
+    def spy(threads: list[Thread], rng: Random) -> str:
+        told.append([thread.family for thread in threads])
+        return tell(threads, rng)
+
+    monkeypatch.setattr(make, "tell", spy)
+    apart = Generator(3, 20, (2, 3), CHOSEN, threads=3, distinct=True)
+    made = list(apart.make(24))
+    assert all(len(set(families)) == 3 for families in told)
+    assert all(one.family in families for one, families in zip(made, told, strict=True))
+    assert {family for families in told for family in families} == set(CHOSEN)
+    told.clear()
+    list(generator(3).make(24))
+    assert any(len(set(families)) < 3 for families in told)
+    with pytest.raises(ConfigError, match="distinct: 3 threads want as many families, there are 2"):
+        Generator(3, 20, (2, 3), CHOSEN[:2], threads=3, distinct=True)
 
 
 def people_in(text: str) -> list[str]:

@@ -88,6 +88,7 @@ class GeneratorSource(Source):
     threads: int = Field(
         1, ge=1, le=6, description="stories per problem, worked through together, one asked for"
     )
+    distinct: bool = Field(False, description="the stories of a problem are of different families")
 
     @model_validator(mode="after")
     def _range(self) -> Self:

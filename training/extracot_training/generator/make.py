@@ -39,6 +39,7 @@ class Generator:
     ``threads`` above 1 makes problems of that many stories, all worked through in one trace, with a
     question about one of them (see :mod:`threads`); ``steps`` then counts those of each story, and
     ``verbosity`` plays no part. Families that name nobody are left out, or refused if named.
+    ``distinct``: no two stories of a problem are of one family.
     """
 
     seed: int
@@ -47,10 +48,17 @@ class Generator:
     families: tuple[str, ...] | None = None
     verbosity: float = 1.0
     threads: int = 1
+    distinct: bool = False
 
     def __post_init__(self) -> None:
         if self.threads < 1:
             raise ConfigError(f"threads {self.threads}: want 1 or more", key="threads")
+        if self.distinct and len(self.chosen()) < self.threads:
+            raise ConfigError(
+                f"distinct: {self.threads} threads want as many families, there are "
+                f"{len(self.chosen())}",
+                key="distinct",
+            )
         self.chosen()
 
     def chosen(self) -> Sequence[Family]:
@@ -108,8 +116,12 @@ class Generator:
         rng = Random(f"{self.seed}:{index}:threads:{self.threads}")
         place = rng.randrange(self.threads)
         for _ in range(ATTEMPTS_TOGETHER):
-            chosen = [rng.choice(families) for _ in range(self.threads)]
-            chosen[place] = asked
+            if self.distinct:
+                chosen = rng.sample([f for f in families if f is not asked], self.threads - 1)
+                chosen.insert(place, asked)
+            else:
+                chosen = [rng.choice(families) for _ in range(self.threads)]
+                chosen[place] = asked
             stories = [self._story(family, rng, alone=False) for family in chosen]
             if not well_posed(stories):
                 continue

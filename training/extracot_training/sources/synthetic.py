@@ -27,6 +27,7 @@ def read(source: GeneratorSource) -> Iterator[Problem]:
         families=source.families,
         verbosity=source.verbosity,
         threads=source.threads,
+        distinct=source.distinct,
     )
     used = [family.name for family in generator.chosen()]
     for name in source.heldout:
