@@ -1,11 +1,13 @@
 """What a budget buys: latency and throughput of a running server at each budget, against native.
 
     python -m benchmarks.budgets --base-url http://127.0.0.1:8000 [--concurrency 8] [--requests 32]
+        [--problems rows.jsonl]                # ask these, such as a folder of stage problems holds
     python -m benchmarks.budgets --quick      # starts the scripted engine: the harness, no result
 
 The same questions at every budget, budgets in turns, as many at once as said. Times are on the
 wall, so only their ratios within one run mean much. The paper reports 3.24× fewer tokens at 0.2 on
-its models; a checkpoint in cap mode cuts by force instead. Prints a Markdown table.
+its models; a checkpoint in cap mode cuts by force instead. "auto" is asked where the server has a
+policy. Prints a Markdown table.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -41,10 +44,22 @@ class Found:
     generated: int = 0
 
 
-def question(number: int) -> str:
-    """Word problems that differ, so that no prefix cache answers for the model."""
-    a, b = 12 + number % 37, 3 + number % 11
-    return f"A shop sells {a} pens at {b} dollars each and gives back 5 dollars. How much is paid?"
+def questions(problems: Path | None, count: int) -> list[str]:
+    """Word problems that differ, so that no prefix cache answers for the model.
+
+    Raises ``ValueError`` for a file with fewer than ``count`` lines.
+    """
+    if problems is None:
+        numbers = ((12 + number % 37, 3 + number % 11) for number in range(count))
+        return [
+            f"A shop sells {a} pens at {b} dollars each and gives back 5 dollars. How much is paid?"
+            for a, b in numbers
+        ]
+    with problems.open(encoding="utf-8") as lines:
+        found = [str(json.loads(line)["question"]) for line in islice(lines, count)]
+    if len(found) < count:
+        raise ValueError(f"{problems}: {len(found)} problems, {count} wanted (--requests)")
+    return found
 
 
 async def ask(client: httpx.AsyncClient, body: dict[str, Any], found: Found) -> None:
@@ -69,25 +84,28 @@ async def ask(client: httpx.AsyncClient, body: dict[str, Any], found: Found) -> 
 
 async def run(args: argparse.Namespace, url: str) -> dict[float | str, Found]:
     """Every budget, in turns of as many requests as run at once."""
-    found: dict[float | str, Found] = {budget: Found() for budget in BUDGETS}
+    asked = questions(args.problems, args.requests)
     async with httpx.AsyncClient(base_url=url, timeout=600) as client:
+        offered = (await client.get("/v1/budget")).raise_for_status().json()
+        auto = ("auto",) if (offered["card"] or {}).get("policy") else ()
+        found: dict[float | str, Found] = {budget: Found() for budget in (*BUDGETS, *auto)}
         for start in range(0, args.requests, args.concurrency):
             for budget, result in found.items():
                 began = perf_counter()
                 await asyncio.gather(
                     *(
-                        ask(client, body_of(number, budget, args.max_tokens), result)
-                        for number in range(start, min(start + args.concurrency, args.requests))
+                        ask(client, body_of(question, budget, args.max_tokens), result)
+                        for question in asked[start : start + args.concurrency]
                     )
                 )
                 result.wall += perf_counter() - began
     return found
 
 
-def body_of(number: int, budget: float | str, max_tokens: int) -> dict[str, Any]:
+def body_of(question: str, budget: float | str, max_tokens: int) -> dict[str, Any]:
     """A greedy streaming request."""
     return {
-        "messages": [{"role": "user", "content": question(number)}],
+        "messages": [{"role": "user", "content": question}],
         "budget": budget,
         "max_tokens": max_tokens,
         "temperature": 0,
@@ -133,6 +151,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--base-url", help="a running server")
     parser.add_argument("--concurrency", type=int, default=8)
     parser.add_argument("--requests", type=int, default=32, help="at each budget")
+    parser.add_argument("--problems", type=Path, help="JSON lines with `question`")
     parser.add_argument("--max-tokens", type=int, default=512)
     parser.add_argument("--quick", action="store_true", help="the scripted engine, few requests")
     args = parser.parse_args(argv)

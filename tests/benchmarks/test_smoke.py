@@ -41,7 +41,7 @@ def test_growth(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_budgets(capsys: pytest.CaptureFixture[str]) -> None:
     _, *rows = printed(budgets.main, capsys, "--quick")
-    assert [row[0] for row in rows] == [str(budget) for budget in budgets.BUDGETS]
+    assert [row[0] for row in rows] == [*map(str, budgets.BUDGETS), "auto"]
     reasoning = {row[0]: float(row[1]) for row in rows}
     assert reasoning["none"] == 0 < reasoning["0.2"] < reasoning["0.8"] < reasoning["native"]
     assert rows[0][-1] == "×1.00"
