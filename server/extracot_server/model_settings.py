@@ -51,7 +51,9 @@ class ModelSettings(BaseModel):
 
     # What is served
     model: str = Field(
-        "smollm2", description="a model folder, a hub id, or the bundled model `smollm2`"
+        "small",
+        description="a model folder, a hub id, or a bundled model: `small` (word problems, trained "
+        "to follow budgets) or `smollm2` (converted once)",
     )
     served_model_name: str | None = Field(
         None, description="name clients use; default: the bundled name or the folder's name"

@@ -25,7 +25,7 @@ def blocks(language: str) -> list[str]:
 @pytest.fixture(scope="module")
 def address() -> Iterator[str]:
     """`extracot-serve` in a process of its own: the scripted engine under the README's name."""
-    words = ["--engine", "scripted", "--served-model-name", "smollm2", "--port", "0"]
+    words = ["--engine", "scripted", "--served-model-name", "small", "--port", "0"]
     command = [sys.executable, "-m", "extracot_server.cli", *words]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None

@@ -16,7 +16,13 @@ from types import SimpleNamespace
 import pytest
 
 from extracot_server import bundled
-from extracot_server.bundled import SMOLLM2, BundledModel, prepare_bundled, resolve_model
+from extracot_server.bundled import (
+    SHIPPED,
+    SMOLLM2,
+    BundledModel,
+    prepare_bundled,
+    resolve_model,
+)
 from extracot_server.engine.base import EngineStartError
 
 
@@ -163,6 +169,7 @@ def test_the_conversions_own_error_is_one_line(tmp_path: Path) -> None:
 def test_names_folders_and_hub_ids(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bundled, "prepare_bundled", lambda model: Path("prepared") / model.name)
     assert resolve_model("smollm2") == resolve_model("SmolLM2") == Path("prepared/smollm2")
+    assert resolve_model("small") == resolve_model("Small") == SHIPPED["small"]
     assert resolve_model(str(tmp_path)) == tmp_path
     assert resolve_model("someone/some-model") == "someone/some-model"
     file = tmp_path / "weights.bin"

@@ -30,7 +30,7 @@ def test_defaults() -> None:
     settings = load_settings([])
     assert (settings.host, settings.port) == ("127.0.0.1", 8000)
     assert (settings.model, settings.engine, settings.default_budget) == (
-        "smollm2",
+        "small",
         "vllm",
         "native",
     )

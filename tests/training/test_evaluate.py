@@ -303,6 +303,13 @@ def test_a_plain_server_is_measured_by_its_usage(problems: Path) -> None:
     )
 
 
+def test_brevity_can_be_asked_for_in_words(problems: Path) -> None:
+    with serve_streams(in_fields) as server:
+        run(plain(problems, server.url, suffix="Use few words."))
+        asked = [body["messages"][-1]["content"] for body in server.bodies]
+    assert len(asked) == 4 and all(text.endswith(" Use few words.") for text in asked)
+
+
 def test_tags_in_the_text_are_split_and_counted_by_a_tokenizer(problems: Path) -> None:
     with serve_streams(in_text) as server:
         with pytest.raises(StageError, match=r"does not count reasoning tokens.*set tokenizer"):

@@ -39,10 +39,9 @@ print("ran", stage)
 """
 
 
-@pytest.mark.parametrize("recipe", ["tiny", "smollm2-135m", "qwen3-1.7b"])
-def test_recipes_fit_together(recipe: str, tmp_path: Path) -> None:
-    stages = len(re.findall(r"(?m)^(?:LAUNCH=\S+ )?step ", (RECIPES / f"{recipe}.sh").read_text()))
-    assert stages > 10
+def dry(recipe: str, tmp_path: Path, *flags: str) -> str:
+    """What a recipe prints when its commands only read their configuration."""
+    tmp_path.mkdir(exist_ok=True)
     stand_in = tmp_path / "stand_in.py"
     stand_in.write_text(STAND_IN)
     environment = os.environ | {
@@ -50,8 +49,54 @@ def test_recipes_fit_together(recipe: str, tmp_path: Path) -> None:
         "DRY": "yes",
         "TRAIN_COMMAND": f"{sys.executable} {stand_in}",
     }
-    done = subprocess.run(
-        ["bash", str(RECIPES / f"{recipe}.sh")], env=environment, capture_output=True, text=True
-    )
+    command = ["bash", str(RECIPES / f"{recipe}.sh"), *flags]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-500:] + done.stderr[-2000:]
-    assert done.stdout.count("ran ") == stages
+    return done.stdout
+
+
+@pytest.mark.parametrize("recipe", ["tiny", "smollm2-135m", "qwen3-1.7b"])
+def test_recipes_fit_together(recipe: str, tmp_path: Path) -> None:
+    stages = len(re.findall(r"(?m)^(?:LAUNCH=\S+ )?step ", (RECIPES / f"{recipe}.sh").read_text()))
+    assert stages > 10
+    assert dry(recipe, tmp_path).count("ran ") == stages
+
+
+def test_the_bundled_models_recipe_ends_with_its_checkpoint(tmp_path: Path) -> None:
+    told = dry("small", tmp_path)
+    assert told.count("ran evaluate") == 1
+    assert "ran compare" not in told
+    assert (tmp_path / "out" / "published").is_dir()
+
+
+def test_measuring_again_asks_what_was_said(tmp_path: Path) -> None:
+    assert dry("evaluate", tmp_path, "--limit", "7").count("ran ") == 2
+    assert (tmp_path / "out" / "small-first-7").is_dir()
+    dry("evaluate", tmp_path / "b", "--model", "runs/x/mine", "--families")
+    assert (tmp_path / "b" / "out" / "mine-families").is_dir()
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--limit", "0"], "--limit 0: want a whole number"),
+        (["--limit"], "--limit wants a value"),
+        (["--fast"], "unknown flag --fast; there are --model"),
+    ],
+)
+def test_measuring_again_says_which_flag_is_wrong(flags: list[str], message: str) -> None:
+    command = ["bash", str(RECIPES / "evaluate.sh"), *flags]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert message in done.stderr
+
+
+def test_the_bundled_models_baselines_are_all_measured_and_compared(tmp_path: Path) -> None:
+    told = dry("small", tmp_path, "--baselines")
+    measured = {path.name.removeprefix("eval-") for path in (tmp_path / "out").glob("eval-*")}
+    assert told.count("ran evaluate") == len(measured)
+    assert measured >= {
+        *("small", "families", "untrained", "whole", "words-40", "caps", "tokenskip", "random"),
+        *("sft", "length-penalty", "no-ctrl", "no-mode"),
+    }
+    assert (tmp_path / "out" / "compare").is_dir()

@@ -109,6 +109,22 @@ def test_each_thread_is_told_in_its_order_and_threads_are_mixed() -> None:
     assert mixed >= 9
 
 
+def test_threads_can_be_told_one_after_the_other() -> None:
+    for seed in range(6):
+        threads = sheet(seed)
+        mixed, plain = (tell(threads, Random(seed), interleaved=on) for on in (True, False))
+        steps = plain.split("\n\n")[0].split(". ")[1:]
+        turns = [next(t.who for t in threads if t.who in step) for step in steps]
+        assert turns == [thread.who for thread in threads for _ in thread.story.steps]
+        assert people_in_results(plain) == [thread.who for thread in threads]
+        assert sorted(equations(plain.split("\n\n")[0])) == sorted(
+            equations(mixed.split("\n\n")[0])
+        )
+    told = Generator(1, 20, (2, 3), CHOSEN, threads=3, interleaved=False).problem(4)
+    assert told.answer == generator().problem(4).answer
+    assert told.trace != generator().problem(4).trace
+
+
 def test_any_thread_may_be_asked_for_and_families_take_turns() -> None:
     made = [generator().problem(index) for index in range(48)]
     assert {name: sum(p.family == name for p in made) for name in CHOSEN} == dict.fromkeys(
@@ -124,9 +140,9 @@ def test_any_thread_may_be_asked_for_and_families_take_turns() -> None:
 def test_distinct_stories_are_of_different_families(monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[list[str]] = []
 
-    def spy(threads: list[Thread], rng: Random) -> str:
+    def spy(threads: list[Thread], rng: Random, **how: bool) -> str:
         told.append([thread.family for thread in threads])
-        return tell(threads, rng)
+        return tell(threads, rng, **how)
 
     monkeypatch.setattr(make, "tell", spy)
     apart = Generator(3, 20, (2, 3), CHOSEN, threads=3, distinct=True)
@@ -139,6 +155,10 @@ def test_distinct_stories_are_of_different_families(monkeypatch: pytest.MonkeyPa
     assert any(len(set(families)) < 3 for families in told)
     with pytest.raises(ConfigError, match="distinct: 3 threads want as many families, there are 2"):
         Generator(3, 20, (2, 3), CHOSEN[:2], threads=3, distinct=True)
+
+
+def people_in_results(trace: str) -> list[str]:
+    return re.findall(r"([A-Z][a-z]+) \d", trace.split("\n\n")[2])
 
 
 def people_in(text: str) -> list[str]:

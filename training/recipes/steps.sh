@@ -34,5 +34,6 @@ served() {
   if [[ ${DRY:-} ]]; then return; fi
   kill "$server"
   wait "$server" || true
+  server=
   trap - EXIT
 }

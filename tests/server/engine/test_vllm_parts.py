@@ -29,6 +29,7 @@ KNOWN = {
     "dtype",
     "tensor_parallel_size",
     "kv_cache_memory_bytes",
+    "enable_chunked_prefill",
     "structured_outputs_config",
 }
 
@@ -64,7 +65,9 @@ def test_defaults_depend_on_the_device() -> None:
     cpu, gpu = arguments({}, cpu=True), arguments({})
     assert (cpu["dtype"], cpu["enforce_eager"], cpu["block_size"]) == ("float32", True, 32)
     assert cpu["kv_cache_memory_bytes"] == 2**30
+    assert cpu["enable_chunked_prefill"] is False
     assert {"dtype", "enforce_eager", "block_size", "kv_cache_memory_bytes"}.isdisjoint(gpu)
+    assert "enable_chunked_prefill" not in gpu
     share = arguments({"gpu_memory_utilization": "0.5"}, cpu=True)
     assert "kv_cache_memory_bytes" not in share
 

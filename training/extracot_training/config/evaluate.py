@@ -58,6 +58,9 @@ class EvaluateConfig(StageConfig):
         default_factory=lambda: {"chat_template_kwargs": {"enable_thinking": False}},
         description="plain server: fields that switch reasoning off, for budget none",
     )
+    suffix: str | None = Field(
+        None, description="follows every question: a baseline that asks for brevity in words"
+    )
     instruction: str | None = Field(
         "Please reason step by step, and put your final answer within \\boxed{}.",
         description="plain server: precedes every question (ours adds its card's itself)",

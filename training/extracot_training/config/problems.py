@@ -89,6 +89,7 @@ class GeneratorSource(Source):
         1, ge=1, le=6, description="stories per problem, worked through together, one asked for"
     )
     distinct: bool = Field(False, description="the stories of a problem are of different families")
+    interleaved: bool = Field(True, description="their steps are mixed in the trace")
 
     @model_validator(mode="after")
     def _range(self) -> Self:

@@ -155,6 +155,8 @@ class Asker:
         config, server = self._config, self._server
         extra = dict(config.request_extra)
         content = question.problem.question
+        if config.suffix:
+            content = f"{content} {config.suffix}"
         messages = []
         if server.kind == "extracot":
             extra["budget"] = server.budget_to_send(question.budget, config.asking)

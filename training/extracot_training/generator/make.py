@@ -39,7 +39,8 @@ class Generator:
     ``threads`` above 1 makes problems of that many stories, all worked through in one trace, with a
     question about one of them (see :mod:`threads`); ``steps`` then counts those of each story, and
     ``verbosity`` plays no part. Families that name nobody are left out, or refused if named.
-    ``distinct``: no two stories of a problem are of one family.
+    ``distinct``: no two stories of a problem are of one family; ``interleaved``: their steps are
+    mixed in the trace, else one story is worked through after the other.
     """
 
     seed: int
@@ -49,6 +50,7 @@ class Generator:
     verbosity: float = 1.0
     threads: int = 1
     distinct: bool = False
+    interleaved: bool = True
 
     def __post_init__(self) -> None:
         if self.threads < 1:
@@ -129,7 +131,8 @@ class Generator:
                 Thread(people(story)[0], family.name, story)
                 for family, story in zip(chosen, stories, strict=True)
             ]
-            return threaded(index, threads, place, tell(threads, rng), rng)
+            told = tell(threads, rng, interleaved=self.interleaved)
+            return threaded(index, threads, place, told, rng)
         raise GeneratorError(
             f"family {asked.name!r}: no {self.threads} stories under max_number {self.max_number} "
             "go together; want fewer threads or a larger max_number"

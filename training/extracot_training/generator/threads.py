@@ -76,11 +76,13 @@ def _numbers(step: Step) -> tuple[int, ...]:
     return (step.result.value, *sorted(term.value for term in step.terms))
 
 
-def tell(threads: Sequence[Thread], rng: Random) -> str:
-    """All steps, each thread's in its order, threads mixed at random; one check; all results."""
+def tell(threads: Sequence[Thread], rng: Random, *, interleaved: bool = True) -> str:
+    """All steps, each thread's in its order; one check; all results. Steps of threads and results
+    are mixed at random or, if not ``interleaved``, come one thread after the other."""
     left = {place: list(thread.story.steps) for place, thread in enumerate(threads)}
     turns = [place for place, steps in left.items() for _ in steps]
-    rng.shuffle(turns)
+    if interleaved:
+        rng.shuffle(turns)
     sentences = [rng.choice(OPENINGS)]
     for place in turns:
         step = left[place].pop(0)
@@ -93,13 +95,11 @@ def tell(threads: Sequence[Thread], rng: Random) -> str:
     answer = checked.story.answer
     whole = f"{expression(checked.story, answer, PLAIN)} = {answer.value}"
     results = [f"{thread.who} {thread.story.answer.value}" for thread in threads]
-    return "\n\n".join(
-        [
-            " ".join(sentences),
-            rng.choice(CHECKS).format(who=checked.who, eq=whole),
-            rng.choice(RESULTS).format(listed=", ".join(rng.sample(results, len(results)))),
-        ]
-    )
+    check = rng.choice(CHECKS).format(who=checked.who, eq=whole)
+    end = rng.choice(RESULTS)
+    mixed = rng.sample(results, len(results))
+    listed = ", ".join(mixed if interleaved else results)
+    return "\n\n".join([" ".join(sentences), check, end.format(listed=listed)])
 
 
 def _short(quantity: Quantity) -> str:

@@ -28,6 +28,7 @@ def read(source: GeneratorSource) -> Iterator[Problem]:
         verbosity=source.verbosity,
         threads=source.threads,
         distinct=source.distinct,
+        interleaved=source.interleaved,
     )
     used = [family.name for family in generator.chosen()]
     for name in source.heldout:

@@ -1,0 +1,125 @@
+#!/usr/bin/env bash
+# The bundled model `small`, from nothing: half a million weights with a tokenizer of their own, on
+# our generator's problems, and what it is held against. Two CPU cores, no GPU.
+#
+#   training/recipes/small.sh               every stage; ends with the checkpoint and its report
+#   training/recipes/small.sh --baselines   and what it is compared with, trained and measured alike
+#   OUT=folder training/recipes/small.sh    where it lies (default runs/small)
+#   STOP=reference training/recipes/small.sh   up to and with that step
+#
+# Every stage resumes and what is done is skipped: run it again after a cut. The result is what
+# server/extracot_server/models/small holds; `make evaluate` measures that again.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+
+baselines=
+for flag in "$@"; do
+  case $flag in
+    --baselines) baselines=yes ;;
+    *) echo "unknown flag $flag" >&2; exit 2 ;;
+  esac
+done
+out=${OUT:-runs/small}
+source training/recipes/steps.sh
+
+# Stage 1: the compressor of compressor_cpu.sh.
+step compressor-problems problems problems-compressor
+step compressor-teach teach teach-own --input "$out/compressor-problems"
+step annotate annotate annotate-rules --input "$out/compressor-teach"
+step compressor compressor compressor-minilm --input "$out/annotate"
+
+# Single stories teach it to reckon, then several told at once whose numbers belong to whom.
+step problems problems problems-small
+step teach teach teach-own --input "$out/problems"
+step problems-single problems problems-small-single
+step teach-single teach teach-own --input "$out/problems-single"
+step base base base-small --set "inputs=[$out/teach,$out/teach-single]"
+step mix-single mix mix-full --set "traces=$out/teach-single" \
+  --set "problems=$out/problems-single" --set "model=$out/base"
+step sft-single sft sft-small --input "$out/mix-single" --set "model=$out/base" \
+  --set learning_rate=3.0e-3 --set epochs=1.5
+step mix-full mix mix-full --set "traces=$out/teach" --set "problems=$out/problems" \
+  --set "model=$out/base"
+step sft-full sft sft-small --input "$out/mix-full" --set "model=$out/sft-single" \
+  --set learning_rate=2.0e-3 --set epochs=1.3 --set batch=24
+
+# Stage 2: every level, then the choice as it was measured.
+step compress compress compress-small --input "$out/teach" \
+  --set "compressor=$out/compressor" --set "tokenizer=$out/base"
+mixed=(--set "traces=$out/teach" --set "problems=$out/problems")
+step mix-fixed mix mix-small "${mixed[@]}" --set "compressed=$out/compress" \
+  --set "model=$out/base"
+step sft-fixed sft sft-small --input "$out/mix-fixed" --set "model=$out/sft-full"
+step reference-fixed reference reference-small --input "$out/problems" \
+  --set "model=$out/sft-fixed"
+step mix-policy mix mix-policy-brief "${mixed[@]}" --set "compressed=$out/compress" \
+  --set "reference=$out/reference-fixed" --set "model=$out/sft-fixed"
+step sft sft sft-small --input "$out/mix-policy" --set "model=$out/sft-fixed" \
+  --set learning_rate=5.0e-4 --set epochs=1
+step reference reference reference-small --input "$out/problems" --set "model=$out/sft"
+
+# Stage 3.
+chrpo=(--input "$out/reference" --set "model=$out/sft" --set "replay.rows=$out/mix-fixed")
+step chrpo chrpo chrpo-small "${chrpo[@]}"
+
+# What is served and asked, by vLLM: `measure NAME MODEL [FLAG …]` into $out/eval-NAME.
+step problems-test problems problems-small-test
+measure() {
+  local name=$1 model=$2
+  shift 2
+  step "draft-$name" publish publish-draft --set "model=$model" --set "name=$name"
+  if [[ ! -e $out/eval-$name/report.md ]]; then serving "$out/draft-$name" ${card:-}; fi
+  step "eval-$name" evaluate evaluate-small --input "$out/problems-test" \
+    --set "model=draft-$name" --set "dataset=held-out numbers" \
+    --set "base_url=http://127.0.0.1:$port/v1" "$@"
+  if [[ ${server:-} ]]; then served; fi
+}
+measure small "$out/chrpo" --set "reference=$out/reference"
+step published publish publish --set "model=$out/chrpo" --set "evaluation=$out/eval-small" \
+  --set name=small
+
+[[ $baselines ]] || exit 0
+levels="budgets=[0.2,0.4,0.6,0.8,1.0]"
+
+# Families that nothing was trained on.
+measure families "$out/chrpo" --set "splits=[heldout_families]" --set "dataset=held-out families" \
+  --set "budgets=[0.2,1.0,auto]"
+# Before anything was learnt.
+step sft-untrained sft sft-small --input "$out/mix-fixed" --set "model=$out/base" \
+  --set max_steps=1 --set learning_rate=1.0e-12
+measure untrained "$out/sft-untrained" --set "budgets=[native]" --set limit=500
+# Ours without its levels: asked to be brief in words; cut by force.
+for words in 20 40 60 80; do
+  measure "words-$words" "$out/chrpo" --set "budgets=[native]" \
+    --set "suffix=Use about $words% of the words you would usually use."
+done
+card="--card none --assumed-reasoning-tokens ${FULL_TOKENS:-122}" \
+  measure caps "$out/chrpo" --set asking=ratios --set "budgets=[0.2,0.4,0.6,0.8]"
+# Whole traces alone, for as many tokens of replies.
+step sft-whole sft sft-small --input "$out/mix-full" --set "model=$out/sft-full" --set epochs=4
+measure whole "$out/sft-whole" --set "budgets=[native]"
+
+# TokenSkip-style: a compressor that sees no question and no formula; and atoms at random.
+step compressor-blind compressor compressor-minilm --input "$out/annotate" --set question=0
+step compress-tokenskip compress compress-small --input "$out/teach" --set units=words \
+  --set "compressor=$out/compressor-blind" --set "tokenizer=$out/base"
+step compress-random compress compress-small --input "$out/teach" --set scores=random \
+  --set compressor=null --set "tokenizer=$out/base"
+for other in tokenskip random; do
+  step "mix-$other" mix mix-small "${mixed[@]}" --set "compressed=$out/compress-$other" \
+    --set "model=$out/base"
+  step "sft-$other" sft sft-small --input "$out/mix-$other" --set "model=$out/sft-full"
+  measure "$other" "$out/sft-$other" --set "$levels"
+done
+# Ours before CHRPO, and other rewards from there.
+measure sft "$out/sft" --set "budgets=[0.2,0.4,0.6,0.8,1.0,auto]"
+for other in length-penalty no-ctrl no-mode; do
+  step "chrpo-$other" chrpo "chrpo-small-$other" "${chrpo[@]}"
+  measure "$other" "$out/chrpo-$other" --set "budgets=[1.0,auto]"
+done
+
+runs=
+for run in small sft whole untrained tokenskip random caps length-penalty no-ctrl no-mode; do
+  runs+="${runs:+,}\"$run\":\"$out/eval-$run\""
+done
+step compare compare compare --set "runs={$runs}" --set base=small
