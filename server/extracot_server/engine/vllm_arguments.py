@@ -51,7 +51,7 @@ def engine_arguments(
         values["load_format"] = "auto"
     if cpu:
         values |= {"dtype": "float32", "enforce_eager": True, "block_size": _KV_BLOCK_ON_CPU}
-        # A prompt in chunks makes vLLM 0.32 set a random generator back, which those of a CPU can't:
+        # For a prompt in chunks vLLM 0.32 sets a random generator back, which a CPU's can't be:
         # one seeded request too many at a time, and the engine dies.
         values["enable_chunked_prefill"] = False
         # As an argument: the variable VLLM_CPU_KVCACHE_SPACE would beat an operator's own.
