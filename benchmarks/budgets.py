@@ -82,14 +82,13 @@ async def ask(client: httpx.AsyncClient, body: dict[str, Any], found: Found) -> 
         found.answer.append(answered)
 
 
-async def run(args: argparse.Namespace, url: str) -> dict[float | str, Found]:
+async def run(args: argparse.Namespace, url: str, asked: Sequence[str]) -> dict[float | str, Found]:
     """Every budget, in turns of as many requests as run at once."""
-    asked = questions(args.problems, args.requests)
     async with httpx.AsyncClient(base_url=url, timeout=600) as client:
         offered = (await client.get("/v1/budget")).raise_for_status().json()
         auto = ("auto",) if (offered["card"] or {}).get("policy") else ()
         found: dict[float | str, Found] = {budget: Found() for budget in (*BUDGETS, *auto)}
-        for start in range(0, args.requests, args.concurrency):
+        for start in range(0, len(asked), args.concurrency):
             for budget, result in found.items():
                 began = perf_counter()
                 await asyncio.gather(
@@ -159,9 +158,13 @@ def main(argv: Sequence[str] | None = None) -> None:
         args.requests, args.concurrency, args.max_tokens = 4, 2, 256
     elif args.base_url is None:
         parser.error("give --base-url of a running server, or --quick")
+    try:
+        asked = questions(args.problems, args.requests)
+    except (OSError, ValueError) as error:
+        parser.error(f"--problems: {error}")
     print(about_this_machine(), end="\n\n")
     with contextlib.nullcontext(args.base_url) if args.base_url else scripted() as url:
-        found = asyncio.run(run(args, url))
+        found = asyncio.run(run(args, url, asked))
     head = ("budget", "reasoning tokens", "tokens", "end to end s p50", "first answer token s p50")
     head += ("requests/s", "end to end", "first answer", "throughput")
     print(table(head, list(rows(found))))

@@ -254,7 +254,7 @@ class RequestIdMiddleware:
 
         try:
             await self._app(scope, receive, send_with_id)
-        except Exception as error:
+        except Exception as error:  # a bug of ours: logged, and answered as every error is
             if started:
                 raise
             log.exception("request %s failed", request_id)

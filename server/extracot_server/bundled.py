@@ -73,15 +73,13 @@ def resolve_model(name_or_path: str) -> Path | str:
     Raises :class:`EngineStartError` in one line: a path that is no folder, a missing package, a
     damaged file, a full disk, a failed conversion.
     """
-    bundled = BUNDLED.get(name_or_path.lower())
-    shipped = SHIPPED.get(name_or_path.lower())
-    path = Path(name_or_path).expanduser()
+    name, path = name_or_path.lower(), Path(name_or_path).expanduser()
     if path.is_dir():
         return path
-    if shipped is not None:
-        return shipped
-    if bundled is not None:
-        return prepare_bundled(bundled)
+    if name in SHIPPED:
+        return SHIPPED[name]
+    if name in BUNDLED:
+        return prepare_bundled(BUNDLED[name])
     if path.exists():
         raise EngineStartError(f"model {name_or_path} is a file; a model is a folder or a hub id")
     if path.is_absolute() or name_or_path.startswith((".", "~")) or name_or_path.count("/") > 1:

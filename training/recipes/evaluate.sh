@@ -25,7 +25,7 @@ while [[ $# -gt 0 ]]; do
   shift
 done
 if [[ $limit && ! $limit =~ ^[1-9][0-9]*$ ]]; then
-  echo "--limit $limit: want a whole number from 1 to 2000" >&2
+  echo "--limit $limit: want a whole number of at least 1" >&2
   exit 2
 fi
 out=${OUT:-runs/evaluate}
@@ -38,8 +38,8 @@ if [[ $families ]]; then
   asked=(--set "dataset=held-out families" --set "splits=[heldout_families]")
 fi
 step problems problems problems-small-test
-if [[ ! -e $out/$name/report.md ]]; then serving "$model"; fi
+serving "$model" "$name"
 step "$name" evaluate evaluate-small --input "$out/problems" --set "model=$served_name" \
   --set "base_url=http://127.0.0.1:$port/v1" ${limit:+--set "limit=$limit"} "${asked[@]}"
-if [[ ${server:-} ]]; then served; fi
+served
 if [[ ! ${DRY:-} ]]; then cat "$out/$name/report.md"; fi

@@ -47,7 +47,7 @@ step reference reference reference-vllm --input "$out/problems" --set "model=$ou
 step chrpo chrpo chrpo-qwen3-1.7b --input "$out/reference" --set "model=$out/sft"
 
 step draft publish publish-draft --set "model=$out/chrpo" --set name=qwen3-1.7b
-serving "$out/draft"
+serving "$out/draft" evaluate
 step evaluate evaluate evaluate --input "$out/problems" --set model=draft --set "splits=[dev]" \
   --set "base_url=http://127.0.0.1:$port/v1" --set concurrency=64 \
   --set "reference=$out/reference"

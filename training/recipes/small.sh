@@ -28,7 +28,7 @@ step compressor-teach teach teach-own --input "$out/compressor-problems"
 step annotate annotate annotate-rules --input "$out/compressor-teach"
 step compressor compressor compressor-minilm --input "$out/annotate"
 
-# Single stories teach it to reckon, then several told at once whose numbers belong to whom.
+# Single stories teach it to reckon; then three at once, and whose numbers are whose.
 step problems problems problems-small
 step teach teach teach-own --input "$out/problems"
 step problems-single problems problems-small-single
@@ -62,17 +62,19 @@ step reference reference reference-small --input "$out/problems" --set "model=$o
 chrpo=(--input "$out/reference" --set "model=$out/sft" --set "replay.rows=$out/mix-fixed")
 step chrpo chrpo chrpo-small "${chrpo[@]}"
 
-# What is served and asked, by vLLM: `measure NAME MODEL [FLAG …]` into $out/eval-NAME.
+# What is served and asked, by vLLM: `measure NAME MODEL [FLAG …]` into $out/eval-NAME, by a server
+# with $serve_flags.
 step problems-test problems problems-small-test
+serve_flags=()
 measure() {
   local name=$1 model=$2
   shift 2
   step "draft-$name" publish publish-draft --set "model=$model" --set "name=$name"
-  if [[ ! -e $out/eval-$name/report.md ]]; then serving "$out/draft-$name" ${card:-}; fi
+  serving "$out/draft-$name" "eval-$name" "${serve_flags[@]}"
   step "eval-$name" evaluate evaluate-small --input "$out/problems-test" \
     --set "model=draft-$name" --set "dataset=held-out numbers" \
     --set "base_url=http://127.0.0.1:$port/v1" "$@"
-  if [[ ${server:-} ]]; then served; fi
+  served
 }
 measure small "$out/chrpo" --set "reference=$out/reference"
 step published publish publish --set "model=$out/chrpo" --set "evaluation=$out/eval-small" \
@@ -93,8 +95,9 @@ for words in 20 40 60 80; do
   measure "words-$words" "$out/chrpo" --set "budgets=[native]" \
     --set "suffix=Use about $words% of the words you would usually use."
 done
-card="--card none --assumed-reasoning-tokens ${FULL_TOKENS:-122}" \
-  measure caps "$out/chrpo" --set asking=ratios --set "budgets=[0.2,0.4,0.6,0.8]"
+serve_flags=(--card none --assumed-reasoning-tokens "${FULL_TOKENS:-122}")
+measure caps "$out/chrpo" --set asking=ratios --set "budgets=[0.2,0.4,0.6,0.8]"
+serve_flags=()
 # Whole traces alone, for as many tokens of replies.
 step sft-whole sft sft-small --input "$out/mix-full" --set "model=$out/sft-full" --set epochs=4
 measure whole "$out/sft-whole" --set "budgets=[native]"
@@ -113,10 +116,13 @@ for other in tokenskip random; do
 done
 # Ours before CHRPO, and other rewards from there.
 measure sft "$out/sft" --set "budgets=[0.2,0.4,0.6,0.8,1.0,auto]"
-for other in length-penalty no-ctrl no-mode; do
-  step "chrpo-$other" chrpo "chrpo-small-$other" "${chrpo[@]}"
-  measure "$other" "$out/chrpo-$other" --set "budgets=[1.0,auto]"
-done
+rewarded() {
+  step "chrpo-$1" chrpo chrpo-small "${chrpo[@]}" --set "objective=$2"
+  measure "$1" "$out/chrpo-$1" --set "budgets=[1.0,auto]"
+}
+rewarded length-penalty '{kind: length_penalty, length_weight: 0.2, scale: group}'
+rewarded no-ctrl '{kind: chrpo, ctrl: false}'
+rewarded no-mode '{kind: chrpo, mode: false}'
 
 runs=
 for run in small sft whole untrained tokenskip random caps length-penalty no-ctrl no-mode; do

@@ -38,7 +38,7 @@ step reference reference reference --input "$out/problems" --set "model=$out/sft
 step chrpo chrpo chrpo-smollm2 --input "$out/reference" --set "model=$out/sft"
 
 step draft publish publish-draft --set "model=$out/chrpo" --set name=smollm2-135m
-serving "$out/draft"
+serving "$out/draft" evaluate
 step evaluate evaluate evaluate --input "$out/problems" --set model=draft --set "splits=[dev]" \
   --set sampling.max_tokens=1024 --set concurrency=64 --set "reference=$out/reference" \
   --set "base_url=http://127.0.0.1:$port/v1"

@@ -2,6 +2,7 @@
 train=${TRAIN_COMMAND:-extracot-train}
 serve=${SERVE_COMMAND:-extracot-serve}
 port=${PORT:-8123}
+server= # its process while one is served
 configs=training/configs
 mkdir -p "$out"
 
@@ -15,11 +16,12 @@ step() {
   if [[ ${STOP:-} == "$name" ]]; then exit 0; fi
 }
 
-# serving FOLDER [FLAG …]: serve it until `served`, once it is ready; its log is $out/serve.log.
+# serving FOLDER NAME [FLAG …]: serve it until `served`, once it is ready, for the step $out/NAME; if
+# that has its report already, nothing is started. The log is $out/serve.log.
 serving() {
-  local folder=$1
-  shift
-  if [[ ${DRY:-} ]]; then return; fi
+  local folder=$1 name=$2
+  shift 2
+  if [[ ${DRY:-} || -e $out/$name/report.md ]]; then return; fi
   "$serve" --model "$folder" --port "$port" --host 127.0.0.1 "$@" >"$out/serve.log" 2>&1 &
   server=$!
   trap 'kill "$server" 2>/dev/null || true' EXIT # also when a stage fails
@@ -31,7 +33,7 @@ serving() {
 }
 
 served() {
-  if [[ ${DRY:-} ]]; then return; fi
+  if [[ ! ${server:-} ]]; then return; fi
   kill "$server"
   wait "$server" || true
   server=

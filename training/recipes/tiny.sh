@@ -47,7 +47,7 @@ step chrpo chrpo chrpo-tiny --input "$out/reference" --set "model=$out/sft" \
 
 # A draft to measure, served by vLLM; then the checkpoint with what was measured on its card.
 step draft publish publish-draft --set "model=$out/chrpo" --set name=tiny
-serving "$out/draft"
+serving "$out/draft" evaluate
 step evaluate evaluate evaluate-tiny --input "$out/problems" --set model=draft \
   --set "reference=$out/reference" --set "base_url=http://127.0.0.1:$port/v1"
 served

@@ -55,13 +55,12 @@ class Generator:
     def __post_init__(self) -> None:
         if self.threads < 1:
             raise ConfigError(f"threads {self.threads}: want 1 or more", key="threads")
-        if self.distinct and len(self.chosen()) < self.threads:
+        families = len(self.chosen())
+        if self.distinct and families < self.threads:
             raise ConfigError(
-                f"distinct: {self.threads} threads want as many families, there are "
-                f"{len(self.chosen())}",
+                f"distinct: {self.threads} threads want as many families, there are {families}",
                 key="distinct",
             )
-        self.chosen()
 
     def chosen(self) -> Sequence[Family]:
         """The families drawn from, by name."""
