@@ -221,4 +221,4 @@ def test_the_readmes_file_is_a_keys_file(tmp_path: Path) -> None:
     path.write_text(readme.split("```yaml\n")[1].split("```")[0].replace("sk-…", SECRET))
     first, second = (caller for _, caller in read_keys(path))
     assert (first.name, first.default, first.concurrency) == ("chat-app", 0.4, 32)
-    assert (second.models, second.priority) == (frozenset({"smollm2"}), 10)
+    assert (second.models, second.priority) == (frozenset({"small"}), 10)
