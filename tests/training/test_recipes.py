@@ -70,7 +70,7 @@ def test_the_bundled_models_recipe_ends_with_its_checkpoint(tmp_path: Path) -> N
 
 
 def test_measuring_again_asks_what_was_said(tmp_path: Path) -> None:
-    assert dry("evaluate", tmp_path, "--limit", "7").count("ran ") == 2
+    assert dry("evaluate", tmp_path, "--limit", "7").count("ran ") == 4
     assert (tmp_path / "out" / "small-first-7").is_dir()
     dry("evaluate", tmp_path / "b", "--model", "runs/x/mine", "--families")
     assert (tmp_path / "b" / "out" / "mine-families").is_dir()

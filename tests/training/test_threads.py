@@ -16,9 +16,9 @@ from extracot_training.annotate.chain import Link, Mention, leading_to, other_pe
 from extracot_training.annotate.rules import RulesAnnotator
 from extracot_training.config.problems import GeneratorSource, ProblemsConfig
 from extracot_training.equations import read_equation
-from extracot_training.errors import ConfigError
+from extracot_training.errors import ConfigError, StageError
 from extracot_training.generator import FAMILIES, Generator, digest, make
-from extracot_training.generator.story import Draw, Reject, Story
+from extracot_training.generator.story import NAMES, Draw, Reject, Story
 from extracot_training.generator.threads import (
     NAMELESS,
     Thread,
@@ -29,9 +29,11 @@ from extracot_training.generator.threads import (
 )
 from extracot_training.normalise import problem_id
 from extracot_training.problems import run
-from extracot_training.records import Problem, Trace, read_rows
+from extracot_training.records import Problem, Trace, read_rows, write_rows
 from extracot_training.redact import MARK, redact
 from extracot_training.segment import FORMULAS, join, segment
+from extracot_training.sources import synthetic
+from extracot_training.sources.synthetic import read
 from tests.examples import examples
 from tests.training.test_generator import equations, value_of
 
@@ -155,6 +157,81 @@ def test_distinct_stories_are_of_different_families(monkeypatch: pytest.MonkeyPa
     assert any(len(set(families)) < 3 for families in told)
     with pytest.raises(ConfigError, match="distinct: 3 threads want as many families, there are 2"):
         Generator(3, 20, (2, 3), CHOSEN[:2], threads=3, distinct=True)
+
+
+def thorough(seed: int = 1) -> Generator:
+    return Generator(seed, 30, (2, 3), CHOSEN, threads=3, interleaved=False, thorough=True)
+
+
+@pytest.mark.parametrize("seed", [3, 4])
+def test_thorough_telling_concludes_and_checks_every_story_in_turn(seed: int) -> None:
+    for made in thorough(seed).make(16):
+        _opening, *stories, results = made.trace.split("\n\n")
+        told = re.findall(r"([A-Z][a-z]+) (\d+)", results)
+        assert len(stories) == len(told) == 3
+        for story, (who, value) in zip(stories, told, strict=True):
+            *steps, (check, checked) = equations(story)
+            assert steps[-1][1] == checked == value
+            assert value_of(check) == int(value)
+            assert people_in(story) == [who]
+            assert re.search(rf"{who}( has)? {value}\.", story)
+        asked = asked_name(made.question)
+        assert dict(told)[asked] == str(made.answer)
+        # Who reads the answer need not ask whose it is.
+        assert made.final.startswith(f"{asked}, ")
+        assert made.final.endswith(f"\\boxed{{{made.answer}}}")
+        hidden = redact(made.trace, str(made.answer))
+        assert not re.search(rf"\b{made.answer}\b", hidden)
+
+
+def test_thorough_wants_stories_in_turn() -> None:
+    with pytest.raises(ConfigError, match="thorough: wants interleaved: false"):
+        Generator(1, 30, (2, 3), CHOSEN, threads=3, thorough=True)
+    for wrong in ({}, {"interleaved": False, "threads": 1}):
+        with pytest.raises(ValidationError, match="interleaved: false and two threads or more"):
+            source(thorough=True, **wrong)
+    (told,) = read(source(thorough=True, interleaved=False, size=1))
+    made = Generator(0, 20, (2, 3), CHOSEN, threads=3, interleaved=False, thorough=True)
+    assert told.solution == made.problem(0).trace
+
+
+def test_new_stories_are_those_that_no_problem_of_a_folder_tells(tmp_path: Path) -> None:
+    known = tmp_path / "known"
+    run(ProblemsConfig(out=known, sources=(source(size=60), source(size=60, threads=1))))
+    told = {story for row in read_rows(known, Problem) for story in row.meta["stories"]}
+    assert len(told) > 150
+    # The stories of this seed, and nothing that says who they are about.
+    plain = list(read(source(seed=5, size=200)))
+    assert all(row.meta["stories"][0] != row.question for row in plain)
+    assert not any(people_named(story) for row in plain for story in row.meta["stories"])
+    new = list(read(source(seed=5, size=40, unlike=(known,))))
+    assert len(new) == 40
+    assert not {row.meta["stories"][0] for row in new} & told
+    # Left out are exactly those that are known.
+    last = new[-1].meta["index"]
+    kept = [row.id for row in plain[: last + 1] if row.meta["stories"][0] not in told]
+    assert [row.id for row in new] == kept
+    assert len(kept) < last + 1
+
+
+def test_a_folder_without_stories_or_one_that_leaves_none_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = tmp_path / "known"
+    run(ProblemsConfig(out=known, sources=(source(size=30),)))
+    monkeypatch.setattr(synthetic, "KNOWN_IN_A_ROW", 30)
+    with pytest.raises(StageError, match="30 stories in a row are known; 0 were not"):
+        list(read(source(size=1, unlike=(known,))))
+    rows = [row.model_copy(update={"meta": {}}) for row in read_rows(known, Problem)]
+    write_rows(known / "rows.jsonl", rows)
+    with pytest.raises(StageError, match="has problems without stories; make them again"):
+        list(read(source(size=1, unlike=(known,))))
+    with pytest.raises(StageError, match="does not exist"):
+        run(ProblemsConfig(out=tmp_path / "x", sources=(source(unlike=(tmp_path / "none",)),)))
+
+
+def people_named(text: str) -> set[str]:
+    return set(re.findall(r"[A-Z][a-z]+", text)) & set(NAMES)
 
 
 def people_in_results(trace: str) -> list[str]:

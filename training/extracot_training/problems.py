@@ -58,6 +58,8 @@ def _inputs(config: ProblemsConfig) -> dict[str, Path]:
         named = hasattr(source, "path") or (hasattr(source, "name") and path.exists())
         if named:
             inputs[f"sources.{number}"] = path
+        for place, known in enumerate(getattr(source, "unlike", ())):
+            inputs[f"sources.{number}.unlike.{place}"] = known
     for test in config.contamination.against:
         inputs[f"contamination.{test.name}"] = test.path
     return inputs

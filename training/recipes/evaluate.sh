@@ -37,7 +37,11 @@ asked=(--set "dataset=held-out numbers")
 if [[ $families ]]; then
   asked=(--set "dataset=held-out families" --set "splits=[heldout_families]")
 fi
-step problems problems problems-small-test
+# What it learnt from, so that it is asked for none of those stories.
+step learnt problems problems-small
+step learnt-single problems problems-small-single
+step problems problems problems-small-test \
+  --set "sources.0.unlike=[$out/learnt,$out/learnt-single]"
 serving "$model" "$name"
 step "$name" evaluate evaluate-small --input "$out/problems" --set "model=$served_name" \
   --set "base_url=http://127.0.0.1:$port/v1" ${limit:+--set "limit=$limit"} "${asked[@]}"

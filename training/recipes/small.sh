@@ -4,6 +4,7 @@
 #
 #   training/recipes/small.sh               every stage; ends with the checkpoint and its report
 #   training/recipes/small.sh --baselines   and what it is compared with, trained and measured alike
+#   GSM8K=folder training/recipes/small.sh --baselines   also asks the test.jsonl there
 #   OUT=folder training/recipes/small.sh    where it lies (default runs/small)
 #   STOP=reference training/recipes/small.sh   up to and with that step
 #
@@ -43,13 +44,25 @@ step mix-full mix mix-full --set "traces=$out/teach" --set "problems=$out/proble
 step sft-full sft sft-small --input "$out/mix-full" --set "model=$out/sft-single" \
   --set learning_rate=2.0e-3 --set epochs=1.3 --set batch=24
 
-# Stage 2: every level, then the choice as it was measured.
+# Stage 2: every level; whole traces again, until it no longer mixes stories up; and levels again,
+# first with more of the short ones, whose rows are quick to learn from, then of the long ones.
 step compress compress compress-small --input "$out/teach" \
   --set "compressor=$out/compressor" --set "tokenizer=$out/base"
-mixed=(--set "traces=$out/teach" --set "problems=$out/problems")
-step mix-fixed mix mix-small "${mixed[@]}" --set "compressed=$out/compress" \
-  --set "model=$out/base"
-step sft-fixed sft sft-small --input "$out/mix-fixed" --set "model=$out/sft-full"
+mixed=(--set "traces=$out/teach" --set "problems=$out/problems" --set "model=$out/base")
+short=(--set "level_shares=[1.0,0.6,0.35,0.35,0.35]" --set further_native=1500)
+long=(--set "level_shares=[0.5,0.5,0.5,0.5,1.0]")
+step mix-fixed mix mix-small "${mixed[@]}" --set "compressed=$out/compress"
+step mix-short mix mix-small "${mixed[@]}" --set "compressed=$out/compress" "${short[@]}"
+step mix-long mix mix-small "${mixed[@]}" --set "compressed=$out/compress" "${long[@]}"
+step sft-levels sft sft-small --input "$out/mix-fixed" --set "model=$out/sft-full" --set epochs=2.5
+step sft-whole sft sft-small --input "$out/mix-full" --set "model=$out/sft-levels" \
+  --set learning_rate=2.0e-3 --set epochs=1 --set warmup=0.02
+step sft-again sft sft-small --input "$out/mix-fixed" --set "model=$out/sft-whole" \
+  --set learning_rate=2.0e-3 --set epochs=1
+step sft-short sft sft-small --input "$out/mix-short" --set "model=$out/sft-again"
+step sft-fixed sft sft-small --input "$out/mix-long" --set "model=$out/sft-short" \
+  --set learning_rate=2.0e-3 --set epochs=1.6 --set warmup=0.02
+# Then the choice as it was measured.
 step reference-fixed reference reference-small --input "$out/problems" \
   --set "model=$out/sft-fixed"
 step mix-policy mix mix-policy-brief "${mixed[@]}" --set "compressed=$out/compress" \
@@ -62,16 +75,18 @@ step reference reference reference-small --input "$out/problems" --set "model=$o
 chrpo=(--input "$out/reference" --set "model=$out/sft" --set "replay.rows=$out/mix-fixed")
 step chrpo chrpo chrpo-small "${chrpo[@]}"
 
-# What is served and asked, by vLLM: `measure NAME MODEL [FLAG …]` into $out/eval-NAME, by a server
-# with $serve_flags.
-step problems-test problems problems-small-test
+# What is served and asked, by vLLM: `measure NAME MODEL [FLAG …]` into $out/eval-NAME, the problems
+# of $asked, by a server with $serve_flags.
+step problems-test problems problems-small-test \
+  --set "sources.0.unlike=[$out/problems,$out/problems-single]"
+asked=$out/problems-test
 serve_flags=()
 measure() {
   local name=$1 model=$2
   shift 2
   step "draft-$name" publish publish-draft --set "model=$model" --set "name=$name"
   serving "$out/draft-$name" "eval-$name" "${serve_flags[@]}"
-  step "eval-$name" evaluate evaluate-small --input "$out/problems-test" \
+  step "eval-$name" evaluate evaluate-small --input "$asked" \
     --set "model=draft-$name" --set "dataset=held-out numbers" \
     --set "base_url=http://127.0.0.1:$port/v1" "$@"
   served
@@ -86,6 +101,20 @@ levels="budgets=[0.2,0.4,0.6,0.8,1.0]"
 # Families that nothing was trained on.
 measure families "$out/chrpo" --set "splits=[heldout_families]" --set "dataset=held-out families" \
   --set "budgets=[0.2,1.0,auto]"
+# Problems whose words it does not know.
+step problems-symbolic problems problems-small-symbolic
+asked=$out/problems-symbolic
+for split in test heldout_families; do
+  measure "symbolic-$split" "$out/chrpo" --set "splits=[$split]" --set "dataset=gsm_symbolic, $split" \
+    --set "budgets=[0.2,1.0,auto]"
+done
+if [[ ${GSM8K:-} ]]; then
+  step problems-gsm8k-test problems problems-gsm8k --set "sources.0.path=$GSM8K/test.jsonl" \
+    --set sources.0.split=test --set "contamination.against=[]"
+  asked=$out/problems-gsm8k-test
+  measure gsm8k "$out/chrpo" --set "dataset=GSM8K test" --set "budgets=[0.2,1.0,auto]"
+fi
+asked=$out/problems-test
 # Before anything was learnt.
 step sft-untrained sft sft-small --input "$out/mix-fixed" --set "model=$out/base" \
   --set max_steps=1 --set learning_rate=1.0e-12
@@ -95,11 +124,10 @@ for words in 20 40 60 80; do
   measure "words-$words" "$out/chrpo" --set "budgets=[native]" \
     --set "suffix=Use about $words% of the words you would usually use."
 done
-serve_flags=(--card none --assumed-reasoning-tokens "${FULL_TOKENS:-122}")
+serve_flags=(--card none --assumed-reasoning-tokens "${FULL_TOKENS:-176}")
 measure caps "$out/chrpo" --set asking=ratios --set "budgets=[0.2,0.4,0.6,0.8]"
 serve_flags=()
-# Whole traces alone, for as many tokens of replies.
-step sft-whole sft sft-small --input "$out/mix-full" --set "model=$out/sft-full" --set epochs=4
+# Whole traces alone: what the levels start from.
 measure whole "$out/sft-whole" --set "budgets=[native]"
 
 # TokenSkip-style: a compressor that sees no question and no formula; and atoms at random.
@@ -109,9 +137,8 @@ step compress-tokenskip compress compress-small --input "$out/teach" --set units
 step compress-random compress compress-small --input "$out/teach" --set scores=random \
   --set compressor=null --set "tokenizer=$out/base"
 for other in tokenskip random; do
-  step "mix-$other" mix mix-small "${mixed[@]}" --set "compressed=$out/compress-$other" \
-    --set "model=$out/base"
-  step "sft-$other" sft sft-small --input "$out/mix-$other" --set "model=$out/sft-full"
+  step "mix-$other" mix mix-small "${mixed[@]}" --set "compressed=$out/compress-$other" "${short[@]}"
+  step "sft-$other" sft sft-small --input "$out/mix-$other" --set "model=$out/sft-whole"
   measure "$other" "$out/sft-$other" --set "$levels"
 done
 # Ours before CHRPO, and other rewards from there.
@@ -121,8 +148,8 @@ rewarded() {
   measure "$1" "$out/chrpo-$1" --set "budgets=[1.0,auto]"
 }
 rewarded length-penalty '{kind: length_penalty, length_weight: 0.2, scale: group}'
-rewarded no-ctrl '{kind: chrpo, ctrl: false}'
-rewarded no-mode '{kind: chrpo, mode: false}'
+rewarded no-ctrl '{kind: chrpo, kappa: 0.5, slope: 0.5, ctrl: false}'
+rewarded no-mode '{kind: chrpo, kappa: 0.5, slope: 0.5, mode: false}'
 
 runs=
 for run in small sft whole untrained tokenskip random caps length-penalty no-ctrl no-mode; do

@@ -90,6 +90,12 @@ class GeneratorSource(Source):
     )
     distinct: bool = Field(False, description="the stories of a problem are of different families")
     interleaved: bool = Field(True, description="their steps are mixed in the trace")
+    thorough: bool = Field(
+        False, description="told in turn, each story is announced, concluded and checked"
+    )
+    unlike: tuple[Path, ...] = Field(
+        (), description="folders of generated problems: ask for no story that is told there"
+    )
 
     @model_validator(mode="after")
     def _range(self) -> Self:
@@ -97,6 +103,8 @@ class GeneratorSource(Source):
             raise ValueError(f"steps {list(self.steps)}: want fewest and most within 2..8")
         if self.threads > 1 and self.trace != "brief":
             raise ValueError(f"trace {self.trace!r} with {self.threads} threads: want 'brief'")
+        if self.thorough and (self.interleaved or self.threads == 1):
+            raise ValueError("thorough: wants interleaved: false and two threads or more")
         return self
 
 

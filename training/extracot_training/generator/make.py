@@ -13,7 +13,14 @@ from extracot_training.generator.brief import brief, brief_final
 from extracot_training.generator.families import FAMILIES, Family
 from extracot_training.generator.narrate import Narrator, terse
 from extracot_training.generator.story import Draw, Reject, Story
-from extracot_training.generator.threads import NAMELESS, Thread, people, tell, well_posed
+from extracot_training.generator.threads import (
+    NAMELESS,
+    Thread,
+    nameless,
+    people,
+    tell,
+    well_posed,
+)
 from extracot_training.generator.threads import problem as threaded
 from extracot_training.generator.word_problem import WordProblem
 
@@ -40,7 +47,8 @@ class Generator:
     question about one of them (see :mod:`threads`); ``steps`` then counts those of each story, and
     ``verbosity`` plays no part. Families that name nobody are left out, or refused if named.
     ``distinct``: no two stories of a problem are of one family; ``interleaved``: their steps are
-    mixed in the trace, else one story is worked through after the other.
+    mixed in the trace, else one story is worked through after the other. ``thorough``: so told,
+    every story is announced, concluded and checked, and the answer names whose it is.
     """
 
     seed: int
@@ -51,10 +59,13 @@ class Generator:
     threads: int = 1
     distinct: bool = False
     interleaved: bool = True
+    thorough: bool = False
 
     def __post_init__(self) -> None:
         if self.threads < 1:
             raise ConfigError(f"threads {self.threads}: want 1 or more", key="threads")
+        if self.thorough and self.interleaved:
+            raise ConfigError("thorough: wants interleaved: false", key="thorough")
         families = len(self.chosen())
         if self.distinct and families < self.threads:
             raise ConfigError(
@@ -130,8 +141,8 @@ class Generator:
                 Thread(people(story)[0], family.name, story)
                 for family, story in zip(chosen, stories, strict=True)
             ]
-            told = tell(threads, rng, interleaved=self.interleaved)
-            return threaded(index, threads, place, told, rng)
+            told = tell(threads, rng, interleaved=self.interleaved, thorough=self.thorough)
+            return threaded(index, threads, place, told, rng, named=self.thorough)
         raise GeneratorError(
             f"family {asked.name!r}: no {self.threads} stories under max_number {self.max_number} "
             "go together; want fewer threads or a larger max_number"
@@ -160,6 +171,7 @@ def _told(index: int, family: Family, story: Story, narrator: Narrator) -> WordP
         brief=brief(story),
         brief_final=brief_final(story),
         numbers=tuple(given.value for given in story.givens),
+        stories=(nameless(story),),
     )
 
 

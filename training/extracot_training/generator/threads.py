@@ -1,4 +1,4 @@
-"""Several stories worked through in one interleaved trace, of which the question asks for one.
+"""Several stories worked through in one trace, of which the question asks for one.
 
 Which part of such a trace matters is decided by the question alone: the telling takes no account
 of what is asked, so it is the same for every question about these stories. Every story is about
@@ -30,6 +30,8 @@ SMALLEST_ANSWER = 2
 
 OPENINGS = ("All stories, step by step.", "I work on all of them.", "Every story gets its turn.")
 STEPS = ("{who}, {what}: {eq}.", "{who}: {what}, {eq}.")
+ANNOUNCEMENTS = ("Now {who}.", "{who} comes next.", "The turn of {who}.")
+CONCLUSIONS = ("So {who} has {value}.", "That makes {who} {value}.", "So for {who} {value}.")
 CHECKS = ("Check for {who}: {eq}.", "Let me check {who}: {eq}.")
 RESULTS = ("Results: {listed}.", "In the end: {listed}.", "That gives {listed}.")
 ASKS = (
@@ -51,6 +53,14 @@ class Thread:
 def people(story: Story) -> list[str]:
     """The persons a story names, each once, in order."""
     return list(dict.fromkeys(w for w in re.findall(r"[A-Z][a-z]+", story.text) if w in _NAMES))
+
+
+def nameless(story: Story) -> str:
+    """What a story tells, whoever it is about: its facts with A, B, … for the persons."""
+    text = " ".join(story.facts)
+    for number, who in enumerate(people(story)):
+        text = re.sub(rf"\b{who}\b", chr(ord("A") + number), text)
+    return text
 
 
 def well_posed(stories: Sequence[Story]) -> bool:
@@ -76,30 +86,58 @@ def _numbers(step: Step) -> tuple[int, ...]:
     return (step.result.value, *sorted(term.value for term in step.terms))
 
 
-def tell(threads: Sequence[Thread], rng: Random, *, interleaved: bool = True) -> str:
+def tell(
+    threads: Sequence[Thread], rng: Random, *, interleaved: bool = True, thorough: bool = False
+) -> str:
     """All steps, each thread's in its order; one check; all results. Steps of threads and results
-    are mixed at random or, if not ``interleaved``, come one thread after the other."""
+    are mixed at random or, if not ``interleaved``, come one thread after the other. ``thorough``
+    tells them in that order too, a paragraph for each thread, which is announced, concluded and
+    checked before the next."""
+    if thorough:
+        return _tell_thoroughly(threads, rng)
     left = {place: list(thread.story.steps) for place, thread in enumerate(threads)}
     turns = [place for place, steps in left.items() for _ in steps]
     if interleaved:
         rng.shuffle(turns)
     sentences = [rng.choice(OPENINGS)]
     for place in turns:
-        step = left[place].pop(0)
-        sentences.append(
-            rng.choice(STEPS).format(
-                who=threads[place].who, what=_short(step.result), eq=plain_equation(step)
-            )
-        )
-    checked = rng.choice(threads)
-    answer = checked.story.answer
-    whole = f"{expression(checked.story, answer, PLAIN)} = {answer.value}"
-    results = [f"{thread.who} {thread.story.answer.value}" for thread in threads]
-    check = rng.choice(CHECKS).format(who=checked.who, eq=whole)
+        sentences.append(_step(threads[place], left[place].pop(0), rng))
+    check = _check(rng.choice(threads), rng)
     end = rng.choice(RESULTS)
+    results = _results(threads)
     mixed = rng.sample(results, len(results))
     listed = ", ".join(mixed if interleaved else results)
     return "\n\n".join([" ".join(sentences), check, end.format(listed=listed)])
+
+
+def _tell_thoroughly(threads: Sequence[Thread], rng: Random) -> str:
+    paragraphs = [rng.choice(OPENINGS)]
+    for thread in threads:
+        told = {"who": thread.who, "value": thread.story.answer.value}
+        sentences = [
+            rng.choice(ANNOUNCEMENTS).format(**told),
+            *(_step(thread, step, rng) for step in thread.story.steps),
+            rng.choice(CONCLUSIONS).format(**told),
+            _check(thread, rng),
+        ]
+        paragraphs.append(" ".join(sentences))
+    paragraphs.append(rng.choice(RESULTS).format(listed=", ".join(_results(threads))))
+    return "\n\n".join(paragraphs)
+
+
+def _step(thread: Thread, step: Step, rng: Random) -> str:
+    sentence, what = rng.choice(STEPS), _short(step.result)
+    return sentence.format(who=thread.who, what=what, eq=plain_equation(step))
+
+
+def _check(thread: Thread, rng: Random) -> str:
+    answer = thread.story.answer
+    whole = f"{expression(thread.story, answer, PLAIN)} = {answer.value}"
+    return rng.choice(CHECKS).format(who=thread.who, eq=whole)
+
+
+def _results(threads: Sequence[Thread]) -> list[str]:
+    return [f"{thread.who} {thread.story.answer.value}" for thread in threads]
 
 
 def _short(quantity: Quantity) -> str:
@@ -108,13 +146,23 @@ def _short(quantity: Quantity) -> str:
 
 
 def problem(
-    index: int, threads: Sequence[Thread], asked: int, trace: str, rng: Random
+    index: int,
+    threads: Sequence[Thread],
+    asked: int,
+    trace: str,
+    rng: Random,
+    *,
+    named: bool = False,
 ) -> WordProblem:
-    """All the stories' facts and the question of thread ``asked``, solved by ``trace``."""
+    """All the stories' facts and the question of thread ``asked``, solved by ``trace``. ``named``:
+    what follows the trace begins with whose story it answers and what is asked for."""
     thread = threads[asked]
+    others = [one for one in threads if one is not thread]
     facts = [" ".join(one.story.facts) for one in threads]
     ask = rng.choice(ASKS).format(who=thread.who, ask=thread.story.ask)
     final = brief_final(thread.story)
+    if named:
+        final = f"{thread.who}, {_short(thread.story.answer)}. {final}"
     return WordProblem(
         index=index,
         family=thread.family,
@@ -127,4 +175,5 @@ def problem(
         brief=trace,
         brief_final=final,
         numbers=tuple(given.value for one in threads for given in one.story.givens),
+        stories=tuple(nameless(one.story) for one in (thread, *others)),
     )

@@ -26,3 +26,5 @@ class WordProblem:
     brief: str
     brief_final: str
     numbers: tuple[int, ...]
+    stories: tuple[str, ...]
+    """What each story tells, without the names of persons; the one asked for first."""
