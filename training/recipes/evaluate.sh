@@ -2,7 +2,7 @@
 # Measures the bundled model (or any other) again, as its users meet it: serves it with vLLM and asks
 # 2,000 held-out word problems at every budget. `make evaluate` runs this.
 #
-#   training/recipes/evaluate.sh                    about twenty minutes on two CPU cores
+#   training/recipes/evaluate.sh                    about half an hour on two CPU cores
 #   training/recipes/evaluate.sh --limit 100        a quick look
 #   training/recipes/evaluate.sh --model FOLDER     another checkpoint with a budget card
 #   training/recipes/evaluate.sh --families         problems of families that it has never seen
