@@ -124,7 +124,7 @@ for words in 20 40 60 80; do
   measure "words-$words" "$out/chrpo" --set "budgets=[native]" \
     --set "suffix=Use about $words% of the words you would usually use."
 done
-serve_flags=(--card none --assumed-reasoning-tokens "${FULL_TOKENS:-176}")
+serve_flags=(--card none --assumed-reasoning-tokens "${FULL_TOKENS:-181}")
 measure caps "$out/chrpo" --set asking=ratios --set "budgets=[0.2,0.4,0.6,0.8]"
 serve_flags=()
 # Whole traces alone: what the levels start from.
@@ -143,13 +143,13 @@ for other in tokenskip random; do
 done
 # Ours before CHRPO, and other rewards from there.
 measure sft "$out/sft" --set "budgets=[0.2,0.4,0.6,0.8,1.0,auto]"
-rewarded() {
-  step "chrpo-$1" chrpo chrpo-small "${chrpo[@]}" --set "objective=$2"
+rewarded() { # NAME SETTING
+  step "chrpo-$1" chrpo chrpo-small "${chrpo[@]}" --set "$2"
   measure "$1" "$out/chrpo-$1" --set "budgets=[1.0,auto]"
 }
-rewarded length-penalty '{kind: length_penalty, length_weight: 0.2, scale: group}'
-rewarded no-ctrl '{kind: chrpo, kappa: 0.5, slope: 0.5, ctrl: false}'
-rewarded no-mode '{kind: chrpo, kappa: 0.5, slope: 0.5, mode: false}'
+rewarded length-penalty 'objective={kind: length_penalty, length_weight: 0.2, scale: group}'
+rewarded no-ctrl objective.ctrl=false
+rewarded no-mode objective.mode=false
 
 runs=
 for run in small sft whole untrained tokenskip random caps length-penalty no-ctrl no-mode; do
