@@ -68,9 +68,10 @@ soak: install-dev ## Send 20,000 requests to the scripted engine, many of them l
 	@$(BIN)/python -m tests.server.soak $(ARGS)
 
 .PHONY: bench
-bench: install-dev ## Measure the front end beside vLLM's own, its growth, training beside TRL (ARGS=--quick)
+bench: install-dev ## Measure the front end beside vLLM's own, its growth, what budgets save, training (ARGS=--quick)
 	@$(BIN)/python -m benchmarks.frontend $(ARGS)
 	@$(BIN)/python -m benchmarks.growth $(filter --quick,$(ARGS))
+	@$(BIN)/python -m benchmarks.budgets $(filter --quick,$(ARGS))
 	@$(BIN)/python -m benchmarks.training $(filter --quick,$(ARGS))
 
 .PHONY: evaluate

@@ -1,6 +1,7 @@
 """What a budget buys: latency and throughput of a running server at each budget, against native.
 
-    python -m benchmarks.budgets --base-url http://127.0.0.1:8000 [--concurrency 8] [--requests 32]
+    python -m benchmarks.budgets               # starts the bundled model, asks problems of its kind
+    python -m benchmarks.budgets --base-url http://127.0.0.1:8000 [--concurrency 8] [--requests 128]
         [--problems rows.jsonl]                # ask these, such as a folder of stage problems holds
     python -m benchmarks.budgets --quick      # starts the scripted engine: the harness, no result
 
@@ -28,7 +29,9 @@ from typing import Any
 import httpx
 
 from benchmarks.harness import about_this_machine, free_port, percentile, server, table
+from extracot_training.generator.make import Generator
 
+FAMILIES = ("baking", "garden", "hens", "reading", "savings", "shopping")
 BUDGETS: tuple[float | str, ...] = ("native", 1.0, 0.8, 0.6, 0.4, 0.2, "none")
 PAPER = 3.24
 
@@ -42,6 +45,14 @@ class Found:
     answer: list[float] = field(default_factory=list)
     reasoning: list[int] = field(default_factory=list)
     generated: int = 0
+
+
+def bundled_questions(count: int) -> list[str]:
+    """Problems of the kind that the bundled model knows, three stories in each."""
+    generator = Generator(
+        9301, 50, (2, 3), FAMILIES, threads=3, distinct=True, interleaved=False, thorough=True
+    )
+    return [generator.problem(number).question for number in range(count)]
 
 
 def questions(problems: Path | None, count: int) -> list[str]:
@@ -133,37 +144,48 @@ def rows(found: dict[float | str, Found]) -> Iterator[list[object]]:
 
 
 @contextlib.contextmanager
-def scripted() -> Iterator[str]:
-    """A server whose tokens cost next to nothing: shows that the harness works."""
+def started(name: str, *flags: str) -> Iterator[str]:
+    """A server of ours with these flags."""
     port = free_port()
-    command = [sys.executable, "-m", "extracot_server.cli", "--engine", "scripted"]
+    command = [sys.executable, "-m", "extracot_server.cli", *flags, "--port", str(port)]
     with (
         tempfile.TemporaryDirectory() as folder,
-        server("s", [*command, "--port", str(port)], port, "scripted", Path(folder) / "log") as one,
+        server(name, command, port, name, Path(folder) / "log") as one,
     ):
         yield one.url
+
+
+def asked_server(args: argparse.Namespace) -> contextlib.AbstractContextManager[str]:
+    """The one at ``--base-url``, or one that is started: the bundled model, or for ``--quick`` the
+    scripted engine, whose tokens cost next to nothing."""
+    if args.base_url:
+        return contextlib.nullcontext(args.base_url)
+    if args.quick:
+        return started("scripted", "--engine", "scripted")
+    return started("small", "--model", "small")
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--base-url", help="a running server")
+    parser.add_argument(
+        "--base-url", help="a running server (default: the bundled model is started)"
+    )
     parser.add_argument("--concurrency", type=int, default=8)
-    parser.add_argument("--requests", type=int, default=32, help="at each budget")
+    parser.add_argument("--requests", type=int, default=128, help="at each budget")
     parser.add_argument("--problems", type=Path, help="JSON lines with `question`")
     parser.add_argument("--max-tokens", type=int, default=512)
     parser.add_argument("--quick", action="store_true", help="the scripted engine, few requests")
     args = parser.parse_args(argv)
     if args.quick:
         args.requests, args.concurrency, args.max_tokens = 4, 2, 256
-    elif args.base_url is None:
-        parser.error("give --base-url of a running server, or --quick")
+    own = not (args.base_url or args.quick or args.problems)
     try:
-        asked = questions(args.problems, args.requests)
+        asked = bundled_questions(args.requests) if own else questions(args.problems, args.requests)
     except (OSError, ValueError) as error:
         parser.error(f"--problems: {error}")
     print(about_this_machine(), end="\n\n")
-    with contextlib.nullcontext(args.base_url) if args.base_url else scripted() as url:
+    with asked_server(args) as url:
         found = asyncio.run(run(args, url, asked))
     head = ("budget", "reasoning tokens", "tokens", "end to end s p50", "first answer token s p50")
     head += ("requests/s", "end to end", "first answer", "throughput")

@@ -36,7 +36,7 @@ from trl import GRPOTrainer, SFTTrainer
 from benchmarks.paired import Cost, Parts, Report
 from extracot_training.base_model import stage as base_stage
 from extracot_training.chrpo.scoring import Scorer
-from extracot_training.chrpo.tasks import Task, schedule
+from extracot_training.chrpo.tasks import Task, Tasks, schedule
 from extracot_training.chrpo.train import LOG, grpo_arguments
 from extracot_training.chrpo.train import make_trainer as make_chrpo_trainer
 from extracot_training.chrpo.trainer import Rewards
@@ -201,7 +201,7 @@ def _chrpo_trainer(world: World, config: ChrpoConfig, folder: Path) -> Any:
         config,
         (model, tokenizer, tokens),
         PROMPT,
-        world.tasks,
+        Tasks(tuple(world.tasks), (), 0),
         world.tasks[:1],
         arguments=grpo_arguments(config, folder),
         log=folder / LOG,

@@ -1,7 +1,6 @@
 """Faults of the machine around the server, each caused for real on a process of its own.
 
-Those of vLLM's engine are in `test_faults_vllm.py` (run with VLLM_FAULTS=1, not seen to pass as a
-whole yet); here the scripted engine serves.
+Those of vLLM's engine are in `test_faults_vllm.py`; here the scripted engine serves.
 """
 
 from __future__ import annotations

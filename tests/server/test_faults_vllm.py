@@ -26,11 +26,7 @@ from tests.fixtures.tiny_model import build_tiny_model
 from tests.server.live import read_chunks, read_events, user, wait_for
 from tests.server.test_process import COMMAND, free_port
 
-pytestmark = [
-    pytest.mark.vllm,
-    # Written, but not seen to pass as a whole yet: no part of `make test` until it was.
-    pytest.mark.skipif("VLLM_FAULTS" not in os.environ, reason="runs with VLLM_FAULTS=1 alone"),
-]
+pytestmark = pytest.mark.vllm
 
 PATIENCE = 300.0  # seconds; a start takes ten on an idle machine
 CONTEXT = 1024

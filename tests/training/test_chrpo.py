@@ -176,22 +176,25 @@ class _Probe(ChrpoTrainer):
         return output
 
 
+@pytest.mark.parametrize("given", [0.0, 0.5])
 def test_level_tokens_and_the_others_get_their_advantages(
-    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: float
 ) -> None:
     """What reaches the loss is ``chrpo.advantage`` of what ``chrpo.reward`` said, token by token,
     and the prompts are the renderer's ids."""
     _Probe.seen = []
     monkeypatch.setattr("extracot_training.chrpo.train.ChrpoTrainer", _Probe)
-    config = chrpo_config(root, out=tmp_path / "probe", steps=1, rollouts={"max_tokens": 24})
+    config = chrpo_config(
+        root, out=tmp_path / "probe", steps=1, rollouts={"max_tokens": 24}, given_share=given
+    )
     run(config)
     (seen,) = _Probe.seen
     tokenizer, tokens = load_policy_tokenizer(str(root / "sft"), PROMPT)
     maker = PromptMaker(tokenizer, PROMPT)
-    tasks = {
-        task.problem_id: task
-        for task in read_tasks(root / "reference", "train", maker, levels=LEVELS).chosen
-    }
+    read = read_tasks(root / "reference", "train", maker, levels=LEVELS, at_levels=True)
+    tasks = {task.key: task for task in (*read.chosen, *read.given)}
+    at_level = [tasks[entry["prompt"]].level is not None for entry in seen["inputs"]]
+    assert sum(at_level) == given * len(at_level)
     scorer = Scorer(ReplyReader(tokenizer, PROMPT, tokens), config.objective)
     expected: list[Scored] = []
     for row, entry in enumerate(seen["inputs"]):
@@ -214,14 +217,57 @@ def test_level_tokens_and_the_others_get_their_advantages(
         mask = seen["completion_mask"][row].bool()
         found = seen["advantages"][row]
         ids = seen["completion_ids"][row]
-        first = advantage.level if int(ids[0]) in levels else advantage.rest
-        with_level += int(ids[0]) in levels
+        has_level = int(ids[0]) in levels and not at_level[row]
+        first = advantage.level if has_level else advantage.rest
+        with_level += has_level
         assert found[0].item() == pytest.approx(first, abs=1e-5)
         assert found[mask][1:].tolist() == pytest.approx(
             [advantage.rest] * (int(mask.sum()) - 1), abs=1e-5
         )
         assert found[~mask].abs().sum() == 0
-    assert with_level > len(advantages) / 2
+    assert with_level > (1 - given) * len(advantages) / 2
+
+
+@pytest.mark.parametrize("share", [0.5, 1.0])
+def test_levels_can_be_given(root: Path, tmp_path: Path, share: float) -> None:
+    """Their rollouts are counted apart; the choice is measured on those that chose."""
+    done = run(
+        chrpo_config(root, out=tmp_path / "g", steps=5, given_share=share, learning_rate=1e-5)
+    )
+    lines = [line for line in log_of(done.folder) if "loss" in line]
+    practised: dict[str, int] = {}
+    for line in lines:
+        assert line.get("rollouts", 0) == 24 * (1 - share)
+        assert ("level_mass" in line) == (share < 1)
+        for level, of in line["given"].items():
+            practised[level] = practised.get(level, 0) + of["rollouts"]
+            assert of["realised"] == pytest.approx(float(level), abs=0.25)
+    assert sum(practised.values()) == 5 * 24 * share
+    assert max(practised.values()) - min(practised.values()) <= 6, "each level in turn"
+    assert (
+        f"a share of {share:g} of the problems at given levels"
+        in (done.folder / "report.md").read_text()
+    )
+    assert "reward" in dev(done.folder, -1)
+
+
+def test_a_given_level_is_practised(root: Path, tmp_path: Path) -> None:
+    """Told to count to ten at level 1.0, it is paid for six, and learns to stop there."""
+    rows = [json.loads(line) for line in (root / "reference/rows.jsonl").read_text().splitlines()]
+    for row in rows:
+        row["l_ref"] = 11.0  # tokens of 1 to 6
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    done = run(
+        chrpo_config(
+            root, input=tmp_path / "rows.jsonl", out=tmp_path / "given", steps=24, prompts=5,
+            group=12, given_share=1.0, unsolved=False, learning_rate=0.002,
+            objective={"calibration": 0.6, "kappa": 0.2},
+        )
+    )  # fmt: skip
+    lines = [line["given"]["1"] for line in log_of(done.folder) if "loss" in line]
+    assert lines[0]["realised"] > 1.5
+    assert lines[-1]["realised"] < lines[0]["realised"] - 0.1
+    assert lines[-1]["reward"] > lines[0]["reward"]
 
 
 def test_a_loss_that_is_no_number_ends_the_run(
@@ -282,6 +328,29 @@ def test_every_problem_comes_before_any_comes_again() -> None:
     assert order[:7] == schedule(tasks, 7, seed=1)
 
 
+def test_a_share_of_the_problems_comes_at_a_given_level() -> None:
+    tasks = [Task(f"p{n}", (1,), "1", 1.0, 1.0) for n in range(7)]
+    given = [Task(f"p{n}", (2,), "1", v, 1.0, v) for n in range(7) for v in (0.5, 1.0)]
+    order = schedule(tasks, 21, seed=1, given=given, share=1 / 3)
+    plain_order = schedule(tasks, 21, seed=1)
+    assert [key.partition("@")[0] for key in order] == plain_order
+    levels = [key.partition("@")[2] for key in order]
+    assert levels == ["", "", "0.5", "", "", "1"] * 3 + ["", "", "0.5"]
+    assert all("@" in key for key in schedule(tasks, 9, seed=1, given=given, share=1.0))
+
+
+def test_what_a_problem_needs_is_nothing_to_a_given_level(root: Path) -> None:
+    tokenizer, tokens = load_policy_tokenizer(str(root / "sft"), PROMPT)
+    scorer = Scorer(ReplyReader(tokenizer, PROMPT, tokens), Objective())
+    ids = tokenizer.encode("1 2\n</think>\n\n\\boxed{7}<|im_end|>", add_special_tokens=False)
+    maker = PromptMaker(tokenizer, PROMPT)
+    found = read_tasks(root / "reference", "train", maker, levels=LEVELS, at_levels=True)
+    assert len(found.given) == 5 * len(found.chosen)
+    at_level = [task for task in found.given if task.level == 0.2]
+    rewards = {task.gold: scorer.score(task, ids).reward.main for task in at_level}
+    assert rewards["7"] > 1.0 and rewards["8"] == 0.0
+
+
 def test_figures_by_hand(root: Path) -> None:
     tokenizer, tokens = load_policy_tokenizer(str(root / "sft"), PROMPT)
     scorer = Scorer(ReplyReader(tokenizer, PROMPT, tokens), Objective())
@@ -318,3 +387,6 @@ def test_the_choices_entropy_is_of_levels_alone() -> None:
 def test_a_configuration_needs_its_parts() -> None:
     with pytest.raises(ValueError, match="input"):
         ChrpoConfig.model_validate({"out": "x", "model": "m"})
+    degrpo = {"kind": "degrpo", "control_weight": 0.1}
+    with pytest.raises(ValueError, match="given_share: want 0 with degrpo"):
+        chrpo_config(Path("x"), objective=degrpo, given_share=0.5)

@@ -119,6 +119,8 @@ asked=$out/problems-test
 step sft-untrained sft sft-small --input "$out/mix-fixed" --set "model=$out/base" \
   --set max_steps=1 --set learning_rate=1.0e-12
 measure untrained "$out/sft-untrained" --set "budgets=[native]" --set limit=500
+# No reasoning at all, which it was never taught.
+measure none "$out/chrpo" --set "budgets=[none]" --set limit=1000
 # Ours without its levels: asked to be brief in words; cut by force.
 for words in 20 40 60 80; do
   measure "words-$words" "$out/chrpo" --set "budgets=[native]" \

@@ -18,6 +18,8 @@ def report_of(
     parts: list[str] = [objective.kind]
     if objective.kind == "chrpo":
         parts += [f"without {name}" for name in ("mode", "ctrl") if not getattr(objective, name)]
+    if config.given_share:
+        parts.append(f"a share of {config.given_share:g} of the problems at given levels")
     first, last = evaluations[0], evaluations[-1]
     return "\n".join(
         [

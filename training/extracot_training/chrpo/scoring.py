@@ -19,7 +19,8 @@ TERMS = ("accuracy", "calibration", "mode", "repetition", "under", "length", "in
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """One rollout of a task, in plain numbers: what figures are made of."""
+    """One rollout of a task, in plain numbers: what figures are made of. ``given`` says that the
+    prompt named its ``level``."""
 
     needed: float
     l_ref: float
@@ -28,10 +29,11 @@ class Scored:
     reward: Reward
     tokens: int
     total: int
+    given: bool = False
 
 
 class Scorer:
-    """Judges replies in policy mode."""
+    """Judges replies."""
 
     def __init__(self, reader: ReplyReader, objective: Objective) -> None:
         self._reader = reader
@@ -39,7 +41,7 @@ class Scorer:
 
     def score(self, task: Task, ids: Sequence[int]) -> Scored:
         """``ids`` are the generated ones, the end token included if it came."""
-        request = RolloutRequest(task.problem_id, "", task.prompt_ids, None, 0)
+        request = RolloutRequest(task.problem_id, "", task.prompt_ids, task.level, 0)
         rollout = self._reader.read(request, ids)
         result = self._result(task, rollout)
         earned = reward(result, task.needed, self._objective)
@@ -51,6 +53,7 @@ class Scorer:
             reward=earned,
             tokens=rollout.reasoning_tokens,
             total=rollout.total_tokens,
+            given=task.level is not None,
         )
 
     def _result(self, task: Task, rollout: Rollout) -> Result:
@@ -64,7 +67,7 @@ class Scorer:
 
 
 def figures_of(scored: Sequence[Scored], levels: Sequence[float]) -> dict[str, Any]:
-    """Means over rollouts (one is needed), JSON-ready.
+    """Means over rollouts in policy mode (one is needed), JSON-ready.
 
     ``realised`` is a ratio of sums of reasoning tokens and L_ref. ``entropy_of_levels`` is that of
     the histogram, in nats; ``by_r_star`` groups rollouts by what their problem needs.
@@ -87,6 +90,28 @@ def figures_of(scored: Sequence[Scored], levels: Sequence[float]) -> dict[str, A
             f"{needed:g}": _of_needed([one for one in scored if one.needed == needed])
             for needed in sorted({one.needed for one in scored})
         },
+    }
+
+
+def given_figures(scored: Sequence[Scored]) -> dict[str, Any]:
+    """``given``: of the rollouts at given levels, by level; empty for none."""
+    given = [one for one in scored if one.given]
+    by_level = {
+        f"{level:g}": [one for one in given if one.level == level]
+        for level in sorted({one.level for one in given if one.level is not None})
+    }
+    if not given:
+        return {}
+    return {
+        "given": {
+            level: {
+                "rollouts": len(own),
+                "reward": _mean([one.reward.main for one in own]),
+                "accuracy": _mean([float(_right(one)) for one in own]),
+                "realised": sum(one.tokens for one in own) / sum(one.l_ref for one in own),
+            }
+            for level, own in by_level.items()
+        }
     }
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import floor
 from pathlib import Path
 from random import Random
 
@@ -18,21 +19,33 @@ from extracot_training.rollout.base import PromptMaker
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """A problem in policy mode: its prompt's ids, its right answer, r* and L_ref."""
+    """A problem in policy mode: its prompt's ids, its right answer, r* and L_ref.
+
+    Or at a given ``level``, which the prompt names; what the problem needs is no question then, and
+    ``needed`` is that level.
+    """
 
     problem_id: str
     prompt_ids: tuple[int, ...]
     gold: str
     needed: float
     l_ref: float
+    level: float | None = None
+
+    @property
+    def key(self) -> str:
+        """``problem_id``, or ``problem_id@0.4`` at a given level."""
+        return self.problem_id if self.level is None else f"{self.problem_id}@{self.level:g}"
 
 
 @dataclass(frozen=True, slots=True)
 class Tasks:
-    """``left_out`` counts problems without L_ref (no reply at level 1.0 was ever closed) and,
-    where those are not wanted, problems that no level solves."""
+    """``given`` has each of the ``chosen`` problems at every level. ``left_out`` counts problems
+    without L_ref (no reply at level 1.0 was ever closed) and, where those are not wanted, problems
+    that no level solves."""
 
     chosen: tuple[Task, ...]
+    given: tuple[Task, ...]
     left_out: int
 
 
@@ -43,9 +56,10 @@ def read_tasks(
     *,
     levels: Sequence[float],
     unsolved: bool = True,
+    at_levels: bool = False,
     limit: int | None = None,
 ) -> Tasks:
-    """Tasks of one split, in the folder's order.
+    """Tasks of one split, in the folder's order; those at given levels only if ``at_levels``.
 
     Raises :class:`StageError` if there is none, or if an r* is none of ``levels``.
     """
@@ -64,11 +78,28 @@ def read_tasks(
         Task(row.problem_id, maker.policy(row.question), row.gold, row.r_star, row.l_ref or 0.0)
         for row in usable
     )
-    return Tasks(chosen, len(rows) - len(usable) if limit is None else 0)
+    given = tuple(
+        Task(
+            row.problem_id, maker.level(row.question, level), row.gold, level, row.l_ref or 0.0,
+            level,
+        )
+        for row in usable
+        for level in (levels if at_levels else ())
+    )  # fmt: skip
+    return Tasks(chosen, given, len(rows) - len(usable) if limit is None else 0)
 
 
-def schedule(tasks: Sequence[Task], count: int, seed: int) -> list[str]:
-    """Ids of ``count`` tasks: all of them shuffled, then all again in another order, and so on."""
+def schedule(
+    tasks: Sequence[Task], count: int, seed: int, *, given: Sequence[Task] = (), share: float = 0.0
+) -> list[str]:
+    """Keys of ``count`` tasks: all of them shuffled, then all again in another order, and so on.
+
+    Of those, ``share`` (0 to 1) are replaced by the problem's task at a given level: spread evenly,
+    and every level in turn.
+    """
+    at_level: dict[str, list[str]] = {}
+    for task in given:
+        at_level.setdefault(task.problem_id, []).append(task.key)
     order: list[str] = []
     epoch = 0
     while len(order) < count:
@@ -76,4 +107,9 @@ def schedule(tasks: Sequence[Task], count: int, seed: int) -> list[str]:
         Random(f"{seed} epoch {epoch}").shuffle(ids)
         order += ids
         epoch += 1
+    for place in range(count):
+        turn = floor(place * share)
+        if floor((place + 1) * share) > turn:
+            levels = at_level[order[place]]
+            order[place] = levels[turn % len(levels)]
     return order[:count]

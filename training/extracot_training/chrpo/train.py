@@ -83,7 +83,7 @@ def _work(config: ChrpoConfig, stage: StageRun) -> Counts:
         config,
         (model, tokenizer, tokens),
         prompt,
-        train.chosen,
+        train,
         dev.chosen,
         arguments=arguments,
         log=stage.folder / LOG,
@@ -100,7 +100,12 @@ def _work(config: ChrpoConfig, stage: StageRun) -> Counts:
 
 def _read(config: ChrpoConfig, maker: PromptMaker, prompt: PromptSettings) -> tuple[Tasks, Tasks]:
     train = read_tasks(
-        config.input, config.split, maker, levels=prompt.ratios, unsolved=config.unsolved
+        config.input,
+        config.split,
+        maker,
+        levels=prompt.ratios,
+        unsolved=config.unsolved,
+        at_levels=config.given_share > 0,
     )
     dev = read_tasks(
         config.dev or config.input,
@@ -116,7 +121,7 @@ def make_trainer(
     config: ChrpoConfig,
     policy: tuple[Any, Any, ControlTokens],
     prompt: PromptSettings,
-    train: Sequence[Task],
+    train: Tasks,
     dev: Sequence[Task],
     *,
     arguments: GRPOConfig,
@@ -125,9 +130,15 @@ def make_trainer(
     """The trainer of ``policy`` (model, tokenizer, tokens), which evaluates on ``dev``."""
     model, tokenizer, tokens = policy
     scorer = Scorer(ReplyReader(tokenizer, prompt, tokens), config.objective)
-    tasks = {task.problem_id: task for task in train}
+    tasks = {task.key: task for task in (*train.chosen, *train.given)}
     callback = StageCallback(config, log, DevEvaluation(config, dev, scorer, prompt.ratios))
-    order = schedule(train, config.steps * config.prompts * world_size(), config.seed)
+    order = schedule(
+        train.chosen,
+        config.steps * config.prompts * world_size(),
+        config.seed,
+        given=train.given,
+        share=config.given_share,
+    )
     trainer = ChrpoTrainer(
         config,
         tasks,

@@ -1,12 +1,14 @@
 """TRL's GRPO trainer with what CHRPO needs: exact prompts, seeded rollouts, advantages per token.
 
-What is TRL's stays TRL's: the clipped loss, KL, accumulation, devices. Five things are put in:
+What is TRL's stays TRL's: the clipped loss, KL, accumulation, devices. Six things are put in:
 
-- prompts are the ids that :mod:`extracot.prompt` rendered: the data set holds problem ids, and
+- prompts are the ids that :mod:`extracot.prompt` rendered: the data set holds keys of tasks, and
   nothing is tokenised again;
 - rollouts are drawn by seeds made of the run's seed, the step and the row, so that they are a
   function of the weights and a resumed run draws what an uncut one does;
 - each rollout has two rewards, and its level token another advantage than the rest;
+- a share of the prompts may name their level, which is practised then, not chosen: such a reply has
+  no level token, and only ``main`` counts;
 - a loss that is no number ends the run;
 - rows of fine-tuning may join every update (:mod:`extracot_training.chrpo.replay`).
 
@@ -30,7 +32,14 @@ from trl.models import unwrap_model_for_generation
 from extracot_training.checkpoints import LossError
 from extracot_training.chrpo.advantage import batch_advantages, control_weights, token_row
 from extracot_training.chrpo.replay import Replay
-from extracot_training.chrpo.scoring import Scored, Scorer, figures_of, from_plain, plain
+from extracot_training.chrpo.scoring import (
+    Scored,
+    Scorer,
+    figures_of,
+    from_plain,
+    given_figures,
+    plain,
+)
 from extracot_training.chrpo.tasks import Task
 from extracot_training.config.chrpo import ChrpoConfig
 from extracot_training.control_tokens import ControlTokens
@@ -48,7 +57,7 @@ class Rewards:
     def main(
         self, prompts: Sequence[str], completion_ids: Sequence[Sequence[int]], **_: Any
     ) -> list[float]:
-        """Scores the rollouts and keeps the scores. ``prompts`` are problem ids."""
+        """Scores the rollouts and keeps the scores. ``prompts`` are keys of tasks."""
         self.scored = [
             self._scorer.score(self._tasks[prompt], ids)
             for prompt, ids in zip(prompts, completion_ids, strict=True)
@@ -177,7 +186,8 @@ class ChrpoTrainer(GRPOTrainer):  # type: ignore[misc]
         tokens, first = int(output["num_items_in_batch"]), self.accelerator.process_index
         made = torch.zeros(output["completion_ids"].shape, dtype=torch.float32)
         for row, length in enumerate(lengths):
-            has_level = self._rewards.scored[row].level is not None
+            scored = self._rewards.scored[row]
+            has_level = scored.level is not None and not scored.given
             own = token_row(advantages[first * len(lengths) + row], length, has_level=has_level)
             if objective.control_weight is not None:
                 weights = control_weights(
@@ -189,13 +199,15 @@ class ChrpoTrainer(GRPOTrainer):  # type: ignore[misc]
 
     def _round_figures(self) -> dict[str, Any]:
         scored = [from_plain(one) for one in gather_object(list(map(plain, self._rewards.scored)))]
-        figures = figures_of(scored, self._levels)
+        free = [one for one in scored if not one.given]
+        figures = (figures_of(free, self._levels) if free else {}) | given_figures(scored)
         groups = [scored[at : at + self.num_generations]
                   for at in range(0, len(scored), self.num_generations)]  # fmt: skip
         alike = [len({one.reward.main for one in group}) == 1 for group in groups]
         figures["groups_without_signal"] = sum(alike) / len(alike)
-        if self._first:
-            figures |= choice_figures(self._first)
+        own = zip(self._first, self._rewards.scored, strict=bool(self._first))
+        if first := [shares for shares, one in own if not one.given]:
+            figures |= choice_figures(first)
         return figures
 
 

@@ -107,6 +107,13 @@ class ChrpoConfig(StageConfig):
     steps: int = Field(200, ge=1, description="rounds of rollouts, each with one update or more")
     prompts: int = Field(16, ge=1, description="problems per step and process")
     group: int = Field(8, ge=2, description="rollouts per problem")
+    given_share: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="share of the problems whose level is given, each in turn, instead of chosen: "
+        "practice for the levels that users name",
+    )
     iterations: int = Field(1, ge=1, description="updates per round of rollouts")
     micro_batch: int | None = Field(None, ge=1, description="rows per pass; null: all at once")
     learning_rate: float = Field(1e-6, gt=0)
@@ -136,4 +143,8 @@ class ChrpoConfig(StageConfig):
         rows = self.prompts * self.group
         if rows % (self.micro_batch or rows):
             raise ValueError(f"micro_batch: want a divisor of prompts x group, which is {rows}")
+        if self.given_share and self.objective.kind == "degrpo":
+            raise ValueError(
+                "given_share: want 0 with degrpo, whose replies all begin with a level"
+            )
         return self
