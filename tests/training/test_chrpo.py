@@ -109,14 +109,18 @@ def test_the_log_has_what_was_promised(whole: Path) -> None:
         assert terms == pytest.approx(line["reward"])
 
 
-@pytest.mark.parametrize("micro", [None, 8])
+@pytest.mark.parametrize("settings", [{}, {"micro_batch": 8, "given_share": 0.5}])
 def test_a_killed_run_ends_as_an_uncut_one(
-    root: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, micro: int | None
+    root: Path,
+    whole: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    settings: dict[str, Any],
 ) -> None:
     """Killed in step 6, with a checkpoint of step 6 half written; micro-batches change nothing."""
-    if micro is not None:
-        whole = run(chrpo_config(root, out=tmp_path / "micro", micro_batch=micro)).folder
-    config = chrpo_config(root, out=tmp_path / "cut", micro_batch=micro)
+    if settings:
+        whole = run(chrpo_config(root, out=tmp_path / "other", **settings)).folder
+    config = chrpo_config(root, out=tmp_path / "cut", **settings)
     run_until_killed(config, monkeypatch, after=5)
     checkpoints = tmp_path / "cut" / CHECKPOINTS
     assert (checkpoints / "checkpoint-4").is_dir()
@@ -244,10 +248,13 @@ def test_levels_can_be_given(root: Path, tmp_path: Path, share: float) -> None:
             assert of["realised"] == pytest.approx(float(level), abs=0.25)
     assert sum(practised.values()) == 5 * 24 * share
     assert max(practised.values()) - min(practised.values()) <= 6, "each level in turn"
-    assert (
-        f"a share of {share:g} of the problems at given levels"
-        in (done.folder / "report.md").read_text()
-    )
+    text = (done.folder / "report.md").read_text()
+    assert f"a share of {share:g} of the problems at given levels" in text
+    assert "## At given levels" in text
+    first, last = json.loads((done.folder / "report.json").read_text())["given"]
+    for level, of in lines[0]["given"].items():
+        assert first[level] == pytest.approx(of)
+    assert set(last) == set(lines[-1]["given"])
     assert "reward" in dev(done.folder, -1)
 
 
@@ -314,6 +321,10 @@ def test_tasks_without_a_reference_length_are_left_out(root: Path, tmp_path: Pat
     maker = PromptMaker(tokenizer, PROMPT)
     found = read_tasks(tmp_path, "train", maker, levels=LEVELS)
     assert found.left_out == 1 and len(found.chosen) == 2 * (COUNT - COUNT // 3) - 1
+    rows[3]["problem_id"] = f"{rows[1]['problem_id']}@0.4"
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with pytest.raises(StageError, match="the id of another one at a level"):
+        read_tasks(tmp_path, "train", maker, levels=LEVELS, at_levels=True)
     solved = read_tasks(tmp_path, "train", maker, levels=LEVELS, unsolved=False)
     assert {task.problem_id[:3] for task in solved.chosen} == {"red"}
     with pytest.raises(StageError, match=r"r_star 0.2 of problem 'red0'|r_star 0.2"):
@@ -388,5 +399,10 @@ def test_a_configuration_needs_its_parts() -> None:
     with pytest.raises(ValueError, match="input"):
         ChrpoConfig.model_validate({"out": "x", "model": "m"})
     degrpo = {"kind": "degrpo", "control_weight": 0.1}
-    with pytest.raises(ValueError, match="given_share: want 0 with degrpo"):
-        chrpo_config(Path("x"), objective=degrpo, given_share=0.5)
+    for objective in (degrpo, {"kind": "length_penalty"}):
+        with pytest.raises(
+            ValueError, match=r"given_share: want 0 unless objective\.kind is chrpo"
+        ):
+            chrpo_config(Path("x"), objective=objective, given_share=0.5)
+    with pytest.raises(ValueError, match="given_share: too small"):
+        chrpo_config(Path("x"), steps=2, prompts=4, given_share=0.1)

@@ -97,6 +97,6 @@ def test_the_bundled_models_baselines_are_all_measured_and_compared(tmp_path: Pa
     assert told.count("ran evaluate") == len(measured)
     assert measured >= {
         *("small", "families", "untrained", "whole", "words-40", "caps", "tokenskip", "random"),
-        *("sft", "length-penalty", "no-ctrl", "no-mode"),
+        *("sft", "chrpo", "length-penalty", "no-ctrl", "no-mode", "none"),
     }
     assert (tmp_path / "out" / "compare").is_dir()

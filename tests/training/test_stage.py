@@ -74,6 +74,19 @@ def test_other_settings_need_force(tmp_path: Path) -> None:
     assert (out / "rows.jsonl").read_text() == "fresh\n"
 
 
+def test_a_setting_that_is_new_since_then_counts_as_its_default(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    run(Config(out=out))
+    path = out / "stage.json"
+    manifest = json.loads(path.read_text())
+    for part in ("config", "decisive"):
+        del manifest[part]["value"], manifest[part]["inner"]["depth"]
+    path.write_text(json.dumps(manifest))
+    assert run(Config(out=out)).status is Status.UP_TO_DATE
+    with pytest.raises(StageError, match=r"settings: value \(1, now 2\)"):
+        run(Config(out=out, value=2))
+
+
 def test_inputs_count_by_content(tmp_path: Path) -> None:
     given = tmp_path / "given"
     given.write_text("a")

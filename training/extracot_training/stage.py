@@ -129,7 +129,7 @@ def run_stage(
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with locked(folder):
-            return _run_locked(planned, folder, work, force=force)
+            return _run_locked(planned, config, folder, work, force=force)
     except OSError as error:
         detail = error.strerror or str(error)
         where = f" ({error.filename})" if error.filename else ""
@@ -167,7 +167,12 @@ def planned_manifest(name: str, config: StageConfig, inputs: Mapping[str, Path])
 
 
 def _run_locked(
-    planned: Manifest, folder: Path, work: Callable[[StageRun], Counts], *, force: bool
+    planned: Manifest,
+    config: StageConfig,
+    folder: Path,
+    work: Callable[[StageRun], Counts],
+    *,
+    force: bool,
 ) -> Outcome:
     found = Manifest.load(folder)
     if found is None and _contents(folder):
@@ -178,7 +183,7 @@ def _run_locked(
         _empty(folder)
         found = None
     if found is not None:
-        change = difference(found, planned)
+        change = difference(found, planned, type(config))
         if change:
             raise StageError(f"{folder}: made with other {change}; pass --force to start over")
         if found.finished is not None:
@@ -190,16 +195,28 @@ def _run_locked(
     return Outcome(Status.DONE, folder, counts)
 
 
-def difference(found: Manifest, planned: Manifest) -> str | None:
-    """The first difference in words (``settings: k (4, now 8)``), or ``None``."""
+def difference(found: Manifest, planned: Manifest, model: type[StageConfig]) -> str | None:
+    """The first difference in words (``settings: k (4, now 8)``), or ``None``.
+
+    A setting that ``found`` does not have, because it is of an older version, counts as the default
+    that ``model``, the stage's configuration, gives it.
+    """
     for role in sorted(found.inputs.keys() | planned.inputs.keys()):
         if found.inputs.get(role) != planned.inputs.get(role):
             return f"input {role!r}"
-    for key in sorted(found.decisive.keys() | planned.decisive.keys()):
-        before, now = found.decisive.get(key), planned.decisive.get(key)
+    made_with = _completed(found, model)
+    for key in sorted(made_with.keys() | planned.decisive.keys()):
+        before, now = made_with.get(key), planned.decisive.get(key)
         if before != now:
             return f"settings: {key} ({_short(before)}, now {_short(now)})"
     return None
+
+
+def _completed(found: Manifest, model: type[StageConfig]) -> dict[str, Any]:
+    try:
+        return model.model_validate(found.config).fingerprint()
+    except ValidationError:
+        return found.decisive
 
 
 def _short(value: Any) -> str:

@@ -74,6 +74,14 @@ step reference reference reference-small --input "$out/problems" --set "model=$o
 # Stage 3.
 chrpo=(--input "$out/reference" --set "model=$out/sft" --set "replay.rows=$out/mix-fixed")
 step chrpo chrpo chrpo-small "${chrpo[@]}"
+# And with the levels given: those that users name are practised by the same rewards, two problems of
+# twelve still choosing (0.8334 gives exactly that; those are rewarded as if every problem needed 1.0,
+# since it is only measured how long 1.0 is).
+step lengths reference reference-small --input "$out/problems" --set "model=$out/chrpo" \
+  --set "levels=[1.0]" --set k=1 --set limit=2500 --set "splits=[train]"
+step practised chrpo chrpo-small --input "$out/lengths" --set "dev=$out/reference" \
+  --set "model=$out/chrpo" --set "replay.rows=$out/mix-fixed" --set replay.weight=0.2 \
+  --set given_share=0.8334 --set steps=200 --set schedule=cosine --set checkpoint_every=25
 
 # What is served and asked, by vLLM: `measure NAME MODEL [FLAG …]` into $out/eval-NAME, the problems
 # of $asked, by a server with $serve_flags.
@@ -91,28 +99,28 @@ measure() {
     --set "base_url=http://127.0.0.1:$port/v1" "$@"
   served
 }
-measure small "$out/chrpo" --set "reference=$out/reference"
-step published publish publish --set "model=$out/chrpo" --set "evaluation=$out/eval-small" \
+measure small "$out/practised" --set "reference=$out/reference"
+step published publish publish --set "model=$out/practised" --set "evaluation=$out/eval-small" \
   --set name=small
 
 [[ $baselines ]] || exit 0
 levels="budgets=[0.2,0.4,0.6,0.8,1.0]"
 
 # Families that nothing was trained on.
-measure families "$out/chrpo" --set "splits=[heldout_families]" --set "dataset=held-out families" \
+measure families "$out/practised" --set "splits=[heldout_families]" --set "dataset=held-out families" \
   --set "budgets=[0.2,1.0,auto]"
 # Problems whose words it does not know.
 step problems-symbolic problems problems-small-symbolic
 asked=$out/problems-symbolic
 for split in test heldout_families; do
-  measure "symbolic-$split" "$out/chrpo" --set "splits=[$split]" --set "dataset=gsm_symbolic, $split" \
+  measure "symbolic-$split" "$out/practised" --set "splits=[$split]" --set "dataset=gsm_symbolic, $split" \
     --set "budgets=[0.2,1.0,auto]"
 done
 if [[ ${GSM8K:-} ]]; then
   step problems-gsm8k-test problems problems-gsm8k --set "sources.0.path=$GSM8K/test.jsonl" \
     --set sources.0.split=test --set "contamination.against=[]"
   asked=$out/problems-gsm8k-test
-  measure gsm8k "$out/chrpo" --set "dataset=GSM8K test" --set "budgets=[0.2,1.0,auto]"
+  measure gsm8k "$out/practised" --set "dataset=GSM8K test" --set "budgets=[0.2,1.0,auto]"
 fi
 asked=$out/problems-test
 # Before anything was learnt.
@@ -120,14 +128,14 @@ step sft-untrained sft sft-small --input "$out/mix-fixed" --set "model=$out/base
   --set max_steps=1 --set learning_rate=1.0e-12
 measure untrained "$out/sft-untrained" --set "budgets=[native]" --set limit=500
 # No reasoning at all, which it was never taught.
-measure none "$out/chrpo" --set "budgets=[none]" --set limit=1000
+measure none "$out/practised" --set "budgets=[none]" --set limit=1000
 # Ours without its levels: asked to be brief in words; cut by force.
 for words in 20 40 60 80; do
-  measure "words-$words" "$out/chrpo" --set "budgets=[native]" \
+  measure "words-$words" "$out/practised" --set "budgets=[native]" \
     --set "suffix=Use about $words% of the words you would usually use."
 done
 serve_flags=(--card none --assumed-reasoning-tokens "${FULL_TOKENS:-181}")
-measure caps "$out/chrpo" --set asking=ratios --set "budgets=[0.2,0.4,0.6,0.8]"
+measure caps "$out/practised" --set asking=ratios --set "budgets=[0.2,0.4,0.6,0.8]"
 serve_flags=()
 # Whole traces alone: what the levels start from.
 measure whole "$out/sft-whole" --set "budgets=[native]"
@@ -143,18 +151,23 @@ for other in tokenskip random; do
   step "sft-$other" sft sft-small --input "$out/mix-$other" --set "model=$out/sft-whole"
   measure "$other" "$out/sft-$other" --set "$levels"
 done
-# Ours before CHRPO, and other rewards from there.
+# Ours before CHRPO, with it before levels were given, and other rewards in its place.
 measure sft "$out/sft" --set "budgets=[0.2,0.4,0.6,0.8,1.0,auto]"
+measure chrpo "$out/chrpo" --set "budgets=[0.2,0.4,0.6,0.8,1.0,auto,native]"
 rewarded() { # NAME SETTING
   step "chrpo-$1" chrpo chrpo-small "${chrpo[@]}" --set "$2"
-  measure "$1" "$out/chrpo-$1" --set "budgets=[1.0,auto]"
+  measure "$1" "$out/chrpo-$1" --set "budgets=[0.2,1.0,auto]"
 }
 rewarded length-penalty 'objective={kind: length_penalty, length_weight: 0.2, scale: group}'
 rewarded no-ctrl objective.ctrl=false
 rewarded no-mode objective.mode=false
 
-runs=
-for run in small sft whole untrained tokenskip random caps length-penalty no-ctrl no-mode; do
-  runs+="${runs:+,}\"$run\":\"$out/eval-$run\""
-done
-step compare compare compare --set "runs={$runs}" --set base=small
+compared() { # NAME RUN …: side by side, differences against the first
+  local name=$1 runs=
+  shift
+  for run in "$@"; do runs+="${runs:+,}\"$run\":\"$out/eval-$run\""; done
+  step "$name" compare compare --set "runs={$runs}" --set "base=$1"
+}
+compared compare small sft chrpo whole untrained tokenskip random caps
+compared compare-sft sft tokenskip random      # none of them with rewards
+compared compare-rewards chrpo length-penalty no-ctrl no-mode

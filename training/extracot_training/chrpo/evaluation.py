@@ -16,6 +16,7 @@ from extracot_training.chrpo.trainer import ChrpoTrainer, choice_figures
 from extracot_training.config.chrpo import ChrpoConfig
 from extracot_training.rollout.sampler import seed_of
 
+GIVEN = ("reward", "accuracy", "invalid", "tokens", "realised")
 LOGGED = ("loss", "grad_norm", "learning_rate", "kl", "entropy", "step_time")
 
 
@@ -91,6 +92,26 @@ class StageCallback(TrainerCallback):  # type: ignore[misc]
             line = {"step": state.global_step // self._config.iterations, **values}
             with self._log.open("a", encoding="utf-8") as stream:
                 stream.write(json.dumps(line) + "\n")
+
+
+def given_course(log: Path) -> list[dict[str, dict[str, float]]]:
+    """By level, means over the rollouts at given levels in the first tenth of the rounds of a log,
+    and in the last tenth; empty where no level was given."""
+    lines = [json.loads(text) for text in log.read_text(encoding="utf-8").splitlines()]
+    rounds = [line["given"] for line in lines if "given" in line]
+    size = -(-len(rounds) // 10)
+    return [_together(part) for part in (rounds[:size], rounds[-size:]) if part]
+
+
+def _together(rounds: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
+    found: dict[str, dict[str, float]] = {}
+    for level in sorted({level for one in rounds for level in one}, key=float):
+        own = [one[level] for one in rounds if level in one]
+        count = sum(one["rollouts"] for one in own)
+        found[level] = {"rollouts": count} | {
+            name: sum(one["rollouts"] * one[name] for one in own) / count for name in GIVEN
+        }
+    return found
 
 
 def dev_lines(log: Path) -> list[dict[str, Any]]:

@@ -11,9 +11,13 @@ COLUMNS = ("reward", "accuracy", "tokens", "realised", "level_mean", "invalid", 
 
 
 def report_of(
-    config: ChrpoConfig, counts: Mapping[str, Any], evaluations: Sequence[Mapping[str, Any]]
+    config: ChrpoConfig,
+    counts: Mapping[str, Any],
+    evaluations: Sequence[Mapping[str, Any]],
+    given: Sequence[Mapping[str, Mapping[str, float]]],
 ) -> str:
-    """``evaluations`` in the order of steps; the first is the model that training began with."""
+    """``evaluations`` in the order of steps; the first is the model that training began with.
+    ``given`` is what :func:`extracot_training.chrpo.evaluation.given_course` found."""
     objective = config.objective
     parts: list[str] = [objective.kind]
     if objective.kind == "chrpo":
@@ -51,8 +55,32 @@ def report_of(
                 for needed, of in last["by_r_star"].items()
             ),
             "",
+            *(_given(*given) if given else ()),
         ]
     )
+
+
+def _given(
+    first: Mapping[str, Mapping[str, float]], last: Mapping[str, Mapping[str, float]]
+) -> list[str]:
+    names = ("accuracy", "realised", "invalid")
+    return [
+        "## At given levels",
+        "",
+        "Rollouts of training, in the first tenth of the rounds and in the last:",
+        "",
+        "| level | rollouts | " + " | ".join(f"{name}, before | {name}" for name in names) + " |",
+        "|---" * (2 + 2 * len(names)) + "|",
+        *(
+            f"| {level} | {of['rollouts']} | "
+            + " | ".join(
+                f"{_number(first.get(level, {}).get(name))} | {_number(of[name])}" for name in names
+            )
+            + " |"
+            for level, of in last.items()
+        ),
+        "",
+    ]
 
 
 def _course(evaluations: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -93,25 +93,23 @@ def figures_of(scored: Sequence[Scored], levels: Sequence[float]) -> dict[str, A
     }
 
 
-def given_figures(scored: Sequence[Scored]) -> dict[str, Any]:
-    """``given``: of the rollouts at given levels, by level; empty for none."""
-    given = [one for one in scored if one.given]
-    by_level = {
-        f"{level:g}": [one for one in given if one.level == level]
-        for level in sorted({one.level for one in given if one.level is not None})
-    }
-    if not given:
-        return {}
+def given_figures(scored: Sequence[Scored]) -> dict[str, dict[str, Any]]:
+    """Of the rollouts at given levels, by level; empty for none."""
+    levels = sorted({one.level for one in scored if one.given and one.level is not None})
     return {
-        "given": {
-            level: {
-                "rollouts": len(own),
-                "reward": _mean([one.reward.main for one in own]),
-                "accuracy": _mean([float(_right(one)) for one in own]),
-                "realised": sum(one.tokens for one in own) / sum(one.l_ref for one in own),
-            }
-            for level, own in by_level.items()
-        }
+        f"{level:g}": _of_given([one for one in scored if one.given and one.level == level])
+        for level in levels
+    }
+
+
+def _of_given(scored: Sequence[Scored]) -> dict[str, Any]:
+    return {
+        "rollouts": len(scored),
+        "reward": _mean([one.reward.main for one in scored]),
+        "accuracy": _mean([float(_right(one)) for one in scored]),
+        "invalid": _mean([float(not one.result.valid) for one in scored]),
+        "tokens": _mean([one.tokens for one in scored]),
+        "realised": sum(one.tokens for one in scored) / sum(one.l_ref for one in scored),
     }
 
 

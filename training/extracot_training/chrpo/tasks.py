@@ -40,9 +40,9 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class Tasks:
-    """``given`` has each of the ``chosen`` problems at every level. ``left_out`` counts problems
-    without L_ref (no reply at level 1.0 was ever closed) and, where those are not wanted, problems
-    that no level solves."""
+    """``given`` is empty or has each of the ``chosen`` problems at every level. ``left_out`` counts
+    problems without L_ref (no reply at level 1.0 was ever closed) and, where those are not wanted,
+    problems that no level solves."""
 
     chosen: tuple[Task, ...]
     given: tuple[Task, ...]
@@ -61,7 +61,8 @@ def read_tasks(
 ) -> Tasks:
     """Tasks of one split, in the folder's order; those at given levels only if ``at_levels``.
 
-    Raises :class:`StageError` if there is none, or if an r* is none of ``levels``.
+    Raises :class:`StageError` if there is none, if an r* is none of ``levels``, or if a problem's
+    id is that of another one at a level.
     """
     rows = [row for row in read_rows(folder, ReferenceRow) if row.split == split]
     usable = [row for row in rows if row.l_ref is not None and (unsolved or row.unanimous)][:limit]
@@ -86,6 +87,10 @@ def read_tasks(
         for row in usable
         for level in (levels if at_levels else ())
     )  # fmt: skip
+    if len({task.key for task in (*chosen, *given)}) < len(chosen) + len(given):
+        raise StageError(
+            f"{folder}: a problem has the id of another one at a level (such as p@0.4)"
+        )
     return Tasks(chosen, given, len(rows) - len(usable) if limit is None else 0)
 
 

@@ -19,7 +19,7 @@ from datasets import Dataset
 from trl import GRPOConfig
 
 from extracot_training.checkpoints import cut_log, last_checkpoint, publish_folder, step_of
-from extracot_training.chrpo.evaluation import DevEvaluation, StageCallback, dev_lines
+from extracot_training.chrpo.evaluation import DevEvaluation, StageCallback, dev_lines, given_course
 from extracot_training.chrpo.replay import Replay
 from extracot_training.chrpo.report import report_of
 from extracot_training.chrpo.scoring import Scorer
@@ -94,7 +94,9 @@ def _work(config: ChrpoConfig, stage: StageRun) -> Counts:
         prompt.save(stage.folder)
         shutil.rmtree(stage.folder / CHECKPOINTS, ignore_errors=True)
         evaluations = dev_lines(stage.folder / LOG)
-        stage.report(report_of(config, counts, evaluations), {**counts, "dev": evaluations})
+        given = given_course(stage.folder / LOG)
+        figures = {**counts, "dev": evaluations, "given": given}
+        stage.report(report_of(config, counts, evaluations, given), figures)
     return counts
 
 

@@ -200,15 +200,24 @@ class ChrpoTrainer(GRPOTrainer):  # type: ignore[misc]
     def _round_figures(self) -> dict[str, Any]:
         scored = [from_plain(one) for one in gather_object(list(map(plain, self._rewards.scored)))]
         free = [one for one in scored if not one.given]
-        figures = (figures_of(free, self._levels) if free else {}) | given_figures(scored)
+        figures = figures_of(free, self._levels) if free else {}
+        if len(free) < len(scored):
+            figures["given"] = given_figures(scored)
         groups = [scored[at : at + self.num_generations]
                   for at in range(0, len(scored), self.num_generations)]  # fmt: skip
+        # Of all groups, those at given levels included.
         alike = [len({one.reward.main for one in group}) == 1 for group in groups]
         figures["groups_without_signal"] = sum(alike) / len(alike)
-        own = zip(self._first, self._rewards.scored, strict=bool(self._first))
-        if first := [shares for shares, one in own if not one.given]:
+        if first := gather_object(self._free_choices()):
             figures |= choice_figures(first)
         return figures
+
+    def _free_choices(self) -> list[tuple[float, ...]]:
+        """The levels' shares of the first token, for each reply of this process that chose."""
+        if not self._first:  # TRL's own generation does not tell
+            return []
+        replies = zip(self._first, self._rewards.scored, strict=True)
+        return [shares for shares, one in replies if not one.given]
 
 
 def choice_figures(first: Sequence[Sequence[float]]) -> dict[str, float]:

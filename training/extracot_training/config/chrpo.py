@@ -143,8 +143,11 @@ class ChrpoConfig(StageConfig):
         rows = self.prompts * self.group
         if rows % (self.micro_batch or rows):
             raise ValueError(f"micro_batch: want a divisor of prompts x group, which is {rows}")
-        if self.given_share and self.objective.kind == "degrpo":
+        if self.given_share and self.objective.kind != "chrpo":
             raise ValueError(
-                "given_share: want 0 with degrpo, whose replies all begin with a level"
+                "given_share: want 0 unless objective.kind is chrpo, whose reward alone follows a "
+                "level that is named"
             )
+        if 0 < self.given_share * self.steps * self.prompts < 1:
+            raise ValueError("given_share: too small for any of steps x prompts")
         return self

@@ -56,7 +56,7 @@ def run(config: PublishConfig, *, force: bool = False) -> Outcome:
         with _locked(out):
             found = _existing(out)
             if found is not None and not force:
-                if change := difference(found, planned):
+                if change := difference(found, planned, PublishConfig):
                     raise StageError(f"{out}: made with other {change}; pass --force to replace it")
                 return Outcome(Status.UP_TO_DATE, config.out, found.counts)
             scratch = Path(tempfile.mkdtemp(prefix=_prefix(out), dir=out.parent))
