@@ -52,10 +52,14 @@ def accuracy_against_tokens(runs: Mapping[str, Mapping[str, Any]]) -> bytes:
                     label=None if name in fixed else f"{run}: {name}",
                 )
                 panel.annotate(
-                    name, (tokens, accuracy), textcoords="offset points", xytext=(6, -10)
+                    name,
+                    (tokens, accuracy),
+                    textcoords="offset points",
+                    xytext=(6, -10),
+                    fontsize=8,
                 )
         panel.set(xlabel="mean reasoning tokens", ylabel="accuracy", ylim=(-0.02, 1.02))
-        panel.legend(fontsize=8)
+        panel.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1.01, 1.0))  # beside it
 
     return _png(paint)
 
@@ -132,6 +136,6 @@ def _png(paint: Callable[[Any], None]) -> bytes:
     paint(panel)
     figure.tight_layout()
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=110)
+    figure.savefig(buffer, format="png", dpi=110, bbox_inches="tight")
     pyplot.close(figure)
     return buffer.getvalue()
