@@ -9,6 +9,7 @@ import pytest
 import torch
 from tokenizers import AddedToken
 from transformers import LlamaConfig, LlamaForCausalLM
+from transformers.trainer_utils import validate_quantization_for_training
 
 from extracot.control import DEFAULT_RATIOS, POLICY_TOKEN
 from extracot.errors import ControlTokenError
@@ -165,6 +166,17 @@ def test_the_bundled_model_takes_the_tokens() -> None:
     tokens = prepare_tokenizer(tokenizer, DEFAULT_RATIOS)
     assert tokens.added == tuple(range(49152, 49160))
     PromptSettings().renderer(tokenizer)
+
+
+def test_the_bundled_model_can_be_trained() -> None:
+    """It comes from a GGUF file, and trainers refuse what looks quantised."""
+    model, tokenizer, _ = load_policy_model("bundled:smollm2", PromptSettings(), seed=1)
+    validate_quantization_for_training(model)
+    assert not hasattr(model.config, "quantization_config")
+    assert all(weight.requires_grad for weight in model.parameters())
+    assert model.get_input_embeddings().num_embeddings == len(tokenizer) == 49152 + 8
+    # As the vocabulary was made, white space before a number stays apart from it.
+    assert tokenizer.tokenize("a  42") == ["a", "ĠĠ", "4", "2"]
 
 
 def test_prompt_settings_survive_a_file(tmp_path: Path) -> None:

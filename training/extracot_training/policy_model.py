@@ -13,7 +13,12 @@ from typing import Any
 from extracot.errors import ControlTokenError
 from extracot_training.control_tokens import ControlTokens, grow_embeddings, prepare_tokenizer
 from extracot_training.mixed_rows import MixedRow, check_rows
-from extracot_training.pretrained import PretrainedError, load_tokenizer, located
+from extracot_training.pretrained import (
+    PretrainedError,
+    load_tokenizer,
+    located,
+    unmark_unpacked,
+)
 from extracot_training.prompt_settings import PromptSettings
 
 
@@ -60,6 +65,7 @@ def load_policy_model(
     except (OSError, ValueError, ImportError) as error:
         first = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise PretrainedError(f"model {name!r}: {first}") from error
+    unmark_unpacked(model)
     grow_embeddings(model, tokenizer, tokens.added, seed=seed)
     return model.train(), tokenizer, tokens
 

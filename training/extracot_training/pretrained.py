@@ -66,6 +66,8 @@ def load_tokenizer(name: str) -> Any:
         raise PretrainedError(f"tokenizer {name!r}: {_first_line(error)}") from error
     if not tokenizer.is_fast:
         raise PretrainedError(f"tokenizer {name!r} gives no character offsets (not a fast one)")
+    if "gguf_file" in extra:
+        _split_digits(tokenizer)
     # We measure and cut texts ourselves; a warning about a model's length would mean nothing.
     tokenizer.model_max_length = int(1e30)
     return tokenizer
@@ -81,7 +83,32 @@ def load_causal_lm(name: str, *, device: str = "cpu", dtype: str = "float32") ->
         model = AutoModelForCausalLM.from_pretrained(path, dtype=getattr(torch, dtype), **extra)
     except (OSError, ValueError) as error:
         raise PretrainedError(f"model {name!r}: {_first_line(error)}") from error
+    unmark_unpacked(model)
     return model.to(device).eval().requires_grad_(False)
+
+
+def unmark_unpacked(model: Any) -> None:
+    """Take back the mark of a quantised model from one that was read from a GGUF file.
+
+    The loader unpacks every weight and leaves the mark, for which trainers refuse the model.
+    """
+    config = getattr(model.config, "quantization_config", None)
+    if config is not None and config.quant_method == "gguf":
+        model.hf_quantizer = None
+        model.is_quantized = False
+        del model.config.quantization_config
+
+
+def _split_digits(tokenizer: Any) -> None:
+    """What the loader of GGUF files forgets of SmolLM2's vocabulary (its ``pre`` is ``smollm``)."""
+    from tokenizers import pre_tokenizers
+
+    tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Digits(individual_digits=True),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True),
+        ]
+    )
 
 
 def pad_id(tokenizer: Any) -> int:
