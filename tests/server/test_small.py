@@ -22,10 +22,14 @@ LEVELS = ("0.2", "0.4", "0.6", "0.8", "1.0")
 
 
 @pytest.fixture(scope="module")
-def small() -> Iterator[Live]:
+def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
+    """On a machine without a C++ compiler, and with nothing compiled before."""
     engine = VllmEngine(str(FOLDER), engine_args={}, shutdown_grace=1.0)
-    with serve(on=engine, engine="vllm", model="small", served_model_name="small") as running:
-        yield running
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CXX", "/nowhere/g++")
+        patch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path_factory.mktemp("inductor")))
+        with serve(on=engine, engine="vllm", model="small", served_model_name="small") as running:
+            yield running
 
 
 def asked() -> str:

@@ -43,6 +43,7 @@ from extracot_server.engine.start_errors import explain_start
 from extracot_server.engine.vllm_arguments import check_folder, engine_arguments
 from extracot_server.engine.vllm_process import (
     NOISE,
+    allow_compiling,
     collect,
     end,
     eos_ids,
@@ -372,8 +373,10 @@ class VllmEngine:
 def _build(values: dict[str, Any]) -> Any:
     from vllm.engine.arg_utils import AsyncEngineArgs
     from vllm.envs import disable_envs_cache, enable_envs_cache
+    from vllm.platforms import current_platform
     from vllm.v1.engine.async_llm import AsyncLLM
 
+    allow_compiling(not (current_platform.is_cpu() and values.get("enforce_eager")))
     disable_envs_cache()  # a start reads the environment, and sets some of it
     llm = AsyncLLM.from_engine_args(AsyncEngineArgs(**values))
     enable_envs_cache()  # or vLLM's statistics look a variable up for every token

@@ -27,6 +27,8 @@ _ENVIRONMENT = {
     "TORCH_CPP_LOG_LEVEL": "ERROR",
     "PYTHONWARNINGS": "ignore",  # of the engine's own processes: this one has long started
 }
+_NO_COMPILING = "TORCH_COMPILE_DISABLE"
+_OPERATORS_OWN = os.environ.get(_NO_COMPILING)
 NOISE = re.compile(r"Triton is installed, but doesn't include CPU backend")
 
 
@@ -40,6 +42,16 @@ def prepare_environment() -> None:
         os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
     else:  # its warnings are about what a CPU does not have, several at every start
         os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
+
+
+def allow_compiling(allowed: bool) -> None:
+    """Whether an engine process that starts now may compile with torch; an operator's value stands.
+
+    Even an eager vLLM compiles what ranks log probabilities, which ``auto`` asks for: on a CPU that
+    takes seconds of the first request, and ends the engine where there is no C++ compiler.
+    """
+    if _OPERATORS_OWN is None:
+        os.environ[_NO_COMPILING] = "0" if allowed else "1"
 
 
 def process_ids(llm: Any) -> list[int]:
