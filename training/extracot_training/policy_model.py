@@ -13,12 +13,7 @@ from typing import Any
 from extracot.errors import ControlTokenError
 from extracot_training.control_tokens import ControlTokens, grow_embeddings, prepare_tokenizer
 from extracot_training.mixed_rows import MixedRow, check_rows
-from extracot_training.pretrained import (
-    PretrainedError,
-    load_tokenizer,
-    located,
-    unmark_unpacked,
-)
+from extracot_training.pretrained import PretrainedError, load_tokenizer, open_causal_lm
 from extracot_training.prompt_settings import PromptSettings
 
 
@@ -54,18 +49,13 @@ def load_policy_model(
     :func:`load_policy_tokenizer` raises.
     """
     import torch
-    from transformers import AutoModelForCausalLM
 
     tokenizer, tokens = load_policy_tokenizer(name, prompt)
-    path, extra = located(name)
     try:
-        model = AutoModelForCausalLM.from_pretrained(
-            path, dtype=getattr(torch, dtype), attn_implementation=attention, **extra
-        )
+        model = open_causal_lm(name, dtype=getattr(torch, dtype), attn_implementation=attention)
     except (OSError, ValueError, ImportError) as error:
         first = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise PretrainedError(f"model {name!r}: {first}") from error
-    unmark_unpacked(model)
     grow_embeddings(model, tokenizer, tokens.added, seed=seed)
     return model.train(), tokenizer, tokens
 

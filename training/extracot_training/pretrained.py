@@ -76,27 +76,30 @@ def load_tokenizer(name: str) -> Any:
 def load_causal_lm(name: str, *, device: str = "cpu", dtype: str = "float32") -> Any:
     """A frozen causal language model in evaluation mode. Raises :class:`PretrainedError`."""
     import torch
-    from transformers import AutoModelForCausalLM
 
-    path, extra = located(name)
     try:
-        model = AutoModelForCausalLM.from_pretrained(path, dtype=getattr(torch, dtype), **extra)
+        model = open_causal_lm(name, dtype=getattr(torch, dtype))
     except (OSError, ValueError) as error:
         raise PretrainedError(f"model {name!r}: {_first_line(error)}") from error
-    unmark_unpacked(model)
     return model.to(device).eval().requires_grad_(False)
 
 
-def unmark_unpacked(model: Any) -> None:
-    """Take back the mark of a quantised model from one that was read from a GGUF file.
+def open_causal_lm(name: str, **arguments: Any) -> Any:
+    """What ``AutoModelForCausalLM.from_pretrained`` gives for any name we take, with its errors.
 
-    The loader unpacks every weight and leaves the mark, for which trainers refuse the model.
+    Raises :class:`PretrainedError` as :func:`located` does. The loader marks a model from a GGUF
+    file as quantised although it unpacked every weight; trainers refuse what has that mark, and it
+    would be saved with the weights, so it is taken back.
     """
-    config = getattr(model.config, "quantization_config", None)
-    if config is not None and config.quant_method == "gguf":
+    from transformers import AutoModelForCausalLM
+
+    path, extra = located(name)
+    model = AutoModelForCausalLM.from_pretrained(path, **arguments, **extra)
+    if "gguf_file" in extra:
         model.hf_quantizer = None
         model.is_quantized = False
         del model.config.quantization_config
+    return model
 
 
 def _split_digits(tokenizer: Any) -> None:

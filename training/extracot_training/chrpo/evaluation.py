@@ -16,7 +16,6 @@ from extracot_training.chrpo.trainer import ChrpoTrainer, choice_figures
 from extracot_training.config.chrpo import ChrpoConfig
 from extracot_training.rollout.sampler import seed_of
 
-GIVEN = ("reward", "accuracy", "invalid", "tokens", "realised")
 LOGGED = ("loss", "grad_norm", "learning_rate", "kl", "entropy", "step_time")
 
 
@@ -108,8 +107,9 @@ def _together(rounds: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]
     for level in sorted({level for one in rounds for level in one}, key=float):
         own = [one[level] for one in rounds if level in one]
         count = sum(one["rollouts"] for one in own)
+        means = own[0].keys() - {"rollouts"}
         found[level] = {"rollouts": count} | {
-            name: sum(one["rollouts"] * one[name] for one in own) / count for name in GIVEN
+            name: sum(one["rollouts"] * one[name] for one in own) / count for name in sorted(means)
         }
     return found
 

@@ -75,14 +75,10 @@ def figures_of(scored: Sequence[Scored], levels: Sequence[float]) -> dict[str, A
     count = len(scored)
     return {
         "rollouts": count,
-        "reward": _mean([one.reward.main for one in scored]),
+        **_means(scored),
         "reward_ctrl": _mean([one.reward.ctrl for one in scored]),
         **{f"term_{name}": _mean([getattr(one.reward, name) for one in scored]) for name in TERMS},
-        "accuracy": _mean([float(_right(one)) for one in scored]),
-        "invalid": _mean([float(not one.result.valid) for one in scored]),
-        "tokens": _mean([one.tokens for one in scored]),
         "total_tokens": _mean([one.total for one in scored]),
-        "realised": sum(one.tokens for one in scored) / sum(one.l_ref for one in scored),
         "level_mean": _mean([one.level for one in scored if one.level is not None]),
         "levels": {f"{level:g}": _of_level(scored, level) for level in levels},
         "entropy_of_levels": entropy([one.level for one in scored]),
@@ -95,21 +91,13 @@ def figures_of(scored: Sequence[Scored], levels: Sequence[float]) -> dict[str, A
 
 def given_figures(scored: Sequence[Scored]) -> dict[str, dict[str, Any]]:
     """Of the rollouts at given levels, by level; empty for none."""
-    levels = sorted({one.level for one in scored if one.given and one.level is not None})
+    by_level: dict[float, list[Scored]] = {}
+    for one in scored:
+        if one.given and one.level is not None:
+            by_level.setdefault(one.level, []).append(one)
     return {
-        f"{level:g}": _of_given([one for one in scored if one.given and one.level == level])
-        for level in levels
-    }
-
-
-def _of_given(scored: Sequence[Scored]) -> dict[str, Any]:
-    return {
-        "rollouts": len(scored),
-        "reward": _mean([one.reward.main for one in scored]),
-        "accuracy": _mean([float(_right(one)) for one in scored]),
-        "invalid": _mean([float(not one.result.valid) for one in scored]),
-        "tokens": _mean([one.tokens for one in scored]),
-        "realised": sum(one.tokens for one in scored) / sum(one.l_ref for one in scored),
+        f"{level:g}": {"rollouts": len(own), **_means(own)}
+        for level, own in sorted(by_level.items())
     }
 
 
@@ -137,6 +125,16 @@ def from_plain(values: dict[str, Any]) -> Scored:
 
 def _right(one: Scored) -> bool:
     return one.result.valid and one.result.correct
+
+
+def _means(scored: Sequence[Scored]) -> dict[str, Any]:
+    return {
+        "reward": _mean([one.reward.main for one in scored]),
+        "accuracy": _mean([float(_right(one)) for one in scored]),
+        "invalid": _mean([float(not one.result.valid) for one in scored]),
+        "tokens": _mean([one.tokens for one in scored]),
+        "realised": sum(one.tokens for one in scored) / sum(one.l_ref for one in scored),
+    }
 
 
 def _of_level(scored: Sequence[Scored], level: float) -> dict[str, Any]:

@@ -118,16 +118,14 @@ def _put_weights(source: Path, target: Path, dtype: str) -> None:
 def _merge(folder: Path, target: Path) -> None:
     """The base with the adapter's changes added into its weights."""
     from peft import PeftModel
-    from transformers import AutoModelForCausalLM
 
-    from extracot_training.pretrained import load_tokenizer, located
+    from extracot_training.pretrained import load_tokenizer, open_causal_lm
 
     base = str(_read(folder / ADAPTER_CONFIG).get("base_model_name_or_path") or "")
     if not base:
         raise ModelFolderError(f"{folder / ADAPTER_CONFIG}: no base_model_name_or_path")
-    path, extra = located(base)
     try:
-        model = AutoModelForCausalLM.from_pretrained(path, dtype="auto", **extra)
+        model = open_causal_lm(base, dtype="auto")
         rows = len(load_tokenizer(str(folder)))
         if rows > model.get_input_embeddings().weight.shape[0]:
             model.resize_token_embeddings(rows, mean_resizing=False)
