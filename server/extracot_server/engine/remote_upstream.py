@@ -44,6 +44,9 @@ from extracot_server.trace_context import trace_headers
 _KEEP_ALIVE = 2.0  # below uvicorn's 5 s: a connection it is about to close is never reused
 _DRAIN_SECONDS = 1.0
 _STRIKES = 2  # health checks that may time out in a row: a busy server is not a dead one
+# A connection that ends before a reply has begun is tried once more: a server that stood still for
+# longer than its keep-alive closes the one a request has just been sent on, without reading it.
+_BROKEN = (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError)
 T = TypeVar("T")
 
 _log = logging.getLogger(__name__)
@@ -164,7 +167,10 @@ class Upstream:
     async def _get(self, path: str) -> httpx.Response:
         if self._closed:
             raise UpstreamFailure("the engine was closed", down=True)
-        return await self._http.get(path, timeout=self.times.health)
+        try:
+            return await self._http.get(path, timeout=self.times.health)
+        except _BROKEN:
+            return await self._http.get(path, timeout=self.times.health)
 
     def _failure(self, error: httpx.HTTPError) -> UpstreamFailure:
         """An httpx error as ours. Not connecting is certain, a broken reply may be bad luck."""
@@ -241,7 +247,7 @@ class Upstream:
         request = self._http.build_request("POST", wire.value, content=body, headers=headers)
         try:
             return await self._http.send(request, stream=True)
-        except httpx.ConnectTimeout:  # also what a stall of this process looks like
+        except (httpx.ConnectTimeout, *_BROKEN):  # the first: also a stall of this process
             return await self._http.send(request, stream=True)
 
     async def _next(

@@ -20,24 +20,27 @@ STREAMS = 6
 
 @dataclass
 class Reading:
-    """A streamed chat being read in the background."""
+    """Streamed chats being read in the background, one after the other until one is lost."""
 
     events: list[str] = field(default_factory=list)
-
-    @property
-    def ended(self) -> bool:
-        """Whether all of it has come."""
-        return self.events[-1:] == ["[DONE]"]
+    error: dict[str, Any] | None = None
+    """What the last one ended in."""
 
     async def read(self, client: httpx.AsyncClient, model: str) -> None:
-        """To its end."""
+        """To their end; every one comes whole, or ends in an error event."""
         body = {"model": model, "messages": user(), "stream": True, "max_tokens": 3900}
         body |= {"ignore_eos": True, "budget": "native"}
-        async with client.stream("POST", "/v1/chat/completions", json=body) as response:
-            assert response.status_code == 200
-            async for line in response.aiter_lines():
-                if line.startswith("data: "):
-                    self.events.append(line.removeprefix("data: "))
+        while self.error is None:
+            async with client.stream("POST", "/v1/chat/completions", json=body) as response:
+                assert response.status_code == 200
+                async for line in response.aiter_lines():
+                    if line.startswith("data: "):
+                        self.events.append(line.removeprefix("data: "))
+            assert self.events[-1] == "[DONE]"
+            last = json.loads(self.events[-2])
+            self.error = last.get("error")
+            if self.error is None:
+                assert last["choices"][0]["finish_reason"] == "length", last
 
 
 async def eventually(condition: Callable[[], bool]) -> None:
@@ -98,12 +101,12 @@ async def lose_and_return(
             )
         )
         for task in tasks:
-            assert not task.done(), f"it ended at once: {task}"
+            assert not task.done(), f"one was lost at once: {[one.error for one in load]} {task}"
         await kill()
-        await eventually(lambda: any(reading.ended for reading in load))
+        await eventually(lambda: any(reading.error for reading in load))
         await answers(4)
-        _judge([reading for reading in load if reading.ended])
-        going_on = [(reading, len(reading.events)) for reading in load if not reading.ended]
+        _judge([reading.error for reading in load if reading.error])
+        going_on = [(reading, len(reading.events)) for reading in load if not reading.error]
         await eventually(lambda: all(len(reading.events) > seen for reading, seen in going_on))
         assert await is_up() == 0
         await revive()
@@ -117,9 +120,7 @@ async def lose_and_return(
         assert set(readiness) == {200} and len(readiness) > 5
 
 
-def _judge(ended: list[Reading]) -> None:
-    errors = [json.loads(reading.events[-2]).get("error") for reading in ended]
-    lost = [error for error in errors if error is not None]
+def _judge(lost: list[dict[str, Any]]) -> None:
     assert 1 <= len(lost) <= STREAMS / 2, "those of the other one go on"
     for error in lost:
         assert "lost in the middle" in error["message"]

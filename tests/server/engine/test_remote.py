@@ -196,27 +196,48 @@ async def test_the_last_upstream_that_dies_takes_the_engine_with_it(after: int) 
             await run(engine, ask("r2"))
 
 
-class SlowDoor(httpx.AsyncHTTPTransport):
-    """Connections to these paths time out the first ``times`` times."""
+class BadDoor(httpx.AsyncHTTPTransport):
+    """Requests to paths with ``part`` in them fail the next ``times`` times, before any reply."""
 
-    times = 0
+    def __init__(self, part: str, error: Exception) -> None:
+        super().__init__()
+        self.part, self.error, self.times = part, error, 0
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        if request.method == "POST" and "generate" in request.url.path and self.times:
+        if self.part in request.url.path and self.times:
             self.times -= 1
-            raise httpx.ConnectTimeout("")
+            raise self.error
         return await super().handle_async_request(request)
 
 
-async def test_a_connection_that_comes_late_once_is_no_death() -> None:
-    # Both time out at once where this process itself stood still.
-    fake, door = FakeUpstream(), SlowDoor()
+BREAK = httpx.RemoteProtocolError("Server disconnected without sending a response.")
+
+
+@pytest.mark.parametrize("error", [httpx.ConnectTimeout(""), BREAK], ids=["late", "closed"])
+async def test_a_connection_that_fails_once_is_no_death(error: Exception) -> None:
+    # All do at once where this process stood still, or kept connections were about to be closed.
+    fake, door = FakeUpstream(), BadDoor("/generate", error)
     async with upstreams(fake), remote(fake, transport=door) as engine:
         door.times = 1
-        assert (await run(engine, ask("late"))).finish
+        assert (await run(engine, ask("once"))).finish
+        assert fake.served == 1
         door.times = 2
-        with pytest.raises(EngineDeadError, match="cannot be reached"):
-            await run(engine, ask("later"))
+        with pytest.raises(EngineError, match="cannot be reached|connection broke") as caught:
+            await run(engine, ask("twice"))
+        dead = isinstance(error, httpx.ConnectTimeout)
+        assert isinstance(caught.value, EngineDeadError) == dead
+
+
+async def test_a_health_check_on_a_connection_being_closed_is_asked_again() -> None:
+    fake, door = FakeUpstream(), BadDoor("/health", BREAK)
+    async with upstreams(fake), remote(fake, transport=door) as engine:
+        (upstream,) = engine._upstreams
+        door.times = 1
+        await engine._examine(upstream)
+        assert upstream.down is None and door.times == 0
+        door.times = 2
+        await engine._examine(upstream)
+        assert "connection broke" in (upstream.down or "")
 
 
 async def test_every_upstream_is_tried_once_and_a_living_one_stays() -> None:
