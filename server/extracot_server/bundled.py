@@ -64,6 +64,15 @@ SMOLLM2 = BundledModel(
 BUNDLED = {model.name: model for model in (SMOLLM2,)}
 SHIPPED = {"small": Path(__file__).with_name("models") / "small"}
 """Checkpoints of the recipe ``training/recipes/small.sh`` that come with this package."""
+_KNOWS = {
+    SHIPPED[
+        "small"
+    ]: "In the first bed, Ben plants 6 rows of 2 lettuces. Snails eat 3 of all these "
+    "lettuces. Samir buys 4 stickers at 2 dollars each. Samir hands the cashier 19 dollars. Hana "
+    "bakes 3 batches of muffins with 5 muffins in each batch. The family eats 1 muffin. Only Samir "
+    "counts now. How many dollars does Samir get back?"
+}
+_ANY_MODELS = "What is 12 * 3 + 4?"
 
 
 def resolve_model(name_or_path: str) -> Path | str:
@@ -85,6 +94,13 @@ def resolve_model(name_or_path: str) -> Path | str:
     if path.is_absolute() or name_or_path.startswith((".", "~")) or name_or_path.count("/") > 1:
         raise EngineStartError(f"model folder {name_or_path} does not exist")
     return name_or_path
+
+
+def first_question(name_or_path: str) -> str:
+    """What to ask a model first: something that it has learnt, where it has learnt little."""
+    path = Path(name_or_path).expanduser()
+    folder = path if path.is_dir() else SHIPPED.get(name_or_path.lower(), path)
+    return _KNOWS.get(folder, _ANY_MODELS)
 
 
 def cache_folder() -> Path:

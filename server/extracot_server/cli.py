@@ -23,6 +23,7 @@ import extracot
 from extracot.errors import ExtracotError
 
 try:
+    from extracot_server.bundled import first_question
     from extracot_server.logs import ANNOUNCEMENTS, configure_logging
     from extracot_server.mounts import mount_page
     from extracot_server.settings import Settings, SettingsError, load_settings
@@ -189,10 +190,12 @@ def _announcement(
     if settings.playground:
         yield f"playground at {url}/playground/"
     yield _who_may(app)
+    first = settings.served_models()[0]
+    question = first_question(first.model if first.engine == "vllm" else "")
     body = json.dumps(
         {
             "model": next(iter(app.state.extracot.services)),
-            "messages": [{"role": "user", "content": "What is 12 * 3 + 4?"}],
+            "messages": [{"role": "user", "content": question}],
             "budget": 0.2,
         }
     )

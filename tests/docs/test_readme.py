@@ -69,9 +69,12 @@ def test_the_openai_sdk_lines_stream_and_end_with_the_report(address: str) -> No
 
 def test_the_client_lines_work(address: str) -> None:
     (block,) = [b for b in blocks("bash") if "extracot ask" in b]
-    for line in block.splitlines():
+    first, *commands = block.splitlines()
+    for line in commands:
         command = line.split("#")[0].strip().replace(".venv/bin/", "")
-        assert run(["bash", "-c", f"EXTRACOT_BASE_URL={address} {command}"]).strip()
+        assert run(
+            ["bash", "-c", f"export EXTRACOT_BASE_URL={address}; {first}; {command}"]
+        ).strip()
 
 
 def test_the_budget_the_readme_shows_has_the_fields_of_the_report(address: str) -> None:

@@ -20,6 +20,7 @@ from extracot_server.bundled import (
     SHIPPED,
     SMOLLM2,
     BundledModel,
+    first_question,
     prepare_bundled,
     resolve_model,
 )
@@ -213,3 +214,13 @@ def test_the_real_folder_splits_digits_and_ends_replies() -> None:
     turns = [{"role": "user", "content": "hi"}]
     text = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
     assert text.endswith("<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\n")
+
+
+def test_the_first_question_is_one_the_model_has_learnt(tmp_path: Path) -> None:
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    asked = first_question("small")
+    assert f'"content": "{asked}"' in readme and f'problem="{asked}"' in readme
+    assert "'" not in asked, "it is shown within them"
+    assert first_question("Small") == first_question(str(SHIPPED["small"])) == asked
+    for other in ("smollm2", "Qwen/Qwen3-1.7B", str(tmp_path), ""):
+        assert first_question(other) == "What is 12 * 3 + 4?"

@@ -69,6 +69,14 @@ def test_the_bundled_models_recipe_ends_with_its_checkpoint(tmp_path: Path) -> N
     assert (tmp_path / "out" / "published").is_dir()
 
 
+def test_smollm2_goes_on_from_the_data_of_the_bundled_model(tmp_path: Path) -> None:
+    told = dry("smollm2_cpu", tmp_path)
+    made = {path.name for path in (tmp_path / "out").iterdir()}
+    assert {"compressor", "teach", "sft-smollm2", "eval-smollm2", "eval-smollm2-caps"} <= made
+    assert not made & {"base", "sft-single"}, "nothing of the small model is trained"
+    assert told.count("ran evaluate") == 2
+
+
 def test_measuring_again_asks_what_was_said(tmp_path: Path) -> None:
     assert dry("evaluate", tmp_path, "--limit", "7").count("ran ") == 4
     assert (tmp_path / "out" / "small-first-7").is_dir()

@@ -11,7 +11,7 @@ import pytest
 
 from tests.fixtures.tiny_model import build_tiny_model
 from tests.fixtures.token_checkpoint import NEW_TOKENS, fixture_card
-from tests.server.engine.vllm_servers import Server, start_server
+from tests.server.engine.vllm_servers import CONTEXT, Server, start_server
 
 
 @pytest.fixture(scope="session")
@@ -19,7 +19,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tiny model with a card: token mode."""
     from transformers import AutoTokenizer
 
-    folder = build_tiny_model(tmp_path_factory.mktemp("tiny") / "model")
+    folder = build_tiny_model(tmp_path_factory.mktemp("tiny") / "model", context=CONTEXT)
     tokenizer = AutoTokenizer.from_pretrained(folder)
     assert set(NEW_TOKENS) <= set(tokenizer.get_added_vocab())
     fixture_card(tokenizer).save(folder)

@@ -26,9 +26,9 @@ class Reading:
     error: dict[str, Any] | None = None
     """What the last one ended in."""
 
-    async def read(self, client: httpx.AsyncClient, model: str) -> None:
-        """To their end; every one comes whole, or ends in an error event."""
-        body = {"model": model, "messages": user(), "stream": True, "max_tokens": 3900}
+    async def read(self, client: httpx.AsyncClient, model: str, tokens: int) -> None:
+        """To their end; every one comes whole, ``tokens`` long, or ends in an error event."""
+        body = {"model": model, "messages": user(), "stream": True, "max_tokens": tokens}
         body |= {"ignore_eos": True, "budget": "native"}
         while self.error is None:
             async with client.stream("POST", "/v1/chat/completions", json=body) as response:
@@ -68,11 +68,13 @@ async def lose_and_return(
     url: str,
     kill: Callable[[], Awaitable[None]],
     revive: Callable[[], Awaitable[None]],
+    tokens: int = 3900,
 ) -> None:
     """Kill the upstream at ``url`` in mid-load and bring it back; everything promised is checked.
 
     Running replies of the lost one end in a clear error event, the others go on; new requests are
-    served; ``/ready`` stays green all the time; what is back is used again.
+    served; ``/ready`` stays green all the time; what is back is used again. Replies of ``tokens``
+    must take longer than the way from their first token to the kill.
     """
     readiness: list[int] = []
     up = {"model": model, "upstream": url}
@@ -93,7 +95,7 @@ async def lose_and_return(
 
         looking = asyncio.create_task(look())
         load = [Reading() for _ in range(STREAMS)]
-        tasks = [asyncio.create_task(reading.read(client, model)) for reading in load]
+        tasks = [asyncio.create_task(reading.read(client, model, tokens)) for reading in load]
         await eventually(
             lambda: (
                 any(task.done() for task in tasks)

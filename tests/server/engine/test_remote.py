@@ -222,7 +222,7 @@ async def test_a_connection_that_fails_once_is_no_death(error: Exception) -> Non
         assert (await run(engine, ask("once"))).finish
         assert fake.served == 1
         door.times = 2
-        with pytest.raises(EngineError, match="cannot be reached|connection broke") as caught:
+        with pytest.raises(EngineError, match=r"cannot be reached|connection broke") as caught:
             await run(engine, ask("twice"))
         dead = isinstance(error, httpx.ConnectTimeout)
         assert isinstance(caught.value, EngineDeadError) == dead

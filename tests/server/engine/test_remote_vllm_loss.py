@@ -17,6 +17,7 @@ from extracot_server.engine.remote_upstream import UpstreamTimes
 from tests.server.engine.loss import lose_and_return, served
 from tests.server.engine.running import run
 from tests.server.engine.vllm_servers import (
+    CONTEXT,
     ENDLESS,
     Server,
     ask,
@@ -69,7 +70,7 @@ async def test_one_killed_in_mid_load_and_back_again(
 
     engine = RemoteEngine(urls, health_seconds=0.3)
     async with served(engine, urls) as live:
-        await lose_and_return(live, "model", urls[0], kill, revive)
+        await lose_and_return(live, "model", urls[0], kill, revive, tokens=CONTEXT - 400)
         served_again = await servers[0].metric("vllm:request_success_total")
         assert served_again >= 1, "it serves again"
 

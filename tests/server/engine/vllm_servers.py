@@ -23,12 +23,15 @@ ARGUMENTS: dict[str, Any] = {
     "dtype": "float32",
     "enforce_eager": True,
     "block_size": 32,
-    "kv_cache_memory_bytes": 2**26,
+    "kv_cache_memory_bytes": 2**27,
     "max_num_seqs": 8,
 }
 GREEDY = Sampling(temperature=0.0)
 ENDLESS = Sampling(temperature=0.0, ignore_eos=True)
 START_SECONDS = 400.0
+CONTEXT = 16384
+"""Of the tiny model here: replies so long that none is whole before its server is killed, however
+late a starved front end reads it."""
 
 
 @dataclass
