@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
 # SmolLM2-135M on the three-story problems of small.sh, as far as two CPU cores get: whole traces and
-# every level in one fine-tuning of an hour and a quarter, with twenty times fewer rows than `small`.
+# every level in one fine-tuning of about an hour, on two hundred times fewer rows than `small`'s.
 # No policy and no CHRPO: they want a GPU (smollm2-135m.sh), and so does more than this.
 #
-#   training/recipes/smollm2_cpu.sh          train, and measure through the server (half an hour)
+#   training/recipes/smollm2_cpu.sh          train, and measure through the server (45 minutes)
 #   OUT=folder training/recipes/smollm2_cpu.sh   where it lies, beside what small.sh made there (default
 #                                            runs/small; what is missing of that is made first)
-#   LIMIT=500 training/recipes/smollm2_cpu.sh    ask more problems than 150
+#   LIMIT=500 training/recipes/smollm2_cpu.sh    ask more problems than 100
 #
 # Every stage resumes and what is done is skipped; STOP=NAME ends after a step.
 set -euo pipefail
@@ -29,15 +29,16 @@ step problems-test problems problems-small-test \
   --set "sources.0.unlike=[$out/problems,$out/problems-single]"
 step draft-smollm2 publish publish-draft --set "model=$out/sft-smollm2" --set name=smollm2
 asked=(--input "$out/problems-test" --set model=draft-smollm2 --set "dataset=held-out numbers"
-  --set "limit=${LIMIT:-150}" --set sampling.max_tokens=768
+  --set "limit=${LIMIT:-100}"
   --set "base_url=http://127.0.0.1:$port/v1")
 serving "$out/draft-smollm2" eval-smollm2
 step eval-smollm2 evaluate evaluate-small "${asked[@]}" \
-  --set "budgets=[0.2,0.4,0.6,0.8,1.0,native]"
+  --set sampling.max_tokens=768 --set "budgets=[0.2,0.4,0.6,0.8,1.0,native]"
 served
-# Without its levels, cut by force at the ratio of its own whole traces.
+# Without its levels, cut by force at a fifth of its own whole traces. It goes on in its answer then,
+# so that is bounded too.
 serving "$out/draft-smollm2" eval-smollm2-caps --card none \
   --assumed-reasoning-tokens "${FULL_TOKENS:-263}"
 step eval-smollm2-caps evaluate evaluate-small "${asked[@]}" --set asking=ratios \
-  --set "budgets=[0.2,0.4]"
+  --set sampling.max_tokens=200 --set "budgets=[0.2]"
 served

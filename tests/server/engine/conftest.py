@@ -1,4 +1,4 @@
-"""vLLM servers that the tests of the remote engine share, in two files that follow each other."""
+"""vLLM servers that the tests of the remote engine share, two for each file."""
 
 from __future__ import annotations
 
@@ -9,24 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from tests.fixtures.tiny_model import build_tiny_model
-from tests.fixtures.token_checkpoint import NEW_TOKENS, fixture_card
-from tests.server.engine.vllm_servers import CONTEXT, Server, start_server
+from tests.server.engine.vllm_servers import Server, build_token_model, start_server
 
 
 @pytest.fixture(scope="session")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tiny model with a card: token mode."""
-    from transformers import AutoTokenizer
-
-    folder = build_tiny_model(tmp_path_factory.mktemp("tiny") / "model", context=CONTEXT)
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    assert set(NEW_TOKENS) <= set(tokenizer.get_added_vocab())
-    fixture_card(tokenizer).save(folder)
-    return folder
+    return build_token_model(tmp_path_factory.mktemp("tiny") / "model")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def starting(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Server]]:
     """Both servers, on their way; ended afterwards."""
     try:

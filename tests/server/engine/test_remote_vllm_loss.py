@@ -1,6 +1,6 @@
 """Real vLLM servers that freeze, die and come back, behind the remote engine and the whole server.
 
-The last test leaves none alive, and the file comes after that of the same servers in good health.
+The last test leaves none alive.
 """
 
 from __future__ import annotations
@@ -17,16 +17,26 @@ from extracot_server.engine.remote_upstream import UpstreamTimes
 from tests.server.engine.loss import lose_and_return, served
 from tests.server.engine.running import run
 from tests.server.engine.vllm_servers import (
-    CONTEXT,
     ENDLESS,
     Server,
     ask,
+    build_token_model,
     remote,
     start_server,
 )
 
 # vLLM and its libraries warn about their own code.
 pytestmark = [pytest.mark.anyio, pytest.mark.vllm, pytest.mark.filterwarnings("default")]
+
+
+CONTEXT = 16384
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """With a context for replies so long that none is whole before its server is killed, however
+    late a starved front end reads it."""
+    return build_token_model(tmp_path_factory.mktemp("long") / "model", context=CONTEXT)
 
 
 @pytest.fixture(scope="module")

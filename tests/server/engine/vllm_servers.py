@@ -18,6 +18,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from extracot_server.engine.base import Engine, GenerationRequest, Sampling
 from extracot_server.engine.remote import RemoteEngine
+from tests.fixtures.tiny_model import build_tiny_model
+from tests.fixtures.token_checkpoint import NEW_TOKENS, fixture_card
 
 ARGUMENTS: dict[str, Any] = {
     "dtype": "float32",
@@ -29,9 +31,17 @@ ARGUMENTS: dict[str, Any] = {
 GREEDY = Sampling(temperature=0.0)
 ENDLESS = Sampling(temperature=0.0, ignore_eos=True)
 START_SECONDS = 400.0
-CONTEXT = 16384
-"""Of the tiny model here: replies so long that none is whole before its server is killed, however
-late a starved front end reads it."""
+
+
+def build_token_model(folder: Path, **settings: int) -> Path:
+    """The tiny model with tokens and a card; ``settings`` go to :func:`build_tiny_model`."""
+    from transformers import AutoTokenizer
+
+    build_tiny_model(folder, **settings)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    assert set(NEW_TOKENS) <= set(tokenizer.get_added_vocab())
+    fixture_card(tokenizer).save(folder)
+    return folder
 
 
 @dataclass
