@@ -47,6 +47,7 @@ async def servers(starting: list[Server]) -> list[Server]:
     return starting
 
 
+@pytest.mark.timeout(900)  # both servers start first
 async def test_a_frozen_server_hands_its_waiting_requests_over(servers: list[Server]) -> None:
     times = UpstreamTimes(health=0.5)
     async with remote(*servers, health_seconds=0.3, times=times) as engine:
