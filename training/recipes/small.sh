@@ -33,6 +33,9 @@ step compressor compressor compressor-minilm --input "$out/annotate"
 step problems problems problems-small
 step teach teach teach-own --input "$out/problems"
 step problems-single problems problems-small-single
+# What is asked in the end, of stories that none of them tells.
+step problems-test problems problems-small-test \
+  --set "sources.0.unlike=[$out/problems,$out/problems-single]"
 step teach-single teach teach-own --input "$out/problems-single"
 step base base base-small --set "inputs=[$out/teach,$out/teach-single]"
 step mix-single mix mix-full --set "traces=$out/teach-single" \
@@ -85,8 +88,6 @@ step practised chrpo chrpo-small --input "$out/lengths" --set "dev=$out/referenc
 
 # What is served and asked, by vLLM: `measure NAME MODEL [FLAG …]` into $out/eval-NAME, the problems
 # of $asked, by a server with $serve_flags.
-step problems-test problems problems-small-test \
-  --set "sources.0.unlike=[$out/problems,$out/problems-single]"
 asked=$out/problems-test
 serve_flags=()
 measure() {

@@ -13,8 +13,8 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 
 out=${OUT:-runs/small}
-# Compressor, problems and whole traces are small.sh's own.
-OUT=$out STOP=problems-single training/recipes/small.sh
+# Compressor, problems (those to ask too) and whole traces are small.sh's own.
+OUT=$out STOP=problems-test training/recipes/small.sh
 source training/recipes/steps.sh
 
 step compress-smollm2 compress compress-small --input "$out/teach" \
@@ -25,8 +25,6 @@ step mix-smollm2 mix mix-small --set "traces=$out/teach" --set "problems=$out/pr
   --set "level_shares=[0.6,0.2,0.12,0.12,0.2]" --set further_native=100
 step sft-smollm2 sft sft-smollm2-cpu --input "$out/mix-smollm2"
 
-step problems-test problems problems-small-test \
-  --set "sources.0.unlike=[$out/problems,$out/problems-single]"
 step draft-smollm2 publish publish-draft --set "model=$out/sft-smollm2" --set name=smollm2
 asked=(--input "$out/problems-test" --set model=draft-smollm2 --set "dataset=held-out numbers"
   --set "limit=${LIMIT:-100}"

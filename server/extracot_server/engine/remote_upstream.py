@@ -41,7 +41,7 @@ from extracot_server.engine.remote_wire import (
 )
 from extracot_server.trace_context import trace_headers
 
-_KEEP_ALIVE = 2.0  # below uvicorn's 5 s: a connection it is about to close is never reused
+_KEEP_ALIVE = 2.0  # below uvicorn's 5 s: one that it is about to close is reused only after a stall
 _DRAIN_SECONDS = 1.0
 _STRIKES = 2  # health checks that may time out in a row: a busy server is not a dead one
 # A connection that ends before a reply has begun is tried once more: a server that stood still for
@@ -167,10 +167,18 @@ class Upstream:
     async def _get(self, path: str) -> httpx.Response:
         if self._closed:
             raise UpstreamFailure("the engine was closed", down=True)
+        return await self._send(self._http.build_request("GET", path, timeout=self.times.health))
+
+    async def _send(
+        self, request: httpx.Request, *, late: bool = False, stream: bool = False
+    ) -> httpx.Response:
+        """Its response; sent once more after ``_BROKEN``, and if ``late`` after a connect time-out,
+        which a stall of this process looks like."""
+        again = (*_BROKEN, httpx.ConnectTimeout) if late else _BROKEN
         try:
-            return await self._http.get(path, timeout=self.times.health)
-        except _BROKEN:
-            return await self._http.get(path, timeout=self.times.health)
+            return await self._http.send(request, stream=stream)
+        except again:
+            return await self._http.send(request, stream=stream)
 
     def _failure(self, error: httpx.HTTPError) -> UpstreamFailure:
         """An httpx error as ours. Not connecting is certain, a broken reply may be bad luck."""
@@ -245,10 +253,7 @@ class Upstream:
     async def _open(self, wire: Wire, body: bytes) -> httpx.Response:
         headers = {"content-type": "application/json", **trace_headers()}
         request = self._http.build_request("POST", wire.value, content=body, headers=headers)
-        try:
-            return await self._http.send(request, stream=True)
-        except (httpx.ConnectTimeout, *_BROKEN):  # the first: also a stall of this process
-            return await self._http.send(request, stream=True)
+        return await self._send(request, late=True, stream=True)
 
     async def _next(
         self, reply: UpstreamReply, request: GenerationRequest, first: bool
