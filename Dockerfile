@@ -84,5 +84,5 @@ EXPOSE 8000
 USER 10001:10001
 # /ready: the engine serves. A first start may download a model.
 HEALTHCHECK --interval=10s --timeout=5s --start-period=15m --retries=3 \
-    CMD ["python", "-m", "extracot_server.probe"]
+    CMD ["python", "-m", "extracot_server.runtime.probe"]
 ENTRYPOINT ["tini", "--", "extracot-serve"]

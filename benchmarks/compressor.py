@@ -19,9 +19,9 @@ from pathlib import Path
 
 import torch
 
-from extracot_training.compressor.compress import Compressor
-from extracot_training.compressor.scoring import Scorer
-from extracot_training.generator import Generator
+from extracot_training.compression.scoring import Scorer
+from extracot_training.stages.compress.stage import Compressor
+from extracot_training.synthetic import Generator
 
 LEVELS = (0.2, 0.4, 0.6, 0.8, 1.0)
 ONE = (0.4,)

@@ -22,10 +22,10 @@ from typing import Any
 from benchmarks.harness import about_this_machine, table
 from extracot.card import BudgetCard
 from extracot_server.app import create_app
-from extracot_server.budget import BudgetPolicy, BudgetSources, resolve_budget
-from extracot_server.engine.scripted import ScriptedBehaviour, ScriptedEngine, scripted_card
-from extracot_server.jobs import ChatJob
-from extracot_server.settings import Settings
+from extracot_server.budget.resolve import BudgetPolicy, BudgetSources, resolve_budget
+from extracot_server.config.settings import Settings
+from extracot_server.engine.scripted.engine import ScriptedBehaviour, ScriptedEngine, scripted_card
+from extracot_server.generation.request import ChatRequest
 
 CHAT = "/v1/chat/completions"
 CONTEXT = 32768
@@ -122,11 +122,11 @@ def prompts(lengths: Sequence[int], times: int) -> list[tuple[int, float]]:
     return asyncio.run(measured())
 
 
-def job_of(text: str) -> ChatJob:
+def job_of(text: str) -> ChatRequest:
     """A budgeted request with this prompt."""
     from extracot.prompt import Message
 
-    return ChatJob("bench", (Message("user", text),), BudgetSources(0.4, None, None))
+    return ChatRequest("bench", (Message("user", text),), BudgetSources(0.4, None, None))
 
 
 def cards(levels: Sequence[int], times: int) -> list[tuple[int, float]]:

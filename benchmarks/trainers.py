@@ -34,26 +34,26 @@ from transformers import PrinterCallback, TrainerCallback
 from trl import GRPOTrainer, SFTTrainer
 
 from benchmarks.paired import Cost, Parts, Report
-from extracot_training.base_model import stage as base_stage
-from extracot_training.chrpo.scoring import Scorer
-from extracot_training.chrpo.tasks import Task, Tasks, schedule
-from extracot_training.chrpo.train import LOG, grpo_arguments
-from extracot_training.chrpo.train import make_trainer as make_chrpo_trainer
-from extracot_training.chrpo.trainer import Rewards
-from extracot_training.config.base_model import BaseModelConfig
+from extracot_training.config.base import BaseModelConfig
 from extracot_training.config.chrpo import ChrpoConfig
 from extracot_training.config.sft import SftConfig
-from extracot_training.generator import Generator
-from extracot_training.mixed_rows import MixedRow
-from extracot_training.policy_model import load_policy_model, load_policy_tokenizer
-from extracot_training.pretrained import pad_id
-from extracot_training.prompt_settings import PromptSettings
-from extracot_training.records import Problem, write_rows
-from extracot_training.rollout.base import PromptMaker, ReplyReader
-from extracot_training.sft.fit import make_trainer, sft_arguments
-from extracot_training.sft.mixture import RowMaker
-from extracot_training.sft.rows import GroupedSampler, as_dataset
-from extracot_training.sft.sources import Source
+from extracot_training.generation.rollout.base import PromptMaker, ReplyReader
+from extracot_training.pipeline.records import Problem, write_rows
+from extracot_training.policy.loading import load_policy_model, load_policy_tokenizer
+from extracot_training.policy.mixed_rows import MixedRow
+from extracot_training.policy.pretrained import pad_id
+from extracot_training.policy.prompt_settings import PromptSettings
+from extracot_training.stages.base import stage as base_stage
+from extracot_training.stages.chrpo.scoring import Scorer
+from extracot_training.stages.chrpo.stage import LOG, grpo_arguments
+from extracot_training.stages.chrpo.stage import make_trainer as make_chrpo_trainer
+from extracot_training.stages.chrpo.tasks import Task, Tasks, schedule
+from extracot_training.stages.chrpo.trainer import Rewards
+from extracot_training.stages.mix.sources import Source
+from extracot_training.stages.mix.stage import RowMaker
+from extracot_training.stages.sft.fit import make_trainer, sft_arguments
+from extracot_training.stages.sft.rows import GroupedSampler, as_dataset
+from extracot_training.synthetic import Generator
 
 PROMPT = PromptSettings()
 SEED = 3

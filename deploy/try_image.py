@@ -157,7 +157,13 @@ def trial(engine: str, inside: list[str], seconds: float) -> None:
         expect(True, f"ready after {time.monotonic() - started:.0f} s")
         owner = Path(f"/proc/{first_process(process.pid)}").stat().st_uid
         expect(owner == 10001, "its processes are not root's")
-        probe = [*inside, "python", "-m", "extracot_server.probe", f"http://127.0.0.1:{port}"]
+        probe = [
+            *inside,
+            "python",
+            "-m",
+            "extracot_server.runtime.probe",
+            f"http://127.0.0.1:{port}",
+        ]
         expect(subprocess.run(probe, check=False).returncode == 0, "the health check says so too")
         ask(port)
         drain(process, port, engine)

@@ -16,7 +16,7 @@ from typing import Any
 from extracot.conversation import Role, ToolCall, Turn
 from extracot.errors import PromptError
 from extracot.tokens import Tokenizer
-from extracot.tool_text import Slot, StandIns
+from extracot.tool_text import Placeholders, Slot
 
 # Letters and digits only: no template trims, escapes or looks for these.
 _STAND_IN = "qXzMessage{:06d}qXz"
@@ -94,14 +94,14 @@ class ChatTemplate:
     def _mixed(
         self, turns: Sequence[Turn], tools: Sequence[Mapping[str, Any]], *, as_text: bool
     ) -> list[Mixed | int]:
-        stand_ins = StandIns()
-        entries = [_entry(turn, index, stand_ins, as_text) for index, turn in enumerate(turns)]
+        placeholders = Placeholders()
+        entries = [_entry(turn, index, placeholders, as_text) for index, turn in enumerate(turns)]
         masked = [
-            stand_ins.masked(tool, f"tools[{index}]") for index, tool in enumerate(tools)
+            placeholders.masked(tool, f"tools[{index}]") for index, tool in enumerate(tools)
         ] or None
         parts = _STAND_INS.split(self._apply(entries, tools=masked))
         layout: list[Mixed | int] = [
-            int(part) if n % 2 else tuple(stand_ins.split(part)) for n, part in enumerate(parts)
+            int(part) if n % 2 else tuple(placeholders.split(part)) for n, part in enumerate(parts)
         ]
         _check_complete(turns, layout)
         return layout
@@ -168,38 +168,38 @@ class ChatTemplate:
         }
 
 
-def _entry(turn: Turn, index: int, stand_ins: StandIns, as_text: bool) -> dict[str, Any]:
+def _entry(turn: Turn, index: int, placeholders: Placeholders, as_text: bool) -> dict[str, Any]:
     """A turn as templates take it."""
     entry: dict[str, Any] = {"role": turn.role.value, "content": _STAND_IN.format(index)}
     field = turn.content_field.removesuffix("content")
     if turn.answers is not None:
-        entry["content"] = stand_ins.of(turn.text, turn.content_field)
-        entry["tool_call_id"] = _shown_id(turn.answers.id, stand_ins, f"{field}tool_call_id")
-        entry["name"] = stand_ins.of(turn.answers.name, f"{field}tool_call_id")
+        entry["content"] = placeholders.of(turn.text, turn.content_field)
+        entry["tool_call_id"] = _shown_id(turn.answers.id, placeholders, f"{field}tool_call_id")
+        entry["name"] = placeholders.of(turn.answers.name, f"{field}tool_call_id")
     elif turn.calls:
         entry["content"] = entry["content"] if turn.text else ""
         entry["tool_calls"] = [
-            _call(call, stand_ins, f"{field}tool_calls[{n}]", as_text)
+            _call(call, placeholders, f"{field}tool_calls[{n}]", as_text)
             for n, call in enumerate(turn.calls)
         ]
     return entry
 
 
-def _call(call: ToolCall, stand_ins: StandIns, field: str, as_text: bool) -> dict[str, Any]:
+def _call(call: ToolCall, placeholders: Placeholders, field: str, as_text: bool) -> dict[str, Any]:
     arguments: Any
     if as_text:
-        arguments = stand_ins.of(json.dumps(call.arguments, ensure_ascii=False), field)
+        arguments = placeholders.of(json.dumps(call.arguments, ensure_ascii=False), field)
     else:
-        arguments = stand_ins.masked(call.arguments, field)
-    function = {"name": stand_ins.of(call.name, field), "arguments": arguments}
-    return {"id": _shown_id(call.id, stand_ins, field), "type": "function", "function": function}
+        arguments = placeholders.masked(call.arguments, field)
+    function = {"name": placeholders.of(call.name, field), "arguments": arguments}
+    return {"id": _shown_id(call.id, placeholders, field), "type": "function", "function": function}
 
 
-def _shown_id(call_id: str, stand_ins: StandIns, field: str) -> str:
+def _shown_id(call_id: str, placeholders: Placeholders, field: str) -> str:
     """An id of nine letters and digits as it is: some templates take no other (Mistral's)."""
     if len(call_id) == 9 and call_id.isascii() and call_id.isalnum():
         return call_id
-    return stand_ins.of(call_id, field)
+    return placeholders.of(call_id, field)
 
 
 def _check_complete(turns: Sequence[Turn], layout: Sequence[Mixed | int]) -> None:

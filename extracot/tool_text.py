@@ -57,7 +57,7 @@ _WRITERS: tuple[Callable[[str], str], ...] = (
 _WRITTEN = {write(_PROBE): write for write in _WRITERS}
 
 
-class StandIns:
+class Placeholders:
     """The stand-ins of one prompt; the same text has the same one within a field."""
 
     def __init__(self) -> None:

@@ -22,29 +22,33 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 import extracot
 from extracot.errors import CardError, ExtracotError
-from extracot_server.admission import Ledger, Scheduler
-from extracot_server.api import chat, health, messages, models, responses, tokenize
+from extracot_server.admission.keys import KeyStore
+from extracot_server.admission.queue import RequestQueue
+from extracot_server.admission.scheduler import RateLimits, Scheduler
+from extracot_server.api import health, models, tokenize
 from extracot_server.api.access import AccessMiddleware
 from extracot_server.api.auth import KeyMiddleware
+from extracot_server.api.chat import route as chat
 from extracot_server.api.errors import ErrorReply, HttpError, speaks_anthropic, to_http
-from extracot_server.api.openapi import install_openapi
-from extracot_server.api.state import AppState
+from extracot_server.api.messages import route as messages
+from extracot_server.api.openapi.document import install_openapi
+from extracot_server.api.responses import route as responses
+from extracot_server.budget.holdout import Holdout
+from extracot_server.config.model_settings import ModelSettings, check_names
+from extracot_server.config.settings import Settings, SettingsError
 from extracot_server.engine.base import Engine, EngineDeadError, EngineStartError
-from extracot_server.holdout import Holdout
-from extracot_server.jobs import ServedModel
-from extracot_server.keys import KeyStore
-from extracot_server.loading import build_engine, check_card_file, serve_models
-from extracot_server.metrics import EngineFamilies, ServerMetrics
-from extracot_server.model_settings import ModelSettings, check_names
-from extracot_server.receipts import current_receipt
-from extracot_server.running import RunningEngine
-from extracot_server.serving import ChatService
-from extracot_server.settings import Settings, SettingsError
-from extracot_server.supervision import Supervisor
-from extracot_server.turnstile import Turnstile
+from extracot_server.generation.request import ServedModel
+from extracot_server.generation.service import ChatService
+from extracot_server.model_registry.engine_handle import RunningEngine
+from extracot_server.model_registry.loading import build_engine, check_card_file, serve_models
+from extracot_server.model_registry.registry import AppState
+from extracot_server.model_registry.supervision import Supervisor
+from extracot_server.observability.metrics import EngineFamilies, ServerMetrics
+from extracot_server.observability.observer import ServerObserver
+from extracot_server.observability.request_log import current_record
 
 if TYPE_CHECKING:
-    from extracot_server.tracing import Tracing
+    from extracot_server.observability.tracing import Tracing
 
 log = logging.getLogger("extracot.server")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
@@ -71,10 +75,10 @@ def create_app(
         engines = [build_engine(settings, model) for model in served]
     else:
         engines = list(engine) if isinstance(engine, Sequence) else [engine]
-    ledger = Ledger()
+    rate_limits = RateLimits()
     for model, built in zip(served, engines, strict=True):
-        scheduler = Scheduler(model.max_running, model.max_queued, ledger)
-        state.engines.append(RunningEngine(built, Turnstile(scheduler), metrics))
+        scheduler = Scheduler(model.max_running, model.max_queued, rate_limits)
+        state.engines.append(RunningEngine(built, RequestQueue(scheduler), metrics))
     registry.register(EngineFamilies(state.engine_collectors))
 
     @contextlib.asynccontextmanager
@@ -85,7 +89,7 @@ def create_app(
                     check_card_file(model, running.engine)
             for model, running in zip(served, state.engines, strict=True):
                 await start_model(state, model, running)
-            state.check_keys(keys.callers)
+            state.check_keys(keys.principals)
             watches = [Supervisor(state, running).watch() for running in state.engines]
             watchers = [asyncio.create_task(watch) for watch in watches]
             try:
@@ -142,7 +146,7 @@ def tracing_of(settings: Settings) -> Tracing | None:
     if settings.otlp_traces_endpoint is None:
         return None
     try:
-        from extracot_server.tracing import otlp_tracing
+        from extracot_server.observability.tracing import otlp_tracing
     except ImportError as error:
         raise SettingsError(
             f"otlp_traces_endpoint: {error}; install it with: pip install 'extracot[tracing]'"
@@ -157,9 +161,10 @@ def add_model(state: AppState, running: RunningEngine, model: ServedModel) -> No
     except ValueError as error:
         raise SettingsError(str(error)) from None
     holdout = Holdout(state.settings.holdout_fraction, state.settings.holdout_seed)
-    state.services[model.name] = ChatService(model, state.metrics, running.turnstile, holdout)
+    observer = ServerObserver(state.metrics)
+    state.services[model.name] = ChatService(model, observer, running.queue, holdout)
     running.models.append(model.name)
-    info = model.tools.engine.info
+    info = model.runtime.engine.info
     state.metrics.build_info.labels(
         extracot.__version__, info.kind, info.version, model.name, model.mode, info.device
     ).set(1)
@@ -170,8 +175,8 @@ def add_model(state: AppState, running: RunningEngine, model: ServedModel) -> No
 def _add_error_handlers(app: FastAPI, state: AppState, tracing: Tracing | None) -> None:
     def respond(error: HttpError, request: Request | None = None) -> JSONResponse:
         # One that has reached the engine is counted there, by how it ended.
-        if (receipt := current_receipt()) is not None:
-            receipt.error = error.reason
+        if (record := current_record()) is not None:
+            record.error = error.reason
         if request is None or not getattr(request.state, "running", False):
             state.metrics.rejected.labels(error.reason).inc()
         return ErrorReply(error)

@@ -23,18 +23,18 @@ import extracot
 from extracot.errors import ExtracotError
 
 try:
-    from extracot_server.bundled import first_question
-    from extracot_server.logs import ANNOUNCEMENTS, configure_logging
-    from extracot_server.mounts import mount_page
-    from extracot_server.settings import Settings, SettingsError, load_settings
-    from extracot_server.workers import Workers, forget_metrics_folder
+    from extracot_server.config.settings import Settings, SettingsError, load_settings
+    from extracot_server.model_registry.bundled import first_question
+    from extracot_server.observability.logging import ANNOUNCEMENTS, configure_logging
+    from extracot_server.runtime.mounts import mount_page
+    from extracot_server.runtime.workers import Workers, forget_metrics_folder
 except ModuleNotFoundError as missing:  # the base install has the command, not what it needs
     sys.exit(f"extracot-serve: error: {missing}; run: pip install 'extracot[server]'")
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
-    from extracot_server.model_settings import ModelSettings
+    from extracot_server.config.model_settings import ModelSettings
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -116,9 +116,9 @@ async def serve(
     ``tell`` takes lines for whoever started the server; ``serves`` is called when it is ready.
     """
     from extracot_server.app import create_app
-    from extracot_server.connections import notice_vanished_peers
-    from extracot_server.heap import settle
-    from extracot_server.http_server import make_server
+    from extracot_server.freeze_gc import freeze
+    from extracot_server.runtime.connections import notice_vanished_peers
+    from extracot_server.runtime.http_server import make_server
 
     started = perf_counter()
     tell(f"loading {', '.join(_source(model) for model in settings.served_models())} …")
@@ -131,7 +131,7 @@ async def serve(
             signals.stop = server.stop
             app.state.extracot.give_up = server.give_up
             signals.reload = lambda: _reload_keys(app, settings, tell)
-            settle()
+            freeze()
             # From here on nobody who reads "ready" is refused. Another server may have been
             # faster: two can hold a port until one of them listens.
             with _port_errors(settings.host, settings.port, listener):
@@ -176,7 +176,7 @@ def _announcement(
 ) -> Iterator[str]:
     url = own_url(listener)
     for service in app.state.extracot.services.values():
-        model, info = service.model, service.model.tools.engine.info
+        model, info = service.model, service.model.runtime.engine.info
         levels = [level.name for level in model.card.levels] if model.card is not None else []
         what = (
             f"token mode, levels {', '.join(levels)}"

@@ -12,8 +12,8 @@ import pytest
 import uvicorn
 
 from extracot_server.app import create_app
-from extracot_server.engine.scripted import ScriptedBehaviour, ScriptedEngine
-from extracot_server.settings import Settings
+from extracot_server.config.settings import Settings
+from extracot_server.engine.scripted.engine import ScriptedBehaviour, ScriptedEngine
 from tests.clients.fake_server import WAIT
 
 

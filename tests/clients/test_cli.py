@@ -11,7 +11,7 @@ import pytest
 
 import extracot
 from extracot_client.cli import main
-from extracot_server.engine.scripted import ScriptedBehaviour
+from extracot_server.engine.scripted.engine import ScriptedBehaviour
 from tests.clients import fake_server as fake
 from tests.clients.conftest import LiveServer, serve
 from tests.clients.fake_server import GOOD, FakeServer

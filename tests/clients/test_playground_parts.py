@@ -13,13 +13,13 @@ from hypothesis import strategies as st
 
 from extracot_client import ConfigurationError, ServerError, SweepRow
 from extracot_client.commands.common import offered_budgets
-from extracot_client.playground_bars import Bar, Chart, draw, table
-from extracot_client.playground_events import Backend
-from extracot_client.playground_policy import OwnServerOnly
-from extracot_client.playground_runs import Runs
-from extracot_client.playground_session import realised_ratios, remember, session_totals
-from extracot_client.playground_text import spans, to_html, to_markdown
-from extracot_client.playground_views import NOTHING_YET, compare_charts, savings_page
+from extracot_client.playground.bars import Bar, Chart, draw, table
+from extracot_client.playground.events import Backend
+from extracot_client.playground.policy import OwnServerOnly
+from extracot_client.playground.runs import Runs
+from extracot_client.playground.session import realised_ratios, remember, session_totals
+from extracot_client.playground.text import spans, to_html, to_markdown
+from extracot_client.playground.views import NOTHING_YET, compare_charts, savings_page
 from extracot_client.types import BudgetCardPage
 from tests.clients.conftest import LiveServer
 

@@ -22,7 +22,7 @@ from tests.clients.fake_server import WAIT
 PROBLEM = "What is 2 + 2?"
 SERVER = """
 import sys
-from extracot_server.engine.scripted import ScriptedBehaviour
+from extracot_server.engine.scripted.engine import ScriptedBehaviour
 from tests.clients.conftest import serve
 slow = ScriptedBehaviour(token_interval_seconds=0.05, never_close=True)
 with serve(slow if sys.argv[2] == "slow" else ScriptedBehaviour(), port=int(sys.argv[1])):

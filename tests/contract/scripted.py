@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from extracot.card import BudgetCard
-from extracot_server.engine.scripted import ScriptedBehaviour, scripted_card
-from extracot_server.engine.scripted_model import digest
+from extracot_server.engine.scripted.engine import ScriptedBehaviour, scripted_card
+from extracot_server.engine.scripted.model import digest
 from extracot_training.config.evaluate import EvaluateConfig
-from extracot_training.records import Problem, write_rows
+from extracot_training.pipeline.records import Problem, write_rows
 from tests.server.live import Live, serve
 
 INSTRUCTION = "Please reason step by step, and put your final answer within \\boxed{}."

@@ -13,12 +13,12 @@ from typing import Any
 import pytest
 
 from extracot.card import BudgetCard
-from extracot_server.engine.scripted import ScriptedBehaviour
-from extracot_training.card_figures import CardFigures
+from extracot_server.engine.scripted.engine import ScriptedBehaviour
 from extracot_training.errors import StageError
-from extracot_training.evaluate import run
-from extracot_training.evaluate.rows import REPLIES_FILENAME, EvalRow, Reply
-from extracot_training.records import read_rows
+from extracot_training.evaluation.card_figures import CardFigures
+from extracot_training.evaluation.rows import REPLIES_FILENAME, EvalRow, Reply
+from extracot_training.pipeline.records import read_rows
+from extracot_training.stages.evaluate.stage import run
 from tests.contract.scripted import config, problems, server
 
 LEVELS = ("0.2", "0.4", "0.6", "0.8", "1.0")
@@ -160,7 +160,7 @@ def test_kill_9_loses_and_doubles_no_row(tmp_path: Path) -> None:
         path.write_text(settings.model_dump_json())
         code = (
             "import sys; from extracot_training.config.evaluate import EvaluateConfig;"
-            "from extracot_training.evaluate import run;"
+            "from extracot_training.stages.evaluate.stage import run;"
             "run(EvaluateConfig.model_validate_json(open(sys.argv[1]).read()))"
         )
         process = subprocess.Popen([sys.executable, "-c", code, str(path)])

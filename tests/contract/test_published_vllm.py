@@ -11,15 +11,15 @@ from pathlib import Path
 import pytest
 
 from extracot.card import BudgetCard
-from extracot_training.card_figures import CardFigures
 from extracot_training.config.evaluate import EvaluateConfig
 from extracot_training.config.publish import PublishConfig
-from extracot_training.evaluate import run as evaluate
-from extracot_training.evaluate.rows import EvalRow
-from extracot_training.prompt_settings import PromptSettings
-from extracot_training.publish import run as publish
-from extracot_training.publish.serving import ask_every, served
-from extracot_training.records import read_rows
+from extracot_training.evaluation.card_figures import CardFigures
+from extracot_training.evaluation.rows import EvalRow
+from extracot_training.pipeline.records import read_rows
+from extracot_training.policy.prompt_settings import PromptSettings
+from extracot_training.stages.evaluate.stage import run as evaluate
+from extracot_training.stages.publish.serving import ask_every, served
+from extracot_training.stages.publish.stage import run as publish
 from tests.contract.scripted import problems
 from tests.fixtures.tiny_model import build_tiny_model
 

@@ -9,15 +9,15 @@ from typing import Any
 
 import pytest
 
-from extracot_server.engine.scripted import ScriptedBehaviour
+from extracot_server.engine.scripted.engine import ScriptedBehaviour
 from extracot_training.config.reference import ReferenceConfig
 from extracot_training.config.rollout import Drawing, ServerBackend
-from extracot_training.prompt_settings import PromptSettings
-from extracot_training.records import read_rows
-from extracot_training.reference import run
-from extracot_training.reference_rows import ReferenceRow
-from extracot_training.rollout.base import Rollout, RolloutError, RolloutRequest
-from extracot_training.rollout.server import ServerRollouts
+from extracot_training.generation.rollout.base import Rollout, RolloutError, RolloutRequest
+from extracot_training.generation.rollout.server import ServerRollouts
+from extracot_training.pipeline.records import read_rows
+from extracot_training.pipeline.reference_rows import ReferenceRow
+from extracot_training.policy.prompt_settings import PromptSettings
+from extracot_training.stages.reference.stage import run
 from tests.contract.scripted import INSTRUCTION, problems, server
 from tests.fixtures.tiny_model import build_tiny_model
 

@@ -11,15 +11,15 @@ from transformers import AutoTokenizer
 from extracot.card import BudgetCard
 from extracot.control import Control, level_token
 from extracot.prompt import Message
+from extracot_server.config.settings import Settings
 from extracot_server.engine.base import Engine
-from extracot_server.loading import serve_model
-from extracot_server.settings import Settings
+from extracot_server.model_registry.loading import serve_model
 from extracot_training.config.publish import PublishConfig
-from extracot_training.mixed_rows import MixedRow
-from extracot_training.policy_model import load_policy_model
-from extracot_training.prompt_settings import PromptSettings
-from extracot_training.publish import run as publish
-from extracot_training.records import read_rows
+from extracot_training.pipeline.records import read_rows
+from extracot_training.policy.loading import load_policy_model
+from extracot_training.policy.mixed_rows import MixedRow
+from extracot_training.policy.prompt_settings import PromptSettings
+from extracot_training.stages.publish.stage import run as publish
 from tests.training.tiny_policy import make_all, question
 
 
@@ -38,7 +38,7 @@ def test_rows_begin_with_what_the_server_sends_to_the_engine(tmp_path: Path) -> 
     engine = SimpleNamespace(tokenizer=AutoTokenizer.from_pretrained(folder), info=info)
     served = serve_model(Settings(model=str(folder)), cast(Engine, engine))
     assert isinstance(served.card, BudgetCard)
-    renderer = served.tools.renderer
+    renderer = served.runtime.renderer
     kinds = set()
     for row in read_rows(mix, MixedRow):
         control = Control.native()

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from extracot.card import BudgetCard
-from extracot_training.records import read_rows
-from extracot_training.reference_rows import ReferenceRow
+from extracot_training.pipeline.records import read_rows
+from extracot_training.pipeline.reference_rows import ReferenceRow
 from tests.recipe import BackgroundRun
 
 pytestmark = [pytest.mark.vllm, pytest.mark.timeout(3000)]

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from extracot_server.cli import main
-from extracot_server.engine import scripted
+from extracot_server.engine.scripted import engine as scripted
 
 
 class SlowEngine(scripted.ScriptedEngine):

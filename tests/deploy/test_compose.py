@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from extracot_server.app import openapi_document
-from extracot_server.settings import FOREIGN_VARIABLES, Settings, load_settings
+from extracot_server.config.settings import FOREIGN_VARIABLES, Settings, load_settings
 from tests.deploy import compose
 
 OURS = ("server", "server-cpu", "front", "vllm-1", "vllm-2")
@@ -94,8 +94,8 @@ def test_health_is_asked_where_there_is_an_answer() -> None:
     assert "/ready" in paths
     for name in ("server", "server-cpu", "front"):
         check = compose.services()[name]["healthcheck"]["test"]
-        assert check == ["CMD", "python", "-m", "extracot_server.probe"]
-    assert importlib.util.find_spec("extracot_server.probe") is not None
+        assert check == ["CMD", "python", "-m", "extracot_server.runtime.probe"]
+    assert importlib.util.find_spec("extracot_server.runtime.probe") is not None
     assert compose.services()["door"]["healthcheck"]["test"][-1].endswith(":8080/ready")
 
 

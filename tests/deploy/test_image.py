@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from extracot_server.settings import Settings
+from extracot_server.config.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[2]
 Instruction = tuple[str, str]
@@ -93,7 +93,7 @@ def test_it_runs_as_nobody_special_and_gets_signals(file: dict[str, list[Instruc
 def test_its_health_is_the_engines(file: dict[str, list[Instruction]]) -> None:
     (check,) = of(file[""], "HEALTHCHECK")
     command = json.loads(check[check.index("[") :])
-    assert command == ["python", "-m", "extracot_server.probe"]
+    assert command == ["python", "-m", "extracot_server.runtime.probe"]
     assert (ROOT / "server/extracot_server/probe.py").is_file()
 
 

@@ -10,10 +10,10 @@ import pytest
 import yaml
 from prometheus_client import CollectorRegistry
 
+from extracot_server.admission.keys import read_keys
 from extracot_server.app import openapi_document
-from extracot_server.keys import read_keys
-from extracot_server.metrics import ServerMetrics
-from extracot_server.settings import Settings, SettingsError, load_settings
+from extracot_server.config.settings import Settings, SettingsError, load_settings
+from extracot_server.observability.metrics import ServerMetrics
 
 FOLDER = Path(__file__).resolve().parents[2] / "deploy/kubernetes"
 KUBERNETES = "1.34"
@@ -108,8 +108,8 @@ def test_the_server_starts_on_these_settings(
 def test_the_example_keys_can_be_read(tmp_path: Path) -> None:
     path = tmp_path / "keys.yaml"
     path.write_text(manifest("keys.example")["stringData"]["keys.yaml"])
-    ((_, caller),) = read_keys(path)
-    assert caller.name == "example"
+    ((_, principal),) = read_keys(path)
+    assert principal.name == "example"
 
 
 def test_kubernetes_own_variables_stay_out(

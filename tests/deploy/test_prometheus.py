@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from extracot_server.engine.scripted import ScriptedBehaviour, ScriptedEngine
+from extracot_server.engine.scripted.engine import ScriptedBehaviour, ScriptedEngine
 from tests.deploy.promql import (
     Expression,
     Prometheus,

@@ -9,7 +9,7 @@ import pytest
 import yaml
 from prometheus_client import CollectorRegistry
 
-from extracot_server.metrics import ServerMetrics
+from extracot_server.observability.metrics import ServerMetrics
 
 ROOT = Path(__file__).resolve().parents[2]
 TEXT = (ROOT / "docs/observability.md").read_text()

@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from extracot_server.app import create_app
-from extracot_server.settings import Settings
+from extracot_server.config.settings import Settings
 from tests.fixtures.token_checkpoint import token_checkpoint
 
 pytestmark = [pytest.mark.gpu, pytest.mark.anyio, pytest.mark.timeout(900)]
@@ -31,7 +31,7 @@ async def test_a_token_checkpoint_on_cuda_keeps_its_budgets() -> None:
     app = create_app(settings)
     async with app.router.lifespan_context(app):
         service = app.state.extracot.services["fixture"]
-        assert service.model.tools.engine.info.device == "cuda"
+        assert service.model.runtime.engine.info.device == "cuda"
         transport = httpx.ASGITransport(app=app)
         async with httpx.AsyncClient(transport=transport, base_url="http://gpu") as client:
             capped = await ask(
@@ -42,4 +42,4 @@ async def test_a_token_checkpoint_on_cuda_keeps_its_budgets() -> None:
             assert auto["budget"]["chosen"] in {"0.2", "0.4", "0.6", "0.8", "1.0"}
             many = await asyncio.gather(*[ask(client, 0.4, max_tokens=64) for _ in range(32)])
             assert all(reply["budget"]["level"] == many[0]["budget"]["level"] for reply in many)
-        assert await service.model.tools.engine.in_flight() == 0
+        assert await service.model.runtime.engine.in_flight() == 0

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from extracot_server.engine.scripted import ScriptedBehaviour
+from extracot_server.engine.scripted.engine import ScriptedBehaviour
 from tests.server.live import Live, serve
 
 

@@ -16,13 +16,13 @@ from fastapi import FastAPI
 from prometheus_client.parser import text_string_to_metric_families
 
 from extracot_server.app import create_app
+from extracot_server.config.settings import Settings
 from extracot_server.engine.base import Engine
-from extracot_server.engine.scripted import ScriptedBehaviour, ScriptedEngine
-from extracot_server.http_server import GracefulServer, make_server
-from extracot_server.settings import Settings
+from extracot_server.engine.scripted.engine import ScriptedBehaviour, ScriptedEngine
+from extracot_server.runtime.http_server import GracefulServer, make_server
 
 if TYPE_CHECKING:
-    from extracot_server.tracing import Tracing
+    from extracot_server.observability.tracing import Tracing
 
 WAIT_SECONDS = 30.0
 QUESTION = "What is 12 * 3 + 4?"

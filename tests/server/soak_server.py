@@ -24,7 +24,7 @@ MAX_RUNNING, MAX_QUEUED = 24, 8
 async def holdings(live: Live) -> dict[str, Any]:
     """What is held now; all of it should be the same between two bursts of requests."""
     (running,) = live.app.state.extracot.engines
-    scheduler = running.turnstile.scheduler
+    scheduler = running.queue.scheduler
     gc.collect()
     status = Path("/proc/self/status").read_text()
     resident = re.search(r"VmRSS:\s*(\d+) kB", status)

@@ -12,8 +12,8 @@ from typing import Any
 import httpx
 import pytest
 
-from extracot_server.engine.scripted import ScriptedBehaviour
-from extracot_server.logs import JsonFormatter
+from extracot_server.engine.scripted.engine import ScriptedBehaviour
+from extracot_server.observability.logging import JsonFormatter
 from tests.server.key_files import SECRET, bearer, write
 from tests.server.live import Live, serve, user
 from tests.server.test_process import started

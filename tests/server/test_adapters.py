@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from extracot_server.api.adapter_examples import BODIES, REPLIES
-from extracot_server.api.adapter_shapes import InputTokens, MessageObject, ResponseObject
-from extracot_server.api.message_input import REFUSED as MESSAGES_REFUSED
-from extracot_server.api.message_input import MessagesRequest
-from extracot_server.api.response_input import REFUSED as RESPONSES_REFUSED
-from extracot_server.api.response_input import ResponsesRequest
+from extracot_server.api.messages.request import REFUSED as MESSAGES_REFUSED
+from extracot_server.api.messages.request import MessagesRequest
+from extracot_server.api.openapi.adapter_examples import BODIES, REPLIES
+from extracot_server.api.openapi.adapter_schemas import InputTokens, MessageObject, ResponseObject
+from extracot_server.api.responses.request import REFUSED as RESPONSES_REFUSED
+from extracot_server.api.responses.request import ResponsesRequest
 from extracot_server.app import openapi_document
 from tests.server.live import Live, user
 

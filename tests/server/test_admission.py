@@ -11,17 +11,23 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from extracot_server.admission import WINDOW_SECONDS, Refusal, RefusedError, Scheduler, Ticket
-from extracot_server.keys import ANYBODY, Caller
-from extracot_server.turnstile import Turnstile
+from extracot_server.admission.keys import ANONYMOUS, Principal
+from extracot_server.admission.queue import RequestQueue
+from extracot_server.admission.scheduler import (
+    WINDOW_SECONDS,
+    Refusal,
+    RefusedError,
+    Scheduler,
+    Ticket,
+)
 from tests.examples import examples
 
 CALLERS = (
-    Caller("a"),
-    Caller("b", concurrency=3),
-    Caller("c", requests_per_minute=4),
-    Caller("urgent", priority=-1),
-    Caller("idle", priority=5, concurrency=2, requests_per_minute=3),
+    Principal("a"),
+    Principal("b", concurrency=3),
+    Principal("c", requests_per_minute=4),
+    Principal("urgent", priority=-1),
+    Principal("idle", priority=5, concurrency=2, requests_per_minute=3),
 )
 
 
@@ -36,58 +42,60 @@ class Door(RuleBasedStateMachine):
         self.waiting: list[Ticket] = []  # in the order they came
         self.accepted: dict[str, deque[float]] = {c.name: deque() for c in CALLERS}
 
-    def held(self, caller: Caller) -> int:
-        return sum(t.caller is caller for t in self.running + self.waiting)
+    def held(self, principal: Principal) -> int:
+        return sum(t.principal is principal for t in self.running + self.waiting)
 
     def lines(self, priority: int) -> Counter[str]:
-        return Counter(t.caller.name for t in self.waiting if t.caller.priority == priority)
+        return Counter(t.principal.name for t in self.waiting if t.principal.priority == priority)
 
-    @rule(caller=st.sampled_from(CALLERS))
-    def offer(self, caller: Caller) -> None:
-        recent = [t for t in self.accepted[caller.name] if t > self.now - WINDOW_SECONDS]
+    @rule(principal=st.sampled_from(CALLERS))
+    def offer(self, principal: Principal) -> None:
+        recent = [t for t in self.accepted[principal.name] if t > self.now - WINDOW_SECONDS]
         try:
-            ticket, displaced = self.scheduler.offer(caller, self.now)
+            ticket, displaced = self.scheduler.offer(principal, self.now)
         except RefusedError as refused:
-            self.check_refusal(caller, refused, recent)
+            self.check_refusal(principal, refused, recent)
             return
-        assert caller.concurrency is None or self.held(caller) < caller.concurrency
-        assert caller.requests_per_minute is None or len(recent) < caller.requests_per_minute
-        self.accepted[caller.name].append(self.now)
+        assert principal.concurrency is None or self.held(principal) < principal.concurrency
+        assert principal.requests_per_minute is None or len(recent) < principal.requests_per_minute
+        self.accepted[principal.name].append(self.now)
         if displaced is not None:
-            self.check_displaced(displaced, caller)
+            self.check_displaced(displaced, principal)
         if ticket.running:
             assert not self.waiting
             self.running.append(ticket)
         else:
             self.waiting.append(ticket)
 
-    def check_refusal(self, caller: Caller, refused: RefusedError, recent: list[float]) -> None:
+    def check_refusal(
+        self, principal: Principal, refused: RefusedError, recent: list[float]
+    ) -> None:
         assert 1 <= refused.retry_after <= 60
         match refused.reason:
             case Refusal.CONCURRENCY:
-                assert self.held(caller) == caller.concurrency
+                assert self.held(principal) == principal.concurrency
             case Refusal.RATE:
-                assert len(recent) == caller.requests_per_minute
+                assert len(recent) == principal.requests_per_minute
                 freed = recent[0] + WINDOW_SECONDS
                 assert freed <= self.now + refused.retry_after < freed + 1
             case reason:
                 assert reason is Refusal.QUEUE_FULL
                 assert len(self.waiting) == 4
-                assert all(t.caller.priority <= caller.priority for t in self.waiting)
-                lines = self.lines(caller.priority)
-                assert max(lines.values(), default=0) <= lines[caller.name] + 1
+                assert all(t.principal.priority <= principal.priority for t in self.waiting)
+                lines = self.lines(principal.priority)
+                assert max(lines.values(), default=0) <= lines[principal.name] + 1
 
-    def check_displaced(self, displaced: Ticket, caller: Caller) -> None:
+    def check_displaced(self, displaced: Ticket, principal: Principal) -> None:
         assert displaced.gone and len(self.waiting) == 4
-        own = displaced.caller
-        assert own.priority == max(t.caller.priority for t in self.waiting)
+        own = displaced.principal
+        assert own.priority == max(t.principal.priority for t in self.waiting)
         lines = self.lines(own.priority)
         assert lines[own.name] == max(lines.values())
-        if own.priority == caller.priority:
-            assert lines[own.name] > lines[caller.name] + 1
+        if own.priority == principal.priority:
+            assert lines[own.name] > lines[principal.name] + 1
         else:
-            assert own.priority > caller.priority
-        assert displaced is [t for t in self.waiting if t.caller is own][-1]
+            assert own.priority > principal.priority
+        assert displaced is [t for t in self.waiting if t.principal is own][-1]
         self.waiting.remove(displaced)
 
     @precondition(lambda self: self.running)
@@ -104,9 +112,9 @@ class Door(RuleBasedStateMachine):
         ticket = among.pop(index)
         for started in self.scheduler.leave(ticket, self.now):
             assert started.running and started in self.waiting
-            best = min(t.caller.priority for t in self.waiting)
-            assert started.caller.priority == best
-            line = [t for t in self.waiting if t.caller is started.caller]
+            best = min(t.principal.priority for t in self.waiting)
+            assert started.principal.priority == best
+            line = [t for t in self.waiting if t.principal is started.principal]
             assert started is line[0], "one key's requests keep their order"
             self.waiting.remove(started)
             self.running.append(started)
@@ -133,15 +141,15 @@ test_any_order_of_events = Door.TestCase
 )
 def test_keys_of_one_priority_take_turns(backlog: dict[str, int], order: object) -> None:
     scheduler = Scheduler(max_running=1, max_queued=100)
-    running, _ = scheduler.offer(Caller("first"), 0.0)
+    running, _ = scheduler.offer(Principal("first"), 0.0)
     names = [name for name, count in backlog.items() for _ in range(count)]
     order.shuffle(names)  # type: ignore[attr-defined]
     for name in names:
-        scheduler.offer(Caller(name), 0.0)
+        scheduler.offer(Principal(name), 0.0)
     served: Counter[str] = Counter()
     while started := scheduler.leave(running, 0.0):
         (running,) = started
-        served[running.caller.name] += 1
+        served[running.principal.name] += 1
         for one in backlog:
             for other in backlog:
                 both_wait = served[one] < backlog[one] and served[other] < backlog[other]
@@ -152,93 +160,93 @@ def test_keys_of_one_priority_take_turns(backlog: dict[str, int], order: object)
 def test_a_flood_of_one_key_leaves_room_for_others() -> None:
     scheduler = Scheduler(max_running=1, max_queued=6)
     for _ in range(7):
-        scheduler.offer(Caller("flood"), 0.0)
+        scheduler.offer(Principal("flood"), 0.0)
     with pytest.raises(RefusedError) as caught:
-        scheduler.offer(Caller("flood"), 0.0)
+        scheduler.offer(Principal("flood"), 0.0)
     assert caught.value.reason is Refusal.QUEUE_FULL
-    displaced = [scheduler.offer(Caller("calm"), 0.0)[1] for _ in range(3)]
-    assert [t.caller.name for t in displaced if t] == ["flood"] * 3
+    displaced = [scheduler.offer(Principal("calm"), 0.0)[1] for _ in range(3)]
+    assert [t.principal.name for t in displaced if t] == ["flood"] * 3
     with pytest.raises(RefusedError):  # three and three: nobody has a better claim
-        scheduler.offer(Caller("calm"), 0.0)
+        scheduler.offer(Principal("calm"), 0.0)
 
 
 def test_a_lower_priority_gives_way() -> None:
     scheduler = Scheduler(max_running=1, max_queued=1)
-    scheduler.offer(ANYBODY, 0.0)
-    low, _ = scheduler.offer(Caller("low", priority=1), 0.0)
-    high, displaced = scheduler.offer(Caller("high", priority=-1), 0.0)
+    scheduler.offer(ANONYMOUS, 0.0)
+    low, _ = scheduler.offer(Principal("low", priority=1), 0.0)
+    high, displaced = scheduler.offer(Principal("high", priority=-1), 0.0)
     assert displaced is low and not high.running
     with pytest.raises(RefusedError):
-        scheduler.offer(Caller("low", priority=1), 0.0)
+        scheduler.offer(Principal("low", priority=1), 0.0)
 
 
 def test_without_a_limit_everybody_runs() -> None:
     scheduler = Scheduler()
-    assert all(scheduler.offer(ANYBODY, 0.0)[0].running for _ in range(5000))
+    assert all(scheduler.offer(ANONYMOUS, 0.0)[0].running for _ in range(5000))
     assert scheduler.queued == 0
 
 
 def test_no_queue_at_all() -> None:
     scheduler = Scheduler(max_running=1, max_queued=0)
-    ticket, _ = scheduler.offer(ANYBODY, 0.0)
+    ticket, _ = scheduler.offer(ANONYMOUS, 0.0)
     with pytest.raises(RefusedError):
-        scheduler.offer(Caller("urgent", priority=-9), 0.0)
+        scheduler.offer(Principal("urgent", priority=-9), 0.0)
     scheduler.leave(ticket, 1.0)
-    assert scheduler.offer(ANYBODY, 1.0)[0].running
+    assert scheduler.offer(ANONYMOUS, 1.0)[0].running
 
 
 def test_the_rate_counts_any_minute_and_follows_a_reload() -> None:
-    scheduler, caller = Scheduler(), Caller("k", requests_per_minute=3)
+    scheduler, principal = Scheduler(), Principal("k", requests_per_minute=3)
     for now in (0.0, 20.0, 40.0):
-        scheduler.offer(caller, now)
+        scheduler.offer(principal, now)
     with pytest.raises(RefusedError) as caught:
-        scheduler.offer(caller, 59.5)
+        scheduler.offer(principal, 59.5)
     assert (caught.value.reason, caught.value.retry_after) == (Refusal.RATE, 1)
-    scheduler.offer(caller, 60.0)
+    scheduler.offer(principal, 60.0)
     with pytest.raises(RefusedError) as caught:
-        scheduler.offer(replace(caller, requests_per_minute=1), 60.0)
+        scheduler.offer(replace(principal, requests_per_minute=1), 60.0)
     assert caught.value.retry_after == 60  # until the last of three has left the minute
-    scheduler.offer(replace(caller, requests_per_minute=None), 60.0)
+    scheduler.offer(replace(principal, requests_per_minute=None), 60.0)
 
 
 def test_a_refused_request_does_not_count_against_the_rate() -> None:
     scheduler = Scheduler(max_running=1, max_queued=0)
-    caller = Caller("k", requests_per_minute=2)
-    ticket, _ = scheduler.offer(caller, 0.0)
+    principal = Principal("k", requests_per_minute=2)
+    ticket, _ = scheduler.offer(principal, 0.0)
     for _ in range(5):
         with pytest.raises(RefusedError) as caught:
-            scheduler.offer(caller, 0.0)
+            scheduler.offer(principal, 0.0)
         assert caught.value.reason is Refusal.QUEUE_FULL
     scheduler.leave(ticket, 0.0)
-    assert scheduler.offer(caller, 0.0)[0].running
+    assert scheduler.offer(principal, 0.0)[0].running
 
 
 def test_retry_after_follows_how_long_requests_take() -> None:
     scheduler = Scheduler(max_running=2, max_queued=0)
     for _ in range(200):
-        pair = [scheduler.offer(ANYBODY, 0.0)[0] for _ in range(2)]
+        pair = [scheduler.offer(ANONYMOUS, 0.0)[0] for _ in range(2)]
         for ticket in pair:
             scheduler.leave(ticket, 30.0)
     for _ in range(2):
-        scheduler.offer(ANYBODY, 0.0)
+        scheduler.offer(ANONYMOUS, 0.0)
     with pytest.raises(RefusedError) as caught:
-        scheduler.offer(ANYBODY, 0.0)
+        scheduler.offer(ANONYMOUS, 0.0)
     assert caught.value.retry_after == 15
 
 
 def test_closing_refuses_who_waits_and_who_comes() -> None:
     scheduler = Scheduler(max_running=1, max_queued=5)
-    running, _ = scheduler.offer(ANYBODY, 0.0)
-    waiting = [scheduler.offer(Caller(name), 0.0)[0] for name in "abc"]
+    running, _ = scheduler.offer(ANONYMOUS, 0.0)
+    waiting = [scheduler.offer(Principal(name), 0.0)[0] for name in "abc"]
     assert scheduler.close() == waiting and scheduler.queued == 0
     assert scheduler.leave(waiting[0], 0.0) == []
     with pytest.raises(RefusedError) as caught:
-        scheduler.offer(ANYBODY, 0.0)
+        scheduler.offer(ANONYMOUS, 0.0)
     assert caught.value.reason is Refusal.STOPPING
     assert scheduler.leave(running, 0.0) == [] and scheduler.running == 0
 
 
-async def settle() -> None:
+async def freeze() -> None:
     """Let every task run as far as it can."""
     for _ in range(10):
         await asyncio.sleep(0)
@@ -246,13 +254,13 @@ async def settle() -> None:
 
 @pytest.mark.anyio
 async def test_a_turn_is_waited_for_and_handed_on() -> None:
-    door = Turnstile(Scheduler(max_running=1, max_queued=5))
-    first = await door.enter(ANYBODY)
-    others = [asyncio.create_task(door.enter(ANYBODY)) for _ in range(2)]
-    await settle()
+    door = RequestQueue(Scheduler(max_running=1, max_queued=5))
+    first = await door.enter(ANONYMOUS)
+    others = [asyncio.create_task(door.enter(ANONYMOUS)) for _ in range(2)]
+    await freeze()
     assert not any(task.done() for task in others)
     door.leave(first)
-    await settle()
+    await freeze()
     assert others[0].done() and not others[1].done()
     door.leave(others[0].result())
     door.leave(await others[1])
@@ -262,10 +270,10 @@ async def test_a_turn_is_waited_for_and_handed_on() -> None:
 @pytest.mark.anyio
 async def test_leaving_the_queue_at_any_moment_loses_no_turn() -> None:
     for steps in range(4):
-        door = Turnstile(Scheduler(max_running=1, max_queued=5))
-        first = await door.enter(ANYBODY)
-        leaver, stayer = (asyncio.create_task(door.enter(ANYBODY)) for _ in range(2))
-        await settle()
+        door = RequestQueue(Scheduler(max_running=1, max_queued=5))
+        first = await door.enter(ANONYMOUS)
+        leaver, stayer = (asyncio.create_task(door.enter(ANONYMOUS)) for _ in range(2))
+        await freeze()
         door.leave(first)  # the leaver's turn has come, and it may or may not know
         for _ in range(steps):
             await asyncio.sleep(0)
@@ -281,11 +289,11 @@ async def test_leaving_the_queue_at_any_moment_loses_no_turn() -> None:
 
 @pytest.mark.anyio
 async def test_whoever_waits_is_told_when_it_is_for_nothing() -> None:
-    door = Turnstile(Scheduler(max_running=1, max_queued=1))
-    first = await door.enter(ANYBODY)
-    low = asyncio.create_task(door.enter(Caller("low", priority=1)))
-    await settle()
-    high = asyncio.create_task(door.enter(Caller("high")))
+    door = RequestQueue(Scheduler(max_running=1, max_queued=1))
+    first = await door.enter(ANONYMOUS)
+    low = asyncio.create_task(door.enter(Principal("low", priority=1)))
+    await freeze()
+    high = asyncio.create_task(door.enter(Principal("high")))
     with pytest.raises(RefusedError) as caught:
         await low
     assert caught.value.reason is Refusal.QUEUE_FULL

@@ -7,7 +7,7 @@ from collections import Counter
 import pytest
 
 from extracot.control import level_token
-from extracot_server.engine.scripted import ScriptedBehaviour
+from extracot_server.engine.scripted.engine import ScriptedBehaviour
 from tests.server.live import QUESTION, Live, collect, serve, user
 
 LEVELS = ("0.2", "0.4", "0.6", "0.8", "1.0")

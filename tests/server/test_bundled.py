@@ -15,8 +15,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from extracot_server import bundled
-from extracot_server.bundled import (
+from extracot_server.engine.base import EngineStartError
+from extracot_server.model_registry import bundled
+from extracot_server.model_registry.bundled import (
     SHIPPED,
     SMOLLM2,
     BundledModel,
@@ -24,7 +25,6 @@ from extracot_server.bundled import (
     prepare_bundled,
     resolve_model,
 )
-from extracot_server.engine.base import EngineStartError
 
 
 @pytest.fixture
@@ -195,7 +195,8 @@ def test_the_cache_follows_the_environment(tmp_path: Path, monkeypatch: pytest.M
 
 def test_importing_it_is_light() -> None:
     code = (
-        "import extracot_server.bundled, sys; assert not {'torch', 'transformers'} & {*sys.modules}"
+        "import sys, extracot_server.model_registry.bundled\n"
+        "assert not {'torch', 'transformers'} & {*sys.modules}"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
 

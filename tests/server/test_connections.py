@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from extracot_server.cli import bind
-from extracot_server.connections import notice_vanished_peers
-from extracot_server.engine.scripted import ScriptedBehaviour
+from extracot_server.engine.scripted.engine import ScriptedBehaviour
+from extracot_server.runtime.connections import notice_vanished_peers
 from tests.server.live import Live, read_events, serve, user
 
 PATH = "/v1/chat/completions"

@@ -10,10 +10,10 @@ from typing import Any
 import httpx
 import pytest
 
+from extracot_server.config.settings import Settings, SettingsError
 from extracot_server.engine.base import EngineRequestError, GenerationDelta, GenerationRequest
-from extracot_server.engine.scripted import ScriptedBehaviour, ScriptedEngine
-from extracot_server.loading import serve_model
-from extracot_server.settings import Settings, SettingsError
+from extracot_server.engine.scripted.engine import ScriptedBehaviour, ScriptedEngine
+from extracot_server.model_registry.loading import serve_model
 from tests.server.live import Live, read_events, serve, user
 
 SLOW = ScriptedBehaviour(token_interval_seconds=0.05, never_close=True)

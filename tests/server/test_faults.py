@@ -27,7 +27,7 @@ from hypothesis import strategies as st
 
 from extracot.card import BudgetCard
 from extracot.errors import CardError
-from extracot_server.engine.scripted import scripted_card
+from extracot_server.engine.scripted.engine import scripted_card
 from tests.server.live import read_chunks, serve, user, wait_for
 from tests.server.test_process import free_port, started
 
@@ -99,7 +99,7 @@ MORTAL = """
     import pathlib, sys
     from extracot_server import cli
     from extracot_server.engine.base import EngineDeadError
-    from extracot_server.engine.scripted import ScriptedEngine
+    from extracot_server.engine.scripted.engine import ScriptedEngine
     alive, healthy = pathlib.Path(sys.argv[1]), ScriptedEngine.check_health
     async def check_health(self):
         if not alive.exists():

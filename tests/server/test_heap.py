@@ -10,13 +10,13 @@ from collections.abc import Iterator
 
 import pytest
 
-from extracot_server.engine.vllm_process import collect
-from extracot_server.heap import settle
+from extracot_server.engine.vllm.process import collect
+from extracot_server.freeze_gc import freeze
 
 SERVING = """
 import atexit, gc, os, signal, sys
 from extracot_server.cli import bind, run_loop, serve
-from extracot_server.settings import load_settings
+from extracot_server.config.settings import load_settings
 
 def ready():
     print(len(gc.get_objects()), gc.get_freeze_count(), flush=True)
@@ -56,7 +56,7 @@ def test_a_collection_while_serving_looks_at_little_of_the_heap() -> None:
 def test_an_engine_that_has_ended_is_freed_though_it_was_settled() -> None:
     ended, lives = Ring(), Ring()
     gone, there = weakref.ref(ended), weakref.ref(lives)
-    settle()
+    freeze()
     del ended
     gc.collect()
     assert gone() is not None  # an ordinary collection leaves it alone

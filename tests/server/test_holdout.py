@@ -14,10 +14,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from extracot_server.budget import BudgetPolicy, BudgetSources, resolve_budget
-from extracot_server.engine.scripted import ScriptedBehaviour, scripted_card
-from extracot_server.engine.scripted_model import REALISED_RATIOS
-from extracot_server.holdout import (
+from extracot_server.budget.holdout import (
     MIN_FOR_BASELINE,
     MIN_FOR_INTERVAL,
     Arm,
@@ -26,6 +23,9 @@ from extracot_server.holdout import (
     may_be_held_out,
     student_quantile,
 )
+from extracot_server.budget.resolve import BudgetPolicy, BudgetSources, resolve_budget
+from extracot_server.engine.scripted.engine import ScriptedBehaviour, scripted_card
+from extracot_server.engine.scripted.model import REALISED_RATIOS
 from tests.server.live import Live, serve, user
 
 CARD = scripted_card()

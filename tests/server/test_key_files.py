@@ -11,8 +11,8 @@ import httpx
 import pytest
 import yaml
 
-from extracot_server.keys import KeysError, read_keys
-from extracot_server.settings import SettingsError, load_settings
+from extracot_server.admission.keys import KeysError, read_keys
+from extracot_server.config.settings import SettingsError, load_settings
 from tests.server.key_files import OTHER, SECRET, bearer, write
 from tests.server.live import serve
 from tests.server.test_process import COMMAND, fails, started
@@ -185,7 +185,7 @@ def test_a_default_that_a_model_does_not_have_ends_the_start(tmp_path: Path) -> 
         write(path, auto)
         with pytest.raises(KeysError, match="key a: default is auto"):
             live.app.state.extracot.reload_keys()
-        (kept,) = live.app.state.extracot.keys.callers
+        (kept,) = live.app.state.extracot.keys.principals
         assert kept.models == {"elsewhere"}
 
 
@@ -219,6 +219,6 @@ def test_the_readmes_file_is_a_keys_file(tmp_path: Path) -> None:
     readme = (Path(__file__).parents[2] / "README.md").read_text()
     path = tmp_path / "keys.yaml"
     path.write_text(readme.split("```yaml\n")[1].split("```")[0].replace("sk-…", SECRET))
-    first, second = (caller for _, caller in read_keys(path))
+    first, second = (principal for _, principal in read_keys(path))
     assert (first.name, first.default, first.concurrency) == ("chat-app", 0.4, 32)
     assert (second.models, second.priority) == (frozenset({"small"}), 10)

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from extracot_server import keys as keys_module
-from extracot_server.keys import ANYBODY, API_KEY_NAME, KeyStore
-from extracot_server.settings import Settings
+from extracot_server.admission import keys as keys_module
+from extracot_server.admission.keys import ANONYMOUS, API_KEY_NAME, KeyStore
+from extracot_server.config.settings import Settings
 from tests.server.key_files import CHAT, OTHER, SECRET, bearer, write
 from tests.server.live import Live, serve, user
 
@@ -151,7 +151,7 @@ def test_no_bytes_are_a_key_by_chance(presented: bytes) -> None:
     store = KeyStore(api_key=SECRET)
     assert store.find(presented) is None
     assert store.find(None) is None
-    assert KeyStore().find(presented) is ANYBODY
+    assert KeyStore().find(presented) is ANONYMOUS
 
 
 def test_nothing_shows_a_key(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -159,7 +159,7 @@ def test_nothing_shows_a_key(tmp_path: Path, caplog: pytest.LogCaptureFixture) -
     path = write(tmp_path / "k.yaml", {"name": "a", "key": SECRET, "models": ["nowhere"]})
     settings = Settings(engine="scripted", keys=path, api_key=OTHER)  # type: ignore[arg-type]
     store = KeyStore(path, settings.single_key())
-    shown = [repr(settings), str(settings.model_dump()), repr(store), repr(store.callers)]
+    shown = [repr(settings), str(settings.model_dump()), repr(store), repr(store.principals)]
     with serve(keys=path, api_key=OTHER) as live:
         live.http.post("/v1/chat/completions", headers=bearer(SECRET), json=CHAT)
         live.http.post("/v1/chat/completions", headers=bearer(SECRET + "x"), content=b"{")

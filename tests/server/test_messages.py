@@ -8,7 +8,7 @@ from typing import Any
 import anthropic
 import pytest
 
-from extracot_server.engine.scripted import ScriptedBehaviour
+from extracot_server.engine.scripted.engine import ScriptedBehaviour
 from tests.server.live import QUESTION, Live, serve, user
 from tests.server.test_tools import ARGUMENTS, ASK, CLOCK, SPOOF, WEATHER
 

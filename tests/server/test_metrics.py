@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, Histogram, generate_latest
 
-from extracot_server.engine.scripted import ScriptedBehaviour
-from extracot_server.metrics import PlainHistogram
+from extracot_server.engine.scripted.engine import ScriptedBehaviour
+from extracot_server.observability.metrics import PlainHistogram
 from tests.server.live import Live, serve, user
 
 # Every name of the protocol that this path can move.

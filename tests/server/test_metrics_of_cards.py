@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from extracot.card import BudgetCard
-from extracot_server.accounting import expected_share
-from extracot_server.engine.scripted import scripted_card
+from extracot_server.engine.scripted.engine import scripted_card
+from extracot_server.generation.report import expected_share
 from tests.server.live import Live, serve, user
 
 TOKENS = {"p50": 0.0, "p90": 1e6}

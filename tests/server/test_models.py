@@ -11,9 +11,9 @@ import pytest
 from prometheus_client import Gauge
 
 from extracot.errors import CardError
+from extracot_server.config.settings import SettingsError
 from extracot_server.engine.base import EngineStartError
-from extracot_server.engine.scripted import ScriptedBehaviour, ScriptedEngine
-from extracot_server.settings import SettingsError
+from extracot_server.engine.scripted.engine import ScriptedBehaviour, ScriptedEngine
 from tests.server.key_files import bearer, write
 from tests.server.live import Live, serve, user
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from extracot_server.settings import Settings, SettingsError, load_settings
+from extracot_server.config.settings import Settings, SettingsError, load_settings
 
 FILE = """
 default_budget: 0.6

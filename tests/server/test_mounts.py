@@ -7,7 +7,7 @@ import importlib.metadata
 import pytest
 
 from extracot_server.cli import main
-from extracot_server.mounts import GROUP, MountError, mount_page
+from extracot_server.runtime.mounts import GROUP, MountError, mount_page
 
 
 def bring(monkeypatch: pytest.MonkeyPatch, *values: str) -> None:
@@ -47,4 +47,4 @@ def test_a_page_whose_packages_are_missing_names_its_extra(
 
 def test_the_clients_package_brings_the_playground() -> None:
     (entry,) = importlib.metadata.entry_points(group=GROUP, name="playground")
-    assert entry.value == "extracot_client.playground:mount"
+    assert entry.value == "extracot_client.playground.page:mount"

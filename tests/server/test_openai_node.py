@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from extracot_server.engine.scripted import ScriptedBehaviour
+from extracot_server.engine.scripted.engine import ScriptedBehaviour
 from tests.server.live import Live, serve
 
 SCRIPT = Path(__file__).with_name("openai_node.mjs")

@@ -12,7 +12,7 @@ import yaml
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 from pydantic import BaseModel
 
-from extracot_server.engine.scripted import ScriptedBehaviour
+from extracot_server.engine.scripted.engine import ScriptedBehaviour
 from tests.server.live import QUESTION, Live, serve
 
 MESSAGES: Any = [{"role": "user", "content": QUESTION}]

@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 import yaml
 
-from extracot_server.accounting import BudgetReport
-from extracot_server.api.bodies import ChatCompletionRequest
-from extracot_server.api.examples import BODIES, REPLIES
-from extracot_server.api.protocol import UNSUPPORTED
-from extracot_server.api.shapes import REPORT_NOTES, ChatCompletionChunk
+from extracot_server.api.chat.body import ChatCompletionRequest
+from extracot_server.api.chat.request import UNSUPPORTED
+from extracot_server.api.openapi.examples import BODIES, REPLIES
+from extracot_server.api.openapi.schemas import REPORT_NOTES, ChatCompletionChunk
 from extracot_server.app import openapi_document
+from extracot_server.generation.report import BudgetReport
 from tests.server.live import Live, read_chunks, serve, user
 
 

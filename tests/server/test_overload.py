@@ -13,7 +13,7 @@ from collections.abc import AsyncGenerator
 import httpx
 
 from extracot_server.engine.base import GenerationDelta, GenerationRequest
-from extracot_server.engine.scripted import ScriptedBehaviour, ScriptedEngine
+from extracot_server.engine.scripted.engine import ScriptedBehaviour, ScriptedEngine
 from tests.server.live import serve, user
 
 RUNNING, QUEUED, SENT = 4, 12, 300
@@ -111,7 +111,7 @@ def test_who_is_let_in_waits_for_those_before_it_only() -> None:
                         asyncio.create_task(client.post(CHAT, content=sent, headers=headers))
                     )
                     state = live.app.state.extracot
-                    scheduler = state.engines[0].turnstile.scheduler
+                    scheduler = state.engines[0].queue.scheduler
                     while scheduler.running + scheduler.queued <= number:
                         assert not asking[-1].done(), asking[-1].result().text
                         await asyncio.sleep(0.002)

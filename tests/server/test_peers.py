@@ -9,9 +9,9 @@ import openai
 import pytest
 
 from extracot.reasoning import ThinkTags
-from extracot_server.engine.scripted import ScriptedBehaviour, ScriptedEngine
-from extracot_server.loading import serve_model
-from extracot_server.settings import Settings
+from extracot_server.config.settings import Settings
+from extracot_server.engine.scripted.engine import ScriptedBehaviour, ScriptedEngine
+from extracot_server.model_registry.loading import serve_model
 from tests.server.live import Live, collect, serve, user
 
 OPENS = ScriptedBehaviour(template_opens_think=True)
@@ -137,8 +137,8 @@ def test_peer_10_think_ids_come_from_the_tokenizer() -> None:
         engine = ScriptedEngine(behaviour)
         model = serve_model(Settings(engine="scripted", card="none"), engine)
         found = engine.tokenizer.encode(ThinkTags().end)
-        assert model.tools.renderer.single_id_tags is single is (len(found) == 1)
-        assert model.tools.renderer.think_end_id == (found[0] if single else None)
+        assert model.runtime.renderer.single_id_tags is single is (len(found) == 1)
+        assert model.runtime.renderer.think_end_id == (found[0] if single else None)
 
 
 @pytest.mark.parametrize("max_tokens", [1, 4, 16, 60])

@@ -11,9 +11,9 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from extracot_server.budget import BudgetPolicy, BudgetSources, resolve_budget
-from extracot_server.engine.scripted import scripted_card
-from extracot_server.keys import ANYBODY, Caller
+from extracot_server.admission.keys import ANONYMOUS, Principal
+from extracot_server.budget.resolve import BudgetPolicy, BudgetSources, resolve_budget
+from extracot_server.engine.scripted.engine import scripted_card
 from tests.server.live import Live, serve, user
 
 CARD = scripted_card()
@@ -145,8 +145,8 @@ def test_a_key_never_leaves_the_servers_range(
     caps: tuple[int | None, int | None],
 ) -> None:
     policy = BudgetPolicy(floor=server[0], ceiling=server[1], reasoning_tokens_ceiling=caps[0])
-    caller = Caller("k", floor=key[0], ceiling=key[1], reasoning_tokens_ceiling=caps[1])
-    found = caller.narrow(policy)
+    principal = Principal("k", floor=key[0], ceiling=key[1], reasoning_tokens_ceiling=caps[1])
+    found = principal.narrow(policy)
     low, high = server[0] or 0.0, 1.0 if server[1] is None else server[1]
     for bound in (found.floor, found.ceiling):
         assert bound is None or low <= bound <= high
@@ -155,7 +155,7 @@ def test_a_key_never_leaves_the_servers_range(
     assert (found.ceiling is None) is (server[1] is None and key[1] is None)
     given_caps = [cap for cap in caps if cap is not None]
     assert found.reasoning_tokens_ceiling == (min(given_caps) if given_caps else None)
-    assert ANYBODY.narrow(policy) == policy
+    assert ANONYMOUS.narrow(policy) == policy
 
 
 @given(
@@ -168,7 +168,7 @@ def test_what_is_applied_lies_within_both_where_they_meet(
     key: tuple[float | None, float | None],
     asked: float | str,
 ) -> None:
-    policy = Caller("k", floor=key[0], ceiling=key[1]).narrow(
+    policy = Principal("k", floor=key[0], ceiling=key[1]).narrow(
         BudgetPolicy(floor=server[0], ceiling=server[1])
     )
     resolved = resolve_budget(BudgetSources(budget=asked), CARD, policy)

@@ -8,8 +8,8 @@ import sys
 
 import pytest
 
-from extracot_server.engine.scripted import ScriptedBehaviour
-from extracot_server.probe import main
+from extracot_server.engine.scripted.engine import ScriptedBehaviour
+from extracot_server.runtime.probe import main
 from tests.server.live import serve
 
 
@@ -22,7 +22,7 @@ def test_a_server_that_serves_is_healthy(monkeypatch: pytest.MonkeyPatch) -> Non
         monkeypatch.delenv("no_proxy", raising=False)
         monkeypatch.delenv("NO_PROXY", raising=False)
         assert main([]) == 0
-        command = [sys.executable, "-m", "extracot_server.probe"]
+        command = [sys.executable, "-m", "extracot_server.runtime.probe"]
         assert subprocess.run(command, timeout=120).returncode == 0
 
 

@@ -17,7 +17,7 @@ import httpx
 import pytest
 
 import extracot
-from extracot_server.engine.scripted import scripted_card
+from extracot_server.engine.scripted.engine import scripted_card
 from tests.server.live import collect, read_chunks, read_events, user, wait_for
 
 COMMAND = [sys.executable, "-m", "extracot_server.cli"]

@@ -20,7 +20,7 @@ import pytest
 import yaml
 
 from extracot_server.engine.base import GenerationDelta, GenerationRequest
-from extracot_server.engine.scripted import ScriptedBehaviour, ScriptedEngine
+from extracot_server.engine.scripted.engine import ScriptedBehaviour, ScriptedEngine
 from tests.server.live import Live, read_chunks, read_events, serve, user
 from tests.server.test_process import started
 

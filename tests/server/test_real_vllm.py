@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 
 from extracot_client import AnswerDelta, Done, Extracot, ReasoningDelta
-from extracot_server.bundled import resolve_model
-from extracot_server.engine.vllm import VllmEngine
+from extracot_server.engine.vllm.engine import VllmEngine
+from extracot_server.model_registry.bundled import resolve_model
 from tests.deploy.promql import vllm_names
 from tests.server.live import Live, collect, read_events, serve, user
 

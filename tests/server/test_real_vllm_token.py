@@ -14,11 +14,11 @@ from typing import Any
 import pytest
 
 from extracot import PromptRenderer
-from extracot_server.engine.vllm import VllmEngine
-from extracot_server.engine.vllm_tools import vllm_reader_factory
-from extracot_server.setting_values import SettingsError
-from extracot_server.tool_reading import HermesReader
-from extracot_server.tools import CallReader, ToolUse
+from extracot_server.config.setting_values import SettingsError
+from extracot_server.engine.vllm.engine import VllmEngine
+from extracot_server.tool_calls.tool_reading import HermesReader
+from extracot_server.tool_calls.tools import CallReader, ToolUse
+from extracot_server.tool_calls.vllm import vllm_reader_factory
 from tests.extracot.test_tool_prompts import HERMES
 from tests.fixtures.token_checkpoint import token_checkpoint
 from tests.server.live import Live, collect, serve, user
@@ -156,7 +156,7 @@ def tool_template(live: Live) -> Iterator[Any]:
     from transformers import AutoTokenizer
 
     service = live.app.state.extracot.services["fixture"]
-    model, parts = service.model, service.model.tools
+    model, parts = service.model, service.model.runtime
     tokenizer = AutoTokenizer.from_pretrained(token_checkpoint())
     tokenizer.chat_template = HERMES
     tokens = [level.token for level in [*model.card.levels, model.card.policy]]

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from extracot_server.api.protocol import UNSUPPORTED
+from extracot_server.api.chat.request import UNSUPPORTED
 from tests.server.live import Live, serve, user
 
 

@@ -13,17 +13,18 @@ from prometheus_client import CollectorRegistry
 
 from extracot.prompt import Message
 from extracot.reasoning import Part
-from extracot_server.budget import BudgetKind, BudgetSources
+from extracot_server.budget.resolve import BudgetKind, BudgetSources
+from extracot_server.config.settings import Settings
 from extracot_server.engine.base import AnswerFormat, Sampling
-from extracot_server.engine.scripted import ScriptedBehaviour, ScriptedEngine
+from extracot_server.engine.scripted.engine import ScriptedBehaviour, ScriptedEngine
 from extracot_server.errors import BudgetError
-from extracot_server.jobs import ChatJob, ChoiceDone, Finished, ServedModel
-from extracot_server.loading import serve_model
-from extracot_server.metrics import ServerMetrics
-from extracot_server.plan import Delta
-from extracot_server.preparation import render_only
-from extracot_server.serving import ChatService
-from extracot_server.settings import Settings
+from extracot_server.generation.events import ChoiceDone, Delta, Finished
+from extracot_server.generation.prepare import render_only
+from extracot_server.generation.request import ChatRequest, ServedModel
+from extracot_server.generation.service import ChatService
+from extracot_server.model_registry.loading import serve_model
+from extracot_server.observability.metrics import ServerMetrics
+from extracot_server.observability.observer import ServerObserver
 from tests.examples import examples
 
 BEHAVIOURS = st.builds(
@@ -40,7 +41,7 @@ CAPS = st.none() | st.integers(0, 40)
 TARGETS = st.sampled_from([None, "auto", "native", "none", 0.05, 0.2, 0.5, 1.0])
 BUDGETS = st.tuples(TARGETS, CAPS, st.sampled_from(["soft", "hard"]))
 JOBS = st.builds(
-    ChatJob,
+    ChatRequest,
     request_id=st.just("r"),
     messages=st.text("abc ≈?", min_size=1, max_size=12).map(lambda t: (Message("user", f"Q{t}"),)),
     sampling=st.builds(
@@ -57,10 +58,10 @@ JOBS = st.builds(
     answer_format=st.sampled_from([None, None, AnswerFormat("json_object")]),
 )
 
-JOB = ChatJob(request_id="r", messages=(Message("user", "Q?"),))
+JOB = ChatRequest(request_id="r", messages=(Message("user", "Q?"),))
 
 
-async def run(service: ChatService, job: ChatJob) -> tuple[list[Any], Any]:
+async def run(service: ChatService, job: ChatRequest) -> tuple[list[Any], Any]:
     """All events of a job, and the prepared request."""
     chat = service.prepare(job)
     return [event async for event in service.run(chat)], chat
@@ -85,7 +86,7 @@ def served(behaviour: ScriptedBehaviour, card: str, *, reserve: bool) -> ServedM
     return replace(model, card=model.card.model_copy(update={"baseline": left}))
 
 
-def cannot_be_enforced(service: ChatService, job: ChatJob, value: dict[str, Any]) -> bool:
+def cannot_be_enforced(service: ChatService, job: ChatRequest, value: dict[str, Any]) -> bool:
     """A ratio is to be a hard cap, and the card cannot say what it is in tokens."""
     card, ratio = service.model.card, value["ratio"]
     if value["enforce"] != "hard" or card is None or value["max_reasoning_tokens"] == 0:
@@ -113,7 +114,7 @@ def cannot_be_enforced(service: ChatService, job: ChatJob, value: dict[str, Any]
 def test_no_reply_breaks_its_limits(
     behaviour: ScriptedBehaviour,
     budget: tuple[Any, int | None, str],
-    job: ChatJob,
+    job: ChatRequest,
     card: str,
     reserve: bool,
 ) -> None:
@@ -129,7 +130,7 @@ def test_no_reply_breaks_its_limits(
     limit = job.max_tokens or behaviour.max_model_len
     job = replace(job, sampling=replace(job.sampling, min_tokens=min(5, limit)))
     service = ChatService(
-        served(behaviour, card, reserve=reserve), ServerMetrics(CollectorRegistry())
+        served(behaviour, card, reserve=reserve), ServerObserver(ServerMetrics(CollectorRegistry()))
     )
     if said and cannot_be_enforced(service, job, value):
         with pytest.raises(BudgetError) as refused:
@@ -175,4 +176,4 @@ def test_no_reply_breaks_its_limits(
             assert card != "none" and choice.finish_reason == "stop" and not report.unclosed
         parts = [d.part for d in deltas]
         assert parts == sorted(parts, reverse=True), "reasoning comes first"
-    assert asyncio.run(service.model.tools.engine.in_flight()) == 0
+    assert asyncio.run(service.model.runtime.engine.in_flight()) == 0

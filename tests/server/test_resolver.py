@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from extracot.card import BudgetCard, RatioSummary
-from extracot_server.budget import (
+from extracot_server.budget.limits import Limits, resolve_limits
+from extracot_server.budget.resolve import (
     BudgetKind,
     BudgetPolicy,
     BudgetSources,
@@ -20,11 +21,10 @@ from extracot_server.budget import (
     expected_ratio,
     resolve_budget,
 )
-from extracot_server.budget_values import parse_alias, parse_budget
-from extracot_server.engine.scripted import scripted_card
+from extracot_server.budget.values import parse_alias, parse_budget
+from extracot_server.config.model_settings import DEFAULT_EFFORT_MAP
+from extracot_server.engine.scripted.engine import scripted_card
 from extracot_server.errors import BudgetError
-from extracot_server.limits import Limits, resolve_limits
-from extracot_server.model_settings import DEFAULT_EFFORT_MAP
 
 CARD = scripted_card()
 assert CARD.baseline is not None

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import yaml
 
-from extracot_server.engine.scripted import ScriptedBehaviour
+from extracot_server.engine.scripted.engine import ScriptedBehaviour
 from tests.server.live import serve
 
 HOOKS = Path(__file__).with_name("schemathesis_hooks.py")

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from extracot.card import BudgetCard
-from extracot_server.bundled import SHIPPED
-from extracot_server.engine.vllm import VllmEngine
+from extracot_server.engine.vllm.engine import VllmEngine
+from extracot_server.model_registry.bundled import SHIPPED
 from tests.server.live import Live, serve, user
 
 pytestmark = [pytest.mark.vllm, pytest.mark.filterwarnings("default")]

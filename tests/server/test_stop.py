@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from extracot_server.engine.scripted import ScriptedBehaviour
+from extracot_server.engine.scripted.engine import ScriptedBehaviour
 from tests.server.live import Live, read_events, serve, user
 
 SLOW = ScriptedBehaviour(token_interval_seconds=0.02, never_close=True)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from extracot_server.engine.scripted import ScriptedBehaviour
+from extracot_server.engine.scripted.engine import ScriptedBehaviour
 from tests.server.live import Live, collect, read_chunks, read_events, serve, user
 
 REQUESTS: list[dict[str, Any]] = [

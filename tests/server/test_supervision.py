@@ -8,8 +8,8 @@ import threading
 import pytest
 
 from extracot_server.engine.base import EngineStartError
-from extracot_server.engine.scripted import ScriptedBehaviour, ScriptedEngine
-from extracot_server.supervision import Backoff
+from extracot_server.engine.scripted.engine import ScriptedBehaviour, ScriptedEngine
+from extracot_server.model_registry.supervision import Backoff
 from tests.server.live import Live, read_events, serve
 
 

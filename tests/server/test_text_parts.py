@@ -11,11 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from extracot.reasoning import Part, ReasoningSplitter, ThinkTags, split_reasoning
-from extracot_server.answer import AnswerText
-from extracot_server.attribution import Attributor, Fragment
-from extracot_server.detokenize import StopMatcher, detokenizer_factory
 from extracot_server.engine.base import TokenLogprob
-from extracot_server.engine.scripted_tokenizer import ScriptedTokenizer
+from extracot_server.engine.scripted.tokenizer import ScriptedTokenizer
+from extracot_server.generation.attribution import Attributor, Fragment
+from extracot_server.generation.detokenize import StopMatcher, detokenizer_factory
+from extracot_server.generation.stop_strings import AnswerText
 from tests.extracot import zoo
 
 TOKENIZER = ScriptedTokenizer()

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from extracot_server.tool_reading import HermesReader, NamedReader, RequiredReader
-from extracot_server.tools import CallPart, CallReader
+from extracot_server.tool_calls.tool_reading import HermesReader, NamedReader, RequiredReader
+from extracot_server.tool_calls.tools import CallPart, CallReader
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=8),

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from extracot_server.engine.scripted import ScriptedEngine
-from extracot_server.setting_values import SettingsError
+from extracot_server.config.setting_values import SettingsError
+from extracot_server.engine.scripted.engine import ScriptedEngine
 from tests.server.live import Live, serve, user
 
 WEATHER: dict[str, Any] = {

@@ -25,10 +25,10 @@ from opentelemetry.semconv._incubating.attributes import gen_ai_attributes
 from opentelemetry.trace import SpanKind, StatusCode
 
 from extracot_server.app import create_app
-from extracot_server.engine.remote import RemoteEngine
-from extracot_server.engine.scripted import ScriptedBehaviour
-from extracot_server.settings import Settings
-from extracot_server.tracing import Tracing
+from extracot_server.config.settings import Settings
+from extracot_server.engine.remote.engine import RemoteEngine
+from extracot_server.engine.scripted.engine import ScriptedBehaviour
+from extracot_server.observability.tracing import Tracing
 from tests.server.engine.remote_fakes import FakeUpstream, listening, load_scripted
 from tests.server.live import Live, serve, user
 
@@ -254,7 +254,7 @@ def test_off_nothing_of_opentelemetry_is_imported() -> None:
     code = (
         "import sys\n"
         "from extracot_server.app import create_app\n"
-        "from extracot_server.settings import Settings\n"
+        "from extracot_server.config.settings import Settings\n"
         "create_app(Settings(engine='scripted'))\n"
         "sys.exit(any(name.startswith('opentelemetry') for name in sys.modules))"
     )

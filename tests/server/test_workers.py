@@ -239,8 +239,8 @@ def test_a_start_that_fails_is_said_once(tmp_path: Path) -> None:
 TWO_WORKERS = """
 import os
 from prometheus_client import CollectorRegistry, generate_latest
-from extracot_server.metrics import ServerMetrics
-from extracot_server.worker_metrics import in_workers, registry_of_workers
+from extracot_server.observability.metrics import ServerMetrics
+from extracot_server.observability.worker_metrics import in_workers, registry_of_workers
 
 assert in_workers()
 for up in (1, 0):

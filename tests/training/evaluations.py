@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from extracot_training.config.evaluate import EvaluateConfig
-from extracot_training.records import Problem
+from extracot_training.pipeline.records import Problem
 
 
 def config(**changes: Any) -> EvaluateConfig:

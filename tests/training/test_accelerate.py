@@ -14,8 +14,8 @@ from accelerate.commands.config.config_args import ClusterConfig, load_config_fr
 from accelerate.commands.launch import _validate_launch_command, launch_command_parser
 from safetensors.torch import load_file
 
-from extracot_training.distributed import is_first, world_size
-from extracot_training.sft.train import run
+from extracot_training.pipeline.distributed import is_first, world_size
+from extracot_training.stages.sft.stage import run
 from tests.training.tiny_policy import make_all, sft_config
 
 CONFIGS = Path(__file__).parents[2] / "training" / "configs" / "accelerate"

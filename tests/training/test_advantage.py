@@ -9,8 +9,9 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from extracot_training.chrpo import advantage as module
-from extracot_training.chrpo.advantage import (
+from extracot_training.config.chrpo import Objective
+from extracot_training.stages.chrpo import advantage as module
+from extracot_training.stages.chrpo.advantage import (
     Advantage,
     batch_advantages,
     control_weights,
@@ -18,8 +19,7 @@ from extracot_training.chrpo.advantage import (
     group_relative,
     token_row,
 )
-from extracot_training.chrpo.reward import Result, reward
-from extracot_training.config.chrpo import Objective
+from extracot_training.stages.chrpo.reward import Result, reward
 
 LEVELS = (0.2, 0.4, 0.6, 0.8, 1.0)
 PAPER = Objective()

@@ -15,12 +15,12 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from extracot.answers import extract_answer
 from extracot.control import Control
-from extracot_training.base_model.stage import run
-from extracot_training.base_model.tokenizer import build_tokenizer
-from extracot_training.config.base_model import BaseModelConfig, ShapeSettings
+from extracot_training.config.base import BaseModelConfig, ShapeSettings
 from extracot_training.errors import StageError
-from extracot_training.policy_model import load_policy_tokenizer
-from extracot_training.prompt_settings import PromptSettings
+from extracot_training.policy.loading import load_policy_tokenizer
+from extracot_training.policy.prompt_settings import PromptSettings
+from extracot_training.stages.base.stage import run
+from extracot_training.stages.base.tokenizer import build_tokenizer
 from tests.training.tiny_policy import full_text, make_base, question, write_traces
 
 TEXTS = [

@@ -10,16 +10,16 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from extracot_training.checkpoints import LossError
-from extracot_training.chrpo.advantage import batch_advantages
-from extracot_training.chrpo.scoring import Scored, Scorer
-from extracot_training.chrpo.tasks import read_tasks
-from extracot_training.chrpo.train import CHECKPOINTS, LOG, run
-from extracot_training.chrpo.trainer import ChrpoTrainer
-from extracot_training.policy_model import load_policy_model, load_policy_tokenizer
-from extracot_training.prompt_settings import PromptSettings
-from extracot_training.rollout.base import PromptMaker, ReplyReader
-from extracot_training.stage import Status
+from extracot_training.generation.rollout.base import PromptMaker, ReplyReader
+from extracot_training.pipeline.checkpoints import LossError
+from extracot_training.pipeline.stage import Status
+from extracot_training.policy.loading import load_policy_model, load_policy_tokenizer
+from extracot_training.policy.prompt_settings import PromptSettings
+from extracot_training.stages.chrpo.advantage import batch_advantages
+from extracot_training.stages.chrpo.scoring import Scored, Scorer
+from extracot_training.stages.chrpo.stage import CHECKPOINTS, LOG, run
+from extracot_training.stages.chrpo.tasks import read_tasks
+from extracot_training.stages.chrpo.trainer import ChrpoTrainer
 from tests.training.tiny_chrpo import PROMPT, chrpo_config, make_all, run_until_killed
 
 LEVELS = PROMPT.ratios
@@ -184,7 +184,7 @@ def test_level_tokens_and_the_others_get_their_advantages(
     """What reaches the loss is ``chrpo.advantage`` of what ``chrpo.reward`` said, token by token,
     and the prompts are the renderer's ids."""
     _Probe.seen = []
-    monkeypatch.setattr("extracot_training.chrpo.train.ChrpoTrainer", _Probe)
+    monkeypatch.setattr("extracot_training.stages.chrpo.stage.ChrpoTrainer", _Probe)
     config = chrpo_config(
         root, out=tmp_path / "probe", steps=1, rollouts={"max_tokens": 24}, given_share=given
     )

@@ -7,15 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from extracot_training.chrpo.scoring import Scored, Scorer, figures_of, from_plain, plain
-from extracot_training.chrpo.tasks import Task, read_tasks, schedule
-from extracot_training.chrpo.train import grpo_arguments, run
-from extracot_training.chrpo.trainer import choice_figures
 from extracot_training.cli import main
 from extracot_training.config.chrpo import ChrpoConfig, Objective
 from extracot_training.errors import ConfigError, StageError
-from extracot_training.policy_model import load_policy_tokenizer
-from extracot_training.rollout.base import PromptMaker, ReplyReader
+from extracot_training.generation.rollout.base import PromptMaker, ReplyReader
+from extracot_training.policy.loading import load_policy_tokenizer
+from extracot_training.stages.chrpo.scoring import Scored, Scorer, figures_of, from_plain, plain
+from extracot_training.stages.chrpo.stage import grpo_arguments, run
+from extracot_training.stages.chrpo.tasks import Task, read_tasks, schedule
+from extracot_training.stages.chrpo.trainer import choice_figures
 from tests.training.tiny_chrpo import COUNT, PROMPT, chrpo_config, make_all
 
 LEVELS = PROMPT.ratios

@@ -12,17 +12,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from extracot_training.budget import RatioError, TokenCounter, allowance, spend, words
-from extracot_training.clean import clean_rows, fault, tidy
 from extracot_training.cli import main
-from extracot_training.compressor import compress as stage
-from extracot_training.compressor.compress import ALL_ROWS, Compressor
-from extracot_training.compressor.model import CompressorCard, new_model, save_compressor
-from extracot_training.compressor.scoring import Scorer, TokenScores, atom_scores
+from extracot_training.compression.budget import RatioError, TokenCounter, allowance, spend, words
+from extracot_training.compression.model import CompressorCard, new_model, save_compressor
+from extracot_training.compression.scoring import Scorer, TokenScores, atom_scores
+from extracot_training.compression.segment import join, segment
 from extracot_training.config.compress import CleaningSettings, CompressConfig
-from extracot_training.pretrained import load_tokenizer
-from extracot_training.records import CompressedTrace, read_rows, write_rows
-from extracot_training.segment import join, segment
+from extracot_training.pipeline.records import CompressedTrace, read_rows, write_rows
+from extracot_training.policy.pretrained import load_tokenizer
+from extracot_training.stages.compress import stage
+from extracot_training.stages.compress.clean import clean_rows, fault, tidy
+from extracot_training.stages.compress.stage import ALL_ROWS, Compressor
 from tests.training.tiny import QUESTION, TRACE, save_encoder, trace, word_tokenizer
 
 COUNTER = TokenCounter(word_tokenizer())

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from extracot_training.cli import STAGES
-from extracot_training.config.base import StageConfig
 from extracot_training.config.load import load_config
-from extracot_training.records import CompressedTrace, read_rows
-from extracot_training.stage import Manifest
+from extracot_training.pipeline.records import CompressedTrace, read_rows
+from extracot_training.pipeline.settings import StageConfig
+from extracot_training.pipeline.stage import Manifest
 
 ROOT = Path(__file__).parents[2]
 CONFIGS = ROOT / "training" / "configs"

@@ -16,16 +16,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import XLNetConfig
 
-from extracot_training.compressor import train
-from extracot_training.compressor.data import (
+from extracot_training.compression.encoding import (
     Layout,
     WindowEncoder,
     WindowError,
     token_labels,
     window_labels,
 )
-from extracot_training.compressor.loss import class_weights, f1_scores, token_loss
-from extracot_training.compressor.model import (
+from extracot_training.compression.model import (
     CompressorCard,
     CompressorError,
     batch_of,
@@ -33,12 +31,14 @@ from extracot_training.compressor.model import (
     new_model,
     pad_batch,
 )
-from extracot_training.compressor.scoring import averaged
+from extracot_training.compression.scoring import averaged
+from extracot_training.compression.segment import segment, spans_of
 from extracot_training.config.compressor import AdapterSettings, CompressorConfig
 from extracot_training.errors import ConfigError, StageError
-from extracot_training.pretrained import PretrainedError, load_tokenizer
-from extracot_training.records import write_rows
-from extracot_training.segment import segment, spans_of
+from extracot_training.pipeline.records import write_rows
+from extracot_training.policy.pretrained import PretrainedError, load_tokenizer
+from extracot_training.stages.compressor import stage as train
+from extracot_training.stages.compressor.loss import class_weights, f1_scores, token_loss
 from tests.examples import examples
 from tests.training.tiny import QUESTION, TRACE, annotation, save_encoder, word_tokenizer
 

@@ -13,15 +13,20 @@ from transformers.trainer_utils import validate_quantization_for_training
 
 from extracot.control import DEFAULT_RATIOS, POLICY_TOKEN
 from extracot.errors import ControlTokenError
-from extracot_training.control_tokens import NOISE, grow_embeddings, prepare_tokenizer, single_id
 from extracot_training.errors import StageError
-from extracot_training.policy_model import (
+from extracot_training.policy.control_tokens import (
+    NOISE,
+    grow_embeddings,
+    prepare_tokenizer,
+    single_id,
+)
+from extracot_training.policy.loading import (
     check_same_tokenizer,
     load_policy_model,
     load_policy_tokenizer,
 )
-from extracot_training.pretrained import PretrainedError, load_tokenizer
-from extracot_training.prompt_settings import PromptSettings
+from extracot_training.policy.pretrained import PretrainedError, load_tokenizer
+from extracot_training.policy.prompt_settings import PromptSettings
 from tests.training.tiny import save_causal, word_tokenizer
 
 NAMES = ["<think>", "</think>", "<COMP_20>", "<COMP_40>", "<COMP_60>", "<COMP_80>", "<COMP_100>"]

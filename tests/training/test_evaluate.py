@@ -7,17 +7,17 @@ from typing import Any
 import pytest
 
 from extracot.card import BaselineCard
-from extracot_training.card_figures import CardFigures
 from extracot_training.errors import ConfigError
-from extracot_training.evaluate.card import card_of
-from extracot_training.evaluate.figures import figures_of
-from extracot_training.evaluate.matched import Fixed, around
-from extracot_training.evaluate.plots import draw
-from extracot_training.evaluate.report import report_of
-from extracot_training.evaluate.rows import EvalRow, budget_name
-from extracot_training.evaluate.server import Server
-from extracot_training.evaluate.table import busy_seconds, tables_of
-from extracot_training.statistics import ratio_estimate
+from extracot_training.evaluation.card import card_of
+from extracot_training.evaluation.card_figures import CardFigures
+from extracot_training.evaluation.figures import figures_of
+from extracot_training.evaluation.matched import Fixed, around
+from extracot_training.evaluation.plots import draw
+from extracot_training.evaluation.report import report_of
+from extracot_training.evaluation.rows import EvalRow, budget_name
+from extracot_training.evaluation.server import Server
+from extracot_training.evaluation.table import busy_seconds, tables_of
+from extracot_training.pipeline.statistics import ratio_estimate
 from tests.training.evaluations import config, problem
 
 SERVER = Server(

@@ -12,10 +12,10 @@ import pytest
 from extracot_training.config.compare import CompareConfig
 from extracot_training.config.evaluate import EvaluateConfig
 from extracot_training.errors import StageError
-from extracot_training.evaluate import run
-from extracot_training.evaluate.compare import run as compare
-from extracot_training.evaluate.rows import EvalRow
-from extracot_training.records import read_rows, write_rows
+from extracot_training.evaluation.rows import EvalRow
+from extracot_training.pipeline.records import read_rows, write_rows
+from extracot_training.stages.compare.stage import run as compare
+from extracot_training.stages.evaluate.stage import run
 from tests.training.evaluations import config, problem
 from tests.training.openai_server import serve
 from tests.training.sse_server import Chunks, delta, end, serve_streams

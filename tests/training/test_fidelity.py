@@ -13,26 +13,26 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from extracot_training import fidelity
-from extracot_training.answering import Reader, ReaderCard, question_hash
-from extracot_training.budget import TokenCounter
+from extracot_training.compression.answering import Reader, ReaderCard, question_hash
+from extracot_training.compression.budget import TokenCounter
+from extracot_training.compression.redact import MARK, redact
+from extracot_training.compression.segment import join, segment, spans_of
 from extracot_training.config.fidelity import FidelityConfig
 from extracot_training.config.reader import ReaderConfig, ReaderModel, ReaderProblems
 from extracot_training.errors import StageError
-from extracot_training.fidelity import stage
-from extracot_training.fidelity.baselines import head_tail, random_atoms
-from extracot_training.fidelity.measure import wholeness
-from extracot_training.generator import Generator
-from extracot_training.pretrained import load_causal_lm, load_tokenizer
-from extracot_training.reader import train
-from extracot_training.reader.damage import KINDS, damage
-from extracot_training.reader.examples import ExampleMaker, equation
-from extracot_training.reader.vocabulary import build_tokenizer
-from extracot_training.records import CompressedTrace, Trace, write_rows
-from extracot_training.redact import MARK, redact
-from extracot_training.segment import join, segment, spans_of
-from extracot_training.stage import Manifest
-from extracot_training.statistics import estimate, normalised, paired
+from extracot_training.pipeline.records import CompressedTrace, Trace, write_rows
+from extracot_training.pipeline.stage import Manifest
+from extracot_training.pipeline.statistics import estimate, normalised, paired
+from extracot_training.policy.pretrained import load_causal_lm, load_tokenizer
+from extracot_training.stages import fidelity
+from extracot_training.stages.fidelity import stage
+from extracot_training.stages.fidelity.baselines import head_tail, random_atoms
+from extracot_training.stages.fidelity.measure import wholeness
+from extracot_training.stages.reader import stage as train
+from extracot_training.stages.reader.corrupt import KINDS, damage
+from extracot_training.stages.reader.examples import ExampleMaker, equation
+from extracot_training.stages.reader.vocabulary import build_tokenizer
+from extracot_training.synthetic import Generator
 from tests.training.tiny import QUESTION, TRACE, save_causal, save_encoder, trace, word_tokenizer
 
 TOKENIZER = word_tokenizer()
@@ -252,7 +252,7 @@ def test_rows_that_do_not_match_their_trace_are_refused(
 @pytest.mark.parametrize("kind", KINDS)
 def test_damage_only_takes_away(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     weights = tuple(int(name == kind) for name in KINDS)
-    monkeypatch.setattr("extracot_training.reader.damage.WEIGHTS", weights)
+    monkeypatch.setattr("extracot_training.stages.reader.corrupt.WEIGHTS", weights)
     for seed in range(5):
         left, done = damage(TRACE, Random(seed))
         assert done == kind
@@ -262,7 +262,7 @@ def test_damage_only_takes_away(kind: str, monkeypatch: pytest.MonkeyPatch) -> N
 
 @given(st.integers(0, 10_000), st.integers(10, 60))
 def test_bare_equations_are_true_and_small(seed: int, cap: int) -> None:
-    from extracot_training.equations import numbers_in, read_equation
+    from extracot_training.math_text.equations import numbers_in, read_equation
 
     text = equation(Random(seed), cap)
     found = read_equation(f"${text.rstrip('.')}$")

@@ -16,8 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from extracot_training.errors import ConfigError
-from extracot_training.generator import FAMILIES, Generator, GeneratorError, digest
-from extracot_training.generator.story import Draw, Reject, Story, measured
+from extracot_training.synthetic import FAMILIES, Generator, GeneratorError, digest
+from extracot_training.synthetic.story import Draw, Reject, Story, measured
 from tests.examples import examples
 
 EQUATION = re.compile(r"(?P<left>[\d(][\d\s+\-×÷*/()]*)=\s*(?P<right>\d+)")
@@ -122,7 +122,7 @@ def test_problems_do_not_depend_on_count_or_process() -> None:
     assert [generator.problem(i) for i in (0, 33, 69)] == [many[0], many[33], many[69]]
     assert list(generator.make(10)) == many[:10]
     code = (
-        "from extracot_training.generator import Generator, digest;"
+        "from extracot_training.synthetic import Generator, digest;"
         "print(digest(list(Generator(seed=5, max_number=100).make(70))))"
     )
     for hash_seed in ("1", "2"):

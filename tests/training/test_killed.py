@@ -12,15 +12,15 @@ from pathlib import Path
 import pytest
 
 from extracot_training.cli import main
-from extracot_training.compressor.model import CompressorCard, new_model, save_compressor
-from extracot_training.pretrained import load_tokenizer
-from extracot_training.records import write_rows
+from extracot_training.compression.model import CompressorCard, new_model, save_compressor
+from extracot_training.pipeline.records import write_rows
+from extracot_training.policy.pretrained import load_tokenizer
 from tests.training.tiny import TRACE, save_encoder, trace
 
 # argv: how many rows may be written, then the command's own words.
 DOOMED = """
 import os, signal, sys
-from extracot_training import records
+from extracot_training.pipeline import records
 from extracot_training.cli import main
 left, write = int(sys.argv[1]), records.JsonlWriter.write
 def counted(self, row):

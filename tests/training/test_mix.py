@@ -18,12 +18,12 @@ from extracot.conversation import Message
 from extracot.prompt import PromptRenderer
 from extracot_training.cli import main
 from extracot_training.errors import RowError, StageError
-from extracot_training.mixed_rows import MixedRow
-from extracot_training.prompt_settings import PromptSettings
-from extracot_training.records import CompressedTrace, read_rows, write_rows
-from extracot_training.sft.mixture import run
-from extracot_training.sft.sources import deal
-from extracot_training.stage import Status
+from extracot_training.pipeline.records import CompressedTrace, read_rows, write_rows
+from extracot_training.pipeline.stage import Status
+from extracot_training.policy.mixed_rows import MixedRow
+from extracot_training.policy.prompt_settings import PromptSettings
+from extracot_training.stages.mix.sources import deal
+from extracot_training.stages.mix.stage import run
 from tests.training.tiny_policy import (
     RATIOS,
     full_text,

@@ -12,13 +12,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from extracot_training.config.problems import Contamination, ProblemsConfig, Splits
-from extracot_training.contamination import TestIndex, check, gsm_symbolic_origins, question_hash
-from extracot_training.dedupe import assign_split, deduplicate
 from extracot_training.errors import RowError, StageError
-from extracot_training.normalise import ngrams, normal_form, words
-from extracot_training.problems import run
-from extracot_training.records import Problem, read_rows
-from extracot_training.verify import verify
+from extracot_training.math_text.normalise import ngrams, normal_form, words
+from extracot_training.math_text.verify import verify
+from extracot_training.pipeline.records import Problem, read_rows
+from extracot_training.stages.problems.contamination import (
+    TestIndex,
+    check,
+    gsm_symbolic_origins,
+    question_hash,
+)
+from extracot_training.stages.problems.dedupe import assign_split, deduplicate
+from extracot_training.stages.problems.stage import run
 
 # A folder with gsm8k/{train,test}.jsonl and math500/test.jsonl; without it those tests are skipped.
 DATA = os.environ.get("PROBLEM_DATA")

@@ -18,15 +18,15 @@ from safetensors.torch import load_file
 from extracot.card import BudgetCard, tokenizer_hash
 from extracot.control import DEFAULT_RATIOS
 from extracot.errors import CardError
-from extracot_training.card_figures import CardFigures
 from extracot_training.config.publish import PublishConfig
 from extracot_training.errors import StageError
-from extracot_training.files import sha256_of
-from extracot_training.pretrained import load_tokenizer
-from extracot_training.prompt_settings import PromptSettings
-from extracot_training.publish import run
-from extracot_training.publish.lineage import lineage
-from extracot_training.stage import Manifest, Status
+from extracot_training.evaluation.card_figures import CardFigures
+from extracot_training.pipeline.files import sha256_of
+from extracot_training.pipeline.stage import Manifest, Status
+from extracot_training.policy.pretrained import load_tokenizer
+from extracot_training.policy.prompt_settings import PromptSettings
+from extracot_training.stages.publish.lineage import lineage
+from extracot_training.stages.publish.stage import run
 from tests.fixtures.tiny_model import build_tiny_model
 
 REALISED = (0.25, 0.43, 0.62, 0.8, 1.0)
@@ -280,7 +280,7 @@ def test_kill_9_in_the_middle_leaves_nothing_half(model: Path) -> None:
     out = model.parent / "published"
     before = sha256_of(out)
     code = (
-        "import os, signal, sys, extracot_training.publish.stage as stage\n"
+        "import os, signal, sys, extracot_training.stages.publish.stage as stage\n"
         "from extracot_training.config.publish import PublishConfig\n"
         "def check(folder): os.kill(os.getpid(), signal.SIGKILL)\n"
         "stage.check_files = check\n"

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from extracot_training.errors import RowError, StageError
-from extracot_training.files import sha256_of, write_atomic
-from extracot_training.records import (
+from extracot_training.pipeline.files import sha256_of, write_atomic
+from extracot_training.pipeline.records import (
     Annotation,
     CompressedTrace,
     JsonlWriter,

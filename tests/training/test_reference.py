@@ -11,11 +11,11 @@ from pydantic import ValidationError
 
 from extracot_training.config.reference import ReferenceConfig
 from extracot_training.errors import ConfigError, StageError
-from extracot_training.records import read_rows
-from extracot_training.reference import run
-from extracot_training.reference.report import figures_of
-from extracot_training.reference_rows import Attempt, LevelAttempts, ReferenceRow
-from extracot_training.stage import Status
+from extracot_training.pipeline.records import read_rows
+from extracot_training.pipeline.reference_rows import Attempt, LevelAttempts, ReferenceRow
+from extracot_training.pipeline.stage import Status
+from extracot_training.stages.reference.report import figures_of
+from extracot_training.stages.reference.stage import run
 from tests.training.tiny_chrpo import COUNT, make_model, make_problems
 
 

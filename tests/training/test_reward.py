@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from extracot_training.chrpo import reward as module
-from extracot_training.chrpo.reward import (
+from extracot_training.config.chrpo import Objective
+from extracot_training.stages.chrpo import reward as module
+from extracot_training.stages.chrpo.reward import (
     Result,
     Reward,
     calibration,
@@ -20,7 +21,6 @@ from extracot_training.chrpo.reward import (
     repeated_share,
     reward,
 )
-from extracot_training.config.chrpo import Objective
 
 LEVELS = (0.2, 0.4, 0.6, 0.8, 1.0)
 PAPER = Objective()

@@ -11,11 +11,16 @@ from transformers import AutoModelForCausalLM
 from transformers.cache_utils import DynamicCache
 
 from extracot.control import Control, level_token
-from extracot_training.policy_model import load_policy_tokenizer
-from extracot_training.prompt_settings import PromptSettings
-from extracot_training.rollout.base import PromptMaker, ReplyReader, Rollout, RolloutRequest
-from extracot_training.rollout.cache import GrowingLayer, empty_cache
-from extracot_training.rollout.sampler import Decoding, Sampler, seed_of
+from extracot_training.generation.rollout.base import (
+    PromptMaker,
+    ReplyReader,
+    Rollout,
+    RolloutRequest,
+)
+from extracot_training.generation.rollout.cache import GrowingLayer, empty_cache
+from extracot_training.generation.rollout.sampler import Decoding, Sampler, seed_of
+from extracot_training.policy.loading import load_policy_tokenizer
+from extracot_training.policy.prompt_settings import PromptSettings
 from tests.fixtures.tiny_model import build_tiny_model
 
 PROMPT = PromptSettings()

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from extracot_training.config.sampling import HttpBackend, Sampling, VllmBackend
-from extracot_training.sampling import Failure, Outcome, Request, Sample, SamplingError
-from extracot_training.sampling.base import open_backend, split_reply
-from extracot_training.sampling.http import HttpSampler
+from extracot_training.generation.sampling import Failure, Outcome, Request, Sample, SamplingError
+from extracot_training.generation.sampling.base import open_backend, split_reply
+from extracot_training.generation.sampling.http import HttpSampler
 from tests.training.openai_server import Answer, completion, failure, serve
 
 pytestmark = pytest.mark.anyio

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from extracot_training.segment import (
+from extracot_training.compression.segment import (
     FORMULAS,
     Kind,
     atoms_in,

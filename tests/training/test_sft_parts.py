@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from extracot_training.checkpoints import cut_log, last_checkpoint, publish_folder
 from extracot_training.config.sft import SftConfig
-from extracot_training.sft.fit import LOG, sft_arguments
-from extracot_training.sft.rows import GroupedSampler
+from extracot_training.pipeline.checkpoints import cut_log, last_checkpoint, publish_folder
+from extracot_training.stages.sft.fit import LOG, sft_arguments
+from extracot_training.stages.sft.rows import GroupedSampler
 
 
 class Stop(Exception):

@@ -11,10 +11,10 @@ import pytest
 from pydantic import TypeAdapter
 
 from extracot_training.config.problems import AnySource
-from extracot_training.contamination import gsm_symbolic_origins
 from extracot_training.errors import ConfigError, RowError, StageError
-from extracot_training.records import Problem
-from extracot_training.sources import read_source
+from extracot_training.pipeline.records import Problem
+from extracot_training.stages.problems.contamination import gsm_symbolic_origins
+from extracot_training.stages.problems.sources import read_source
 
 SOURCE: TypeAdapter[Any] = TypeAdapter(AnySource)
 needs_reasoning_gym = pytest.mark.skipif(

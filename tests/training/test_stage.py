@@ -13,9 +13,9 @@ import torch
 from pydantic import Field
 from safetensors.torch import save_file
 
-from extracot_training.config.base import Section, StageConfig
 from extracot_training.errors import StageError
-from extracot_training.stage import Counts, Manifest, Outcome, StageRun, Status, run_stage
+from extracot_training.pipeline.settings import Section, StageConfig
+from extracot_training.pipeline.stage import Counts, Manifest, Outcome, StageRun, Status, run_stage
 
 
 class Inner(Section):

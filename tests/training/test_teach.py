@@ -16,11 +16,11 @@ import pytest
 
 from extracot_training.config.teach import TeachConfig
 from extracot_training.errors import StageError
-from extracot_training.generator import Generator
-from extracot_training.problems import run as make_problems
-from extracot_training.records import Problem, Trace, read_rows, write_rows
-from extracot_training.stage import Status
-from extracot_training.teacher import ATTEMPTS_FILENAME, Attempt, run
+from extracot_training.pipeline.records import Problem, Trace, read_rows, write_rows
+from extracot_training.pipeline.stage import Status
+from extracot_training.stages.problems.stage import run as make_problems
+from extracot_training.stages.teach.stage import ATTEMPTS_FILENAME, Attempt, run
+from extracot_training.synthetic import Generator
 from tests.training.openai_server import Reply, completion, failure, serve
 
 

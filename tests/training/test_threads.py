@@ -11,15 +11,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from extracot_training.annotate.base import Job
-from extracot_training.annotate.chain import Link, Mention, leading_to, other_people
-from extracot_training.annotate.rules import RulesAnnotator
+from extracot_training.compression.redact import MARK, redact
+from extracot_training.compression.segment import FORMULAS, join, segment
 from extracot_training.config.problems import GeneratorSource, ProblemsConfig
-from extracot_training.equations import read_equation
 from extracot_training.errors import ConfigError, StageError
-from extracot_training.generator import FAMILIES, Generator, digest, make
-from extracot_training.generator.story import NAMES, Draw, Reject, Story
-from extracot_training.generator.threads import (
+from extracot_training.math_text.equations import read_equation
+from extracot_training.math_text.normalise import problem_id
+from extracot_training.pipeline.records import Problem, Trace, read_rows, write_rows
+from extracot_training.stages.annotate.base import Job
+from extracot_training.stages.annotate.chain import Link, Mention, leading_to, other_people
+from extracot_training.stages.annotate.rules import RulesAnnotator
+from extracot_training.stages.problems.sources import synthetic
+from extracot_training.stages.problems.sources.synthetic import read
+from extracot_training.stages.problems.stage import run
+from extracot_training.synthetic import FAMILIES, Generator, digest, make
+from extracot_training.synthetic.interleaved import (
     NAMELESS,
     Thread,
     people,
@@ -27,13 +33,7 @@ from extracot_training.generator.threads import (
     tell,
     well_posed,
 )
-from extracot_training.normalise import problem_id
-from extracot_training.problems import run
-from extracot_training.records import Problem, Trace, read_rows, write_rows
-from extracot_training.redact import MARK, redact
-from extracot_training.segment import FORMULAS, join, segment
-from extracot_training.sources import synthetic
-from extracot_training.sources.synthetic import read
+from extracot_training.synthetic.story import NAMES, Draw, Reject, Story
 from tests.examples import examples
 from tests.training.test_generator import equations, value_of
 

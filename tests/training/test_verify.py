@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from extracot_training.verify import Verdict, equal, tidy, verify
+from extracot_training.math_text.verify import Verdict, equal, tidy, verify
 from tests.examples import examples
 
 SAME = [

@@ -15,7 +15,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from extracot_training.records import Annotation, Trace
+from extracot_training.pipeline.records import Annotation, Trace
 
 QUESTION = "Ana buys 3 pens at 4 dollars each and pays with 20 dollars. How much does she get back?"
 TRACE = (

@@ -17,16 +17,16 @@ import pytest
 import torch
 
 from extracot.control import Control, level_token
-from extracot_training.base_model import stage as base_stage
-from extracot_training.chrpo.train import run
-from extracot_training.chrpo.trainer import ChrpoTrainer
-from extracot_training.config.base_model import BaseModelConfig
+from extracot_training.config.base import BaseModelConfig
 from extracot_training.config.chrpo import ChrpoConfig
-from extracot_training.mixed_rows import MixedRow
-from extracot_training.policy_model import load_policy_model, load_policy_tokenizer
-from extracot_training.prompt_settings import PromptSettings
-from extracot_training.records import Problem, write_rows
-from extracot_training.reference_rows import Attempt, LevelAttempts, ReferenceRow
+from extracot_training.pipeline.records import Problem, write_rows
+from extracot_training.pipeline.reference_rows import Attempt, LevelAttempts, ReferenceRow
+from extracot_training.policy.loading import load_policy_model, load_policy_tokenizer
+from extracot_training.policy.mixed_rows import MixedRow
+from extracot_training.policy.prompt_settings import PromptSettings
+from extracot_training.stages.base import stage as base_stage
+from extracot_training.stages.chrpo.stage import run
+from extracot_training.stages.chrpo.trainer import ChrpoTrainer
 
 PROMPT = PromptSettings(instruction="")
 SHAPE = {"width": 32, "layers": 2, "heads": 1, "head_dim": 32, "feed_forward": 64}

@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from extracot_training.base_model import stage as base_stage
-from extracot_training.config.base_model import BaseModelConfig
+from extracot_training.config.base import BaseModelConfig
 from extracot_training.config.mix import MixConfig
 from extracot_training.config.sft import SftConfig
-from extracot_training.records import CompressedTrace, Problem, Trace, write_rows
-from extracot_training.sft import mixture
+from extracot_training.pipeline.records import CompressedTrace, Problem, Trace, write_rows
+from extracot_training.stages.base import stage as base_stage
+from extracot_training.stages.mix import stage as mixture
 
 RATIOS = (0.2, 0.4, 0.6, 0.8, 1.0)
 PHRASE = "start with the pens then take some away and count what is left we have"

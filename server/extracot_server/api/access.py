@@ -1,7 +1,7 @@
-"""The outermost middleware: opens each request's receipt, and shows it as a log line and a span.
+"""The outermost middleware: opens each request's record, and shows it as a log line and a span.
 
 One line for each request to ``/v1/``, however it ends; what probes and scrapes ask for is only of
-interest at level ``debug``. Keys are never in a receipt.
+interest at level ``debug``. Keys are never in a record.
 """
 
 from __future__ import annotations
@@ -11,18 +11,18 @@ from typing import TYPE_CHECKING
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from extracot_server.receipts import Receipt, open_receipt
+from extracot_server.observability.request_log import RequestRecord, open_record
 from extracot_server.trace_context import continued
 
 if TYPE_CHECKING:
-    from extracot_server.tracing import Tracing
+    from extracot_server.observability.tracing import Tracing
 
 log = logging.getLogger("extracot.access")
 _LONGEST_PATH = 200
 
 
 class AccessMiddleware:
-    """Writes the receipt of every request; ``tracing`` is ``None`` where no spans are wanted."""
+    """Writes the record of every request; ``tracing`` is ``None`` where no spans are wanted."""
 
     def __init__(self, app: ASGIApp, *, keep_prompts: bool, tracing: Tracing | None) -> None:
         self._app = app
@@ -34,38 +34,38 @@ class AccessMiddleware:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        receipt = Receipt(scope["method"], _printable(scope["path"]), self._keep_prompts)
+        record = RequestRecord(scope["method"], _printable(scope["path"]), self._keep_prompts)
         span, onward = None, dict[str, str]()
         if self._tracing is not None:
             pairs = ((k.decode("latin-1"), v.decode("latin-1")) for k, v in scope["headers"])
-            span = self._tracing.begin(receipt, dict(pairs))
+            span = self._tracing.begin(record, dict(pairs))
             onward = self._tracing.headers(span) if span is not None else {}
 
         async def watched(message: Message) -> None:
             if message["type"] == "http.response.start":
-                receipt.status = message["status"]
+                record.status = message["status"]
             await send(message)
 
         scope.setdefault("state", {})  # so that what the id's middleware puts there is seen here
         try:
-            with open_receipt(receipt), continued(onward):
+            with open_record(record), continued(onward):
                 await self._app(scope, receive, watched)
         finally:
-            receipt.request_id = scope["state"].get("request_id")
+            record.request_id = scope["state"].get("request_id")
             if self._tracing is not None and span is not None:
-                self._tracing.end(span, receipt)
-            _write(receipt)
+                self._tracing.end(span, record)
+            _write(record)
 
 
-def _write(receipt: Receipt) -> None:
-    level = logging.INFO if receipt.path.startswith("/v1/") else logging.DEBUG
+def _write(record: RequestRecord) -> None:
+    level = logging.INFO if record.path.startswith("/v1/") else logging.DEBUG
     if log.isEnabledFor(level):
-        fields = receipt.fields()
+        fields = record.fields()
         log.log(level, "%s", in_words(fields), extra={"fields": fields})
 
 
 def in_words(fields: dict[str, object]) -> str:
-    """A receipt as one line for people.
+    """A record as one line for people.
 
     >>> in_words({"method": "POST", "path": "/v1/x", "status": 400, "seconds": 0.01,
     ...           "error": "invalid_value", "request_id": "req-1"})

@@ -9,12 +9,11 @@ from typing import Any, Protocol
 
 from fastapi import Request
 
-from extracot_server.api.auth import caller_of
-from extracot_server.api.exchange import find_service
-from extracot_server.api.protocol import read_chat_request, to_job
-from extracot_server.api.state import app_state
-from extracot_server.jobs import ChatJob
-from extracot_server.serving import ChatService
+from extracot_server.api.auth import principal_of
+from extracot_server.api.chat.request import read_chat_request, to_chat_request
+from extracot_server.api.exchange import app_state, find_service
+from extracot_server.generation.request import ChatRequest
+from extracot_server.generation.service import ChatService
 
 
 class AdaptedBody(Protocol):
@@ -27,21 +26,21 @@ class AdaptedBody(Protocol):
         """Fields that the API does not have."""
 
 
-def adapted_job(
+def adapted_request(
     request: Request, body: AdaptedBody, chat_body: dict[str, Any]
-) -> tuple[ChatService, ChatJob]:
-    """Who serves ``body.model``, and the job that ``chat_body``, the same as a chat's, asks for.
+) -> tuple[ChatService, ChatRequest]:
+    """Who serves ``body.model``, and the chat that ``chat_body`` asks for.
 
     Raises what :func:`~extracot_server.api.exchange.find_service` and the chat's own checks raise.
     """
     service, alias = find_service(request, body.model)
-    job = to_job(
+    chat_request = to_chat_request(
         read_chat_request(chat_body),
         request_id=request.state.request_id,
         alias=alias,
-        caller=caller_of(request),
+        principal=principal_of(request),
         max_messages=app_state(request).settings.max_messages,
         max_choices=1,
         ignored_fields=tuple(sorted(key[:64] for key in body.model_extra or {})),
     )
-    return service, job
+    return service, chat_request

@@ -8,8 +8,8 @@ from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from extracot_server.admission.keys import ANONYMOUS, KeyStore, Principal
 from extracot_server.api.errors import InvalidKeyError
-from extracot_server.keys import ANYBODY, Caller, KeyStore
 
 
 class KeyMiddleware:
@@ -34,12 +34,12 @@ class KeyMiddleware:
             await self._app(scope, receive, send)
             return
         presented = presented_key(Headers(scope=scope))
-        caller = self._keys.find(presented)
-        if caller is None:
+        principal = self._keys.find(presented)
+        if principal is None:
             error = InvalidKeyError(missing=presented is None)
             await self._respond(error)(scope, receive, send)
             return
-        scope.setdefault("state", {})["caller"] = caller
+        scope.setdefault("state", {})["principal"] = principal
         await self._app(scope, receive, send)
 
     def _guarded(self, path: str) -> bool:
@@ -55,7 +55,7 @@ def presented_key(headers: Headers) -> bytes | None:
     return found.encode("latin-1") or None
 
 
-def caller_of(request: Request) -> Caller:
-    """Who sends this request; :data:`ANYBODY` where no key is asked for."""
-    caller: Caller = getattr(request.state, "caller", ANYBODY)
-    return caller
+def principal_of(request: Request) -> Principal:
+    """Who sends this request; :data:`ANONYMOUS` where no key is asked for."""
+    principal: Principal = getattr(request.state, "principal", ANONYMOUS)
+    return principal

@@ -10,7 +10,7 @@ from starlette.responses import JSONResponse
 from starlette.types import Receive, Scope, Send
 
 from extracot.errors import ExtracotError, PromptError
-from extracot_server.admission import Refusal, RefusedError
+from extracot_server.admission.scheduler import Refusal, RefusedError
 from extracot_server.engine.base import (
     EngineBusyError,
     EngineClosedError,

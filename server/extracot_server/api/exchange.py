@@ -1,6 +1,6 @@
 """One request and its reply, streamed or whole, whatever the API that it came by.
 
-Takes a job to the service, waits for the first event so that an early failure is still an HTTP
+Takes a chat to the service, waits for the first event so that an early failure is still an HTTP
 status, and hands events to a :class:`Shape`, which says what they look like on the wire. Knows no
 body and no format.
 """
@@ -17,22 +17,27 @@ from fastapi import Request
 from starlette.responses import JSONResponse, Response
 
 from extracot.reasoning import Part
-from extracot_server.api.auth import caller_of
+from extracot_server.api.auth import principal_of
 from extracot_server.api.errors import BodyTooLargeError, EngineNotReadyError, HttpError, to_http
 from extracot_server.api.sse import Encoder, EventStream, frames_of, wait_for_disconnect
-from extracot_server.api.state import AppState, app_state
-from extracot_server.budget_values import Target
+from extracot_server.budget.values import Target
 from extracot_server.engine.base import EngineDeadError, TokenLogprob
-from extracot_server.jobs import CallDelta, ChatJob, ChoiceDone, Event, Finished, PreparedChat
-from extracot_server.metrics import RequestTimes
-from extracot_server.plan import Delta
-from extracot_server.serving import ChatService
-from extracot_server.tools import CallPart
+from extracot_server.generation.events import CallDelta, ChoiceDone, Delta, Event, Finished
+from extracot_server.generation.request import ChatRequest, PreparedChat, RequestTimes
+from extracot_server.generation.service import ChatService
+from extracot_server.model_registry.registry import AppState
+from extracot_server.tool_calls.tools import CallPart
 
 RENDER_HERE = 32 * 1024
 """Bytes of body up to which a prompt is tokenised at once; longer ones in a thread."""
 P = ParamSpec("P")
 T = TypeVar("T")
+
+
+def app_state(request: Request) -> AppState:
+    """The state of the app that serves this request."""
+    state: AppState = request.app.state.extracot
+    return state
 
 
 @dataclass(slots=True)
@@ -143,7 +148,7 @@ def find_service(request: Request, model: str | None) -> tuple[ChatService, Targ
     while that model's engine is down.
     """
     state = app_state(request)
-    service, alias = state.find(model, caller_of(request))
+    service, alias = state.find(model, principal_of(request))
     if not state.engine_of(service.model.name).up:
         raise EngineNotReadyError("the engine is not up")
     return service, alias
@@ -152,15 +157,15 @@ def find_service(request: Request, model: str | None) -> tuple[ChatService, Targ
 async def run_chat(
     request: Request,
     service: ChatService,
-    job: ChatJob,
+    chat_request: ChatRequest,
     shape: Callable[[PreparedChat], Shape],
     *,
     times: RequestTimes,
     body_size: int,
     stream: bool,
 ) -> Response:
-    """Prepare a job, run it and answer in the shape; raises what refuses it before it runs."""
-    chat = await tokenising(body_size, service.prepare, job, times)
+    """Prepare a chat, run it and answer in the shape; raises what refuses it before it runs."""
+    chat = await tokenising(body_size, service.prepare, chat_request, times)
     await service.check(chat)
     exchange = _Exchange(app_state(request), service, chat, shape(chat))
     request.state.running = True
@@ -230,7 +235,7 @@ class _Exchange:
             await asyncio.gather(collecting, gone, return_exceptions=True)
 
     async def _collect(self) -> WholeReply:
-        texts: list[tuple[list[str], list[str]]] = [([], []) for _ in range(self._chat.job.n)]
+        texts: list[tuple[list[str], list[str]]] = [([], []) for _ in range(self._chat.request.n)]
         choices = [Choice() for _ in texts]
         end: Finished | None = None
         events = self._service.run(self._chat)

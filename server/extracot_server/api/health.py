@@ -6,12 +6,12 @@ from fastapi import APIRouter, Request
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 from starlette.responses import JSONResponse, Response
 
-from extracot_server.api.documentation import (
+from extracot_server.api.exchange import app_state
+from extracot_server.api.openapi.routes import (
     HEALTH_DOCUMENTATION,
     METRICS_DOCUMENTATION,
     READY_DOCUMENTATION,
 )
-from extracot_server.api.state import app_state
 
 router = APIRouter()
 

@@ -7,17 +7,22 @@ from typing import Any
 
 from fastapi import APIRouter, Request
 
-from extracot_server.api.auth import caller_of
-from extracot_server.api.documentation import (
+from extracot_server.admission.keys import Principal
+from extracot_server.api.auth import principal_of
+from extracot_server.api.exchange import app_state
+from extracot_server.api.openapi.routes import (
     BUDGET_DOCUMENTATION,
     MODEL_DOCUMENTATION,
     MODELS_DOCUMENTATION,
 )
-from extracot_server.api.state import app_state
-from extracot_server.budget import BudgetPolicy, allowed_levels, expected_ratio, policy_level
-from extracot_server.holdout import CONFIDENCE, Holdout
-from extracot_server.jobs import ServedModel
-from extracot_server.keys import Caller
+from extracot_server.budget.holdout import CONFIDENCE, Holdout
+from extracot_server.budget.resolve import (
+    BudgetPolicy,
+    allowed_levels,
+    expected_ratio,
+    policy_level,
+)
+from extracot_server.generation.request import ServedModel
 
 router = APIRouter()
 
@@ -26,28 +31,28 @@ router = APIRouter()
 async def list_models(request: Request) -> dict[str, Any]:
     """Every served model and its budget aliases (`name@0.4`, `name@auto`)."""
     data: list[dict[str, Any]] = []
-    caller = caller_of(request)
-    for service in app_state(request).usable(caller).values():
-        data.append(_entry(service.model, service.model.name, caller))
-        data += [_entry(service.model, alias, caller) for alias in _aliases(service.model)]
+    principal = principal_of(request)
+    for service in app_state(request).usable(principal).values():
+        data.append(_entry(service.model, service.model.name, principal))
+        data += [_entry(service.model, alias, principal) for alias in _aliases(service.model)]
     return {"object": "list", "data": data}
 
 
 @router.get("/v1/models/{model:path}", **MODEL_DOCUMENTATION)
 async def get_model(request: Request, model: str) -> dict[str, Any]:
     """One model or alias; 404 for any other name."""
-    caller = caller_of(request)
-    service, _ = app_state(request).find(model, caller)
-    return _entry(service.model, model, caller)
+    principal = principal_of(request)
+    service, _ = app_state(request).find(model, principal)
+    return _entry(service.model, model, principal)
 
 
 @router.get("/v1/budget", **BUDGET_DOCUMENTATION)
 async def get_budget(request: Request, model: str | None = None) -> dict[str, Any]:
-    """The card of a model (default: the first) and the policy that holds for this caller."""
-    caller = caller_of(request)
-    service, _ = app_state(request).find(model, caller)
+    """The card of a model (default: the first) and the policy that holds for this principal."""
+    principal = principal_of(request)
+    service, _ = app_state(request).find(model, principal)
     served = service.model
-    policy = caller.narrow(served.policy)
+    policy = principal.narrow(served.policy)
     return {
         "object": "budget",
         "model": served.name,
@@ -106,7 +111,7 @@ def _holdout(holdout: Holdout) -> dict[str, Any]:
     }
 
 
-def _entry(served: ServedModel, name: str, caller: Caller) -> dict[str, Any]:
+def _entry(served: ServedModel, name: str, principal: Principal) -> dict[str, Any]:
     return {
         "id": name,
         "object": "model",
@@ -114,11 +119,11 @@ def _entry(served: ServedModel, name: str, caller: Caller) -> dict[str, Any]:
         "owned_by": "extracot",
         "root": served.name,
         "parent": None if name == served.name else served.name,
-        "max_model_len": served.tools.engine.info.max_model_len,
+        "max_model_len": served.runtime.engine.info.max_model_len,
         "budget": {
             "mode": served.mode,
             "allowed": _allowed(served),
-            "levels": _levels(served, caller.narrow(served.policy)),
+            "levels": _levels(served, principal.narrow(served.policy)),
             "aliases": _aliases(served),
         },
     }

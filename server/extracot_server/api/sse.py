@@ -15,7 +15,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from extracot_server.api.errors import HttpError
-from extracot_server.jobs import Event
+from extracot_server.generation.events import Event
 
 log = logging.getLogger("extracot.server")
 HANG_UP = "extracot.hang_up"

@@ -1,7 +1,7 @@
 """What the server asks of an engine, and nothing more: token ids in, token ids out.
 
 An engine does not know budgets, reasoning blocks, text or HTTP. Hard caps, the two steps of
-``auto``, stop strings, detokenising and counting all live in :mod:`extracot_server.serving`, so
+``auto``, stop strings, detokenising and counting all live in ``generation.service``, so
 every engine gets them alike and exactly.
 """
 

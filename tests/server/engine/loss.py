@@ -11,7 +11,7 @@ from typing import Any
 
 import httpx
 
-from extracot_server.engine.remote import RemoteEngine
+from extracot_server.engine.remote.engine import RemoteEngine
 from tests.server.engine.vllm_servers import START_SECONDS
 from tests.server.live import Live, serve, user
 

@@ -29,11 +29,11 @@ from extracot_server.engine.base import (
     Sampling,
     TokenLogprob,
 )
-from extracot_server.engine.remote import RemoteEngine
-from extracot_server.engine.remote_model import LocalModel
-from extracot_server.engine.remote_upstream import UpstreamTimes
-from extracot_server.engine.scripted import ScriptedBehaviour, ScriptedEngine
-from extracot_server.engine.scripted_tokenizer import ScriptedTokenizer
+from extracot_server.engine.remote.engine import RemoteEngine
+from extracot_server.engine.remote.model import LocalModel
+from extracot_server.engine.remote.upstream import UpstreamTimes
+from extracot_server.engine.scripted.engine import ScriptedBehaviour, ScriptedEngine
+from extracot_server.engine.scripted.tokenizer import ScriptedTokenizer
 
 GENERATE, COMPLETIONS = "/inference/v1/generate", "/v1/completions"
 SAMPLING = {

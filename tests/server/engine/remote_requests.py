@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 from extracot_server.engine.base import Engine, GenerationDelta, GenerationRequest
-from extracot_server.engine.scripted import ScriptedEngine
+from extracot_server.engine.scripted.engine import ScriptedEngine
 
 PROMPT = tuple(ScriptedEngine().tokenizer.encode("What is 12 * 3 + 4?"))
 SLOW = {"token_interval_seconds": 0.02, "never_close": True}

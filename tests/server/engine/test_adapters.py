@@ -11,10 +11,10 @@ import pytest
 from safetensors.numpy import save_file
 
 from extracot.errors import CardError
-from extracot_server.engine import vllm
-from extracot_server.engine.adapters import adapter_arguments, read_adapters
 from extracot_server.engine.base import EngineStartError
-from extracot_server.engine.scripted import ScriptedEngine, scripted_card
+from extracot_server.engine.lora import adapter_arguments, read_adapters
+from extracot_server.engine.scripted.engine import ScriptedEngine, scripted_card
+from extracot_server.engine.vllm import engine as vllm
 from tests.fixtures.tiny_adapter import RANK, build_tiny_adapter
 from tests.server.live import serve
 

@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from extracot_server.app import create_app
-from extracot_server.engine.adapters import read_adapters
+from extracot_server.config.settings import Settings
 from extracot_server.engine.base import Engine, EngineStartError
-from extracot_server.engine.vllm import VllmEngine
-from extracot_server.settings import Settings
+from extracot_server.engine.lora import read_adapters
+from extracot_server.engine.vllm.engine import VllmEngine
 from tests.fixtures.tiny_adapter import build_tiny_adapter
 from tests.fixtures.token_checkpoint import fixture_card
 from tests.server.engine.running import Run, run
@@ -72,7 +72,7 @@ async def found(model: Path, adapter: Path, upstream: Server) -> AsyncIterator[F
     app = create_app(Settings(model=str(model), lora=folders), engine)
     async with app.router.lifespan_context(app):
         services = app.state.extracot.services
-        polite = services["polite"].model.tools.engine
+        polite = services["polite"].model.runtime.engine
         yield Found(
             engine=engine,
             polite=polite,

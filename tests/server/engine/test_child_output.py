@@ -13,7 +13,7 @@ def trial(lines: list[str], *, hold: bool = True, fails: bool = False) -> str:
     """Standard error of a process whose child prints ``lines`` during a start."""
     code = f"""
 import re, subprocess, sys
-from extracot_server.engine.child_output import ChildOutput
+from extracot_server.engine.vllm.child_output import ChildOutput
 child = "import sys; [print(line, file=sys.stderr, flush=True) for line in sys.argv[1:]]"
 output = ChildOutput(hold={hold}, drop=re.compile("noise"))
 try:

@@ -8,11 +8,11 @@ import signal
 import subprocess
 import sys
 
-from extracot_server.engine.orphans import Guard
+from extracot_server.engine.vllm.orphans import Guard
 
 SERVER = """
 import subprocess, sys
-from extracot_server.engine.orphans import Guard
+from extracot_server.engine.vllm.orphans import Guard
 child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
 guard = Guard([child.pid])
 print(child.pid, flush=True)

@@ -19,7 +19,7 @@ from extracot_server.engine.base import (
     EngineStartError,
     Sampling,
 )
-from extracot_server.engine.scripted import ScriptedEngine
+from extracot_server.engine.scripted.engine import ScriptedEngine
 from tests.server.engine.remote_fakes import (
     COMPLETIONS,
     GENERATE,

@@ -10,10 +10,10 @@ import pytest
 from fastapi import FastAPI
 
 from extracot_server.app import create_app
+from extracot_server.config.settings import Settings
 from extracot_server.engine.base import Engine
-from extracot_server.engine.remote import RemoteEngine
-from extracot_server.engine.scripted import scripted_card
-from extracot_server.settings import Settings
+from extracot_server.engine.remote.engine import RemoteEngine
+from extracot_server.engine.scripted.engine import scripted_card
 from tests.server.engine.remote_fakes import (
     FakeUpstream,
     Faults,

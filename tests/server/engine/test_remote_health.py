@@ -13,7 +13,7 @@ from extracot_server.engine.base import (
     EngineStartError,
     Sampling,
 )
-from extracot_server.engine.remote import RemoteEngine
+from extracot_server.engine.remote.engine import RemoteEngine
 from tests.server.engine.remote_fakes import (
     COMPLETIONS,
     GENERATE,

@@ -6,7 +6,7 @@ import contextlib
 
 import pytest
 
-from extracot_server.engine.remote import RemoteEngine
+from extracot_server.engine.remote.engine import RemoteEngine
 from tests.server.engine.loss import lose_and_return, served
 from tests.server.engine.remote_fakes import (
     FakeUpstream,

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from extracot_server.cli import main
-from extracot_server.settings import SettingsError, load_settings
+from extracot_server.config.settings import SettingsError, load_settings
 
 REMOTE = ["--engine", "remote"]
 A, B = "http://a:8000", "https://b.example/vllm"

@@ -15,6 +15,7 @@ import httpx
 import pytest
 
 from extracot_server.app import create_app
+from extracot_server.config.settings import Settings
 from extracot_server.engine.base import (
     SCHEMA_FIELD,
     AnswerFormat,
@@ -23,8 +24,7 @@ from extracot_server.engine.base import (
     GenerationRequest,
     Sampling,
 )
-from extracot_server.engine.vllm import VllmEngine
-from extracot_server.settings import Settings
+from extracot_server.engine.vllm.engine import VllmEngine
 from tests.fixtures.token_checkpoint import NEW_TOKENS
 from tests.server.engine.running import Run, run
 from tests.server.engine.vllm_servers import ARGUMENTS, ENDLESS, Server, ask, remote
@@ -170,7 +170,7 @@ async def test_the_server_on_two_upstreams_replies_as_in_our_process(
     async with app.router.lifespan_context(app):
         service = app.state.extracot.services["model"]
         assert service.model.mode == "token", "the card beside the tokenizer is found"
-        assert service.model.tools.engine.info.kind == "remote"
+        assert service.model.runtime.engine.info.kind == "remote"
         for _ in range(2):  # each upstream's turn
             replies = await chats(app)
             for name, reply in replies.items():

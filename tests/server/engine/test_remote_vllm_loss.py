@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from extracot_server.engine.base import EngineDeadError, EngineError
-from extracot_server.engine.remote import RemoteEngine
-from extracot_server.engine.remote_upstream import UpstreamTimes
+from extracot_server.engine.remote.engine import RemoteEngine
+from extracot_server.engine.remote.upstream import UpstreamTimes
 from tests.server.engine.loss import lose_and_return, served
 from tests.server.engine.running import run
 from tests.server.engine.vllm_servers import (

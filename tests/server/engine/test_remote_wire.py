@@ -18,13 +18,13 @@ from extracot_server.engine.base import (
     GenerationRequest,
     Sampling,
 )
-from extracot_server.engine.remote_catalog import (
+from extracot_server.engine.remote.catalog import (
     ModelCard,
     UpstreamMismatchError,
     choose_model,
 )
-from extracot_server.engine.remote_model import load_local_model
-from extracot_server.engine.remote_wire import (
+from extracot_server.engine.remote.model import load_local_model
+from extracot_server.engine.remote.wire import (
     UpstreamFailure,
     Wire,
     check_request,

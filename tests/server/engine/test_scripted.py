@@ -23,8 +23,8 @@ from extracot_server.engine.base import (
     GenerationRequest,
     Sampling,
 )
-from extracot_server.engine.scripted import ScriptedBehaviour, ScriptedEngine, scripted_card
-from extracot_server.engine.scripted_model import NATURAL_TOKENS, REALISED_RATIOS
+from extracot_server.engine.scripted.engine import ScriptedBehaviour, ScriptedEngine, scripted_card
+from extracot_server.engine.scripted.model import NATURAL_TOKENS, REALISED_RATIOS
 from tests.server.engine.running import run
 
 pytestmark = pytest.mark.anyio

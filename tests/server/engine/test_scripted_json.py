@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from extracot_server.engine.scripted_json import SchemaError, minimal_instance
+from extracot_server.engine.scripted.json_value import SchemaError, minimal_instance
 
 NODE = {"$ref": "#/$defs/node"}
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from extracot.control import DEFAULT_RATIOS, POLICY_TOKEN, level_token
-from extracot_server.engine.scripted_tokenizer import ScriptedTokenizer
+from extracot_server.engine.scripted.tokenizer import ScriptedTokenizer
 
 TOKENIZER = ScriptedTokenizer()
 TEXT_TAGS = ScriptedTokenizer(tags_as_text=True)

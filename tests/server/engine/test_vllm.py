@@ -15,7 +15,6 @@ from typing import Any
 
 import pytest
 
-from extracot_server.bundled import resolve_model
 from extracot_server.engine.base import (
     SCHEMA_FIELD,
     AnswerFormat,
@@ -26,7 +25,8 @@ from extracot_server.engine.base import (
     GenerationRequest,
     Sampling,
 )
-from extracot_server.engine.vllm import VllmEngine
+from extracot_server.engine.vllm.engine import VllmEngine
+from extracot_server.model_registry.bundled import resolve_model
 from tests.server.engine.running import engine_process, run
 
 # vLLM and its libraries warn about their own code.

@@ -20,9 +20,9 @@ from extracot_server.engine.base import (
     Sampling,
     TokenLogprob,
 )
-from extracot_server.engine.start_errors import explain_start
-from extracot_server.engine.vllm_arguments import check_folder, engine_arguments
-from extracot_server.engine.vllm_requests import delta, refusal, sampling_values
+from extracot_server.engine.vllm.arguments import check_folder, engine_arguments
+from extracot_server.engine.vllm.requests import delta, refusal, sampling_values
+from extracot_server.engine.vllm.start_errors import explain_start
 
 KNOWN = {
     "load_format",
@@ -41,7 +41,8 @@ def arguments(given: dict[str, Any], *, cpu: bool = False) -> dict[str, Any]:
 
 def test_importing_the_engine_does_not_import_vllm() -> None:
     code = (
-        "import extracot_server.engine.vllm, sys; assert not {'vllm', 'torch'} & set(sys.modules)"
+        "import sys, extracot_server.engine.vllm.engine\n"
+        "assert not {'vllm', 'torch'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
 

@@ -23,7 +23,7 @@ from extracot_server.engine.base import (
     GenerationRequest,
     Sampling,
 )
-from extracot_server.engine.vllm import VllmEngine
+from extracot_server.engine.vllm.engine import VllmEngine
 from tests.fixtures.token_checkpoint import token_checkpoint
 from tests.server.engine.running import engine_process, run
 

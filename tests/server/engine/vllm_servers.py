@@ -17,7 +17,7 @@ import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
 from extracot_server.engine.base import Engine, GenerationRequest, Sampling
-from extracot_server.engine.remote import RemoteEngine
+from extracot_server.engine.remote.engine import RemoteEngine
 from tests.fixtures.tiny_model import build_tiny_model
 from tests.fixtures.token_checkpoint import NEW_TOKENS, fixture_card
 

@@ -7,8 +7,8 @@ from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from extracot_training.config.base import Section, StageConfig
-from extracot_training.records import Split
+from extracot_training.pipeline.records import Split
+from extracot_training.pipeline.settings import Section, StageConfig
 
 
 class Objective(Section):

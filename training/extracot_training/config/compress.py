@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from extracot_training.config.base import Section, StageConfig
+from extracot_training.pipeline.settings import Section, StageConfig
 
 Ratio = Annotated[float, Field(gt=0, le=1)]
 

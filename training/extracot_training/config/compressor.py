@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from extracot_training.config.base import Section, StageConfig
+from extracot_training.pipeline.settings import Section, StageConfig
 
 
 class AdapterSettings(Section):

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from extracot_training.config.base import StageConfig
+from extracot_training.pipeline.settings import StageConfig
 
 
 class FidelityConfig(StageConfig):

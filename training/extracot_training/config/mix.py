@@ -7,9 +7,9 @@ from typing import Annotated, ClassVar, Self
 
 from pydantic import Field, model_validator
 
-from extracot_training.config.base import Section, StageConfig
-from extracot_training.prompt_settings import PromptSettings
-from extracot_training.records import Split
+from extracot_training.pipeline.records import Split
+from extracot_training.pipeline.settings import Section, StageConfig
+from extracot_training.policy.prompt_settings import PromptSettings
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 PAPER_PROPORTIONS = (0.18, 0.24, 0.26, 0.22, 0.10)

@@ -7,8 +7,8 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from extracot_training.config.base import Section, StageConfig
-from extracot_training.records import Split
+from extracot_training.pipeline.records import Split
+from extracot_training.pipeline.settings import Section, StageConfig
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from extracot_training.config.base import Section, StageConfig
+from extracot_training.pipeline.settings import Section, StageConfig
 
 
 class ReaderProblems(Section):

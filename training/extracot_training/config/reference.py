@@ -7,9 +7,9 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from extracot_training.config.base import StageConfig
 from extracot_training.config.rollout import Drawing, GenerateBackend, RolloutBackendConfig
-from extracot_training.records import Split
+from extracot_training.pipeline.records import Split
+from extracot_training.pipeline.settings import StageConfig
 
 
 class ReferenceConfig(StageConfig):

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, HttpUrl
 
-from extracot_training.config.base import Section
+from extracot_training.pipeline.settings import Section
 
 
 class Sampling(Section):

@@ -7,7 +7,7 @@ from typing import ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from extracot_training.config.base import Section, StageConfig
+from extracot_training.pipeline.settings import Section, StageConfig
 
 
 class LoraSettings(Section):

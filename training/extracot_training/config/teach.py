@@ -7,9 +7,9 @@ from typing import ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from extracot_training.config.base import StageConfig
 from extracot_training.config.sampling import Backend, Sampling
-from extracot_training.records import Split
+from extracot_training.pipeline.records import Split
+from extracot_training.pipeline.settings import StageConfig
 
 
 class TeachConfig(StageConfig):

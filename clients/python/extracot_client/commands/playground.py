@@ -20,7 +20,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise InvalidArgumentError(f"--port is 1 to 65535, not {arguments.port}", param="port")
     if importlib.util.find_spec("gradio") is None:
         raise ConfigurationError("The playground needs Gradio (pip install 'extracot[playground]')")
-    from extracot_client.playground_events import Backend
+    from extracot_client.playground.events import Backend
 
     backend = Backend(
         arguments.base_url, arguments.api_key, timeout=arguments.timeout, model=arguments.model
@@ -35,7 +35,7 @@ def run(arguments: argparse.Namespace) -> int:
     except OSError as error:
         reason = (error.strerror or str(error)).partition(" (while")[0]
         raise ConfigurationError(f"The playground cannot listen on {where}: {reason}") from None
-    from extracot_client.playground import build_playground, looks
+    from extracot_client.playground.page import build_playground, looks
 
     page = build_playground(backend)
     try:

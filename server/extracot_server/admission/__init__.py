@@ -1,0 +1,1 @@
+"""Who may use the server, who runs now, who waits and who is refused."""

@@ -1,0 +1,256 @@
+"""Who may use the server, and within what: API keys from a YAML file or a setting.
+
+A key is kept as its SHA-256 only, and no message, ``repr`` or log line shows one. What a key
+allows narrows the operator's policy and never widens it. Knows nothing of HTTP.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import hmac
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import yaml
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    StringConstraints,
+    ValidationError,
+    model_validator,
+)
+
+from extracot_server.budget.resolve import BudgetPolicy
+from extracot_server.budget.values import Target
+from extracot_server.config.model_settings import BudgetWord, Ratio
+from extracot_server.config.setting_values import SettingsError
+
+API_KEY_NAME = "api_key"
+_Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
+_Digest = Annotated[str, StringConstraints(pattern=r"^(sha256:)?[0-9a-fA-F]{64}$")]
+
+
+class KeysError(SettingsError):
+    """The keys cannot be used; the message is one line and shows none of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """Who sends a request and what the operator grants: everything about a key but the key.
+
+    ``None`` leaves a matter to the server's own settings. Lower ``priority`` is served first.
+    """
+
+    name: str = ""
+    default: Target | None = None
+    floor: float | None = None
+    ceiling: float | None = None
+    reasoning_tokens_ceiling: int | None = None
+    models: frozenset[str] | None = None
+    requests_per_minute: int | None = None
+    concurrency: int | None = None
+    priority: int = 0
+
+    def may_use(self, model: str) -> bool:
+        """Whether this principal may know of a model at all."""
+        return self.models is None or model in self.models
+
+    def narrow(self, policy: BudgetPolicy) -> BudgetPolicy:
+        """The server's policy within what this principal may do.
+
+        The result never leaves the server's range: where the two do not meet, what is left is the
+        server's bound that lies nearest.
+        """
+        low, high = policy.floor or 0.0, policy.ceiling if policy.ceiling is not None else 1.0
+        floor = policy.floor if self.floor is None else min(max(self.floor, low), high)
+        ceiling = policy.ceiling if self.ceiling is None else min(max(self.ceiling, low), high)
+        caps = [policy.reasoning_tokens_ceiling, self.reasoning_tokens_ceiling]
+        return replace(
+            policy,
+            default=policy.default if self.default is None else self.default,
+            floor=floor,
+            ceiling=ceiling,
+            reasoning_tokens_ceiling=min((c for c in caps if c is not None), default=None),
+        )
+
+
+ANONYMOUS = Principal()
+"""The principal of a server that asks for no key."""
+
+
+class _Entry(BaseModel):
+    """One entry of the file."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+    name: _Name
+    key: SecretStr | None = None
+    sha256: _Digest | None = None
+    default: Ratio | BudgetWord | None = None
+    floor: Ratio | None = None
+    ceiling: Ratio | None = None
+    reasoning_tokens_ceiling: int | None = Field(None, ge=0)
+    models: list[str] | None = Field(None, min_length=1)
+    requests_per_minute: int | None = Field(None, ge=1, le=1_000_000)
+    concurrency: int | None = Field(None, ge=1)
+    priority: int = Field(0, ge=-1000, le=1000)
+
+    @model_validator(mode="after")
+    def _check(self) -> _Entry:
+        if (self.key is None) == (self.sha256 is None):
+            raise ValueError("give key or sha256, one of them")
+        if self.floor is not None and self.ceiling is not None and self.floor > self.ceiling:
+            raise ValueError(f"floor ({self.floor}) is above ceiling ({self.ceiling})")
+        if self.key is not None and not _sendable(self.key.get_secret_value()):
+            raise ValueError("key must be printable ASCII without spaces, and not empty")
+        return self
+
+    @property
+    def digest(self) -> bytes:
+        """SHA-256 of the key."""
+        if self.sha256 is not None:
+            return bytes.fromhex(self.sha256.removeprefix("sha256:"))
+        assert self.key is not None
+        return digest_of(self.key.get_secret_value().encode())
+
+    def principal(self) -> Principal:
+        """What the entry grants."""
+        granted = self.model_dump(exclude={"key", "sha256", "models"})
+        return Principal(**granted, models=None if self.models is None else frozenset(self.models))
+
+
+def digest_of(key: bytes) -> bytes:
+    """What is kept of a key and compared."""
+    return hashlib.sha256(key).digest()
+
+
+def _sendable(key: str) -> bool:
+    return key.isascii() and key.isprintable() and bool(key) and " " not in key
+
+
+class KeyStore:
+    """The keys in force. Without any, everybody is :data:`ANONYMOUS`."""
+
+    def __init__(self, path: Path | None = None, api_key: str | None = None) -> None:
+        """Read the file, if there is one. Raises :class:`KeysError` in one line."""
+        self._path = path
+        self._api_key = None if api_key is None else digest_of(api_key.encode())
+        self._ring = self._read()
+
+    def __repr__(self) -> str:
+        return f"KeyStore({len(self._ring)} keys)"
+
+    def __len__(self) -> int:
+        return len(self._ring)
+
+    @property
+    def required(self) -> bool:
+        """Whether a request needs a key."""
+        return bool(self._ring)
+
+    @property
+    def principals(self) -> tuple[Principal, ...]:
+        """Everybody who has a key."""
+        return tuple(principal for _, principal in self._ring)
+
+    def find(self, presented: bytes | None) -> Principal | None:
+        """Who presents this key; ``None`` for nobody known.
+
+        Takes the same time whichever key it is: digests are compared in constant time, and all.
+        """
+        if not self._ring:
+            return ANONYMOUS
+        digest, found = digest_of(presented or b""), None
+        for known, principal in self._ring:
+            if hmac.compare_digest(known, digest):
+                found = principal
+        return found if presented else None
+
+    def reload(self, check: Callable[[Sequence[Principal]], None]) -> None:
+        """Read the file anew and let ``check`` judge who is in it.
+
+        Raises :class:`KeysError`; the keys in force are kept then.
+        """
+        ring = self._read()
+        check([principal for _, principal in ring])
+        self._ring = ring
+
+    def _read(self) -> tuple[tuple[bytes, Principal], ...]:
+        ring = [] if self._path is None else read_keys(self._path)
+        if self._api_key is not None:
+            ring.append((self._api_key, Principal(name=API_KEY_NAME)))
+        return tuple(ring)
+
+
+def read_keys(path: Path) -> list[tuple[bytes, Principal]]:
+    """Digest and principal of each entry. Raises :class:`KeysError` naming entry and field."""
+    entries: list[_Entry] = []
+    for index, raw in enumerate(_read_yaml(path)):
+        where = f"keys file {path}: keys[{index}]"
+        try:
+            entries.append(_Entry.model_validate(raw))
+        except ValidationError as error:
+            raise KeysError(f"{where}: {_explain(error)}") from None
+    _refuse_twins(path, entries)
+    return [(entry.digest, entry.principal()) for entry in entries]
+
+
+def _read_yaml(path: Path) -> list[Any]:
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise KeysError(f"keys file {path}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise KeysError(f"keys file {path} is not text") from None
+    except yaml.YAMLError as error:
+        # Not the error's own text: it quotes the file.
+        mark = getattr(error, "problem_mark", None)
+        line = "" if mark is None else f" (line {mark.line + 1})"
+        raise KeysError(f"keys file {path} is not YAML{line}") from None
+    entries = content.get("keys") if isinstance(content, dict) and len(content) == 1 else None
+    if not isinstance(entries, list) or not entries:
+        raise KeysError(f"keys file {path} must hold `keys:` and a list of entries under it")
+    return entries
+
+
+def _refuse_twins(path: Path, entries: Sequence[_Entry]) -> None:
+    names, digests = {API_KEY_NAME}, set()
+    for entry in entries:
+        if entry.name in names:
+            raise KeysError(f"keys file {path}: the name {entry.name} is taken")
+        if entry.digest in digests:
+            raise KeysError(f"keys file {path}: {entry.name} has the key of another entry")
+        names.add(entry.name)
+        digests.add(entry.digest)
+
+
+def _explain(error: ValidationError) -> str:
+    """What is wrong, never with what was given: it may be a key in the wrong place."""
+    first = error.errors(include_url=False, include_input=False)[0]
+    field = str(first["loc"][0]) if first["loc"] else ""
+    message = str(first["msg"]).removeprefix("Value error, ")
+    message = message[:1].lower() + message[1:]
+    if first["type"] == "extra_forbidden":
+        near = difflib.get_close_matches(field, _Entry.model_fields, n=1)
+        if near:
+            return f"unknown field {field}; did you mean {near[0]}?"
+        return f"an unknown field; allowed: {', '.join(_Entry.model_fields)}"
+    if first["type"] == "model_type":
+        return "an entry must be `name: value` lines"
+    match field:
+        case "":
+            return message
+        case "default":
+            message = "must be a number in (0, 1], auto, native or none"
+        case "name":
+            message = "must be 1 to 64 letters, digits, dots, dashes or underscores"
+        case "key":
+            message = "must be text: put it in quotes"
+        case "sha256":
+            message = "must be 64 hexadecimal digits, in quotes"
+    return f"{field}: {message}"

@@ -1,0 +1,163 @@
+"""A reply of ``POST /v1/messages``, whole or as a stream: blocks, and Anthropic's events.
+
+Both come from one writer that is fed the same events, so they cannot differ. Knows no body beyond
+what a reply depends on.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from extracot.reasoning import Part
+from extracot_server.api.errors import HttpError, anthropic_body
+from extracot_server.api.exchange import WrittenShape
+from extracot_server.api.messages.request import MessagesRequest
+from extracot_server.api.sse import to_json
+from extracot_server.generation.events import CallDelta, ChoiceDone, Delta, Event, Finished
+from extracot_server.generation.request import PreparedChat
+
+_STOP_REASONS = {"stop": "end_turn", "length": "max_tokens", "tool_calls": "tool_use"}
+
+
+def message_shape(chat: PreparedChat, body: MessagesRequest) -> WrittenShape:
+    """A message, whole or in events."""
+    writer = MessageWriter(chat, body)
+    return WrittenShape(writer, MessageEncoder(writer))
+
+
+class MessageEncoder:
+    """Frames of a stream; see :class:`~extracot_server.api.sse.Encoder`."""
+
+    def __init__(self, writer: MessageWriter) -> None:
+        self._writer = writer
+
+    def begin(self) -> bytes:
+        """The message before anything has come of it."""
+        return _frames([{"type": "message_start", "message": self._writer.reply}])
+
+    def encode(self, event: Event) -> bytes:
+        """The events that one of ours becomes."""
+        return _frames(self._writer.write(event))
+
+    def failed(self, error: HttpError) -> bytes:
+        """An error ends a stream as it is."""
+        return _frames([anthropic_body(error)])
+
+    def end(self) -> bytes:
+        """Nothing: the message says itself that it has ended."""
+        return b""
+
+
+class MessageWriter:
+    """Turns our events into Anthropic's, and keeps the message up to date."""
+
+    def __init__(self, chat: PreparedChat, body: MessagesRequest) -> None:
+        thinking = body.thinking
+        self._show_thinking = thinking is None or thinking.display != "omitted"
+        self._content: list[dict[str, Any]] = []
+        self._open: str | None = None
+        self._arguments = ""
+        self.reply: dict[str, Any] = {
+            "id": f"msg_{chat.request.request_id}",
+            "type": "message",
+            "role": "assistant",
+            "model": chat.model.name,
+            "content": self._content,
+            "stop_reason": None,
+            "stop_sequence": None,
+            "usage": {"input_tokens": len(chat.rendered.prompt_ids), "output_tokens": 0},
+        }
+
+    def write(self, event: Event) -> list[dict[str, Any]]:
+        """The events that follow from one of ours."""
+        if isinstance(event, Delta):
+            return self._text(event)
+        if isinstance(event, CallDelta):
+            return self._call(event)
+        if isinstance(event, ChoiceDone):
+            out = self._close()
+            reason = (
+                "stop_sequence" if event.stop is not None else _STOP_REASONS[event.finish_reason]
+            )
+            self.reply |= {"stop_reason": reason, "stop_sequence": event.stop}
+            return out
+        return self._finish(event)
+
+    def _text(self, event: Delta) -> list[dict[str, Any]]:
+        if not event.text:
+            return []
+        kind = "thinking" if event.part is Part.REASONING else "text"
+        block: dict[str, Any] = {"type": kind, kind: ""}
+        if kind == "thinking":
+            block["signature"] = ""
+        out = [] if self._open == kind else self._begin(block)
+        if kind == "thinking" and not self._show_thinking:
+            return out
+        self._content[-1][kind] += event.text
+        return [*out, self._delta({"type": f"{kind}_delta", kind: event.text})]
+
+    def _call(self, event: CallDelta) -> list[dict[str, Any]]:
+        part, out = event.part, []
+        if part.name is not None:
+            out = self._begin({"type": "tool_use", "id": part.id, "name": part.name, "input": {}})
+        if part.arguments:
+            self._arguments += part.arguments
+            delta = {"type": "input_json_delta", "partial_json": part.arguments}
+            out.append(self._delta(delta))
+        return out
+
+    def _begin(self, block: dict[str, Any]) -> list[dict[str, Any]]:
+        out = self._close()
+        self._content.append(block)
+        self._open = block["type"]
+        start = {
+            "type": "content_block_start",
+            "index": len(self._content) - 1,
+            "content_block": dict(block),
+        }
+        return [*out, start]
+
+    def _close(self) -> list[dict[str, Any]]:
+        """End the present block; a call's input is read now that it is whole."""
+        if self._open is None:
+            return []
+        out = []
+        if self._open == "tool_use":
+            self._content[-1]["input"] = _read_input(self._arguments)
+            self._arguments = ""
+        elif self._open == "thinking":
+            out.append(self._delta({"type": "signature_delta", "signature": ""}))
+        self._open = None
+        return [*out, {"type": "content_block_stop", "index": len(self._content) - 1}]
+
+    def _delta(self, delta: dict[str, Any]) -> dict[str, Any]:
+        index = len(self._content) - 1
+        return {"type": "content_block_delta", "index": index, "delta": delta}
+
+    def _finish(self, end: Finished) -> list[dict[str, Any]]:
+        message, usage = self.reply, end.usage
+        message["usage"] = {
+            "input_tokens": usage.prompt_tokens,
+            "output_tokens": usage.completion_tokens,
+            "output_tokens_details": {"thinking_tokens": usage.reasoning_tokens},
+        }
+        message["budget"] = end.report.as_object()
+        delta = {name: message[name] for name in ("stop_reason", "stop_sequence")}
+        told = {"usage": message["usage"], "budget": message["budget"]}
+        return [{"type": "message_delta", "delta": delta, **told}, {"type": "message_stop"}]
+
+
+def _read_input(arguments: str) -> dict[str, Any]:
+    """A call's input; what is no JSON object is wrapped in one, as Anthropic advises."""
+    try:
+        found = json.loads(arguments)
+    except (ValueError, RecursionError):
+        found = None
+    return found if isinstance(found, dict) else {"INVALID_JSON": arguments}
+
+
+def _frames(events: list[dict[str, Any]]) -> bytes:
+    return "".join(
+        f"event: {event['type']}\ndata: {to_json(event)}\n\n" for event in events
+    ).encode()

@@ -1,0 +1,126 @@
+"""How many tokens a request may have: its cap on reasoning, the room of its answer. Pure.
+
+A cap comes from the ratio, the client, the operator or the room that is left; the smallest holds,
+and which one that was is kept. Knows neither HTTP nor engines.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from extracot.card import BaselineBin, BudgetCard, LevelCard
+from extracot_server.budget.resolve import BudgetKind, BudgetPolicy, ResolvedBudget, expected_ratio
+from extracot_server.errors import BudgetError
+
+CapReason = Literal["budget", "client", "operator", "room"]
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Token counts of one request. ``reasoning_cap`` is always set: the answer needs room.
+
+    ``answer_reserve`` of ``max_tokens`` are out of reach for reasoning and for its tags.
+    """
+
+    max_tokens: int
+    answer_reserve: int
+    reasoning_cap: int
+    cap_reason: CapReason
+    baseline_tokens: float | None
+    baseline_source: Literal["card", "assumed", "holdout"] | None
+
+
+def resolve_limits(
+    resolved: ResolvedBudget,
+    card: BudgetCard | None,
+    policy: BudgetPolicy,
+    *,
+    prompt_tokens: int,
+    room: int,
+    max_tokens: int | None,
+    level: LevelCard | None = None,
+) -> Limits:
+    """Token limits of one request.
+
+    ``room`` is what the context has left after the prompt (1 or more), ``level`` the choice of an
+    ``auto`` request. A client's cap below the operator's floor is raised to it, in tokens: floor x
+    baseline, as a hard cap at that ratio would be. The reserve for the answer is the smaller of the
+    operator's setting and half (rounded up) of what may be generated. Raises :class:`BudgetError`
+    where ratio and tokens would have to be compared and the card has no baseline to do it.
+    """
+    total = room if max_tokens is None else min(max_tokens, room)
+    reserve = min(policy.answer_reserve, (total + 1) // 2)
+    baseline = card.baseline.native_for(prompt_tokens) if card and card.baseline else None
+    caps: list[tuple[int, Any]] = [(total - reserve, "room")]
+    if resolved.max_reasoning_tokens is not None:
+        _refuse_incomparable(resolved.max_reasoning_tokens, card, baseline, policy)
+        caps.append(_token_cap(resolved.max_reasoning_tokens, baseline, policy))
+    ratio_cap = _ratio_cap(resolved, level or resolved.level, baseline, policy)
+    if ratio_cap is not None:
+        caps.append((ratio_cap, "budget"))
+    reasoning_cap, reason = min(caps, key=lambda item: item[0])
+    if card is None:
+        return Limits(total, reserve, reasoning_cap, reason, *policy.baseline)
+    mean = baseline.reasoning.mean if baseline else None
+    return Limits(total, reserve, reasoning_cap, reason, mean, "card" if baseline else None)
+
+
+def _refuse_incomparable(
+    asked: int, card: BudgetCard | None, baseline: BaselineBin | None, policy: BudgetPolicy
+) -> None:
+    """A floor is a ratio and a client's cap is tokens: only a baseline can compare them."""
+    by_client = asked != policy.reasoning_tokens_ceiling
+    if card is None or baseline is not None or policy.floor is None or not by_client:
+        return
+    raise BudgetError(
+        f"This server's floor is the ratio {policy.floor:g}, and this model's budget card has no "
+        "baseline for this prompt to turn it into tokens. Use `budget.ratio` instead of "
+        "`budget.max_reasoning_tokens`.",
+        param="budget.max_reasoning_tokens",
+    )
+
+
+def _token_cap(
+    asked: int, baseline: BaselineBin | None, policy: BudgetPolicy
+) -> tuple[int, Literal["client", "operator"]]:
+    """A cap in tokens within what the operator allows: not below the floor, then not above the
+    ceiling. What the operator's word changes is the operator's cap."""
+    least, most = 0, policy.reasoning_tokens_ceiling
+    if policy.floor is not None and asked != most:
+        least = _tokens_at(policy.floor, baseline, policy)
+    if most is not None:
+        least = min(least, most)
+    if asked < least:
+        return least, "operator"
+    return asked, "operator" if asked == most else "client"
+
+
+def _tokens_at(ratio: float, baseline: BaselineBin | None, policy: BudgetPolicy) -> int:
+    """A ratio as reasoning tokens: of the card's 90th percentile, or of cap mode's baseline."""
+    if baseline is not None:
+        return max(1, math.ceil(ratio * baseline.reasoning.p90))
+    return max(1, round(ratio * policy.baseline[0]))
+
+
+def _ratio_cap(
+    resolved: ResolvedBudget,
+    level: LevelCard | None,
+    baseline: BaselineBin | None,
+    policy: BudgetPolicy,
+) -> int | None:
+    if resolved.kind is BudgetKind.CAP and resolved.applied_ratio is not None:
+        return _tokens_at(resolved.applied_ratio, None, policy)
+    if not resolved.hard or resolved.kind not in (BudgetKind.LEVEL, BudgetKind.AUTO):
+        return None  # native and none have no ratio to enforce; a cap in tokens is always hard
+    if baseline is None:
+        raise BudgetError(
+            "This model's budget card has no baseline for a prompt of this length, so a ratio "
+            "cannot be enforced. Use `budget.max_reasoning_tokens` for a hard cap.",
+            param="budget.enforce",
+        )
+    ratio = resolved.applied_ratio
+    if ratio is None and level is not None:
+        ratio = expected_ratio(level)
+    return None if ratio is None else _tokens_at(ratio, baseline, policy)

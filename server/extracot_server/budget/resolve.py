@@ -1,0 +1,217 @@
+"""From what a client says about its budget to what the server does about it. Pure.
+
+:func:`resolve_budget` joins the value with alias, ``reasoning_effort``, the operator's policy and
+the checkpoint's card; ``budget.limits`` turns the result into token counts once the
+prompt's length is known. Knows neither HTTP nor engines.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Literal
+
+from extracot.card import BudgetCard, LevelCard
+from extracot_server.budget.values import BudgetSpec, Target, parse_budget, shown
+from extracot_server.errors import BudgetError
+
+_TIE = 1e-9
+
+
+class BudgetKind(StrEnum):
+    """How a request is run."""
+
+    LEVEL = "level"  # a trained level, by its control token
+    AUTO = "auto"  # the model picks the level
+    NATIVE = "native"  # no control token, no ratio
+    NONE = "none"  # a closed, empty think block
+    CAP = "cap"  # no card: the think block is opened and capped
+
+
+@dataclass(frozen=True, slots=True)
+class BudgetPolicy:
+    """What the operator allows. Cap mode's native reasoning length is measured, else assumed."""
+
+    default: Target = "native"
+    floor: float | None = None
+    ceiling: float | None = None
+    reasoning_tokens_ceiling: int | None = None
+    efforts: Mapping[str, Target] = field(default_factory=dict)
+    assumed_baseline: int = 512
+    measured_baseline: float | None = None
+    answer_reserve: int = 256
+
+    @property
+    def baseline(self) -> tuple[float, Literal["holdout", "assumed"]]:
+        """Cap mode: native reasoning tokens to expect, and how that is known."""
+        if self.measured_baseline is not None:
+            return self.measured_baseline, "holdout"
+        return float(self.assumed_baseline), "assumed"
+
+
+@dataclass(frozen=True, slots=True)
+class BudgetSources:
+    """Everything one request says about its budget. ``None`` means it did not."""
+
+    budget: Any = None
+    alias: Target | None = None
+    effort: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ResolvedBudget:
+    """What will be done. Ratios are realised reasoning lengths over those of level 1.0."""
+
+    kind: BudgetKind
+    source: Literal["budget", "alias", "reasoning_effort", "default"]
+    requested: Any
+    applied_ratio: float | None = None
+    level: LevelCard | None = None
+    allowed: tuple[LevelCard, ...] = ()
+    max_reasoning_tokens: int | None = None
+    hard: bool = False
+
+    @property
+    def label(self) -> str:
+        """The bounded value of the ``budget`` label in metrics."""
+        return self.level.name if self.level is not None else self.kind.value
+
+
+def resolve_budget(
+    sources: BudgetSources, card: BudgetCard | None, policy: BudgetPolicy
+) -> ResolvedBudget:
+    """Decide how to run a request: budget, then alias, then effort, then the server's default.
+
+    Total: every JSON value gives a result or a :class:`BudgetError`. The level of a ratio is the
+    one whose realised ratio on the card is nearest (ties: the smaller), within the operator's
+    floor and ceiling; ``card`` is ``None`` in cap mode. A client's cap in tokens is kept as it is
+    here: :func:`extracot_server.budget.limits.resolve_limits` raises it to the floor.
+    """
+    spec = BudgetSpec() if sources.budget is None else parse_budget(sources.budget)
+    target, source, requested = _choose_source(sources, spec, policy)
+    cap, ceiling = spec.max_reasoning_tokens, policy.reasoning_tokens_ceiling
+    if cap == 0 or ceiling == 0:
+        target = "none"
+    if ceiling is not None:
+        cap = ceiling if cap is None else min(cap, ceiling)
+    common: dict[str, Any] = {
+        "source": source,
+        "requested": requested,
+        "max_reasoning_tokens": cap,
+        "hard": spec.hard,
+    }
+    if ceiling == 0:
+        return ResolvedBudget(kind=BudgetKind.NONE, **common)
+    target = _apply_policy(target, policy)
+    if target == "none":
+        return ResolvedBudget(kind=BudgetKind.NONE, **common)
+    if target == "native":
+        return ResolvedBudget(kind=BudgetKind.NATIVE, **common)
+    if spec.hard and card is not None and card.baseline is None:
+        raise BudgetError(
+            "This model's budget card has no baseline, so a ratio cannot be enforced. "
+            "Use `budget.max_reasoning_tokens` for a hard cap.",
+            param="budget.enforce",
+        )
+    if target == "auto":
+        return _resolve_auto(card, policy, common)
+    if card is None:
+        return ResolvedBudget(kind=BudgetKind.CAP, applied_ratio=target, **common)
+    level = nearest_level(allowed_levels(card, policy), target)
+    return ResolvedBudget(kind=BudgetKind.LEVEL, applied_ratio=target, level=level, **common)
+
+
+def policy_level(card: BudgetCard | None) -> LevelCard | None:
+    """The policy token's entry: what makes ``auto`` possible. ``None`` where a model has none."""
+    return None if card is None else card.policy
+
+
+def expected_ratio(level: LevelCard) -> float | None:
+    """The realised ratio measured for a level; its nominal ratio where none was measured."""
+    return level.realised.mean if level.realised is not None else level.ratio
+
+
+def allowed_levels(card: BudgetCard, policy: BudgetPolicy) -> tuple[LevelCard, ...]:
+    """The card's levels within floor and ceiling, by expected ratio; never empty.
+
+    Where no level lies within, the nearest one to the bound is left: a policy narrows the choice,
+    it does not make a model unusable.
+    """
+    low = policy.floor if policy.floor is not None else 0.0
+    high = policy.ceiling if policy.ceiling is not None else math.inf
+    within = tuple(
+        lv for lv in card.levels if low - _TIE <= (expected_ratio(lv) or 0.0) <= high + _TIE
+    )
+    if within:
+        return within
+    bound = policy.ceiling if policy.ceiling is not None else low
+    return (nearest_level(tuple(card.levels), bound),)
+
+
+def nearest_level(levels: tuple[LevelCard, ...], ratio: float) -> LevelCard:
+    """The level whose expected ratio is nearest to ``ratio``; ties go to the smaller."""
+    best = levels[0]
+    for level in levels[1:]:
+        distance = abs((expected_ratio(level) or 0.0) - ratio)
+        if distance < abs((expected_ratio(best) or 0.0) - ratio) - _TIE:
+            best = level
+    return best
+
+
+def _choose_source(
+    sources: BudgetSources, spec: BudgetSpec, policy: BudgetPolicy
+) -> tuple[Target, Literal["budget", "alias", "reasoning_effort", "default"], Any]:
+    alias, target = sources.alias, spec.target
+    if target is not None and alias is not None and target != alias:
+        raise BudgetError(
+            f"The model name asks for the budget {alias} and `budget` for {target}: "
+            "say one of them.",
+            param="budget",
+        )
+    effort = None if sources.effort is None else _effort_target(sources.effort, policy)
+    inherited = next(item for item in (alias, effort, policy.default) if item is not None)
+    if sources.budget is not None:
+        return (inherited if target is None else target), "budget", sources.budget
+    if alias is not None:
+        return alias, "alias", alias
+    if effort is not None:
+        return effort, "reasoning_effort", sources.effort
+    return policy.default, "default", None
+
+
+def _effort_target(effort: str, policy: BudgetPolicy) -> Target:
+    if effort not in policy.efforts:
+        raise BudgetError(
+            f"`reasoning_effort` is {shown(effort)}. Allowed: {', '.join(policy.efforts)}.",
+            param="reasoning_effort",
+        )
+    return policy.efforts[effort]
+
+
+def _apply_policy(target: Target, policy: BudgetPolicy) -> Target:
+    """Native counts as more than any ratio, none as less; auto is narrowed where it is chosen."""
+    floor, ceiling = policy.floor, policy.ceiling
+    if target == "auto":
+        return target
+    if target == "native":
+        return target if ceiling is None or ceiling >= 1 else ceiling
+    if target == "none":
+        return target if floor is None else floor
+    ratio = float(target)
+    if floor is not None:
+        ratio = max(ratio, floor)
+    return ratio if ceiling is None else min(ratio, ceiling)
+
+
+def _resolve_auto(
+    card: BudgetCard | None, policy: BudgetPolicy, common: dict[str, Any]
+) -> ResolvedBudget:
+    if card is None or policy_level(card) is None:
+        raise BudgetError(
+            'This model cannot choose its own budget ("auto"): it has no policy token. '
+            'Allowed here: a number in (0, 1], "native" or "none".',
+            param="budget" if common["source"] == "budget" else None,
+        )
+    return ResolvedBudget(kind=BudgetKind.AUTO, allowed=allowed_levels(card, policy), **common)

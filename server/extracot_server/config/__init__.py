@@ -1,0 +1,1 @@
+"""Settings: flags, variables and YAML, checked once."""

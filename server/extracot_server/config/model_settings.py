@@ -1,0 +1,320 @@
+"""What is set for one model: where it comes from, its engine, its card and its budgets.
+
+The settings of a whole server are one of these and more; each entry of ``models`` is one that takes
+from the server's what it does not say itself. Knows nothing of flags, variables or files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+from pydantic_settings import NoDecode
+
+from extracot_server.config.setting_values import key_text, one_line, parse_key_values, read_secret
+from extracot_server.config.upstreams import parse_upstreams, spread_keys
+
+BudgetWord = Literal["auto", "native", "none"]
+Ratio = Annotated[float, Field(gt=0.0, le=1.0)]
+EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
+DEFAULT_EFFORT_MAP: dict[str, float | str] = {
+    "none": "none",
+    "minimal": 0.2,
+    "low": 0.4,
+    "medium": 0.6,
+    "high": 0.8,
+    "xhigh": 1.0,
+    "max": "native",
+}
+SECRETS = ("api_key", "upstream_api_key")
+"""Settings whose values are secrets: never a flag, never shown."""
+_OWN = ("model", "served_model_name", "card", "lora", "upstream", "tokenizer")
+"""Settings that say which model it is, so that several models cannot have them in common."""
+_LONGEST_NAME = 128
+
+
+class ModelSettings(BaseModel):
+    """Settings of one served model."""
+
+    model_config = ConfigDict(extra="forbid", protected_namespaces=())
+
+    # What is served
+    model: str = Field(
+        "small",
+        description="a model folder, a hub id, or a bundled model: `small` (word problems, trained "
+        "to follow budgets) or `smollm2` (converted once)",
+    )
+    served_model_name: str | None = Field(
+        None, description="name clients use; default: the bundled name or the folder's name"
+    )
+    engine: Literal["vllm", "remote", "scripted"] = Field(
+        "vllm",
+        description="`vllm` in this process; `remote`: vLLM servers at `upstream`; "
+        "`scripted` is deterministic and needs no model (trials, tests)",
+    )
+    card: str | None = Field(
+        None,
+        description="budget card to use instead of the one beside the weights; "
+        "`none` ignores it and serves hard caps only",
+    )
+    tool_parser: str | None = Field(
+        None,
+        description="how the model writes tool calls: a name of vLLM's tool parsers, such as "
+        "`hermes` (Qwen, Hermes), `llama3_json` or `mistral`",
+    )
+    vllm: Annotated[dict[str, Any], NoDecode] = Field(
+        default_factory=dict,
+        description="any vLLM engine argument: tensor_parallel_size=2 (repeatable, or JSON)",
+    )
+    lora: Annotated[dict[str, str], NoDecode] = Field(
+        default_factory=dict,
+        description="vllm: LoRA adapters served as models of their own: NAME=FOLDER (repeatable)",
+    )
+    upstream: Annotated[list[str], NoDecode] = Field(
+        default_factory=list,
+        description="remote: address of a vLLM server (repeatable, or separated by commas)",
+    )
+    upstream_api_key: SecretStr | None = Field(
+        None,
+        description="remote: key of the upstreams, or one each separated by commas; "
+        "not as a flag: in the variable or a file",
+    )
+    upstream_api_key_file: Path | None = Field(
+        None, description="remote: file with the key, or one line each"
+    )
+    upstream_timeout_seconds: float = Field(
+        300.0, gt=0, description="remote: longest silence of an upstream in a running request"
+    )
+    tokenizer: str | None = Field(
+        None, description="remote: folder or hub id of the model, if not where the upstream has it"
+    )
+
+    # Admission: who runs, who waits, who is refused
+    max_running: int | None = Field(
+        None, ge=1, description="requests in an engine at once; the next ones wait; default: all"
+    )
+    max_queued: int = Field(
+        1024, ge=0, description="requests that may wait for an engine; one more is refused (503)"
+    )
+
+    # Budgets
+    default_budget: Ratio | BudgetWord = Field(
+        "native", description="budget of a request that names none"
+    )
+    budget_floor: Ratio | None = Field(
+        None, description="no request gets a smaller ratio than this"
+    )
+    budget_ceiling: Ratio | None = Field(
+        None, description="no request gets a larger ratio than this"
+    )
+    reasoning_tokens_ceiling: int | None = Field(
+        None, ge=0, description="hard cap on the reasoning tokens of any request"
+    )
+    reasoning_effort_map: dict[str, Ratio | BudgetWord] = Field(
+        default_factory=lambda: dict(DEFAULT_EFFORT_MAP),  # type: ignore[arg-type]
+        description="reasoning_effort -> budget; given entries replace the default ones",
+    )
+    answer_reserve_tokens: int = Field(
+        256, ge=0, description="tokens kept free for the answer (at most half of max_tokens)"
+    )
+
+    # Cap mode: a model without a budget card
+    assumed_reasoning_tokens: int = Field(
+        512, ge=1, description="cap mode: native reasoning tokens assumed for a request"
+    )
+    think_start: str = Field("<think>", min_length=1, description="cap mode: opening think tag")
+    think_end: str = Field("</think>", min_length=1, description="cap mode: closing think tag")
+    open_think: bool = Field(
+        False, description="cap mode: open the think block for native requests too"
+    )
+    instruction: str | None = Field(
+        None, description="cap mode: text put before the last user turn; a card brings its own"
+    )
+    system_prompt: str | None = Field(
+        None, description="cap mode: system prompt where the client sends none"
+    )
+
+    @field_validator("served_model_name")
+    @classmethod
+    def _check_name(cls, value: str | None) -> str | None:
+        return None if value is None else check_name(value)
+
+    @field_validator("vllm", mode="before")
+    @classmethod
+    def _parse_engine_arguments(cls, value: Any) -> Any:
+        return parse_key_values(value, "vllm")
+
+    @field_validator("lora", mode="before")
+    @classmethod
+    def _parse_adapters(cls, value: Any) -> Any:
+        return parse_adapters(value)
+
+    @field_validator("upstream", mode="before")
+    @classmethod
+    def _parse_upstreams(cls, value: Any) -> Any:
+        return parse_upstreams(value)
+
+    @field_validator("upstream_api_key", mode="before")
+    @classmethod
+    def _key_is_text(cls, value: Any) -> Any:
+        return key_text(value)
+
+    @field_validator("reasoning_effort_map", mode="before")
+    @classmethod
+    def _merge_efforts(cls, value: Any) -> Any:
+        value = parse_key_values(value, "reasoning_effort_map")
+        unknown = sorted(set(value) - set(EFFORTS))
+        if unknown:
+            raise ValueError(f"unknown effort {unknown[0]!r}; allowed: {', '.join(EFFORTS)}")
+        return {**DEFAULT_EFFORT_MAP, **value}
+
+    @model_validator(mode="after")
+    def _check_policy(self) -> ModelSettings:
+        floor, ceiling = self.budget_floor, self.budget_ceiling
+        if floor is not None and ceiling is not None and floor > ceiling:
+            raise ValueError(f"budget_floor ({floor}) is above budget_ceiling ({ceiling})")
+        if self.think_start == self.think_end:
+            raise ValueError("think_start and think_end must differ")
+        return self
+
+    def check_engine(self) -> None:
+        """Whether the engine has what it needs. Raises ``ValueError`` in one line."""
+        if self.engine == "remote" and not self.upstream:
+            raise ValueError("engine remote needs an upstream: --upstream http://host:8000")
+        if self.engine != "remote" and self.upstream:
+            raise ValueError(f"upstream is for engine remote, and engine is {self.engine}")
+        if self.engine == "remote" and self.lora:
+            raise ValueError(
+                "lora is for engine vllm; an adapter that upstreams serve is a model of its own: "
+                "an entry of models with engine remote and the adapter's name as model"
+            )
+        if self.engine == "remote":
+            self.upstream_keys()
+
+    def upstream_keys(self) -> list[str | None]:
+        """The key of each upstream. Raises ``ValueError`` in one line without any key."""
+        text = self.upstream_api_key.get_secret_value() if self.upstream_api_key else None
+        path = self.upstream_api_key_file
+        if path is not None:
+            if text is not None:
+                raise ValueError("give upstream_api_key or upstream_api_key_file, not both")
+            text = read_secret(path, "upstream_api_key_file")
+        return spread_keys(text, len(self.upstream))
+
+
+def check_name(name: str) -> str:
+    """A name that clients can use. Raises ``ValueError``: ``name@0.4`` is that name's alias."""
+    if not name or len(name) > _LONGEST_NAME or not name.isprintable() or set(name) & set(" @"):
+        raise ValueError(
+            f"a model's name is 1 to {_LONGEST_NAME} printable characters without spaces and "
+            f"without @, which begins a budget (name@0.4); it is {name!r:.140}"
+        )
+    return name
+
+
+def parse_adapters(value: Any) -> dict[str, str]:
+    """``"a=/folder"``, a list of such or a mapping -> folders by the names of adapters."""
+    if isinstance(value, str):
+        value = [part for part in value.split(",") if part.strip()]
+    pairs = value.items() if isinstance(value, Mapping) else []
+    if isinstance(value, list | tuple):
+        pairs = [str(item).partition("=")[::2] for item in value]
+    elif not isinstance(value, Mapping):
+        raise ValueError(f"lora takes NAME=FOLDER pairs, not {value!r:.100}")
+    adapters: dict[str, str] = {}
+    for name, folder in ((str(name).strip(), str(folder).strip()) for name, folder in pairs):
+        if not name or not folder:
+            raise ValueError(f"lora takes NAME=FOLDER, not {name or folder!r:.100}")
+        if name in adapters:
+            raise ValueError(f"two adapters are named {name}")
+        adapters[check_name(name)] = folder
+    return adapters
+
+
+def parse_models(value: Any) -> list[dict[str, Any]]:
+    """What is written as ``models`` -> one mapping each.
+
+    ``NAME=FOLDER`` (or hub id) and ``NAME=http://host:8000`` are short for an entry; text may also
+    be JSON or YAML. Raises ``ValueError`` in one line.
+    """
+    if value is None:
+        return []
+    if isinstance(value, str):
+        text = value.strip()
+        try:
+            if text.startswith("["):
+                value = yaml.safe_load(text)
+            else:
+                value = yaml.safe_load(f"[{text}]") if "{" in text else text.split(",")
+        except yaml.YAMLError:
+            raise ValueError("models is neither NAME=MODEL nor JSON") from None
+    if not isinstance(value, list | tuple):
+        raise ValueError("models takes a list of entries, or NAME=MODEL")
+    entries: list[dict[str, Any]] = []
+    for item in value:
+        if isinstance(item, Mapping):
+            entries.append({str(key).replace("-", "_"): found for key, found in item.items()})
+        elif "=" in str(item):
+            name, _, what = str(item).partition("=")
+            kind = "upstream" if what.strip().startswith(("http://", "https://")) else "model"
+            entries.append({"name": name.strip(), kind: what.strip()})
+        elif str(item).strip():
+            raise ValueError(f"an entry of models is a mapping or NAME=MODEL, not {item!r:.100}")
+    return entries
+
+
+def each_model(shared: ModelSettings, entries: Sequence[Mapping[str, Any]]) -> list[ModelSettings]:
+    """The settings of each entry: its own, else those of the whole server.
+
+    ``vllm`` and ``reasoning_effort_map`` are joined, and the entry's values win. Raises
+    ``ValueError`` in one line that names the entry.
+    """
+    given = shared.model_fields_set & set(ModelSettings.model_fields)
+    for name in _OWN:
+        if name in given:
+            raise ValueError(f"with models, {name} goes into their entries")
+    common = {name: getattr(shared, name) for name in given}
+    return [_one_model(common, entry, f"models[{i}]") for i, entry in enumerate(entries)]
+
+
+def _one_model(common: Mapping[str, Any], entry: Mapping[str, Any], where: str) -> ModelSettings:
+    own = dict(entry)
+    if "name" in own:
+        if "served_model_name" in own:
+            raise ValueError(f"{where}: give name or served_model_name, not both")
+        own["served_model_name"] = own.pop("name")
+    if own.get("upstream") and "engine" not in own:
+        own["engine"] = "remote"
+    if isinstance(own.get("served_model_name"), str):
+        where += f" ({own['served_model_name']:.100})"
+    merged = {**common, **own}
+    try:
+        for name in ("vllm", "reasoning_effort_map"):
+            if name in common and name in own:
+                merged[name] = {**common[name], **parse_key_values(own[name], name)}
+        found = ModelSettings.model_validate(merged)
+        found.check_engine()
+    except ValidationError as error:
+        known = [*ModelSettings.model_fields, "name"]
+        raise ValueError(f"{where}: {one_line(error, known, SECRETS)}") from None
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from None
+    return found
+
+
+def check_names(names: Sequence[str]) -> None:
+    """Raise ``ValueError`` where two models have one name, in one line."""
+    for name in names:
+        if names.count(name) > 1:
+            raise ValueError(f"two models are named {name}: give each a name of its own")

@@ -1,0 +1,289 @@
+"""Every knob of the server in one class: it drives the flags, EXTRACOT_* variables and a YAML file.
+
+A flag beats a variable, a variable beats the file, the file beats the default. Wrong names and
+values become one line (:class:`SettingsError`). Knows nothing of FastAPI, vLLM or torch, so that
+``--help`` is instant.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import difflib
+import io
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_settings import (
+    BaseSettings,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    YamlConfigSettingsSource,
+)
+from pydantic_settings import (
+    SettingsError as PydanticSettingsError,
+)
+
+from extracot_server.config.model_settings import (
+    SECRETS,
+    ModelSettings,
+    check_names,
+    each_model,
+    parse_models,
+)
+from extracot_server.config.setting_values import SettingsError as SettingsError
+from extracot_server.config.setting_values import (
+    check_endpoint,
+    check_yaml,
+    key_text,
+    one_line,
+    read_secret,
+)
+
+ENV_PREFIX = "EXTRACOT_"
+# Variables of the same prefix that belong to the installer and the client, not to the server.
+FOREIGN_VARIABLES = {"EXTRACOT_DEVICE", "EXTRACOT_BASE_URL", "EXTRACOT_CONFIG"}
+
+
+class Settings(BaseSettings, ModelSettings):
+    """Settings of one server process."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=ENV_PREFIX,
+        env_nested_delimiter="__",
+        env_ignore_empty=True,  # an empty variable is how a compose file spells "not set"
+        extra="forbid",
+        cli_kebab_case=True,
+        cli_hide_none_type=True,
+        cli_prog_name="extracot-serve",
+        protected_namespaces=(),
+    )
+
+    config: Path | None = Field(None, description="YAML file of these settings")
+
+    models: Annotated[list[dict[str, Any]], NoDecode] = Field(
+        default_factory=list,
+        description="several models instead of one: NAME=MODEL or NAME=http://host:8000 "
+        "(repeatable, or JSON); in a file a list with settings of their own",
+    )
+    host: str = Field("127.0.0.1", description="address to listen on")
+    port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0 picks a free one")
+    workers: int = Field(
+        1,
+        ge=1,
+        le=256,
+        description="processes that serve this one port; for engine remote, whose work is all HTTP",
+    )
+
+    # Who may use it
+    keys: Path | None = Field(
+        None, description="YAML file of API keys and what each may do; read again on SIGHUP"
+    )
+    api_key: SecretStr | None = Field(
+        None,
+        description="one API key for everybody; not as a flag: in the variable or a file",
+    )
+    api_key_file: Path | None = Field(None, description="file that holds that one API key")
+    protect_metrics: bool = Field(False, description="/metrics asks for a key as well")
+
+    # Honest savings
+    holdout_fraction: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="share of budgeted requests that run natively, to measure what budgets save; "
+        "0.01 is a good value",
+    )
+    holdout_seed: int | None = Field(None, description="makes the draw repeatable, for tests")
+
+    # HTTP
+    max_body_bytes: int = Field(4 * 2**20, ge=1024, description="larger bodies are refused (413)")
+    max_messages: int = Field(1024, ge=1, description="most messages in one request")
+    max_choices: int = Field(16, ge=1, le=128, description="largest `n`")
+    heartbeat_seconds: float = Field(
+        15.0, gt=0, description="a silent stream sends an SSE comment this often"
+    )
+    grace_seconds: float = Field(
+        30.0, ge=0, description="SIGTERM: time running requests get to finish"
+    )
+    health_interval_seconds: float = Field(
+        5.0, gt=0, description="how often the engine's health is checked in the background"
+    )
+    send_timeout_seconds: float = Field(
+        60.0, gt=0, description="a client that takes nothing of its stream for so long is cut off"
+    )
+    receive_timeout_seconds: float = Field(
+        60.0, gt=0, description="a request must have arrived, head and body, within this time"
+    )
+    max_header_bytes: int = Field(
+        64 * 1024, ge=1024, description="larger request heads are refused (431)"
+    )
+    on_engine_death: Literal["restart", "exit", "stay"] = Field(
+        "restart",
+        description="an engine that died or stalled: `restart` it in this process, with growing "
+        "pauses; `exit` with code 1; or `stay` up, not ready",
+    )
+    engine_stall_seconds: float = Field(
+        120.0, gt=0, description="vllm: an engine that answers nothing for so long counts as dead"
+    )
+    playground: bool = Field(
+        False, description="serve the playground at /playground (needs the extra `playground`)"
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="verbosity of the server's own log"
+    )
+    log_format: Literal["text", "json"] = Field(
+        "text", description="lines of the log: for people, or one JSON object each"
+    )
+    log_prompts: bool = Field(
+        False, description="log the messages of each request (and put them on its trace)"
+    )
+    otlp_traces_endpoint: str | None = Field(
+        None,
+        description="OpenTelemetry collector that gets a trace of each request, by OTLP over HTTP: "
+        "http://collector:4318 (needs the extra `tracing`)",
+    )
+
+    @field_validator("otlp_traces_endpoint")
+    @classmethod
+    def _is_endpoint(cls, value: str | None) -> str | None:
+        return check_endpoint(value)
+
+    @field_validator("models", mode="before")
+    @classmethod
+    def _parse_models(cls, value: Any) -> Any:
+        return parse_models(value)
+
+    @field_validator("api_key", mode="before")
+    @classmethod
+    def _api_key_is_text(cls, value: Any) -> Any:
+        return key_text(value)
+
+    @model_validator(mode="after")
+    def _check_models(self) -> Settings:
+        served = self.served_models()
+        if not self.models:
+            self.check_engine()
+        names = [model.served_model_name for model in served]
+        check_names([*filter(None, names), *(name for model in served for name in model.lora)])
+        if self.workers > 1 and any(model.engine == "vllm" for model in served):
+            raise ValueError(
+                f"workers is {self.workers}, and each would load a vLLM of its own: run vLLM's "
+                "servers and put workers in front of them (engine remote), or workers: 1"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _check_keys(self) -> Settings:
+        key = self.single_key()
+        if key is not None and (not key.isascii() or not key.isprintable() or " " in key):
+            raise ValueError("the API key must be printable ASCII without spaces")
+        if self.playground and self.workers > 1:
+            raise ValueError(
+                "a mounted playground keeps its sessions in one process: with workers, start it by "
+                "itself (extracot playground)"
+            )
+        if self.playground and (key is not None or self.keys is not None):
+            raise ValueError(
+                "a mounted playground would let everybody in: with API keys, start it by itself "
+                "(EXTRACOT_API_KEY=… extracot playground)"
+            )
+        return self
+
+    def single_key(self) -> str | None:
+        """The one API key, if there is one. Raises ``ValueError`` in one line without the key."""
+        # An empty value is one that is not set; an empty file is a mistake.
+        text = (self.api_key.get_secret_value() if self.api_key else "").strip()
+        if self.api_key_file is None:
+            return text or None
+        if text:
+            raise ValueError("give api_key or api_key_file, not both")
+        found = read_secret(self.api_key_file, "api_key_file").strip()
+        if not found:
+            raise ValueError(f"api_key_file {self.api_key_file} is empty")
+        return found
+
+    def served_models(self) -> list[ModelSettings]:
+        """What is set for each model; of a server with one, these settings themselves."""
+        return each_model(self, self.models) if self.models else [self]
+
+
+def load_settings(argv: Sequence[str] | None = None) -> Settings:
+    """Read flags, then variables, then the YAML file; raise :class:`SettingsError` in one line.
+
+    ``--help`` ends the process the way argparse does.
+    """
+    arguments = sys.argv[1:] if argv is None else list(argv)
+    finder = argparse.ArgumentParser(add_help=False)
+    finder.add_argument("--config")
+    known, _ = finder.parse_known_args(arguments)
+    path = known.config or os.environ.get("EXTRACOT_CONFIG") or None
+    if path is not None:
+        check_yaml(Path(path))
+    for flag in (f"--{name.replace('_', '-')}" for name in SECRETS):
+        if any(a.partition("=")[0] == flag for a in arguments):
+            variable = ENV_PREFIX + flag[2:].replace("-", "_").upper()
+            raise SettingsError(
+                f"every user of this machine sees the flags: give the key in {variable} or "
+                f"{flag}-file"
+            )
+    _check_variables(os.environ)
+
+    class Loaded(Settings):
+        # A class of its own because the file's path varies; its docstring heads `--help`.
+        __doc__ = "Budget-controlled, OpenAI-compatible server for reasoning models."
+
+        @classmethod
+        def settings_customise_sources(
+            cls,
+            settings_cls: type[BaseSettings],
+            init_settings: PydanticBaseSettingsSource,
+            env_settings: PydanticBaseSettingsSource,
+            dotenv_settings: PydanticBaseSettingsSource,
+            file_secret_settings: PydanticBaseSettingsSource,
+        ) -> tuple[PydanticBaseSettingsSource, ...]:
+            return env_settings, YamlConfigSettingsSource(settings_cls, yaml_file=path)
+
+    said = io.StringIO()  # argparse tells a fault after all flags there are; only its end is kept
+    try:
+        with contextlib.redirect_stderr(said):
+            return Loaded(_cli_parse_args=arguments)
+    except SystemExit as end:
+        if not end.code:
+            raise
+        raise SettingsError(_flag_fault(said.getvalue())) from None
+    except ValidationError as error:
+        raise SettingsError(
+            one_line(error, list(Settings.model_fields), (*SECRETS, "keys"))
+        ) from None
+    except PydanticSettingsError as error:
+        raise SettingsError(str(error).splitlines()[0]) from None
+
+
+def _flag_fault(said: str) -> str:
+    """What is wrong with the flags, in a line, out of what argparse printed."""
+    fault = said.strip().rpartition("error: ")[2]
+    if not fault.startswith("unrecognized arguments: "):
+        return f"{fault}; see --help"
+    word = fault.removeprefix("unrecognized arguments: ").split()[0].partition("=")[0]
+    if not word.startswith("-"):
+        return f"{word} follows no flag; see --help"
+    flags = [f"--{name.replace('_', '-')}" for name in Settings.model_fields]
+    near = difflib.get_close_matches(word, flags, n=1)
+    return f"unknown flag {word}" + (f"; did you mean {near[0]}?" if near else "; see --help")
+
+
+def _check_variables(variables: Mapping[str, str]) -> None:
+    for variable in variables:
+        if not variable.startswith(ENV_PREFIX) or variable in FOREIGN_VARIABLES:
+            continue
+        name = variable.removeprefix(ENV_PREFIX).lower().partition("__")[0]
+        if name not in Settings.model_fields:
+            near = difflib.get_close_matches(name, Settings.model_fields, n=1)
+            hint = f"; did you mean {ENV_PREFIX}{near[0].upper()}?" if near else ""
+            raise SettingsError(f"unknown variable {variable}{hint}")

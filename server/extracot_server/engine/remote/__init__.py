@@ -1,0 +1,1 @@
+"""vLLM servers elsewhere, as one engine."""

@@ -1,0 +1,362 @@
+"""vLLM servers elsewhere as one engine: token ids over HTTP, spread over all that are healthy.
+
+The least busy upstream gets the request; another one is tried until the first token has come and
+never after. Budgets, reasoning blocks and text are unknown here, as to every engine; how one server
+is talked to is :mod:`extracot_server.engine.remote.upstream`'s.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
+from typing import Any
+from uuid import uuid4
+
+import httpx
+
+from extracot.prompt import Tokenizer
+from extracot_server.engine.base import (
+    SCHEMA_FIELD,
+    AnswerFormat,
+    EngineBusyError,
+    EngineClosedError,
+    EngineDeadError,
+    EngineError,
+    EngineInfo,
+    EngineRequestError,
+    EngineStartError,
+    GenerationDelta,
+    GenerationRequest,
+    ReplyLostError,
+)
+from extracot_server.engine.remote.catalog import (
+    ModelCard,
+    UpstreamMismatchError,
+    choose_model,
+)
+from extracot_server.engine.remote.model import LocalModel, load_local_model
+from extracot_server.engine.remote.upstream import Upstream, UpstreamTimes
+from extracot_server.engine.remote.wire import UpstreamFailure, check_request
+
+_SCHEMAS_KEPT = 256
+_log = logging.getLogger(__name__)
+
+
+class RemoteEngine:
+    """An :class:`~extracot_server.engine.base.Engine` of one or more vLLM servers.
+
+    ``upstreams`` are base URLs. ``model`` is the name they serve it by, or the folder or hub id
+    they loaded; without it they must serve one model only. ``tokenizer_path`` is a folder or hub
+    id, by default what the first upstream says it loaded. ``api_key`` is one key for all, or one
+    each. Health is checked every ``health_seconds``. ``load_model`` and ``transport`` are for
+    tests.
+    """
+
+    def __init__(
+        self,
+        upstreams: Sequence[str],
+        *,
+        model: str | None = None,
+        tokenizer_path: str | None = None,
+        api_key: str | Sequence[str | None] | None = None,
+        health_seconds: float = 5.0,
+        times: UpstreamTimes | None = None,
+        load_model: Callable[[str], LocalModel] = load_local_model,
+        transport: httpx.AsyncBaseTransport | None = None,
+    ) -> None:
+        many = len(upstreams)
+        keys = [api_key] * many if api_key is None or isinstance(api_key, str) else list(api_key)
+        self._upstreams = [
+            Upstream(url, api_key=key, times=times, transport=transport)
+            for url, key in zip(upstreams, keys, strict=True)
+        ]
+        self._wanted = model
+        self._tokenizer_path = tokenizer_path
+        self._adapter: str | None = None
+        self._health_seconds = health_seconds
+        self._load_model = load_model
+        self._unusable: EngineDeadError | None = EngineDeadError("the engine has not been started")
+        self._local: LocalModel | None = None
+        self._info: EngineInfo | None = None
+        self._running = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._uses = 0
+        self._good_schemas: dict[str, None] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._suspects: set[Upstream] = set()
+
+    @property
+    def info(self) -> EngineInfo:
+        """Facts about the model as served here; valid after :meth:`start`."""
+        if self._info is None:
+            raise self._unusable or EngineDeadError("the engine has not been started")
+        return self._info
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """The tokenizer, loaded in this process; valid after :meth:`start`."""
+        return self._model.tokenizer
+
+    @property
+    def source(self) -> str:
+        """Where a budget card may lie: an adapter's own folder, else where the tokenizer is."""
+        return self._adapter or self._model.source
+
+    @property
+    def _model(self) -> LocalModel:
+        if self._local is None:
+            raise self._unusable or EngineDeadError("the engine has not been started")
+        return self._local
+
+    # ------------------------------------------------------------------------------------ start
+
+    async def start(self) -> None:
+        """Ask the upstreams what they serve and load the tokenizer.
+
+        One that does not answer is left out until it does. Raises :class:`EngineStartError` if
+        none answers, or one answers that serves something else.
+        """
+        try:
+            await self._start()
+        except BaseException:
+            await self.close(0)
+            raise
+
+    async def _start(self) -> None:
+        cards = await asyncio.gather(*(self._meet(upstream) for upstream in self._upstreams))
+        found = [(up, card) for up, card in zip(self._upstreams, cards, strict=True) if card]
+        if not found:
+            first = self._upstreams[0]
+            more = f" (nor can {len(cards) - 1} more)" if len(cards) > 1 else ""
+            raise EngineStartError(f"upstream {first.url} cannot be used: {first.down}{more}")
+        chosen = found[0][1]
+        self._adapter = chosen.adapter
+        source = self._tokenizer_path or chosen.root or chosen.id
+        self._local = await asyncio.to_thread(self._load_model, source)
+        lengths = {card.max_model_len or 0 for _, card in found}
+        if len(lengths) > 1:
+            _log.warning("upstreams differ in max_model_len; the smallest, %d, holds", min(lengths))
+        versions = await asyncio.gather(*(upstream.version() for upstream, _ in found))
+        self._info = EngineInfo(
+            kind="remote",
+            version="+".join(sorted(set(versions))),
+            model=chosen.id,
+            device="remote",
+            max_model_len=min(lengths),
+            vocab_size=self._local.vocab_size,
+            eos_token_ids=self._local.eos_token_ids,
+        )
+        try:
+            for upstream, card in found:
+                await self._compare(upstream, card)
+                upstream.admit()
+        except UpstreamMismatchError as error:
+            raise EngineStartError(str(error)) from None
+        self._unusable = None
+        self._spawn(self._watch())
+
+    async def _meet(self, upstream: Upstream) -> ModelCard | None:
+        """What one upstream serves; ``None`` where it cannot be used now."""
+        try:
+            await upstream.check_health()
+            return choose_model(await upstream.models(), self._wanted, upstream.url)
+        except UpstreamFailure as failure:
+            upstream.quarantine(str(failure))
+            _log.warning("upstream %s is left out until it answers: %s", upstream.url, failure)
+            return None
+        except UpstreamMismatchError as error:
+            raise EngineStartError(str(error)) from None
+
+    async def _compare(self, upstream: Upstream, card: ModelCard) -> None:
+        """Raise :class:`UpstreamMismatchError` unless it serves what this engine promises."""
+        name, length = self.info.model, card.max_model_len or 0
+        if card.id != name:
+            raise UpstreamMismatchError(f"upstream {upstream.url} serves {card.id}, not {name}")
+        if length < self.info.max_model_len:
+            raise UpstreamMismatchError(
+                f"upstream {upstream.url} has a context of {length} tokens, "
+                f"less than the {self.info.max_model_len} served here"
+            )
+        local = self._model
+        theirs = await upstream.tokenize(card.id, local.probe)
+        if theirs is not None and theirs != local.tokenizer.encode(
+            local.probe, add_special_tokens=False
+        ):
+            raise UpstreamMismatchError(
+                f"upstream {upstream.url} has another tokenizer than {local.source}; "
+                "give the served model's own with --tokenizer"
+            )
+
+    # --------------------------------------------------------------------------------- requests
+
+    async def check_format(self, wanted: AnswerFormat) -> None:
+        """Ask an upstream for one token in this format, unless it is known to be good.
+
+        vLLM has no call that only compiles a schema; it refuses a bad one before any token.
+        """
+        text = json.dumps(wanted.schema, sort_keys=True)
+        if wanted.kind != "json_schema" or text in self._good_schemas:
+            return
+        token = self._model.tokenizer.encode("x", add_special_tokens=False)[0]
+        probe = GenerationRequest(f"format-{uuid4().hex}", (token,), 1, answer_format=wanted)
+        try:
+            async with contextlib.aclosing(self.generate(probe)) as stream:
+                async for _ in stream:
+                    pass
+        except EngineRequestError as error:
+            raise EngineRequestError(str(error), param=SCHEMA_FIELD) from None
+        self._good_schemas[text] = None
+        if len(self._good_schemas) > _SCHEMAS_KEPT:
+            self._good_schemas.pop(next(iter(self._good_schemas)))
+
+    async def generate(self, request: GenerationRequest) -> AsyncGenerator[GenerationDelta, None]:
+        """Stream one continuation; closing the generator aborts it at its upstream.
+
+        A failure before the first token goes to another upstream. After it, it is an
+        :class:`EngineError`, or :class:`EngineDeadError` where no upstream is left. Where all that
+        are left are busy, it is an :class:`EngineBusyError`.
+        """
+        self._check_open()
+        check_request(request, self.info)
+        self._running += 1
+        self._idle.clear()
+        try:
+            stream = self._attempts(request)
+            async with contextlib.aclosing(stream):
+                async for delta in stream:
+                    yield delta
+        finally:
+            self._running -= 1
+            if not self._running:
+                self._idle.set()
+
+    async def _attempts(self, request: GenerationRequest) -> AsyncGenerator[GenerationDelta, None]:
+        tried: list[Upstream] = []
+        waits: list[int] = []
+        why = ""
+        while (upstream := self._choose(tried)) is not None:
+            tried.append(upstream)
+            begun = False
+            stream = upstream.stream(
+                request,
+                model=self.info.model,
+                defaults=self._model.defaults,
+                max_model_len=self.info.max_model_len,
+            )
+            try:
+                async with contextlib.aclosing(stream):
+                    async for delta in stream:
+                        begun = True
+                        yield delta
+                return
+            except UpstreamFailure as failure:
+                why = f"upstream {upstream.url}: {failure}"
+                if failure.retry_after is not None:
+                    waits.append(failure.retry_after)
+                else:
+                    last = begun or self._next(tried) is None
+                    await self._blame(upstream, failure, wait=last)
+            if begun:
+                raise self._failed(f"a reply was lost in the middle: {why}", ReplyLostError)
+            _log.warning("a request could not be served: %s", why)
+        if waits:  # whoever is up would have taken it, but for the load
+            raise EngineBusyError(why, retry_after=min(waits))
+        raise self._failed(why or self._none_left())
+
+    def _choose(self, tried: Sequence[Upstream]) -> Upstream | None:
+        """Take the next upstream's turn."""
+        chosen = self._next(tried)
+        if chosen is not None:
+            self._uses += 1
+            chosen.last_used = self._uses
+        return chosen
+
+    def _next(self, tried: Sequence[Upstream]) -> Upstream | None:
+        """The healthy upstream with the fewest requests; of equals the one idle longest."""
+        left = [up for up in self._upstreams if up.down is None and up not in tried]
+        return min(left, key=lambda up: (up.in_flight, up.last_used), default=None)
+
+    async def _blame(self, upstream: Upstream, failure: UpstreamFailure, *, wait: bool) -> None:
+        """Take it out if it is known to be down; else find out, aside unless all hangs on it."""
+        if failure.down:
+            upstream.quarantine(str(failure))
+        elif wait:
+            await self._examine(upstream)
+        elif upstream not in self._suspects:
+            self._suspects.add(upstream)
+            self._spawn(self._examine(upstream))
+
+    def _failed(self, why: str, kind: type[EngineError] = EngineError) -> EngineError:
+        if any(upstream.down is None for upstream in self._upstreams):
+            return kind(why)
+        return EngineDeadError(why)
+
+    # ----------------------------------------------------------------------------------- health
+
+    async def _watch(self) -> None:
+        while True:
+            await asyncio.sleep(self._health_seconds)
+            await asyncio.gather(*(self._examine(upstream) for upstream in self._upstreams))
+
+    async def _examine(self, upstream: Upstream) -> None:
+        """Take an upstream out or in again, as its health says."""
+        self._suspects.discard(upstream)
+        try:
+            await upstream.check_health()
+            if upstream.down is not None:
+                cards = await upstream.models()
+                await self._compare(upstream, choose_model(cards, self._wanted, upstream.url))
+                upstream.admit()
+        except UpstreamFailure as failure:
+            upstream.quarantine(str(failure))
+        except UpstreamMismatchError as error:
+            if upstream.down != str(error):
+                _log.error("%s", error)
+            upstream.quarantine(str(error))
+
+    def _none_left(self) -> str:
+        first = self._upstreams[0]
+        return f"no upstream is healthy (upstream {first.url}: {first.down})"
+
+    async def check_health(self) -> None:
+        """Raise :class:`EngineDeadError` when no upstream is healthy. Asks nobody: see `_watch`."""
+        self._check_open()
+        if all(upstream.down is not None for upstream in self._upstreams):
+            raise EngineDeadError(self._none_left())
+
+    def _check_open(self) -> None:
+        if self._unusable is not None:
+            raise type(self._unusable)(str(self._unusable))
+
+    def upstreams(self) -> dict[str, bool]:
+        """Each upstream's address, and whether it gets requests."""
+        return {upstream.url: upstream.down is None for upstream in self._upstreams}
+
+    async def in_flight(self) -> int:
+        """Requests of this process that an upstream is working on."""
+        return sum(upstream.in_flight for upstream in self._upstreams)
+
+    async def close(self, grace_seconds: float) -> None:
+        """Wait up to ``grace_seconds`` for running requests, then drop them. Idempotent."""
+        if self._unusable is None:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(grace_seconds):
+                    await self._idle.wait()
+        self._unusable = EngineClosedError()
+        for upstream in self._upstreams:
+            upstream.drop()
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for upstream in self._upstreams:
+            await upstream.aclose()
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)

@@ -1,0 +1,336 @@
+"""One vLLM server over HTTP: its connections, its health, and one stream at a time from it.
+
+Everything that goes wrong with it leaves here as an
+:class:`~extracot_server.engine.remote.wire.UpstreamFailure`. Knows nothing of other upstreams:
+which one to ask, and whether to try another, is :mod:`extracot_server.engine.remote.engine`'s.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, Awaitable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
+from uuid import uuid4
+
+import httpx
+from pydantic import ValidationError
+
+from extracot_server.engine.base import (
+    EngineClosedError,
+    EngineRequestError,
+    GenerationDelta,
+    GenerationRequest,
+)
+from extracot_server.engine.remote.catalog import (
+    ModelCard,
+    ModelList,
+    Tokens,
+    UpstreamMismatchError,
+    Version,
+)
+from extracot_server.engine.remote.reply import UpstreamReply
+from extracot_server.engine.remote.wire import (
+    UpstreamFailure,
+    Wire,
+    encode_request,
+    read_chunk,
+    read_error,
+    wire_for,
+)
+from extracot_server.trace_context import trace_headers
+
+_KEEP_ALIVE = 2.0  # below uvicorn's 5 s: one that it is about to close is reused only after a stall
+_DRAIN_SECONDS = 1.0
+_STRIKES = 2  # health checks that may time out in a row: a busy server is not a dead one
+# A connection that ends before a reply has begun is tried once more: a server that stood still for
+# longer than its keep-alive closes the one a request has just been sent on, without reading it.
+_BROKEN = (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError)
+T = TypeVar("T")
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamTimes:
+    """Seconds. ``silence`` is how long a running request may bring nothing, the first token too."""
+
+    connect: float = 5.0
+    silence: float = 300.0
+    health: float = 5.0
+
+
+class Upstream:
+    """A vLLM server at ``url`` (no path). ``transport`` replaces the network in tests."""
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        api_key: str | None = None,
+        times: UpstreamTimes | None = None,
+        transport: httpx.AsyncBaseTransport | None = None,
+    ) -> None:
+        self.url = url
+        self.times = times or UpstreamTimes()
+        self.down: str | None = "it has not been asked yet"
+        """Why it gets no requests; ``None``: it is healthy."""
+        self.in_flight = 0
+        self.last_used = 0
+        self.scale_out = True
+        self._strikes = 0
+        self._closed = False
+        self._reads: set[asyncio.Timeout] = set()
+        self._firsts: set[asyncio.Timeout] = set()
+        self._aborts: set[asyncio.Task[None]] = set()
+        headers = {"accept-encoding": "identity"}
+        if api_key is not None:
+            headers["authorization"] = f"Bearer {api_key}"
+        times = self.times
+        self._http = httpx.AsyncClient(
+            base_url=url,
+            headers=headers,
+            timeout=httpx.Timeout(times.silence, connect=times.connect, pool=None),
+            limits=httpx.Limits(max_connections=None, keepalive_expiry=_KEEP_ALIVE),
+            transport=transport,
+        )
+
+    # ------------------------------------------------------------------------------- its health
+
+    def quarantine(self, reason: str) -> None:
+        """Give it no requests until :meth:`admit`; those without a token yet fail at once."""
+        if self.down is None:
+            _log.warning("upstream %s is out: %s", self.url, reason)
+        self.down = reason
+        _expire(self._firsts)
+
+    def admit(self) -> None:
+        """Give it requests (again). It may have been restarted with other flags."""
+        if self.down is not None:
+            _log.info("upstream %s serves", self.url)
+        self.down = None
+        self._strikes = 0
+        self.scale_out = True
+
+    async def check_health(self) -> None:
+        """Raise :class:`UpstreamFailure` where it is unhealthy; one time-out is forgiven."""
+        try:
+            response = await self._get("/health")
+        except httpx.TimeoutException as error:
+            self._strikes += 1
+            if self.down is None and self._strikes < _STRIKES:
+                return
+            raise self._failure(error) from None
+        except httpx.HTTPError as error:
+            raise self._failure(error) from None
+        self._strikes = 0
+        if response.status_code != 200:
+            raise UpstreamFailure(f"its health is status {response.status_code}", down=True)
+
+    async def models(self) -> list[ModelCard]:
+        """What it serves. Raises :class:`UpstreamFailure`, or :class:`UpstreamMismatchError` where
+        it refuses the key or is no OpenAI-compatible server."""
+        try:
+            response = await self._get("/v1/models")
+        except httpx.HTTPError as error:
+            raise self._failure(error) from None
+        if response.status_code in (401, 403):
+            raise UpstreamMismatchError(f"upstream {self.url} refuses the API key")
+        if response.status_code >= 500:
+            raise UpstreamFailure(f"it answered with status {response.status_code}", down=True)
+        try:
+            return ModelList.model_validate_json(response.content).data
+        except ValidationError:
+            raise UpstreamMismatchError(
+                f"upstream {self.url} has no list of models "
+                f"(status {response.status_code}); is it a vLLM server?"
+            ) from None
+
+    async def version(self) -> str:
+        """Its version of vLLM; ``unknown`` where it does not tell."""
+        try:
+            response = await self._get("/version")
+            return Version.model_validate_json(response.content).version
+        except (httpx.HTTPError, ValidationError):
+            return "unknown"
+
+    async def tokenize(self, model: str, text: str) -> list[int] | None:
+        """Ids of ``text`` in its own tokenizer; ``None`` where it does not tell."""
+        body = {"model": model, "prompt": text, "add_special_tokens": False}
+        try:
+            response = await self._http.post("/tokenize", json=body, timeout=self.times.health)
+            return Tokens.model_validate_json(response.content).tokens
+        except (httpx.HTTPError, ValidationError):
+            return None
+
+    async def _get(self, path: str) -> httpx.Response:
+        if self._closed:
+            raise UpstreamFailure("the engine was closed", down=True)
+        return await self._send(self._http.build_request("GET", path, timeout=self.times.health))
+
+    async def _send(
+        self, request: httpx.Request, *, late: bool = False, stream: bool = False
+    ) -> httpx.Response:
+        """Its response; sent once more after ``_BROKEN``, and if ``late`` after a connect time-out,
+        which a stall of this process looks like."""
+        again = (*_BROKEN, httpx.ConnectTimeout) if late else _BROKEN
+        try:
+            return await self._http.send(request, stream=stream)
+        except again:
+            return await self._http.send(request, stream=stream)
+
+    def _failure(self, error: httpx.HTTPError) -> UpstreamFailure:
+        """An httpx error as ours. Not connecting is certain, a broken reply may be bad luck."""
+        text = str(error) or type(error).__name__
+        if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):
+            return UpstreamFailure(f"it cannot be reached ({text})", down=True)
+        if isinstance(error, httpx.TimeoutException):
+            return UpstreamFailure("it did not answer in time")
+        return UpstreamFailure(f"the connection broke ({text})")
+
+    # ---------------------------------------------------------------------------- one request
+
+    async def stream(
+        self,
+        request: GenerationRequest,
+        *,
+        model: str,
+        defaults: Mapping[str, Any],
+        max_model_len: int,
+    ) -> AsyncGenerator[GenerationDelta, None]:
+        """Stream one continuation; closing the generator aborts it at the server.
+
+        Raises :class:`UpstreamFailure` at any time, :class:`EngineRequestError` before the first
+        delta, :class:`EngineClosedError` after :meth:`drop`.
+        """
+        # A name of its own: clients choose theirs and may use one twice, and an abort goes by name.
+        request = replace(request, request_id=f"{request.request_id}-{uuid4().hex[:12]}")
+        reply: UpstreamReply | None = None
+        finished = False
+        self.in_flight += 1
+        try:
+            room = max_model_len - len(request.token_ids)
+            reply = await self._begin(request, model=model, defaults=defaults, room=room)
+            first = True
+            while not finished:
+                delta = await self._next(reply, request, first)
+                finished = delta.finish_reason is not None
+                if finished:
+                    await self._drain(reply)
+                yield delta
+                first = False
+        except httpx.HTTPError as error:
+            raise self._failure(error) from None
+        finally:
+            try:
+                if reply is not None:
+                    await reply.aclose()
+            finally:
+                self.in_flight -= 1
+            if reply is not None and reply.wire is Wire.GENERATE and not finished:
+                self._abort(request.request_id)
+
+    async def _begin(
+        self, request: GenerationRequest, *, model: str, defaults: Mapping[str, Any], room: int
+    ) -> UpstreamReply:
+        """Send the request, in completions where the server has nothing better."""
+        while True:
+            wire = wire_for(request, scale_out=self.scale_out)
+            body = encode_request(request, wire, model=model, defaults=defaults, room=room)
+            response = await self._read(self._open(wire, body), first=True)
+            if response.status_code == 200:
+                return UpstreamReply(response, wire)
+            try:
+                content = await self._read(response.aread(), first=True)
+            finally:
+                await response.aclose()
+            if wire is Wire.COMPLETIONS or response.status_code not in (403, 404):
+                retry_after = response.headers.get("retry-after")
+                raise read_error(response.status_code, content, retry_after)
+            self.scale_out = False
+
+    async def _open(self, wire: Wire, body: bytes) -> httpx.Response:
+        headers = {"content-type": "application/json", **trace_headers()}
+        request = self._http.build_request("POST", wire.value, content=body, headers=headers)
+        return await self._send(request, late=True, stream=True)
+
+    async def _next(
+        self, reply: UpstreamReply, request: GenerationRequest, first: bool
+    ) -> GenerationDelta:
+        while True:
+            data = await self._read(reply.next(), first=first)
+            if data is None:
+                raise UpstreamFailure("its stream ended before the reply did")
+            try:
+                delta = read_chunk(data, reply.wire, request)
+            except EngineRequestError:
+                if first:
+                    raise
+                raise UpstreamFailure("it refused a request that it had begun") from None
+            if delta is not None:
+                return delta
+
+    async def _drain(self, reply: UpstreamReply) -> None:
+        """Read what ends the stream, so that the connection can be used again."""
+        try:
+            async with asyncio.timeout(_DRAIN_SECONDS):
+                await reply.drain()
+        except (httpx.HTTPError, TimeoutError):
+            pass  # the reply is whole; only the connection is lost
+
+    async def _read(self, reading: Awaitable[T], *, first: bool) -> T:
+        """Await ``reading``; :meth:`quarantine` (before the first token) or :meth:`drop` ends it.
+
+        Silence itself is httpx's read time-out.
+        """
+        try:
+            async with asyncio.timeout(0 if self._closed else None) as deadline:
+                places = (self._reads, self._firsts) if first else (self._reads,)
+                for place in places:
+                    place.add(deadline)
+                try:
+                    return await reading
+                finally:
+                    for place in places:
+                        place.discard(deadline)
+        except TimeoutError:
+            if self._closed:
+                raise EngineClosedError from None
+            raise UpstreamFailure(self.down or "it was given up", down=True) from None
+
+    def _abort(self, request_id: str) -> None:
+        """Say it besides closing the connection, which a proxy may keep from the server."""
+        if self._closed:
+            return
+        task = asyncio.create_task(self._send_abort(f"generate-tokens-{request_id}"))
+        self._aborts.add(task)
+        task.add_done_callback(self._aborts.discard)
+
+    async def _send_abort(self, name: str) -> None:
+        path, body = "/inference/v1/abort_requests", {"request_ids": [name]}
+        try:
+            await self._http.post(path, json=body, timeout=self.times.health)
+        except httpx.HTTPError as error:
+            _log.debug("abort of %s at %s: %s", name, self.url, error)
+
+    def drop(self) -> None:
+        """End every running request, and every later one, with :class:`EngineClosedError`."""
+        self._closed = True
+        _expire(self._reads)
+
+    async def aclose(self) -> None:
+        """Close its connections."""
+        self.drop()
+        aborts = list(self._aborts)
+        for task in aborts:
+            task.cancel()
+        await asyncio.gather(*aborts, return_exceptions=True)
+        await self._http.aclose()
+
+
+def _expire(deadlines: set[asyncio.Timeout]) -> None:
+    now = asyncio.get_running_loop().time()
+    for deadline in deadlines:
+        if not deadline.expired():
+            deadline.reschedule(now)

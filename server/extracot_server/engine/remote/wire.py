@@ -1,0 +1,352 @@
+"""vLLM's two HTTP protocols for token ids: bodies out, chunks and errors in.
+
+``generate`` is ``POST /inference/v1/generate`` (server flag ``--enable-scale-out``); completions
+are OpenAI's, with ``prompt: [ids]`` and ``return_token_ids``. Written for vLLM 0.32, which ignores
+sampling keys it does not know and reads -1 as unlimited, so requests are checked here. Pure: knows
+no connections.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping
+from enum import StrEnum
+from typing import Any, cast
+
+from pydantic import BaseModel, ValidationError
+
+from extracot_server.engine.base import (
+    EngineError,
+    EngineInfo,
+    EngineRequestError,
+    GenerationDelta,
+    GenerationRequest,
+    TokenLogprob,
+)
+from extracot_server.engine.vllm.requests import sampling_values
+
+MAX_LOGPROBS = 20  # vLLM's default `--max-logprobs`
+_SEEDS = range(-(2**63), 2**63)
+_IMPOSSIBLE = -9999.0  # how vLLM sends minus infinity
+_LONGEST_RETRY = 600
+_PLACEHOLDER = "token_id:"
+# vLLM's name of a field -> the request field it came from.
+_FIELDS = {
+    **{name: name for name in ("temperature", "top_p", "top_k", "min_p", "seed", "logit_bias")},
+    **{name: name for name in ("max_tokens", "min_tokens", "presence_penalty")},
+    **{name: name for name in ("frequency_penalty", "repetition_penalty")},
+    "logprobs": "top_logprobs",
+    "stop_token_ids": "stop",
+    "structured_outputs": "response_format",
+    "token_ids": "messages",
+    "prompt": "messages",
+}
+
+
+class Wire(StrEnum):
+    """Which of the two protocols a request goes out in."""
+
+    GENERATE = "/inference/v1/generate"
+    COMPLETIONS = "/v1/completions"
+
+
+class UpstreamFailure(EngineError):
+    """An upstream could not serve a request that another one may.
+
+    ``down``: it is known to be unusable, not only unlucky with this request. ``retry_after``: it is
+    well and has too much to do; so many seconds it asks for.
+    """
+
+    def __init__(self, message: str, *, down: bool = False, retry_after: int | None = None) -> None:
+        super().__init__(message)
+        self.down = down
+        self.retry_after = retry_after
+
+
+class _Top(BaseModel):
+    token_id: int
+    logprob: float
+
+
+class _Sampled(_Top):
+    top_logprobs: list[_Top] = []
+
+
+class _GenerateLogprobs(BaseModel):
+    content: list[_Sampled] | None = None
+
+
+class _CompletionLogprobs(BaseModel):
+    tokens: list[str]
+    token_logprobs: list[float | None]
+    top_logprobs: list[dict[str, float] | None]
+
+
+class _Choice(BaseModel):
+    token_ids: list[int] | None = None
+    finish_reason: str | None = None
+
+
+class _GenerateChoice(_Choice):
+    logprobs: _GenerateLogprobs | None = None
+
+
+class _CompletionChoice(_Choice):
+    logprobs: _CompletionLogprobs | None = None
+
+
+class _ErrorBody(BaseModel):
+    message: str = ""
+    param: str | None = None
+    code: int | str | None = None
+
+
+class _GenerateChunk(BaseModel):
+    choices: list[_GenerateChoice] = []
+    error: _ErrorBody | None = None
+
+
+class _CompletionChunk(BaseModel):
+    choices: list[_CompletionChoice] = []
+    error: _ErrorBody | None = None
+
+
+def wire_for(request: GenerationRequest, *, scale_out: bool) -> Wire:
+    """The protocol for this request; ``scale_out``: the server has ``generate``.
+
+    There vLLM counts ``logprob_token_ids`` against ``--max-logprobs``, in completions it does not:
+    a card with more levels than that is served by the latter.
+    """
+    many = len(request.allowed_token_ids or ()) > MAX_LOGPROBS
+    return Wire.GENERATE if scale_out and not many else Wire.COMPLETIONS
+
+
+def encode_request(
+    request: GenerationRequest, wire: Wire, *, model: str, defaults: Mapping[str, Any], room: int
+) -> bytes:
+    """The JSON body. ``room`` is what the context leaves: completions refuse a longer reply."""
+    sampling = _sampling(request, wire, defaults, room)
+    shared = {
+        "model": model,
+        "stream": True,
+        "request_id": request.request_id,
+        "priority": request.priority,
+    }
+    if wire is Wire.COMPLETIONS:
+        own = {"return_token_ids": True, "return_tokens_as_token_ids": True}
+        return _json({**shared, **own, **sampling, "prompt": request.token_ids})
+    body = {**shared, "token_ids": request.token_ids}
+    if request.answer_format is not None:
+        # Only matters where the operator set a reasoning parser: without it the grammar would
+        # wait for an end tag that this request's own context already holds.
+        body["reasoning_ended"] = True
+    body["sampling_params"] = sampling
+    return _json(body)
+
+
+def _json(body: Mapping[str, Any]) -> bytes:
+    return json.dumps(body, allow_nan=False, separators=(",", ":")).encode()
+
+
+def _sampling(
+    request: GenerationRequest, wire: Wire, defaults: Mapping[str, Any], room: int
+) -> dict[str, Any]:
+    """What the engine in our own process would be given, as JSON and without what is unset."""
+    values = {k: v for k, v in sampling_values(request, defaults).items() if v is not None}
+    values["max_tokens"] = min(request.max_tokens, room)
+    wanted = request.sampling.logprobs
+    if wire is Wire.COMPLETIONS:
+        del values["detokenize"]
+    elif request.allowed_token_ids is None and 0 < (wanted or 0) < MAX_LOGPROBS:
+        # It lists the sampled token first and then cuts: one more keeps the k best whole.
+        values["logprobs"] += 1
+    if (answer := request.answer_format) is not None:
+        grammar = {"json_object": True} if answer.kind == "json_object" else None
+        values["structured_outputs"] = grammar or {"json": dict(answer.schema or {})}
+    return values
+
+
+def check_request(request: GenerationRequest, info: EngineInfo) -> None:
+    """Raise :class:`EngineRequestError` for what vLLM would refuse, or worse, not notice."""
+    found = next(iter(_complaints(request, info)), None)
+    if found is not None:
+        raise EngineRequestError(found[0], param=found[1])
+
+
+def _complaints(request: GenerationRequest, info: EngineInfo) -> Iterable[tuple[str, str | None]]:
+    sampling, ids, size = request.sampling, request.token_ids, info.vocab_size
+    if not ids or len(ids) >= info.max_model_len:
+        yield (
+            f"{len(ids)} prompt tokens do not fit a context of {info.max_model_len}",
+            "messages",
+        )
+    elif not _within(ids, size):
+        yield "a prompt token id is out of the vocabulary", None
+    if request.max_tokens < 1:
+        yield "max_tokens must be at least 1", "max_tokens"
+    if not 0 <= sampling.min_tokens <= request.max_tokens:
+        yield "min_tokens must be between 0 and max_tokens", "min_tokens"
+    if sampling.seed is not None and sampling.seed not in _SEEDS:
+        yield "seed must be a 64-bit integer", "seed"
+    for name, low, high in _RANGES:
+        value = getattr(sampling, name)
+        if value is not None and not low <= value <= high:
+            yield f"{name} must be in [{low:g}, {high:g}]", name
+    if sampling.top_p is not None and sampling.top_p <= 0:
+        yield "top_p must be above 0", "top_p"
+    if sampling.repetition_penalty is not None and not 0 < sampling.repetition_penalty < math.inf:
+        yield "repetition_penalty must be above 0", "repetition_penalty"
+    if sampling.logprobs is not None and not 0 <= sampling.logprobs <= MAX_LOGPROBS:
+        yield f"logprobs must be in [0, {MAX_LOGPROBS}]", "top_logprobs"
+    if not _within(sampling.logit_bias, size):
+        yield "a token id of logit_bias is out of the vocabulary", "logit_bias"
+    if not all(map(math.isfinite, sampling.logit_bias.values())):
+        yield "logit_bias must be finite", "logit_bias"
+    allowed = request.allowed_token_ids
+    if allowed is not None and not (allowed and _within(allowed, size)):
+        yield "allowed token ids must be some of the vocabulary", None
+    if not _within(request.stop_token_ids, size):
+        yield "a stop token id is out of the vocabulary", None
+
+
+_RANGES = (
+    ("temperature", 0.0, 2.0),
+    ("top_p", 0.0, 1.0),
+    ("top_k", -1, 2**31 - 1),
+    ("min_p", 0.0, 1.0),
+    ("presence_penalty", -2.0, 2.0),
+    ("frequency_penalty", -2.0, 2.0),
+)
+
+
+def _within(ids: Iterable[int], size: int) -> bool:
+    listed = list(ids)
+    return not listed or (min(listed) >= 0 and max(listed) < size)
+
+
+def read_chunk(data: bytes, wire: Wire, request: GenerationRequest) -> GenerationDelta | None:
+    """One ``data:`` of the stream; ``None`` where it has nothing for us (usage).
+
+    Raises :class:`EngineRequestError` or :class:`UpstreamFailure` for an error sent in the stream.
+    """
+    kind = _GenerateChunk if wire is Wire.GENERATE else _CompletionChunk
+    try:
+        chunk = kind.model_validate_json(data)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        raise UpstreamFailure(f"it sent a chunk that is not vLLM's: {first['msg']}") from None
+    if chunk.error is not None:
+        status = chunk.error.code if isinstance(chunk.error.code, int) else 500
+        raise failure_of(status, chunk.error)
+    if not chunk.choices:
+        return None
+    choice = chunk.choices[0]
+    if choice.token_ids is None:
+        raise UpstreamFailure("it sent text without token ids; is it vLLM?", down=True)
+    reason = choice.finish_reason
+    if reason == "abort":
+        raise UpstreamFailure("it dropped the request while shutting down", down=True)
+    if reason not in (None, "stop", "length"):
+        raise UpstreamFailure(f"it ended the request with {reason!r}")
+    token_ids = tuple(choice.token_ids)
+    if not token_ids and reason is None:
+        return None
+    logprobs = None
+    if choice.logprobs is not None:
+        logprobs = tuple(_logprobs(choice.logprobs, token_ids, request))
+        if len(logprobs) != len(token_ids):
+            raise UpstreamFailure("its log-probabilities do not match its tokens")
+    return GenerationDelta(token_ids, logprobs, cast("Any", reason))
+
+
+def _logprobs(
+    found: _GenerateLogprobs | _CompletionLogprobs,
+    token_ids: tuple[int, ...],
+    request: GenerationRequest,
+) -> Iterable[TokenLogprob]:
+    if isinstance(found, _GenerateLogprobs):
+        for entry in found.content or []:
+            pairs = [(top.token_id, top.logprob) for top in entry.top_logprobs]
+            yield _ranked(entry.token_id, entry.logprob, pairs, request)
+        return
+    for id_, own, top in zip(token_ids, found.token_logprobs, found.top_logprobs, strict=False):
+        pairs = [
+            (int(name.removeprefix(_PLACEHOLDER)), value)
+            for name, value in (top or {}).items()
+            if name.startswith(_PLACEHOLDER)
+        ]
+        yield _ranked(id_, _IMPOSSIBLE if own is None else own, pairs, request)
+
+
+def _ranked(
+    token: int, own: float, pairs: list[tuple[int, float]], request: GenerationRequest
+) -> TokenLogprob:
+    """vLLM lists the sampled token besides the k best; kept are the k best, likeliest first.
+
+    Its V1 runner pads where another request of the same step has ``logprob_token_ids`` (vLLM 0.32):
+    the competitors are then lost, and the padding, of probability 0, must not pass for one.
+    """
+    ranked = sorted((p for p in pairs if p[1] > _IMPOSSIBLE), key=lambda pair: -pair[1])
+    allowed = request.allowed_token_ids
+    if allowed is not None:
+        ranked = [pair for pair in ranked if pair[0] in allowed]
+    else:
+        ranked = ranked[: request.sampling.logprobs or 0]
+    return TokenLogprob(token, own, tuple(ranked))
+
+
+def read_error(
+    status: int, content: bytes, retry_after: str | None = None
+) -> EngineRequestError | UpstreamFailure:
+    """What an answer that is no 200 means; bodies are vLLM's, FastAPI's or a proxy's.
+
+    ``retry_after`` is the header of that name: a 503 with it is a busy server, not a dead one.
+    """
+    try:
+        body = json.loads(content)
+    except ValueError:
+        body = content.decode("utf-8", errors="replace")
+    inner = body.get("error", body.get("detail", body)) if isinstance(body, dict) else body
+    if isinstance(inner, dict):
+        param, code = inner.get("param"), inner.get("code")
+        error = _ErrorBody(
+            message=str(inner.get("message", "")),
+            param=param if isinstance(param, str) else None,
+            code=code if isinstance(code, int | str) else None,
+        )
+    else:
+        error = _ErrorBody(message=str(inner))
+    if status == 429 or (status == 503 and retry_after is not None):
+        note = " ".join(error.message.split())[:200] or f"status {status}"
+        return UpstreamFailure(f"it is busy ({note})", retry_after=_seconds(retry_after))
+    return failure_of(status, error)
+
+
+def _seconds(retry_after: str | None) -> int:
+    """A wait in whole seconds; a date, which is rare, is not worked out."""
+    text = (retry_after or "").strip()
+    return min(max(int(text), 1), _LONGEST_RETRY) if text.isascii() and text.isdigit() else 1
+
+
+def failure_of(status: int, error: _ErrorBody) -> EngineRequestError | UpstreamFailure:
+    """A status and its body as ours: the request's fault, the upstream's, or bad luck."""
+    text = " ".join(error.message.split())[:400]
+    if status in (400, 413, 422):
+        return EngineRequestError(text or f"refused with status {status}", param=_field(error))
+    if status in (401, 403):
+        return UpstreamFailure(f"it refused the API key (status {status})", down=True)
+    # 404 is a model it does not serve, 503 a dead engine or no server behind a proxy.
+    note = f": {text}" if text else ""
+    return UpstreamFailure(f"it answered with status {status}{note}", down=status in (404, 503))
+
+
+def _field(error: _ErrorBody) -> str | None:
+    named = (error.param or "").rpartition(".")[2] or error.message.partition(" ")[0]
+    field = _FIELDS.get(named)
+    lowered = error.message.lower()
+    if field is None and any(word in lowered for word in ("grammar", "schema", "json")):
+        return "response_format"
+    if field is None and "context length" in lowered:
+        return "messages"
+    return field

@@ -1,0 +1,1 @@
+"""A deterministic engine that needs no model."""

@@ -1,0 +1,234 @@
+"""A deterministic engine that needs no model: the real server runs on it in tests and trials.
+
+It obeys the engine protocol to the letter (limits, stop ids, logprobs, aborts, death) and its
+words come from :mod:`extracot_server.engine.scripted.model`. Nothing here says how good a model is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncGenerator, Mapping
+from typing import Any
+
+import extracot
+from extracot.card import BudgetCard, tokenizer_hash
+from extracot.control import DEFAULT_RATIOS, POLICY_TOKEN, level_token
+from extracot_server.engine.base import (
+    AnswerFormat,
+    EngineClosedError,
+    EngineDeadError,
+    EngineError,
+    EngineInfo,
+    EngineRequestError,
+    EngineStartError,
+    GenerationDelta,
+    GenerationRequest,
+)
+from extracot_server.engine.scripted.model import NATURAL_TOKENS, REALISED_RATIOS
+from extracot_server.engine.scripted.stream import RequestStream, value_of
+from extracot_server.engine.scripted.stream import ScriptedBehaviour as ScriptedBehaviour
+from extracot_server.engine.scripted.tokenizer import THINK_END, THINK_START, ScriptedTokenizer
+
+_REQUESTS_KEPT = 1024
+_ANSWER_TOKENS = 10
+
+
+class ScriptedEngine:
+    """An :class:`~extracot_server.engine.base.Engine` driven by a script.
+
+    ``requests`` holds the last requests seen, refused ones included, so a test can assert that
+    nothing was sent.
+    """
+
+    def __init__(
+        self,
+        behaviour: ScriptedBehaviour | None = None,
+        *,
+        model: str = "scripted",
+        adapters: Mapping[str, str] | None = None,
+    ) -> None:
+        self.behaviour = behaviour or ScriptedBehaviour()
+        self.adapters = dict(adapters or {})
+        self.requests: deque[GenerationRequest] = deque(maxlen=_REQUESTS_KEPT)
+        self._tokenizer = ScriptedTokenizer(
+            tags_as_text=self.behaviour.tags_as_text,
+            template_opens_think=self.behaviour.template_opens_think,
+        )
+        eos = self._tokenizer.eos_token_id
+        assert eos is not None
+        self._info = EngineInfo(
+            kind="scripted",
+            version=extracot.__version__,
+            model=model,
+            device="none",
+            max_model_len=self.behaviour.max_model_len,
+            vocab_size=len(self._tokenizer),
+            eos_token_ids=frozenset({eos, self._tokenizer.text_end_id}),
+        )
+        self._down: str | None = "the engine has not been started"
+        self._closed = False
+        self._running = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    @property
+    def info(self) -> EngineInfo:
+        """Facts about the engine; valid before ``start`` too."""
+        return self._info
+
+    @property
+    def tokenizer(self) -> ScriptedTokenizer:
+        """The tokenizer; valid before ``start`` too."""
+        return self._tokenizer
+
+    async def start(self) -> None:
+        """Be ready at once, or fail as the behaviour says."""
+        if self.behaviour.start_error is not None:
+            raise EngineStartError(self.behaviour.start_error)
+        self._down, self._closed = None, False
+
+    def die(self, reason: str = "the engine process died") -> None:
+        """Fail everything that runs and comes, as a crashed engine would."""
+        self._down = reason
+
+    async def restart(self) -> None:
+        """Live again, or fail as the behaviour says; what ran has failed with the death."""
+        await self.start()
+
+    async def check_health(self) -> None:
+        """Raise :class:`EngineDeadError` before ``start``, after ``close`` and after a death."""
+        if self._closed:
+            raise EngineClosedError
+        if self._down is not None:
+            raise EngineDeadError(self._down)
+
+    async def in_flight(self) -> int:
+        """Requests whose generator has begun and not ended; exact."""
+        return self._running
+
+    async def close(self, grace_seconds: float) -> None:
+        """Wait up to ``grace_seconds`` for running requests, then drop them."""
+        try:
+            async with asyncio.timeout(grace_seconds):
+                await self._idle.wait()
+        except TimeoutError:
+            pass
+        self._closed = True
+
+    async def check_format(self, wanted: AnswerFormat) -> None:
+        """Refuse a schema that the script has no value for."""
+        if wanted.kind == "json_schema":
+            value_of(wanted)
+
+    async def generate(self, request: GenerationRequest) -> AsyncGenerator[GenerationDelta, None]:
+        """Stream the script's continuation of ``request.token_ids``."""
+        self.requests.append(request)
+        await self.check_health()
+        self._refuse(request)
+        self._running += 1
+        self._idle.clear()
+        try:
+            async for delta in self._stream(request):
+                yield delta
+        finally:
+            self._running -= 1
+            if not self._running:
+                self._idle.set()
+
+    async def _stream(self, request: GenerationRequest) -> AsyncGenerator[GenerationDelta, None]:
+        behaviour = self.behaviour
+        stream = RequestStream(self._tokenizer, self._info, self.behaviour, request)
+        sent = 0
+        group: list[int] = []
+        for token, finish in stream.tokens():
+            if behaviour.fail_after_tokens == sent + len(group):
+                raise EngineError("the engine failed this request")
+            if behaviour.die_after_tokens == sent + len(group):
+                self.die()
+            group.append(token)
+            if finish is None and len(group) < behaviour.tokens_per_delta:
+                continue
+            await asyncio.sleep(behaviour.token_interval_seconds * len(group))
+            await self.check_health()
+            yield GenerationDelta(tuple(group), stream.logprobs(group, sent), finish)
+            sent += len(group)
+            group = []
+
+    def _refuse(self, request: GenerationRequest) -> None:
+        """Refuse what vLLM refuses, in its terms."""
+        sampling = request.sampling
+        temperature = sampling.temperature
+        limit = self.info.max_model_len
+        if self.behaviour.reject_with is not None:
+            raise self.behaviour.reject_with
+        if not request.token_ids or len(request.token_ids) >= limit:
+            raise EngineRequestError(
+                f"{len(request.token_ids)} prompt tokens do not fit a context of {limit}",
+                param="messages",
+            )
+        if max(request.token_ids) >= self.info.vocab_size or min(request.token_ids) < 0:
+            raise EngineRequestError("a prompt token id is out of the vocabulary")
+        if request.max_tokens < 1:
+            raise EngineRequestError("max_tokens must be at least 1", param="max_tokens")
+        if temperature is not None and not 0 <= temperature <= 2:
+            raise EngineRequestError("temperature must be in [0, 2]", param="temperature")
+        if sampling.logprobs is not None and not 0 <= sampling.logprobs <= 20:
+            raise EngineRequestError("logprobs must be in [0, 20]", param="top_logprobs")
+        if sampling.min_tokens > request.max_tokens:
+            raise EngineRequestError("min_tokens is above max_tokens", param="min_tokens")
+
+
+def scripted_card(tokenizer: ScriptedTokenizer | None = None) -> BudgetCard:
+    """A calibrated card that is true of the scripted engine; accuracies are made up.
+
+    Everything measured carries ``dataset: "scripted"``, so it cannot be taken for a result.
+    """
+    tokenizer = tokenizer or ScriptedTokenizer()
+    added = tokenizer.get_added_vocab()
+    low, high = NATURAL_TOKENS
+    tokens = {"mean": (low + high) / 2, "p50": (low + high) / 2, "p90": high - (high - low) / 10}
+    answer = dict.fromkeys(("mean", "p50", "p90"), _ANSWER_TOKENS)
+    bins = [
+        {"max_prompt_tokens": limit, "n": 1000, "reasoning": tokens, "answer": answer}
+        for limit in (64, 256, None)
+    ]
+    levels = [
+        _level(ratio, added[level_token(ratio)], index)
+        for index, ratio in enumerate(DEFAULT_RATIOS)
+    ]
+    policy = {"name": "auto", "token": POLICY_TOKEN, "token_id": added[POLICY_TOKEN], "ratio": None}
+    return BudgetCard.model_validate(
+        {
+            "version": 1,
+            "prompt_format": 1,
+            "tokenizer_hash": tokenizer_hash(tokenizer),
+            "base_model": "scripted",
+            "system_prompt": None,
+            "instruction": (
+                "Please reason step by step, and put your final answer within \\boxed{}."
+            ),
+            "think_start": THINK_START,
+            "think_end": THINK_END,
+            "sampling": {"temperature": 0.0},
+            "levels": levels,
+            "policy": {**policy, "dataset": "scripted"},
+            "baseline": {"native": bins, "full": bins},
+            "provenance": {"stages": ["scripted"]},
+        }
+    )
+
+
+def _level(ratio: float, token_id: int, index: int) -> Mapping[str, Any]:
+    realised, accuracy = REALISED_RATIOS[ratio], 0.5 + 0.1 * index
+    return {
+        "name": str(ratio),
+        "token": level_token(ratio),
+        "token_id": token_id,
+        "ratio": ratio,
+        "realised": {"mean": realised, "p10": realised - 0.02, "p90": realised + 0.02},
+        "accuracy": {"mean": accuracy, "low": accuracy - 0.02, "high": accuracy + 0.02},
+        "unclosed_rate": 0.0,
+        "n": 1000,
+        "dataset": "scripted",
+    }

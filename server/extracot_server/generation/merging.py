@@ -1,0 +1,42 @@
+"""Several replies as one stream: what each brings, as it comes. Knows nothing of reports."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Sequence
+
+from extracot_server.generation.choice import ChoiceStream
+from extracot_server.generation.events import ChoiceEnded, Delta
+
+
+def merge(replies: Sequence[ChoiceStream]) -> AsyncGenerator[Delta | ChoiceEnded, None]:
+    """Deltas of all replies as they come, and a :class:`ChoiceEnded` for each that is over."""
+    return replies[0].events() if len(replies) == 1 else _together(replies)
+
+
+async def _together(replies: Sequence[ChoiceStream]) -> AsyncGenerator[Delta | ChoiceEnded, None]:
+    queue: asyncio.Queue[Delta | ChoiceEnded | Exception] = asyncio.Queue(maxsize=64)
+    tasks = [asyncio.create_task(_pump(reply, queue)) for reply in replies]
+    try:
+        ended = 0
+        while ended < len(replies):
+            item = await queue.get()
+            if isinstance(item, Exception):
+                raise item
+            ended += isinstance(item, ChoiceEnded)
+            yield item
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _pump(reply: ChoiceStream, queue: asyncio.Queue[Delta | ChoiceEnded | Exception]) -> None:
+    stream = reply.events()
+    try:
+        async for item in stream:
+            await queue.put(item)
+    except Exception as error:  # whatever it is, it is raised where the events are read
+        await queue.put(error)
+    finally:
+        await stream.aclose()

@@ -1,0 +1,81 @@
+"""What may be observed of a request on its way: told, never asked, so serving depends on nobody.
+
+Metrics and the request log implement it (``observability.observer``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from extracot_server.budget.holdout import Saving
+from extracot_server.generation.report import BudgetReport, Usage, total_report
+from extracot_server.generation.request import UNFINISHED, PreparedChat, RequestTimes
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """How a request that reached the engine has ended, however it did.
+
+    ``choices`` claim no saving where nobody got the whole reply. ``reasoning_tokens`` is the mean
+    of the choices; ``saving`` is what the holdout has measured by now, where the request is part of
+    its comparison.
+    """
+
+    outcome: str
+    usage: Usage
+    choices: tuple[BudgetReport, ...]
+    finish_reasons: tuple[str, ...]
+    saving: Saving | None = None
+
+    @property
+    def complete(self) -> bool:
+        """Whether the client got the whole reply."""
+        return self.outcome not in UNFINISHED
+
+    @property
+    def total(self) -> BudgetReport:
+        """The report of the whole reply."""
+        return total_report(self.choices)
+
+    @property
+    def reasoning_tokens(self) -> float:
+        """Mean reasoning tokens a choice."""
+        return sum(choice.reasoning_tokens for choice in self.choices) / len(self.choices)
+
+
+def settled_choices(outcome: str, reports: Sequence[BudgetReport]) -> tuple[BudgetReport, ...]:
+    """Reports as they count: a reply that nobody got whole saved nothing."""
+    if outcome not in UNFINISHED:
+        return tuple(reports)
+    return tuple(replace(report, saved_tokens_estimate=None) for report in reports)
+
+
+class RequestObserver(Protocol):
+    """Told of each step of a request. Nothing it does may raise."""
+
+    def prepared(self, chat: PreparedChat) -> None:
+        """The request may go to the engine."""
+
+    def waiting(self) -> AbstractContextManager[object]:
+        """Entered while a request waits for its turn."""
+
+    def rejected(self, reason: str) -> None:
+        """It is refused: by the queue, or by the engine before a token came."""
+
+    def abandoned(self, chat: PreparedChat) -> None:
+        """Its client left before its turn."""
+
+    def started(self, chat: PreparedChat) -> None:
+        """It has its turn; :meth:`stopped` follows in any case."""
+
+    def text(self, times: RequestTimes, *, answer: bool) -> None:
+        """Text has come. Called for every token."""
+
+    def stopped(self, chat: PreparedChat) -> None:
+        """It has given its turn back."""
+
+    def settled(self, chat: PreparedChat, settlement: Settlement) -> None:
+        """It reached the engine and has ended, however it did."""

@@ -1,0 +1,247 @@
+"""What a reply cost and what that is worth against its baseline: reports and usage. Pure.
+
+A saving is claimed only for a budgeted reply that ended by itself with an answer and whose baseline
+was measured (on the card, or by the holdout); an assumed baseline, a native or empty reply, an
+abort, an error or a ``length`` stop saves nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from extracot.card import BudgetCard, LevelCard
+from extracot.usage import realised_ratio, saved_tokens
+from extracot_server.budget.holdout import Arm
+from extracot_server.budget.limits import CapReason, Limits
+from extracot_server.budget.resolve import BudgetKind, ResolvedBudget, expected_ratio
+from extracot_server.generation.plan import ReplyState
+
+Enforcement = Literal["token", "cap", "token+cap", "none"]
+
+
+@dataclass(frozen=True, slots=True)
+class BudgetReport:
+    """The ``budget`` object of a reply. Counts are tokens; ratios are against the baseline.
+
+    ``reasoning_tokens + answer_tokens + overhead_tokens`` is everything after the prompt;
+    ``injected_tokens`` of it (level, tags) were written by the server, the rest was generated and
+    is ``usage.completion_tokens``. ``arm`` is set for a request that has a part in the holdout:
+    ``holdout`` ran natively although a budget was asked for. ``max_tokens`` is the bound on
+    generated tokens that held: the request's, or what the context had left where that is less.
+    ``cap_reason`` says whose bound ended the reasoning, or would have been the first to.
+    """
+
+    requested: Any
+    source: Literal["budget", "alias", "reasoning_effort", "default"]
+    applied_ratio: float | None
+    expected_ratio: float | None
+    level: str | None
+    control_token: str | None
+    enforcement: Enforcement
+    calibrated: bool
+    chosen: str | None
+    chosen_probability: float | None
+    max_tokens: int
+    max_reasoning_tokens: int | None
+    cap_reason: CapReason | None
+    cap_hit: bool
+    closed_by: Literal["model", "server"] | None
+    unclosed: bool
+    reasoning_tokens: int
+    answer_tokens: int
+    overhead_tokens: int
+    injected_tokens: int
+    baseline_tokens: float | None
+    baseline_source: Literal["card", "assumed", "holdout"] | None
+    realised_ratio: float | None
+    saved_tokens_estimate: float | None
+    arm: Literal["budgeted", "holdout"] | None
+    ignored_fields: list[str] = field(default_factory=list)
+
+    def as_object(self) -> dict[str, Any]:
+        """The JSON object of the API."""
+        return {name: getattr(self, name) for name in self.__slots__}
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """OpenAI's usage. ``completion_tokens`` are the generated ones, reasoning included."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    reasoning_tokens: int
+
+    def as_openai(self) -> dict[str, Any]:
+        """The JSON object of the API."""
+        return {
+            "prompt_tokens": self.prompt_tokens,
+            "completion_tokens": self.completion_tokens,
+            "total_tokens": self.prompt_tokens + self.completion_tokens,
+            "completion_tokens_details": {"reasoning_tokens": self.reasoning_tokens},
+        }
+
+
+def announced(
+    resolved: ResolvedBudget, control_token: str | None, arm: Arm | None, limits: Limits
+) -> dict[str, Any]:
+    """What is known before the first token: the ``x-extracot-budget`` header."""
+    return {
+        "requested": resolved.requested,
+        "source": resolved.source,
+        "applied_ratio": resolved.applied_ratio,
+        "expected_ratio": None if resolved.level is None else expected_ratio(resolved.level),
+        "level": resolved.label,
+        "control_token": control_token,
+        "max_tokens": limits.max_tokens,
+        "arm": arm,
+    }
+
+
+def choice_report(
+    resolved: ResolvedBudget,
+    state: ReplyState,
+    *,
+    control_token: str | None,
+    calibrated: bool,
+    arm: Arm | None = None,
+    ignored_fields: Sequence[str] = (),
+) -> BudgetReport:
+    """The report of one choice from its state at the end."""
+    limits, level = state.limits, state.level
+    none = resolved.kind is BudgetKind.NONE
+    crowded_out = none and limits.reasoning_cap < 1  # no room for reasoning: nobody's budget
+    complete = (
+        state.finish_reason == "stop" and state.answer > 0 and not (state.unclosed or crowded_out)
+    )
+    saving = None
+    measured = limits.baseline_source in ("card", "holdout")
+    if complete and measured and resolved.kind is not BudgetKind.NATIVE:
+        saving = saved_tokens(state.reasoning, limits.baseline_tokens)
+    auto = resolved.kind is BudgetKind.AUTO
+    chosen = level.name if auto and level is not None else None
+    return BudgetReport(
+        requested=resolved.requested,
+        source=resolved.source,
+        applied_ratio=resolved.applied_ratio,
+        expected_ratio=None if level is None else expected_ratio(level),
+        level=resolved.label,
+        control_token=level.token if level is not None else control_token,
+        enforcement=_enforcement(resolved, state),
+        calibrated=calibrated,
+        chosen=chosen,
+        chosen_probability=state.probabilities.get(chosen) if chosen is not None else None,
+        max_tokens=limits.max_tokens,
+        max_reasoning_tokens=0 if none else limits.reasoning_cap,
+        cap_reason=_cap_reason(state, asked_none=none and not crowded_out),
+        cap_hit=state.cap_hit,
+        closed_by=state.closed_by,
+        unclosed=state.unclosed,
+        reasoning_tokens=state.reasoning,
+        answer_tokens=state.answer,
+        overhead_tokens=state.overhead,
+        injected_tokens=state.injected,
+        baseline_tokens=limits.baseline_tokens,
+        baseline_source=limits.baseline_source,
+        realised_ratio=realised_ratio(state.reasoning, limits.baseline_tokens),
+        saved_tokens_estimate=saving,
+        arm=None if arm is None else arm.value,
+        ignored_fields=list(ignored_fields),
+    )
+
+
+def total_report(choices: Sequence[BudgetReport]) -> BudgetReport:
+    """The report of a whole reply: the choice's own for one, sums for several.
+
+    What differs between choices (the level an ``auto`` reply chose) is ``None`` in the total.
+    """
+    first = choices[0]
+    if len(choices) == 1:
+        return first
+    reasoning = sum(c.reasoning_tokens for c in choices)
+    baselines = [c.baseline_tokens for c in choices if c.baseline_tokens is not None]
+    savings = [c.saved_tokens_estimate for c in choices if c.saved_tokens_estimate is not None]
+    baseline = sum(baselines) if len(baselines) == len(choices) else None
+
+    def shared(values: list[Any]) -> Any:
+        return values[0] if all(value == values[0] for value in values) else None
+
+    return BudgetReport(
+        requested=first.requested,
+        source=first.source,
+        applied_ratio=first.applied_ratio,
+        expected_ratio=shared([c.expected_ratio for c in choices]),
+        level=first.level,
+        control_token=shared([c.control_token for c in choices]),
+        enforcement=first.enforcement,
+        calibrated=first.calibrated,
+        chosen=shared([c.chosen for c in choices]),
+        chosen_probability=shared([c.chosen_probability for c in choices]),
+        max_tokens=first.max_tokens,
+        max_reasoning_tokens=shared([c.max_reasoning_tokens for c in choices]),
+        cap_reason=shared([c.cap_reason for c in choices]),
+        cap_hit=any(c.cap_hit for c in choices),
+        closed_by=shared([c.closed_by for c in choices]),
+        unclosed=any(c.unclosed for c in choices),
+        reasoning_tokens=reasoning,
+        answer_tokens=sum(c.answer_tokens for c in choices),
+        overhead_tokens=sum(c.overhead_tokens for c in choices),
+        injected_tokens=sum(c.injected_tokens for c in choices),
+        baseline_tokens=baseline,
+        baseline_source=first.baseline_source,
+        realised_ratio=realised_ratio(reasoning, baseline),
+        saved_tokens_estimate=sum(savings) if savings else None,
+        arm=first.arm,
+        ignored_fields=first.ignored_fields,
+    )
+
+
+def expected_share(card: BudgetCard, level: LevelCard) -> float | None:
+    """Reasoning tokens over the native baseline that a card expects of a level.
+
+    The card's ratios are against level 1.0 and a reply's are against native reasoning, so the
+    card's are converted by its own baselines, where it has both: ratio x full / native, means over
+    the same bins weighted by their problems. ``None`` for a level without any ratio.
+    """
+    ratio = expected_ratio(level)
+    if ratio is None or card.baseline is None:
+        return ratio
+    pairs = [
+        (native, full)
+        for native in card.baseline.native
+        for full in card.baseline.full
+        if native.max_prompt_tokens == full.max_prompt_tokens
+    ]
+    natively = sum(native.n * native.reasoning.mean for native, _ in pairs)
+    fully = sum(native.n * full.reasoning.mean for native, full in pairs)
+    return ratio * fully / natively if natively and fully else ratio
+
+
+def usage_of(prompt_tokens: int, states: Sequence[ReplyState]) -> Usage:
+    """Usage of a request: the prompt once, generated tokens of every choice."""
+    return Usage(
+        prompt_tokens=prompt_tokens,
+        completion_tokens=sum(state.sampled for state in states),
+        reasoning_tokens=sum(state.reasoning for state in states),
+    )
+
+
+def _cap_reason(state: ReplyState, *, asked_none: bool) -> CapReason | None:
+    if asked_none:
+        return None
+    return "room" if state.cut_for_room else state.limits.cap_reason
+
+
+def _enforcement(resolved: ResolvedBudget, state: ReplyState) -> Enforcement:
+    """A cap counts as enforcement when a budget asked for it; room for the answer does not."""
+    capped = state.limits.cap_reason != "room" or resolved.max_reasoning_tokens is not None
+    match resolved.kind:
+        case BudgetKind.LEVEL | BudgetKind.AUTO:
+            return "token+cap" if capped or resolved.hard else "token"
+        case BudgetKind.CAP:
+            return "cap"
+        case BudgetKind.NONE:
+            return "none"
+        case _:
+            return "cap" if capped else "none"

@@ -1,0 +1,182 @@
+"""ChatService: one chat request from its budget to its accounts, as one stream of typed events.
+
+``prepare`` refuses what is wrong before anything reaches the engine; ``run`` yields events that
+the JSON reply collects and the SSE stream forwards, so the two cannot diverge. Accounts are settled
+in ``finally``, however a request ends. Knows nothing of HTTP, metrics or logs: it has an observer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from dataclasses import replace
+from time import perf_counter
+
+from extracot.reasoning import Part
+from extracot_server.admission.queue import RequestQueue
+from extracot_server.admission.scheduler import RefusedError, Scheduler, Ticket
+from extracot_server.budget.holdout import Holdout
+from extracot_server.engine.base import EngineBusyError, EngineClosedError, EngineRequestError
+from extracot_server.generation.choice import ChoiceStream
+from extracot_server.generation.events import ChoiceDone, Delta, Event, Finished
+from extracot_server.generation.merging import merge
+from extracot_server.generation.observer import RequestObserver, Settlement, settled_choices
+from extracot_server.generation.prepare import plan_reply, prepare
+from extracot_server.generation.report import BudgetReport, choice_report, total_report, usage_of
+from extracot_server.generation.request import (
+    ChatRequest,
+    PreparedChat,
+    RequestTimes,
+    ServedModel,
+)
+from extracot_server.generation.tool_events import ToolEventReader
+
+
+class ChatService:
+    """Serves chat requests on one model."""
+
+    def __init__(
+        self,
+        model: ServedModel,
+        observer: RequestObserver,
+        queue: RequestQueue | None = None,
+        holdout: Holdout | None = None,
+    ) -> None:
+        self.model = model
+        self.observer = observer
+        self.queue = queue or RequestQueue(Scheduler())
+        self.holdout = holdout or Holdout()
+
+    def prepare(self, request: ChatRequest, times: RequestTimes | None = None) -> PreparedChat:
+        """What will be done about a request; see ``generation.prepare.prepare``.
+
+        Nothing has been sent to the engine then.
+        """
+        chat = prepare(self.model, self.holdout, request, times or RequestTimes())
+        self.observer.prepared(chat)
+        return chat
+
+    async def check(self, chat: PreparedChat) -> None:
+        """Let the engine refuse an answer's format, before any token of the reply is paid for."""
+        if chat.request.answer_format is None:
+            return
+        try:
+            await chat.model.runtime.engine.check_format(chat.request.answer_format)
+        except EngineRequestError as error:
+            if chat.request.tools is None:
+                raise
+            raise EngineRequestError(str(error), param="tools") from None
+
+    async def run(self, chat: PreparedChat) -> AsyncGenerator[Event, None]:
+        """Serve a prepared request. Closing the generator aborts it in the engine.
+
+        Raises ``admission.scheduler.RefusedError`` before the first event, at once or
+        after a wait.
+        """
+        replies = [
+            ChoiceStream(plan_reply(chat, index), chat.model.runtime)
+            for index in range(chat.request.n)
+        ]
+        readers = [ToolEventReader(chat, index) for index in range(chat.request.n)]
+        reports: dict[int, BudgetReport] = {}
+        outcome, refused_for = "aborted", ""
+        items = merge(replies)
+        ticket = await self._enter(chat)
+        self.observer.started(chat)
+        try:
+            async for item in items:
+                if isinstance(item, Delta):
+                    self.observer.text(chat.times, answer=item.part is Part.ANSWER)
+                    for event in readers[item.index].read(item):
+                        yield event
+                    continue
+                index = item.index
+                for event in readers[index].finish():
+                    yield event
+                reply = replies[index]
+                reports[index] = self._report(chat, reply)
+                reason = reply.state.finish_reason or "length"
+                if readers[index].called and reason == "stop":
+                    yield ChoiceDone(index, "tool_calls", reports[index])
+                else:
+                    yield ChoiceDone(index, reason, reports[index], reply.state.stop)
+            ordered = [reports[index] for index in range(len(replies))]
+            usage = usage_of(len(chat.rendered.prompt_ids), [r.state for r in replies])
+            # The reply is whole: a client that leaves after this has had all of it.
+            outcome = "length" if _any_length(replies) else "ok"
+            yield Finished(usage, total_report(ordered))
+        except (EngineRequestError, EngineBusyError) as error:
+            # Refused before a token came: like any other refusal, it was never served.
+            refused_for = "engine_busy" if isinstance(error, EngineBusyError) else "invalid_value"
+            outcome = "error" if any(r.state.sampled for r in replies) else "refused"
+            raise
+        except EngineClosedError:
+            outcome = "dropped"
+            raise
+        except Exception:
+            outcome = "error"
+            raise
+        finally:
+            try:
+                await items.aclose()
+            finally:
+                self.queue.leave(ticket)
+                self.observer.stopped(chat)
+                if outcome == "refused":
+                    self.observer.rejected(refused_for)
+                else:
+                    self._settle(chat, replies, reports, outcome)
+
+    async def _enter(self, chat: PreparedChat) -> Ticket:
+        """Wait for a turn, and count how that went."""
+        times = chat.times
+        times.queued = perf_counter()
+        try:
+            with self.observer.waiting():
+                ticket = await self.queue.enter(chat.request.principal)
+        except RefusedError as refused:
+            self.observer.rejected(refused.reason)
+            raise
+        except asyncio.CancelledError:  # the client left; the engine never saw the prompt
+            self.observer.abandoned(chat)
+            raise
+        times.turn = perf_counter()
+        return ticket
+
+    def _settle(
+        self,
+        chat: PreparedChat,
+        replies: Sequence[ChoiceStream],
+        reports: Mapping[int, BudgetReport],
+        outcome: str,
+    ) -> None:
+        states = [reply.state for reply in replies]
+        every = [reports.get(i) or self._report(chat, reply) for i, reply in enumerate(replies)]
+        settlement = Settlement(
+            outcome,
+            usage_of(len(chat.rendered.prompt_ids), states),
+            settled_choices(outcome, every),
+            tuple(state.finish_reason for state in states if state.finish_reason is not None),
+        )
+        if chat.arm is not None:
+            claimed = [
+                r.saved_tokens_estimate for r in every if r.saved_tokens_estimate is not None
+            ]
+            tokens, whole = settlement.reasoning_tokens, outcome == "ok"
+            self.holdout.record(chat.arm, tokens, claimed, complete=whole)
+            settlement = replace(settlement, saving=self.holdout.saving)
+        self.observer.settled(chat, settlement)
+
+    def _report(self, chat: PreparedChat, reply: ChoiceStream) -> BudgetReport:
+        return choice_report(
+            chat.resolved,
+            reply.state,
+            control_token=chat.control_token,
+            calibrated=chat.calibrated,
+            arm=chat.arm,
+            ignored_fields=chat.request.ignored_fields,
+        )
+
+
+def _any_length(replies: Sequence[ChoiceStream]) -> bool:
+    return any(reply.state.finish_reason == "length" for reply in replies)

@@ -1,0 +1,1 @@
+"""The models that are served: found, loaded, watched, and looked up by name."""

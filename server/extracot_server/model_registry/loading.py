@@ -1,0 +1,190 @@
+"""From settings to a served model: which engine, which card, which renderer.
+
+Imports an engine only when it is asked for, so that start-up stays quick. Knows nothing of HTTP.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from extracot.card import CARD_FILENAME, BudgetCard
+from extracot.errors import CardError
+from extracot.prompt import PromptRenderer
+from extracot.reasoning import ThinkTags
+from extracot_server.budget.resolve import BudgetPolicy, policy_level
+from extracot_server.config.model_settings import ModelSettings
+from extracot_server.config.setting_values import SettingsError
+from extracot_server.config.settings import Settings
+from extracot_server.engine.base import Engine
+from extracot_server.engine.lora import AdapterEngine
+from extracot_server.generation.detokenize import detokenizer_factory
+from extracot_server.generation.plan import ModelRuntime
+from extracot_server.generation.request import ServedModel
+from extracot_server.model_registry.bundled import resolve_model
+from extracot_server.tool_calls.tool_parsers import call_reader_factory
+
+
+def build_engine(server: Settings, settings: ModelSettings) -> Engine:
+    """The engine of one model, not started; a bundled model is prepared on first use."""
+    if settings.engine == "scripted":
+        from extracot_server.engine.scripted.engine import ScriptedEngine
+
+        return ScriptedEngine(adapters=settings.lora)
+    if settings.engine == "remote":
+        return _remote_engine(server, settings)
+    from extracot_server.engine.vllm.engine import VllmEngine
+
+    return VllmEngine(
+        str(resolve_model(settings.model)),
+        engine_args=settings.vllm,
+        shutdown_grace=server.grace_seconds,
+        stall_seconds=server.engine_stall_seconds,
+        served_name=settings.served_model_name or _last_part(settings.model) or None,
+        adapters=settings.lora,
+    )
+
+
+def _remote_engine(server: Settings, settings: ModelSettings) -> Engine:
+    from extracot_server.engine.remote.engine import RemoteEngine
+    from extracot_server.engine.remote.upstream import UpstreamTimes
+
+    named = "model" in settings.model_fields_set
+    tokenizer = settings.tokenizer
+    return RemoteEngine(
+        settings.upstream,
+        model=settings.model if named else None,
+        tokenizer_path=str(resolve_model(tokenizer)) if tokenizer is not None else None,
+        api_key=settings.upstream_keys(),
+        health_seconds=server.health_interval_seconds,
+        times=UpstreamTimes(silence=settings.upstream_timeout_seconds),
+    )
+
+
+def check_card_file(settings: ModelSettings, engine: Engine) -> None:
+    """Read the card before the engine starts, which may take minutes.
+
+    Raises :class:`~extracot.errors.CardError` where it is broken or the named one is not there.
+    """
+    folder = getattr(engine, "source", None) if settings.engine == "vllm" else None
+    _card_file(settings, folder)
+
+
+def _card_file(settings: ModelSettings, folder: str | None) -> BudgetCard | None:
+    """The card the settings name, else the one in the folder, else none."""
+    if settings.card is not None:
+        return None if settings.card == "none" else BudgetCard.load(Path(settings.card))
+    if folder is not None and (Path(folder) / CARD_FILENAME).is_file():
+        return BudgetCard.load(Path(folder))
+    return None
+
+
+def load_card(settings: ModelSettings, engine: Engine) -> BudgetCard | None:
+    """The card the settings name, else the one beside the weights; ``None`` means cap mode.
+
+    Raises :class:`~extracot.errors.CardError` in one line where a card does not fit the tokenizer.
+    """
+    if (
+        settings.card is None
+        and engine.info.kind == "scripted"
+        and not isinstance(engine, AdapterEngine)
+    ):
+        from extracot_server.engine.scripted.engine import scripted_card
+
+        card: BudgetCard | None = scripted_card()
+    else:
+        card = _card_file(settings, getattr(engine, "source", engine.info.model))
+    if card is not None:
+        card.check_tokenizer(engine.tokenizer)
+    return card
+
+
+def serve_models(settings: ModelSettings, engine: Engine) -> list[ServedModel]:
+    """A started engine's model, and each of its adapters as one more.
+
+    An adapter has the card in its own folder or none (cap mode): its model's card says nothing of
+    what the adapter does to lengths. Of an adapter's, errors say whose they are.
+    """
+    served = [serve_model(settings, engine)]
+    for name, folder in getattr(engine, "adapters", {}).items():
+        own = settings.model_copy(update={"served_model_name": name, "card": None, "lora": {}})
+        try:
+            served.append(serve_model(own, AdapterEngine(engine, name, folder)))
+        except CardError as error:
+            raise CardError(f"adapter {name}: {error}") from None
+        except SettingsError as error:
+            raise SettingsError(f"adapter {name}: {error}") from None
+    return served
+
+
+def serve_model(settings: ModelSettings, engine: Engine) -> ServedModel:
+    """Join a started engine with its card, renderer and the operator's policy."""
+    card = load_card(settings, engine)
+    chooser = policy_level(card)
+    if chooser is None:
+        _refuse_auto(settings)
+    if card is None:
+        tags = ThinkTags(settings.think_start, settings.think_end)
+        instruction, system = settings.instruction, settings.system_prompt
+        control: dict[str, int] = {}
+    else:
+        tags = ThinkTags(card.think_start, card.think_end)
+        instruction, system = card.instruction, card.system_prompt
+        levels = [*card.levels, *([chooser] if chooser is not None else [])]
+        control = {level.token: level.token_id for level in levels}
+    renderer = PromptRenderer(
+        engine.tokenizer,
+        tags=tags,
+        instruction=instruction,
+        system_prompt=system,
+        control_tokens=tuple(control),
+    )
+    tools = ModelRuntime(
+        engine=engine,
+        renderer=renderer,
+        tags=tags,
+        new_detokenizer=detokenizer_factory(engine.tokenizer),
+        control_ids=frozenset(control.values()),
+        new_plain_detokenizer=detokenizer_factory(engine.tokenizer, show_special=True),
+        new_call_reader=call_reader_factory(
+            settings.tool_parser, engine.info.kind, engine.tokenizer
+        ),
+    )
+    return ServedModel(
+        name=served_name(settings, engine),
+        runtime=tools,
+        card=card,
+        policy=BudgetPolicy(
+            default=settings.default_budget,
+            floor=settings.budget_floor,
+            ceiling=settings.budget_ceiling,
+            reasoning_tokens_ceiling=settings.reasoning_tokens_ceiling,
+            efforts=settings.reasoning_effort_map,
+            assumed_baseline=settings.assumed_reasoning_tokens,
+            answer_reserve=settings.answer_reserve_tokens,
+        ),
+        open_think=settings.open_think,
+    )
+
+
+def _refuse_auto(settings: ModelSettings) -> None:
+    """What no request could use is an operator's mistake, so it is said before any comes."""
+    efforts = [name for name, value in settings.reasoning_effort_map.items() if value == "auto"]
+    named = ["default_budget"] if settings.default_budget == "auto" else []
+    named += [f"reasoning_effort_map.{name}" for name in efforts]
+    if named:
+        raise SettingsError(f"{named[0]} is auto, but this model has no policy token")
+
+
+def served_name(settings: ModelSettings, engine: Engine) -> str:
+    """The name clients use: the setting, else the last part of the model's path or id."""
+    if settings.served_model_name:
+        return settings.served_model_name
+    if settings.engine == "scripted":
+        return engine.info.model
+    if settings.engine == "remote":
+        return _last_part(engine.info.model)
+    return _last_part(settings.model) or engine.info.model
+
+
+def _last_part(model: str) -> str:
+    return model.rstrip("/").rsplit("/", 1)[-1]

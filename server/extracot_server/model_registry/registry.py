@@ -1,0 +1,104 @@
+"""What the endpoints share: settings, models, metrics, and whether the engine is up."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from prometheus_client.registry import Collector
+
+from extracot_server.admission.keys import ANONYMOUS, KeysError, KeyStore, Principal
+from extracot_server.budget.resolve import policy_level
+from extracot_server.budget.values import Target, parse_alias
+from extracot_server.config.settings import Settings
+from extracot_server.errors import InvalidRequestError, ModelNotFoundError
+from extracot_server.generation.service import ChatService
+from extracot_server.model_registry.engine_handle import RunningEngine
+from extracot_server.observability.metrics import ServerMetrics
+
+log = logging.getLogger("extracot.server")
+
+
+@dataclass(slots=True)
+class AppState:
+    """The state of one app, kept on ``app.state.extracot``."""
+
+    settings: Settings
+    metrics: ServerMetrics
+    keys: KeyStore = field(default_factory=KeyStore)
+    services: dict[str, ChatService] = field(default_factory=dict)
+    engines: list[RunningEngine] = field(default_factory=list)
+    give_up: Callable[[], object] = lambda: None
+    """Ends the server; set by whoever runs it."""
+
+    def usable(self, principal: Principal) -> dict[str, ChatService]:
+        """The services this principal may use, by model name."""
+        return {name: found for name, found in self.services.items() if principal.may_use(name)}
+
+    def find(
+        self, name: str | None, principal: Principal = ANONYMOUS
+    ) -> tuple[ChatService, Target | None]:
+        """The service of a model name or alias; :class:`ModelNotFoundError` for any other."""
+        services = self.usable(principal)
+        if name is None and len(services) > 1:
+            raise InvalidRequestError(
+                f"Several models are served here: say which one. Allowed: {', '.join(services)}.",
+                param="model",
+            )
+        if name is None and services:
+            return next(iter(services.values())), None
+        name = name or ""
+        if name in services:
+            return services[name], None
+        base, _, suffix = name.rpartition("@")
+        alias = parse_alias(suffix)
+        if base not in services or alias is None:
+            raise ModelNotFoundError(name, list(services))
+        return services[base], alias
+
+    def reload_keys(self) -> None:
+        """Read the keys file anew; ``admission.keys.KeysError`` changes nothing."""
+        self.keys.reload(self.check_keys)
+
+    def check_keys(self, principals: Sequence[Principal]) -> None:
+        """Whether these principals' keys fit the models that are served.
+
+        Raises ``admission.keys.KeysError`` for a default that no request of a key
+        could use; a model that is not served is only said.
+        """
+        for principal in principals:
+            for name, service in self.usable(principal).items():
+                if principal.default == "auto" and policy_level(service.model.card) is None:
+                    raise KeysError(
+                        f"key {principal.name}: default is auto, but {name} has no policy token"
+                    )
+            for model in sorted((principal.models or frozenset()) - set(self.services)):
+                log.warning("key %s may use model %s, which is not served", principal.name, model)
+
+    def engine_of(self, model: str) -> RunningEngine:
+        """The engine that serves a model of this server."""
+        return next(engine for engine in self.engines if model in engine.models)
+
+    def engine_collectors(self) -> list[Collector]:
+        """What engines in this process show in metrics themselves."""
+        return [c for running in self.engines for c in getattr(running.engine, "collectors", ())]
+
+    @property
+    def ready(self) -> bool:
+        """Whether any model can be asked: engines come and go one by one."""
+        return any(engine.up for engine in self.engines)
+
+    def stop(self) -> None:
+        """Let nobody in any more; what runs goes on."""
+        for engine in self.engines:
+            engine.queue.close()
+
+    async def drop(self) -> None:
+        """End what still runs, on every engine."""
+        await asyncio.gather(*(engine.drop() for engine in self.engines))
+
+    async def check_engines(self) -> None:
+        """Ask every engine that is believed to be up for its health and remember the answers."""
+        await asyncio.gather(*(engine.check() for engine in self.engines if engine.up))

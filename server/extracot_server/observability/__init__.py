@@ -1,0 +1,1 @@
+"""Metrics, request log, traces and the log itself: they observe requests and decide nothing."""

@@ -1,0 +1,311 @@
+"""Prometheus collectors: every name, label and rule of what counts. Knows no HTTP and no engine.
+
+Labels are bounded: ``budget`` is the applied level (a level's name, ``auto``, ``native``, ``none``
+or ``cap``), never the number a client typed. Tokens are counted for every request, however it
+ends; baseline, saved and overspent only for completed ones.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Sequence
+from itertools import accumulate
+from math import inf
+from time import perf_counter, time
+from typing import Literal
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.metrics_core import HistogramMetricFamily, Metric
+from prometheus_client.registry import Collector
+from prometheus_client.utils import floatToGoString
+
+from extracot.card import BudgetCard, LevelCard
+from extracot.usage import split_saving
+from extracot_server.budget.holdout import Arm, Saving
+from extracot_server.generation.report import BudgetReport, expected_share
+from extracot_server.generation.request import UNFINISHED, RequestTimes
+from extracot_server.observability.worker_metrics import in_workers, registry_of_workers
+
+_TOKEN_BUCKETS = (0, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768)
+_RATIO_BUCKETS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.2, 1.5, 2.0, 4.0)
+_FAST_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+_QUEUE_BUCKETS = (0, 0.001, 0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
+_SLOW_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
+
+_Joined = Literal["livesum", "livemin", "livemax", "livemostrecent"]
+"""How the values of several workers become one; of those that live only."""
+
+
+class EngineFamilies:
+    """The engines' own metrics (``vllm:*``), those of several engines side by side."""
+
+    def __init__(self, collectors: Callable[[], Iterable[Collector]]) -> None:
+        self._collectors = collectors
+
+    def collect(self) -> list[Metric]:
+        """Each family once, with the samples of all."""
+        families: dict[str, Metric] = {}
+        for collector in self._collectors():
+            for family in collector.collect():
+                known = families.setdefault(family.name, family)
+                if known is not family:
+                    known.samples.extend(family.samples)
+        return list(families.values())
+
+    def describe(self) -> list[Metric]:
+        """Nothing is known before the engine has started."""
+        return []
+
+
+class PlainHistogram(Collector):
+    """A histogram without labels for what is observed with every token.
+
+    It counts in plain numbers, which takes a fraction of what the locks of a ``Histogram`` take.
+    For one thread of one process: workers need the files of the other kind.
+    """
+
+    def __init__(
+        self, name: str, text: str, buckets: Sequence[float], registry: CollectorRegistry
+    ) -> None:
+        self._name, self._text = name, text
+        self._bounds = (*buckets, inf)
+        self._counts = [0] * len(self._bounds)
+        self._sum = 0.0
+        self._created = time()
+        registry.register(self)
+
+    def observe(self, value: float) -> None:
+        """Count a value into the first bucket that is not below it."""
+        self._counts[bisect_left(self._bounds, value)] += 1
+        self._sum += value
+
+    def collect(self) -> list[Metric]:
+        """The family as a ``Histogram`` would show it."""
+        names = map(floatToGoString, self._bounds)
+        counts = map(float, accumulate(self._counts))
+        family = HistogramMetricFamily(
+            self._name,
+            self._text,
+            buckets=list(zip(names, counts, strict=True)),
+            sum_value=self._sum,
+        )
+        family.add_sample(f"{self._name}_created", {}, self._created)
+        return [family]
+
+
+class ServerMetrics:
+    """All collectors of one server on one registry."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.registry = registry
+        self.exposed = registry_of_workers() if in_workers() else registry
+        """What ``/metrics`` shows: of several workers, all of them together."""
+
+        def counter(name: str, text: str, *labels: str) -> Counter:
+            return Counter(f"extracot_{name}", text, labels, registry=registry)
+
+        def histogram(name: str, text: str, buckets: Sequence[float], *labels: str) -> Histogram:
+            return Histogram(f"extracot_{name}", text, labels, buckets=buckets, registry=registry)
+
+        def gauge(name: str, text: str, joined: _Joined, *labels: str) -> Gauge:
+            name = f"extracot_{name}"
+            return Gauge(name, text, labels, registry=registry, multiprocess_mode=joined)
+
+        self.requests = counter(
+            "requests", "Requests by how they ended", "model", "budget", "source", "outcome"
+        )
+        self.prompt = counter("prompt_tokens", "Prompt tokens", "model")
+        self.reasoning = counter("reasoning_tokens", "Reasoning tokens", "model", "budget", "arm")
+        self.answer = counter("answer_tokens", "Answer tokens", "model", "budget", "arm")
+        self.overhead = counter("overhead_tokens", "Level, tag and end-of-text tokens", "model")
+        self.baseline = counter(
+            "baseline_tokens", "Reasoning tokens expected natively", "model", "budget"
+        )
+        self.saved = counter("tokens_saved", "Reasoning tokens below baseline", "model", "budget")
+        self.overspent = counter(
+            "tokens_overspent", "Reasoning tokens above baseline", "model", "budget"
+        )
+        self.cap_hits = counter(
+            "budget_cap_hits", "Think blocks closed by a cap", "model", "budget", "reason"
+        )
+        self.choices = counter("policy_choices", "Levels chosen by auto", "model", "level")
+        self.aborts = counter("aborts", "Requests that ended before their reply did", "reason")
+        self.rejected = counter("rejected", "Requests refused before the engine", "reason")
+        self.holdout = counter(
+            "holdout_requests", "Requests in the holdout's comparison", "model", "arm", "outcome"
+        )
+        # Sums and sums of squares, so that a query can say mean and interval of any time and of
+        # all servers together; the gauges below are of this process since it started.
+        self.holdout_replies = counter(
+            "holdout_replies", "Completed requests that the comparison counts", "model", "arm"
+        )
+        self.holdout_reasoning = counter(
+            "holdout_reasoning_tokens", "Their mean reasoning tokens a choice", "model", "arm"
+        )
+        self.holdout_squares = counter(
+            "holdout_reasoning_tokens_squared", "Squares of those, for a variance", "model", "arm"
+        )
+        self.reasoning_size = histogram(
+            "reasoning_tokens_per_request",
+            "Reasoning tokens of a choice",
+            _TOKEN_BUCKETS,
+            "model",
+            "budget",
+        )
+        self.ratio = histogram(
+            "realised_ratio", "Reasoning tokens over baseline", _RATIO_BUCKETS, "model", "budget"
+        )
+        self.first_token = histogram(
+            "time_to_first_token_seconds", "To the first token of any kind", _SLOW_BUCKETS, "model"
+        )
+        self.first_answer = histogram(
+            "time_to_first_answer_token_seconds",
+            "To the first answer token",
+            _SLOW_BUCKETS,
+            "model",
+        )
+        self.duration = histogram(
+            "request_duration_seconds", "From request to last token", _SLOW_BUCKETS, "model"
+        )
+        gaps = ("Between deltas", _FAST_BUCKETS)
+        self.inter_token: PlainHistogram | Histogram = (
+            histogram("inter_token_seconds", *gaps)
+            if in_workers()
+            else PlainHistogram("extracot_inter_token_seconds", *gaps, registry)
+        )
+        self.frontend = histogram(
+            "frontend_overhead_seconds", "From reading a request to handing it on", _FAST_BUCKETS
+        )
+        self.queue = histogram(
+            "queue_seconds", "Waiting for a turn, of those who got one", _QUEUE_BUCKETS
+        )
+        self.queued = gauge("requests_queued", "Requests waiting for a turn", "livesum")
+        self.in_flight = gauge("requests_in_flight", "Requests being served", "livesum")
+        self.holdout_saving, self.holdout_low, self.holdout_high = (
+            gauge(f"holdout_saving_{name}tokens", text, "livemostrecent", "model")
+            for name, text in (
+                ("", "Reasoning tokens saved a reply: mean(native) - mean(budgeted)"),
+                ("low_", "Lower end of its 95% interval"),
+                ("high_", "Upper end of its 95% interval"),
+            )
+        )
+        self.card_ratio = gauge(
+            "card_expected_ratio",
+            "Reasoning tokens over baseline that the budget card expects",
+            *("livemax", "model", "budget"),
+        )
+        self.card_accuracy = gauge(
+            "card_accuracy",
+            "Share of right answers measured for the budget card",
+            *("livemax", "model", "budget"),
+        )
+        # Down for one worker is down for a share of the requests, so the least of them is shown.
+        self.engine_up = gauge("engine_up", "1 while the engine serves", "livemin", "model")
+        self.upstream_up = gauge(
+            "upstream_up", "1 while an upstream gets requests", "livemin", "model", "upstream"
+        )
+        self.engine_restarts = counter(
+            "engine_restarts", "Starts of a new engine after one was lost", "outcome"
+        )
+        self.build_info = gauge(  # no Info: several workers cannot join one
+            "build_info",
+            "Always 1; what is running",
+            "livemax",
+            *("version", "engine", "engine_version", "model", "mode", "device"),
+        )
+
+    def record_choice(self, model: str, report: BudgetReport) -> None:
+        """Count one choice, complete or not."""
+        budget = report.level or "native"
+        arm = report.arm or Arm.BUDGETED.value
+        self.reasoning.labels(model, budget, arm).inc(report.reasoning_tokens)
+        self.answer.labels(model, budget, arm).inc(report.answer_tokens)
+        self.overhead.labels(model).inc(report.overhead_tokens)
+        self.reasoning_size.labels(model, budget).observe(report.reasoning_tokens)
+        if report.cap_hit:
+            self.cap_hits.labels(model, budget, report.cap_reason or "room").inc()
+        if report.chosen is not None:
+            self.choices.labels(model, report.chosen).inc()
+        saving = report.saved_tokens_estimate
+        if saving is None or report.baseline_tokens is None:
+            return
+        saved, overspent = split_saving(saving)
+        self.baseline.labels(model, budget).inc(report.baseline_tokens)
+        self.saved.labels(model, budget).inc(saved)
+        self.overspent.labels(model, budget).inc(overspent)
+        if report.realised_ratio is not None:
+            self.ratio.labels(model, budget).observe(report.realised_ratio)
+
+    def record_request(
+        self, model: str, budget: str, source: str, outcome: str, prompt_tokens: int
+    ) -> None:
+        """Count one request that reached the engine."""
+        self.requests.labels(model, budget, source, outcome).inc()
+        self.prompt.labels(model).inc(prompt_tokens)
+        if outcome in UNFINISHED:
+            self.aborts.labels(UNFINISHED[outcome]).inc()
+
+    def open_model(self, model: str, card: BudgetCard | None) -> None:
+        """Show what a card says of its levels, and begin a model's savings at zero.
+
+        A counter that appears with its first value has no increase that a query could see, so what
+        the first request saves would be lost.
+        """
+        budgets = ["cap", "none"]
+        if card is not None:
+            budgets = [*(level.name for level in card.levels), "none"]
+            budgets += ["auto"] if card.policy is not None else []
+            for level in card.levels:
+                self._show_level(model, level.name, card, level)
+                if card.policy is not None:
+                    self.choices.labels(model, level.name)
+            if card.policy is not None:
+                self._show_level(model, "auto", card, card.policy)
+        for counter in (self.baseline, self.saved, self.overspent):
+            for budget in budgets:
+                counter.labels(model, budget)
+
+    def _show_level(self, model: str, budget: str, card: BudgetCard, level: LevelCard) -> None:
+        ratio = expected_share(card, level)
+        if ratio is not None:
+            self.card_ratio.labels(model, budget).set(ratio)
+        if level.accuracy is not None:
+            self.card_accuracy.labels(model, budget).set(level.accuracy.mean)
+
+    def record_holdout(
+        self, model: str, arm: Arm, outcome: str, reasoning: float, saving: Saving | None
+    ) -> None:
+        """Count a request of the holdout's comparison and show where that stands.
+
+        ``reasoning`` is the request's mean reasoning tokens a choice; only a completed one counts.
+        """
+        self.holdout.labels(model, arm.value, outcome).inc()
+        if outcome == "ok":
+            self.holdout_replies.labels(model, arm.value).inc()
+            self.holdout_reasoning.labels(model, arm.value).inc(reasoning)
+            self.holdout_squares.labels(model, arm.value).inc(reasoning**2)
+        if saving is not None and not in_workers():  # one worker's would pass for that of all
+            self.holdout_saving.labels(model).set(saving.mean)
+            self.holdout_low.labels(model).set(saving.low)
+            self.holdout_high.labels(model).set(saving.high)
+
+    def mark(self, times: RequestTimes, *, answer: bool) -> None:
+        """Note that text has come, and observe how long after the text before."""
+        now = perf_counter()
+        if not times.first_token:
+            times.first_token = now
+        else:
+            self.inter_token.observe(now - times.previous)
+        times.previous = now
+        if answer and not times.first_answer:
+            times.first_answer = now
+
+    def record_times(self, model: str, times: RequestTimes, *, complete: bool) -> None:
+        """Observe what a request has lived to see."""
+        if times.first_token:
+            self.first_token.labels(model).observe(times.first_token - times.start)
+            self.frontend.observe(times.overhead)
+        if times.first_answer:
+            self.first_answer.labels(model).observe(times.first_answer - times.start)
+        if complete:
+            self.duration.labels(model).observe(perf_counter() - times.start)

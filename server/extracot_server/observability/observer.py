@@ -1,0 +1,61 @@
+"""Serving as metrics and the request log see it: each step of a request, told to both."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+
+from extracot_server.generation.observer import Settlement
+from extracot_server.generation.request import PreparedChat
+from extracot_server.observability.metrics import ServerMetrics
+from extracot_server.observability.request_log import current_record
+
+
+class ServerObserver:
+    """A :class:`~extracot_server.generation.observer.RequestObserver`."""
+
+    def __init__(self, metrics: ServerMetrics) -> None:
+        self._metrics = metrics
+        self.text = metrics.mark  # called for every token, so by no way round
+
+    def prepared(self, chat: PreparedChat) -> None:
+        """Note it in the request's record."""
+        if (record := current_record()) is not None:
+            record.chat = chat
+
+    def waiting(self) -> AbstractContextManager[object]:
+        """Count it among those that wait."""
+        return self._metrics.queued.track_inprogress()
+
+    def rejected(self, reason: str) -> None:
+        """Count it by its reason."""
+        self._metrics.rejected.labels(reason).inc()
+
+    def abandoned(self, chat: PreparedChat) -> None:
+        """Count it as aborted; the engine never saw its prompt."""
+        resolved = chat.resolved
+        self._metrics.record_request(chat.model.name, resolved.label, resolved.source, "aborted", 0)
+
+    def started(self, chat: PreparedChat) -> None:
+        """Count it among those that run, and its wait."""
+        self._metrics.queue.observe(chat.times.turn - chat.times.queued)
+        self._metrics.in_flight.inc()
+
+    def stopped(self, chat: PreparedChat) -> None:
+        """Count it no longer among those that run."""
+        self._metrics.in_flight.dec()
+
+    def settled(self, chat: PreparedChat, settlement: Settlement) -> None:
+        """Count its tokens and times, and write down how it ended."""
+        metrics, name, resolved = self._metrics, chat.model.name, chat.resolved
+        outcome = settlement.outcome
+        for report in settlement.choices:
+            metrics.record_choice(name, report)
+        prompt_tokens = settlement.usage.prompt_tokens
+        metrics.record_request(name, resolved.label, resolved.source, outcome, prompt_tokens)
+        metrics.record_times(name, chat.times, complete=settlement.complete)
+        if chat.arm is not None:
+            tokens = settlement.reasoning_tokens
+            metrics.record_holdout(name, chat.arm, outcome, tokens, settlement.saving)
+        if (record := current_record()) is not None:
+            total, reasons = settlement.total, settlement.finish_reasons
+            record.settle(outcome, settlement.usage, total, reasons)

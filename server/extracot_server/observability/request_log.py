@@ -1,0 +1,134 @@
+"""What one HTTP request came to, put together while it runs: for its log line and its trace.
+
+The request's own task and all it starts share one :class:`RequestRecord`, found by
+:func:`current_record`; where nobody opened one (a library call, a test) there is none, and nothing
+is written. Knows neither HTTP nor how it is shown; ``observability.metrics`` counts by itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from time import perf_counter, time_ns
+from typing import Any
+
+from extracot_server.generation.report import BudgetReport, Usage
+from extracot_server.generation.request import PreparedChat, RequestTimes
+
+
+@dataclass(slots=True)
+class RequestRecord:
+    """One request. What was not reached stays ``None``; marks are seconds of ``perf_counter``."""
+
+    method: str
+    path: str
+    keep_prompt: bool = False
+    request_id: str | None = None
+    status: int | None = None
+    error: str | None = None
+    """The code of a refusal or failure: a bounded word, never the client's own text."""
+    outcome: str | None = None
+    chat: PreparedChat | None = None
+    usage: Usage | None = None
+    report: BudgetReport | None = None
+    finish_reasons: tuple[str, ...] = ()
+    trace_id: str | None = None
+    opened: float = field(default_factory=perf_counter)
+    opened_ns: int = field(default_factory=time_ns)
+    settled: float = 0.0
+    closed: float = 0.0
+
+    def settle(
+        self,
+        outcome: str,
+        usage: Usage,
+        report: BudgetReport,
+        finish_reasons: tuple[str, ...],
+    ) -> None:
+        """Write down how a request that reached the engine has ended."""
+        self.settled = perf_counter()
+        self.outcome, self.usage, self.report = outcome, usage, report
+        self.finish_reasons = finish_reasons
+
+    @property
+    def times(self) -> RequestTimes | None:
+        """The marks of the request in the server, once it was prepared."""
+        return None if self.chat is None else self.chat.times
+
+    def fields(self) -> dict[str, Any]:
+        """Everything known, as flat JSON: tokens, seconds, words; no text of the client's.
+
+        But for the messages, as ``prompt``, where the operator asked for them.
+        """
+        found: dict[str, Any] = {
+            "request_id": self.request_id,
+            "method": self.method,
+            "path": self.path,
+            "status": self.status,
+            "outcome": self.outcome,
+            "error": self.error,
+            "seconds": round(self.closed - self.opened, 6),
+        }
+        if self.chat is not None:
+            found |= self._prepared(self.chat)
+        if self.usage is not None and self.report is not None:
+            found |= self._settled(self.usage, self.report)
+        found["trace_id"] = self.trace_id
+        return {name: value for name, value in found.items() if value is not None}
+
+    def _prepared(self, chat: PreparedChat) -> dict[str, Any]:
+        times = chat.times
+
+        def since_start(mark: float) -> float | None:
+            return round(mark - times.start, 6) if mark else None
+
+        found: dict[str, Any] = {
+            "model": chat.model.name,
+            "key": chat.request.principal.name or None,
+            "budget": chat.resolved.label,
+            "source": chat.resolved.source,
+            "arm": None if chat.arm is None else chat.arm.value,
+            "choices": chat.request.n,
+            "prompt_tokens": len(chat.rendered.prompt_ids),
+            "queue_seconds": round(times.turn - times.queued, 6) if times.turn else None,
+            "first_token_seconds": since_start(times.first_token),
+            "first_answer_token_seconds": since_start(times.first_answer),
+        }
+        if self.keep_prompt:
+            found["prompt"] = [
+                {"role": m.role, "content": m.content} for m in chat.request.messages
+            ]
+        return found
+
+    def _settled(self, usage: Usage, report: BudgetReport) -> dict[str, Any]:
+        return {
+            "completion_tokens": usage.completion_tokens,
+            "reasoning_tokens": report.reasoning_tokens,
+            "answer_tokens": report.answer_tokens,
+            "saved_tokens": report.saved_tokens_estimate,
+            "realised_ratio": report.realised_ratio,
+            "chosen_level": report.chosen,
+            "cap_hit": report.cap_hit,
+            "finish_reasons": list(self.finish_reasons) or None,
+        }
+
+
+_CURRENT: ContextVar[RequestRecord | None] = ContextVar("extracot_request_record", default=None)
+
+
+def current_record() -> RequestRecord | None:
+    """The record of the request that this task works for."""
+    return _CURRENT.get()
+
+
+@contextmanager
+def open_record(record: RequestRecord) -> Iterator[RequestRecord]:
+    """Make it the current one; it is closed at the end of the block."""
+    token = _CURRENT.set(record)
+    try:
+        yield record
+    finally:
+        record.closed = perf_counter()
+        _CURRENT.reset(token)

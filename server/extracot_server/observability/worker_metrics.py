@@ -1,0 +1,76 @@
+"""The metrics of all workers as one: what any of them shows when it is asked.
+
+Counters, histograms and gauges are added up from the workers' files by `prometheus_client`; what
+only the whole can say (the holdout's saving) is worked out of their sums here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from prometheus_client import CollectorRegistry, values
+from prometheus_client.metrics_core import GaugeMetricFamily, Metric
+from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.registry import Collector
+
+from extracot_server.budget.holdout import Arm, Moments, saving_between
+
+_SUMS = ("replies", "reasoning_tokens", "reasoning_tokens_squared")
+
+
+def in_workers() -> bool:
+    """Whether this process is one of several that keep their metrics in files."""
+    return bool(getattr(values.ValueClass, "_multiprocess", False))
+
+
+class AllWorkers(Collector):
+    """Every worker's metrics, dead ones' counters included."""
+
+    def __init__(self) -> None:
+        self._files = MultiProcessCollector(None)  # type: ignore[no-untyped-call]
+
+    def collect(self) -> Iterable[Metric]:
+        """The families, and three gauges of the holdout where there is enough to say."""
+        families = list(self._files.collect())  # type: ignore[no-untyped-call]
+        yield from families
+        yield from _holdout_gauges(families)
+
+    def describe(self) -> list[Metric]:
+        """Nothing is known before it is collected."""
+        return []
+
+
+def registry_of_workers() -> CollectorRegistry:
+    """A registry that shows all workers."""
+    registry = CollectorRegistry()
+    registry.register(AllWorkers())
+    return registry
+
+
+def _holdout_gauges(families: Iterable[Metric]) -> list[Metric]:
+    sums: dict[tuple[str, str], dict[str, float]] = {}
+    for family in families:
+        for part in _SUMS:
+            if family.name != f"extracot_holdout_{part}":
+                continue
+            for sample in family.samples:
+                place = (sample.labels["model"], sample.labels["arm"])
+                sums.setdefault(place, {})[part] = sample.value
+    gauges = {
+        end: GaugeMetricFamily(f"extracot_holdout_saving_{end}tokens", text, labels=["model"])
+        for end, text in (
+            ("", "Reasoning tokens saved a reply: mean(native) - mean(budgeted)"),
+            ("low_", "Lower end of its 95% interval"),
+            ("high_", "Upper end of its 95% interval"),
+        )
+    }
+    for model in sorted({model for model, _ in sums}):
+        arms = [
+            Moments.of(*(sums.get((model, arm.value), {}).get(part, 0.0) for part in _SUMS))
+            for arm in (Arm.HOLDOUT, Arm.BUDGETED)
+        ]
+        saving = saving_between(*arms)
+        if saving is not None:
+            for end, value in (("", saving.mean), ("low_", saving.low), ("high_", saving.high)):
+                gauges[end].add_metric([model], value)
+    return [gauge for gauge in gauges.values() if gauge.samples]

@@ -1,0 +1,1 @@
+"""The process around the app: HTTP server, connections, workers, probe, mounted pages."""

@@ -1,0 +1,90 @@
+"""What a request may call, and the calls in a reply as they come. Plain data and one grammar.
+
+Knows neither HTTP nor how a model writes a call; that is ``tool_calls.tool_reading``'s.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+from extracot_server.engine.base import AnswerFormat
+
+CALLS_FIELD = "tools"
+"""The field of a request that a schema of a forced call comes from."""
+
+
+@dataclass(frozen=True, slots=True)
+class ToolUse:
+    """The tools of a request, in OpenAI's form, and which of them the reply has to call.
+
+    ``choice`` is ``auto`` (the model decides), ``required`` (at least one) or ``named`` (the one
+    that ``name`` names, once).
+    """
+
+    tools: tuple[Mapping[str, Any], ...]
+    choice: Literal["auto", "required", "named"] = "auto"
+    name: str | None = None
+    parallel: bool = True
+
+    @property
+    def forced(self) -> bool:
+        """The reply is a call whatever the model would like."""
+        return self.choice != "auto"
+
+    def answer_format(self) -> AnswerFormat | None:
+        """The grammar that makes the answer a call: of its arguments, or of a list of calls."""
+        if self.choice == "named":
+            return AnswerFormat("json_schema", self._parameters(self.name))
+        if self.choice == "required":
+            calls = [self._call(str(tool["function"]["name"])) for tool in self.tools]
+            items = calls[0] if len(calls) == 1 else {"anyOf": calls}
+            schema = {"type": "array", "minItems": 1, "items": items}
+            if not self.parallel:
+                schema["maxItems"] = 1
+            return AnswerFormat("json_schema", schema)
+        return None
+
+    def _call(self, name: str) -> dict[str, Any]:
+        return {
+            "type": "object",
+            "properties": {
+                "name": {"type": "string", "enum": [name]},
+                "arguments": self._parameters(name),
+            },
+            "required": ["name", "arguments"],
+            "additionalProperties": False,
+        }
+
+    def _parameters(self, name: str | None) -> Mapping[str, Any]:
+        found = next(t["function"] for t in self.tools if t["function"]["name"] == name)
+        nothing = {"type": "object", "properties": {}, "additionalProperties": False}
+        parameters: Mapping[str, Any] = found.get("parameters") or nothing
+        return parameters
+
+
+@dataclass(frozen=True, slots=True)
+class CallPart:
+    """Something new of call number ``call``: it begins (``id`` and ``name`` are set), or goes on.
+
+    The ``arguments`` of all parts of a call, joined, are its JSON text.
+    """
+
+    call: int
+    arguments: str = ""
+    id: str | None = None
+    name: str | None = None
+
+
+class CallReader(Protocol):
+    """Reads an answer as it comes: text (``str``) and parts of calls."""
+
+    def feed(self, text: str, token_ids: Sequence[int]) -> list[str | CallPart]:
+        """Add answer text and the ids that begin in it; return what became certain."""
+
+    def finish(self) -> list[str | CallPart]:
+        """The answer is over: what was held back."""
+
+
+CallReaderFactory = Callable[[ToolUse], CallReader]

@@ -1,0 +1,1 @@
+"""Shortening a trace: atoms, their scores, and a budget spent on them."""

@@ -1,0 +1,69 @@
+"""Which atoms of a trace state its final answer. The compressor never drops the last of them, and
+the fidelity report hides them all. Plain string and number matching; it does not verify."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from extracot.answers import extract_answer
+from extracot_training.compression.segment import Atom, Kind
+from extracot_training.math_text.equations import numbers_in
+
+
+def final_atoms(atoms: Sequence[Atom], answer: str) -> list[int]:
+    """Index of the last atom that holds ``answer`` (a list of one), else empty.
+
+    The last `\\boxed{}` that agrees wins; else the last atom whose text or last number is the
+    answer; else the last `\\boxed{}` whatever it holds.
+    """
+    boxed = [i for i, atom in enumerate(atoms) if "\\boxed" in atom.text]
+    for index in reversed(boxed):
+        if same_answer(extract_answer(atoms[index].text) or "", answer):
+            return [index]
+    for index in reversed(range(len(atoms))):
+        if atoms[index].kind is not Kind.SPACE and states(atoms[index].body, answer):
+            return [index]
+    return boxed[-1:]
+
+
+def states(body: str, answer: str) -> bool:
+    """Whether a piece of text ends in the answer: ``= 105.`` states ``105``."""
+    if not answer.strip():
+        return False
+    if _bare(body) == _bare(answer):
+        return True
+    wanted = numbers_in(answer)
+    if len(wanted) == 1 and _is_number(answer):
+        stated = numbers_in(body)
+        return bool(stated) and stated[-1] == wanted[0]
+    return len(_bare(answer)) > 1 and _bare(answer) in _bare(body)
+
+
+def same_answer(left: str, right: str) -> bool:
+    """Equal as strings without decoration, or as plain numbers."""
+    if _bare(left) == _bare(right):
+        return bool(_bare(left))
+    if _is_number(left) and _is_number(right):
+        return numbers_in(left) == numbers_in(right)
+    return False
+
+
+def _is_number(text: str) -> bool:
+    return bool(re.fullmatch(r"\s*\$?-?[\d,]*\.?\d+\s*%?\s*", text)) and "-" not in text
+
+
+def _bare(text: str) -> str:
+    return re.sub(r"\\[,;! ]|[\s$.,;:!?]|\\(?=%)", "", text).lower()
+
+
+def likely_final_atoms(atoms: Sequence[Atom]) -> list[int]:
+    """Where the answer is not known: the last `\\boxed{}`, else the last number or formula."""
+    for wanted in ("\\boxed", ""):
+        for index in reversed(range(len(atoms))):
+            atom = atoms[index]
+            if wanted and wanted in atom.text:
+                return [index]
+            if not wanted and atom.kind not in (Kind.WORD, Kind.SPACE):
+                return [index]
+    return []

@@ -1,0 +1,1 @@
+"""An evaluation's rows, figures, tables and drawings, for every stage that reports them."""

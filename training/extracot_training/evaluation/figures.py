@@ -1,0 +1,218 @@
+"""All numbers of an evaluation, as plain data, from its judged rows. Knows no server and no file.
+
+The unit is the problem: accuracies are means over problems of the mean over samples (avg@k),
+intervals resample problems, and every comparison is paired on the problems that both sides have.
+A problem counts at a budget if all its samples were answered; refused requests are counted apart.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from extracot.usage import mean_of_ratios
+from extracot_training.config.evaluate import EvaluateConfig
+from extracot_training.evaluation.card import card_of
+from extracot_training.evaluation.matched import against_fixed
+from extracot_training.evaluation.rows import EvalRow, budget_name
+from extracot_training.evaluation.server import Server
+from extracot_training.evaluation.table import (
+    AUTO,
+    FULL,
+    NATIVE,
+    Table,
+    busy_seconds,
+    ratios,
+    share,
+    spread,
+    tables_of,
+)
+from extracot_training.pipeline.records import Problem
+from extracot_training.pipeline.statistics import (
+    Estimate,
+    estimate,
+    paired,
+    percentile,
+    ratio_estimate,
+)
+
+REFERENCES = (FULL, NATIVE)
+
+
+def figures_of(
+    rows: Sequence[EvalRow],
+    problems: Sequence[Problem],
+    config: EvaluateConfig,
+    server: Server,
+    r_star: Mapping[str, float],
+) -> dict[str, Any]:
+    """Everything the report says; ``card`` in it is what stage ``publish`` reads."""
+    tables = tables_of(rows, config.samples)
+    dataset = config.dataset or _dataset(problems)
+    budgets = {
+        name: _budget(name, tables, config, r_star)
+        for budget in config.budgets
+        if (name := budget_name(budget)) in tables and tables[name].rows
+    }
+    figures: dict[str, Any] = {
+        "dataset": dataset,
+        "problems": len(problems),
+        "synthetic": sum(problem.synthetic for problem in problems),
+        "samples": config.samples,
+        "model": config.model,
+        "server": asdict(server),
+        "sampling": config.sampling.model_dump(exclude_none=True),
+        "concurrency": config.concurrency,
+        "resamples": config.resamples,
+        "margin": config.margin,
+        "refused": {name: table.refused for name, table in tables.items() if table.refused},
+        "budgets": budgets,
+    }
+    if AUTO in tables and tables[AUTO].rows:
+        figures["auto_against_fixed"] = against_fixed(tables, config)
+    figures["card"] = card_of(figures, tables, config, server)
+    return figures
+
+
+def _budget(
+    name: str, tables: Mapping[str, Table], config: EvaluateConfig, r_star: Mapping[str, float]
+) -> dict[str, Any]:
+    table = tables[name]
+    rows = table.flat()
+    found: dict[str, Any] = {
+        "n": len(table.rows),
+        "rows": len(rows),
+        "incomplete_problems": table.incomplete,
+        "accuracy": asdict(_accuracy(table, config)),
+        "strict": asdict(_accuracy(table, config, strict=True)),
+        "tokens": {
+            "reasoning": spread([row.reasoning_tokens or 0 for row in rows]),
+            "answer": spread([row.answer_tokens or 0 for row in rows]),
+            "completion": spread([row.completion_tokens for row in rows]),
+        },
+        "unclosed_rate": share(rows, lambda row: row.unclosed or row.closed_by == "server"),
+        "cut_rate": share(rows, lambda row: row.unclosed),
+        "cap_hit_rate": share(rows, lambda row: row.cap_hit),
+        "no_box_rate": share(rows, lambda row: row.boxed is None),
+        "length_rate": share(rows, lambda row: row.finish_reason == "length"),
+        "against": {
+            other: _against(table, tables[other], config)
+            for other in REFERENCES
+            if other in tables and other != name and set(table.rows) & set(tables[other].rows)
+        },
+        "times": _times(rows),
+        "by_steps": _grouped(table, tables.get(FULL), lambda row: row.steps),
+        "by_family": _grouped(table, tables.get(FULL), lambda row: row.family),
+    }
+    if name == AUTO:
+        found["levels"] = _levels(rows)
+        found["levels_by_steps"] = _levels_by(rows, lambda row: row.steps)
+        found["levels_by_r_star"] = _levels_by(rows, lambda row: r_star.get(row.problem_id))
+    return found
+
+
+def _accuracy(table: Table, config: EvaluateConfig, *, strict: bool = False) -> Estimate:
+    values = [table.accuracy(problem, strict=strict) for problem in table.rows]
+    return estimate(values, resamples=config.resamples, seed=config.seed)
+
+
+def _against(table: Table, other: Table, config: EvaluateConfig) -> dict[str, Any]:
+    """Paired with another budget: accuracy differences, and the realised ratio both ways."""
+    both = [problem for problem in table.rows if problem in other.rows]
+    found: dict[str, Any] = {"n": len(both)}
+    for name, strict in (("accuracy", False), ("strict", True)):
+        difference = paired(
+            [table.accuracy(problem, strict=strict) for problem in both],
+            [other.accuracy(problem, strict=strict) for problem in both],
+            resamples=config.resamples,
+            seed=config.seed,
+        )
+        found[name] = asdict(difference)
+        found[f"{name}_non_inferior"] = difference.low > -config.margin
+    parts = [table.reasoning(problem) for problem in both]
+    wholes = [other.reasoning(problem) for problem in both]
+    ratio = ratio_estimate(parts, wholes, resamples=config.resamples, seed=config.seed)
+    found["ratio_of_sums"] = None if ratio is None else asdict(ratio)
+    found["mean_of_ratios"] = mean_of_ratios(parts, wholes)
+    single = ratios(table, other)
+    found["p10"], found["p90"] = (
+        (percentile(single, 0.1), percentile(single, 0.9)) if single else (None, None)
+    )
+    return found
+
+
+def _times(rows: Sequence[EvalRow]) -> dict[str, Any]:
+    """Seconds at the stated concurrency, and tokens per second while at least one request ran."""
+    busy = busy_seconds([(row.started, row.started + row.seconds) for row in rows])
+    tokens = sum(row.completion_tokens for row in rows)
+    measured: dict[str, list[float | None]] = {
+        "first_token": [row.first_token_s for row in rows],
+        "first_answer_token": [row.first_answer_s for row in rows],
+        "end_to_end": [row.seconds for row in rows],
+    }
+    found: dict[str, Any] = {}
+    for name, values in measured.items():
+        there = [value for value in values if value is not None]
+        found[name] = spread(there) if there else None
+    found["busy_s"] = busy
+    found["tokens_per_s"] = tokens / busy if busy > 0 else None
+    found["requests_per_s"] = len(rows) / busy if busy > 0 else None
+    found["retried"] = sum(row.attempts > 1 for row in rows)
+    return found
+
+
+def _grouped(
+    table: Table, full: Table | None, group: Callable[[EvalRow], object]
+) -> dict[str, dict[str, Any]]:
+    """Problems by a property: how many, accuracy, mean reasoning, ratio of sums against 1.0."""
+    problems: dict[Any, list[str]] = {}
+    for problem, samples in table.rows.items():
+        if (value := group(samples[0])) is not None:
+            problems.setdefault(value, []).append(problem)
+    found: dict[str, dict[str, Any]] = {}
+    for value in sorted(problems):
+        mine = problems[value]
+        both = [problem for problem in mine if full is not None and problem in full.rows]
+        whole = sum(full.reasoning(problem) for problem in both) if full is not None else 0
+        replies = sum(len(table.rows[problem]) for problem in mine)
+        found[str(value)] = {
+            "n": len(mine),
+            "accuracy": sum(table.accuracy(problem) for problem in mine) / len(mine),
+            "reasoning": sum(table.reasoning(problem) for problem in mine) / replies,
+            "ratio": sum(table.reasoning(problem) for problem in both) / whole if whole else None,
+        }
+    return found
+
+
+def _levels(rows: Sequence[EvalRow]) -> dict[str, float]:
+    """How often each level was chosen."""
+    chosen = Counter(row.level for row in rows if row.level is not None)
+    total = sum(chosen.values())
+    return {str(level): chosen[level] / total for level in sorted(chosen)}
+
+
+def _levels_by(
+    rows: Sequence[EvalRow], group: Callable[[EvalRow], float | None]
+) -> dict[str, dict[str, Any]]:
+    """Chosen levels by difficulty: how many, the mean level, and how often each was chosen."""
+    groups: dict[float, list[EvalRow]] = {}
+    for row in rows:
+        value = group(row)
+        if value is not None and row.level is not None:
+            groups.setdefault(value, []).append(row)
+    return {
+        str(value): {
+            "n": len(mine),
+            "mean": sum(row.level or 0.0 for row in mine) / len(mine),
+            "levels": _levels(mine),
+        }
+        for value, mine in sorted(groups.items())
+    }
+
+
+def _dataset(problems: Sequence[Problem]) -> str:
+    sources = sorted({problem.source for problem in problems})
+    splits = sorted({problem.split for problem in problems})
+    return f"{', '.join(sources)} ({', '.join(splits)})"

@@ -1,0 +1,141 @@
+"""The drawings of an evaluation and of a comparison, as PNG. Knows figures only."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from extracot_training.evaluation.table import AUTO, FULL
+
+BY_TOKENS = "accuracy_tokens.png"
+REALISED = "requested_realised.png"
+BY_DIFFICULTY = "level_difficulty.png"
+
+
+def draw(figures: Mapping[str, Any]) -> dict[str, bytes]:
+    """File name -> PNG; what was not measured is not drawn."""
+    budgets = figures["budgets"]
+    drawn = {BY_TOKENS: accuracy_against_tokens({str(figures["model"]): budgets})}
+    if any(name[0].isdigit() for name in budgets) and FULL in budgets:
+        drawn[REALISED] = _requested_against_realised(budgets)
+    if AUTO in budgets:
+        drawn[BY_DIFFICULTY] = _level_by_difficulty(budgets[AUTO])
+    return drawn
+
+
+def accuracy_against_tokens(runs: Mapping[str, Mapping[str, Any]]) -> bytes:
+    """Each run's budgets as points with intervals; its levels are joined by a line."""
+
+    def paint(panel: Any) -> None:
+        for number, (run, budgets) in enumerate(runs.items()):
+            colour = f"C{number}"
+            fixed = [name for name in budgets if name[0].isdigit()]
+            fixed.sort(key=float)
+            places = {name: _place(found) for name, found in budgets.items()}
+            if fixed:
+                panel.plot(
+                    [places[name][0] for name in fixed],
+                    [places[name][1] for name in fixed],
+                    color=colour,
+                    label=f"{run}: levels",
+                )
+            for name, (tokens, accuracy, below, above) in places.items():
+                panel.errorbar(
+                    tokens,
+                    accuracy,
+                    yerr=[[below], [above]],
+                    color=colour,
+                    marker={"auto": "*", "native": "s", "none": "x"}.get(name, "o"),
+                    markersize=11 if name == AUTO else 6,
+                    capsize=3,
+                    label=None if name in fixed else f"{run}: {name}",
+                )
+                panel.annotate(
+                    name,
+                    (tokens, accuracy),
+                    textcoords="offset points",
+                    xytext=(6, -10),
+                    fontsize=8,
+                )
+        panel.set(xlabel="mean reasoning tokens", ylabel="accuracy", ylim=(-0.02, 1.02))
+        panel.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1.01, 1.0))  # beside it
+
+    return _png(paint)
+
+
+def _place(found: Mapping[str, Any]) -> tuple[float, float, float, float]:
+    accuracy = found["accuracy"]
+    mean = accuracy["mean"]
+    return (
+        found["tokens"]["reasoning"]["mean"],
+        mean,
+        max(0.0, mean - accuracy["low"]),
+        max(0.0, accuracy["high"] - mean),
+    )
+
+
+def _requested_against_realised(budgets: Mapping[str, Any]) -> bytes:
+    def paint(panel: Any) -> None:
+        panel.plot([0, 1], [0, 1], color="grey", ls=":", label="as requested")
+        fixed = sorted((name for name in budgets if name[0].isdigit()), key=float)
+        for name in fixed:
+            pair = budgets[name]["against"].get(FULL)
+            if name == FULL:
+                panel.plot(1.0, 1.0, color="C0", marker="o")
+            elif pair is not None and pair["ratio_of_sums"] is not None:
+                ratio, mean = pair["ratio_of_sums"], pair["ratio_of_sums"]["mean"]
+                spread = [[max(0.0, mean - ratio["low"])], [max(0.0, ratio["high"] - mean)]]
+                x = float(name)
+                panel.plot([x, x], [pair["p10"], pair["p90"]], color="C0", alpha=0.3, lw=5)
+                panel.errorbar(x, mean, yerr=spread, color="C0", marker="o", capsize=3)
+        panel.plot([], [], color="C0", marker="o", label="ratio of sums, 95% interval")
+        panel.plot([], [], color="C0", alpha=0.3, lw=5, label="problems, p10 to p90")
+        panel.set(xlabel="requested ratio", ylabel="realised ratio, against level 1.0")
+        panel.legend(fontsize=8)
+
+    return _png(paint)
+
+
+def _level_by_difficulty(auto: Mapping[str, Any]) -> bytes:
+    groups, title = auto["levels_by_r_star"], "r* (smallest level that suffices)"
+    if not groups:
+        groups, title = auto["levels_by_steps"], "steps"
+    if not groups:
+        groups, title = {"all": {"mean": _mean_level(auto["levels"]), **auto}}, "problems"
+
+    def paint(panel: Any) -> None:
+        names = list(groups)
+        levels = sorted({level for found in groups.values() for level in found["levels"]})
+        bottom = [0.0] * len(names)
+        for number, level in enumerate(levels):
+            shares = [groups[name]["levels"].get(level, 0.0) for name in names]
+            shade = {"color": f"C{number}", "alpha": 0.5}
+            panel.bar(names, shares, bottom=bottom, label=f"level {level}", **shade)
+            bottom = [low + part for low, part in zip(bottom, shares, strict=True)]
+        panel.plot(
+            names, [found["mean"] for found in groups.values()], "k*-", label="mean chosen level"
+        )
+        panel.set(xlabel=title, ylabel="share of replies; mean level", ylim=(0, 1.02))
+        panel.legend(fontsize=8)
+
+    return _png(paint)
+
+
+def _mean_level(shares: Mapping[str, float]) -> float:
+    return sum(float(level) * share for level, share in shares.items())
+
+
+def _png(paint: Callable[[Any], None]) -> bytes:
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, panel = pyplot.subplots(figsize=(7, 4.5))
+    paint(panel)
+    figure.tight_layout()
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=110, bbox_inches="tight")
+    pyplot.close(figure)
+    return buffer.getvalue()

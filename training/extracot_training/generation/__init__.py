@@ -1,0 +1,1 @@
+"""Text and rollouts from a model: in this process, by vLLM, or over HTTP."""

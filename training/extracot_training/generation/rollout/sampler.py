@@ -1,0 +1,166 @@
+"""Samples replies from a causal model in this process, many at a time.
+
+Every reply has a seed of its own, so what is drawn for it does not depend on what else is in the
+batch. Prompts that occur several times are read once; rows that have ended leave the batch. Knows
+models of ``transformers`` and token ids; knows no text.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from extracot_training.generation.rollout.cache import empty_cache
+
+# Moving the cache costs as much as a few steps: rows leave when so many have ended.
+LEAVING = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class Decoding:
+    """How tokens are drawn. ``temperature`` 0 is greedy; ``end_ids`` end a reply."""
+
+    temperature: float
+    top_p: float
+    max_tokens: int
+    end_ids: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Generated:
+    """``ids`` with the end token, if it came; ``first`` holds the probabilities (at temperature 1)
+    of the watched ids to be the first token."""
+
+    ids: tuple[int, ...]
+    first: tuple[float, ...]
+
+
+def seed_of(*parts: object) -> int:
+    """A seed made of ``parts``: the same in every process and on every machine."""
+    digest = hashlib.sha256("\0".join(map(str, parts)).encode()).digest()
+    return int.from_bytes(digest[:8], "big")
+
+
+class Sampler:
+    """Generates from ``model``, at most ``batch`` replies at a time, in the order given.
+
+    ``pad_id`` fills prompts up on the left and is masked. ``watched`` ids have their probability
+    of being first reported. The model's training mode is put back afterwards.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        decoding: Decoding,
+        *,
+        batch: int,
+        pad_id: int,
+        watched: Sequence[int] = (),
+    ) -> None:
+        self._model = model
+        self._decoding = decoding
+        self._size = batch
+        self._pad_id = pad_id
+        self._watched = list(watched)
+
+    def generate(self, prompts: Sequence[Sequence[int]], seeds: Sequence[int]) -> list[Generated]:
+        """One reply per prompt. Raises ``ValueError`` for an empty prompt."""
+        return [one for part in self.batches(prompts, seeds) for one in part]
+
+    def batches(
+        self, prompts: Sequence[Sequence[int]], seeds: Sequence[int]
+    ) -> Iterator[list[Generated]]:
+        """The same, batch by batch."""
+        if not all(prompts):
+            raise ValueError("a prompt is empty")
+        training = self._model.training
+        self._model.eval()
+        try:
+            for at in range(0, len(prompts), self._size):
+                rows = [tuple(prompt) for prompt in prompts[at : at + self._size]]
+                with torch.no_grad():
+                    yield self._batch(rows, seeds[at : at + self._size])
+        finally:
+            self._model.train(training)
+
+    def _batch(self, prompts: list[tuple[int, ...]], seeds: Sequence[int]) -> list[Generated]:
+        limit, rows = self._decoding.max_tokens, len(prompts)
+        device = self._model.get_input_embeddings().weight.device
+        logits, mask, cache = self._read(prompts, device)
+        first = torch.softmax(logits, -1)[:, self._watched].tolist()
+        draws = torch.from_numpy(_draws(seeds, limit)).to(device)
+        ends = torch.tensor(self._decoding.end_ids, device=device)
+        made = torch.full((rows, limit), -1, device=device)
+        alive = torch.arange(rows, device=device)  # the batch's rows, by their place in `prompts`
+        running = torch.ones(rows, dtype=torch.bool, device=device)
+        for step in range(limit):
+            tokens = self._pick(logits, draws[alive, step])
+            made[alive[running], step] = tokens[running]
+            running = running & ~torch.isin(tokens, ends)
+            left = int(running.sum())
+            if left == 0 or step + 1 == limit:
+                break
+            if left <= (1 - LEAVING) * len(alive):
+                kept = running.nonzero().squeeze(1)
+                cache.batch_select_indices(kept)
+                alive, mask, tokens, running = (x[kept] for x in (alive, mask, tokens, running))
+            mask = torch.cat([mask, mask.new_ones(len(mask), 1)], dim=1)
+            logits = self._forward(tokens[:, None], mask, mask.sum(1, keepdim=True) - 1, cache)
+        ids = [tuple(id_ for id_ in row if id_ >= 0) for row in made.tolist()]
+        return [Generated(one, tuple(share)) for one, share in zip(ids, first, strict=True)]
+
+    def _read(self, prompts: list[tuple[int, ...]], device: Any) -> tuple[Tensor, Tensor, Any]:
+        """(next logits, mask, cache), one row per prompt, each different prompt read once."""
+        place = {prompt: row for row, prompt in enumerate(dict.fromkeys(prompts))}
+        width = max(map(len, place))
+        ids = torch.full((len(place), width), self._pad_id)
+        mask = torch.zeros(len(place), width, dtype=torch.long)
+        for prompt, row in place.items():
+            ids[row, width - len(prompt) :] = torch.tensor(prompt)
+            mask[row, width - len(prompt) :] = 1
+        ids, mask = ids.to(device), mask.to(device)
+        cache = empty_cache(self._model.config)
+        logits = self._forward(ids, mask, (mask.cumsum(1) - 1).clamp(min=0), cache)
+        rows = torch.tensor([place[prompt] for prompt in prompts], device=device)
+        if len(place) < len(prompts):
+            cache.batch_select_indices(rows)
+        return logits[rows], mask[rows], cache
+
+    def _forward(self, ids: Tensor, mask: Tensor, positions: Tensor, cache: Any) -> Tensor:
+        """Logits of the last position, float32, shape ``(rows, vocabulary)``."""
+        output = self._model(
+            input_ids=ids,
+            attention_mask=mask,
+            position_ids=positions,
+            past_key_values=cache,
+            use_cache=True,
+            logits_to_keep=1,
+        )
+        logits: Tensor = output.logits[:, -1].float()
+        return logits
+
+    def _pick(self, logits: Tensor, draws: Tensor) -> Tensor:
+        """Tokens, by inverting the cumulative distribution at one uniform draw per row."""
+        if self._decoding.temperature == 0:
+            return logits.argmax(-1)
+        shares = torch.softmax(logits / self._decoding.temperature, -1)
+        if self._decoding.top_p < 1:
+            ordered, order = shares.sort(dim=-1, descending=True)
+            outside = ordered.cumsum(-1) - ordered >= self._decoding.top_p
+            shares = shares.scatter(1, order, ordered.masked_fill(outside, 0.0))
+        sums = shares.cumsum(-1)
+        wanted = draws[:, None] * sums[:, -1:]
+        picked = torch.searchsorted(sums, wanted, right=True).squeeze(1)
+        # Rounding may put a draw at the very end, where there is no token.
+        return torch.where(picked < shares.shape[1], picked, shares.argmax(-1))
+
+
+def _draws(seeds: Sequence[int], count: int) -> Any:
+    """Uniform draws in [0, 1), shape ``(seeds, count)``: a row depends on its seed alone."""
+    return np.stack([np.random.default_rng(seed).random(count, dtype=np.float32) for seed in seeds])

@@ -1,0 +1,96 @@
+"""The interface of sampling: requests in, outcomes out as they are done, in any order."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Iterable
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from extracot.reasoning import ThinkTags, split_reasoning
+from extracot_training.config.sampling import Backend, HttpBackend, Sampling
+from extracot_training.errors import StageError
+
+
+class SamplingError(StageError):
+    """The backend is unusable (dead endpoint, wrong key, no such model): going on is pointless."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One reply wanted. ``key`` comes back with it; ``messages`` are (role, content) pairs."""
+
+    key: str
+    messages: tuple[tuple[str, str], ...]
+    seed: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """A reply. ``reasoning`` is ``None`` without a think block; ``closed`` tells whether one that
+    was opened also ended; ``reasoning_tokens`` is ``None`` where the backend doesn't count them."""
+
+    reasoning: str | None
+    answer: str
+    closed: bool
+    finish_reason: str | None
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    reasoning_tokens: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """No reply. ``refused``: the request itself is at fault (too long, say) and always will be;
+    ``failed``: asking again later may work."""
+
+    kind: Literal["refused", "failed"]
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of the request with this key."""
+
+    key: str
+    result: Sample | Failure
+
+
+class SamplingBackend(Protocol):
+    """Generates replies. ``name`` is recorded as who wrote them."""
+
+    @property
+    def name(self) -> str: ...
+
+    def run(self, requests: Iterable[Request], sampling: Sampling) -> AsyncGenerator[Outcome, None]:
+        """Outcomes in the order of completion, one per request. Requests are taken only as fast as
+        they are worked on. Raises :class:`SamplingError` when going on is pointless."""
+        ...
+
+    async def aclose(self) -> None:
+        """Let go of connections and devices."""
+        ...
+
+
+def open_backend(config: Backend) -> SamplingBackend:
+    """The backend that the configuration names. Raises :class:`SamplingError`."""
+    if isinstance(config, HttpBackend):
+        from extracot_training.generation.sampling.http import HttpSampler
+
+        return HttpSampler(config)
+    from extracot_training.generation.sampling.offline import VllmSampler
+
+    return VllmSampler(config)
+
+
+def split_reply(text: str, tags: ThinkTags | None = None) -> tuple[str | None, str, bool]:
+    """A raw reply as (reasoning or ``None``, answer, closed).
+
+    A reply that ends a think block it did not open is one whose template opened it.
+    """
+    tags = tags or ThinkTags()
+    opened = text.lstrip().startswith(tags.start)
+    implied = not opened and tags.end in text
+    if not opened and not implied:
+        return None, text, False
+    parts = split_reasoning(text, tags, in_reasoning=implied)
+    return parts.reasoning, parts.answer, parts.closed

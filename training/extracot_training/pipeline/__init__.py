@@ -1,0 +1,1 @@
+"""What every stage is made of: folders, rows, files, checkpoints, statistics."""

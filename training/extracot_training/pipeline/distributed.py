@@ -1,0 +1,90 @@
+"""One stage folder, several processes: the first keeps it, the others only work along.
+
+``accelerate launch`` (or torchrun) starts the same command once per device. Only the first may
+decide whether a folder is up to date, lock it and write its manifest; the others wait for its
+word. Knows stages in general and no particular one.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from extracot_training.pipeline.settings import StageConfig
+from extracot_training.pipeline.stage import Counts, Outcome, StageRun, Status, run_stage
+
+
+def world_size() -> int:
+    """How many processes run this command together."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def is_first() -> bool:
+    """Whether this process writes the stage's files."""
+    return int(os.environ.get("RANK", "0")) == 0
+
+
+def run_stage_together(
+    name: str,
+    config: StageConfig,
+    inputs: Mapping[str, Path],
+    work: Callable[[StageRun], Counts],
+    *,
+    force: bool = False,
+    cpu: bool = False,
+) -> Outcome:
+    """As :func:`run_stage`, for a ``work`` that several processes do together.
+
+    Every process calls it. ``work`` runs in all of them or in none; it must write files only where
+    :func:`is_first`. ``cpu``: the processes compute on CPUs even where there are GPUs. A fault in
+    one process ends it; the launcher then ends the others.
+    """
+    if world_size() == 1:
+        return run_stage(name, config, inputs, work, force=force)
+    from accelerate import PartialState
+
+    state = PartialState(cpu=cpu)
+    try:
+        if is_first():
+            return _lead(name, config, inputs, work, force=force)
+        begun, resumed = _told(None)
+        if not begun:
+            return Outcome(Status.UP_TO_DATE, config.out, {})
+        return Outcome(Status.DONE, config.out, work(StageRun(config.out, resumed=resumed)))
+    finally:
+        state.destroy_process_group()
+
+
+def _lead(
+    name: str,
+    config: StageConfig,
+    inputs: Mapping[str, Path],
+    work: Callable[[StageRun], Counts],
+    *,
+    force: bool,
+) -> Outcome:
+    told = False
+
+    def together(stage: StageRun) -> Counts:
+        nonlocal told
+        told = True
+        _told((True, stage.resumed))
+        return work(stage)
+
+    try:
+        return run_stage(name, config, inputs, together, force=force)
+    finally:
+        if not told:  # up to date, or refused: nobody needs to wait any longer
+            _told((False, False))
+
+
+def _told(word: tuple[bool, bool] | None) -> tuple[bool, bool]:
+    """The first process's (work begins, resumed), in every process."""
+    import torch.distributed as dist
+
+    box: list[Any] = [word]
+    dist.broadcast_object_list(box, src=0)
+    begun, resumed = box[0]
+    return bool(begun), bool(resumed)

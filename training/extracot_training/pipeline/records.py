@@ -1,0 +1,296 @@
+"""The rows that stages pass on, and reading and writing them as JSONL or Parquet.
+
+Rows are strict: an unknown or ill-typed field is an error that names file, line and field.
+This module does not know which stage makes which row.
+"""
+
+from __future__ import annotations
+
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from extracot_training.errors import RowError, StageError
+from extracot_training.pipeline.files import write_atomic
+
+ROWS_FILENAME = "rows.jsonl"
+
+Split = Literal["train", "dev", "test", "heldout_families"]
+NonEmpty = Annotated[str, Field(min_length=1)]
+Ratio = Annotated[float, Field(gt=0.0, le=1.0)]
+Count = Annotated[int, Field(ge=0)]
+
+
+class Record(BaseModel, ABC):
+    """A row. ``key`` is unique within a file; resuming and de-duplication go by it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @property
+    @abstractmethod
+    def key(self) -> str:
+        """Tells the row from all others of its file."""
+
+
+class Problem(Record):
+    """A question with its gold answer.
+
+    ``id`` is derived from source and question, so it is the same in every run. ``answer`` is bare
+    (no ``\\boxed{}``). ``solution`` is the data's own worked reasoning, where it has one.
+    """
+
+    id: NonEmpty
+    question: NonEmpty
+    answer: NonEmpty
+    solution: str | None = None
+    source: NonEmpty
+    license: str
+    split: Split
+    family: str | None = None
+    steps: Count | None = None
+    synthetic: bool = False
+    meta: dict[str, Any] = Field(default_factory=dict)
+
+    @property
+    def key(self) -> str:
+        return self.id
+
+
+class SampleRecord(Record):
+    """What every row about one sample of one problem holds."""
+
+    problem_id: NonEmpty
+    sample: Count
+    question: NonEmpty
+
+    @property
+    def key(self) -> str:
+        """``problem_id/sample``."""
+        return f"{self.problem_id}/{self.sample}"
+
+
+class Trace(SampleRecord):
+    """One reasoning trace. ``reasoning`` is the think text alone; ``answer`` is what follows it and
+    holds ``\\boxed{}``; ``tokens`` counts ``reasoning`` in the teacher's tokens, if known."""
+
+    reasoning: str
+    answer: str
+    gold: NonEmpty
+    correct: bool | None = None
+    teacher: NonEmpty
+    synthetic: bool = False
+    tokens: Count | None = None
+
+
+class Annotation(SampleRecord):
+    """Which characters of ``reasoning`` to keep: half-open spans, sorted, disjoint, each a union of
+    whole atoms. ``scores`` has one number per atom; ``usage`` counts tokens and cost."""
+
+    reasoning: str
+    answer: str
+    gold: NonEmpty
+    keep: list[tuple[int, int]]
+    annotator: NonEmpty
+    scores: list[float] | None = None
+    usage: dict[str, Any] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _spans_fit(self) -> Self:
+        end = 0
+        for start, stop in self.keep:
+            if not end <= start < stop <= len(self.reasoning):
+                raise ValueError(
+                    f"keep span [{start}, {stop}) is empty, unsorted, overlapping or out of range"
+                )
+            end = stop
+        return self
+
+
+class CompressedTrace(SampleRecord):
+    """A trace compressed to ``target``, a share of its tokens.
+
+    ``realised`` is ``tokens_kept / tokens_full`` in the policy model's tokens; ``overshoot`` is
+    ``realised - target`` where positive. ``kept_atoms`` indexes the trace's ``n_atoms`` atoms.
+    """
+
+    answer: str
+    gold: NonEmpty
+    target: Ratio
+    text: str
+    realised: float
+    overshoot: float
+    tokens_full: Count
+    tokens_kept: Count
+    kept_atoms: list[Count]
+    n_atoms: Count
+
+    @property
+    def key(self) -> str:
+        """``problem_id/sample@target``: one trace has a row per target."""
+        return f"{self.problem_id}/{self.sample}@{self.target:g}"
+
+
+R = TypeVar("R", bound=Record)
+
+
+def rows_file(path: Path) -> Path:
+    """The rows of a stage folder (``rows.jsonl``, else ``rows.parquet``), or ``path`` if a file.
+
+    Raises :class:`StageError` when there is none.
+    """
+    if not path.is_dir():
+        if path.is_file():
+            return path
+        raise StageError(f"{path}: no such file or folder")
+    for name in (ROWS_FILENAME, "rows.parquet"):
+        if (path / name).is_file():
+            return path / name
+    raise StageError(f"{path}: holds neither rows.jsonl nor rows.parquet")
+
+
+def read_rows(path: Path, model: type[R]) -> Iterator[R]:
+    """Rows of a file or stage folder, in order. Blank JSONL lines are skipped.
+
+    Raises :class:`RowError` naming ``file:line`` (for Parquet: the row number) and the field.
+    """
+    path = rows_file(path)
+    if path.suffix == ".parquet":
+        yield from _read_parquet(path, model)
+        return
+    with path.open("rb") as stream:
+        for number, line in enumerate(stream, start=1):
+            if line.strip():
+                yield _parse(path, number, line, model)
+
+
+def write_rows(path: Path, rows: Iterable[Record]) -> int:
+    """Write all rows at once, atomically, as JSONL or Parquet by suffix. Returns how many."""
+    listed = list(rows)
+    if path.suffix == ".parquet":
+        _write_parquet(path, listed)
+    else:
+        write_atomic(path, "".join(f"{row.model_dump_json()}\n" for row in listed))
+    return len(listed)
+
+
+class JsonlWriter:
+    """Appends rows to a JSONL file so that a killed run can go on where it was.
+
+    Opening an existing file reads its keys and drops a torn last line (no newline at its end: the
+    write was cut). Every row is flushed. A key already there is refused: no row is doubled. A
+    failed write (full disk) takes its own half line back and raises :class:`StageError`.
+    """
+
+    _newline: ClassVar[bytes] = b"\n"
+
+    def __init__(self, path: Path, model: type[Record]) -> None:
+        self.path = path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._stream = path.open("ab", buffering=0)
+        self._size = self._drop_torn_line()
+        self._done: set[str] = set()
+        for row in read_rows(path, model):
+            self._mark(row.key)
+
+    def done_keys(self) -> frozenset[str]:
+        """Keys of all rows in the file now."""
+        return frozenset(self._done)
+
+    def __len__(self) -> int:
+        return len(self._done)
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._done
+
+    def write(self, row: Record) -> None:
+        """Append one row. Raises :class:`StageError` on a doubled key or a failed write."""
+        self._mark(row.key)
+        data = row.model_dump_json().encode("utf-8") + self._newline
+        written = 0
+        try:
+            while written < len(data):
+                written += self._stream.write(data[written:]) or 0
+        except OSError as error:
+            self._stream.truncate(self._size)
+            self._done.discard(row.key)
+            raise StageError(f"{self.path}: could not write a row: {error.strerror}") from error
+        self._size += len(data)
+
+    def close(self) -> None:
+        self._stream.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _mark(self, key: str) -> None:
+        if key in self._done:
+            raise StageError(f"{self.path}: the row {key!r} is there twice")
+        self._done.add(key)
+
+    def _drop_torn_line(self) -> int:
+        data = self.path.read_bytes()
+        whole = data.rfind(self._newline) + 1
+        if whole < len(data):
+            self._stream.truncate(whole)
+        return whole
+
+
+def first_problem(error: ValidationError) -> tuple[str | None, str]:
+    """The first fault of a validation error as (dotted field or None, message)."""
+    fault = error.errors(include_url=False, include_input=False)[0]
+    field = ".".join(str(part) for part in fault["loc"]) or None
+    return field, fault["msg"]
+
+
+def _parse(path: Path, number: int, line: bytes, model: type[R]) -> R:
+    try:
+        return model.model_validate_json(line)
+    except ValidationError as error:
+        field, message = first_problem(error)
+        raise RowError(path, number, message, field=field) from error
+
+
+def _json_columns(model: type[Record]) -> set[str]:
+    """Columns that are free-form objects; Parquet has no type for those, so they go as JSON."""
+    return {name for name, info in model.model_fields.items() if info.annotation == dict[str, Any]}
+
+
+def _read_parquet(path: Path, model: type[R]) -> Iterator[R]:
+    import pyarrow.parquet as pq
+
+    encoded = _json_columns(model)
+    number = 0
+    for batch in pq.ParquetFile(path).iter_batches(batch_size=1024):
+        for row in batch.to_pylist():
+            number += 1
+            for name in encoded & row.keys():
+                if isinstance(row[name], str):
+                    row[name] = json.loads(row[name])
+            yield _parse(path, number, json.dumps(row).encode("utf-8"), model)
+
+
+def _write_parquet(path: Path, rows: list[Record]) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    encoded = _json_columns(type(rows[0])) if rows else set()
+    dumped = [row.model_dump(mode="json") for row in rows]
+    for row in dumped:
+        for name in encoded:
+            row[name] = json.dumps(row[name])
+    sink = pa.BufferOutputStream()
+    pq.write_table(pa.Table.from_pylist(dumped), sink)
+    write_atomic(path, sink.getvalue().to_pybytes())

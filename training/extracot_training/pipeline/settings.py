@@ -1,0 +1,38 @@
+"""The base of every stage's configuration."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, ClassVar
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Section(BaseModel):
+    """A part of a configuration: unknown keys are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class StageConfig(Section):
+    """A whole stage's configuration.
+
+    ``runtime`` names the dotted settings that don't change what comes out (where things lie, how
+    many at a time): those may differ when a run is resumed. Subclasses extend it.
+    """
+
+    runtime: ClassVar[frozenset[str]] = frozenset({"input", "out"})
+
+    out: Path = Field(description="folder this stage fills")
+
+    def fingerprint(self) -> dict[str, Any]:
+        """The settings that decide the result, as plain JSON."""
+        settings = self.model_dump(mode="json")
+        for name in self.runtime:
+            *parents, leaf = name.split(".")
+            level: Any = settings
+            for parent in parents:
+                level = level.get(parent) if isinstance(level, dict) else None
+            if isinstance(level, dict):
+                level.pop(leaf, None)
+        return settings

@@ -1,0 +1,276 @@
+"""Stage folders: a stage reads some inputs and fills one folder, which says how it was made.
+
+A folder holds ``rows.jsonl`` (or a model), ``report.md``, ``report.json`` and ``stage.json``:
+stage, resolved config, sha256 of each input, git revision, package version, started, finished,
+counts. ``stage.json`` is written when work starts (``finished`` null) and again when it ends, so a
+folder tells by itself whether it is done, half done, or made with other settings.
+
+This module does not know any stage. A stage's run function looks like::
+
+    def run(config: TeachConfig, *, force: bool = False) -> Outcome:
+        def work(stage: StageRun) -> Counts:
+            with JsonlWriter(stage.rows, Trace) as writer:
+                ...                                  # skip writer.done_keys(): this is the resume
+            stage.report(markdown, figures)
+            return {"kept": 3}
+        return run_stage("teach", config, {"problems": rows_file(config.input)}, work, force=force)
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from extracot_training.errors import StageError
+from extracot_training.pipeline.files import sha256_of, write_atomic
+from extracot_training.pipeline.records import ROWS_FILENAME, first_problem
+from extracot_training.pipeline.settings import StageConfig
+
+MANIFEST_FILENAME = "stage.json"
+LOCK_FILENAME = ".lock"
+
+Counts = Mapping[str, Any]
+
+
+class Manifest(BaseModel):
+    """``stage.json``. ``inputs`` maps an input's role to its sha256; times are ISO 8601, UTC."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    stage: str
+    config: dict[str, Any]
+    decisive: dict[str, Any]
+    inputs: dict[str, str]
+    git_revision: str | None
+    version: str | None
+    started: str
+    finished: str | None = None
+    counts: dict[str, Any] = Field(default_factory=dict)
+
+    @classmethod
+    def load(cls, folder: Path) -> Manifest | None:
+        """The folder's manifest, ``None`` if it has none; :class:`StageError` if unreadable."""
+        path = folder / MANIFEST_FILENAME
+        if not path.is_file():
+            return None
+        try:
+            return cls.model_validate_json(path.read_bytes())
+        except ValidationError as error:
+            field, message = first_problem(error)
+            raise StageError(f"{path}: field {field or '(all)'!r}: {message}") from error
+
+    def save(self, folder: Path) -> None:
+        write_atomic(folder / MANIFEST_FILENAME, self.model_dump_json(indent=2) + "\n")
+
+
+class Status(StrEnum):
+    """How a stage ended."""
+
+    DONE = "done"
+    UP_TO_DATE = "up to date"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What :func:`run_stage` returns: ``counts`` as in ``stage.json``."""
+
+    status: Status
+    folder: Path
+    counts: Counts
+
+
+@dataclass(frozen=True, slots=True)
+class StageRun:
+    """What a stage's work gets: its folder, and whether rows of a cut run may lie there."""
+
+    folder: Path
+    resumed: bool
+
+    @property
+    def rows(self) -> Path:
+        return self.folder / ROWS_FILENAME
+
+    def report(self, markdown: str, figures: Mapping[str, Any]) -> None:
+        """Write ``report.md`` and ``report.json``."""
+        write_atomic(self.folder / "report.md", markdown)
+        text = json.dumps(figures, indent=2, ensure_ascii=False, default=str)
+        write_atomic(self.folder / "report.json", text + "\n")
+
+
+def run_stage(
+    name: str,
+    config: StageConfig,
+    inputs: Mapping[str, Path],
+    work: Callable[[StageRun], Counts],
+    *,
+    force: bool = False,
+) -> Outcome:
+    """Run ``work`` in ``config.out`` unless that folder already holds this very result.
+
+    Same settings and inputs: finished → nothing to do; unfinished → ``work`` resumes. Otherwise
+    ``force`` empties the folder first. Raises :class:`StageError` for a folder made with other
+    settings or inputs (without ``force``), one in use, one that is no folder of this stage, a
+    missing input, and operating-system errors such as a full disk.
+    """
+    folder = config.out
+    planned = planned_manifest(name, config, inputs)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with locked(folder):
+            return _run_locked(planned, config, folder, work, force=force)
+    except OSError as error:
+        detail = error.strerror or str(error)
+        where = f" ({error.filename})" if error.filename else ""
+        raise StageError(f"stage {name!r} in {folder}: {detail}{where}") from error
+    except _weights_errors() as error:
+        if isinstance(error, RuntimeError) and "inline_container" not in str(error):
+            raise  # not torch's writer of files
+        detail = str(error).splitlines()[0]
+        raise StageError(
+            f"stage {name!r} in {folder}: weights could not be read or written (is the disk full?):"
+            f" {detail}"
+        ) from error
+
+
+def _weights_errors() -> tuple[type[Exception], ...]:
+    """What torch and safetensors raise at a full disk, which is no system error. Loads neither."""
+    loaded = sys.modules.get("safetensors")
+    return (RuntimeError, loaded.SafetensorError) if loaded is not None else (RuntimeError,)
+
+
+def planned_manifest(name: str, config: StageConfig, inputs: Mapping[str, Path]) -> Manifest:
+    """What ``stage.json`` says when work starts. :class:`StageError` for a missing input."""
+    for role, path in inputs.items():
+        if not path.exists():
+            raise StageError(f"input {role!r}: {path} does not exist")
+    return Manifest(
+        stage=name,
+        config=config.model_dump(mode="json"),
+        decisive=config.fingerprint(),
+        inputs={role: sha256_of(path) for role, path in inputs.items()},
+        git_revision=git_revision(),
+        version=package_version(),
+        started=now(),
+    )
+
+
+def _run_locked(
+    planned: Manifest,
+    config: StageConfig,
+    folder: Path,
+    work: Callable[[StageRun], Counts],
+    *,
+    force: bool,
+) -> Outcome:
+    found = Manifest.load(folder)
+    if found is None and _contents(folder):
+        raise StageError(f"{folder}: not empty and no stage folder; choose another `out`")
+    if found is not None and found.stage != planned.stage:
+        raise StageError(f"{folder}: belongs to stage {found.stage!r}; choose another `out`")
+    if found is not None and force:
+        _empty(folder)
+        found = None
+    if found is not None:
+        change = difference(found, planned, type(config))
+        if change:
+            raise StageError(f"{folder}: made with other {change}; pass --force to start over")
+        if found.finished is not None:
+            return Outcome(Status.UP_TO_DATE, folder, found.counts)
+    manifest = found or planned
+    manifest.save(folder)
+    counts = work(StageRun(folder, resumed=found is not None))
+    manifest.model_copy(update={"finished": now(), "counts": dict(counts)}).save(folder)
+    return Outcome(Status.DONE, folder, counts)
+
+
+def difference(found: Manifest, planned: Manifest, model: type[StageConfig]) -> str | None:
+    """The first difference in words (``settings: k (4, now 8)``), or ``None``.
+
+    A setting that ``found`` does not have, because it is of an older version, counts as the default
+    that ``model``, the stage's configuration, gives it.
+    """
+    for role in sorted(found.inputs.keys() | planned.inputs.keys()):
+        if found.inputs.get(role) != planned.inputs.get(role):
+            return f"input {role!r}"
+    made_with = _completed(found, model)
+    for key in sorted(made_with.keys() | planned.decisive.keys()):
+        before, now = made_with.get(key), planned.decisive.get(key)
+        if before != now:
+            return f"settings: {key} ({_short(before)}, now {_short(now)})"
+    return None
+
+
+def _completed(found: Manifest, model: type[StageConfig]) -> dict[str, Any]:
+    try:
+        return model.model_validate(found.config).fingerprint()
+    except ValidationError:
+        return found.decisive
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _contents(folder: Path) -> list[Path]:
+    return [path for path in folder.iterdir() if path.name != LOCK_FILENAME]
+
+
+def _empty(folder: Path) -> None:
+    for path in _contents(folder):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold the folder; the kernel lets go when the process ends, however it ends."""
+    with (folder / LOCK_FILENAME).open("ab") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise StageError(f"{folder}: another process is working in it") from error
+        yield
+
+
+def git_revision() -> str | None:
+    """Commit of the checkout this package lies in, with ``-dirty``; ``None`` outside git."""
+    try:
+        result = subprocess.run(
+            ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
+            cwd=Path(__file__).parent,
+            capture_output=True,
+            text=True,
+            timeout=10,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return result.stdout.strip() or None if result.returncode == 0 else None
+
+
+def package_version() -> str | None:
+    """Version of the installed distribution; ``None`` when run from a bare checkout."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("extracot")
+    except PackageNotFoundError:
+        return None
+
+
+def now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,0 +1,80 @@
+"""Means and ratios with bootstrap intervals, and paired differences. Resampling is over problems'
+rows, the same ones for both sides of a difference or a ratio. Pure numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A mean with its 95% percentile bootstrap interval over ``n`` rows."""
+
+    mean: float
+    low: float
+    high: float
+    n: int
+
+    def __str__(self) -> str:
+        return f"{self.mean:.3f} [{self.low:.3f}, {self.high:.3f}]"
+
+
+def estimate(values: Sequence[float], *, resamples: int, seed: int) -> Estimate:
+    """Mean of ``values``; at least one is needed."""
+    array = np.asarray(values, dtype=float)
+    low, high = np.percentile(array[_picks(len(array), resamples, seed)].mean(axis=1), [2.5, 97.5])
+    return Estimate(float(array.mean()), float(low), float(high), len(array))
+
+
+def paired(
+    ours: Sequence[float], theirs: Sequence[float], *, resamples: int, seed: int
+) -> Estimate:
+    """Mean of ``ours - theirs``, row by row."""
+    differences = [a - b for a, b in zip(ours, theirs, strict=True)]
+    return estimate(differences, resamples=resamples, seed=seed)
+
+
+def ratio_estimate(
+    parts: Sequence[float], wholes: Sequence[float], *, resamples: int, seed: int
+) -> Estimate | None:
+    """``sum(parts) / sum(wholes)`` with its interval; ``None`` if the wholes add up to nothing.
+
+    Resamples whose wholes add up to 0 have no ratio and are left out of the interval.
+    """
+    top, bottom = np.asarray(parts, dtype=float), np.asarray(wholes, dtype=float)
+    if bottom.sum() <= 0:
+        return None
+    picks = _picks(len(top), resamples, seed)
+    sums = bottom[picks].sum(axis=1)
+    drawn = top[picks].sum(axis=1)[sums > 0] / sums[sums > 0]
+    low, high = np.percentile(drawn, [2.5, 97.5])
+    return Estimate(float(top.sum() / bottom.sum()), float(low), float(high), len(top))
+
+
+def percentile(values: Sequence[float], share: float) -> float:
+    """The value below which ``share`` of ``values`` lie, interpolated; one value is needed."""
+    return float(np.percentile(np.asarray(values, dtype=float), 100 * share))
+
+
+def normalised(part: float, empty: float, full: float) -> float | None:
+    """``(part - empty) / (full - empty)``; ``None`` where the trace helps nobody."""
+    return (part - empty) / (full - empty) if full > empty else None
+
+
+def _picks(n: int, resamples: int, seed: int) -> Any:
+    """Indices of the resampled rows, shape ``(resamples, n)``; the same for the same arguments."""
+    return np.random.default_rng(seed).integers(0, n, (resamples, n))
+
+
+def quantiles(values: Sequence[int]) -> dict[str, int]:
+    """Median, 10th and 90th percentile (nearest rank) and the largest; empty for no values."""
+    if not values:
+        return {}
+    ordered = sorted(values)
+    last = len(ordered) - 1
+    named = {"p10": 0.1, "median": 0.5, "p90": 0.9, "max": 1.0}
+    return {name: ordered[round(share * last)] for name, share in named.items()}

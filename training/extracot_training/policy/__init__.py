@@ -1,0 +1,1 @@
+"""The model that is to reason by budget: loaded, prompted, given control tokens."""

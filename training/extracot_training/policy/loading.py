@@ -1,0 +1,111 @@
+"""Loads the model that is to reason by budget, with its tokenizer, ready for control tokens.
+
+From a stage folder, any other Hugging Face folder, a hub name, or ``bundled:smollm2``. What later
+stages load (sft, chrpo) already knows the tokens: then nothing is added and no row is touched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from extracot.errors import ControlTokenError
+from extracot_training.policy.control_tokens import (
+    ControlTokens,
+    grow_embeddings,
+    prepare_tokenizer,
+)
+from extracot_training.policy.mixed_rows import MixedRow, check_rows
+from extracot_training.policy.pretrained import PretrainedError, load_tokenizer, open_causal_lm
+from extracot_training.policy.prompt_settings import PromptSettings
+
+
+def load_policy_tokenizer(name: str, prompt: PromptSettings) -> tuple[Any, ControlTokens]:
+    """The tokenizer with every token that ``prompt`` names, and their ids.
+
+    Raises :class:`PretrainedError` if it can't be loaded or has no end token, and
+    :class:`ControlTokenError` if a token is not one id.
+    """
+    tokenizer = load_tokenizer(name)
+    if tokenizer.eos_token_id is None:
+        raise PretrainedError(f"tokenizer {name!r} has no end token to close a reply with")
+    tokens = prepare_tokenizer(
+        tokenizer,
+        prompt.ratios,
+        policy=prompt.policy,
+        think=(prompt.think_start, prompt.think_end),
+    )
+    return tokenizer, tokens
+
+
+def load_policy_model(
+    name: str,
+    prompt: PromptSettings,
+    *,
+    seed: int,
+    dtype: str = "float32",
+    attention: str = "sdpa",
+) -> tuple[Any, Any, ControlTokens]:
+    """``(model, tokenizer, tokens)``: a trainable causal model, in training mode, on the CPU.
+
+    Rows of tokens that the model did not know are initialised from ``seed``. Raises what
+    :func:`load_policy_tokenizer` raises.
+    """
+    import torch
+
+    tokenizer, tokens = load_policy_tokenizer(name, prompt)
+    try:
+        model = open_causal_lm(name, dtype=getattr(torch, dtype), attn_implementation=attention)
+    except (OSError, ValueError, ImportError) as error:
+        first = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise PretrainedError(f"model {name!r}: {first}") from error
+    grow_embeddings(model, tokenizer, tokens.added, seed=seed)
+    return model.train(), tokenizer, tokens
+
+
+def check_same_tokenizer(first: Any, second: Any, *, what: str) -> None:
+    """Raise :class:`ControlTokenError` unless both know the same tokens by the same ids."""
+    one, two = first.get_vocab(), second.get_vocab()
+    if one == two:
+        return
+    differing = sorted(t for t in one.keys() | two.keys() if one.get(t) != two.get(t))
+    raise ControlTokenError(
+        f"{what}: {len(differing)} tokens differ, the first is {differing[0]!r} "
+        f"(ids {one.get(differing[0])} and {two.get(differing[0])})"
+    )
+
+
+def check_mixed_rows(
+    folder: Path,
+    rows: Sequence[MixedRow],
+    prompt: PromptSettings,
+    tokenizer: Any,
+    tokens: ControlTokens,
+    *,
+    model: str,
+) -> None:
+    """Raise unless ``rows`` of stage mix's ``folder`` are for this very tokenizer.
+
+    :class:`ControlTokenError` for another tokenizer, ``StageError`` for a row that does not fit.
+    """
+    mixed = load_tokenizer(str(folder / "tokenizer"))
+    check_same_tokenizer(mixed, tokenizer, what=f"{folder} and {model}")
+    check_rows(rows, prompt, tokens, len(tokenizer))
+
+
+def is_local(name: str) -> bool:
+    """Whether the name is a folder here."""
+    return Path(name).is_dir()
+
+
+def model_inputs(name: str) -> dict[str, Path]:
+    """The files of a local model that decide what it says, by role, for a stage's inputs.
+
+    Reports and manifests beside them don't count. Empty for hub and bundled names.
+    """
+    if not is_local(name):
+        return {}
+    folder = Path(name)
+    files = [folder / "config.json", folder / "tokenizer.json", *folder.glob("*.safetensors")]
+    return {f"model {path.name}": path for path in sorted(files) if path.is_file()}

@@ -1,0 +1,104 @@
+"""How a model was trained to be prompted: ``renderer.json`` beside its weights.
+
+Every stage from ``mix`` on renders by these settings, so that training, rollouts, evaluation and
+the server's budget card agree. Knows the renderer and the spelling of levels; knows no stage.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from extracot.control import DEFAULT_RATIOS, POLICY_TOKEN, Control, level_token
+from extracot.errors import ControlTokenError
+from extracot.prompt import Message, PromptRenderer, Role, ThinkTags
+from extracot_training.errors import StageError
+from extracot_training.pipeline.files import write_atomic
+from extracot_training.pipeline.records import first_problem
+
+RENDERER_FILENAME = "renderer.json"
+INSTRUCTION = "Please reason step by step, and put your final answer within \\boxed{}."
+
+Level = Annotated[float, Field(gt=0.0, le=1.0)]
+
+
+class PromptSettings(BaseModel):
+    """Instruction, system prompt, think tags and levels of a checkpoint.
+
+    ``ratios`` are increasing shares of level 1.0's reasoning; ``policy`` says whether the policy
+    token is trained too.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    instruction: str = Field(INSTRUCTION, description="precedes the problem, on a line of its own")
+    system_prompt: str | None = Field(None, description="system message, if any")
+    think_start: str = Field("<think>", min_length=1, description="opens the reasoning")
+    think_end: str = Field("</think>", min_length=1, description="closes the reasoning")
+    ratios: tuple[Level, ...] = Field(DEFAULT_RATIOS, min_length=1, description="trained levels")
+    policy: bool = Field(True, description="train the policy token")
+
+    @field_validator("ratios")
+    @classmethod
+    def _increasing(cls, ratios: tuple[float, ...]) -> tuple[float, ...]:
+        if list(ratios) != sorted(set(ratios)):
+            raise ValueError(f"ratios {list(ratios)}: want them increasing, none twice")
+        for ratio in ratios:
+            try:
+                level_token(ratio)
+            except ControlTokenError as error:
+                raise ValueError(str(error)) from error
+        return ratios
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Read ``renderer.json`` of a folder. Raises :class:`StageError` if missing or broken."""
+        path = folder / RENDERER_FILENAME
+        try:
+            return cls.model_validate_json(path.read_bytes())
+        except FileNotFoundError as error:
+            raise StageError(
+                f"{folder}: no {RENDERER_FILENAME}; want a folder of stage mix, sft or chrpo"
+            ) from error
+        except ValidationError as error:
+            field, message = first_problem(error)
+            raise StageError(f"{path}: field {field or '(all)'!r}: {message}") from error
+
+    def save(self, folder: Path) -> None:
+        """Write ``renderer.json`` into a folder, atomically."""
+        write_atomic(folder / RENDERER_FILENAME, self.model_dump_json(indent=2) + "\n")
+
+    @property
+    def tags(self) -> ThinkTags:
+        return ThinkTags(self.think_start, self.think_end)
+
+    @property
+    def level_tokens(self) -> tuple[str, ...]:
+        """Spellings of the levels, in the order of ``ratios``."""
+        return tuple(level_token(ratio) for ratio in self.ratios)
+
+    @property
+    def control_tokens(self) -> tuple[str, ...]:
+        """Level tokens, then the policy token if it is trained."""
+        return (*self.level_tokens, *((POLICY_TOKEN,) if self.policy else ()))
+
+    def renderer(self, tokenizer: Any) -> PromptRenderer:
+        """The renderer for a tokenizer that has the tokens.
+
+        Raises :class:`extracot.errors.ControlTokenError` if a control token is not one id.
+        """
+        return PromptRenderer(
+            tokenizer,
+            tags=self.tags,
+            instruction=self.instruction or None,
+            system_prompt=self.system_prompt,
+            control_tokens=self.control_tokens,
+        )
+
+    def prompt_ids(
+        self, renderer: PromptRenderer, question: str, control: Control
+    ) -> tuple[int, ...]:
+        """Ids of a one-question conversation, up to where the reply begins (nothing prefilled)."""
+        return renderer.render([Message(Role.USER, question)], control).prompt_ids

@@ -1,0 +1,68 @@
+"""What an annotator is: a question and a trace in, which atoms to keep out.
+
+Three exist (``rules``, ``likelihood``, ``llm``); the stage and the agreement report see only this.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from extracot_training.compression.segment import Atom
+from extracot_training.errors import TrainingError
+from extracot_training.pipeline.records import Trace
+
+
+class AnnotatorError(TrainingError):
+    """An annotator can't go on (a dead endpoint, a reader that won't load)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One trace to annotate, cut into atoms."""
+
+    trace: Trace
+    atoms: Sequence[Atom]
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What a verdict cost: calls made, tokens in and out, money; ``cached`` calls were not made."""
+
+    calls: int = 0
+    cached: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cost: float = 0.0
+
+    def __add__(self, other: Usage) -> Usage:
+        return Usage(
+            self.calls + other.calls,
+            self.cached + other.cached,
+            self.prompt_tokens + other.prompt_tokens,
+            self.completion_tokens + other.completion_tokens,
+            self.cost + other.cost,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Indices of the atoms to keep (sorted), one score per atom where the annotator has them."""
+
+    keep: tuple[int, ...]
+    scores: tuple[float, ...] | None = None
+    usage: Usage = field(default_factory=Usage)
+
+
+class Annotator(Protocol):
+    """Judges traces one after the other or many at a time, but yields in the order given."""
+
+    @property
+    def name(self) -> str:
+        """What to call it in rows: kind, model and version of its rules or prompt."""
+        ...
+
+    def annotate(self, jobs: Sequence[Job]) -> Iterator[Verdict]:
+        """One verdict per job, in order. Raises :class:`AnnotatorError`."""
+        ...

@@ -1,0 +1,140 @@
+"""Runs an annotator over a folder of traces. Knows annotators by their settings only."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from extracot_training.compression.segment import segment, spans_of
+from extracot_training.config.annotate import AnnotateConfig, LikelihoodSettings, LlmSettings
+from extracot_training.pipeline.records import Annotation, JsonlWriter, Trace, read_rows, rows_file
+from extracot_training.pipeline.stage import Counts, Outcome, StageRun, run_stage
+from extracot_training.stages.annotate.agreement import Agreement, agreement
+from extracot_training.stages.annotate.base import Annotator, Job, Usage, Verdict
+from extracot_training.stages.annotate.rules import RulesAnnotator
+
+
+def run(config: AnnotateConfig, *, force: bool = False) -> Outcome:
+    """Stage ``annotate``."""
+    inputs = {"traces": rows_file(config.input)}
+    inputs |= {f"compare{i}": rows_file(path) for i, path in enumerate(config.compare)}
+    return run_stage("annotate", config, inputs, lambda stage: _work(config, stage), force=force)
+
+
+def make_annotator(config: AnnotateConfig) -> Annotator:
+    """The annotator that the settings name; heavy imports happen only for those that need them."""
+    settings = config.annotator
+    if isinstance(settings, LlmSettings):
+        from extracot_training.stages.annotate.llm import LlmAnnotator, ReplyCache
+
+        return LlmAnnotator(settings, ReplyCache(settings.cache or config.out / "cache"))
+    if isinstance(settings, LikelihoodSettings):
+        from extracot_training.compression.answering import Reader
+        from extracot_training.stages.annotate.likelihood import LikelihoodAnnotator
+
+        reader = Reader.load(settings.reader, device=settings.device, dtype=settings.dtype)
+        return LikelihoodAnnotator(reader, settings)
+    return RulesAnnotator(settings.context)
+
+
+def _work(config: AnnotateConfig, stage: StageRun) -> Counts:
+    annotator = make_annotator(config)
+    skipped = {"wrong": 0, "empty": 0, "keep_rate": 0}
+    with JsonlWriter(stage.rows, Annotation) as writer:
+        done = writer.done_keys()
+        jobs = _jobs(config, done, skipped)
+        while batch := list(islice(jobs, config.batch)):
+            for job, verdict in zip(batch, annotator.annotate(batch), strict=True):
+                row = _row(job, verdict, annotator.name)
+                low, high = config.keep_rate
+                if low <= _keep_rate(row) <= high:
+                    writer.write(row)
+                else:
+                    skipped["keep_rate"] += 1
+    rows = list(read_rows(stage.rows, Annotation))
+    compared = {str(path): agreement(rows, read_rows(path, Annotation)) for path in config.compare}
+    usage = sum((Usage(**row.usage) for row in rows), Usage())
+    figures: dict[str, Any] = {
+        "annotator": annotator.name,
+        "rows": len(rows),
+        "left_out": skipped,
+        "keep_rate": _summary([_keep_rate(row) for row in rows]),
+        "usage": asdict(usage),
+        "agreement": {
+            name: {**asdict(found), "kappa": found.kappa, "f1": found.f1}
+            for name, found in compared.items()
+        },
+    }
+    stage.report(_report(figures, compared), figures)
+    return {"rows": len(rows), **{f"left_out_{why}": n for why, n in skipped.items()}}
+
+
+def _jobs(config: AnnotateConfig, done: frozenset[str], skipped: dict[str, int]) -> Iterator[Job]:
+    for trace in islice(read_rows(config.input, Trace), config.limit):
+        if trace.correct is False:
+            skipped["wrong"] += 1
+        elif not trace.reasoning.strip():
+            skipped["empty"] += 1
+        elif trace.key not in done:
+            yield Job(trace, segment(trace.reasoning))
+
+
+def _row(job: Job, verdict: Verdict, name: str) -> Annotation:
+    trace = job.trace
+    usage = {key: value for key, value in asdict(verdict.usage).items() if value}
+    return Annotation(
+        problem_id=trace.problem_id,
+        sample=trace.sample,
+        question=trace.question,
+        reasoning=trace.reasoning,
+        answer=trace.answer,
+        gold=trace.gold,
+        keep=spans_of(job.atoms, verdict.keep),
+        annotator=name,
+        scores=None if verdict.scores is None else [round(score, 6) for score in verdict.scores],
+        usage=usage,
+    )
+
+
+def _keep_rate(row: Annotation) -> float:
+    return sum(end - start for start, end in row.keep) / max(1, len(row.reasoning))
+
+
+def _summary(values: Sequence[float]) -> dict[str, float]:
+    if not values:
+        return {}
+    ordered = sorted(values)
+    return {
+        "mean": round(statistics.fmean(values), 4),
+        "p10": round(ordered[len(ordered) // 10], 4),
+        "p90": round(ordered[(len(ordered) * 9) // 10], 4),
+    }
+
+
+def _report(figures: dict[str, Any], compared: dict[str, Agreement]) -> str:
+    lines = [
+        "# Annotation",
+        "",
+        f"Annotator `{figures['annotator']}`: {figures['rows']} traces annotated.",
+        "Left out: " + ", ".join(f"{why} {n}" for why, n in figures["left_out"].items()) + ".",
+        f"Share of characters kept: {figures['keep_rate']}.",
+        f"Usage: {figures['usage']}.",
+        "",
+    ]
+    if compared:
+        lines += ["| agreement with | traces | atoms | kappa | F1 keep |", "|---|---|---|---|---|"]
+        for name, found in compared.items():
+            lines.append(
+                f"| {Path(name).name} | {found.traces} | {found.atoms} | {_shown(found.kappa)} "
+                f"| {_shown(found.f1)} |"
+            )
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _shown(value: float | None) -> str:
+    return "n/a" if value is None else f"{value:.3f}"

@@ -1,0 +1,124 @@
+"""Rollouts on held-out problems while CHRPO trains, and the lines of its log."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from transformers import TrainerCallback
+
+from extracot_training.config.chrpo import ChrpoConfig
+from extracot_training.generation.rollout.sampler import seed_of
+from extracot_training.pipeline.checkpoints import mark_whole
+from extracot_training.stages.chrpo.scoring import Scorer, figures_of
+from extracot_training.stages.chrpo.tasks import Task
+from extracot_training.stages.chrpo.trainer import ChrpoTrainer, choice_figures
+
+LOGGED = ("loss", "grad_norm", "learning_rate", "kl", "entropy", "step_time")
+
+
+class DevEvaluation:
+    """Replies to the same problems with the same seeds every time, so that only the model
+    differs."""
+
+    def __init__(
+        self, config: ChrpoConfig, tasks: Sequence[Task], scorer: Scorer, levels: Sequence[float]
+    ) -> None:
+        self._config = config
+        self._tasks = [task for task in tasks for _ in range(config.evaluation.samples)]
+        self._seeds = [
+            seed_of(config.seed, "dev", task.problem_id, number)
+            for task in tasks
+            for number in range(config.evaluation.samples)
+        ]
+        self._scorer = scorer
+        self._levels = levels
+
+    def figures(self, trainer: ChrpoTrainer) -> dict[str, Any]:
+        """Figures of the trainer's model as it is now."""
+        prompts = [task.prompt_ids for task in self._tasks]
+        replies = trainer.sample(prompts, self._seeds, self._config.evaluation.temperature)
+        scored = [
+            self._scorer.score(task, reply.ids)
+            for task, reply in zip(self._tasks, replies, strict=True)
+        ]
+        found = figures_of(scored, self._levels)
+        return found | choice_figures([reply.first for reply in replies])
+
+
+class StageCallback(TrainerCallback):  # type: ignore[misc]
+    """Evaluates, appends to ``log.jsonl``, marks checkpoints that are whole.
+
+    ``step`` in the log is a round of rollouts, of which one may have several updates.
+    """
+
+    trainer: ChrpoTrainer
+
+    def __init__(self, config: ChrpoConfig, log: Path, evaluation: DevEvaluation) -> None:
+        self._config = config
+        self._log = log
+        self._evaluation = evaluation
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if state.global_step == 0:
+            self._evaluate(state)
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        step, rest = divmod(state.global_step, self._config.iterations)
+        every = self._config.evaluation.every
+        if rest == 0 and (step == self._config.steps or (every and step % every == 0)):
+            self._evaluate(state)
+
+    def on_log(
+        self, args: Any, state: Any, control: Any, logs: Mapping[str, Any], **kwargs: Any
+    ) -> None:
+        if "loss" in logs:
+            line = {name: logs[name] for name in LOGGED if name in logs}
+            self._append(state, {**line, **self.trainer.figures})
+
+    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        # The trainer calls this when weights, optimizer, schedule and random state are written.
+        if state.is_world_process_zero:
+            mark_whole(Path(args.output_dir), state.global_step)
+
+    def _evaluate(self, state: Any) -> None:
+        self._append(state, {"dev": self._evaluation.figures(self.trainer)})
+
+    def _append(self, state: Any, values: Mapping[str, Any]) -> None:
+        if state.is_world_process_zero:
+            line = {"step": state.global_step // self._config.iterations, **values}
+            with self._log.open("a", encoding="utf-8") as stream:
+                stream.write(json.dumps(line) + "\n")
+
+
+def given_course(log: Path) -> list[dict[str, dict[str, float]]]:
+    """By level, means over the rollouts at given levels in the first tenth of the rounds of a log,
+    and in the last tenth; empty where no level was given."""
+    lines = [json.loads(text) for text in log.read_text(encoding="utf-8").splitlines()]
+    rounds = [line["given"] for line in lines if "given" in line]
+    size = -(-len(rounds) // 10)
+    return [_together(part) for part in (rounds[:size], rounds[-size:]) if part]
+
+
+def _together(rounds: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
+    found: dict[str, dict[str, float]] = {}
+    for level in sorted({level for one in rounds for level in one}, key=float):
+        own = [one[level] for one in rounds if level in one]
+        count = sum(one["rollouts"] for one in own)
+        means = own[0].keys() - {"rollouts"}
+        found[level] = {"rollouts": count} | {
+            name: sum(one["rollouts"] * one[name] for one in own) / count for name in sorted(means)
+        }
+    return found
+
+
+def dev_lines(log: Path) -> list[dict[str, Any]]:
+    """The evaluations in a log: ``step`` and the figures."""
+    found = []
+    for text in log.read_text(encoding="utf-8").splitlines():
+        line = json.loads(text)
+        if "dev" in line:
+            found.append({"step": line["step"], **line["dev"]})
+    return found

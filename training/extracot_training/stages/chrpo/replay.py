@@ -1,0 +1,69 @@
+"""Rows of fine-tuning that go on being learned while the choice of a level is trained.
+
+Rollouts in policy mode practise the levels that are chosen and no other, and what is not practised
+wears out: a client who asks for a level by name would get a worse reply than before. So a few
+rows of stage ``mix`` at named levels, and native ones, join every update with their
+cross-entropy, by a weight. No part of the paper; docs/decisions/0017-replay.md has what it costs
+and brings. Knows nothing of rewards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from random import Random
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from extracot_training.config.chrpo import ReplaySettings
+from extracot_training.errors import StageError
+from extracot_training.generation.rollout.sampler import seed_of
+from extracot_training.policy.mixed_rows import MixedRow
+from extracot_training.policy.reply_loss import IGNORED, reply_loss
+
+
+class Replay:
+    """Draws rows by seed, update and process, so that a resumed run draws what an uncut one does.
+
+    Raises :class:`StageError` where no row is of a named level or native.
+    """
+
+    def __init__(
+        self, settings: ReplaySettings, rows: Sequence[MixedRow], *, seed: int, pad_id: int
+    ) -> None:
+        self._rows = [row for row in rows if row.kind != "policy"]
+        if not self._rows:
+            raise StageError(f"{settings.rows}: no row is at a level or native")
+        self._batch_size = settings.batch
+        self.weight = settings.weight
+        self._seed = seed
+        self._pad_id = pad_id
+
+    def drawn(self, update: int, process: int) -> list[MixedRow]:
+        """The rows of one update, ``batch`` of them or all there are."""
+        random = Random(seed_of(self._seed, "replay", update, process))
+        return random.sample(self._rows, min(self._batch_size, len(self._rows)))
+
+    def loss(self, model: Any, rows: Sequence[MixedRow], part: int, parts: int) -> Tensor:
+        """Mean negative log-likelihood per reply token of ``rows``, a scalar, unweighted; of it the
+        share that the rows of pass ``part`` of ``parts`` have, so that passes add up."""
+        own = rows[part::parts]
+        tokens = sum(len(row.reply_ids) for row in rows)
+        if not own:
+            return torch.zeros((), device=model.device)
+        ids, mask, labels = (tensor.to(model.device) for tensor in self._batch(own))
+        total, _, _ = reply_loss(model, {"input_ids": ids, "attention_mask": mask}, labels)
+        return total / tokens
+
+    def _batch(self, rows: Sequence[MixedRow]) -> tuple[Tensor, Tensor, Tensor]:
+        """``input_ids``, ``attention_mask``, ``labels``: (rows, longest), padded on the right."""
+        shape = (len(rows), max(row.length for row in rows))
+        ids = torch.full(shape, self._pad_id)
+        mask = torch.zeros(shape, dtype=torch.long)
+        labels = torch.full(shape, IGNORED)
+        for at, row in enumerate(rows):
+            ids[at, : row.length] = torch.tensor(row.prompt_ids + row.reply_ids)
+            mask[at, : row.length] = 1
+            labels[at, len(row.prompt_ids) : row.length] = torch.tensor(row.reply_ids)
+        return ids, mask, labels

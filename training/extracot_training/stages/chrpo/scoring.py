@@ -1,0 +1,162 @@
+"""From the ids of a reply to its reward, and from many of those to figures. No trainer here."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from extracot_training.config.chrpo import Objective
+from extracot_training.generation.rollout.base import ReplyReader, Rollout, RolloutRequest
+from extracot_training.math_text.verify import equal
+from extracot_training.stages.chrpo.reward import Result, Reward, repeated_share, reward
+from extracot_training.stages.chrpo.tasks import Task
+
+TERMS = ("accuracy", "calibration", "mode", "repetition", "under", "length", "invalid")
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """One rollout of a task, in plain numbers: what figures are made of. ``given`` says that the
+    prompt named its ``level``."""
+
+    needed: float
+    l_ref: float
+    level: float | None
+    result: Result
+    reward: Reward
+    tokens: int
+    total: int
+    given: bool = False
+
+
+class Scorer:
+    """Judges replies."""
+
+    def __init__(self, reader: ReplyReader, objective: Objective) -> None:
+        self._reader = reader
+        self._objective = objective
+
+    def score(self, task: Task, ids: Sequence[int]) -> Scored:
+        """``ids`` are the generated ones, the end token included if it came."""
+        request = RolloutRequest(task.problem_id, "", task.prompt_ids, task.level, 0)
+        rollout = self._reader.read(request, ids)
+        result = self._result(task, rollout)
+        earned = reward(result, task.needed, self._objective)
+        return Scored(
+            needed=task.needed,
+            l_ref=task.l_ref,
+            level=rollout.level,
+            result=result,
+            reward=earned,
+            tokens=rollout.reasoning_tokens,
+            total=rollout.total_tokens,
+            given=task.level is not None,
+        )
+
+    def _result(self, task: Task, rollout: Rollout) -> Result:
+        return Result(
+            level=rollout.level,
+            valid=rollout.valid,
+            correct=rollout.boxed is not None and equal(rollout.boxed, task.gold),
+            ratio=rollout.reasoning_tokens / task.l_ref,
+            repeated=repeated_share(list(rollout.reasoning_ids), self._objective.ngram),
+        )
+
+
+def figures_of(scored: Sequence[Scored], levels: Sequence[float]) -> dict[str, Any]:
+    """Means over rollouts in policy mode (one is needed), JSON-ready.
+
+    ``realised`` is a ratio of sums of reasoning tokens and L_ref. ``entropy_of_levels`` is that of
+    the histogram, in nats; ``by_r_star`` groups rollouts by what their problem needs.
+    """
+    count = len(scored)
+    return {
+        "rollouts": count,
+        **_means(scored),
+        "reward_ctrl": _mean([one.reward.ctrl for one in scored]),
+        **{f"term_{name}": _mean([getattr(one.reward, name) for one in scored]) for name in TERMS},
+        "total_tokens": _mean([one.total for one in scored]),
+        "level_mean": _mean([one.level for one in scored if one.level is not None]),
+        "levels": {f"{level:g}": _of_level(scored, level) for level in levels},
+        "entropy_of_levels": entropy([one.level for one in scored]),
+        "by_r_star": {
+            f"{needed:g}": _of_needed([one for one in scored if one.needed == needed])
+            for needed in sorted({one.needed for one in scored})
+        },
+    }
+
+
+def given_figures(scored: Sequence[Scored]) -> dict[str, dict[str, Any]]:
+    """Of the rollouts at given levels, by level; empty for none."""
+    by_level: dict[float, list[Scored]] = {}
+    for one in scored:
+        if one.given and one.level is not None:
+            by_level.setdefault(one.level, []).append(one)
+    return {
+        f"{level:g}": {"rollouts": len(own), **_means(own)}
+        for level, own in sorted(by_level.items())
+    }
+
+
+def entropy(choices: Sequence[object]) -> float:
+    """Entropy in nats of how often each choice occurs.
+
+    >>> round(entropy([0.2, 0.2, 1.0, 1.0]), 4), entropy([1, 1])
+    (0.6931, 0.0)
+    """
+    shares = [number / len(choices) for number in Counter(choices).values()]
+    return abs(math.fsum(share * math.log(share) for share in shares))
+
+
+def plain(scored: Scored) -> dict[str, Any]:
+    """As a dictionary that processes can exchange; :func:`from_plain` reads it back."""
+    return asdict(scored)
+
+
+def from_plain(values: dict[str, Any]) -> Scored:
+    """The inverse of :func:`plain`."""
+    return Scored(
+        **{**values, "result": Result(**values["result"]), "reward": Reward(**values["reward"])}
+    )
+
+
+def _right(one: Scored) -> bool:
+    return one.result.valid and one.result.correct
+
+
+def _means(scored: Sequence[Scored]) -> dict[str, Any]:
+    return {
+        "reward": _mean([one.reward.main for one in scored]),
+        "accuracy": _mean([float(_right(one)) for one in scored]),
+        "invalid": _mean([float(not one.result.valid) for one in scored]),
+        "tokens": _mean([one.tokens for one in scored]),
+        "realised": sum(one.tokens for one in scored) / sum(one.l_ref for one in scored),
+    }
+
+
+def _of_level(scored: Sequence[Scored], level: float) -> dict[str, Any]:
+    chosen = [one for one in scored if one.level == level]
+    return {
+        "share": len(chosen) / len(scored),
+        "accuracy": _mean([float(_right(one)) for one in chosen]),
+        "realised": sum(one.tokens for one in chosen) / sum(one.l_ref for one in chosen)
+        if chosen
+        else None,
+    }
+
+
+def _of_needed(scored: Sequence[Scored]) -> dict[str, Any]:
+    return {
+        "rollouts": len(scored),
+        "level_mean": _mean([one.level for one in scored if one.level is not None]),
+        "accuracy": _mean([float(_right(one)) for one in scored]),
+        "reward": _mean([one.reward.main for one in scored]),
+        "tokens": _mean([one.tokens for one in scored]),
+    }
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return math.fsum(values) / len(values) if values else None

@@ -1,0 +1,120 @@
+"""The problems that CHRPO trains on, with what was measured of them, and the order they come in.
+
+Knows rows of stage ``reference`` and the renderer; knows no trainer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import floor
+from pathlib import Path
+from random import Random
+
+from extracot_training.errors import StageError
+from extracot_training.generation.rollout.base import PromptMaker
+from extracot_training.pipeline.records import Split, read_rows
+from extracot_training.pipeline.reference_rows import ReferenceRow
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A problem in policy mode: its prompt's ids, its right answer, r* and L_ref.
+
+    Or at a given ``level``, which the prompt names; what the problem needs is no question then, and
+    ``needed`` is that level.
+    """
+
+    problem_id: str
+    prompt_ids: tuple[int, ...]
+    gold: str
+    needed: float
+    l_ref: float
+    level: float | None = None
+
+    @property
+    def key(self) -> str:
+        """``problem_id``, or ``problem_id@0.4`` at a given level."""
+        return self.problem_id if self.level is None else f"{self.problem_id}@{self.level:g}"
+
+
+@dataclass(frozen=True, slots=True)
+class Tasks:
+    """``given`` is empty or has each of the ``chosen`` problems at every level. ``left_out`` counts
+    problems without L_ref (no reply at level 1.0 was ever closed) and, where those are not wanted,
+    problems that no level solves."""
+
+    chosen: tuple[Task, ...]
+    given: tuple[Task, ...]
+    left_out: int
+
+
+def read_tasks(
+    folder: Path,
+    split: Split,
+    maker: PromptMaker,
+    *,
+    levels: Sequence[float],
+    unsolved: bool = True,
+    at_levels: bool = False,
+    limit: int | None = None,
+) -> Tasks:
+    """Tasks of one split, in the folder's order; those at given levels only if ``at_levels``.
+
+    Raises :class:`StageError` if there is none, if an r* is none of ``levels``, or if a problem's
+    id is that of another one at a level.
+    """
+    rows = [row for row in read_rows(folder, ReferenceRow) if row.split == split]
+    usable = [row for row in rows if row.l_ref is not None and (unsolved or row.unanimous)][:limit]
+    if not usable:
+        raise StageError(f"{folder}: no problem of split {split!r} that could be used")
+    for row in usable:
+        if row.r_star not in levels:
+            known = ", ".join(f"{level:g}" for level in levels)
+            raise StageError(
+                f"{folder}: r_star {row.r_star:g} of problem {row.problem_id!r} is no level of "
+                f"the model ({known})"
+            )
+    chosen = tuple(
+        Task(row.problem_id, maker.policy(row.question), row.gold, row.r_star, row.l_ref or 0.0)
+        for row in usable
+    )
+    given = tuple(
+        Task(
+            row.problem_id, maker.level(row.question, level), row.gold, level, row.l_ref or 0.0,
+            level,
+        )
+        for row in usable
+        for level in (levels if at_levels else ())
+    )  # fmt: skip
+    if len({task.key for task in (*chosen, *given)}) < len(chosen) + len(given):
+        raise StageError(
+            f"{folder}: a problem has the id of another one at a level (such as p@0.4)"
+        )
+    return Tasks(chosen, given, len(rows) - len(usable) if limit is None else 0)
+
+
+def schedule(
+    tasks: Sequence[Task], count: int, seed: int, *, given: Sequence[Task] = (), share: float = 0.0
+) -> list[str]:
+    """Keys of ``count`` tasks: all of them shuffled, then all again in another order, and so on.
+
+    Of those, ``share`` (0 to 1) are replaced by the problem's task at a given level: spread evenly,
+    and every level in turn.
+    """
+    at_level: dict[str, list[str]] = {}
+    for task in given:
+        at_level.setdefault(task.problem_id, []).append(task.key)
+    order: list[str] = []
+    epoch = 0
+    while len(order) < count:
+        ids = [task.problem_id for task in tasks]
+        Random(f"{seed} epoch {epoch}").shuffle(ids)
+        order += ids
+        epoch += 1
+    for place in range(count):
+        turn = floor(place * share)
+        if floor((place + 1) * share) > turn:
+            levels = at_level[order[place]]
+            order[place] = levels[turn % len(levels)]
+    return order[:count]

@@ -1,0 +1,142 @@
+"""Stage ``compare``: several evaluations as one table and one plot, paired with a base run.
+
+Runs over different problems can be shown side by side; differences are taken over the problems
+that both have, and said to be missing where there are none.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from extracot_training.config.compare import CompareConfig
+from extracot_training.errors import StageError
+from extracot_training.evaluation.card_figures import REPORT_FILENAME
+from extracot_training.evaluation.plots import BY_TOKENS, accuracy_against_tokens
+from extracot_training.evaluation.report import shown
+from extracot_training.evaluation.rows import EvalRow
+from extracot_training.evaluation.table import Table, tables_of
+from extracot_training.pipeline.files import write_atomic
+from extracot_training.pipeline.records import read_rows, rows_file
+from extracot_training.pipeline.stage import Counts, Outcome, StageRun, run_stage
+from extracot_training.pipeline.statistics import paired
+
+Runs = Mapping[str, dict[str, Any]]
+
+
+def run(config: CompareConfig, *, force: bool = False) -> Outcome:
+    """Write ``report.md``, ``report.json`` and the plot. Raises :class:`StageError` for a folder
+    without a finished evaluation, and for an unknown ``base``."""
+    base = config.base or next(iter(config.runs))
+    if base not in config.runs:
+        raise StageError(f"base {base!r}: no run of that name; there are {', '.join(config.runs)}")
+    inputs: dict[str, Path] = {}
+    for name, folder in config.runs.items():
+        inputs[name] = folder / REPORT_FILENAME
+        inputs[f"{name} (rows)"] = rows_file(folder)
+
+    def work(stage: StageRun) -> Counts:
+        runs = {name: _figures(folder) for name, folder in config.runs.items()}
+        differences = _differences(runs, base, config)
+        figures = {"base": base, "runs": runs, "differences": differences}
+        budgets = {name: found["budgets"] for name, found in runs.items()}
+        write_atomic(stage.folder / BY_TOKENS, accuracy_against_tokens(budgets))
+        stage.report(_markdown(runs, differences, base), figures)
+        return {"runs": len(runs)}
+
+    return run_stage("compare", config, inputs, work, force=force)
+
+
+def _figures(folder: Path) -> dict[str, Any]:
+    path = folder / REPORT_FILENAME
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise StageError(f"{path}: not JSON ({error})") from error
+    if not isinstance(found, dict) or "budgets" not in found:
+        raise StageError(f"{path}: is no report of stage evaluate")
+    return found
+
+
+def _differences(runs: Runs, base: str, config: CompareConfig) -> dict[str, Any]:
+    """``run -> budget -> accuracy minus the base run's at the same budget``."""
+    tables = {
+        name: tables_of(read_rows(folder, EvalRow), runs[name]["samples"])
+        for name, folder in config.runs.items()
+    }
+    found: dict[str, Any] = {}
+    for name in runs:
+        if name != base:
+            found[name] = {
+                budget: difference
+                for budget, table in tables[name].items()
+                if budget in tables[base]
+                and (difference := _difference(table, tables[base][budget], config)) is not None
+            }
+    return found
+
+
+def _difference(ours: Table, theirs: Table, config: CompareConfig) -> dict[str, Any] | None:
+    both = [problem for problem in ours.rows if problem in theirs.rows]
+    if not both:
+        return None
+    difference = paired(
+        [ours.accuracy(problem) for problem in both],
+        [theirs.accuracy(problem) for problem in both],
+        resamples=config.resamples,
+        seed=config.seed,
+    )
+    tokens = sum(theirs.reasoning(problem) for problem in both)
+    mine = sum(ours.reasoning(problem) for problem in both)
+    return {"accuracy": asdict(difference), "tokens_ratio": mine / tokens if tokens else None}
+
+
+def _markdown(runs: Runs, differences: Mapping[str, Any], base: str) -> str:
+    lines = [
+        "# Comparison",
+        "",
+        "| run | budget | problems | accuracy | strict | reasoning tokens | ratio against 1.0 "
+        "| unclosed | end to end p50 / p90 (s) |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for name, figures in runs.items():
+        for budget, found in figures["budgets"].items():
+            times = found["times"]["end_to_end"]
+            pair = found["against"].get("1.0")
+            ratio = "n/a"
+            if pair is not None and pair["ratio_of_sums"] is not None:
+                ratio = f"{pair['ratio_of_sums']['mean']:.3f}"
+            lines.append(
+                f"| {name} | {budget} | {found['n']} | {shown(found['accuracy'])} "
+                f"| {shown(found['strict'])} | {found['tokens']['reasoning']['mean']:.1f} "
+                f"| {ratio} | {found['unclosed_rate']:.3f} "
+                f"| {times['p50']:.3f} / {times['p90']:.3f} |"
+            )
+    lines += ["", *(_condition(name, figures) for name, figures in runs.items())]
+    lines += ["", f"## Against {base}, at the same budget and on the same problems", ""]
+    lines += ["| run | budget | problems | accuracy difference | reasoning tokens, as a share |"]
+    lines += ["|---|---|---|---|---|"]
+    for name, budgets in differences.items():
+        for budget, found in budgets.items():
+            share = found["tokens_ratio"]
+            lines.append(
+                f"| {name} | {budget} | {found['accuracy']['n']} "
+                f"| {shown(found['accuracy'], sign=True)} "
+                f"| {'n/a' if share is None else f'{share:.3f}'} |"
+            )
+        if not budgets:
+            lines.append(f"| {name} | no budget and problem in common | | | |")
+    lines += ["", f"![accuracy against reasoning tokens]({BY_TOKENS})", ""]
+    return "\n".join(lines)
+
+
+def _condition(name: str, figures: Mapping[str, Any]) -> str:
+    """What a run's figures hold for: times of different conditions are not to be compared."""
+    sampling = ", ".join(f"{key} {value}" for key, value in figures["sampling"].items())
+    return (
+        f"- {name}: `{figures['model']}` on {figures['dataset']}, {figures['samples']} per "
+        f"problem, {sampling}, {figures['concurrency']} requests at a time"
+    )

@@ -1,0 +1,263 @@
+"""Compresses traces: the library call, and stage ``compress``.
+
+    from extracot_training.stages.compress.stage import Compressor
+    short = Compressor.load().compress(question, trace, [0.2, 0.4])
+    print(short[0].text, short[0].realised)
+
+Scores come from one encoder pass per window, whatever the number of ratios; budgets are spent in
+the policy model's tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from random import Random
+from typing import Any, Protocol
+
+from pydantic import ConfigDict
+
+from extracot_training.compression.budget import (
+    Selection,
+    TokenCounter,
+    checked_ratio,
+    spend,
+    words,
+)
+from extracot_training.compression.final_answer import final_atoms, likely_final_atoms
+from extracot_training.compression.scoring import Scorer
+from extracot_training.compression.segment import Atom, segment
+from extracot_training.config.compress import CompressConfig
+from extracot_training.pipeline.records import (
+    Annotation,
+    CompressedTrace,
+    JsonlWriter,
+    SampleRecord,
+    Trace,
+    read_rows,
+    rows_file,
+    write_rows,
+)
+from extracot_training.pipeline.stage import Counts, Outcome, StageRun, run_stage
+from extracot_training.policy.pretrained import load_tokenizer
+from extracot_training.stages.compress.clean import clean_rows
+
+ALL_ROWS = "all.jsonl"
+
+
+class AtomScorer(Protocol):
+    """Says what each atom of a trace is worth, higher being more."""
+
+    def atoms(
+        self, items: Sequence[tuple[str, str]], cut: Callable[[str], list[Atom]]
+    ) -> list[tuple[list[Atom], list[float]]]:
+        """Atoms of each (question, trace) as ``cut`` makes them, and their scores."""
+
+
+@dataclass(frozen=True, slots=True)
+class RandomScorer:
+    """The baseline that reads nothing: the same trace gets the same draws under the same seed."""
+
+    seed: int = 0
+
+    def atoms(
+        self, items: Sequence[tuple[str, str]], cut: Callable[[str], list[Atom]]
+    ) -> list[tuple[list[Atom], list[float]]]:
+        found = []
+        for question, text in items:
+            rng = Random(f"{self.seed}:{question}:{text}")
+            atoms = cut(text)
+            found.append((atoms, [rng.random() for _ in atoms]))
+        return found
+
+
+class Compressor:
+    """What scores atoms, and a way to count. ``units`` "words" is the baseline without formulas."""
+
+    def __init__(self, scorer: AtomScorer, counter: TokenCounter, *, units: str = "atoms") -> None:
+        self._scorer = scorer
+        self._counter = counter
+        self._units = units
+
+    @classmethod
+    def load(
+        cls, folder: Path | None = None, *, tokenizer: str | None = None, units: str = "atoms",
+        batch: int = 8, device: str = "cpu",
+    ) -> Compressor:  # fmt: skip
+        """``folder``: a trained compressor (``None``: the shipped one). ``tokenizer``: the policy
+        model's (``None``: the encoder's own). Raises ``CompressorError``, ``PretrainedError``."""
+        scorer = Scorer.load(folder, batch=batch, device=device)
+        counting = scorer.tokenizer if tokenizer is None else load_tokenizer(tokenizer)
+        return cls(scorer, TokenCounter(counting), units=units)
+
+    def compress(
+        self, question: str, text: str, ratios: Sequence[float], *, answer: str | None = None
+    ) -> list[Selection]:
+        """``text`` shortened to each of ``ratios`` of its tokens, in their order.
+
+        The atom that holds ``answer`` stays; without one, the last boxed or last number does.
+        Raises ``RatioError`` for a ratio outside (0, 1].
+        """
+        return self.compress_many([(question, text, answer)], ratios)[0]
+
+    def compress_many(
+        self, items: Sequence[tuple[str, str, str | None]], ratios: Sequence[float]
+    ) -> list[list[Selection]]:
+        """As :meth:`compress` for many (question, text, answer); their windows share batches."""
+        for ratio in ratios:
+            checked_ratio(ratio)
+        cut = segment if self._units == "atoms" else words
+        scored = self._scorer.atoms([(question, text) for question, text, _ in items], cut)
+        found = []
+        for (_, text, answer), (atoms, scores) in zip(items, scored, strict=True):
+            always: list[int] = []
+            if self._units == "atoms":
+                always = likely_final_atoms(atoms) if answer is None else final_atoms(atoms, answer)
+            found.append(spend(text, atoms, scores, ratios, self._counter, always=always))
+        return found
+
+
+def run(config: CompressConfig, *, force: bool = False) -> Outcome:
+    """Stage ``compress``."""
+    inputs = {"traces": rows_file(config.input)}
+    if config.compressor is not None:
+        inputs["compressor"] = config.compressor
+    return run_stage("compress", config, inputs, lambda stage: _work(config, stage), force=force)
+
+
+def _work(config: CompressConfig, stage: StageRun) -> Counts:
+    if config.threads:
+        import torch
+
+        torch.set_num_threads(config.threads)
+    compressor = _compressor(config)
+    with JsonlWriter(stage.folder / ALL_ROWS, CompressedTrace) as writer:
+        traces = _pending(config, writer.done_keys())
+        while batch := list(islice(traces, config.batch)):
+            items = [(trace.question, trace.reasoning, trace.gold) for trace in batch]
+            selected = compressor.compress_many(items, config.ratios)
+            for trace, selections in zip(batch, selected, strict=True):
+                for selection in selections:
+                    row = _row(trace, selection, config)
+                    if row.key not in writer:
+                        writer.write(row)
+    every = list(read_rows(stage.folder / ALL_ROWS, CompressedTrace))
+    rows, dropped = clean_rows(every, config.ratios, config.bucket, config.cleaning)
+    write_rows(stage.rows, rows)
+    figures = {"all": len(every), "rows": len(rows), "left_out": dropped}
+    stage.report(_report(every, rows, dropped, config), {**figures, "levels": _levels(every)})
+    return {"all": len(every), "rows": len(rows)}
+
+
+def _compressor(config: CompressConfig) -> Compressor:
+    if config.scores == "random":
+        counter = TokenCounter(load_tokenizer(config.tokenizer))
+        return Compressor(RandomScorer(config.seed), counter, units=config.units)
+    return Compressor.load(
+        config.compressor, tokenizer=config.tokenizer, units=config.units, batch=config.batch,
+        device=config.device,
+    )  # fmt: skip
+
+
+def _pending(config: CompressConfig, done: frozenset[str]) -> Iterator[Trace | Annotation]:
+    """Traces whose rows are not all there yet (a cut run may have written some of them)."""
+    for trace in islice(_traces(config.input), config.limit):
+        if not trace.reasoning.strip():
+            continue
+        if any(f"{trace.key}@{ratio:g}" not in done for ratio in config.ratios):
+            yield trace
+
+
+def _traces(path: Path) -> Iterator[Trace | Annotation]:
+    """Rows of stage teach or of stage annotate, told apart by their first line."""
+    first = next(iter(read_rows(path, _AnyRow)), None)
+    if first is None:
+        return
+    if "annotator" in (first.model_extra or {}):
+        yield from read_rows(path, Annotation)
+        return
+    for row in read_rows(path, Trace):
+        if row.correct is not False:
+            yield row
+
+
+class _AnyRow(SampleRecord):
+    model_config = ConfigDict(extra="allow")
+
+
+def _row(
+    trace: Trace | Annotation, selection: Selection, config: CompressConfig
+) -> CompressedTrace:
+    return CompressedTrace(
+        problem_id=trace.problem_id,
+        sample=trace.sample,
+        question=trace.question,
+        answer=trace.answer,
+        gold=trace.gold,
+        target=selection.target,
+        text=selection.text,
+        realised=round(selection.realised, 6),
+        overshoot=round(selection.overshoot, 6),
+        tokens_full=selection.tokens_full,
+        tokens_kept=selection.tokens,
+        kept_atoms=list(selection.kept),
+        n_atoms=_count(trace.reasoning, config),
+    )
+
+
+def _count(text: str, config: CompressConfig) -> int:
+    return len(segment(text) if config.units == "atoms" else words(text))
+
+
+def _levels(rows: Sequence[CompressedTrace]) -> dict[str, dict[str, float]]:
+    levels: dict[str, dict[str, float]] = {}
+    for target in sorted({row.target for row in rows}):
+        own = [row for row in rows if row.target == target]
+        levels[f"{target:g}"] = {
+            "n": len(own),
+            "realised": round(sum(row.realised for row in own) / len(own), 4),
+            "off": round(sum(abs(row.realised - target) for row in own) / len(own), 4),
+            "tokens": round(sum(row.tokens_kept for row in own) / len(own), 1),
+        }
+    return levels
+
+
+def _report(
+    every: Sequence[CompressedTrace],
+    rows: Sequence[CompressedTrace],
+    dropped: dict[str, int],
+    config: CompressConfig,
+) -> str:
+    lines = [
+        "# Compressed traces",
+        "",
+        f"{len(every)} rows in `{ALL_ROWS}`, {len(rows)} of them fit for training in `rows.jsonl`. "
+        "Left out: " + (", ".join(f"{why} {n}" for why, n in dropped.items()) or "none") + ".",
+        f"Tokens are those of `{config.tokenizer}`.",
+        "",
+        "| ratio | traces | mean realised | mean distance | mean tokens |",
+        "|---|---|---|---|---|",
+    ]
+    for name, level in _levels(every).items():
+        lines.append(
+            f"| {name} | {level['n']} | {level['realised']:.3f} | {level['off']:.4f} "
+            f"| {level['tokens']:.0f} |"
+        )
+    return "\n".join([*lines, ""])
+
+
+def selections_as_json(selections: Sequence[Selection]) -> list[dict[str, Any]]:
+    """For ``--json``: text and figures of each ratio."""
+    return [
+        {
+            "target": one.target,
+            "realised": round(one.realised, 6),
+            "overshoot": round(one.overshoot, 6),
+            "tokens": one.tokens,
+            "tokens_full": one.tokens_full,
+            "text": one.text,
+        }
+        for one in selections
+    ]

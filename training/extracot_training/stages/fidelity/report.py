@@ -1,0 +1,239 @@
+"""Figures, Markdown and drawing of a fidelity measurement. Knows rows, not how they were made."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from extracot_training.config.fidelity import FidelityConfig
+from extracot_training.pipeline.statistics import Estimate, estimate, normalised, paired
+from extracot_training.stages.fidelity.rows import (
+    BLIND,
+    EMPTY,
+    FULL,
+    HEAD_TAIL,
+    LINGUA,
+    NAMES,
+    OURS,
+    RANDOM,
+    FidelityRow,
+)
+
+# Where the claim is made; a report over other levels says "not measured".
+CLAIMED = (0.2, 0.4)
+
+
+def figures_of(rows: Sequence[FidelityRow], config: FidelityConfig) -> dict[str, Any]:
+    """All numbers of the report, as plain data."""
+    table: dict[tuple[str, float], dict[str, FidelityRow]] = {}
+    for row in rows:
+        trace = f"{row.problem_id}/{row.sample}"
+        table.setdefault((row.system, row.target), {})[trace] = row
+    order = sorted(table[FULL, 1.0])
+    columns = {key: [found[trace] for trace in order] for key, found in table.items()}
+    systems = [
+        name
+        for name in (OURS, LINGUA, BLIND, RANDOM, HEAD_TAIL)
+        if (name, config.levels[0]) in columns
+    ]
+    full, empty = columns[FULL, 1.0], columns[EMPTY, 1.0]
+    levels = {
+        f"{level:g}": {name: _cell(columns[name, level], full, empty, config) for name in systems}
+        | {"differences": _differences(columns, systems, level, empty, config)}
+        for level in config.levels
+    }
+    figures: dict[str, Any] = {
+        "traces": len(order),
+        "full": _recoveries(full, config),
+        "empty": _recoveries(empty, config),
+        "levels": levels,
+    }
+    figures["claim"] = _claim(figures, systems, config)
+    return figures
+
+
+def _recoveries(rows: Sequence[FidelityRow], config: FidelityConfig) -> dict[str, Any]:
+    return {
+        "redacted": asdict(_mean([row.redacted for row in rows], config)),
+        "plain": asdict(_mean([row.plain for row in rows], config)),
+    }
+
+
+def _cell(
+    rows: Sequence[FidelityRow],
+    full: Sequence[FidelityRow],
+    empty: Sequence[FidelityRow],
+    config: FidelityConfig,
+) -> dict[str, Any]:
+    shift = [a.log_likelihood - b.log_likelihood for a, b in zip(rows, full, strict=True)]
+    found = _recoveries(rows, config)
+    ends = [sum(row.redacted for row in side) / len(side) for side in (empty, full)]
+    off = [abs(row.realised - row.target) for row in rows]
+    return found | {
+        "normalised": normalised(found["redacted"]["mean"], ends[0], ends[1]),
+        "log_likelihood_shift": asdict(_mean(shift, config)),
+        "formula_recall": _plain_mean([row.formula_recall for row in rows]),
+        "broken_per_trace": _plain_mean([row.broken for row in rows]),
+        "broken": sum(row.broken for row in rows),
+        "realised": _plain_mean([row.realised for row in rows]),
+        "off": _plain_mean(off),
+        "allowance": _plain_mean([row.allowance for row in rows]),
+        "within": _plain_mean(
+            [distance <= row.allowance + 1e-9 for distance, row in zip(off, rows, strict=True)]
+        ),
+    }
+
+
+def _differences(
+    columns: dict[tuple[str, float], list[FidelityRow]],
+    systems: Sequence[str],
+    level: float,
+    empty: Sequence[FidelityRow],
+    config: FidelityConfig,
+) -> dict[str, Any]:
+    """Ours minus each other, redacted recovery, paired."""
+    ours = [float(row.redacted) for row in columns[OURS, level]]
+    others = {name: columns[name, level] for name in systems if name != OURS} | {EMPTY: empty}
+    return {
+        name: asdict(
+            paired(
+                ours,
+                [float(row.redacted) for row in rows],
+                resamples=config.resamples,
+                seed=config.seed,
+            )
+        )
+        for name, rows in others.items()
+    }
+
+
+def _claim(
+    figures: dict[str, Any], systems: Sequence[str], config: FidelityConfig
+) -> dict[str, Any]:
+    """At 0.2 and 0.4: ours beats every baseline outside the interval, breaks nothing, and its mean
+    distance from the target is within the mean allowance."""
+    faults: list[str] = []
+    measured = [level for level in CLAIMED if level in config.levels]
+    if len(measured) < len(CLAIMED) or LINGUA not in systems:
+        faults.append("not measured at 0.2 and 0.4 against all baselines")
+    if figures["full"]["redacted"]["mean"] < config.least_full:
+        faults.append(f"the reader answers less than {config.least_full:g} of full traces")
+    for level in measured:
+        cell = figures["levels"][f"{level:g}"]
+        for name, difference in cell["differences"].items():
+            if name != BLIND and difference["low"] <= 0:
+                faults.append(f"at {level:g} not above {NAMES[name]} outside the interval")
+        if cell[OURS]["broken"]:
+            faults.append(f"at {level:g} {cell[OURS]['broken']} broken atoms")
+        if cell[OURS]["off"] > cell[OURS]["allowance"]:
+            faults.append(f"at {level:g} off target by {cell[OURS]['off']:.3f} on average")
+    return {"holds": not faults, "faults": faults}
+
+
+def report_of(figures: dict[str, Any], config: FidelityConfig) -> str:
+    """Markdown."""
+    full, empty, claim = figures["full"], figures["empty"], figures["claim"]
+    verdict = "holds" if claim["holds"] else "does not hold: " + "; ".join(claim["faults"])
+    lines = [
+        "# Fidelity",
+        "",
+        f"{figures['traces']} traces (left out: {_listed(figures['left_out'])}), reader "
+        f"`{config.reader}`; tokens are those of `{config.tokenizer}`. Intervals: 95%, bootstrap "
+        f"over traces, {config.resamples} resamples, seed {config.seed}; differences are paired.",
+        "",
+        f"The reader answers full traces: {_shown(full['redacted'])} with the answer hidden (the "
+        f"gate wants {config.least_full:g}), {_shown(full['plain'])} as they are; with no trace: "
+        f"{_shown(empty['redacted'])}.",
+        "",
+        "Claim (at 0.2 and 0.4 ours beats every baseline on redacted recovery outside the "
+        f"interval, breaks no atom, and stays near its target): **{verdict}**.",
+        "",
+        "![redacted and plain recovery by ratio](report.png)",
+    ]
+    for level, cell in figures["levels"].items():
+        lines += ["", f"## Ratio {level}", "", *_level_table(cell)]
+    return "\n".join([*lines, ""])
+
+
+def _level_table(cell: dict[str, Any]) -> list[str]:
+    lines = [
+        "| system | redacted | normalised | plain | log-likelihood shift | formula recall "
+        "| broken per trace | realised | distance |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for name, found in cell.items():
+        if name == "differences":
+            continue
+        share = "n/a" if found["normalised"] is None else f"{found['normalised']:.3f}"
+        lines.append(
+            f"| {NAMES[name]} | {_shown(found['redacted'])} | {share} | {_shown(found['plain'])} "
+            f"| {_shown(found['log_likelihood_shift'])} | {found['formula_recall']:.3f} "
+            f"| {found['broken_per_trace']:.2f} | {found['realised']:.3f} | {found['off']:.4f} |"
+        )
+    lines += ["", "| ours minus | redacted recovery |", "|---|---|"]
+    for name, difference in cell["differences"].items():
+        lines.append(f"| {NAMES[name]} | {_shown(difference, sign=True)} |")
+    ours = cell[OURS]
+    lines += [
+        "",
+        f"Ours: mean distance from the target {ours['off']:.4f}, allowed {ours['allowance']:.4f} "
+        f"(max of 0.05 and half the largest atom's share); {ours['within']:.3f} of traces within.",
+    ]
+    return lines
+
+
+def draw(figures: dict[str, Any], config: FidelityConfig) -> bytes:
+    """PNG: recovery over ratio, with the answer hidden and as it is."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, panels = pyplot.subplots(1, 2, figsize=(10, 4), sharey=True)
+    for panel, kind, title in zip(
+        panels, ("redacted", "plain"), ("answer hidden", "as it is"), strict=True
+    ):
+        for name in (OURS, LINGUA, BLIND, RANDOM, HEAD_TAIL):
+            points = [
+                (float(level), cell[name][kind])
+                for level, cell in figures["levels"].items()
+                if name in cell
+            ]
+            if not points:
+                continue
+            ratios = [ratio for ratio, _ in points]
+            means = [found["mean"] for _, found in points]
+            spread = [
+                [found["mean"] - found["low"] for _, found in points],
+                [found["high"] - found["mean"] for _, found in points],
+            ]
+            panel.errorbar(ratios, means, yerr=spread, marker="o", capsize=3, label=NAMES[name])
+        panel.axhline(figures["full"][kind]["mean"], color="grey", label=NAMES[FULL])
+        panel.axhline(figures["empty"][kind]["mean"], color="grey", ls=":", label=NAMES[EMPTY])
+        panel.set(title=f"answers from shortened traces, {title}", xlabel="target ratio")
+    panels[0].set(ylabel="share of right answers", ylim=(0, 1.02))
+    panels[0].legend(fontsize=8)
+    figure.tight_layout()
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=110)
+    pyplot.close(figure)
+    return buffer.getvalue()
+
+
+def _listed(counts: dict[str, int]) -> str:
+    return ", ".join(f"{why} {count}" for why, count in counts.items()) or "none"
+
+
+def _mean(values: Sequence[float | bool], config: FidelityConfig) -> Estimate:
+    return estimate([float(v) for v in values], resamples=config.resamples, seed=config.seed)
+
+
+def _plain_mean(values: Sequence[float | bool]) -> float:
+    return sum(float(value) for value in values) / len(values)
+
+
+def _shown(found: dict[str, Any], *, sign: bool = False) -> str:
+    plus = "+" if sign else ""
+    return f"{found['mean']:{plus}.3f} [{found['low']:{plus}.3f}, {found['high']:{plus}.3f}]"

@@ -1,0 +1,229 @@
+"""Runs the measurement: for each trace, system and level a row; then statistics and the report."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from extracot_training.compression.answering import Reader, question_hash, questions_seen
+from extracot_training.compression.budget import TokenCounter, allowance, words
+from extracot_training.compression.redact import redact
+from extracot_training.compression.segment import Atom, join, segment, spans_of
+from extracot_training.config.fidelity import FidelityConfig
+from extracot_training.errors import StageError
+from extracot_training.math_text.equations import numbers_in
+from extracot_training.pipeline.files import write_atomic
+from extracot_training.pipeline.records import (
+    CompressedTrace,
+    JsonlWriter,
+    SampleRecord,
+    read_rows,
+    rows_file,
+)
+from extracot_training.pipeline.stage import Counts, Manifest, Outcome, StageRun, run_stage
+from extracot_training.policy.pretrained import load_tokenizer
+from extracot_training.stages.fidelity.baselines import Shortened, head_tail, random_atoms
+from extracot_training.stages.fidelity.measure import wholeness
+from extracot_training.stages.fidelity.report import draw, figures_of, report_of
+from extracot_training.stages.fidelity.rows import (
+    BLIND,
+    EMPTY,
+    FULL,
+    HEAD_TAIL,
+    LINGUA,
+    OURS,
+    RANDOM,
+    FidelityRow,
+)
+
+ALL_ROWS = "all.jsonl"
+
+
+class _TraceLike(SampleRecord):
+    """What teach and annotate rows have in common; the rest is of no interest here."""
+
+    model_config = SampleRecord.model_config | {"extra": "ignore"}
+
+    reasoning: str
+    gold: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Item:
+    trace: _TraceLike
+    system: str
+    target: float
+    short: Shortened
+    recall: float
+    broken: int
+    allowance: float
+
+    @property
+    def key(self) -> str:
+        return f"{self.trace.key}:{self.system}@{self.target:g}"
+
+
+def run(config: FidelityConfig, *, force: bool = False) -> Outcome:
+    """Stage ``fidelity``. Raises :class:`StageError` when the reader is too weak to judge."""
+    inputs = {"traces": rows_file(config.input)}
+    inputs |= {name: folder / ALL_ROWS for name, folder in _folders(config).items()}
+    if Path(config.reader).is_dir():
+        inputs["reader"] = Path(config.reader) / "config.json"
+    return run_stage("fidelity", config, inputs, lambda stage: _work(config, stage), force=force)
+
+
+def _work(config: FidelityConfig, stage: StageRun) -> Counts:
+    if config.threads:
+        import torch
+
+        torch.set_num_threads(config.threads)
+    reader = Reader.load(config.reader, device=config.device)
+    bench = _Bench(config)
+    seen = questions_seen(config.reader)
+    left_out: Counter[str] = Counter()
+    with JsonlWriter(stage.rows, FidelityRow) as writer:
+        usable: list[_TraceLike] = []
+        for trace in islice(read_rows(config.input, _TraceLike), config.limit):
+            if not trace.reasoning.strip() or not bench.has(trace):
+                left_out["not compressed"] += 1
+            elif config.skip_given and _given(trace):
+                left_out["answer given in the question"] += 1
+            elif question_hash(trace.question) in seen:
+                left_out["known to the reader"] += 1
+            else:
+                usable.append(trace)
+        for begin in range(0, len(usable), config.batch):
+            items = [
+                i for trace in usable[begin : begin + config.batch] for i in bench.items(trace)
+            ]
+            for row in _judged(reader, [item for item in items if item.key not in writer]):
+                writer.write(row)
+    rows = list(read_rows(stage.rows, FidelityRow))
+    if not rows:
+        raise StageError(f"{config.input}: no trace that could be judged: {dict(left_out)}")
+    figures = figures_of(rows, config)
+    figures["left_out"] = dict(left_out)
+    stage.report(report_of(figures, config), figures)
+    write_atomic(stage.folder / "report.png", draw(figures, config))
+    full = figures["full"]["redacted"]["mean"]
+    return {
+        "traces": figures["traces"],
+        "left_out": left_out.total(),
+        "full_redacted": round(full, 4),
+        "reader_fit": full >= config.least_full,
+        "claim": figures["claim"]["holds"],
+    }
+
+
+def _folders(config: FidelityConfig) -> dict[str, Path]:
+    """The compress folders to judge, by system."""
+    named = {OURS: config.ours, LINGUA: config.lingua, BLIND: config.blind}
+    return {name: folder for name, folder in named.items() if folder is not None}
+
+
+class _Bench:
+    """Every system's shortened texts for a trace."""
+
+    def __init__(self, config: FidelityConfig) -> None:
+        self._config = config
+        self._tokenizer: Any = load_tokenizer(config.tokenizer)
+        self._counter = TokenCounter(self._tokenizer)
+        folders = _folders(config)
+        self._compressed = {n: _compressed(f, config.levels) for n, f in folders.items()}
+        self._units = {name: _units(folder) for name, folder in folders.items()}
+
+    def has(self, trace: _TraceLike) -> bool:
+        """Whether every compressed system has this trace at every level."""
+        return all(
+            (trace.key, level) in rows
+            for rows in self._compressed.values()
+            for level in self._config.levels
+        )
+
+    def items(self, trace: _TraceLike) -> Iterator[_Item]:
+        text, levels = trace.reasoning, self._config.levels
+        atoms = segment(text)
+        limit = allowance(self._counter.per_atom(text, atoms))
+        seed = f"{self._config.seed}:{trace.key}"
+        systems = {
+            RANDOM: random_atoms(text, atoms, levels, self._counter, seed),
+            HEAD_TAIL: head_tail(text, levels, self._tokenizer),
+        }
+        for system in self._compressed:
+            systems[system] = [self._read_back(trace, atoms, system, level) for level in levels]
+        whole = Shortened(text, [(0, len(text))], 1.0)
+        yield self._item(trace, atoms, FULL, 1.0, whole, limit)
+        yield self._item(trace, atoms, EMPTY, 1.0, Shortened("", [], 0.0), limit)
+        for system, shortened in systems.items():
+            for level, short in zip(levels, shortened, strict=True):
+                yield self._item(trace, atoms, system, level, short, limit)
+
+    def _read_back(
+        self, trace: _TraceLike, atoms: Sequence[Atom], system: str, level: float
+    ) -> Shortened:
+        """A compressed row with its spans. Raises :class:`StageError` if the row's text is not what
+        its atoms say: then nothing measured by span would be true."""
+        row = self._compressed[system][trace.key, level]
+        units = list(atoms) if self._units[system] == "atoms" else words(trace.reasoning)
+        if len(units) != row.n_atoms or join(units, row.kept_atoms) != row.text:
+            raise StageError(f"{system}: row {row.key} does not match its trace")
+        return Shortened(row.text, spans_of(units, row.kept_atoms), row.realised)
+
+    def _item(
+        self, trace: _TraceLike, atoms: Sequence[Atom], system: str, target: float,
+        short: Shortened, limit: float,
+    ) -> _Item:  # fmt: skip
+        measured = wholeness(atoms, short.spans)
+        return _Item(trace, system, target, short, measured.recall, measured.broken, limit)
+
+
+def _judged(reader: Reader, items: Sequence[_Item]) -> list[FidelityRow]:
+    """One row per item; plain and redacted texts are answered in the same batches."""
+    questions = [item.trace.question for item in items]
+    golds = [item.trace.gold for item in items]
+    hidden = [redact(item.short.text, item.trace.gold) for item in items]
+    plain = reader.right(questions, [item.short.text for item in items], golds)
+    redacted = reader.right(questions, hidden, golds)
+    likely = reader.log_likelihoods(questions, hidden, golds)
+    return [
+        FidelityRow(
+            problem_id=item.trace.problem_id,
+            sample=item.trace.sample,
+            question=item.trace.question,
+            system=item.system,
+            target=item.target,
+            realised=item.short.realised,
+            allowance=item.allowance,
+            plain=plain[place],
+            redacted=redacted[place],
+            log_likelihood=likely[place],
+            formula_recall=item.recall,
+            broken=item.broken,
+        )
+        for place, item in enumerate(items)
+    ]
+
+
+def _given(trace: _TraceLike) -> bool:
+    """Whether the question already states the answer's number: hiding it would hide a given."""
+    wanted = numbers_in(trace.gold)[:1]
+    return bool(wanted) and wanted[0] in numbers_in(trace.question)
+
+
+def _compressed(folder: Path, levels: Sequence[float]) -> dict[tuple[str, float], CompressedTrace]:
+    return {
+        (f"{row.problem_id}/{row.sample}", row.target): row
+        for row in read_rows(folder / ALL_ROWS, CompressedTrace)
+        if row.target in levels
+    }
+
+
+def _units(folder: Path) -> str:
+    manifest = Manifest.load(folder)
+    if manifest is None or manifest.stage != "compress":
+        raise StageError(f"{folder}: not made by stage compress")
+    return str(manifest.config.get("units", "atoms"))

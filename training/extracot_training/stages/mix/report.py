@@ -1,0 +1,94 @@
+"""Figures and report of a mixture: rows by kind and level, lengths, realised ratios."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from extracot.usage import ratio_of_sums
+from extracot_training.config.mix import MixConfig
+from extracot_training.policy.mixed_rows import MixedRow
+
+LENGTH_BINS = 10
+
+
+def figures_of(rows: Sequence[MixedRow], over_cutoff: Mapping[str, int]) -> dict[str, Any]:
+    """``groups`` has an entry per (kind, level); ratios are against the whole traces."""
+    groups: dict[str, list[MixedRow]] = {}
+    for row in sorted(rows, key=lambda row: (row.kind, row.level or 0.0)):
+        name = row.kind if row.level is None else f"{row.kind} {row.level:g}"
+        groups.setdefault(name, []).append(row)
+    lengths = sorted(row.length for row in rows)
+    return {
+        "rows": len(rows),
+        "tokens": sum(lengths),
+        "reply_tokens": sum(len(row.reply_ids) for row in rows),
+        "over_cutoff": dict(over_cutoff),
+        "kinds": dict(Counter(row.kind for row in rows)),
+        "groups": {name: _group(own) for name, own in groups.items()},
+        "lengths": {**_quantiles(lengths), "max": lengths[-1]},
+        "length_histogram": _histogram(lengths),
+    }
+
+
+def _group(rows: Sequence[MixedRow]) -> dict[str, Any]:
+    reasoning = [row.reasoning_tokens for row in rows]
+    ratio = ratio_of_sums(reasoning, [row.full_tokens for row in rows])
+    realised = sorted(row.realised for row in rows if row.realised is not None)
+    return {
+        "n": len(rows),
+        "reasoning_tokens": round(sum(reasoning) / len(rows), 2),
+        "length": round(sum(row.length for row in rows) / len(rows), 2),
+        "realised": None if ratio is None else round(ratio, 4),
+        "realised_by_row": {k: round(v, 4) for k, v in _quantiles(realised).items()},
+    }
+
+
+def _quantiles(values: Sequence[float]) -> dict[str, float]:
+    """p10, p50, p90 of sorted values (nearest rank); empty for none."""
+    if not values:
+        return {}
+    last = len(values) - 1
+    return {f"p{q}": values[round(q / 100 * last)] for q in (10, 50, 90)}
+
+
+def _histogram(lengths: Sequence[int]) -> list[dict[str, int]]:
+    """Counts in ranges of equal width; ``to`` is not in the range."""
+    width = max(1, -(-(lengths[-1] + 1) // LENGTH_BINS))
+    counts = Counter(length // width for length in lengths)
+    return [
+        {"from": n * width, "to": (n + 1) * width, "rows": counts[n]}
+        for n in range(lengths[-1] // width + 1)
+    ]
+
+
+def report_of(figures: Mapping[str, Any], config: MixConfig) -> str:
+    """The report as Markdown."""
+    left_out = sum(figures["over_cutoff"].values())
+    if config.policy.share and config.reference is not None:
+        policy = "Policy targets are measured (r* of stage `reference`)."
+    elif config.policy.share:
+        policy = "Policy targets are dealt out by proportion, not measured."
+    else:
+        policy = "There are no policy rows."
+    lines = [
+        "# The mixture",
+        "",
+        f"{figures['rows']} rows, {figures['tokens']} tokens, {figures['reply_tokens']} of them "
+        f"in replies. {left_out} rows over {config.cutoff} tokens were left out. {policy}",
+        f"Tokens are those of `{config.model}`; ratios are against the whole traces.",
+        "",
+        "| rows of | n | reasoning tokens | realised (sums) | p10 | p50 | p90 | length |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for name, group in figures["groups"].items():
+        by_row, realised = group["realised_by_row"], group["realised"]
+        spread = " | ".join(f"{by_row[q]:.3f}" if by_row else "" for q in ("p10", "p50", "p90"))
+        lines.append(
+            f"| {name} | {group['n']} | {group['reasoning_tokens']:.1f} | "
+            f"{'' if realised is None else f'{realised:.3f}'} | {spread} | {group['length']:.1f} |"
+        )
+    lines += ["", "| tokens | rows |", "|---|---|"]
+    lines += [f"| {b['from']}–{b['to'] - 1} | {b['rows']} |" for b in figures["length_histogram"]]
+    return "\n".join([*lines, ""])

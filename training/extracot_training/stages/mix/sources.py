@@ -1,0 +1,163 @@
+"""What the mixture is made of: each trace at every ratio, and the level each problem needs.
+
+Knows the rows of the stages before; knows no tokenizer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from random import Random
+
+from extracot_training.config.mix import MixConfig
+from extracot_training.errors import StageError
+from extracot_training.pipeline.records import CompressedTrace, Problem, Record, Trace, read_rows
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One trace: ``texts`` maps a ratio to its reasoning, ``full`` is the whole of it."""
+
+    problem_id: str
+    sample: int
+    question: str
+    answer: str
+    full: str
+    texts: Mapping[float, str]
+
+
+class _Target(Record, extra="ignore"):
+    """What is read of a row of stage ``reference``."""
+
+    problem_id: str
+    r_star: float
+    unanimous: bool = True
+
+    @property
+    def key(self) -> str:
+        return self.problem_id
+
+
+def read_sources(config: MixConfig) -> list[Source]:
+    """The traces of the wanted splits, sorted by key, at most ``config.limit``; then those for
+    ``config.further_native``, which have no texts but the whole.
+
+    Raises :class:`StageError` where nothing is left, or a level has no row at all.
+    """
+    allowed = _allowed(config)
+    if config.compressed is None:
+        return _whole_sources(config, allowed)[: config.limit]
+    texts: dict[str, dict[float, str]] = {}
+    first: dict[str, CompressedTrace] = {}
+    for row in read_rows(config.compressed, CompressedTrace):
+        if allowed is None or row.problem_id in allowed:
+            key = f"{row.problem_id}/{row.sample}"
+            first.setdefault(key, row)
+            texts.setdefault(key, {})[row.target] = row.text
+    whole = _whole_traces(config, texts)
+    keys = [key for key in sorted(texts) if key in whole][: config.limit]
+    if not keys:
+        wanted = "" if allowed is None else f" of splits {', '.join(config.splits)}"
+        raise StageError(f"{config.compressed}: holds no whole trace{wanted}")
+    for key in keys:
+        texts[key][1.0] = whole[key]
+    _check_levels(config, [texts[key] for key in keys])
+    return [
+        Source(
+            first[key].problem_id,
+            first[key].sample,
+            first[key].question,
+            first[key].answer,
+            whole[key],
+            texts[key],
+        )
+        for key in keys
+    ] + _further(config, allowed, texts)
+
+
+def _further(
+    config: MixConfig, allowed: Collection[str] | None, texts: Mapping[str, object]
+) -> list[Source]:
+    if not config.further_native:
+        return []
+    compressed = {key.rpartition("/")[0] for key in texts}
+    whole = _whole_sources(config, allowed)
+    found = [source for source in whole if source.problem_id not in compressed]
+    if len(found) < config.further_native:
+        raise StageError(
+            f"{config.traces}: further_native {config.further_native}: only {len(found)} traces "
+            "were not compressed"
+        )
+    return found[: config.further_native]
+
+
+def _whole_sources(config: MixConfig, allowed: Collection[str] | None) -> list[Source]:
+    """Every trace with nothing but its whole text."""
+    assert config.traces is not None
+    found = [
+        Source(row.problem_id, row.sample, row.question, row.answer, row.reasoning, {})
+        for row in read_rows(config.traces, Trace)
+        if row.correct is not False and (allowed is None or row.problem_id in allowed)
+    ]
+    if not found:
+        raise StageError(f"{config.traces}: holds no trace that is wanted")
+    return sorted(found, key=lambda source: (source.problem_id, source.sample))
+
+
+def policy_targets(config: MixConfig, sources: Sequence[Source], random: Random) -> list[float]:
+    """The level to teach for each of ``sources``, 0.0 for one that has none.
+
+    With a reference folder: its r* of the problem. Without: levels in the given proportions,
+    dealt out by ``random``. Raises :class:`StageError` if r* is no level of ``prompt.ratios``.
+    """
+    ratios = config.prompt.ratios
+    if config.reference is None:
+        dealt = deal(ratios, config.policy.proportions, len(sources))
+        random.shuffle(dealt)
+        return dealt
+    targets: dict[str, float] = {}
+    for row in read_rows(config.reference, _Target):
+        if row.r_star not in ratios:
+            raise StageError(
+                f"{config.reference}: r_star {row.r_star:g} of problem {row.problem_id!r} is no "
+                f"level; prompt.ratios are {', '.join(f'{ratio:g}' for ratio in ratios)}"
+            )
+        if row.unanimous or config.policy.unsolved:
+            targets[row.problem_id] = row.r_star
+    return [targets.get(source.problem_id, 0.0) for source in sources]
+
+
+def deal(levels: Sequence[float], shares: Sequence[float], count: int) -> list[float]:
+    """``count`` levels whose numbers are as near to ``shares`` as whole numbers can be.
+
+    >>> deal((0.2, 1.0), (0.7, 0.3), 3)
+    [0.2, 0.2, 1.0]
+    """
+    exact = [share * count for share in shares]
+    numbers = [int(value) for value in exact]
+    order = sorted(range(len(levels)), key=lambda i: (numbers[i] - exact[i], i))
+    for index in order[: count - sum(numbers)]:
+        numbers[index] += 1
+    return [level for level, n in zip(levels, numbers, strict=True) for _ in range(n)]
+
+
+def _allowed(config: MixConfig) -> Collection[str] | None:
+    if config.problems is None:
+        return None
+    return {row.id for row in read_rows(config.problems, Problem) if row.split in config.splits}
+
+
+def _whole_traces(config: MixConfig, texts: Mapping[str, Mapping[float, str]]) -> dict[str, str]:
+    if config.traces is None:
+        return {key: by_ratio[1.0] for key, by_ratio in texts.items() if 1.0 in by_ratio}
+    return {row.key: row.reasoning for row in read_rows(config.traces, Trace) if row.key in texts}
+
+
+def _check_levels(config: MixConfig, texts: Sequence[Mapping[float, str]]) -> None:
+    there = sorted({ratio for by_ratio in texts for ratio in by_ratio})
+    for ratio in config.prompt.ratios:
+        if ratio not in there:
+            raise StageError(
+                f"{config.compressed}: no row of level {ratio:g}; there are "
+                f"{', '.join(f'{one:g}' for one in there)}"
+            )

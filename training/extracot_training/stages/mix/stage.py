@@ -1,0 +1,166 @@
+"""Stage ``mix``: renders compressed traces to ids by :mod:`extracot.prompt`, and by nothing else.
+
+A level's row ends its prompt in the level's token; a native row has none; a policy row ends in the
+policy token and its reply begins with the level to choose, followed by the trace at that level.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from extracot.control import Control, level_token
+from extracot_training.config.mix import MixConfig
+from extracot_training.errors import StageError
+from extracot_training.pipeline.progress import progress
+from extracot_training.pipeline.records import rows_file, write_rows
+from extracot_training.pipeline.stage import Counts, Outcome, StageRun, run_stage
+from extracot_training.policy.loading import is_local, load_policy_tokenizer
+from extracot_training.policy.mixed_rows import Kind, MixedRow
+from extracot_training.policy.prompt_settings import PromptSettings
+from extracot_training.stages.mix.report import figures_of, report_of
+from extracot_training.stages.mix.sources import Source, policy_targets, read_sources
+
+TOKENIZER_FOLDER = "tokenizer"
+# The files of a model folder that make its tokenizer: a mixture does not depend on weights.
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
+
+
+def run(config: MixConfig, *, force: bool = False) -> Outcome:
+    """Stage ``mix``."""
+    inputs: dict[str, Path] = {}
+    for name in ("compressed", "traces", "reference", "problems"):
+        folder = getattr(config, name)
+        if folder is not None:
+            inputs[name] = rows_file(folder)
+    if is_local(config.model):
+        for name in TOKENIZER_FILES:
+            if (path := Path(config.model) / name).is_file():
+                inputs[name] = path
+    return run_stage("mix", config, inputs, lambda stage: _work(config, stage), force=force)
+
+
+def _work(config: MixConfig, stage: StageRun) -> Counts:
+    tokenizer, _ = load_policy_tokenizer(config.model, config.prompt)
+    plan = plan_rows(config, read_sources(config))
+    maker = RowMaker(tokenizer, config.prompt)
+    rows: list[MixedRow] = []
+    too_long: Counter[str] = Counter()
+    with progress(len(plan), "rows") as bar:
+        for entry in plan:
+            row = maker.make(*entry)
+            if row.length > config.cutoff:
+                too_long[row.kind] += 1
+            else:
+                rows.append(row)
+            bar.update()
+    if not rows:
+        raise StageError(f"every one of {len(plan)} rows is longer than cutoff {config.cutoff}")
+    Random(f"{config.seed} order").shuffle(rows)
+    tokenizer.save_pretrained(stage.folder / TOKENIZER_FOLDER)
+    config.prompt.save(stage.folder)
+    write_rows(stage.rows, rows)
+    figures = figures_of(rows, too_long)
+    stage.report(report_of(figures, config), figures)
+    return {"rows": len(rows), **{kind: figures["kinds"].get(kind, 0) for kind in
+            ("level", "native", "policy")}, "over_cutoff": sum(too_long.values())}  # fmt: skip
+
+
+Planned = tuple[Source, Kind, float | None, int]
+
+
+def plan_rows(config: MixConfig, sources: Sequence[Source]) -> list[Planned]:
+    """Which trace becomes which row: (source, kind, level, copy number)."""
+    plan = list(_fixed_rows(config, sources))
+    wanted = round(config.policy.share * len(plan))
+    if not wanted:
+        return plan
+    random = Random(f"{config.seed} policy")
+    sources = [source for source in sources if source.texts]
+    targets = policy_targets(config, sources, random)
+    pairs = [
+        (source, target)
+        for source, target in zip(sources, targets, strict=True)
+        if target in source.texts
+    ]
+    if not pairs:
+        raise StageError(f"{config.reference}: has no level for any problem of the traces")
+    random.shuffle(pairs)
+    for number in range(wanted):
+        source, target = pairs[number % len(pairs)]
+        plan.append((source, "policy", target, number // len(pairs)))
+    return plan
+
+
+def _fixed_rows(config: MixConfig, sources: Sequence[Source]) -> Iterator[Planned]:
+    yield from ((source, "native", None, 0) for source in sources if not source.texts)
+    ratios = config.prompt.ratios
+    shares = config.level_shares or (1.0,) * len(ratios)
+    for ratio, share in zip(ratios, shares, strict=True):
+        random = Random(f"{config.seed} level {ratio:g}")
+        have = [source for source in sources if ratio in source.texts]
+        chosen = random.sample(have, round(share * len(have)))
+        native = round(config.native_share * len(chosen)) if ratio == 1.0 else 0
+        for source in chosen[:native]:
+            yield source, "native", None, 0
+        for source in chosen[native:]:
+            yield source, "level", ratio, 0
+
+
+class RowMaker:
+    """Renders rows with one tokenizer.
+
+    Raises :class:`extracot.errors.ControlTokenError` if a control token is not one id in it.
+    """
+
+    def __init__(self, tokenizer: Any, prompt: PromptSettings) -> None:
+        self._prompt = prompt
+        self._renderer = prompt.renderer(tokenizer)
+        self._full_tokens: dict[str, int] = {}
+        self._around = {
+            kind: self._end_of_reasoning(self._reply(kind, prompt.ratios[-1], "", "."))
+            for kind in ("level", "native", *(("policy",) if prompt.policy else ()))
+        }
+
+    def make(self, source: Source, kind: Kind, level: float | None, copy_number: int) -> MixedRow:
+        """One row. Raises :class:`extracot.errors.PromptError` for a text that is not Unicode."""
+        text = source.full if level is None else source.texts[level]
+        control = self._control(kind, level)
+        reply = self._reply(kind, level, text, source.answer)
+        return MixedRow(
+            problem_id=source.problem_id,
+            sample=source.sample,
+            kind=kind,
+            level=level,
+            copy_number=copy_number,
+            prompt_ids=list(self._prompt.prompt_ids(self._renderer, source.question, control)),
+            reply_ids=reply,
+            reasoning_tokens=self._end_of_reasoning(reply) - self._around[kind],
+            full_tokens=self._count(source.full),
+        )
+
+    def _count(self, full: str) -> int:
+        """Tokens of a whole trace, which several rows in turn are held against."""
+        if full not in self._full_tokens:
+            self._full_tokens[full] = len(self._renderer.encode_text(full.strip()))
+        return self._full_tokens[full]
+
+    def _control(self, kind: str, level: float | None) -> Control:
+        if kind == "policy":
+            return Control.policy()
+        return Control.native() if level is None else Control.level(level_token(level))
+
+    def _reply(self, kind: str, level: float | None, text: str, answer: str) -> list[int]:
+        if kind == "native":
+            level = None
+        token = level_token(level) if kind == "policy" and level is not None else None
+        control = self._control(kind, level)
+        return list(self._renderer.reply_ids(control, text, answer, level_token=token))
+
+    def _end_of_reasoning(self, reply: Sequence[int]) -> int:
+        """Where the think block closes; the think text is what moves it from an empty one's."""
+        assert self._renderer.think_end_id is not None  # prepared: one id
+        return list(reply).index(self._renderer.think_end_id)

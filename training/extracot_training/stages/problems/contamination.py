@@ -1,0 +1,156 @@
+"""Whether a problem is also in a test file: the same question, the same words, the same template.
+
+Three tests, strictest first: equal normal forms; the share of the problem's n-grams that occur in
+one single test question (numbers masked if asked for, so that a template with other numbers is
+found); and the hand-checked list of ``gsm_symbolic`` functions that were made from GSM8K test.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import Literal
+
+from extracot_training.config.problems import Contamination, TestFile
+from extracot_training.math_text.normalise import ngrams, normal_form, words
+from extracot_training.pipeline.records import Problem
+from extracot_training.stages.problems.sources.gsm_symbolic import family_name
+from extracot_training.stages.problems.sources.jsonl import read_rows
+
+Kind = Literal["exact", "ngram", "template"]
+TEMPLATES_FILE = "gsm_symbolic_templates.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """Problem and test row (counted from 1) that match; ``share`` of n-grams, 1.0 if exact."""
+
+    test: str
+    row: int
+    kind: Kind
+    share: float
+
+
+class TestIndex:
+    """One test file, ready to be asked."""
+
+    __test__ = False
+
+    def __init__(
+        self,
+        name: str,
+        questions: Sequence[tuple[int, str]],
+        settings: Contamination,
+        templates: Mapping[str, str],
+    ) -> None:
+        """``questions`` are (row number, text); ``templates`` maps families to question hashes."""
+        self.name = name
+        self.size = len(questions)
+        self._settings = settings
+        self._exact: dict[str, int] = {}
+        self._grams: dict[tuple[str, ...], list[int]] = defaultdict(list)
+        by_hash: dict[str, int] = {}
+        for row, text in questions:
+            self._exact.setdefault(normal_form(text), row)
+            by_hash[question_hash(text)] = row
+            for gram in self._ngrams(text):
+                self._grams[gram].append(row)
+        self._families = {
+            family: by_hash[digest] for family, digest in templates.items() if digest in by_hash
+        }
+
+    @classmethod
+    def read(
+        cls, file: TestFile, settings: Contamination, templates: Mapping[str, str]
+    ) -> TestIndex:
+        """Index a JSONL file. Raises :class:`RowError` with file, line and field."""
+        questions = [(row.line, row.text(file.field)) for row in read_rows(file.path)]
+        return cls(file.name, questions, settings, templates)
+
+    def hits(self, problem: Problem) -> list[Hit]:
+        """All tests that find the problem here, each with its best matching row."""
+        found = []
+        if (row := self._exact.get(normal_form(problem.question))) is not None:
+            found.append(Hit(self.name, row, "exact", 1.0))
+        best, share = self._closest(problem.question)
+        if best is not None and share >= self._settings.threshold:
+            found.append(Hit(self.name, best, "ngram", round(share, 4)))
+        if problem.family is not None and problem.family in self._families:
+            share_of_origin = 1.0 if found and found[0].kind == "exact" else round(share, 4)
+            row = self._families[problem.family]
+            found.append(Hit(self.name, row, "template", share_of_origin))
+        return found
+
+    def _closest(self, question: str) -> tuple[int | None, float]:
+        grams = self._ngrams(question)
+        counts = Counter(row for gram in grams for row in self._grams.get(gram, ()))
+        if not counts:
+            return None, 0.0
+        row, shared = max(counts.items(), key=lambda item: (item[1], -item[0]))
+        return row, shared / len(grams)
+
+    def _ngrams(self, text: str) -> set[tuple[str, ...]]:
+        settings = self._settings
+        return ngrams(words(text, mask_numbers=settings.mask_numbers), settings.ngram)
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """``rows`` after the check; per test file, problems hit by kind and test rows that were hit."""
+
+    rows: list[Problem]
+    counts: dict[str, Counter[str]]
+    dropped: Counter[str]
+    test_rows: dict[str, list[int]]
+    sizes: dict[str, int]
+
+
+def check(problems: Iterable[Problem], settings: Contamination) -> Checked:
+    """Check all problems that may be trained or chosen on; rows of split ``test`` pass.
+
+    With ``action: mark`` (and always for what stays) the hits are in ``meta.contamination``.
+    """
+    templates = gsm_symbolic_origins() if settings.templates else {}
+    indexes = [TestIndex.read(file, settings, templates) for file in settings.against]
+    counts = {index.name: Counter[str]() for index in indexes}
+    touched: dict[str, set[int]] = {index.name: set() for index in indexes}
+    dropped: Counter[str] = Counter()
+    rows = []
+    for problem in problems:
+        hits = [hit for index in indexes for hit in index.hits(problem)]
+        if problem.split == "test" or not hits:
+            rows.append(problem)
+            continue
+        for hit in hits:
+            counts[hit.test][hit.kind] += 1
+            touched[hit.test].add(hit.row)
+        for name in {hit.test for hit in hits}:
+            counts[name]["problems"] += 1
+        if settings.action == "drop":
+            dropped[problem.source] += 1
+            continue
+        marks = [{"test": h.test, "row": h.row, "kind": h.kind, "share": h.share} for h in hits]
+        rows.append(problem.model_copy(update={"meta": {**problem.meta, "contamination": marks}}))
+    return Checked(
+        rows=rows,
+        counts=counts,
+        dropped=dropped,
+        test_rows={name: sorted(found) for name, found in touched.items()},
+        sizes={index.name: index.size for index in indexes},
+    )
+
+
+def question_hash(question: str) -> str:
+    """First 16 hex digits of the sha256 of the normal form, as in the list of templates."""
+    return hashlib.sha256(normal_form(question).encode("utf-8")).hexdigest()[:16]
+
+
+def gsm_symbolic_origins() -> dict[str, str]:
+    """``gsm_symbolic/17`` -> hash of the GSM8K test question that template was made from."""
+    text = files("extracot_training").joinpath("data", TEMPLATES_FILE).read_text("utf-8")
+    entries = json.loads(text)["templates"]
+    return {family_name(entry["generator"]): entry["question_sha256"] for entry in entries}

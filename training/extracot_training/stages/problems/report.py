@@ -1,0 +1,85 @@
+"""Counts and lengths of a finished problem set, as Markdown and as plain figures."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from extracot_training.pipeline.records import Problem
+from extracot_training.pipeline.statistics import quantiles
+from extracot_training.stages.problems.contamination import Checked
+from extracot_training.stages.problems.dedupe import Deduplicated
+
+SPLITS = ("train", "dev", "test", "heldout_families")
+
+
+def figures(
+    read: Mapping[str, int], unique: Deduplicated, checked: Checked, rows: Sequence[Problem]
+) -> dict[str, Any]:
+    """Everything the report says. ``read`` counts rows per source as they came."""
+    per_source: dict[str, Counter[str]] = {}
+    for row in rows:
+        per_source.setdefault(row.source, Counter())[row.split] += 1
+    return {
+        "read": dict(read),
+        "rows": len(rows),
+        "sources": {name: dict(count) for name, count in per_source.items()},
+        "licenses": {row.source: row.license for row in rows},
+        "families": dict(Counter(row.family for row in rows if row.family).most_common()),
+        "steps": dict(sorted(Counter(row.steps for row in rows if row.steps).items())),
+        "synthetic": sum(row.synthetic for row in rows),
+        "duplicates": {
+            "dropped": dict(unique.dropped),
+            "conflicting_golds": unique.conflicts,
+            "same_but_for_numbers": unique.same_template,
+        },
+        "contamination": {
+            "dropped": dict(checked.dropped),
+            "tests": {
+                name: {
+                    "questions": checked.sizes[name],
+                    **checked.counts[name],
+                    "test_rows": checked.test_rows[name],
+                }
+                for name in checked.counts
+            },
+        },
+        "question_words": quantiles([len(row.question.split()) for row in rows]),
+        "solution_words": quantiles([len(row.solution.split()) for row in rows if row.solution]),
+    }
+
+
+def markdown(found: Mapping[str, Any]) -> str:
+    """The figures as a page."""
+    lines = ["# Problems", "", f"{found['rows']} rows, {found['synthetic']} of them synthetic.", ""]
+    lines += ["| source | licence | read | " + " | ".join(SPLITS) + " |"]
+    lines += ["|---|---|---|" + "---|" * len(SPLITS)]
+    for name, read in found["read"].items():
+        count = found["sources"].get(name, {})
+        cells = " | ".join(str(count.get(split, 0)) for split in SPLITS)
+        lines.append(f"| {name} | {found['licenses'].get(name, '')} | {read} | {cells} |")
+    lines += ["", "## Left out", ""]
+    duplicates = found["duplicates"]
+    lines.append(f"Duplicates: {_counts(duplicates['dropped'])}.")
+    lines.append(f"Conflicting golds among them: {len(duplicates['conflicting_golds'])}.")
+    lines.append(
+        f"Kept, but the same as another but for numbers: {duplicates['same_but_for_numbers']}."
+    )
+    lines.append(f"Contaminated and dropped: {_counts(found['contamination']['dropped'])}.")
+    if found["contamination"]["tests"]:
+        lines += ["", "| test file | questions | problems hit | exact | n-gram | template | rows |"]
+        lines += ["|---|---|---|---|---|---|---|"]
+    for name, test in found["contamination"]["tests"].items():
+        kinds = (test.get(kind, 0) for kind in ("problems", "exact", "ngram", "template"))
+        cells = " | ".join(map(str, kinds))
+        lines.append(f"| {name} | {test['questions']} | {cells} | {len(test['test_rows'])} |")
+    lines += ["", "## Lengths", "", f"Question words: {_counts(found['question_words'])}."]
+    lines += [f"Solution words: {_counts(found['solution_words'])}."]
+    if found["families"]:
+        lines += ["", "## Families", "", f"{len(found['families'])}: {_counts(found['families'])}."]
+    return "\n".join(lines) + "\n"
+
+
+def _counts(values: Mapping[Any, Any]) -> str:
+    return ", ".join(f"{key} {value}" for key, value in values.items()) or "none"

@@ -1,0 +1,129 @@
+"""From a loose row (any mapping) to a :class:`Problem`, with errors that name the field."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from extracot.answers import extract_answer
+from extracot_training.config.problems import FieldMap
+from extracot_training.errors import RowError
+from extracot_training.math_text.normalise import clean, problem_id
+from extracot_training.pipeline.records import Problem, Split
+
+# GSM8K writes its calculator calls into the text: "48/2 = <<48/2=24>>24".
+_CALCULATOR = re.compile(r"<<[^<>]*>>")
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row and where it came from. ``path`` may name a data set; ``line`` counts from 1."""
+
+    path: Path
+    line: int
+    values: Mapping[str, Any]
+
+    def text(self, field: str) -> str:
+        """The field as cleaned text (numbers as written). :class:`RowError` if absent or empty."""
+        if field not in self.values:
+            raise RowError(self.path, self.line, "is missing", field=field)
+        value = self.values[field]
+        if isinstance(value, bool) or not isinstance(value, str | int | float):
+            kind = type(value).__name__
+            raise RowError(self.path, self.line, f"want text or a number, not {kind}", field=field)
+        text = clean(plain_number(value) if not isinstance(value, str) else value)
+        if not text:
+            raise RowError(self.path, self.line, "is empty", field=field)
+        if not text.isascii() and any("\ud800" <= c <= "\udfff" for c in text):
+            raise RowError(self.path, self.line, "holds half a character", field=field)
+        return text
+
+    def first(self, *fields: str) -> str:
+        """The first of ``fields`` the row has."""
+        for field in fields:
+            if field in self.values:
+                return self.text(field)
+        return self.text(fields[0])
+
+    def optional(self, field: str | None) -> str | None:
+        """The field's text, ``None`` where it is not named, absent, null or blank."""
+        if field is None or self.values.get(field) in (None, ""):
+            return None
+        return self.text(field)
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """What all rows of one source share."""
+
+    source: str
+    license: str
+    split: Split | None
+
+
+def plain_number(value: int | float) -> str:
+    """``25.0`` -> ``25``, ``2.5`` -> ``2.5``."""
+    return str(int(value)) if float(value).is_integer() else repr(value)
+
+
+def gsm8k_parts(row: Row, field: str) -> tuple[str, str]:
+    """A GSM8K answer field as (worked solution, final number without thousands separators).
+
+    Raises :class:`RowError` when there is no ``#### number`` at its end.
+    """
+    solution, mark, final = row.text(field).rpartition("####")
+    answer = final.strip().replace(",", "").removeprefix("$")
+    if not mark or not answer:
+        raise RowError(row.path, row.line, "no '#### ANSWER' at the end", field=field)
+    return _CALCULATOR.sub("", solution).strip(), answer
+
+
+def math_answer(row: Row) -> str:
+    """MATH's gold: the ``answer`` field, else the last box of ``solution``."""
+    if row.values.get("answer") not in (None, ""):
+        return row.text("answer")
+    answer = extract_answer(row.text("solution"))
+    if not answer:
+        message = "no \\boxed{} in it, and the row has no 'answer'"
+        raise RowError(row.path, row.line, message, field="solution")
+    return answer
+
+
+def mapped(row: Row, fields: FieldMap, origin: Origin) -> Problem:
+    """A row read by a field map. A gold in GSM8K's form or in a box is taken out of it."""
+    solution = row.optional(fields.solution)
+    gold = row.text(fields.answer)
+    if "####" in gold:
+        worked, gold = gsm8k_parts(row, fields.answer)
+        solution = solution or worked
+    elif "\\boxed" in gold:
+        solution, gold = solution or gold, extract_answer(gold) or gold
+    family = row.optional(fields.family)
+    return problem(row, origin, row.text(fields.question), gold, solution=solution, family=family)
+
+
+def problem(
+    row: Row,
+    origin: Origin,
+    question: str,
+    answer: str,
+    *,
+    solution: str | None = None,
+    family: str | None = None,
+    meta: Mapping[str, Any] | None = None,
+) -> Problem:
+    """The row as a :class:`Problem`; where it was is kept in ``meta``."""
+    return Problem(
+        id=problem_id(origin.source, question),
+        question=question,
+        answer=answer,
+        solution=solution or None,
+        source=origin.source,
+        license=origin.license,
+        split=origin.split or "train",
+        family=family,
+        meta={"row": row.line, **(meta or {})},
+    )

@@ -1,0 +1,97 @@
+"""Reader of our own generator: the only rows that are marked synthetic."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Set
+from itertools import count
+from pathlib import Path
+
+from extracot_training.config.load import near_miss
+from extracot_training.config.problems import GeneratorSource
+from extracot_training.errors import ConfigError, StageError
+from extracot_training.math_text.normalise import problem_id
+from extracot_training.pipeline.records import Problem, read_rows
+from extracot_training.synthetic import Generator, WordProblem
+
+SOURCE = "generator"
+LICENSE = "Apache-2.0"
+
+# When so many problems in a row ask for stories that are known, there are no others.
+KNOWN_IN_A_ROW = 2000
+
+
+def read(source: GeneratorSource) -> Iterator[Problem]:
+    """Generated problems. ``meta.final`` is the answer text, ``meta.terse`` the bare equations.
+
+    With ``unlike`` there are ``size`` problems still, and the story that each asks for is told by
+    no row of those folders, names of persons aside. Raises :class:`ConfigError` for unknown or
+    unusable families, :class:`StageError` where ``unlike`` has no stories or leaves none over.
+    """
+    generator = Generator(
+        seed=source.seed,
+        max_number=source.max_number,
+        steps=source.steps,
+        families=source.families,
+        verbosity=source.verbosity,
+        threads=source.threads,
+        distinct=source.distinct,
+        interleaved=source.interleaved,
+        thorough=source.thorough,
+    )
+    used = [family.name for family in generator.chosen()]
+    for name in source.heldout:
+        if name not in used:
+            raise ConfigError(f"held-out family {name!r} is not generated{near_miss(name, used)}")
+    if not source.unlike:
+        return (_row(source, made) for made in generator.make(source.size))
+    known = frozenset(story for folder in source.unlike for story in _stories(folder))
+    return (_row(source, made) for made in _new(generator, source.size, known))
+
+
+def _stories(folder: Path) -> Iterator[str]:
+    for row in read_rows(folder, Problem):
+        told = row.meta.get("stories")
+        if not told:
+            raise StageError(f"unlike: {folder} has problems without stories; make them again")
+        yield from told
+
+
+def _new(generator: Generator, size: int, known: Set[str]) -> Iterator[WordProblem]:
+    """The first ``size`` problems whose asked story is not known."""
+    found = skipped = 0
+    for index in count():
+        if found == size:
+            return
+        made = generator.problem(index)
+        if made.stories[0] not in known:
+            found, skipped = found + 1, 0
+            yield made
+            continue
+        skipped += 1
+        if skipped == KNOWN_IN_A_ROW:
+            raise StageError(f"unlike: {skipped} stories in a row are known; {found} were not")
+
+
+def _row(source: GeneratorSource, made: WordProblem) -> Problem:
+    held_out = made.family in source.heldout
+    return Problem(
+        id=problem_id(SOURCE, made.question),
+        question=made.question,
+        answer=str(made.answer),
+        solution={"verbose": made.trace, "brief": made.brief, "terse": made.terse}[source.trace],
+        source=SOURCE,
+        license=LICENSE,
+        split="heldout_families" if held_out else source.split or "train",
+        family=made.family,
+        steps=made.steps,
+        synthetic=True,
+        meta={
+            "seed": source.seed,
+            "index": made.index,
+            "final": made.brief_final if source.trace == "brief" else made.final,
+            "terse": made.terse,
+            "max_number": source.max_number,
+            "threads": source.threads,
+            "stories": list(made.stories),
+        },
+    )

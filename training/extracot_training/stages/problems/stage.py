@@ -1,0 +1,65 @@
+"""Stage ``problems``: read sources, drop what is there twice or in a test file, split, report.
+
+Everything is recomputed on each run (it takes seconds) and written at once.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+from extracot_training.config.problems import ProblemsConfig
+from extracot_training.errors import StageError
+from extracot_training.pipeline.records import Problem, write_rows
+from extracot_training.pipeline.stage import Counts, Outcome, StageRun, run_stage
+from extracot_training.stages.problems import report as problem_report
+from extracot_training.stages.problems.contamination import check
+from extracot_training.stages.problems.dedupe import assign_split, deduplicate
+from extracot_training.stages.problems.sources import read_source
+
+
+def run(config: ProblemsConfig, *, force: bool = False) -> Outcome:
+    """Fill ``config.out`` with ``rows.jsonl`` of :class:`Problem` rows and a report.
+
+    Raises :class:`RowError` naming file, line and field of a bad row, :class:`StageError` and
+    :class:`ConfigError`.
+    """
+
+    def work(stage: StageRun) -> Counts:
+        read: Counter[str] = Counter()
+        rows: list[Problem] = []
+        for source in config.sources:
+            for row in read_source(source):
+                read[row.source] += 1
+                free = source.split is None and row.split == "train"
+                split = assign_split(row.id, config.splits) if free else row.split
+                rows.append(row.model_copy(update={"split": split}))
+        unique = deduplicate(rows)
+        checked = check(unique.rows, config.contamination)
+        if not checked.rows:
+            raise StageError("no problem is left: all were duplicates or contaminated")
+        found = problem_report.figures(read, unique, checked, checked.rows)
+        write_rows(stage.rows, checked.rows)
+        stage.report(problem_report.markdown(found), found)
+        return {
+            "rows": len(checked.rows),
+            "duplicates": sum(unique.dropped.values()),
+            "contaminated": sum(checked.dropped.values()),
+        }
+
+    return run_stage("problems", config, _inputs(config), work, force=force)
+
+
+def _inputs(config: ProblemsConfig) -> dict[str, Path]:
+    """Files and folders read; data sets on the hub are pinned by revision instead."""
+    inputs: dict[str, Path] = {}
+    for number, source in enumerate(config.sources):
+        path = getattr(source, "path", None) or Path(getattr(source, "name", ""))
+        named = hasattr(source, "path") or (hasattr(source, "name") and path.exists())
+        if named:
+            inputs[f"sources.{number}"] = path
+        for place, known in enumerate(getattr(source, "unlike", ())):
+            inputs[f"sources.{number}.unlike.{place}"] = known
+    for test in config.contamination.against:
+        inputs[f"contamination.{test.name}"] = test.path
+    return inputs

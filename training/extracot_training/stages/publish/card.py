@@ -1,0 +1,113 @@
+"""Fills a budget card from a checkpoint's prompt settings, its tokenizer and an evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from pydantic import ValidationError
+
+from extracot.card import BudgetCard, LevelCard, Provenance, tokenizer_hash
+from extracot.control import POLICY_TOKEN, level_token
+from extracot.errors import CardError
+from extracot_training.errors import StageError
+from extracot_training.evaluation.card_figures import CardFigures, LevelFigures
+from extracot_training.pipeline.records import first_problem
+from extracot_training.policy.control_tokens import single_id
+from extracot_training.policy.prompt_settings import PromptSettings
+from extracot_training.stages.publish.lineage import Ancestor
+
+AUTO = "auto"
+
+
+def make_card(
+    prompt: PromptSettings,
+    tokenizer: Any,
+    figures: CardFigures | None,
+    *,
+    base_model: str,
+    weights: str,
+    ancestors: Sequence[Ancestor],
+    revision: str | None,
+) -> BudgetCard:
+    """The card; a draft without ``figures``.
+
+    Raises :class:`StageError` if the figures are of another checkpoint or lack a level,
+    :class:`~extracot.errors.CardError` if realised ratios do not increase, and
+    :class:`~extracot.errors.ControlTokenError` if a control token is not one id.
+    """
+    hash_ = tokenizer_hash(tokenizer)
+    if figures is not None:
+        _check_same(figures, hash_, weights)
+    levels = [_level(prompt, ratio, tokenizer, figures) for ratio in prompt.ratios]
+    policy = None
+    if prompt.policy:
+        measured = _measured(figures, figures.policy if figures is not None else None)
+        policy = LevelCard(
+            name=AUTO, token=POLICY_TOKEN, token_id=single_id(tokenizer, POLICY_TOKEN), **measured
+        )
+    try:
+        card = BudgetCard(
+            tokenizer_hash=hash_,
+            base_model=base_model,
+            system_prompt=prompt.system_prompt,
+            instruction=prompt.instruction,
+            think_start=prompt.think_start,
+            think_end=prompt.think_end,
+            sampling={} if figures is None else {**figures.sampling, "samples": figures.samples},
+            levels=levels,
+            policy=policy,
+            baseline=None if figures is None else figures.baseline,
+            provenance=Provenance.model_validate(
+                {
+                    "stages": [ancestor.name for ancestor in ancestors],
+                    "config_hashes": {a.name: a.config_hash for a in ancestors},
+                    "git_revision": revision,
+                    "weights": weights,
+                }
+            ),
+        )
+    except ValidationError as error:
+        field, message = first_problem(error)
+        raise CardError(message, field=field) from error
+    if figures is not None:
+        card.check_increasing()
+    return card
+
+
+def _check_same(figures: CardFigures, hash_: str, weights: str) -> None:
+    if figures.tokenizer_hash not in (None, hash_):
+        raise StageError("the evaluation is of another checkpoint: its tokenizer differs")
+    if figures.weights not in (None, weights):
+        raise StageError("the evaluation is of another checkpoint: its weights differ")
+
+
+def _level(
+    prompt: PromptSettings, ratio: float, tokenizer: Any, figures: CardFigures | None
+) -> LevelCard:
+    name, token = str(ratio), level_token(ratio)
+    found = None
+    if figures is not None:
+        found = figures.levels.get(name)
+        if found is None:
+            known = ", ".join(figures.levels) or "none"
+            raise StageError(f"the evaluation lacks level {name}; it has: {known}")
+    return LevelCard(
+        name=name,
+        token=token,
+        token_id=single_id(tokenizer, token),
+        ratio=ratio,
+        **_measured(figures, found),
+    )
+
+
+def _measured(figures: CardFigures | None, found: LevelFigures | None) -> dict[str, Any]:
+    if figures is None or found is None:
+        return {}
+    return {
+        "realised": found.realised,
+        "accuracy": found.accuracy,
+        "unclosed_rate": found.unclosed_rate,
+        "n": found.n,
+        "dataset": figures.dataset,
+    }

@@ -1,0 +1,122 @@
+"""The reader's examples: token ids, and at which positions it has something to learn.
+
+Questions are shown as the reader's card says: without their numbers (with them a reader soon works
+the answer out by itself, half of all problems when tried, and tells little about traces), and where
+there are several threads only the sentences that ask, which are shorter to read.
+
+It learns to write the last equation with its result as the answer; every equation's result right
+behind its ``=`` (also a hidden one); and, at each mark that hides the answer, the answer itself.
+The last two teach it arithmetic and where to look, many times per trace. Example ``i`` of a seed is
+always the same, so training can be cut and go on. Knows no model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from random import Random
+from typing import Any
+
+from extracot_training.compression.answering import ReaderCard
+from extracot_training.compression.redact import MARK, redact
+from extracot_training.compression.segment import Atom, segment
+from extracot_training.stages.reader.corrupt import damage
+from extracot_training.synthetic import Generator, WordProblem
+
+EQUATIONS_PER_ROW = 12
+# Problems to damage again and again, each time differently; their atoms are kept in memory.
+POOL = 4000
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """``targets``: (position, id that follows it, weight)."""
+
+    ids: tuple[int, ...]
+    targets: tuple[tuple[int, int, float], ...]
+
+
+class ExampleMaker:
+    """Makes examples for one tokenizer. ``answer_weight`` is an answer's weight against 1 for any
+    other number."""
+
+    def __init__(
+        self, tokenizer: Any, generator: Generator, card: ReaderCard, *, redact_share: float,
+        answer_weight: float = 2,
+    ) -> None:  # fmt: skip
+        self._tokenizer = tokenizer
+        self._card = card
+        self._generator = generator
+        self._redact = redact_share
+        self._answer_weight = answer_weight
+        self._pool: dict[int, tuple[WordProblem, Sequence[Atom]]] = {}
+        self._equals = tokenizer.convert_tokens_to_ids("=")
+        self._mark = tokenizer.convert_tokens_to_ids(MARK)
+        self._numbers = {
+            tokenizer.convert_tokens_to_ids(str(n)) for n in range(generator.max_number + 1)
+        }
+
+    def story(self, index: int) -> Example:
+        """Example ``index``: a generated problem with its trace damaged in its own way."""
+        rng = Random(f"reader:{index}")
+        problem, atoms = self._problem(index % POOL)
+        text, _ = damage(problem.trace, rng, atoms)
+        if rng.random() < self._redact:
+            text = redact(text, str(problem.answer))
+        return self.example(problem, text)
+
+    def example(self, problem: WordProblem, text: str) -> Example:
+        """Question, this text and the last equation, whose result is the answer."""
+        shown = self._card.shown(problem.question)
+        prompt = self._encode(self._card.prompt.format(question=shown, trace=text))
+        worked = self._encode(problem.terse.splitlines()[-1])
+        answer = worked[-1]
+        ids = [*prompt, *worked, self._tokenizer.eos_token_id]
+        targets = [(at, ids[at + 1], 1.0) for at in range(len(prompt) - 1, len(ids) - 3)]
+        targets += [(len(ids) - 3, answer, self._answer_weight), (len(ids) - 2, ids[-1], 0.1)]
+        for at in range(len(prompt) - 1):
+            if ids[at] == self._equals:
+                follows = answer if ids[at + 1] == self._mark else ids[at + 1]
+                if follows in self._numbers:
+                    targets.append((at, follows, 1.0))
+            elif ids[at] == self._mark:
+                targets.append((at, answer, 0.5))
+        return Example(tuple(ids), tuple(targets))
+
+    def arithmetic(self, index: int) -> Example:
+        """A row of bare equations, all under the cap."""
+        rng = Random(f"arithmetic:{index}")
+        cap = self._generator.max_number
+        text = " ".join(equation(rng, cap) for _ in range(EQUATIONS_PER_ROW))
+        ids = [self._tokenizer.bos_token_id, *self._encode(text)]
+        targets = [(at, ids[at + 1], 1.0) for at in range(len(ids) - 1) if ids[at] == self._equals]
+        return Example(tuple(ids), tuple(targets))
+
+    def _problem(self, index: int) -> tuple[WordProblem, Sequence[Atom]]:
+        if index not in self._pool:
+            problem = self._generator.problem(index)
+            self._pool[index] = (problem, segment(problem.trace))
+        return self._pool[index]
+
+    def _encode(self, text: str) -> list[int]:
+        ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False)
+        return ids
+
+
+def equation(rng: Random, cap: int) -> str:
+    """``3 × 4 = 12.``: an equation in plain signs or LaTeX, all numbers in 0..cap."""
+    kind = rng.choice("++--×÷")
+    if kind in "×÷":
+        left = rng.randint(1, max(1, int(cap**0.5) * 2))
+        right = rng.randint(1, max(1, cap // left))
+        result = left * right
+        if rng.random() < 0.5:
+            left, right = right, left
+        if kind == "÷":
+            left, result = result, left
+    else:
+        left = rng.randint(0, cap)
+        right = rng.randint(0, cap - left if kind == "+" else left)
+        result = left + right if kind == "+" else left - right
+    sign = {"×": ("×", "*", "\\times"), "÷": ("÷", "/", "\\div")}.get(kind, (kind,) * 3)
+    return f"{left} {rng.choice(sign)} {right} = {result}."

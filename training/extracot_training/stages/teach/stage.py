@@ -1,0 +1,275 @@
+"""Stage ``teach``: reasoning traces for problems, sampled from the policy model or the data's own.
+
+Every attempt, kept or not, is one line of ``attempts.jsonl`` as soon as it is there; a run that was
+cut asks only for what is missing. At the end ``rows.jsonl`` holds the kept traces in the order of
+the problems, so that it does not depend on which reply came first.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import aclosing
+from itertools import islice
+from typing import Any
+
+from extracot.answers import extract_answer
+from extracot_training.config.teach import TeachConfig
+from extracot_training.errors import StageError
+from extracot_training.generation.sampling import Failure, Outcome, Request, Sample, open_backend
+from extracot_training.math_text.normalise import unit_interval
+from extracot_training.math_text.verify import verify
+from extracot_training.pipeline.progress import progress
+from extracot_training.pipeline.records import (
+    JsonlWriter,
+    Problem,
+    Trace,
+    read_rows,
+    rows_file,
+    write_rows,
+)
+from extracot_training.pipeline.stage import Counts, StageRun, run_stage
+from extracot_training.pipeline.stage import Outcome as StageOutcome
+from extracot_training.pipeline.statistics import quantiles
+
+ATTEMPTS_FILENAME = "attempts.jsonl"
+
+CountTokens = Callable[[str], int]
+
+
+class Attempt(Trace):
+    """A trace with why it is not kept (``None``: it is) and how the reply ended."""
+
+    reason: str | None = None
+    finish_reason: str | None = None
+
+    def trace(self) -> Trace:
+        return Trace(**self.model_dump(include=set(Trace.model_fields)))
+
+
+def run(config: TeachConfig, *, force: bool = False) -> StageOutcome:
+    """Fill ``config.out`` with kept :class:`Trace` rows. Raises :class:`StageError`, among others
+    when requests failed in a way that may pass: the same command then asks for those alone."""
+    rows = rows_file(config.input)
+
+    def work(stage: StageRun) -> Counts:
+        problems = list(_chosen(config))
+        if not problems:
+            raise StageError(f"{rows}: no problem in the splits {', '.join(config.splits)}")
+        count = _token_counter(config)
+        with JsonlWriter(stage.folder / ATTEMPTS_FILENAME, Attempt) as writer:
+            if config.source == "own":
+                _take_own(config, problems, writer, count)
+            else:
+                asyncio.run(_sample(config, problems, writer, count))
+        return _finish(config, problems, stage)
+
+    return run_stage("teach", config, {"problems": rows}, work, force=force)
+
+
+def _chosen(config: TeachConfig) -> Iterator[Problem]:
+    wanted = (row for row in read_rows(config.input, Problem) if row.split in config.splits)
+    return islice(wanted, config.limit)
+
+
+def sample_key(problem: Problem, sample: int) -> str:
+    """The key its trace will have."""
+    return f"{problem.id}/{sample}"
+
+
+def requests(
+    config: TeachConfig, problems: Sequence[Problem], done: frozenset[str]
+) -> Iterator[Request]:
+    """What is still to be asked. A request's seed depends on its key, not on what came before."""
+    for problem in problems:
+        for sample in range(config.samples):
+            key = sample_key(problem, sample)
+            if key not in done:
+                seed = int(unit_interval("teach", config.seed, key) * 2**31)
+                yield Request(key, _messages(config, problem.question), seed)
+
+
+def _messages(config: TeachConfig, question: str) -> tuple[tuple[str, str], ...]:
+    content = f"{question}\n{config.instruction}" if config.instruction else question
+    system = (("system", config.system_prompt),) if config.system_prompt else ()
+    return (*system, ("user", content))
+
+
+async def _sample(
+    config: TeachConfig,
+    problems: Sequence[Problem],
+    writer: JsonlWriter,
+    count: CountTokens | None,
+) -> None:
+    assert config.backend is not None
+    done = writer.done_keys()
+    total = len(problems) * config.samples
+    if len(done) >= total:
+        return
+    by_id = {problem.id: problem for problem in problems}
+    failed: list[Failure] = []
+    backend = open_backend(config.backend)
+    try:
+        wanted = requests(config, problems, done)
+        # aclosing: on an error, requests under way are cancelled here and not at some later time.
+        async with aclosing(backend.run(wanted, config.sampling)) as outcomes:
+            with progress(total, "teach", done=len(done)) as bar:
+                async for outcome in outcomes:
+                    bar.update(1)
+                    if isinstance(outcome.result, Failure) and outcome.result.kind == "failed":
+                        failed.append(outcome.result)
+                        continue
+                    problem = by_id[outcome.key.rpartition("/")[0]]
+                    writer.write(judge(config, problem, outcome, backend.name, count))
+    finally:
+        await backend.aclose()
+    if failed:
+        raise StageError(
+            f"{len(failed)} of {total - len(done)} requests failed, such as: {failed[0].message}; "
+            "the same command asks for these again"
+        )
+
+
+def judge(
+    config: TeachConfig,
+    problem: Problem,
+    outcome: Outcome,
+    teacher: str,
+    count: CountTokens | None,
+) -> Attempt:
+    """The outcome as a row, with the first reason against keeping it."""
+    result = outcome.result
+    if isinstance(result, Failure):
+        result = Sample(None, "", closed=False, finish_reason=f"refused: {result.message}")
+        reason: str | None = "refused"
+    else:
+        reason = _fault(config, result)
+    verdict = verify(result.answer, problem.answer)
+    if reason is None and config.keep == "correct":
+        reason = "no_box" if verdict.answer is None else None if verdict.correct else "wrong"
+    reasoning = (result.reasoning or "").strip()
+    tokens = count(reasoning) if count is not None else result.reasoning_tokens
+    return Attempt(
+        problem_id=problem.id,
+        sample=int(outcome.key.rpartition("/")[2]),
+        question=problem.question,
+        reasoning=reasoning,
+        answer=result.answer.strip(),
+        gold=problem.answer,
+        correct=verdict.correct,
+        teacher=teacher,
+        tokens=tokens,
+        reason=reason,
+        finish_reason=result.finish_reason,
+    )
+
+
+def _fault(config: TeachConfig, sample: Sample) -> str | None:
+    if sample.finish_reason == "length":
+        return "truncated"
+    if sample.reasoning is not None and not sample.closed:
+        return "unclosed"
+    if config.require_reasoning and not (sample.reasoning or "").strip():
+        return "no_reasoning"
+    return None
+
+
+def _take_own(
+    config: TeachConfig,
+    problems: Sequence[Problem],
+    writer: JsonlWriter,
+    count: CountTokens | None,
+) -> None:
+    """The data's own solution as sample 0. ``synthetic`` is as the problem says."""
+    done = writer.done_keys()
+    with progress(len(problems), "teach", done=len(done)) as bar:
+        for problem in problems:
+            if sample_key(problem, 0) not in done:
+                writer.write(_own(config, problem, count))
+                bar.update(1)
+
+
+def _own(config: TeachConfig, problem: Problem, count: CountTokens | None) -> Attempt:
+    terse = config.own_trace == "terse"
+    reasoning = str(problem.meta.get("terse") or "") if terse else problem.solution or ""
+    answer = str(problem.meta.get("final") or f"The answer is \\boxed{{{problem.answer}}}.")
+    verdict = verify(answer, problem.answer)
+    reason = None
+    if not reasoning.strip():
+        reason = "no_solution"
+    elif not verdict.correct:
+        reason = "wrong"
+    elif extract_answer(reasoning) and not verify(reasoning, problem.answer).correct:
+        reason = "solution_disagrees"
+    return Attempt(
+        problem_id=problem.id,
+        sample=0,
+        question=problem.question,
+        reasoning=reasoning,
+        answer=answer,
+        gold=problem.answer,
+        correct=verdict.correct,
+        teacher=f"own:{problem.source}",
+        synthetic=problem.synthetic,
+        tokens=count(reasoning) if count is not None else None,
+        reason=reason,
+    )
+
+
+def _finish(config: TeachConfig, problems: Sequence[Problem], stage: StageRun) -> Counts:
+    """Choose what is kept, write it in the problems' order, and report."""
+    attempts = {row.key: row for row in read_rows(stage.folder / ATTEMPTS_FILENAME, Attempt)}
+    reasons: Counter[str] = Counter()
+    kept: list[Trace] = []
+    solved = 0
+    for problem in problems:
+        keys = (sample_key(problem, sample) for sample in range(config.samples))
+        mine = [attempts[key] for key in keys if key in attempts]
+        good = [attempt for attempt in mine if attempt.reason is None]
+        chosen = good[: config.keep_per_problem]
+        reasons.update(attempt.reason for attempt in mine if attempt.reason is not None)
+        reasons["over_limit"] += len(good) - len(chosen)
+        solved += any(attempt.correct for attempt in mine)
+        kept += [attempt.trace() for attempt in chosen]
+    if not kept:
+        raise StageError(f"no trace was kept: {dict(+reasons)}")
+    write_rows(stage.rows, kept)
+    found = {
+        "problems": len(problems),
+        "attempts": len(attempts),
+        "kept": len(kept),
+        "rejected": dict((+reasons).most_common()),
+        "problems_solved": solved,
+        "problems_kept": len({trace.problem_id for trace in kept}),
+        "correct_rate": sum(bool(a.correct) for a in attempts.values()) / len(attempts),
+        "teachers": dict(Counter(trace.teacher for trace in kept)),
+        "reasoning_tokens": quantiles([t.tokens for t in kept if t.tokens is not None]),
+        "reasoning_words": quantiles([len(trace.reasoning.split()) for trace in kept]),
+    }
+    stage.report(_markdown(found), found)
+    rejected = sum((+reasons).values())
+    return {"kept": len(kept), "rejected": rejected, "problems": len(problems)}
+
+
+def _markdown(found: dict[str, Any]) -> str:
+    lines = ["# Traces", "", "| | |", "|---|---|"]
+    for name, value in found.items():
+        if isinstance(value, dict):
+            value = ", ".join(f"{key} {count}" for key, count in value.items()) or "none"
+        shown = f"{value:.3f}" if isinstance(value, float) else value
+        lines.append(f"| {name.replace('_', ' ')} | {shown} |")
+    return "\n".join(lines) + "\n"
+
+
+def _token_counter(config: TeachConfig) -> CountTokens | None:
+    if config.tokenizer is None:
+        return None
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(config.tokenizer)
+    except (OSError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise StageError(f"tokenizer {config.tokenizer!r}: {reason}") from error
+    return lambda text: len(tokenizer.encode(text, add_special_tokens=False))

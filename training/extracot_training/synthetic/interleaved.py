@@ -1,0 +1,179 @@
+"""Several stories worked through in one trace, of which the question asks for one.
+
+Which part of such a trace matters is decided by the question alone: the telling takes no account
+of what is asked, so it is the same for every question about these stories. Every story is about
+somebody, whom each of its sentences names. This module knows no families and draws no stories.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from random import Random
+
+from extracot_training.synthetic.brief import brief_final
+from extracot_training.synthetic.narrate import PLAIN, expression, plain_equation, terse
+from extracot_training.synthetic.story import NAMES, Quantity, Step, Story
+from extracot_training.synthetic.word_problem import WordProblem
+
+# Families whose stories need not name anybody: these can't be one of several threads.
+NAMELESS = frozenset(
+    ("bill_split", "bus", "car_park", "factory", "fence", "library", "school_trip", "scores")
+) | frozenset(("tickets", "water_tank"))
+
+_NAMES = frozenset(NAMES)
+
+# An answer below this is guessed too often without reading.
+SMALLEST_ANSWER = 2
+
+OPENINGS = ("All stories, step by step.", "I work on all of them.", "Every story gets its turn.")
+STEPS = ("{who}, {what}: {eq}.", "{who}: {what}, {eq}.")
+ANNOUNCEMENTS = ("Now {who}.", "{who} comes next.", "The turn of {who}.")
+CONCLUSIONS = ("So {who} has {value}.", "That makes {who} {value}.", "So for {who} {value}.")
+CHECKS = ("Check for {who}: {eq}.", "Let me check {who}: {eq}.")
+RESULTS = ("Results: {listed}.", "In the end: {listed}.", "That gives {listed}.")
+ASKS = (
+    "This is about {who}. {ask}",
+    "Only {who} counts now. {ask}",
+    "Now tell me about {who}. {ask}",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Thread:
+    """One story of a sheet, of this family; ``who`` is the first person it names."""
+
+    who: str
+    family: str
+    story: Story
+
+
+def people(story: Story) -> list[str]:
+    """The persons a story names, each once, in order."""
+    return list(dict.fromkeys(w for w in re.findall(r"[A-Z][a-z]+", story.text) if w in _NAMES))
+
+
+def nameless(story: Story) -> str:
+    """What a story tells, whoever it is about: its facts with A, B, … for the persons."""
+    text = " ".join(story.facts)
+    for number, who in enumerate(people(story)):
+        text = re.sub(rf"\b{who}\b", chr(ord("A") + number), text)
+    return text
+
+
+def well_posed(stories: Sequence[Story]) -> bool:
+    """Whether these can be told together: each names somebody, nobody occurs in two, no equation
+    comes twice, and each answer is a number that occurs nowhere else in the texts (whoever hides it
+    hides nothing else) and is at least :data:`SMALLEST_ANSWER`."""
+    cast = [people(story) for story in stories]
+    if not all(cast) or len({name for names in cast for name in names}) < sum(map(len, cast)):
+        return False
+    steps = [step for story in stories for step in story.steps]
+    if max(Counter(map(_numbers, steps)).values()) > 1:
+        return False
+    values = Counter(step.result.value for step in steps)
+    for story in stories:
+        told = [story.text, *(step.result.what for step in story.steps)]
+        values.update(int(number) for text in told for number in re.findall(r"\d+", text))
+        values.update(given.value for given in story.givens)
+    answers = [story.answer.value for story in stories]
+    return all(values[answer] == 1 and answer >= SMALLEST_ANSWER for answer in answers)
+
+
+def _numbers(step: Step) -> tuple[int, ...]:
+    return (step.result.value, *sorted(term.value for term in step.terms))
+
+
+def tell(
+    threads: Sequence[Thread], rng: Random, *, interleaved: bool = True, thorough: bool = False
+) -> str:
+    """All steps, each thread's in its order; one check; all results. Steps of threads and results
+    are mixed at random or, if not ``interleaved``, come one thread after the other. ``thorough``
+    tells them in that order too, a paragraph for each thread, which is announced, concluded and
+    checked before the next."""
+    if thorough:
+        return _tell_thoroughly(threads, rng)
+    left = {place: list(thread.story.steps) for place, thread in enumerate(threads)}
+    turns = [place for place, steps in left.items() for _ in steps]
+    if interleaved:
+        rng.shuffle(turns)
+    sentences = [rng.choice(OPENINGS)]
+    for place in turns:
+        sentences.append(_step(threads[place], left[place].pop(0), rng))
+    check = _check(rng.choice(threads), rng)
+    end = rng.choice(RESULTS)
+    results = _results(threads)
+    mixed = rng.sample(results, len(results))
+    listed = ", ".join(mixed if interleaved else results)
+    return "\n\n".join([" ".join(sentences), check, end.format(listed=listed)])
+
+
+def _tell_thoroughly(threads: Sequence[Thread], rng: Random) -> str:
+    paragraphs = [rng.choice(OPENINGS)]
+    for thread in threads:
+        told = {"who": thread.who, "value": thread.story.answer.value}
+        sentences = [
+            rng.choice(ANNOUNCEMENTS).format(**told),
+            *(_step(thread, step, rng) for step in thread.story.steps),
+            rng.choice(CONCLUSIONS).format(**told),
+            _check(thread, rng),
+        ]
+        paragraphs.append(" ".join(sentences))
+    paragraphs.append(rng.choice(RESULTS).format(listed=", ".join(_results(threads))))
+    return "\n\n".join(paragraphs)
+
+
+def _step(thread: Thread, step: Step, rng: Random) -> str:
+    sentence, what = rng.choice(STEPS), _short(step.result)
+    return sentence.format(who=thread.who, what=what, eq=plain_equation(step))
+
+
+def _check(thread: Thread, rng: Random) -> str:
+    answer = thread.story.answer
+    whole = f"{expression(thread.story, answer, PLAIN)} = {answer.value}"
+    return rng.choice(CHECKS).format(who=thread.who, eq=whole)
+
+
+def _results(threads: Sequence[Thread]) -> list[str]:
+    return [f"{thread.who} {thread.story.answer.value}" for thread in threads]
+
+
+def _short(quantity: Quantity) -> str:
+    """``muffins left over`` for ``the number of muffins left over``."""
+    return quantity.what.removeprefix("the ").removeprefix("number of ")
+
+
+def problem(
+    index: int,
+    threads: Sequence[Thread],
+    asked: int,
+    trace: str,
+    rng: Random,
+    *,
+    named: bool = False,
+) -> WordProblem:
+    """All the stories' facts and the question of thread ``asked``, solved by ``trace``. ``named``:
+    what follows the trace begins with whose story it answers and what is asked for."""
+    thread = threads[asked]
+    others = [one for one in threads if one is not thread]
+    facts = [" ".join(one.story.facts) for one in threads]
+    ask = rng.choice(ASKS).format(who=thread.who, ask=thread.story.ask)
+    final = brief_final(thread.story)
+    if named:
+        final = f"{thread.who}, {_short(thread.story.answer)}. {final}"
+    return WordProblem(
+        index=index,
+        family=thread.family,
+        question=" ".join([*facts, ask]),
+        answer=thread.story.answer.value,
+        steps=len(thread.story.steps),
+        trace=trace,
+        terse=terse(thread.story),
+        final=final,
+        brief=trace,
+        brief_final=final,
+        numbers=tuple(given.value for one in threads for given in one.story.givens),
+        stories=tuple(nameless(one.story) for one in (thread, *others)),
+    )
