@@ -44,7 +44,7 @@ MODES_INFO = (
 RECEIPT_HINT = "Each reply gets a receipt here: what it used, what that saved, how long it took."
 STOPPED = "Stopped; the server was told to stop, too. What had come is kept below."
 LOOKS: dict[str, Any] = {
-    "css_paths": [Path(__file__).with_name("playground.css")],
+    "css_paths": [Path(__file__).with_name("page.css")],
     # A triple is what Starlette's own class for a middleware unpacks to.
     "app_kwargs": {"middleware": [(OwnServerOnly, (), {})]},
     "footer_links": [],
