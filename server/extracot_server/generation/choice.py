@@ -22,7 +22,7 @@ from extracot_server.engine.base import (
     EngineError,
     GenerationDelta,
     GenerationRequest,
-    Sampling,
+    SamplingParams,
     TokenLogprob,
 )
 from extracot_server.generation.attribution import Attributor, Fragment, SampledToken
@@ -109,7 +109,9 @@ class ChoiceStream:
             request_id=self._next_id(),
             token_ids=self.rendered.token_ids,
             max_tokens=1,
-            sampling=Sampling(temperature=plain.temperature, top_p=plain.top_p, seed=plain.seed),
+            sampling=SamplingParams(
+                temperature=plain.temperature, top_p=plain.top_p, seed=plain.seed
+            ),
             allowed_token_ids=tuple(by_id),
             priority=self.plan.priority,
         )

@@ -14,7 +14,7 @@ from extracot.prompt import PromptRenderer, RenderedPrompt
 from extracot.reasoning import ThinkTags
 from extracot_server.budget.limits import Limits
 from extracot_server.budget.resolve import BudgetKind
-from extracot_server.engine.base import AnswerFormat, Engine, Sampling
+from extracot_server.engine.base import AnswerFormat, Engine, SamplingParams
 from extracot_server.generation.detokenize import DetokenizerFactory
 from extracot_server.tool_calls.tools import CallReaderFactory
 
@@ -42,7 +42,7 @@ class ReplyPlan:
     index: int
     kind: BudgetKind
     rendered: RenderedPrompt
-    sampling: Sampling
+    sampling: SamplingParams
     stops: tuple[str, ...]
     answer_format: AnswerFormat | None
     level: LevelCard | None

@@ -17,7 +17,7 @@ from extracot_server.admission.keys import ANONYMOUS, Principal
 from extracot_server.budget.holdout import Arm
 from extracot_server.budget.limits import Limits
 from extracot_server.budget.resolve import BudgetPolicy, BudgetSources, ResolvedBudget
-from extracot_server.engine.base import AnswerFormat, Sampling
+from extracot_server.engine.base import AnswerFormat, SamplingParams
 from extracot_server.generation.plan import ModelRuntime
 from extracot_server.tool_calls.tools import ToolUse
 
@@ -63,7 +63,7 @@ class ChatRequest:
     request_id: str
     messages: tuple[Message, ...]
     budget: BudgetSources = field(default_factory=BudgetSources)
-    sampling: Sampling = field(default_factory=Sampling)
+    sampling: SamplingParams = field(default_factory=SamplingParams)
     n: int = 1
     max_tokens: int | None = None
     stops: tuple[str, ...] = ()

@@ -21,7 +21,7 @@ from extracot_server.api.chat.conversation import read_message, read_tools
 from extracot_server.api.fields import refuse_fields
 from extracot_server.budget.resolve import BudgetSources
 from extracot_server.budget.values import Target
-from extracot_server.engine.base import AnswerFormat, Sampling
+from extracot_server.engine.base import AnswerFormat, SamplingParams
 from extracot_server.errors import InvalidRequestError
 from extracot_server.generation.request import ChatRequest
 
@@ -121,12 +121,12 @@ def to_chat_request(
     )
 
 
-def _sampling(request: ChatCompletionRequest) -> Sampling:
+def _sampling(request: ChatCompletionRequest) -> SamplingParams:
     if request.top_logprobs is not None and not request.logprobs:
         raise InvalidRequestError(
             "`top_logprobs` needs `logprobs` to be true.", param="top_logprobs"
         )
-    return Sampling(
+    return SamplingParams(
         temperature=request.temperature,
         top_p=request.top_p,
         top_k=request.top_k,
