@@ -168,7 +168,7 @@ def test_sighup_reads_the_keys_again_and_keeps_them_if_the_file_is_bad(tmp_path:
 
 def test_sighup_without_a_file_changes_nothing() -> None:
     with started() as (process, url, said):
-        assert "no API key is asked for" in str(said)
+        assert "no API key is required" in str(said)
         assert process.stderr is not None
         process.send_signal(signal.SIGHUP)
         assert b"no keys file" in process.stderr.readline()
