@@ -1,4 +1,4 @@
-# What people type. Each target says what it does in `make help`; scripts/ holds the how.
+# The commands of this repository; `make help` lists them, scripts/ does the work.
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
@@ -9,7 +9,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 UV_VERSION := 0.13.9
 
-# For `make serve`; what is left empty is the server's own default or an EXTRACOT_* variable.
+# For `make serve`; empty means the server's own default or an EXTRACOT_* variable.
 PORT ?=
 HOST ?=
 MODEL ?=
@@ -20,26 +20,26 @@ CODE := extracot server training clients tests scripts deploy benchmarks
 INSTALL := $(PYTHON) scripts/install.py --venv $(VENV)
 
 .PHONY: help
-help: ## Say what can be made
+help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo
 	@echo "  serve and playground take PORT=8000 HOST=127.0.0.1 MODEL=folder-or-id; VENV=.venv and ARGS=... go with all"
 
 .PHONY: install
-install: ## Install what serving needs into .venv, for CPU or CUDA as it finds
+install: ## Install what serving needs into .venv, for CUDA if there is a GPU, else for CPU
 	@$(INSTALL)
 
 .PHONY: install-dev
-install-dev: ## Install what tests, linters and training need as well
+install-dev: ## Install what tests, linters and training need, too
 	@$(INSTALL) --with training --with dev
 
 .PHONY: serve
-serve: install ## Install, prepare the model of the first day, serve it
+serve: install ## Install and serve the bundled model (MODEL=… for another)
 	@exec $(BIN)/extracot-serve $(if $(HOST),--host "$(HOST)") $(if $(PORT),--port "$(PORT)") \
 		$(if $(MODEL),--model "$(MODEL)") $(ARGS)
 
 .PHONY: playground
-playground: ## As serve, with a page in the browser at /playground
+playground: ## Serve with a page for the browser at /playground
 	@$(INSTALL) --with playground
 	@exec $(BIN)/extracot-serve --playground true $(if $(HOST),--host "$(HOST)") \
 		$(if $(PORT),--port "$(PORT)") $(if $(MODEL),--model "$(MODEL)") $(ARGS)
@@ -49,7 +49,7 @@ test: install-dev ## Run all tests, real vLLM on the CPU included
 	@$(BIN)/python -m pytest $(ARGS)
 
 .PHONY: check
-check: lint test ## Run everything that must be green before a commit: lint, then test
+check: lint test ## Run everything that must pass before a commit: lint, then test
 
 .PHONY: lint
 lint: install-dev ## Run ruff, mypy --strict and import-linter
@@ -59,31 +59,31 @@ lint: install-dev ## Run ruff, mypy --strict and import-linter
 	@$(BIN)/lint-imports
 
 .PHONY: format
-format: install-dev ## Let ruff put the code in order
+format: install-dev ## Format the code with ruff
 	@$(BIN)/ruff check --fix $(CODE)
 	@$(BIN)/ruff format $(CODE)
 
 .PHONY: soak
-soak: install-dev ## Send 20,000 requests to the scripted engine, many of them left alone
+soak: install-dev ## Send 20,000 requests to the scripted engine and abandon many of them
 	@$(BIN)/python -m tests.server.soak $(ARGS)
 
 .PHONY: bench
-bench: install-dev ## Measure the front end beside vLLM's own, its growth, what budgets save, training (ARGS=--quick)
+bench: install-dev ## Measure the front end against vLLM's own, scaling, time saved by budgets, training (ARGS=--quick)
 	@$(BIN)/python -m benchmarks.frontend $(ARGS)
 	@$(BIN)/python -m benchmarks.growth $(filter --quick,$(ARGS))
 	@$(BIN)/python -m benchmarks.budgets $(filter --quick,$(ARGS))
 	@$(BIN)/python -m benchmarks.training $(filter --quick,$(ARGS))
 
 .PHONY: evaluate
-evaluate: install-dev ## Measure the bundled model again, through the server (ARGS="--limit 100": a quick look)
+evaluate: install-dev ## Evaluate the bundled model through the server (ARGS="--limit 100" for a quick look)
 	@PATH="$(abspath $(BIN)):$$PATH" training/recipes/evaluate.sh $(ARGS)
 
 .PHONY: audit
-audit: ## Ask the advisory database about every pinned dependency (exit 3: it can't be reached)
+audit: ## Check every pinned dependency for known vulnerabilities (exit 3: no database reachable)
 	@$(PYTHON) scripts/audit.py
 
 .PHONY: gpu-smoke
-gpu-smoke: ## Run the tests that need a CUDA GPU; without one it says so and fails
+gpu-smoke: ## Run the tests that need a CUDA GPU; fails without one
 	@nvidia-smi --list-gpus 2>/dev/null | grep -q '^GPU ' || \
 		{ echo "extracot: no working CUDA GPU here (nvidia-smi lists none): nothing was run" >&2; exit 2; }
 	@$(INSTALL) --with training --with dev
@@ -94,11 +94,11 @@ wheel: install-dev ## Build the wheel and the source archive into dist/
 	@$(BIN)/python -m build --no-isolation $(ARGS) .
 
 .PHONY: lock
-lock: install-dev uv ## Write requirements/*.txt anew from pyproject.toml and the .in files (ARGS=--upgrade)
+lock: install-dev uv ## Resolve requirements/*.txt from pyproject.toml and the .in files (ARGS=--upgrade)
 	@$(BIN)/python scripts/lock.py $(ARGS)
 
 .PHONY: lock-check
-lock-check: install-dev uv ## Show that the locks resolve and are current; writes nothing
+lock-check: install-dev uv ## Check that the locks resolve and are current; writes nothing
 	@$(BIN)/python scripts/lock.py --check
 
 .PHONY: uv
@@ -106,6 +106,6 @@ uv:
 	@$(BIN)/python -m pip install -q --disable-pip-version-check uv==$(UV_VERSION)
 
 .PHONY: clean
-clean: ## Remove what builds and tests leave behind; .venv stays
+clean: ## Remove files left by builds and tests; keeps .venv
 	@rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	@find $(CODE) -name __pycache__ -type d -prune -exec rm -rf {} +

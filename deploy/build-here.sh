@@ -1,17 +1,17 @@
 #!/usr/bin/env bash
-# Builds the CPU image without a container engine and without a registry, and tries it: on a Debian
+# Builds the CPU image without a container engine and without a registry, and tests it: on a Debian
 # machine, as root, with the packages `debootstrap` and `buildah`.
 #
-#   deploy/build-here.sh                           build, then try the scripted engine
+#   deploy/build-here.sh                           build, then test the scripted engine
 #   deploy/build-here.sh --vllm                    and vLLM with the bundled model
 #   deploy/build-here.sh --keep -- ARGS...         ARGS go to `buildah bud`: volumes, a secret, ...
 #
-# A package index of your own, for instance:
+# With your own package index, for instance:
 #   deploy/build-here.sh -- --secret id=pip.conf,src=pip.conf --volume /srv/wheels:/srv/wheels:ro
 #
-# STORAGE_DRIVER (vfs works everywhere but copies each layer whole: have 40 GB; overlay, where the
-# kernel has it, wants 15), SUITE (bookworm) and MIRROR (debootstrap's own) may be set. All it makes lies in one
-# folder (WORK, or a new one below TMPDIR), and is removed at the end unless --keep is given.
+# Variables: STORAGE_DRIVER (vfs works everywhere but copies each layer: 40 GB; overlay: 15 GB), SUITE
+# (bookworm), MIRROR (debootstrap's own). Everything it makes is in one folder (WORK, or a new one
+# below TMPDIR) and is removed at the end unless --keep is given.
 set -euo pipefail
 
 root=$(cd "$(dirname "$0")/.." && pwd)

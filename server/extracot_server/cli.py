@@ -144,7 +144,7 @@ async def serve(
             signals.reload = lambda: None
             if server.gave_up:
                 raise ServeError("the engine is gone, and on_engine_death is exit")
-            tell("stopping: all requests have finished or their time is up")
+            tell("stopping: all requests have finished or timed out")
 
 
 def run_loop(main_task: object) -> None:
@@ -258,7 +258,7 @@ def _reload_keys(app: FastAPI, settings: Settings, tell: Callable[[str], None]) 
 def _who_may(app: FastAPI) -> str:
     count = len(app.state.extracot.keys)
     if not count:
-        return "open to everybody who reaches this address: no API key is asked for"
+        return "open to everybody who can reach this address: no API key is required"
     return f"{count} API key{'s' if count > 1 else ''} may use /v1"
 
 

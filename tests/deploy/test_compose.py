@@ -48,7 +48,7 @@ def test_nothing_listens_beyond_loopback_unless_asked() -> None:
     assert not compose.example()["BIND_ADDRESS_OBSERVE"][1]
     (port,) = compose.services("gpu", BIND_ADDRESS="0.0.0.0")["server"]["ports"]
     assert port == "0.0.0.0:8000:8000"
-    # Those behind the door are reached by nobody else.
+    # Services behind the reverse proxy publish no port of their own.
     assert {n for n, s in compose.services("scale").items() if "ports" in s} == {"door"}
 
 

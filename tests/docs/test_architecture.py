@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 from pathlib import Path
 from types import ModuleType
+
+import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -26,8 +29,19 @@ def test_the_list_of_modules_is_current() -> None:
     assert script.updated(document) == document, "run: python scripts/module_index.py"
 
 
-def test_a_request_is_told_in_eight_lines() -> None:
+@pytest.mark.parametrize(
+    ("heading", "place"),
+    [
+        ("One request", "server/extracot_server"),
+        ("One training run", "training/extracot_training/stages"),
+    ],
+)
+def test_a_request_and_a_training_run_are_eight_lines_of_folders(heading: str, place: str) -> None:
     text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
-    section = text.partition("## One request, in eight lines")[2].partition("\n## ")[0]
+    section = text.partition(f"## {heading}, in eight lines")[2].partition("\n## ")[0]
     numbered = [line for line in section.splitlines() if line[:2].rstrip(".").isdigit()]
     assert len(numbered) == 8
+    for line in numbered:
+        folder = re.match(r"\d\. `(\w+)/`", line)
+        assert folder is not None, line
+        assert (ROOT / place / folder[1]).is_dir(), line

@@ -168,7 +168,7 @@ def test_sighup_reads_the_keys_again_and_keeps_them_if_the_file_is_bad(tmp_path:
 
 def test_sighup_without_a_file_changes_nothing() -> None:
     with started() as (process, url, said):
-        assert "no API key is asked for" in str(said)
+        assert "no API key is required" in str(said)
         assert process.stderr is not None
         process.send_signal(signal.SIGHUP)
         assert b"no keys file" in process.stderr.readline()
@@ -215,10 +215,10 @@ def test_a_terminal_that_is_closed_ends_the_server() -> None:
     assert process.wait(60) == 0
 
 
-def test_the_readmes_file_is_a_keys_file(tmp_path: Path) -> None:
-    readme = (Path(__file__).parents[2] / "README.md").read_text()
+def test_the_file_in_the_guide_is_a_keys_file(tmp_path: Path) -> None:
+    guide = (Path(__file__).parents[2] / "docs/keys.md").read_text()
     path = tmp_path / "keys.yaml"
-    path.write_text(readme.split("```yaml\n")[1].split("```")[0].replace("sk-…", SECRET))
+    path.write_text(guide.split("```yaml\n")[1].split("```")[0].replace("sk-…", SECRET))
     first, second = (principal for _, principal in read_keys(path))
     assert (first.name, first.default, first.concurrency) == ("chat-app", 0.4, 32)
     assert (second.models, second.priority) == (frozenset({"small"}), 10)

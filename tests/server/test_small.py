@@ -39,7 +39,7 @@ def asked() -> str:
     return found[1]
 
 
-def test_the_readmes_problem_is_solved_at_every_price(small: Live) -> None:
+def test_the_readmes_problem_is_solved_at_every_budget(small: Live) -> None:
     lengths, savings, answers = {}, {}, set()
     for budget in (0.2, 1.0, "auto"):
         reply = small.chat(messages=user(asked()), budget=budget, temperature=0, max_tokens=400)

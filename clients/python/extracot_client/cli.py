@@ -1,6 +1,6 @@
 """The ``extracot`` command: parses first, imports what a subcommand needs after.
 
-Exit codes: 0 well, 1 the server or the connection failed, 2 wrong usage or an unusable file,
+Exit codes: 0 success, 1 the server or the connection failed, 2 wrong usage or an unusable file,
 130 Ctrl-C, 141 the reader of our output went away. Errors are one line on standard error.
 """
 
@@ -21,7 +21,7 @@ OK, FAILED, USAGE, INTERRUPTED, NO_READER = 0, 1, 2, 130, 141
 BUDGET_HELP = "ratio in (0, 1], auto, native or none (default: the server's)"
 _EPILOG = """\
 The server and the key come from --base-url/--api-key or EXTRACOT_BASE_URL/EXTRACOT_API_KEY.
-Exit codes: 0 well, 1 server or connection error, 2 wrong usage, 130 interrupted.
+Exit codes: 0 success, 1 server or connection error, 2 wrong usage, 130 interrupted.
 """
 
 
@@ -46,11 +46,11 @@ def build_parser() -> argparse.ArgumentParser:
     """The whole command line; importing nothing heavy."""
     parser = _Parser(
         prog="extracot",
-        description="Ask an Extra-CoT server, with a budget for its reasoning.",
+        description="Client of an Extra-CoT server: prompts with a reasoning budget.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--version", action=_Version, nargs=0, help="say the version and exit")
+    parser.add_argument("--version", action=_Version, nargs=0, help="print the version and exit")
     # Taken before the command, too, where people put them; shown in the commands' own help.
     _add_connection(parser, default=None, shown=False)
     parser.add_argument("--json", action="store_true", default=False, help=argparse.SUPPRESS)
@@ -96,14 +96,14 @@ def _add_sampling(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--max-reasoning-tokens", type=int, metavar="N", help="hard ceiling of the reasoning"
     )
-    parser.add_argument("--enforce", choices=("soft", "hard"), help="how a ratio is held")
+    parser.add_argument("--enforce", choices=("soft", "hard"), help="how a ratio is enforced")
     for flag, metavar, kind in (("--temperature", "T", float), ("--top-p", "P", float)):
         parser.add_argument(flag, metavar=metavar, type=kind, help="default: the model's own")
     parser.add_argument("--seed", type=int, metavar="N", help="makes sampling repeatable")
 
 
 def _add_ask(commands: Commands) -> None:
-    parser = _add(commands, "ask", "ask one problem and watch the reply come")
+    parser = _add(commands, "ask", "send one problem and stream the reply")
     parser.add_argument("problem", help="the problem; - reads standard input")
     parser.add_argument("-b", "--budget", help=BUDGET_HELP)
     parser.add_argument(
@@ -112,12 +112,12 @@ def _add_ask(commands: Commands) -> None:
         default="auto",
         help="auto shows it on a terminal only, so that a pipe gets the bare answer",
     )
-    parser.add_argument("-q", "--quiet", action="store_true", help="no receipt")
+    parser.add_argument("-q", "--quiet", action="store_true", help="no usage summary")
     _add_sampling(parser)
 
 
 def _add_compare(commands: Commands) -> None:
-    parser = _add(commands, "compare", "ask one problem at all budgets, side by side")
+    parser = _add(commands, "compare", "send one problem at all budgets, side by side")
     parser.add_argument("problem", help="the problem; - reads standard input")
     parser.add_argument(
         "--budgets",
@@ -129,13 +129,13 @@ def _add_compare(commands: Commands) -> None:
 
 
 def _add_sweep(commands: Commands) -> None:
-    parser = _add(commands, "sweep", "ask many problems at several budgets and add up")
+    parser = _add(commands, "sweep", "send many problems at several budgets and summarise")
     parser.add_argument(
-        "problems", help="JSONL or CSV with question and perhaps answer, id; - reads JSONL"
+        "problems", help="JSONL or CSV with question, and optionally answer, id; - reads JSONL"
     )
     parser.add_argument("--budgets", metavar="A,B,…", help="default: as for compare")
     parser.add_argument(
-        "-o", "--out", metavar="FILE.jsonl", help="keep rows here; the same command resumes"
+        "-o", "--out", metavar="FILE.jsonl", help="write rows here; the same command resumes"
     )
     parser.add_argument("--csv", metavar="FILE.csv", help="write all rows as a table")
     parser.add_argument(
@@ -147,14 +147,14 @@ def _add_sweep(commands: Commands) -> None:
 
 
 def _add_chat(commands: Commands) -> None:
-    parser = _add(commands, "chat", "talk in several turns")
+    parser = _add(commands, "chat", "chat over several turns")
     parser.add_argument("-b", "--budget", help=BUDGET_HELP + "; /budget changes it")
     _add_sampling(parser)
 
 
 def _add_playground(commands: Commands) -> None:
     parser = _add(
-        commands, "playground", "serve a page in the browser to ask and compare", as_json=False
+        commands, "playground", "serve a page in the browser to compare budgets", as_json=False
     )
     parser.add_argument("--model", metavar="NAME", help="default: the only one served")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on")

@@ -1,4 +1,4 @@
-"""What is asked, what comes of it, what `auto` picks, where caps cut."""
+"""Requested and realised budgets, the choices of `auto`, cut reasoning."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from boards.parts import ALL, Board, Panel, Query, Row, net, total
 BUDGETS = Board(
     uid="budgets",
     title="Extra-CoT: Budgets",
-    description="What is asked, what comes of it, what `auto` picks, where caps cut.",
+    description="Requested and realised budgets, the choices of `auto`, cut reasoning.",
     panels=(
         Row("Requested against realised"),
         Panel(
@@ -39,8 +39,8 @@ BUDGETS = Board(
         ),
         Panel(
             "Accuracy on the card",
-            "Share of right answers when the card was measured. What traffic's answers are worth, "
-            "nobody knows here.",
+            "Share of right answers when the card was measured. Accuracy on your traffic is "
+            "not known here.",
             (
                 Query(
                     f"max by (model, budget) (extracot_card_accuracy{{{ALL}}})",
@@ -64,7 +64,7 @@ BUDGETS = Board(
         ),
         Panel(
             "Realised over the card's",
-            "1 is as the card says. Beyond 0.75 and 1.25 for an hour, ExtracotRatioAdrift fires.",
+            "1 is as on the card. Beyond 0.75 and 1.25 for an hour, ExtracotRatioAdrift fires.",
             (
                 Query(
                     f"job_model_budget:extracot_realised_over_card:ratio6h{{{ALL}}}",
@@ -142,7 +142,7 @@ BUDGETS = Board(
             unit="percentunit",
         ),
         Panel(
-            "Whose cap it was",
+            "Which cap it was",
             "`client` and `operator`: a limit in tokens; `budget`: the ratio, enforced; `room`: "
             "the answer's reserve within max_tokens or the context.",
             (Query(total("budget_cap_hits", "reason", "rate", "$__rate_interval"), "{{reason}}"),),

@@ -31,7 +31,7 @@ SAVINGS = Board(
     panels=(
         Panel(
             "Reasoning tokens saved",
-            "Saved less overspent, against the baseline of card or holdout, in the time shown.",
+            "Saved minus overspent, against the baseline of card or holdout, in the time shown.",
             (Query(net("", "increase", "$__range")),),
             kind="stat",
             width=4,
@@ -39,7 +39,7 @@ SAVINGS = Board(
         ),
         Panel(
             "Share of the baseline saved",
-            "The same over what those replies were expected to take natively.",
+            "The same, divided by what those replies were expected to take natively.",
             (
                 Query(
                     f"{net('', 'increase', '$__range')}"
@@ -52,8 +52,8 @@ SAVINGS = Board(
         ),
         Panel(
             "GPU time saved (estimate)",
-            "Tokens saved times what a token cost in this time: seconds with something to do, "
-            "times `GPUs`, over tokens generated. An average: less is true where batches had room.",
+            "Tokens saved times the cost of a token in this time: busy seconds "
+            "times `GPUs`, over tokens generated. An average: too high where batches had room.",
             (Query(GPU_SECONDS),),
             kind="stat",
             unit="s",
@@ -69,7 +69,7 @@ SAVINGS = Board(
         ),
         Panel(
             "Money saved, by tokens",
-            "Tokens saved at `Price of a million tokens`: what a bill by the token would be less.",
+            "Tokens saved at `Price of a million tokens`.",
             (Query(f"{net('', 'increase', '$__range')} / 1e6 * $million_tokens"),),
             kind="stat",
             width=4,
@@ -84,11 +84,11 @@ SAVINGS = Board(
             width=4,
             decimals=1,
         ),
-        Row("Is it true? Card and holdout side by side"),
+        Row("Check: card and holdout side by side"),
         Panel(
             "Reasoning tokens saved a reply",
             "The card's baseline is of other problems, the holdout's of this traffic. If the "
-            "card's line leaves the holdout's interval, believe the holdout.",
+            "card's line leaves the holdout's interval, rely on the holdout.",
             (
                 Query(CLAIMED, "{{model}}: by the baseline"),
                 Query(MEASURED, "{{model}}: measured"),
@@ -98,7 +98,7 @@ SAVINGS = Board(
         ),
         Panel(
             "Measured by each server since it started",
-            "What `GET /v1/budget` says, with Welch's interval.",
+            "As in `GET /v1/budget`, with Welch's interval.",
             (
                 Query(f"extracot_holdout_saving_tokens{{{ALL}}}", "{{model}} {{instance}}"),
                 Query(f"extracot_holdout_saving_low_tokens{{{ALL}}}", "{{model}} {{instance}} low"),
@@ -127,7 +127,7 @@ SAVINGS = Board(
         ),
         Panel(
             "Saved tokens a second, by budget",
-            "The applied level, not the number a client wrote.",
+            "The applied level, not the number a client sent.",
             (Query(net("budget", "rate", "$__rate_interval"), "{{budget}}"),),
         ),
         Panel(

@@ -50,15 +50,15 @@ SERVING = Board(
         ),
         Panel(
             "Queued",
-            "Requests waiting for their turn now.",
+            "Requests waiting in the queue now.",
             (Query(f"sum(extracot_requests_queued{{{JOB}}})"),),
             kind="stat",
             width=4,
         ),
         Row("Rate"),
         Panel(
-            "Requests by how they ended",
-            "`length` met max_tokens, `aborted` was left by its client, `dropped` by a stop.",
+            "Requests by outcome",
+            "`length` reached max_tokens, `aborted`: the client left, `dropped` at shutdown.",
             (Query(total("requests", "outcome", "rate", "$__rate_interval"), "{{outcome}}"),),
             unit="reqps",
             stacked=True,
@@ -72,7 +72,7 @@ SERVING = Board(
         ),
         Panel(
             "Tokens a second",
-            "What goes in and what comes out.",
+            "Prompt tokens and generated tokens.",
             tuple(
                 Query(total(f"{part}_tokens", "", "rate", "$__rate_interval"), part)
                 for part in ("prompt", "reasoning", "answer", "overhead")
@@ -86,14 +86,14 @@ SERVING = Board(
         Row("Latency"),
         Panel(
             "To the first token",
-            "Of any kind: what a client with a spinner waits for.",
+            "Of any kind: reasoning or answer.",
             quantiles("extracot_time_to_first_token_seconds"),
             unit="s",
             width=8,
         ),
         Panel(
             "To the first token of the answer",
-            "What a reader waits for; a smaller budget shortens it.",
+            "A smaller budget shortens it.",
             quantiles("extracot_time_to_first_answer_token_seconds"),
             unit="s",
             width=8,
@@ -113,8 +113,8 @@ SERVING = Board(
             width=8,
         ),
         Panel(
-            "Waiting for a turn",
-            "Only with --max-running or limits per key; else it is nothing.",
+            "Time in the queue",
+            "Only with --max-running or limits per key; otherwise zero.",
             quantiles("extracot_queue_seconds", labels=JOB),
             unit="s",
             width=8,

@@ -88,7 +88,7 @@ class ModelSettings(BaseModel):
     upstream_api_key: SecretStr | None = Field(
         None,
         description="remote: key of the upstreams, or one each separated by commas; "
-        "not as a flag: in the variable or a file",
+        "never a flag: set the variable or a file",
     )
     upstream_api_key_file: Path | None = Field(
         None, description="remote: file with the key, or one line each"
@@ -110,7 +110,7 @@ class ModelSettings(BaseModel):
 
     # Budgets
     default_budget: Ratio | BudgetWord = Field(
-        "native", description="budget of a request that names none"
+        "native", description="budget of requests that specify none"
     )
     budget_floor: Ratio | None = Field(
         None, description="no request gets a smaller ratio than this"

@@ -86,10 +86,10 @@ class Settings(BaseSettings, ModelSettings):
     )
     api_key: SecretStr | None = Field(
         None,
-        description="one API key for everybody; not as a flag: in the variable or a file",
+        description="one API key for everybody; never a flag: set the variable or a file",
     )
     api_key_file: Path | None = Field(None, description="file that holds that one API key")
-    protect_metrics: bool = Field(False, description="/metrics asks for a key as well")
+    protect_metrics: bool = Field(False, description="/metrics requires a key, too")
 
     # Honest savings
     holdout_fraction: float = Field(
@@ -115,7 +115,7 @@ class Settings(BaseSettings, ModelSettings):
         5.0, gt=0, description="how often the engine's health is checked in the background"
     )
     send_timeout_seconds: float = Field(
-        60.0, gt=0, description="a client that takes nothing of its stream for so long is cut off"
+        60.0, gt=0, description="a client that reads nothing of its stream for this long times out"
     )
     receive_timeout_seconds: float = Field(
         60.0, gt=0, description="a request must have arrived, head and body, within this time"
@@ -129,7 +129,7 @@ class Settings(BaseSettings, ModelSettings):
         "pauses; `exit` with code 1; or `stay` up, not ready",
     )
     engine_stall_seconds: float = Field(
-        120.0, gt=0, description="vllm: an engine that answers nothing for so long counts as dead"
+        120.0, gt=0, description="vllm: an engine that does not answer for this long counts as dead"
     )
     playground: bool = Field(
         False, description="serve the playground at /playground (needs the extra `playground`)"
@@ -138,7 +138,7 @@ class Settings(BaseSettings, ModelSettings):
         "info", description="verbosity of the server's own log"
     )
     log_format: Literal["text", "json"] = Field(
-        "text", description="lines of the log: for people, or one JSON object each"
+        "text", description="format of log lines: text, or one JSON object each"
     )
     log_prompts: bool = Field(
         False, description="log the messages of each request (and put them on its trace)"

@@ -94,14 +94,14 @@ class Supervisor:
         name = running.models[0]
         while not running.up:
             seconds = self._backoff.wait()
-            log.error("the engine of %s is down: it is started again in %g s", name, seconds)
+            log.error("the engine of %s is down: restarting it in %g s", name, seconds)
             running.note = "engine restarting"
             await asyncio.sleep(seconds)
             try:
                 await engine.restart()
             except EngineError as error:
                 restarts.labels("failed").inc()
-                log.error("the engine of %s did not start again: %s", name, error)
+                log.error("the engine of %s did not restart: %s", name, error)
                 continue
             restarts.labels("ok").inc()
             await self._check()

@@ -112,7 +112,7 @@ class ServerMetrics:
             return Gauge(name, text, labels, registry=registry, multiprocess_mode=joined)
 
         self.requests = counter(
-            "requests", "Requests by how they ended", "model", "budget", "source", "outcome"
+            "requests", "Requests by outcome", "model", "budget", "source", "outcome"
         )
         self.prompt = counter("prompt_tokens", "Prompt tokens", "model")
         self.reasoning = counter("reasoning_tokens", "Reasoning tokens", "model", "budget", "arm")
@@ -156,30 +156,30 @@ class ServerMetrics:
             "realised_ratio", "Reasoning tokens over baseline", _RATIO_BUCKETS, "model", "budget"
         )
         self.first_token = histogram(
-            "time_to_first_token_seconds", "To the first token of any kind", _SLOW_BUCKETS, "model"
+            "time_to_first_token_seconds", "Time to the first token", _SLOW_BUCKETS, "model"
         )
         self.first_answer = histogram(
             "time_to_first_answer_token_seconds",
-            "To the first answer token",
+            "Time to the first answer token",
             _SLOW_BUCKETS,
             "model",
         )
         self.duration = histogram(
-            "request_duration_seconds", "From request to last token", _SLOW_BUCKETS, "model"
+            "request_duration_seconds", "Time to the last token", _SLOW_BUCKETS, "model"
         )
-        gaps = ("Between deltas", _FAST_BUCKETS)
+        gaps = ("Time between deltas", _FAST_BUCKETS)
         self.inter_token: PlainHistogram | Histogram = (
             histogram("inter_token_seconds", *gaps)
             if in_workers()
             else PlainHistogram("extracot_inter_token_seconds", *gaps, registry)
         )
         self.frontend = histogram(
-            "frontend_overhead_seconds", "From reading a request to handing it on", _FAST_BUCKETS
+            "frontend_overhead_seconds", "Time from a request to its engine request", _FAST_BUCKETS
         )
         self.queue = histogram(
-            "queue_seconds", "Waiting for a turn, of those who got one", _QUEUE_BUCKETS
+            "queue_seconds", "Time in the queue, of admitted requests", _QUEUE_BUCKETS
         )
-        self.queued = gauge("requests_queued", "Requests waiting for a turn", "livesum")
+        self.queued = gauge("requests_queued", "Requests waiting in the queue", "livesum")
         self.in_flight = gauge("requests_in_flight", "Requests being served", "livesum")
         self.holdout_saving, self.holdout_low, self.holdout_high = (
             gauge(f"holdout_saving_{name}tokens", text, "livemostrecent", "model")
@@ -205,7 +205,7 @@ class ServerMetrics:
             "upstream_up", "1 while an upstream gets requests", "livemin", "model", "upstream"
         )
         self.engine_restarts = counter(
-            "engine_restarts", "Starts of a new engine after one was lost", "outcome"
+            "engine_restarts", "Engine restarts after one was lost", "outcome"
         )
         self.build_info = gauge(  # no Info: several workers cannot join one
             "build_info",

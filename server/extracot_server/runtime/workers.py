@@ -142,7 +142,7 @@ class Workers:
         worker.failures += 1
         worker.due = monotonic() + wait
         how = f"signal {-code}" if code < 0 else f"code {code}"
-        self._tell(f"{name} ended with {how}: another one is started in {wait:.0f} s")
+        self._tell(f"{name} ended with {how}: restarting it in {wait:.0f} s")
 
     def _start_due(self) -> None:
         now = monotonic()
