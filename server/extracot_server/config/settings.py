@@ -17,7 +17,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    SecretStr,
+    ValidationError,
+    model_validator,
+)
 from pydantic_settings import (
     BaseSettings,
     NoDecode,
@@ -25,9 +32,7 @@ from pydantic_settings import (
     SettingsConfigDict,
     YamlConfigSettingsSource,
 )
-from pydantic_settings import (
-    SettingsError as PydanticSettingsError,
-)
+from pydantic_settings import SettingsError as PydanticSettingsError
 
 from extracot_server.config.model_settings import (
     SECRETS,
@@ -66,7 +71,7 @@ class Settings(BaseSettings, ModelSettings):
 
     config: Path | None = Field(None, description="YAML file of these settings")
 
-    models: Annotated[list[dict[str, Any]], NoDecode] = Field(
+    models: Annotated[list[dict[str, Any]], NoDecode, BeforeValidator(parse_models)] = Field(
         default_factory=list,
         description="several models instead of one: NAME=MODEL or NAME=http://host:8000 "
         "(repeatable, or JSON); in a file a list with settings of their own",
@@ -84,7 +89,7 @@ class Settings(BaseSettings, ModelSettings):
     keys: Path | None = Field(
         None, description="YAML file of API keys and what each may do; read again on SIGHUP"
     )
-    api_key: SecretStr | None = Field(
+    api_key: Annotated[SecretStr | None, BeforeValidator(key_text)] = Field(
         None,
         description="one API key for everybody; not as a flag: in the variable or a file",
     )
@@ -143,26 +148,11 @@ class Settings(BaseSettings, ModelSettings):
     log_prompts: bool = Field(
         False, description="log the messages of each request (and put them on its trace)"
     )
-    otlp_traces_endpoint: str | None = Field(
+    otlp_traces_endpoint: Annotated[str | None, AfterValidator(check_endpoint)] = Field(
         None,
         description="OpenTelemetry collector that gets a trace of each request, by OTLP over HTTP: "
         "http://collector:4318 (needs the extra `tracing`)",
     )
-
-    @field_validator("otlp_traces_endpoint")
-    @classmethod
-    def _is_endpoint(cls, value: str | None) -> str | None:
-        return check_endpoint(value)
-
-    @field_validator("models", mode="before")
-    @classmethod
-    def _parse_models(cls, value: Any) -> Any:
-        return parse_models(value)
-
-    @field_validator("api_key", mode="before")
-    @classmethod
-    def _api_key_is_text(cls, value: Any) -> Any:
-        return key_text(value)
 
     @model_validator(mode="after")
     def _check_models(self) -> Settings:

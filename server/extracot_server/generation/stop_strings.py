@@ -17,7 +17,7 @@ Token = TypeVar("Token")
 
 
 class AnswerText(Generic[Token]):
-    """The answer of one reply. Feed it text in order; ``stopped`` tells that a stop was met."""
+    """The answer of one choice. Feed it text in order; ``stopped`` tells that a stop was met."""
 
     def __init__(self, stops: Sequence[str]) -> None:
         self._matcher = StopMatcher(stops)
@@ -46,7 +46,7 @@ class AnswerText(Generic[Token]):
         return shown, ready
 
     def finish(self) -> tuple[str, list[Token]]:
-        """The reply is over: what was held back and did not become a stop string."""
+        """The answer is over: what was held back and did not become a stop string."""
         rest = [token for _, token in self._waiting]
         self._waiting.clear()
         return self._matcher.finish(), rest

@@ -85,16 +85,18 @@ class Tracing:
         self._part(record, parent, "render", times.resolved, prepared)
         if not times.queued:
             return
-        self._part(record, parent, "queue", times.queued, times.turn or record.closed)
-        if not times.turn:
+        self._part(record, parent, "queue", times.queued, times.admitted or record.closed)
+        if not times.admitted:
             return
-        generate = self._tracer.start_span("generate", parent, start_time=_ns(record, times.turn))
+        generate = self._tracer.start_span(
+            "generate", parent, start_time=_ns(record, times.admitted)
+        )
         if times.first_token:
             inner = set_span_in_context(generate)
-            self._part(record, inner, "first token", times.turn, times.first_token)
+            self._part(record, inner, "first token", times.admitted, times.first_token)
         if times.first_answer:
             generate.add_event("first answer token", None, _ns(record, times.first_answer))
-        generate.end(_ns(record, record.settled or record.closed))
+        generate.end(_ns(record, record.finished or record.closed))
 
     def _part(
         self, record: RequestRecord, parent: Context, name: str, start: float, end: float
@@ -135,7 +137,7 @@ def attributes(record: RequestRecord) -> dict[str, Any]:
         "extracot.outcome": record.outcome,
     }
     return {
-        k: v for k, v in (found | _prepared(record) | _settled(record)).items() if v is not None
+        k: v for k, v in (found | _prepared(record) | _finished(record)).items() if v is not None
     }
 
 
@@ -169,7 +171,7 @@ def _prepared(record: RequestRecord) -> dict[str, Any]:
     return found
 
 
-def _settled(record: RequestRecord) -> dict[str, Any]:
+def _finished(record: RequestRecord) -> dict[str, Any]:
     usage, report, times = record.usage, record.report, record.times
     if usage is None or report is None or times is None:
         return {}
