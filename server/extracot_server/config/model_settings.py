@@ -23,7 +23,7 @@ from pydantic import (
 )
 from pydantic_settings import NoDecode
 
-from extracot_server.config.setting_values import key_text, one_line, parse_key_values, read_secret
+from extracot_server.config.setting_values import key_text, one_line, parse_key_values, read_text
 from extracot_server.config.upstreams import parse_upstreams, spread_keys
 
 BudgetWord = Literal["auto", "native", "none"]
@@ -221,7 +221,7 @@ class ModelSettings(BaseModel):
         if path is not None:
             if text is not None:
                 raise ValueError("give upstream_api_key or upstream_api_key_file, not both")
-            text = read_secret(path, "upstream_api_key_file")
+            text = read_text(path, "upstream_api_key_file")
         return spread_keys(text, len(self.upstream))
 
 

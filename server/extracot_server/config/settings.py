@@ -1,4 +1,4 @@
-"""Every knob of the server in one class: it drives the flags, EXTRACOT_* variables and a YAML file.
+"""All settings of the server in one class: flags, EXTRACOT_* variables and a YAML file.
 
 A flag beats a variable, a variable beats the file, the file beats the default. Wrong names and
 values become one line (:class:`SettingsError`). Knows nothing of FastAPI, vLLM or torch, so that
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import difflib
 import io
 import os
 import sys
@@ -45,9 +44,10 @@ from extracot_server.config.setting_values import SettingsError as SettingsError
 from extracot_server.config.setting_values import (
     check_endpoint,
     check_yaml,
+    did_you_mean,
     key_text,
     one_line,
-    read_secret,
+    read_text,
 )
 
 ENV_PREFIX = "EXTRACOT_"
@@ -193,7 +193,7 @@ class Settings(BaseSettings, ModelSettings):
             return text or None
         if text:
             raise ValueError("give api_key or api_key_file, not both")
-        found = read_secret(self.api_key_file, "api_key_file").strip()
+        found = read_text(self.api_key_file, "api_key_file").strip()
         if not found:
             raise ValueError(f"api_key_file {self.api_key_file} is empty")
         return found
@@ -239,14 +239,14 @@ def load_settings(argv: Sequence[str] | None = None) -> Settings:
         ) -> tuple[PydanticBaseSettingsSource, ...]:
             return env_settings, YamlConfigSettingsSource(settings_cls, yaml_file=path)
 
-    said = io.StringIO()  # argparse tells a fault after all flags there are; only its end is kept
+    printed = io.StringIO()  # argparse lists all flags before the fault; only its end is kept
     try:
-        with contextlib.redirect_stderr(said):
+        with contextlib.redirect_stderr(printed):
             return Loaded(_cli_parse_args=arguments)
     except SystemExit as end:
         if not end.code:
             raise
-        raise SettingsError(_flag_fault(said.getvalue())) from None
+        raise SettingsError(_flag_fault(printed.getvalue())) from None
     except ValidationError as error:
         raise SettingsError(
             one_line(error, list(Settings.model_fields), (*SECRETS, "keys"))
@@ -255,17 +255,16 @@ def load_settings(argv: Sequence[str] | None = None) -> Settings:
         raise SettingsError(str(error).splitlines()[0]) from None
 
 
-def _flag_fault(said: str) -> str:
+def _flag_fault(printed: str) -> str:
     """What is wrong with the flags, in a line, out of what argparse printed."""
-    fault = said.strip().rpartition("error: ")[2]
+    fault = printed.strip().rpartition("error: ")[2]
     if not fault.startswith("unrecognized arguments: "):
         return f"{fault}; see --help"
     word = fault.removeprefix("unrecognized arguments: ").split()[0].partition("=")[0]
     if not word.startswith("-"):
         return f"{word} follows no flag; see --help"
     flags = [f"--{name.replace('_', '-')}" for name in Settings.model_fields]
-    near = difflib.get_close_matches(word, flags, n=1)
-    return f"unknown flag {word}" + (f"; did you mean {near[0]}?" if near else "; see --help")
+    return f"unknown flag {word}{did_you_mean(word, flags) or '; see --help'}"
 
 
 def _check_variables(variables: Mapping[str, str]) -> None:
@@ -274,6 +273,6 @@ def _check_variables(variables: Mapping[str, str]) -> None:
             continue
         name = variable.removeprefix(ENV_PREFIX).lower().partition("__")[0]
         if name not in Settings.model_fields:
-            near = difflib.get_close_matches(name, Settings.model_fields, n=1)
-            hint = f"; did you mean {ENV_PREFIX}{near[0].upper()}?" if near else ""
+            known = map(str.upper, Settings.model_fields)
+            hint = did_you_mean(name.upper(), known, ENV_PREFIX)
             raise SettingsError(f"unknown variable {variable}{hint}")

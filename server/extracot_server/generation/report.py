@@ -157,19 +157,21 @@ def total_report(choices: Sequence[BudgetReport]) -> BudgetReport:
     def values(name: str) -> list[Any]:
         return [getattr(choice, name) for choice in choices]
 
-    summed = {name: sum(values(name)) for name in _SUMMED}
-    alike = {name: values(name).count(getattr(first, name)) == len(choices) for name in _SHARED}
+    def shared(name: str) -> Any:
+        found = values(name)
+        return found[0] if found.count(found[0]) == len(found) else None
+
+    combined: dict[str, Any] = {name: sum(values(name)) for name in _SUMMED}
+    combined |= {name: any(values(name)) for name in ("cap_hit", "unclosed")}
+    combined |= {name: shared(name) for name in _SHARED}
     baselines = values("baseline_tokens")
     baseline = None if None in baselines else sum(baselines)
     savings = [saving for saving in values("saved_tokens_estimate") if saving is not None]
     return replace(
         first,
-        **summed,
-        **{name: None for name in _SHARED if not alike[name]},
-        cap_hit=any(values("cap_hit")),
-        unclosed=any(values("unclosed")),
+        **combined,
         baseline_tokens=baseline,
-        realised_ratio=realised_ratio(summed["reasoning_tokens"], baseline),
+        realised_ratio=realised_ratio(combined["reasoning_tokens"], baseline),
         saved_tokens_estimate=sum(savings) if savings else None,
     )
 

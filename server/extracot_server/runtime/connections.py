@@ -153,14 +153,8 @@ def bounded(
     max_header_bytes: int, receive_seconds: float, refused: Refused
 ) -> type[BoundedProtocol]:
     """The protocol with these limits; ``refused`` is told the code of each refusal."""
-
-    class Bounded(BoundedProtocol):
-        pass
-
-    Bounded.max_header_bytes = max_header_bytes
-    Bounded.receive_seconds = receive_seconds
-    Bounded.refused = staticmethod(refused)
-    return Bounded
+    limits = {"max_header_bytes": max_header_bytes, "receive_seconds": receive_seconds}
+    return type("Bounded", (BoundedProtocol,), {**limits, "refused": staticmethod(refused)})
 
 
 def notice_vanished_peers(listener: socket.socket, seconds: float) -> None:

@@ -39,7 +39,8 @@ from extracot_server.engine.remote.catalog import (
 )
 from extracot_server.engine.remote.model import LocalModel, load_local_model
 from extracot_server.engine.remote.upstream import Upstream, UpstreamTimes
-from extracot_server.engine.remote.wire import UpstreamFailure, check_request
+from extracot_server.engine.remote.wire import UpstreamFailure
+from extracot_server.engine.request_checks import check_request
 
 _SCHEMAS_KEPT = 256
 _log = logging.getLogger(__name__)

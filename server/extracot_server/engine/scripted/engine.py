@@ -20,11 +20,11 @@ from extracot_server.engine.base import (
     EngineDeadError,
     EngineError,
     EngineInfo,
-    EngineRequestError,
     EngineStartError,
     GenerationDelta,
     GenerationRequest,
 )
+from extracot_server.engine.request_checks import check_request
 from extracot_server.engine.scripted.model import NATURAL_TOKENS, REALISED_RATIOS
 from extracot_server.engine.scripted.stream import RequestStream, value_of
 from extracot_server.engine.scripted.stream import ScriptedBehaviour as ScriptedBehaviour
@@ -125,7 +125,9 @@ class ScriptedEngine:
         """Stream the script's continuation of ``request.token_ids``."""
         self.requests.append(request)
         await self.check_health()
-        self._refuse(request)
+        if self.behaviour.reject_with is not None:
+            raise self.behaviour.reject_with
+        check_request(request, self.info)
         self._running += 1
         self._idle.clear()
         try:
@@ -154,29 +156,6 @@ class ScriptedEngine:
             yield GenerationDelta(tuple(group), stream.logprobs(group, sent), finish)
             sent += len(group)
             group = []
-
-    def _refuse(self, request: GenerationRequest) -> None:
-        """Refuse what vLLM refuses, in its terms."""
-        sampling = request.sampling
-        temperature = sampling.temperature
-        limit = self.info.max_model_len
-        if self.behaviour.reject_with is not None:
-            raise self.behaviour.reject_with
-        if not request.token_ids or len(request.token_ids) >= limit:
-            raise EngineRequestError(
-                f"{len(request.token_ids)} prompt tokens do not fit a context of {limit}",
-                param="messages",
-            )
-        if max(request.token_ids) >= self.info.vocab_size or min(request.token_ids) < 0:
-            raise EngineRequestError("a prompt token id is out of the vocabulary")
-        if request.max_tokens < 1:
-            raise EngineRequestError("max_tokens must be at least 1", param="max_tokens")
-        if temperature is not None and not 0 <= temperature <= 2:
-            raise EngineRequestError("temperature must be in [0, 2]", param="temperature")
-        if sampling.logprobs is not None and not 0 <= sampling.logprobs <= 20:
-            raise EngineRequestError("logprobs must be in [0, 20]", param="top_logprobs")
-        if sampling.min_tokens > request.max_tokens:
-            raise EngineRequestError("min_tokens is above max_tokens", param="min_tokens")
 
 
 def scripted_card(tokenizer: ScriptedTokenizer | None = None) -> BudgetCard:
