@@ -1,4 +1,4 @@
-"""Who may use the server, and within what: API keys from a YAML file or a setting.
+"""API keys from a YAML file or a setting: who may use the server, and within which limits.
 
 A key is kept as its SHA-256 only, and no message, ``repr`` or log line shows one. What a key
 allows narrows the operator's policy and never widens it. Knows nothing of HTTP.

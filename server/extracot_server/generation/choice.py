@@ -27,6 +27,7 @@ from extracot_server.engine.base import (
 )
 from extracot_server.generation.attribution import Attributor, Fragment, SampledToken
 from extracot_server.generation.choice_state import ChoiceState
+from extracot_server.generation.delta_buffer import DeltaBuffer
 from extracot_server.generation.events import ChoiceEnded, Delta
 from extracot_server.generation.request import PreparedChat
 from extracot_server.generation.stop_strings import AnswerText
@@ -190,7 +191,7 @@ class _Continuation:
         self._attributor = Attributor(self._splitter)
         new = runtime.new_detokenizer if request.tools is None else runtime.new_plain_detokenizer
         self._decoder = new(choice.context)
-        self._shown = _Shown(choice.index)
+        self._shown = DeltaBuffer(choice.index)
         self.ended_by: Literal["engine", "stop", "close"] | None = None
         """What has ended it; ``None`` while it goes on."""
         self.forced = False
@@ -249,7 +250,7 @@ class _Continuation:
         choice.context.append(token_id)
         return shown
 
-    def _absorb(self, fragments: list[Fragment], out: _Shown) -> None:
+    def _absorb(self, fragments: list[Fragment], out: DeltaBuffer) -> None:
         """Count and show fragments in order, until one of them ends this run."""
         for fragment in fragments:
             if fragment.begins_token and not self._admit(fragment):
@@ -337,44 +338,6 @@ class _Continuation:
         self._state.finish_reason = reason
         self._state.unclosed = in_block
         return out.deltas()
-
-
-class _Shown:
-    """What one delta of the engine adds to a choice; taken out, it is empty again."""
-
-    def __init__(self, index: int) -> None:
-        self._index = index
-        self.reasoning: list[str] = []
-        self._answer: list[str] = []
-        self._tokens: list[SampledToken] = []
-
-    def add(self, delta: Delta) -> None:
-        """What one token has shown."""
-        if delta.part is Part.REASONING:
-            self.reasoning.append(delta.text)
-        else:
-            logprob = delta.logprobs[0] if delta.logprobs else None
-            self.add_answer(delta.text, [SampledToken(delta.token_ids[0], logprob)])
-
-    def add_answer(self, text: str, tokens: list[SampledToken]) -> None:
-        """Answer text and the tokens that begin in it."""
-        self._answer.append(text)
-        self._tokens += tokens
-
-    def deltas(self) -> list[Delta]:
-        """One delta for each part that has something, which is forgotten then."""
-        out: list[Delta] = []
-        if not (self.reasoning or self._answer):
-            return out
-        reasoning, answer = "".join(self.reasoning), "".join(self._answer)
-        if reasoning:
-            out.append(Delta(self._index, Part.REASONING, reasoning))
-        logprobs = tuple(t.logprob for t in self._tokens if t.logprob is not None)
-        if answer or logprobs:
-            ids = tuple(token.token_id for token in self._tokens)
-            out.append(Delta(self._index, Part.ANSWER, answer, logprobs, ids))
-        self.reasoning, self._answer, self._tokens = [], [], []
-        return out
 
 
 def _shift_seed(sampling: SamplingParams, by: int) -> SamplingParams:

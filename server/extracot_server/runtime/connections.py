@@ -39,7 +39,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self.logger = _log
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """A peer has connected: it owes a whole request."""
+        """A peer has connected: a whole request is to arrive in time."""
         self._arriving: asyncio.TimerHandle | None = None
         self._in_head = False
         self._begun = False
@@ -48,7 +48,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._expect()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Nothing is owed any more."""
+        """Nothing is waited for any more."""
         self._arrived()
         super().connection_lost(exc)
 

@@ -1,7 +1,7 @@
 """A deterministic engine that needs no model: the real server runs on it in tests and trials.
 
 It obeys the engine protocol to the letter (limits, stop ids, logprobs, aborts, death) and its
-words come from :mod:`extracot_server.engine.scripted.model`. Nothing here says how good a model is.
+words come from :mod:`extracot_server.engine.scripted.model`. Nothing here measures a model.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ class ScriptedEngine:
         return self._tokenizer
 
     async def start(self) -> None:
-        """Be ready at once, or fail as the behaviour says."""
+        """Be ready at once, or fail where the behaviour has a start error."""
         if self.behaviour.start_error is not None:
             raise EngineStartError(self.behaviour.start_error)
         self._down, self._closed = None, False
@@ -93,7 +93,7 @@ class ScriptedEngine:
         self._down = reason
 
     async def restart(self) -> None:
-        """Live again, or fail as the behaviour says; what ran has failed with the death."""
+        """Start again, or fail as :meth:`start` does; what ran has failed with the death."""
         await self.start()
 
     async def check_health(self) -> None:
