@@ -46,10 +46,6 @@ class AllWorkers(Collector):
         yield from families
         yield from _holdout_gauges(families)
 
-    def describe(self) -> list[Metric]:
-        """Nothing is known before it is collected."""
-        return []
-
 
 def registry_of_workers() -> CollectorRegistry:
     """A registry that shows all workers."""

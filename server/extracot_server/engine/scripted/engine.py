@@ -26,8 +26,8 @@ from extracot_server.engine.base import (
 )
 from extracot_server.engine.request_checks import check_request
 from extracot_server.engine.scripted.model import NATURAL_TOKENS, REALISED_RATIOS
+from extracot_server.engine.scripted.model import ScriptedBehaviour as ScriptedBehaviour
 from extracot_server.engine.scripted.stream import RequestStream, value_of
-from extracot_server.engine.scripted.stream import ScriptedBehaviour as ScriptedBehaviour
 from extracot_server.engine.scripted.tokenizer import THINK_END, THINK_START, ScriptedTokenizer
 
 _REQUESTS_KEPT = 1024
