@@ -172,8 +172,8 @@ class Upstream:
     async def _send(
         self, request: httpx.Request, *, late: bool = False, stream: bool = False
     ) -> httpx.Response:
-        """Its response; retried after ``_RETRIED_ERRORS``, if ``late`` also after a connect timeout,
-        which a stall of this process looks like."""
+        """Its response. Sent once more after ``_RETRIED_ERRORS``, and where ``late`` is set after a
+        connect time-out, which a stall of this process looks like."""
         again = (*_RETRIED_ERRORS, httpx.ConnectTimeout) if late else _RETRIED_ERRORS
         try:
             return await self._http.send(request, stream=stream)
