@@ -23,6 +23,7 @@ from extracot_server.api.sse import Encoder, EventStream, frames_of, wait_for_di
 from extracot_server.budget.values import Target
 from extracot_server.engine.base import EngineDeadError, TokenLogprob
 from extracot_server.generation.events import CallDelta, ChoiceDone, Delta, Event, Finished
+from extracot_server.generation.report import announced
 from extracot_server.generation.request import ChatRequest, PreparedChat, RequestTimes
 from extracot_server.generation.service import ChatService
 from extracot_server.model_registry.registry import AppState
@@ -190,7 +191,7 @@ class _Exchange:
 
     @property
     def _headers(self) -> dict[str, str]:
-        return {"x-extracot-budget": json.dumps(self._chat.header)}
+        return {"x-extracot-budget": json.dumps(announced(self._chat))}
 
     async def stream(self, gone: asyncio.Task[None]) -> Response:
         """Wait for the first event, so that an early failure is still an HTTP status."""

@@ -27,11 +27,11 @@ from extracot_server.engine.remote.model import load_local_model
 from extracot_server.engine.remote.wire import (
     UpstreamFailure,
     Wire,
-    check_request,
     encode_request,
     read_chunk,
     read_error,
 )
+from extracot_server.engine.request_checks import check_request
 from tests.fixtures.tiny_model import build_tiny_model
 
 INFO = EngineInfo("remote", "0", "m", "remote", 100, 50, frozenset({1}))

@@ -1,4 +1,4 @@
-"""What the scripted engine says: replies as a pure function of (prompt ids, seed).
+"""The scripted engine's text: replies as a pure function of (prompt ids, seed).
 
 A problem's text fixes how long native reasoning is and what the answer is; the level token at the
 start of the reply shortens the reasoning by that level's realised ratio. A context that already
@@ -16,6 +16,7 @@ from hashlib import blake2b
 from itertools import chain, islice
 
 from extracot.control import DEFAULT_RATIOS, POLICY_TOKEN, level_token
+from extracot_server.engine.base import EngineRequestError
 from extracot_server.engine.scripted.tokenizer import THINK_END, THINK_START, ScriptedTokenizer
 from extracot_server.engine.scripted.tools import scripted_calls
 
@@ -38,6 +39,34 @@ def digest(*parts: object) -> int:
     """A stable 64-bit number from anything with a stable text."""
     text = "\x1f".join(map(str, parts))
     return int.from_bytes(blake2b(text.encode(errors="replace"), digest_size=8).digest(), "big")
+
+
+@dataclass(frozen=True, slots=True)
+class ScriptedBehaviour:
+    """How a :class:`ScriptedEngine` behaves; the defaults are a healthy, trained model."""
+
+    token_interval_seconds: float = 0.0
+    """Pause before each token; 0 still lets other tasks run between deltas."""
+    tokens_per_delta: int = 1
+    fail_after_tokens: int | None = None
+    """Each request raises :class:`EngineError` after this many tokens."""
+    die_after_tokens: int | None = None
+    """The engine dies (:class:`EngineDeadError` for everyone) once a request has this many."""
+    reject_with: EngineRequestError | None = None
+    """Raised for every request before its first delta."""
+    start_error: str | None = None
+    """``start`` raises :class:`EngineStartError` with this message."""
+    eos_in_reasoning: int | None = None
+    """The model ends its reply inside the block after this many reasoning tokens."""
+    never_close: bool = False
+    """Reasoning does not end by itself."""
+    opens_think: bool = True
+    """A reply that nothing was prefilled for reasons first."""
+    tags_as_text: bool = False
+    """The tokenizer has no think tokens: the tags are text of several ids."""
+    template_opens_think: bool = False
+    """The chat template starts every reply with the opening tag."""
+    max_model_len: int = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,28 +109,19 @@ def read_context(tokenizer: ScriptedTokenizer, ids: Sequence[int]) -> Context:
 
 
 class ScriptedReply:
-    """The model's words for one problem and seed.
-
-    ``opens_think``: a reply that starts from nothing reasons first. ``never_close``: reasoning
-    has no end. ``eos_at``: reasoning tokens after which the model ends the reply inside the block.
-    """
+    """The model's words for one problem and seed."""
 
     def __init__(
         self,
         tokenizer: ScriptedTokenizer,
         context: Context,
         seed: int,
-        *,
-        opens_think: bool = True,
-        never_close: bool = False,
-        eos_at: int | None = None,
+        behaviour: ScriptedBehaviour,
     ) -> None:
         self._tokenizer = tokenizer
         self._context = context
         self._seed = seed
-        self._opens_think = opens_think
-        self._never_close = never_close
-        self._eos_at = eos_at
+        self._behaviour = behaviour
 
     @cached_property
     def answer_value(self) -> int:
@@ -171,7 +191,7 @@ class ScriptedReply:
         if self._level is not None:
             opening = [self._level, *encode(f"\n{THINK_START}\n")]
             return chain(opening, self._reasoning(), self._end())
-        if self._opens_think or self._starts_with_tag:
+        if self._behaviour.opens_think or self._starts_with_tag:
             return chain(encode(f"{THINK_START}\n"), self._reasoning(), self._end())
         return iter(self._answer())
 
@@ -180,12 +200,13 @@ class ScriptedReply:
         return self._tokenizer.decode(self._context.reply).lstrip().startswith(THINK_START)
 
     def _reasoning(self) -> Iterator[int]:
-        if self._never_close:
+        if self._behaviour.never_close:
             return self.filler()
         ratio = 1.0 if self._level is None else REALISED_RATIOS[self._level_ids[self._level]]
         length = round(self.natural_tokens * ratio)
-        if self._eos_at is not None and self._eos_at < length:
-            return chain(self._words(self._eos_at), [self._eos])
+        end = self._behaviour.eos_in_reasoning
+        if end is not None and end < length:
+            return chain(self._words(end), [self._eos])
         return iter(self._words(length))
 
     def _words(self, length: int) -> list[int]:
@@ -210,7 +231,7 @@ class ScriptedReply:
         reply, tokenizer = self._context.reply, self._tokenizer
         skip = 1 if reply[0] in self._level_ids else 0
         body = b"".join(tokenizer.id_to_bytes(i) for i in reply[skip:])
-        start = skip_space(body, 0)
+        start = _skip_space(body, 0)
         if not body.startswith(THINK_START.encode(), start):
             return self._resume_answer(body, start, skip)
         end = body.find(THINK_END.encode(), start)
@@ -222,7 +243,7 @@ class ScriptedReply:
         return self._resume_answer(body, end + len(THINK_END), skip)
 
     def _resume_answer(self, body: bytes, position: int, skip: int) -> Iterator[int]:
-        start = skip_space(body, position)
+        start = _skip_space(body, position)
         if start == len(body):
             wanted = 2 if position else 0
             missing = max(0, wanted - body.count(b"\n", position))
@@ -239,8 +260,6 @@ class ScriptedReply:
         return count
 
 
-def skip_space(body: bytes, position: int) -> int:
+def _skip_space(body: bytes, position: int) -> int:
     """Index of the first byte at or after ``position`` that is not white space."""
-    while position < len(body) and body[position : position + 1].isspace():
-        position += 1
-    return position
+    return len(body) - len(body[position:].lstrip())

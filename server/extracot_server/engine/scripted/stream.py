@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
 from itertools import chain, islice
 from typing import Any, Literal
 
@@ -22,36 +21,13 @@ from extracot_server.engine.base import (
     TokenLogprob,
 )
 from extracot_server.engine.scripted.json_value import SchemaError, minimal_instance
-from extracot_server.engine.scripted.model import ScriptedReply, digest, read_context
+from extracot_server.engine.scripted.model import (
+    ScriptedBehaviour,
+    ScriptedReply,
+    digest,
+    read_context,
+)
 from extracot_server.engine.scripted.tokenizer import ScriptedTokenizer
-
-
-@dataclass(frozen=True, slots=True)
-class ScriptedBehaviour:
-    """How a :class:`ScriptedEngine` behaves; the defaults are a healthy, trained model."""
-
-    token_interval_seconds: float = 0.0
-    """Pause before each token; 0 still lets other tasks run between deltas."""
-    tokens_per_delta: int = 1
-    fail_after_tokens: int | None = None
-    """Each request raises :class:`EngineError` after this many tokens."""
-    die_after_tokens: int | None = None
-    """The engine dies (:class:`EngineDeadError` for everyone) once a request has this many."""
-    reject_with: EngineRequestError | None = None
-    """Raised for every request before its first delta."""
-    start_error: str | None = None
-    """``start`` raises :class:`EngineStartError` with this message."""
-    eos_in_reasoning: int | None = None
-    """The model ends its reply inside the block after this many reasoning tokens."""
-    never_close: bool = False
-    """Reasoning does not end by itself."""
-    opens_think: bool = True
-    """A reply that nothing was prefilled for reasons first."""
-    tags_as_text: bool = False
-    """The tokenizer has no think tokens: the tags are text of several ids."""
-    template_opens_think: bool = False
-    """The chat template starts every reply with the opening tag."""
-    max_model_len: int = 4096
 
 
 class RequestStream:
@@ -70,19 +46,12 @@ class RequestStream:
         self._seed = request.sampling.seed or 0
         context = read_context(self._tokenizer, request.token_ids)
         self._problem = context.problem
-        self._reply = ScriptedReply(
-            self._tokenizer,
-            context,
-            self._seed,
-            opens_think=behaviour.opens_think,
-            never_close=behaviour.never_close,
-            eos_at=behaviour.eos_in_reasoning,
-        )
+        self._reply = ScriptedReply(self._tokenizer, context, self._seed, behaviour)
         room = info.max_model_len - len(request.token_ids)
         self._limit = min(request.max_tokens, room)
-        self._source = self._choose_source()
+        self._script = self._choose_script()
 
-    def _choose_source(self) -> Iterator[int]:
+    def _choose_script(self) -> Iterator[int]:
         request = self._request
         if request.allowed_token_ids is not None:
             return self._choices(request.allowed_token_ids)
@@ -113,7 +82,7 @@ class RequestStream:
         forced = [token for token, bias in sampling.logit_bias.items() if bias >= 100]
         filler = self._reply.filler()
         put_off: int | None = None
-        for count, scripted in enumerate(chain(self._source, filler), start=1):
+        for count, scripted in enumerate(chain(self._script, filler), start=1):
             token = forced[0] if forced else scripted
             if put_off is not None and count >= sampling.min_tokens:
                 token = put_off
