@@ -130,20 +130,22 @@ class PromptRenderer:
         *,
         with_instruction: bool = True,
         tools: Sequence[Mapping[str, Any]] = (),
+        field: str = "messages",
     ) -> RenderedPrompt:
         """Token ids of a conversation, and of the start of its reply.
 
         The user's last message becomes: instruction, line break, text, and for LEVEL and POLICY a
         space and the token. Earlier turns are rendered without any of that. It is the last of
-        all, or answers of tools follow it. ``tools`` are definitions in OpenAI's form.
+        all, or answers of tools follow it. ``tools`` are definitions in OpenAI's form. ``field``
+        names the conversation in errors.
 
         Raises :class:`PromptError` with the ``field`` at fault: no messages, an unknown role, a
         system message that is not the first, a last message that is an assistant's, an empty
         content or one that is no valid Unicode, messages or tools that the template refuses.
         Raises :class:`ControlTokenError` if the control's token is not one id.
         """
-        turns = self._turns(messages, control, with_instruction)
-        *parts, last = self._layout(turns, tools)
+        turns = self._turns(messages, control, with_instruction, field)
+        *parts, last = self._layout(turns, tools, field)
         before: Mixed = last[:-1] if isinstance(last, tuple) else ()
         opening = self._opening(str(last[-1] if isinstance(last, tuple) else last))
         keep_block, prefill, in_reasoning = self._reply_start(control, opening)
@@ -220,9 +222,9 @@ class PromptRenderer:
         return self._encoder.encode_text(text)
 
     def _turns(
-        self, messages: Sequence[Message], control: Control, with_instruction: bool
+        self, messages: Sequence[Message], control: Control, with_instruction: bool, field: str
     ) -> list[Turn]:
-        turns = read_messages(messages, self.tags, self._control_tokens)
+        turns = read_messages(messages, self.tags, self._control_tokens, field)
         if turns[0].role is not Role.SYSTEM and self._system_prompt:
             turns.insert(
                 0, Turn(Role.SYSTEM, self._system_prompt, "system_prompt", "system_prompt")
@@ -239,7 +241,7 @@ class PromptRenderer:
         return turns
 
     def _layout(
-        self, turns: Sequence[Turn], tools: Sequence[Mapping[str, Any]]
+        self, turns: Sequence[Turn], tools: Sequence[Mapping[str, Any]], field: str
     ) -> Sequence[str | Mixed | int]:
         if tools or any(turn.calls for turn in turns):
             try:
@@ -247,17 +249,17 @@ class PromptRenderer:
             except PromptError as error:
                 if error.field is not None:
                     raise
-                raise PromptError(str(error), field="messages") from error
+                raise PromptError(str(error), field=field) from error
         roles = [turn.role.value for turn in turns]
         try:
             return self._template.layout(roles)
         except PromptError as error:
             if turns[0].role is not Role.SYSTEM:
-                raise PromptError(str(error), field="messages") from error
+                raise PromptError(str(error), field=field) from error
             try:
                 self._template.layout(roles[1:])
             except PromptError:
-                raise PromptError(str(error), field="messages") from error
+                raise PromptError(str(error), field=field) from error
             raise PromptError(
                 "this model's chat template takes no system message", field=turns[0].role_field
             ) from error

@@ -136,6 +136,7 @@ def _prompt(model: ServedModel, request: ChatRequest, control: Control) -> Rende
         control,
         with_instruction=request.with_instruction,
         tools=use.tools if use is not None else (),
+        field=request.messages_field,
     )
 
 
@@ -149,7 +150,8 @@ def _limits(
 ) -> Limits:
     room = _room(model, rendered, resolved)
     if room < 1:
-        raise ContextLengthError(len(rendered.prompt_ids), model.runtime.engine.info.max_model_len)
+        size = model.runtime.engine.info.max_model_len
+        raise ContextLengthError(len(rendered.prompt_ids), size, request.messages_field)
     return resolve_limits(
         resolved,
         model.card,
