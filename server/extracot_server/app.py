@@ -228,7 +228,7 @@ def _add_error_handlers(app: FastAPI, state: AppState, tracing: Tracing | None) 
 class RequestIdMiddleware:
     """Gives every request an id (the client's own if sane) and every reply its header.
 
-    It also answers what nobody foresaw: Starlette's own handler raises the error once more, and
+    It also answers unexpected errors: Starlette's own handler raises the error once more, and
     the server then drops the connection under a client that would use it again.
     """
 

@@ -1,4 +1,4 @@
-"""Bodies as clients send them: JSON read, and its shape checked field by field. Judges no value.
+"""Bodies as clients send them: read as JSON and checked field by field; no value is judged.
 
 What is not of the right type or range is an :class:`InvalidRequestError` that names the field.
 The same for every API; which fields those are is each API's to say.
@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from extracot.tokens import is_unicode
 from extracot_server.budget.values import BudgetSpec
@@ -27,6 +27,11 @@ class Body(BaseModel):
     """JSON types are taken at their word: `"1"` is no number, and no number is infinite."""
 
     model_config = ConfigDict(extra="allow", strict=True, allow_inf_nan=False)
+
+
+def described_as(kind: Any) -> BeforeValidator:
+    """In the OpenAPI document the field is of this type; its values are checked by hand."""
+    return BeforeValidator(lambda value: value, json_schema_input_type=kind)
 
 
 class ReplyModel(BaseModel):
@@ -87,8 +92,9 @@ class RequestBody(Body):
 
         A near miss of ``budget`` is a :class:`BudgetError`.
         """
+        known = cls.model_fields
         for key, value in body.items():
-            if key in cls.model_fields or cls.unsupported.accepts(key, value):
+            if key in known or cls.unsupported.accepts(key, value):
                 continue
             if (hint := cls.unsupported.hints.get(key)) is not None:
                 raise InvalidRequestError(

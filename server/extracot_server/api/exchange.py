@@ -307,7 +307,7 @@ class _Exchange:
         finally:
             await events.aclose()
         if not isinstance(event, Finished):
-            raise EngineDeadError("the reply ended without its accounts")
+            raise EngineDeadError("the reply ended without its report")
 
     def _note(self, error: BaseException | None) -> HttpError:
         """Map an error of a running request and remember a dead engine."""

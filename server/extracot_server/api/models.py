@@ -6,7 +6,7 @@ from dataclasses import asdict
 from typing import Literal
 
 from fastapi import APIRouter, Request
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from extracot.card import BudgetCard
 from extracot_server.admission.keys import Principal
@@ -69,12 +69,16 @@ class ModelList(ReplyModel):
 class PolicyInformation(ReplyModel):
     """What holds for this caller: the server's policy, narrowed by the key's."""
 
+    model_config = ConfigDict(from_attributes=True)
+
     default: Target = Field(description="of a request without a budget")
     floor: float | None
     ceiling: float | None
     reasoning_tokens_ceiling: int | None
-    answer_reserve_tokens: int
-    reasoning_effort: dict[str, Target] = Field(description="which budget an effort stands for")
+    answer_reserve_tokens: int = Field(validation_alias="answer_reserve")
+    reasoning_effort: dict[str, Target] = Field(
+        validation_alias="efforts", description="which budget an effort stands for"
+    )
 
 
 class BaselineInformation(ReplyModel):
@@ -159,14 +163,7 @@ async def get_budget(request: Request, model: str | None = None) -> BudgetInform
         mode=served.mode,
         allowed=_allowed(served),
         levels=_levels(served, policy),
-        policy=PolicyInformation(
-            default=policy.default,
-            floor=policy.floor,
-            ceiling=policy.ceiling,
-            reasoning_tokens_ceiling=policy.reasoning_tokens_ceiling,
-            answer_reserve_tokens=policy.answer_reserve,
-            reasoning_effort=dict(policy.efforts),
-        ),
+        policy=PolicyInformation.model_validate(policy),
         baseline=_baseline(served, service.holdout),
         holdout=_holdout(service.holdout),
         card=served.card,

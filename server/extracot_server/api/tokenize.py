@@ -6,14 +6,14 @@ what would be sent to the engine. Nothing is generated; a prompt that is too lon
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Request
 from pydantic import Field
 
 from extracot.errors import PromptError
 from extracot_server.api.auth import principal_of
-from extracot_server.api.body import Body, ReplyModel, validated
+from extracot_server.api.body import Body, ReplyModel, described_as, validated
 from extracot_server.api.chat.request import ChatCompletionRequest, to_chat_request
 from extracot_server.api.exchange import app_state, context_of, read_json, tokenising
 from extracot_server.api.openapi.errors import errors
@@ -28,9 +28,9 @@ class TextToTokenize(Body):
 
     model: str | None = Field(None, description="a served model's own name")
     prompt: str = Field(description="text as it is inside a message")
-    messages: None = None
-    budget: None = None
-    reasoning_effort: None = None
+    messages: Annotated[Any, described_as(None)] = None
+    budget: Annotated[Any, described_as(None)] = None
+    reasoning_effort: Annotated[Any, described_as(None)] = None
 
 
 class Tokens(ReplyModel):
@@ -68,10 +68,10 @@ async def tokenize(request: Request) -> Tokens:
 
 
 def _of_text(request: Request, body: dict[str, Any]) -> Tokens:
-    for name in ("messages", "budget", "reasoning_effort"):
-        if body.get(name) is not None:
-            raise InvalidRequestError(f"`{name}` does not go with `prompt`.", param=name)
     wanted = validated(TextToTokenize, body)
+    for name in ("messages", "budget", "reasoning_effort"):
+        if getattr(wanted, name) is not None:
+            raise InvalidRequestError(f"`{name}` does not go with `prompt`.", param=name)
     service, alias = app_state(request).find(wanted.model, principal_of(request))
     if alias is not None:
         raise InvalidRequestError("A budget does not go with `prompt`.", param="model")

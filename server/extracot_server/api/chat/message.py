@@ -5,67 +5,54 @@ Knows OpenAI's forms; whether a conversation makes sense to a template is the re
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field
 
 from extracot.prompt import Message, ToolCall
-from extracot_server.api.body import Body
+from extracot_server.api.body import Body, described_as
 from extracot_server.api.conversation import read_arguments, text_of
 from extracot_server.errors import InvalidRequestError
 
-_ROLES = ("system", "developer", "user", "assistant", "tool")
-TOOL_CALL_SCHEMA: dict[str, Any] = {
-    "type": "object",
-    "required": ["id", "type", "function"],
-    "properties": {
-        "id": {"type": "string", "minLength": 1},
-        "type": {"const": "function"},
-        "function": {
-            "type": "object",
-            "required": ["name", "arguments"],
-            "properties": {
-                "name": {"type": "string", "minLength": 1},
-                "arguments": {"type": "string", "description": "JSON text of an object"},
-            },
-        },
-    },
-}
+Role = Literal["system", "developer", "user", "assistant", "tool"]
+_ROLES = get_args(Role)
+
+
+class TextPart(Body):
+    """A part of a content."""
+
+    type: Literal["text"]
+    text: str
+
+
+class CalledFunctionParam(Body):
+    """A function and its arguments."""
+
+    name: str = Field(min_length=1)
+    arguments: str = Field(description="JSON text of an object")
+
+
+class ToolCallParam(Body):
+    """A call as it came in a reply."""
+
+    id: str = Field(min_length=1)
+    type: Literal["function"]
+    function: CalledFunctionParam
 
 
 class ChatMessage(Body):
     """One message; ``content`` is text or a list of text parts."""
 
-    role: str = Field(
+    role: Annotated[str, described_as(Role)] = Field(
         description="system or developer (first only), user, assistant, or tool; the last message "
-        "is a user's or a tool's",
-        json_schema_extra={"enum": ["system", "developer", "user", "assistant", "tool"]},
+        "is a user's or a tool's"
     )
-    content: str | list[dict[str, Any]] | None = Field(
-        None,
-        description="text, or text parts that are joined",
-        json_schema_extra={
-            "anyOf": [
-                {"type": "string"},
-                {
-                    "type": "array",
-                    "minItems": 1,
-                    "items": {
-                        "type": "object",
-                        "required": ["type", "text"],
-                        "properties": {"type": {"const": "text"}, "text": {"type": "string"}},
-                    },
-                },
-                {"type": "null"},
-            ]
-        },
-    )
-    tool_calls: list[dict[str, Any]] | None = Field(
-        None,
-        description="of an assistant: the calls as they came in its reply",
-        json_schema_extra={
-            "anyOf": [{"type": "array", "items": TOOL_CALL_SCHEMA}, {"type": "null"}]
-        },
+    content: Annotated[
+        str | list[dict[str, Any]] | None,
+        described_as(str | Annotated[list[TextPart], Field(min_length=1)] | None),
+    ] = Field(None, description="text, or text parts that are joined")
+    tool_calls: Annotated[list[dict[str, Any]] | None, described_as(list[ToolCallParam] | None)] = (
+        Field(None, description="of an assistant: the calls as they came in its reply")
     )
     tool_call_id: str | None = Field(None, description="of a tool: the call that this answers")
 

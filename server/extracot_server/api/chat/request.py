@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from extracot_server.api.body import Body, ChatBody, Unsupported
+from extracot_server.api.body import Body, ChatBody, Unsupported, described_as
 from extracot_server.api.chat.message import ChatMessage, read_message
 from extracot_server.api.conversation import (
     FunctionDefinition,
@@ -85,6 +85,22 @@ class ToolDefinition(Body):
     function: FunctionDefinition
 
 
+class FunctionName(Body):
+    """One of ``tools``."""
+
+    name: str
+
+
+class NamedTool(Body):
+    """The function to call."""
+
+    type: Literal["function"]
+    function: FunctionName
+
+
+Stop = Annotated[str, Field(min_length=1, max_length=1024)]
+
+
 class ChatCompletionRequest(ChatBody):
     """Body of ``POST /v1/chat/completions``: OpenAI's, a few of vLLM's extras, and ``budget``."""
 
@@ -132,34 +148,14 @@ class ChatCompletionRequest(ChatBody):
     seed: int | None = Field(
         None, ge=-(2**63), lt=2**63, description="choice i of n uses seed + i; modulo 2^32"
     )
-    stop: str | list[str] | None = Field(
-        None,
-        description="ends the answer, not the reasoning; not part of it",
-        json_schema_extra={
-            "anyOf": [
-                {"type": "string", "minLength": 1, "maxLength": 1024},
-                {
-                    "type": "array",
-                    "maxItems": 16,
-                    "items": {"type": "string", "minLength": 1, "maxLength": 1024},
-                },
-                {"type": "null"},
-            ]
-        },
-    )
+    stop: Annotated[
+        str | list[str] | None,
+        described_as(Stop | Annotated[list[Stop], Field(max_length=16)] | None),
+    ] = Field(None, description="ends the answer, not the reasoning; not part of it")
     logit_bias: dict[str, Annotated[float, Field(ge=-100, le=100)]] | None = Field(
         None,
         description="token id (as text) to bias; -100 forbids",
-        json_schema_extra={
-            "anyOf": [
-                {
-                    "type": "object",
-                    "propertyNames": {"pattern": "^[0-9]{1,9}$"},
-                    "additionalProperties": {"type": "number", "minimum": -100, "maximum": 100},
-                },
-                {"type": "null"},
-            ]
-        },
+        json_schema_extra={"propertyNames": {"pattern": "^[0-9]{1,9}$"}},
     )
     logprobs: bool | None = Field(None, description="of the answer's tokens, aligned with content")
     top_logprobs: int | None = Field(
@@ -173,27 +169,11 @@ class ChatCompletionRequest(ChatBody):
     tools: list[ToolDefinition] | None = Field(
         None, description="functions that the reply may call, where the model's template has them"
     )
-    tool_choice: ToolMode | dict[str, Any] | None = Field(
+    tool_choice: Annotated[
+        ToolMode | dict[str, Any] | None, described_as(ToolMode | NamedTool | None)
+    ] = Field(
         None,
         description="auto (where there are tools), none, required, or the function to call",
-        json_schema_extra={
-            "anyOf": [
-                {"enum": ["auto", "none", "required"]},
-                {
-                    "type": "object",
-                    "required": ["type", "function"],
-                    "properties": {
-                        "type": {"const": "function"},
-                        "function": {
-                            "type": "object",
-                            "required": ["name"],
-                            "properties": {"name": {"type": "string"}},
-                        },
-                    },
-                },
-                {"type": "null"},
-            ]
-        },
     )
     parallel_tool_calls: bool | None = Field(None, description="false: at most one call in a reply")
     user: str | None = Field(None, description="accepted and not used")

@@ -81,7 +81,7 @@ class ChatReply:
         """See :class:`~extracot_server.api.exchange.ReplyWriter`."""
         end = self._end
         if end is None:
-            raise EngineDeadError("the reply ended without its accounts")
+            raise EngineDeadError("the reply ended without its report")
         return {
             "id": self._reply_id,
             "object": "chat.completion",
@@ -95,7 +95,7 @@ class ChatReply:
     def _choice(self, choice: _Choice) -> dict[str, Any]:
         done = choice.done
         if done is None:
-            raise EngineDeadError("a reply ended without its accounts")
+            raise EngineDeadError("a reply ended without its report")
         reasoning, answer = ("".join(choice.texts[part]) for part in (Part.REASONING, Part.ANSWER))
         content = answer if answer or not choice.calls else None
         message: dict[str, Any] = {"role": "assistant", "content": content, "refusal": None}

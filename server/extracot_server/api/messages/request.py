@@ -1,6 +1,6 @@
 """A body of ``POST /v1/messages`` and the chat that it asks for: blocks become messages.
 
-Knows what Anthropic's Messages API calls things and nothing of what becomes of them.
+Knows what Anthropic's Messages API calls things; runs nothing.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ Knows routes by their path.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fastapi import FastAPI
@@ -19,7 +19,7 @@ from starlette.routing import BaseRoute
 from extracot_server.api.chat.schemas import ChatCompletionChunk
 from extracot_server.api.exchange import body_model
 from extracot_server.api.openapi.errors import AnthropicError, Error, error_examples
-from extracot_server.api.openapi.examples import BODIES, QUESTION, REPLIES, STREAMS
+from extracot_server.api.openapi.examples import BODIES, EVENTS, QUESTION, REPLIES
 from extracot_server.config.settings import Settings
 from extracot_server.model_registry.registry import AppState
 
@@ -64,14 +64,31 @@ _BUDGET_HEADER = {
     "required": True,
     "schema": {"type": "string"},
 }
-_STREAM_NOTES = {
-    "/v1/chat/completions": "One event. An error is followed by `[DONE]` alone, which ends every "
-    "stream; while nothing comes, comments (lines that begin with `:`) do",
-    "/v1/responses": "the events of OpenAI's Responses API, numbered from 0, from "
-    "`response.created` to `response.completed`, `response.incomplete` or `response.failed`",
-    "/v1/messages": "the events of Anthropic's Messages API, from `message_start` to "
-    "`message_stop`, or to an `error`",
+_NAMED_EVENT = {
+    "type": "object",
+    "required": ["type"],
+    "properties": {"type": {"type": "string", "description": "the event's name again"}},
 }
+_CHUNK = {"anyOf": [{"$ref": REF.format(model=name)} for name in ("ChatCompletionChunk", "Error")]}
+_STREAMS: dict[str, tuple[Mapping[str, Any], str]] = {
+    "/v1/chat/completions": (
+        _CHUNK,
+        "One event. The last one is `[DONE]`, after an error, too; while nothing comes, comments "
+        "(lines that begin with `:`) do",
+    ),
+    "/v1/responses": (
+        _NAMED_EVENT,
+        "One of the events of OpenAI's Responses API, numbered from 0, from `response.created` to "
+        "`response.completed`, `response.incomplete` or `response.failed`",
+    ),
+    "/v1/messages": (
+        _NAMED_EVENT,
+        "One of the events of Anthropic's Messages API, from `message_start` to `message_stop`, or "
+        "to an `error`",
+    ),
+}
+"""What the data of each path's events is. As is usual before OpenAPI 3.2, the schema of a stream is
+that of one event."""
 
 
 def install_openapi(app: FastAPI) -> None:
@@ -168,36 +185,12 @@ def _show_examples(path: str, operation: dict[str, Any]) -> None:
     body["examples"] = {name: {"value": value} for name, value in BODIES[path].items()}
     reply = operation["responses"]["200"]
     reply["content"]["application/json"]["examples"] = {"a reply": {"value": REPLIES[path]}}
-    if path in STREAMS:
+    if path in _STREAMS:
+        schema, note = _STREAMS[path]
+        data = {"type": "string", "contentMediaType": "application/json", "contentSchema": schema}
+        event = {"type": "object", "required": ["data"], "properties": {"data": data}}
         reply["headers"]["x-extracot-budget"] = _BUDGET_HEADER
         reply["content"]["text/event-stream"] = {
-            "schema": _event(path),
-            "examples": {"a stream": {"value": STREAMS[path]}},
+            "schema": {**event, "description": note},
+            "examples": {"a stream": {"value": EVENTS[path]}},
         }
-
-
-def _event(path: str) -> dict[str, Any]:
-    """The schema of one event: as is usual before OpenAPI 3.2, it stands for the stream."""
-    named: dict[str, Any] = {
-        "type": "object",
-        "required": ["type"],
-        "properties": {"type": {"type": "string", "description": "the event's name again"}},
-    }
-    chunk = {
-        "anyOf": [{"$ref": REF.format(model=name)} for name in ("ChatCompletionChunk", "Error")]
-    }
-    chat = path == "/v1/chat/completions"
-    data: dict[str, Any] = {
-        "type": "string",
-        "contentMediaType": "application/json",
-        "contentSchema": chunk if chat else named,
-    }
-    fields: dict[str, Any] = {"data": {"anyOf": [data, {"const": "[DONE]"}]} if chat else data}
-    if not chat:
-        fields["event"] = {"type": "string"}
-    return {
-        "type": "object",
-        "required": sorted(fields),
-        "properties": fields,
-        "description": _STREAM_NOTES[path],
-    }

@@ -180,7 +180,7 @@ REPLIES: dict[str, dict[str, Any]] = {
 }
 """Replies, each to the first body of its path."""
 
-STREAMS: dict[str, str] = {
+EVENTS: dict[str, str] = {
     "/v1/chat/completions": (
         'data: {"id":"chatcmpl-1","object":"chat.completion.chunk","created":1770000000,'
         '"model":"scripted","choices":[{"index":0,"delta":{"content":"The"},"logprobs":null,'

@@ -1,6 +1,6 @@
 """A body of ``POST /v1/responses`` and the chat that it asks for: items become messages.
 
-Knows what the Responses API calls things and nothing of what becomes of them.
+Knows what the Responses API calls things; runs nothing.
 """
 
 from __future__ import annotations
