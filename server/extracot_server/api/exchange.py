@@ -181,40 +181,21 @@ async def tokenising(
     return await asyncio.to_thread(work, *args, **kwargs)
 
 
-def find_service(request: Request, model: str | None) -> tuple[ChatService, Target | None]:
-    """Who serves a model name, and the budget its alias stands for.
-
-    Raises :class:`~extracot_server.errors.ModelNotFoundError`, and :class:`EngineNotReadyError`
-    while that model's engine is down.
-    """
-    state = app_state(request)
-    service, alias = state.find(model, principal_of(request))
-    if not state.engine_of(service.model.name).up:
-        raise EngineNotReadyError("the engine is not up")
-    return service, alias
-
-
 def chat_request_of(
-    request: Request, body: B, to_chat: ToChat[B]
+    request: Request, body: B, to_chat: ToChat[B], *, engine_up: bool = True
 ) -> tuple[ChatService, ChatRequest]:
     """Who serves the model of a body, and the chat that it asks for.
 
-    Raises what :func:`find_service` and ``to_chat`` raise.
+    Raises what ``to_chat`` raises, :class:`~extracot_server.errors.ModelNotFoundError`, and, unless
+    the engine need not be up, :class:`EngineNotReadyError` while that model's is down.
     """
-    service, alias = find_service(request, body.model)
-    return service, to_chat(body, context_of(request, alias))
-
-
-def context_of(request: Request, alias: Target | None) -> RequestContext:
-    """What is known of a request besides its body."""
-    settings = app_state(request).settings
-    return RequestContext(
-        request.state.request_id,
-        principal_of(request),
-        alias,
-        settings.max_messages,
-        settings.max_choices,
-    )
+    state, principal = app_state(request), principal_of(request)
+    service, alias = state.find(body.model, principal)
+    if engine_up and not state.engine_of(service.model.name).up:
+        raise EngineNotReadyError("the engine is not up")
+    limits = (state.settings.max_messages, state.settings.max_choices)
+    context = RequestContext(request.state.request_id, principal, alias, *limits)
+    return service, to_chat(body, context)
 
 
 async def handle(

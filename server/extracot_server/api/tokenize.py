@@ -15,7 +15,7 @@ from extracot.errors import PromptError
 from extracot_server.api.auth import principal_of
 from extracot_server.api.body import Body, ReplyModel, described_as, validated
 from extracot_server.api.chat.request import ChatCompletionRequest, to_chat_request
-from extracot_server.api.exchange import app_state, context_of, read_json, tokenising
+from extracot_server.api.exchange import app_state, chat_request_of, read_json, tokenising
 from extracot_server.api.openapi.errors import errors
 from extracot_server.errors import InvalidRequestError
 from extracot_server.generation.prepare import render_only
@@ -86,8 +86,8 @@ def _of_text(request: Request, body: dict[str, Any]) -> Tokens:
 
 def _of_messages(request: Request, body: dict[str, Any]) -> Tokens:
     asked = ChatCompletionRequest.read({key: body[key] for key in body if key != "prompt"})
-    service, alias = app_state(request).find(asked.model, principal_of(request))
-    rendered = render_only(service.model, to_chat_request(asked, context_of(request, alias)))
+    service, chat = chat_request_of(request, asked, to_chat_request, engine_up=False)
+    rendered = render_only(service.model, chat)
     ids = list(rendered.token_ids)
     return Tokens(
         tokens=ids,

@@ -45,11 +45,6 @@ class ReasoningItem(_Model):
     summary: list[Any] = Field([], max_length=0)
     content: list[ReasoningText] = Field([])
 
-    def new_part(self) -> ReasoningText:
-        """The item's text, which has only begun."""
-        self.content.append(ReasoningText())
-        return self.content[0]
-
 
 class OutputText(_Model):
     """The answer."""
@@ -68,11 +63,6 @@ class MessageItem(_Model):
     status: ItemStatus = "in_progress"
     role: Literal["assistant"] = "assistant"
     content: list[OutputText] = Field([])
-
-    def new_part(self) -> OutputText:
-        """The item's text, which has only begun."""
-        self.content.append(OutputText())
-        return self.content[0]
 
 
 class FunctionCallItem(_Model):
@@ -258,11 +248,14 @@ class ResponseWriter:
         self._open = True
         added = {"type": "response.output_item.added", "output_index": index}
         out.append({**added, "item": item.model_dump()})
-        if not isinstance(item, FunctionCallItem):
-            part = item.new_part()
-            kind_of_event = "response.content_part.added"
-            out.append({"type": kind_of_event, **self._place(), "part": part.model_dump()})
-        return out
+        if isinstance(item, FunctionCallItem):
+            return out
+        if isinstance(item, ReasoningItem):
+            item.content.append(ReasoningText())
+        else:
+            item.content.append(OutputText())
+        part = item.content[0].model_dump()
+        return [*out, {"type": "response.content_part.added", **self._place(), "part": part}]
 
     def _close(self, status: ItemStatus) -> list[dict[str, Any]]:
         item, text = self._output[-1], "".join(self._text)
