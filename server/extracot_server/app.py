@@ -40,7 +40,7 @@ from extracot_server.engine.base import Engine, EngineDeadError, EngineStartErro
 from extracot_server.errors import InvalidRequestError
 from extracot_server.generation.request import ServedModel
 from extracot_server.generation.service import ChatService
-from extracot_server.model_registry.engine_handle import RunningEngine
+from extracot_server.model_registry.engine_handle import EngineHandle
 from extracot_server.model_registry.loading import build_engine, check_card_file, serve_models
 from extracot_server.model_registry.registry import AppState
 from extracot_server.model_registry.supervision import Supervisor
@@ -79,7 +79,7 @@ def create_app(
     rate_limits = RateLimits()
     for model, built in zip(served, engines, strict=True):
         scheduler = Scheduler(model.max_running, model.max_queued, rate_limits)
-        state.engines.append(RunningEngine(built, RequestQueue(scheduler), metrics))
+        state.engines.append(EngineHandle(built, RequestQueue(scheduler), metrics))
     registry.register(EngineFamilies(state.engine_collectors))
 
     @contextlib.asynccontextmanager
@@ -122,7 +122,7 @@ def create_app(
     return app
 
 
-async def start_model(state: AppState, settings: ModelSettings, running: RunningEngine) -> None:
+async def start_model(state: AppState, settings: ModelSettings, running: EngineHandle) -> None:
     """Start one engine and serve what is on it."""
     with _naming(state, settings):
         await running.engine.start()
@@ -155,7 +155,7 @@ def tracing_of(settings: Settings) -> Tracing | None:
     return otlp_tracing(settings.otlp_traces_endpoint)
 
 
-def add_model(state: AppState, running: RunningEngine, model: ServedModel) -> None:
+def add_model(state: AppState, running: EngineHandle, model: ServedModel) -> None:
     """Serve a model whose engine has started."""
     try:
         check_names([*state.services, model.name])

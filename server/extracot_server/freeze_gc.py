@@ -1,4 +1,4 @@
-"""The heap of a serving process: what lives as long as the server is not searched for garbage.
+"""Freezes long-lived objects, so that the garbage collector does not scan them while serving.
 
 A full collection looks at every object there is. With vLLM and torch imported that takes most of a
 second, in which no stream gets a token, and a burst of requests is what sets one off. Objects that

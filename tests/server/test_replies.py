@@ -16,7 +16,7 @@ from extracot.reasoning import Part
 from extracot_server.budget.resolve import BudgetKind, BudgetSources
 from extracot_server.budget.values import parse_budget
 from extracot_server.config.settings import Settings
-from extracot_server.engine.base import AnswerFormat, Sampling
+from extracot_server.engine.base import AnswerFormat, SamplingParams
 from extracot_server.engine.scripted.engine import ScriptedBehaviour, ScriptedEngine
 from extracot_server.errors import BudgetError
 from extracot_server.generation.events import ChoiceDone, Delta, Finished
@@ -46,7 +46,7 @@ JOBS = st.builds(
     request_id=st.just("r"),
     messages=st.text("abc ≈?", min_size=1, max_size=12).map(lambda t: (Message("user", f"Q{t}"),)),
     sampling=st.builds(
-        Sampling,
+        SamplingParams,
         temperature=st.sampled_from([None, 0.0, 1.0]),
         seed=st.none() | st.integers(0, 9),
         logprobs=st.sampled_from([None, 0, 2]),

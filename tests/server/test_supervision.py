@@ -97,7 +97,7 @@ def test_stopping_is_not_dying() -> None:
 
 def test_pauses_grow_and_an_engine_that_served_is_forgiven() -> None:
     now = [0.0]
-    backoff = Backoff(first=1, longest=8, forgiven_after=300, clock=lambda: now[0])
+    backoff = Backoff(first=1, longest=8, stable_seconds=300, clock=lambda: now[0])
     assert [backoff.wait() for _ in range(5)] == [1, 2, 4, 8, 8]
     backoff.came_up()
     now[0] += 299

@@ -14,8 +14,8 @@ from extracot.reasoning import Part, ReasoningSplitter, ThinkTags, split_reasoni
 from extracot_server.engine.base import TokenLogprob
 from extracot_server.engine.scripted.tokenizer import ScriptedTokenizer
 from extracot_server.generation.attribution import Attributor, Fragment
-from extracot_server.generation.detokenize import StopMatcher, detokenizer_factory
-from extracot_server.generation.stop_strings import AnswerText
+from extracot_server.generation.detokenize import detokenizer_factory
+from extracot_server.generation.stop_strings import AnswerText, StopMatcher
 from tests.extracot import zoo
 
 TOKENIZER = ScriptedTokenizer()

@@ -1,4 +1,4 @@
-"""Who may use the server, and within what: API keys from a YAML file or a setting.
+"""API keys from a YAML file or a setting: who may use the server, and within which limits.
 
 A key is kept as its SHA-256 only, and no message, ``repr`` or log line shows one. What a key
 allows narrows the operator's policy and never widens it. Knows nothing of HTTP.
@@ -6,7 +6,6 @@ allows narrows the operator's policy and never widens it. Knows nothing of HTTP.
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import hmac
 from collections.abc import Callable, Sequence
@@ -28,7 +27,12 @@ from pydantic import (
 from extracot_server.budget.resolve import BudgetPolicy
 from extracot_server.budget.values import Target
 from extracot_server.config.model_settings import BudgetWord, Ratio
-from extracot_server.config.setting_values import SettingsError
+from extracot_server.config.setting_values import (
+    SettingsError,
+    did_you_mean,
+    first_fault,
+    read_text,
+)
 
 API_KEY_NAME = "api_key"
 _Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
@@ -140,33 +144,33 @@ class KeyStore:
         """Read the file, if there is one. Raises :class:`KeysError` in one line."""
         self._path = path
         self._api_key = None if api_key is None else digest_of(api_key.encode())
-        self._ring = self._read()
+        self._keys = self._read()
 
     def __repr__(self) -> str:
-        return f"KeyStore({len(self._ring)} keys)"
+        return f"KeyStore({len(self._keys)} keys)"
 
     def __len__(self) -> int:
-        return len(self._ring)
+        return len(self._keys)
 
     @property
     def required(self) -> bool:
         """Whether a request needs a key."""
-        return bool(self._ring)
+        return bool(self._keys)
 
     @property
     def principals(self) -> tuple[Principal, ...]:
         """Everybody who has a key."""
-        return tuple(principal for _, principal in self._ring)
+        return tuple(principal for _, principal in self._keys)
 
     def find(self, presented: bytes | None) -> Principal | None:
         """Who presents this key; ``None`` for nobody known.
 
         Takes the same time whichever key it is: digests are compared in constant time, and all.
         """
-        if not self._ring:
+        if not self._keys:
             return ANONYMOUS
         digest, found = digest_of(presented or b""), None
-        for known, principal in self._ring:
+        for known, principal in self._keys:
             if hmac.compare_digest(known, digest):
                 found = principal
         return found if presented else None
@@ -176,15 +180,15 @@ class KeyStore:
 
         Raises :class:`KeysError`; the keys in force are kept then.
         """
-        ring = self._read()
-        check([principal for _, principal in ring])
-        self._ring = ring
+        keys = self._read()
+        check([principal for _, principal in keys])
+        self._keys = keys
 
     def _read(self) -> tuple[tuple[bytes, Principal], ...]:
-        ring = [] if self._path is None else read_keys(self._path)
+        keys = [] if self._path is None else read_keys(self._path)
         if self._api_key is not None:
-            ring.append((self._api_key, Principal(name=API_KEY_NAME)))
-        return tuple(ring)
+            keys.append((self._api_key, Principal(name=API_KEY_NAME)))
+        return tuple(keys)
 
 
 def read_keys(path: Path) -> list[tuple[bytes, Principal]]:
@@ -196,17 +200,15 @@ def read_keys(path: Path) -> list[tuple[bytes, Principal]]:
             entries.append(_Entry.model_validate(raw))
         except ValidationError as error:
             raise KeysError(f"{where}: {_explain(error)}") from None
-    _refuse_twins(path, entries)
+    _refuse_duplicates(path, entries)
     return [(entry.digest, entry.principal()) for entry in entries]
 
 
 def _read_yaml(path: Path) -> list[Any]:
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise KeysError(f"keys file {path}: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise KeysError(f"keys file {path} is not text") from None
+        content = yaml.safe_load(read_text(path, "keys file"))
+    except ValueError as error:
+        raise KeysError(str(error)) from None
     except yaml.YAMLError as error:
         # Not the error's own text: it quotes the file.
         mark = getattr(error, "problem_mark", None)
@@ -218,7 +220,7 @@ def _read_yaml(path: Path) -> list[Any]:
     return entries
 
 
-def _refuse_twins(path: Path, entries: Sequence[_Entry]) -> None:
+def _refuse_duplicates(path: Path, entries: Sequence[_Entry]) -> None:
     names, digests = {API_KEY_NAME}, set()
     for entry in entries:
         if entry.name in names:
@@ -231,16 +233,14 @@ def _refuse_twins(path: Path, entries: Sequence[_Entry]) -> None:
 
 def _explain(error: ValidationError) -> str:
     """What is wrong, never with what was given: it may be a key in the wrong place."""
-    first = error.errors(include_url=False, include_input=False)[0]
-    field = str(first["loc"][0]) if first["loc"] else ""
-    message = str(first["msg"]).removeprefix("Value error, ")
+    kind = error.errors(include_url=False, include_input=False)[0]["type"]
+    field, message = first_fault(error)
     message = message[:1].lower() + message[1:]
-    if first["type"] == "extra_forbidden":
-        near = difflib.get_close_matches(field, _Entry.model_fields, n=1)
-        if near:
-            return f"unknown field {field}; did you mean {near[0]}?"
+    if kind == "extra_forbidden":
+        if hint := did_you_mean(field, _Entry.model_fields):
+            return f"unknown field {field}{hint}"
         return f"an unknown field; allowed: {', '.join(_Entry.model_fields)}"
-    if first["type"] == "model_type":
+    if kind == "model_type":
         return "an entry must be `name: value` lines"
     match field:
         case "":

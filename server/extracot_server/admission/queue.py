@@ -1,7 +1,7 @@
-"""The queue in front of the engine, for coroutines: wait for a turn, and give it back.
+"""The queue in front of the engine, for coroutines: wait for a slot, and give it back.
 
-What is decided is decided by ``admission.scheduler.Scheduler``; here are only the
-clock and the futures. Belongs to one event loop.
+``admission.scheduler.Scheduler`` decides; here are only the clock and the futures. Belongs to one
+event loop.
 """
 
 from __future__ import annotations
@@ -15,51 +15,49 @@ from extracot_server.admission.scheduler import Refusal, RefusedError, Scheduler
 
 
 class RequestQueue:
-    """Lets requests through as the scheduler says."""
+    """Admits requests in the scheduler's order."""
 
     def __init__(self, scheduler: Scheduler, clock: Callable[[], float] = monotonic) -> None:
         self.scheduler = scheduler
         self._clock = clock
-        self._turns: dict[Ticket, asyncio.Future[RefusedError | None]] = {}
+        self._waiting: dict[Ticket, asyncio.Future[RefusedError | None]] = {}
 
     async def enter(self, principal: Principal) -> Ticket:
-        """Wait for a turn. The ticket is to be given back with :meth:`leave`.
+        """Wait for a slot. The ticket is to be given back with :meth:`leave`.
 
         Raises :class:`RefusedError`, at once or while waiting. Cancelling it leaves the queue.
         """
         ticket, displaced = self.scheduler.offer(principal, self._clock())
         if displaced is not None:
-            self._refuse(displaced, RefusedError(Refusal.QUEUE_FULL, self._queue_seconds()))
+            wait = self.scheduler.queue_seconds()
+            self._refuse(displaced, RefusedError(Refusal.QUEUE_FULL, wait))
         if ticket.running:
             return ticket
-        turn = self._turns[ticket] = asyncio.get_running_loop().create_future()
+        admitted = self._waiting[ticket] = asyncio.get_running_loop().create_future()
         try:
-            refused = await turn
+            refused = await admitted
         except BaseException:
             self.leave(ticket)
             raise
         finally:
-            del self._turns[ticket]
+            del self._waiting[ticket]
         if refused is not None:
             raise refused
         return ticket
 
     def leave(self, ticket: Ticket) -> None:
-        """The request has ended: whoever is next may run."""
+        """The request has ended: the next ones may run."""
         for started in self.scheduler.leave(ticket, self._clock()):
-            turn = self._turns[started]
-            if not turn.done():  # a cancelled one passes its turn on when it wakes
-                turn.set_result(None)
+            admitted = self._waiting[started]
+            if not admitted.done():  # a cancelled one gives its slot back when it wakes
+                admitted.set_result(None)
 
     def close(self) -> None:
-        """The server stops: refuse whoever waits and whoever comes."""
+        """The server stops: refuse all that wait and all that come."""
         for ticket in self.scheduler.close():
             self._refuse(ticket, RefusedError(Refusal.STOPPING))
 
     def _refuse(self, ticket: Ticket, error: RefusedError) -> None:
-        turn = self._turns[ticket]
-        if not turn.done():
-            turn.set_result(error)
-
-    def _queue_seconds(self) -> int:
-        return self.scheduler.queue_seconds()
+        admitted = self._waiting[ticket]
+        if not admitted.done():
+            admitted.set_result(error)

@@ -1,7 +1,7 @@
-"""Who runs now, who waits and who is refused: the queue in front of the engine, as pure state.
+"""Which requests run, wait or are refused: the queue in front of the engine, as pure state.
 
-Lower priority numbers go first; keys of one priority take turns; one key's requests keep their
-order. Time is an argument, so nothing here sleeps, and ``admission.queue`` brings
+Lower priority numbers go first; keys of one priority are served round-robin, and one key's
+requests in order. Time is an argument, so nothing here sleeps, and ``admission.queue`` brings
 asyncio to it. Not thread-safe.
 """
 
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -50,7 +49,7 @@ class RefusedError(ExtracotError):
 
 @dataclass(eq=False, slots=True)
 class Ticket:
-    """One request from the moment it is let in; ``running`` once it is its turn."""
+    """One request from the moment it is let in; ``running`` once it has a slot."""
 
     principal: Principal
     since: float
@@ -73,20 +72,20 @@ class Scheduler:
         self,
         max_running: int | None = None,
         max_queued: int = 0,
-        ledger: RateLimits | None = None,
+        rate_limits: RateLimits | None = None,
     ) -> None:
         """``max_running`` requests at once (``None``: all), ``max_queued`` more may wait.
 
-        Queues with one ``ledger`` hold keys to their limits together.
+        Queues with the same ``rate_limits`` share the limits of a key.
         """
         self.max_running = max_running
         self.max_queued = max_queued
         self.running = 0
         self.queued = 0
-        # Priority -> key -> its requests; the first key of a priority has the next turn.
+        # Priority -> key -> its requests; the first key of a priority is the next.
         self._waiting: dict[int, dict[str, deque[Ticket]]] = {}
-        ledger = ledger or RateLimits()
-        self._held, self._starts = ledger.held, ledger.starts
+        shared = rate_limits or RateLimits()
+        self._held, self._starts = shared.held, shared.starts
         self._mean_seconds = 1.0
         self._closed = False
 
@@ -104,8 +103,8 @@ class Scheduler:
         else:
             if self.queued >= self.max_queued:
                 displaced = self._make_room(principal)
-            turns = self._waiting.setdefault(principal.priority, {})
-            turns.setdefault(principal.name, deque()).append(ticket)
+            keys = self._waiting.setdefault(principal.priority, {})
+            keys.setdefault(principal.name, deque()).append(ticket)
             self.queued += 1
         self._held[principal.name] = self._held.get(principal.name, 0) + 1
         if principal.requests_per_minute is not None:
@@ -134,7 +133,7 @@ class Scheduler:
     def close(self) -> list[Ticket]:
         """Let nobody in from now on. The tickets that waited: to be refused, too."""
         self._closed = True
-        refused = list(self._all_waiting())
+        refused = [t for keys in self._waiting.values() for line in keys.values() for t in line]
         for ticket in refused:
             self._forget(ticket)
         self._waiting.clear()
@@ -166,11 +165,11 @@ class Scheduler:
             raise RefusedError(Refusal.RATE, max(1, wait), limit)
 
     def _make_room(self, principal: Principal) -> Ticket:
-        """Take the place of whoever has the least claim to it; :class:`RefusedError` if nobody."""
+        """Displace the request with the least claim; :class:`RefusedError` if there is none."""
         worst = max(self._waiting, default=principal.priority)
-        turns = self._waiting.get(worst, {})
-        longest = max(turns.values(), key=len, default=deque[Ticket]())
-        own = len(turns.get(principal.name, ()))
+        keys = self._waiting.get(worst, {})
+        longest = max(keys.values(), key=len, default=deque[Ticket]())
+        own = len(keys.get(principal.name, ()))
         outranked = bool(longest) and worst > principal.priority
         unfair = worst == principal.priority and len(longest) > own + 1
         if not outranked and not unfair:
@@ -185,26 +184,21 @@ class Scheduler:
         self.running += 1
 
     def _next(self) -> Ticket:
-        """Take the ticket whose turn it is; its key goes to the end of its priority's line."""
-        best = min(self._waiting)
-        turns = self._waiting[best]
-        name = next(iter(turns))
-        line = turns.pop(name)
-        ticket = line.popleft()
-        if line:
-            turns[name] = line
-        elif not turns:
-            del self._waiting[best]
-        self.queued -= 1
+        """Take the next ticket; its key goes to the end of its priority."""
+        keys = self._waiting[min(self._waiting)]
+        name = next(iter(keys))
+        keys[name] = keys.pop(name)
+        ticket = keys[name][0]
+        self._remove(ticket)
         return ticket
 
     def _remove(self, ticket: Ticket) -> None:
         priority, name = ticket.principal.priority, ticket.principal.name
-        turns = self._waiting[priority]
-        turns[name].remove(ticket)
-        if not turns[name]:
-            del turns[name]
-        if not turns:
+        keys = self._waiting[priority]
+        keys[name].remove(ticket)
+        if not keys[name]:
+            del keys[name]
+        if not keys:
             del self._waiting[priority]
         self.queued -= 1
 
@@ -214,8 +208,3 @@ class Scheduler:
         self._held[name] -= 1
         if not self._held[name]:
             del self._held[name]
-
-    def _all_waiting(self) -> Iterator[Ticket]:
-        for turns in self._waiting.values():
-            for line in turns.values():
-                yield from line

@@ -25,9 +25,10 @@ from extracot_server.api.errors import BodyTooLargeError, EngineNotReadyError, H
 from extracot_server.api.sse import Encoder, EventStream, frames_of, wait_for_disconnect
 from extracot_server.budget.resolve import BudgetSources
 from extracot_server.budget.values import BudgetSpec, Target
-from extracot_server.engine.base import AnswerFormat, EngineDeadError, Sampling
+from extracot_server.engine.base import AnswerFormat, EngineDeadError, SamplingParams
 from extracot_server.errors import InvalidRequestError
 from extracot_server.generation.events import Event, Finished
+from extracot_server.generation.report import announced
 from extracot_server.generation.request import ChatRequest, PreparedChat, RequestTimes
 from extracot_server.generation.service import ChatService
 from extracot_server.model_registry.registry import AppState
@@ -63,7 +64,7 @@ class RequestContext:
         *,
         budget: BudgetSpec | None,
         effort: str | None,
-        sampling: Sampling,
+        sampling: SamplingParams,
         tools: ToolUse | None,
         answer_format: AnswerFormat | None,
         max_tokens: int | None,
@@ -234,7 +235,7 @@ class _Exchange:
 
     @property
     def _headers(self) -> dict[str, str]:
-        return {"x-extracot-budget": json.dumps(self._chat.header)}
+        return {"x-extracot-budget": json.dumps(announced(self._chat))}
 
     async def stream(self, gone: asyncio.Task[None]) -> Response:
         """Wait for the first event, so that an early failure is still an HTTP status."""

@@ -1,4 +1,4 @@
-"""From what a client says about its budget to what the server does about it. Pure.
+"""From a request's budget fields to how the server runs it. Pure.
 
 :func:`resolve_budget` joins the value with alias, ``reasoning_effort``, the operator's policy and
 the checkpoint's card; ``budget.limits`` turns the result into token counts once the
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, Literal
 
@@ -53,7 +53,7 @@ class BudgetPolicy:
 
 @dataclass(frozen=True, slots=True)
 class BudgetSources:
-    """Everything one request says about its budget. ``None`` means it did not.
+    """The budget fields of one request; ``None``: not given.
 
     ``effort_field`` is what the API that was asked calls the effort.
     """
@@ -100,19 +100,14 @@ def resolve_budget(
         target = "none"
     if ceiling is not None:
         cap = ceiling if cap is None else min(cap, ceiling)
-    common: dict[str, Any] = {
-        "source": source,
-        "requested": requested,
-        "max_reasoning_tokens": cap,
-        "hard": spec.hard,
-    }
-    if ceiling == 0:
-        return ResolvedBudget(kind=BudgetKind.NONE, **common)
-    target = _apply_policy(target, policy)
+    base = ResolvedBudget(
+        BudgetKind.NONE, source, requested, max_reasoning_tokens=cap, hard=spec.hard
+    )
+    target = "none" if ceiling == 0 else _apply_policy(target, policy)
     if target == "none":
-        return ResolvedBudget(kind=BudgetKind.NONE, **common)
+        return base
     if target == "native":
-        return ResolvedBudget(kind=BudgetKind.NATIVE, **common)
+        return replace(base, kind=BudgetKind.NATIVE)
     if spec.hard and card is not None and card.baseline is None:
         raise BudgetError(
             "This model's budget card has no baseline, so a ratio cannot be enforced. "
@@ -120,11 +115,17 @@ def resolve_budget(
             param="budget.enforce",
         )
     if target == "auto":
-        return _resolve_auto(card, policy, common)
+        if card is None or policy_level(card) is None:
+            raise BudgetError(
+                'This model cannot choose its own budget ("auto"): it has no policy token. '
+                'Allowed here: a number in (0, 1], "native" or "none".',
+                param="budget" if source == "budget" else None,
+            )
+        return replace(base, kind=BudgetKind.AUTO, allowed=allowed_levels(card, policy))
     if card is None:
-        return ResolvedBudget(kind=BudgetKind.CAP, applied_ratio=target, **common)
+        return replace(base, kind=BudgetKind.CAP, applied_ratio=target)
     level = nearest_level(allowed_levels(card, policy), target)
-    return ResolvedBudget(kind=BudgetKind.LEVEL, applied_ratio=target, level=level, **common)
+    return replace(base, kind=BudgetKind.LEVEL, applied_ratio=target, level=level)
 
 
 def policy_level(card: BudgetCard | None) -> LevelCard | None:
@@ -207,15 +208,3 @@ def _apply_policy(target: Target, policy: BudgetPolicy) -> Target:
     if floor is not None:
         ratio = max(ratio, floor)
     return ratio if ceiling is None else min(ratio, ceiling)
-
-
-def _resolve_auto(
-    card: BudgetCard | None, policy: BudgetPolicy, common: dict[str, Any]
-) -> ResolvedBudget:
-    if card is None or policy_level(card) is None:
-        raise BudgetError(
-            'This model cannot choose its own budget ("auto"): it has no policy token. '
-            'Allowed here: a number in (0, 1], "native" or "none".',
-            param="budget" if common["source"] == "budget" else None,
-        )
-    return ResolvedBudget(kind=BudgetKind.AUTO, allowed=allowed_levels(card, policy), **common)

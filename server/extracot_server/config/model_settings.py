@@ -12,17 +12,18 @@ from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import (
+    AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     SecretStr,
     ValidationError,
-    field_validator,
     model_validator,
 )
 from pydantic_settings import NoDecode
 
-from extracot_server.config.setting_values import key_text, one_line, parse_key_values, read_secret
+from extracot_server.config.setting_values import key_text, one_line, parse_key_values, read_text
 from extracot_server.config.upstreams import parse_upstreams, spread_keys
 
 BudgetWord = Literal["auto", "native", "none"]
@@ -44,6 +45,49 @@ _OWN = ("model", "served_model_name", "card", "lora", "upstream", "tokenizer")
 _LONGEST_NAME = 128
 
 
+def check_name(name: str) -> str:
+    """A name that clients can use. Raises ``ValueError``: ``name@0.4`` is that name's alias."""
+    if not name or len(name) > _LONGEST_NAME or not name.isprintable() or set(name) & set(" @"):
+        raise ValueError(
+            f"a model's name is 1 to {_LONGEST_NAME} printable characters without spaces and "
+            f"without @, which begins a budget (name@0.4); it is {name!r:.140}"
+        )
+    return name
+
+
+def parse_adapters(value: Any) -> dict[str, str]:
+    """``"a=/folder"``, a list of such or a mapping -> folders by the names of adapters."""
+    if isinstance(value, str):
+        value = [part for part in value.split(",") if part.strip()]
+    pairs = value.items() if isinstance(value, Mapping) else []
+    if isinstance(value, list | tuple):
+        pairs = [str(item).partition("=")[::2] for item in value]
+    elif not isinstance(value, Mapping):
+        raise ValueError(f"lora takes NAME=FOLDER pairs, not {value!r:.100}")
+    adapters: dict[str, str] = {}
+    for name, folder in ((str(name).strip(), str(folder).strip()) for name, folder in pairs):
+        if not name or not folder:
+            raise ValueError(f"lora takes NAME=FOLDER, not {name or folder!r:.100}")
+        if name in adapters:
+            raise ValueError(f"two adapters are named {name}")
+        adapters[check_name(name)] = folder
+    return adapters
+
+
+def parse_efforts(value: Any) -> dict[str, Any]:
+    """``reasoning_effort`` -> budget, as given; the default where an effort is not."""
+    value = parse_key_values(value, "reasoning_effort_map")
+    unknown = sorted(set(value) - set(EFFORTS))
+    if unknown:
+        raise ValueError(f"unknown effort {unknown[0]!r}; allowed: {', '.join(EFFORTS)}")
+    return {**DEFAULT_EFFORT_MAP, **value}
+
+
+def parse_engine_arguments(value: Any) -> Any:
+    """``"a=1"``, a list of such or a mapping -> vLLM's engine arguments."""
+    return parse_key_values(value, "vllm")
+
+
 class ModelSettings(BaseModel):
     """Settings of one served model."""
 
@@ -55,7 +99,7 @@ class ModelSettings(BaseModel):
         description="a model folder, a hub id, or a bundled model: `small` (word problems, trained "
         "to follow budgets) or `smollm2` (converted once)",
     )
-    served_model_name: str | None = Field(
+    served_model_name: Annotated[str, AfterValidator(check_name)] | None = Field(
         None, description="name clients use; default: the bundled name or the folder's name"
     )
     engine: Literal["vllm", "remote", "scripted"] = Field(
@@ -73,19 +117,19 @@ class ModelSettings(BaseModel):
         description="how the model writes tool calls: a name of vLLM's tool parsers, such as "
         "`hermes` (Qwen, Hermes), `llama3_json` or `mistral`",
     )
-    vllm: Annotated[dict[str, Any], NoDecode] = Field(
+    vllm: Annotated[dict[str, Any], NoDecode, BeforeValidator(parse_engine_arguments)] = Field(
         default_factory=dict,
         description="any vLLM engine argument: tensor_parallel_size=2 (repeatable, or JSON)",
     )
-    lora: Annotated[dict[str, str], NoDecode] = Field(
+    lora: Annotated[dict[str, str], NoDecode, BeforeValidator(parse_adapters)] = Field(
         default_factory=dict,
         description="vllm: LoRA adapters served as models of their own: NAME=FOLDER (repeatable)",
     )
-    upstream: Annotated[list[str], NoDecode] = Field(
+    upstream: Annotated[list[str], NoDecode, BeforeValidator(parse_upstreams)] = Field(
         default_factory=list,
         description="remote: address of a vLLM server (repeatable, or separated by commas)",
     )
-    upstream_api_key: SecretStr | None = Field(
+    upstream_api_key: Annotated[SecretStr | None, BeforeValidator(key_text)] = Field(
         None,
         description="remote: key of the upstreams, or one each separated by commas; "
         "not as a flag: in the variable or a file",
@@ -121,7 +165,9 @@ class ModelSettings(BaseModel):
     reasoning_tokens_ceiling: int | None = Field(
         None, ge=0, description="hard cap on the reasoning tokens of any request"
     )
-    reasoning_effort_map: dict[str, Ratio | BudgetWord] = Field(
+    reasoning_effort_map: Annotated[
+        dict[str, Ratio | BudgetWord], BeforeValidator(parse_efforts)
+    ] = Field(
         default_factory=lambda: dict(DEFAULT_EFFORT_MAP),  # type: ignore[arg-type]
         description="reasoning_effort -> budget; given entries replace the default ones",
     )
@@ -144,40 +190,6 @@ class ModelSettings(BaseModel):
     system_prompt: str | None = Field(
         None, description="cap mode: system prompt where the client sends none"
     )
-
-    @field_validator("served_model_name")
-    @classmethod
-    def _check_name(cls, value: str | None) -> str | None:
-        return None if value is None else check_name(value)
-
-    @field_validator("vllm", mode="before")
-    @classmethod
-    def _parse_engine_arguments(cls, value: Any) -> Any:
-        return parse_key_values(value, "vllm")
-
-    @field_validator("lora", mode="before")
-    @classmethod
-    def _parse_adapters(cls, value: Any) -> Any:
-        return parse_adapters(value)
-
-    @field_validator("upstream", mode="before")
-    @classmethod
-    def _parse_upstreams(cls, value: Any) -> Any:
-        return parse_upstreams(value)
-
-    @field_validator("upstream_api_key", mode="before")
-    @classmethod
-    def _key_is_text(cls, value: Any) -> Any:
-        return key_text(value)
-
-    @field_validator("reasoning_effort_map", mode="before")
-    @classmethod
-    def _merge_efforts(cls, value: Any) -> Any:
-        value = parse_key_values(value, "reasoning_effort_map")
-        unknown = sorted(set(value) - set(EFFORTS))
-        if unknown:
-            raise ValueError(f"unknown effort {unknown[0]!r}; allowed: {', '.join(EFFORTS)}")
-        return {**DEFAULT_EFFORT_MAP, **value}
 
     @model_validator(mode="after")
     def _check_policy(self) -> ModelSettings:
@@ -209,37 +221,8 @@ class ModelSettings(BaseModel):
         if path is not None:
             if text is not None:
                 raise ValueError("give upstream_api_key or upstream_api_key_file, not both")
-            text = read_secret(path, "upstream_api_key_file")
+            text = read_text(path, "upstream_api_key_file")
         return spread_keys(text, len(self.upstream))
-
-
-def check_name(name: str) -> str:
-    """A name that clients can use. Raises ``ValueError``: ``name@0.4`` is that name's alias."""
-    if not name or len(name) > _LONGEST_NAME or not name.isprintable() or set(name) & set(" @"):
-        raise ValueError(
-            f"a model's name is 1 to {_LONGEST_NAME} printable characters without spaces and "
-            f"without @, which begins a budget (name@0.4); it is {name!r:.140}"
-        )
-    return name
-
-
-def parse_adapters(value: Any) -> dict[str, str]:
-    """``"a=/folder"``, a list of such or a mapping -> folders by the names of adapters."""
-    if isinstance(value, str):
-        value = [part for part in value.split(",") if part.strip()]
-    pairs = value.items() if isinstance(value, Mapping) else []
-    if isinstance(value, list | tuple):
-        pairs = [str(item).partition("=")[::2] for item in value]
-    elif not isinstance(value, Mapping):
-        raise ValueError(f"lora takes NAME=FOLDER pairs, not {value!r:.100}")
-    adapters: dict[str, str] = {}
-    for name, folder in ((str(name).strip(), str(folder).strip()) for name, folder in pairs):
-        if not name or not folder:
-            raise ValueError(f"lora takes NAME=FOLDER, not {name or folder!r:.100}")
-        if name in adapters:
-            raise ValueError(f"two adapters are named {name}")
-        adapters[check_name(name)] = folder
-    return adapters
 
 
 def parse_models(value: Any) -> list[dict[str, Any]]:

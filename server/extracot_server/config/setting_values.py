@@ -35,12 +35,29 @@ def check_endpoint(value: str | None) -> str | None:
     return value
 
 
+def did_you_mean(name: str, known: Iterable[str], prefix: str = "") -> str:
+    """``; did you mean X?`` for a near miss of a known name, else nothing.
+
+    >>> did_you_mean("prot", ["host", "port"]) + did_you_mean("x", ["host", "port"])
+    '; did you mean port?'
+    """
+    near = difflib.get_close_matches(name, list(known), n=1)
+    return f"; did you mean {prefix}{near[0]}?" if near else ""
+
+
+def first_fault(error: ValidationError) -> tuple[str, str]:
+    """The name of the first wrong field (empty: the whole) and what is wrong with it."""
+    first = error.errors(include_url=False, include_input=False)[0]
+    message = str(first["msg"]).removeprefix("Value error, ")
+    return str(first["loc"][0]) if first["loc"] else "", message
+
+
 def key_text(value: Any) -> Any:
     """A key as text: YAML reads one of digits as a number, and an error about it would show it."""
     return str(value) if isinstance(value, int | float) else value
 
 
-def read_secret(path: Path, name: str) -> str:
+def read_text(path: Path, name: str) -> str:
     """A file's text; ``ValueError`` in one line that names the setting."""
     try:
         return path.read_text(encoding="utf-8")
@@ -88,17 +105,16 @@ def check_yaml(path: Path) -> None:
 def one_line(error: ValidationError, known: Iterable[str], secrets: Container[str]) -> str:
     """What is wrong with the first wrong setting; ``known`` are the names there are."""
     first = error.errors(include_url=False)[0]
-    name = str(first["loc"][0]) if first["loc"] else ""
+    name, message = first_fault(error)
     if first["type"] == "extra_forbidden":
-        near = difflib.get_close_matches(name, known, n=1)
-        return f"unknown setting {name}" + (f"; did you mean {near[0]}?" if near else "")
-    message = str(first["msg"]).removeprefix("Value error, ")
+        return f"unknown setting {name}{did_you_mean(name, known)}"
     if name == "default_budget":
         message = "must be a number in (0, 1], auto, native or none"
     if name == "keys":
         message = "must be the path of a YAML file"
     if not name:
         return message
-    if name.startswith("upstream") or name in secrets:  # what was given may hold a password
-        return f"setting {name}: {message[:1].lower()}{message[1:]}"
-    return f"setting {name}: {message[:1].lower()}{message[1:]} (got {first['input']!r:.80})"
+    message = f"setting {name}: {message[:1].lower()}{message[1:]}"
+    # What was given for an upstream may hold a password.
+    secret = name.startswith("upstream") or name in secrets
+    return message if secret else f"{message} (got {first['input']!r:.80})"

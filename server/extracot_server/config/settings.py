@@ -1,4 +1,4 @@
-"""Every knob of the server in one class: it drives the flags, EXTRACOT_* variables and a YAML file.
+"""All settings of the server in one class: flags, EXTRACOT_* variables and a YAML file.
 
 A flag beats a variable, a variable beats the file, the file beats the default. Wrong names and
 values become one line (:class:`SettingsError`). Knows nothing of FastAPI, vLLM or torch, so that
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import difflib
 import io
 import os
 import sys
@@ -17,7 +16,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    SecretStr,
+    ValidationError,
+    model_validator,
+)
 from pydantic_settings import (
     BaseSettings,
     NoDecode,
@@ -25,9 +31,7 @@ from pydantic_settings import (
     SettingsConfigDict,
     YamlConfigSettingsSource,
 )
-from pydantic_settings import (
-    SettingsError as PydanticSettingsError,
-)
+from pydantic_settings import SettingsError as PydanticSettingsError
 
 from extracot_server.config.model_settings import (
     SECRETS,
@@ -40,9 +44,10 @@ from extracot_server.config.setting_values import SettingsError as SettingsError
 from extracot_server.config.setting_values import (
     check_endpoint,
     check_yaml,
+    did_you_mean,
     key_text,
     one_line,
-    read_secret,
+    read_text,
 )
 
 ENV_PREFIX = "EXTRACOT_"
@@ -66,7 +71,7 @@ class Settings(BaseSettings, ModelSettings):
 
     config: Path | None = Field(None, description="YAML file of these settings")
 
-    models: Annotated[list[dict[str, Any]], NoDecode] = Field(
+    models: Annotated[list[dict[str, Any]], NoDecode, BeforeValidator(parse_models)] = Field(
         default_factory=list,
         description="several models instead of one: NAME=MODEL or NAME=http://host:8000 "
         "(repeatable, or JSON); in a file a list with settings of their own",
@@ -84,7 +89,7 @@ class Settings(BaseSettings, ModelSettings):
     keys: Path | None = Field(
         None, description="YAML file of API keys and what each may do; read again on SIGHUP"
     )
-    api_key: SecretStr | None = Field(
+    api_key: Annotated[SecretStr | None, BeforeValidator(key_text)] = Field(
         None,
         description="one API key for everybody; not as a flag: in the variable or a file",
     )
@@ -143,26 +148,11 @@ class Settings(BaseSettings, ModelSettings):
     log_prompts: bool = Field(
         False, description="log the messages of each request (and put them on its trace)"
     )
-    otlp_traces_endpoint: str | None = Field(
+    otlp_traces_endpoint: Annotated[str | None, AfterValidator(check_endpoint)] = Field(
         None,
         description="OpenTelemetry collector that gets a trace of each request, by OTLP over HTTP: "
         "http://collector:4318 (needs the extra `tracing`)",
     )
-
-    @field_validator("otlp_traces_endpoint")
-    @classmethod
-    def _is_endpoint(cls, value: str | None) -> str | None:
-        return check_endpoint(value)
-
-    @field_validator("models", mode="before")
-    @classmethod
-    def _parse_models(cls, value: Any) -> Any:
-        return parse_models(value)
-
-    @field_validator("api_key", mode="before")
-    @classmethod
-    def _api_key_is_text(cls, value: Any) -> Any:
-        return key_text(value)
 
     @model_validator(mode="after")
     def _check_models(self) -> Settings:
@@ -203,7 +193,7 @@ class Settings(BaseSettings, ModelSettings):
             return text or None
         if text:
             raise ValueError("give api_key or api_key_file, not both")
-        found = read_secret(self.api_key_file, "api_key_file").strip()
+        found = read_text(self.api_key_file, "api_key_file").strip()
         if not found:
             raise ValueError(f"api_key_file {self.api_key_file} is empty")
         return found
@@ -249,14 +239,14 @@ def load_settings(argv: Sequence[str] | None = None) -> Settings:
         ) -> tuple[PydanticBaseSettingsSource, ...]:
             return env_settings, YamlConfigSettingsSource(settings_cls, yaml_file=path)
 
-    said = io.StringIO()  # argparse tells a fault after all flags there are; only its end is kept
+    printed = io.StringIO()  # argparse lists all flags before the fault; only its end is kept
     try:
-        with contextlib.redirect_stderr(said):
+        with contextlib.redirect_stderr(printed):
             return Loaded(_cli_parse_args=arguments)
     except SystemExit as end:
         if not end.code:
             raise
-        raise SettingsError(_flag_fault(said.getvalue())) from None
+        raise SettingsError(_flag_fault(printed.getvalue())) from None
     except ValidationError as error:
         raise SettingsError(
             one_line(error, list(Settings.model_fields), (*SECRETS, "keys"))
@@ -265,17 +255,16 @@ def load_settings(argv: Sequence[str] | None = None) -> Settings:
         raise SettingsError(str(error).splitlines()[0]) from None
 
 
-def _flag_fault(said: str) -> str:
+def _flag_fault(printed: str) -> str:
     """What is wrong with the flags, in a line, out of what argparse printed."""
-    fault = said.strip().rpartition("error: ")[2]
+    fault = printed.strip().rpartition("error: ")[2]
     if not fault.startswith("unrecognized arguments: "):
         return f"{fault}; see --help"
     word = fault.removeprefix("unrecognized arguments: ").split()[0].partition("=")[0]
     if not word.startswith("-"):
         return f"{word} follows no flag; see --help"
     flags = [f"--{name.replace('_', '-')}" for name in Settings.model_fields]
-    near = difflib.get_close_matches(word, flags, n=1)
-    return f"unknown flag {word}" + (f"; did you mean {near[0]}?" if near else "; see --help")
+    return f"unknown flag {word}{did_you_mean(word, flags) or '; see --help'}"
 
 
 def _check_variables(variables: Mapping[str, str]) -> None:
@@ -284,6 +273,6 @@ def _check_variables(variables: Mapping[str, str]) -> None:
             continue
         name = variable.removeprefix(ENV_PREFIX).lower().partition("__")[0]
         if name not in Settings.model_fields:
-            near = difflib.get_close_matches(name, Settings.model_fields, n=1)
-            hint = f"; did you mean {ENV_PREFIX}{near[0].upper()}?" if near else ""
+            known = map(str.upper, Settings.model_fields)
+            hint = did_you_mean(name.upper(), known, ENV_PREFIX)
             raise SettingsError(f"unknown variable {variable}{hint}")

@@ -59,7 +59,7 @@ SCHEMA_FIELD = "response_format.json_schema.schema"
 
 
 @dataclass(frozen=True, slots=True)
-class Sampling:
+class SamplingParams:
     """Sampling settings in OpenAI's and vLLM's terms; ``None`` means the model's own default."""
 
     temperature: float | None = None
@@ -94,7 +94,7 @@ class GenerationRequest:
     request_id: str
     token_ids: tuple[int, ...]
     max_tokens: int
-    sampling: Sampling = field(default_factory=Sampling)
+    sampling: SamplingParams = field(default_factory=SamplingParams)
     stop_token_ids: tuple[int, ...] = ()
     """Besides the model's own end tokens; the id that stopped is the last of the stream."""
     allowed_token_ids: tuple[int, ...] | None = None

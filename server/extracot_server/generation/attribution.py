@@ -50,7 +50,7 @@ class Attributor:
         return len(self._mute)
 
     def certain(self, text: str) -> Part | None:
-        """The part of a token with this text, where no other token has a say in it.
+        """The part of a token with this text, where no other token can change it.
 
         Such a token need not be fed.
         """

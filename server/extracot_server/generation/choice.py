@@ -1,4 +1,4 @@
-"""One reply (one of ``n``) from prompt to last token: reason, close, answer. The heart of serving.
+"""One choice (of ``n``) from prompt to last token: reason, close, answer.
 
 The engine is asked for one continuation at a time; ids are detokenised, split and attributed here,
 so a cap is exact whatever the model's tags look like: the token that would be reasoning token
@@ -22,44 +22,52 @@ from extracot_server.engine.base import (
     EngineError,
     GenerationDelta,
     GenerationRequest,
-    Sampling,
+    SamplingParams,
     TokenLogprob,
 )
 from extracot_server.generation.attribution import Attributor, Fragment, SampledToken
+from extracot_server.generation.choice_state import ChoiceState
+from extracot_server.generation.delta_buffer import DeltaBuffer
 from extracot_server.generation.events import ChoiceEnded, Delta
-from extracot_server.generation.plan import ModelRuntime, ReplyPlan, ReplyState
+from extracot_server.generation.request import PreparedChat
 from extracot_server.generation.stop_strings import AnswerText
 
-# A second request of the same reply must not replay the first one's random numbers.
+# A second request of the same choice must not replay the first one's random numbers.
 _SEED_STEP = 1_000_003
 _FORBIDDEN = -100.0
 
 
 class ChoiceStream:
-    """Runs one plan. ``events()`` is consumed once; ``state`` may be read at any time."""
+    """Choice ``index`` of a request. ``events()`` is consumed once; ``state`` may be read always.
 
-    def __init__(self, plan: ReplyPlan, runtime: ModelRuntime) -> None:
-        self.state = ReplyState(limits=plan.limits, level=plan.level)
-        self.plan = plan
-        self.runtime = runtime
-        self.rendered = plan.rendered
+    All choices of a request are alike but for the index and the seed.
+    """
+
+    def __init__(self, chat: PreparedChat, index: int) -> None:
+        self.chat = chat
+        self.index = index
+        self.runtime = chat.model.runtime
+        self.state = ChoiceState(limits=chat.limits, level=chat.resolved.level)
+        self.sampling = _shift_seed(chat.request.sampling, index)
+        self.answer: AnswerText[SampledToken] = AnswerText(chat.request.stops)
         self.context: list[int] = []
+        self._rendered = chat.rendered
         self._requests = 0
-        self.answer: AnswerText[SampledToken] = AnswerText(plan.stops)
 
     async def events(self) -> AsyncGenerator[Delta | ChoiceEnded, None]:
         """Yield text as it comes, and :class:`ChoiceEnded` when it is over.
 
         Closing the generator aborts the engine's request.
         """
-        if self.plan.kind is BudgetKind.AUTO:
+        kind = self.chat.resolved.kind
+        if kind is BudgetKind.AUTO:
             await self._choose_level()
-            self._inject(len(self.rendered.prefill_ids) - 1)  # the level in it was generated
+            self._inject(len(self._rendered.prefill_ids) - 1)  # the level in it was generated
         else:
-            self._inject(len(self.rendered.prefill_ids))
-        self.context = list(self.rendered.token_ids)
-        in_reasoning = self.rendered.in_reasoning
-        answering = self.plan.kind is BudgetKind.NONE
+            self._inject(len(self._rendered.prefill_ids))
+        self.context = list(self._rendered.token_ids)
+        in_reasoning = self._rendered.in_reasoning
+        answering = kind is BudgetKind.NONE
         while self.remaining > 0:
             run = _Continuation(self, in_reasoning=in_reasoning, answering=answering)
             stream = self.runtime.engine.generate(run.request())
@@ -84,7 +92,7 @@ class ChoiceStream:
         if self.state.finish_reason is None:
             self.state.finish_reason = "length"
             self.state.unclosed = in_reasoning and not answering
-        yield ChoiceEnded(self.plan.index)
+        yield ChoiceEnded(self.index)
 
     @property
     def remaining(self) -> int:
@@ -103,15 +111,17 @@ class ChoiceStream:
 
     async def _choose_level(self) -> None:
         """Step 1 of auto: one token among the allowed levels; step 2 goes on from it."""
-        by_id = {level.token_id: level for level in self.plan.allowed}
-        plain = self.plan.sampling
+        by_id = {level.token_id: level for level in self.chat.resolved.allowed}
+        plain = self.sampling
         request = GenerationRequest(
             request_id=self._next_id(),
-            token_ids=self.rendered.token_ids,
+            token_ids=self._rendered.token_ids,
             max_tokens=1,
-            sampling=Sampling(temperature=plain.temperature, top_p=plain.top_p, seed=plain.seed),
+            sampling=SamplingParams(
+                temperature=plain.temperature, top_p=plain.top_p, seed=plain.seed
+            ),
             allowed_token_ids=tuple(by_id),
-            priority=self.plan.priority,
+            priority=self.chat.request.principal.priority,
         )
         stream = self.runtime.engine.generate(request)
         chosen: int | None = None
@@ -127,22 +137,19 @@ class ChoiceStream:
             raise EngineError("the engine chose no level token for an `auto` request")
         level = by_id[chosen]
         self.state.level = level
-        self.state.limits = self.plan.limits_for(level)
+        self.state.limits = self.chat.limits_for(level=level)
         self.state.sampled += 1
         self.state.overhead += 1
-        self.rendered = self.runtime.renderer.after_choice(self.rendered, level.token)
+        self._rendered = self.runtime.renderer.after_choice(self._rendered, level.token)
 
     def _next_id(self) -> str:
         self._requests += 1
-        return f"{self.plan.request_id}-{self.plan.index}-{self._requests}"
+        return f"{self.chat.request.request_id}-{self.index}-{self._requests}"
 
-    def request(self, *, answering: bool, strict: bool) -> GenerationRequest:
+    def next_request(self, *, answering: bool, strict: bool) -> GenerationRequest:
         """The next continuation. A strict one stops at the end tag, so that another answers."""
-        plan, renderer = self.plan, self.runtime.renderer
-        sampling = plan.sampling
-        if sampling.seed is not None and self._requests:
-            seed = (sampling.seed + self._requests * _SEED_STEP) % 2**32
-            sampling = replace(sampling, seed=seed)
+        request, renderer = self.chat.request, self.runtime.renderer
+        sampling = _shift_seed(self.sampling, self._requests * _SEED_STEP)
         if answering and renderer.single_id_tags:
             tags = {renderer.think_start_id: _FORBIDDEN, renderer.think_end_id: _FORBIDDEN}
             bias = {k: v for k, v in tags.items() if k is not None} | dict(sampling.logit_bias)
@@ -159,32 +166,32 @@ class ChoiceStream:
             max_tokens=self.remaining,
             sampling=sampling,
             stop_token_ids=stop_ids,
-            answer_format=plan.answer_format if answering else None,
-            priority=plan.priority,
+            answer_format=request.answer_format if answering else None,
+            priority=request.principal.priority,
         )
 
 
 class _Continuation:
     """One request to the engine and what is made of its tokens."""
 
-    def __init__(self, reply: ChoiceStream, *, in_reasoning: bool, answering: bool) -> None:
-        self._reply = reply
-        self._state = reply.state
-        self._runtime = reply.runtime
+    def __init__(self, choice: ChoiceStream, *, in_reasoning: bool, answering: bool) -> None:
+        self._choice = choice
+        self._state = choice.state
+        self._runtime = runtime = choice.runtime
         self._answering = answering
-        plan = reply.plan
+        request = choice.chat.request
         self._may_reason = not answering
         # A grammar or min_tokens binds from a request's first token: the answer needs its own.
-        self._strict = plan.answer_format is not None or plan.sampling.min_tokens > 0
+        self._strict = request.answer_format is not None or request.sampling.min_tokens > 0
         self._splitter = ReasoningSplitter(
-            self._runtime.tags,
+            runtime.tags,
             in_reasoning=in_reasoning and not answering,
             expect_reasoning=not answering,
         )
         self._attributor = Attributor(self._splitter)
-        new = self._runtime.new_plain_detokenizer if plan.calls else self._runtime.new_detokenizer
-        self._decoder = new(reply.context)
-        self._shown = _Shown(plan.index)
+        new = runtime.new_detokenizer if request.tools is None else runtime.new_plain_detokenizer
+        self._decoder = new(choice.context)
+        self._shown = DeltaBuffer(choice.index)
         self.ended_by: Literal["engine", "stop", "close"] | None = None
         """What has ended it; ``None`` while it goes on."""
         self.forced = False
@@ -192,7 +199,7 @@ class _Continuation:
     def request(self) -> GenerationRequest:
         """What the engine is asked for."""
         strict = self._strict and self._may_reason and self._splitter.state != "answer"
-        return self._reply.request(answering=self._answering, strict=strict)
+        return self._choice.next_request(answering=self._answering, strict=strict)
 
     def take(self, delta: GenerationDelta) -> list[Delta]:
         """What a delta shows: id by id, so that how an engine bundles them makes no difference."""
@@ -226,34 +233,34 @@ class _Continuation:
         Nearly all are, so they take this way, which costs a fraction of the other and counts the
         same; ``None`` for the rest, of which nothing has been counted then.
         """
-        reply, state = self._reply, self._state
+        choice, state = self._choice, self._state
         part = self._attributor.certain(text)
         if part is Part.ANSWER:
-            if not reply.answer.holds_nothing_back or (self._strict and self._may_reason):
+            if not choice.answer.holds_nothing_back or (self._strict and self._may_reason):
                 return None
             state.answer += 1
             logprobs = () if logprob is None else (logprob,)
-            shown = Delta(reply.plan.index, part, text, logprobs, (token_id,))
+            shown = Delta(choice.index, part, text, logprobs, (token_id,))
         elif part is Part.REASONING and self._may_reason and not self._over(1):
             state.reasoning += 1
-            shown = Delta(reply.plan.index, part, text)
+            shown = Delta(choice.index, part, text)
         else:
             return None
         state.sampled += 1
-        reply.context.append(token_id)
+        choice.context.append(token_id)
         return shown
 
-    def _absorb(self, fragments: list[Fragment], out: _Shown) -> None:
+    def _absorb(self, fragments: list[Fragment], out: DeltaBuffer) -> None:
         """Count and show fragments in order, until one of them ends this run."""
         for fragment in fragments:
             if fragment.begins_token and not self._admit(fragment):
                 break
             if fragment.part is Part.ANSWER:
-                out.add_answer(*self._reply.answer.feed(fragment.text, fragment.tokens))
-                if self._reply.answer.stopped:
+                out.add_answer(*self._choice.answer.feed(fragment.text, fragment.tokens))
+                if self._choice.answer.stopped:
                     self.ended_by = "stop"
                     self._state.finish_reason = "stop"
-                    self._state.stop = self._reply.answer.met
+                    self._state.stop = self._choice.answer.met
                     break
             elif fragment.part is Part.REASONING:
                 out.reasoning.append(fragment.text)
@@ -276,7 +283,7 @@ class _Continuation:
         if self._may_reason and closing and self._leaves_no_room(size):
             self._end_block(forced=True)  # it has ended by itself; only its tag is written for it
             return False
-        self._reply.context.extend(token.token_id for token in fragment.tokens)
+        self._choice.context.extend(token.token_id for token in fragment.tokens)
         state.sampled += size
         if reasoning:
             state.reasoning += size
@@ -323,52 +330,21 @@ class _Continuation:
         if self.ended_by is not None:
             return out.deltas()
         owed = in_block or (self._strict and self._may_reason)
-        if owed and reason == "stop" and self._reply.remaining > 0:
+        if owed and reason == "stop" and self._choice.remaining > 0:
             self._end_block(forced=in_block)
             return out.deltas()
-        out.add_answer(*self._reply.answer.finish())
+        out.add_answer(*self._choice.answer.finish())
         self.ended_by = "engine"
         self._state.finish_reason = reason
         self._state.unclosed = in_block
         return out.deltas()
 
 
-class _Shown:
-    """What one delta of the engine adds to a reply; taken out, it is empty again."""
-
-    def __init__(self, index: int) -> None:
-        self._index = index
-        self.reasoning: list[str] = []
-        self._answer: list[str] = []
-        self._tokens: list[SampledToken] = []
-
-    def add(self, delta: Delta) -> None:
-        """What one token has shown."""
-        if delta.part is Part.REASONING:
-            self.reasoning.append(delta.text)
-        else:
-            logprob = delta.logprobs[0] if delta.logprobs else None
-            self.add_answer(delta.text, [SampledToken(delta.token_ids[0], logprob)])
-
-    def add_answer(self, text: str, tokens: list[SampledToken]) -> None:
-        """Answer text and the tokens that begin in it."""
-        self._answer.append(text)
-        self._tokens += tokens
-
-    def deltas(self) -> list[Delta]:
-        """One delta for each part that has something, which is forgotten then."""
-        out: list[Delta] = []
-        if not (self.reasoning or self._answer):
-            return out
-        reasoning, answer = "".join(self.reasoning), "".join(self._answer)
-        if reasoning:
-            out.append(Delta(self._index, Part.REASONING, reasoning))
-        logprobs = tuple(t.logprob for t in self._tokens if t.logprob is not None)
-        if answer or logprobs:
-            ids = tuple(token.token_id for token in self._tokens)
-            out.append(Delta(self._index, Part.ANSWER, answer, logprobs, ids))
-        self.reasoning, self._answer, self._tokens = [], [], []
-        return out
+def _shift_seed(sampling: SamplingParams, by: int) -> SamplingParams:
+    """The same settings with another seed, where one is set."""
+    if sampling.seed is None or not by:
+        return sampling
+    return replace(sampling, seed=(sampling.seed + by) % 2**32)
 
 
 def _renormalise(delta: GenerationDelta, by_id: dict[int, LevelCard]) -> dict[str, float]:

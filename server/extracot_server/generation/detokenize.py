@@ -1,4 +1,4 @@
-"""Token ids to text one id at a time, and stop strings in what comes out.
+"""Token ids to text one id at a time.
 
 Detokenising here, not in the engine, keeps every piece of text next to the id it came from: that
 is what makes counts, log-probabilities and stop strings exact. Knows nothing of budgets.
@@ -117,45 +117,3 @@ class _WindowDetokenizer:
 
     def _decode(self, ids: list[int]) -> str:
         return self._tokenizer.decode(ids, skip_special_tokens=self._skip)
-
-
-class StopMatcher:
-    """Finds the stop string that is complete first, holding back what may become one.
-
-    Of several that end at the same character the longest counts, so that what is shown does not
-    depend on how the text was cut.
-    """
-
-    def __init__(self, stops: Sequence[str]) -> None:
-        self._stops = tuple(stop for stop in stops if stop)
-        self._held = ""
-        self.met: str | None = None
-        """The stop string that was met."""
-
-    def feed(self, text: str) -> tuple[str, bool]:
-        """Text that is safe to show, and whether a stop string was met (it is not shown)."""
-        if not self._stops:
-            return text, False
-        self._held += text
-        places = [(self._held.find(stop), stop) for stop in self._stops]
-        found = [(at + len(stop), at, stop) for at, stop in places if at >= 0]
-        if found:
-            _, at, self.met = min(found)
-            shown, self._held = self._held[:at], ""
-            return shown, True
-        keep = max(self._overlap(stop) for stop in self._stops)
-        cut = len(self._held) - keep
-        shown, self._held = self._held[:cut], self._held[cut:]
-        return shown, False
-
-    def finish(self) -> str:
-        """What was held back and did not become a stop string."""
-        held, self._held = self._held, ""
-        return held
-
-    def _overlap(self, stop: str) -> int:
-        """Length of the longest end of the held text that begins ``stop``."""
-        for size in range(min(len(stop) - 1, len(self._held)), 0, -1):
-            if self._held.endswith(stop[:size]):
-                return size
-        return 0

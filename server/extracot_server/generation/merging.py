@@ -1,4 +1,4 @@
-"""Several replies as one stream: what each brings, as it comes. Knows nothing of reports."""
+"""Several choices as one stream: what each brings, as it comes. Knows nothing of reports."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from extracot_server.generation.choice import ChoiceStream
 from extracot_server.generation.events import ChoiceEnded, Delta
 
 
-def merge(replies: Sequence[ChoiceStream]) -> AsyncGenerator[Delta | ChoiceEnded, None]:
-    """Deltas of all replies as they come, and a :class:`ChoiceEnded` for each that is over."""
-    return replies[0].events() if len(replies) == 1 else _together(replies)
+def merge(choices: Sequence[ChoiceStream]) -> AsyncGenerator[Delta | ChoiceEnded, None]:
+    """Deltas of all choices as they come, and a :class:`ChoiceEnded` for each that is over."""
+    return choices[0].events() if len(choices) == 1 else _together(choices)
 
 
-async def _together(replies: Sequence[ChoiceStream]) -> AsyncGenerator[Delta | ChoiceEnded, None]:
+async def _together(choices: Sequence[ChoiceStream]) -> AsyncGenerator[Delta | ChoiceEnded, None]:
     queue: asyncio.Queue[Delta | ChoiceEnded | Exception] = asyncio.Queue(maxsize=64)
-    tasks = [asyncio.create_task(_pump(reply, queue)) for reply in replies]
+    tasks = [asyncio.create_task(_pump(choice, queue)) for choice in choices]
     try:
         ended = 0
-        while ended < len(replies):
+        while ended < len(choices):
             item = await queue.get()
             if isinstance(item, Exception):
                 raise item
@@ -31,8 +31,10 @@ async def _together(replies: Sequence[ChoiceStream]) -> AsyncGenerator[Delta | C
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def _pump(reply: ChoiceStream, queue: asyncio.Queue[Delta | ChoiceEnded | Exception]) -> None:
-    stream = reply.events()
+async def _pump(
+    choice: ChoiceStream, queue: asyncio.Queue[Delta | ChoiceEnded | Exception]
+) -> None:
+    stream = choice.events()
     try:
         async for item in stream:
             await queue.put(item)

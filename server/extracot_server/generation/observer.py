@@ -1,6 +1,6 @@
-"""What may be observed of a request on its way: told, never asked, so serving depends on nobody.
+"""The steps of a request that may be observed, so that generation needs no metrics and no log.
 
-Metrics and the request log implement it (``observability.observer``).
+Both implement the protocol (``observability.observer``).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from extracot_server.generation.request import UNFINISHED, PreparedChat, Request
 
 
 @dataclass(frozen=True, slots=True)
-class Settlement:
+class RequestResult:
     """How a request that reached the engine has ended, however it did.
 
     ``choices`` claim no saving where nobody got the whole reply. ``reasoning_tokens`` is the mean
@@ -46,36 +46,36 @@ class Settlement:
         return sum(choice.reasoning_tokens for choice in self.choices) / len(self.choices)
 
 
-def settled_choices(outcome: str, reports: Sequence[BudgetReport]) -> tuple[BudgetReport, ...]:
-    """Reports as they count: a reply that nobody got whole saved nothing."""
+def claimable(outcome: str, reports: Sequence[BudgetReport]) -> tuple[BudgetReport, ...]:
+    """The reports, without the savings of a reply that no client got whole."""
     if outcome not in UNFINISHED:
         return tuple(reports)
     return tuple(replace(report, saved_tokens_estimate=None) for report in reports)
 
 
 class RequestObserver(Protocol):
-    """Told of each step of a request. Nothing it does may raise."""
+    """Called at each step of a request. Nothing it does may raise."""
 
     def prepared(self, chat: PreparedChat) -> None:
         """The request may go to the engine."""
 
     def waiting(self) -> AbstractContextManager[object]:
-        """Entered while a request waits for its turn."""
+        """Entered while a request waits in the queue."""
 
     def rejected(self, reason: str) -> None:
         """It is refused: by the queue, or by the engine before a token came."""
 
     def abandoned(self, chat: PreparedChat) -> None:
-        """Its client left before its turn."""
+        """Its client left while it was queued."""
 
     def started(self, chat: PreparedChat) -> None:
-        """It has its turn; :meth:`stopped` follows in any case."""
+        """It has left the queue to run; :meth:`stopped` follows in any case."""
 
     def text(self, times: RequestTimes, *, answer: bool) -> None:
         """Text has come. Called for every token."""
 
     def stopped(self, chat: PreparedChat) -> None:
-        """It has given its turn back."""
+        """It has given its slot back."""
 
-    def settled(self, chat: PreparedChat, settlement: Settlement) -> None:
+    def finished(self, chat: PreparedChat, result: RequestResult) -> None:
         """It reached the engine and has ended, however it did."""

@@ -1,4 +1,4 @@
-"""What a reply cost and what that is worth against its baseline: reports and usage. Pure.
+"""What a reply cost and what it saved against its baseline: reports and usage. Pure.
 
 A saving is claimed only for a budgeted reply that ended by itself with an answer and whose baseline
 was measured (on the card, or by the holdout); an assumed baseline, a native or empty reply, an
@@ -8,17 +8,28 @@ abort, an error or a ``length`` stop saves nothing.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from extracot.card import BudgetCard, LevelCard
 from extracot.usage import realised_ratio, saved_tokens
-from extracot_server.budget.holdout import Arm
-from extracot_server.budget.limits import CapReason, Limits
+from extracot_server.budget.limits import CapReason
 from extracot_server.budget.resolve import BudgetKind, ResolvedBudget, expected_ratio
-from extracot_server.generation.plan import ReplyState
+from extracot_server.generation.choice_state import ChoiceState
+from extracot_server.generation.request import PreparedChat
 
 Enforcement = Literal["token", "cap", "token+cap", "none"]
+
+# How the report of several choices comes from theirs; what is in neither is alike in all.
+_SUMMED = ("reasoning_tokens", "answer_tokens", "overhead_tokens", "injected_tokens")
+_SHARED = (
+    *("expected_ratio", "control_token", "chosen", "chosen_probability"),
+    *("max_reasoning_tokens", "cap_reason", "closed_by"),
+)
+_ANNOUNCED = (
+    *("requested", "source", "applied_ratio", "expected_ratio"),
+    *("level", "control_token", "max_tokens", "arm"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,32 +94,15 @@ class Usage:
         }
 
 
-def announced(
-    resolved: ResolvedBudget, control_token: str | None, arm: Arm | None, limits: Limits
-) -> dict[str, Any]:
+def announced(chat: PreparedChat) -> dict[str, Any]:
     """What is known before the first token: the ``x-extracot-budget`` header."""
-    return {
-        "requested": resolved.requested,
-        "source": resolved.source,
-        "applied_ratio": resolved.applied_ratio,
-        "expected_ratio": None if resolved.level is None else expected_ratio(resolved.level),
-        "level": resolved.label,
-        "control_token": control_token,
-        "max_tokens": limits.max_tokens,
-        "arm": arm,
-    }
+    report = choice_report(chat, ChoiceState(chat.limits, chat.resolved.level))
+    return {name: getattr(report, name) for name in _ANNOUNCED}
 
 
-def choice_report(
-    resolved: ResolvedBudget,
-    state: ReplyState,
-    *,
-    control_token: str | None,
-    calibrated: bool,
-    arm: Arm | None = None,
-    ignored_fields: Sequence[str] = (),
-) -> BudgetReport:
+def choice_report(chat: PreparedChat, state: ChoiceState) -> BudgetReport:
     """The report of one choice from its state at the end."""
+    resolved = chat.resolved
     limits, level = state.limits, state.level
     none = resolved.kind is BudgetKind.NONE
     crowded_out = none and limits.reasoning_cap < 1  # no room for reasoning: nobody's budget
@@ -127,9 +121,9 @@ def choice_report(
         applied_ratio=resolved.applied_ratio,
         expected_ratio=None if level is None else expected_ratio(level),
         level=resolved.label,
-        control_token=level.token if level is not None else control_token,
+        control_token=level.token if level is not None else chat.control_token,
         enforcement=_enforcement(resolved, state),
-        calibrated=calibrated,
+        calibrated=chat.calibrated,
         chosen=chosen,
         chosen_probability=state.probabilities.get(chosen) if chosen is not None else None,
         max_tokens=limits.max_tokens,
@@ -146,8 +140,8 @@ def choice_report(
         baseline_source=limits.baseline_source,
         realised_ratio=realised_ratio(state.reasoning, limits.baseline_tokens),
         saved_tokens_estimate=saving,
-        arm=None if arm is None else arm.value,
-        ignored_fields=list(ignored_fields),
+        arm=None if chat.arm is None else chat.arm.value,
+        ignored_fields=list(chat.request.ignored_fields),
     )
 
 
@@ -159,41 +153,26 @@ def total_report(choices: Sequence[BudgetReport]) -> BudgetReport:
     first = choices[0]
     if len(choices) == 1:
         return first
-    reasoning = sum(c.reasoning_tokens for c in choices)
-    baselines = [c.baseline_tokens for c in choices if c.baseline_tokens is not None]
-    savings = [c.saved_tokens_estimate for c in choices if c.saved_tokens_estimate is not None]
-    baseline = sum(baselines) if len(baselines) == len(choices) else None
 
-    def shared(values: list[Any]) -> Any:
-        return values[0] if all(value == values[0] for value in values) else None
+    def values(name: str) -> list[Any]:
+        return [getattr(choice, name) for choice in choices]
 
-    return BudgetReport(
-        requested=first.requested,
-        source=first.source,
-        applied_ratio=first.applied_ratio,
-        expected_ratio=shared([c.expected_ratio for c in choices]),
-        level=first.level,
-        control_token=shared([c.control_token for c in choices]),
-        enforcement=first.enforcement,
-        calibrated=first.calibrated,
-        chosen=shared([c.chosen for c in choices]),
-        chosen_probability=shared([c.chosen_probability for c in choices]),
-        max_tokens=first.max_tokens,
-        max_reasoning_tokens=shared([c.max_reasoning_tokens for c in choices]),
-        cap_reason=shared([c.cap_reason for c in choices]),
-        cap_hit=any(c.cap_hit for c in choices),
-        closed_by=shared([c.closed_by for c in choices]),
-        unclosed=any(c.unclosed for c in choices),
-        reasoning_tokens=reasoning,
-        answer_tokens=sum(c.answer_tokens for c in choices),
-        overhead_tokens=sum(c.overhead_tokens for c in choices),
-        injected_tokens=sum(c.injected_tokens for c in choices),
+    def shared(name: str) -> Any:
+        found = values(name)
+        return found[0] if found.count(found[0]) == len(found) else None
+
+    combined: dict[str, Any] = {name: sum(values(name)) for name in _SUMMED}
+    combined |= {name: any(values(name)) for name in ("cap_hit", "unclosed")}
+    combined |= {name: shared(name) for name in _SHARED}
+    baselines = values("baseline_tokens")
+    baseline = None if None in baselines else sum(baselines)
+    savings = [saving for saving in values("saved_tokens_estimate") if saving is not None]
+    return replace(
+        first,
+        **combined,
         baseline_tokens=baseline,
-        baseline_source=first.baseline_source,
-        realised_ratio=realised_ratio(reasoning, baseline),
+        realised_ratio=realised_ratio(combined["reasoning_tokens"], baseline),
         saved_tokens_estimate=sum(savings) if savings else None,
-        arm=first.arm,
-        ignored_fields=first.ignored_fields,
     )
 
 
@@ -218,22 +197,22 @@ def expected_share(card: BudgetCard, level: LevelCard) -> float | None:
     return ratio * fully / natively if natively and fully else ratio
 
 
-def usage_of(prompt_tokens: int, states: Sequence[ReplyState]) -> Usage:
+def usage_of(chat: PreparedChat, states: Sequence[ChoiceState]) -> Usage:
     """Usage of a request: the prompt once, generated tokens of every choice."""
     return Usage(
-        prompt_tokens=prompt_tokens,
+        prompt_tokens=len(chat.rendered.prompt_ids),
         completion_tokens=sum(state.sampled for state in states),
         reasoning_tokens=sum(state.reasoning for state in states),
     )
 
 
-def _cap_reason(state: ReplyState, *, asked_none: bool) -> CapReason | None:
+def _cap_reason(state: ChoiceState, *, asked_none: bool) -> CapReason | None:
     if asked_none:
         return None
     return "room" if state.cut_for_room else state.limits.cap_reason
 
 
-def _enforcement(resolved: ResolvedBudget, state: ReplyState) -> Enforcement:
+def _enforcement(resolved: ResolvedBudget, state: ChoiceState) -> Enforcement:
     """A cap counts as enforcement when a budget asked for it; room for the answer does not."""
     capped = state.limits.cap_reason != "room" or resolved.max_reasoning_tokens is not None
     match resolved.kind:

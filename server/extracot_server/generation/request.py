@@ -1,4 +1,4 @@
-"""What serving is given: a model and a request, and what will be done about it. Plain data.
+"""What generation is given: a model, a request, and what will be done about it. Plain data.
 
 A :class:`ChatRequest` is what a client asks for, a :class:`PreparedChat` what will be done
 about it. Knows no HTTP and runs nothing.
@@ -6,20 +6,26 @@ about it. Knows no HTTP and runs nothing.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from time import perf_counter, time
-from typing import Any, Literal
+from typing import Literal
 
 from extracot.card import BudgetCard
-from extracot.prompt import Message, RenderedPrompt
+from extracot.prompt import Message, PromptRenderer, RenderedPrompt
+from extracot.reasoning import ThinkTags
 from extracot_server.admission.keys import ANONYMOUS, Principal
 from extracot_server.budget.holdout import Arm
 from extracot_server.budget.limits import Limits
-from extracot_server.budget.resolve import BudgetPolicy, BudgetSources, ResolvedBudget
-from extracot_server.engine.base import AnswerFormat, Sampling
-from extracot_server.generation.plan import ModelRuntime
-from extracot_server.tool_calls.tools import ToolUse
+from extracot_server.budget.resolve import (
+    BudgetKind,
+    BudgetPolicy,
+    BudgetSources,
+    ResolvedBudget,
+)
+from extracot_server.engine.base import AnswerFormat, Engine, SamplingParams
+from extracot_server.generation.detokenize import DetokenizerFactory
+from extracot_server.tool_calls.tools import CallReaderFactory, ToolUse
 
 UNFINISHED = {"aborted": "disconnect", "error": "engine", "dropped": "shutdown"}
 """Outcomes of requests whose reply never became whole, and the reason `aborts` has for them."""
@@ -32,11 +38,26 @@ class RequestTimes:
     start: float = field(default_factory=perf_counter)
     resolved: float = 0.0
     queued: float = 0.0
-    turn: float = 0.0
+    admitted: float = 0.0
     first_token: float = 0.0
     first_answer: float = 0.0
     previous: float = 0.0
     overhead: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class ModelRuntime:
+    """The parts of a served model that replies are made with."""
+
+    engine: Engine
+    renderer: PromptRenderer
+    tags: ThinkTags
+    new_detokenizer: DetokenizerFactory
+    control_ids: frozenset[int]
+    new_plain_detokenizer: DetokenizerFactory
+    """Also shows special tokens, by which some models mark their tool calls."""
+    new_call_reader: CallReaderFactory | None = None
+    """Reads the calls that this model writes by itself; ``None``: nobody said how it does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +87,7 @@ class ChatRequest:
     request_id: str
     messages: tuple[Message, ...]
     budget: BudgetSources = field(default_factory=BudgetSources)
-    sampling: Sampling = field(default_factory=Sampling)
+    sampling: SamplingParams = field(default_factory=SamplingParams)
     n: int = 1
     max_tokens: int | None = None
     stops: tuple[str, ...] = ()
@@ -80,16 +101,28 @@ class ChatRequest:
 
 @dataclass(frozen=True, slots=True)
 class PreparedChat:
-    """A request that may go to the engine; ``header`` is what is known before the first token."""
+    """A request that may go to the engine, and the limits that it runs within."""
 
     request: ChatRequest
     model: ServedModel
-    policy: BudgetPolicy
     resolved: ResolvedBudget
     rendered: RenderedPrompt
     limits: Limits
-    calibrated: bool
+    limits_for: partial[Limits]
+    """The limits once an ``auto`` request has chosen its ``level=``."""
     control_token: str | None
-    header: Mapping[str, Any]
     arm: Arm | None
     times: RequestTimes
+
+    @property
+    def calibrated(self) -> bool:
+        """Whether the card's figures hold: prompted as the model was when they were measured."""
+        card, request = self.model.card, self.request
+        return (
+            card is not None
+            and card.is_calibrated
+            and self.resolved.kind in (BudgetKind.LEVEL, BudgetKind.AUTO)
+            and request.with_instruction
+            and request.tools is None
+            and not any(m.role in ("system", "developer") for m in request.messages)
+        )

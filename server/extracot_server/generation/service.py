@@ -1,8 +1,9 @@
-"""ChatService: one chat request from its budget to its accounts, as one stream of typed events.
+"""ChatService: one chat request from its budget to its report, as one stream of typed events.
 
 ``prepare`` refuses what is wrong before anything reaches the engine; ``run`` yields events that
-the JSON reply collects and the SSE stream forwards, so the two cannot diverge. Accounts are settled
-in ``finally``, however a request ends. Knows nothing of HTTP, metrics or logs: it has an observer.
+the JSON reply collects and the SSE stream forwards, so the two cannot diverge. The result is
+recorded in ``finally``, however a request ends. Knows nothing of HTTP, metrics or logs: it has an
+observer.
 """
 
 from __future__ import annotations
@@ -18,10 +19,11 @@ from extracot_server.admission.scheduler import RefusedError, Scheduler, Ticket
 from extracot_server.budget.holdout import Holdout
 from extracot_server.engine.base import EngineBusyError, EngineClosedError, EngineRequestError
 from extracot_server.generation.choice import ChoiceStream
+from extracot_server.generation.choice_state import ChoiceState
 from extracot_server.generation.events import ChoiceDone, Delta, Event, Finished
 from extracot_server.generation.merging import merge
-from extracot_server.generation.observer import RequestObserver, Settlement, settled_choices
-from extracot_server.generation.prepare import plan_reply, prepare
+from extracot_server.generation.observer import RequestObserver, RequestResult, claimable
+from extracot_server.generation.prepare import prepare
 from extracot_server.generation.report import BudgetReport, choice_report, total_report, usage_of
 from extracot_server.generation.request import (
     ChatRequest,
@@ -72,14 +74,11 @@ class ChatService:
         Raises ``admission.scheduler.RefusedError`` before the first event, at once or
         after a wait.
         """
-        replies = [
-            ChoiceStream(plan_reply(chat, index), chat.model.runtime)
-            for index in range(chat.request.n)
-        ]
+        choices = [ChoiceStream(chat, index) for index in range(chat.request.n)]
         readers = [ToolEventReader(chat, index) for index in range(chat.request.n)]
         reports: dict[int, BudgetReport] = {}
         outcome, refused_for = "aborted", ""
-        items = merge(replies)
+        items = merge(choices)
         ticket = await self._enter(chat)
         self.observer.started(chat)
         try:
@@ -92,22 +91,22 @@ class ChatService:
                 index = item.index
                 for event in readers[index].finish():
                     yield event
-                reply = replies[index]
-                reports[index] = self._report(chat, reply)
-                reason = reply.state.finish_reason or "length"
+                state = choices[index].state
+                reports[index] = choice_report(chat, state)
+                reason = state.finish_reason or "length"
                 if readers[index].called and reason == "stop":
                     yield ChoiceDone(index, "tool_calls", reports[index])
                 else:
-                    yield ChoiceDone(index, reason, reports[index], reply.state.stop)
-            ordered = [reports[index] for index in range(len(replies))]
-            usage = usage_of(len(chat.rendered.prompt_ids), [r.state for r in replies])
+                    yield ChoiceDone(index, reason, reports[index], state.stop)
+            ordered = [reports[index] for index in range(len(choices))]
             # The reply is whole: a client that leaves after this has had all of it.
-            outcome = "length" if _any_length(replies) else "ok"
-            yield Finished(usage, total_report(ordered))
+            cut = any(choice.state.finish_reason == "length" for choice in choices)
+            outcome = "length" if cut else "ok"
+            yield Finished(usage_of(chat, [c.state for c in choices]), total_report(ordered))
         except (EngineRequestError, EngineBusyError) as error:
             # Refused before a token came: like any other refusal, it was never served.
             refused_for = "engine_busy" if isinstance(error, EngineBusyError) else "invalid_value"
-            outcome = "error" if any(r.state.sampled for r in replies) else "refused"
+            outcome = "error" if any(c.state.sampled for c in choices) else "refused"
             raise
         except EngineClosedError:
             outcome = "dropped"
@@ -124,10 +123,10 @@ class ChatService:
                 if outcome == "refused":
                     self.observer.rejected(refused_for)
                 else:
-                    self._settle(chat, replies, reports, outcome)
+                    self._record(chat, [c.state for c in choices], reports, outcome)
 
     async def _enter(self, chat: PreparedChat) -> Ticket:
-        """Wait for a turn, and count how that went."""
+        """Wait for a slot in the queue, and count how that went."""
         times = chat.times
         times.queued = perf_counter()
         try:
@@ -139,43 +138,28 @@ class ChatService:
         except asyncio.CancelledError:  # the client left; the engine never saw the prompt
             self.observer.abandoned(chat)
             raise
-        times.turn = perf_counter()
+        times.admitted = perf_counter()
         return ticket
 
-    def _settle(
+    def _record(
         self,
         chat: PreparedChat,
-        replies: Sequence[ChoiceStream],
+        states: Sequence[ChoiceState],
         reports: Mapping[int, BudgetReport],
         outcome: str,
     ) -> None:
-        states = [reply.state for reply in replies]
-        every = [reports.get(i) or self._report(chat, reply) for i, reply in enumerate(replies)]
-        settlement = Settlement(
+        every = [reports.get(i) or choice_report(chat, state) for i, state in enumerate(states)]
+        result = RequestResult(
             outcome,
-            usage_of(len(chat.rendered.prompt_ids), states),
-            settled_choices(outcome, every),
+            usage_of(chat, states),
+            claimable(outcome, every),
             tuple(state.finish_reason for state in states if state.finish_reason is not None),
         )
         if chat.arm is not None:
             claimed = [
                 r.saved_tokens_estimate for r in every if r.saved_tokens_estimate is not None
             ]
-            tokens, whole = settlement.reasoning_tokens, outcome == "ok"
+            tokens, whole = result.reasoning_tokens, outcome == "ok"
             self.holdout.record(chat.arm, tokens, claimed, complete=whole)
-            settlement = replace(settlement, saving=self.holdout.saving)
-        self.observer.settled(chat, settlement)
-
-    def _report(self, chat: PreparedChat, reply: ChoiceStream) -> BudgetReport:
-        return choice_report(
-            chat.resolved,
-            reply.state,
-            control_token=chat.control_token,
-            calibrated=chat.calibrated,
-            arm=chat.arm,
-            ignored_fields=chat.request.ignored_fields,
-        )
-
-
-def _any_length(replies: Sequence[ChoiceStream]) -> bool:
-    return any(reply.state.finish_reason == "length" for reply in replies)
+            result = replace(result, saving=self.holdout.saving)
+        self.observer.finished(chat, result)

@@ -1,6 +1,6 @@
 """Answers that may hold tool calls, as events: text goes on as text, calls as calls.
 
-One reader per reply. Knows no budget and counts nothing: tokens of a call are answer tokens.
+One reader per choice. Knows no budget and counts nothing: tokens of a call are answer tokens.
 """
 
 from __future__ import annotations
@@ -42,13 +42,13 @@ class ToolEventReader:
 
 
 def _reader(chat: PreparedChat) -> CallReader | None:
-    use = chat.request.tools
-    if use is None:
+    tools = chat.request.tools
+    if tools is None:
         return None
-    if use.choice == "named":
-        return NamedReader(use.name or "")
-    if use.choice == "required":
+    if tools.choice == "named":
+        return NamedReader(tools.name or "")
+    if tools.choice == "required":
         return RequiredReader()
     factory = chat.model.runtime.new_call_reader
     assert factory is not None, "refused before"
-    return factory(use)
+    return factory(tools)

@@ -1,7 +1,7 @@
-"""An engine that runs here: the models it serves, the queue in front of it, and whether it is up.
+"""A running engine: the models it serves, the queue in front of it, and whether it is up.
 
-Of several engines in one server each has its own of these, so that one that dies takes nobody with
-it. Knows no HTTP and no engine in particular.
+Of several engines in one server each has its own of these, so that one that dies takes no other
+with it. Knows no HTTP and no engine in particular.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ log = logging.getLogger("extracot.server")
 
 
 @dataclass(eq=False, slots=True)
-class RunningEngine:
+class EngineHandle:
     """One engine and what is known of it. ``models`` are the names clients use."""
 
     engine: Engine

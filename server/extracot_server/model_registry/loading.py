@@ -18,8 +18,7 @@ from extracot_server.config.settings import Settings
 from extracot_server.engine.base import Engine
 from extracot_server.engine.lora import AdapterEngine
 from extracot_server.generation.detokenize import detokenizer_factory
-from extracot_server.generation.plan import ModelRuntime
-from extracot_server.generation.request import ServedModel
+from extracot_server.generation.request import ModelRuntime, ServedModel
 from extracot_server.model_registry.bundled import resolve_model
 from extracot_server.tool_calls.tool_parsers import call_reader_factory
 

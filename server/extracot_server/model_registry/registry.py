@@ -15,7 +15,7 @@ from extracot_server.budget.values import Target, parse_alias
 from extracot_server.config.settings import Settings
 from extracot_server.errors import InvalidRequestError, ModelNotFoundError
 from extracot_server.generation.service import ChatService
-from extracot_server.model_registry.engine_handle import RunningEngine
+from extracot_server.model_registry.engine_handle import EngineHandle
 from extracot_server.observability.metrics import ServerMetrics
 
 log = logging.getLogger("extracot.server")
@@ -29,7 +29,7 @@ class AppState:
     metrics: ServerMetrics
     keys: KeyStore = field(default_factory=KeyStore)
     services: dict[str, ChatService] = field(default_factory=dict)
-    engines: list[RunningEngine] = field(default_factory=list)
+    engines: list[EngineHandle] = field(default_factory=list)
     give_up: Callable[[], object] = lambda: None
     """Ends the server; set by whoever runs it."""
 
@@ -77,7 +77,7 @@ class AppState:
             for model in sorted((principal.models or frozenset()) - set(self.services)):
                 log.warning("key %s may use model %s, which is not served", principal.name, model)
 
-    def engine_of(self, model: str) -> RunningEngine:
+    def engine_of(self, model: str) -> EngineHandle:
         """The engine that serves a model of this server."""
         return next(engine for engine in self.engines if model in engine.models)
 

@@ -1,4 +1,4 @@
-"""What becomes of a server whose engine has died or stalled: restarted, ended, or left down.
+"""Supervision of engines: one that died or stalled is restarted, ends the server, or stays down.
 
 Watches the engine's health and acts as ``on_engine_death`` says. Restarts back off, so that a
 request which kills every engine it reaches cannot keep a machine loading models. Knows no engine in
@@ -14,7 +14,7 @@ from collections.abc import Callable
 from time import monotonic
 
 from extracot_server.engine.base import EngineError, Restartable
-from extracot_server.model_registry.engine_handle import RunningEngine
+from extracot_server.model_registry.engine_handle import EngineHandle
 from extracot_server.model_registry.registry import AppState
 
 log = logging.getLogger("extracot.server")
@@ -23,19 +23,19 @@ log = logging.getLogger("extracot.server")
 class Backoff:
     """Waits between restarts, in seconds: ``first``, doubled with each, at most ``longest``.
 
-    An engine that has served for ``forgiven_after`` seconds starts from ``first`` again.
+    An engine that has served for ``stable_seconds`` seconds starts from ``first`` again.
     """
 
     def __init__(
         self,
         first: float = 1.0,
         longest: float = 60.0,
-        forgiven_after: float = 300.0,
+        stable_seconds: float = 300.0,
         clock: Callable[[], float] = monotonic,
     ) -> None:
         self._first = first
         self._longest = longest
-        self._forgiven_after = forgiven_after
+        self._stable_seconds = stable_seconds
         self._clock = clock
         self._next = first
         self._up_since: float | None = clock()
@@ -47,7 +47,7 @@ class Backoff:
     def wait(self) -> float:
         """It is down (or did not start): how long to wait before the next try."""
         up, self._up_since = self._up_since, None
-        if up is not None and self._clock() - up >= self._forgiven_after:
+        if up is not None and self._clock() - up >= self._stable_seconds:
             self._next = self._first
         seconds, self._next = self._next, min(self._next * 2, self._longest)
         return seconds
@@ -57,7 +57,7 @@ class Supervisor:
     """Keeps what is known of ``running`` true, and replaces its engine where that is asked for."""
 
     def __init__(
-        self, state: AppState, running: RunningEngine, backoff: Backoff | None = None
+        self, state: AppState, running: EngineHandle, backoff: Backoff | None = None
     ) -> None:
         self._state = state
         self._running = running

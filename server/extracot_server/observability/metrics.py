@@ -24,13 +24,20 @@ from extracot.usage import split_saving
 from extracot_server.budget.holdout import Arm, Saving
 from extracot_server.generation.report import BudgetReport, expected_share
 from extracot_server.generation.request import UNFINISHED, RequestTimes
-from extracot_server.observability.worker_metrics import in_workers, registry_of_workers
+from extracot_server.observability.worker_metrics import (
+    SAVING_GAUGES,
+    in_workers,
+    registry_of_workers,
+    saving_gauges,
+)
 
-_TOKEN_BUCKETS = (0, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768)
-_RATIO_BUCKETS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.2, 1.5, 2.0, 4.0)
-_FAST_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
-_QUEUE_BUCKETS = (0, 0.001, 0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
-_SLOW_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
+# Buckets.
+_TOKENS = (0, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768)
+_RATIOS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.2, 1.5, 2.0, 4.0)
+_FAST = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+_QUEUE = (0, 0.001, 0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
+_SLOW = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
+_BUDGET = ("model", "budget")  # labels
 
 _Joined = Literal["livesum", "livemin", "livemax", "livemostrecent"]
 """How the values of several workers become one; of those that live only."""
@@ -111,93 +118,65 @@ class ServerMetrics:
             name = f"extracot_{name}"
             return Gauge(name, text, labels, registry=registry, multiprocess_mode=joined)
 
-        self.requests = counter(
-            "requests", "Requests by how they ended", "model", "budget", "source", "outcome"
-        )
+        self.requests = counter("requests", "Requests by outcome", *_BUDGET, "source", "outcome")
         self.prompt = counter("prompt_tokens", "Prompt tokens", "model")
-        self.reasoning = counter("reasoning_tokens", "Reasoning tokens", "model", "budget", "arm")
-        self.answer = counter("answer_tokens", "Answer tokens", "model", "budget", "arm")
+        self.reasoning = counter("reasoning_tokens", "Reasoning tokens", *_BUDGET, "arm")
+        self.answer = counter("answer_tokens", "Answer tokens", *_BUDGET, "arm")
         self.overhead = counter("overhead_tokens", "Level, tag and end-of-text tokens", "model")
-        self.baseline = counter(
-            "baseline_tokens", "Reasoning tokens expected natively", "model", "budget"
-        )
-        self.saved = counter("tokens_saved", "Reasoning tokens below baseline", "model", "budget")
-        self.overspent = counter(
-            "tokens_overspent", "Reasoning tokens above baseline", "model", "budget"
-        )
+        self.baseline = counter("baseline_tokens", "Reasoning tokens expected natively", *_BUDGET)
+        self.saved = counter("tokens_saved", "Reasoning tokens below baseline", *_BUDGET)
+        self.overspent = counter("tokens_overspent", "Reasoning tokens above baseline", *_BUDGET)
         self.cap_hits = counter(
-            "budget_cap_hits", "Think blocks closed by a cap", "model", "budget", "reason"
+            "budget_cap_hits", "Think blocks closed by a cap", *_BUDGET, "reason"
         )
         self.choices = counter("policy_choices", "Levels chosen by auto", "model", "level")
         self.aborts = counter("aborts", "Requests that ended before their reply did", "reason")
         self.rejected = counter("rejected", "Requests refused before the engine", "reason")
-        self.holdout = counter(
-            "holdout_requests", "Requests in the holdout's comparison", "model", "arm", "outcome"
-        )
-        # Sums and sums of squares, so that a query can say mean and interval of any time and of
+        # Sums and sums of squares, so that a query can give mean and interval of any time and of
         # all servers together; the gauges below are of this process since it started.
-        self.holdout_replies = counter(
-            "holdout_replies", "Completed requests that the comparison counts", "model", "arm"
+        self.holdout, self.holdout_replies, self.holdout_reasoning, self.holdout_squares = (
+            counter(f"holdout_{name}", text, "model", "arm", *more)
+            for name, text, *more in (
+                ("requests", "Requests in the holdout's comparison", "outcome"),
+                ("replies", "Completed requests that the comparison counts"),
+                ("reasoning_tokens", "Their mean reasoning tokens a choice"),
+                ("reasoning_tokens_squared", "Squares of those, for a variance"),
+            )
         )
-        self.holdout_reasoning = counter(
-            "holdout_reasoning_tokens", "Their mean reasoning tokens a choice", "model", "arm"
-        )
-        self.holdout_squares = counter(
-            "holdout_reasoning_tokens_squared", "Squares of those, for a variance", "model", "arm"
-        )
+        self.holdout_saving = {
+            end: gauge(f"holdout_saving_{end}tokens", text, "livemostrecent", "model")
+            for end, text in SAVING_GAUGES.items()
+        }
         self.reasoning_size = histogram(
-            "reasoning_tokens_per_request",
-            "Reasoning tokens of a choice",
-            _TOKEN_BUCKETS,
-            "model",
-            "budget",
+            "reasoning_tokens_per_request", "Reasoning tokens of a choice", _TOKENS, *_BUDGET
         )
-        self.ratio = histogram(
-            "realised_ratio", "Reasoning tokens over baseline", _RATIO_BUCKETS, "model", "budget"
+        self.ratio = histogram("realised_ratio", "Reasoning over baseline", _RATIOS, *_BUDGET)
+        self.first_token, self.first_answer, self.duration = (
+            histogram(f"{name}_seconds", text, _SLOW, "model")
+            for name, text in (
+                ("time_to_first_token", "To the first token of any kind"),
+                ("time_to_first_answer_token", "To the first answer token"),
+                ("request_duration", "From request to last token"),
+            )
         )
-        self.first_token = histogram(
-            "time_to_first_token_seconds", "To the first token of any kind", _SLOW_BUCKETS, "model"
-        )
-        self.first_answer = histogram(
-            "time_to_first_answer_token_seconds",
-            "To the first answer token",
-            _SLOW_BUCKETS,
-            "model",
-        )
-        self.duration = histogram(
-            "request_duration_seconds", "From request to last token", _SLOW_BUCKETS, "model"
-        )
-        gaps = ("Between deltas", _FAST_BUCKETS)
+        gaps = ("Between deltas", _FAST)
         self.inter_token: PlainHistogram | Histogram = (
             histogram("inter_token_seconds", *gaps)
             if in_workers()
             else PlainHistogram("extracot_inter_token_seconds", *gaps, registry)
         )
         self.frontend = histogram(
-            "frontend_overhead_seconds", "From reading a request to handing it on", _FAST_BUCKETS
+            "frontend_overhead_seconds", "From reading a request to handing it on", _FAST
         )
-        self.queue = histogram(
-            "queue_seconds", "Waiting for a turn, of those who got one", _QUEUE_BUCKETS
-        )
-        self.queued = gauge("requests_queued", "Requests waiting for a turn", "livesum")
+        self.queue = histogram("queue_seconds", "In the queue, of requests that ran", _QUEUE)
+        self.queued = gauge("requests_queued", "Requests waiting in the queue", "livesum")
         self.in_flight = gauge("requests_in_flight", "Requests being served", "livesum")
-        self.holdout_saving, self.holdout_low, self.holdout_high = (
-            gauge(f"holdout_saving_{name}tokens", text, "livemostrecent", "model")
+        self.card_ratio, self.card_accuracy = (
+            gauge(f"card_{name}", text, "livemax", *_BUDGET)
             for name, text in (
-                ("", "Reasoning tokens saved a reply: mean(native) - mean(budgeted)"),
-                ("low_", "Lower end of its 95% interval"),
-                ("high_", "Upper end of its 95% interval"),
+                ("expected_ratio", "Reasoning tokens over baseline that the budget card expects"),
+                ("accuracy", "Share of right answers measured for the budget card"),
             )
-        )
-        self.card_ratio = gauge(
-            "card_expected_ratio",
-            "Reasoning tokens over baseline that the budget card expects",
-            *("livemax", "model", "budget"),
-        )
-        self.card_accuracy = gauge(
-            "card_accuracy",
-            "Share of right answers measured for the budget card",
-            *("livemax", "model", "budget"),
         )
         # Down for one worker is down for a share of the requests, so the least of them is shown.
         self.engine_up = gauge("engine_up", "1 while the engine serves", "livemin", "model")
@@ -208,9 +187,7 @@ class ServerMetrics:
             "engine_restarts", "Starts of a new engine after one was lost", "outcome"
         )
         self.build_info = gauge(  # no Info: several workers cannot join one
-            "build_info",
-            "Always 1; what is running",
-            "livemax",
+            *("build_info", "Always 1; what is running", "livemax"),
             *("version", "engine", "engine_version", "model", "mode", "device"),
         )
 
@@ -275,7 +252,7 @@ class ServerMetrics:
     def record_holdout(
         self, model: str, arm: Arm, outcome: str, reasoning: float, saving: Saving | None
     ) -> None:
-        """Count a request of the holdout's comparison and show where that stands.
+        """Count a request of the holdout's comparison and show its saving so far.
 
         ``reasoning`` is the request's mean reasoning tokens a choice; only a completed one counts.
         """
@@ -285,9 +262,8 @@ class ServerMetrics:
             self.holdout_reasoning.labels(model, arm.value).inc(reasoning)
             self.holdout_squares.labels(model, arm.value).inc(reasoning**2)
         if saving is not None and not in_workers():  # one worker's would pass for that of all
-            self.holdout_saving.labels(model).set(saving.mean)
-            self.holdout_low.labels(model).set(saving.low)
-            self.holdout_high.labels(model).set(saving.high)
+            for end, value in saving_gauges(saving).items():
+                self.holdout_saving[end].labels(model).set(value)
 
     def mark(self, times: RequestTimes, *, answer: bool) -> None:
         """Note that text has come, and observe how long after the text before."""
@@ -301,7 +277,7 @@ class ServerMetrics:
             times.first_answer = now
 
     def record_times(self, model: str, times: RequestTimes, *, complete: bool) -> None:
-        """Observe what a request has lived to see."""
+        """Observe the marks that a request has reached."""
         if times.first_token:
             self.first_token.labels(model).observe(times.first_token - times.start)
             self.frontend.observe(times.overhead)

@@ -1,10 +1,10 @@
-"""Serving as metrics and the request log see it: each step of a request, told to both."""
+"""Each step of a request, counted in metrics and written down for the request log."""
 
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
 
-from extracot_server.generation.observer import Settlement
+from extracot_server.generation.observer import RequestResult
 from extracot_server.generation.request import PreparedChat
 from extracot_server.observability.metrics import ServerMetrics
 from extracot_server.observability.request_log import current_record
@@ -15,7 +15,7 @@ class ServerObserver:
 
     def __init__(self, metrics: ServerMetrics) -> None:
         self._metrics = metrics
-        self.text = metrics.mark  # called for every token, so by no way round
+        self.text = metrics.mark  # called for every token, so without a detour
 
     def prepared(self, chat: PreparedChat) -> None:
         """Note it in the request's record."""
@@ -37,25 +37,24 @@ class ServerObserver:
 
     def started(self, chat: PreparedChat) -> None:
         """Count it among those that run, and its wait."""
-        self._metrics.queue.observe(chat.times.turn - chat.times.queued)
+        self._metrics.queue.observe(chat.times.admitted - chat.times.queued)
         self._metrics.in_flight.inc()
 
     def stopped(self, chat: PreparedChat) -> None:
         """Count it no longer among those that run."""
         self._metrics.in_flight.dec()
 
-    def settled(self, chat: PreparedChat, settlement: Settlement) -> None:
+    def finished(self, chat: PreparedChat, result: RequestResult) -> None:
         """Count its tokens and times, and write down how it ended."""
         metrics, name, resolved = self._metrics, chat.model.name, chat.resolved
-        outcome = settlement.outcome
-        for report in settlement.choices:
+        outcome = result.outcome
+        for report in result.choices:
             metrics.record_choice(name, report)
-        prompt_tokens = settlement.usage.prompt_tokens
+        prompt_tokens = result.usage.prompt_tokens
         metrics.record_request(name, resolved.label, resolved.source, outcome, prompt_tokens)
-        metrics.record_times(name, chat.times, complete=settlement.complete)
+        metrics.record_times(name, chat.times, complete=result.complete)
         if chat.arm is not None:
-            tokens = settlement.reasoning_tokens
-            metrics.record_holdout(name, chat.arm, outcome, tokens, settlement.saving)
+            tokens = result.reasoning_tokens
+            metrics.record_holdout(name, chat.arm, outcome, tokens, result.saving)
         if (record := current_record()) is not None:
-            total, reasons = settlement.total, settlement.finish_reasons
-            record.settle(outcome, settlement.usage, total, reasons)
+            record.finish(result)

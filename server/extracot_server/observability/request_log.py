@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from time import perf_counter, time_ns
 from typing import Any
 
+from extracot_server.generation.observer import RequestResult
 from extracot_server.generation.report import BudgetReport, Usage
 from extracot_server.generation.request import PreparedChat, RequestTimes
 
@@ -37,20 +38,14 @@ class RequestRecord:
     trace_id: str | None = None
     opened: float = field(default_factory=perf_counter)
     opened_ns: int = field(default_factory=time_ns)
-    settled: float = 0.0
+    finished: float = 0.0
     closed: float = 0.0
 
-    def settle(
-        self,
-        outcome: str,
-        usage: Usage,
-        report: BudgetReport,
-        finish_reasons: tuple[str, ...],
-    ) -> None:
-        """Write down how a request that reached the engine has ended."""
-        self.settled = perf_counter()
-        self.outcome, self.usage, self.report = outcome, usage, report
-        self.finish_reasons = finish_reasons
+    def finish(self, result: RequestResult) -> None:
+        """Keep how a request that reached the engine has ended."""
+        self.finished = perf_counter()
+        self.outcome, self.usage, self.report = result.outcome, result.usage, result.total
+        self.finish_reasons = result.finish_reasons
 
     @property
     def times(self) -> RequestTimes | None:
@@ -74,7 +69,7 @@ class RequestRecord:
         if self.chat is not None:
             found |= self._prepared(self.chat)
         if self.usage is not None and self.report is not None:
-            found |= self._settled(self.usage, self.report)
+            found |= self._finished(self.usage, self.report)
         found["trace_id"] = self.trace_id
         return {name: value for name, value in found.items() if value is not None}
 
@@ -92,7 +87,7 @@ class RequestRecord:
             "arm": None if chat.arm is None else chat.arm.value,
             "choices": chat.request.n,
             "prompt_tokens": len(chat.rendered.prompt_ids),
-            "queue_seconds": round(times.turn - times.queued, 6) if times.turn else None,
+            "queue_seconds": round(times.admitted - times.queued, 6) if times.admitted else None,
             "first_token_seconds": since_start(times.first_token),
             "first_answer_token_seconds": since_start(times.first_answer),
         }
@@ -102,7 +97,7 @@ class RequestRecord:
             ]
         return found
 
-    def _settled(self, usage: Usage, report: BudgetReport) -> dict[str, Any]:
+    def _finished(self, usage: Usage, report: BudgetReport) -> dict[str, Any]:
         return {
             "completion_tokens": usage.completion_tokens,
             "reasoning_tokens": report.reasoning_tokens,

@@ -33,6 +33,25 @@ OPERATIONS = {
 }
 """The paths that are traced, and what GenAI calls each."""
 
+_FIELDS = {
+    "http.request.method": "method",
+    "url.path": "path",
+    "http.response.status_code": "status",
+    "gen_ai.request.model": "model",
+    "gen_ai.response.model": "model",
+    "gen_ai.response.finish_reasons": "finish_reasons",
+    "gen_ai.response.time_to_first_chunk": "first_token_seconds",
+    "gen_ai.usage.input_tokens": "prompt_tokens",
+    "gen_ai.usage.output_tokens": "completion_tokens",
+    "gen_ai.usage.reasoning.output_tokens": "reasoning_tokens",
+    "extracot.budget.level": "budget",
+    "extracot.budget.source": "source",
+    **{f"extracot.{name}": name for name in ("request_id", "outcome", "arm", "key")},
+    **{f"extracot.{name}": name for name in ("answer_tokens", "saved_tokens", "realised_ratio")},
+    **{f"extracot.{name}": name for name in ("chosen_level", "cap_hit")},
+}
+"""A span's attributes that are fields of the request's log line, by their names there."""
+
 
 class Tracing:
     """Spans of one server, on a provider that it shuts down."""
@@ -85,16 +104,18 @@ class Tracing:
         self._part(record, parent, "render", times.resolved, prepared)
         if not times.queued:
             return
-        self._part(record, parent, "queue", times.queued, times.turn or record.closed)
-        if not times.turn:
+        self._part(record, parent, "queue", times.queued, times.admitted or record.closed)
+        if not times.admitted:
             return
-        generate = self._tracer.start_span("generate", parent, start_time=_ns(record, times.turn))
+        generate = self._tracer.start_span(
+            "generate", parent, start_time=_ns(record, times.admitted)
+        )
         if times.first_token:
             inner = set_span_in_context(generate)
-            self._part(record, inner, "first token", times.turn, times.first_token)
+            self._part(record, inner, "first token", times.admitted, times.first_token)
         if times.first_answer:
             generate.add_event("first answer token", None, _ns(record, times.first_answer))
-        generate.end(_ns(record, record.settled or record.closed))
+        generate.end(_ns(record, record.finished or record.closed))
 
     def _part(
         self, record: RequestRecord, parent: Context, name: str, start: float, end: float
@@ -124,67 +145,31 @@ def otlp_tracing(endpoint: str) -> Tracing:
 
 def attributes(record: RequestRecord) -> dict[str, Any]:
     """A request's attributes. No text of the client's, unless prompts are to be kept."""
-    found: dict[str, Any] = {
-        "http.request.method": record.method,
-        "url.path": record.path,
-        "http.response.status_code": record.status,
+    fields = record.fields()
+    found: dict[str, Any] = {name: fields.get(field) for name, field in _FIELDS.items()}
+    found |= {
         "gen_ai.operation.name": OPERATIONS[record.path],
         "gen_ai.provider.name": "extracot",
         "error.type": record.error or UNFINISHED.get(record.outcome or ""),
-        "extracot.request_id": record.request_id,
-        "extracot.outcome": record.outcome,
     }
-    return {
-        k: v for k, v in (found | _prepared(record) | _settled(record)).items() if v is not None
-    }
-
-
-def _prepared(record: RequestRecord) -> dict[str, Any]:
-    chat = record.chat
-    if chat is None:
-        return {}
-    request, sampling = chat.request, chat.request.sampling
-    found = {
-        "gen_ai.request.model": chat.model.name,
-        "gen_ai.response.model": chat.model.name,
-        "gen_ai.request.max_tokens": request.max_tokens,
-        "gen_ai.request.choice.count": request.n if request.n > 1 else None,
-        "gen_ai.request.seed": sampling.seed,
-        "gen_ai.request.temperature": sampling.temperature,
-        "gen_ai.request.top_p": sampling.top_p,
-        "gen_ai.request.top_k": sampling.top_k,
-        "gen_ai.usage.input_tokens": len(chat.rendered.prompt_ids),
-        "extracot.budget.level": chat.resolved.label,
-        "extracot.budget.source": chat.resolved.source,
-        "extracot.budget.ratio": chat.resolved.applied_ratio,
-        "extracot.arm": None if chat.arm is None else chat.arm.value,
-        "extracot.key": request.principal.name or None,
-    }
-    if record.keep_prompt:
-        turns = [
-            {"role": m.role, "parts": [{"type": "text", "content": m.content}]}
-            for m in request.messages
+    if record.chat is not None:
+        request, sampling = record.chat.request, record.chat.request.sampling
+        found |= {
+            "gen_ai.request.max_tokens": request.max_tokens,
+            "gen_ai.request.choice.count": request.n if request.n > 1 else None,
+            "gen_ai.request.seed": sampling.seed,
+            "gen_ai.request.temperature": sampling.temperature,
+            "gen_ai.request.top_p": sampling.top_p,
+            "gen_ai.request.top_k": sampling.top_k,
+            "extracot.budget.ratio": record.chat.resolved.applied_ratio,
+        }
+    if "prompt" in fields:
+        messages = [
+            {"role": m["role"], "parts": [{"type": "text", "content": m["content"]}]}
+            for m in fields["prompt"]
         ]
-        found["gen_ai.input.messages"] = json.dumps(turns, ensure_ascii=False)
-    return found
-
-
-def _settled(record: RequestRecord) -> dict[str, Any]:
-    usage, report, times = record.usage, record.report, record.times
-    if usage is None or report is None or times is None:
-        return {}
-    first = times.first_token - times.start if times.first_token else None
-    return {
-        "gen_ai.usage.output_tokens": usage.completion_tokens,
-        "gen_ai.usage.reasoning.output_tokens": usage.reasoning_tokens,
-        "gen_ai.response.finish_reasons": list(record.finish_reasons) or None,
-        "gen_ai.response.time_to_first_chunk": first,
-        "extracot.answer_tokens": report.answer_tokens,
-        "extracot.saved_tokens": report.saved_tokens_estimate,
-        "extracot.realised_ratio": report.realised_ratio,
-        "extracot.chosen_level": report.chosen,
-        "extracot.cap_hit": report.cap_hit,
-    }
+        found["gen_ai.input.messages"] = json.dumps(messages, ensure_ascii=False)
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def _ns(record: RequestRecord, mark: float) -> int:

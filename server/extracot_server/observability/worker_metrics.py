@@ -1,7 +1,7 @@
 """The metrics of all workers as one: what any of them shows when it is asked.
 
 Counters, histograms and gauges are added up from the workers' files by `prometheus_client`; what
-only the whole can say (the holdout's saving) is worked out of their sums here.
+only the whole can say (the holdout's saving) is computed from their sums here.
 """
 
 from __future__ import annotations
@@ -13,9 +13,20 @@ from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
-from extracot_server.budget.holdout import Arm, Moments, saving_between
+from extracot_server.budget.holdout import Arm, Moments, Saving, saving_between
 
+SAVING_GAUGES = {
+    "": "Reasoning tokens saved a reply: mean(native) - mean(budgeted)",
+    "low_": "Lower end of its 95% interval",
+    "high_": "Upper end of its 95% interval",
+}
+"""What the holdout's gauges ``extracot_holdout_saving_{…}tokens`` show."""
 _SUMS = ("replies", "reasoning_tokens", "reasoning_tokens_squared")
+
+
+def saving_gauges(saving: Saving) -> dict[str, float]:
+    """The values of :data:`SAVING_GAUGES`."""
+    return {"": saving.mean, "low_": saving.low, "high_": saving.high}
 
 
 def in_workers() -> bool:
@@ -30,7 +41,7 @@ class AllWorkers(Collector):
         self._files = MultiProcessCollector(None)  # type: ignore[no-untyped-call]
 
     def collect(self) -> Iterable[Metric]:
-        """The families, and three gauges of the holdout where there is enough to say."""
+        """The families, and three gauges of the holdout where it has data enough."""
         families = list(self._files.collect())  # type: ignore[no-untyped-call]
         yield from families
         yield from _holdout_gauges(families)
@@ -58,11 +69,7 @@ def _holdout_gauges(families: Iterable[Metric]) -> list[Metric]:
                 sums.setdefault(place, {})[part] = sample.value
     gauges = {
         end: GaugeMetricFamily(f"extracot_holdout_saving_{end}tokens", text, labels=["model"])
-        for end, text in (
-            ("", "Reasoning tokens saved a reply: mean(native) - mean(budgeted)"),
-            ("low_", "Lower end of its 95% interval"),
-            ("high_", "Upper end of its 95% interval"),
-        )
+        for end, text in SAVING_GAUGES.items()
     }
     for model in sorted({model for model, _ in sums}):
         arms = [
@@ -71,6 +78,6 @@ def _holdout_gauges(families: Iterable[Metric]) -> list[Metric]:
         ]
         saving = saving_between(*arms)
         if saving is not None:
-            for end, value in (("", saving.mean), ("low_", saving.low), ("high_", saving.high)):
+            for end, value in saving_gauges(saving).items():
                 gauges[end].add_metric([model], value)
     return [gauge for gauge in gauges.values() if gauge.samples]

@@ -39,7 +39,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self.logger = _log
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """A peer has connected: it owes a whole request."""
+        """A peer has connected: a whole request is to arrive in time."""
         self._arriving: asyncio.TimerHandle | None = None
         self._in_head = False
         self._begun = False
@@ -48,7 +48,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._expect()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Nothing is owed any more."""
+        """Nothing is waited for any more."""
         self._arrived()
         super().connection_lost(exc)
 
@@ -153,14 +153,8 @@ def bounded(
     max_header_bytes: int, receive_seconds: float, refused: Refused
 ) -> type[BoundedProtocol]:
     """The protocol with these limits; ``refused`` is told the code of each refusal."""
-
-    class Bounded(BoundedProtocol):
-        pass
-
-    Bounded.max_header_bytes = max_header_bytes
-    Bounded.receive_seconds = receive_seconds
-    Bounded.refused = staticmethod(refused)
-    return Bounded
+    limits = {"max_header_bytes": max_header_bytes, "receive_seconds": receive_seconds}
+    return type("Bounded", (BoundedProtocol,), {**limits, "refused": staticmethod(refused)})
 
 
 def notice_vanished_peers(listener: socket.socket, seconds: float) -> None:

@@ -1,7 +1,7 @@
-"""uvicorn, stopped the way this server stops: finish what runs, within limits, then say goodbye.
+"""uvicorn with this server's graceful shutdown: finish what runs, within limits, then drop it.
 
-A stop lets nobody in and gives running replies the grace time. What is left then, or at a second
-stop, is dropped: the engine ends it, so that a stream still gets its error event and ``[DONE]``.
+A stop refuses new requests and gives running replies the grace time. What is left then, or at a
+second stop, is dropped: the engine ends it, so a stream still gets its error event and ``[DONE]``.
 Knows nothing of signals: who calls :meth:`GracefulServer.stop`, and why, is the command's.
 """
 
@@ -18,18 +18,18 @@ import uvicorn
 from extracot_server.model_registry.registry import AppState
 from extracot_server.runtime.connections import bounded
 
-_LAST_WORDS_SECONDS = 2.0  # for an error event to reach its client; who does not read is cut
+_ERROR_EVENT_SECONDS = 2.0  # for it to reach its client; who does not read is cut off
 
 
 class GracefulServer(uvicorn.Server):
-    """A uvicorn server that leaves signals and the app's lifespan to its principal."""
+    """A uvicorn server that leaves signals and the app's lifespan to its caller."""
 
     def __init__(self, config: uvicorn.Config, state: AppState) -> None:
         super().__init__(config)
         self._state = state
         self.gave_up = False
-        self._hurry = asyncio.Event()
-        self._over = asyncio.Event()
+        self._drop_now = asyncio.Event()
+        self._ended = asyncio.Event()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -37,9 +37,9 @@ class GracefulServer(uvicorn.Server):
         yield
 
     def stop(self) -> None:
-        """First call: let nobody in, finish what runs. Second: drop what still runs."""
+        """First call: refuse new requests, finish what runs. Second: drop what still runs."""
         if self.should_exit:
-            self._hurry.set()
+            self._drop_now.set()
         self._state.stop()
         self.should_exit = True
 
@@ -55,16 +55,16 @@ class GracefulServer(uvicorn.Server):
         try:
             await super().shutdown(sockets)
         finally:
-            self._over.set()
-            self._hurry.set()
+            self._ended.set()
+            self._drop_now.set()
             await dropping
 
     async def _drop_in_time(self) -> None:
-        await _wait(self._hurry, self._state.settings.grace_seconds)
-        if self._over.is_set():
+        await _wait(self._drop_now, self._state.settings.grace_seconds)
+        if self._ended.is_set():
             return
         dropping = asyncio.create_task(self._state.drop())
-        await _wait(self._over, _LAST_WORDS_SECONDS)
+        await _wait(self._ended, _ERROR_EVENT_SECONDS)
         for connection in list(self.server_state.connections):
             connection.transport.abort()
         await dropping

@@ -22,7 +22,7 @@ from time import monotonic
 
 METRICS_VARIABLES = ("PROMETHEUS_MULTIPROC_DIR", "prometheus_multiproc_dir")
 _HANDLED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
-_FORGIVEN_SECONDS = 60.0  # a worker that served for so long starts anew without a wait
+_STABLE_SECONDS = 60.0  # a worker that served for so long is restarted without a wait
 _LONGEST_WAIT = 30.0
 _PR_SET_PDEATHSIG = 1
 
@@ -32,7 +32,7 @@ Work = Callable[[int, Callable[[], None]], int]
 
 @dataclass(slots=True)
 class _Worker:
-    """One place among the workers, and the process that has it (``pid`` 0: none)."""
+    """One worker's slot, and the process in it (``pid`` 0: none)."""
 
     number: int
     pid: int = 0
@@ -62,7 +62,7 @@ class Workers:
             self._numbers = numbers
             self._selector.register(numbers, selectors.EVENT_READ)
             in_terminal = sys.stderr.isatty()
-            self._start(self._workers[0])  # alone: what keeps one from starting is said once
+            self._start(self._workers[0])  # alone: what keeps one from starting is reported once
             while not self._over():
                 for key, _ in self._selector.select(self._pause()):
                     if key.fileobj is not numbers:
@@ -101,10 +101,10 @@ class Workers:
                     os.kill(worker.pid, number)
 
     def _came_up(self, worker: _Worker) -> None:
-        """It said that it serves, or it ended before it could: then :meth:`_reap` finds it."""
-        said = os.read(worker.pipe, 1)
+        """It reported that it serves, or ended before it could: then :meth:`_reap` finds it."""
+        ready = os.read(worker.pipe, 1)
         self._forget_pipe(worker)
-        if not said:
+        if not ready:
             return
         worker.ready, worker.since = True, monotonic()
         if not self._served:
@@ -136,7 +136,7 @@ class Workers:
             self._stopping, self._code = True, code if code > 0 else 1
             self._send(signal.SIGTERM)
             return
-        if was_ready and monotonic() - worker.since >= _FORGIVEN_SECONDS:
+        if was_ready and monotonic() - worker.since >= _STABLE_SECONDS:
             worker.failures = 0
         wait = min(2.0**worker.failures - 1, _LONGEST_WAIT)
         worker.failures += 1

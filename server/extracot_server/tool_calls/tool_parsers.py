@@ -35,5 +35,5 @@ def call_reader_factory(
     return vllm_reader_factory(name, tokenizer)
 
 
-def _hermes(use: ToolUse) -> CallReader:
-    return HermesReader(parallel=use.parallel)
+def _hermes(tools: ToolUse) -> CallReader:
+    return HermesReader(parallel=tools.parallel)

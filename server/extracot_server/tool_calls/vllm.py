@@ -31,23 +31,23 @@ def vllm_reader_factory(name: str, tokenizer: Tokenizer) -> CallReaderFactory:
     except (RuntimeError, ValueError, TypeError, KeyError) as error:
         reason = " ".join(str(error).split())[:200]
         raise SettingsError(f"tool_parser {name} does not fit this model: {reason}") from error
-    return lambda use: VllmCallReader(parser, tokenizer, use)
+    return lambda tools: VllmCallReader(parser, tokenizer, tools)
 
 
 class VllmCallReader:
     """One answer, read by one of vLLM's parsers."""
 
-    def __init__(self, parser: Any, tokenizer: Tokenizer, use: ToolUse) -> None:
+    def __init__(self, parser: Any, tokenizer: Tokenizer, tools: ToolUse) -> None:
         from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
 
         self._request = ChatCompletionRequest(
             model="model",
             messages=[{"role": "user", "content": "-"}],
-            tools=list(use.tools),
+            tools=list(tools.tools),
             tool_choice="auto",
         )
         self._parser = parser(tokenizer, self._request.tools)
-        self._limit = None if use.parallel else 1
+        self._limit = None if tools.parallel else 1
         self._text = ""
         self._ids: list[int] = []
         self._shown = 0

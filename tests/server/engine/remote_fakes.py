@@ -26,7 +26,7 @@ from extracot_server.engine.base import (
     EngineRequestError,
     GenerationDelta,
     GenerationRequest,
-    Sampling,
+    SamplingParams,
     TokenLogprob,
 )
 from extracot_server.engine.remote.engine import RemoteEngine
@@ -239,7 +239,7 @@ def read_body(path: str, body: dict[str, Any]) -> GenerationRequest:
         request_id=body["request_id"],
         token_ids=tuple(ids),
         max_tokens=values["max_tokens"],
-        sampling=Sampling(
+        sampling=SamplingParams(
             **{name: values.get(name) for name in names},
             presence_penalty=values.get("presence_penalty", 0.0),
             frequency_penalty=values.get("frequency_penalty", 0.0),

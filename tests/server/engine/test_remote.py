@@ -17,7 +17,7 @@ from extracot_server.engine.base import (
     EngineError,
     EngineRequestError,
     EngineStartError,
-    Sampling,
+    SamplingParams,
 )
 from extracot_server.engine.scripted.engine import ScriptedEngine
 from tests.server.engine.remote_fakes import (
@@ -40,15 +40,17 @@ SCHEMA = {"type": "object", "properties": {"x": {"type": "integer"}}, "required"
 REQUESTS = {
     "plain": ask(),
     "long": ask(max_tokens=10_000),
-    "sampled": ask(sampling=Sampling(temperature=0.7, top_p=0.9, top_k=5, min_p=0.1, seed=11)),
-    "penalties": ask(sampling=Sampling(presence_penalty=0.5, repetition_penalty=1.1)),
+    "sampled": ask(
+        sampling=SamplingParams(temperature=0.7, top_p=0.9, top_k=5, min_p=0.1, seed=11)
+    ),
+    "penalties": ask(sampling=SamplingParams(presence_penalty=0.5, repetition_penalty=1.1)),
     "stop ids": ask(stop_token_ids=(ScriptedEngine().tokenizer.get_vocab()["</think>"],)),
-    "biased": ask(sampling=Sampling(logit_bias={300: -100.0, 301: 5.0})),
-    "no end": ask(max_tokens=200, sampling=Sampling(ignore_eos=True, min_tokens=10)),
-    "logprobs 0": ask(sampling=Sampling(logprobs=0)),
-    "logprobs 3": ask(sampling=Sampling(logprobs=3)),
-    "logprobs 20": ask(max_tokens=3, sampling=Sampling(logprobs=20)),
-    "allowed": ask(max_tokens=1, allowed_token_ids=LEVELS, sampling=Sampling(seed=4)),
+    "biased": ask(sampling=SamplingParams(logit_bias={300: -100.0, 301: 5.0})),
+    "no end": ask(max_tokens=200, sampling=SamplingParams(ignore_eos=True, min_tokens=10)),
+    "logprobs 0": ask(sampling=SamplingParams(logprobs=0)),
+    "logprobs 3": ask(sampling=SamplingParams(logprobs=3)),
+    "logprobs 20": ask(max_tokens=3, sampling=SamplingParams(logprobs=20)),
+    "allowed": ask(max_tokens=1, allowed_token_ids=LEVELS, sampling=SamplingParams(seed=4)),
     "json": ask(answer_format=AnswerFormat("json_object")),
     "schema": ask(answer_format=AnswerFormat("json_schema", SCHEMA), priority=-3),
 }

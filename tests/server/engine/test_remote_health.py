@@ -11,7 +11,7 @@ from extracot_server.engine.base import (
     EngineDeadError,
     EngineError,
     EngineStartError,
-    Sampling,
+    SamplingParams,
 )
 from extracot_server.engine.remote.engine import RemoteEngine
 from tests.server.engine.remote_fakes import (
@@ -112,7 +112,9 @@ async def test_the_smallest_context_holds() -> None:
     async with upstreams(a, b), remote(a, b) as engine:
         assert engine.info.max_model_len == 300
         for index in range(2):
-            reply = await run(engine, ask(f"r{index}", 10_000, sampling=Sampling(ignore_eos=True)))
+            reply = await run(
+                engine, ask(f"r{index}", 10_000, sampling=SamplingParams(ignore_eos=True))
+            )
             assert reply.finish == "length" and len(reply.ids) == 300 - len(PROMPT)
 
 

@@ -22,7 +22,7 @@ from extracot_server.engine.base import (
     Engine,
     EngineRequestError,
     GenerationRequest,
-    Sampling,
+    SamplingParams,
 )
 from extracot_server.engine.vllm.engine import VllmEngine
 from tests.fixtures.token_checkpoint import NEW_TOKENS
@@ -74,13 +74,13 @@ def requests(engine: Engine) -> dict[str, GenerationRequest]:
         "greedy": {"max_tokens": 80},
         "whole context": {"max_tokens": 10_000, "sampling": ENDLESS},
         "stop id": {"stop_token_ids": some},
-        "at least": {"max_tokens": 60, "sampling": Sampling(temperature=0.0, min_tokens=40)},
-        "biased": {"sampling": Sampling(temperature=0.0, logit_bias={i: 6.0 for i in some})},
-        "penalties": {"sampling": Sampling(temperature=0.0, frequency_penalty=1.5)},
-        "repetition": {"sampling": Sampling(temperature=0.0, repetition_penalty=1.5)},
-        "logprobs": {"sampling": Sampling(temperature=0.0, logprobs=0), "max_tokens": 3},
-        "unlikely": {"sampling": Sampling(temperature=2.0, logprobs=3, top_k=-1, seed=5)},
-        "defaults": {"sampling": Sampling(seed=7)},
+        "at least": {"max_tokens": 60, "sampling": SamplingParams(temperature=0.0, min_tokens=40)},
+        "biased": {"sampling": SamplingParams(temperature=0.0, logit_bias={i: 6.0 for i in some})},
+        "penalties": {"sampling": SamplingParams(temperature=0.0, frequency_penalty=1.5)},
+        "repetition": {"sampling": SamplingParams(temperature=0.0, repetition_penalty=1.5)},
+        "logprobs": {"sampling": SamplingParams(temperature=0.0, logprobs=0), "max_tokens": 3},
+        "unlikely": {"sampling": SamplingParams(temperature=2.0, logprobs=3, top_k=-1, seed=5)},
+        "defaults": {"sampling": SamplingParams(seed=7)},
         "auto": {"max_tokens": 1, "allowed_token_ids": levels},
         "json": {"answer_format": AnswerFormat("json_object"), "max_tokens": 40},
         "schema": {"answer_format": AnswerFormat("json_schema", SCHEMA), "max_tokens": 40},
@@ -184,7 +184,7 @@ async def whole(server: Server) -> float:
     every earlier one. That later one stops, so that it is not counted itself."""
     async with remote(server) as engine:
         end = next(iter(engine.info.eos_token_ids))
-        stops = Sampling(temperature=0.0, logit_bias={end: 100.0}, min_tokens=3)
+        stops = SamplingParams(temperature=0.0, logit_bias={end: 100.0}, min_tokens=3)
         assert (await run(engine, ask(engine, "marker", sampling=stops))).finish == "stop"
         return await server.metric("vllm:request_success_total", finished_reason="length")
 

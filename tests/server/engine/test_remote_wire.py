@@ -16,7 +16,7 @@ from extracot_server.engine.base import (
     EngineRequestError,
     EngineStartError,
     GenerationRequest,
-    Sampling,
+    SamplingParams,
 )
 from extracot_server.engine.remote.catalog import (
     ModelCard,
@@ -27,11 +27,11 @@ from extracot_server.engine.remote.model import load_local_model
 from extracot_server.engine.remote.wire import (
     UpstreamFailure,
     Wire,
-    check_request,
     encode_request,
     read_chunk,
     read_error,
 )
+from extracot_server.engine.request_checks import check_request
 from tests.fixtures.tiny_model import build_tiny_model
 
 INFO = EngineInfo("remote", "0", "m", "remote", 100, 50, frozenset({1}))
@@ -65,7 +65,7 @@ def test_nothing_is_sent_that_was_not_asked_for() -> None:
 
 
 def test_the_models_own_defaults_hold_unless_asked_otherwise() -> None:
-    request = ask(sampling=Sampling(temperature=0.0))
+    request = ask(sampling=SamplingParams(temperature=0.0))
     for wire in Wire:
         sent = body(request, wire, temperature=0.6, top_k=20)
         values = sent.get("sampling_params", sent)
@@ -94,23 +94,23 @@ def test_a_grammar_binds_from_the_first_token() -> None:
         (ask(token_ids=(-1,)), None),
         (ask(0), "max_tokens"),
         (ask(-1), "max_tokens"),
-        (ask(sampling=Sampling(min_tokens=9)), "min_tokens"),
-        (ask(sampling=Sampling(min_tokens=-1)), "min_tokens"),
-        (ask(sampling=Sampling(temperature=2.1)), "temperature"),
-        (ask(sampling=Sampling(temperature=float("nan"))), "temperature"),
-        (ask(sampling=Sampling(top_p=0.0)), "top_p"),
-        (ask(sampling=Sampling(top_p=1.1)), "top_p"),
-        (ask(sampling=Sampling(top_k=-2)), "top_k"),
-        (ask(sampling=Sampling(min_p=1.5)), "min_p"),
-        (ask(sampling=Sampling(presence_penalty=3.0)), "presence_penalty"),
-        (ask(sampling=Sampling(frequency_penalty=-3.0)), "frequency_penalty"),
-        (ask(sampling=Sampling(repetition_penalty=0.0)), "repetition_penalty"),
-        (ask(sampling=Sampling(repetition_penalty=float("inf"))), "repetition_penalty"),
-        (ask(sampling=Sampling(seed=2**63)), "seed"),
-        (ask(sampling=Sampling(logprobs=21)), "top_logprobs"),
-        (ask(sampling=Sampling(logprobs=-1)), "top_logprobs"),
-        (ask(sampling=Sampling(logit_bias={50: 1.0})), "logit_bias"),
-        (ask(sampling=Sampling(logit_bias={5: float("inf")})), "logit_bias"),
+        (ask(sampling=SamplingParams(min_tokens=9)), "min_tokens"),
+        (ask(sampling=SamplingParams(min_tokens=-1)), "min_tokens"),
+        (ask(sampling=SamplingParams(temperature=2.1)), "temperature"),
+        (ask(sampling=SamplingParams(temperature=float("nan"))), "temperature"),
+        (ask(sampling=SamplingParams(top_p=0.0)), "top_p"),
+        (ask(sampling=SamplingParams(top_p=1.1)), "top_p"),
+        (ask(sampling=SamplingParams(top_k=-2)), "top_k"),
+        (ask(sampling=SamplingParams(min_p=1.5)), "min_p"),
+        (ask(sampling=SamplingParams(presence_penalty=3.0)), "presence_penalty"),
+        (ask(sampling=SamplingParams(frequency_penalty=-3.0)), "frequency_penalty"),
+        (ask(sampling=SamplingParams(repetition_penalty=0.0)), "repetition_penalty"),
+        (ask(sampling=SamplingParams(repetition_penalty=float("inf"))), "repetition_penalty"),
+        (ask(sampling=SamplingParams(seed=2**63)), "seed"),
+        (ask(sampling=SamplingParams(logprobs=21)), "top_logprobs"),
+        (ask(sampling=SamplingParams(logprobs=-1)), "top_logprobs"),
+        (ask(sampling=SamplingParams(logit_bias={50: 1.0})), "logit_bias"),
+        (ask(sampling=SamplingParams(logit_bias={5: float("inf")})), "logit_bias"),
         (ask(allowed_token_ids=()), None),
         (ask(allowed_token_ids=(50,)), None),
         (ask(stop_token_ids=(50,)), None),
@@ -125,8 +125,12 @@ def test_what_vllm_would_refuse_or_not_notice_is_refused_here(
 
 
 def test_the_edges_are_allowed() -> None:
-    check_request(ask(token_ids=(49,) * 99, sampling=Sampling(2.0, 1.0, -1, 1.0, 2.0, -2.0)), INFO)
-    check_request(ask(1, sampling=Sampling(0.0, 0.1, 0, 0.0, seed=-(2**63), logprobs=20)), INFO)
+    check_request(
+        ask(token_ids=(49,) * 99, sampling=SamplingParams(2.0, 1.0, -1, 1.0, 2.0, -2.0)), INFO
+    )
+    check_request(
+        ask(1, sampling=SamplingParams(0.0, 0.1, 0, 0.0, seed=-(2**63), logprobs=20)), INFO
+    )
 
 
 def chunk(choice: dict[str, Any] | None = None, **more: Any) -> bytes:
@@ -168,7 +172,7 @@ def test_padding_is_no_competitor() -> None:
     padded = [{"token_id": 5, "logprob": -1.0}, {"token_id": 0, "logprob": -9999.0}]
     entry = {"token_id": 5, "logprob": -1.0, "top_logprobs": padded}
     content = chunk({"token_ids": [5], "logprobs": {"content": [entry]}})
-    delta = read_chunk(content, Wire.GENERATE, ask(sampling=Sampling(logprobs=1)))
+    delta = read_chunk(content, Wire.GENERATE, ask(sampling=SamplingParams(logprobs=1)))
     assert delta is not None and delta.logprobs is not None
     assert delta.logprobs[0].top == ((5, -1.0),)
 

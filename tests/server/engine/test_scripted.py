@@ -21,14 +21,14 @@ from extracot_server.engine.base import (
     EngineRequestError,
     EngineStartError,
     GenerationRequest,
-    Sampling,
+    SamplingParams,
 )
 from extracot_server.engine.scripted.engine import ScriptedBehaviour, ScriptedEngine, scripted_card
 from extracot_server.engine.scripted.model import NATURAL_TOKENS, REALISED_RATIOS
 from tests.server.engine.running import run
 
 pytestmark = pytest.mark.anyio
-GREEDY = Sampling(temperature=0.0)
+GREEDY = SamplingParams(temperature=0.0)
 PROBLEM = "How many apples are left?"
 
 
@@ -51,7 +51,7 @@ def ask(
     reply: str = "",
     *,
     max_tokens: int = 1000,
-    sampling: Sampling = GREEDY,
+    sampling: SamplingParams = GREEDY,
 ) -> GenerationRequest:
     turn = [{"role": "user", "content": text}]
     ids = engine.tokenizer.encode(engine.tokenizer.apply_chat_template(turn) + reply)
@@ -134,7 +134,10 @@ async def test_reasoning_cut_by_a_cap_can_be_closed_and_answered(engine: Scripte
 
 async def test_seed_decides_the_words_and_nothing_else(engine: ScriptedEngine) -> None:
     request = ask(engine)
-    runs = [await run(engine, replace(request, sampling=Sampling(seed=seed))) for seed in (1, 1, 2)]
+    runs = [
+        await run(engine, replace(request, sampling=SamplingParams(seed=seed)))
+        for seed in (1, 1, 2)
+    ]
     assert runs[0].ids == runs[1].ids != runs[2].ids
     assert len(runs[0].ids) == len(runs[2].ids)
 
@@ -170,7 +173,7 @@ async def test_allowed_ids_come_with_their_log_probabilities(engine: ScriptedEng
     narrowed = await run(engine, replace(request, allowed_token_ids=allowed[:1]))
     assert narrowed.ids == allowed[:1]
     picks = {
-        (await run(engine, replace(request, sampling=Sampling(seed=seed)))).ids
+        (await run(engine, replace(request, sampling=SamplingParams(seed=seed)))).ids
         for seed in range(40)
     }
     assert 1 < len(picks) <= len(allowed)
@@ -199,29 +202,31 @@ async def test_answer_formats(
 
 
 async def test_log_probabilities_are_aligned_and_repeatable(engine: ScriptedEngine) -> None:
-    request = ask(engine, max_tokens=9, sampling=Sampling(logprobs=3))
+    request = ask(engine, max_tokens=9, sampling=SamplingParams(logprobs=3))
     first = await run(engine, request)
     assert [entry.token_id for entry in first.logprobs] == list(first.ids)
     assert all(len(entry.top) == 3 for entry in first.logprobs)
     assert first.logprobs == (await run(engine, request)).logprobs
-    none = await run(engine, ask(engine, max_tokens=3, sampling=Sampling(logprobs=0)))
+    none = await run(engine, ask(engine, max_tokens=3, sampling=SamplingParams(logprobs=0)))
     assert [entry.top for entry in none.logprobs] == [(), (), ()]
 
 
 async def test_min_tokens_and_ignore_eos(engine: ScriptedEngine) -> None:
     request = ask(engine, reply="<think>\n\n</think>\n\n", max_tokens=60)
-    more = await run(engine, replace(request, sampling=Sampling(min_tokens=40)))
+    more = await run(engine, replace(request, sampling=SamplingParams(min_tokens=40)))
     assert (len(more.ids), more.finish) == (40, "stop")
-    endless = await run(engine, replace(request, sampling=Sampling(ignore_eos=True)))
+    endless = await run(engine, replace(request, sampling=SamplingParams(ignore_eos=True)))
     assert (len(endless.ids), endless.finish) == (60, "length")
     assert not engine.info.eos_token_ids & set(endless.ids)
 
 
 async def test_logit_bias_bans_and_forces(engine: ScriptedEngine) -> None:
     word = engine.tokenizer.encode(" the")[0]
-    forced = await run(engine, ask(engine, max_tokens=4, sampling=Sampling(logit_bias={word: 100})))
+    forced = await run(
+        engine, ask(engine, max_tokens=4, sampling=SamplingParams(logit_bias={word: 100}))
+    )
     assert forced.ids == (word,) * 4
-    banned = await run(engine, ask(engine, sampling=Sampling(logit_bias={word: -100})))
+    banned = await run(engine, ask(engine, sampling=SamplingParams(logit_bias={word: -100})))
     assert word not in banned.ids
 
 
@@ -266,9 +271,9 @@ async def test_the_context_ends_a_reply() -> None:
         ({"token_ids": ()}, "messages"),
         ({"token_ids": (1,) * 5000}, "messages"),
         ({"token_ids": (10**6,)}, None),
-        ({"sampling": Sampling(temperature=2.5)}, "temperature"),
-        ({"sampling": Sampling(logprobs=21)}, "top_logprobs"),
-        ({"sampling": Sampling(min_tokens=2000)}, "min_tokens"),
+        ({"sampling": SamplingParams(temperature=2.5)}, "temperature"),
+        ({"sampling": SamplingParams(logprobs=21)}, "top_logprobs"),
+        ({"sampling": SamplingParams(min_tokens=2000)}, "min_tokens"),
         (
             {"answer_format": AnswerFormat("json_schema", {"type": "nothing"})},
             "response_format.json_schema.schema",

@@ -23,7 +23,7 @@ from extracot_server.engine.base import (
     EngineRequestError,
     EngineStartError,
     GenerationRequest,
-    Sampling,
+    SamplingParams,
 )
 from extracot_server.engine.vllm.engine import VllmEngine
 from extracot_server.model_registry.bundled import resolve_model
@@ -32,8 +32,8 @@ from tests.server.engine.running import engine_process, run
 # vLLM and its libraries warn about their own code.
 pytestmark = [pytest.mark.anyio, pytest.mark.vllm, pytest.mark.filterwarnings("default")]
 
-GREEDY = Sampling(temperature=0.0)
-ENDLESS = Sampling(temperature=0.7, ignore_eos=True)
+GREEDY = SamplingParams(temperature=0.0)
+ENDLESS = SamplingParams(temperature=0.7, ignore_eos=True)
 SCHEMA = {
     "type": "object",
     "properties": {"answer": {"type": "integer"}},
@@ -109,7 +109,7 @@ async def test_a_reply_can_be_continued(engine: VllmEngine) -> None:
 
 async def test_seeds_repeat(engine: VllmEngine) -> None:
     def seeded(seed: int) -> GenerationRequest:
-        sampling = Sampling(temperature=1.5, seed=seed, ignore_eos=True)
+        sampling = SamplingParams(temperature=1.5, seed=seed, ignore_eos=True)
         return ask(engine, f"seed-{seed}", sampling=sampling, max_tokens=24)
 
     one, same, other = [(await run(engine, seeded(seed))).ids for seed in (1, 1, 2)]
@@ -118,7 +118,7 @@ async def test_seeds_repeat(engine: VllmEngine) -> None:
 
 async def test_only_allowed_ids_with_their_log_probabilities(engine: VllmEngine) -> None:
     allowed = (20, 500, 30000)
-    request = ask(engine, max_tokens=3, allowed_token_ids=allowed, sampling=Sampling(seed=1))
+    request = ask(engine, max_tokens=3, allowed_token_ids=allowed, sampling=SamplingParams(seed=1))
     done = await run(engine, request)
     assert set(done.ids) <= set(allowed)
     assert len(done.logprobs) == 3
@@ -180,13 +180,13 @@ async def test_min_tokens_and_bias(engine: VllmEngine) -> None:
     ("change", "param"),
     [
         ({"max_tokens": 0}, "max_tokens"),
-        ({"sampling": Sampling(temperature=2.5)}, "temperature"),
-        ({"sampling": Sampling(top_p=0.0)}, "top_p"),
-        ({"sampling": Sampling(logprobs=21)}, "top_logprobs"),
-        ({"sampling": Sampling(min_tokens=17)}, "min_tokens"),
-        ({"sampling": Sampling(seed=2**64)}, "seed"),
-        ({"sampling": Sampling(logit_bias={10**6: 1.0})}, "logit_bias"),
-        ({"sampling": Sampling(presence_penalty=9.0)}, "presence_penalty"),
+        ({"sampling": SamplingParams(temperature=2.5)}, "temperature"),
+        ({"sampling": SamplingParams(top_p=0.0)}, "top_p"),
+        ({"sampling": SamplingParams(logprobs=21)}, "top_logprobs"),
+        ({"sampling": SamplingParams(min_tokens=17)}, "min_tokens"),
+        ({"sampling": SamplingParams(seed=2**64)}, "seed"),
+        ({"sampling": SamplingParams(logit_bias={10**6: 1.0})}, "logit_bias"),
+        ({"sampling": SamplingParams(presence_penalty=9.0)}, "presence_penalty"),
         ({"answer_format": AnswerFormat("json_schema", {"type": "nope"})}, "response_format"),
         ({"token_ids": (5,) * 9000}, "messages"),
         ({"token_ids": (10**6,)}, None),

@@ -17,7 +17,7 @@ from extracot_server.engine.base import (
     EngineRequestError,
     EngineStartError,
     GenerationRequest,
-    Sampling,
+    SamplingParams,
     TokenLogprob,
 )
 from extracot_server.engine.vllm.arguments import check_folder, engine_arguments
@@ -127,7 +127,7 @@ def test_a_request_overrides_the_models_defaults() -> None:
     plain = sampling_values(request(), defaults)
     assert (plain["temperature"], plain["top_k"], plain["max_tokens"]) == (0.6, 20, 5)
     assert "top_p" not in plain
-    sampling = Sampling(temperature=0.0, top_k=0, seed=3, logit_bias={7: 1.0}, min_tokens=2)
+    sampling = SamplingParams(temperature=0.0, top_k=0, seed=3, logit_bias={7: 1.0}, min_tokens=2)
     own = sampling_values(request(sampling=sampling, stop_token_ids=(9,)), defaults)
     assert (own["temperature"], own["top_k"], own["seed"]) == (0.0, 0, 3)
     assert (own["logit_bias"], own["min_tokens"]) == ({7: 1.0}, 2)
@@ -143,14 +143,14 @@ def test_allowed_ids_ask_for_their_log_probabilities() -> None:
 
 def test_seeds_beyond_64_bits_are_refused_before_vllm_chokes_on_them() -> None:
     with pytest.raises(EngineRequestError) as refused:
-        sampling_values(request(sampling=Sampling(seed=2**63)), {})
+        sampling_values(request(sampling=SamplingParams(seed=2**63)), {})
     assert refused.value.param == "seed"
 
 
 @pytest.mark.parametrize("count", [-1, 21])
 def test_log_probabilities_are_limited_although_vllm_allows_more(count: int) -> None:
     with pytest.raises(EngineRequestError) as refused:
-        sampling_values(request(sampling=Sampling(logprobs=count)), {})
+        sampling_values(request(sampling=SamplingParams(logprobs=count)), {})
     assert refused.value.param == "top_logprobs"
 
 
@@ -188,9 +188,9 @@ def row(**values: float) -> dict[int, Any]:
 
 def test_log_probabilities_are_ranked_and_cut() -> None:
     logprobs = [row(t7=-3.0, t1=-0.1, t2=-0.5)]
-    two = delta(output(logprobs=logprobs), request(sampling=Sampling(logprobs=2)))
+    two = delta(output(logprobs=logprobs), request(sampling=SamplingParams(logprobs=2)))
     assert two.logprobs == (TokenLogprob(7, -3.0, ((1, -0.1), (2, -0.5))),)
-    zero = delta(output(logprobs=logprobs), request(sampling=Sampling(logprobs=0)))
+    zero = delta(output(logprobs=logprobs), request(sampling=SamplingParams(logprobs=0)))
     assert zero.logprobs == (TokenLogprob(7, -3.0, ()),)
     allowed = delta(output(logprobs=logprobs), request(allowed_token_ids=(7, 2)))
     assert allowed.logprobs == (TokenLogprob(7, -3.0, ((2, -0.5), (7, -3.0))),)
@@ -271,7 +271,9 @@ def test_endless_start_errors_are_cut() -> None:
 
 
 def test_probabilities_are_natural_logarithms() -> None:
-    entry = delta(output(logprobs=[row(t7=math.log(0.5))]), request(sampling=Sampling(logprobs=0)))
+    entry = delta(
+        output(logprobs=[row(t7=math.log(0.5))]), request(sampling=SamplingParams(logprobs=0))
+    )
     assert entry.logprobs is not None
     assert math.exp(entry.logprobs[0].logprob) == pytest.approx(0.5)
 
@@ -279,7 +281,7 @@ def test_probabilities_are_natural_logarithms() -> None:
 def test_padding_among_logprobs_is_left_out() -> None:
     row = {5: SimpleNamespace(logprob=-0.5), 0: SimpleNamespace(logprob=-math.inf)}
     output = SimpleNamespace(finish_reason=None, token_ids=[5], logprobs=[row])
-    request = GenerationRequest("r", (1,), 8, Sampling(logprobs=2))
+    request = GenerationRequest("r", (1,), 8, SamplingParams(logprobs=2))
     assert delta(output, request).logprobs == (TokenLogprob(5, -0.5, ((5, -0.5),)),)
 
 

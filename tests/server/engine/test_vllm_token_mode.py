@@ -21,7 +21,7 @@ from extracot_server.engine.base import (
     EngineDeadError,
     EngineStartError,
     GenerationRequest,
-    Sampling,
+    SamplingParams,
 )
 from extracot_server.engine.vllm.engine import VllmEngine
 from tests.fixtures.token_checkpoint import token_checkpoint
@@ -68,7 +68,7 @@ async def test_both_steps_of_auto(engine: VllmEngine, checkpoint: Path) -> None:
             "auto-1",
             asked.token_ids,
             max_tokens=1,
-            sampling=Sampling(temperature=1.0, seed=4),
+            sampling=SamplingParams(temperature=1.0, seed=4),
             allowed_token_ids=tuple(levels),
         ),
     )
@@ -101,7 +101,7 @@ async def test_a_start_that_fails_in_the_engine_process(
 
 
 async def test_a_killed_engine_process_is_noticed(engine: VllmEngine) -> None:
-    request = GenerationRequest("doomed", (1, 2, 3), 900, Sampling(ignore_eos=True))
+    request = GenerationRequest("doomed", (1, 2, 3), 900, SamplingParams(ignore_eos=True))
     stream = engine.generate(request)
     await anext(stream)
     os.kill(engine_process(), signal.SIGKILL)

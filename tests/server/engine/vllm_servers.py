@@ -16,7 +16,7 @@ from typing import Any
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
-from extracot_server.engine.base import Engine, GenerationRequest, Sampling
+from extracot_server.engine.base import Engine, GenerationRequest, SamplingParams
 from extracot_server.engine.remote.engine import RemoteEngine
 from tests.fixtures.tiny_model import build_tiny_model
 from tests.fixtures.token_checkpoint import NEW_TOKENS, fixture_card
@@ -28,8 +28,8 @@ ARGUMENTS: dict[str, Any] = {
     "kv_cache_memory_bytes": 2**27,
     "max_num_seqs": 8,
 }
-GREEDY = Sampling(temperature=0.0)
-ENDLESS = Sampling(temperature=0.0, ignore_eos=True)
+GREEDY = SamplingParams(temperature=0.0)
+ENDLESS = SamplingParams(temperature=0.0, ignore_eos=True)
 START_SECONDS = 400.0
 
 

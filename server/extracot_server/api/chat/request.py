@@ -20,7 +20,7 @@ from extracot_server.api.conversation import (
     read_tools,
 )
 from extracot_server.api.exchange import RequestContext
-from extracot_server.engine.base import SCHEMA_FIELD, AnswerFormat, Sampling
+from extracot_server.engine.base import SCHEMA_FIELD, AnswerFormat, SamplingParams
 from extracot_server.errors import InvalidRequestError
 from extracot_server.generation.request import ChatRequest
 from extracot_server.tool_calls.tools import ToolUse
@@ -204,12 +204,12 @@ def to_chat_request(request: ChatCompletionRequest, context: RequestContext) -> 
     )
 
 
-def _sampling(request: ChatCompletionRequest) -> Sampling:
+def _sampling(request: ChatCompletionRequest) -> SamplingParams:
     if request.top_logprobs is not None and not request.logprobs:
         raise InvalidRequestError(
             "`top_logprobs` needs `logprobs` to be true.", param="top_logprobs"
         )
-    return Sampling(
+    return SamplingParams(
         temperature=request.temperature,
         top_p=request.top_p,
         top_k=request.top_k,

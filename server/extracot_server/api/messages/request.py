@@ -24,7 +24,7 @@ from extracot_server.api.conversation import (
 )
 from extracot_server.api.exchange import RequestContext
 from extracot_server.budget.values import BudgetSpec
-from extracot_server.engine.base import AnswerFormat, Sampling
+from extracot_server.engine.base import AnswerFormat, SamplingParams
 from extracot_server.errors import BudgetError, InvalidRequestError
 from extracot_server.generation.request import ChatRequest
 from extracot_server.tool_calls.tools import ToolUse
@@ -97,20 +97,22 @@ class MessagesRequest(CountRequest):
 
 def to_chat_request(request: MessagesRequest, context: RequestContext) -> ChatRequest:
     """The chat that asks for the same; raises :class:`InvalidRequestError` for the rest."""
-    sampling = Sampling(temperature=request.temperature, top_p=request.top_p, top_k=request.top_k)
+    sampling = SamplingParams(
+        temperature=request.temperature, top_p=request.top_p, top_k=request.top_k
+    )
     stops = read_stops(request.stop_sequences, "stop_sequences")
     return _chat_request(request, context, sampling, request.max_tokens, stops)
 
 
 def to_counted_request(request: CountRequest, context: RequestContext) -> ChatRequest:
     """The chat whose prompt is to be counted; raises :class:`InvalidRequestError` as above."""
-    return _chat_request(request, context, Sampling(), None, ())
+    return _chat_request(request, context, SamplingParams(), None, ())
 
 
 def _chat_request(
     request: CountRequest,
     context: RequestContext,
-    sampling: Sampling,
+    sampling: SamplingParams,
     max_tokens: int | None,
     stops: tuple[str, ...],
 ) -> ChatRequest:

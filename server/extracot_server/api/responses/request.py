@@ -22,7 +22,7 @@ from extracot_server.api.conversation import (
     text_of,
 )
 from extracot_server.api.exchange import RequestContext
-from extracot_server.engine.base import AnswerFormat, Sampling
+from extracot_server.engine.base import AnswerFormat, SamplingParams
 from extracot_server.errors import InvalidRequestError
 from extracot_server.generation.request import ChatRequest
 from extracot_server.tool_calls.tools import ToolUse
@@ -107,7 +107,7 @@ def to_chat_request(request: ResponsesRequest, context: RequestContext) -> ChatR
         budget=request.budget,
         effort=request.reasoning.effort if request.reasoning is not None else None,
         effort_field="reasoning.effort",
-        sampling=Sampling(temperature=request.temperature, top_p=request.top_p),
+        sampling=SamplingParams(temperature=request.temperature, top_p=request.top_p),
         tools=_tools(request, answer_format),
         answer_format=answer_format,
         max_tokens=request.max_output_tokens,

@@ -1,4 +1,4 @@
-"""What a vLLM server says of itself, and which of its models is meant. Knows no connections."""
+"""What a vLLM server reports about itself, and which of its models to use. Knows no connections."""
 
 from __future__ import annotations
 

@@ -39,7 +39,8 @@ from extracot_server.engine.remote.catalog import (
 )
 from extracot_server.engine.remote.model import LocalModel, load_local_model
 from extracot_server.engine.remote.upstream import Upstream, UpstreamTimes
-from extracot_server.engine.remote.wire import UpstreamFailure, check_request
+from extracot_server.engine.remote.wire import UpstreamFailure
+from extracot_server.engine.request_checks import check_request
 
 _SCHEMAS_KEPT = 256
 _log = logging.getLogger(__name__)
@@ -84,10 +85,10 @@ class RemoteEngine:
         self._running = 0
         self._idle = asyncio.Event()
         self._idle.set()
-        self._uses = 0
+        self._use_count = 0
         self._good_schemas: dict[str, None] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._suspects: set[Upstream] = set()
+        self._checking: set[Upstream] = set()
 
     @property
     def info(self) -> EngineInfo:
@@ -127,7 +128,7 @@ class RemoteEngine:
             raise
 
     async def _start(self) -> None:
-        cards = await asyncio.gather(*(self._meet(upstream) for upstream in self._upstreams))
+        cards = await asyncio.gather(*(self._discover(upstream) for upstream in self._upstreams))
         found = [(up, card) for up, card in zip(self._upstreams, cards, strict=True) if card]
         if not found:
             first = self._upstreams[0]
@@ -159,7 +160,7 @@ class RemoteEngine:
         self._unusable = None
         self._spawn(self._watch())
 
-    async def _meet(self, upstream: Upstream) -> ModelCard | None:
+    async def _discover(self, upstream: Upstream) -> ModelCard | None:
         """What one upstream serves; ``None`` where it cannot be used now."""
         try:
             await upstream.check_health()
@@ -259,7 +260,7 @@ class RemoteEngine:
                     waits.append(failure.retry_after)
                 else:
                     last = begun or self._next(tried) is None
-                    await self._blame(upstream, failure, wait=last)
+                    await self._on_failure(upstream, failure, wait=last)
             if begun:
                 raise self._failed(f"a reply was lost in the middle: {why}", ReplyLostError)
             _log.warning("a request could not be served: %s", why)
@@ -268,11 +269,11 @@ class RemoteEngine:
         raise self._failed(why or self._none_left())
 
     def _choose(self, tried: Sequence[Upstream]) -> Upstream | None:
-        """Take the next upstream's turn."""
+        """Take the next upstream, and note when it was used."""
         chosen = self._next(tried)
         if chosen is not None:
-            self._uses += 1
-            chosen.last_used = self._uses
+            self._use_count += 1
+            chosen.last_used = self._use_count
         return chosen
 
     def _next(self, tried: Sequence[Upstream]) -> Upstream | None:
@@ -280,14 +281,16 @@ class RemoteEngine:
         left = [up for up in self._upstreams if up.down is None and up not in tried]
         return min(left, key=lambda up: (up.in_flight, up.last_used), default=None)
 
-    async def _blame(self, upstream: Upstream, failure: UpstreamFailure, *, wait: bool) -> None:
-        """Take it out if it is known to be down; else find out, aside unless all hangs on it."""
+    async def _on_failure(
+        self, upstream: Upstream, failure: UpstreamFailure, *, wait: bool
+    ) -> None:
+        """Take it out if it is down, else check it; in the background unless ``wait`` is set."""
         if failure.down:
             upstream.quarantine(str(failure))
         elif wait:
             await self._examine(upstream)
-        elif upstream not in self._suspects:
-            self._suspects.add(upstream)
+        elif upstream not in self._checking:
+            self._checking.add(upstream)
             self._spawn(self._examine(upstream))
 
     def _failed(self, why: str, kind: type[EngineError] = EngineError) -> EngineError:
@@ -304,7 +307,7 @@ class RemoteEngine:
 
     async def _examine(self, upstream: Upstream) -> None:
         """Take an upstream out or in again, as its health says."""
-        self._suspects.discard(upstream)
+        self._checking.discard(upstream)
         try:
             await upstream.check_health()
             if upstream.down is not None:

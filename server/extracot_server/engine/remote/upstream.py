@@ -43,10 +43,10 @@ from extracot_server.trace_context import trace_headers
 
 _KEEP_ALIVE = 2.0  # below uvicorn's 5 s: one that it is about to close is reused only after a stall
 _DRAIN_SECONDS = 1.0
-_STRIKES = 2  # health checks that may time out in a row: a busy server is not a dead one
+_HEALTH_TIMEOUTS = 2  # in a row make it unhealthy: a busy server is not a dead one
 # A connection that ends before a reply has begun is tried once more: a server that stood still for
 # longer than its keep-alive closes the one a request has just been sent on, without reading it.
-_BROKEN = (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError)
+_RETRIED_ERRORS = (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError)
 T = TypeVar("T")
 
 _log = logging.getLogger(__name__)
@@ -79,10 +79,10 @@ class Upstream:
         self.in_flight = 0
         self.last_used = 0
         self.scale_out = True
-        self._strikes = 0
+        self._timeouts = 0
         self._closed = False
         self._reads: set[asyncio.Timeout] = set()
-        self._firsts: set[asyncio.Timeout] = set()
+        self._first_reads: set[asyncio.Timeout] = set()
         self._aborts: set[asyncio.Task[None]] = set()
         headers = {"accept-encoding": "identity"}
         if api_key is not None:
@@ -103,14 +103,14 @@ class Upstream:
         if self.down is None:
             _log.warning("upstream %s is out: %s", self.url, reason)
         self.down = reason
-        _expire(self._firsts)
+        _expire(self._first_reads)
 
     def admit(self) -> None:
         """Give it requests (again). It may have been restarted with other flags."""
         if self.down is not None:
             _log.info("upstream %s serves", self.url)
         self.down = None
-        self._strikes = 0
+        self._timeouts = 0
         self.scale_out = True
 
     async def check_health(self) -> None:
@@ -118,13 +118,13 @@ class Upstream:
         try:
             response = await self._get("/health")
         except httpx.TimeoutException as error:
-            self._strikes += 1
-            if self.down is None and self._strikes < _STRIKES:
+            self._timeouts += 1
+            if self.down is None and self._timeouts < _HEALTH_TIMEOUTS:
                 return
             raise self._failure(error) from None
         except httpx.HTTPError as error:
             raise self._failure(error) from None
-        self._strikes = 0
+        self._timeouts = 0
         if response.status_code != 200:
             raise UpstreamFailure(f"its health is status {response.status_code}", down=True)
 
@@ -172,9 +172,9 @@ class Upstream:
     async def _send(
         self, request: httpx.Request, *, late: bool = False, stream: bool = False
     ) -> httpx.Response:
-        """Its response; sent once more after ``_BROKEN``, and if ``late`` after a connect time-out,
+        """Its response; retried after ``_RETRIED_ERRORS``, if ``late`` also after a connect time-out,
         which a stall of this process looks like."""
-        again = (*_BROKEN, httpx.ConnectTimeout) if late else _BROKEN
+        again = (*_RETRIED_ERRORS, httpx.ConnectTimeout) if late else _RETRIED_ERRORS
         try:
             return await self._http.send(request, stream=stream)
         except again:
@@ -286,7 +286,7 @@ class Upstream:
         """
         try:
             async with asyncio.timeout(0 if self._closed else None) as deadline:
-                places = (self._reads, self._firsts) if first else (self._reads,)
+                places = (self._reads, self._first_reads) if first else (self._reads,)
                 for place in places:
                     place.add(deadline)
                 try:
@@ -300,7 +300,7 @@ class Upstream:
             raise UpstreamFailure(self.down or "it was given up", down=True) from None
 
     def _abort(self, request_id: str) -> None:
-        """Say it besides closing the connection, which a proxy may keep from the server."""
+        """Abort by name too: a proxy may keep a closed connection from the server."""
         if self._closed:
             return
         task = asyncio.create_task(self._send_abort(f"generate-tokens-{request_id}"))

@@ -2,32 +2,29 @@
 
 ``generate`` is ``POST /inference/v1/generate`` (server flag ``--enable-scale-out``); completions
 are OpenAI's, with ``prompt: [ids]`` and ``return_token_ids``. Written for vLLM 0.32, which ignores
-sampling keys it does not know and reads -1 as unlimited, so requests are checked here. Pure: knows
-no connections.
+sampling keys it does not know and reads -1 as unlimited, so requests are checked before
+(``engine.request_checks``). Pure: knows no connections.
 """
 
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterable, Mapping
 from enum import StrEnum
-from typing import Any, cast
+from typing import Any, Generic, TypeVar, cast
 
 from pydantic import BaseModel, ValidationError
 
 from extracot_server.engine.base import (
     EngineError,
-    EngineInfo,
     EngineRequestError,
     GenerationDelta,
     GenerationRequest,
     TokenLogprob,
 )
+from extracot_server.engine.request_checks import MAX_LOGPROBS
 from extracot_server.engine.vllm.requests import sampling_values
 
-MAX_LOGPROBS = 20  # vLLM's default `--max-logprobs`
-_SEEDS = range(-(2**63), 2**63)
 _IMPOSSIBLE = -9999.0  # how vLLM sends minus infinity
 _LONGEST_RETRY = 600
 _PLACEHOLDER = "token_id:"
@@ -83,17 +80,13 @@ class _CompletionLogprobs(BaseModel):
     top_logprobs: list[dict[str, float] | None]
 
 
-class _Choice(BaseModel):
+_L = TypeVar("_L", _GenerateLogprobs, _CompletionLogprobs)
+
+
+class _Choice(BaseModel, Generic[_L]):
     token_ids: list[int] | None = None
     finish_reason: str | None = None
-
-
-class _GenerateChoice(_Choice):
-    logprobs: _GenerateLogprobs | None = None
-
-
-class _CompletionChoice(_Choice):
-    logprobs: _CompletionLogprobs | None = None
+    logprobs: _L | None = None
 
 
 class _ErrorBody(BaseModel):
@@ -102,14 +95,12 @@ class _ErrorBody(BaseModel):
     code: int | str | None = None
 
 
-class _GenerateChunk(BaseModel):
-    choices: list[_GenerateChoice] = []
+class _Chunk(BaseModel, Generic[_L]):
+    choices: list[_Choice[_L]] = []
     error: _ErrorBody | None = None
 
 
-class _CompletionChunk(BaseModel):
-    choices: list[_CompletionChoice] = []
-    error: _ErrorBody | None = None
+_GENERATED, _COMPLETED = _Chunk[_GenerateLogprobs], _Chunk[_CompletionLogprobs]
 
 
 def wire_for(request: GenerationRequest, *, scale_out: bool) -> Wire:
@@ -167,72 +158,13 @@ def _sampling(
     return values
 
 
-def check_request(request: GenerationRequest, info: EngineInfo) -> None:
-    """Raise :class:`EngineRequestError` for what vLLM would refuse, or worse, not notice."""
-    found = next(iter(_complaints(request, info)), None)
-    if found is not None:
-        raise EngineRequestError(found[0], param=found[1])
-
-
-def _complaints(request: GenerationRequest, info: EngineInfo) -> Iterable[tuple[str, str | None]]:
-    sampling, ids, size = request.sampling, request.token_ids, info.vocab_size
-    if not ids or len(ids) >= info.max_model_len:
-        yield (
-            f"{len(ids)} prompt tokens do not fit a context of {info.max_model_len}",
-            "messages",
-        )
-    elif not _within(ids, size):
-        yield "a prompt token id is out of the vocabulary", None
-    if request.max_tokens < 1:
-        yield "max_tokens must be at least 1", "max_tokens"
-    if not 0 <= sampling.min_tokens <= request.max_tokens:
-        yield "min_tokens must be between 0 and max_tokens", "min_tokens"
-    if sampling.seed is not None and sampling.seed not in _SEEDS:
-        yield "seed must be a 64-bit integer", "seed"
-    for name, low, high in _RANGES:
-        value = getattr(sampling, name)
-        if value is not None and not low <= value <= high:
-            yield f"{name} must be in [{low:g}, {high:g}]", name
-    if sampling.top_p is not None and sampling.top_p <= 0:
-        yield "top_p must be above 0", "top_p"
-    if sampling.repetition_penalty is not None and not 0 < sampling.repetition_penalty < math.inf:
-        yield "repetition_penalty must be above 0", "repetition_penalty"
-    if sampling.logprobs is not None and not 0 <= sampling.logprobs <= MAX_LOGPROBS:
-        yield f"logprobs must be in [0, {MAX_LOGPROBS}]", "top_logprobs"
-    if not _within(sampling.logit_bias, size):
-        yield "a token id of logit_bias is out of the vocabulary", "logit_bias"
-    if not all(map(math.isfinite, sampling.logit_bias.values())):
-        yield "logit_bias must be finite", "logit_bias"
-    allowed = request.allowed_token_ids
-    if allowed is not None and not (allowed and _within(allowed, size)):
-        yield "allowed token ids must be some of the vocabulary", None
-    if not _within(request.stop_token_ids, size):
-        yield "a stop token id is out of the vocabulary", None
-
-
-_RANGES = (
-    ("temperature", 0.0, 2.0),
-    ("top_p", 0.0, 1.0),
-    ("top_k", -1, 2**31 - 1),
-    ("min_p", 0.0, 1.0),
-    ("presence_penalty", -2.0, 2.0),
-    ("frequency_penalty", -2.0, 2.0),
-)
-
-
-def _within(ids: Iterable[int], size: int) -> bool:
-    listed = list(ids)
-    return not listed or (min(listed) >= 0 and max(listed) < size)
-
-
 def read_chunk(data: bytes, wire: Wire, request: GenerationRequest) -> GenerationDelta | None:
     """One ``data:`` of the stream; ``None`` where it has nothing for us (usage).
 
     Raises :class:`EngineRequestError` or :class:`UpstreamFailure` for an error sent in the stream.
     """
-    kind = _GenerateChunk if wire is Wire.GENERATE else _CompletionChunk
     try:
-        chunk = kind.model_validate_json(data)
+        chunk = (_GENERATED if wire is Wire.GENERATE else _COMPLETED).model_validate_json(data)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         raise UpstreamFailure(f"it sent a chunk that is not vLLM's: {first['msg']}") from None

@@ -1,7 +1,7 @@
 """A deterministic engine that needs no model: the real server runs on it in tests and trials.
 
 It obeys the engine protocol to the letter (limits, stop ids, logprobs, aborts, death) and its
-words come from :mod:`extracot_server.engine.scripted.model`. Nothing here says how good a model is.
+words come from :mod:`extracot_server.engine.scripted.model`. Nothing here measures a model.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from extracot_server.engine.base import (
     EngineDeadError,
     EngineError,
     EngineInfo,
-    EngineRequestError,
     EngineStartError,
     GenerationDelta,
     GenerationRequest,
 )
+from extracot_server.engine.request_checks import check_request
 from extracot_server.engine.scripted.model import NATURAL_TOKENS, REALISED_RATIOS
 from extracot_server.engine.scripted.stream import RequestStream, value_of
 from extracot_server.engine.scripted.stream import ScriptedBehaviour as ScriptedBehaviour
@@ -83,7 +83,7 @@ class ScriptedEngine:
         return self._tokenizer
 
     async def start(self) -> None:
-        """Be ready at once, or fail as the behaviour says."""
+        """Be ready at once, or fail where the behaviour has a start error."""
         if self.behaviour.start_error is not None:
             raise EngineStartError(self.behaviour.start_error)
         self._down, self._closed = None, False
@@ -93,7 +93,7 @@ class ScriptedEngine:
         self._down = reason
 
     async def restart(self) -> None:
-        """Live again, or fail as the behaviour says; what ran has failed with the death."""
+        """Start again, or fail as :meth:`start` does; what ran has failed with the death."""
         await self.start()
 
     async def check_health(self) -> None:
@@ -125,7 +125,9 @@ class ScriptedEngine:
         """Stream the script's continuation of ``request.token_ids``."""
         self.requests.append(request)
         await self.check_health()
-        self._refuse(request)
+        if self.behaviour.reject_with is not None:
+            raise self.behaviour.reject_with
+        check_request(request, self.info)
         self._running += 1
         self._idle.clear()
         try:
@@ -154,29 +156,6 @@ class ScriptedEngine:
             yield GenerationDelta(tuple(group), stream.logprobs(group, sent), finish)
             sent += len(group)
             group = []
-
-    def _refuse(self, request: GenerationRequest) -> None:
-        """Refuse what vLLM refuses, in its terms."""
-        sampling = request.sampling
-        temperature = sampling.temperature
-        limit = self.info.max_model_len
-        if self.behaviour.reject_with is not None:
-            raise self.behaviour.reject_with
-        if not request.token_ids or len(request.token_ids) >= limit:
-            raise EngineRequestError(
-                f"{len(request.token_ids)} prompt tokens do not fit a context of {limit}",
-                param="messages",
-            )
-        if max(request.token_ids) >= self.info.vocab_size or min(request.token_ids) < 0:
-            raise EngineRequestError("a prompt token id is out of the vocabulary")
-        if request.max_tokens < 1:
-            raise EngineRequestError("max_tokens must be at least 1", param="max_tokens")
-        if temperature is not None and not 0 <= temperature <= 2:
-            raise EngineRequestError("temperature must be in [0, 2]", param="temperature")
-        if sampling.logprobs is not None and not 0 <= sampling.logprobs <= 20:
-            raise EngineRequestError("logprobs must be in [0, 20]", param="top_logprobs")
-        if sampling.min_tokens > request.max_tokens:
-            raise EngineRequestError("min_tokens is above max_tokens", param="min_tokens")
 
 
 def scripted_card(tokenizer: ScriptedTokenizer | None = None) -> BudgetCard:

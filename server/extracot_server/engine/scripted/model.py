@@ -1,4 +1,4 @@
-"""What the scripted engine says: replies as a pure function of (prompt ids, seed).
+"""The scripted engine's text: replies as a pure function of (prompt ids, seed).
 
 A problem's text fixes how long native reasoning is and what the answer is; the level token at the
 start of the reply shortens the reasoning by that level's realised ratio. A context that already
