@@ -11,6 +11,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from extracot.report import BudgetReport as BudgetReport
+
 BudgetValue = float | int | str | dict[str, Any]
 """A ratio in (0, 1], ``"auto"``, ``"native"``, ``"none"``, or an object with ``ratio``,
 ``max_reasoning_tokens`` and ``enforce``. What is allowed is the server's to say."""
@@ -20,40 +22,6 @@ class ServerModel(BaseModel):
     """Base of everything read from a server: unknown keys stay, nothing can be changed."""
 
     model_config = ConfigDict(extra="allow", frozen=True, protected_namespaces=())
-
-
-class BudgetReport(ServerModel):
-    """What became of the budget of one reply; every field is ``None`` where nothing was said.
-
-    Token counts are the server's, counted on token ids. ``saved_tokens_estimate`` is ``None``
-    where there is no baseline or it is only assumed, and may be negative.
-    """
-
-    requested: Any = None
-    source: str | None = None
-    applied_ratio: float | str | None = None
-    expected_ratio: float | None = None
-    level: str | None = None
-    control_token: str | None = None
-    enforcement: str | None = None
-    calibrated: bool | None = None
-    chosen: str | None = None
-    chosen_probability: float | None = None
-    max_tokens: int | None = None
-    max_reasoning_tokens: int | None = None
-    cap_reason: str | None = None
-    cap_hit: bool | None = None
-    closed_by: str | None = None
-    unclosed: bool | None = None
-    reasoning_tokens: int | None = None
-    answer_tokens: int | None = None
-    overhead_tokens: int | None = None
-    injected_tokens: int | None = None
-    baseline_tokens: float | None = None
-    baseline_source: str | None = None
-    realised_ratio: float | None = None
-    saved_tokens_estimate: float | None = None
-    ignored_fields: list[str] | None = None
 
 
 class CompletionTokensDetails(ServerModel):

@@ -8,10 +8,11 @@ abort, an error or a ``length`` stop saves nothing.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from extracot.card import BudgetCard, LevelCard
+from extracot.report import BudgetReport as BudgetReport  # also for those who hand it on
 from extracot.usage import realised_ratio, saved_tokens
 from extracot_server.budget.holdout import Arm
 from extracot_server.budget.limits import CapReason, Limits
@@ -19,50 +20,12 @@ from extracot_server.budget.resolve import BudgetKind, ResolvedBudget, expected_
 from extracot_server.generation.plan import ReplyState
 
 Enforcement = Literal["token", "cap", "token+cap", "none"]
-
-
-@dataclass(frozen=True, slots=True)
-class BudgetReport:
-    """The ``budget`` object of a reply. Counts are tokens; ratios are against the baseline.
-
-    ``reasoning_tokens + answer_tokens + overhead_tokens`` is everything after the prompt;
-    ``injected_tokens`` of it (level, tags) were written by the server, the rest was generated and
-    is ``usage.completion_tokens``. ``arm`` is set for a request that has a part in the holdout:
-    ``holdout`` ran natively although a budget was asked for. ``max_tokens`` is the bound on
-    generated tokens that held: the request's, or what the context had left where that is less.
-    ``cap_reason`` says whose bound ended the reasoning, or would have been the first to.
-    """
-
-    requested: Any
-    source: Literal["budget", "alias", "reasoning_effort", "default"]
-    applied_ratio: float | None
-    expected_ratio: float | None
-    level: str | None
-    control_token: str | None
-    enforcement: Enforcement
-    calibrated: bool
-    chosen: str | None
-    chosen_probability: float | None
-    max_tokens: int
-    max_reasoning_tokens: int | None
-    cap_reason: CapReason | None
-    cap_hit: bool
-    closed_by: Literal["model", "server"] | None
-    unclosed: bool
-    reasoning_tokens: int
-    answer_tokens: int
-    overhead_tokens: int
-    injected_tokens: int
-    baseline_tokens: float | None
-    baseline_source: Literal["card", "assumed", "holdout"] | None
-    realised_ratio: float | None
-    saved_tokens_estimate: float | None
-    arm: Literal["budgeted", "holdout"] | None
-    ignored_fields: list[str] = field(default_factory=list)
-
-    def as_object(self) -> dict[str, Any]:
-        """The JSON object of the API."""
-        return {name: getattr(self, name) for name in self.__slots__}
+_SUMMED = ("reasoning_tokens", "answer_tokens", "overhead_tokens", "injected_tokens")
+# What choices of one request may differ in: each chooses its own level, and ends its own way.
+_SHARED = (
+    *("expected_ratio", "control_token", "chosen", "chosen_probability"),
+    *("max_reasoning_tokens", "cap_reason", "closed_by"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,42 +122,26 @@ def total_report(choices: Sequence[BudgetReport]) -> BudgetReport:
     first = choices[0]
     if len(choices) == 1:
         return first
-    reasoning = sum(c.reasoning_tokens for c in choices)
     baselines = [c.baseline_tokens for c in choices if c.baseline_tokens is not None]
     savings = [c.saved_tokens_estimate for c in choices if c.saved_tokens_estimate is not None]
     baseline = sum(baselines) if len(baselines) == len(choices) else None
 
-    def shared(values: list[Any]) -> Any:
-        return values[0] if all(value == values[0] for value in values) else None
+    def values(name: str) -> list[Any]:
+        return [getattr(choice, name) for choice in choices]
 
-    return BudgetReport(
-        requested=first.requested,
-        source=first.source,
-        applied_ratio=first.applied_ratio,
-        expected_ratio=shared([c.expected_ratio for c in choices]),
-        level=first.level,
-        control_token=shared([c.control_token for c in choices]),
-        enforcement=first.enforcement,
-        calibrated=first.calibrated,
-        chosen=shared([c.chosen for c in choices]),
-        chosen_probability=shared([c.chosen_probability for c in choices]),
-        max_tokens=first.max_tokens,
-        max_reasoning_tokens=shared([c.max_reasoning_tokens for c in choices]),
-        cap_reason=shared([c.cap_reason for c in choices]),
-        cap_hit=any(c.cap_hit for c in choices),
-        closed_by=shared([c.closed_by for c in choices]),
-        unclosed=any(c.unclosed for c in choices),
-        reasoning_tokens=reasoning,
-        answer_tokens=sum(c.answer_tokens for c in choices),
-        overhead_tokens=sum(c.overhead_tokens for c in choices),
-        injected_tokens=sum(c.injected_tokens for c in choices),
-        baseline_tokens=baseline,
-        baseline_source=first.baseline_source,
-        realised_ratio=realised_ratio(reasoning, baseline),
-        saved_tokens_estimate=sum(savings) if savings else None,
-        arm=first.arm,
-        ignored_fields=first.ignored_fields,
-    )
+    def shared(name: str) -> Any:
+        found = values(name)
+        return found[0] if all(value == found[0] for value in found) else None
+
+    total = {name: shared(name) for name in _SHARED}
+    total |= {name: any(values(name)) for name in ("cap_hit", "unclosed")}
+    total |= {name: sum(values(name)) for name in _SUMMED}
+    total |= {
+        "baseline_tokens": baseline,
+        "realised_ratio": realised_ratio(total["reasoning_tokens"], baseline),
+        "saved_tokens_estimate": sum(savings) if savings else None,
+    }
+    return first.model_copy(update=total)
 
 
 def expected_share(card: BudgetCard, level: LevelCard) -> float | None:

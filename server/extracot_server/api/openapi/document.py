@@ -23,7 +23,7 @@ from extracot_server.api.messages.request import CountRequest, MessagesRequest
 from extracot_server.api.openapi.adapter_schemas import ADAPTER_REPLIES
 from extracot_server.api.openapi.examples import EXAMPLES, QUESTION
 from extracot_server.api.openapi.routes import REF
-from extracot_server.api.openapi.schemas import REPLIES, REPORT_NOTES
+from extracot_server.api.openapi.schemas import REPLIES
 from extracot_server.api.responses.request import HARMLESS as RESPONSES_HARMLESS
 from extracot_server.api.responses.request import REFUSED as RESPONSES_REFUSED
 from extracot_server.api.responses.request import ResponsesRequest
@@ -65,8 +65,6 @@ def _schemas(settings: Settings) -> dict[str, Any]:
     every = [(shape, "validation") for shape in (*bodies, *REPLIES, *ADAPTER_REPLIES)]
     _, found = models_json_schema(every, ref_template=REF)  # type: ignore[arg-type]
     schemas: dict[str, Any] = found["$defs"]
-    for name, note in REPORT_NOTES.items():
-        schemas["BudgetReport"]["properties"][name]["description"] = note
     request = schemas["ChatCompletionRequest"]
     request["example"] = EXAMPLES["a ratio"]
     fields = request["properties"]

@@ -11,38 +11,9 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from extracot.card import BudgetCard
-from extracot_server.generation.report import BudgetReport
+from extracot.report import BudgetReport
 
 Ratio = float | Literal["auto", "native", "none"]
-
-REPORT_NOTES: dict[str, str] = {
-    "requested": "the `budget`, alias or effort as the client sent it; null: none",
-    "source": "where the budget comes from",
-    "applied_ratio": "the ratio after the operator's floor and ceiling; null: not a ratio",
-    "expected_ratio": "what the level realised when it was measured; null: no level",
-    "level": "the level used, or auto, native, none, cap",
-    "control_token": "what was written into the prompt",
-    "enforcement": "what keeps to the budget: a trained token, a cap, both or nothing",
-    "calibrated": "the card's figures hold for this request",
-    "chosen": "auto: the level the model chose",
-    "chosen_probability": "auto: how likely it was among the allowed ones",
-    "max_tokens": "the bound on generated tokens that held",
-    "max_reasoning_tokens": "the bound on reasoning tokens that held",
-    "cap_reason": "whose bound ended the reasoning, or would have been the first to",
-    "cap_hit": "reasoning was cut off by a bound",
-    "closed_by": "who ended the think block; null: there was none, or it was not ended",
-    "unclosed": "the reply ended inside the think block",
-    "reasoning_tokens": "counted on token ids, without tags",
-    "answer_tokens": "counted on token ids",
-    "overhead_tokens": "level, tags and end tokens",
-    "injected_tokens": "of these, written by the server; all others were generated",
-    "baseline_tokens": "native reasoning tokens to expect for such a request",
-    "baseline_source": "the budget card, an assumption, or this server's holdout",
-    "realised_ratio": "reasoning_tokens / baseline_tokens",
-    "saved_tokens_estimate": "baseline_tokens - reasoning_tokens; null where nothing is claimed",
-    "arm": "the request's part in the holdout; null: it has none",
-    "ignored_fields": "fields of the body that this server does not know",
-}
 
 
 class Shape(BaseModel):
