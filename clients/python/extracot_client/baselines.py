@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from extracot_client.receipts import tokens
+from extracot_client.formatting import tokens
 from extracot_client.types import BudgetCardPage
 
 

@@ -33,7 +33,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 class _Version(argparse.Action):
-    """``--version``, which alone pays for the import that knows it."""
+    """``--version``: the only flag that needs the package imported."""
 
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
         import extracot
@@ -50,7 +50,7 @@ def build_parser() -> argparse.ArgumentParser:
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--version", action=_Version, nargs=0, help="say the version and exit")
+    parser.add_argument("--version", action=_Version, nargs=0, help="show the version and exit")
     # Taken before the command, too, where people put them; shown in the commands' own help.
     _add_connection(parser, default=None, shown=False)
     parser.add_argument("--json", action="store_true", default=False, help=argparse.SUPPRESS)
@@ -112,7 +112,7 @@ def _add_ask(commands: Commands) -> None:
         default="auto",
         help="auto shows it on a terminal only, so that a pipe gets the bare answer",
     )
-    parser.add_argument("-q", "--quiet", action="store_true", help="no receipt")
+    parser.add_argument("-q", "--quiet", action="store_true", help="no summary line")
     _add_sampling(parser)
 
 
@@ -147,7 +147,7 @@ def _add_sweep(commands: Commands) -> None:
 
 
 def _add_chat(commands: Commands) -> None:
-    parser = _add(commands, "chat", "talk in several turns")
+    parser = _add(commands, "chat", "ask in several turns")
     parser.add_argument("-b", "--budget", help=BUDGET_HELP + "; /budget changes it")
     _add_sampling(parser)
 
@@ -173,7 +173,7 @@ def complain(text: str) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; gives its exit code."""
     for stream in (sys.stdin, sys.stdout, sys.stderr):
-        # What the encoding cannot say becomes a question mark, not a traceback.
+        # What the encoding cannot express becomes a question mark, not a traceback.
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")
     try:

@@ -11,6 +11,7 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any, TypeVar
 
+import httpx
 from pydantic import BaseModel, ValidationError
 
 from extracot.answers import extract_answer
@@ -21,7 +22,7 @@ from extracot_client.errors import (
     StreamFailedError,
     UnexpectedReplyError,
 )
-from extracot_client.failures import describe_body, one_line, refine
+from extracot_client.failures import REQUEST_ID_HEADER, describe_body, one_line, refine
 from extracot_client.retries import Clock
 from extracot_client.sse import SSEDecoder
 from extracot_client.types import (
@@ -239,16 +240,14 @@ class StreamReader:
         return refine(StreamFailedError, fields, request_id=self.request_id, **self.partial)
 
 
-def unexpected_stream(
-    status: int, headers: Mapping[str, str], start: bytes
-) -> UnexpectedReplyError:
+def unexpected_stream(response: httpx.Response, start: bytes) -> UnexpectedReplyError:
     """The error for a success that is no event stream; ``start`` is the beginning of its body."""
-    kind = headers.get("content-type", "no content type").partition(";")[0]
+    kind = response.headers.get("content-type", "no content type").partition(";")[0]
     return UnexpectedReplyError(
-        f"The server answered {status} with {kind} instead of an event stream: "
+        f"The server answered {response.status_code} with {kind} instead of an event stream: "
         f"{describe_body(start)}",
-        status=status,
-        request_id=headers.get("x-request-id"),
+        status=response.status_code,
+        request_id=response.headers.get(REQUEST_ID_HEADER),
     )
 
 

@@ -94,7 +94,7 @@ def make_row(
         reasoning=solution.reasoning,
         finish_reason=solution.finish_reason,
         level=report.chosen or report.level,
-        reasoning_tokens=first_known(report.reasoning_tokens, solution.usage.reasoning_tokens),
+        reasoning_tokens=solution.reasoning_tokens,
         answer_tokens=report.answer_tokens,
         completion_tokens=solution.usage.completion_tokens,
         baseline_tokens=report.baseline_tokens,
@@ -107,11 +107,6 @@ def make_row(
         model=solution.model,
         request_id=solution.request_id,
     )
-
-
-def first_known(*values: int | None) -> int | None:
-    """The first value that is not ``None``."""
-    return next((value for value in values if value is not None), None)
 
 
 async def sweep_rows(

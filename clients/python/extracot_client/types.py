@@ -6,7 +6,7 @@ say more); frozen dataclasses for what the client made of it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -61,7 +61,7 @@ class ModelList(ServerModel):
 
 
 class LevelInfo(ServerModel):
-    """One level of a model with a card; ``expected_ratio`` is what it really costs."""
+    """One level of a model with a card; ``expected_ratio`` is what it realises on average."""
 
     name: str
     control_token: str | None = None
@@ -116,6 +116,12 @@ class Solution:
     raw: dict[str, Any]
     """The reply as a ``chat.completion`` body, put together from the stream."""
 
+    @property
+    def reasoning_tokens(self) -> int | None:
+        """The report's count, else that of the usage; ``None`` if the server gives neither."""
+        counted = self.report.reasoning_tokens
+        return self.usage.reasoning_tokens if counted is None else counted
+
     def to_dict(self) -> dict[str, Any]:
         """Everything but ``raw``, as JSON values."""
         return {
@@ -127,12 +133,7 @@ class Solution:
             "request_id": self.request_id,
             "budget": self.report.model_dump(mode="json"),
             "usage": self.usage.model_dump(mode="json", exclude_none=True),
-            "timings": {
-                "ttft": self.timings.ttft,
-                "first_answer": self.timings.first_answer,
-                "total": self.timings.total,
-                "retries": self.timings.retries,
-            },
+            "timings": asdict(self.timings),
         }
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from extracot_client.baselines import baseline_words, cap_words, holdout_words
 from extracot_client.commands.common import make_client, print_json
-from extracot_client.receipts import percent
+from extracot_client.formatting import percent
 from extracot_client.terminal import Style, printable, table
 from extracot_client.types import BudgetCardPage, LevelInfo
 
