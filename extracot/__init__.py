@@ -38,7 +38,6 @@ from extracot.reasoning import (
     split_reasoning,
 )
 from extracot.usage import (
-    TokenCounts,
     mean_of_ratios,
     ratio_of_sums,
     realised_ratio,
@@ -76,7 +75,6 @@ __all__ = [
     "Role",
     "SplitText",
     "ThinkTags",
-    "TokenCounts",
     "TokenSummary",
     "Tokenizer",
     "ToolCall",

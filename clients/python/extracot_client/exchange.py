@@ -106,13 +106,11 @@ class Exchange:
         self, error: httpx.HTTPError, reader: StreamReader | None = None, *, started: bool = False
     ) -> ExtracotClientError:
         """The error for an attempt that broke off, with what ``reader`` already had."""
-        return error_from_transport(
-            error,
-            self._core.settings.shown_url,
-            started=started or reader is not None,
-            request_id=reader.request_id if reader else None,
-            **(reader.partial if reader else {}),
-        )
+        url = self._core.settings.shown_url
+        if reader is None:
+            return error_from_transport(error, url, started=started)
+        context = {"request_id": reader.request_id, **reader.partial}
+        return error_from_transport(error, url, started=True, **context)
 
     def reader(self, headers: Mapping[str, str]) -> StreamReader:
         """A reader for the reply to the current attempt."""

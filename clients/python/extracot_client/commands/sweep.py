@@ -114,7 +114,7 @@ def _rows(
     with RowStore(Path(arguments.out)) if arguments.out else nullcontext() as store:
         for problem, budget in pairs if store else ():
             row = store.get(problem.id, budget, fingerprint(problem, options)) if store else None
-            if row is not None and row.error is None:
+            if row is not None:
                 rows[(problem.id, budget_key(budget))] = row
         if rows:
             note(f"{len(rows)} of {len(pairs)} rows are in {arguments.out} already")
