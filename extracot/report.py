@@ -1,7 +1,8 @@
-"""The budget report: what became of the budget of one reply, in its ``budget`` object.
+"""What a reply reports of its tokens: the ``budget`` and the ``usage`` object.
 
-One type for both sides. This release's server fills in every field; a client also reads older and
-newer servers, so for a reader each field may be missing (``None``) and unknown ones are kept.
+One type each for both sides. This release's server fills in every field; a client also reads
+older and newer servers, so for a reader each field may be missing (``None``) and unknown ones are
+kept.
 """
 
 from __future__ import annotations
@@ -23,13 +24,19 @@ def _sent(meaning: str, *words: str, null: bool = True) -> Any:
 
 
 def _complete(schema: dict[str, Any]) -> None:
-    """The schema of a report that has every field and no other."""
+    """The schema of an object that has every field and no other."""
     schema |= {"required": list(schema["properties"]), "additionalProperties": False}
     for field in schema["properties"].values():
         field.pop("default", None)
 
 
-class BudgetReport(BaseModel):
+class _Reported(BaseModel):
+    model_config = ConfigDict(
+        extra="allow", frozen=True, protected_namespaces=(), json_schema_extra=_complete
+    )
+
+
+class BudgetReport(_Reported):
     """The ``budget`` object of a reply. Counts are tokens; ratios are against the baseline.
 
     ``reasoning_tokens + answer_tokens + overhead_tokens`` is everything after the prompt;
@@ -40,10 +47,6 @@ class BudgetReport(BaseModel):
     ``cap_reason`` says whose bound ended the reasoning, or would have been the first to.
     ``saved_tokens_estimate`` is negative where more was spent than the baseline.
     """
-
-    model_config = ConfigDict(
-        extra="allow", frozen=True, protected_namespaces=(), json_schema_extra=_complete
-    )
 
     requested: Any = _sent("the `budget`, alias or effort as the client sent it; null: none")
     source: str | None = _sent(
@@ -102,3 +105,30 @@ class BudgetReport(BaseModel):
     def as_object(self) -> dict[str, Any]:
         """The JSON object of the API."""
         return dict(vars(self))
+
+
+class CompletionTokensDetails(_Reported):
+    """Parts of the generated tokens."""
+
+    reasoning_tokens: int | None = _sent("counted on token ids, without tags", null=False)
+
+
+class Usage(_Reported):
+    """OpenAI's usage, in tokens. Completion tokens are the generated ones, reasoning included."""
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    total_tokens: int = 0
+    completion_tokens_details: CompletionTokensDetails | None = _sent(
+        "parts of the generated tokens", null=False
+    )
+
+    @property
+    def reasoning_tokens(self) -> int | None:
+        """Reasoning tokens; ``None`` if the server does not tell."""
+        details = self.completion_tokens_details
+        return None if details is None else details.reasoning_tokens
+
+    def as_openai(self) -> dict[str, Any]:
+        """The JSON object of the API."""
+        return self.model_dump()

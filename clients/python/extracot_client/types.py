@@ -12,6 +12,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from extracot.report import BudgetReport as BudgetReport
+from extracot.report import Usage as Usage
 
 BudgetValue = float | int | str | dict[str, Any]
 """A ratio in (0, 1], ``"auto"``, ``"native"``, ``"none"``, or an object with ``ratio``,
@@ -22,27 +23,6 @@ class ServerModel(BaseModel):
     """Base of everything read from a server: unknown keys stay, nothing can be changed."""
 
     model_config = ConfigDict(extra="allow", frozen=True, protected_namespaces=())
-
-
-class CompletionTokensDetails(ServerModel):
-    """The part of the completion that was reasoning."""
-
-    reasoning_tokens: int | None = None
-
-
-class Usage(ServerModel):
-    """OpenAI's usage object, in tokens."""
-
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    total_tokens: int = 0
-    completion_tokens_details: CompletionTokensDetails | None = None
-
-    @property
-    def reasoning_tokens(self) -> int | None:
-        """Reasoning tokens, or ``None`` if the server does not tell."""
-        details = self.completion_tokens_details
-        return None if details is None else details.reasoning_tokens
 
 
 class ModelInfo(ServerModel):

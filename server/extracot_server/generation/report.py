@@ -1,4 +1,4 @@
-"""What a reply cost and what that is worth against its baseline: reports and usage. Pure.
+"""What a reply used and what that saved against its baseline: reports and usage. Pure.
 
 A saving is claimed only for a budgeted reply that ended by itself with an answer and whose baseline
 was measured (on the card, or by the holdout); an assumed baseline, a native or empty reply, an
@@ -8,11 +8,12 @@ abort, an error or a ``length`` stop saves nothing.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, Literal
 
 from extracot.card import BudgetCard, LevelCard
-from extracot.report import BudgetReport as BudgetReport  # also for those who hand it on
+from extracot.report import BudgetReport as BudgetReport  # also for those who hand one on
+from extracot.report import CompletionTokensDetails
+from extracot.report import Usage as Usage
 from extracot.usage import realised_ratio, saved_tokens
 from extracot_server.budget.holdout import Arm
 from extracot_server.budget.limits import CapReason, Limits
@@ -26,24 +27,6 @@ _SHARED = (
     *("expected_ratio", "control_token", "chosen", "chosen_probability"),
     *("max_reasoning_tokens", "cap_reason", "closed_by"),
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Usage:
-    """OpenAI's usage. ``completion_tokens`` are the generated ones, reasoning included."""
-
-    prompt_tokens: int
-    completion_tokens: int
-    reasoning_tokens: int
-
-    def as_openai(self) -> dict[str, Any]:
-        """The JSON object of the API."""
-        return {
-            "prompt_tokens": self.prompt_tokens,
-            "completion_tokens": self.completion_tokens,
-            "total_tokens": self.prompt_tokens + self.completion_tokens,
-            "completion_tokens_details": {"reasoning_tokens": self.reasoning_tokens},
-        }
 
 
 def announced(
@@ -167,10 +150,13 @@ def expected_share(card: BudgetCard, level: LevelCard) -> float | None:
 
 def usage_of(prompt_tokens: int, states: Sequence[ReplyState]) -> Usage:
     """Usage of a request: the prompt once, generated tokens of every choice."""
+    completion = sum(state.sampled for state in states)
+    reasoning = sum(state.reasoning for state in states)
     return Usage(
         prompt_tokens=prompt_tokens,
-        completion_tokens=sum(state.sampled for state in states),
-        reasoning_tokens=sum(state.reasoning for state in states),
+        completion_tokens=completion,
+        total_tokens=prompt_tokens + completion,
+        completion_tokens_details=CompletionTokensDetails(reasoning_tokens=reasoning),
     )
 
 

@@ -11,7 +11,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from extracot.card import BudgetCard
-from extracot.report import BudgetReport
+from extracot.report import BudgetReport, Usage
 
 Ratio = float | Literal["auto", "native", "none"]
 
@@ -43,19 +43,8 @@ class ChoiceLogprobs(Shape):
     refusal: None
 
 
-class CompletionTokensDetails(Shape):
-    """Parts of the generated tokens."""
-
-    reasoning_tokens: int
-
-
-class CompletionUsage(Shape):
+class CompletionUsage(Usage):
     """Token counts; reasoning is part of the completion."""
-
-    prompt_tokens: int
-    completion_tokens: int
-    total_tokens: int
-    completion_tokens_details: CompletionTokensDetails
 
 
 class CalledFunction(Shape):
