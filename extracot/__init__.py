@@ -9,14 +9,9 @@ from extracot.card import (
     CARD_FILENAME,
     CARD_VERSION,
     PROMPT_FORMAT,
-    AccuracySummary,
-    BaselineBin,
-    BaselineCard,
     BudgetCard,
     LevelCard,
     Provenance,
-    RatioSummary,
-    TokenSummary,
     tokenizer_hash,
 )
 from extracot.control import (
@@ -28,6 +23,13 @@ from extracot.control import (
     parse_level_token,
 )
 from extracot.errors import CardError, ControlTokenError, ExtracotError, PromptError
+from extracot.figures import (
+    AccuracySummary,
+    BaselineBin,
+    BaselineCard,
+    RatioSummary,
+    TokenSummary,
+)
 from extracot.prompt import Message, PromptRenderer, RenderedPrompt, Role, Tokenizer, ToolCall
 from extracot.reasoning import (
     Part,

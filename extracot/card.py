@@ -14,42 +14,20 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, NoReturn, Self
 
-from pydantic import (
-    Field,
-    StringConstraints,
-    ValidationError,
-    model_validator,
-)
+from pydantic import Field, StringConstraints, ValidationError, model_validator
 
 from extracot.errors import CardError
 from extracot.figures import (
     AccuracySummary,
-    BaselineBin,
     BaselineCard,
     CardModel,
     Count,
     RatioSummary,
     Share,
-    TokenSummary,
     wrong,
 )
 from extracot.files import write_atomic
 from extracot.prompt import Tokenizer
-
-__all__ = [
-    "CARD_FILENAME",
-    "CARD_VERSION",
-    "PROMPT_FORMAT",
-    "AccuracySummary",
-    "BaselineBin",
-    "BaselineCard",
-    "BudgetCard",
-    "LevelCard",
-    "Provenance",
-    "RatioSummary",
-    "TokenSummary",
-    "tokenizer_hash",
-]
 
 CARD_FILENAME = "budget_card.json"
 CARD_VERSION = 1

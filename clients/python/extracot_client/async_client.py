@@ -119,9 +119,9 @@ class AsyncExtracot(ClientBase[Callable[[float], Awaitable[object]]]):
         **options: Unpack[SolveOptions],
     ) -> AsyncGenerator[AsyncSolveStream, None]:
         """Ask and iterate over the events; see :meth:`extracot_client.Extracot.stream`."""
-        request = build_request(problem, budget, self._core.model, **options)
-        exchange = self._core.exchange(request.deadline)
-        response = await self._send(exchange, "POST", "v1/chat/completions", request.encode())
+        body = build_request(problem, budget, self._core.model, **options)
+        exchange = self._core.exchange(options.get("deadline"))
+        response = await self._send(exchange, "POST", "v1/chat/completions", body)
         if not is_event_stream(response):
             raise unexpected_stream(response, await self._read_body(response, exchange))
         stream = AsyncSolveStream(response, exchange)

@@ -129,9 +129,9 @@ class Extracot(ClientBase[Callable[[float], object]]):
     ) -> Iterator[SolveStream]:
         """Ask and iterate over :class:`ReasoningDelta`, :class:`AnswerDelta` and last
         :class:`Done`; leaving the block early aborts on the server."""
-        request = build_request(problem, budget, self._core.model, **options)
-        exchange = self._core.exchange(request.deadline)
-        response = self._send(exchange, "POST", "v1/chat/completions", request.encode())
+        body = build_request(problem, budget, self._core.model, **options)
+        exchange = self._core.exchange(options.get("deadline"))
+        response = self._send(exchange, "POST", "v1/chat/completions", body)
         if not is_event_stream(response):
             raise unexpected_stream(response, self._read_body(response, exchange))
         stream = SolveStream(response, exchange)

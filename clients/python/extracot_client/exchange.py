@@ -53,7 +53,13 @@ class Core:
         return f"{name}(base_url={self.settings.shown_url!r}, api_key={key}, model={self.model!r})"
 
     def exchange(self, deadline: float | None = None) -> Exchange:
-        """Begin one call; ``deadline`` in seconds replaces the client's own."""
+        """Begin one call; ``deadline`` in seconds replaces the client's own.
+
+        Raises :class:`InvalidArgumentError` for one that is not positive.
+        """
+        if deadline is not None and not deadline > 0:
+            message = f"A deadline is a positive number of seconds, not {deadline!r}"
+            raise InvalidArgumentError(message, param="deadline")
         return Exchange(self, self.deadline if deadline is None else deadline)
 
 

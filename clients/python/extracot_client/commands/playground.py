@@ -25,7 +25,7 @@ def run(arguments: argparse.Namespace) -> int:
     backend = Backend(
         arguments.base_url, arguments.api_key, timeout=arguments.timeout, model=arguments.model
     )
-    # Gradio asks its own port whether it is up; a proxy would not find it.
+    # Gradio asks its own port whether it is up, which must not go through a proxy.
     for name in ("NO_PROXY", "no_proxy"):
         os.environ[name] = ",".join(filter(None, (os.environ.get(name), _LOCAL)))
     where = f"{arguments.host}:{arguments.port}"
