@@ -46,37 +46,16 @@ NO_PROBLEM = "Type a problem first."
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class View:
-    """A tab at one moment; ``session`` is ``None`` while nothing was added to it."""
+    """The solve or the compare tab at one moment: HTML and Markdown, each tab showing its own."""
 
     status: str
     running: bool = True
     session: list[SweepRow] | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SolveView(View):
-    """The solve tab."""
-
+    """``None`` while nothing was added to it."""
     reasoning: str = ""
     answer: str = ""
-
-    @property
-    def parts(self) -> tuple[str, str]:
-        """What is shown under the status."""
-        return self.reasoning, self.answer
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CompareView(View):
-    """The compare tab."""
-
     cards: str = ""
     charts: str = ""
-
-    @property
-    def parts(self) -> tuple[str, str]:
-        """What is shown under the status."""
-        return self.cards, self.charts
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,19 +120,19 @@ class Backend:
         budget: BudgetValue,
         session: Sequence[SweepRow],
         options: SolveOptions,
-    ) -> AsyncGenerator[SolveView, None]:
+    ) -> AsyncGenerator[View, None]:
         """Stream one reply."""
         if not problem.strip():
-            yield SolveView(status=summary_to_come(NO_PROBLEM, kind="error"), running=False)
+            yield View(status=summary_to_come(NO_PROBLEM, kind="error"), running=False)
             return
-        yield SolveView(status=summary_to_come("Waiting for the first token …", kind="busy"))
+        yield View(status=summary_to_come("Waiting for the first token …", kind="busy"))
         reasoning, answer = "", ""
         loop = asyncio.get_running_loop()
         next_view = loop.time()
 
-        def view(status: str, **given: Any) -> SolveView:
+        def view(status: str, **given: Any) -> View:
             shown = to_markdown(reasoning), to_markdown(answer)
-            return SolveView(status=status, reasoning=shown[0], answer=shown[1], **given)
+            return View(status=status, reasoning=shown[0], answer=shown[1], **given)
 
         try:
             async with (
@@ -185,11 +164,11 @@ class Backend:
         options: SolveOptions,
         *,
         together: bool,
-    ) -> AsyncGenerator[CompareView, None]:
+    ) -> AsyncGenerator[View, None]:
         """One problem at several budgets; the view grows by each reply that is whole."""
         if not problem.strip() or not budgets:
             text = NO_PROBLEM if budgets else "Choose at least one budget."
-            yield CompareView(status=status(text, kind="error"), running=False)
+            yield View(status=status(text, kind="error"), running=False)
             return
         names = [budget_key(budget) for budget in budgets]
         rows: dict[str, SweepRow] = {}
@@ -216,7 +195,7 @@ def _compare_view(
     rows: dict[str, SweepRow],
     session: list[SweepRow] | None = None,
     error: ExtracotClientError | None = None,
-) -> CompareView:
+) -> View:
     """The replies there are, and the budgets that are still waited for (none after an error)."""
     done = [rows[name] for name in names if name in rows]
     missing = [name for name in names if name not in rows and error is None]
@@ -226,7 +205,7 @@ def _compare_view(
         line = status(str(error), kind="error")
     else:
         line = status(text + (" …" if missing else ""), kind="busy" if missing else "")
-    return CompareView(
+    return View(
         status=line,
         cards=compare_cards(done, missing),
         charts=compare_charts(done),

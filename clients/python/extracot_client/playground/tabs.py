@@ -8,13 +8,13 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import Any
 
 import gradio as gr
 
 from extracot_client.commands.common import parse_budget
 from extracot_client.errors import InvalidArgumentError
-from extracot_client.playground.backend import Backend, CompareView, SolveView
+from extracot_client.playground.backend import Backend, View
 from extracot_client.playground.markdown import LATEX_DELIMITERS
 from extracot_client.playground.sampling import read_options
 from extracot_client.playground.stop import Runs
@@ -22,7 +22,6 @@ from extracot_client.playground.views import NOTHING_YET, savings_page, status, 
 from extracot_client.requests import SolveOptions
 from extracot_client.types import BudgetValue, SweepRow
 
-V = TypeVar("V", SolveView, CompareView)
 MODES = [("Ratio", "ratio"), ("Auto", "auto"), ("Native", "native"), ("None", "none")]
 MODES_INFO = (
     "Ratio: the slider. Auto: the model chooses. Native: no budget. None: no reasoning at all."
@@ -70,14 +69,14 @@ def solve_tab(backend: Backend, shared: Shared) -> gr.Radio:
 
     def ask(
         problem: str, options: SolveOptions, session: list[SweepRow], mode: str, ratio: float
-    ) -> AsyncGenerator[SolveView, None]:
+    ) -> AsyncGenerator[View, None]:
         return backend.solve(problem, read_budget(mode, ratio), session, options)
 
     # Moving the slider means a ratio is wanted; done in the page, without asking anyone.
     ratio.input(None, None, mode, js="() => 'ratio'")
     gr.on(
         [go.click, shared.problem.submit],
-        _run_with(SolveView, ask, summary_to_come, stop),
+        _run_with(("reasoning", "answer"), ask, summary_to_come, stop),
         [shared.problem, shared.session, *shared.options, mode, ratio],
         [summary, reasoning, answer, go, stop, shared.session],
         trigger_mode="once",
@@ -103,12 +102,12 @@ def compare_tab(backend: Backend, shared: Shared) -> gr.CheckboxGroup:
         session: list[SweepRow],
         chosen: Sequence[str],
         together: bool,
-    ) -> AsyncGenerator[CompareView, None]:
+    ) -> AsyncGenerator[View, None]:
         budgets = [budget for name in chosen if (budget := parse_budget(name)) is not None]
         return backend.compare(problem, budgets, session, options, together=together)
 
     go.click(
-        _run_with(CompareView, ask, status, stop),
+        _run_with(("cards", "charts"), ask, status, stop),
         [shared.problem, shared.session, *shared.options, chosen, together],
         [line, cards, charts, go, stop, shared.session],
         trigger_mode="once",
@@ -139,18 +138,25 @@ def _buttons(name: str, go_id: str, stop_id: str) -> tuple[gr.Button, gr.Button]
 
 
 def _run_with(
-    kind: type[V],
-    ask: Callable[..., AsyncGenerator[V, None]],
+    parts: tuple[str, str],
+    ask: Callable[..., AsyncGenerator[View, None]],
     status_line: Callable[..., str],
     stop: gr.Button,
 ) -> Callable[..., AsyncGenerator[tuple[Any, ...], None]]:
     """The handler of a tab's main button: shows the views of ``ask`` until ``stop`` is pressed.
 
-    It is given the problem, the session, the sampling options and then what the tab itself reads.
+    It is given the problem, the session, the sampling options and then what the tab itself reads;
+    it gives the status, the ``parts`` of the view, both buttons and the session.
     """
-    runs: Runs[V] = Runs()
+    runs: Runs[View] = Runs()
 
-    def stopped(view: V) -> V:
+    def updates(view: View) -> tuple[Any, ...]:
+        shown = [getattr(view, name) for name in parts]
+        buttons = gr.Button(interactive=not view.running), gr.Button(interactive=view.running)
+        session = gr.skip() if view.session is None else view.session
+        return (view.status, *shown, *buttons, session)
+
+    def stopped(view: View) -> View:
         return replace(view, status=status_line(STOPPED), running=False)
 
     async def run(
@@ -166,22 +172,15 @@ def _run_with(
         try:
             options = read_options(model, max_tokens, temperature, seed)
         except InvalidArgumentError as error:
-            yield _updates(kind(status=status_line(str(error), kind="error"), running=False))
+            yield updates(View(status=status_line(str(error), kind="error"), running=False))
             return
         source = ask(problem or "", options, session, *own)
         async with aclosing(runs.views(str(request.session_hash), source, stopped)) as views:
             async for view in views:
-                yield _updates(view)
+                yield updates(view)
 
     async def halt(request: gr.Request) -> None:
         runs.stop(str(request.session_hash))
 
     stop.click(halt, queue=False, **QUIET)
     return run
-
-
-def _updates(view: SolveView | CompareView) -> tuple[Any, ...]:
-    """What a tab's components become, in the order of its outputs."""
-    buttons = gr.Button(interactive=not view.running), gr.Button(interactive=view.running)
-    session = gr.skip() if view.session is None else view.session
-    return (view.status, *view.parts, *buttons, session)
