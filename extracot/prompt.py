@@ -88,10 +88,7 @@ class PromptRenderer:
         self._tag = re.compile(f"({re.escape(self.tags.start)}|{re.escape(self.tags.end)})")
         self.think_start_id = self._encoder.single_id(self.tags.start)
         self.think_end_id = self._encoder.single_id(self.tags.end)
-        self._tag_ids = {
-            self.tags.start: self.think_start_id,
-            self.tags.end: self.think_end_id,
-        }
+        self._tag_ids = {self.tags.start: self.think_start_id, self.tags.end: self.think_end_id}
         # Template text repeats from prompt to prompt.
         self._trusted = lru_cache(maxsize=512)(self._encode_trusted)
         self.close_ids = self._trusted(f"\n{self.tags.end}\n\n")

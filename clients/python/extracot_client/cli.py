@@ -190,11 +190,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from extracot_client.errors import (
-        ConfigurationError,
-        ExtracotClientError,
-        InvalidArgumentError,
-    )
+    from extracot_client.errors import ConfigurationError, ExtracotClientError, InvalidArgumentError
 
     command = importlib.import_module(f"extracot_client.commands.{arguments.command}")
     try:

@@ -11,14 +11,7 @@ and which error a failure becomes is in modules that both clients share.
 from __future__ import annotations
 
 import threading
-from collections.abc import (
-    AsyncGenerator,
-    Callable,
-    Generator,
-    Iterable,
-    Iterator,
-    Sequence,
-)
+from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Self, Unpack
 

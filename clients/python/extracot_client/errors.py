@@ -163,12 +163,7 @@ class StreamFailedError(ExtracotAPIError):
     """An error event inside a stream that had begun well; what had come is kept here."""
 
     def __init__(
-        self,
-        message: str,
-        *,
-        partial_reasoning: str = "",
-        partial_answer: str = "",
-        **context: Any,
+        self, message: str, *, partial_reasoning: str = "", partial_answer: str = "", **context: Any
     ) -> None:
         super().__init__(message, **context)
         self.partial_reasoning = partial_reasoning

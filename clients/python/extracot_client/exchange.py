@@ -73,11 +73,7 @@ class Exchange:
         self._deadline_at = None if deadline is None else self.started + deadline
 
     def request(
-        self,
-        http: httpx.Client | httpx.AsyncClient,
-        method: str,
-        path: str,
-        body: bytes | None,
+        self, http: httpx.Client | httpx.AsyncClient, method: str, path: str, body: bytes | None
     ) -> httpx.Request:
         """Start an attempt: what to send, within the time that is left.
 

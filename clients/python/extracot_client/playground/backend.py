@@ -115,11 +115,7 @@ class Backend:
         )
 
     async def solve(
-        self,
-        problem: str,
-        budget: BudgetValue,
-        session: Sequence[SweepRow],
-        options: SolveOptions,
+        self, problem: str, budget: BudgetValue, session: Sequence[SweepRow], options: SolveOptions
     ) -> AsyncGenerator[View, None]:
         """Stream one reply."""
         if not problem.strip():

@@ -18,10 +18,7 @@ POLICY = (
     "default-src 'self' data: blob: 'unsafe-inline' 'unsafe-eval'; "
     "form-action 'self'; base-uri 'self'; object-src 'none'"
 )
-_HEADERS = [
-    (b"content-security-policy", POLICY.encode()),
-    (b"referrer-policy", b"no-referrer"),
-]
+_HEADERS = [(b"content-security-policy", POLICY.encode()), (b"referrer-policy", b"no-referrer")]
 _MANIFEST = b'<link rel="manifest" href="/manifest.json" />'
 _ICON = b'<link rel="icon" href="favicon.ico" />'
 

@@ -12,11 +12,7 @@ from extracot_client.baselines import cap_words, native_range
 from extracot_client.formatting import percent, seconds, summary_line, tokens
 from extracot_client.playground.charts import Bar, Chart, draw, table
 from extracot_client.playground.markdown import to_html
-from extracot_client.playground.session import (
-    RealisedRatio,
-    realised_ratios,
-    session_totals,
-)
+from extracot_client.playground.session import RealisedRatio, realised_ratios, session_totals
 from extracot_client.sweeps import budget_key
 from extracot_client.types import BudgetCardPage, Solution, SweepRow
 
