@@ -97,7 +97,16 @@ __all__ = [
     "summarise",
 ]
 
-_MODULES = "client async_client errors retries settings summaries sweeps types".split()
+_MODULES = (
+    "client",
+    "async_client",
+    "errors",
+    "retries",
+    "settings",
+    "summaries",
+    "sweeps",
+    "types",
+)
 
 
 def __getattr__(name: str) -> Any:

@@ -1,6 +1,6 @@
 """The ``extracot`` command: parses first, imports what a subcommand needs after.
 
-Exit codes: 0 well, 1 the server or the connection failed, 2 wrong usage or an unusable file,
+Exit codes: 0 success, 1 the server or the connection failed, 2 wrong usage or an unusable file,
 130 Ctrl-C, 141 the reader of our output went away. Errors are one line on standard error.
 """
 
@@ -21,7 +21,7 @@ OK, FAILED, USAGE, INTERRUPTED, NO_READER = 0, 1, 2, 130, 141
 BUDGET_HELP = "ratio in (0, 1], auto, native or none (default: the server's)"
 _EPILOG = """\
 The server and the key come from --base-url/--api-key or EXTRACOT_BASE_URL/EXTRACOT_API_KEY.
-Exit codes: 0 well, 1 server or connection error, 2 wrong usage, 130 interrupted.
+Exit codes: 0 success, 1 server or connection error, 2 wrong usage, 130 interrupted.
 """
 
 

@@ -76,7 +76,7 @@ class SolveStream(ReplyStream[Generator[Event, None, None]]):
 
 
 class Extracot(ClientBase[Callable[[float], object]]):
-    """A client of one Extra-CoT server, or of any server that speaks OpenAI's chat completions.
+    """A client of one Extra-CoT server, or of any server with OpenAI's chat completions API.
 
     ``base_url`` and ``api_key`` default to ``EXTRACOT_BASE_URL`` (else ``http://127.0.0.1:8000``)
     and ``EXTRACOT_API_KEY``. ``timeout`` is the longest silence in seconds (or

@@ -1,9 +1,8 @@
 """Everything the client raises on purpose: one tree below :class:`extracot.errors.ExtracotError`.
 
 Three families: the caller's own mistake (found before anything is sent), a server that could not
-be talked to, and a server that answered with an error. Knows nothing of HTTP libraries; what turns
-a failed request into one of these is :mod:`extracot_client.failures`. No error ever holds the API
-key.
+be reached, and a server that answered with an error. What turns a failed request into one of these
+is :mod:`extracot_client.failures`. No error ever holds the API key.
 """
 
 from __future__ import annotations

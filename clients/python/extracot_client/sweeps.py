@@ -1,7 +1,7 @@
 """Problems times budgets: runs them a few at a time and gives one flat row for each.
 
-Asks through a function it is handed, so it knows neither HTTP nor files; reading problems and
-keeping rows is :mod:`extracot_client.sweep_files`, adding up :mod:`extracot_client.summaries`.
+Asks through a function it is given; reading problems and keeping rows is
+:mod:`extracot_client.sweep_files`, adding up :mod:`extracot_client.summaries`.
 """
 
 from __future__ import annotations

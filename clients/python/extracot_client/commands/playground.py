@@ -30,7 +30,7 @@ def run(arguments: argparse.Namespace) -> int:
         os.environ[name] = ",".join(filter(None, (os.environ.get(name), _LOCAL)))
     where = f"{arguments.host}:{arguments.port}"
     try:
-        # Gradio's own message for this speaks of its variables and arguments.
+        # Gradio's own message for this names its own variables and arguments.
         socket.create_server((arguments.host, arguments.port)).close()
     except OSError as error:
         reason = (error.strerror or str(error)).partition(" (while")[0]

@@ -47,7 +47,7 @@ OPTIONS: dict[str, Any] = {
     "enable_monitoring": False,
     "mcp_server": False,
 }
-"""What :meth:`gradio.Blocks.launch` and :func:`gradio.mount_gradio_app` are both told."""
+"""Options of both :meth:`gradio.Blocks.launch` and :func:`gradio.mount_gradio_app`."""
 
 
 def launch_options() -> dict[str, Any]:

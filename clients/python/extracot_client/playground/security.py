@@ -1,6 +1,6 @@
 """Keeps the playground's page to its own server: a policy the browser enforces, and its own icon.
 
-Plain ASGI, so it knows neither Gradio nor FastAPI. Gradio's page links to an app manifest at the
+Plain ASGI, independent of Gradio and FastAPI. Gradio's page links to an app manifest at the
 root of the host; a page mounted below it would ask the host's owner for that and for an icon.
 """
 

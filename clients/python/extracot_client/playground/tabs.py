@@ -28,7 +28,7 @@ MODES_INFO = (
 )
 SUMMARY_HINT = "Each reply gets a summary here: tokens used, tokens saved, time taken."
 STOPPED = "Stopped; the server was told to stop, too. What had come is kept below."
-# Events of a page, not an API; what is running is said in words, not by a veil over the text.
+# Events of a page, not an API; what is running is shown as text, not by an overlay.
 QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 
 
