@@ -33,8 +33,8 @@ from extracot_client.requests import Problem, SolveOptions, build_request
 from extracot_client.streaming import unexpected_stream
 from extracot_client.sweeps import Skip, SweepProblem, sweep_rows
 from extracot_client.types import (
+    Budget,
     BudgetCardPage,
-    BudgetValue,
     Event,
     ModelInfo,
     ModelList,
@@ -93,11 +93,7 @@ class AsyncExtracot(ClientBase[Callable[[float], Awaitable[object]]]):
         await self._http.aclose()
 
     async def solve(
-        self,
-        problem: Problem,
-        *,
-        budget: BudgetValue | None = None,
-        **options: Unpack[SolveOptions],
+        self, problem: Problem, *, budget: Budget = None, **options: Unpack[SolveOptions]
     ) -> Solution:
         """Ask and wait for the whole reply; see :meth:`extracot_client.Extracot.solve`."""
         async with self.stream(problem, budget=budget, **options) as stream:
@@ -105,11 +101,7 @@ class AsyncExtracot(ClientBase[Callable[[float], Awaitable[object]]]):
 
     @asynccontextmanager
     async def stream(
-        self,
-        problem: Problem,
-        *,
-        budget: BudgetValue | None = None,
-        **options: Unpack[SolveOptions],
+        self, problem: Problem, *, budget: Budget = None, **options: Unpack[SolveOptions]
     ) -> AsyncGenerator[AsyncSolveStream, None]:
         """Ask and iterate over the events; see :meth:`extracot_client.Extracot.stream`."""
         body = build_request(problem, budget, self._core.model, **options)
@@ -126,7 +118,7 @@ class AsyncExtracot(ClientBase[Callable[[float], Awaitable[object]]]):
     async def sweep(
         self,
         problems: Iterable[str | SweepProblem],
-        budgets: Sequence[BudgetValue | None],
+        budgets: Sequence[Budget],
         *,
         concurrency: int = 4,
         skip: Skip | None = None,

@@ -34,8 +34,8 @@ from extracot_client.requests import Problem, SolveOptions, build_request
 from extracot_client.streaming import unexpected_stream
 from extracot_client.sweeps import Skip, SweepProblem
 from extracot_client.types import (
+    Budget,
     BudgetCardPage,
-    BudgetValue,
     Event,
     ModelInfo,
     ModelList,
@@ -98,11 +98,7 @@ class Extracot(ClientBase[Callable[[float], object]]):
         self._http.close()
 
     def solve(
-        self,
-        problem: Problem,
-        *,
-        budget: BudgetValue | None = None,
-        **options: Unpack[SolveOptions],
+        self, problem: Problem, *, budget: Budget = None, **options: Unpack[SolveOptions]
     ) -> Solution:
         """Ask and wait for the whole reply; ``options`` are those of :class:`SolveOptions`.
 
@@ -114,11 +110,7 @@ class Extracot(ClientBase[Callable[[float], object]]):
 
     @contextmanager
     def stream(
-        self,
-        problem: Problem,
-        *,
-        budget: BudgetValue | None = None,
-        **options: Unpack[SolveOptions],
+        self, problem: Problem, *, budget: Budget = None, **options: Unpack[SolveOptions]
     ) -> Iterator[SolveStream]:
         """Ask and iterate over :class:`ReasoningDelta`, :class:`AnswerDelta` and last
         :class:`Done`; leaving the block early aborts on the server."""
@@ -136,7 +128,7 @@ class Extracot(ClientBase[Callable[[float], object]]):
     def sweep(
         self,
         problems: Iterable[str | SweepProblem],
-        budgets: Sequence[BudgetValue | None],
+        budgets: Sequence[Budget],
         *,
         concurrency: int = 4,
         skip: Skip | None = None,

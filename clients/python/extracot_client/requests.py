@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal, TypedDict, Unpack
 
 from extracot_client.errors import InvalidArgumentError
-from extracot_client.types import BudgetValue
+from extracot_client.types import Budget
 
 Problem = str | Sequence[Mapping[str, Any]]
 """One question, or a whole conversation as OpenAI messages."""
@@ -58,9 +58,7 @@ def build_messages(problem: Problem, system: str | None) -> list[dict[str, Any]]
     return messages
 
 
-def build_budget(
-    budget: BudgetValue | None, max_reasoning_tokens: int | None, enforce: str | None
-) -> BudgetValue | None:
+def build_budget(budget: Budget, max_reasoning_tokens: int | None, enforce: str | None) -> Budget:
     """The budget as it is sent: the plain value, or an object where a ceiling goes with it."""
     extras = {"max_reasoning_tokens": max_reasoning_tokens, "enforce": enforce}
     extras = {name: value for name, value in extras.items() if value is not None}
@@ -72,10 +70,7 @@ def build_budget(
 
 
 def build_request(
-    problem: Problem,
-    budget: BudgetValue | None,
-    default_model: str | None,
-    **options: Unpack[SolveOptions],
+    problem: Problem, budget: Budget, default_model: str | None, **options: Unpack[SolveOptions]
 ) -> bytes:
     """The JSON of a streaming request; raises :class:`InvalidArgumentError`, :class:`TypeError`
     for an option that does not exist."""

@@ -24,7 +24,7 @@ from extracot_client.errors import (
 )
 from extracot_client.matching import same_answer
 from extracot_client.requests import Problem, SolveOptions
-from extracot_client.types import BudgetValue, Solution, SweepRow
+from extracot_client.types import Budget, Solution, SweepRow
 
 # What every other request of the sweep would meet as well: going on would only repeat it.
 SHARED_FAILURES = (
@@ -50,15 +50,11 @@ class Solve(Protocol):
     """How a problem is asked: :meth:`AsyncExtracot.solve`."""
 
     async def __call__(
-        self,
-        problem: Problem,
-        *,
-        budget: BudgetValue | None = None,
-        **options: Unpack[SolveOptions],
+        self, problem: Problem, *, budget: Budget = None, **options: Unpack[SolveOptions]
     ) -> Solution: ...
 
 
-Skip = Callable[[str, BudgetValue | None, str], bool]
+Skip = Callable[[str, Budget, str], bool]
 
 
 def as_problem(problem: str | SweepProblem) -> SweepProblem:
@@ -76,9 +72,7 @@ def fingerprint(problem: SweepProblem, options: SolveOptions) -> str:
     return hashlib.sha256(text.encode("utf-8")).hexdigest()[:16]
 
 
-def make_row(
-    problem: SweepProblem, budget: BudgetValue | None, mark: str, solution: Solution
-) -> SweepRow:
+def make_row(problem: SweepProblem, budget: Budget, mark: str, solution: Solution) -> SweepRow:
     """The row of a reply."""
     report, times = solution.report, solution.timings
     gold = problem.answer
@@ -112,7 +106,7 @@ def make_row(
 async def sweep_rows(
     solve: Solve,
     problems: Iterable[str | SweepProblem],
-    budgets: Sequence[BudgetValue | None],
+    budgets: Sequence[Budget],
     *,
     concurrency: int,
     skip: Skip | None,
@@ -126,7 +120,7 @@ async def sweep_rows(
     if concurrency < 1:
         raise InvalidArgumentError("The concurrency is 1 or more", param="concurrency")
 
-    async def one(problem: SweepProblem, budget: BudgetValue | None, mark: str) -> SweepRow:
+    async def one(problem: SweepProblem, budget: Budget, mark: str) -> SweepRow:
         try:
             solution = await solve(problem.question, budget=budget, **options)
         except SHARED_FAILURES:
@@ -162,10 +156,10 @@ async def sweep_rows(
 
 def _todo(
     problems: Iterable[str | SweepProblem],
-    budgets: Sequence[BudgetValue | None],
+    budgets: Sequence[Budget],
     skip: Skip | None,
     options: SolveOptions,
-) -> Iterator[tuple[SweepProblem, BudgetValue | None, str]]:
+) -> Iterator[tuple[SweepProblem, Budget, str]]:
     for given in problems:
         problem = as_problem(given)
         mark = fingerprint(problem, options)

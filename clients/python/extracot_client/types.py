@@ -14,9 +14,10 @@ from pydantic import BaseModel, ConfigDict, Field
 from extracot.report import BudgetReport as BudgetReport
 from extracot.report import Usage as Usage
 
-BudgetValue = float | int | str | dict[str, Any]
+Budget = float | int | str | dict[str, Any] | None
 """A ratio in (0, 1], ``"auto"``, ``"native"``, ``"none"``, or an object with ``ratio``,
-``max_reasoning_tokens`` and ``enforce``. What is allowed is the server's to say."""
+``max_reasoning_tokens`` and ``enforce``; ``None`` is the server's default. What is allowed is the
+server's to say."""
 
 
 class ServerModel(BaseModel):

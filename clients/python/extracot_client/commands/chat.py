@@ -23,7 +23,7 @@ from extracot_client.formatting import summary_line
 from extracot_client.requests import SolveOptions
 from extracot_client.sweeps import budget_key
 from extracot_client.terminal import is_terminal
-from extracot_client.types import BudgetValue, Solution
+from extracot_client.types import Budget, Solution
 
 _HELP = "/budget B sets the budget, /reset starts a new conversation, /quit or Ctrl-D ends it"
 
@@ -32,7 +32,7 @@ _HELP = "/budget B sets the budget, /reset starts a new conversation, /quit or C
 class ChatSession:
     """The state between turns."""
 
-    budget: BudgetValue | None
+    budget: Budget
     options: SolveOptions
     as_json: bool
     messages: list[dict[str, str]] = field(default_factory=list)

@@ -14,7 +14,7 @@ from extracot_client.client import Extracot
 from extracot_client.errors import InvalidArgumentError, NotFoundError
 from extracot_client.requests import SolveOptions
 from extracot_client.terminal import Style, is_terminal, printable
-from extracot_client.types import AnswerDelta, BudgetCardPage, BudgetValue, Event, ReasoningDelta
+from extracot_client.types import AnswerDelta, Budget, BudgetCardPage, Event, ReasoningDelta
 
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 
@@ -47,7 +47,7 @@ def read_problem(argument: str) -> str:
     return text.strip("\n")
 
 
-def parse_budget(text: str | None) -> BudgetValue | None:
+def parse_budget(text: str | None) -> Budget:
     """A number becomes a ratio, ``{…}`` an object, all else a word for the server to check."""
     if text is None:
         return None
@@ -64,9 +64,9 @@ def parse_budget(text: str | None) -> BudgetValue | None:
     return text
 
 
-def parse_budgets(text: str) -> list[BudgetValue | None]:
+def parse_budgets(text: str) -> list[Budget]:
     """A comma-separated list, without doubles; raises :class:`InvalidArgumentError` if empty."""
-    budgets: list[BudgetValue | None] = []
+    budgets: list[Budget] = []
     for part in text.split(","):
         if part.strip() and (budget := parse_budget(part)) not in budgets:
             budgets.append(budget)
@@ -75,11 +75,11 @@ def parse_budgets(text: str) -> list[BudgetValue | None]:
     return budgets
 
 
-def offered_budgets(page: BudgetCardPage) -> list[BudgetValue | None]:
+def offered_budgets(page: BudgetCardPage) -> list[Budget]:
     """What a server offers: its levels, ``auto`` if its model was trained for that, native and
     none. A server without a card takes any ratio: the usual ones."""
     ratios = [level.ratio for level in page.levels if level.allowed_by_policy]
-    budgets: list[BudgetValue | None] = [ratio for ratio in ratios if ratio is not None]
+    budgets: list[Budget] = [ratio for ratio in ratios if ratio is not None]
     if not page.levels:
         budgets = [*DEFAULT_RATIOS]
     if "auto" in page.allowed:
@@ -87,7 +87,7 @@ def offered_budgets(page: BudgetCardPage) -> list[BudgetValue | None]:
     return [*budgets, "native", "none"]
 
 
-def budgets_of(arguments: argparse.Namespace, client: Extracot) -> list[BudgetValue | None]:
+def budgets_of(arguments: argparse.Namespace, client: Extracot) -> list[Budget]:
     """``--budgets``, or what the server offers."""
     if arguments.budgets:
         return parse_budgets(arguments.budgets)

@@ -18,7 +18,7 @@ from extracot_client.summaries import BudgetSummary, summarise
 from extracot_client.sweep_files import RowStore, read_problems, write_csv
 from extracot_client.sweeps import SweepProblem, budget_key, fingerprint
 from extracot_client.terminal import Progress, Style, table
-from extracot_client.types import BudgetValue, SweepRow
+from extracot_client.types import Budget, SweepRow
 
 _HEAD = (
     "budget",
@@ -103,7 +103,7 @@ def _rows(
     arguments: argparse.Namespace,
     client: Extracot,
     problems: Sequence[SweepProblem],
-    budgets: Sequence[BudgetValue | None],
+    budgets: Sequence[Budget],
 ) -> list[SweepRow]:
     """All rows of this sweep, kept ones and new ones, in the order of problems and budgets."""
     options = options_of(arguments)

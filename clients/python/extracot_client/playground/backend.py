@@ -32,8 +32,8 @@ from extracot_client.settings import resolve_settings
 from extracot_client.sweeps import budget_key
 from extracot_client.types import (
     AnswerDelta,
+    Budget,
     BudgetCardPage,
-    BudgetValue,
     Done,
     ReasoningDelta,
     SweepRow,
@@ -115,7 +115,7 @@ class Backend:
         )
 
     async def solve(
-        self, problem: str, budget: BudgetValue, session: Sequence[SweepRow], options: SolveOptions
+        self, problem: str, budget: Budget, session: Sequence[SweepRow], options: SolveOptions
     ) -> AsyncGenerator[View, None]:
         """Stream one reply."""
         if not problem.strip():
@@ -155,7 +155,7 @@ class Backend:
     async def compare(
         self,
         problem: str,
-        budgets: Sequence[BudgetValue],
+        budgets: Sequence[Budget],
         session: Sequence[SweepRow],
         options: SolveOptions,
         *,

@@ -20,7 +20,7 @@ from extracot_client.playground.sampling import read_options
 from extracot_client.playground.stop import Runs
 from extracot_client.playground.views import NOTHING_YET, savings_page, status, summary_to_come
 from extracot_client.requests import SolveOptions
-from extracot_client.types import BudgetValue, SweepRow
+from extracot_client.types import Budget, SweepRow
 
 MODES = [("Ratio", "ratio"), ("Auto", "auto"), ("Native", "native"), ("None", "none")]
 MODES_INFO = (
@@ -125,7 +125,7 @@ def savings_tab(shared: Shared) -> None:
     again.click(lambda: [], None, shared.session, **QUIET)
 
 
-def read_budget(mode: str, ratio: float) -> BudgetValue:
+def read_budget(mode: str, ratio: float) -> Budget:
     """The radio and the slider as a budget."""
     return round(float(ratio), 4) if mode == "ratio" else mode
 
