@@ -288,7 +288,7 @@ def test_stop_and_leaving_abort_on_the_server(slow_page: tuple[Watched, LiveServ
         stop.click()
         page.get_by_text("Stopped; the server was told").wait_for()
         server.wait_until(lambda: server.in_flight() == 0)
-        assert page.locator("#xc-reasoning p").is_visible()
+        assert page.locator("#xc-reasoning p").first.is_visible()
         assert again.is_enabled() and stop.is_disabled()
     page.get_by_role("tab", name="Compare").click()
     page.get_by_role("button", name="Compare").click()
