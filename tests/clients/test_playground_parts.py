@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import re
+import subprocess
+import sys
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
@@ -52,6 +54,15 @@ def row(budget: float | str = 0.4, **given: object) -> SweepRow:
         **given,
     }
     return SweepRow.model_validate(values)
+
+
+def test_the_package_mounts_and_imports_gradio_only_then() -> None:
+    code = (
+        "import sys; from extracot_client import playground; assert 'gradio' not in sys.modules;"
+        "from extracot_client.playground import mount, build_playground; print(mount.__module__)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "extracot_client.playground.page"
 
 
 @pytest.mark.parametrize(
