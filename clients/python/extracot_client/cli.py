@@ -52,7 +52,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action=_Version, nargs=0, help="show the version and exit")
     # Taken before the command, too, where people put them; shown in the commands' own help.
-    _add_connection(parser, default=None, shown=False)
+    _add_connection(parser, shown=False)
     parser.add_argument("--json", action="store_true", default=False, help=argparse.SUPPRESS)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     _add_ask(commands)
@@ -66,7 +66,8 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add_connection(parser: argparse.ArgumentParser, *, default: object, shown: bool) -> None:
+def _add_connection(parser: argparse.ArgumentParser, *, shown: bool) -> None:
+    default = argparse.SUPPRESS if shown else None
     for flag, metavar, kind, text in (
         ("--base-url", "URL", str, "default: EXTRACOT_BASE_URL, else http://127.0.0.1:8000"),
         ("--api-key", "KEY", str, "seen by other users of this machine; better: EXTRACOT_API_KEY"),
@@ -81,7 +82,7 @@ def _add(
 ) -> argparse.ArgumentParser:
     """A command's parser. What is not given there leaves alone what stood before the command."""
     parser = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
-    _add_connection(parser, default=argparse.SUPPRESS, shown=True)
+    _add_connection(parser, shown=True)
     if as_json:
         parser.add_argument(
             "--json", action="store_true", default=argparse.SUPPRESS, help="print JSON for scripts"

@@ -8,7 +8,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any, Self, TextIO
@@ -114,22 +113,19 @@ class RowStore:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._rows: dict[tuple[str, str, str], SweepRow] = {}
-        self._file: IO[bytes] | None = None
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = path.open("a+b")
+        try:
+            self._load(self._file)
+        except BaseException:
+            self._file.close()
+            raise
 
     def __enter__(self) -> Self:
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        file = self._path.open("a+b")
-        try:
-            self._load(file)
-        except BaseException:
-            file.close()
-            raise
-        self._file = file
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._file is not None:
-            self._file.close()
+        self._file.close()
 
     def _load(self, file: IO[bytes]) -> None:
         file.seek(0)
@@ -148,8 +144,7 @@ class RowStore:
                     f"{self._path}:{number}: no row of a sweep ({field}); name another output file"
                 ) from None
             self._rows[_key(row)] = row
-        file.truncate(end)
-        file.seek(0, os.SEEK_END)
+        file.truncate(end)  # the file is open for appending: what is written goes to this end
 
     def get(self, problem_id: str, budget: Any, mark: str) -> SweepRow | None:
         """The row kept for this problem, budget and fingerprint, unless its request failed."""
@@ -158,8 +153,6 @@ class RowStore:
 
     def add(self, row: SweepRow) -> None:
         """Append ``row``; it is in the file when this returns."""
-        if self._file is None:
-            raise SweepFileError(f"{self._path}: not open")
         self._file.write(row.model_dump_json().encode("utf-8") + b"\n")
         self._file.flush()
         self._rows[_key(row)] = row
