@@ -1,8 +1,7 @@
 """The only renderer: messages and a control become token ids, for training and serving alike.
 
 Added tokens (control, template and think tokens) come from the template and from here, never
-from a message: what a client or a problem says is text, however it is spelled. Knows nothing of
-cards, budgets or engines.
+from a message: what a client or a problem says is text, however it is spelled.
 """
 
 from __future__ import annotations
@@ -89,10 +88,7 @@ class PromptRenderer:
         self._tag = re.compile(f"({re.escape(self.tags.start)}|{re.escape(self.tags.end)})")
         self.think_start_id = self._encoder.single_id(self.tags.start)
         self.think_end_id = self._encoder.single_id(self.tags.end)
-        self._tag_ids = {
-            self.tags.start: self.think_start_id,
-            self.tags.end: self.think_end_id,
-        }
+        self._tag_ids = {self.tags.start: self.think_start_id, self.tags.end: self.think_end_id}
         # Template text repeats from prompt to prompt.
         self._trusted = lru_cache(maxsize=512)(self._encode_trusted)
         self.close_ids = self._trusted(f"\n{self.tags.end}\n\n")
@@ -146,8 +142,7 @@ class PromptRenderer:
         """
         turns = self._turns(messages, control, with_instruction, field)
         *parts, last = self._layout(turns, tools, field)
-        before: Mixed = last[:-1] if isinstance(last, tuple) else ()
-        opening = self._opening(str(last[-1] if isinstance(last, tuple) else last))
+        before, opening = self._split_opening(last)
         keep_block, prefill, in_reasoning = self._reply_start(control, opening)
         ids: list[int] = []
         space = ""
@@ -155,19 +150,15 @@ class PromptRenderer:
             if isinstance(part, int):
                 ids += self._turn_ids(turns[part], space, ids)
                 continue
-            if isinstance(part, tuple):
-                fixed = str(part[-1]).rstrip()
-                space = str(part[-1])[len(fixed) :]
-                ids += self._mixed_ids((*part[:-1], fixed), self._encoder.is_beginning(ids))
-                continue
             # The template's white space goes with the text that follows it, because that is how
             # a tokenizer reads it ("USER: " + "Hi" is "USER:" and " Hi").
-            fixed = part.rstrip()
-            space = part[len(fixed) :]
+            *head, tail = part
+            fixed = str(tail).rstrip()
+            space = str(tail)[len(fixed) :]
             beginning = self._encoder.is_beginning(ids)
-            if self._trusted(fixed, beginning) == self._trusted(part, beginning):
+            if not head and self._trusted(fixed, beginning) == self._trusted(str(tail), beginning):
                 space = ""  # an added token that swallows the white space after it
-            ids += self._trusted(fixed, beginning)
+            ids += self._mixed_ids((*head, fixed), beginning)
         end = opening.base + (opening.block if keep_block else "")
         ids += self._mixed_ids((*before, end), self._encoder.is_beginning(ids))
         return RenderedPrompt(tuple(ids), prefill, in_reasoning)
@@ -242,7 +233,7 @@ class PromptRenderer:
 
     def _layout(
         self, turns: Sequence[Turn], tools: Sequence[Mapping[str, Any]], field: str
-    ) -> Sequence[str | Mixed | int]:
+    ) -> list[Mixed | int]:
         if tools or any(turn.calls for turn in turns):
             try:
                 return self._template.layout_with_tools(turns, tools)
@@ -254,26 +245,25 @@ class PromptRenderer:
         try:
             return self._template.layout(roles)
         except PromptError as error:
-            if turns[0].role is not Role.SYSTEM:
-                raise PromptError(str(error), field=field) from error
-            try:
-                self._template.layout(roles[1:])
-            except PromptError:
+            if turns[0].role is not Role.SYSTEM or not self._template.accepts(roles[1:]):
                 raise PromptError(str(error), field=field) from error
             raise PromptError(
                 "this model's chat template takes no system message", field=turns[0].role_field
             ) from error
 
-    def _opening(self, last: str) -> _Opening:
-        start, end = re.escape(self.tags.start), re.escape(self.tags.end)
-        found = re.search(rf"(?:{start}\s*(?:{end}\s*)?|{end}\s*)\Z", last)
+    def _split_opening(self, last: Mixed | int) -> tuple[Mixed, _Opening]:
+        """The last fixed text of a prompt without, and with, what it says of reasoning."""
+        *before, end = last if isinstance(last, tuple) else ("",)
+        start, stop = re.escape(self.tags.start), re.escape(self.tags.end)
+        found = re.search(rf"(?:{start}\s*(?:{stop}\s*)?|{stop}\s*)\Z", str(end))
         if found is None:
-            return _Opening(last, "", False)
-        return _Opening(last[: found.start()], found[0], self.tags.end not in found[0])
+            return tuple(before), _Opening(str(end), "", False)
+        in_reasoning = self.tags.end not in found[0]
+        return tuple(before), _Opening(str(end)[: found.start()], found[0], in_reasoning)
 
     @cached_property
     def _usual_opening(self) -> _Opening:
-        return self._opening(str(self._template.layout([Role.USER.value])[-1]))
+        return self._split_opening(self._template.layout([Role.USER.value])[-1])[1]
 
     def _reply_start(
         self, control: Control, opening: _Opening

@@ -160,7 +160,9 @@ def test_nobody_gets_more_than_was_promised(
     asked: Any, policy: dict[str, Any], expected: bool
 ) -> None:
     within = BudgetPolicy(**policy)
-    resolved = resolve_budget(BudgetSources(parse_budget(asked)), CARD, within)
+    resolved = resolve_budget(
+        BudgetSources(None if asked is None else parse_budget(asked)), CARD, within
+    )
     assert may_be_held_out(resolved, within) is expected
 
 

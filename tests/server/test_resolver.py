@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from extracot.card import BudgetCard, RatioSummary
+from extracot.card import BudgetCard
+from extracot.figures import RatioSummary
 from extracot_server.budget.limits import Limits, resolve_limits
 from extracot_server.budget.resolve import (
     BudgetKind,

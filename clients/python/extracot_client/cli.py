@@ -1,6 +1,6 @@
 """The ``extracot`` command: parses first, imports what a subcommand needs after.
 
-Exit codes: 0 well, 1 the server or the connection failed, 2 wrong usage or an unusable file,
+Exit codes: 0 success, 1 the server or the connection failed, 2 wrong usage or an unusable file,
 130 Ctrl-C, 141 the reader of our output went away. Errors are one line on standard error.
 """
 
@@ -21,7 +21,7 @@ OK, FAILED, USAGE, INTERRUPTED, NO_READER = 0, 1, 2, 130, 141
 BUDGET_HELP = "ratio in (0, 1], auto, native or none (default: the server's)"
 _EPILOG = """\
 The server and the key come from --base-url/--api-key or EXTRACOT_BASE_URL/EXTRACOT_API_KEY.
-Exit codes: 0 well, 1 server or connection error, 2 wrong usage, 130 interrupted.
+Exit codes: 0 success, 1 server or connection error, 2 wrong usage, 130 interrupted.
 """
 
 
@@ -33,7 +33,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 class _Version(argparse.Action):
-    """``--version``, which alone pays for the import that knows it."""
+    """``--version``: the only flag that needs the package imported."""
 
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
         import extracot
@@ -50,9 +50,9 @@ def build_parser() -> argparse.ArgumentParser:
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--version", action=_Version, nargs=0, help="say the version and exit")
+    parser.add_argument("--version", action=_Version, nargs=0, help="show the version and exit")
     # Taken before the command, too, where people put them; shown in the commands' own help.
-    _add_connection(parser, default=None, shown=False)
+    _add_connection(parser, shown=False)
     parser.add_argument("--json", action="store_true", default=False, help=argparse.SUPPRESS)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     _add_ask(commands)
@@ -66,7 +66,8 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add_connection(parser: argparse.ArgumentParser, *, default: object, shown: bool) -> None:
+def _add_connection(parser: argparse.ArgumentParser, *, shown: bool) -> None:
+    default = argparse.SUPPRESS if shown else None
     for flag, metavar, kind, text in (
         ("--base-url", "URL", str, "default: EXTRACOT_BASE_URL, else http://127.0.0.1:8000"),
         ("--api-key", "KEY", str, "seen by other users of this machine; better: EXTRACOT_API_KEY"),
@@ -81,7 +82,7 @@ def _add(
 ) -> argparse.ArgumentParser:
     """A command's parser. What is not given there leaves alone what stood before the command."""
     parser = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
-    _add_connection(parser, default=argparse.SUPPRESS, shown=True)
+    _add_connection(parser, shown=True)
     if as_json:
         parser.add_argument(
             "--json", action="store_true", default=argparse.SUPPRESS, help="print JSON for scripts"
@@ -112,7 +113,7 @@ def _add_ask(commands: Commands) -> None:
         default="auto",
         help="auto shows it on a terminal only, so that a pipe gets the bare answer",
     )
-    parser.add_argument("-q", "--quiet", action="store_true", help="no receipt")
+    parser.add_argument("-q", "--quiet", action="store_true", help="no summary line")
     _add_sampling(parser)
 
 
@@ -147,7 +148,7 @@ def _add_sweep(commands: Commands) -> None:
 
 
 def _add_chat(commands: Commands) -> None:
-    parser = _add(commands, "chat", "talk in several turns")
+    parser = _add(commands, "chat", "ask in several turns")
     parser.add_argument("-b", "--budget", help=BUDGET_HELP + "; /budget changes it")
     _add_sampling(parser)
 
@@ -173,7 +174,7 @@ def complain(text: str) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; gives its exit code."""
     for stream in (sys.stdin, sys.stdout, sys.stderr):
-        # What the encoding cannot say becomes a question mark, not a traceback.
+        # What the encoding cannot express becomes a question mark, not a traceback.
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")
     try:
@@ -190,11 +191,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from extracot_client.errors import (
-        ConfigurationError,
-        ExtracotClientError,
-        InvalidArgumentError,
-    )
+    from extracot_client.errors import ConfigurationError, ExtracotClientError, InvalidArgumentError
 
     command = importlib.import_module(f"extracot_client.commands.{arguments.command}")
     try:

@@ -10,8 +10,8 @@ from typing import Literal
 
 from pydantic import Field
 
+from extracot.report import BudgetReport, Usage
 from extracot_server.api.body import ReplyModel
-from extracot_server.generation.report import BudgetReport
 
 
 class TokenLogprobRow(ReplyModel):
@@ -33,21 +33,6 @@ class ChoiceLogprobs(ReplyModel):
 
     content: list[AnswerTokenRow] | None
     refusal: None
-
-
-class CompletionTokensDetails(ReplyModel):
-    """Parts of the generated tokens."""
-
-    reasoning_tokens: int
-
-
-class CompletionUsage(ReplyModel):
-    """Token counts; reasoning is part of the completion."""
-
-    prompt_tokens: int
-    completion_tokens: int
-    total_tokens: int
-    completion_tokens_details: CompletionTokensDetails
 
 
 class CalledFunction(ReplyModel):
@@ -94,7 +79,7 @@ class ChatCompletion(ReplyModel):
     created: int = Field(description="Unix seconds")
     model: str
     choices: list[ChatChoice]
-    usage: CompletionUsage
+    usage: Usage
     budget: BudgetReport = Field(description="the sum of the choices'")
 
 
@@ -141,7 +126,7 @@ class ChatCompletionChunk(ReplyModel):
     created: int
     model: str
     choices: list[ChunkChoice] = Field(description="empty in the usage chunk")
-    usage: CompletionUsage | None = Field(
+    usage: Usage | None = Field(
         None, description="with `stream_options.include_usage`: null, but for the last chunk"
     )
     budget: BudgetReport | None = Field(

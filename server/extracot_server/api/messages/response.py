@@ -10,12 +10,12 @@ import json
 from typing import Any, Literal
 
 from extracot.reasoning import Part
+from extracot.report import BudgetReport
 from extracot_server.api.body import ReplyModel
 from extracot_server.api.errors import HttpError, anthropic_body
 from extracot_server.api.messages.request import MessagesRequest
 from extracot_server.api.sse import to_json
 from extracot_server.generation.events import CallDelta, ChoiceDone, Delta, Event, Finished
-from extracot_server.generation.report import BudgetReport
 from extracot_server.generation.request import PreparedChat
 
 StopReason = Literal["end_turn", "max_tokens", "stop_sequence", "tool_use"]

@@ -24,36 +24,6 @@ from extracot_server.config.settings import Settings
 from extracot_server.model_registry.registry import AppState
 
 REF = "#/components/schemas/{model}"
-REPORT_NOTES: dict[str, str] = {
-    "requested": "the `budget`, alias or effort as the client sent it; null: none",
-    "source": "where the budget comes from",
-    "applied_ratio": "the ratio after the operator's floor and ceiling; null: not a ratio",
-    "expected_ratio": "what the level realised when it was measured; null: no level",
-    "level": "the level used, or auto, native, none, cap",
-    "control_token": "what was written into the prompt",
-    "enforcement": "what keeps to the budget: a trained token, a cap, both or nothing",
-    "calibrated": "the card's figures hold for this request",
-    "chosen": "auto: the level the model chose",
-    "chosen_probability": "auto: how likely it was among the allowed ones",
-    "max_tokens": "the bound on generated tokens that held",
-    "max_reasoning_tokens": "the bound on reasoning tokens that held",
-    "cap_reason": "whose bound ended the reasoning, or would have been the first to",
-    "cap_hit": "reasoning was cut off by a bound",
-    "closed_by": "who ended the think block; null: there was none, or it was not ended",
-    "unclosed": "the reply ended inside the think block",
-    "reasoning_tokens": "counted on token ids, without tags",
-    "answer_tokens": "counted on token ids",
-    "overhead_tokens": "level, tags and end tokens",
-    "injected_tokens": "of these, written by the server; all others were generated",
-    "baseline_tokens": "native reasoning tokens to expect for such a request",
-    "baseline_source": "the budget card, an assumption, or this server's holdout",
-    "realised_ratio": "reasoning_tokens / baseline_tokens",
-    "saved_tokens_estimate": "baseline_tokens - reasoning_tokens; null where nothing is claimed",
-    "arm": "the request's part in the holdout; null: it has none",
-    "ignored_fields": "fields of the body that this server does not know",
-}
-
-
 _REQUEST_ID = {
     "description": "the client's own `x-request-id` where it is sane, else a new one",
     "required": True,
@@ -133,9 +103,7 @@ def _schemas(routes: Sequence[BaseRoute]) -> dict[str, Any]:
 
 
 def _describe_schemas(schemas: dict[str, Any], settings: Settings) -> None:
-    """What the fields of a report mean, and the limits of this server."""
-    for name, note in REPORT_NOTES.items():
-        schemas["BudgetReport"]["properties"][name]["description"] = note
+    """The limits of this server."""
     request = schemas["ChatCompletionRequest"]
     request["example"] = BODIES["/v1/chat/completions"]["a ratio"]
     fields = request["properties"]

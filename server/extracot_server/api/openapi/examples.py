@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from extracot.report import BudgetReport
 from extracot_server.api.responses.response import (
     MessageItem,
     OutputText,
@@ -17,7 +18,6 @@ from extracot_server.api.responses.response import (
     ResponseObject,
     ResponseUsage,
 )
-from extracot_server.generation.report import BudgetReport
 
 QUESTION: list[dict[str, Any]] = [{"role": "user", "content": "What is 12 * 3 + 4?"}]
 _ASKED = QUESTION[0]["content"]

@@ -12,12 +12,12 @@ from typing import Any, Literal
 from pydantic import ConfigDict, Field
 
 from extracot.reasoning import Part
+from extracot.report import BudgetReport
 from extracot_server.api.body import ReplyModel
 from extracot_server.api.errors import HttpError
 from extracot_server.api.responses.request import ResponsesRequest
 from extracot_server.api.sse import to_json
 from extracot_server.generation.events import CallDelta, ChoiceDone, Delta, Event, Finished
-from extracot_server.generation.report import BudgetReport
 from extracot_server.generation.request import PreparedChat
 
 ItemStatus = Literal["in_progress", "completed", "incomplete"]

@@ -1,7 +1,7 @@
 """Bar charts as plain HTML: they follow the theme, reflow on a phone and can be read aloud.
 
 Every bar has its numbers beside it as text. Knows nothing of budgets: it is handed labels and
-numbers; the colours are classes of playground.css.
+numbers; the colours are classes of page.css.
 """
 
 from __future__ import annotations
