@@ -105,17 +105,14 @@ ToChat = Callable[[B, RequestContext], ChatRequest]
 """An API's reading of its body: the chat that it asks for."""
 
 
-class ReplyWriter(Protocol):
-    """What one request's reply looks like in some API, whole or as a stream."""
+class ReplyWriter(Encoder, Protocol):
+    """What one request's reply looks like in some API: as a stream, or whole."""
 
     def add(self, event: Event) -> object:
         """Take in the next event of a whole reply."""
 
     def whole(self) -> dict[str, Any]:
         """The JSON reply, once every event has been added."""
-
-    def encoder(self) -> Encoder:
-        """What turns the events into frames of a stream."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,7 +253,7 @@ class _Exchange:
         if first.done():
             first.result()
         return EventStream(
-            frames_of(first, events, self._writer.encoder(), self._note),
+            frames_of(first, events, self._writer, self._note),
             gone=gone,
             heartbeat_seconds=self._state.settings.heartbeat_seconds,
             send_seconds=self._state.settings.send_timeout_seconds,

@@ -6,6 +6,7 @@ what would be sent to the engine. Nothing is generated; a prompt that is too lon
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Request
@@ -19,6 +20,7 @@ from extracot_server.api.exchange import app_state, chat_request_of, read_json, 
 from extracot_server.api.openapi.errors import errors
 from extracot_server.errors import InvalidRequestError
 from extracot_server.generation.prepare import render_only
+from extracot_server.generation.request import ServedModel
 
 router = APIRouter()
 
@@ -75,23 +77,24 @@ def _of_text(request: Request, body: dict[str, Any]) -> Tokens:
     service, alias = app_state(request).find(wanted.model, principal_of(request))
     if alias is not None:
         raise InvalidRequestError("A budget does not go with `prompt`.", param="model")
-    runtime = service.model.runtime
     try:
-        ids = runtime.renderer.encode_text(wanted.prompt)
+        ids = service.model.runtime.renderer.encode_text(wanted.prompt)
     except PromptError as error:
         raise PromptError(str(error), field="prompt") from None
-    size = runtime.engine.info.max_model_len
-    return Tokens(tokens=ids, count=len(ids), prompt_tokens=len(ids), max_model_len=size)
+    return _tokens(service.model, ids, ())
 
 
 def _of_messages(request: Request, body: dict[str, Any]) -> Tokens:
     asked = ChatCompletionRequest.read({key: body[key] for key in body if key != "prompt"})
     service, chat = chat_request_of(request, asked, to_chat_request, engine_up=False)
     rendered = render_only(service.model, chat)
-    ids = list(rendered.token_ids)
+    return _tokens(service.model, rendered.prompt_ids, rendered.prefill_ids)
+
+
+def _tokens(model: ServedModel, prompt: Sequence[int], prefill: Sequence[int]) -> Tokens:
     return Tokens(
-        tokens=ids,
-        count=len(ids),
-        prompt_tokens=len(rendered.prompt_ids),
-        max_model_len=service.model.runtime.engine.info.max_model_len,
+        tokens=[*prompt, *prefill],
+        count=len(prompt) + len(prefill),
+        prompt_tokens=len(prompt),
+        max_model_len=model.runtime.engine.info.max_model_len,
     )

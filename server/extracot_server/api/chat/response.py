@@ -6,7 +6,6 @@ Knows nothing of budgets beyond passing the report on.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from time import time
 from typing import Any
@@ -22,6 +21,113 @@ from extracot_server.generation.events import CallDelta, ChoiceDone, Delta, Even
 from extracot_server.generation.request import PreparedChat
 
 
+class ChunkEncoder:
+    """Turns the events of one request into ``data:`` frames."""
+
+    def __init__(self, chat: PreparedChat, body: ChatCompletionRequest) -> None:
+        self._model = chat.model
+        self._show_reasoning = body.include_reasoning is not False
+        self._logprobs = bool(body.logprobs)
+        options = body.stream_options
+        self._include_usage = bool(options and options.include_usage)
+        self._reply_id = f"chatcmpl-{chat.request.request_id}"
+        self._created = int(time())
+        head = {"id": self._reply_id, "object": "chat.completion.chunk", "created": self._created}
+        head["model"] = self._model.name
+        self._head = "data: " + to_json(head)[:-1]
+        self._usage = ',"usage":null' if self._include_usage else ""
+        self._started: set[int] = set()
+
+    def begin(self) -> bytes:
+        """Nothing: a choice begins with its first event."""
+        return b""
+
+    def failed(self, error: HttpError) -> bytes:
+        """The error's body in place of a chunk."""
+        return f"data: {to_json(error.body)}\n\n".encode()
+
+    def end(self) -> bytes:
+        """OpenAI's end of a stream."""
+        return b"data: [DONE]\n\n"
+
+    def encode(self, event: Event) -> bytes:
+        """The frames of one event; empty where it shows nothing."""
+        if isinstance(event, Delta):
+            return self._delta(event)
+        if isinstance(event, CallDelta):
+            return self._call(event)
+        if isinstance(event, ChoiceDone):
+            opening = self._open(event.index)
+            budget = f',"budget":{to_json(event.report.as_object())}'
+            closing = self._chunk(event.index, "{}", f'"{event.finish_reason}"', extra=budget)
+            return opening + closing
+        return self._finished(event)
+
+    def _delta(self, event: Delta) -> bytes:
+        opening = self._open(event.index)
+        text = to_json(event.text)
+        if event.part is Part.REASONING:
+            if not self._show_reasoning:
+                return opening
+            body = f'{{"reasoning":{text},"reasoning_content":{text}}}'
+            return opening + self._chunk(event.index, body)
+        body = f'{{"content":{text}}}'
+        logprobs = "null"
+        if self._logprobs and event.logprobs:
+            logprobs = to_json(self._logprob_table(event.logprobs))
+        return opening + self._chunk(event.index, body, logprobs=logprobs)
+
+    def _call(self, event: CallDelta) -> bytes:
+        part = event.part
+        call: dict[str, Any] = {"index": part.call}
+        function = {"arguments": part.arguments}
+        if part.name is not None:
+            call |= {"id": part.id, "type": "function"}
+            function = {"name": part.name, **function}
+        body = to_json({"tool_calls": [{**call, "function": function}]})
+        return self._open(event.index) + self._chunk(event.index, body)
+
+    def _open(self, index: int) -> bytes:
+        if index in self._started:
+            return b""
+        self._started.add(index)
+        return self._chunk(index, '{"role":"assistant","content":""}')
+
+    def _chunk(
+        self,
+        index: int,
+        delta: str,
+        finish: str = "null",
+        *,
+        logprobs: str = "null",
+        extra: str = "",
+    ) -> bytes:
+        return (
+            f'{self._head},"choices":[{{"index":{index},"delta":{delta},"logprobs":{logprobs},'
+            f'"finish_reason":{finish}}}]{self._usage}{extra}}}\n\n'
+        ).encode()
+
+    def _finished(self, event: Finished) -> bytes:
+        if not self._include_usage:
+            return b""
+        usage, budget = to_json(event.usage.as_openai()), to_json(event.report.as_object())
+        return f'{self._head},"choices":[],"usage":{usage},"budget":{budget}}}\n\n'.encode()
+
+    def _logprob_table(self, logprobs: tuple[TokenLogprob, ...]) -> dict[str, Any]:
+        tokenizer = self._model.runtime.engine.tokenizer
+        rows = []
+        for item in logprobs:
+            row = _logprob_row(tokenizer, item.token_id, item.logprob)
+            row["top_logprobs"] = [_logprob_row(tokenizer, i, lp) for i, lp in item.top]
+            rows.append(row)
+        return {"content": rows, "refusal": None}
+
+
+def _logprob_row(tokenizer: Tokenizer, token_id: int, logprob: float) -> dict[str, Any]:
+    text = token_text(tokenizer, token_id)
+    return {"token": text, "logprob": max(logprob, -9999.0), "bytes": list(text.encode())}
+
+
 @dataclass(slots=True)
 class _Choice:
     """What has come of one of the ``n`` replies."""
@@ -34,30 +140,13 @@ class _Choice:
     done: ChoiceDone | None = None
 
 
-class ChatReply:
+class ChatReply(ChunkEncoder):
     """A chat completion, whole or in chunks."""
 
     def __init__(self, chat: PreparedChat, body: ChatCompletionRequest) -> None:
-        self._model = chat.model
-        self._show_reasoning = body.include_reasoning is not False
-        self._logprobs = bool(body.logprobs)
-        options = body.stream_options
-        self._include_usage = bool(options and options.include_usage)
-        self._reply_id = f"chatcmpl-{chat.request.request_id}"
-        self._created = int(time())
+        super().__init__(chat, body)
         self._choices = [_Choice() for _ in range(chat.request.n)]
         self._end: Finished | None = None
-
-    def encoder(self) -> ChunkEncoder:
-        """See :class:`~extracot_server.api.exchange.ReplyWriter`."""
-        return ChunkEncoder(
-            reply_id=self._reply_id,
-            created=self._created,
-            model=self._model.name,
-            include_usage=self._include_usage,
-            include_reasoning=self._show_reasoning,
-            logprobs=self._logprob_table if self._logprobs else None,
-        )
 
     def add(self, event: Event) -> None:
         """See :class:`~extracot_server.api.exchange.ReplyWriter`."""
@@ -111,115 +200,3 @@ class ChatReply:
             "finish_reason": done.finish_reason,
             "budget": done.report.as_object(),
         }
-
-    def _logprob_table(self, logprobs: tuple[TokenLogprob, ...]) -> dict[str, Any]:
-        tokenizer = self._model.runtime.engine.tokenizer
-        rows = []
-        for item in logprobs:
-            row = _logprob_row(tokenizer, item.token_id, item.logprob)
-            row["top_logprobs"] = [_logprob_row(tokenizer, i, lp) for i, lp in item.top]
-            rows.append(row)
-        return {"content": rows, "refusal": None}
-
-
-def _logprob_row(tokenizer: Tokenizer, token_id: int, logprob: float) -> dict[str, Any]:
-    text = token_text(tokenizer, token_id)
-    return {"token": text, "logprob": max(logprob, -9999.0), "bytes": list(text.encode())}
-
-
-class ChunkEncoder:
-    """Turns the events of one request into ``data:`` frames."""
-
-    def __init__(
-        self,
-        *,
-        reply_id: str,
-        created: int,
-        model: str,
-        include_usage: bool,
-        include_reasoning: bool,
-        logprobs: Callable[[tuple[TokenLogprob, ...]], dict[str, Any]] | None,
-    ) -> None:
-        head = {"id": reply_id, "object": "chat.completion.chunk", "created": created}
-        head["model"] = model
-        self._head = "data: " + to_json(head)[:-1]
-        self._usage = ',"usage":null' if include_usage else ""
-        self._include_usage = include_usage
-        self._include_reasoning = include_reasoning
-        self._logprobs = logprobs
-        self._started: set[int] = set()
-
-    def begin(self) -> bytes:
-        """Nothing: a choice begins with its first event."""
-        return b""
-
-    def failed(self, error: HttpError) -> bytes:
-        """The error's body in place of a chunk."""
-        return f"data: {to_json(error.body)}\n\n".encode()
-
-    def end(self) -> bytes:
-        """OpenAI's end of a stream."""
-        return b"data: [DONE]\n\n"
-
-    def encode(self, event: Event) -> bytes:
-        """The frames of one event; empty where it shows nothing."""
-        if isinstance(event, Delta):
-            return self._delta(event)
-        if isinstance(event, CallDelta):
-            return self._call(event)
-        if isinstance(event, ChoiceDone):
-            opening = self._open(event.index)
-            budget = f',"budget":{to_json(event.report.as_object())}'
-            closing = self._choice(event.index, "{}", f'"{event.finish_reason}"', extra=budget)
-            return opening + closing
-        return self._finished(event)
-
-    def _delta(self, event: Delta) -> bytes:
-        opening = self._open(event.index)
-        text = to_json(event.text)
-        if event.part is Part.REASONING:
-            if not self._include_reasoning:
-                return opening
-            body = f'{{"reasoning":{text},"reasoning_content":{text}}}'
-            return opening + self._choice(event.index, body)
-        body = f'{{"content":{text}}}'
-        logprobs = "null"
-        if self._logprobs is not None and event.logprobs:
-            logprobs = to_json(self._logprobs(event.logprobs))
-        return opening + self._choice(event.index, body, logprobs=logprobs)
-
-    def _call(self, event: CallDelta) -> bytes:
-        part = event.part
-        call: dict[str, Any] = {"index": part.call}
-        function = {"arguments": part.arguments}
-        if part.name is not None:
-            call |= {"id": part.id, "type": "function"}
-            function = {"name": part.name, **function}
-        body = to_json({"tool_calls": [{**call, "function": function}]})
-        return self._open(event.index) + self._choice(event.index, body)
-
-    def _open(self, index: int) -> bytes:
-        if index in self._started:
-            return b""
-        self._started.add(index)
-        return self._choice(index, '{"role":"assistant","content":""}')
-
-    def _choice(
-        self,
-        index: int,
-        delta: str,
-        finish: str = "null",
-        *,
-        logprobs: str = "null",
-        extra: str = "",
-    ) -> bytes:
-        return (
-            f'{self._head},"choices":[{{"index":{index},"delta":{delta},"logprobs":{logprobs},'
-            f'"finish_reason":{finish}}}]{self._usage}{extra}}}\n\n'
-        ).encode()
-
-    def _finished(self, event: Finished) -> bytes:
-        if not self._include_usage:
-            return b""
-        usage, budget = to_json(event.usage.as_openai()), to_json(event.report.as_object())
-        return f'{self._head},"choices":[],"usage":{usage},"budget":{budget}}}\n\n'.encode()

@@ -84,29 +84,6 @@ class InputTokens(ReplyModel):
     input_tokens: int
 
 
-class MessageEncoder:
-    """Frames of a stream; see :class:`~extracot_server.api.sse.Encoder`."""
-
-    def __init__(self, writer: MessageWriter) -> None:
-        self._writer = writer
-
-    def begin(self) -> bytes:
-        """The message before anything has come of it."""
-        return _frames([{"type": "message_start", "message": self._writer.whole()}])
-
-    def encode(self, event: Event) -> bytes:
-        """The events that one of ours becomes."""
-        return _frames(self._writer.add(event))
-
-    def failed(self, error: HttpError) -> bytes:
-        """An error ends a stream as it is."""
-        return _frames([anthropic_body(error)])
-
-    def end(self) -> bytes:
-        """Nothing: the message says itself that it has ended."""
-        return b""
-
-
 class MessageWriter:
     """Turns our events into Anthropic's, and keeps the message up to date."""
 
@@ -127,9 +104,21 @@ class MessageWriter:
             "usage": {"input_tokens": len(chat.rendered.prompt_ids), "output_tokens": 0},
         }
 
-    def encoder(self) -> MessageEncoder:
-        """See :class:`~extracot_server.api.exchange.ReplyWriter`."""
-        return MessageEncoder(self)
+    def begin(self) -> bytes:
+        """The message before anything has come of it."""
+        return _frames([{"type": "message_start", "message": self._reply}])
+
+    def encode(self, event: Event) -> bytes:
+        """Anthropic's events that follow from one of ours."""
+        return _frames(self.add(event))
+
+    def failed(self, error: HttpError) -> bytes:
+        """An error ends a stream as it is."""
+        return _frames([anthropic_body(error)])
+
+    def end(self) -> bytes:
+        """Nothing: the message says itself that it has ended."""
+        return b""
 
     def whole(self) -> dict[str, Any]:
         """See :class:`~extracot_server.api.exchange.ReplyWriter`."""

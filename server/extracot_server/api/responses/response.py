@@ -140,44 +140,6 @@ class ResponseObject(_Model):
     budget: BudgetReport | None = None
 
 
-class ResponseEncoder:
-    """Frames of a stream; see :class:`~extracot_server.api.sse.Encoder`."""
-
-    def __init__(self, writer: ResponseWriter) -> None:
-        self._writer = writer
-        self._number = 0
-
-    def begin(self) -> bytes:
-        """The response before anything has come of it."""
-        response = self._writer.whole()
-        return self._frames(
-            [
-                {"type": f"response.{name}", "response": response}
-                for name in ("created", "in_progress")
-            ]
-        )
-
-    def encode(self, event: Event) -> bytes:
-        """The events that one of ours becomes."""
-        return self._frames(self._writer.add(event))
-
-    def failed(self, error: HttpError) -> bytes:
-        """The response as far as it got, and why it ended."""
-        return self._frames([self._writer.fail(error)])
-
-    def end(self) -> bytes:
-        """Nothing: a stream ends with the response's last event."""
-        return b""
-
-    def _frames(self, events: list[dict[str, Any]]) -> bytes:
-        frames = []
-        for event in events:
-            numbered = {**event, "sequence_number": self._number}
-            frames.append(f"event: {event['type']}\ndata: {to_json(numbered)}\n\n")
-            self._number += 1
-        return "".join(frames).encode()
-
-
 class ResponseWriter:
     """Turns our events into those of the Responses API, and keeps the response up to date."""
 
@@ -189,10 +151,28 @@ class ResponseWriter:
         self._text: list[str] = []
         self._open = False
         self._reason = "stop"
+        self._number = 0
 
-    def encoder(self) -> ResponseEncoder:
-        """See :class:`~extracot_server.api.exchange.ReplyWriter`."""
-        return ResponseEncoder(self)
+    def begin(self) -> bytes:
+        """The response before anything has come of it."""
+        response = self.whole()
+        names = ("response.created", "response.in_progress")
+        return self._frames([{"type": name, "response": response} for name in names])
+
+    def encode(self, event: Event) -> bytes:
+        """Official events that follow from one of ours."""
+        return self._frames(self.add(event))
+
+    def failed(self, error: HttpError) -> bytes:
+        """The response as far as it got, and why it ended."""
+        if self._open:
+            self._close("incomplete")
+        self._reply.error = {"code": "server_error", "message": error.message}
+        return self._frames([self._settle("failed")])
+
+    def end(self) -> bytes:
+        """Nothing: a stream ends with the response's last event."""
+        return b""
 
     def whole(self) -> dict[str, Any]:
         """See :class:`~extracot_server.api.exchange.ReplyWriter`."""
@@ -209,13 +189,6 @@ class ResponseWriter:
             start = [] if self._output else self._begin(MessageItem)
             return start + self._close("incomplete" if self._reason == "length" else "completed")
         return [self._finish(event)]
-
-    def fail(self, error: HttpError) -> dict[str, Any]:
-        """The last event of a response that broke off."""
-        if self._open:
-            self._close("incomplete")
-        self._reply.error = {"code": "server_error", "message": error.message}
-        return self._settle("failed")
 
     def _delta(self, event: Delta) -> list[dict[str, Any]]:
         reasoning = event.part is Part.REASONING
@@ -295,6 +268,14 @@ class ResponseWriter:
     def _settle(self, status: Literal["completed", "incomplete", "failed"]) -> dict[str, Any]:
         self._reply.status, self._reply.completed_at = status, int(time())
         return {"type": f"response.{status}", "response": self.whole()}
+
+    def _frames(self, events: list[dict[str, Any]]) -> bytes:
+        frames = []
+        for event in events:
+            numbered = {**event, "sequence_number": self._number}
+            frames.append(f"event: {event['type']}\ndata: {to_json(numbered)}\n\n")
+            self._number += 1
+        return "".join(frames).encode()
 
     def _place(self, *, content: bool = True) -> dict[str, Any]:
         index = len(self._output) - 1
