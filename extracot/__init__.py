@@ -9,14 +9,9 @@ from extracot.card import (
     CARD_FILENAME,
     CARD_VERSION,
     PROMPT_FORMAT,
-    AccuracySummary,
-    BaselineBin,
-    BaselineCard,
     BudgetCard,
     LevelCard,
     Provenance,
-    RatioSummary,
-    TokenSummary,
     tokenizer_hash,
 )
 from extracot.control import (
@@ -28,23 +23,10 @@ from extracot.control import (
     parse_level_token,
 )
 from extracot.errors import CardError, ControlTokenError, ExtracotError, PromptError
+from extracot.figures import AccuracySummary, BaselineBin, BaselineCard, RatioSummary, TokenSummary
 from extracot.prompt import Message, PromptRenderer, RenderedPrompt, Role, Tokenizer, ToolCall
-from extracot.reasoning import (
-    Part,
-    Piece,
-    ReasoningSplitter,
-    SplitText,
-    ThinkTags,
-    split_reasoning,
-)
-from extracot.usage import (
-    TokenCounts,
-    mean_of_ratios,
-    ratio_of_sums,
-    realised_ratio,
-    saved_tokens,
-    split_saving,
-)
+from extracot.reasoning import Part, Piece, ReasoningSplitter, SplitText, ThinkTags, split_reasoning
+from extracot.usage import mean_of_ratios, ratio_of_sums, realised_ratio, saved_tokens, split_saving
 
 __version__ = "0.1.0"
 
@@ -76,7 +58,6 @@ __all__ = [
     "Role",
     "SplitText",
     "ThinkTags",
-    "TokenCounts",
     "TokenSummary",
     "Tokenizer",
     "ToolCall",

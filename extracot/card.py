@@ -10,46 +10,24 @@ import hashlib
 import json
 import math
 import os
-import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, NoReturn, Self
 
-from pydantic import (
-    Field,
-    StringConstraints,
-    ValidationError,
-    model_validator,
-)
+from pydantic import Field, StringConstraints, ValidationError, model_validator
 
 from extracot.errors import CardError
 from extracot.figures import (
     AccuracySummary,
-    BaselineBin,
     BaselineCard,
     CardModel,
     Count,
     RatioSummary,
     Share,
-    TokenSummary,
     wrong,
 )
+from extracot.files import write_atomic
 from extracot.prompt import Tokenizer
-
-__all__ = [
-    "CARD_FILENAME",
-    "CARD_VERSION",
-    "PROMPT_FORMAT",
-    "AccuracySummary",
-    "BaselineBin",
-    "BaselineCard",
-    "BudgetCard",
-    "LevelCard",
-    "Provenance",
-    "RatioSummary",
-    "TokenSummary",
-    "tokenizer_hash",
-]
 
 CARD_FILENAME = "budget_card.json"
 CARD_VERSION = 1
@@ -168,17 +146,7 @@ class BudgetCard(CardModel):
             text = json.dumps(self.model_dump(), indent=2, allow_nan=False) + "\n"
         except (TypeError, ValueError) as error:
             raise CardError(f"holds what JSON cannot say: {error}", path=file) from error
-        handle, name = tempfile.mkstemp(dir=file.parent, prefix=f".{CARD_FILENAME}.")
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8") as stream:
-                stream.write(text)
-                stream.flush()
-                os.fsync(stream.fileno())
-            os.chmod(name, 0o644)  # mkstemp's 0600 would hide the card from another user's server
-            os.replace(name, file)
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
-            raise
+        write_atomic(file, text)
         return file
 
     @property

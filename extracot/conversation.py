@@ -41,12 +41,15 @@ class Message:
     """One turn. The content of an assistant's is its answer; a leading think block is dropped.
 
     ``tool_calls`` go with an assistant's, ``tool_call_id`` with a tool's: which call it answers.
+    ``field`` names the message in errors, where it is not its place in the list: another one's
+    place (``input[2]``), or the field that is all of it (``instructions``).
     """
 
     role: str
     content: str
     tool_calls: tuple[ToolCall, ...] = ()
     tool_call_id: str = ""
+    field: str = ""
 
 
 class Turn(NamedTuple):
@@ -63,9 +66,12 @@ class Turn(NamedTuple):
 
 
 def read_messages(
-    messages: Sequence[Message], tags: ThinkTags, control_tokens: Collection[str]
+    messages: Sequence[Message],
+    tags: ThinkTags,
+    control_tokens: Collection[str],
+    field: str = "messages",
 ) -> list[Turn]:
-    """The turns of a conversation, earlier replies without their reasoning.
+    """The turns of a conversation (``field`` names it), earlier replies without their reasoning.
 
     Raises :class:`PromptError`, which names the field, for a conversation that is empty, has no
     user message, does not end with the user or a tool or has a system message anywhere but first,
@@ -73,26 +79,33 @@ def read_messages(
     is not valid Unicode, or empty where it is a user's.
     """
     if not messages:
-        raise PromptError("at least one message is needed", field="messages")
-    turns = [_turn(message, index, tags, control_tokens) for index, message in enumerate(messages)]
+        raise PromptError("at least one message is needed", field=field)
+    turns = [
+        _turn(message, message.field or f"{field}[{index}]", index > 0, tags, control_tokens)
+        for index, message in enumerate(messages)
+    ]
     turns = [_answering(turn, turns[:index], messages[index]) for index, turn in enumerate(turns)]
     if turns[-1].role not in (Role.USER, Role.TOOL):
         raise PromptError("the last message must be the user's", field=turns[-1].role_field)
     if all(turn.role is not Role.USER for turn in turns):
-        raise PromptError("a message of the user is needed", field="messages")
+        raise PromptError("a message of the user is needed", field=field)
     return turns
 
 
-def _turn(message: Message, index: int, tags: ThinkTags, control_tokens: Collection[str]) -> Turn:
-    role_field, content_field = f"messages[{index}].role", f"messages[{index}].content"
+def _turn(
+    message: Message, where: str, later: bool, tags: ThinkTags, control_tokens: Collection[str]
+) -> Turn:
+    role_field = content_field = where
+    if where.endswith("]"):  # an element of a list has parts, a field that is a text has none
+        role_field, content_field = f"{where}.role", f"{where}.content"
     role = _ROLES.get(message.role)
     if role is None:
         allowed = ", ".join(_ROLES)
         raise PromptError(f"{message.role!r} is not one of {allowed}", field=role_field)
-    if role is Role.SYSTEM and index > 0:
+    if role is Role.SYSTEM and later:
         raise PromptError("a system message must be the first", field=role_field)
     if message.tool_calls and role is not Role.ASSISTANT:
-        raise PromptError("go with an assistant's message", field=f"messages[{index}].tool_calls")
+        raise PromptError("go with an assistant's message", field=f"{where}.tool_calls")
     text = message.content
     if not text and role is Role.USER:
         raise PromptError("must not be empty", field=content_field)

@@ -1,8 +1,7 @@
 """The only renderer: messages and a control become token ids, for training and serving alike.
 
 Added tokens (control, template and think tokens) come from the template and from here, never
-from a message: what a client or a problem says is text, however it is spelled. Knows nothing of
-cards, budgets or engines.
+from a message: what a client or a problem says is text, however it is spelled.
 """
 
 from __future__ import annotations
@@ -89,10 +88,7 @@ class PromptRenderer:
         self._tag = re.compile(f"({re.escape(self.tags.start)}|{re.escape(self.tags.end)})")
         self.think_start_id = self._encoder.single_id(self.tags.start)
         self.think_end_id = self._encoder.single_id(self.tags.end)
-        self._tag_ids = {
-            self.tags.start: self.think_start_id,
-            self.tags.end: self.think_end_id,
-        }
+        self._tag_ids = {self.tags.start: self.think_start_id, self.tags.end: self.think_end_id}
         # Template text repeats from prompt to prompt.
         self._trusted = lru_cache(maxsize=512)(self._encode_trusted)
         self.close_ids = self._trusted(f"\n{self.tags.end}\n\n")
@@ -130,22 +126,23 @@ class PromptRenderer:
         *,
         with_instruction: bool = True,
         tools: Sequence[Mapping[str, Any]] = (),
+        field: str = "messages",
     ) -> RenderedPrompt:
         """Token ids of a conversation, and of the start of its reply.
 
         The user's last message becomes: instruction, line break, text, and for LEVEL and POLICY a
         space and the token. Earlier turns are rendered without any of that. It is the last of
-        all, or answers of tools follow it. ``tools`` are definitions in OpenAI's form.
+        all, or answers of tools follow it. ``tools`` are definitions in OpenAI's form. ``field``
+        names the conversation in errors.
 
         Raises :class:`PromptError` with the ``field`` at fault: no messages, an unknown role, a
         system message that is not the first, a last message that is an assistant's, an empty
         content or one that is no valid Unicode, messages or tools that the template refuses.
         Raises :class:`ControlTokenError` if the control's token is not one id.
         """
-        turns = self._turns(messages, control, with_instruction)
-        *parts, last = self._layout(turns, tools)
-        before: Mixed = last[:-1] if isinstance(last, tuple) else ()
-        opening = self._opening(str(last[-1] if isinstance(last, tuple) else last))
+        turns = self._turns(messages, control, with_instruction, field)
+        *parts, last = self._layout(turns, tools, field)
+        before, opening = self._split_opening(last)
         keep_block, prefill, in_reasoning = self._reply_start(control, opening)
         ids: list[int] = []
         space = ""
@@ -153,19 +150,15 @@ class PromptRenderer:
             if isinstance(part, int):
                 ids += self._turn_ids(turns[part], space, ids)
                 continue
-            if isinstance(part, tuple):
-                fixed = str(part[-1]).rstrip()
-                space = str(part[-1])[len(fixed) :]
-                ids += self._mixed_ids((*part[:-1], fixed), self._encoder.is_beginning(ids))
-                continue
             # The template's white space goes with the text that follows it, because that is how
             # a tokenizer reads it ("USER: " + "Hi" is "USER:" and " Hi").
-            fixed = part.rstrip()
-            space = part[len(fixed) :]
+            *head, tail = part
+            fixed = str(tail).rstrip()
+            space = str(tail)[len(fixed) :]
             beginning = self._encoder.is_beginning(ids)
-            if self._trusted(fixed, beginning) == self._trusted(part, beginning):
+            if not head and self._trusted(fixed, beginning) == self._trusted(str(tail), beginning):
                 space = ""  # an added token that swallows the white space after it
-            ids += self._trusted(fixed, beginning)
+            ids += self._mixed_ids((*head, fixed), beginning)
         end = opening.base + (opening.block if keep_block else "")
         ids += self._mixed_ids((*before, end), self._encoder.is_beginning(ids))
         return RenderedPrompt(tuple(ids), prefill, in_reasoning)
@@ -220,9 +213,9 @@ class PromptRenderer:
         return self._encoder.encode_text(text)
 
     def _turns(
-        self, messages: Sequence[Message], control: Control, with_instruction: bool
+        self, messages: Sequence[Message], control: Control, with_instruction: bool, field: str
     ) -> list[Turn]:
-        turns = read_messages(messages, self.tags, self._control_tokens)
+        turns = read_messages(messages, self.tags, self._control_tokens, field)
         if turns[0].role is not Role.SYSTEM and self._system_prompt:
             turns.insert(
                 0, Turn(Role.SYSTEM, self._system_prompt, "system_prompt", "system_prompt")
@@ -239,39 +232,38 @@ class PromptRenderer:
         return turns
 
     def _layout(
-        self, turns: Sequence[Turn], tools: Sequence[Mapping[str, Any]]
-    ) -> Sequence[str | Mixed | int]:
+        self, turns: Sequence[Turn], tools: Sequence[Mapping[str, Any]], field: str
+    ) -> list[Mixed | int]:
         if tools or any(turn.calls for turn in turns):
             try:
                 return self._template.layout_with_tools(turns, tools)
             except PromptError as error:
                 if error.field is not None:
                     raise
-                raise PromptError(str(error), field="messages") from error
+                raise PromptError(str(error), field=field) from error
         roles = [turn.role.value for turn in turns]
         try:
             return self._template.layout(roles)
         except PromptError as error:
-            if turns[0].role is not Role.SYSTEM:
-                raise PromptError(str(error), field="messages") from error
-            try:
-                self._template.layout(roles[1:])
-            except PromptError:
-                raise PromptError(str(error), field="messages") from error
+            if turns[0].role is not Role.SYSTEM or not self._template.accepts(roles[1:]):
+                raise PromptError(str(error), field=field) from error
             raise PromptError(
                 "this model's chat template takes no system message", field=turns[0].role_field
             ) from error
 
-    def _opening(self, last: str) -> _Opening:
-        start, end = re.escape(self.tags.start), re.escape(self.tags.end)
-        found = re.search(rf"(?:{start}\s*(?:{end}\s*)?|{end}\s*)\Z", last)
+    def _split_opening(self, last: Mixed | int) -> tuple[Mixed, _Opening]:
+        """The last fixed text of a prompt without, and with, what it says of reasoning."""
+        *before, end = last if isinstance(last, tuple) else ("",)
+        start, stop = re.escape(self.tags.start), re.escape(self.tags.end)
+        found = re.search(rf"(?:{start}\s*(?:{stop}\s*)?|{stop}\s*)\Z", str(end))
         if found is None:
-            return _Opening(last, "", False)
-        return _Opening(last[: found.start()], found[0], self.tags.end not in found[0])
+            return tuple(before), _Opening(str(end), "", False)
+        in_reasoning = self.tags.end not in found[0]
+        return tuple(before), _Opening(str(end)[: found.start()], found[0], in_reasoning)
 
     @cached_property
     def _usual_opening(self) -> _Opening:
-        return self._opening(str(self._template.layout([Role.USER.value])[-1]))
+        return self._split_opening(self._template.layout([Role.USER.value])[-1])[1]
 
     def _reply_start(
         self, control: Control, opening: _Opening

@@ -100,11 +100,7 @@ class ReasoningSplitter:
     """
 
     def __init__(
-        self,
-        tags: ThinkTags | None = None,
-        *,
-        in_reasoning: bool,
-        expect_reasoning: bool = True,
+        self, tags: ThinkTags | None = None, *, in_reasoning: bool, expect_reasoning: bool = True
     ) -> None:
         self._tags = tags if tags is not None else ThinkTags()
         if in_reasoning:

@@ -1,7 +1,7 @@
 """A tokenizer's chat template, seen as fixed text with places where messages go.
 
-The template is rendered over stand-ins for the messages, so that it never sees, and cannot be
-steered by, what a client wrote. Knows nothing of token ids, controls or think tags.
+The template is rendered over placeholders for the messages, so that it never sees, and cannot be
+steered by, what a client wrote.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from extracot.tokens import Tokenizer
 from extracot.tool_text import Placeholders, Slot
 
 # Letters and digits only: no template trims, escapes or looks for these.
-_STAND_IN = "qXzMessage{:06d}qXz"
-_STAND_INS = re.compile(r"qXzMessage(\d{6})qXz")
+_PLACEHOLDER = "qXzMessage{:06d}qXz"
+_PLACEHOLDERS = re.compile(r"qXzMessage(\d{6})qXz")
 
 _PROBED = ("system", "user", "assistant", "user")
 _PROBE_TOOL = {"type": "function", "function": {"name": "probe", "parameters": {"type": "object"}}}
@@ -44,19 +44,27 @@ class ChatTemplate:
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
 
-    def layout(self, roles: Sequence[str]) -> list[str | int]:
+    def layout(self, roles: Sequence[str]) -> list[Mixed | int]:
         """The prompt for messages of these roles, up to where the reply begins.
 
         Fixed text and the index of a message in turn, beginning and ending with fixed text
         (which may be empty). Raises :class:`PromptError` if the template refuses the roles, or
         leaves a message out.
         """
-        layout = self._render(roles, [_STAND_IN.format(index) for index in range(len(roles))])
+        layout = self._render(roles, [_PLACEHOLDER.format(index) for index in range(len(roles))])
         missing = set(range(len(roles))) - {part for part in layout if isinstance(part, int)}
         if missing:
             index = min(missing)
             raise PromptError(f"the chat template leaves out the {roles[index]} message")
         return layout
+
+    def accepts(self, roles: Sequence[str]) -> bool:
+        """Whether the template takes messages of these roles."""
+        try:
+            self.layout(roles)
+        except PromptError:
+            return False
+        return True
 
     @cached_property
     def takes_tools(self) -> bool:
@@ -99,7 +107,7 @@ class ChatTemplate:
         masked = [
             placeholders.masked(tool, f"tools[{index}]") for index, tool in enumerate(tools)
         ] or None
-        parts = _STAND_INS.split(self._apply(entries, tools=masked))
+        parts = _PLACEHOLDERS.split(self._apply(entries, tools=masked))
         layout: list[Mixed | int] = [
             int(part) if n % 2 else tuple(placeholders.split(part)) for n, part in enumerate(parts)
         ]
@@ -115,13 +123,13 @@ class ChatTemplate:
             text = text.rstrip(trim.tail)
         return text
 
-    def _render(self, roles: Sequence[str], contents: Sequence[str]) -> list[str | int]:
+    def _render(self, roles: Sequence[str], contents: Sequence[str]) -> list[Mixed | int]:
         conversation = [
             {"role": role, "content": content}
             for role, content in zip(roles, contents, strict=True)
         ]
-        parts = _STAND_INS.split(self._apply(conversation))
-        return [int(part) if n % 2 else part for n, part in enumerate(parts)]
+        parts = _PLACEHOLDERS.split(self._apply(conversation))
+        return [int(part) if n % 2 else (part,) for n, part in enumerate(parts)]
 
     def _apply(self, conversation: list[dict[str, Any]], **options: Any) -> str:
         try:
@@ -136,19 +144,11 @@ class ChatTemplate:
     @cached_property
     def _trims(self) -> Mapping[str, _Trim]:
         """What is taken off, by role: tried out once, with one character at a time."""
-        roles: Sequence[str] = _PROBED
-        try:
-            plain = self.layout(roles)
-        except PromptError:
-            roles = roles[1:]  # no system role
-            try:
-                plain = self.layout(roles)
-            except PromptError:
-                roles = roles[-1:]
-                plain = self.layout(roles)
+        roles = next(filter(self.accepts, (_PROBED, _PROBED[1:])), _PROBED[-1:])
+        plain = self.layout(roles)
         lead = {role: "" for role in roles}
         tail = {role: "" for role in roles}
-        names = [_STAND_IN.format(index) for index in range(len(roles))]
+        names = [_PLACEHOLDER.format(index) for index in range(len(roles))]
         for space in (" ", "\n", "\t"):
             before = self._render(roles, [space + name for name in names])
             after = self._render(roles, [name + space for name in names])
@@ -170,7 +170,7 @@ class ChatTemplate:
 
 def _entry(turn: Turn, index: int, placeholders: Placeholders, as_text: bool) -> dict[str, Any]:
     """A turn as templates take it."""
-    entry: dict[str, Any] = {"role": turn.role.value, "content": _STAND_IN.format(index)}
+    entry: dict[str, Any] = {"role": turn.role.value, "content": _PLACEHOLDER.format(index)}
     field = turn.content_field.removesuffix("content")
     if turn.answers is not None:
         entry["content"] = placeholders.of(turn.text, turn.content_field)

@@ -1,9 +1,8 @@
-"""Tool definitions and calls as a chat template sees them: the structure, and stand-ins for text.
+"""Tool definitions and calls as a chat template sees them: the structure, with placeholders.
 
 A template writes tools as JSON or as plain text, wherever it likes. So that it never sees what a
-client wrote, each text is replaced by a stand-in that also tells, once written, how the template
-wrote it there; then the text is put in its place, written the same way. Knows nothing of token
-ids, roles or controls.
+client wrote, each text is replaced by a placeholder. From how the template writes the placeholder
+(as it is, or escaped as JSON) follows how to write the text that then takes its place.
 """
 
 from __future__ import annotations
@@ -21,8 +20,8 @@ _DEEPEST = 64
 _PROBE = "'\"é"
 _PLACE = re.compile(r"qXzText(\d{6,})q(.{3,24}?)qXzEnd")
 
-# Words of JSON Schema and of a tool's definition that templates look at. They are the words
-# themselves and cannot be anything else, so a template may see them.
+# Words of JSON Schema and of a tool's definition that templates look at. A text that equals one
+# of them can steer nothing else, so a template may see it.
 _WORD_LIST = """
     type function name description parameters properties required items enum const default
     additionalProperties anyOf oneOf allOf not title format pattern minimum maximum minItems
@@ -58,14 +57,14 @@ _WRITTEN = {write(_PROBE): write for write in _WRITERS}
 
 
 class Placeholders:
-    """The stand-ins of one prompt; the same text has the same one within a field."""
+    """The placeholders of one prompt; the same text has the same one within a field."""
 
     def __init__(self) -> None:
         self._texts: list[tuple[str, str]] = []
         self._known: dict[tuple[str, str], int] = {}
 
     def of(self, text: str, field: str) -> str:
-        """The stand-in of a text, which came in at ``field``; an empty text is its own.
+        """The placeholder of a text, which came in at ``field``; an empty text is its own.
 
         Raises :class:`PromptError` for a text that is not valid Unicode.
         """
@@ -81,7 +80,7 @@ class Placeholders:
         return f"qXzText{number:06d}q{_PROBE}qXzEnd"
 
     def masked(self, value: Any, field: str, depth: int = 0) -> Any:
-        """A JSON value with stand-ins for its texts; keys are texts too.
+        """A JSON value with placeholders for its texts; keys are texts too.
 
         Raises :class:`PromptError` for one that is nested too deeply.
         """

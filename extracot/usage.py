@@ -1,47 +1,12 @@
-"""Token counts and the arithmetic of ratios and savings.
+"""The arithmetic of ratios and savings on token counts.
 
-Knows no tokenizer and no card: it is handed numbers. A baseline of ``None`` (unknown) or of
-nothing to compare with gives ``None``, never 0, so that "not known" is never added up as "saved
-nothing".
+A baseline of ``None`` (unknown) or of nothing to compare with gives ``None``, never 0, so that
+"not known" is never added up as "saved nothing".
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-
-
-@dataclass(frozen=True, slots=True)
-class TokenCounts:
-    """Tokens of one request or choice, or of several added up.
-
-    ``overhead`` holds what is neither read nor useful as text: level tokens, think tags, the
-    white space beside them and end tokens.
-    """
-
-    prompt: int = 0
-    reasoning: int = 0
-    answer: int = 0
-    overhead: int = 0
-
-    @property
-    def completion(self) -> int:
-        """Everything that was generated or prefilled after the prompt."""
-        return self.reasoning + self.answer + self.overhead
-
-    @property
-    def total(self) -> int:
-        """Prompt and completion."""
-        return self.prompt + self.completion
-
-    def __add__(self, other: TokenCounts) -> TokenCounts:
-        """Add field by field, prompts included."""
-        return TokenCounts(
-            prompt=self.prompt + other.prompt,
-            reasoning=self.reasoning + other.reasoning,
-            answer=self.answer + other.answer,
-            overhead=self.overhead + other.overhead,
-        )
 
 
 def realised_ratio(reasoning: int, baseline: float | None) -> float | None:
@@ -77,8 +42,7 @@ def ratio_of_sums(reasoning: Sequence[int], full: Sequence[int]) -> float | None
     >>> ratio_of_sums([10, 90], [100, 100])
     0.5
     """
-    if len(reasoning) != len(full):
-        raise ValueError(f"{len(reasoning)} counts against {len(full)}: they go in pairs")
+    _check_pairs(reasoning, full)
     total = sum(full)
     return sum(reasoning) / total if total > 0 else None
 
@@ -92,7 +56,11 @@ def mean_of_ratios(reasoning: Sequence[int], full: Sequence[int]) -> float | Non
     >>> mean_of_ratios([10, 90], [100, 300])
     0.2
     """
-    if len(reasoning) != len(full):
-        raise ValueError(f"{len(reasoning)} counts against {len(full)}: they go in pairs")
+    _check_pairs(reasoning, full)
     ratios = [part / whole for part, whole in zip(reasoning, full, strict=True) if whole > 0]
     return sum(ratios) / len(ratios) if ratios else None
+
+
+def _check_pairs(reasoning: Sequence[int], full: Sequence[int]) -> None:
+    if len(reasoning) != len(full):
+        raise ValueError(f"{len(reasoning)} counts against {len(full)}: they go in pairs")

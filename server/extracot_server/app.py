@@ -8,7 +8,7 @@ import json
 import logging
 import re
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI, Request
@@ -37,6 +37,7 @@ from extracot_server.budget.holdout import Holdout
 from extracot_server.config.model_settings import ModelSettings, check_names
 from extracot_server.config.settings import Settings, SettingsError
 from extracot_server.engine.base import Engine, EngineDeadError, EngineStartError
+from extracot_server.errors import InvalidRequestError
 from extracot_server.generation.request import ServedModel
 from extracot_server.generation.service import ChatService
 from extracot_server.model_registry.engine_handle import EngineHandle
@@ -190,17 +191,15 @@ def _add_error_handlers(app: FastAPI, state: AppState, tracing: Tracing | None) 
         assert isinstance(error, HTTPException)
         text = f"{error.detail}: {request.method} {request.url.path[:200]}"
         code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code)
-        headers: Mapping[str, str] = error.headers or {}
-        kind = "invalid_request_error"
+        kind, headers = "invalid_request_error", error.headers or {}
         return respond(HttpError(error.status_code, text, kind, code=code, headers=headers))
 
     async def on_validation(_: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, RequestValidationError)
         first = error.errors()[0]
         param = ".".join(str(part) for part in first["loc"][1:])
-        message = f"`{param}`: {first['msg']}."
-        kind = "invalid_request_error"
-        return respond(HttpError(400, message, kind, param, "invalid_value"))
+        wrong = InvalidRequestError(f"`{param}`: {first['msg']}.", param=param)
+        return respond(to_http(wrong))
 
     async def on_gone(_: Request, __: Exception) -> Response:
         return Response(status_code=499)  # it left while sending its body
@@ -228,7 +227,7 @@ def _add_error_handlers(app: FastAPI, state: AppState, tracing: Tracing | None) 
 class RequestIdMiddleware:
     """Gives every request an id (the client's own if sane) and every reply its header.
 
-    It also answers what nobody foresaw: Starlette's own handler raises the error once more, and
+    It also answers unexpected errors: Starlette's own handler raises the error once more, and
     the server then drops the connection under a client that would use it again.
     """
 

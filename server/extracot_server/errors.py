@@ -23,12 +23,12 @@ class BudgetError(InvalidRequestError):
 class ContextLengthError(InvalidRequestError):
     """The prompt leaves no room for a single token of reply."""
 
-    def __init__(self, prompt_tokens: int, max_model_len: int) -> None:
+    def __init__(self, prompt_tokens: int, max_model_len: int, param: str = "messages") -> None:
         super().__init__(
             f"This model's maximum context length is {max_model_len} tokens. However, your "
             f"messages resulted in {prompt_tokens} tokens, which leaves no room for a reply. "
             "Please reduce the length of the messages.",
-            param="messages",
+            param=param,
             code="context_length_exceeded",
         )
 

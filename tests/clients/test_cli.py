@@ -48,7 +48,7 @@ def run(*argv: str) -> int:
         return int(exit.code or 0)
 
 
-def test_ask_gives_the_bare_answer_and_a_receipt(at_live: LiveServer, capsys: Captured) -> None:
+def test_ask_gives_the_bare_answer_and_a_summary(at_live: LiveServer, capsys: Captured) -> None:
     assert run("ask", PROBLEM, "--budget", "0.2") == 0
     out, err = capsys.readouterr()
     assert out.startswith("The answer is \\boxed{") and out.count("\n") == 1
@@ -78,23 +78,23 @@ def test_ask_json(at_live: LiveServer, capsys: Captured) -> None:
     assert solution["boxed"] and solution["timings"]["total"] > 0
 
 
-def test_receipts_are_honest(capsys: Captured) -> None:
-    def receipt(**report: object) -> str:
+def test_summary_lines_are_honest(capsys: Captured) -> None:
+    def summary(**report: object) -> str:
         frames = [*GOOD[:-2], fake.last_chunk(**{**fake.REPORT, **report}), fake.DONE]
         with FakeServer([fake.stream(*frames)]) as server:
             assert run("ask", "x", "--base-url", server.url) == 0
         return capsys.readouterr().err
 
-    assumed = receipt(saved_tokens_estimate=None, baseline_tokens=512, baseline_source="assumed")
+    assumed = summary(saved_tokens_estimate=None, baseline_tokens=512, baseline_source="assumed")
     assert "saving not counted (the baseline of 512 is assumed, not measured)" in assumed
-    assert "saving unknown (no baseline)" in receipt()
-    assert "overspent ≈20 (20% of 100 expected)" in receipt(
+    assert "saving unknown (no baseline)" in summary()
+    assert "overspent ≈20 (20% of 100 expected)" in summary(
         saved_tokens_estimate=-20, baseline_tokens=100, baseline_source="card"
     )
-    assert "native, so nothing saved" in receipt(level="native", baseline_tokens=10)
-    warned = receipt(unclosed=True, cap_hit=True, ignored_fields=["odd"])
+    assert "native, so nothing saved" in summary(level="native", baseline_tokens=10)
+    warned = summary(unclosed=True, cap_hit=True, ignored_fields=["odd"])
     assert warned.rstrip().endswith("the reasoning never ended · reasoning cap hit · ignored: odd")
-    assert "budget auto → 0.4" in receipt(requested="auto", level="auto", chosen="0.4")
+    assert "budget auto → 0.4" in summary(requested="auto", level="auto", chosen="0.4")
 
 
 def test_compare(at_live: LiveServer, capsys: Captured) -> None:
@@ -188,7 +188,7 @@ def test_sweep_with_failures(capsys: Captured, tmp_path: Path) -> None:
     assert "0.2     2       0" in capsys.readouterr().out
 
 
-def test_chat_keeps_the_talk(
+def test_chat_keeps_the_conversation(
     at_live: LiveServer, capsys: Captured, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stdin(monkeypatch, "What is 2 + 2?\n\n/budget 0.2\nAnd twice?\n/reset\n/what\n/quit\nnever\n")
@@ -197,7 +197,7 @@ def test_chat_keeps_the_talk(
     first, second = (json.loads(line) for line in out.splitlines())
     assert (first["budget"]["level"], second["budget"]["level"]) == ("none", "0.2")
     assert second["usage"]["prompt_tokens"] > first["usage"]["prompt_tokens"]
-    assert err.splitlines()[:2] == ["budget 0.2", "a new talk"]
+    assert err.splitlines()[:2] == ["budget 0.2", "a new conversation"]
 
 
 def test_chat_sends_answers_without_reasoning_and_survives_a_refusal(

@@ -70,40 +70,40 @@ def wait_for(page: Page, script: str) -> None:
     page.wait_for_function(script, timeout=1000 * PATIENCE)
 
 
-def receipt_of(page: Page, press: Callable[[], None]) -> str:
-    """Press what solves and wait for the next receipt; gives its line."""
-    mark = "document.querySelector('#xc-receipt .xc-line')?.setAttribute('data-old', '')"
+def summary_of(page: Page, press: Callable[[], None]) -> str:
+    """Press what solves and wait for the next summary; gives its line."""
+    mark = "document.querySelector('#xc-summary .xc-line')?.setAttribute('data-old', '')"
     page.evaluate(mark)
     press()
-    line = page.locator("#xc-receipt .xc-line:not([data-old])")
+    line = page.locator("#xc-summary .xc-line:not([data-old])")
     line.wait_for()
     return line.inner_text()
 
 
 def solve(page: Page) -> str:
-    """Solve by the button; gives the receipt's line."""
-    return receipt_of(page, page.get_by_role("button", name="Solve").click)
+    """Solve by the button; gives the summary's line."""
+    return summary_of(page, page.get_by_role("button", name="Solve").click)
 
 
 def test_a_problem_is_typed_and_solved_by_keyboard_and_streams(watched: Watched) -> None:
     page = watched.page
     page.get_by_label("Problem").click()
     page.keyboard.type(PROBLEM)
-    for selector in ("#xc-reasoning .md", "#xc-receipt .xc-status"):
+    for selector in ("#xc-reasoning .md", "#xc-summary .xc-status"):
         page.evaluate(NOTE_TEXTS, selector)
     before = page.locator("#xc-reasoning").bounding_box()
-    line = receipt_of(page, lambda: page.keyboard.press("Shift+Enter"))
+    line = summary_of(page, lambda: page.keyboard.press("Shift+Enter"))
     after = page.locator("#xc-reasoning").bounding_box()
     assert before and after and abs(before["y"] - after["y"]) < 8  # nothing jumps
     assert line.startswith("budget 0.4 · reasoning ") and "saved ≈" in line
     reasoning = page.evaluate("noted['#xc-reasoning .md']")
     lengths = [len(text) for text in reasoning]
     assert len(lengths) >= 4 and lengths == sorted(lengths)
-    statuses = page.evaluate("noted['#xc-receipt .xc-status']")
+    statuses = page.evaluate("noted['#xc-summary .xc-status']")
     assert "Reasoning …" in statuses
     wait_for(page, f"() => {COUNT}('#xc-answer .katex') === 1")
     assert page.locator(".katex-error").count() == 0
-    tiles = page.locator("#xc-receipt dt").all_inner_texts()
+    tiles = page.locator("#xc-summary dt").all_inner_texts()
     assert tiles[:3] == ["reasoning tokens", "answer tokens", "saved, estimated"]
 
 
@@ -122,7 +122,7 @@ def test_the_keyboard_reaches_everything_and_its_place_is_seen(watched: Watched)
             break
     assert {"What is 12 * 12?", "Compare", "Savings", "Ratio", "Auto", "Native"} <= set(passed)
     assert any("Sampling" in words for words in passed)
-    line = receipt_of(page, lambda: page.keyboard.press("Enter"))
+    line = summary_of(page, lambda: page.keyboard.press("Enter"))
     assert line.startswith("budget 0.45 ")
 
 
@@ -137,7 +137,7 @@ def test_sampling_is_left_to_the_server_until_something_is_typed(watched: Watche
     assert "cut off at max tokens" in solve(page)
     limit.fill("many")
     page.get_by_role("button", name="Solve").click()
-    alert = page.locator("#xc-receipt [role=alert]")
+    alert = page.locator("#xc-summary [role=alert]")
     alert.wait_for()
     assert alert.inner_text() == "Max tokens is a whole number, or empty; not 'many'"
 
@@ -225,8 +225,8 @@ def test_text_can_be_read_in_light_and_dark(browser: Browser, url: str, scheme: 
 TEXTS = (
     ".xc-server",
     ".xc-line",
-    "#xc-receipt dt",
-    "#xc-receipt dd",
+    "#xc-summary dt",
+    "#xc-summary dd",
     "#xc-reasoning p",
     "#xc-answer p",
     "[role=tab][aria-selected=true]",
@@ -283,12 +283,12 @@ def test_stop_and_leaving_abort_on_the_server(slow_page: tuple[Watched, LiveServ
     assert stop.is_disabled()
     for _ in range(3):  # what was on its way when the button was pressed must not be drawn after
         again.click()
-        page.locator("#xc-receipt .busy", has_text="Reasoning").wait_for()
+        page.locator("#xc-summary .busy", has_text="Reasoning").wait_for()
         assert server.in_flight() == 1
         stop.click()
         page.get_by_text("Stopped; the server was told").wait_for()
         server.wait_until(lambda: server.in_flight() == 0)
-        assert page.locator("#xc-reasoning p").is_visible()
+        assert page.locator("#xc-reasoning p").first.is_visible()
         assert again.is_enabled() and stop.is_disabled()
     page.get_by_role("tab", name="Compare").click()
     page.get_by_role("button", name="Compare").click()
@@ -336,7 +336,7 @@ def test_formulas_are_drawn_and_a_long_reply_scrolls_until_the_server_goes(
         assert server in alert.inner_text()
         page.get_by_label("Problem").fill(PROBLEM)
         page.get_by_role("button", name="Solve").click()
-        page.locator("#xc-receipt [role=alert]").wait_for()
+        page.locator("#xc-summary [role=alert]").wait_for()
         assert page.locator("#xc-solve").is_enabled()
         assert watched.complaints == [] and watched.hosts <= {"127.0.0.1", "data", "blob"}
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import re
+import subprocess
+import sys
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
@@ -13,12 +15,12 @@ from hypothesis import strategies as st
 
 from extracot_client import ConfigurationError, ServerError, SweepRow
 from extracot_client.commands.common import offered_budgets
-from extracot_client.playground.bars import Bar, Chart, draw, table
-from extracot_client.playground.events import Backend
-from extracot_client.playground.policy import OwnServerOnly
-from extracot_client.playground.runs import Runs
+from extracot_client.playground.backend import Backend
+from extracot_client.playground.charts import Bar, Chart, draw, table
+from extracot_client.playground.markdown import spans, to_html, to_markdown
+from extracot_client.playground.security import OwnServerOnly
 from extracot_client.playground.session import realised_ratios, remember, session_totals
-from extracot_client.playground.text import spans, to_html, to_markdown
+from extracot_client.playground.stop import Runs
 from extracot_client.playground.views import NOTHING_YET, compare_charts, savings_page
 from extracot_client.types import BudgetCardPage
 from tests.clients.conftest import LiveServer
@@ -52,6 +54,15 @@ def row(budget: float | str = 0.4, **given: object) -> SweepRow:
         **given,
     }
     return SweepRow.model_validate(values)
+
+
+def test_the_package_mounts_and_imports_gradio_only_then() -> None:
+    code = (
+        "import sys; from extracot_client import playground; assert 'gradio' not in sys.modules;"
+        "from extracot_client.playground import mount, build_playground; print(mount.__module__)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "extracot_client.playground.page"
 
 
 @pytest.mark.parametrize(
@@ -155,7 +166,7 @@ async def test_the_backend_describes_a_server(live: LiveServer, no_server: str) 
 
 
 @pytest.mark.anyio
-async def test_solving_ends_with_a_receipt_and_a_row(live: LiveServer) -> None:
+async def test_solving_ends_with_a_summary_and_a_row(live: LiveServer) -> None:
     views = [view async for view in Backend(live.url).solve(PROBLEM, 0.2, [], {})]
     assert "Waiting" in views[0].status and views[0].running
     last = views[-1]

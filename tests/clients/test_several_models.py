@@ -11,7 +11,7 @@ import pytest
 from extracot_client import Extracot, InvalidArgumentError
 from extracot_client.cli import main
 from extracot_client.exchange import base_models
-from extracot_client.playground.events import Backend
+from extracot_client.playground.backend import Backend
 from extracot_client.types import ModelInfo
 from extracot_server.engine.scripted.engine import ScriptedBehaviour, ScriptedEngine
 from tests.clients.conftest import LiveServer, serve

@@ -217,12 +217,12 @@ def test_rows_are_kept_and_found_again(tmp_path: Path) -> None:
     with path.open("ab") as file:
         file.write(b'{"problem_id": "c", "bud')  # as an interruption leaves it
     with RowStore(path) as store:
-        assert store.has("a", 0.2, "f") and not store.has("a", 0.2, "other")
-        assert not store.has("b", 0.2, "f") and not store.has("c", 0.2, "f")
-        assert store.has("b", {"ratio": 0.4}, "f")
+        assert store.get("a", 0.2, "f") is not None and store.get("a", 0.2, "other") is None
+        assert store.get("b", 0.2, "f") is None and store.get("c", 0.2, "f") is None
+        assert store.get("b", {"ratio": 0.4}, "f") is not None
         store.add(row("b", 0.2))
     with RowStore(path) as store:
-        assert store.has("b", 0.2, "f")
+        assert store.get("b", 0.2, "f") is not None
     assert [json.loads(line)["problem_id"] for line in path.read_text().splitlines()] == [*"abbb"]
 
 

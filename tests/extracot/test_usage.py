@@ -7,27 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from extracot import (
-    TokenCounts,
     mean_of_ratios,
     ratio_of_sums,
     realised_ratio,
     saved_tokens,
     split_saving,
 )
-
-COUNTS = st.builds(TokenCounts, *[st.integers(0, 10**9)] * 4)
-
-
-@given(COUNTS, COUNTS)
-def test_counts_add_up(one: TokenCounts, other: TokenCounts) -> None:
-    both = one + other
-    assert both.prompt == one.prompt + other.prompt
-    assert both.completion == one.completion + other.completion
-    assert both.total == one.total + other.total == both.prompt + both.completion
-
-
-def test_counts_begin_at_nothing() -> None:
-    assert sum([TokenCounts(1, 2, 3, 4)] * 2, TokenCounts()) == TokenCounts(2, 4, 6, 8)
 
 
 @given(st.integers(0, 10**6), st.none() | st.floats(0, 1e6))

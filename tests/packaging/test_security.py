@@ -14,11 +14,11 @@ SOURCES = [path for folder in PACKAGES.values() for path in sorted(folder.rglob(
 SOURCES += sorted((ROOT / "scripts").glob("*.py")) + sorted((ROOT / "benchmarks").glob("*.py"))
 # The wall clock may say when something was, never how long it took: it jumps.
 WALL_CLOCK = {
-    "server/extracot_server/jobs.py": 1,  # `created` of a model
-    "server/extracot_server/holdout.py": 1,  # `since` of the comparison
-    "server/extracot_server/metrics.py": 1,  # `_created` of a histogram
-    "server/extracot_server/api/chat.py": 1,  # `created` of a reply
-    "server/extracot_server/api/response_output.py": 2,  # `created_at` and `completed_at`
+    "server/extracot_server/generation/request.py": 1,  # `created` of a model
+    "server/extracot_server/budget/holdout.py": 1,  # `since` of the comparison
+    "server/extracot_server/observability/metrics.py": 1,  # `_created` of a histogram
+    "server/extracot_server/api/chat/response.py": 1,  # `created` of a reply
+    "server/extracot_server/api/responses/response.py": 2,  # `created_at` and `completed_at`
 }
 
 

@@ -6,19 +6,19 @@ from typing import Any
 
 import pytest
 
-from extracot_server.api.messages.request import REFUSED as MESSAGES_REFUSED
+from extracot_server.api.body import ChatBody, ReplyModel
 from extracot_server.api.messages.request import MessagesRequest
-from extracot_server.api.openapi.adapter_examples import BODIES, REPLIES
-from extracot_server.api.openapi.adapter_schemas import InputTokens, MessageObject, ResponseObject
-from extracot_server.api.responses.request import REFUSED as RESPONSES_REFUSED
+from extracot_server.api.messages.response import InputTokens, MessageObject
+from extracot_server.api.openapi.examples import BODIES, REPLIES
 from extracot_server.api.responses.request import ResponsesRequest
+from extracot_server.api.responses.response import ResponseObject
 from extracot_server.app import openapi_document
 from tests.server.live import Live, user
 
-ENDPOINTS = {
-    "ResponsesRequest": ("/v1/responses", ResponseObject),
-    "MessagesRequest": ("/v1/messages", MessageObject),
-    "CountRequest": ("/v1/messages/count_tokens", InputTokens),
+ENDPOINTS: dict[str, type[ReplyModel]] = {
+    "/v1/responses": ResponseObject,
+    "/v1/messages": MessageObject,
+    "/v1/messages/count_tokens": InputTokens,
 }
 CHANGING = ("id", "created_at", "completed_at")
 
@@ -32,26 +32,23 @@ def plain(value: Any) -> Any:
     return value
 
 
-@pytest.mark.parametrize("request_name", ENDPOINTS)
-def test_the_examples_are_what_the_server_says(token_server: Live, request_name: str) -> None:
-    path, shape = ENDPOINTS[request_name]
-    for index, body in enumerate(BODIES[request_name].values()):
+@pytest.mark.parametrize("path", ENDPOINTS)
+def test_the_examples_are_what_the_server_says(token_server: Live, path: str) -> None:
+    for index, body in enumerate(BODIES[path].values()):
         reply = token_server.http.post(path, json=body)
         assert reply.status_code == 200, reply.text
-        shape.model_validate(reply.json())
+        ENDPOINTS[path].model_validate(reply.json())
         if index == 0:
-            assert plain(reply.json()) == plain(REPLIES[shape.__name__])
+            assert plain(reply.json()) == plain(REPLIES[path])
 
 
 @pytest.mark.parametrize(
-    ("kind", "refused"),
-    [(ResponsesRequest, RESPONSES_REFUSED), (MessagesRequest, MESSAGES_REFUSED)],
+    ("kind", "path"), [(ResponsesRequest, "/v1/responses"), (MessagesRequest, "/v1/messages")]
 )
-def test_the_closed_lists(token_server: Live, kind: Any, refused: dict[str, str]) -> None:
+def test_the_closed_lists(token_server: Live, kind: type[ChatBody], path: str) -> None:
     fields = openapi_document()["components"]["schemas"][kind.__name__]["properties"]
-    path, _ = ENDPOINTS[kind.__name__]
-    good = next(iter(BODIES[kind.__name__].values()))
-    for name, hint in refused.items():
+    good = next(iter(BODIES[path].values()))
+    for name, hint in kind.unsupported.hints.items():
         assert fields[name]["description"], name
         reply = token_server.http.post(path, json={**good, name: "something"})
         assert reply.status_code == 400

@@ -24,6 +24,7 @@ from extracot_server.budget.holdout import (
     student_quantile,
 )
 from extracot_server.budget.resolve import BudgetPolicy, BudgetSources, resolve_budget
+from extracot_server.budget.values import parse_budget
 from extracot_server.engine.scripted.engine import ScriptedBehaviour, scripted_card
 from extracot_server.engine.scripted.model import REALISED_RATIOS
 from tests.server.live import Live, serve, user
@@ -59,7 +60,7 @@ def simulate(seed: int, ratio: float, requests: int, fraction: float) -> Holdout
     The card's baseline is right on average, so the claims show what else is wrong with them.
     """
     holdout, lengths = Holdout(fraction, seed), random.Random(seed + 10_000)
-    resolved = resolve_budget(BudgetSources(budget=0.2), CARD, BudgetPolicy())
+    resolved = resolve_budget(BudgetSources(parse_budget(0.2)), CARD, BudgetPolicy())
     for _ in range(requests):
         native = lengths.gammavariate(2.0, NATIVE_MEAN / 2)
         arm = holdout.draw(resolved, BudgetPolicy())
@@ -123,7 +124,7 @@ def test_incomplete_requests_are_counted_and_not_compared() -> None:
 
 
 def test_the_share_is_what_was_asked_and_repeatable() -> None:
-    resolved = resolve_budget(BudgetSources(budget=0.4), CARD, BudgetPolicy())
+    resolved = resolve_budget(BudgetSources(parse_budget(0.4)), CARD, BudgetPolicy())
 
     def draws(seed: int) -> list[Arm | None]:
         holdout = Holdout(0.1, seed)
@@ -159,7 +160,9 @@ def test_nobody_gets_more_than_was_promised(
     asked: Any, policy: dict[str, Any], expected: bool
 ) -> None:
     within = BudgetPolicy(**policy)
-    resolved = resolve_budget(BudgetSources(budget=asked), CARD, within)
+    resolved = resolve_budget(
+        BudgetSources(None if asked is None else parse_budget(asked)), CARD, within
+    )
     assert may_be_held_out(resolved, within) is expected
 
 

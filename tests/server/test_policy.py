@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from extracot_server.admission.keys import ANONYMOUS, Principal
 from extracot_server.budget.resolve import BudgetPolicy, BudgetSources, resolve_budget
+from extracot_server.budget.values import parse_budget
 from extracot_server.engine.scripted.engine import scripted_card
 from tests.server.live import Live, serve, user
 
@@ -171,7 +172,7 @@ def test_what_is_applied_lies_within_both_where_they_meet(
     policy = Principal("k", floor=key[0], ceiling=key[1]).narrow(
         BudgetPolicy(floor=server[0], ceiling=server[1])
     )
-    resolved = resolve_budget(BudgetSources(budget=asked), CARD, policy)
+    resolved = resolve_budget(BudgetSources(parse_budget(asked)), CARD, policy)
     assert resolved.requested == asked
     ratio = resolved.applied_ratio
     if ratio is None:

@@ -103,7 +103,7 @@ def test_tools_are_refused_unless_they_ask_for_nothing(token_server: Live) -> No
     token_server.chat(tools=None, functions=None)
 
 
-@pytest.mark.parametrize("name", sorted(UNSUPPORTED))
+@pytest.mark.parametrize("name", sorted(UNSUPPORTED.hints))
 def test_the_closed_list_of_unsupported_fields(token_server: Live, name: str) -> None:
     error = token_server.refused({"messages": user(), name: "x"})
     assert (error["param"], error["code"]) == (name, "unsupported_parameter")

@@ -14,6 +14,7 @@ from prometheus_client import CollectorRegistry
 from extracot.prompt import Message
 from extracot.reasoning import Part
 from extracot_server.budget.resolve import BudgetKind, BudgetSources
+from extracot_server.budget.values import parse_budget
 from extracot_server.config.settings import Settings
 from extracot_server.engine.base import AnswerFormat, SamplingParams
 from extracot_server.engine.scripted.engine import ScriptedBehaviour, ScriptedEngine
@@ -93,7 +94,7 @@ def cannot_be_enforced(service: ChatService, job: ChatRequest, value: dict[str, 
         return False
     if ratio in (None, "native", "none"):
         return False
-    soft = replace(job, budget=BudgetSources(ratio))
+    soft = replace(job, budget=BudgetSources(parse_budget(ratio)))
     length = len(render_only(service.model, soft).prompt_ids)
     return card.baseline is None or card.baseline.native_for(length) is None
 
@@ -126,7 +127,7 @@ def test_no_reply_breaks_its_limits(
         target = 0.5
     value = {"ratio": target, "max_reasoning_tokens": cap, "enforce": enforce}
     said = target is not None or cap is not None
-    job = replace(job, budget=BudgetSources(value if said else None))
+    job = replace(job, budget=BudgetSources(parse_budget(value) if said else None))
     limit = job.max_tokens or behaviour.max_model_len
     job = replace(job, sampling=replace(job.sampling, min_tokens=min(5, limit)))
     service = ChatService(

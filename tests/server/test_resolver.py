@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from extracot.card import BudgetCard, RatioSummary
+from extracot.card import BudgetCard
+from extracot.figures import RatioSummary
 from extracot_server.budget.limits import Limits, resolve_limits
 from extracot_server.budget.resolve import (
     BudgetKind,
@@ -69,7 +70,8 @@ def test_every_json_value_is_a_budget_or_an_error_with_a_param(
     value: Any, policy: BudgetPolicy, card: BudgetCard | None, alias: Any
 ) -> None:
     try:
-        resolved = resolve_budget(BudgetSources(value, alias, None), card, policy)
+        spec = None if value is None else parse_budget(value)
+        resolved = resolve_budget(BudgetSources(spec, alias, None), card, policy)
     except BudgetError as error:
         assert error.param is None or error.param.split(".")[0] == "budget"
         assert error.param is not None or value is None or "auto" in str(error)
@@ -123,7 +125,7 @@ def test_the_nearest_realised_level_is_used_and_ties_go_to_the_smaller(
         for level, mean in zip(CARD.levels, ordered, strict=True)
     ]
     card = CARD.model_copy(update={"levels": levels})
-    level = resolve_budget(BudgetSources(ratio), card, BudgetPolicy()).level
+    level = resolve_budget(BudgetSources(parse_budget(ratio)), card, BudgetPolicy()).level
     assert level is not None
     best = min(abs(mean - ratio) for mean in ordered)
     found = expected_ratio(level)
@@ -160,7 +162,7 @@ def test_limits_always_leave_room(
 ) -> None:
     policy = BudgetPolicy(answer_reserve=reserve)
     try:
-        resolved = resolve_budget(BudgetSources(value), card, policy)
+        resolved = resolve_budget(BudgetSources(parse_budget(value)), card, policy)
     except BudgetError:
         return
     limits = resolve_limits(
@@ -204,7 +206,7 @@ def test_a_floor_holds_against_a_cap_in_tokens(
 ) -> None:
     policy = BudgetPolicy(floor=floor, reasoning_tokens_ceiling=ceiling, assumed_baseline=100)
     spec = {"ratio": ratio, "max_reasoning_tokens": cap}
-    resolved = resolve_budget(BudgetSources(spec), card, policy)
+    resolved = resolve_budget(BudgetSources(parse_budget(spec)), card, policy)
     limits = resolve_limits(resolved, card, policy, prompt_tokens=9, room=900, max_tokens=None)
     assert resolved.kind is not BudgetKind.NONE
     if cap == 0 and card is None:  # no reasoning at all becomes the floor as a ratio, which caps
@@ -215,7 +217,7 @@ def test_a_floor_holds_against_a_cap_in_tokens(
 
 def limits_of(budget: Any, card: BudgetCard, policy: BudgetPolicy) -> Limits:
     """Resolved and bounded."""
-    resolved = resolve_budget(BudgetSources(budget), card, policy)
+    resolved = resolve_budget(BudgetSources(parse_budget(budget)), card, policy)
     return resolve_limits(resolved, card, policy, prompt_tokens=900, room=900, max_tokens=None)
 
 
@@ -243,9 +245,10 @@ def test_a_floor_without_a_baseline_refuses_a_cap_in_tokens(cap: int) -> None:
 def test_a_card_without_a_baseline_cannot_be_hard() -> None:
     card = CARD.model_copy(update={"baseline": None})
     with pytest.raises(BudgetError) as caught:
-        resolve_budget(BudgetSources({"ratio": 0.2, "enforce": "hard"}), card, BudgetPolicy())
+        hard = parse_budget({"ratio": 0.2, "enforce": "hard"})
+        resolve_budget(BudgetSources(hard), card, BudgetPolicy())
     assert caught.value.param == "budget.enforce"
-    soft = resolve_budget(BudgetSources(0.2), card, BudgetPolicy())
+    soft = resolve_budget(BudgetSources(parse_budget(0.2)), card, BudgetPolicy())
     limits = resolve_limits(soft, card, BudgetPolicy(), prompt_tokens=9, room=900, max_tokens=None)
     assert (limits.baseline_tokens, limits.baseline_source) == (None, None)
 
@@ -255,7 +258,7 @@ def test_a_card_without_a_baseline_cannot_be_hard() -> None:
 def test_hard_without_a_ratio_needs_no_baseline(ratio: str | None, card: BudgetCard | None) -> None:
     """A cap in tokens is hard anyway, and no reasoning is as hard as it gets."""
     spec = {"ratio": ratio, "max_reasoning_tokens": 30, "enforce": "hard"}
-    resolved = resolve_budget(BudgetSources(spec), card, BudgetPolicy())
+    resolved = resolve_budget(BudgetSources(parse_budget(spec)), card, BudgetPolicy())
     limits = resolve_limits(
         resolved, card, BudgetPolicy(), prompt_tokens=9, room=900, max_tokens=None
     )
@@ -265,5 +268,5 @@ def test_hard_without_a_ratio_needs_no_baseline(ratio: str | None, card: BudgetC
 def test_a_card_without_measurements_uses_nominal_ratios() -> None:
     levels = [level.model_copy(update={"realised": None}) for level in CARD.levels]
     card = CARD.model_copy(update={"levels": levels})
-    level = resolve_budget(BudgetSources(0.31), card, BudgetPolicy()).level
+    level = resolve_budget(BudgetSources(parse_budget(0.31)), card, BudgetPolicy()).level
     assert level is not None and level.name == "0.4"

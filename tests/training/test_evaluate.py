@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from extracot.card import BaselineCard
+from extracot.figures import BaselineCard
 from extracot_training.errors import ConfigError
 from extracot_training.evaluation.card import card_of
 from extracot_training.evaluation.card_figures import CardFigures

@@ -1,7 +1,7 @@
 """A client of the server: HTTP only.
 
-``Extracot`` and its twin ``AsyncExtracot`` solve, stream and sweep; the errors they raise and the
-types they give are all here. Names are looked up when first used, so that ``extracot --help`` does
+``Extracot`` and ``AsyncExtracot`` solve, stream and sweep; the errors they raise and the types
+they give are all here. Names are looked up when first used, so that ``extracot --help`` does
 not wait for an HTTP library.
 """
 

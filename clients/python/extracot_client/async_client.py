@@ -11,44 +11,30 @@ Cancelling the task that reads a stream aborts it on the server. Runs on asyncio
 from __future__ import annotations
 
 import asyncio
-import ssl
-from collections.abc import (
-    AsyncGenerator,
-    AsyncIterator,
-    Awaitable,
-    Callable,
-    Iterable,
-    Mapping,
-    Sequence,
-)
-from contextlib import asynccontextmanager
-from types import TracebackType
-from typing import Self, TypeVar, Unpack
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from contextlib import aclosing, asynccontextmanager, suppress
+from typing import Self, Unpack
 
 import httpx
-from pydantic import BaseModel
 
-from extracot_client.errors import ExtracotClientError, ExtracotConnectionError
+from extracot_client.base import ClientBase, ReplyStream
+from extracot_client.errors import ExtracotConnectionError
 from extracot_client.exchange import (
     MAX_ERROR_BODY,
     MAX_JSON_BODY,
-    Core,
     Exchange,
+    Page,
     card_path,
     is_event_stream,
-    make_core,
     only_model,
     parse_page,
 )
-from extracot_client.reply_stream import ReplyStream
 from extracot_client.requests import Problem, SolveOptions, build_request
-from extracot_client.retries import Clock, RetryPolicy
-from extracot_client.settings import TimeLimits
-from extracot_client.streaming import StreamReader, unexpected_stream
-from extracot_client.sweeps import SweepProblem, sweep_rows
+from extracot_client.streaming import unexpected_stream
+from extracot_client.sweeps import Skip, SweepProblem, sweep_rows
 from extracot_client.types import (
+    Budget,
     BudgetCardPage,
-    BudgetValue,
     Event,
     ModelInfo,
     ModelList,
@@ -56,15 +42,9 @@ from extracot_client.types import (
     SweepRow,
 )
 
-M = TypeVar("M", bound=BaseModel)
 
-
-class AsyncSolveStream(ReplyStream):
+class AsyncSolveStream(ReplyStream[AsyncGenerator[Event, None]]):
     """The events of one reply as they come; leaving its ``async with`` block aborts the rest."""
-
-    def __init__(self, response: httpx.Response, exchange: Exchange, reader: StreamReader) -> None:
-        super().__init__(response, exchange, reader)
-        self._events = self._read()
 
     def __aiter__(self) -> AsyncIterator[Event]:
         return self._events
@@ -77,15 +57,17 @@ class AsyncSolveStream(ReplyStream):
 
     async def close(self) -> None:
         """End it now; the server stops generating. Harmless when it is over already."""
-        await self._events.aclose()
-        await self._response.aclose()
+        try:
+            await self._events.aclose()
+        finally:
+            await self._response.aclose()
 
     async def _read(self) -> AsyncGenerator[Event, None]:
         try:
             async for data in self._response.aiter_bytes():
                 for event in self._reader.feed(data):
                     yield event
-                if self._talks_on():
+                if self._sends_on():
                     return
         except httpx.HTTPError as error:
             self._raise_unless_whole(error)
@@ -93,69 +75,17 @@ class AsyncSolveStream(ReplyStream):
         self._reader.end()
 
 
-class AsyncExtracot:
-    """The twin of :class:`extracot_client.Extracot` for asyncio; the arguments are the same."""
+class AsyncExtracot(ClientBase[Callable[[float], Awaitable[object]]]):
+    """:class:`extracot_client.Extracot` for asyncio; the arguments are the same."""
 
-    def __init__(
-        self,
-        base_url: str | None = None,
-        api_key: str | None = None,
-        *,
-        model: str | None = None,
-        timeout: float | TimeLimits | None = None,
-        deadline: float | None = None,
-        retry: RetryPolicy | None = None,
-        headers: Mapping[str, str] | None = None,
-        verify: ssl.SSLContext | bool = True,
-        max_connections: int = 100,
-        clock: Clock | None = None,
-        sleep: Callable[[float], Awaitable[object]] | None = None,
-    ) -> None:
-        core = make_core(
-            base_url,
-            api_key,
-            model=model,
-            timeout=timeout,
-            deadline=deadline,
-            retry=retry,
-            headers=headers,
-            verify=verify,
-            max_connections=max_connections,
-            clock=clock,
-        )
-        self._set_up(core, sleep)
-
-    @classmethod
-    def from_core(cls, core: Core) -> Self:
-        """A client of the same server as another one, with connections of its own."""
-        client = cls.__new__(cls)
-        client._set_up(core, None)
-        return client
-
-    def _set_up(self, core: Core, sleep: Callable[[float], Awaitable[object]] | None) -> None:
-        self._core = core
+    def _connect(self, sleep: Callable[[float], Awaitable[object]] | None) -> None:
         self._sleep = sleep or asyncio.sleep
-        settings = core.settings
-        self._http = httpx.AsyncClient(
-            base_url=settings.base_url,
-            headers=settings.request_headers(),
-            limits=settings.pool_limits(),
-            verify=settings.verify,
-            trust_env=settings.trust_env,
-        )
-
-    def __repr__(self) -> str:
-        return self._core.describe("AsyncExtracot")
+        self._http = httpx.AsyncClient(**self._core.settings.http_options())
 
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.close()
 
     async def close(self) -> None:
@@ -163,11 +93,7 @@ class AsyncExtracot:
         await self._http.aclose()
 
     async def solve(
-        self,
-        problem: Problem,
-        *,
-        budget: BudgetValue | None = None,
-        **options: Unpack[SolveOptions],
+        self, problem: Problem, *, budget: Budget = None, **options: Unpack[SolveOptions]
     ) -> Solution:
         """Ask and wait for the whole reply; see :meth:`extracot_client.Extracot.solve`."""
         async with self.stream(problem, budget=budget, **options) as stream:
@@ -175,68 +101,52 @@ class AsyncExtracot:
 
     @asynccontextmanager
     async def stream(
-        self,
-        problem: Problem,
-        *,
-        budget: BudgetValue | None = None,
-        **options: Unpack[SolveOptions],
+        self, problem: Problem, *, budget: Budget = None, **options: Unpack[SolveOptions]
     ) -> AsyncGenerator[AsyncSolveStream, None]:
         """Ask and iterate over the events; see :meth:`extracot_client.Extracot.stream`."""
-        request = build_request(problem, budget, self._core.model, **options)
-        exchange = self._core.exchange(request.deadline)
-        response = await self._send(exchange, "POST", "v1/chat/completions", request.encode())
+        body = build_request(problem, budget, self._core.model, **options)
+        exchange = self._core.exchange(options.get("deadline"))
+        response = await self._send(exchange, "POST", "v1/chat/completions", body)
+        if not is_event_stream(response):
+            raise unexpected_stream(response, await self._read_body(response, exchange))
+        stream = AsyncSolveStream(response, exchange)
         try:
-            if not is_event_stream(response.headers):
-                start = await self._read_body(response, MAX_ERROR_BODY, exchange)
-                raise unexpected_stream(response.status_code, response.headers, start)
-            stream = AsyncSolveStream(response, exchange, exchange.reader(response.headers))
-            try:
-                yield stream
-            finally:
-                await stream.close()
+            yield stream
         finally:
-            await response.aclose()
+            await stream.close()
 
     async def sweep(
         self,
         problems: Iterable[str | SweepProblem],
-        budgets: Sequence[BudgetValue | None],
+        budgets: Sequence[Budget],
         *,
         concurrency: int = 4,
-        skip: Callable[[str, BudgetValue | None, str], bool] | None = None,
+        skip: Skip | None = None,
         **options: Unpack[SolveOptions],
     ) -> AsyncGenerator[SweepRow, None]:
         """Every problem at every budget; see :meth:`extracot_client.Extracot.sweep`."""
-        if not options.get("model"):  # Rows say by their fingerprint which model they are of.
-            options["model"] = self._core.model or await self._served_model()
+        if not options.get("model"):  # The fingerprint of a row includes its model.
+            options["model"] = self._core.model or only_model(await self.models())
         rows = sweep_rows(
             self.solve, problems, budgets, concurrency=concurrency, skip=skip, **options
         )
-        try:
+        async with aclosing(rows):
             async for row in rows:
                 yield row
-        finally:
-            await rows.aclose()
 
     async def models(self) -> list[ModelInfo]:
         """What the server serves, aliases included."""
-        return (await self._get(self._core.exchange(), "v1/models", ModelList)).data
+        return (await self._get("v1/models", ModelList)).data
 
     async def budget_card(self, model: str | None = None) -> BudgetCardPage:
         """Budget card and policy of ``model`` (default: the client's, else the only one)."""
-        path = card_path(model or self._core.model)
-        return await self._get(self._core.exchange(), path, BudgetCardPage)
+        return await self._get(card_path(model or self._core.model), BudgetCardPage)
 
-    async def _served_model(self) -> str:
-        return only_model(await self._get(self._core.exchange(), "v1/models", ModelList))
-
-    async def _get(self, exchange: Exchange, path: str, kind: type[M]) -> M:
+    async def _get(self, path: str, kind: type[Page]) -> Page:
+        exchange = self._core.exchange()
         response = await self._send(exchange, "GET", path, None)
-        try:
-            body = await self._read_body(response, MAX_JSON_BODY, exchange)
-        finally:
-            await response.aclose()
-        return parse_page(kind, response.status_code, response.headers, body)
+        body = await self._read_body(response, exchange, MAX_JSON_BODY)
+        return parse_page(kind, response, body)
 
     async def _send(
         self, exchange: Exchange, method: str, path: str, body: bytes | None
@@ -251,23 +161,19 @@ class AsyncExtracot:
             else:
                 if response.is_success:
                     return response
-                error = await self._refusal(response, exchange)
+                text = b""
+                with suppress(ExtracotConnectionError):  # a refusal counts without its whole body
+                    text = await self._read_body(response, exchange)
+                error = exchange.refused(response, text)
             delay = exchange.delay_after(error)
             if delay is None:
                 raise error
             await self._sleep(delay)
 
-    async def _refusal(self, response: httpx.Response, exchange: Exchange) -> ExtracotClientError:
-        """The error for a reply without success, even where its body does not come whole."""
-        try:
-            body = await self._read_body(response, MAX_ERROR_BODY, exchange)
-        except ExtracotConnectionError:
-            body = b""
-        finally:
-            await response.aclose()
-        return exchange.refused(response.status_code, response.headers, body)
-
-    async def _read_body(self, response: httpx.Response, limit: int, exchange: Exchange) -> bytes:
+    async def _read_body(
+        self, response: httpx.Response, exchange: Exchange, limit: int = MAX_ERROR_BODY
+    ) -> bytes:
+        """The body, as far as ``limit``; closes the response."""
         body = b""
         try:
             async for data in response.aiter_bytes():
@@ -276,4 +182,6 @@ class AsyncExtracot:
                     break
         except httpx.HTTPError as error:
             raise exchange.broken(error, started=True) from error
+        finally:
+            await response.aclose()
         return body

@@ -1,7 +1,6 @@
 """Runs an async generator on a thread of its own, so that plain code can iterate over it.
 
 A thread, not a loop driven in place: the caller may itself be inside an event loop (a notebook).
-Knows nothing of HTTP.
 """
 
 from __future__ import annotations
@@ -11,53 +10,39 @@ import queue
 import threading
 from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import aclosing, suppress
-from typing import Generic, TypeVar
+from typing import TypeVar
 
 T = TypeVar("T")
 
 
-class _Ended:
-    """Put last into the queue: why it ended, ``None`` if it simply did."""
-
-    def __init__(self, error: BaseException | None) -> None:
-        self.error = error
-
-
-class _Item(Generic[T]):
-    def __init__(self, value: T) -> None:
-        self.value = value
-
-
 def in_background(make: Callable[[], AsyncGenerator[T, None]]) -> Generator[T, None, None]:
     """The items of ``make()``, in order; its error is raised here. Closing cancels and waits."""
-    items: queue.SimpleQueue[_Item[T] | _Ended] = queue.SimpleQueue()
+    # Each item in a tuple of one; last the error it ended with, or None.
+    items: queue.SimpleQueue[tuple[T] | BaseException | None] = queue.SimpleQueue()
     ready = threading.Event()
     running: list[tuple[asyncio.AbstractEventLoop, asyncio.Task[None]]] = []
 
     async def produce() -> None:
         async with aclosing(make()) as source:
             async for value in source:
-                items.put(_Item(value))
+                items.put((value,))
 
     async def main() -> None:
         task = asyncio.ensure_future(produce())
         running.append((asyncio.get_running_loop(), task))
         ready.set()
         await asyncio.wait([task])
-        items.put(_Ended(None if task.cancelled() else task.exception()))
+        items.put(None if task.cancelled() else task.exception())
 
     thread = threading.Thread(
         target=asyncio.run, args=(main(),), name="extracot-sweep", daemon=True
     )
     thread.start()
     try:
-        while True:
-            item = items.get()
-            if isinstance(item, _Ended):
-                if item.error is not None:
-                    raise item.error
-                return
-            yield item.value
+        while isinstance(item := items.get(), tuple):
+            yield item[0]
+        if item is not None:
+            raise item
     finally:
         ready.wait()
         loop, task = running[0]

@@ -1,4 +1,4 @@
-"""What a server says of its baseline, in words: whose figure it is, and how large.
+"""A server's baseline as text: where the figure comes from, and how large it is.
 
 A baseline is the reasoning a model would do without a budget. It is on the card (measured with the
 checkpoint), measured by the server's holdout, or only assumed. Pure: a page in, text out.
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from extracot_client.receipts import tokens
+from extracot_client.formatting import number_at, percent, tokens
 from extracot_client.types import BudgetCardPage
 
 
@@ -44,7 +44,8 @@ def cap_words(page: BudgetCardPage) -> str:
 
 def native_range(page: BudgetCardPage) -> str | None:
     """The card's mean native reasoning, from the shortest prompts' bin to the longest's."""
-    means = [mean for entry in _bins(page) if (mean := _mean(entry)) is not None]
+    found = (number_at(entry, "reasoning", "mean") for entry in _bins(page))
+    means = [mean for mean in found if mean is not None]
     if not means:
         return None
     low, high = tokens(min(means)), tokens(max(means))
@@ -53,13 +54,14 @@ def native_range(page: BudgetCardPage) -> str | None:
 
 def holdout_words(page: BudgetCardPage) -> str | None:
     """The saving that the holdout has measured; ``None`` where there is none yet."""
-    saving = page.holdout.get("saving_per_reply")
-    if not isinstance(saving, Mapping):
+    if not isinstance(page.holdout.get("saving_per_reply"), Mapping):
         return None
-    shown = [_count(saving.get(name)) for name in ("mean", "low", "high")]
-    confidence = page.holdout.get("confidence")
-    sure = f"{100 * confidence:.0f}% " if isinstance(confidence, float) else ""
-    return f"{shown[0]} reasoning tokens a reply ({sure}interval {shown[1]} to {shown[2]})"
+    mean, low, high = (
+        _count(page.holdout, "saving_per_reply", name) for name in ("mean", "low", "high")
+    )
+    confidence = number_at(page.holdout, "confidence")
+    sure = f"{percent(confidence)} " if confidence is not None else ""
+    return f"{mean} reasoning tokens a reply ({sure}interval {low} to {high})"
 
 
 def _bins_words(page: BudgetCardPage) -> str:
@@ -70,14 +72,11 @@ def _bins_words(page: BudgetCardPage) -> str:
 
 
 def _bin_words(entry: Mapping[str, Any], *, only: bool) -> str:
-    reasoning = entry.get("reasoning")
-    p90 = _count(reasoning.get("p90")) if isinstance(reasoning, Mapping) else "some"
-    limit = entry.get("max_prompt_tokens")
-    if limit is None:
+    if entry.get("max_prompt_tokens") is None:
         where = "" if only else "longer prompts: "
     else:
-        where = f"prompts up to {_count(limit)}: "
-    mean = tokens(_mean(entry)) if _mean(entry) is not None else "some"
+        where = f"prompts up to {_count(entry, 'max_prompt_tokens')}: "
+    mean, p90 = _count(entry, "reasoning", "mean"), _count(entry, "reasoning", "p90")
     return f"{where}{mean} reasoning tokens natively, 9 of 10 below {p90}"
 
 
@@ -87,15 +86,10 @@ def _bins(page: BudgetCardPage) -> list[Mapping[str, Any]]:
     return [entry for entry in native or [] if isinstance(entry, Mapping)]
 
 
-def _mean(entry: Mapping[str, Any]) -> float | None:
-    reasoning = entry.get("reasoning")
-    mean = reasoning.get("mean") if isinstance(reasoning, Mapping) else None
-    return float(mean) if isinstance(mean, int | float) else None
-
-
 def _known(page: BudgetCardPage, name: str) -> str:
-    return _count(page.baseline.get(f"{name}_reasoning_tokens"))
+    return _count(page.baseline, f"{name}_reasoning_tokens")
 
 
-def _count(value: Any) -> str:
-    return tokens(value) if isinstance(value, int | float) else "some"
+def _count(value: Any, *path: str) -> str:
+    found = number_at(value, *path)
+    return "some" if found is None else tokens(found)

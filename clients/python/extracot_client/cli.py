@@ -33,7 +33,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 class _Version(argparse.Action):
-    """``--version``, which alone pays for the import that knows it."""
+    """``--version``: the only flag that needs the package imported."""
 
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
         import extracot
@@ -52,7 +52,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action=_Version, nargs=0, help="print the version and exit")
     # Taken before the command, too, where people put them; shown in the commands' own help.
-    _add_connection(parser, default=None, shown=False)
+    _add_connection(parser, shown=False)
     parser.add_argument("--json", action="store_true", default=False, help=argparse.SUPPRESS)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     _add_ask(commands)
@@ -66,7 +66,8 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add_connection(parser: argparse.ArgumentParser, *, default: object, shown: bool) -> None:
+def _add_connection(parser: argparse.ArgumentParser, *, shown: bool) -> None:
+    default = argparse.SUPPRESS if shown else None
     for flag, metavar, kind, text in (
         ("--base-url", "URL", str, "default: EXTRACOT_BASE_URL, else http://127.0.0.1:8000"),
         ("--api-key", "KEY", str, "seen by other users of this machine; better: EXTRACOT_API_KEY"),
@@ -81,7 +82,7 @@ def _add(
 ) -> argparse.ArgumentParser:
     """A command's parser. What is not given there leaves alone what stood before the command."""
     parser = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
-    _add_connection(parser, default=argparse.SUPPRESS, shown=True)
+    _add_connection(parser, shown=True)
     if as_json:
         parser.add_argument(
             "--json", action="store_true", default=argparse.SUPPRESS, help="print JSON for scripts"
@@ -173,7 +174,7 @@ def complain(text: str) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; gives its exit code."""
     for stream in (sys.stdin, sys.stdout, sys.stderr):
-        # What the encoding cannot say becomes a question mark, not a traceback.
+        # What the encoding cannot express becomes a question mark, not a traceback.
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")
     try:
@@ -190,11 +191,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from extracot_client.errors import (
-        ConfigurationError,
-        ExtracotClientError,
-        InvalidArgumentError,
-    )
+    from extracot_client.errors import ConfigurationError, ExtracotClientError, InvalidArgumentError
 
     command = importlib.import_module(f"extracot_client.commands.{arguments.command}")
     try:

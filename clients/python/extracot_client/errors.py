@@ -1,9 +1,8 @@
 """Everything the client raises on purpose: one tree below :class:`extracot.errors.ExtracotError`.
 
 Three families: the caller's own mistake (found before anything is sent), a server that could not
-be talked to, and a server that answered with an error. Knows nothing of HTTP libraries; what turns
-a failed request into one of these is :mod:`extracot_client.failures`. No error ever holds the API
-key.
+be reached, and a server that answered with an error. What turns a failed request into one of these
+is :mod:`extracot_client.failures`. No error ever holds the API key.
 """
 
 from __future__ import annotations
@@ -163,12 +162,7 @@ class StreamFailedError(ExtracotAPIError):
     """An error event inside a stream that had begun well; what had come is kept here."""
 
     def __init__(
-        self,
-        message: str,
-        *,
-        partial_reasoning: str = "",
-        partial_answer: str = "",
-        **context: Any,
+        self, message: str, *, partial_reasoning: str = "", partial_answer: str = "", **context: Any
     ) -> None:
         super().__init__(message, **context)
         self.partial_reasoning = partial_reasoning

@@ -1,13 +1,11 @@
 """One call to the server, without the sending: attempts, time left, and what a failure becomes.
 
-The sync and the async client drive the same :class:`Exchange`; only they read and sleep.
+Both clients drive the same :class:`Exchange`; only they read and sleep.
 """
 
 from __future__ import annotations
 
 import json
-import math
-import ssl
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
@@ -17,7 +15,6 @@ import httpx
 from pydantic import BaseModel
 
 from extracot_client.errors import (
-    ConfigurationError,
     ExtracotClientError,
     ExtracotTimeoutError,
     InvalidArgumentError,
@@ -30,11 +27,11 @@ from extracot_client.failures import (
     error_from_transport,
 )
 from extracot_client.retries import Clock, RetryPolicy, parse_retry_after
-from extracot_client.settings import ClientSettings, TimeLimits, resolve_settings
+from extracot_client.settings import ClientSettings
 from extracot_client.streaming import StreamReader, parse_model
-from extracot_client.types import ModelInfo, ModelList
+from extracot_client.types import ModelInfo
 
-M = TypeVar("M", bound=BaseModel)
+Page = TypeVar("Page", bound=BaseModel)
 
 MAX_ERROR_BODY = 64 * 1024
 MAX_JSON_BODY = 16 * 2**20
@@ -42,7 +39,7 @@ MAX_JSON_BODY = 16 * 2**20
 
 @dataclass(frozen=True, slots=True)
 class Core:
-    """What both twins are made of."""
+    """What both clients are made of."""
 
     settings: ClientSettings
     model: str | None
@@ -56,35 +53,14 @@ class Core:
         return f"{name}(base_url={self.settings.shown_url!r}, api_key={key}, model={self.model!r})"
 
     def exchange(self, deadline: float | None = None) -> Exchange:
-        """Begin one call; ``deadline`` in seconds replaces the client's own."""
+        """Begin one call; ``deadline`` in seconds replaces the client's own.
+
+        Raises :class:`InvalidArgumentError` for one that is not positive.
+        """
+        if deadline is not None and not deadline > 0:
+            message = f"A deadline is a positive number of seconds, not {deadline!r}"
+            raise InvalidArgumentError(message, param="deadline")
         return Exchange(self, self.deadline if deadline is None else deadline)
-
-
-def make_core(
-    base_url: str | None,
-    api_key: str | None,
-    *,
-    model: str | None,
-    timeout: float | TimeLimits | None,
-    deadline: float | None,
-    retry: RetryPolicy | None,
-    headers: Mapping[str, str] | None,
-    verify: ssl.SSLContext | bool,
-    max_connections: int,
-    clock: Clock | None,
-) -> Core:
-    """Check a client's arguments; raises :class:`ConfigurationError` in one line."""
-    if deadline is not None and (not deadline > 0 or math.isinf(deadline)):
-        raise ConfigurationError(f"A deadline is a positive number of seconds, not {deadline!r}")
-    settings = resolve_settings(
-        base_url,
-        api_key,
-        timeout=timeout,
-        headers=headers,
-        verify=verify,
-        max_connections=max_connections,
-    )
-    return Core(settings, model, deadline, retry or RetryPolicy(), clock or Clock())
 
 
 class Exchange:
@@ -97,58 +73,46 @@ class Exchange:
         self._deadline_at = None if deadline is None else self.started + deadline
 
     def request(
-        self,
-        http: httpx.Client | httpx.AsyncClient,
-        method: str,
-        path: str,
-        body: bytes | None,
+        self, http: httpx.Client | httpx.AsyncClient, method: str, path: str, body: bytes | None
     ) -> httpx.Request:
         """Start an attempt: what to send, within the time that is left.
 
         Raises :class:`ExtracotTimeoutError` where there is none.
         """
         headers = {"content-type": "application/json"} if body is not None else None
-        limits = self._begin()
-        return http.build_request(method, path, content=body, headers=headers, timeout=limits)
-
-    def _begin(self) -> httpx.Timeout:
         self.started = self._core.clock.monotonic()
-        if self._deadline_at is None:
-            return self._core.settings.timeout()
-        left = self._deadline_at - self.started
-        if left <= 0:
+        left = None if self._deadline_at is None else self._deadline_at - self.started
+        if left is not None and left <= 0:
             raise ExtracotTimeoutError("The deadline passed before a reply", phase="deadline")
-        return self._core.settings.timeout(left)
+        limits = self._core.settings.timeout(left)
+        return http.build_request(method, path, content=body, headers=headers, timeout=limits)
 
     def delay_after(self, error: ExtracotClientError) -> float | None:
         """Seconds until the next attempt, or ``None`` if ``error`` is to be raised."""
         delay = self._core.retry.delay(self._attempt, error)
         if delay is None:
             return None
-        if self._deadline_at is not None:
-            left = self._deadline_at - self._core.clock.monotonic()
-            if delay >= left:
-                return None
+        now = self._core.clock.monotonic()
+        if self._deadline_at is not None and delay >= self._deadline_at - now:
+            return None
         self._attempt += 1
         return delay
 
-    def refused(self, status: int, headers: Mapping[str, str], body: bytes) -> ExtracotClientError:
+    def refused(self, response: httpx.Response, body: bytes) -> ExtracotClientError:
         """The error for a reply without success."""
-        wait = parse_retry_after(headers.get("retry-after"), self._core.clock.wall())
+        wait = parse_retry_after(response.headers.get("retry-after"), self._core.clock.wall())
         redacted = self._core.settings.redact(body.decode("utf-8", "replace")).encode("utf-8")
-        return error_from_reply(status, headers, redacted, retry_after=wait)
+        return error_from_reply(response.status_code, response.headers, redacted, retry_after=wait)
 
     def broken(
         self, error: httpx.HTTPError, reader: StreamReader | None = None, *, started: bool = False
     ) -> ExtracotClientError:
         """The error for an attempt that broke off, with what ``reader`` already had."""
-        return error_from_transport(
-            error,
-            self._core.settings.shown_url,
-            started=started or reader is not None,
-            request_id=reader.request_id if reader else None,
-            **(reader.partial if reader else {}),
-        )
+        url = self._core.settings.shown_url
+        if reader is None:
+            return error_from_transport(error, url, started=started)
+        context = {"request_id": reader.request_id, **reader.partial}
+        return error_from_transport(error, url, started=True, **context)
 
     def reader(self, headers: Mapping[str, str]) -> StreamReader:
         """A reader for the reply to the current attempt."""
@@ -162,26 +126,26 @@ class Exchange:
         )
 
 
-def parse_page(kind: type[M], status: int, headers: Mapping[str, str], body: bytes) -> M:
+def parse_page(kind: type[Page], response: httpx.Response, body: bytes) -> Page:
     """A JSON reply as ``kind``; raises :class:`UnexpectedReplyError` for anything else."""
-    request_id = headers.get(REQUEST_ID_HEADER)
+    request_id = response.headers.get(REQUEST_ID_HEADER)
     try:
         value = json.loads(body)
     except (ValueError, RecursionError):
         raise UnexpectedReplyError(
-            f"The server answered {status} with {describe_body(body)}",
-            status=status,
+            f"The server answered {response.status_code} with {describe_body(body)}",
+            status=response.status_code,
             request_id=request_id,
         ) from None
     return parse_model(kind, value, "reply", request_id)
 
 
-def only_model(models: ModelList) -> str:
+def only_model(models: Sequence[ModelInfo]) -> str:
     """The model to ask where none was named. Raises :class:`UnexpectedReplyError` if there is
     none, :class:`InvalidArgumentError` if there are several to choose from."""
-    if not models.data:
+    if not models:
         raise UnexpectedReplyError("The server lists no model")
-    names = base_models(models.data)
+    names = base_models(models)
     if len(names) > 1:
         raise InvalidArgumentError(
             f"The server serves several models; name one of {', '.join(names)}", param="model"
@@ -200,7 +164,7 @@ def card_path(model: str | None) -> str:
     return "v1/budget" + (f"?model={quote(model, safe='')}" if model else "")
 
 
-def is_event_stream(headers: Mapping[str, str]) -> bool:
-    """Whether a reply's content type says server-sent events."""
-    kind = headers.get("content-type", "").partition(";")[0].strip().lower()
-    return kind == "text/event-stream"
+def is_event_stream(response: httpx.Response) -> bool:
+    """Whether a reply's content type is that of server-sent events."""
+    kind: str = response.headers.get("content-type", "").partition(";")[0]
+    return kind.strip().lower() == "text/event-stream"

@@ -1,7 +1,7 @@
 """The only place where a failed exchange becomes one of the client's typed errors.
 
-Takes what HTTP gives (status, headers, body, or a transport exception) and knows OpenAI's error
-body, a proxy's web page, and little else. Never retries and never prints.
+Takes what HTTP gives (status, headers, body, or a transport exception) and reads OpenAI's error
+body or a proxy's web page. Never retries and never prints.
 """
 
 from __future__ import annotations
@@ -126,23 +126,12 @@ def refine(
 
 
 def error_from_transport(
-    error: httpx.HTTPError,
-    base_url: str,
-    *,
-    started: bool = False,
-    request_id: str | None = None,
-    partial_reasoning: str = "",
-    partial_answer: str = "",
+    error: httpx.HTTPError, base_url: str, *, started: bool = False, **context: Any
 ) -> ExtracotConnectionError:
-    """The typed error for an exchange that broke off.
+    """The typed error for an exchange that broke off; ``context`` is what it carries.
 
     ``started``: whether the reply's status line had come, after which nothing is ever retried.
     """
-    context: dict[str, Any] = {
-        "request_id": request_id,
-        "partial_reasoning": partial_reasoning,
-        "partial_answer": partial_answer,
-    }
     cause = one_line(str(error), 160)
     because = f": {cause}" if cause else ""
     if isinstance(error, httpx.ConnectTimeout):

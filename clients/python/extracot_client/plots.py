@@ -80,7 +80,8 @@ def _draw_points(axes: Axes, points: list[_Point]) -> None:
         axes.errorbar(
             [point.tokens],
             [point.accuracy],
-            yerror_of([[point.accuracy - point.low], [point.high - point.accuracy]]),
+            # Never below zero by rounding.
+            [[max(0.0, point.accuracy - point.low)], [max(0.0, point.high - point.accuracy)]],
             fmt=mark,
             ms=7,
             capsize=3,
@@ -118,8 +119,3 @@ def _frame(axes: Axes, points: list[_Point], title: str) -> None:
     axes.set_yticks(range(0, 101, 20))
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
-
-
-def yerror_of(error: list[list[float]]) -> list[list[float]]:
-    """Lengths of the error bars, never below zero by rounding."""
-    return [[max(0.0, value) for value in side] for side in error]

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Literal, TypedDict, Unpack
 
 from extracot_client.errors import InvalidArgumentError
-from extracot_client.types import BudgetValue
+from extracot_client.types import Budget
 
 Problem = str | Sequence[Mapping[str, Any]]
 """One question, or a whole conversation as OpenAI messages."""
@@ -44,18 +43,6 @@ class SolveOptions(TypedDict, total=False):
     """Further fields of the body, as OpenAI or the server name them."""
 
 
-@dataclass(frozen=True, slots=True)
-class SolveRequest:
-    """A body ready to be sent."""
-
-    body: dict[str, Any]
-    deadline: float | None
-
-    def encode(self) -> bytes:
-        """The body as JSON (UTF-8)."""
-        return json.dumps(self.body, ensure_ascii=False, allow_nan=False).encode("utf-8")
-
-
 def build_messages(problem: Problem, system: str | None) -> list[dict[str, Any]]:
     """The conversation to send; raises :class:`InvalidArgumentError` if it is not one."""
     if isinstance(problem, str):
@@ -71,9 +58,7 @@ def build_messages(problem: Problem, system: str | None) -> list[dict[str, Any]]
     return messages
 
 
-def build_budget(
-    budget: BudgetValue | None, max_reasoning_tokens: int | None, enforce: str | None
-) -> BudgetValue | None:
+def build_budget(budget: Budget, max_reasoning_tokens: int | None, enforce: str | None) -> Budget:
     """The budget as it is sent: the plain value, or an object where a ceiling goes with it."""
     extras = {"max_reasoning_tokens": max_reasoning_tokens, "enforce": enforce}
     extras = {name: value for name, value in extras.items() if value is not None}
@@ -85,12 +70,9 @@ def build_budget(
 
 
 def build_request(
-    problem: Problem,
-    budget: BudgetValue | None,
-    default_model: str | None,
-    **options: Unpack[SolveOptions],
-) -> SolveRequest:
-    """Put a streaming request together; raises :class:`InvalidArgumentError`, :class:`TypeError`
+    problem: Problem, budget: Budget, default_model: str | None, **options: Unpack[SolveOptions]
+) -> bytes:
+    """The JSON of a streaming request; raises :class:`InvalidArgumentError`, :class:`TypeError`
     for an option that does not exist."""
     unknown = sorted(set(options) - set(SolveOptions.__annotations__))
     if unknown:
@@ -117,21 +99,13 @@ def build_request(
         if values.get(name) is not None:
             body[name] = values[name]
     body.update(extra)
-    _check_json(body)
-    return SolveRequest(body, _check_deadline(options.get("deadline")))
+    return _encode(body)
 
 
-def _check_json(body: Mapping[str, Any]) -> None:
+def _encode(body: Mapping[str, Any]) -> bytes:
     for name, value in body.items():
         try:
             json.dumps(value, ensure_ascii=False, allow_nan=False).encode("utf-8")
         except (TypeError, ValueError) as error:
             raise InvalidArgumentError(f"`{name}` is not JSON: {error}", param=name) from None
-
-
-def _check_deadline(deadline: float | None) -> float | None:
-    if deadline is not None and not deadline > 0:
-        raise InvalidArgumentError(
-            f"A deadline is a positive number of seconds, not {deadline!r}", param="deadline"
-        )
-    return deadline
+    return json.dumps(body, ensure_ascii=False, allow_nan=False).encode("utf-8")

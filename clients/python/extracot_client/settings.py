@@ -1,4 +1,4 @@
-"""Where the server is and how to knock: base URL, key and time limits, from arguments or variables.
+"""Where the server is and how to reach it: base URL, key, time limits; arguments or variables.
 
 Arguments beat ``EXTRACOT_BASE_URL`` and ``EXTRACOT_API_KEY``. The key is never part of a ``repr``
 or of a message made here.
@@ -11,7 +11,8 @@ import math
 import os
 import ssl
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 import httpx
 
@@ -38,7 +39,7 @@ class TimeLimits:
 
 @dataclass(frozen=True, slots=True)
 class ClientSettings:
-    """Everything that a connection pool to one server needs; shared by both twins."""
+    """Everything that a connection pool to one server needs; shared by both clients."""
 
     base_url: httpx.URL
     api_key: str | None = field(repr=False)
@@ -69,25 +70,26 @@ class ClientSettings:
 
     def timeout(self, deadline: float | None = None) -> httpx.Timeout:
         """The limits for one request, none of them longer than what is left of ``deadline``."""
+        limits = asdict(self.limits)
+        if deadline is not None:
+            limits = {
+                name: deadline if limit is None else min(limit, deadline)
+                for name, limit in limits.items()
+            }
+        return httpx.Timeout(**limits)
 
-        def least(limit: float | None) -> float | None:
-            if deadline is None:
-                return limit
-            return deadline if limit is None else min(limit, deadline)
-
-        limits = self.limits
-        return httpx.Timeout(
-            connect=least(limits.connect),
-            read=least(limits.read),
-            write=least(limits.write),
-            pool=least(limits.pool),
-        )
-
-    def pool_limits(self) -> httpx.Limits:
-        """Size of the connection pool."""
-        return httpx.Limits(
+    def http_options(self) -> dict[str, Any]:
+        """What a client of httpx is made with."""
+        pool = httpx.Limits(
             max_connections=self.max_connections, max_keepalive_connections=self.max_connections
         )
+        return {
+            "base_url": self.base_url,
+            "headers": self.request_headers(),
+            "limits": pool,
+            "verify": self.verify,
+            "trust_env": self.trust_env,
+        }
 
     @property
     def trust_env(self) -> bool:

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+import httpx
 from pydantic import BaseModel, ValidationError
 
 from extracot.answers import extract_answer
@@ -21,7 +23,7 @@ from extracot_client.errors import (
     StreamFailedError,
     UnexpectedReplyError,
 )
-from extracot_client.failures import describe_body, one_line, refine
+from extracot_client.failures import REQUEST_ID_HEADER, describe_body, one_line, refine
 from extracot_client.retries import Clock
 from extracot_client.sse import SSEDecoder
 from extracot_client.types import (
@@ -57,17 +59,17 @@ def _text(value: object) -> str:
     return value or ""
 
 
+@dataclass(slots=True)
 class ReplyAssembler:
     """Collects the chunks of choice 0: text, finish reason, usage and report."""
 
-    def __init__(self) -> None:
-        self.reasoning: list[str] = []
-        self.answer: list[str] = []
-        self.finish_reason: str | None = None
-        self._head: dict[str, Any] = {}
-        self._logprobs: list[Any] = []
-        self._usage: dict[str, Any] | None = None
-        self._budget: dict[str, Any] | None = None
+    reasoning: list[str] = field(default_factory=list)
+    answer: list[str] = field(default_factory=list)
+    finish_reason: str | None = None
+    _head: dict[str, Any] = field(default_factory=dict)
+    _logprobs: list[Any] = field(default_factory=list)
+    _usage: dict[str, Any] | None = None
+    _budget: dict[str, Any] | None = None
 
     def add(self, chunk: Mapping[str, Any]) -> list[ReasoningDelta | AnswerDelta]:
         """Take one chunk in; gives the text it brought. Raises ``TypeError``, ``KeyError`` or
@@ -134,30 +136,21 @@ class ReplyAssembler:
         )
 
 
+@dataclass(slots=True, kw_only=True)
 class StreamReader:
     """Bytes in, events out, for one reply; ``solution`` is set once it is whole."""
 
-    def __init__(
-        self,
-        *,
-        clock: Clock,
-        started: float,
-        deadline_at: float | None,
-        request_id: str | None,
-        retries: int,
-        base_url: str,
-    ) -> None:
-        self._clock = clock
-        self._started = started
-        self._deadline_at = deadline_at
-        self._retries = retries
-        self._base_url = base_url
-        self.request_id = request_id
-        self._decoder = SSEDecoder()
-        self._assembler = ReplyAssembler()
-        self._ttft: float | None = None
-        self._first_answer: float | None = None
-        self.solution: Solution | None = None
+    clock: Clock
+    started: float
+    deadline_at: float | None
+    request_id: str | None
+    retries: int
+    base_url: str
+    solution: Solution | None = None
+    _decoder: SSEDecoder = field(default_factory=SSEDecoder, init=False)
+    _assembler: ReplyAssembler = field(default_factory=ReplyAssembler, init=False)
+    _ttft: float | None = field(default=None, init=False)
+    _first_answer: float | None = field(default=None, init=False)
 
     @property
     def partial(self) -> dict[str, str]:
@@ -175,13 +168,13 @@ class StreamReader:
         """
         for event in self._decoder.feed(data):
             if self.solution is not None:
-                return  # What follows [DONE] is nobody's business.
+                return  # What follows [DONE] is not read.
             if event.data.strip() == "[DONE]":
                 yield Done(self._finish())
                 return
             yield from self._chunk(event.data)
-        now = self._clock.monotonic()
-        if self.solution is None and self._deadline_at is not None and now > self._deadline_at:
+        now = self.clock.monotonic()
+        if self.solution is None and self.deadline_at is not None and now > self.deadline_at:
             raise ExtracotTimeoutError(
                 "The deadline passed before the reply was whole",
                 phase="deadline",
@@ -195,7 +188,7 @@ class StreamReader:
             return
         half = ", in the middle of an event" if self._decoder.pending else ""
         raise ConnectionLostError(
-            f"The server at {self._base_url} ended the stream before the reply was whole{half}",
+            f"The server at {self.base_url} ended the stream before the reply was whole{half}",
             started=True,
             request_id=self.request_id,
             **self.partial,
@@ -216,7 +209,7 @@ class StreamReader:
             message = f"a chunk of another shape: {one_line(data, 120)!r}"
             raise self._unexpected(message) from None
         for delta in deltas:
-            now = self._clock.monotonic() - self._started
+            now = self.clock.monotonic() - self.started
             if self._ttft is None:
                 self._ttft = now
             if self._first_answer is None and isinstance(delta, AnswerDelta):
@@ -226,8 +219,8 @@ class StreamReader:
     def _finish(self) -> Solution:
         if self._assembler.finish_reason is None:
             raise self._unexpected("a stream that ended without a finish_reason")
-        total = self._clock.monotonic() - self._started
-        timings = Timings(self._ttft, self._first_answer, total, self._retries)
+        total = self.clock.monotonic() - self.started
+        timings = Timings(self._ttft, self._first_answer, total, self.retries)
         self.solution = self._assembler.solution(timings, self.request_id)
         return self.solution
 
@@ -239,16 +232,14 @@ class StreamReader:
         return refine(StreamFailedError, fields, request_id=self.request_id, **self.partial)
 
 
-def unexpected_stream(
-    status: int, headers: Mapping[str, str], start: bytes
-) -> UnexpectedReplyError:
+def unexpected_stream(response: httpx.Response, start: bytes) -> UnexpectedReplyError:
     """The error for a success that is no event stream; ``start`` is the beginning of its body."""
-    kind = headers.get("content-type", "no content type").partition(";")[0]
+    kind = response.headers.get("content-type", "no content type").partition(";")[0]
     return UnexpectedReplyError(
-        f"The server answered {status} with {kind} instead of an event stream: "
+        f"The server answered {response.status_code} with {kind} instead of an event stream: "
         f"{describe_body(start)}",
-        status=status,
-        request_id=headers.get("x-request-id"),
+        status=response.status_code,
+        request_id=response.headers.get(REQUEST_ID_HEADER),
     )
 
 

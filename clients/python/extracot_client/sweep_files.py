@@ -1,21 +1,20 @@
 """The files of a sweep: problems in (JSONL or CSV), rows kept (JSONL, resumable), rows out (CSV).
 
-Every message names the file and the line. Knows nothing of servers.
+Every message names the file and the line.
 """
 
 from __future__ import annotations
 
 import csv
+import io
 import json
-import os
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from types import TracebackType
 from typing import IO, Any, Self, TextIO
 
 from pydantic import ValidationError
 
+from extracot.files import write_atomic
 from extracot_client.errors import InvalidArgumentError
 from extracot_client.matching import gold_answer
 from extracot_client.sweeps import SweepProblem, as_problem, budget_key
@@ -114,27 +113,19 @@ class RowStore:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._rows: dict[tuple[str, str, str], SweepRow] = {}
-        self._file: IO[bytes] | None = None
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = path.open("a+b")
+        try:
+            self._load(self._file)
+        except BaseException:
+            self._file.close()
+            raise
 
     def __enter__(self) -> Self:
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        file = self._path.open("a+b")
-        try:
-            self._load(file)
-        except BaseException:
-            file.close()
-            raise
-        self._file = file
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if self._file is not None:
-            self._file.close()
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
 
     def _load(self, file: IO[bytes]) -> None:
         file.seek(0)
@@ -153,22 +144,15 @@ class RowStore:
                     f"{self._path}:{number}: no row of a sweep ({field}); name another output file"
                 ) from None
             self._rows[_key(row)] = row
-        file.truncate(end)
-        file.seek(0, os.SEEK_END)
-
-    def has(self, problem_id: str, budget: Any, mark: str) -> bool:
-        """Whether there is a row without error for this problem, budget and fingerprint."""
-        row = self._rows.get((problem_id, budget_key(budget), mark))
-        return row is not None and row.error is None
+        file.truncate(end)  # the file is open for appending: what is written goes to this end
 
     def get(self, problem_id: str, budget: Any, mark: str) -> SweepRow | None:
-        """The row kept for this problem, budget and fingerprint."""
-        return self._rows.get((problem_id, budget_key(budget), mark))
+        """The row kept for this problem, budget and fingerprint, unless its request failed."""
+        row = self._rows.get((problem_id, budget_key(budget), mark))
+        return row if row is not None and row.error is None else None
 
     def add(self, row: SweepRow) -> None:
         """Append ``row``; it is in the file when this returns."""
-        if self._file is None:
-            raise SweepFileError(f"{self._path}: not open")
         self._file.write(row.model_dump_json().encode("utf-8") + b"\n")
         self._file.flush()
         self._rows[_key(row)] = row
@@ -179,18 +163,10 @@ def _key(row: SweepRow) -> tuple[str, str, str]:
 
 
 def write_csv(path: Path, rows: Iterable[SweepRow]) -> None:
-    """All rows as a CSV table, written beside ``path`` and then moved there."""
-    with tempfile.NamedTemporaryFile(
-        "w", encoding="utf-8", newline="", dir=path.parent, prefix=f".{path.name}.", delete=False
-    ) as file:
-        try:
-            writer = csv.DictWriter(file, fieldnames=list(SweepRow.model_fields))
-            writer.writeheader()
-            for row in rows:
-                writer.writerow({**row.model_dump(mode="json"), "budget": budget_key(row.budget)})
-            file.flush()
-            os.fchmod(file.fileno(), 0o644)
-            os.replace(file.name, path)
-        except BaseException:
-            os.unlink(file.name)
-            raise
+    """All rows as a CSV table."""
+    table = io.StringIO(newline="")
+    writer = csv.DictWriter(table, fieldnames=list(SweepRow.model_fields))
+    writer.writeheader()
+    for row in rows:
+        writer.writerow({**row.model_dump(mode="json"), "budget": budget_key(row.budget)})
+    write_atomic(path, table.getvalue())

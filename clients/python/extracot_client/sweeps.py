@@ -1,7 +1,7 @@
 """Problems times budgets: runs them a few at a time and gives one flat row for each.
 
-Asks through a function it is handed, so it knows neither HTTP nor files; reading problems and
-keeping rows is :mod:`extracot_client.sweep_files`, adding up :mod:`extracot_client.summaries`.
+Asks through a function it is given; reading problems and keeping rows is
+:mod:`extracot_client.sweep_files`, adding up :mod:`extracot_client.summaries`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from extracot_client.errors import (
 )
 from extracot_client.matching import same_answer
 from extracot_client.requests import Problem, SolveOptions
-from extracot_client.types import BudgetValue, Solution, SweepRow
+from extracot_client.types import Budget, Solution, SweepRow
 
 # What every other request of the sweep would meet as well: going on would only repeat it.
 SHARED_FAILURES = (
@@ -50,15 +50,11 @@ class Solve(Protocol):
     """How a problem is asked: :meth:`AsyncExtracot.solve`."""
 
     async def __call__(
-        self,
-        problem: Problem,
-        *,
-        budget: BudgetValue | None = None,
-        **options: Unpack[SolveOptions],
+        self, problem: Problem, *, budget: Budget = None, **options: Unpack[SolveOptions]
     ) -> Solution: ...
 
 
-Skip = Callable[[str, BudgetValue | None, str], bool]
+Skip = Callable[[str, Budget, str], bool]
 
 
 def as_problem(problem: str | SweepProblem) -> SweepProblem:
@@ -76,9 +72,7 @@ def fingerprint(problem: SweepProblem, options: SolveOptions) -> str:
     return hashlib.sha256(text.encode("utf-8")).hexdigest()[:16]
 
 
-def make_row(
-    problem: SweepProblem, budget: BudgetValue | None, mark: str, solution: Solution
-) -> SweepRow:
+def make_row(problem: SweepProblem, budget: Budget, mark: str, solution: Solution) -> SweepRow:
     """The row of a reply."""
     report, times = solution.report, solution.timings
     gold = problem.answer
@@ -94,7 +88,7 @@ def make_row(
         reasoning=solution.reasoning,
         finish_reason=solution.finish_reason,
         level=report.chosen or report.level,
-        reasoning_tokens=first_known(report.reasoning_tokens, solution.usage.reasoning_tokens),
+        reasoning_tokens=solution.reasoning_tokens,
         answer_tokens=report.answer_tokens,
         completion_tokens=solution.usage.completion_tokens,
         baseline_tokens=report.baseline_tokens,
@@ -109,15 +103,10 @@ def make_row(
     )
 
 
-def first_known(*values: int | None) -> int | None:
-    """The first value that is not ``None``."""
-    return next((value for value in values if value is not None), None)
-
-
 async def sweep_rows(
     solve: Solve,
     problems: Iterable[str | SweepProblem],
-    budgets: Sequence[BudgetValue | None],
+    budgets: Sequence[Budget],
     *,
     concurrency: int,
     skip: Skip | None,
@@ -131,7 +120,7 @@ async def sweep_rows(
     if concurrency < 1:
         raise InvalidArgumentError("The concurrency is 1 or more", param="concurrency")
 
-    async def one(problem: SweepProblem, budget: BudgetValue | None, mark: str) -> SweepRow:
+    async def one(problem: SweepProblem, budget: Budget, mark: str) -> SweepRow:
         try:
             solution = await solve(problem.question, budget=budget, **options)
         except SHARED_FAILURES:
@@ -167,10 +156,10 @@ async def sweep_rows(
 
 def _todo(
     problems: Iterable[str | SweepProblem],
-    budgets: Sequence[BudgetValue | None],
+    budgets: Sequence[Budget],
     skip: Skip | None,
     options: SolveOptions,
-) -> Iterator[tuple[SweepProblem, BudgetValue | None, str]]:
+) -> Iterator[tuple[SweepProblem, Budget, str]]:
     for given in problems:
         problem = as_problem(given)
         mark = fingerprint(problem, options)

@@ -1,7 +1,6 @@
 """What a terminal gets: colours where they are wanted, tables, a progress line, safe text.
 
 Colours only on a terminal and never with ``NO_COLOR`` (https://no-color.org) or ``TERM=dumb``.
-Knows nothing of budgets or HTTP.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TextIO
 
-# Everything a terminal would obey instead of showing: C0 but tab and newline, DEL, C1.
+# Everything a terminal interprets instead of showing: C0 but tab and newline, DEL, C1.
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
@@ -34,24 +33,20 @@ class Style:
         return f"\x1b[{code}m{text}\x1b[0m" if self.colours and text else text
 
     def dim(self, text: str) -> str:
-        """Beside the point."""
+        """Secondary text."""
         return self._wrap("2", text)
 
     def bright(self, text: str) -> str:
-        """The point."""
+        """Primary text."""
         return self._wrap("1", text)
 
-    def good(self, text: str) -> str:
-        """A saving, a right answer."""
-        return self._wrap("32", text)
-
     def bad(self, text: str) -> str:
-        """An error, a wrong answer."""
+        """An error."""
         return self._wrap("31", text)
 
 
 def is_terminal(stream: TextIO) -> bool:
-    """Whether a person looks at ``stream``."""
+    """Whether ``stream`` is a terminal."""
     try:
         return stream.isatty()
     except ValueError:  # closed
@@ -59,7 +54,7 @@ def is_terminal(stream: TextIO) -> bool:
 
 
 def printable(text: str) -> str:
-    """``text`` without what a terminal would obey: a model's reply may hold escape sequences."""
+    """``text`` without what a terminal interprets: a model's reply may hold escape sequences."""
     return _CONTROL.sub("�", text)
 
 

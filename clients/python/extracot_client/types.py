@@ -6,75 +6,24 @@ say more); frozen dataclasses for what the client made of it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-BudgetValue = float | int | str | dict[str, Any]
+from extracot.report import BudgetReport as BudgetReport
+from extracot.report import Usage as Usage
+
+Budget = float | int | str | dict[str, Any] | None
 """A ratio in (0, 1], ``"auto"``, ``"native"``, ``"none"``, or an object with ``ratio``,
-``max_reasoning_tokens`` and ``enforce``. What is allowed is the server's to say."""
+``max_reasoning_tokens`` and ``enforce``; ``None`` is the server's default. What is allowed is the
+server's to say."""
 
 
 class ServerModel(BaseModel):
     """Base of everything read from a server: unknown keys stay, nothing can be changed."""
 
     model_config = ConfigDict(extra="allow", frozen=True, protected_namespaces=())
-
-
-class BudgetReport(ServerModel):
-    """What became of the budget of one reply; every field is ``None`` where nothing was said.
-
-    Token counts are the server's, counted on token ids. ``saved_tokens_estimate`` is ``None``
-    where there is no baseline or it is only assumed, and may be negative.
-    """
-
-    requested: Any = None
-    source: str | None = None
-    applied_ratio: float | str | None = None
-    expected_ratio: float | None = None
-    level: str | None = None
-    control_token: str | None = None
-    enforcement: str | None = None
-    calibrated: bool | None = None
-    chosen: str | None = None
-    chosen_probability: float | None = None
-    max_tokens: int | None = None
-    max_reasoning_tokens: int | None = None
-    cap_reason: str | None = None
-    cap_hit: bool | None = None
-    closed_by: str | None = None
-    unclosed: bool | None = None
-    reasoning_tokens: int | None = None
-    answer_tokens: int | None = None
-    overhead_tokens: int | None = None
-    injected_tokens: int | None = None
-    baseline_tokens: float | None = None
-    baseline_source: str | None = None
-    realised_ratio: float | None = None
-    saved_tokens_estimate: float | None = None
-    ignored_fields: list[str] | None = None
-
-
-class CompletionTokensDetails(ServerModel):
-    """The part of the completion that was reasoning."""
-
-    reasoning_tokens: int | None = None
-
-
-class Usage(ServerModel):
-    """OpenAI's usage object, in tokens."""
-
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    total_tokens: int = 0
-    completion_tokens_details: CompletionTokensDetails | None = None
-
-    @property
-    def reasoning_tokens(self) -> int | None:
-        """Reasoning tokens, or ``None`` if the server does not tell."""
-        details = self.completion_tokens_details
-        return None if details is None else details.reasoning_tokens
 
 
 class ModelInfo(ServerModel):
@@ -93,7 +42,7 @@ class ModelList(ServerModel):
 
 
 class LevelInfo(ServerModel):
-    """One level of a model with a card; ``expected_ratio`` is what it really costs."""
+    """One level of a model with a card; ``expected_ratio`` is what it realises on average."""
 
     name: str
     control_token: str | None = None
@@ -148,6 +97,12 @@ class Solution:
     raw: dict[str, Any]
     """The reply as a ``chat.completion`` body, put together from the stream."""
 
+    @property
+    def reasoning_tokens(self) -> int | None:
+        """The report's count, else that of the usage; ``None`` if the server gives neither."""
+        counted = self.report.reasoning_tokens
+        return self.usage.reasoning_tokens if counted is None else counted
+
     def to_dict(self) -> dict[str, Any]:
         """Everything but ``raw``, as JSON values."""
         return {
@@ -159,12 +114,7 @@ class Solution:
             "request_id": self.request_id,
             "budget": self.report.model_dump(mode="json"),
             "usage": self.usage.model_dump(mode="json", exclude_none=True),
-            "timings": {
-                "ttft": self.timings.ttft,
-                "first_answer": self.timings.first_answer,
-                "total": self.timings.total,
-                "retries": self.timings.retries,
-            },
+            "timings": asdict(self.timings),
         }
 
 

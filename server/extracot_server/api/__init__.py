@@ -1,1 +1,1 @@
-"""HTTP: request and reply shapes, routes, server-sent events, errors. FastAPI lives here."""
+"""HTTP: bodies, replies, routes, server-sent events, errors. FastAPI lives here."""

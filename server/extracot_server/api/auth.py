@@ -1,4 +1,4 @@
-"""Keys at the door: who is calling, before anything of a request is read. The key is not kept."""
+"""Authentication: who is calling, before anything of a request is read. The key is not kept."""
 
 from __future__ import annotations
 

@@ -109,7 +109,7 @@ class BodyTooLargeError(InvalidRequestError):
 
 
 class InvalidKeyError(ExtracotError):
-    """No key, or one that nobody has."""
+    """No key, or an unknown one."""
 
     def __init__(self, *, missing: bool) -> None:
         super().__init__(
@@ -124,7 +124,7 @@ class EngineNotReadyError(EngineDeadError):
 
 
 def to_http(error: BaseException) -> HttpError:
-    """Map any exception; what nobody expected is a 500 that tells the client nothing inside."""
+    """Map any exception; an unexpected one is a 500 without details."""
     match error:
         case ModelNotFoundError():
             return _invalid(404, error, kind="not_found_error")
@@ -139,51 +139,32 @@ def to_http(error: BaseException) -> HttpError:
             return HttpError(400, str(error), kind, error.param, "invalid_value")
         case RefusedError():
             crowded = error.reason in (Refusal.QUEUE_FULL, Refusal.STOPPING)
-            return HttpError(
-                503 if crowded else 429,
-                str(error),
-                "service_unavailable_error" if crowded else "rate_limit_error",
-                code=str(error.reason),
-                headers={"Retry-After": str(error.retry_after)},
-            )
+            return _later(503 if crowded else 429, str(error), str(error.reason), error.retry_after)
         case InvalidKeyError():
-            return HttpError(
-                401,
-                str(error),
-                "invalid_request_error",
-                code="invalid_api_key",
-                headers={"WWW-Authenticate": "Bearer"},
-            )
+            challenge = {"WWW-Authenticate": "Bearer"}
+            kind = "invalid_request_error"
+            return HttpError(401, str(error), kind, code="invalid_api_key", headers=challenge)
         case EngineBusyError():
-            return HttpError(
-                503,
-                "The servers behind this one are busy; try again later.",
-                "service_unavailable_error",
-                code="engine_busy",
-                headers={"Retry-After": str(error.retry_after)},
-            )
+            text = "The servers behind this one are busy; try again later."
+            return _later(503, text, "engine_busy", error.retry_after)
         case ReplyLostError():
-            return HttpError(
-                500,
-                "The reply was lost in the middle, with the server that wrote it; "
-                "send the request again.",
-                "server_error",
-                code="reply_lost",
-            )
+            text = "The reply was lost in the middle, with the server that wrote it; "
+            text += "send the request again."
+            return HttpError(500, text, "server_error", code="reply_lost")
         case EngineClosedError():
             return to_http(RefusedError(Refusal.STOPPING))
         case EngineDeadError():
-            return HttpError(
-                503,
-                "The engine is not available; try again shortly.",
-                "service_unavailable_error",
-                code="engine_unavailable",
-                headers={"Retry-After": "5"},
-            )
+            text = "The engine is not available; try again shortly."
+            return _later(503, text, "engine_unavailable", 5)
         case _:
-            return HttpError(
-                500, "The server failed on this request.", "server_error", code="internal_error"
-            )
+            text = "The server failed on this request."
+            return HttpError(500, text, "server_error", code="internal_error")
+
+
+def _later(status: int, text: str, code: str, seconds: int) -> HttpError:
+    """Something that may work in so many seconds."""
+    kind = "rate_limit_error" if status == 429 else "service_unavailable_error"
+    return HttpError(status, text, kind, code=code, headers={"Retry-After": str(seconds)})
 
 
 def _invalid(

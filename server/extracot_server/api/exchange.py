@@ -1,38 +1,44 @@
 """One request and its reply, streamed or whole, whatever the API that it came by.
 
-Takes a chat to the service, waits for the first event so that an early failure is still an HTTP
-status, and hands events to a :class:`Shape`, which says what they look like on the wire. Knows no
-body and no format.
+Reads the body within its limits, takes the chat that it asks for to the service, waits for the
+first event so that an early failure is still an HTTP status, and hands events to a
+:class:`ReplyWriter`, which says what they look like on the wire. Knows no API in particular.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass
 from typing import Any, ParamSpec, Protocol, TypeVar
 
 from fastapi import Request
+from fastapi.routing import APIRoute
 from starlette.responses import JSONResponse, Response
 
-from extracot.reasoning import Part
+from extracot.prompt import Message
+from extracot_server.admission.keys import Principal
 from extracot_server.api.auth import principal_of
+from extracot_server.api.body import ChatBody, parse_json_object
 from extracot_server.api.errors import BodyTooLargeError, EngineNotReadyError, HttpError, to_http
 from extracot_server.api.sse import Encoder, EventStream, frames_of, wait_for_disconnect
-from extracot_server.budget.values import Target
-from extracot_server.engine.base import EngineDeadError, TokenLogprob
-from extracot_server.generation.events import CallDelta, ChoiceDone, Delta, Event, Finished
+from extracot_server.budget.resolve import BudgetSources
+from extracot_server.budget.values import BudgetSpec, Target
+from extracot_server.engine.base import AnswerFormat, EngineDeadError, SamplingParams
+from extracot_server.errors import InvalidRequestError
+from extracot_server.generation.events import Event, Finished
 from extracot_server.generation.report import announced
 from extracot_server.generation.request import ChatRequest, PreparedChat, RequestTimes
 from extracot_server.generation.service import ChatService
 from extracot_server.model_registry.registry import AppState
-from extracot_server.tool_calls.tools import CallPart
+from extracot_server.tool_calls.tools import ToolUse
 
 RENDER_HERE = 32 * 1024
 """Bytes of body up to which a prompt is tokenised at once; longer ones in a thread."""
 P = ParamSpec("P")
 T = TypeVar("T")
+B = TypeVar("B", bound=ChatBody)
 
 
 def app_state(request: Request) -> AppState:
@@ -41,82 +47,111 @@ def app_state(request: Request) -> AppState:
     return state
 
 
-@dataclass(slots=True)
-class Call:
-    """A tool call of a whole reply; ``arguments`` is JSON text as the model wrote it."""
+@dataclass(frozen=True, slots=True)
+class RequestContext:
+    """What a body does not say: who asks, for which alias, and what this server allows."""
 
-    id: str
-    name: str
-    arguments: str = ""
+    request_id: str
+    principal: Principal
+    alias: Target | None
+    max_messages: int
+    max_choices: int
+
+    def chat_request(
+        self,
+        body: ChatBody,
+        messages: Sequence[Message],
+        *,
+        budget: BudgetSpec | None,
+        effort: str | None,
+        sampling: SamplingParams,
+        tools: ToolUse | None,
+        answer_format: AnswerFormat | None,
+        max_tokens: int | None,
+        stops: tuple[str, ...] = (),
+        n: int = 1,
+        messages_field: str = "messages",
+        effort_field: str = "reasoning_effort",
+    ) -> ChatRequest:
+        """What serving needs of a request; :class:`InvalidRequestError` for too many messages.
+
+        The fields are what the API calls the conversation and the effort, for errors.
+        """
+        if len(messages) > self.max_messages:
+            raise InvalidRequestError(
+                f"At most {self.max_messages} messages.", param=messages_field
+            )
+        with_instruction = body.include_instruction
+        if with_instruction is None:  # it asks for an answer in words
+            with_instruction = answer_format is None and tools is None
+        return ChatRequest(
+            request_id=self.request_id,
+            messages=tuple(messages),
+            budget=BudgetSources(budget, self.alias, effort, effort_field),
+            sampling=sampling,
+            n=n,
+            max_tokens=max_tokens,
+            stops=stops,
+            answer_format=answer_format if tools is None else tools.answer_format(),
+            with_instruction=with_instruction,
+            principal=self.principal,
+            ignored_fields=body.ignored_fields,
+            tools=tools,
+            messages_field=messages_field,
+        )
 
 
-@dataclass(slots=True)
-class Choice:
-    """One of the ``n`` replies, whole. ``done`` is there once it has ended."""
+ToChat = Callable[[B, RequestContext], ChatRequest]
+"""An API's reading of its body: the chat that it asks for."""
 
-    reasoning: str = ""
-    answer: str = ""
-    calls: list[Call] = field(default_factory=list)
-    logprobs: list[TokenLogprob] = field(default_factory=list)
-    done: ChoiceDone | None = None
+
+class ReplyWriter(Encoder, Protocol):
+    """What one request's reply looks like in some API: as a stream, or whole."""
+
+    def add(self, event: Event) -> object:
+        """Take in the next event of a whole reply."""
+
+    def whole(self) -> dict[str, Any]:
+        """The JSON reply, once every event has been added."""
 
 
 @dataclass(frozen=True, slots=True)
-class WholeReply:
-    """Every event of a request, collected."""
+class Received:
+    """A body that has been read, on ``request.state.received``."""
 
-    choices: list[Choice]
-    end: Finished
-
-
-def replayed(reply: WholeReply) -> Iterator[Event]:
-    """The events of a whole reply once more, each text and each call in one."""
-    for index, choice in enumerate(reply.choices):
-        yield Delta(index, Part.REASONING, choice.reasoning)
-        yield Delta(index, Part.ANSWER, choice.answer)
-        for number, call in enumerate(choice.calls):
-            yield CallDelta(index, CallPart(number, call.arguments, call.id, call.name))
-        if choice.done is None:
-            raise EngineDeadError("a reply ended without its accounts")
-        yield choice.done
-    yield reply.end
+    size: int
+    times: RequestTimes
 
 
-class Shape(Protocol):
-    """What one request's reply looks like in some API."""
+class BodyRoute(APIRoute):
+    """A route whose declared body FastAPI describes, and this server reads.
 
-    def whole(self, reply: WholeReply) -> dict[str, Any]:
-        """The JSON reply."""
+    FastAPI would hold a body of any size and depth, and validate it before anything else is known.
+    """
 
-    def encoder(self) -> Encoder:
-        """What turns the events into frames of a stream."""
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """Called by FastAPI once, when the route is added."""
+        kind = body_model(self)
 
+        async def handler(request: Request) -> Response:
+            response: Response = await self.endpoint(request, kind.read(await read_json(request)))
+            return response
 
-class Writer(Protocol):
-    """Turns events into those of some API, and keeps the reply they add up to."""
-
-    reply: dict[str, Any]
-
-    def write(self, event: Event) -> list[dict[str, Any]]:
-        """The events that follow from one of ours."""
+        return handler
 
 
-class WrittenShape:
-    """A :class:`Shape` whose whole reply and stream come from one writer, so they cannot differ."""
+def body_model(route: APIRoute) -> type[ChatBody]:
+    """What a route declares its body to be."""
+    assert route.body_field is not None
+    model: type[ChatBody] = route.body_field.field_info.annotation  # type: ignore[assignment]
+    return model
 
-    def __init__(self, writer: Writer, encoder: Encoder) -> None:
-        self._writer = writer
-        self._encoder = encoder
 
-    def whole(self, reply: WholeReply) -> dict[str, Any]:
-        """See :class:`Shape`."""
-        for event in replayed(reply):
-            self._writer.write(event)
-        return self._writer.reply
-
-    def encoder(self) -> Encoder:
-        """See :class:`Shape`."""
-        return self._encoder
+async def read_json(request: Request) -> dict[str, Any]:
+    """The body as a JSON object, within the server's limits; what it came to is kept."""
+    raw = await read_body(request, app_state(request).settings.max_body_bytes)
+    request.state.received = Received(len(raw), RequestTimes())
+    return parse_json_object(raw)
 
 
 async def read_body(request: Request, limit: int) -> bytes:
@@ -134,41 +169,47 @@ async def read_body(request: Request, limit: int) -> bytes:
     return b"".join(parts)
 
 
-async def tokenising(body_size: int, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """What ``work`` gives, which tokenises a body of so many bytes."""
-    if body_size <= RENDER_HERE:
+async def tokenising(
+    request: Request, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs
+) -> T:
+    """What ``work`` gives, which tokenises the body of a request."""
+    if request.state.received.size <= RENDER_HERE:
         return work(*args, **kwargs)
     # Tokenising this much here would make every other stream wait.
     return await asyncio.to_thread(work, *args, **kwargs)
 
 
-def find_service(request: Request, model: str | None) -> tuple[ChatService, Target | None]:
-    """Who serves a model name, and the budget its alias stands for.
+def chat_request_of(
+    request: Request, body: B, to_chat: ToChat[B], *, engine_up: bool = True
+) -> tuple[ChatService, ChatRequest]:
+    """Who serves the model of a body, and the chat that it asks for.
 
-    Raises :class:`~extracot_server.errors.ModelNotFoundError`, and :class:`EngineNotReadyError`
-    while that model's engine is down.
+    Raises what ``to_chat`` raises, :class:`~extracot_server.errors.ModelNotFoundError`, and, unless
+    the engine need not be up, :class:`EngineNotReadyError` while that model's is down.
     """
-    state = app_state(request)
-    service, alias = state.find(model, principal_of(request))
-    if not state.engine_of(service.model.name).up:
+    state, principal = app_state(request), principal_of(request)
+    service, alias = state.find(body.model, principal)
+    if engine_up and not state.engine_of(service.model.name).up:
         raise EngineNotReadyError("the engine is not up")
-    return service, alias
+    limits = (state.settings.max_messages, state.settings.max_choices)
+    context = RequestContext(request.state.request_id, principal, alias, *limits)
+    return service, to_chat(body, context)
 
 
-async def run_chat(
+async def handle(
     request: Request,
-    service: ChatService,
-    chat_request: ChatRequest,
-    shape: Callable[[PreparedChat], Shape],
+    body: B,
+    to_chat: ToChat[B],
+    writer: Callable[[PreparedChat, B], ReplyWriter],
     *,
-    times: RequestTimes,
-    body_size: int,
-    stream: bool,
+    stream: bool | None,
 ) -> Response:
-    """Prepare a chat, run it and answer in the shape; raises what refuses it before it runs."""
-    chat = await tokenising(body_size, service.prepare, chat_request, times)
+    """Serve a request for a reply in some API; raises what refuses it before it runs."""
+    service, chat_request = chat_request_of(request, body, to_chat)
+    times = request.state.received.times
+    chat = await tokenising(request, service.prepare, chat_request, times)
     await service.check(chat)
-    exchange = _Exchange(app_state(request), service, chat, shape(chat))
+    exchange = _Exchange(app_state(request), service, chat, writer(chat, body))
     request.state.running = True
     gone = asyncio.create_task(wait_for_disconnect(request.receive))
     try:
@@ -182,12 +223,12 @@ class _Exchange:
     """One request and its reply, streamed or whole."""
 
     def __init__(
-        self, state: AppState, service: ChatService, chat: PreparedChat, shape: Shape
+        self, state: AppState, service: ChatService, chat: PreparedChat, writer: ReplyWriter
     ) -> None:
         self._state = state
         self._service = service
         self._chat = chat
-        self._shape = shape
+        self._writer = writer
 
     @property
     def _headers(self) -> dict[str, str]:
@@ -212,7 +253,7 @@ class _Exchange:
         if first.done():
             first.result()
         return EventStream(
-            frames_of(first, events, self._shape.encoder(), self._note),
+            frames_of(first, events, self._writer, self._note),
             gone=gone,
             heartbeat_seconds=self._state.settings.heartbeat_seconds,
             send_seconds=self._state.settings.send_timeout_seconds,
@@ -229,46 +270,26 @@ class _Exchange:
             error = collecting.exception()
             if error is not None:
                 self._note(error)
-            return JSONResponse(self._shape.whole(collecting.result()), headers=self._headers)
+                raise error
+            return JSONResponse(self._writer.whole(), headers=self._headers)
         finally:
             for task in (collecting, gone):
                 task.cancel()
             await asyncio.gather(collecting, gone, return_exceptions=True)
 
-    async def _collect(self) -> WholeReply:
-        texts: list[tuple[list[str], list[str]]] = [([], []) for _ in range(self._chat.request.n)]
-        choices = [Choice() for _ in texts]
-        end: Finished | None = None
+    async def _collect(self) -> None:
+        event: Event | None = None
         events = self._service.run(self._chat)
         try:
             async for event in events:
-                if isinstance(event, Delta):
-                    texts[event.index][event.part is Part.ANSWER].append(event.text)
-                    choices[event.index].logprobs.extend(event.logprobs)
-                elif isinstance(event, CallDelta):
-                    _add_call(choices[event.index].calls, event)
-                elif isinstance(event, ChoiceDone):
-                    choices[event.index].done = event
-                else:
-                    end = event
+                self._writer.add(event)
         finally:
             await events.aclose()
-        if end is None:
-            raise EngineDeadError("the reply ended without its accounts")
-        for choice, (reasoning, answer) in zip(choices, texts, strict=True):
-            choice.reasoning, choice.answer = "".join(reasoning), "".join(answer)
-        return WholeReply(choices, end)
+        if not isinstance(event, Finished):
+            raise EngineDeadError("the reply ended without its report")
 
     def _note(self, error: BaseException | None) -> HttpError:
         """Map an error of a running request and remember a dead engine."""
         if isinstance(error, EngineDeadError):
             self._state.engine_of(self._service.model.name).mark(False)
         return to_http(error or EngineDeadError("the engine's stream broke off"))
-
-
-def _add_call(calls: list[Call], event: CallDelta) -> None:
-    part = event.part
-    if part.name is not None:
-        calls.append(Call(part.id or "", part.name))
-    if calls:
-        calls[-1].arguments += part.arguments

@@ -2,27 +2,45 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from fastapi import APIRouter, Request
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
-from starlette.responses import JSONResponse, Response
+from pydantic import Field
+from starlette.responses import JSONResponse, PlainTextResponse, Response
 
+from extracot_server.api.body import ReplyModel
 from extracot_server.api.exchange import app_state
-from extracot_server.api.openapi.routes import (
-    HEALTH_DOCUMENTATION,
-    METRICS_DOCUMENTATION,
-    READY_DOCUMENTATION,
-)
+from extracot_server.api.openapi.errors import errors
 
 router = APIRouter()
 
 
-@router.get("/health", **HEALTH_DOCUMENTATION)
-async def health() -> dict[str, str]:
+class Status(ReplyModel):
+    """The process answers."""
+
+    status: Literal["ok"]
+
+
+class Readiness(ReplyModel):
+    """How the engines are."""
+
+    status: str = Field(description="`ready`, or what is the matter with the first engine")
+    models: dict[str, str] = Field(description="the same of each model")
+
+
+@router.get("/health")
+async def health() -> Status:
     """200 as long as this process answers."""
-    return {"status": "ok"}
+    return Status(status="ok")
 
 
-@router.get("/ready", **READY_DOCUMENTATION)
+@router.get(
+    "/ready",
+    response_model=Readiness,
+    response_description="An engine serves, or the named model's does",
+    responses={503: {"model": Readiness, "description": "None does"}, **errors(404)},
+)
 async def ready(request: Request, model: str | None = None) -> Response:
     """200 while an engine serves, else 503; of one model alone if it is named.
 
@@ -39,7 +57,12 @@ async def ready(request: Request, model: str | None = None) -> Response:
     return JSONResponse({"status": "ready" if up else first, "models": notes}, 200 if up else 503)
 
 
-@router.get("/metrics", **METRICS_DOCUMENTATION)
+@router.get(
+    "/metrics",
+    response_class=PlainTextResponse,
+    response_description="Prometheus' text format",
+    responses=errors(401),
+)
 async def metrics(request: Request) -> Response:
     """Prometheus metrics: the server's own and, beside them, vLLM's (`vllm:*`).
 

@@ -3,144 +3,236 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Any
+from typing import Literal
 
 from fastapi import APIRouter, Request
+from pydantic import ConfigDict, Field
 
+from extracot.card import BudgetCard
 from extracot_server.admission.keys import Principal
 from extracot_server.api.auth import principal_of
+from extracot_server.api.body import ReplyModel
 from extracot_server.api.exchange import app_state
-from extracot_server.api.openapi.routes import (
-    BUDGET_DOCUMENTATION,
-    MODEL_DOCUMENTATION,
-    MODELS_DOCUMENTATION,
-)
-from extracot_server.budget.holdout import CONFIDENCE, Holdout
+from extracot_server.api.openapi.errors import errors
+from extracot_server.budget.holdout import CONFIDENCE, Holdout, Saving
 from extracot_server.budget.resolve import (
     BudgetPolicy,
     allowed_levels,
     expected_ratio,
     policy_level,
 )
+from extracot_server.budget.values import Target
 from extracot_server.generation.request import ServedModel
 
 router = APIRouter()
 
 
-@router.get("/v1/models", **MODELS_DOCUMENTATION)
-async def list_models(request: Request) -> dict[str, Any]:
+class LevelInformation(ReplyModel):
+    """A trained level."""
+
+    name: str
+    control_token: str
+    ratio: float = Field(description="nominal")
+    expected_ratio: float = Field(description="as measured; the nominal one where it was not")
+    allowed_by_policy: bool = Field(description="within floor and ceiling of this caller")
+
+
+class ModelBudget(ReplyModel):
+    """Which budgets a model takes."""
+
+    mode: Literal["token", "cap"] = Field(description="trained levels, or hard caps")
+    allowed: list[str]
+    levels: list[LevelInformation]
+    aliases: list[str] = Field(description="names under which it is served with a budget")
+
+
+class ModelEntry(ReplyModel):
+    """A served model, or one of its aliases."""
+
+    id: str
+    object: Literal["model"]
+    created: int
+    owned_by: str
+    root: str
+    parent: str | None = Field(description="an alias: the model's own name")
+    max_model_len: int
+    budget: ModelBudget
+
+
+class ModelList(ReplyModel):
+    """All of them."""
+
+    object: Literal["list"]
+    data: list[ModelEntry]
+
+
+class PolicyInformation(ReplyModel):
+    """What holds for this caller: the server's policy, narrowed by the key's."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    default: Target = Field(description="of a request without a budget")
+    floor: float | None
+    ceiling: float | None
+    reasoning_tokens_ceiling: int | None
+    answer_reserve_tokens: int = Field(validation_alias="answer_reserve")
+    reasoning_effort: dict[str, Target] = Field(
+        validation_alias="efforts", description="which budget an effort stands for"
+    )
+
+
+class BaselineInformation(ReplyModel):
+    """Where the native reasoning length to compare with comes from."""
+
+    source: Literal["card", "assumed", "holdout"]
+    assumed_reasoning_tokens: int | None
+    measured_reasoning_tokens: float | None
+
+
+class ArmInformation(ReplyModel):
+    """One side of the holdout."""
+
+    requests: int
+    mean_reasoning_tokens: float | None
+    left_out: int = Field(description="requests that did not end by themselves")
+
+
+class ClaimedSaving(ReplyModel):
+    """What the same replies save against their baselines. `saved` alone overstates it."""
+
+    replies: int
+    saved: float = Field(description="the positive parts alone")
+    overspent: float = Field(description="the negative parts")
+    net_per_reply: float | None = Field(description="(saved - overspent) / replies")
+
+
+class HoldoutInformation(ReplyModel):
+    """The measured saving since the server started."""
+
+    fraction: float
+    since: int = Field(description="Unix seconds")
+    arms: dict[Literal["budgeted", "holdout"], ArmInformation]
+    saving_per_reply: Saving | None = Field(description="null while there is too little")
+    confidence: float = Field(description="of the interval")
+    against_baseline: ClaimedSaving
+
+
+class BudgetInformation(ReplyModel):
+    """Card, policy, baseline and measured saving of one model."""
+
+    object: Literal["budget"]
+    model: str
+    mode: Literal["token", "cap"]
+    allowed: list[str]
+    levels: list[LevelInformation]
+    policy: PolicyInformation
+    baseline: BaselineInformation
+    holdout: HoldoutInformation
+    card: BudgetCard | None
+
+
+@router.get("/v1/models", responses=errors(401, 500))
+async def list_models(request: Request) -> ModelList:
     """Every served model and its budget aliases (`name@0.4`, `name@auto`)."""
-    data: list[dict[str, Any]] = []
+    data: list[ModelEntry] = []
     principal = principal_of(request)
     for service in app_state(request).usable(principal).values():
-        data.append(_entry(service.model, service.model.name, principal))
-        data += [_entry(service.model, alias, principal) for alias in _aliases(service.model)]
-    return {"object": "list", "data": data}
+        names = [service.model.name, *_aliases(service.model)]
+        data += [_entry(service.model, name, principal) for name in names]
+    return ModelList(object="list", data=data)
 
 
-@router.get("/v1/models/{model:path}", **MODEL_DOCUMENTATION)
-async def get_model(request: Request, model: str) -> dict[str, Any]:
+@router.get("/v1/models/{model:path}", responses=errors(401, 404, 500))
+async def get_model(request: Request, model: str) -> ModelEntry:
     """One model or alias; 404 for any other name."""
     principal = principal_of(request)
     service, _ = app_state(request).find(model, principal)
     return _entry(service.model, model, principal)
 
 
-@router.get("/v1/budget", **BUDGET_DOCUMENTATION)
-async def get_budget(request: Request, model: str | None = None) -> dict[str, Any]:
+@router.get("/v1/budget", responses=errors(400, 401, 404, 500))
+async def get_budget(request: Request, model: str | None = None) -> BudgetInformation:
     """The card of a model (default: the first) and the policy that holds for this principal."""
     principal = principal_of(request)
     service, _ = app_state(request).find(model, principal)
     served = service.model
     policy = principal.narrow(served.policy)
-    return {
-        "object": "budget",
-        "model": served.name,
-        "mode": served.mode,
-        "allowed": _allowed(served),
-        "levels": _levels(served, policy),
-        "policy": {
-            "default": policy.default,
-            "floor": policy.floor,
-            "ceiling": policy.ceiling,
-            "reasoning_tokens_ceiling": policy.reasoning_tokens_ceiling,
-            "answer_reserve_tokens": policy.answer_reserve,
-            "reasoning_effort": dict(policy.efforts),
-        },
-        "baseline": _baseline(served, service.holdout),
-        "holdout": _holdout(service.holdout),
-        "card": None if served.card is None else served.card.model_dump(mode="json"),
-    }
+    return BudgetInformation(
+        object="budget",
+        model=served.name,
+        mode=served.mode,
+        allowed=_allowed(served),
+        levels=_levels(served, policy),
+        policy=PolicyInformation.model_validate(policy),
+        baseline=_baseline(served, service.holdout),
+        holdout=_holdout(service.holdout),
+        card=served.card,
+    )
 
 
-def _baseline(served: ServedModel, holdout: Holdout) -> dict[str, Any]:
+def _baseline(served: ServedModel, holdout: Holdout) -> BaselineInformation:
     if served.card is not None:
-        source, assumed, measured = "card", None, None
-    else:
-        assumed, measured = served.policy.assumed_baseline, holdout.baseline
-        source = "assumed" if measured is None else "holdout"
-    return {
-        "source": source,
-        "assumed_reasoning_tokens": assumed,
-        "measured_reasoning_tokens": measured,
-    }
+        return BaselineInformation(
+            source="card", assumed_reasoning_tokens=None, measured_reasoning_tokens=None
+        )
+    return BaselineInformation(
+        source="assumed" if holdout.baseline is None else "holdout",
+        assumed_reasoning_tokens=served.policy.assumed_baseline,
+        measured_reasoning_tokens=holdout.baseline,
+    )
 
 
-def _holdout(holdout: Holdout) -> dict[str, Any]:
+def _holdout(holdout: Holdout) -> HoldoutInformation:
     """Since the server started: what budgets save a reply, measured, and what baselines say."""
-    saving, claims = holdout.saving, holdout.claims
-    return {
-        "fraction": holdout.fraction,
-        "since": holdout.since,
-        "arms": {
-            arm.value: {
-                "requests": moments.n,
-                "mean_reasoning_tokens": moments.mean if moments.n else None,
-                "left_out": holdout.left_out[arm],
-            }
+    claims = holdout.claims
+    net = (claims.saved - claims.overspent) / claims.replies if claims.replies else None
+    return HoldoutInformation(
+        fraction=holdout.fraction,
+        since=holdout.since,
+        arms={
+            arm.value: ArmInformation(
+                requests=moments.n,
+                mean_reasoning_tokens=moments.mean if moments.n else None,
+                left_out=holdout.left_out[arm],
+            )
             for arm, moments in holdout.arms.items()
         },
-        "saving_per_reply": None if saving is None else asdict(saving),
-        "confidence": CONFIDENCE,
-        "against_baseline": {
-            **asdict(claims),
-            "net_per_reply": (claims.saved - claims.overspent) / claims.replies
-            if claims.replies
-            else None,
-        },
-    }
+        saving_per_reply=holdout.saving,
+        confidence=CONFIDENCE,
+        against_baseline=ClaimedSaving(**asdict(claims), net_per_reply=net),
+    )
 
 
-def _entry(served: ServedModel, name: str, principal: Principal) -> dict[str, Any]:
-    return {
-        "id": name,
-        "object": "model",
-        "created": served.created,
-        "owned_by": "extracot",
-        "root": served.name,
-        "parent": None if name == served.name else served.name,
-        "max_model_len": served.runtime.engine.info.max_model_len,
-        "budget": {
-            "mode": served.mode,
-            "allowed": _allowed(served),
-            "levels": _levels(served, principal.narrow(served.policy)),
-            "aliases": _aliases(served),
-        },
-    }
+def _entry(served: ServedModel, name: str, principal: Principal) -> ModelEntry:
+    return ModelEntry(
+        id=name,
+        object="model",
+        created=served.created,
+        owned_by="extracot",
+        root=served.name,
+        parent=None if name == served.name else served.name,
+        max_model_len=served.runtime.engine.info.max_model_len,
+        budget=ModelBudget(
+            mode=served.mode,
+            allowed=_allowed(served),
+            levels=_levels(served, principal.narrow(served.policy)),
+            aliases=_aliases(served),
+        ),
+    )
 
 
-def _levels(served: ServedModel, policy: BudgetPolicy) -> list[dict[str, Any]]:
+def _levels(served: ServedModel, policy: BudgetPolicy) -> list[LevelInformation]:
     if served.card is None:
         return []
     usable = {level.name for level in allowed_levels(served.card, policy)}
     return [
-        {
-            "name": level.name,
-            "control_token": level.token,
-            "ratio": level.ratio,
-            "expected_ratio": expected_ratio(level),
-            "allowed_by_policy": level.name in usable,
-        }
+        LevelInformation(
+            name=level.name,
+            control_token=level.token,
+            ratio=level.ratio,
+            expected_ratio=expected_ratio(level),
+            allowed_by_policy=level.name in usable,
+        )
         for level in served.card.levels
     ]
 

@@ -19,7 +19,7 @@ from extracot_server.generation.events import Event
 
 log = logging.getLogger("extracot.server")
 HANG_UP = "extracot.hang_up"
-"""The ASGI extension, ``{"call": function}``, that ends a connection and waits for nobody."""
+"""The ASGI extension, ``{"call": function}``, that closes a connection at once."""
 SEND_BODY = "extracot.send_body"
 """The ASGI extension, ``{"call": send}``, that leads a body past the middlewares' wrappers of
 ``send``: they are only interested in how a reply starts, and a stream has a message a token."""
@@ -73,7 +73,7 @@ class EventStream(Response):
         self._frames = frames
         self._gone = gone
         self._heartbeat = heartbeat_seconds
-        self._patience = send_seconds
+        self._send_timeout = send_seconds
         self._last_sent = 0.0
         self._blocked = False  # a frame waits for the client to take what was sent before
 
@@ -109,15 +109,17 @@ class EventStream(Response):
         await send_body({"type": "http.response.body", "body": b"", "more_body": False})
 
     def _await_reader(self, hang_up: Callable[[], object]) -> None:
-        """Cut off a client that has taken nothing for too long: it would hold a turn for ever."""
+        """Disconnect a client that reads nothing for too long: it would hold its slot forever."""
         loop = asyncio.get_running_loop()
-        left = self._patience
+        left = self._send_timeout
         if self._blocked:
-            left = self._last_sent + self._patience - loop.time()
+            left = self._last_sent + self._send_timeout - loop.time()
             if left <= 0:
-                log.info("a client took nothing of its stream for %g s: cut off", self._patience)
+                log.info(
+                    "a client read nothing of its stream for %g s: disconnected", self._send_timeout
+                )
                 hang_up()
-                left = self._patience
+                left = self._send_timeout
         self._timer = loop.call_later(max(left, 0.01), self._await_reader, hang_up)
 
     async def _beat(self, send_body: Send) -> None:
@@ -141,7 +143,7 @@ async def frames_of(
 ) -> AsyncGenerator[bytes, None]:
     """Frames of a request: its events', or an error, and always what ends a stream.
 
-    ``first`` brings the first event, which has been waited for already.
+    ``first`` is the task of the first event, which has been awaited already.
     """
     try:
         yield encoder.begin()

@@ -6,21 +6,21 @@ what would be sent to the engine. Nothing is generated; a prompt that is too lon
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Request
+from pydantic import Field
 
 from extracot.errors import PromptError
-from extracot_server.admission.keys import Principal
 from extracot_server.api.auth import principal_of
-from extracot_server.api.chat.body import Body, parse_json_object, validated
-from extracot_server.api.chat.request import read_chat_request, to_chat_request
-from extracot_server.api.exchange import app_state, read_body, tokenising
-from extracot_server.api.openapi.routes import TOKENIZE_DOCUMENTATION
-from extracot_server.api.openapi.schemas import Tokens
+from extracot_server.api.body import Body, ReplyModel, described_as, validated
+from extracot_server.api.chat.request import ChatCompletionRequest, to_chat_request
+from extracot_server.api.exchange import app_state, chat_request_of, read_json, tokenising
+from extracot_server.api.openapi.errors import errors
 from extracot_server.errors import InvalidRequestError
 from extracot_server.generation.prepare import render_only
-from extracot_server.model_registry.registry import AppState
+from extracot_server.generation.request import ServedModel
 
 router = APIRouter()
 
@@ -28,53 +28,73 @@ router = APIRouter()
 class TextToTokenize(Body):
     """The body with ``prompt``: text as it is inside a message, without a template."""
 
-    model: str | None = None
-    prompt: str
+    model: str | None = Field(None, description="a served model's own name")
+    prompt: str = Field(description="text as it is inside a message")
+    messages: Annotated[Any, described_as(None)] = None
+    budget: Annotated[Any, described_as(None)] = None
+    reasoning_effort: Annotated[Any, described_as(None)] = None
 
 
-@router.post("/v1/tokenize", response_model=Tokens, **TOKENIZE_DOCUMENTATION)
+class Tokens(ReplyModel):
+    """The reply. `count` is the length of `tokens`: prompt and what is written of the reply;
+    `prompt_tokens` of them are the prompt, as `usage` counts it."""
+
+    tokens: list[int]
+    count: int
+    prompt_tokens: int
+    max_model_len: int
+
+
+_EITHER = [
+    {"$ref": "#/components/schemas/ChatCompletionRequest"},
+    TextToTokenize.model_json_schema(),
+]
+
+
+@router.post(
+    "/v1/tokenize",
+    response_description="Token ids",
+    responses=errors(400, 401, 404, 413, 500),
+    openapi_extra={
+        "requestBody": {
+            "required": True,
+            "content": {"application/json": {"schema": {"anyOf": _EITHER}}},
+        }
+    },
+)
 async def tokenize(request: Request) -> Tokens:
     """Token ids of `messages` (with a `budget`, if one is given) or of a `prompt`."""
-    state = app_state(request)
-    raw = await read_body(request, state.settings.max_body_bytes)
-    body, principal = parse_json_object(raw), principal_of(request)
+    body = await read_json(request)
     work = _of_text if body.get("prompt") is not None else _of_messages
-    return await tokenising(len(raw), work, state, principal, body)
+    return await tokenising(request, work, request, body)
 
 
-def _of_text(state: AppState, principal: Principal, body: dict[str, Any]) -> Tokens:
+def _of_text(request: Request, body: dict[str, Any]) -> Tokens:
     wanted = validated(TextToTokenize, body)
     for name in ("messages", "budget", "reasoning_effort"):
-        if body.get(name) is not None:
+        if getattr(wanted, name) is not None:
             raise InvalidRequestError(f"`{name}` does not go with `prompt`.", param=name)
-    service, alias = state.find(wanted.model, principal)
+    service, alias = app_state(request).find(wanted.model, principal_of(request))
     if alias is not None:
         raise InvalidRequestError("A budget does not go with `prompt`.", param="model")
-    tools = service.model.runtime
     try:
-        ids = tools.renderer.encode_text(wanted.prompt)
+        ids = service.model.runtime.renderer.encode_text(wanted.prompt)
     except PromptError as error:
         raise PromptError(str(error), field="prompt") from None
-    size = tools.engine.info.max_model_len
-    return Tokens(tokens=ids, count=len(ids), prompt_tokens=len(ids), max_model_len=size)
+    return _tokens(service.model, ids, ())
 
 
-def _of_messages(state: AppState, principal: Principal, body: dict[str, Any]) -> Tokens:
-    asked = read_chat_request({key: value for key, value in body.items() if key != "prompt"})
-    service, alias = state.find(asked.model, principal)
-    chat_request = to_chat_request(
-        asked,
-        request_id="tokenize",
-        alias=alias,
-        principal=principal,
-        max_messages=state.settings.max_messages,
-        max_choices=state.settings.max_choices,
-    )
-    rendered = render_only(service.model, chat_request)
-    ids = list(rendered.token_ids)
+def _of_messages(request: Request, body: dict[str, Any]) -> Tokens:
+    asked = ChatCompletionRequest.read({key: body[key] for key in body if key != "prompt"})
+    service, chat = chat_request_of(request, asked, to_chat_request, engine_up=False)
+    rendered = render_only(service.model, chat)
+    return _tokens(service.model, rendered.prompt_ids, rendered.prefill_ids)
+
+
+def _tokens(model: ServedModel, prompt: Sequence[int], prefill: Sequence[int]) -> Tokens:
     return Tokens(
-        tokens=ids,
-        count=len(ids),
-        prompt_tokens=len(rendered.prompt_ids),
-        max_model_len=service.model.runtime.engine.info.max_model_len,
+        tokens=[*prompt, *prefill],
+        count=len(prompt) + len(prefill),
+        prompt_tokens=len(prompt),
+        max_model_len=model.runtime.engine.info.max_model_len,
     )

@@ -10,7 +10,8 @@ import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from extracot.card import BaselineBin, BudgetCard, LevelCard
+from extracot.card import BudgetCard, LevelCard
+from extracot.figures import BaselineBin
 from extracot_server.budget.resolve import BudgetKind, BudgetPolicy, ResolvedBudget, expected_ratio
 from extracot_server.errors import BudgetError
 

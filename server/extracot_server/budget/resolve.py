@@ -14,7 +14,7 @@ from enum import StrEnum
 from typing import Any, Literal
 
 from extracot.card import BudgetCard, LevelCard
-from extracot_server.budget.values import BudgetSpec, Target, parse_budget, shown
+from extracot_server.budget.values import BudgetSpec, Target, shown
 from extracot_server.errors import BudgetError
 
 _TIE = 1e-9
@@ -53,11 +53,15 @@ class BudgetPolicy:
 
 @dataclass(frozen=True, slots=True)
 class BudgetSources:
-    """The budget fields of one request; ``None``: not given."""
+    """The budget fields of one request; ``None``: not given.
 
-    budget: Any = None
+    ``effort_field`` is what the API that was asked calls the effort.
+    """
+
+    budget: BudgetSpec | None = None
     alias: Target | None = None
     effort: str | None = None
+    effort_field: str = "reasoning_effort"
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,12 +88,12 @@ def resolve_budget(
 ) -> ResolvedBudget:
     """Decide how to run a request: budget, then alias, then effort, then the server's default.
 
-    Total: every JSON value gives a result or a :class:`BudgetError`. The level of a ratio is the
+    Total: every budget gives a result or a :class:`BudgetError`. The level of a ratio is the
     one whose realised ratio on the card is nearest (ties: the smaller), within the operator's
     floor and ceiling; ``card`` is ``None`` in cap mode. A client's cap in tokens is kept as it is
     here: :func:`extracot_server.budget.limits.resolve_limits` raises it to the floor.
     """
-    spec = BudgetSpec() if sources.budget is None else parse_budget(sources.budget)
+    spec = sources.budget or BudgetSpec()
     target, source, requested = _choose_source(sources, spec, policy)
     cap, ceiling = spec.max_reasoning_tokens, policy.reasoning_tokens_ceiling
     if cap == 0 or ceiling == 0:
@@ -171,10 +175,10 @@ def _choose_source(
             "say one of them.",
             param="budget",
         )
-    effort = None if sources.effort is None else _effort_target(sources.effort, policy)
+    effort = None if sources.effort is None else _effort_target(sources, policy)
     inherited = next(item for item in (alias, effort, policy.default) if item is not None)
     if sources.budget is not None:
-        return (inherited if target is None else target), "budget", sources.budget
+        return (inherited if target is None else target), "budget", spec.given
     if alias is not None:
         return alias, "alias", alias
     if effort is not None:
@@ -182,11 +186,11 @@ def _choose_source(
     return policy.default, "default", None
 
 
-def _effort_target(effort: str, policy: BudgetPolicy) -> Target:
+def _effort_target(sources: BudgetSources, policy: BudgetPolicy) -> Target:
+    effort, field = sources.effort or "", sources.effort_field
     if effort not in policy.efforts:
         raise BudgetError(
-            f"`reasoning_effort` is {shown(effort)}. Allowed: {', '.join(policy.efforts)}.",
-            param="reasoning_effort",
+            f"`{field}` is {shown(effort)}. Allowed: {', '.join(policy.efforts)}.", param=field
         )
     return policy.efforts[effort]
 

@@ -10,76 +10,102 @@ import difflib
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+    TypeAdapter,
+    ValidationError,
+)
+from pydantic_core import CoreSchema, core_schema
+
+from extracot_server.config.model_settings import BudgetWord, Ratio
 from extracot_server.errors import BudgetError
 
-Target = float | Literal["auto", "native", "none"]
+Target = Ratio | BudgetWord
 WORDS = ("auto", "native", "none")
 ALLOWED = (
     'a number in (0, 1], "auto", "native", "none", or an object with `ratio` (one of these), '
     '`max_reasoning_tokens` (an integer of 0 or more) and `enforce` ("soft" or "hard")'
 )
-_KEYS = ("ratio", "max_reasoning_tokens", "enforce")
+_RULES = {
+    "ratio": 'is {}. Allowed: a number in (0, 1], "auto", "native" or "none"',
+    "max_reasoning_tokens": "must be an integer of 0 or more, not {}",
+    "enforce": 'must be "soft" or "hard", not {}',
+}
+_target: TypeAdapter[Target] = TypeAdapter(Target, config=ConfigDict(strict=True))
+
+
+class BudgetObject(BaseModel):
+    """A budget with its bounds; at least one of them is said."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        strict=True,
+        json_schema_extra={
+            "not": {"type": "object", "additionalProperties": {"type": "null"}},
+            "examples": [{"ratio": 0.4, "max_reasoning_tokens": 300}],
+        },
+    )
+
+    ratio: Target | None = Field(None, description="as a budget by itself")
+    max_reasoning_tokens: int | None = Field(None, ge=0, description="an exact cap")
+    enforce: Literal["soft", "hard"] | None = Field(
+        None, description="hard: the ratio is a cap as well"
+    )
 
 
 @dataclass(frozen=True, slots=True)
 class BudgetSpec:
-    """One client's ``budget`` value, validated. ``None`` fields were not said."""
+    """One client's ``budget``, read. ``None`` fields were not said; ``given`` is the JSON value."""
 
     target: Target | None = None
     max_reasoning_tokens: int | None = None
     hard: bool = False
+    given: Any = None
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, _: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """As a field of a body it is read by :func:`parse_budget`."""
+        return core_schema.no_info_plain_validator_function(
+            parse_budget, json_schema_input_schema=handler.generate_schema(Target | BudgetObject)
+        )
 
 
 def parse_budget(value: Any) -> BudgetSpec:
     """Read a JSON ``budget`` value; raise :class:`BudgetError` naming the key at fault."""
     if not isinstance(value, dict):
-        return BudgetSpec(target=parse_target(value))
+        try:
+            return BudgetSpec(_target.validate_python(value), given=value)
+        except ValidationError:
+            text = f"`budget` is {shown(value)}. Allowed: {ALLOWED}."
+            raise BudgetError(text, param="budget") from None
     for key in value:
-        if key not in _KEYS:
-            near = difflib.get_close_matches(key, _KEYS, n=1)
+        if key not in _RULES:
+            near = difflib.get_close_matches(key, _RULES, n=1)
             hint = f" Did you mean `{near[0]}`?" if near else ""
             raise BudgetError(
                 f"Unknown key {shown(key)} in `budget`.{hint} Allowed: {ALLOWED}.",
                 param=f"budget.{key[:64]}",
             )
-    given = {key: item for key, item in value.items() if item is not None}
-    if not given:
+    if all(item is None for item in value.values()):
         raise BudgetError(f"`budget` says nothing. Allowed: {ALLOWED}.", param="budget")
-    target = parse_target(given["ratio"], "budget.ratio") if "ratio" in given else None
-    cap = given.get("max_reasoning_tokens")
-    if cap is not None and (isinstance(cap, bool) or not isinstance(cap, int) or cap < 0):
-        raise BudgetError(
-            f"`budget.max_reasoning_tokens` must be an integer of 0 or more, not {shown(cap)}.",
-            param="budget.max_reasoning_tokens",
-        )
-    enforce = given.get("enforce", "soft")
-    if enforce not in ("soft", "hard"):
-        raise BudgetError(
-            f'`budget.enforce` must be "soft" or "hard", not {shown(enforce)}.',
-            param="budget.enforce",
-        )
-    return BudgetSpec(target=target, max_reasoning_tokens=cap, hard=enforce == "hard")
-
-
-def parse_target(value: Any, param: str = "budget") -> Target:
-    """A ratio or one of the words; anything else is a :class:`BudgetError` at ``param``."""
-    if isinstance(value, str) and value in WORDS:
-        return value  # type: ignore[return-value]  # membership was just checked
-    if isinstance(value, int | float) and not isinstance(value, bool) and 0 < value <= 1:
-        return float(value)
-    allowed = ALLOWED if param == "budget" else 'a number in (0, 1], "auto", "native" or "none"'
-    raise BudgetError(f"`{param}` is {shown(value)}. Allowed: {allowed}.", param=param)
+    try:
+        found = BudgetObject.model_validate(value)
+    except ValidationError as error:
+        key = str(error.errors()[0]["loc"][0])
+        text = f"`budget.{key}` {_RULES[key].format(shown(value[key]))}."
+        raise BudgetError(text, param=f"budget.{key}") from None
+    return BudgetSpec(found.ratio, found.max_reasoning_tokens, found.enforce == "hard", value)
 
 
 def parse_alias(text: str) -> Target | None:
     """The part of a model name after ``@``: ``0.4``, ``auto``, …; ``None`` if it is no budget."""
-    if text in WORDS:
-        return text  # type: ignore[return-value]  # membership was just checked
     try:
-        ratio = float(text)
+        return _target.validate_python(text if text in WORDS else float(text))
     except ValueError:
         return None
-    return ratio if 0 < ratio <= 1 else None
 
 
 def shown(value: Any) -> str:

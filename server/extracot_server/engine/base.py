@@ -55,7 +55,7 @@ class EngineBusyError(EngineError):
 
 
 SCHEMA_FIELD = "response_format.json_schema.schema"
-"""Where in a request the schema of an :class:`AnswerFormat` comes from."""
+"""Where in a chat request the schema of an :class:`AnswerFormat` comes from."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +83,8 @@ class AnswerFormat:
 
     kind: Literal["json_object", "json_schema"]
     schema: Mapping[str, Any] | None = None
+    field: str = SCHEMA_FIELD
+    """Where in a request it comes from, for errors."""
 
 
 @dataclass(frozen=True, slots=True)

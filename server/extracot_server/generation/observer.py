@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Protocol
 
 from extracot_server.budget.holdout import Saving
@@ -43,14 +43,14 @@ class RequestResult:
     @property
     def reasoning_tokens(self) -> float:
         """Mean reasoning tokens a choice."""
-        return sum(choice.reasoning_tokens for choice in self.choices) / len(self.choices)
+        return sum(choice.reasoning_tokens or 0 for choice in self.choices) / len(self.choices)
 
 
 def claimable(outcome: str, reports: Sequence[BudgetReport]) -> tuple[BudgetReport, ...]:
     """The reports, without the savings of a reply that no client got whole."""
     if outcome not in UNFINISHED:
         return tuple(reports)
-    return tuple(replace(report, saved_tokens_estimate=None) for report in reports)
+    return tuple(report.model_copy(update={"saved_tokens_estimate": None}) for report in reports)
 
 
 class RequestObserver(Protocol):

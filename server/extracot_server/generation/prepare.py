@@ -81,6 +81,7 @@ def _render(model: ServedModel, request: ChatRequest, resolved: ResolvedBudget) 
         _control(model, resolved),
         with_instruction=request.with_instruction,
         tools=request.tools.tools if request.tools is not None else (),
+        field=request.messages_field,
     )
 
 
@@ -122,7 +123,7 @@ def _bind_limits(
     prompt_tokens = len(rendered.prompt_ids)
     room = context - prompt_tokens - written
     if room < 1:
-        raise ContextLengthError(prompt_tokens, context)
+        raise ContextLengthError(prompt_tokens, context, request.messages_field)
     return partial(
         resolve_limits,
         resolved,

@@ -8,10 +8,12 @@ abort, an error or a ``length`` stop saves nothing.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from extracot.card import BudgetCard, LevelCard
+from extracot.report import BudgetReport as BudgetReport  # also for those who hand one on
+from extracot.report import CompletionTokensDetails
+from extracot.report import Usage as Usage
 from extracot.usage import realised_ratio, saved_tokens
 from extracot_server.budget.limits import CapReason
 from extracot_server.budget.resolve import BudgetKind, ResolvedBudget, expected_ratio
@@ -30,68 +32,6 @@ _ANNOUNCED = (
     *("requested", "source", "applied_ratio", "expected_ratio"),
     *("level", "control_token", "max_tokens", "arm"),
 )
-
-
-@dataclass(frozen=True, slots=True)
-class BudgetReport:
-    """The ``budget`` object of a reply. Counts are tokens; ratios are against the baseline.
-
-    ``reasoning_tokens + answer_tokens + overhead_tokens`` is everything after the prompt;
-    ``injected_tokens`` of it (level, tags) were written by the server, the rest was generated and
-    is ``usage.completion_tokens``. ``arm`` is set for a request that has a part in the holdout:
-    ``holdout`` ran natively although a budget was asked for. ``max_tokens`` is the bound on
-    generated tokens that held: the request's, or what the context had left where that is less.
-    ``cap_reason`` says whose bound ended the reasoning, or would have been the first to.
-    """
-
-    requested: Any
-    source: Literal["budget", "alias", "reasoning_effort", "default"]
-    applied_ratio: float | None
-    expected_ratio: float | None
-    level: str | None
-    control_token: str | None
-    enforcement: Enforcement
-    calibrated: bool
-    chosen: str | None
-    chosen_probability: float | None
-    max_tokens: int
-    max_reasoning_tokens: int | None
-    cap_reason: CapReason | None
-    cap_hit: bool
-    closed_by: Literal["model", "server"] | None
-    unclosed: bool
-    reasoning_tokens: int
-    answer_tokens: int
-    overhead_tokens: int
-    injected_tokens: int
-    baseline_tokens: float | None
-    baseline_source: Literal["card", "assumed", "holdout"] | None
-    realised_ratio: float | None
-    saved_tokens_estimate: float | None
-    arm: Literal["budgeted", "holdout"] | None
-    ignored_fields: list[str] = field(default_factory=list)
-
-    def as_object(self) -> dict[str, Any]:
-        """The JSON object of the API."""
-        return {name: getattr(self, name) for name in self.__slots__}
-
-
-@dataclass(frozen=True, slots=True)
-class Usage:
-    """OpenAI's usage. ``completion_tokens`` are the generated ones, reasoning included."""
-
-    prompt_tokens: int
-    completion_tokens: int
-    reasoning_tokens: int
-
-    def as_openai(self) -> dict[str, Any]:
-        """The JSON object of the API."""
-        return {
-            "prompt_tokens": self.prompt_tokens,
-            "completion_tokens": self.completion_tokens,
-            "total_tokens": self.prompt_tokens + self.completion_tokens,
-            "completion_tokens_details": {"reasoning_tokens": self.reasoning_tokens},
-        }
 
 
 def announced(chat: PreparedChat) -> dict[str, Any]:
@@ -167,13 +107,12 @@ def total_report(choices: Sequence[BudgetReport]) -> BudgetReport:
     baselines = values("baseline_tokens")
     baseline = None if None in baselines else sum(baselines)
     savings = [saving for saving in values("saved_tokens_estimate") if saving is not None]
-    return replace(
-        first,
-        **combined,
-        baseline_tokens=baseline,
-        realised_ratio=realised_ratio(combined["reasoning_tokens"], baseline),
-        saved_tokens_estimate=sum(savings) if savings else None,
-    )
+    combined |= {
+        "baseline_tokens": baseline,
+        "realised_ratio": realised_ratio(combined["reasoning_tokens"], baseline),
+        "saved_tokens_estimate": sum(savings) if savings else None,
+    }
+    return first.model_copy(update=combined)
 
 
 def expected_share(card: BudgetCard, level: LevelCard) -> float | None:
@@ -199,10 +138,13 @@ def expected_share(card: BudgetCard, level: LevelCard) -> float | None:
 
 def usage_of(chat: PreparedChat, states: Sequence[ChoiceState]) -> Usage:
     """Usage of a request: the prompt once, generated tokens of every choice."""
+    prompt, completion = len(chat.rendered.prompt_ids), sum(state.sampled for state in states)
+    reasoning = sum(state.reasoning for state in states)
     return Usage(
-        prompt_tokens=len(chat.rendered.prompt_ids),
-        completion_tokens=sum(state.sampled for state in states),
-        reasoning_tokens=sum(state.reasoning for state in states),
+        prompt_tokens=prompt,
+        completion_tokens=completion,
+        total_tokens=prompt + completion,
+        completion_tokens_details=CompletionTokensDetails(reasoning_tokens=reasoning),
     )
 
 

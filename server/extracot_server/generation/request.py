@@ -79,7 +79,10 @@ class ServedModel:
 
 @dataclass(frozen=True, slots=True)
 class ChatRequest:
-    """A validated chat request. ``max_tokens`` bounds generated tokens; ``None``: the context."""
+    """A validated chat request. ``max_tokens`` bounds generated tokens; ``None``: the context.
+
+    ``messages_field`` is what its API calls the conversation, for errors.
+    """
 
     request_id: str
     messages: tuple[Message, ...]
@@ -93,6 +96,7 @@ class ChatRequest:
     principal: Principal = ANONYMOUS
     ignored_fields: tuple[str, ...] = ()
     tools: ToolUse | None = None
+    messages_field: str = "messages"
 
 
 @dataclass(frozen=True, slots=True)

@@ -60,14 +60,13 @@ class ChatService:
 
     async def check(self, chat: PreparedChat) -> None:
         """Let the engine refuse an answer's format, before any token of the reply is paid for."""
-        if chat.request.answer_format is None:
+        wanted = chat.request.answer_format
+        if wanted is None:
             return
         try:
-            await chat.model.runtime.engine.check_format(chat.request.answer_format)
+            await chat.model.runtime.engine.check_format(wanted)
         except EngineRequestError as error:
-            if chat.request.tools is None:
-                raise
-            raise EngineRequestError(str(error), param="tools") from None
+            raise EngineRequestError(str(error), param=wanted.field) from None
 
     async def run(self, chat: PreparedChat) -> AsyncGenerator[Event, None]:
         """Serve a prepared request. Closing the generator aborts it in the engine.

@@ -197,10 +197,10 @@ class ServerMetrics:
         """Count one choice, complete or not."""
         budget = report.level or "native"
         arm = report.arm or Arm.BUDGETED.value
-        self.reasoning.labels(model, budget, arm).inc(report.reasoning_tokens)
-        self.answer.labels(model, budget, arm).inc(report.answer_tokens)
-        self.overhead.labels(model).inc(report.overhead_tokens)
-        self.reasoning_size.labels(model, budget).observe(report.reasoning_tokens)
+        self.reasoning.labels(model, budget, arm).inc(report.reasoning_tokens or 0)
+        self.answer.labels(model, budget, arm).inc(report.answer_tokens or 0)
+        self.overhead.labels(model).inc(report.overhead_tokens or 0)
+        self.reasoning_size.labels(model, budget).observe(report.reasoning_tokens or 0)
         if report.cap_hit:
             self.cap_hits.labels(model, budget, report.cap_reason or "room").inc()
         if report.chosen is not None:

@@ -36,14 +36,14 @@ class ToolUse:
     def answer_format(self) -> AnswerFormat | None:
         """The grammar that makes the answer a call: of its arguments, or of a list of calls."""
         if self.choice == "named":
-            return AnswerFormat("json_schema", self._parameters(self.name))
+            return AnswerFormat("json_schema", self._parameters(self.name), CALLS_FIELD)
         if self.choice == "required":
             calls = [self._call(str(tool["function"]["name"])) for tool in self.tools]
             items = calls[0] if len(calls) == 1 else {"anyOf": calls}
             schema = {"type": "array", "minItems": 1, "items": items}
             if not self.parallel:
                 schema["maxItems"] = 1
-            return AnswerFormat("json_schema", schema)
+            return AnswerFormat("json_schema", schema, CALLS_FIELD)
         return None
 
     def _call(self, name: str) -> dict[str, Any]:

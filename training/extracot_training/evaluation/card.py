@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from extracot.card import AccuracySummary, BaselineBin, BaselineCard, RatioSummary, TokenSummary
+from extracot.figures import AccuracySummary, BaselineBin, BaselineCard, RatioSummary, TokenSummary
 from extracot_training.config.evaluate import EvaluateConfig
 from extracot_training.evaluation.card_figures import CardFigures, LevelFigures
 from extracot_training.evaluation.rows import EvalRow

@@ -12,7 +12,7 @@ from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from extracot.card import AccuracySummary, BaselineCard, RatioSummary
+from extracot.figures import AccuracySummary, BaselineCard, RatioSummary
 from extracot_training.errors import StageError
 from extracot_training.pipeline.records import Count, first_problem
 

@@ -3,29 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import tempfile
 from pathlib import Path
+
+from extracot import files
 
 
 def write_atomic(path: Path, data: str | bytes) -> None:
-    """Replace ``path`` by ``data``: temporary file in the same folder, fsync, rename.
-
-    Raises ``OSError`` (a full disk, say); the temporary file is removed and ``path`` untouched.
-    """
-    raw = data.encode("utf-8") if isinstance(data, str) else data
+    """:func:`extracot.files.write_atomic`, in a folder that is made where there is none."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-    try:
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(raw)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.chmod(name, 0o644)
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+    files.write_atomic(path, data)
 
 
 def sha256_of(path: Path) -> str:

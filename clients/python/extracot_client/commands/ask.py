@@ -1,4 +1,4 @@
-"""``extracot ask``: one problem, streamed; the answer on standard output, the receipt beside it."""
+"""``extracot ask``: one problem, streamed; answer on standard output, summary on standard error."""
 
 from __future__ import annotations
 
@@ -6,15 +6,16 @@ import argparse
 import sys
 
 from extracot_client.commands.common import (
-    ReplyPrinter,
     make_client,
+    note,
     options_of,
     parse_budget,
     print_json,
+    print_reply,
     read_problem,
 )
-from extracot_client.receipts import receipt
-from extracot_client.terminal import Style, is_terminal, printable
+from extracot_client.formatting import summary_line
+from extracot_client.terminal import is_terminal
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -24,7 +25,6 @@ def run(arguments: argparse.Namespace) -> int:
     shown = arguments.reasoning == "show"
     if arguments.reasoning == "auto":
         shown = is_terminal(sys.stdout)
-    printer = ReplyPrinter(sys.stdout, show_reasoning=shown)
     with (
         make_client(arguments) as client,
         client.stream(problem, budget=budget, **options_of(arguments)) as stream,
@@ -32,12 +32,7 @@ def run(arguments: argparse.Namespace) -> int:
         if arguments.json:
             print_json(stream.result().to_dict())
             return 0
-        try:
-            for event in stream:
-                printer.show(event)
-        finally:
-            printer.end()
+        print_reply(stream, show_reasoning=shown)
         if not arguments.quiet:
-            line = printable(receipt(stream.result()))
-            sys.stderr.write(Style.of(sys.stderr).dim(line) + "\n")
+            note(summary_line(stream.result()))
     return 0

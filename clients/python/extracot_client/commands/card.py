@@ -1,4 +1,4 @@
-"""``extracot card``: the levels a model was trained for and what they really cost."""
+"""``extracot card``: the levels a model was trained for and what they realise on average."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from extracot_client.baselines import baseline_words, cap_words, holdout_words
 from extracot_client.commands.common import make_client, print_json
-from extracot_client.receipts import percent
+from extracot_client.formatting import number_at, percent
 from extracot_client.terminal import Style, printable, table
 from extracot_client.types import BudgetCardPage, LevelInfo
 
@@ -37,32 +37,25 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _cells(level: LevelInfo, page: BudgetCardPage) -> list[str]:
-    on_card = next(
-        (
-            entry
-            for entry in (page.card or {}).get("levels", [])
-            if isinstance(entry, dict) and entry.get("name") == level.name
-        ),
-        {},
-    )
-    accuracy = on_card.get("accuracy")
-    share = accuracy.get("mean") if isinstance(accuracy, dict) else None
+    levels = (page.card or {}).get("levels", [])
+    named = (entry for entry in levels if isinstance(entry, dict))
+    on_card = next((entry for entry in named if entry.get("name") == level.name), {})
     return [
         level.name,
         level.control_token or "–",
         "–" if level.ratio is None else f"{level.ratio:g}",
         "–" if level.expected_ratio is None else f"{level.expected_ratio:.2f}",
-        percent(share if isinstance(share, int | float) else None),
+        percent(number_at(on_card, "accuracy", "mean")),
         str(on_card.get("n") or "–"),
         "yes" if level.allowed_by_policy else "no",
     ]
 
 
 def _words(value: Any) -> str:
-    if isinstance(value, dict):
-        known = ((name, part) for name, part in value.items() if part is not None)
-        return ", ".join(
-            f"{name} ({_words(part)})" if isinstance(part, dict) else f"{name} {part}"
-            for name, part in known
-        )
-    return ", ".join(str(part) for part in value)
+    if not isinstance(value, dict):
+        return ", ".join(str(part) for part in value)
+    return ", ".join(
+        f"{name} ({_words(part)})" if isinstance(part, dict) else f"{name} {part}"
+        for name, part in value.items()
+        if part is not None
+    )

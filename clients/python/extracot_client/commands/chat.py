@@ -1,4 +1,4 @@
-"""``extracot chat``: several turns. Ctrl-C stops a reply, not the talk; Ctrl-D ends it.
+"""``extracot chat``: several turns. Ctrl-C stops a reply, not the session; Ctrl-D ends it.
 
 Earlier turns are sent back as question and answer only, without their reasoning.
 """
@@ -11,27 +11,28 @@ from dataclasses import dataclass, field
 
 from extracot_client.client import Extracot
 from extracot_client.commands.common import (
-    ReplyPrinter,
     make_client,
+    note,
     options_of,
     parse_budget,
     print_json,
+    print_reply,
 )
-from extracot_client.errors import ExtracotAPIError, ExtracotClientError, ServerUnreachableError
-from extracot_client.receipts import receipt
+from extracot_client.errors import ExtracotAPIError
+from extracot_client.formatting import summary_line
 from extracot_client.requests import SolveOptions
 from extracot_client.sweeps import budget_key
-from extracot_client.terminal import Style, is_terminal, printable
-from extracot_client.types import BudgetValue, Solution
+from extracot_client.terminal import is_terminal
+from extracot_client.types import Budget, Solution
 
-_HELP = "/budget B sets the budget, /reset forgets the talk, /quit or Ctrl-D ends it"
+_HELP = "/budget B sets the budget, /reset starts a new conversation, /quit or Ctrl-D ends it"
 
 
 @dataclass(slots=True)
-class Talk:
+class ChatSession:
     """The state between turns."""
 
-    budget: BudgetValue | None
+    budget: Budget
     options: SolveOptions
     as_json: bool
     messages: list[dict[str, str]] = field(default_factory=list)
@@ -39,20 +40,20 @@ class Talk:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Talk until the input ends; for piped input, 1 if a turn failed."""
-    talk = Talk(parse_budget(arguments.budget), options_of(arguments), arguments.json)
+    """Answer until the input ends; for piped input, 1 if a turn failed."""
+    chat = ChatSession(parse_budget(arguments.budget), options_of(arguments), arguments.json)
     live = is_terminal(sys.stdin)
     if live:
-        _note(_HELP)
+        note(_HELP)
     with make_client(arguments) as client:
         while True:
             try:
                 line = _read_line(live)
             except EOFError:
                 break
-            if line.strip() and not _turn(client, talk, line.strip(), live):
+            if line.strip() and not _turn(client, chat, line.strip(), live):
                 break
-    return int(talk.failed and not live)
+    return int(chat.failed and not live)
 
 
 def _read_line(live: bool) -> str:
@@ -66,67 +67,51 @@ def _read_line(live: bool) -> str:
     return line
 
 
-def _turn(client: Extracot, talk: Talk, line: str, live: bool) -> bool:
-    """One line of input; ``False`` ends the talk."""
+def _turn(client: Extracot, chat: ChatSession, line: str, live: bool) -> bool:
+    """One line of input; ``False`` ends the session."""
     if line.startswith("/"):
-        return _command(talk, line)
-    talk.messages.append({"role": "user", "content": line})
+        return _command(chat, line)
+    chat.messages.append({"role": "user", "content": line})
     try:
-        solution = _reply(client, talk)
+        solution = _reply(client, chat)
     except KeyboardInterrupt:
-        talk.messages.pop()
+        chat.messages.pop()
         if not live:
             raise
-        _note("stopped")
-        return True
-    except ExtracotClientError as error:
-        talk.messages.pop()
-        if isinstance(error, ServerUnreachableError) or not isinstance(error, ExtracotAPIError):
-            raise
-        # The server is there and said why: the next turn may do better.
-        _note(str(error), bad=True)
-        talk.failed = True
-        return True
-    talk.messages.append({"role": "assistant", "content": solution.answer})
+        note("stopped")
+    except ExtracotAPIError as error:  # the server said why: the next turn may do better
+        chat.messages.pop()
+        note(str(error), bad=True)
+        chat.failed = True
+    else:
+        chat.messages.append({"role": "assistant", "content": solution.answer})
     return True
 
 
-def _reply(client: Extracot, talk: Talk) -> Solution:
-    printer = ReplyPrinter(sys.stdout, show_reasoning=is_terminal(sys.stdout))
-    with client.stream(talk.messages, budget=talk.budget, **talk.options) as stream:
-        if talk.as_json:
-            solution = stream.result()
-            print_json(solution.to_dict())
-            sys.stdout.flush()
-            return solution
-        try:
-            for event in stream:
-                printer.show(event)
-        finally:
-            printer.end()
+def _reply(client: Extracot, chat: ChatSession) -> Solution:
+    with client.stream(chat.messages, budget=chat.budget, **chat.options) as stream:
+        if not chat.as_json:
+            print_reply(stream, show_reasoning=is_terminal(sys.stdout))
         solution = stream.result()
-    _note(receipt(solution))
+    if chat.as_json:
+        print_json(solution.to_dict())
+        sys.stdout.flush()
+    else:
+        note(summary_line(solution))
     return solution
 
 
-def _command(talk: Talk, line: str) -> bool:
+def _command(chat: ChatSession, line: str) -> bool:
     name, _, value = line.partition(" ")
     match name:
         case "/quit" | "/exit":
             return False
         case "/reset":
-            talk.messages.clear()
-            _note("a new talk")
+            chat.messages.clear()
+            note("a new conversation")
         case "/budget" if value.strip():
-            talk.budget = parse_budget(value)
-            _note(f"budget {budget_key(talk.budget)}")
+            chat.budget = parse_budget(value)
+            note(f"budget {budget_key(chat.budget)}")
         case _:
-            _note(_HELP)
+            note(_HELP)
     return True
-
-
-def _note(text: str, *, bad: bool = False) -> None:
-    style = Style.of(sys.stderr)
-    line = printable(text)
-    sys.stderr.write((style.bad(line) if bad else style.dim(line)) + "\n")
-    sys.stderr.flush()

@@ -6,14 +6,15 @@ import argparse
 import json
 import re
 import sys
-from typing import Any, TextIO
+from collections.abc import Iterable
+from typing import Any
 
 from extracot.control import DEFAULT_RATIOS
 from extracot_client.client import Extracot
 from extracot_client.errors import InvalidArgumentError, NotFoundError
 from extracot_client.requests import SolveOptions
 from extracot_client.terminal import Style, is_terminal, printable
-from extracot_client.types import AnswerDelta, BudgetCardPage, BudgetValue, Event, ReasoningDelta
+from extracot_client.types import AnswerDelta, Budget, BudgetCardPage, Event, ReasoningDelta
 
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 
@@ -46,8 +47,8 @@ def read_problem(argument: str) -> str:
     return text.strip("\n")
 
 
-def parse_budget(text: str | None) -> BudgetValue | None:
-    """A number becomes a ratio, ``{…}`` an object, all else a word: the server knows which."""
+def parse_budget(text: str | None) -> Budget:
+    """A number becomes a ratio, ``{…}`` an object, all else a word for the server to check."""
     if text is None:
         return None
     text = text.strip()
@@ -63,9 +64,9 @@ def parse_budget(text: str | None) -> BudgetValue | None:
     return text
 
 
-def parse_budgets(text: str) -> list[BudgetValue | None]:
+def parse_budgets(text: str) -> list[Budget]:
     """A comma-separated list, without doubles; raises :class:`InvalidArgumentError` if empty."""
-    budgets: list[BudgetValue | None] = []
+    budgets: list[Budget] = []
     for part in text.split(","):
         if part.strip() and (budget := parse_budget(part)) not in budgets:
             budgets.append(budget)
@@ -74,20 +75,11 @@ def parse_budgets(text: str) -> list[BudgetValue | None]:
     return budgets
 
 
-def server_budgets(client: Extracot) -> list[BudgetValue | None]:
-    """The budgets worth comparing on this server."""
-    try:
-        page = client.budget_card()
-    except NotFoundError:
-        page = BudgetCardPage()
-    return offered_budgets(page)
-
-
-def offered_budgets(page: BudgetCardPage) -> list[BudgetValue | None]:
+def offered_budgets(page: BudgetCardPage) -> list[Budget]:
     """What a server offers: its levels, ``auto`` if its model was trained for that, native and
     none. A server without a card takes any ratio: the usual ones."""
     ratios = [level.ratio for level in page.levels if level.allowed_by_policy]
-    budgets: list[BudgetValue | None] = [ratio for ratio in ratios if ratio is not None]
+    budgets: list[Budget] = [ratio for ratio in ratios if ratio is not None]
     if not page.levels:
         budgets = [*DEFAULT_RATIOS]
     if "auto" in page.allowed:
@@ -95,9 +87,14 @@ def offered_budgets(page: BudgetCardPage) -> list[BudgetValue | None]:
     return [*budgets, "native", "none"]
 
 
-def budgets_of(arguments: argparse.Namespace, client: Extracot) -> list[BudgetValue | None]:
+def budgets_of(arguments: argparse.Namespace, client: Extracot) -> list[Budget]:
     """``--budgets``, or what the server offers."""
-    return parse_budgets(arguments.budgets) if arguments.budgets else server_budgets(client)
+    if arguments.budgets:
+        return parse_budgets(arguments.budgets)
+    try:
+        return offered_budgets(client.budget_card())
+    except NotFoundError:  # another OpenAI-compatible server
+        return offered_budgets(BudgetCardPage())
 
 
 def print_json(value: object) -> None:
@@ -105,44 +102,39 @@ def print_json(value: object) -> None:
     sys.stdout.write(json.dumps(value, ensure_ascii=False) + "\n")
 
 
-class ReplyPrinter:
-    """Writes a reply as it comes: reasoning dimmed, answer bright.
+def note(text: str, *, bad: bool = False) -> None:
+    """A line on standard error, beside the output."""
+    style = Style.of(sys.stderr)
+    line = printable(text)
+    sys.stderr.write((style.bad(line) if bad else style.dim(line)) + "\n")
+    sys.stderr.flush()
+
+
+def print_reply(events: Iterable[Event], *, show_reasoning: bool) -> None:
+    """Write a reply to standard output as it comes: reasoning dimmed, answer bright.
 
     Every piece is coloured by itself, so that an interruption never leaves a terminal dimmed.
     """
-
-    def __init__(self, out: TextIO, *, show_reasoning: bool) -> None:
-        self._out = out
-        self._style = Style.of(out)
-        self._terminal = is_terminal(out)
-        self._show = show_reasoning
-        self._in_reasoning = False
-        self._at_start = True
-
-    def show(self, event: Event) -> None:
-        """Write what ``event`` brings."""
-        match event:
-            case ReasoningDelta(text) if self._show:
-                self._in_reasoning = True
-                self._write(text, self._style.dim)
-            case AnswerDelta(text):
-                if self._in_reasoning:
-                    self._in_reasoning = False
-                    self._out.write("\n" if self._at_start else "\n\n")
-                self._write(text, self._style.bright)
-            case _:
-                return
-        self._out.flush()
-
-    def end(self) -> None:
-        """Finish the last line."""
-        if not self._at_start:
-            self._out.write("\n")
-            self._out.flush()
-
-    def _write(self, text: str, colour: Any) -> None:
-        if text:
-            # Noted before it is written: Ctrl-C may come in between, and one line end too many
-            # is better than none.
-            self._at_start = text.endswith("\n")
-            self._out.write(colour(printable(text) if self._terminal else text))
+    out, style, terminal = sys.stdout, Style.of(sys.stdout), is_terminal(sys.stdout)
+    in_reasoning, at_start = False, True
+    try:
+        for event in events:
+            match event:
+                case ReasoningDelta(text) if show_reasoning:
+                    in_reasoning, colour = True, style.dim
+                case AnswerDelta(text):
+                    if in_reasoning:
+                        out.write("\n" if at_start else "\n\n")
+                    in_reasoning, colour = False, style.bright
+                case _:
+                    continue
+            if text:
+                # Noted before it is written: Ctrl-C may come in between, and one line end too
+                # many is better than none.
+                at_start = text.endswith("\n")
+                out.write(colour(printable(text) if terminal else text))
+            out.flush()
+    finally:
+        if not at_start:
+            out.write("\n")
+            out.flush()

@@ -12,7 +12,7 @@ from extracot_client.commands.common import (
     print_json,
     read_problem,
 )
-from extracot_client.receipts import seconds, tokens
+from extracot_client.formatting import seconds, tokens
 from extracot_client.sweeps import budget_key
 from extracot_client.terminal import Progress, Style, table
 from extracot_client.types import SweepRow

@@ -20,22 +20,22 @@ def run(arguments: argparse.Namespace) -> int:
         raise InvalidArgumentError(f"--port is 1 to 65535, not {arguments.port}", param="port")
     if importlib.util.find_spec("gradio") is None:
         raise ConfigurationError("The playground needs Gradio (pip install 'extracot[playground]')")
-    from extracot_client.playground.events import Backend
+    from extracot_client.playground.backend import Backend
 
     backend = Backend(
         arguments.base_url, arguments.api_key, timeout=arguments.timeout, model=arguments.model
     )
-    # Gradio asks its own port whether it is up; a proxy would not find it.
+    # Gradio asks its own port whether it is up, which must not go through a proxy.
     for name in ("NO_PROXY", "no_proxy"):
         os.environ[name] = ",".join(filter(None, (os.environ.get(name), _LOCAL)))
     where = f"{arguments.host}:{arguments.port}"
     try:
-        # Gradio's own message for this speaks of its variables and arguments.
+        # Gradio's own message for this names its own variables and arguments.
         socket.create_server((arguments.host, arguments.port)).close()
     except OSError as error:
         reason = (error.strerror or str(error)).partition(" (while")[0]
         raise ConfigurationError(f"The playground cannot listen on {where}: {reason}") from None
-    from extracot_client.playground.page import build_playground, looks
+    from extracot_client.playground.page import build_playground, launch_options
 
     page = build_playground(backend)
     try:
@@ -47,7 +47,7 @@ def run(arguments: argparse.Namespace) -> int:
             quiet=True,
             show_error=True,
             prevent_thread_lock=True,
-            **looks(),
+            **launch_options(),
         )
     except OSError as error:
         message = f"The playground cannot listen on {where}: {' '.join(str(error).split())}"

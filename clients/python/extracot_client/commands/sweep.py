@@ -9,16 +9,16 @@ from contextlib import nullcontext
 from pathlib import Path
 
 from extracot_client.client import Extracot
-from extracot_client.commands.common import budgets_of, make_client, options_of, print_json
+from extracot_client.commands.common import budgets_of, make_client, note, options_of, print_json
 from extracot_client.errors import InvalidArgumentError
 from extracot_client.exchange import only_model
+from extracot_client.formatting import percent, seconds, tokens
 from extracot_client.plots import draw_sweep
-from extracot_client.receipts import percent, seconds, tokens
 from extracot_client.summaries import BudgetSummary, summarise
 from extracot_client.sweep_files import RowStore, read_problems, write_csv
 from extracot_client.sweeps import SweepProblem, budget_key, fingerprint
-from extracot_client.terminal import Progress, Style, printable, table
-from extracot_client.types import BudgetValue, ModelList, SweepRow
+from extracot_client.terminal import Progress, Style, table
+from extracot_client.types import Budget, SweepRow
 
 _HEAD = (
     "budget",
@@ -103,21 +103,21 @@ def _rows(
     arguments: argparse.Namespace,
     client: Extracot,
     problems: Sequence[SweepProblem],
-    budgets: Sequence[BudgetValue | None],
+    budgets: Sequence[Budget],
 ) -> list[SweepRow]:
     """All rows of this sweep, kept ones and new ones, in the order of problems and budgets."""
     options = options_of(arguments)
     if not options.get("model"):  # Rows are of one model, so what is there depends on its name.
-        options["model"] = only_model(ModelList(data=client.models()))
+        options["model"] = only_model(client.models())
     pairs = [(problem, budget) for problem in problems for budget in budgets]
     rows: dict[tuple[str, str], SweepRow] = {}
     with RowStore(Path(arguments.out)) if arguments.out else nullcontext() as store:
         for problem, budget in pairs if store else ():
             row = store.get(problem.id, budget, fingerprint(problem, options)) if store else None
-            if row is not None and row.error is None:
+            if row is not None:
                 rows[(problem.id, budget_key(budget))] = row
         if rows:
-            _note(f"{len(rows)} of {len(pairs)} rows are in {arguments.out} already")
+            note(f"{len(rows)} of {len(pairs)} rows are in {arguments.out} already")
         there = frozenset(rows)
         source = client.sweep(
             problems,
@@ -138,25 +138,20 @@ def _rows(
         finally:
             progress.close()
             if store is not None and rows and not whole:
-                _note(f"{len(rows)} of {len(pairs)} rows are in {arguments.out}; {_AGAIN}")
+                note(f"{len(rows)} of {len(pairs)} rows are in {arguments.out}; {_AGAIN}")
     return [rows[(problem.id, budget_key(budget))] for problem, budget in pairs]
-
-
-def _note(text: str) -> None:
-    sys.stderr.write(Style.of(sys.stderr).dim(printable(text)) + "\n")
-    sys.stderr.flush()
 
 
 def _print_table(summaries: Sequence[BudgetSummary]) -> None:
     style = Style.of(sys.stdout)
     print(table(_HEAD, [_cells(summary) for summary in summaries], style))
-    notes = []
+    remarks = []
     if any(summary.assumed_baselines for summary in summaries):
-        notes.append("saved: not counted where the baseline is assumed, not measured")
+        remarks.append("saved: not counted where the baseline is assumed, not measured")
     if any(0 < summary.saved_rows < summary.n for summary in summaries):
-        notes.append("saved: sum over the replies that have an estimate")
-    for note in notes:
-        print(style.dim(note))
+        remarks.append("saved: sum over the replies that have an estimate")
+    for remark in remarks:
+        print(style.dim(remark))
 
 
 def _cells(summary: BudgetSummary) -> list[str]:

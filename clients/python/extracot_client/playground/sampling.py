@@ -1,6 +1,6 @@
 """The playground's boxes for sampling: what is typed into them, as options of a request.
 
-An empty box leaves the choice to the server. Knows nothing of what happens to the options.
+An empty box leaves the choice to the server.
 """
 
 from __future__ import annotations

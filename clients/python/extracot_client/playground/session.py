@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from extracot.usage import realised_ratio, split_saving
 from extracot_client.sweeps import as_problem, budget_key, fingerprint, make_row
-from extracot_client.types import BudgetValue, Solution, SweepRow
+from extracot_client.types import Budget, Solution, SweepRow
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ class RealisedRatio:
     """The baseline of some of them is the operator's assumption, not a measurement."""
 
 
-def solution_row(problem: str, budget: BudgetValue | None, solution: Solution) -> SweepRow:
+def solution_row(problem: str, budget: Budget, solution: Solution) -> SweepRow:
     """A solved problem as a row."""
     question = as_problem(problem)
     return make_row(question, budget, fingerprint(question, {}), solution)

@@ -1,6 +1,6 @@
-"""What the playground shows, as HTML: the receipt, the comparison, the session's savings.
+"""What the playground shows, as HTML: a reply's summary, the comparison, the session's savings.
 
-Pure: results in, text out. Knows neither Gradio nor the server.
+Pure: results in, text out.
 """
 
 from __future__ import annotations
@@ -9,32 +9,28 @@ import html
 from collections.abc import Sequence
 
 from extracot_client.baselines import cap_words, native_range
-from extracot_client.playground.bars import Bar, Chart, draw, table
-from extracot_client.playground.session import (
-    RealisedRatio,
-    realised_ratios,
-    session_totals,
-)
-from extracot_client.playground.text import to_html
-from extracot_client.receipts import percent, receipt, seconds, tokens
+from extracot_client.formatting import percent, seconds, summary_line, tokens
+from extracot_client.playground.charts import Bar, Chart, draw, table
+from extracot_client.playground.markdown import to_html
+from extracot_client.playground.session import RealisedRatio, realised_ratios, session_totals
 from extracot_client.sweeps import budget_key
 from extracot_client.types import BudgetCardPage, Solution, SweepRow
 
 PARTS = ("reasoning", "answer")
-RECEIPT = ("reasoning tokens", "answer tokens", "saved, estimated", "first token", "total time")
+SUMMARY = ("reasoning tokens", "answer tokens", "saved, estimated", "first token", "total time")
 NOTHING_YET = (
     '<p class="xc-status">Nothing solved yet: this tab adds up what you do in the other two.</p>'
 )
 
 
 def status(text: str, *, kind: str = "") -> str:
-    """One line that a screen reader says when it changes; ``kind`` is ``busy`` or ``error``."""
+    """A line that screen readers announce when it changes; ``kind`` is ``busy`` or ``error``."""
     role = "alert" if kind == "error" else "status"
     return f'<p class="xc-status {kind}" role="{role}">{html.escape(text)}</p>'
 
 
 def server_line(page: BudgetCardPage, url: str) -> str:
-    """Who answers, and what a ratio means there."""
+    """Which model answers, and what a ratio means there."""
     levels = ", ".join(level.name for level in page.levels if level.allowed_by_policy)
     if levels:
         native = native_range(page)
@@ -49,29 +45,25 @@ def server_line(page: BudgetCardPage, url: str) -> str:
     )
 
 
-def receipt_to_come(text: str, *, kind: str = "") -> str:
-    """A status where the receipt will be, as high as that, so that nothing jumps when it comes."""
-    tiles = _tiles([(name, "–") for name in RECEIPT], empty=True)
+def summary_to_come(text: str, *, kind: str = "") -> str:
+    """A status in place of the summary, of the same height, so that nothing jumps later."""
+    tiles = _tiles([(name, "–") for name in SUMMARY], empty=True)
     return f"<section>{tiles}{status(text, kind=kind)}</section>"
 
 
-def receipt_card(solution: Solution) -> str:
-    """The receipt of one reply: the numbers, then the line that the command prints, too."""
+def summary_card(solution: Solution) -> str:
+    """The summary of one reply: the numbers, then the line that the command prints, too."""
     report, times = solution.report, solution.timings
-    reasoning = report.reasoning_tokens
-    if reasoning is None:
-        reasoning = solution.usage.reasoning_tokens
-    saved = report.saved_tokens_estimate
     values = (
-        tokens(reasoning),
+        tokens(solution.reasoning_tokens),
         tokens(report.answer_tokens),
-        _signed(saved),
+        _signed(report.saved_tokens_estimate),
         seconds(times.ttft),
         seconds(times.total),
     )
-    tiles = list(zip(RECEIPT, values, strict=True))
-    line = f'<p class="xc-line" role="status">{html.escape(receipt(solution))}</p>'
-    return f'<section aria-label="Receipt">{_tiles(tiles)}{line}</section>'
+    tiles = list(zip(SUMMARY, values, strict=True))
+    line = f'<p class="xc-line" role="status">{html.escape(summary_line(solution))}</p>'
+    return f'<section aria-label="Usage summary">{_tiles(tiles)}{line}</section>'
 
 
 def compare_cards(rows: Sequence[SweepRow], pending: Sequence[str]) -> str:

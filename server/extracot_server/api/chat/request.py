@@ -1,30 +1,31 @@
 """The chat request as clients send it: OpenAI's body plus ``budget``, checked field by field.
 
-:func:`parse_chat_request` turns bytes into a :class:`ChatCompletionRequest` or an
-:class:`InvalidRequestError` that names the field; :func:`to_chat_request` turns it into what
-serving understands. A closed list names the fields of OpenAI and vLLM that are not supported;
-other unknown fields are tolerated and reported back.
+:func:`to_chat_request` turns it into what serving understands. A closed list names the fields of
+OpenAI and vLLM that are not supported; other unknown fields are tolerated and reported back.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from extracot_server.admission.keys import ANONYMOUS, Principal
-from extracot_server.api.chat.body import (
-    ChatCompletionRequest,
-    ResponseFormat,
-    parse_json_object,
-    validated,
+from pydantic import Field
+
+from extracot_server.api.body import Body, ChatBody, Unsupported, described_as
+from extracot_server.api.chat.message import ChatMessage, read_message
+from extracot_server.api.conversation import (
+    FunctionDefinition,
+    ToolMode,
+    json_schema_format,
+    read_stops,
+    read_tools,
 )
-from extracot_server.api.chat.conversation import read_message, read_tools
-from extracot_server.api.fields import refuse_fields
-from extracot_server.budget.resolve import BudgetSources
-from extracot_server.budget.values import Target
-from extracot_server.engine.base import AnswerFormat, SamplingParams
+from extracot_server.api.exchange import RequestContext
+from extracot_server.engine.base import SCHEMA_FIELD, AnswerFormat, SamplingParams
 from extracot_server.errors import InvalidRequestError
 from extracot_server.generation.request import ChatRequest
+from extracot_server.tool_calls.tools import ToolUse
 
+_CHOICES = 'auto, none, required or {"type": "function", "function": {"name": …}}'
 _REPLACED = {
     "thinking_token_budget": "use `budget.max_reasoning_tokens`",
     "thinking_budget": "use `budget`",
@@ -37,10 +38,9 @@ _PLAIN = """functions function_call audio prediction web_search_options best_of
 guided_regex guided_choice guided_grammar prompt_logprobs use_beam_search length_penalty
 stop_token_ids include_stop_str_in_output echo add_generation_prompt continue_final_message
 chat_template documents mm_processor_kwargs bad_words allowed_token_ids logits_processors
-kv_transfer_params return_token_ids return_tokens_as_token_ids truncate_prompt_tokens"""
-UNSUPPORTED: dict[str, str] = {name: "" for name in _PLAIN.split()} | _REPLACED
-# Values of otherwise unsupported fields that ask for nothing.
-_HARMLESS: dict[str, tuple[Any, ...]] = {
+kv_transfer_params return_token_ids return_tokens_as_token_ids truncate_prompt_tokens
+modalities store"""
+_DEFAULTS: dict[str, tuple[Any, ...]] = {
     "modalities": (["text"],),
     "store": (False,),
     "echo": (False,),
@@ -51,73 +51,156 @@ _HARMLESS: dict[str, tuple[Any, ...]] = {
     "return_token_ids": (False,),
     "return_tokens_as_token_ids": (False,),
 }
-_KNOWN = frozenset(ChatCompletionRequest.model_fields)
-_REFUSED = {"modalities": "", "store": "", **UNSUPPORTED}
+UNSUPPORTED = Unsupported({name: "" for name in _PLAIN.split()} | _REPLACED, _DEFAULTS)
 
 
-def refused_fields() -> dict[str, tuple[tuple[Any, ...], str]]:
-    """Fields that are refused, with the values that are not, because they ask for nothing, and a
-    hint at what to use in their place (empty: there is none)."""
-    return {
-        name: ((*_HARMLESS.get(name, ()), None), UNSUPPORTED.get(name, ""))
-        for name in sorted(set(_REFUSED) - _KNOWN)
-    }
+class JsonSchemaFormat(Body):
+    """``response_format.json_schema``."""
+
+    name: str | None = Field(None, description="OpenAI asks for one; not used")
+    description: str | None = Field(None, description="accepted and not used")
+    strict: bool | None = Field(None, description="every schema is kept to, strict or not")
+    schema_: dict[str, Any] = Field(alias="schema", description="a JSON schema")
 
 
-def parse_chat_request(raw: bytes) -> ChatCompletionRequest:
-    """Bytes -> request; raises :class:`InvalidRequestError` with ``param`` set to the field."""
-    return read_chat_request(parse_json_object(raw))
+class ResponseFormat(Body):
+    """``response_format``: the answer's grammar; reasoning stays free."""
+
+    type: Literal["text", "json_object", "json_schema"] = Field(description="text is no grammar")
+    json_schema: JsonSchemaFormat | None = Field(None, description="goes with `json_schema`")
 
 
-def read_chat_request(body: dict[str, Any]) -> ChatCompletionRequest:
-    """A JSON object -> request; see :func:`parse_chat_request`."""
-    refuse_fields(body, _KNOWN, _REFUSED, _HARMLESS)
-    return validated(ChatCompletionRequest, body)
+class StreamOptions(Body):
+    """``stream_options``."""
+
+    include_usage: bool | None = Field(
+        None, description="a last chunk without choices that has `usage` and the whole `budget`"
+    )
 
 
-def to_chat_request(
-    request: ChatCompletionRequest,
-    *,
-    request_id: str,
-    alias: Target | None,
-    principal: Principal = ANONYMOUS,
-    max_messages: int,
-    max_choices: int,
-    ignored_fields: tuple[str, ...] | None = None,
-) -> ChatRequest:
-    """What serving needs of a request; raises :class:`InvalidRequestError` for the rest.
+class ToolDefinition(Body):
+    """One of ``tools``."""
 
-    ``ignored_fields`` are those of a body in another API's form that this one was made from.
-    """
-    if request.n is not None and request.n > max_choices:
-        raise InvalidRequestError(f"`n` must be at most {max_choices}.", param="n")
-    if len(request.messages) > max_messages:
-        raise InvalidRequestError(f"At most {max_messages} messages.", param="messages")
-    max_tokens = _max_tokens(request)
+    type: Literal["function"]
+    function: FunctionDefinition
+
+
+class FunctionName(Body):
+    """One of ``tools``."""
+
+    name: str
+
+
+class NamedTool(Body):
+    """The function to call."""
+
+    type: Literal["function"]
+    function: FunctionName
+
+
+Stop = Annotated[str, Field(min_length=1, max_length=1024)]
+
+
+class ChatCompletionRequest(ChatBody):
+    """Body of ``POST /v1/chat/completions``: OpenAI's, a few of vLLM's extras, and ``budget``."""
+
+    unsupported = UNSUPPORTED
+
+    messages: list[ChatMessage] = Field(
+        min_length=1, description="the conversation; the last message is the user's"
+    )
+    reasoning_effort: str | None = Field(
+        None,
+        description="a budget by OpenAI's names; which ratio each stands for is a setting "
+        "(`GET /v1/budget`); `budget` and the model's alias come before it",
+    )
+    include_reasoning: bool | None = Field(
+        None, description="false hides the reasoning's text; it is made and counted all the same"
+    )
+    stream: bool | None = Field(None, description="server-sent events, `[DONE]` at the end")
+    stream_options: StreamOptions | None = Field(None, description="goes with `stream`")
+    n: int | None = Field(None, ge=1, description="choices; each has its own seed and budget")
+    max_tokens: int | None = Field(
+        None, ge=1, description="the old name of `max_completion_tokens`, which wins"
+    )
+    max_completion_tokens: int | None = Field(
+        None,
+        ge=1,
+        description="most generated tokens, reasoning included; a part is kept for the answer",
+    )
+    temperature: float | None = Field(None, ge=0, le=2, description="default: the model's own")
+    top_p: float | None = Field(None, gt=0, le=1, description="default: the model's own")
+    top_k: int | None = Field(
+        None, ge=-1, lt=2**31, description="vLLM's; the likeliest so many; -1 or 0 is all"
+    )
+    min_p: float | None = Field(
+        None, ge=0, le=1, description="vLLM's; least probability, as a share of the likeliest's"
+    )
+    presence_penalty: float | None = Field(
+        None, ge=-2, le=2, description="above 0 discourages tokens that were there"
+    )
+    frequency_penalty: float | None = Field(
+        None, ge=-2, le=2, description="the same, by how often they were there"
+    )
+    repetition_penalty: float | None = Field(
+        None, ge=0.01, le=100, description="vLLM's; above 1 discourages"
+    )
+    seed: int | None = Field(
+        None, ge=-(2**63), lt=2**63, description="choice i of n uses seed + i; modulo 2^32"
+    )
+    stop: Annotated[
+        str | list[str] | None,
+        described_as(Stop | Annotated[list[Stop], Field(max_length=16)] | None),
+    ] = Field(None, description="ends the answer, not the reasoning; not part of it")
+    logit_bias: dict[str, Annotated[float, Field(ge=-100, le=100)]] | None = Field(
+        None,
+        description="token id (as text) to bias; -100 forbids",
+        json_schema_extra={"propertyNames": {"pattern": "^[0-9]{1,9}$"}},
+    )
+    logprobs: bool | None = Field(None, description="of the answer's tokens, aligned with content")
+    top_logprobs: int | None = Field(
+        None, ge=0, le=20, description="alternatives a token; needs `logprobs`"
+    )
+    min_tokens: int | None = Field(None, ge=0, description="vLLM's; of the answer")
+    ignore_eos: bool | None = Field(None, description="vLLM's; go on to the last token allowed")
+    response_format: ResponseFormat | None = Field(
+        None, description="binds the answer, after the reasoning"
+    )
+    tools: list[ToolDefinition] | None = Field(
+        None, description="functions that the reply may call, where the model's template has them"
+    )
+    tool_choice: Annotated[
+        ToolMode | dict[str, Any] | None, described_as(ToolMode | NamedTool | None)
+    ] = Field(
+        None,
+        description="auto (where there are tools), none, required, or the function to call",
+    )
+    parallel_tool_calls: bool | None = Field(None, description="false: at most one call in a reply")
+    user: str | None = Field(None, description="accepted and not used")
+    metadata: dict[str, str] | None = Field(None, description="accepted and not used")
+
+
+def to_chat_request(request: ChatCompletionRequest, context: RequestContext) -> ChatRequest:
+    """What serving needs of a request; raises :class:`InvalidRequestError` for the rest."""
+    if request.n is not None and request.n > context.max_choices:
+        raise InvalidRequestError(f"`n` must be at most {context.max_choices}.", param="n")
+    max_tokens = request.max_completion_tokens
+    if max_tokens is None:  # the old name
+        max_tokens = request.max_tokens
     if max_tokens is not None and (request.min_tokens or 0) > max_tokens:
         raise InvalidRequestError("`min_tokens` is above `max_tokens`.", param="min_tokens")
-    tools = read_tools(request)
     answer_format = _answer_format(request.response_format)
-    with_instruction = request.include_instruction
-    if with_instruction is None:  # it asks for an answer in words
-        with_instruction = answer_format is None and tools is None
-    if tools is not None:
-        answer_format = tools.answer_format()
-    return ChatRequest(
-        request_id=request_id,
-        messages=tuple(read_message(m, i) for i, m in enumerate(request.messages)),
-        budget=BudgetSources(request.budget, alias, request.reasoning_effort),
+    return context.chat_request(
+        request,
+        [read_message(message, index) for index, message in enumerate(request.messages)],
+        budget=request.budget,
+        effort=request.reasoning_effort,
         sampling=_sampling(request),
-        n=request.n or 1,
-        max_tokens=max_tokens,
-        stops=_stops(request.stop),
+        tools=_tools(request, answer_format),
         answer_format=answer_format,
-        with_instruction=with_instruction,
-        principal=principal,
-        ignored_fields=ignored_fields
-        if ignored_fields is not None
-        else tuple(sorted(key[:64] for key in request.model_extra or {})),
-        tools=tools,
+        max_tokens=max_tokens,
+        stops=read_stops([request.stop] if isinstance(request.stop, str) else request.stop, "stop"),
+        n=request.n or 1,
     )
 
 
@@ -153,20 +236,21 @@ def _logit_bias(bias: dict[str, float] | None) -> dict[int, float]:
     return converted
 
 
-def _stops(stop: str | list[str] | None) -> tuple[str, ...]:
-    stops = [stop] if isinstance(stop, str) else list(stop or ())
-    if len(stops) > 16:
-        raise InvalidRequestError("`stop` takes at most 16 strings.", param="stop")
-    if any(not item or len(item) > 1024 for item in stops):
-        raise InvalidRequestError("`stop` strings must have 1 to 1024 characters.", param="stop")
-    return tuple(stops)
-
-
-def _max_tokens(request: ChatCompletionRequest) -> int | None:
-    """``max_completion_tokens`` is the current name, ``max_tokens`` the old one."""
-    if request.max_completion_tokens is not None:
-        return request.max_completion_tokens
-    return request.max_tokens
+def _tools(request: ChatCompletionRequest, answer_format: AnswerFormat | None) -> ToolUse | None:
+    functions = [
+        (f"tools[{index}].function", tool.function)
+        for index, tool in enumerate(request.tools or ())
+    ]
+    excluded = {"response_format": answer_format is not None, "logprobs": bool(request.logprobs)}
+    parallel, choice = request.parallel_tool_calls, request.tool_choice
+    if not isinstance(choice, dict):
+        return read_tools(functions, choice, parallel=parallel, excluded=excluded)
+    match choice:
+        case {"type": "function", "function": {"name": str(name)}}:
+            return read_tools(functions, "named", name, parallel=parallel, excluded=excluded)
+    raise InvalidRequestError(
+        f"`tool_choice` is {str(choice)[:60]!r}. Allowed: {_CHOICES}.", param="tool_choice"
+    )
 
 
 def _answer_format(value: ResponseFormat | None) -> AnswerFormat | None:
@@ -174,9 +258,5 @@ def _answer_format(value: ResponseFormat | None) -> AnswerFormat | None:
         return None
     if value.type == "json_object":
         return AnswerFormat("json_object")
-    if value.json_schema is None:
-        raise InvalidRequestError(
-            "`response_format.json_schema.schema` must be a JSON schema object.",
-            param="response_format.json_schema.schema",
-        )
-    return AnswerFormat("json_schema", value.json_schema.schema_)
+    schema = value.json_schema.schema_ if value.json_schema is not None else None
+    return json_schema_format(schema, SCHEMA_FIELD)

@@ -1,4 +1,4 @@
-"""Chat completion chunks: what a stream of ``/v1/chat/completions`` consists of.
+"""Replies of ``/v1/chat/completions``, whole and as a stream of chunks.
 
 A chunk is a prefix made once per request plus ``json.dumps`` of the text: no object per token.
 Knows nothing of budgets beyond passing the report on.
@@ -6,36 +6,36 @@ Knows nothing of budgets beyond passing the report on.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from dataclasses import dataclass, field
+from time import time
 from typing import Any
 
+from extracot.prompt import Tokenizer
 from extracot.reasoning import Part
+from extracot_server.api.chat.request import ChatCompletionRequest
 from extracot_server.api.errors import HttpError
 from extracot_server.api.sse import to_json
-from extracot_server.engine.base import TokenLogprob
+from extracot_server.engine.base import EngineDeadError, TokenLogprob
+from extracot_server.generation.detokenize import token_text
 from extracot_server.generation.events import CallDelta, ChoiceDone, Delta, Event, Finished
+from extracot_server.generation.request import PreparedChat
 
 
 class ChunkEncoder:
     """Turns the events of one request into ``data:`` frames."""
 
-    def __init__(
-        self,
-        *,
-        reply_id: str,
-        created: int,
-        model: str,
-        include_usage: bool,
-        include_reasoning: bool,
-        logprobs: Callable[[tuple[TokenLogprob, ...]], dict[str, Any]] | None,
-    ) -> None:
-        head = {"id": reply_id, "object": "chat.completion.chunk", "created": created}
-        head["model"] = model
+    def __init__(self, chat: PreparedChat, body: ChatCompletionRequest) -> None:
+        self._model = chat.model
+        self._show_reasoning = body.include_reasoning is not False
+        self._logprobs = bool(body.logprobs)
+        options = body.stream_options
+        self._include_usage = bool(options and options.include_usage)
+        self._reply_id = f"chatcmpl-{chat.request.request_id}"
+        self._created = int(time())
+        head = {"id": self._reply_id, "object": "chat.completion.chunk", "created": self._created}
+        head["model"] = self._model.name
         self._head = "data: " + to_json(head)[:-1]
-        self._usage = ',"usage":null' if include_usage else ""
-        self._include_usage = include_usage
-        self._include_reasoning = include_reasoning
-        self._logprobs = logprobs
+        self._usage = ',"usage":null' if self._include_usage else ""
         self._started: set[int] = set()
 
     def begin(self) -> bytes:
@@ -59,7 +59,7 @@ class ChunkEncoder:
         if isinstance(event, ChoiceDone):
             opening = self._open(event.index)
             budget = f',"budget":{to_json(event.report.as_object())}'
-            closing = self._choice(event.index, "{}", f'"{event.finish_reason}"', extra=budget)
+            closing = self._chunk(event.index, "{}", f'"{event.finish_reason}"', extra=budget)
             return opening + closing
         return self._finished(event)
 
@@ -67,15 +67,15 @@ class ChunkEncoder:
         opening = self._open(event.index)
         text = to_json(event.text)
         if event.part is Part.REASONING:
-            if not self._include_reasoning:
+            if not self._show_reasoning:
                 return opening
             body = f'{{"reasoning":{text},"reasoning_content":{text}}}'
-            return opening + self._choice(event.index, body)
+            return opening + self._chunk(event.index, body)
         body = f'{{"content":{text}}}'
         logprobs = "null"
-        if self._logprobs is not None and event.logprobs:
-            logprobs = to_json(self._logprobs(event.logprobs))
-        return opening + self._choice(event.index, body, logprobs=logprobs)
+        if self._logprobs and event.logprobs:
+            logprobs = to_json(self._logprob_table(event.logprobs))
+        return opening + self._chunk(event.index, body, logprobs=logprobs)
 
     def _call(self, event: CallDelta) -> bytes:
         part = event.part
@@ -85,15 +85,15 @@ class ChunkEncoder:
             call |= {"id": part.id, "type": "function"}
             function = {"name": part.name, **function}
         body = to_json({"tool_calls": [{**call, "function": function}]})
-        return self._open(event.index) + self._choice(event.index, body)
+        return self._open(event.index) + self._chunk(event.index, body)
 
     def _open(self, index: int) -> bytes:
         if index in self._started:
             return b""
         self._started.add(index)
-        return self._choice(index, '{"role":"assistant","content":""}')
+        return self._chunk(index, '{"role":"assistant","content":""}')
 
-    def _choice(
+    def _chunk(
         self,
         index: int,
         delta: str,
@@ -112,3 +112,91 @@ class ChunkEncoder:
             return b""
         usage, budget = to_json(event.usage.as_openai()), to_json(event.report.as_object())
         return f'{self._head},"choices":[],"usage":{usage},"budget":{budget}}}\n\n'.encode()
+
+    def _logprob_table(self, logprobs: tuple[TokenLogprob, ...]) -> dict[str, Any]:
+        tokenizer = self._model.runtime.engine.tokenizer
+        rows = []
+        for item in logprobs:
+            row = _logprob_row(tokenizer, item.token_id, item.logprob)
+            row["top_logprobs"] = [_logprob_row(tokenizer, i, lp) for i, lp in item.top]
+            rows.append(row)
+        return {"content": rows, "refusal": None}
+
+
+def _logprob_row(tokenizer: Tokenizer, token_id: int, logprob: float) -> dict[str, Any]:
+    text = token_text(tokenizer, token_id)
+    return {"token": text, "logprob": max(logprob, -9999.0), "bytes": list(text.encode())}
+
+
+@dataclass(slots=True)
+class _Choice:
+    """What has come of one of the ``n`` replies."""
+
+    texts: dict[Part, list[str]] = field(
+        default_factory=lambda: {Part.REASONING: [], Part.ANSWER: []}
+    )
+    calls: list[dict[str, Any]] = field(default_factory=list)
+    logprobs: list[TokenLogprob] = field(default_factory=list)
+    done: ChoiceDone | None = None
+
+
+class ChatReply(ChunkEncoder):
+    """A chat completion, whole or in chunks."""
+
+    def __init__(self, chat: PreparedChat, body: ChatCompletionRequest) -> None:
+        super().__init__(chat, body)
+        self._choices = [_Choice() for _ in range(chat.request.n)]
+        self._end: Finished | None = None
+
+    def add(self, event: Event) -> None:
+        """See :class:`~extracot_server.api.exchange.ReplyWriter`."""
+        if isinstance(event, Finished):
+            self._end = event
+            return
+        choice = self._choices[event.index]
+        if isinstance(event, Delta):
+            choice.texts[event.part].append(event.text)
+            choice.logprobs.extend(event.logprobs)
+        elif isinstance(event, CallDelta):
+            part = event.part
+            if part.name is not None:
+                function = {"name": part.name, "arguments": ""}
+                choice.calls.append({"id": part.id, "type": "function", "function": function})
+            choice.calls[-1]["function"]["arguments"] += part.arguments
+        else:
+            choice.done = event
+
+    def whole(self) -> dict[str, Any]:
+        """See :class:`~extracot_server.api.exchange.ReplyWriter`."""
+        end = self._end
+        if end is None:
+            raise EngineDeadError("the reply ended without its report")
+        return {
+            "id": self._reply_id,
+            "object": "chat.completion",
+            "created": self._created,
+            "model": self._model.name,
+            "choices": [self._choice(choice) for choice in self._choices],
+            "usage": end.usage.as_openai(),
+            "budget": end.report.as_object(),
+        }
+
+    def _choice(self, choice: _Choice) -> dict[str, Any]:
+        done = choice.done
+        if done is None:
+            raise EngineDeadError("a reply ended without its report")
+        reasoning, answer = ("".join(choice.texts[part]) for part in (Part.REASONING, Part.ANSWER))
+        content = answer if answer or not choice.calls else None
+        message: dict[str, Any] = {"role": "assistant", "content": content, "refusal": None}
+        if self._show_reasoning:
+            message["reasoning"] = message["reasoning_content"] = reasoning or None
+        if choice.calls:
+            message["tool_calls"] = choice.calls
+        logprobs = self._logprob_table(tuple(choice.logprobs)) if self._logprobs else None
+        return {
+            "index": done.index,
+            "message": message,
+            "logprobs": logprobs,
+            "finish_reason": done.finish_reason,
+            "budget": done.report.as_object(),
+        }

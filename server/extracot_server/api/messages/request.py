@@ -1,38 +1,45 @@
-"""A body of ``POST /v1/messages`` as a body of a chat request: blocks become messages.
+"""A body of ``POST /v1/messages`` and the chat that it asks for: blocks become messages.
 
-Knows what Anthropic's Messages API calls things and nothing of what becomes of them.
+Knows what Anthropic's Messages API calls things; runs nothing.
 """
 
 from __future__ import annotations
 
-import json
+from dataclasses import replace
 from typing import Any, Literal
 
 from pydantic import Field
 
-from extracot_server.api.chat.body import Body, ChatCompletionRequest
-from extracot_server.api.chat.conversation import text_part
-from extracot_server.budget.values import parse_budget
+from extracot.prompt import Message, ToolCall
+from extracot_server.api.body import Body, ChatBody, Unsupported, validated
+from extracot_server.api.conversation import (
+    FunctionDefinition,
+    ToolMode,
+    json_schema_format,
+    read_stops,
+    read_tools,
+    require_text,
+    text_of,
+    text_part,
+)
+from extracot_server.api.exchange import RequestContext
+from extracot_server.budget.values import BudgetSpec
+from extracot_server.engine.base import AnswerFormat, SamplingParams
 from extracot_server.errors import BudgetError, InvalidRequestError
+from extracot_server.generation.request import ChatRequest
+from extracot_server.tool_calls.tools import ToolUse
 
 _PLAIN = "container context_management diagnostics inference_geo speed"
-REFUSED = {
+_HINTS = {
     **dict.fromkeys(_PLAIN.split(), ""),
     "mcp_servers": "",
     "reasoning_effort": "use `output_config.effort`",
     "response_format": "use `output_config.format`",
     "stop": "use `stop_sequences`",
 }
-HARMLESS: dict[str, tuple[Any, ...]] = {"mcp_servers": ([],), "speed": ("standard",)}
-FIELDS = {
-    "max_completion_tokens": "max_tokens",
-    "stop": "stop_sequences",
-    "reasoning_effort": "output_config.effort",
-    "response_format": "output_config.format",
-    "response_format.json_schema.schema": "output_config.format.schema",
-}
-"""Fields of a chat request by the names they have here."""
-_SAME = ["model", "temperature", "top_p", "top_k", "stream", "include_instruction"]
+_DEFAULTS: dict[str, tuple[Any, ...]] = {"mcp_servers": ([],), "speed": ("standard",)}
+UNSUPPORTED = Unsupported(_HINTS, _DEFAULTS)
+_TOOL_MODES: dict[str, ToolMode] = {"auto": "auto", "any": "required", "none": "none"}
 
 
 class Thinking(Body):
@@ -59,20 +66,15 @@ class MessageParam(Body):
     )
 
 
-class CountRequest(Body):
+class CountRequest(ChatBody):
     """Body of ``POST /v1/messages/count_tokens``, and what both have in common."""
 
-    model: str | None = Field(
-        None, description="a served model's name, or `name@budget` such as `name@0.4`"
-    )
+    unsupported = UNSUPPORTED
+
     messages: list[MessageParam] = Field(min_length=1, description="the last one is the user's")
     system: str | list[dict[str, Any]] | None = Field(None, description="a text or text blocks")
-    budget: Any = ChatCompletionRequest.model_fields["budget"]
     thinking: Thinking | None = Field(None, description="one way to say a budget")
     output_config: OutputConfig | None = None
-    include_instruction: bool | None = Field(
-        None, description="false leaves the checkpoint's instruction out of the last user turn"
-    )
     tools: list[dict[str, Any]] | None = Field(None, description="name, description, input_schema")
     tool_choice: dict[str, Any] | None = Field(None, description="type auto, any, tool or none")
 
@@ -93,85 +95,96 @@ class MessagesRequest(CountRequest):
     workspace_id: str | None = Field(None, description="accepted and not used")
 
 
-def as_chat(request: CountRequest) -> tuple[dict[str, Any], list[str]]:
-    """The chat request that asks for the same, and where each of its messages came from."""
-    messages, origins = _messages(request)
+def to_chat_request(request: MessagesRequest, context: RequestContext) -> ChatRequest:
+    """The chat that asks for the same; raises :class:`InvalidRequestError` for the rest."""
+    sampling = SamplingParams(
+        temperature=request.temperature, top_p=request.top_p, top_k=request.top_k
+    )
+    stops = read_stops(request.stop_sequences, "stop_sequences")
+    return _chat_request(request, context, sampling, request.max_tokens, stops)
+
+
+def to_counted_request(request: CountRequest, context: RequestContext) -> ChatRequest:
+    """The chat whose prompt is to be counted; raises :class:`InvalidRequestError` as above."""
+    return _chat_request(request, context, SamplingParams(), None, ())
+
+
+def _chat_request(
+    request: CountRequest,
+    context: RequestContext,
+    sampling: SamplingParams,
+    max_tokens: int | None,
+    stops: tuple[str, ...],
+) -> ChatRequest:
     config = request.output_config
-    body = {name: getattr(request, name, None) for name in _SAME}
-    body |= {
-        "messages": messages,
-        "budget": _budget(request),
-        "reasoning_effort": config.effort if config is not None else None,
-        "response_format": _format(config),
-        "max_completion_tokens": getattr(request, "max_tokens", None),
-        "stop": getattr(request, "stop_sequences", None),
-        "tools": [_tool(tool, index) for index, tool in enumerate(request.tools or [])] or None,
-        **_choice(request.tool_choice),
-    }
-    return {name: value for name, value in body.items() if value is not None}, origins
+    answer_format = _answer_format(config)
+    return context.chat_request(
+        request,
+        _messages(request),
+        budget=_budget(request.budget, request.thinking, max_tokens),
+        effort=config.effort if config is not None else None,
+        effort_field="output_config.effort",
+        sampling=sampling,
+        tools=_tools(request, answer_format),
+        answer_format=answer_format,
+        max_tokens=max_tokens,
+        stops=stops,
+    )
 
 
-def _budget(request: CountRequest) -> Any:
+def _budget(
+    budget: BudgetSpec | None, thinking: Thinking | None, max_tokens: int | None
+) -> BudgetSpec | None:
     """``budget`` with what ``thinking`` says: its tokens are a cap on whatever else is asked."""
-    thinking, budget = request.thinking, request.budget
     if thinking is None or thinking.type == "adaptive":
         return budget
-    tokens, where = thinking.budget_tokens, "thinking.budget_tokens"
     if thinking.type == "disabled":
-        if budget not in (None, "none"):
+        if budget is not None and budget.given != "none":
             raise BudgetError("`thinking` is disabled, and `budget` asks for it.", param="thinking")
-        return "none"
+        return BudgetSpec("none", given="none")
+    tokens, where = thinking.budget_tokens, "thinking.budget_tokens"
     if tokens is None:
         raise InvalidRequestError(f"`{where}` is missing.", param=where)
-    limit = getattr(request, "max_tokens", None)
-    if limit is not None and tokens >= limit:
+    if max_tokens is not None and tokens >= max_tokens:
         raise InvalidRequestError(
-            f"`{where}` ({tokens}) must be less than `max_tokens` ({limit}).", param=where
+            f"`{where}` ({tokens}) must be less than `max_tokens` ({max_tokens}).", param=where
         )
     if budget is None:
-        return {"max_reasoning_tokens": tokens}
-    spec = parse_budget(budget)
-    if spec.max_reasoning_tokens not in (None, tokens):
+        return BudgetSpec(max_reasoning_tokens=tokens, given={"max_reasoning_tokens": tokens})
+    if budget.max_reasoning_tokens not in (None, tokens):
         raise BudgetError(f"`{where}` and `budget.max_reasoning_tokens` disagree.", param=where)
-    whole = budget if isinstance(budget, dict) else {"ratio": budget}
-    return {**whole, "max_reasoning_tokens": tokens}
+    given = budget.given if isinstance(budget.given, dict) else {"ratio": budget.given}
+    given = {**given, "max_reasoning_tokens": tokens}
+    return replace(budget, max_reasoning_tokens=tokens, given=given)
 
 
-def _messages(request: CountRequest) -> tuple[list[dict[str, Any]], list[str]]:
-    messages: list[dict[str, Any]] = []
-    origins: list[str] = []
+def _messages(request: CountRequest) -> list[Message]:
+    messages: list[Message] = []
     if request.system:
-        messages.append({"role": "system", "content": _text(request.system, "system")})
-        origins.append("system")
+        messages.append(Message("system", text_of(request.system, "system"), field="system"))
     for index, message in enumerate(request.messages):
-        where = f"messages[{index}]"
-        for found in _turns(message, where):
-            last = messages[-1] if messages else {"role": None}
-            if found["role"] == last["role"] and found["role"] in ("user", "assistant"):
-                _join(last, found)  # turns of one role in a row are one turn
-                continue
-            messages.append(found)
-            origins.append(f"{where}*")
-    return messages, origins
+        for found in _turns(message, f"messages[{index}]"):
+            last = messages[-1] if messages else None
+            if last is not None and found.role == last.role and found.role in ("user", "assistant"):
+                # Turns of one role in a row are one turn.
+                text = "\n".join(text for text in (last.content, found.content) if text)
+                calls = last.tool_calls + found.tool_calls
+                messages[-1] = replace(last, content=text, tool_calls=calls)
+            else:
+                messages.append(found)
+    return messages
 
 
-def _join(last: dict[str, Any], found: dict[str, Any]) -> None:
-    last["content"] = "\n".join(text for text in (last["content"], found["content"]) if text)
-    calls = [*last.get("tool_calls", ()), *found.get("tool_calls", ())]
-    if calls:
-        last["tool_calls"] = calls
-
-
-def _turns(message: MessageParam, where: str) -> list[dict[str, Any]]:
+def _turns(message: MessageParam, where: str) -> list[Message]:
     """The chat messages of one message: results of tools come before what the user says."""
     content = message.content
     if isinstance(content, str):
-        return [{"role": message.role, "content": content}]
+        return [Message(message.role, content, field=where)]
     if not content:
         raise InvalidRequestError(f"`{where}.content` must not be empty.", param=f"{where}.content")
     texts: list[str] = []
-    calls: list[dict[str, Any]] = []
-    results: list[dict[str, Any]] = []
+    calls: list[ToolCall] = []
+    results: list[Message] = []
     for index, block in enumerate(content):
         at = f"{where}.content[{index}]"
         match message.role, block.get("type"):
@@ -180,44 +193,23 @@ def _turns(message: MessageParam, where: str) -> list[dict[str, Any]]:
             case "assistant", "tool_use":
                 calls.append(_call(block, at))
             case "user", "tool_result":
-                results.append(_result(block, at))
+                require_text(block, ["tool_use_id"], at)
+                text = text_of(block.get("content") or "", f"{at}.content")
+                results.append(Message("tool", text, (), block["tool_use_id"], where))
             case _:
                 texts.append(text_part(block, at))
-    said: dict[str, Any] = {"role": message.role, "content": "".join(texts)}
-    if calls:
-        said["tool_calls"] = calls
+    said = Message(message.role, "".join(texts), tuple(calls), field=where)
     return [*results, said] if texts or calls or not results else results
 
 
-def _call(block: dict[str, Any], at: str) -> dict[str, Any]:
-    given = block.get("input")
-    for name, right in (("id", str), ("name", str), ("input", dict)):
-        if not isinstance(block.get(name), right):
-            kind = "an object" if right is dict else "a string"
-            raise InvalidRequestError(f"`{at}.{name}` must be {kind}.", param=f"{at}.{name}")
-    function = {"name": block["name"], "arguments": json.dumps(given)}
-    return {"id": block["id"], "type": "function", "function": function}
+def _call(block: dict[str, Any], at: str) -> ToolCall:
+    require_text(block, ["id", "name"], at)
+    if not isinstance(block.get("input"), dict):
+        raise InvalidRequestError(f"`{at}.input` must be an object.", param=f"{at}.input")
+    return ToolCall(block["name"], block["input"], block["id"])
 
 
-def _result(block: dict[str, Any], at: str) -> dict[str, Any]:
-    call_id, content = block.get("tool_use_id"), block.get("content") or ""
-    if not isinstance(call_id, str):
-        raise InvalidRequestError(
-            f"`{at}.tool_use_id` must be a string.", param=f"{at}.tool_use_id"
-        )
-    text = _text(content, f"{at}.content")
-    return {"role": "tool", "tool_call_id": call_id, "content": text}
-
-
-def _text(content: Any, where: str) -> str:
-    if isinstance(content, str):
-        return content
-    if not isinstance(content, list) or not all(isinstance(block, dict) for block in content):
-        raise InvalidRequestError(f"`{where}` must be a text or text blocks.", param=where)
-    return "".join(text_part(block, f"{where}[{n}]") for n, block in enumerate(content))
-
-
-def _format(config: OutputConfig | None) -> dict[str, Any] | None:
+def _answer_format(config: OutputConfig | None) -> AnswerFormat | None:
     wanted = config.format if config is not None else None
     if wanted is None:
         return None
@@ -225,36 +217,33 @@ def _format(config: OutputConfig | None) -> dict[str, Any] | None:
         raise InvalidRequestError(
             "`output_config.format.type` must be json_schema.", param="output_config.format.type"
         )
-    return {"type": "json_schema", "json_schema": {"schema": wanted.get("schema")}}
+    return json_schema_format(wanted.get("schema"), "output_config.format.schema")
 
 
-def _tool(tool: dict[str, Any], index: int) -> dict[str, Any]:
-    where = f"tools[{index}]"
+def _tools(request: CountRequest, answer_format: AnswerFormat | None) -> ToolUse | None:
+    functions = [_function(tool, f"tools[{n}]") for n, tool in enumerate(request.tools or ())]
+    excluded = {"output_config.format": answer_format is not None}
+    if (choice := request.tool_choice) is None:
+        return read_tools(functions, None, parallel=None, excluded=excluded)
+    parallel = choice.get("disable_parallel_tool_use") is not True
+    match choice:
+        case {"type": "tool", "name": str(name)}:
+            return read_tools(functions, "named", name, parallel=parallel, excluded=excluded)
+        case {"type": str(kind)} if kind in _TOOL_MODES:
+            mode = _TOOL_MODES[kind]
+            return read_tools(functions, mode, parallel=parallel, excluded=excluded)
+    raise InvalidRequestError(
+        "`tool_choice.type` must be auto, any, none, or tool with a `name`.",
+        param="tool_choice.type",
+    )
+
+
+def _function(tool: dict[str, Any], where: str) -> tuple[str, FunctionDefinition]:
     if tool.get("type", "custom") != "custom" or not isinstance(tool.get("input_schema"), dict):
         raise InvalidRequestError(
             f"`{where}` must be a tool with an `input_schema`; Anthropic's own are not supported.",
             param=where,
             code="unsupported_parameter",
         )
-    function = {"name": tool.get("name"), "parameters": tool["input_schema"]}
-    if tool.get("description") is not None:
-        function["description"] = tool["description"]
-    return {"type": "function", "function": function}
-
-
-def _choice(choice: dict[str, Any] | None) -> dict[str, Any]:
-    if choice is None:
-        return {}
-    kinds = {"auto": "auto", "any": "required", "none": "none"}
-    kind, name = choice.get("type"), choice.get("name")
-    if kind == "tool" and isinstance(name, str):
-        wanted: Any = {"type": "function", "function": {"name": name}}
-    elif kind in kinds:
-        wanted = kinds[kind]
-    else:
-        raise InvalidRequestError(
-            "`tool_choice.type` must be auto, any, none, or tool with a `name`.",
-            param="tool_choice.type",
-        )
-    parallel = False if choice.get("disable_parallel_tool_use") is True else None
-    return {"tool_choice": wanted, "parallel_tool_calls": parallel}
+    function = {**tool, "parameters": tool["input_schema"]}
+    return where, validated(FunctionDefinition, function, where)

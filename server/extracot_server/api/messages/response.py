@@ -7,46 +7,81 @@ what a reply depends on.
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, Literal
 
 from extracot.reasoning import Part
+from extracot.report import BudgetReport
+from extracot_server.api.body import ReplyModel
 from extracot_server.api.errors import HttpError, anthropic_body
-from extracot_server.api.exchange import WrittenShape
 from extracot_server.api.messages.request import MessagesRequest
 from extracot_server.api.sse import to_json
 from extracot_server.generation.events import CallDelta, ChoiceDone, Delta, Event, Finished
 from extracot_server.generation.request import PreparedChat
 
-_STOP_REASONS = {"stop": "end_turn", "length": "max_tokens", "tool_calls": "tool_use"}
+StopReason = Literal["end_turn", "max_tokens", "stop_sequence", "tool_use"]
+_STOP_REASONS: dict[str, StopReason] = {
+    "stop": "end_turn",
+    "length": "max_tokens",
+    "tool_calls": "tool_use",
+}
 
 
-def message_shape(chat: PreparedChat, body: MessagesRequest) -> WrittenShape:
-    """A message, whole or in events."""
-    writer = MessageWriter(chat, body)
-    return WrittenShape(writer, MessageEncoder(writer))
+class ThinkingBlock(ReplyModel):
+    """What the model thought; it is not signed, and not needed back."""
+
+    type: Literal["thinking"]
+    thinking: str
+    signature: Literal[""]
 
 
-class MessageEncoder:
-    """Frames of a stream; see :class:`~extracot_server.api.sse.Encoder`."""
+class TextBlock(ReplyModel):
+    """The answer."""
 
-    def __init__(self, writer: MessageWriter) -> None:
-        self._writer = writer
+    type: Literal["text"]
+    text: str
 
-    def begin(self) -> bytes:
-        """The message before anything has come of it."""
-        return _frames([{"type": "message_start", "message": self._writer.reply}])
 
-    def encode(self, event: Event) -> bytes:
-        """The events that one of ours becomes."""
-        return _frames(self._writer.write(event))
+class ToolUseBlock(ReplyModel):
+    """A call of one of the request's tools."""
 
-    def failed(self, error: HttpError) -> bytes:
-        """An error ends a stream as it is."""
-        return _frames([anthropic_body(error)])
+    type: Literal["tool_use"]
+    id: str
+    name: str
+    input: dict[str, Any]
 
-    def end(self) -> bytes:
-        """Nothing: the message says itself that it has ended."""
-        return b""
+
+class ThinkingTokens(ReplyModel):
+    """Parts of the generated tokens."""
+
+    thinking_tokens: int
+
+
+class MessageUsage(ReplyModel):
+    """Token counts; thinking is part of the output."""
+
+    input_tokens: int
+    output_tokens: int
+    output_tokens_details: ThinkingTokens
+
+
+class MessageObject(ReplyModel):
+    """A whole message."""
+
+    id: str
+    type: Literal["message"]
+    role: Literal["assistant"]
+    model: str
+    content: list[ThinkingBlock | TextBlock | ToolUseBlock]
+    stop_reason: Literal["end_turn", "max_tokens", "stop_sequence", "tool_use"]
+    stop_sequence: str | None
+    usage: MessageUsage
+    budget: BudgetReport
+
+
+class InputTokens(ReplyModel):
+    """The reply of `count_tokens`."""
+
+    input_tokens: int
 
 
 class MessageWriter:
@@ -57,8 +92,8 @@ class MessageWriter:
         self._show_thinking = thinking is None or thinking.display != "omitted"
         self._content: list[dict[str, Any]] = []
         self._open: str | None = None
-        self._arguments = ""
-        self.reply: dict[str, Any] = {
+        self._text: list[str] = []
+        self._reply: dict[str, Any] = {
             "id": f"msg_{chat.request.request_id}",
             "type": "message",
             "role": "assistant",
@@ -69,10 +104,30 @@ class MessageWriter:
             "usage": {"input_tokens": len(chat.rendered.prompt_ids), "output_tokens": 0},
         }
 
-    def write(self, event: Event) -> list[dict[str, Any]]:
+    def begin(self) -> bytes:
+        """The message before anything has come of it."""
+        return _frames([{"type": "message_start", "message": self._reply}])
+
+    def encode(self, event: Event) -> bytes:
+        """Anthropic's events that follow from one of ours."""
+        return _frames(self.add(event))
+
+    def failed(self, error: HttpError) -> bytes:
+        """An error ends a stream as it is."""
+        return _frames([anthropic_body(error)])
+
+    def end(self) -> bytes:
+        """Nothing: the message says itself that it has ended."""
+        return b""
+
+    def whole(self) -> dict[str, Any]:
+        """See :class:`~extracot_server.api.exchange.ReplyWriter`."""
+        return self._reply
+
+    def add(self, event: Event) -> list[dict[str, Any]]:
         """The events that follow from one of ours."""
         if isinstance(event, Delta):
-            return self._text(event)
+            return self._text_delta(event)
         if isinstance(event, CallDelta):
             return self._call(event)
         if isinstance(event, ChoiceDone):
@@ -80,11 +135,11 @@ class MessageWriter:
             reason = (
                 "stop_sequence" if event.stop is not None else _STOP_REASONS[event.finish_reason]
             )
-            self.reply |= {"stop_reason": reason, "stop_sequence": event.stop}
+            self._reply |= {"stop_reason": reason, "stop_sequence": event.stop}
             return out
         return self._finish(event)
 
-    def _text(self, event: Delta) -> list[dict[str, Any]]:
+    def _text_delta(self, event: Delta) -> list[dict[str, Any]]:
         if not event.text:
             return []
         kind = "thinking" if event.part is Part.REASONING else "text"
@@ -94,7 +149,7 @@ class MessageWriter:
         out = [] if self._open == kind else self._begin(block)
         if kind == "thinking" and not self._show_thinking:
             return out
-        self._content[-1][kind] += event.text
+        self._text.append(event.text)
         return [*out, self._delta({"type": f"{kind}_delta", kind: event.text})]
 
     def _call(self, event: CallDelta) -> list[dict[str, Any]]:
@@ -102,7 +157,7 @@ class MessageWriter:
         if part.name is not None:
             out = self._begin({"type": "tool_use", "id": part.id, "name": part.name, "input": {}})
         if part.arguments:
-            self._arguments += part.arguments
+            self._text.append(part.arguments)
             delta = {"type": "input_json_delta", "partial_json": part.arguments}
             out.append(self._delta(delta))
         return out
@@ -119,14 +174,16 @@ class MessageWriter:
         return [*out, start]
 
     def _close(self) -> list[dict[str, Any]]:
-        """End the present block; a call's input is read now that it is whole."""
+        """End the present block: its text is whole now, and a call's input can be read."""
         if self._open is None:
             return []
-        out = []
+        out, block, text = [], self._content[-1], "".join(self._text)
+        self._text.clear()
         if self._open == "tool_use":
-            self._content[-1]["input"] = _read_input(self._arguments)
-            self._arguments = ""
-        elif self._open == "thinking":
+            block["input"] = _read_input(text)
+        else:
+            block[self._open] = text
+        if self._open == "thinking":
             out.append(self._delta({"type": "signature_delta", "signature": ""}))
         self._open = None
         return [*out, {"type": "content_block_stop", "index": len(self._content) - 1}]
@@ -136,7 +193,7 @@ class MessageWriter:
         return {"type": "content_block_delta", "index": index, "delta": delta}
 
     def _finish(self, end: Finished) -> list[dict[str, Any]]:
-        message, usage = self.reply, end.usage
+        message, usage = self._reply, end.usage
         message["usage"] = {
             "input_tokens": usage.prompt_tokens,
             "output_tokens": usage.completion_tokens,

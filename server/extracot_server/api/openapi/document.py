@@ -1,7 +1,7 @@
 """The OpenAPI document: what FastAPI makes of the routes, and what it cannot see.
 
-That is the schemas of bodies and replies, the fields that are refused, keys, and what this very
-server is set to (limits, efforts). Knows routes by their path and what they say of themselves.
+That is headers, examples, streams, keys, and what this very server is set to (limits, efforts).
+Knows routes by their path.
 """
 
 from __future__ import annotations
@@ -12,31 +12,57 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from fastapi.routing import APIRoute
-from pydantic.json_schema import models_json_schema
+from pydantic import BaseModel
+from pydantic.json_schema import JsonSchemaMode, models_json_schema
 from starlette.routing import BaseRoute
 
-from extracot_server.api.chat.body import ChatCompletionRequest
-from extracot_server.api.chat.request import refused_fields
-from extracot_server.api.messages.request import HARMLESS as MESSAGES_HARMLESS
-from extracot_server.api.messages.request import REFUSED as MESSAGES_REFUSED
-from extracot_server.api.messages.request import CountRequest, MessagesRequest
-from extracot_server.api.openapi.adapter_schemas import ADAPTER_REPLIES
-from extracot_server.api.openapi.examples import EXAMPLES, QUESTION
-from extracot_server.api.openapi.routes import REF
-from extracot_server.api.openapi.schemas import REPLIES, REPORT_NOTES
-from extracot_server.api.responses.request import HARMLESS as RESPONSES_HARMLESS
-from extracot_server.api.responses.request import REFUSED as RESPONSES_REFUSED
-from extracot_server.api.responses.request import ResponsesRequest
+from extracot_server.api.chat.schemas import ChatCompletionChunk
+from extracot_server.api.exchange import body_model
+from extracot_server.api.openapi.errors import AnthropicError, Error, error_examples
+from extracot_server.api.openapi.examples import BODIES, EVENTS, QUESTION, REPLIES
 from extracot_server.config.settings import Settings
 from extracot_server.model_registry.registry import AppState
 
-_Lists = tuple[Mapping[str, str], Mapping[str, tuple[Any, ...]]]
-RESPONSES_LISTS: _Lists = (RESPONSES_REFUSED, RESPONSES_HARMLESS)
-MESSAGES_LISTS: _Lists = (MESSAGES_REFUSED, MESSAGES_HARMLESS)
+REF = "#/components/schemas/{model}"
+_REQUEST_ID = {
+    "description": "the client's own `x-request-id` where it is sane, else a new one",
+    "required": True,
+    "schema": {"type": "string"},
+}
+_BUDGET_HEADER = {
+    "description": "JSON: what is known of the budget before the first token",
+    "required": True,
+    "schema": {"type": "string"},
+}
+_NAMED_EVENT = {
+    "type": "object",
+    "required": ["type"],
+    "properties": {"type": {"type": "string", "description": "the event's name again"}},
+}
+_CHUNK = {"anyOf": [{"$ref": REF.format(model=name)} for name in ("ChatCompletionChunk", "Error")]}
+_STREAMS: dict[str, tuple[Mapping[str, Any], str]] = {
+    "/v1/chat/completions": (
+        _CHUNK,
+        "One event. The last one is `[DONE]`, after an error, too; while nothing comes, comments "
+        "(lines that begin with `:`) do",
+    ),
+    "/v1/responses": (
+        _NAMED_EVENT,
+        "One of the events of OpenAI's Responses API, numbered from 0, from `response.created` to "
+        "`response.completed`, `response.incomplete` or `response.failed`",
+    ),
+    "/v1/messages": (
+        _NAMED_EVENT,
+        "One of the events of Anthropic's Messages API, from `message_start` to `message_stop`, or "
+        "to an `error`",
+    ),
+}
+"""What the data of each path's events is. As is usual before OpenAPI 3.2, the schema of a stream is
+that of one event."""
 
 
 def install_openapi(app: FastAPI) -> None:
-    """Give the app a document that also holds what is parsed by hand."""
+    """Give the app a document that is complete."""
 
     def document() -> dict[str, Any]:
         if app.openapi_schema is None:
@@ -46,68 +72,51 @@ def install_openapi(app: FastAPI) -> None:
                 description=app.description,
                 routes=app.routes,
             )
-            schemas = schema.setdefault("components", {}).setdefault("schemas", {})
             state: AppState = app.state.extracot
-            schemas |= _schemas(state.settings)
-            for name in ("HTTPValidationError", "ValidationError"):
-                schemas.pop(name, None)
+            schemas = schema["components"]["schemas"] = _schemas(app.routes)
+            _describe_schemas(schemas, state.settings)
             _describe_operations(schema, state)
-            _restore_examples(schema, app.routes)
             app.openapi_schema = schema
         return app.openapi_schema
 
     app.openapi = document  # type: ignore[method-assign]  # FastAPI's documented way
 
 
-def _schemas(settings: Settings) -> dict[str, Any]:
-    """Bodies and replies by name, with the limits of this server."""
-    bodies = (ChatCompletionRequest, ResponsesRequest, MessagesRequest, CountRequest)
-    every = [(shape, "validation") for shape in (*bodies, *REPLIES, *ADAPTER_REPLIES)]
-    _, found = models_json_schema(every, ref_template=REF)  # type: ignore[arg-type]
+def _schemas(routes: Sequence[BaseRoute]) -> dict[str, Any]:
+    """Every body and reply by name.
+
+    FastAPI makes them, too, but turns bounds of integers into floats and leaves out what is null,
+    and it knows neither errors nor chunks of streams.
+    """
+    models: list[tuple[type[BaseModel], JsonSchemaMode]] = [
+        (model, "serialization") for model in (ChatCompletionChunk, Error, AnthropicError)
+    ]
+    for route in routes:
+        if isinstance(route, APIRoute):
+            if isinstance(route.response_model, type):
+                models.append((route.response_model, "serialization"))
+            if route.body_field is not None:
+                models.append((body_model(route), "validation"))
+    _, found = models_json_schema(models, ref_template=REF)
     schemas: dict[str, Any] = found["$defs"]
-    for name, note in REPORT_NOTES.items():
-        schemas["BudgetReport"]["properties"][name]["description"] = note
+    return schemas
+
+
+def _describe_schemas(schemas: dict[str, Any], settings: Settings) -> None:
+    """The limits of this server."""
     request = schemas["ChatCompletionRequest"]
-    request["example"] = EXAMPLES["a ratio"]
+    request["example"] = BODIES["/v1/chat/completions"]["a ratio"]
     fields = request["properties"]
-    _bound(fields["n"], "maximum", settings.max_choices)
-    fields["messages"]["maxItems"] = settings.max_messages
-    fields["messages"]["examples"] = [QUESTION]
+    fields["n"]["anyOf"][0]["maximum"] = settings.max_choices
+    fields["messages"] |= {"maxItems": settings.max_messages, "examples": [QUESTION]}
     efforts = [{"enum": list(settings.reasoning_effort_map)}, {"type": "null"}]
     fields["reasoning_effort"]["anyOf"] = efforts
     for name in ("Reasoning", "OutputConfig"):
         schemas[name]["properties"]["effort"]["anyOf"] = efforts
-    _add_refused(fields, refused_fields())
-    _add_refused(schemas["ResponsesRequest"]["properties"], _listed(RESPONSES_LISTS))
-    for name in ("MessagesRequest", "CountRequest"):
-        _add_refused(schemas[name]["properties"], _listed(MESSAGES_LISTS))
-    return schemas
-
-
-def _listed(lists: _Lists) -> dict[str, tuple[tuple[Any, ...], str]]:
-    refused, harmless = lists
-    return {name: ((*harmless.get(name, ()), None), hint) for name, hint in refused.items()}
-
-
-def _add_refused(
-    fields: dict[str, Any], refused: Mapping[str, tuple[tuple[Any, ...], str]]
-) -> None:
-    """Fields of a closed list, each with the values by which it asks for nothing."""
-    for name, (harmless, hint) in refused.items():
-        text = f"not supported{'; ' + hint if hint else ''}: any other value is a 400"
-        fields[name] = {"enum": list(harmless), "description": text, "deprecated": True}
-
-
-def _bound(field: dict[str, Any], keyword: str, value: int) -> None:
-    """Set a keyword on the part of an optional field that is not null."""
-    for branch in field["anyOf"]:
-        if branch.get("type") != "null":
-            branch[keyword] = value
 
 
 def _describe_operations(schema: dict[str, Any], state: AppState) -> None:
-    components = schema["components"]
-    components["securitySchemes"] = {
+    schema["components"]["securitySchemes"] = {
         "key": {"type": "http", "scheme": "bearer", "description": "where keys are asked for"},
         "x-api-key": {"type": "apiKey", "in": "header", "name": "x-api-key"},
     }
@@ -115,30 +124,41 @@ def _describe_operations(schema: dict[str, Any], state: AppState) -> None:
     for path, item in schema["paths"].items():
         guarded = path.startswith("/v1/") or (path == "/metrics" and state.settings.protect_metrics)
         for operation in item.values():
-            operation["responses"].pop("422", None)  # FastAPI's own; here it is a 400
+            responses = operation["responses"]
+            responses.pop("422", None)  # FastAPI's own; here it is a 400
             if guarded:
                 operation["security"] = asked if state.keys.required else [*asked, {}]
             else:
-                operation["responses"].pop("401", None)
+                responses.pop("401", None)
+            for status, response in responses.items():
+                response["headers"] = {"x-request-id": _REQUEST_ID, **response.get("headers", {})}
+                _show_errors(path, int(status), response["content"])
+            if path in BODIES:
+                _show_examples(path, operation)
 
 
-def _restore_examples(schema: dict[str, Any], routes: Sequence[BaseRoute]) -> None:
-    """FastAPI leaves out whatever is null, in examples too, where it says something."""
-    for route in routes:
-        if not isinstance(route, APIRoute) or not route.include_in_schema:
-            continue
-        for method in route.methods:
-            operation = schema["paths"][route.path_format][method.lower()]
-            for status, response in route.responses.items():
-                if found := operation["responses"].get(str(status)):
-                    _copy_examples(response.get("content", {}), found["content"])
-            asked = (route.openapi_extra or {}).get("requestBody", {})
-            _copy_examples(
-                asked.get("content", {}), operation.get("requestBody", {}).get("content")
-            )
+def _show_errors(path: str, status: int, content: dict[str, Any]) -> None:
+    for kind in content.values():
+        name = kind["schema"].get("$ref", "").rpartition("/")[2]
+        if name in ("Error", "AnthropicError"):
+            kind["examples"] = error_examples(status, anthropic=name == "AnthropicError")
 
 
-def _copy_examples(source: Mapping[str, Any], target: dict[str, Any]) -> None:
-    for kind, content in source.items():
-        if "examples" in content:
-            target[kind]["examples"] = content["examples"]
+def _show_examples(path: str, operation: dict[str, Any]) -> None:
+    """Bodies, the reply to the first of them, and a stream where there is one.
+
+    FastAPI would leave out whatever is null in them, where it says something.
+    """
+    body = operation["requestBody"]["content"]["application/json"]
+    body["examples"] = {name: {"value": value} for name, value in BODIES[path].items()}
+    reply = operation["responses"]["200"]
+    reply["content"]["application/json"]["examples"] = {"a reply": {"value": REPLIES[path]}}
+    if path in _STREAMS:
+        schema, note = _STREAMS[path]
+        data = {"type": "string", "contentMediaType": "application/json", "contentSchema": schema}
+        event = {"type": "object", "required": ["data"], "properties": {"data": data}}
+        reply["headers"]["x-extracot-budget"] = _BUDGET_HEADER
+        reply["content"]["text/event-stream"] = {
+            "schema": {**event, "description": note},
+            "examples": {"a stream": {"value": EVENTS[path]}},
+        }

@@ -1,15 +1,29 @@
 """Bodies and replies shown in the OpenAPI document. A test sends each body and compares each reply.
 
-Replies are those of the scripted engine: real in form, their words made up.
+Replies are those of the scripted engine: real in form, their words made up. What anybody can GET
+without a body is not shown.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
+from extracot.report import BudgetReport
+from extracot_server.api.responses.response import (
+    MessageItem,
+    OutputText,
+    OutputTokensDetails,
+    ReasoningItem,
+    ReasoningText,
+    ResponseObject,
+    ResponseUsage,
+)
+
 QUESTION: list[dict[str, Any]] = [{"role": "user", "content": "What is 12 * 3 + 4?"}]
+_ASKED = QUESTION[0]["content"]
 _THOUGHT = "So the total is 12 plus 7, which is 19. Next we"
-_REPORT = {
+_ANSWER = "The answer is \\boxed{687}."
+_REPORT: dict[str, Any] = {
     "requested": 0.2,
     "source": "budget",
     "applied_ratio": 0.2,
@@ -43,58 +57,54 @@ _SCHEMA = {
     "required": ["answer"],
 }
 
-BODIES: dict[str, dict[str, Any]] = {
-    "a ratio": {"messages": QUESTION, "budget": 0.2},
-    "a stream": {
-        "model": "scripted@auto",
-        "messages": QUESTION,
-        "stream": True,
-        "stream_options": {"include_usage": True},
-    },
-    "a ceiling": {
-        "messages": [{"role": "system", "content": "Answer in one word."}, *QUESTION],
-        "budget": {"ratio": 0.4, "max_reasoning_tokens": 300, "enforce": "hard"},
-        "max_completion_tokens": 600,
-        "n": 2,
-        "seed": 7,
-    },
-    "json": {
-        "messages": QUESTION,
-        "reasoning_effort": "low",
-        "response_format": {
-            "type": "json_schema",
-            "json_schema": {"name": "answer", "schema": _SCHEMA},
+
+BODIES: dict[str, dict[str, dict[str, Any]]] = {
+    "/v1/chat/completions": {
+        "a ratio": {"messages": QUESTION, "budget": 0.2},
+        "a stream": {
+            "model": "scripted@auto",
+            "messages": QUESTION,
+            "stream": True,
+            "stream_options": {"include_usage": True},
+        },
+        "a ceiling": {
+            "messages": [{"role": "system", "content": "Answer in one word."}, *QUESTION],
+            "budget": {"ratio": 0.4, "max_reasoning_tokens": 300, "enforce": "hard"},
+            "max_completion_tokens": 600,
+            "n": 2,
+            "seed": 7,
+        },
+        "json": {
+            "messages": QUESTION,
+            "reasoning_effort": "low",
+            "response_format": {
+                "type": "json_schema",
+                "json_schema": {"name": "answer", "schema": _SCHEMA},
+            },
         },
     },
-    "a text": {"prompt": QUESTION[0]["content"]},
+    "/v1/responses": {
+        "a ratio": {"input": _ASKED, "budget": 0.2},
+        "an effort": {"input": _ASKED, "reasoning": {"effort": "low"}, "instructions": "Be brief."},
+    },
+    "/v1/messages": {
+        "a ratio": {"max_tokens": 2048, "messages": QUESTION, "budget": 0.2},
+        "a hard cap": {
+            "max_tokens": 2048,
+            "messages": QUESTION,
+            "thinking": {"type": "enabled", "budget_tokens": 1024},
+        },
+    },
+    "/v1/messages/count_tokens": {"a question": {"messages": QUESTION}},
+    "/v1/tokenize": {
+        "a text": {"prompt": _ASKED},
+        "a ratio": {"messages": QUESTION, "budget": 0.2},
+    },
 }
-"""Requests: all but the last one are chats."""
+"""Requests, by path and name."""
 
-_LEVELS = [
-    {
-        "name": name,
-        "control_token": token,
-        "ratio": ratio,
-        "expected_ratio": expected,
-        "allowed_by_policy": True,
-    }
-    for name, token, ratio, expected in (
-        ("0.2", "<COMP_20>", 0.2, 0.22),
-        ("0.4", "<COMP_40>", 0.4, 0.41),
-        ("0.6", "<COMP_60>", 0.6, 0.6),
-        ("0.8", "<COMP_80>", 0.8, 0.79),
-        ("1.0", "<COMP_100>", 1.0, 1.0),
-    )
-]
-_ALLOWED = ["a number in (0, 1]", "native", "none", "auto"]
-_ALIASES = ("0.2", "0.4", "0.6", "0.8", "1", "auto", "native", "none")
-_ARM = {"requests": 0, "mean_reasoning_tokens": None, "left_out": 0}
-_HEAD = (
-    '{"id":"chatcmpl-1","object":"chat.completion.chunk","created":1770000000,"model":"scripted"'
-)
-
-REPLIES: dict[str, Any] = {
-    "a reply": {
+REPLIES: dict[str, dict[str, Any]] = {
+    "/v1/chat/completions": {
         "id": "chatcmpl-1",
         "object": "chat.completion",
         "created": 1770000000,
@@ -104,7 +114,7 @@ REPLIES: dict[str, Any] = {
                 "index": 0,
                 "message": {
                     "role": "assistant",
-                    "content": "The answer is \\boxed{687}.",
+                    "content": _ANSWER,
                     "refusal": None,
                     "reasoning": _THOUGHT,
                     "reasoning_content": _THOUGHT,
@@ -122,82 +132,71 @@ REPLIES: dict[str, Any] = {
         },
         "budget": _REPORT,
     },
-    "ids": {
+    "/v1/responses": ResponseObject(
+        id="resp_req-1",
+        created_at=1770000000,
+        completed_at=1770000001,
+        status="completed",
+        model="scripted",
+        output=[
+            ReasoningItem(
+                id="rs_req-1_0", status="completed", content=[ReasoningText(text=_THOUGHT)]
+            ),
+            MessageItem(id="msg_req-1_1", status="completed", content=[OutputText(text=_ANSWER)]),
+        ],
+        usage=ResponseUsage(
+            input_tokens=43,
+            output_tokens=32,
+            output_tokens_details=OutputTokensDetails(reasoning_tokens=19),
+            total_tokens=75,
+        ),
+        budget=BudgetReport(**_REPORT),
+    ).model_dump(),
+    "/v1/messages": {
+        "id": "msg_req-1",
+        "type": "message",
+        "role": "assistant",
+        "model": "scripted",
+        "content": [
+            {"type": "thinking", "thinking": _THOUGHT, "signature": ""},
+            {"type": "text", "text": _ANSWER},
+        ],
+        "stop_reason": "end_turn",
+        "stop_sequence": None,
+        "usage": {
+            "input_tokens": 43,
+            "output_tokens": 32,
+            "output_tokens_details": {"thinking_tokens": 19},
+        },
+        "budget": {**_REPORT, "max_tokens": 2048, "max_reasoning_tokens": 1792},
+    },
+    "/v1/messages/count_tokens": {"input_tokens": 41},
+    "/v1/tokenize": {
         "tokens": [1333, 682, 32, 49, 50, 32, 42, 32, 51, 274, 32, 52, 63],
         "count": 13,
         "prompt_tokens": 13,
         "max_model_len": 4096,
     },
-    "a model": {
-        "id": "scripted@0.2",
-        "object": "model",
-        "created": 1770000000,
-        "owned_by": "extracot",
-        "root": "scripted",
-        "parent": "scripted",
-        "max_model_len": 4096,
-        "budget": {
-            "mode": "token",
-            "allowed": _ALLOWED,
-            "levels": _LEVELS,
-            "aliases": [f"scripted@{alias}" for alias in _ALIASES],
-        },
-    },
-    "what it saves": {
-        "object": "budget",
-        "model": "scripted",
-        "mode": "token",
-        "allowed": _ALLOWED,
-        "levels": _LEVELS,
-        "policy": {
-            "default": "native",
-            "floor": None,
-            "ceiling": None,
-            "reasoning_tokens_ceiling": None,
-            "answer_reserve_tokens": 256,
-            "reasoning_effort": {
-                "none": "none",
-                "minimal": 0.2,
-                "low": 0.4,
-                "medium": 0.6,
-                "high": 0.8,
-                "xhigh": 1.0,
-                "max": "native",
-            },
-        },
-        "baseline": {
-            "source": "card",
-            "assumed_reasoning_tokens": None,
-            "measured_reasoning_tokens": None,
-        },
-        "holdout": {
-            "fraction": 0.0,
-            "since": 1770000000,
-            "arms": {"budgeted": _ARM, "holdout": _ARM},
-            "saving_per_reply": None,
-            "confidence": 0.95,
-            "against_baseline": {
-                "replies": 0,
-                "saved": 0.0,
-                "overspent": 0.0,
-                "net_per_reply": None,
-            },
-        },
-        "card": None,
-    },
-    "alive": {"status": "ok"},
-    "ready": {"status": "ready", "models": {"scripted": "ready"}},
-    "down": {"status": "engine down", "models": {"scripted": "engine down"}},
-    "metrics": 'extracot_requests_total{model="scripted",budget="0.2",source="budget",'
-    'outcome="stop"} 1.0\n',
-    "events": f'data: {_HEAD},"choices":[{{"index":0,"delta":{{"role":"assistant","content":""}},'
-    '"logprobs":null,"finish_reason":null}]}\n\n'
-    f'data: {_HEAD},"choices":[{{"index":0,"delta":{{"reasoning":"So","reasoning_content":"So"}},'
-    '"logprobs":null,"finish_reason":null}]}\n\n'
-    f'data: {_HEAD},"choices":[{{"index":0,"delta":{{"content":"The"}},'
-    '"logprobs":null,"finish_reason":null}]}\n\n'
-    ": here come more of them, and one with `finish_reason` and `budget`\n\n"
-    "data: [DONE]\n\n",
 }
-"""Replies; `GET /v1/budget` is shown without its card."""
-EXAMPLES: dict[str, Any] = {**BODIES, **REPLIES}
+"""Replies, each to the first body of its path."""
+
+EVENTS: dict[str, str] = {
+    "/v1/chat/completions": (
+        'data: {"id":"chatcmpl-1","object":"chat.completion.chunk","created":1770000000,'
+        '"model":"scripted","choices":[{"index":0,"delta":{"content":"The"},"logprobs":null,'
+        '"finish_reason":null}]}\n\n'
+        ": here come more of them, and one with `finish_reason` and `budget`\n\n"
+        "data: [DONE]\n\n"
+    ),
+    "/v1/responses": (
+        "event: response.output_text.delta\n"
+        'data: {"type":"response.output_text.delta","item_id":"msg_req-1_1","output_index":1,'
+        '"content_index":0,"delta":"The","logprobs":[],"sequence_number":27}\n\n'
+    ),
+    "/v1/messages": (
+        "event: content_block_delta\n"
+        'data: {"type":"content_block_delta","index":1,'
+        '"delta":{"type":"text_delta","text":"The"}}\n\n'
+    ),
+}
+"""Parts of streams, by path."""

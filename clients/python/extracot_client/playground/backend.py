@@ -1,7 +1,7 @@
-"""What happens when a button is pressed: asks the server, yields what is to be shown by then.
+"""What a button does: asks the server, and yields what its tab shows at each moment.
 
 Each generator that is closed early (the stop button, a closed page) leaves its stream, which
-aborts on the server. Knows the client and the views, not Gradio.
+aborts on the server. Independent of Gradio.
 """
 
 from __future__ import annotations
@@ -10,27 +10,30 @@ import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
 
 from extracot_client.async_client import AsyncExtracot
 from extracot_client.commands.common import offered_budgets
 from extracot_client.errors import ExtracotClientError, NotFoundError
-from extracot_client.exchange import Core, base_models, make_core
+from extracot_client.exchange import base_models
+from extracot_client.playground.markdown import to_markdown
 from extracot_client.playground.session import remember, solution_row
-from extracot_client.playground.text import to_markdown
 from extracot_client.playground.views import (
     compare_cards,
     compare_charts,
-    receipt_card,
-    receipt_to_come,
     server_line,
     status,
+    summary_card,
+    summary_to_come,
 )
 from extracot_client.requests import SolveOptions
+from extracot_client.settings import resolve_settings
 from extracot_client.sweeps import budget_key
 from extracot_client.types import (
     AnswerDelta,
+    Budget,
     BudgetCardPage,
-    BudgetValue,
     Done,
     ReasoningDelta,
     SweepRow,
@@ -41,26 +44,18 @@ SECONDS_BETWEEN_VIEWS = 0.06
 NO_PROBLEM = "Type a problem first."
 
 
-@dataclass(frozen=True, slots=True)
-class SolveView:
-    """The solve tab at one moment; ``session`` is ``None`` while nothing was added to it."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class View:
+    """The solve or the compare tab at one moment: HTML and Markdown, each tab showing its own."""
 
     status: str
+    running: bool = True
+    session: list[SweepRow] | None = None
+    """``None`` while nothing was added to it."""
     reasoning: str = ""
     answer: str = ""
-    running: bool = True
-    session: list[SweepRow] | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class CompareView:
-    """The compare tab at one moment."""
-
-    status: str
     cards: str = ""
     charts: str = ""
-    running: bool = True
-    session: list[SweepRow] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +72,7 @@ class ServerView:
 
 
 class Backend:
-    """The server that the playground talks to. Raises ``ConfigurationError`` for a bad address."""
+    """The server that the playground asks. Raises ``ConfigurationError`` for a bad address."""
 
     def __init__(
         self,
@@ -87,36 +82,20 @@ class Backend:
         timeout: float | None = None,
         model: str | None = None,
     ) -> None:
-        self._core: Core = make_core(
-            base_url,
-            api_key,
-            model=model,
-            timeout=timeout,
-            deadline=None,
-            retry=None,
-            headers=None,
-            verify=True,
-            max_connections=100,
-            clock=None,
-        )
-
-    @property
-    def url(self) -> str:
-        """The server's address, fit to be shown."""
-        return self._core.settings.shown_url
-
-    def client(self) -> AsyncExtracot:
-        """A client for one event: pools belong to the event loop they began in."""
-        return AsyncExtracot.from_core(self._core)
+        settings = resolve_settings(base_url, api_key, timeout=timeout)
+        self.url = settings.shown_url
+        self._model = model
+        # A client for each event: connection pools belong to the event loop they began in.
+        self._client = partial(AsyncExtracot, base_url, api_key, timeout=timeout, model=model)
 
     async def describe(self, model: str | None = None) -> ServerView:
         """The line under the heading, and the budgets worth comparing on ``model`` (default: the
         one that was asked for at the start, else the first)."""
-        model = model or self._core.model
+        model = model or self._model
         models: list[str] = []
         try:
-            async with self.client() as client:
-                if self._core.model is None:
+            async with self._client() as client:
+                if self._model is None:
                     models = base_models(await client.models())
                 model = model or next(iter(models), None)
                 page = await client.budget_card(model)
@@ -136,23 +115,24 @@ class Backend:
         )
 
     async def solve(
-        self,
-        problem: str,
-        budget: BudgetValue,
-        session: Sequence[SweepRow],
-        options: SolveOptions,
-    ) -> AsyncGenerator[SolveView, None]:
+        self, problem: str, budget: Budget, session: Sequence[SweepRow], options: SolveOptions
+    ) -> AsyncGenerator[View, None]:
         """Stream one reply."""
         if not problem.strip():
-            yield SolveView(receipt_to_come(NO_PROBLEM, kind="error"), running=False)
+            yield View(status=summary_to_come(NO_PROBLEM, kind="error"), running=False)
             return
-        yield SolveView(receipt_to_come("Waiting for the first token …", kind="busy"))
+        yield View(status=summary_to_come("Waiting for the first token …", kind="busy"))
         reasoning, answer = "", ""
         loop = asyncio.get_running_loop()
         next_view = loop.time()
+
+        def view(status: str, **given: Any) -> View:
+            shown = to_markdown(reasoning), to_markdown(answer)
+            return View(status=status, reasoning=shown[0], answer=shown[1], **given)
+
         try:
             async with (
-                self.client() as client,
+                self._client() as client,
                 client.stream(problem, budget=budget, **options) as stream,
             ):
                 async for event in stream:
@@ -162,82 +142,69 @@ class Backend:
                         case AnswerDelta(text):
                             answer += text
                         case Done(solution):
-                            row = solution_row(problem, budget, solution)
-                            yield SolveView(
-                                receipt_card(solution),
-                                to_markdown(solution.reasoning),
-                                to_markdown(solution.answer),
-                                running=False,
-                                session=remember(session, row),
-                            )
+                            kept = remember(session, solution_row(problem, budget, solution))
+                            yield view(summary_card(solution), running=False, session=kept)
                             return
                     if loop.time() >= next_view:
                         word = "Answering …" if answer else "Reasoning …"
-                        yield SolveView(
-                            receipt_to_come(word, kind="busy"),
-                            to_markdown(reasoning),
-                            to_markdown(answer),
-                        )
+                        yield view(summary_to_come(word, kind="busy"))
                         next_view = loop.time() + SECONDS_BETWEEN_VIEWS
         except ExtracotClientError as error:
-            yield SolveView(
-                receipt_to_come(str(error), kind="error"),
-                to_markdown(reasoning),
-                to_markdown(answer),
-                running=False,
-            )
+            yield view(summary_to_come(str(error), kind="error"), running=False)
 
     async def compare(
         self,
         problem: str,
-        budgets: Sequence[BudgetValue],
+        budgets: Sequence[Budget],
         session: Sequence[SweepRow],
         options: SolveOptions,
         *,
         together: bool,
-    ) -> AsyncGenerator[CompareView, None]:
+    ) -> AsyncGenerator[View, None]:
         """One problem at several budgets; the view grows by each reply that is whole."""
         if not problem.strip() or not budgets:
             text = NO_PROBLEM if budgets else "Choose at least one budget."
-            yield CompareView(status(text, kind="error"), running=False)
+            yield View(status=status(text, kind="error"), running=False)
             return
         names = [budget_key(budget) for budget in budgets]
         rows: dict[str, SweepRow] = {}
-        kept = list(session)
+        kept: list[SweepRow] | None = None
         concurrency = len(budgets) if together else 1
-        yield self._compare_view(names, rows)
+        yield _compare_view(names, rows)
         try:
             async with (
-                self.client() as client,
+                self._client() as client,
                 aclosing(
                     client.sweep([problem], budgets, concurrency=concurrency, **options)
                 ) as source,
             ):
                 async for row in source:
                     rows[budget_key(row.budget)] = row
-                    kept = remember(kept, row)
-                    yield self._compare_view(names, rows, kept)
+                    kept = remember(session if kept is None else kept, row)
+                    yield _compare_view(names, rows, kept)
         except ExtracotClientError as error:
-            done = [rows[name] for name in names if name in rows]
-            yield CompareView(
-                status(str(error), kind="error"),
-                compare_cards(done, []),
-                compare_charts(done),
-                running=False,
-                session=kept,
-            )
+            yield _compare_view(names, rows, kept, error=error)
 
-    def _compare_view(
-        self, names: list[str], rows: dict[str, SweepRow], session: list[SweepRow] | None = None
-    ) -> CompareView:
-        done = [rows[name] for name in names if name in rows]
-        missing = [name for name in names if name not in rows]
-        failed = sum(row.error is not None for row in done)
-        text = f"{len(done)} of {len(names)} replies" + (f", {failed} failed" if failed else "")
-        return CompareView(
-            status(text + (" …" if missing else ""), kind="busy" if missing else ""),
-            compare_cards(done, missing),
-            compare_charts(done),
-            running=bool(missing),
-            session=session,
-        )
+
+def _compare_view(
+    names: list[str],
+    rows: dict[str, SweepRow],
+    session: list[SweepRow] | None = None,
+    error: ExtracotClientError | None = None,
+) -> View:
+    """The replies there are, and the budgets that are still waited for (none after an error)."""
+    done = [rows[name] for name in names if name in rows]
+    missing = [name for name in names if name not in rows and error is None]
+    failed = sum(row.error is not None for row in done)
+    text = f"{len(done)} of {len(names)} replies" + (f", {failed} failed" if failed else "")
+    if error is not None:
+        line = status(str(error), kind="error")
+    else:
+        line = status(text + (" …" if missing else ""), kind="busy" if missing else "")
+    return View(
+        status=line,
+        cards=compare_cards(done, missing),
+        charts=compare_charts(done),
+        running=bool(missing),
+        session=session,
+    )

@@ -1,6 +1,6 @@
 """Keeps the playground's page to its own server: a policy the browser enforces, and its own icon.
 
-Plain ASGI, so it knows neither Gradio nor FastAPI. Gradio's page links to an app manifest at the
+Plain ASGI, independent of Gradio and FastAPI. Gradio's page links to an app manifest at the
 root of the host; a page mounted below it would ask the host's owner for that and for an icon.
 """
 
@@ -18,10 +18,7 @@ POLICY = (
     "default-src 'self' data: blob: 'unsafe-inline' 'unsafe-eval'; "
     "form-action 'self'; base-uri 'self'; object-src 'none'"
 )
-_HEADERS = [
-    (b"content-security-policy", POLICY.encode()),
-    (b"referrer-policy", b"no-referrer"),
-]
+_HEADERS = [(b"content-security-policy", POLICY.encode()), (b"referrer-policy", b"no-referrer")]
 _MANIFEST = b'<link rel="manifest" href="/manifest.json" />'
 _ICON = b'<link rel="icon" href="favicon.ico" />'
 

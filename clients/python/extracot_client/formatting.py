@@ -1,33 +1,43 @@
-"""The one line under a reply: what it used, what that saved, how long it took.
+"""Counts, shares and durations as text, and the summary line of a reply: tokens, saving, time.
 
 A saving is only ever printed where the server gave one; where it did not, the line says why.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from extracot_client.sweeps import budget_key
 from extracot_client.types import BudgetReport, Solution
 
 
 def seconds(value: float | None) -> str:
-    """A duration for people."""
+    """A duration; unknown is a dash."""
     if value is None:
         return "–"
     return f"{value * 1000:.0f} ms" if value < 1 else f"{value:.1f} s"
 
 
 def tokens(value: float | None) -> str:
-    """A count for people; unknown is a dash."""
+    """A count; unknown is a dash."""
     return "–" if value is None else f"{value:,.0f}"
 
 
 def percent(value: float | None) -> str:
-    """A share for people; unknown is a dash."""
+    """A share; unknown is a dash."""
     return "–" if value is None else f"{100 * value:.0f}%"
 
 
-def budget_words(report: BudgetReport) -> str:
-    """Which budget it was, and what came of it: ``budget 0.2 → level 0.2``."""
+def number_at(value: Any, *path: str) -> float | None:
+    """The number at a path of nested JSON objects; ``None`` where there is none."""
+    for key in path:
+        value = value.get(key) if isinstance(value, Mapping) else None
+    return float(value) if isinstance(value, int | float) else None
+
+
+def _budget_text(report: BudgetReport) -> str:
+    """Which budget it was, and what came of it: ``budget auto → 0.4``."""
     requested = budget_key(report.requested)
     words = f"budget {requested}"
     applied = report.chosen or report.level
@@ -36,16 +46,14 @@ def budget_words(report: BudgetReport) -> str:
     return words
 
 
-def saving_words(report: BudgetReport) -> str:
+def _saving_text(report: BudgetReport) -> str:
     """The saving, or why there is none to tell."""
     saved, baseline = report.saved_tokens_estimate, report.baseline_tokens
     if saved is not None:
-        of = (
-            f" ({100 * abs(saved) / baseline:.0f}% of {tokens(baseline)} expected)"
-            if baseline
-            else ""
-        )
-        return f"saved ≈{tokens(saved)}{of}" if saved >= 0 else f"overspent ≈{tokens(-saved)}{of}"
+        words = f"{'saved' if saved >= 0 else 'overspent'} ≈{tokens(abs(saved))}"
+        if not baseline:
+            return words
+        return f"{words} ({percent(abs(saved) / baseline)} of {tokens(baseline)} expected)"
     if report.level == "native":
         return "native, so nothing saved"
     if report.baseline_source == "assumed":
@@ -55,7 +63,7 @@ def saving_words(report: BudgetReport) -> str:
     return "saving not counted (not a whole, budgeted reply)"
 
 
-def warnings(solution: Solution) -> list[str]:
+def _warnings(solution: Solution) -> list[str]:
     """What a reader of the answer should know."""
     report, found = solution.report, []
     if solution.finish_reason == "length":
@@ -69,12 +77,10 @@ def warnings(solution: Solution) -> list[str]:
     return found
 
 
-def receipt(solution: Solution) -> str:
+def summary_line(solution: Solution) -> str:
     """The whole line."""
     report, usage, times = solution.report, solution.usage, solution.timings
-    reasoning = report.reasoning_tokens
-    if reasoning is None:
-        reasoning = usage.reasoning_tokens
+    reasoning = solution.reasoning_tokens
     used = f"{tokens(usage.completion_tokens)} tokens"
     if reasoning is not None:
         answer = report.answer_tokens
@@ -82,5 +88,6 @@ def receipt(solution: Solution) -> str:
         used = f"reasoning {tokens(reasoning)}{rest} tokens"
     took = f"{seconds(times.total)} (first token {seconds(times.ttft)}"
     took += f", answer after {seconds(times.first_answer)})" if times.first_answer else ")"
-    parts = [budget_words(report), used, saving_words(report), took, *warnings(solution)]
-    return " · ".join(parts)
+    return " · ".join(
+        [_budget_text(report), used, _saving_text(report), took, *_warnings(solution)]
+    )

@@ -1,0 +1,134 @@
+"""What a reply reports of its tokens: the ``budget`` and the ``usage`` object.
+
+One type each for both sides. This release's server fills in every field; a client also reads
+older and newer servers, so for a reader each field may be missing (``None``) and unknown ones are
+kept.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+def _sent(meaning: str, *words: str, null: bool = True) -> Any:
+    """A field. Its JSON schema is what this release sends: one of ``words``, or never null."""
+
+    def narrow(schema: dict[str, Any]) -> None:
+        branches = schema.pop("anyOf", [{}])
+        branches[0] |= {"enum": list(words)} if words else {}
+        schema.update({"anyOf": branches} if null and len(branches) > 1 else branches[0])
+
+    return Field(None, description=meaning, json_schema_extra=narrow)
+
+
+def _complete(schema: dict[str, Any]) -> None:
+    """The schema of an object that has every field and no other."""
+    schema |= {"required": list(schema["properties"]), "additionalProperties": False}
+    for field in schema["properties"].values():
+        field.pop("default", None)
+
+
+class _Reported(BaseModel):
+    model_config = ConfigDict(
+        extra="allow", frozen=True, protected_namespaces=(), json_schema_extra=_complete
+    )
+
+
+class BudgetReport(_Reported):
+    """The ``budget`` object of a reply. Counts are tokens; ratios are against the baseline.
+
+    ``reasoning_tokens + answer_tokens + overhead_tokens`` is everything after the prompt;
+    ``injected_tokens`` of it (level, tags) were written by the server, the rest was generated and
+    is ``usage.completion_tokens``. ``arm`` is set for a request that has a part in the holdout:
+    ``holdout`` ran natively although a budget was asked for. ``max_tokens`` is the bound on
+    generated tokens that held: the request's, or what the context had left where that is less.
+    ``cap_reason`` says whose bound ended the reasoning, or would have been the first to.
+    ``saved_tokens_estimate`` is negative where more was spent than the baseline.
+    """
+
+    requested: Any = _sent("the `budget`, alias or effort as the client sent it; null: none")
+    source: str | None = _sent(
+        "where the budget comes from",
+        *("budget", "alias", "reasoning_effort", "default"),
+        null=False,
+    )
+    applied_ratio: float | None = _sent(
+        "the ratio after the operator's floor and ceiling; null: not a ratio"
+    )
+    expected_ratio: float | None = _sent(
+        "what the level realised when it was measured; null: no level"
+    )
+    level: str | None = _sent("the level used, or auto, native, none, cap")
+    control_token: str | None = _sent("what was written into the prompt")
+    enforcement: str | None = _sent(
+        "what keeps to the budget: a trained token, a cap, both or nothing",
+        *("token", "cap", "token+cap", "none"),
+        null=False,
+    )
+    calibrated: bool | None = _sent("the card's figures hold for this request", null=False)
+    chosen: str | None = _sent("auto: the level the model chose")
+    chosen_probability: float | None = _sent("auto: how likely it was among the allowed ones")
+    max_tokens: int | None = _sent("the bound on generated tokens that held", null=False)
+    max_reasoning_tokens: int | None = _sent("the bound on reasoning tokens that held")
+    cap_reason: str | None = _sent(
+        "whose bound ended the reasoning, or would have been the first to",
+        *("budget", "client", "operator", "room"),
+    )
+    cap_hit: bool | None = _sent("reasoning was cut off by a bound", null=False)
+    closed_by: str | None = _sent(
+        "who ended the think block; null: there was none, or it was not ended", "model", "server"
+    )
+    unclosed: bool | None = _sent("the reply ended inside the think block", null=False)
+    reasoning_tokens: int | None = _sent("counted on token ids, without tags", null=False)
+    answer_tokens: int | None = _sent("counted on token ids", null=False)
+    overhead_tokens: int | None = _sent("level, tags and end tokens", null=False)
+    injected_tokens: int | None = _sent(
+        "of these, written by the server; all others were generated", null=False
+    )
+    baseline_tokens: float | None = _sent("native reasoning tokens to expect for such a request")
+    baseline_source: str | None = _sent(
+        "the budget card, an assumption, or this server's holdout", "card", "assumed", "holdout"
+    )
+    realised_ratio: float | None = _sent("reasoning_tokens / baseline_tokens")
+    saved_tokens_estimate: float | None = _sent(
+        "baseline_tokens - reasoning_tokens; null where nothing is claimed"
+    )
+    arm: str | None = _sent(
+        "the request's part in the holdout; null: it has none", "budgeted", "holdout"
+    )
+    ignored_fields: list[str] | None = _sent(
+        "fields of the body that this server does not know", null=False
+    )
+
+    def as_object(self) -> dict[str, Any]:
+        """The JSON object of the API."""
+        return dict(vars(self))
+
+
+class CompletionTokensDetails(_Reported):
+    """Parts of the generated tokens."""
+
+    reasoning_tokens: int | None = _sent("counted on token ids, without tags", null=False)
+
+
+class Usage(_Reported):
+    """OpenAI's usage, in tokens. Completion tokens are the generated ones, reasoning included."""
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    total_tokens: int = 0
+    completion_tokens_details: CompletionTokensDetails | None = _sent(
+        "parts of the generated tokens", null=False
+    )
+
+    @property
+    def reasoning_tokens(self) -> int | None:
+        """Reasoning tokens; ``None`` if the server does not tell."""
+        details = self.completion_tokens_details
+        return None if details is None else details.reasoning_tokens
+
+    def as_openai(self) -> dict[str, Any]:
+        """The JSON object of the API."""
+        return self.model_dump()

@@ -1,0 +1,196 @@
+"""Bodies as clients send them: read as JSON and checked field by field; no value is judged.
+
+What is not of the right type or range is an :class:`InvalidRequestError` that names the field.
+The same for every API; which fields those are is each API's to say.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Self, TypeVar
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from extracot.tokens import is_unicode
+from extracot_server.budget.values import BudgetSpec
+from extracot_server.errors import BudgetError, InvalidRequestError
+
+_MAX_DEPTH = 128  # of lists and objects; what is deeper breaks whoever walks or prints it
+_MAX_FIELDS = 256  # each unknown one is compared with `budget` and reported back
+B = TypeVar("B", bound=BaseModel)
+
+
+class Body(BaseModel):
+    """JSON types are taken at their word: `"1"` is no number, and no number is infinite."""
+
+    model_config = ConfigDict(extra="allow", strict=True, allow_inf_nan=False)
+
+
+def described_as(kind: Any) -> BeforeValidator:
+    """In the OpenAPI document the field is of this type; its values are checked by hand."""
+    return BeforeValidator(lambda value: value, json_schema_input_type=kind)
+
+
+class ReplyModel(BaseModel):
+    """A JSON object of a reply, with these fields only."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+@dataclass(frozen=True, slots=True)
+class Unsupported:
+    """The closed list of fields that an API has and this server has not.
+
+    ``hints`` says what to use in place of each (empty: there is nothing). ``defaults`` are values
+    that mean what this server does anyway, so they are accepted, as null is.
+    """
+
+    hints: Mapping[str, str]
+    defaults: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
+
+    def accepts(self, name: str, value: Any) -> bool:
+        """Whether a field of the list may have this value."""
+        return value is None or any(
+            value == default and type(value) is type(default)
+            for default in self.defaults.get(name, ())
+        )
+
+    def schema(self) -> dict[str, Any]:
+        """JSON schemas of the fields of the list."""
+        return {
+            name: {
+                "enum": [*self.defaults.get(name, ()), None],
+                "description": f"not supported{'; ' + hint if hint else ''}: any other value is "
+                "a 400",
+                "deprecated": True,
+            }
+            for name, hint in sorted(self.hints.items())
+        }
+
+
+def _with_unsupported(schema: dict[str, Any], kind: type[RequestBody]) -> None:
+    schema["properties"] |= kind.unsupported.schema()
+
+
+class RequestBody(Body):
+    """The whole body of a request."""
+
+    model_config = ConfigDict(json_schema_extra=_with_unsupported)
+    unsupported: ClassVar[Unsupported]
+
+    @property
+    def ignored_fields(self) -> tuple[str, ...]:
+        """Fields that this server does not know, for the report."""
+        return tuple(sorted(key[:64] for key in self.model_extra or {}))
+
+    @classmethod
+    def read(cls, body: Mapping[str, Any]) -> Self:
+        """A JSON object as this body; :class:`InvalidRequestError` for its first wrong field.
+
+        A near miss of ``budget`` is a :class:`BudgetError`.
+        """
+        known = cls.model_fields
+        for key, value in body.items():
+            if key in known or cls.unsupported.accepts(key, value):
+                continue
+            if (hint := cls.unsupported.hints.get(key)) is not None:
+                raise InvalidRequestError(
+                    f"`{key}` is not supported by this server" + (f"; {hint}." if hint else "."),
+                    param=key,
+                    code="unsupported_parameter",
+                )
+            if difflib.get_close_matches(key.lower(), ["budget"], n=1, cutoff=0.75):
+                name = key[:64]
+                raise BudgetError(f"Unknown field `{name}`; did you mean `budget`?", param=name)
+        return validated(cls, body)
+
+
+class ChatBody(RequestBody):
+    """What a request for a reply may say in every API."""
+
+    model: str | None = Field(
+        None, description="a served model's name, or `name@budget` such as `name@0.4`"
+    )
+    budget: BudgetSpec | None = Field(
+        None, description="how much reasoning the reply may cost", examples=[0.2, "auto"]
+    )
+    include_instruction: bool | None = Field(
+        None,
+        description="false leaves the checkpoint's instruction out of the last user turn; "
+        "by default it is in, but where a grammar or tools bind the answer",
+    )
+
+
+def validated(kind: type[B], value: Mapping[str, Any], where: str = "") -> B:
+    """A JSON object as ``kind``; raises :class:`InvalidRequestError` for its first wrong field.
+
+    ``where`` is the field that the object is.
+    """
+    try:
+        return kind.model_validate(value)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        param = ".".join(part for part in (where, field_path(first["loc"])) if part)
+        missing = first["type"] == "missing"
+        code = "missing_required_parameter" if missing else "invalid_value"
+        raise InvalidRequestError(
+            f"`{param}`: {first['msg']}.", param=param or None, code=code
+        ) from None
+
+
+def _number(text: str) -> float | int:
+    """JSON has one kind of number: what has no fraction is an integer, however it is written."""
+    value = float(text)
+    return int(value) if value.is_integer() and abs(value) < 2**53 else value
+
+
+def parse_json_object(raw: bytes) -> dict[str, Any]:
+    """The body as a JSON object; anything else is an :class:`InvalidRequestError`."""
+    try:
+        body = json.loads(raw, parse_float=_number)
+    except RecursionError:
+        raise _too_deep() from None
+    except ValueError as error:
+        raise InvalidRequestError(
+            f"The body is not valid JSON: {str(error)[:200]}.", code="invalid_json"
+        ) from None
+    if not isinstance(body, dict):
+        raise InvalidRequestError("The body must be a JSON object.", code="invalid_json")
+    if raw.count(b"[") + raw.count(b"{") > _MAX_DEPTH and _depth(body) > _MAX_DEPTH:
+        raise _too_deep()
+    if len(body) > _MAX_FIELDS:
+        raise InvalidRequestError(f"The body has more than {_MAX_FIELDS} fields.")
+    for key in body:
+        if not is_unicode(key):
+            raise InvalidRequestError("A field's name is not valid Unicode.", param=key[:64])
+    return body
+
+
+def _too_deep() -> InvalidRequestError:
+    message = f"The body is nested more than {_MAX_DEPTH} levels deep."
+    return InvalidRequestError(message, code="invalid_json")
+
+
+def _depth(value: Any) -> int:
+    """Levels of lists and objects in a JSON value; a loop, since what is deep breaks recursion."""
+    depth, level = 0, [value]
+    while level := [one for one in level if isinstance(one, list | dict)]:
+        depth += 1
+        level = [
+            inner for one in level for inner in (one if isinstance(one, list) else one.values())
+        ]
+    return depth
+
+
+def field_path(location: tuple[int | str, ...]) -> str:
+    """``("messages", 1, "role")`` -> ``messages[1].role``; names of union branches are left out."""
+    path = ""
+    for part in location:
+        if isinstance(part, int):
+            path += f"[{part}]"
+        elif "[" not in part and part not in ("str", "float", "int", "bool"):
+            path += f".{part}" if path else part
+    return path

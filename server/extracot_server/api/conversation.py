@@ -1,0 +1,156 @@
+"""Texts, tools and grammars of a request, read: what every API's body has, whatever it calls it.
+
+Errors name the field at fault as the caller knows it. Whether a conversation makes sense to a
+template is the renderer's to say.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+from pydantic import Field
+
+from extracot_server.api.body import Body
+from extracot_server.engine.base import AnswerFormat
+from extracot_server.errors import InvalidRequestError
+from extracot_server.tool_calls.tools import ToolUse
+
+ToolMode = Literal["auto", "none", "required"]
+"""What a reply may do with tools, by OpenAI's names."""
+_NAME = re.compile(r"[a-zA-Z0-9_.-]{1,128}")
+_MAX_TOOLS = 256
+
+
+class FunctionDefinition(Body):
+    """A function that the model may call."""
+
+    name: str = Field(description="1 to 128 of a-z, A-Z, 0-9, `_`, `-` and `.`")
+    description: str | None = None
+    parameters: dict[str, Any] | None = Field(None, description="JSON schema of its arguments")
+    strict: bool | None = Field(None, description="accepted; a forced call always keeps to it")
+
+
+def text_part(part: dict[str, Any], where: str, kinds: tuple[str, ...] = ("text",)) -> str:
+    """The text of a content part; raises :class:`InvalidRequestError` for any other part."""
+    kind, text = part.get("type"), part.get("text")
+    if kind not in kinds:
+        raise InvalidRequestError(
+            f"`{where}.type` is {str(kind)[:40]!r}; this server takes text only.",
+            param=f"{where}.type",
+            code="unsupported_content",
+        )
+    if not isinstance(text, str):
+        raise InvalidRequestError(f"`{where}.text` must be a string.", param=f"{where}.text")
+    return text
+
+
+def text_of(content: Any, where: str, kinds: tuple[str, ...] = ("text",)) -> str:
+    """A content that is a text, or a list of text parts, which are joined."""
+    if isinstance(content, str):
+        return content
+    if not isinstance(content, list) or not content:
+        raise InvalidRequestError(
+            f"`{where}` must be a text or a list of text parts, and not empty.", param=where
+        )
+    parts = []
+    for index, part in enumerate(content):
+        at = f"{where}[{index}]"
+        if not isinstance(part, dict):
+            raise InvalidRequestError(f"`{at}` must be an object.", param=at)
+        parts.append(text_part(part, at, kinds))
+    return "".join(parts)
+
+
+def require_text(block: Mapping[str, Any], names: Sequence[str], where: str) -> None:
+    """Raise :class:`InvalidRequestError` unless these keys of a block are texts, not empty."""
+    for name in names:
+        if not isinstance(block.get(name), str) or not block[name]:
+            raise InvalidRequestError(
+                f"`{where}.{name}` must be a string that is not empty.", param=f"{where}.{name}"
+            )
+
+
+def read_arguments(text: Any, where: str) -> dict[str, Any]:
+    """A call's arguments: JSON text of an object; raises :class:`InvalidRequestError`."""
+    try:
+        arguments = json.loads(text) if isinstance(text, str) else None
+    except (ValueError, RecursionError):
+        arguments = None
+    if not isinstance(arguments, dict):
+        raise InvalidRequestError(f"`{where}` must be the JSON text of an object.", param=where)
+    return arguments
+
+
+def read_stops(stops: Sequence[str] | None, field: str) -> tuple[str, ...]:
+    """Stop strings of a request; :class:`InvalidRequestError` names their ``field``."""
+    if len(stops or ()) > 16:
+        raise InvalidRequestError(f"`{field}` takes at most 16 strings.", param=field)
+    if any(not item or len(item) > 1024 for item in stops or ()):
+        raise InvalidRequestError(f"`{field}` strings must have 1 to 1024 characters.", param=field)
+    return tuple(stops or ())
+
+
+def json_schema_format(schema: Any, field: str) -> AnswerFormat:
+    """The grammar of a JSON schema that stands in ``field``."""
+    if not isinstance(schema, dict):
+        raise InvalidRequestError(f"`{field}` must be a JSON schema object.", param=field)
+    return AnswerFormat("json_schema", schema, field)
+
+
+def read_tools(
+    functions: Sequence[tuple[str, FunctionDefinition]],
+    choice: ToolMode | Literal["named"] | None,
+    name: str | None = None,
+    *,
+    parallel: bool | None,
+    excluded: Mapping[str, bool],
+) -> ToolUse | None:
+    """What the reply may or must call; ``None`` where nothing is offered or may be called.
+
+    ``functions`` come with their fields; ``name`` goes with the choice ``named``. ``excluded`` are
+    fields that do not go with tools, and whether they are there. Raises
+    :class:`InvalidRequestError` for a choice among tools that are not there.
+    """
+    if not functions:
+        if choice not in (None, "none"):
+            raise InvalidRequestError("`tool_choice` needs `tools`.", param="tool_choice")
+        return None
+    definitions = _definitions(functions)
+    if name is not None and name not in {d["function"]["name"] for d in definitions}:
+        raise InvalidRequestError(
+            f"`tool_choice` names {name[:64]!r}, which is none of `tools`.", param="tool_choice"
+        )
+    if choice == "none":
+        return None
+    for field, given in excluded.items():
+        if given:
+            raise InvalidRequestError(
+                f'`{field}` does not go with `tools`, unless `tool_choice` is "none".', param=field
+            )
+    return ToolUse(definitions, choice or "auto", name, parallel is not False)
+
+
+def _definitions(
+    functions: Sequence[tuple[str, FunctionDefinition]],
+) -> tuple[dict[str, Any], ...]:
+    """OpenAI's form of them, as templates take it."""
+    if len(functions) > _MAX_TOOLS:
+        raise InvalidRequestError(f"`tools` takes at most {_MAX_TOOLS}.", param="tools")
+    found: dict[str, dict[str, Any]] = {}
+    for where, function in functions:
+        if not _NAME.fullmatch(function.name):
+            raise InvalidRequestError(
+                f"`{where}.name` must be 1 to 128 of a-z, A-Z, 0-9, `_`, `-` and `.`.",
+                param=f"{where}.name",
+            )
+        if function.name in found:
+            raise InvalidRequestError(
+                f"Two `tools` are named {function.name}.", param=f"{where}.name"
+            )
+        told = {"name", "description", "parameters"}
+        definition = function.model_dump(include=told, exclude_none=True)
+        found[function.name] = {"type": "function", "function": definition}
+    return tuple(found.values())

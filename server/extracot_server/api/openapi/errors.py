@@ -1,0 +1,133 @@
+"""Errors in the OpenAPI document: what each status means, its headers and its possible bodies."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from pydantic import Field
+
+from extracot_server.admission.scheduler import Refusal, RefusedError
+from extracot_server.api.body import ReplyModel
+from extracot_server.api.errors import (
+    BodyTooLargeError,
+    EngineNotReadyError,
+    InvalidKeyError,
+    anthropic_body,
+    to_http,
+)
+from extracot_server.engine.base import EngineBusyError, ReplyLostError
+from extracot_server.errors import (
+    BudgetError,
+    ContextLengthError,
+    InvalidRequestError,
+    ModelNotFoundError,
+)
+
+ERRORS_OF_A_REPLY = (400, 401, 404, 413, 429, 500, 503)
+"""What a request for a reply can be refused with."""
+_RETRY_AFTER = {
+    "description": "whole seconds to wait",
+    "required": True,
+    "schema": {"type": "string", "pattern": "^[0-9]+$"},
+}
+_CHALLENGE = {"required": True, "schema": {"const": "Bearer"}}
+_TEXTS = {
+    400: "The request is wrong; `param` names the field, `message` lists what is allowed",
+    401: "No key, or a wrong one",
+    404: "No model of that name, or none for this key",
+    413: "The body is too large",
+    429: "This key has sent too many",
+    500: "The server failed",
+    503: "The queue is full, the server is stopping, or the engine is not available",
+}
+_HEADERS: Mapping[int, Mapping[str, Any]] = {
+    401: {"WWW-Authenticate": _CHALLENGE},
+    429: {"Retry-After": _RETRY_AFTER},
+    503: {"Retry-After": _RETRY_AFTER},
+}
+_ERRORS: Mapping[int, Mapping[str, BaseException]] = {
+    400: {
+        "budget": BudgetError(
+            '`budget` is 1.2. Allowed: a number in (0, 1], "auto", "native", "none", or an object '
+            "with `ratio`, `max_reasoning_tokens` and `enforce`.",
+            param="budget",
+        ),
+        "missing": InvalidRequestError(
+            "`messages`: Field required.", param="messages", code="missing_required_parameter"
+        ),
+        "unsupported": InvalidRequestError(
+            "`audio` is not supported by this server.", param="audio", code="unsupported_parameter"
+        ),
+        "too_long": ContextLengthError(5000, 4096),
+        "json": InvalidRequestError("The body must be a JSON object.", code="invalid_json"),
+    },
+    401: {"missing": InvalidKeyError(missing=True), "wrong": InvalidKeyError(missing=False)},
+    404: {"model": ModelNotFoundError("gpt-4o", ["scripted"])},
+    413: {"body": BodyTooLargeError(4 * 2**20)},
+    429: {
+        "rate": RefusedError(Refusal.RATE, 17, 60),
+        "concurrency": RefusedError(Refusal.CONCURRENCY, 2, 4),
+    },
+    500: {"failed": RuntimeError(), "lost": ReplyLostError("an upstream is gone")},
+    503: {
+        "queue": RefusedError(Refusal.QUEUE_FULL, 9),
+        "stopping": RefusedError(Refusal.STOPPING),
+        "engine": EngineNotReadyError("the engine is not up"),
+        "busy": EngineBusyError("busy", retry_after=3),
+    },
+}
+
+
+class ErrorObject(ReplyModel):
+    """What is wrong."""
+
+    message: str
+    type: str
+    param: str | None = Field(description="the field at fault")
+    code: str | None = Field(description="one of a closed list")
+
+
+class Error(ReplyModel):
+    """OpenAI's error body."""
+
+    error: ErrorObject
+
+
+class AnthropicErrorDetail(ReplyModel):
+    """What is wrong; the message names the field."""
+
+    type: str
+    message: str
+
+
+class AnthropicError(ReplyModel):
+    """An error in Anthropic's form."""
+
+    type: Literal["error"]
+    error: AnthropicErrorDetail
+    request_id: str | None
+
+
+def errors(*statuses: int, body: type[ReplyModel] = Error) -> dict[int | str, dict[str, Any]]:
+    """FastAPI's ``responses`` of a route for these errors."""
+    schema = {"$ref": f"#/components/schemas/{body.__name__}"}
+    return {
+        status: {
+            "description": _TEXTS[status],
+            "headers": _HEADERS.get(status, {}),
+            "content": {"application/json": {"schema": schema}},
+        }
+        for status in statuses
+    }
+
+
+def error_examples(status: int, *, anthropic: bool) -> dict[str, Any]:
+    """OpenAPI's examples of the bodies that an error may have, by name."""
+    found = {name: to_http(error) for name, error in _ERRORS[status].items()}
+    return {
+        name: {
+            "value": {**anthropic_body(error), "request_id": "req-1"} if anthropic else error.body
+        }
+        for name, error in found.items()
+    }
