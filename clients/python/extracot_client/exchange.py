@@ -29,7 +29,7 @@ from extracot_client.failures import (
 from extracot_client.retries import Clock, RetryPolicy, parse_retry_after
 from extracot_client.settings import ClientSettings
 from extracot_client.streaming import StreamReader, parse_model
-from extracot_client.types import ModelInfo
+from extracot_client.types import ModelInfo, value_at
 
 Page = TypeVar("Page", bound=BaseModel)
 
@@ -155,7 +155,7 @@ def only_model(models: Sequence[ModelInfo]) -> str:
 
 def base_models(models: Sequence[ModelInfo]) -> list[str]:
     """The names that are no alias of another; all of them, if every one says it is."""
-    names = [model.id for model in models if (model.model_extra or {}).get("parent") is None]
+    names = [model.id for model in models if value_at(model.model_extra, "parent") is None]
     return names or [model.id for model in models]
 
 
