@@ -47,11 +47,6 @@ class Core:
     retry: RetryPolicy
     clock: Clock
 
-    def describe(self, name: str) -> str:
-        """The ``repr`` of a client: never with its key."""
-        key = "set" if self.settings.api_key else "none"
-        return f"{name}(base_url={self.settings.shown_url!r}, api_key={key}, model={self.model!r})"
-
     def exchange(self, deadline: float | None = None) -> Exchange:
         """Begin one call; ``deadline`` in seconds replaces the client's own.
 
