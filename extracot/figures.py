@@ -5,7 +5,6 @@ Knows nothing of files, levels or tokenizers; see :mod:`extracot.card`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from itertools import pairwise
 from typing import Annotated, Self
 
@@ -84,7 +83,7 @@ class BaselineBin(CardModel):
 
 
 class BaselineCard(CardModel):
-    """What a reply costs without a budget (``native``) and at level 1.0 (``full``)."""
+    """Tokens of a reply without a budget (``native``) and at level 1.0 (``full``)."""
 
     native: list[BaselineBin] = Field(default_factory=list)
     full: list[BaselineBin] = Field(default_factory=list)
@@ -105,16 +104,7 @@ class BaselineCard(CardModel):
 
     def native_for(self, prompt_tokens: int) -> BaselineBin | None:
         """The bin of native replies for a prompt this long; ``None`` if no bin covers it."""
-        return _bin_for(self.native, prompt_tokens)
-
-    def full_for(self, prompt_tokens: int) -> BaselineBin | None:
-        """The bin of replies at level 1.0 for a prompt this long; ``None`` if none covers it."""
-        return _bin_for(self.full, prompt_tokens)
-
-
-def _bin_for(bins: Sequence[BaselineBin], prompt_tokens: int) -> BaselineBin | None:
-    for candidate in bins:
-        limit = candidate.max_prompt_tokens
-        if limit is None or prompt_tokens <= limit:
-            return candidate
-    return None
+        for entry in self.native:
+            if entry.max_prompt_tokens is None or prompt_tokens <= entry.max_prompt_tokens:
+                return entry
+        return None

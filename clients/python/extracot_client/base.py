@@ -5,6 +5,7 @@ The two differ in how bytes come and how one waits, and in nothing else.
 
 from __future__ import annotations
 
+import json
 import math
 import ssl
 from abc import ABC, abstractmethod
@@ -17,7 +18,6 @@ from extracot_client.errors import ConfigurationError, ExtracotClientError
 from extracot_client.exchange import Core, Exchange
 from extracot_client.retries import Clock, RetryPolicy
 from extracot_client.settings import TimeLimits, resolve_settings
-from extracot_client.streaming import parse_announced
 from extracot_client.types import Solution
 
 # A well-behaved server ends the stream right after [DONE]; reading on to there lets the connection
@@ -79,7 +79,9 @@ class ClientBase(ABC, Generic[Sleep]):
         """Make the connection pool, and choose how to wait between attempts."""
 
     def __repr__(self) -> str:
-        return self._core.describe(type(self).__name__)
+        settings, name = self._core.settings, type(self).__name__
+        key = "set" if settings.api_key else "none"  # never the key itself
+        return f"{name}(base_url={settings.shown_url!r}, api_key={key}, model={self._core.model!r})"
 
 
 class ReplyStream(ABC, Generic[Events]):
@@ -103,8 +105,12 @@ class ReplyStream(ABC, Generic[Events]):
 
     @property
     def announced(self) -> dict[str, Any] | None:
-        """What the server said of the budget before the first token, if it did."""
-        return parse_announced(self._response.headers)
+        """The budget as known before the first token: the ``x-extracot-budget`` header, if any."""
+        try:
+            value = json.loads(self._response.headers.get("x-extracot-budget", "null"))
+        except ValueError:
+            return None
+        return value if isinstance(value, dict) else None
 
     def _solution(self) -> Solution:
         if self._reader.solution is None:

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from extracot_client.formatting import number_at, percent, tokens
-from extracot_client.types import BudgetCardPage
+from extracot_client.formatting import percent, tokens
+from extracot_client.types import BudgetCardPage, number_at, value_at
 
 
 def baseline_words(page: BudgetCardPage) -> str:
@@ -81,9 +81,8 @@ def _bin_words(entry: Mapping[str, Any], *, only: bool) -> str:
 
 
 def _bins(page: BudgetCardPage) -> list[Mapping[str, Any]]:
-    baseline = (page.card or {}).get("baseline")
-    native = baseline.get("native") if isinstance(baseline, Mapping) else None
-    return [entry for entry in native or [] if isinstance(entry, Mapping)]
+    native = value_at(page.card, "baseline", "native") or []
+    return [entry for entry in native if isinstance(entry, Mapping)]
 
 
 def _known(page: BudgetCardPage, name: str) -> str:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 OK, FAILED, USAGE, INTERRUPTED, NO_READER = 0, 1, 2, 130, 141
 
 BUDGET_HELP = "ratio in (0, 1], auto, native or none (default: the server's)"
+_PROBLEM_HELP = "the problem; - reads standard input"
 _EPILOG = """\
 The server and the key come from --base-url/--api-key or EXTRACOT_BASE_URL/EXTRACOT_API_KEY.
 Exit codes: 0 success, 1 server or connection error, 2 wrong usage, 130 interrupted.
@@ -56,13 +57,23 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--json", action="store_true", default=False, help=argparse.SUPPRESS)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     _add_ask(commands)
-    _add_compare(commands)
+    compare = _add(commands, "compare", "send one problem at all budgets, side by side")
+    compare.add_argument("problem", help=_PROBLEM_HELP)
+    _add_budgets(compare, "the server's levels, auto if it has a policy, native and none")
+    _add_sampling(compare)
     _add_sweep(commands)
     _add(commands, "models", "list what the server serves")
     card = _add(commands, "card", "show a model's budget card and the operator's policy")
     card.add_argument("--model", metavar="NAME", help="default: the only one served")
-    _add_chat(commands)
-    _add_playground(commands)
+    chat = _add(commands, "chat", "chat over several turns")
+    chat.add_argument("-b", "--budget", help=BUDGET_HELP + "; /budget changes it")
+    _add_sampling(chat)
+    page = _add(
+        commands, "playground", "serve a page in the browser to compare budgets", as_json=False
+    )
+    page.add_argument("--model", metavar="NAME", help="default: the only one served")
+    page.add_argument("--host", default="127.0.0.1", help="address to listen on")
+    page.add_argument("--port", type=int, default=7860, metavar="N", help="default 7860")
     return parser
 
 
@@ -103,9 +114,14 @@ def _add_sampling(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, metavar="N", help="makes sampling repeatable")
 
 
+def _add_budgets(parser: argparse.ArgumentParser, default: str) -> None:
+    parser.add_argument("--budgets", metavar="A,B,…", help=f"default: {default}")
+    parser.add_argument("--concurrency", type=int, default=4, metavar="N")
+
+
 def _add_ask(commands: Commands) -> None:
     parser = _add(commands, "ask", "send one problem and stream the reply")
-    parser.add_argument("problem", help="the problem; - reads standard input")
+    parser.add_argument("problem", help=_PROBLEM_HELP)
     parser.add_argument("-b", "--budget", help=BUDGET_HELP)
     parser.add_argument(
         "--reasoning",
@@ -117,24 +133,12 @@ def _add_ask(commands: Commands) -> None:
     _add_sampling(parser)
 
 
-def _add_compare(commands: Commands) -> None:
-    parser = _add(commands, "compare", "send one problem at all budgets, side by side")
-    parser.add_argument("problem", help="the problem; - reads standard input")
-    parser.add_argument(
-        "--budgets",
-        metavar="A,B,…",
-        help="default: the server's levels, auto if it has a policy, native and none",
-    )
-    parser.add_argument("--concurrency", type=int, default=4, metavar="N")
-    _add_sampling(parser)
-
-
 def _add_sweep(commands: Commands) -> None:
     parser = _add(commands, "sweep", "send many problems at several budgets and summarise")
     parser.add_argument(
         "problems", help="JSONL or CSV with question, and optionally answer, id; - reads JSONL"
     )
-    parser.add_argument("--budgets", metavar="A,B,…", help="default: as for compare")
+    _add_budgets(parser, "as for compare")
     parser.add_argument(
         "-o", "--out", metavar="FILE.jsonl", help="write rows here; the same command resumes"
     )
@@ -142,24 +146,8 @@ def _add_sweep(commands: Commands) -> None:
     parser.add_argument(
         "--plot", metavar="FILE.png", help="accuracy against tokens (needs matplotlib)"
     )
-    parser.add_argument("--concurrency", type=int, default=4, metavar="N")
     parser.add_argument("--limit", type=int, metavar="N", help="only the first N problems")
     _add_sampling(parser)
-
-
-def _add_chat(commands: Commands) -> None:
-    parser = _add(commands, "chat", "chat over several turns")
-    parser.add_argument("-b", "--budget", help=BUDGET_HELP + "; /budget changes it")
-    _add_sampling(parser)
-
-
-def _add_playground(commands: Commands) -> None:
-    parser = _add(
-        commands, "playground", "serve a page in the browser to compare budgets", as_json=False
-    )
-    parser.add_argument("--model", metavar="NAME", help="default: the only one served")
-    parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
-    parser.add_argument("--port", type=int, default=7860, metavar="N", help="default 7860")
 
 
 def complain(text: str) -> None:

@@ -29,7 +29,7 @@ from extracot_client.failures import (
 from extracot_client.retries import Clock, RetryPolicy, parse_retry_after
 from extracot_client.settings import ClientSettings
 from extracot_client.streaming import StreamReader, parse_model
-from extracot_client.types import ModelInfo
+from extracot_client.types import ModelInfo, value_at
 
 Page = TypeVar("Page", bound=BaseModel)
 
@@ -46,11 +46,6 @@ class Core:
     deadline: float | None
     retry: RetryPolicy
     clock: Clock
-
-    def describe(self, name: str) -> str:
-        """The ``repr`` of a client: never with its key."""
-        key = "set" if self.settings.api_key else "none"
-        return f"{name}(base_url={self.settings.shown_url!r}, api_key={key}, model={self.model!r})"
 
     def exchange(self, deadline: float | None = None) -> Exchange:
         """Begin one call; ``deadline`` in seconds replaces the client's own.
@@ -155,7 +150,7 @@ def only_model(models: Sequence[ModelInfo]) -> str:
 
 def base_models(models: Sequence[ModelInfo]) -> list[str]:
     """The names that are no alias of another; all of them, if every one says it is."""
-    names = [model.id for model in models if (model.model_extra or {}).get("parent") is None]
+    names = [model.id for model in models if value_at(model.model_extra, "parent") is None]
     return names or [model.id for model in models]
 
 

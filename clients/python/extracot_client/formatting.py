@@ -5,9 +5,6 @@ A saving is only ever printed where the server gave one; where it did not, the l
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from extracot_client.sweeps import budget_key
 from extracot_client.types import BudgetReport, Solution
 
@@ -27,13 +24,6 @@ def tokens(value: float | None) -> str:
 def percent(value: float | None) -> str:
     """A share; unknown is a dash."""
     return "–" if value is None else f"{100 * value:.0f}%"
-
-
-def number_at(value: Any, *path: str) -> float | None:
-    """The number at a path of nested JSON objects; ``None`` where there is none."""
-    for key in path:
-        value = value.get(key) if isinstance(value, Mapping) else None
-    return float(value) if isinstance(value, int | float) else None
 
 
 def _budget_text(report: BudgetReport) -> str:

@@ -84,21 +84,16 @@ def build_request(
         raise InvalidArgumentError(
             f"`extra` may not set {clash[0]!r}: the client sets it itself", param=clash[0]
         )
-    body: dict[str, Any] = {}
-    model = options.get("model") or default_model
-    if model:
-        body["model"] = model
-    body["messages"] = build_messages(problem, options.get("system"))
-    body["stream"] = True
-    body["stream_options"] = {"include_usage": True}
-    sent = build_budget(budget, options.get("max_reasoning_tokens"), options.get("enforce"))
-    if sent is not None:
-        body["budget"] = sent
     values: Mapping[str, Any] = options
-    for name in _PLAIN_FIELDS:
-        if values.get(name) is not None:
-            body[name] = values[name]
-    body.update(extra)
+    fields = {
+        "model": options.get("model") or default_model or None,
+        "messages": build_messages(problem, options.get("system")),
+        "stream": True,
+        "stream_options": {"include_usage": True},
+        "budget": build_budget(budget, options.get("max_reasoning_tokens"), options.get("enforce")),
+        **{name: values.get(name) for name in _PLAIN_FIELDS},
+    }
+    body = {name: value for name, value in fields.items() if value is not None} | extra
     return _encode(body)
 
 

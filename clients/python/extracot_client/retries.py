@@ -90,6 +90,5 @@ def parse_retry_after(value: str | None, now: float) -> float | None:
             return None
         # HTTP dates are GMT by definition; one without a zone is read as such.
         date = date if date.tzinfo is not None else date.replace(tzinfo=UTC)
-        seconds = date.timestamp() - now
-        return max(0.0, seconds)
+        return max(0.0, date.timestamp() - now)
     return seconds if math.isfinite(seconds) and seconds >= 0 else None

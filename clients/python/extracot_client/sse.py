@@ -1,14 +1,13 @@
 """Server-sent events from bytes, in any slicing: the wire format only, nothing of what it carries.
 
 Follows the event-stream rules of the HTML standard as far as chat completions use them: `data`
-and `event` fields, comments, and lines ending in LF, CR or CRLF.
+fields, comments, and lines ending in LF, CR or CRLF.
 """
 
 from __future__ import annotations
 
 import codecs
 import re
-from dataclasses import dataclass
 
 from extracot_client.errors import UnexpectedReplyError
 
@@ -16,23 +15,14 @@ MAX_EVENT_CHARACTERS = 16 * 2**20
 _LINE_END = re.compile(r"\r\n|\n|\r")
 
 
-@dataclass(frozen=True, slots=True)
-class ServerSentEvent:
-    """One dispatched event."""
-
-    data: str
-    event: str | None = None
-
-
 class SSEDecoder:
-    """``feed`` bytes as they come, get whole events; :attr:`pending` tells of half a one."""
+    """``feed`` bytes as they come, get the data of whole events; :attr:`pending`: half an event."""
 
     def __init__(self) -> None:
         self._utf8 = codecs.getincrementaldecoder("utf-8")(errors="replace")
         self._parts: list[str] = []
         self._size = 0
         self._data: list[str] = []
-        self._event: str | None = None
         self._first = True
 
     @property
@@ -40,7 +30,7 @@ class SSEDecoder:
         """Whether an event has begun that no empty line has ended."""
         return bool(self._data) or any(part.strip("\r\n") for part in self._parts)
 
-    def feed(self, data: bytes) -> list[ServerSentEvent]:
+    def feed(self, data: bytes) -> list[str]:
         """The events that ``data`` completes; raises :class:`UnexpectedReplyError` on one that
         outgrows every reply."""
         text = self._utf8.decode(data)
@@ -57,7 +47,7 @@ class SSEDecoder:
             return []  # No line is complete: nothing is joined, so a long line stays linear.
         return self._lines()
 
-    def _lines(self) -> list[ServerSentEvent]:
+    def _lines(self) -> list[str]:
         buffer = "".join(self._parts)
         events = []
         start = 0
@@ -74,14 +64,12 @@ class SSEDecoder:
         self._size = len(rest) + sum(map(len, self._data))
         return events
 
-    def _line(self, line: str) -> ServerSentEvent | None:
+    def _line(self, line: str) -> str | None:
+        """The data of the event that ``line`` ends, if it does."""
         if not line:
-            data, event, self._data, self._event = self._data, self._event, [], None
-            return ServerSentEvent("\n".join(data), event) if data else None
+            data, self._data = self._data, []
+            return "\n".join(data) if data else None
         name, _, value = line.partition(":")
-        value = value.removeprefix(" ")
         if name == "data":
-            self._data.append(value)
-        elif name == "event":
-            self._event = value
+            self._data.append(value.removeprefix(" "))
         return None

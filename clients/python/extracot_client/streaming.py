@@ -169,10 +169,10 @@ class StreamReader:
         for event in self._decoder.feed(data):
             if self.solution is not None:
                 return  # What follows [DONE] is not read.
-            if event.data.strip() == "[DONE]":
+            if event.strip() == "[DONE]":
                 yield Done(self._finish())
                 return
-            yield from self._chunk(event.data)
+            yield from self._chunk(event)
         now = self.clock.monotonic()
         if self.solution is None and self.deadline_at is not None and now > self.deadline_at:
             raise ExtracotTimeoutError(
@@ -241,12 +241,3 @@ def unexpected_stream(response: httpx.Response, start: bytes) -> UnexpectedReply
         status=response.status_code,
         request_id=response.headers.get(REQUEST_ID_HEADER),
     )
-
-
-def parse_announced(headers: Mapping[str, str]) -> dict[str, Any] | None:
-    """The ``x-extracot-budget`` header as an object: what is known before the first token."""
-    try:
-        value = json.loads(headers.get("x-extracot-budget", "null"))
-    except ValueError:
-        return None
-    return value if isinstance(value, dict) else None

@@ -6,6 +6,7 @@ say more); frozen dataclasses for what the client made of it.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -18,6 +19,19 @@ Budget = float | int | str | dict[str, Any] | None
 """A ratio in (0, 1], ``"auto"``, ``"native"``, ``"none"``, or an object with ``ratio``,
 ``max_reasoning_tokens`` and ``enforce``; ``None`` is the server's default. What is allowed is the
 server's to say."""
+
+
+def value_at(value: Any, *path: str) -> Any:
+    """What a server sent at a path of nested JSON objects; ``None`` where there is nothing."""
+    for key in path:
+        value = value.get(key) if isinstance(value, Mapping) else None
+    return value
+
+
+def number_at(value: Any, *path: str) -> float | None:
+    """The number at a path of nested JSON objects; ``None`` where there is none."""
+    found = value_at(value, *path)
+    return float(found) if isinstance(found, int | float) else None
 
 
 class ServerModel(BaseModel):

@@ -8,9 +8,9 @@ from typing import Any
 
 from extracot_client.baselines import baseline_words, cap_words, holdout_words
 from extracot_client.commands.common import make_client, print_json
-from extracot_client.formatting import number_at, percent
+from extracot_client.formatting import percent
 from extracot_client.terminal import Style, printable, table
-from extracot_client.types import BudgetCardPage, LevelInfo
+from extracot_client.types import BudgetCardPage, LevelInfo, number_at, value_at
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -37,16 +37,15 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _cells(level: LevelInfo, page: BudgetCardPage) -> list[str]:
-    levels = (page.card or {}).get("levels", [])
-    named = (entry for entry in levels if isinstance(entry, dict))
-    on_card = next((entry for entry in named if entry.get("name") == level.name), {})
+    levels = value_at(page.card, "levels") or []
+    on_card = next((entry for entry in levels if value_at(entry, "name") == level.name), None)
     return [
         level.name,
         level.control_token or "–",
         "–" if level.ratio is None else f"{level.ratio:g}",
         "–" if level.expected_ratio is None else f"{level.expected_ratio:.2f}",
         percent(number_at(on_card, "accuracy", "mean")),
-        str(on_card.get("n") or "–"),
+        str(value_at(on_card, "n") or "–"),
         "yes" if level.allowed_by_policy else "no",
     ]
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
 
 from extracot_client.commands.common import make_client, print_json
 from extracot_client.exchange import base_models
 from extracot_client.terminal import Style, table
-from extracot_client.types import ModelInfo
+from extracot_client.types import value_at
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -20,29 +19,11 @@ def run(arguments: argparse.Namespace) -> int:
         print_json([model.model_dump(mode="json") for model in models])
         return 0
     style = Style.of(sys.stdout)
-    names = base_models(models)
-    bases = [model for model in models if model.id in names]
-    rows = [
-        [
-            model.id,
-            str(_budget(model, "mode") or "–"),
-            str(_extra(model, "max_model_len") or "–"),
-            ", ".join(alias.removeprefix(model.id) for alias in _aliases(model, models)) or "–",
-        ]
-        for model in bases
-    ]
+    names, rows = base_models(models), []
+    for name, known in ((model.id, model.model_extra) for model in models if model.id in names):
+        mode, context = value_at(known, "budget", "mode"), value_at(known, "max_model_len")
+        aliases = [other.id for other in models if value_at(other.model_extra, "parent") == name]
+        short = ", ".join(alias.removeprefix(name) for alias in aliases)
+        rows.append([name, str(mode or "–"), str(context or "–"), short or "–"])
     print(table(("model", "mode", "context", "aliases"), rows, style, left=2))
     return 0
-
-
-def _extra(model: ModelInfo, name: str) -> object:
-    return (model.model_extra or {}).get(name)
-
-
-def _budget(model: ModelInfo, name: str) -> object:
-    budget = _extra(model, "budget")
-    return budget.get(name) if isinstance(budget, dict) else None
-
-
-def _aliases(model: ModelInfo, models: Sequence[ModelInfo]) -> list[str]:
-    return [other.id for other in models if _extra(other, "parent") == model.id]

@@ -21,16 +21,8 @@ from extracot_client.terminal import Progress, Style, table
 from extracot_client.types import Budget, SweepRow
 
 _HEAD = (
-    "budget",
-    "n",
-    "failed",
-    "right",
-    "95%",
-    "reasoning",
-    "tokens",
-    "of native",
-    "saved",
-    "time",
+    *("budget", "n", "failed", "right", "95%"),
+    *("reasoning", "tokens", "of native", "saved", "time"),
 )
 _AGAIN = "the same command goes on from there"
 

@@ -33,18 +33,17 @@ def read_options(
     """The chosen model, if there was a choice, and the three boxes as options; an empty box says
     nothing. Raises :class:`InvalidArgumentError` for what is no number; its range is the server's
     to judge."""
-    options: SolveOptions = {"model": model} if model else {}
-    if text := (max_tokens or "").strip():
-        options["max_tokens"] = _number("Max tokens", text, int, "a whole number")
-    if text := (temperature or "").strip():
-        options["temperature"] = _number("Temperature", text, float, "a number")
-    if text := (seed or "").strip():
-        options["seed"] = _number("Seed", text, int, "a whole number")
-    return options
+    return {
+        "model": model or None,
+        "max_tokens": _number("Max tokens", max_tokens, int, "a whole number"),
+        "temperature": _number("Temperature", temperature, float, "a number"),
+        "seed": _number("Seed", seed, int, "a whole number"),
+    }
 
 
-def _number(name: str, text: str, kind: Callable[[str], N], what: str) -> N:
+def _number(name: str, text: str | None, kind: Callable[[str], N], what: str) -> N | None:
+    text = (text or "").strip()
     try:
-        return kind(text)
+        return kind(text) if text else None
     except ValueError:
         raise InvalidArgumentError(f"{name} is {what}, or empty; not {text[:40]!r}") from None
