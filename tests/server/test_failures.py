@@ -86,7 +86,7 @@ def test_an_engine_that_dies_before_a_reply_is_a_503() -> None:
         assert live.http.get("/health").status_code == 200
         assert live.metric_sum("extracot_engine_up") == 0
         assert live.metric_sum("extracot_rejected_total") == 0  # it had reached the engine
-        error = live.refused(status=503)  # refused at the door from now on
+        error = live.refused(status=503)  # refused before it runs, from now on
         assert live.metric_sum("extracot_rejected_total", reason="engine_unavailable") == 1
         assert error["type"] == "service_unavailable_error"
         assert outcome(live, "error") == 1

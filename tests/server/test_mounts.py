@@ -47,4 +47,4 @@ def test_a_page_whose_packages_are_missing_names_its_extra(
 
 def test_the_clients_package_brings_the_playground() -> None:
     (entry,) = importlib.metadata.entry_points(group=GROUP, name="playground")
-    assert entry.value == "extracot_client.playground.page:mount"
+    assert entry.value == "extracot_client.playground:mount"

@@ -278,7 +278,7 @@ def test_sampling_fields_and_those_that_ask_for_nothing(token_server: Live) -> N
         top_p=0.9,
         presence_penalty=0.5,
         frequency_penalty=-0.5,
-        logit_bias={"9999": -100},
+        logit_bias={"999": -100},
         user="u",
         metadata={"a": "b"},
         store=False,
@@ -292,7 +292,7 @@ def test_sampling_fields_and_those_that_ask_for_nothing(token_server: Live) -> N
     sent = token_server.engine.requests[-1].sampling
     assert (sent.temperature, sent.top_p, sent.top_k, sent.min_p) == (0.7, 0.9, 5, 0.1)
     assert (sent.presence_penalty, sent.frequency_penalty) == (0.5, -0.5)
-    assert sent.logit_bias[9999] == -100
+    assert sent.logit_bias[999] == -100
     ignored = extra(reply, "budget")["ignored_fields"]
     assert ignored == ["modalities", "prompt_cache_key", "service_tier", "store"]
 

