@@ -7,6 +7,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
+from extracot_training.config.sampling import ApiSettings
 from extracot_training.pipeline.settings import Section, StageConfig
 
 
@@ -35,7 +36,7 @@ class LlmSettings(Section):
     """A large model behind an OpenAI-compatible endpoint."""
 
     kind: Literal["llm"] = "llm"
-    base_url: str = Field(description="up to and with /v1")
+    base_url: str = Field(pattern="^https?://", description="up to and with /v1")
     model: str
     api_key_env: str | None = Field(None, description="environment variable that holds the key")
     target: int = Field(512, ge=32, description="size of a chunk, in words and signs")
@@ -49,6 +50,14 @@ class LlmSettings(Section):
     prompt_price: float = Field(0.0, ge=0, description="per million tokens")
     completion_price: float = Field(0.0, ge=0, description="per million tokens")
     cache: Path | None = Field(None, description="folder of replies; null: `cache` in `out`")
+
+    @property
+    def api(self) -> ApiSettings:
+        """Where and how to ask, as :class:`JsonClient` takes it."""
+        shared = {
+            name: getattr(self, name) for name in ApiSettings.model_fields.keys() - {"backoff_s"}
+        }
+        return ApiSettings(backoff_s=self.first_wait_s, **shared)
 
 
 AnnotatorSettings = Annotated[

@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, HttpUrl, model_validator
 
-from extracot_training.config.sampling import Sampling
+from extracot_training.config.sampling import SamplingParams
 from extracot_training.pipeline.records import Split
 from extracot_training.pipeline.settings import StageConfig
 
@@ -45,8 +45,8 @@ class EvaluateConfig(StageConfig):
         description="a number names a trained level, or is the ratio that is sent as it is",
     )
     samples: int = Field(1, ge=1, description="samples per problem and budget (avg@k)")
-    sampling: Sampling = Field(
-        default_factory=lambda: Sampling(temperature=0.7, top_p=0.9),
+    sampling: SamplingParams = Field(
+        default_factory=lambda: SamplingParams(temperature=0.7, top_p=0.9),
         description="how tokens are drawn",
     )
     seed: int = Field(0, description="every request's seed follows from it and the row's key")

@@ -12,13 +12,8 @@ from typing import Any, Protocol
 
 from extracot.answers import extract_answer
 from extracot.control import Control, level_token
-from extracot_training.errors import StageError
 from extracot_training.policy.control_tokens import ControlTokens
 from extracot_training.policy.prompt_settings import PromptSettings
-
-
-class RolloutError(StageError):
-    """Rollouts can't be had (no server, another level than asked for): going on is pointless."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +62,7 @@ class RolloutBackend(Protocol):
     """Where replies come from."""
 
     def run(self, requests: Sequence[RolloutRequest]) -> Iterator[Rollout]:
-        """One rollout per request, in any order. Raises :class:`RolloutError`."""
+        """One rollout per request, in any order. Raises :class:`GenerationError`."""
         ...
 
     def close(self) -> None:

@@ -28,7 +28,7 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What a verdict cost: calls made, tokens in and out, money; ``cached`` calls were not made."""
+    """What labels cost: calls made, tokens in and out, money; ``cached`` calls were not made."""
 
     calls: int = 0
     cached: int = 0
@@ -47,7 +47,7 @@ class Usage:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class KeepLabels:
     """Indices of the atoms to keep (sorted), one score per atom where the annotator has them."""
 
     keep: tuple[int, ...]
@@ -63,6 +63,6 @@ class Annotator(Protocol):
         """What to call it in rows: kind, model and version of its rules or prompt."""
         ...
 
-    def annotate(self, jobs: Sequence[Job]) -> Iterator[Verdict]:
-        """One verdict per job, in order. Raises :class:`AnnotatorError`."""
+    def annotate(self, jobs: Sequence[Job]) -> Iterator[KeepLabels]:
+        """The labels of each job, in order. Raises :class:`AnnotatorError`."""
         ...

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from extracot_training.compression.final_answer import final_atoms
 from extracot_training.compression.segment import FORMULAS, Atom, Kind
 from extracot_training.math_text.equations import Equation, numbers_in, read_equation
-from extracot_training.stages.annotate.base import Job, Verdict
+from extracot_training.stages.annotate.base import Job, KeepLabels
 from extracot_training.stages.annotate.chain import Link, Mention, leading_to, other_people
 from extracot_training.stages.annotate.sentences import sentences
 
@@ -64,11 +64,11 @@ class RulesAnnotator:
     def name(self) -> str:
         return f"rules-{VERSION}"
 
-    def annotate(self, jobs: Sequence[Job]) -> Iterator[Verdict]:
+    def annotate(self, jobs: Sequence[Job]) -> Iterator[KeepLabels]:
         for job in jobs:
             scores = self._scores(job)
             keep = tuple(index for index, score in enumerate(scores) if score > 0)
-            yield Verdict(keep, tuple(scores))
+            yield KeepLabels(keep, tuple(scores))
 
     def _scores(self, job: Job) -> list[float]:
         atoms = job.atoms

@@ -14,7 +14,7 @@ from extracot_training.config.annotate import AnnotateConfig, LikelihoodSettings
 from extracot_training.pipeline.records import Annotation, JsonlWriter, Trace, read_rows, rows_file
 from extracot_training.pipeline.stage import Counts, Outcome, StageRun, run_stage
 from extracot_training.stages.annotate.agreement import Agreement, agreement
-from extracot_training.stages.annotate.base import Annotator, Job, Usage, Verdict
+from extracot_training.stages.annotate.base import Annotator, Job, KeepLabels, Usage
 from extracot_training.stages.annotate.rules import RulesAnnotator
 
 
@@ -48,8 +48,8 @@ def _work(config: AnnotateConfig, stage: StageRun) -> Counts:
         done = writer.done_keys()
         jobs = _jobs(config, done, skipped)
         while batch := list(islice(jobs, config.batch)):
-            for job, verdict in zip(batch, annotator.annotate(batch), strict=True):
-                row = _row(job, verdict, annotator.name)
+            for job, labels in zip(batch, annotator.annotate(batch), strict=True):
+                row = _row(job, labels, annotator.name)
                 low, high = config.keep_rate
                 if low <= _keep_rate(row) <= high:
                     writer.write(row)
@@ -83,9 +83,9 @@ def _jobs(config: AnnotateConfig, done: frozenset[str], skipped: dict[str, int])
             yield Job(trace, segment(trace.reasoning))
 
 
-def _row(job: Job, verdict: Verdict, name: str) -> Annotation:
+def _row(job: Job, labels: KeepLabels, name: str) -> Annotation:
     trace = job.trace
-    usage = {key: value for key, value in asdict(verdict.usage).items() if value}
+    usage = {key: value for key, value in asdict(labels.usage).items() if value}
     return Annotation(
         problem_id=trace.problem_id,
         sample=trace.sample,
@@ -93,9 +93,9 @@ def _row(job: Job, verdict: Verdict, name: str) -> Annotation:
         reasoning=trace.reasoning,
         answer=trace.answer,
         gold=trace.gold,
-        keep=spans_of(job.atoms, verdict.keep),
+        keep=spans_of(job.atoms, labels.keep),
         annotator=name,
-        scores=None if verdict.scores is None else [round(score, 6) for score in verdict.scores],
+        scores=None if labels.scores is None else [round(score, 6) for score in labels.scores],
         usage=usage,
     )
 

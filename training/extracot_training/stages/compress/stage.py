@@ -27,7 +27,7 @@ from extracot_training.compression.budget import (
     words,
 )
 from extracot_training.compression.final_answer import final_atoms, likely_final_atoms
-from extracot_training.compression.scoring import Scorer
+from extracot_training.compression.scoring import CompressorScorer
 from extracot_training.compression.segment import Atom, segment
 from extracot_training.config.compress import CompressConfig
 from extracot_training.pipeline.records import (
@@ -88,7 +88,7 @@ class Compressor:
     ) -> Compressor:  # fmt: skip
         """``folder``: a trained compressor (``None``: the shipped one). ``tokenizer``: the policy
         model's (``None``: the encoder's own). Raises ``CompressorError``, ``PretrainedError``."""
-        scorer = Scorer.load(folder, batch=batch, device=device)
+        scorer = CompressorScorer.load(folder, batch=batch, device=device)
         counting = scorer.tokenizer if tokenizer is None else load_tokenizer(tokenizer)
         return cls(scorer, TokenCounter(counting), units=units)
 

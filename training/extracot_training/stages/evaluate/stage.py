@@ -48,7 +48,7 @@ from extracot_training.pipeline.stage import (
     run_stage,
 )
 from extracot_training.policy.pretrained import load_tokenizer
-from extracot_training.stages.evaluate.client import Asker, Failed, questions
+from extracot_training.stages.evaluate.client import EvalClient, Failed, questions
 
 CountTokens = Callable[[str], int]
 
@@ -110,13 +110,13 @@ async def _ask_all(config: EvaluateConfig, problems: Sequence[Problem], stage: S
         async with open_client(config) as client:
             server = await inspect_server(client, config)
             remember(server, stage.folder)
-            asker = Asker(client, server, config)
+            eval_client = EvalClient(client, server, config)
             with progress(total, "evaluate", done=len(done)) as bar:
                 for budget in config.budgets:
                     bar.set_postfix(budget=budget_name(budget))
                     wanted = questions(config, problems, budget, done)
                     # aclosing: on an error, requests under way are cancelled here.
-                    async with aclosing(asker.run(wanted)) as replies:
+                    async with aclosing(eval_client.run(wanted)) as replies:
                         async for reply in replies:
                             bar.update(1)
                             if not isinstance(reply, Failed):

@@ -17,7 +17,8 @@ from typing import Any
 from extracot.answers import extract_answer
 from extracot_training.config.teach import TeachConfig
 from extracot_training.errors import StageError
-from extracot_training.generation.sampling import Failure, Outcome, Request, Sample, open_backend
+from extracot_training.generation.sampling.backends import open_backend
+from extracot_training.generation.sampling.base import Failure, Request, Sample, SampleResult
 from extracot_training.math_text.normalise import unit_interval
 from extracot_training.math_text.verify import verify
 from extracot_training.pipeline.progress import progress
@@ -29,8 +30,7 @@ from extracot_training.pipeline.records import (
     rows_file,
     write_rows,
 )
-from extracot_training.pipeline.stage import Counts, StageRun, run_stage
-from extracot_training.pipeline.stage import Outcome as StageOutcome
+from extracot_training.pipeline.stage import Counts, Outcome, StageRun, run_stage
 from extracot_training.pipeline.statistics import quantiles
 
 ATTEMPTS_FILENAME = "attempts.jsonl"
@@ -38,7 +38,7 @@ ATTEMPTS_FILENAME = "attempts.jsonl"
 CountTokens = Callable[[str], int]
 
 
-class Attempt(Trace):
+class SampledTrace(Trace):
     """A trace with why it is not kept (``None``: it is) and how the reply ended."""
 
     reason: str | None = None
@@ -48,7 +48,7 @@ class Attempt(Trace):
         return Trace(**self.model_dump(include=set(Trace.model_fields)))
 
 
-def run(config: TeachConfig, *, force: bool = False) -> StageOutcome:
+def run(config: TeachConfig, *, force: bool = False) -> Outcome:
     """Fill ``config.out`` with kept :class:`Trace` rows. Raises :class:`StageError`, among others
     when requests failed in a way that may pass: the same command then asks for those alone."""
     rows = rows_file(config.input)
@@ -58,7 +58,7 @@ def run(config: TeachConfig, *, force: bool = False) -> StageOutcome:
         if not problems:
             raise StageError(f"{rows}: no problem in the splits {', '.join(config.splits)}")
         count = _token_counter(config)
-        with JsonlWriter(stage.folder / ATTEMPTS_FILENAME, Attempt) as writer:
+        with JsonlWriter(stage.folder / ATTEMPTS_FILENAME, SampledTrace) as writer:
             if config.source == "own":
                 _take_own(config, problems, writer, count)
             else:
@@ -113,15 +113,15 @@ async def _sample(
     try:
         wanted = requests(config, problems, done)
         # aclosing: on an error, requests under way are cancelled here and not at some later time.
-        async with aclosing(backend.run(wanted, config.sampling)) as outcomes:
+        async with aclosing(backend.run(wanted, config.sampling)) as results:
             with progress(total, "teach", done=len(done)) as bar:
-                async for outcome in outcomes:
+                async for sampled in results:
                     bar.update(1)
-                    if isinstance(outcome.result, Failure) and outcome.result.kind == "failed":
-                        failed.append(outcome.result)
+                    if isinstance(sampled.result, Failure) and sampled.result.kind == "failed":
+                        failed.append(sampled.result)
                         continue
-                    problem = by_id[outcome.key.rpartition("/")[0]]
-                    writer.write(judge(config, problem, outcome, backend.name, count))
+                    problem = by_id[sampled.key.rpartition("/")[0]]
+                    writer.write(judge(config, problem, sampled, backend.name, count))
     finally:
         await backend.aclose()
     if failed:
@@ -134,12 +134,12 @@ async def _sample(
 def judge(
     config: TeachConfig,
     problem: Problem,
-    outcome: Outcome,
+    sampled: SampleResult,
     teacher: str,
     count: CountTokens | None,
-) -> Attempt:
-    """The outcome as a row, with the first reason against keeping it."""
-    result = outcome.result
+) -> SampledTrace:
+    """The result as a row, with the first reason against keeping it."""
+    result = sampled.result
     if isinstance(result, Failure):
         result = Sample(None, "", closed=False, finish_reason=f"refused: {result.message}")
         reason: str | None = "refused"
@@ -150,9 +150,9 @@ def judge(
         reason = "no_box" if verdict.answer is None else None if verdict.correct else "wrong"
     reasoning = (result.reasoning or "").strip()
     tokens = count(reasoning) if count is not None else result.reasoning_tokens
-    return Attempt(
+    return SampledTrace(
         problem_id=problem.id,
-        sample=int(outcome.key.rpartition("/")[2]),
+        sample=int(sampled.key.rpartition("/")[2]),
         question=problem.question,
         reasoning=reasoning,
         answer=result.answer.strip(),
@@ -190,7 +190,7 @@ def _take_own(
                 bar.update(1)
 
 
-def _own(config: TeachConfig, problem: Problem, count: CountTokens | None) -> Attempt:
+def _own(config: TeachConfig, problem: Problem, count: CountTokens | None) -> SampledTrace:
     terse = config.own_trace == "terse"
     reasoning = str(problem.meta.get("terse") or "") if terse else problem.solution or ""
     answer = str(problem.meta.get("final") or f"The answer is \\boxed{{{problem.answer}}}.")
@@ -202,7 +202,7 @@ def _own(config: TeachConfig, problem: Problem, count: CountTokens | None) -> At
         reason = "wrong"
     elif extract_answer(reasoning) and not verify(reasoning, problem.answer).correct:
         reason = "solution_disagrees"
-    return Attempt(
+    return SampledTrace(
         problem_id=problem.id,
         sample=0,
         question=problem.question,
@@ -219,7 +219,7 @@ def _own(config: TeachConfig, problem: Problem, count: CountTokens | None) -> At
 
 def _finish(config: TeachConfig, problems: Sequence[Problem], stage: StageRun) -> Counts:
     """Choose what is kept, write it in the problems' order, and report."""
-    attempts = {row.key: row for row in read_rows(stage.folder / ATTEMPTS_FILENAME, Attempt)}
+    attempts = {row.key: row for row in read_rows(stage.folder / ATTEMPTS_FILENAME, SampledTrace)}
     reasons: Counter[str] = Counter()
     kept: list[Trace] = []
     solved = 0

@@ -11,7 +11,7 @@ from extracot_training.config.problems import (
     Gsm8kSource,
     JsonlSource,
     MathSource,
-    Source,
+    ProblemSource,
 )
 from extracot_training.errors import RowError, StageError
 from extracot_training.pipeline.records import Problem
@@ -93,5 +93,5 @@ def read_mapped(source: JsonlSource) -> Iterator[Problem]:
         yield mapped(row, source.fields, origin)
 
 
-def _origin(name: str, source: Source, license: str) -> Origin:
+def _origin(name: str, source: ProblemSource, license: str) -> Origin:
     return Origin(name, license, source.split)
