@@ -30,6 +30,7 @@ from extracot_training.compression.final_answer import final_atoms, likely_final
 from extracot_training.compression.scoring import CompressorScorer
 from extracot_training.compression.segment import Atom, segment
 from extracot_training.config.compress import CompressConfig
+from extracot_training.pipeline.markdown import counts, table
 from extracot_training.pipeline.records import (
     Annotation,
     CompressedTrace,
@@ -234,17 +235,17 @@ def _report(
         "# Compressed traces",
         "",
         f"{len(every)} rows in `{ALL_ROWS}`, {len(rows)} of them fit for training in `rows.jsonl`. "
-        "Left out: " + (", ".join(f"{why} {n}" for why, n in dropped.items()) or "none") + ".",
+        f"Left out: {counts(dropped)}.",
         f"Tokens are those of `{config.tokenizer}`.",
         "",
-        "| ratio | traces | mean realised | mean distance | mean tokens |",
-        "|---|---|---|---|---|",
+        *table(
+            "ratio | traces | mean realised | mean distance | mean tokens",
+            (
+                f"{name} | {of['n']} | {of['realised']:.3f} | {of['off']:.4f} | {of['tokens']:.0f}"
+                for name, of in _levels(every).items()
+            ),
+        ),
     ]
-    for name, level in _levels(every).items():
-        lines.append(
-            f"| {name} | {level['n']} | {level['realised']:.3f} | {level['off']:.4f} "
-            f"| {level['tokens']:.0f} |"
-        )
     return "\n".join([*lines, ""])
 
 

@@ -8,6 +8,7 @@ OURS, LINGUA, RANDOM, HEAD_TAIL = "ours", "lingua", "random", "head_tail"
 # No baseline but a part of ours taken away: atoms and the final answer stay, the question goes.
 BLIND = "blind"
 FULL, EMPTY = "full", "empty"
+SYSTEMS = (OURS, LINGUA, BLIND, RANDOM, HEAD_TAIL)
 NAMES = {
     OURS: "ours",
     LINGUA: "LLMLingua-2-style",

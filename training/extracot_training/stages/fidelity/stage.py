@@ -108,7 +108,7 @@ def _work(config: FidelityConfig, stage: StageRun) -> Counts:
     figures = figures_of(rows, config)
     figures["left_out"] = dict(left_out)
     stage.report(report_of(figures, config), figures)
-    write_atomic(stage.folder / "report.png", draw(figures, config))
+    write_atomic(stage.folder / "report.png", draw(figures))
     full = figures["full"]["redacted"]["mean"]
     return {
         "traces": figures["traces"],

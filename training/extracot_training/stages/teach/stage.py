@@ -21,6 +21,7 @@ from extracot_training.generation.sampling.backends import open_backend
 from extracot_training.generation.sampling.base import Failure, Request, Sample, SampleResult
 from extracot_training.math_text.normalise import unit_interval
 from extracot_training.math_text.verify import verify
+from extracot_training.pipeline.markdown import counts
 from extracot_training.pipeline.progress import progress
 from extracot_training.pipeline.records import (
     JsonlWriter,
@@ -255,9 +256,8 @@ def _finish(config: TeachConfig, problems: Sequence[Problem], stage: StageRun) -
 def _markdown(found: dict[str, Any]) -> str:
     lines = ["# Traces", "", "| | |", "|---|---|"]
     for name, value in found.items():
-        if isinstance(value, dict):
-            value = ", ".join(f"{key} {count}" for key, count in value.items()) or "none"
-        shown = f"{value:.3f}" if isinstance(value, float) else value
+        shown = counts(value) if isinstance(value, dict) else value
+        shown = f"{value:.3f}" if isinstance(value, float) else shown
         lines.append(f"| {name.replace('_', ' ')} | {shown} |")
     return "\n".join(lines) + "\n"
 
