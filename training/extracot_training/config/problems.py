@@ -29,27 +29,32 @@ class FieldMap(Section):
     family: str | None = Field(None, description="key of the family, for held-out families")
 
 
-class Gsm8kSource(ProblemSource):
+class FileSource(ProblemSource):
+    path: Path = Field(description="JSONL file")
+    license: str = Field("MIT", description="licence recorded in each row")
+
+
+class Gsm8kSource(FileSource):
+    """Question, and answer with '#### 72'."""
+
     kind: Literal["gsm8k"] = "gsm8k"
-    path: Path = Field(description="GSM8K JSONL (question, answer with '#### 72')")
-    license: str = Field("MIT", description="licence recorded in each row")
 
 
-class MathSource(ProblemSource):
+class MathSource(FileSource):
+    """MATH or MATH-500: problem, solution, answer."""
+
     kind: Literal["math"] = "math"
-    path: Path = Field(description="MATH or MATH-500 JSONL (problem, solution, answer)")
-    license: str = Field("MIT", description="licence recorded in each row")
 
 
-class AmcSource(ProblemSource):
+class AmcSource(FileSource):
+    """AMC-style: problem or question, answer."""
+
     kind: Literal["amc"] = "amc"
-    path: Path = Field(description="AMC-style JSONL (problem or question, answer)")
     license: str = Field("unknown", description="licence recorded in each row")
 
 
-class JsonlSource(ProblemSource):
+class JsonlSource(FileSource):
     kind: Literal["jsonl"] = "jsonl"
-    path: Path = Field(description="JSONL file")
     name: str = Field(description="name recorded as the rows' source")
     license: str = Field(description="licence recorded in each row")
     fields: FieldMap = Field(default_factory=FieldMap, description="which keys hold what")

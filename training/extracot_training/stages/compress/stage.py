@@ -17,8 +17,6 @@ from pathlib import Path
 from random import Random
 from typing import Any, Protocol
 
-from pydantic import ConfigDict
-
 from extracot_training.compression.budget import (
     Selection,
     TokenCounter,
@@ -32,11 +30,9 @@ from extracot_training.compression.segment import Atom, segment
 from extracot_training.config.compress import CompressConfig
 from extracot_training.pipeline.markdown import counts, table
 from extracot_training.pipeline.records import (
-    Annotation,
     CompressedTrace,
     JsonlWriter,
-    SampleRecord,
-    Trace,
+    TraceText,
     read_rows,
     rows_file,
     write_rows,
@@ -162,35 +158,17 @@ def _compressor(config: CompressConfig) -> Compressor:
     )  # fmt: skip
 
 
-def _pending(config: CompressConfig, done: frozenset[str]) -> Iterator[Trace | Annotation]:
+def _pending(config: CompressConfig, done: frozenset[str]) -> Iterator[TraceText]:
     """Traces whose rows are not all there yet (a cut run may have written some of them)."""
-    for trace in islice(_traces(config.input), config.limit):
+    right = (trace for trace in read_rows(config.input, TraceText) if trace.correct is not False)
+    for trace in islice(right, config.limit):
         if not trace.reasoning.strip():
             continue
         if any(f"{trace.key}@{ratio:g}" not in done for ratio in config.ratios):
             yield trace
 
 
-def _traces(path: Path) -> Iterator[Trace | Annotation]:
-    """Rows of stage teach or of stage annotate, told apart by their first line."""
-    first = next(iter(read_rows(path, _AnyRow)), None)
-    if first is None:
-        return
-    if "annotator" in (first.model_extra or {}):
-        yield from read_rows(path, Annotation)
-        return
-    for row in read_rows(path, Trace):
-        if row.correct is not False:
-            yield row
-
-
-class _AnyRow(SampleRecord):
-    model_config = ConfigDict(extra="allow")
-
-
-def _row(
-    trace: Trace | Annotation, selection: Selection, config: CompressConfig
-) -> CompressedTrace:
+def _row(trace: TraceText, selection: Selection, config: CompressConfig) -> CompressedTrace:
     return CompressedTrace(
         problem_id=trace.problem_id,
         sample=trace.sample,

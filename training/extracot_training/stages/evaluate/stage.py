@@ -11,8 +11,8 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import aclosing
-from itertools import islice
 
+from extracot_training.compression.budget import token_counter
 from extracot_training.config.evaluate import EvaluateConfig
 from extracot_training.errors import StageError
 from extracot_training.evaluation.figures import figures_of
@@ -34,6 +34,7 @@ from extracot_training.pipeline.r_star_rows import read_r_star
 from extracot_training.pipeline.records import (
     JsonlWriter,
     Problem,
+    read_problems,
     read_rows,
     rows_file,
     write_rows,
@@ -47,7 +48,6 @@ from extracot_training.pipeline.stage import (
     locked,
     run_stage,
 )
-from extracot_training.policy.pretrained import load_tokenizer
 from extracot_training.stages.evaluate.client import EvalClient, Failed, questions
 
 CountTokens = Callable[[str], int]
@@ -60,9 +60,9 @@ def run(config: EvaluateConfig, *, force: bool = False) -> Outcome:
     rows = rows_file(config.input)
 
     def work(stage: StageRun) -> Counts:
-        problems = _chosen(config)
+        problems = read_problems(config.input, config.splits, config.limit)
         r_star = read_r_star(config.reference) if config.reference is not None else {}
-        count = _token_counter(config)
+        count = token_counter(config.tokenizer)
         server = asyncio.run(_ask_all(config, problems, stage))
         return _finish(config, problems, server, stage, r_star, count)
 
@@ -88,14 +88,6 @@ def _loosen(found: Manifest, config: EvaluateConfig) -> None:
     now = config.model_dump(mode="json")
     if any(found.config.get(key) != now[key] for key in config.judging):
         found.model_copy(update={"finished": None, "config": now}).save(config.out)
-
-
-def _chosen(config: EvaluateConfig) -> list[Problem]:
-    wanted = (row for row in read_rows(config.input, Problem) if row.split in config.splits)
-    problems = list(islice(wanted, config.limit))
-    if not problems:
-        raise StageError(f"{config.input}: no problem in the splits {', '.join(config.splits)}")
-    return problems
 
 
 async def _ask_all(config: EvaluateConfig, problems: Sequence[Problem], stage: StageRun) -> Server:
@@ -184,10 +176,3 @@ def _judged(reply: Reply, problem: Problem, count: CountTokens | None) -> EvalRo
         correct=verdict.correct,
         strict=verdict.strict,
     )
-
-
-def _token_counter(config: EvaluateConfig) -> CountTokens | None:
-    if config.tokenizer is None:
-        return None
-    tokenizer = load_tokenizer(config.tokenizer)
-    return lambda text: len(tokenizer.encode(text, add_special_tokens=False))

@@ -20,7 +20,7 @@ from extracot_training.pipeline.files import write_atomic
 from extracot_training.pipeline.records import (
     CompressedTrace,
     JsonlWriter,
-    SampleRecord,
+    TraceText,
     read_rows,
     rows_file,
 )
@@ -43,18 +43,9 @@ from extracot_training.stages.fidelity.rows import (
 ALL_ROWS = "all.jsonl"
 
 
-class _TraceLike(SampleRecord):
-    """What teach and annotate rows have in common; the rest is of no interest here."""
-
-    model_config = SampleRecord.model_config | {"extra": "ignore"}
-
-    reasoning: str
-    gold: str
-
-
 @dataclass(frozen=True, slots=True)
 class _Item:
-    trace: _TraceLike
+    trace: TraceText
     system: str
     target: float
     short: Shortened
@@ -86,8 +77,8 @@ def _work(config: FidelityConfig, stage: StageRun) -> Counts:
     seen = questions_seen(config.reader)
     left_out: Counter[str] = Counter()
     with JsonlWriter(stage.rows, FidelityRow) as writer:
-        usable: list[_TraceLike] = []
-        for trace in islice(read_rows(config.input, _TraceLike), config.limit):
+        usable: list[TraceText] = []
+        for trace in islice(read_rows(config.input, TraceText), config.limit):
             if not trace.reasoning.strip() or not bench.has(trace):
                 left_out["not compressed"] += 1
             elif config.skip_given and _given(trace):
@@ -136,7 +127,7 @@ class _Bench:
         self._compressed = {n: _compressed(f, config.levels) for n, f in folders.items()}
         self._units = {name: _units(folder) for name, folder in folders.items()}
 
-    def has(self, trace: _TraceLike) -> bool:
+    def has(self, trace: TraceText) -> bool:
         """Whether every compressed system has this trace at every level."""
         return all(
             (trace.key, level) in rows
@@ -144,7 +135,7 @@ class _Bench:
             for level in self._config.levels
         )
 
-    def items(self, trace: _TraceLike) -> Iterator[_Item]:
+    def items(self, trace: TraceText) -> Iterator[_Item]:
         text, levels = trace.reasoning, self._config.levels
         atoms = segment(text)
         limit = allowance(self._counter.per_atom(text, atoms))
@@ -163,7 +154,7 @@ class _Bench:
                 yield self._item(trace, atoms, system, level, short, limit)
 
     def _read_back(
-        self, trace: _TraceLike, atoms: Sequence[Atom], system: str, level: float
+        self, trace: TraceText, atoms: Sequence[Atom], system: str, level: float
     ) -> Shortened:
         """A compressed row with its spans. Raises :class:`StageError` if the row's text is not what
         its atoms say: then nothing measured by span would be true."""
@@ -174,7 +165,7 @@ class _Bench:
         return Shortened(row.text, spans_of(units, row.kept_atoms), row.realised)
 
     def _item(
-        self, trace: _TraceLike, atoms: Sequence[Atom], system: str, target: float,
+        self, trace: TraceText, atoms: Sequence[Atom], system: str, target: float,
         short: Shortened, limit: float,
     ) -> _Item:  # fmt: skip
         measured = wholeness(atoms, short.spans)
@@ -208,7 +199,7 @@ def _judged(reader: Reader, items: Sequence[_Item]) -> list[FidelityRow]:
     ]
 
 
-def _given(trace: _TraceLike) -> bool:
+def _given(trace: TraceText) -> bool:
     """Whether the question already states the answer's number: hiding it would hide a given."""
     wanted = numbers_in(trace.gold)[:1]
     return bool(wanted) and wanted[0] in numbers_in(trace.question)

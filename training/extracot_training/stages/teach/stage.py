@@ -11,10 +11,10 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import aclosing
-from itertools import islice
 from typing import Any
 
 from extracot.answers import extract_answer
+from extracot_training.compression.budget import token_counter
 from extracot_training.config.teach import TeachConfig
 from extracot_training.errors import StageError
 from extracot_training.generation.sampling.backends import open_backend
@@ -27,6 +27,7 @@ from extracot_training.pipeline.records import (
     JsonlWriter,
     Problem,
     Trace,
+    read_problems,
     read_rows,
     rows_file,
     write_rows,
@@ -52,13 +53,10 @@ class SampledTrace(Trace):
 def run(config: TeachConfig, *, force: bool = False) -> Outcome:
     """Fill ``config.out`` with kept :class:`Trace` rows. Raises :class:`StageError`, among others
     when requests failed in a way that may pass: the same command then asks for those alone."""
-    rows = rows_file(config.input)
 
     def work(stage: StageRun) -> Counts:
-        problems = list(_chosen(config))
-        if not problems:
-            raise StageError(f"{rows}: no problem in the splits {', '.join(config.splits)}")
-        count = _token_counter(config)
+        problems = read_problems(config.input, config.splits, config.limit)
+        count = token_counter(config.tokenizer)
         with JsonlWriter(stage.folder / ATTEMPTS_FILENAME, SampledTrace) as writer:
             if config.source == "own":
                 _take_own(config, problems, writer, count)
@@ -66,12 +64,7 @@ def run(config: TeachConfig, *, force: bool = False) -> Outcome:
                 asyncio.run(_sample(config, problems, writer, count))
         return _finish(config, problems, stage)
 
-    return run_stage("teach", config, {"problems": rows}, work, force=force)
-
-
-def _chosen(config: TeachConfig) -> Iterator[Problem]:
-    wanted = (row for row in read_rows(config.input, Problem) if row.split in config.splits)
-    return islice(wanted, config.limit)
+    return run_stage("teach", config, {"problems": rows_file(config.input)}, work, force=force)
 
 
 def sample_key(problem: Problem, sample: int) -> str:
@@ -260,16 +253,3 @@ def _markdown(found: dict[str, Any]) -> str:
         shown = f"{value:.3f}" if isinstance(value, float) else shown
         lines.append(f"| {name.replace('_', ' ')} | {shown} |")
     return "\n".join(lines) + "\n"
-
-
-def _token_counter(config: TeachConfig) -> CountTokens | None:
-    if config.tokenizer is None:
-        return None
-    from transformers import AutoTokenizer
-
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(config.tokenizer)
-    except (OSError, ValueError) as error:
-        reason = str(error).splitlines()[0]
-        raise StageError(f"tokenizer {config.tokenizer!r}: {reason}") from error
-    return lambda text: len(tokenizer.encode(text, add_special_tokens=False))
