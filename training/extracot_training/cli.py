@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Any, NoReturn, Protocol, cast
+from typing import Any, NoReturn
 
 from extracot.errors import ExtracotError
 from extracot_training.errors import ConfigError
@@ -75,14 +75,6 @@ STAGES: dict[str, Stage] = {
 }
 
 
-class Direct(Protocol):
-    """What a stage's ``direct`` module offers."""
-
-    def add_flags(self, parser: argparse.ArgumentParser) -> None: ...
-
-    def run_direct(self, args: argparse.Namespace) -> int | None: ...
-
-
 class UsageError(ConfigError):
     """Wrong flags."""
 
@@ -120,17 +112,17 @@ def _main(argv: list[str]) -> int:
     if name not in STAGES:
         kind = "flag" if name.startswith("-") else "stage"
         known = ["--help", "--version"] if kind == "flag" else list(STAGES)
-        raise UsageError(f"unknown {kind} {name!r}{near_miss(name, known)}; stages: {_names()}")
+        raise UsageError(
+            f"unknown {kind} {name!r}{near_miss(name, known)}; stages: {', '.join(STAGES)}"
+        )
     return _run_stage(name, STAGES[name], argv[1:])
 
 
 def _run_stage(name: str, stage: Stage, argv: list[str]) -> int:
-    direct = cast(Direct, _module(f"stages.{name}.command")) if stage.direct else None
+    direct = _module(f"stages.{name}.command") if stage.direct else None
     parser = _stage_parser(name, stage, direct)
     if any(word in ("-h", "--help") for word in argv):
-        parser.epilog = "settings:\n" + "\n".join(
-            f"  {line}" for line in describe(config_class(name))
-        )
+        parser.epilog = "\n  ".join(["settings:", *describe(config_class(name))])
         parser.print_help()
         return 0
     args, unknown = parser.parse_known_args(argv)
@@ -138,7 +130,8 @@ def _run_stage(name: str, stage: Stage, argv: list[str]) -> int:
         flag = unknown[0].partition("=")[0]
         known = [option for action in parser._actions for option in action.option_strings]
         raise UsageError(f"{name}: unknown argument {flag!r}{near_miss(flag, known)}")
-    if direct is not None and (code := direct.run_direct(args)) is not None:
+    code: int | None = direct.run_direct(args) if direct is not None else None
+    if code is not None:
         return code
     overrides = list(args.set)
     overrides += [f"out={args.out}"] if args.out else []
@@ -155,7 +148,7 @@ def _run_stage(name: str, stage: Stage, argv: list[str]) -> int:
     return 0
 
 
-def _stage_parser(name: str, stage: Stage, direct: Direct | None) -> Parser:
+def _stage_parser(name: str, stage: Stage, direct: Any) -> Parser:
     parser = Parser(
         prog=f"{PROGRAM} {name}",
         description=stage.summary,
@@ -201,10 +194,6 @@ def config_class(name: str) -> type[Any]:
 
 def _module(name: str) -> Any:
     return import_module(f"extracot_training.{name}")
-
-
-def _names() -> str:
-    return ", ".join(STAGES)
 
 
 def _fail(error: BaseException, code: int) -> int:

@@ -7,6 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, HttpUrl, model_validator
 
+from extracot_training.config.bootstrap import BootstrapSettings
 from extracot_training.config.sampling import SamplingParams
 from extracot_training.pipeline.records import Split
 from extracot_training.pipeline.settings import StageConfig
@@ -15,7 +16,7 @@ Budget = Annotated[float, Field(gt=0.0, le=1.0)] | Literal["auto", "native", "no
 _OURS = frozenset({"budget", "model", "messages", "stream", "stream_options", "seed", "n"})
 
 
-class EvaluateConfig(StageConfig):
+class EvaluateConfig(StageConfig, BootstrapSettings):
     """Measures what users of a running server get: accuracy, tokens, time, at every budget."""
 
     # What only the report is made with: changing it asks nothing again.
@@ -83,7 +84,6 @@ class EvaluateConfig(StageConfig):
     prompt_bins: tuple[Annotated[int, Field(ge=1)], ...] | None = Field(
         None, description="prompt lengths that bound the card's baselines (null: terciles)"
     )
-    resamples: int = Field(2000, ge=100, description="bootstrap resamples for 95% intervals")
     margin: float = Field(0.02, gt=0.0, lt=1.0, description="non-inferiority margin of accuracy")
 
     @model_validator(mode="after")

@@ -106,22 +106,18 @@ def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
 
 def _assign(data: dict[str, Any], path: Sequence[str], value: Any, override: str) -> None:
     level: Any = data
-    for position, part in enumerate(path):
-        last = position == len(path) - 1
+    for part in path:
         if isinstance(level, list):
             if not part.isdigit() or int(part) >= len(level):
                 raise ConfigError(f"--set {override}: no item {part!r} (there are {len(level)})")
-            if last:
-                level[int(part)] = value
-            else:
-                level = level[int(part)]
+            key: Any = int(part)
         elif isinstance(level, dict):
-            if last:
-                level[part] = value
-            else:
-                level = level.setdefault(part, {})
+            key = part
+            level.setdefault(key, {})
         else:
             raise ConfigError(f"--set {override}: {part!r} lies below a plain value")
+        holder, level = level, level[key]
+    holder[key] = value
 
 
 def _one_line(error: ValidationError, model: type[BaseModel], file: Path | None) -> ConfigError:

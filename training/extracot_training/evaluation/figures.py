@@ -23,6 +23,7 @@ from extracot_training.evaluation.table import (
     FULL,
     NATIVE,
     Table,
+    accuracy_difference,
     busy_seconds,
     ratios,
     share,
@@ -30,13 +31,7 @@ from extracot_training.evaluation.table import (
     tables_of,
 )
 from extracot_training.pipeline.records import Problem
-from extracot_training.pipeline.statistics import (
-    Estimate,
-    estimate,
-    paired,
-    percentile,
-    ratio_estimate,
-)
+from extracot_training.pipeline.statistics import Estimate, estimate, percentile, ratio_estimate
 
 REFERENCES = (FULL, NATIVE)
 
@@ -115,7 +110,7 @@ def _budget(
 
 def _accuracy(table: Table, config: EvaluateConfig, *, strict: bool = False) -> Estimate:
     values = [table.accuracy(problem, strict=strict) for problem in table.rows]
-    return estimate(values, resamples=config.resamples, seed=config.seed)
+    return estimate(values, **config.bootstrap)
 
 
 def _against(table: Table, other: Table, config: EvaluateConfig) -> dict[str, Any]:
@@ -123,17 +118,12 @@ def _against(table: Table, other: Table, config: EvaluateConfig) -> dict[str, An
     both = [problem for problem in table.rows if problem in other.rows]
     found: dict[str, Any] = {"n": len(both)}
     for name, strict in (("accuracy", False), ("strict", True)):
-        difference = paired(
-            [table.accuracy(problem, strict=strict) for problem in both],
-            [other.accuracy(problem, strict=strict) for problem in both],
-            resamples=config.resamples,
-            seed=config.seed,
-        )
+        difference = accuracy_difference(table, other, both, config, strict=strict)
         found[name] = asdict(difference)
         found[f"{name}_non_inferior"] = difference.low > -config.margin
     parts = [table.reasoning(problem) for problem in both]
     wholes = [other.reasoning(problem) for problem in both]
-    ratio = ratio_estimate(parts, wholes, resamples=config.resamples, seed=config.seed)
+    ratio = ratio_estimate(parts, wholes, **config.bootstrap)
     found["ratio_of_sums"] = None if ratio is None else asdict(ratio)
     found["mean_of_ratios"] = mean_of_ratios(parts, wholes)
     single = ratios(table, other)

@@ -95,4 +95,4 @@ def _fixed(name: str, table: Table, problems: Sequence[str]) -> Fixed:
 def _difference(
     ours: Sequence[float], theirs: Sequence[float], config: EvaluateConfig
 ) -> dict[str, Any]:
-    return asdict(paired(ours, theirs, resamples=config.resamples, seed=config.seed))
+    return asdict(paired(ours, theirs, **config.bootstrap))

@@ -6,8 +6,9 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from extracot_training.config.bootstrap import BootstrapSettings
 from extracot_training.evaluation.rows import EvalRow
-from extracot_training.pipeline.statistics import percentile
+from extracot_training.pipeline.statistics import Estimate, paired, percentile
 
 FULL, NATIVE, AUTO = "1.0", "native", "auto"
 
@@ -60,6 +61,19 @@ def ratios(table: Table, other: Table) -> list[float]:
         for problem in table.rows
         if problem in other.rows and (whole := other.reasoning(problem)) > 0
     ]
+
+
+def accuracy_difference(
+    ours: Table,
+    theirs: Table,
+    problems: Sequence[str],
+    config: BootstrapSettings,
+    *,
+    strict: bool = False,
+) -> Estimate:
+    """Ours minus theirs, paired on ``problems``."""
+    left, right = ([side.accuracy(p, strict=strict) for p in problems] for side in (ours, theirs))
+    return paired(left, right, **config.bootstrap)
 
 
 def busy_seconds(spans: Iterable[tuple[float, float]]) -> float:

@@ -11,7 +11,7 @@ import os
 import random
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterable
 from dataclasses import dataclass
-from typing import Any, Literal, Self, TypeVar
+from typing import Any, Literal, TypeVar
 
 import httpx
 
@@ -127,7 +127,11 @@ class JsonClient:
         except httpx.TransportError as error:
             problem = f"{type(error).__name__} {error}".strip()
             raise TransientError(problem, unreachable=True) from error
-        status, body = response.status_code, _body(response)
+        status = response.status_code
+        try:
+            body = response.json()
+        except ValueError:
+            body = None
         if status == httpx.codes.OK:
             if isinstance(body, dict):
                 return body
@@ -141,12 +145,6 @@ class JsonClient:
 
     async def aclose(self) -> None:
         await self._client.aclose()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *error: object) -> None:
-        await self.aclose()
 
 
 async def bounded(
@@ -200,13 +198,6 @@ def error_message(body: object, text: str) -> str:
         inner = body.get("error", body)
         said = inner.get("message", inner) if isinstance(inner, dict) else inner
     return " ".join(str(said).split())[:300]
-
-
-def _body(response: httpx.Response) -> object:
-    try:
-        return response.json()
-    except ValueError:
-        return None
 
 
 async def _cancelled(tasks: Iterable[asyncio.Task[T]]) -> None:

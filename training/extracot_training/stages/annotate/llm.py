@@ -11,6 +11,7 @@ import asyncio
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +75,7 @@ class LlmAnnotator:
 
     async def _all(self, jobs: Sequence[Job]) -> list[KeepLabels]:
         try:
-            async with JsonClient(self._settings.api, transport=self._transport) as client:
+            async with aclosing(JsonClient(self._settings, transport=self._transport)) as client:
                 return await all_of(self._one(client, job) for job in jobs)
         except GenerationError as error:
             raise AnnotatorError(f"annotator endpoint {error}") from error

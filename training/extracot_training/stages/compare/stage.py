@@ -17,12 +17,11 @@ from extracot_training.errors import StageError
 from extracot_training.evaluation.card_figures import REPORT_FILENAME
 from extracot_training.evaluation.plots import BY_TOKENS, accuracy_against_tokens
 from extracot_training.evaluation.rows import EvalRow
-from extracot_training.evaluation.table import FULL, Table, tables_of
+from extracot_training.evaluation.table import FULL, Table, accuracy_difference, tables_of
 from extracot_training.pipeline.files import write_atomic
 from extracot_training.pipeline.markdown import counts, interval, number, table
 from extracot_training.pipeline.records import read_rows, rows_file
 from extracot_training.pipeline.stage import Counts, Outcome, StageRun, run_stage
-from extracot_training.pipeline.statistics import paired
 
 Runs = Mapping[str, dict[str, Any]]
 
@@ -83,12 +82,7 @@ def _difference(ours: Table, theirs: Table, config: CompareConfig) -> dict[str, 
     both = [problem for problem in ours.rows if problem in theirs.rows]
     if not both:
         return None
-    difference = paired(
-        [ours.accuracy(problem) for problem in both],
-        [theirs.accuracy(problem) for problem in both],
-        resamples=config.resamples,
-        seed=config.seed,
-    )
+    difference = accuracy_difference(ours, theirs, both, config)
     tokens = sum(theirs.reasoning(problem) for problem in both)
     mine = sum(ours.reasoning(problem) for problem in both)
     return {"accuracy": asdict(difference), "tokens_ratio": mine / tokens if tokens else None}

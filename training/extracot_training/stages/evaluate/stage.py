@@ -159,8 +159,8 @@ def _finish(
 
 
 def _judged(reply: Reply, problem: Problem, count: CountTokens | None) -> EvalRow:
-    """The reply with its verdict, and with its tokens counted where the server did not."""
-    verdict = verify(reply.answer, problem.answer)
+    """The reply as judged, and with its tokens counted where the server did not."""
+    verified = verify(reply.answer, problem.answer)
     fields = reply.model_dump(exclude={"reasoning"})
     if reply.refused is None and reply.reasoning_tokens is None:
         if count is None:
@@ -172,7 +172,7 @@ def _judged(reply: Reply, problem: Problem, count: CountTokens | None) -> EvalRo
         gold=problem.answer,
         family=problem.family,
         steps=problem.steps,
-        boxed=verdict.answer,
-        correct=verdict.correct,
-        strict=verdict.strict,
+        boxed=verified.answer,
+        correct=verified.correct,
+        strict=verified.strict,
     )

@@ -205,7 +205,7 @@ def _recovery(panel: Any, figures: dict[str, Any], kind: str) -> None:
 
 
 def _mean(values: Sequence[float | bool], config: FidelityConfig) -> dict[str, Any]:
-    return asdict(estimate(values, resamples=config.resamples, seed=config.seed))
+    return asdict(estimate(values, **config.bootstrap))
 
 
 def _plain_mean(values: Sequence[float | bool]) -> float:

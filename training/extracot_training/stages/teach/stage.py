@@ -139,24 +139,26 @@ def judge(
         reason: str | None = "refused"
     else:
         reason = _fault(config, result)
-    verdict = verify(result.answer, problem.answer)
+    verified = verify(result.answer, problem.answer)
     if reason is None and config.keep == "correct":
-        reason = "no_box" if verdict.answer is None else None if verdict.correct else "wrong"
+        reason = "no_box" if verified.answer is None else None if verified.correct else "wrong"
     reasoning = (result.reasoning or "").strip()
     tokens = count(reasoning) if count is not None else result.reasoning_tokens
     return SampledTrace(
-        problem_id=problem.id,
-        sample=int(sampled.key.rpartition("/")[2]),
-        question=problem.question,
+        **_of(problem, int(sampled.key.rpartition("/")[2])),
         reasoning=reasoning,
         answer=result.answer.strip(),
-        gold=problem.answer,
-        correct=verdict.correct,
+        correct=verified.correct,
         teacher=teacher,
         tokens=tokens,
         reason=reason,
         finish_reason=result.finish_reason,
     )
+
+
+def _of(problem: Problem, sample: int) -> dict[str, Any]:
+    gold = problem.answer
+    return {"problem_id": problem.id, "sample": sample, "question": problem.question, "gold": gold}
 
 
 def _fault(config: TeachConfig, sample: Sample) -> str | None:
@@ -188,22 +190,19 @@ def _own(config: TeachConfig, problem: Problem, count: CountTokens | None) -> Sa
     terse = config.own_trace == "terse"
     reasoning = str(problem.meta.get("terse") or "") if terse else problem.solution or ""
     answer = str(problem.meta.get("final") or f"The answer is \\boxed{{{problem.answer}}}.")
-    verdict = verify(answer, problem.answer)
+    verified = verify(answer, problem.answer)
     reason = None
     if not reasoning.strip():
         reason = "no_solution"
-    elif not verdict.correct:
+    elif not verified.correct:
         reason = "wrong"
     elif extract_answer(reasoning) and not verify(reasoning, problem.answer).correct:
         reason = "solution_disagrees"
     return SampledTrace(
-        problem_id=problem.id,
-        sample=0,
-        question=problem.question,
+        **_of(problem, 0),
         reasoning=reasoning,
         answer=answer,
-        gold=problem.answer,
-        correct=verdict.correct,
+        correct=verified.correct,
         teacher=f"own:{problem.source}",
         synthetic=problem.synthetic,
         tokens=count(reasoning) if count is not None else None,
