@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Field, HttpUrl, model_validator
+from pydantic import Field, model_validator
 
 from extracot_training.config.bootstrap import BootstrapSettings
-from extracot_training.config.sampling import SamplingParams
+from extracot_training.config.sampling import ApiSettings, SamplingParams
 from extracot_training.pipeline.records import Split
 from extracot_training.pipeline.settings import StageConfig
 
@@ -16,26 +16,23 @@ Budget = Annotated[float, Field(gt=0.0, le=1.0)] | Literal["auto", "native", "no
 _OURS = frozenset({"budget", "model", "messages", "stream", "stream_options", "seed", "n"})
 
 
-class EvaluateConfig(StageConfig, BootstrapSettings):
+class EvaluateConfig(StageConfig, BootstrapSettings, ApiSettings):
     """Measures what users of a running server get: accuracy, tokens, time, at every budget."""
 
     # What only the report is made with: changing it asks nothing again.
     judging: ClassVar[frozenset[str]] = frozenset(
         {"dataset", "reference", "resamples", "margin", "prompt_bins", "tokenizer"}
     )
+    # Times belong to the number of requests at a time.
     runtime: ClassVar[frozenset[str]] = (
-        StageConfig.runtime
-        | judging
-        | {"base_url", "api_key_env", "timeout_s", "retries", "backoff_s"}
+        StageConfig.runtime | judging | (ApiSettings.model_fields.keys() - {"concurrency"})
     )
 
     input: Path = Field(description="folder of stage problems")
     splits: tuple[Split, ...] = Field(("test",), min_length=1, description="of these splits")
     limit: int | None = Field(None, ge=1, description="use only the first so many problems")
     dataset: str | None = Field(None, description="name in the report (else sources and splits)")
-    base_url: HttpUrl = Field(description="such as http://localhost:8000/v1")
     model: str = Field(min_length=1, description="model name to ask for")
-    api_key_env: str | None = Field(None, description="environment variable with the API key")
     budgets: tuple[Budget, ...] = Field(
         (0.2, 0.4, 0.6, 0.8, 1.0, "auto", "native", "none"),
         min_length=1,
@@ -76,8 +73,6 @@ class EvaluateConfig(StageConfig, BootstrapSettings):
         False, description="plain server: its template starts every reply inside the block"
     )
     timeout_s: float = Field(600.0, gt=0.0, description="longest wait for the next bytes")
-    retries: int = Field(5, ge=0, description="further tries after a failed one")
-    backoff_s: float = Field(0.5, ge=0.0, description="first pause; doubles, up to 30 s")
     reference: Path | None = Field(
         None, description="folder of stage reference: auto's levels are then also told by r*"
     )

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import openai
+from pydantic import TypeAdapter
 
 from extracot_training.config.evaluate import Budget, EvaluateConfig
 from extracot_training.errors import StageError
@@ -170,9 +171,7 @@ def recall(folder: Path) -> Server | None:
     path = folder / SERVER_FILENAME
     if not path.is_file():
         return None
-    told = json.loads(path.read_text(encoding="utf-8"))
-    told["levels"] = {name: (low, high) for name, (low, high) in told["levels"].items()}
-    return Server(**told)
+    return TypeAdapter(Server).validate_json(path.read_bytes())
 
 
 def message_of(error: openai.APIError) -> str:

@@ -29,9 +29,9 @@ class FidelityRow(SampleRecord):
     target: float
     realised: float
     allowance: float
-    plain: bool
-    redacted: bool
-    log_likelihood: float
+    plain: bool = False
+    redacted: bool = False
+    log_likelihood: float = 0.0
     formula_recall: float
     broken: int
 

@@ -45,17 +45,11 @@ ALL_ROWS = "all.jsonl"
 
 @dataclass(frozen=True, slots=True)
 class _Item:
-    trace: TraceText
-    system: str
-    target: float
-    short: Shortened
-    recall: float
-    broken: int
-    allowance: float
+    """A shortened text, and its row but for what the reader makes of it."""
 
-    @property
-    def key(self) -> str:
-        return f"{self.trace.key}:{self.system}@{self.target:g}"
+    trace: TraceText
+    text: str
+    row: FidelityRow
 
 
 def run(config: FidelityConfig, *, force: bool = False) -> Outcome:
@@ -91,7 +85,7 @@ def _work(config: FidelityConfig, stage: StageRun) -> Counts:
             items = [
                 i for trace in usable[begin : begin + config.batch] for i in bench.items(trace)
             ]
-            for row in _judged(reader, [item for item in items if item.key not in writer]):
+            for row in _judged(reader, [item for item in items if item.row.key not in writer]):
                 writer.write(row)
     rows = list(read_rows(stage.rows, FidelityRow))
     if not rows:
@@ -169,33 +163,32 @@ class _Bench:
         short: Shortened, limit: float,
     ) -> _Item:  # fmt: skip
         measured = wholeness(atoms, short.spans)
-        return _Item(trace, system, target, short, measured.recall, measured.broken, limit)
+        row = FidelityRow(
+            problem_id=trace.problem_id,
+            sample=trace.sample,
+            question=trace.question,
+            system=system,
+            target=target,
+            realised=short.realised,
+            allowance=limit,
+            formula_recall=measured.recall,
+            broken=measured.broken,
+        )
+        return _Item(trace, short.text, row)
 
 
 def _judged(reader: Reader, items: Sequence[_Item]) -> list[FidelityRow]:
     """One row per item; plain and redacted texts are answered in the same batches."""
     questions = [item.trace.question for item in items]
     golds = [item.trace.gold for item in items]
-    hidden = [redact(item.short.text, item.trace.gold) for item in items]
-    plain = reader.right(questions, [item.short.text for item in items], golds)
+    hidden = [redact(item.text, item.trace.gold) for item in items]
+    plain = reader.right(questions, [item.text for item in items], golds)
     redacted = reader.right(questions, hidden, golds)
     likely = reader.log_likelihoods(questions, hidden, golds)
+    judged = zip(items, plain, redacted, likely, strict=True)
     return [
-        FidelityRow(
-            problem_id=item.trace.problem_id,
-            sample=item.trace.sample,
-            question=item.trace.question,
-            system=item.system,
-            target=item.target,
-            realised=item.short.realised,
-            allowance=item.allowance,
-            plain=plain[place],
-            redacted=redacted[place],
-            log_likelihood=likely[place],
-            formula_recall=item.recall,
-            broken=item.broken,
-        )
-        for place, item in enumerate(items)
+        item.row.model_copy(update={"plain": one, "redacted": two, "log_likelihood": three})
+        for item, one, two, three in judged
     ]
 
 
