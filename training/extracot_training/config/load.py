@@ -75,9 +75,9 @@ def describe(model: type[BaseModel]) -> Iterator[str]:
 
 def _describe(model: type[BaseModel], prefix: str) -> Iterator[str]:
     own = vars(model).get("__annotations__", {})  # told before what other stages have as well
-    fields = model.model_fields
-    for name in dict.fromkeys([*(name for name in own if name in fields), *fields]):
-        info = fields[name]
+    known = model.model_fields
+    for name in dict.fromkeys([*(name for name in own if name in known), *known]):
+        info = known[name]
         nested = list(_models_in(info.annotation))
         if info.default is not PydanticUndefined:
             default = f" [{_plain(info.default)}]"
