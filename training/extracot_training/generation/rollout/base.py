@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 from extracot.answers import extract_answer
 from extracot.control import Control, level_token
+from extracot.prompt import Message, Role
 from extracot_training.policy.control_tokens import ControlTokens
 from extracot_training.policy.prompt_settings import PromptSettings
 
@@ -80,16 +81,11 @@ class PromptMaker:
     def level(self, question: str, level: float) -> tuple[int, ...]:
         """The prompt at a level, with the level token and the open think block prefilled."""
         control = Control.level(level_token(level))
-        return self._renderer.render(self._messages(question), control).token_ids
+        return self._renderer.render([Message(Role.USER, question)], control).token_ids
 
     def policy(self, question: str) -> tuple[int, ...]:
         """The prompt that leaves the level to the model: the reply begins with its token."""
-        return self._renderer.render(self._messages(question), Control.policy()).token_ids
-
-    def _messages(self, question: str) -> list[Any]:
-        from extracot.prompt import Message, Role
-
-        return [Message(Role.USER, question)]
+        return self._renderer.render([Message(Role.USER, question)], Control.policy()).token_ids
 
 
 class ReplyReader:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from random import Random
-from typing import Any, Protocol
+from typing import Any
 
 from extracot_training.compression.budget import (
     Selection,
@@ -44,15 +44,6 @@ from extracot_training.stages.compress.clean import clean_rows
 ALL_ROWS = "all.jsonl"
 
 
-class AtomScorer(Protocol):
-    """Says what each atom of a trace is worth, higher being more."""
-
-    def atoms(
-        self, items: Sequence[tuple[str, str]], cut: Callable[[str], list[Atom]]
-    ) -> list[tuple[list[Atom], list[float]]]:
-        """Atoms of each (question, trace) as ``cut`` makes them, and their scores."""
-
-
 @dataclass(frozen=True, slots=True)
 class RandomScorer:
     """The baseline that reads nothing: the same trace gets the same draws under the same seed."""
@@ -62,6 +53,7 @@ class RandomScorer:
     def atoms(
         self, items: Sequence[tuple[str, str]], cut: Callable[[str], list[Atom]]
     ) -> list[tuple[list[Atom], list[float]]]:
+        """See :meth:`CompressorScorer.atoms`."""
         found = []
         for question, text in items:
             rng = Random(f"{self.seed}:{question}:{text}")
@@ -73,7 +65,13 @@ class RandomScorer:
 class Compressor:
     """What scores atoms, and a way to count. ``units`` "words" is the baseline without formulas."""
 
-    def __init__(self, scorer: AtomScorer, counter: TokenCounter, *, units: str = "atoms") -> None:
+    def __init__(
+        self,
+        scorer: CompressorScorer | RandomScorer,
+        counter: TokenCounter,
+        *,
+        units: str = "atoms",
+    ) -> None:
         self._scorer = scorer
         self._counter = counter
         self._units = units
