@@ -33,6 +33,11 @@ class Table:
         """Reasoning tokens of all samples of a problem."""
         return sum(row.reasoning_tokens or 0 for row in self.rows[problem])
 
+    def mean_reasoning(self, problems: Sequence[str]) -> float:
+        """Reasoning tokens per reply to these problems."""
+        replies = sum(len(self.rows[problem]) for problem in problems)
+        return sum(map(self.reasoning, problems)) / replies
+
 
 def tables_of(rows: Iterable[EvalRow], samples: int) -> dict[str, Table]:
     """The rows by budget."""

@@ -83,8 +83,7 @@ def _difference(ours: Table, theirs: Table, config: CompareConfig) -> dict[str, 
     if not both:
         return None
     difference = accuracy_difference(ours, theirs, both, config)
-    tokens = sum(theirs.reasoning(problem) for problem in both)
-    mine = sum(ours.reasoning(problem) for problem in both)
+    mine, tokens = (sum(map(side.reasoning, both)) for side in (ours, theirs))
     return {"accuracy": asdict(difference), "tokens_ratio": mine / tokens if tokens else None}
 
 
