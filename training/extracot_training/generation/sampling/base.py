@@ -18,6 +18,10 @@ class Request:
     messages: tuple[tuple[str, str], ...]
     seed: int | None = None
 
+    @property
+    def chat(self) -> list[dict[str, str]]:
+        return [{"role": role, "content": content} for role, content in self.messages]
+
 
 @dataclass(frozen=True, slots=True)
 class Sample:

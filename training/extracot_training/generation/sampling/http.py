@@ -57,8 +57,7 @@ def _body(config: HttpBackend, request: Request, params: SamplingParams) -> dict
     settings = params.model_dump(exclude_none=True)
     if request.seed is not None:
         settings["seed"] = request.seed
-    messages = [{"role": role, "content": content} for role, content in request.messages]
-    return {"model": config.model, "messages": messages, **settings, **config.extra_body}
+    return {"model": config.model, "messages": request.chat, **settings, **config.extra_body}
 
 
 def _sample(reply: dict[str, Any]) -> Sample:

@@ -54,10 +54,7 @@ class VllmSampler:
         del self._engine
 
     def _batch(self, requests: Sequence[Request], params: SamplingParams) -> list[SampleResult]:
-        conversations = [
-            [{"role": role, "content": content} for role, content in request.messages]
-            for request in requests
-        ]
+        conversations = [request.chat for request in requests]
         settings = params.model_dump(exclude_none=True)
         each = [
             self._vllm.SamplingParams(seed=request.seed, skip_special_tokens=False, **settings)
