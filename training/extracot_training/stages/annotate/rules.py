@@ -32,11 +32,11 @@ about over all one some any both up only everything problem question answer thin
 carefully time note compute computing start begin work
 """
 FUNCTION_WORDS = frozenset(_FUNCTION_WORDS.split())
-RELATION_WORDS = frozenset(
-    ("not", "no", "never", "none", "without", "except", "each", "per", "every", "twice", "half")
-) | frozenset(
-    ("double", "triple", "less", "more", "fewer", "remaining", "left", "total", "equally")
-)
+_RELATION_WORDS = """
+not no never none without except each per every twice half double triple less more fewer remaining
+left total equally
+"""
+RELATION_WORDS = frozenset(_RELATION_WORDS.split())
 _CHECK = re.compile(
     r"\b(?:double[- ]?check\w*|check(?:ing|s|ed)?|verif\w+|confirm\w*|sanity|make sure|going back"
     r"|once more|look(?:s|ing)? (?:right|good|back))\b",

@@ -89,12 +89,7 @@ def _row(job: Job, labels: KeepLabels, name: str) -> Annotation:
     trace = job.trace
     usage = {key: value for key, value in asdict(labels.usage).items() if value}
     return Annotation(
-        problem_id=trace.problem_id,
-        sample=trace.sample,
-        question=trace.question,
-        reasoning=trace.reasoning,
-        answer=trace.answer,
-        gold=trace.gold,
+        **trace.model_dump(include=set(Annotation.model_fields)),
         keep=spans_of(job.atoms, labels.keep),
         annotator=name,
         scores=None if labels.scores is None else [round(score, 6) for score in labels.scores],

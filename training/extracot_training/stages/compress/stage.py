@@ -168,11 +168,7 @@ def _pending(config: CompressConfig, done: frozenset[str]) -> Iterator[TraceText
 
 def _row(trace: TraceText, selection: Selection, config: CompressConfig) -> CompressedTrace:
     return CompressedTrace(
-        problem_id=trace.problem_id,
-        sample=trace.sample,
-        question=trace.question,
-        answer=trace.answer,
-        gold=trace.gold,
+        **trace.model_dump(include=set(CompressedTrace.model_fields)),
         target=selection.target,
         text=selection.text,
         realised=round(selection.realised, 6),

@@ -20,6 +20,7 @@ from extracot_training.pipeline.files import write_atomic
 from extracot_training.pipeline.records import (
     CompressedTrace,
     JsonlWriter,
+    SampleRecord,
     TraceText,
     read_rows,
     rows_file,
@@ -164,9 +165,7 @@ class _Bench:
     ) -> _Item:  # fmt: skip
         measured = wholeness(atoms, short.spans)
         row = FidelityRow(
-            problem_id=trace.problem_id,
-            sample=trace.sample,
-            question=trace.question,
+            **trace.model_dump(include=set(SampleRecord.model_fields)),
             system=system,
             target=target,
             realised=short.realised,
