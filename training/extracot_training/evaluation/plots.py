@@ -59,7 +59,7 @@ def accuracy_against_tokens(runs: Mapping[str, Mapping[str, Any]]) -> bytes:
                     fontsize=8,
                 )
         panel.set(xlabel="mean reasoning tokens", ylabel="accuracy", ylim=(-0.02, 1.02))
-        panel.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1.01, 1.0))  # beside it
+        _legend_beside(panel)
 
     return png(paint)
 
@@ -90,7 +90,7 @@ def _requested_against_realised(budgets: Mapping[str, Any]) -> bytes:
         panel.plot([], [], color="C0", marker="o", label="ratio of sums, 95% interval")
         panel.plot([], [], color="C0", alpha=0.3, lw=5, label="problems, p10 to p90")
         panel.set(xlabel="requested ratio", ylabel="realised ratio, against level 1.0")
-        panel.legend(fontsize=8)
+        _legend_beside(panel)
 
     return png(paint)
 
@@ -115,9 +115,13 @@ def _level_by_difficulty(auto: Mapping[str, Any]) -> bytes:
             names, [found["mean"] for found in groups.values()], "k*-", label="mean chosen level"
         )
         panel.set(xlabel=title, ylabel="share of replies; mean level", ylim=(0, 1.02))
-        panel.legend(fontsize=8)
+        _legend_beside(panel)
 
     return png(paint)
+
+
+def _legend_beside(panel: Any) -> None:
+    panel.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1.01, 1.0))
 
 
 def _mean_level(shares: Mapping[str, float]) -> float:

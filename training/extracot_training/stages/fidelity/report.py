@@ -182,7 +182,7 @@ def draw(figures: dict[str, Any]) -> bytes:
             _recovery(panel, figures, kind)
             panel.set(title=f"answers from shortened traces, {title}", xlabel="target ratio")
         panels[0].set(ylabel="share of right answers", ylim=(0, 1.02))
-        panels[0].legend(fontsize=8)
+        panels[0].legend(fontsize=8, loc="lower right")
 
     return png(paint, size=(10, 4), ncols=2, sharey=True)
 
