@@ -19,7 +19,7 @@ from pathlib import Path
 
 import torch
 
-from extracot_training.compression.scoring import Scorer
+from extracot_training.compression.scoring import CompressorScorer
 from extracot_training.stages.compress.stage import Compressor
 from extracot_training.synthetic import Generator
 
@@ -38,7 +38,7 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     args = parser.parse_args()
     items = items_of(args.traces)
-    scorer = Scorer.load(args.compressor, device=args.device)
+    scorer = CompressorScorer.load(args.compressor, device=args.device)
     tokens = sum(len(scorer.tokenizer.tokenize(trace)) for _, trace, _ in items)
     print(
         f"{args.traces} traces, {tokens} tokens; {platform.processor() or platform.machine()}, "

@@ -11,8 +11,9 @@ import pytest
 
 from extracot_server.engine.scripted.engine import ScriptedBehaviour
 from extracot_training.config.reference import ReferenceConfig
-from extracot_training.config.rollout import Drawing, ServerBackend
-from extracot_training.generation.rollout.base import Rollout, RolloutError, RolloutRequest
+from extracot_training.config.rollout import RolloutSamplingParams, ServerBackend
+from extracot_training.errors import GenerationError
+from extracot_training.generation.rollout.base import Rollout, RolloutRequest
 from extracot_training.generation.rollout.server import ServerRollouts
 from extracot_training.pipeline.records import read_rows
 from extracot_training.pipeline.reference_rows import ReferenceRow
@@ -31,7 +32,7 @@ def backend(url: str, **changes: Any) -> ServerBackend:
 
 
 def rollouts(url: str, *requests: RolloutRequest, **changes: Any) -> list[Rollout]:
-    made = ServerRollouts(backend(url, **changes), PROMPT, Drawing(max_tokens=600))
+    made = ServerRollouts(backend(url, **changes), PROMPT, RolloutSamplingParams(max_tokens=600))
     with closing(made):
         return list(made.run(requests))
 
@@ -100,16 +101,16 @@ def test_a_block_that_the_model_did_not_close_is_not_closed(
 def test_what_stands_between_is_named(tmp_path: Path) -> None:
     with (
         server(tmp_path, settings={"budget_ceiling": 0.5}) as live,
-        pytest.raises(RolloutError, match="ceiling"),
+        pytest.raises(GenerationError, match="ceiling"),
     ):
         rollouts(live.url, request(1.0))
     with server(tmp_path) as live:
         known = PromptSettings(ratios=(0.3, 1.0))
-        with pytest.raises(RolloutError, match=r"no level 0\.3"):
-            ServerRollouts(backend(live.url), known, Drawing())
-        with pytest.raises(RolloutError, match="HTTP 404"):
+        with pytest.raises(GenerationError, match=r"no level 0\.3"):
+            ServerRollouts(backend(live.url), known, RolloutSamplingParams())
+        with pytest.raises(GenerationError, match="HTTP 404"):
             rollouts(live.url, model="another")
-    with pytest.raises(RolloutError, match="budget"):
+    with pytest.raises(GenerationError, match="budget"):
         rollouts(live.url)  # it has stopped
-    with pytest.raises(RolloutError, match="NO_SUCH_KEY"):
+    with pytest.raises(GenerationError, match="NO_SUCH_KEY"):
         rollouts(live.url, api_key_env="NO_SUCH_KEY")

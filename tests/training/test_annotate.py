@@ -11,6 +11,7 @@ import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import HttpUrl
 
 from extracot_training.compression.final_answer import final_atoms
 from extracot_training.compression.segment import join, segment
@@ -147,8 +148,8 @@ def test_likelihood_tries_thinned_contexts() -> None:
 
 # -- llm
 
-SETTINGS = LlmSettings(
-    base_url="http://annotator.test/v1", model="m", first_wait_s=0.001, retries=2
+SETTINGS = LlmSettings.model_validate(
+    {"base_url": "http://annotator.test/v1", "model": "m", "first_wait_s": 0.001, "retries": 2}
 )
 Handler = Callable[[httpx.Request], httpx.Response]
 
@@ -231,7 +232,7 @@ def test_llm_repeats_what_may_pass_and_nothing_else(tmp_path: Path) -> None:
 
 
 def test_a_dead_endpoint_is_one_clear_error(tmp_path: Path) -> None:
-    settings = SETTINGS.model_copy(update={"base_url": "http://127.0.0.1:9/v1"})
+    settings = SETTINGS.model_copy(update={"base_url": HttpUrl("http://127.0.0.1:9/v1")})
     with pytest.raises(AnnotatorError, match=r"annotator endpoint http://127\.0\.0\.1:9/v1"):
         list(LlmAnnotator(settings, ReplyCache(tmp_path)).annotate([job()]))
 
@@ -247,7 +248,7 @@ def test_a_cut_stage_keeps_its_replies(tmp_path: Path) -> None:
     config = AnnotateConfig(
         input=tmp_path / "teach",
         out=tmp_path / "out",
-        annotator=SETTINGS.model_copy(update={"base_url": "http://127.0.0.1:9/v1"}),
+        annotator=SETTINGS.model_copy(update={"base_url": HttpUrl("http://127.0.0.1:9/v1")}),
     )
     with pytest.raises(AnnotatorError):
         run(config)
@@ -260,7 +261,9 @@ def test_a_stage_over_http_goes_on_without_asking_again(tmp_path: Path) -> None:
     write_rows(tmp_path / "teach" / "rows.jsonl", [trace(n, TRACE + " Yes." * n) for n in range(4)])
 
     def config(url: str) -> AnnotateConfig:
-        settings = SETTINGS.model_copy(update={"base_url": url, "retries": 0, "concurrency": 1})
+        settings = SETTINGS.model_copy(
+            update={"base_url": HttpUrl(url), "retries": 0, "concurrency": 1}
+        )
         return AnnotateConfig(
             input=tmp_path / "teach", out=tmp_path / "out", annotator=settings, batch=4
         )

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from extracot_training.cli import STAGES, main
+from extracot_training.cli import STAGES, config_class, main
 from extracot_training.config.load import load_config, read_yaml
 from extracot_training.config.problems import ProblemsConfig
 from extracot_training.errors import ConfigError
@@ -133,17 +133,10 @@ def test_overrides_reach_into_lists() -> None:
         load_config(ProblemsConfig, CONFIGS / "problems-gsm8k.yaml", ["out.x=1"])
 
 
-def _config_class(stage: str) -> type[ProblemsConfig]:
-    from importlib import import_module
-
-    module, _, name = STAGES[stage].config.partition(":")
-    return getattr(import_module(module), name)  # type: ignore[no-any-return]
-
-
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.name)
 def test_every_shipped_config_parses(path: Path) -> None:
     """A configuration's name starts with its stage: ``teach-vllm.yaml``."""
     stage = path.stem.partition("-")[0]
     assert stage in STAGES, f"{path.name} belongs to no stage"
     assert read_yaml(path)
-    load_config(_config_class(stage), path)
+    load_config(config_class(stage), path)

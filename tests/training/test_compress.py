@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from extracot_training.cli import main
 from extracot_training.compression.budget import RatioError, TokenCounter, allowance, spend, words
 from extracot_training.compression.model import CompressorCard, new_model, save_compressor
-from extracot_training.compression.scoring import Scorer, TokenScores, atom_scores
+from extracot_training.compression.scoring import CompressorScorer, TokenScores, atom_scores
 from extracot_training.compression.segment import join, segment
 from extracot_training.config.compress import CleaningSettings, CompressConfig
 from extracot_training.pipeline.records import CompressedTrace, read_rows, write_rows
@@ -116,13 +116,13 @@ def test_an_atoms_score_is_the_mean_of_its_tokens() -> None:
 
 def test_one_pass_serves_all_ratios(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     passes: list[int] = []
-    logits = Scorer._logits
+    logits = CompressorScorer._logits
 
-    def counted(self: Scorer, windows: Any) -> Any:
+    def counted(self: CompressorScorer, windows: Any) -> Any:
         passes.append(len(windows))
         return logits(self, windows)
 
-    monkeypatch.setattr(Scorer, "_logits", counted)
+    monkeypatch.setattr(CompressorScorer, "_logits", counted)
     long = " ".join([TRACE] * 3)
     found = Compressor.load(folder).compress(QUESTION, long, RATIOS)
     assert len(passes) == 1

@@ -10,21 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from extracot_training.cli import STAGES
+from extracot_training.cli import config_class
 from extracot_training.config.load import load_config
 from extracot_training.pipeline.records import CompressedTrace, read_rows
-from extracot_training.pipeline.settings import StageConfig
 from extracot_training.pipeline.stage import Manifest
 
 ROOT = Path(__file__).parents[2]
 CONFIGS = ROOT / "training" / "configs"
 MINE = ("annotate", "compressor", "compress", "reader", "fidelity")
-
-
-def config_class(stage: str) -> type[StageConfig]:
-    module, _, name = STAGES[stage].config.partition(":")
-    found: type[StageConfig] = getattr(__import__(module, fromlist=[name]), name)
-    return found
 
 
 @pytest.mark.parametrize(

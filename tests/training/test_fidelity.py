@@ -24,7 +24,6 @@ from extracot_training.pipeline.records import CompressedTrace, Trace, write_row
 from extracot_training.pipeline.stage import Manifest
 from extracot_training.pipeline.statistics import estimate, normalised, paired
 from extracot_training.policy.pretrained import load_causal_lm, load_tokenizer
-from extracot_training.stages import fidelity
 from extracot_training.stages.fidelity import stage
 from extracot_training.stages.fidelity.baselines import head_tail, random_atoms
 from extracot_training.stages.fidelity.measure import wholeness
@@ -169,7 +168,7 @@ def test_the_report_compares_pairs_and_judges_the_claim(
 ) -> None:
     config = prepared(tmp_path)
     monkeypatch.setattr(stage.Reader, "load", lambda *_, **__: Clever())
-    outcome = fidelity.run(config)
+    outcome = stage.run(config)
     assert outcome.counts["traces"] == 20
     figures = json.loads((tmp_path / "out" / "report.json").read_text())
     cell = figures["levels"]["0.2"]
@@ -192,7 +191,7 @@ def test_ours_without_the_question_is_shown_but_is_no_baseline(
     config = prepared(tmp_path)
     monkeypatch.setattr(stage.Reader, "load", lambda *_, **__: Clever())
     # The same rows as ours: no difference, which would be a fault of any baseline.
-    fidelity.run(config.model_copy(update={"blind": config.ours}))
+    stage.run(config.model_copy(update={"blind": config.ours}))
     figures = json.loads((tmp_path / "out" / "report.json").read_text())
     cell = figures["levels"]["0.2"]
     assert cell["blind"]["redacted"] == cell["ours"]["redacted"]
@@ -200,7 +199,7 @@ def test_ours_without_the_question_is_shown_but_is_no_baseline(
     assert not any("without the question" in fault for fault in figures["claim"]["faults"])
     assert "| ours without the question | 1.000" in (tmp_path / "out" / "report.md").read_text()
     # As a baseline the same rows are a fault.
-    fidelity.run(config.model_copy(update={"lingua": config.ours}), force=True)
+    stage.run(config.model_copy(update={"lingua": config.ours}), force=True)
     figures = json.loads((tmp_path / "out" / "report.json").read_text())
     assert any("not above LLMLingua-2-style" in fault for fault in figures["claim"]["faults"])
 
@@ -218,8 +217,8 @@ def test_a_cut_report_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
     monkeypatch.setattr(stage.Reader, "load", lambda *_, **__: Mortal())
     with pytest.raises(StageError, match="power cut"):
-        fidelity.run(config)
-    assert fidelity.run(config).counts["traces"] == 6
+        stage.run(config)
+    assert stage.run(config).counts["traces"] == 6
     assert len((tmp_path / "out" / "rows.jsonl").read_text().splitlines()) == 6 * (2 + 4 * 2)
 
 
@@ -232,7 +231,7 @@ def test_what_the_reader_learned_from_is_not_judged(
     (tmp_path / "reader" / "seen.txt").write_text(question_hash(QUESTION) + "\n")
     monkeypatch.setattr(stage.Reader, "load", lambda *_, **__: Clever())
     with pytest.raises(StageError, match="'known to the reader': 3"):
-        fidelity.run(config)
+        stage.run(config)
 
 
 def test_rows_that_do_not_match_their_trace_are_refused(
@@ -243,7 +242,7 @@ def test_rows_that_do_not_match_their_trace_are_refused(
     path = tmp_path / "ours" / "all.jsonl"
     path.write_text(path.read_text().replace("20 - 12", "20 - 21"))
     with pytest.raises(StageError, match="does not match its trace"):
-        fidelity.run(config)
+        stage.run(config)
 
 
 # -- the reader

@@ -18,7 +18,7 @@ RECIPES = ROOT / "training" / "recipes"
 STAND_IN = """
 import re, sys
 from pathlib import Path
-from extracot_training.cli import STAGES, _attribute
+from extracot_training.cli import config_class
 from extracot_training.config.load import load_config
 stage, flags = sys.argv[1], sys.argv[2:]
 file, overrides = None, []
@@ -28,7 +28,7 @@ for name, value in zip(flags[::2], flags[1::2]):
         case "--set": overrides.append(value)
         case "--out" | "--input": overrides.append(f"{name[2:]}={value}")
         case _: sys.exit(f"unknown flag {name}")
-config = load_config(_attribute(STAGES[stage].config), file, overrides)
+config = load_config(config_class(stage), file, overrides)
 out = str(config.out.parent)
 for text in re.findall(r"Path\\('([^']+)'\\)|'([^']+)'", repr(config)):
     path = Path(text[0] or text[1])

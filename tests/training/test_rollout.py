@@ -11,6 +11,7 @@ from transformers import AutoModelForCausalLM
 from transformers.cache_utils import DynamicCache
 
 from extracot.control import Control, level_token
+from extracot_training.config.rollout import RolloutSamplingParams
 from extracot_training.generation.rollout.base import (
     PromptMaker,
     ReplyReader,
@@ -18,7 +19,7 @@ from extracot_training.generation.rollout.base import (
     RolloutRequest,
 )
 from extracot_training.generation.rollout.cache import GrowingLayer, empty_cache
-from extracot_training.generation.rollout.sampler import Decoding, Sampler, seed_of
+from extracot_training.generation.rollout.sampler import Sampler, seed_of
 from extracot_training.policy.loading import load_policy_tokenizer
 from extracot_training.policy.prompt_settings import PromptSettings
 from tests.fixtures.tiny_model import build_tiny_model
@@ -45,8 +46,10 @@ def tools(folder: Path) -> tuple[Any, PromptMaker, ReplyReader]:
 
 
 def sampler(model: Any, *, batch: int = 16, pad: int = 0, **decoding: Any) -> Sampler:
-    settings = {"temperature": 1.0, "top_p": 1.0, "max_tokens": 24, "end_ids": (1,)} | decoding
-    return Sampler(model, Decoding(**settings), batch=batch, pad_id=pad, watched=(5, 7))
+    end_ids = decoding.pop("end_ids", (1,))
+    settings = {"temperature": 1.0, "top_p": 1.0, "max_tokens": 24} | decoding
+    params = RolloutSamplingParams.model_validate(settings)
+    return Sampler(model, params, end_ids=end_ids, batch=batch, pad_id=pad, watched=(5, 7))
 
 
 def ids_of(replies: Any) -> list[tuple[int, ...]]:

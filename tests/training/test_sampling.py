@@ -11,9 +11,16 @@ from typing import Any
 
 import pytest
 
-from extracot_training.config.sampling import HttpBackend, Sampling, VllmBackend
-from extracot_training.generation.sampling import Failure, Outcome, Request, Sample, SamplingError
-from extracot_training.generation.sampling.base import open_backend, split_reply
+from extracot_training.config.sampling import HttpBackend, SamplingParams, VllmBackend
+from extracot_training.errors import GenerationError
+from extracot_training.generation.sampling.backends import open_backend
+from extracot_training.generation.sampling.base import (
+    Failure,
+    Request,
+    Sample,
+    SampleResult,
+    split_reply,
+)
 from extracot_training.generation.sampling.http import HttpSampler
 from tests.training.openai_server import Answer, completion, failure, serve
 
@@ -31,11 +38,11 @@ def settings(url: str, **changes: Any) -> HttpBackend:
 
 async def outcomes(
     answer: Answer, requests: Sequence[Request], **changes: Any
-) -> tuple[list[Outcome], list[dict[str, Any]]]:
+) -> tuple[list[SampleResult], list[dict[str, Any]]]:
     with serve(answer) as server:
         backend = HttpSampler(settings(server.url, **changes))
         try:
-            found = [outcome async for outcome in backend.run(requests, Sampling(top_k=4))]
+            found = [outcome async for outcome in backend.run(requests, SamplingParams(top_k=4))]
         finally:
             await backend.aclose()
         return found, server.bodies
@@ -59,7 +66,7 @@ async def test_a_request_is_what_openai_expects() -> None:
         }
     ]
     sample = Sample("because", "The answer", True, "stop", 7, 12, 9)
-    assert found == [Outcome("a", sample)]
+    assert found == [SampleResult("a", sample)]
 
 
 async def test_requests_run_side_by_side_up_to_the_limit() -> None:
@@ -72,7 +79,7 @@ async def test_requests_run_side_by_side_up_to_the_limit() -> None:
     with serve(answer) as server:
         backend = HttpSampler(settings(server.url, concurrency=3))
         keys = [str(number) for number in range(9)]
-        found = [outcome.key async for outcome in backend.run(ask(*keys), Sampling())]
+        found = [outcome.key async for outcome in backend.run(ask(*keys), SamplingParams())]
         await backend.aclose()
         assert sorted(found) == keys
         assert server.most_at_once == 3
@@ -91,20 +98,20 @@ async def test_a_lasting_failure_is_told_and_the_rest_goes_on() -> None:
         return failure(500, "out of\nmemory") if bad else completion("ok")
 
     found, bodies = await outcomes(answer, ask("bad", "good"), concurrency=1)
-    assert found[0] == Outcome("bad", Failure("failed", "HTTP 500: out of memory"))
+    assert found[0] == SampleResult("bad", Failure("failed", "HTTP 500: out of memory"))
     assert isinstance(found[1].result, Sample)
     assert len(bodies) == 4
 
 
 async def test_a_refused_request_is_not_tried_again() -> None:
     found, bodies = await outcomes(lambda body: failure(400, "too long"), ask("a"))
-    assert found == [Outcome("a", Failure("refused", "HTTP 400: too long"))]
+    assert found == [SampleResult("a", Failure("refused", "HTTP 400: too long"))]
     assert len(bodies) == 1
 
 
 @pytest.mark.parametrize("status", [401, 403, 404])
 async def test_a_wrong_key_or_model_ends_the_run(status: int) -> None:
-    with pytest.raises(SamplingError, match=f"HTTP {status}: no such thing"):
+    with pytest.raises(GenerationError, match=f"HTTP {status}: no such thing"):
         await outcomes(lambda body: failure(status, "no such thing"), ask("a", "b"))
 
 
@@ -113,8 +120,10 @@ async def test_a_dead_endpoint_is_one_clear_line() -> None:
         unused.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{unused.getsockname()[1]}/v1"
     backend = open_backend(settings(url))
-    with pytest.raises(SamplingError, match=r"chat/completions: ConnectError .*\(tried 3 times\)"):
-        async for _ in backend.run(ask("a"), Sampling()):
+    with pytest.raises(
+        GenerationError, match=r"chat/completions: ConnectError .*\(tried 3 times\)"
+    ):
+        async for _ in backend.run(ask("a"), SamplingParams()):
             pass
     await backend.aclose()
 
@@ -137,12 +146,12 @@ async def test_a_reply_of_another_shape_is_a_failure(reply: Any) -> None:
 
 async def test_the_key_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("TEACHER_KEY", raising=False)
-    with pytest.raises(SamplingError, match="TEACHER_KEY"):
+    with pytest.raises(GenerationError, match="TEACHER_KEY"):
         HttpSampler(settings("http://x/v1", api_key_env="TEACHER_KEY"))
     monkeypatch.setenv("TEACHER_KEY", "secret")
     with serve(lambda body: completion("x")) as server:
         backend = HttpSampler(settings(server.url, api_key_env="TEACHER_KEY"))
-        assert [outcome async for outcome in backend.run(ask("a"), Sampling())]
+        assert [outcome async for outcome in backend.run(ask("a"), SamplingParams())]
         await backend.aclose()
         sent = {name.lower(): value for name, value in server.headers[0].items()}
         assert sent["authorization"] == "Bearer secret"
@@ -185,14 +194,14 @@ async def test_vllm_replies_are_decoded_from_ids(monkeypatch: pytest.MonkeyPatch
     fake = SimpleNamespace(LLM=Engine, SamplingParams=lambda **values: values)
     monkeypatch.setitem(sys.modules, "vllm", fake)
     backend = open_backend(VllmBackend(model="m", batch=2))
-    found = [outcome async for outcome in backend.run(ask("a", "b", "c"), Sampling())]
+    found = [outcome async for outcome in backend.run(ask("a", "b", "c"), SamplingParams())]
     assert [outcome.key for outcome in found] == ["a", "b", "c"]
     assert found[0].result == Sample("why", "so", True, "stop", 2, 4)
     assert [len(conversations) for conversations, _ in seen] == [2, 1]
     assert seen[0][1][0]["seed"] == 5
     await backend.aclose()
-    with pytest.raises(SamplingError, match=r"can't load 'broken': no config\.json$"):
+    with pytest.raises(GenerationError, match=r"can't load 'broken': no config\.json$"):
         open_backend(VllmBackend(model="broken"))
     monkeypatch.setitem(sys.modules, "vllm", None)
-    with pytest.raises(SamplingError, match="needs the package vllm"):
+    with pytest.raises(GenerationError, match="needs the package vllm"):
         open_backend(VllmBackend(model="m"))

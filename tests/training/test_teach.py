@@ -19,7 +19,7 @@ from extracot_training.errors import StageError
 from extracot_training.pipeline.records import Problem, Trace, read_rows, write_rows
 from extracot_training.pipeline.stage import Status
 from extracot_training.stages.problems.stage import run as make_problems
-from extracot_training.stages.teach.stage import ATTEMPTS_FILENAME, Attempt, run
+from extracot_training.stages.teach.stage import ATTEMPTS_FILENAME, SampledTrace, run
 from extracot_training.synthetic import Generator
 from tests.training.openai_server import Reply, completion, failure, serve
 
@@ -104,7 +104,7 @@ def test_traces_are_judged_and_counted(problems: Path) -> None:
         "no_reasoning": 2,
         "refused": 2,
     }
-    attempts = {row.key: row for row in read_rows(outcome.folder / ATTEMPTS_FILENAME, Attempt)}
+    attempts = {row.key: row for row in read_rows(outcome.folder / ATTEMPTS_FILENAME, SampledTrace)}
     assert attempts["sum-7/0"].finish_reason == "refused: HTTP 400: prompt too long"
     assert attempts["sum-6/0"].correct and attempts["sum-6/0"].reason == "no_reasoning"
 
@@ -173,7 +173,7 @@ def test_a_killed_run_goes_on_and_equals_an_uninterrupted_one(
         victim.send_signal(signal.SIGKILL)
         assert victim.wait(60) == -signal.SIGKILL
         attempts = settings.out / ATTEMPTS_FILENAME
-        saved = [row.key for row in read_rows(attempts, Attempt)]
+        saved = [row.key for row in read_rows(attempts, SampledTrace)]
         assert 0 < len(saved) < 22
         with attempts.open("ab") as stream:
             stream.write(b'{"problem_id": "sum-9", "samp')  # and the last line was torn, too
@@ -182,7 +182,7 @@ def test_a_killed_run_goes_on_and_equals_an_uninterrupted_one(
         second = subprocess.run(command, env=environment, capture_output=True, text=True)
         assert second.returncode == 0, second.stderr
         assert len(server.bodies) - before == 22 - len(saved)
-    keys = [row.key for row in read_rows(attempts, Attempt)]
+    keys = [row.key for row in read_rows(attempts, SampledTrace)]
     assert len(keys) == len(set(keys)) == 22
     with serve(think) as server:
         whole = run(config(problems, server.url, out=tmp_path / "whole"))
@@ -272,7 +272,7 @@ def test_a_full_disk_is_one_line_and_the_next_run_goes_on(problems: Path, tmp_pa
     assert first.returncode == 1
     assert "could not write a row: File too large" in first.stderr
     assert first.stderr.count("\n") == 1
-    assert 0 < len(list(read_rows(tmp_path / "own" / ATTEMPTS_FILENAME, Attempt))) < 11
+    assert 0 < len(list(read_rows(tmp_path / "own" / ATTEMPTS_FILENAME, SampledTrace))) < 11
     second = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert second.returncode == 0, second.stderr
     whole = run(TeachConfig(input=problems, out=tmp_path / "whole", source="own", samples=1))

@@ -26,8 +26,8 @@ from extracot_training.stages.problems.sources.synthetic import read
 from extracot_training.stages.problems.stage import run
 from extracot_training.synthetic import FAMILIES, Generator, digest, make
 from extracot_training.synthetic.interleaved import (
-    NAMELESS,
-    Thread,
+    FAMILIES_WITHOUT_NAMES,
+    InterleavedStory,
     people,
     problem,
     tell,
@@ -44,7 +44,7 @@ def generator(seed: int = 1, threads: int = 3, max_number: int = 20) -> Generato
     return Generator(seed, max_number, (2, 3), CHOSEN, threads=threads)
 
 
-def sheet(seed: int) -> list[Thread]:
+def sheet(seed: int) -> list[InterleavedStory]:
     """Three stories that go together."""
     rng = Random(seed)
     for _ in range(20_000):
@@ -56,7 +56,9 @@ def sheet(seed: int) -> list[Thread]:
         except Reject:
             continue
         if well_posed(stories):
-            return [Thread(people(s)[0], n, s) for n, s in zip(names, stories, strict=True)]
+            return [
+                InterleavedStory(people(s)[0], n, s) for n, s in zip(names, stories, strict=True)
+            ]
     raise AssertionError("no three stories go together")
 
 
@@ -142,7 +144,7 @@ def test_any_thread_may_be_asked_for_and_families_take_turns() -> None:
 def test_distinct_stories_are_of_different_families(monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[list[str]] = []
 
-    def spy(threads: list[Thread], rng: Random, **how: bool) -> str:
+    def spy(threads: list[InterleavedStory], rng: Random, **how: bool) -> str:
         told.append([thread.family for thread in threads])
         return tell(threads, rng, **how)
 
@@ -269,13 +271,13 @@ def test_a_family_always_names_somebody_or_is_listed(name: str) -> None:
             continue
         named.append(bool(people(story)))
     assert named
-    assert all(named) if name not in NAMELESS else not any(named)
+    assert all(named) if name not in FAMILIES_WITHOUT_NAMES else not any(named)
 
 
 def test_nameless_families_are_refused_or_left_out() -> None:
     with pytest.raises(ConfigError, match="'bus' names nobody"):
         Generator(0, families=("bus",), threads=2)
-    assert not {f.name for f in Generator(0, threads=2).chosen()} & NAMELESS
+    assert not {f.name for f in Generator(0, threads=2).chosen()} & FAMILIES_WITHOUT_NAMES
     with pytest.raises(ConfigError, match="threads 0: want 1 or more"):
         Generator(0, threads=0)
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from extracot_training.math_text.verify import Verdict, equal, tidy, verify
+from extracot_training.math_text.verify import VerifyResult, equal, tidy, verify
 from tests.examples import examples
 
 SAME = [
@@ -75,14 +75,14 @@ def test_what_would_take_for_ever_is_not_equal(answer: str) -> None:
 
 def test_the_last_box_counts() -> None:
     text = "First \\boxed{1}. No: \\boxed{\\frac{1}{2}}."
-    assert verify(text, "0.5") == Verdict("\\frac{1}{2}", correct=True, strict=False)
-    assert verify(text, "\\frac{1}{2}") == Verdict("\\frac{1}{2}", correct=True, strict=True)
+    assert verify(text, "0.5") == VerifyResult("\\frac{1}{2}", correct=True, strict=False)
+    assert verify(text, "\\frac{1}{2}") == VerifyResult("\\frac{1}{2}", correct=True, strict=True)
     assert verify(text, "\\boxed{\\frac{1}{2}}").strict
-    assert verify("The answer is 5.", "5") == Verdict(None, correct=False, strict=False)
+    assert verify("The answer is 5.", "5") == VerifyResult(None, correct=False, strict=False)
 
 
 def test_it_works_off_the_main_thread() -> None:
-    verdicts: list[Verdict] = []
+    verdicts: list[VerifyResult] = []
     thread = threading.Thread(
         target=lambda: verdicts.append(verify("\\boxed{\\sqrt{8}}", "2\\sqrt{2}"))
     )

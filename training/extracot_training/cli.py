@@ -1,7 +1,7 @@
 """``extracot-train STAGE``: flags are parsed before anything heavy is imported.
 
-A stage is one line in :data:`STAGES`, its parts named as ``"module:attribute"`` and imported when
-used. Exit codes: 0 done or up to date, 1 the stage failed, 2 wrong flags or configuration.
+A stage is one line in :data:`STAGES`; its parts are found by its name and imported when used. Exit
+codes: 0 done or up to date, 1 the stage failed, 2 wrong flags or configuration.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Any, NoReturn, Protocol, cast
+from typing import Any, NoReturn
 
 from extracot.errors import ExtracotError
 from extracot_training.errors import ConfigError
@@ -28,107 +28,51 @@ PROGRAM = "extracot-train"
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """How the command line finds a stage.
+    """A stage's settings are the class ``config`` of ``config/<name>.py``; its work is ``run`` of
+    ``stages/<name>/stage.py``, a function ``(config, *, force) -> Outcome``.
 
-    ``config`` names a ``StageConfig`` class, ``run`` a function ``(config, *, force) -> Outcome``.
-    ``direct`` (optional) names a module with ``add_flags(parser)`` and ``run_direct(args) -> int |
-    None`` for use without a configuration (``compress --text``); ``None`` means those flags were
-    not given and the stage runs as usual. Neither module of ``config`` nor ``direct`` may import
-    anything heavy at its top.
+    ``direct``: ``stages/<name>/command.py`` has ``add_flags(parser)`` and ``run_direct(args) -> int
+    | None`` for use without a configuration (``compress --text``); ``None`` means those flags were
+    not given and the stage runs as usual. Neither it nor the settings may import anything heavy at
+    the top.
     """
 
     summary: str
     config: str
-    run: str
-    direct: str | None = None
+    direct: bool = False
 
 
 STAGES: dict[str, Stage] = {
-    "problems": Stage(
-        "read, clean, check and split problem sets",
-        "extracot_training.config.problems:ProblemsConfig",
-        "extracot_training.stages.problems.stage:run",
-    ),
-    "teach": Stage(
-        "sample reasoning traces and keep those that are right",
-        "extracot_training.config.teach:TeachConfig",
-        "extracot_training.stages.teach.stage:run",
-    ),
-    "annotate": Stage(
-        "mark which atoms of each trace to keep",
-        "extracot_training.config.annotate:AnnotateConfig",
-        "extracot_training.stages.annotate.stage:run",
-    ),
-    "compressor": Stage(
-        "train the token classifier that ranks atoms",
-        "extracot_training.config.compressor:CompressorConfig",
-        "extracot_training.stages.compressor.stage:run",
-    ),
+    "problems": Stage("read, clean, check and split problem sets", "ProblemsConfig"),
+    "teach": Stage("sample reasoning traces and keep those that are right", "TeachConfig"),
+    "annotate": Stage("mark which atoms of each trace to keep", "AnnotateConfig"),
+    "compressor": Stage("train the token classifier that ranks atoms", "CompressorConfig"),
     "compress": Stage(
         "shorten traces to every ratio; with --text, one trace at once",
-        "extracot_training.config.compress:CompressConfig",
-        "extracot_training.stages.compress.stage:run",
-        direct="extracot_training.stages.compress.command",
+        "CompressConfig",
+        direct=True,
     ),
-    "reader": Stage(
-        "train the small reader that judges shortened traces",
-        "extracot_training.config.reader:ReaderConfig",
-        "extracot_training.stages.reader.stage:run",
-    ),
+    "reader": Stage("train the small reader that judges shortened traces", "ReaderConfig"),
     "fidelity": Stage(
-        "measure what the reader still answers from shortened traces",
-        "extracot_training.config.fidelity:FidelityConfig",
-        "extracot_training.stages.fidelity.stage:run",
+        "measure what the reader still answers from shortened traces", "FidelityConfig"
     ),
     "base": Stage(
-        "make a small model from scratch, with a tokenizer of its own",
-        "extracot_training.config.base:BaseModelConfig",
-        "extracot_training.stages.base.stage:run",
+        "make a small model from scratch, with a tokenizer of its own", "BaseModelConfig"
     ),
-    "mix": Stage(
-        "render compressed traces to token ids, for every budget",
-        "extracot_training.config.mix:MixConfig",
-        "extracot_training.stages.mix.stage:run",
-    ),
-    "sft": Stage(
-        "fine-tune on the mixture",
-        "extracot_training.config.sft:SftConfig",
-        "extracot_training.stages.sft.stage:run",
-    ),
+    "mix": Stage("render compressed traces to token ids, for every budget", "MixConfig"),
+    "sft": Stage("fine-tune on the mixture", "SftConfig"),
     "reference": Stage(
-        "measure which level each problem needs, and what level 1.0 takes",
-        "extracot_training.config.reference:ReferenceConfig",
-        "extracot_training.stages.reference.stage:run",
+        "measure which level each problem needs, and what level 1.0 takes", "ReferenceConfig"
     ),
-    "chrpo": Stage(
-        "train the model's own choice of a level",
-        "extracot_training.config.chrpo:ChrpoConfig",
-        "extracot_training.stages.chrpo.stage:run",
-    ),
+    "chrpo": Stage("train the model's own choice of a level", "ChrpoConfig"),
     "evaluate": Stage(
-        "measure a running server at every budget: accuracy, tokens, time",
-        "extracot_training.config.evaluate:EvaluateConfig",
-        "extracot_training.stages.evaluate.stage:run",
+        "measure a running server at every budget: accuracy, tokens, time", "EvaluateConfig"
     ),
-    "compare": Stage(
-        "put several evaluations into one table and plot",
-        "extracot_training.config.compare:CompareConfig",
-        "extracot_training.stages.compare.stage:run",
-    ),
+    "compare": Stage("put several evaluations into one table and plot", "CompareConfig"),
     "publish": Stage(
-        "make a folder that extracot-serve serves: weights, tokenizer, budget card",
-        "extracot_training.config.publish:PublishConfig",
-        "extracot_training.stages.publish.stage:run",
+        "make a folder that extracot-serve serves: weights, tokenizer, budget card", "PublishConfig"
     ),
 }
-
-
-class Direct(Protocol):
-    """What a stage's ``direct`` module offers."""
-
-    def add_flags(self, parser: argparse.ArgumentParser) -> None: ...
-
-    def run_direct(self, args: argparse.Namespace) -> int | None: ...
 
 
 class UsageError(ConfigError):
@@ -168,17 +112,17 @@ def _main(argv: list[str]) -> int:
     if name not in STAGES:
         kind = "flag" if name.startswith("-") else "stage"
         known = ["--help", "--version"] if kind == "flag" else list(STAGES)
-        raise UsageError(f"unknown {kind} {name!r}{near_miss(name, known)}; stages: {_names()}")
+        raise UsageError(
+            f"unknown {kind} {name!r}{near_miss(name, known)}; stages: {', '.join(STAGES)}"
+        )
     return _run_stage(name, STAGES[name], argv[1:])
 
 
 def _run_stage(name: str, stage: Stage, argv: list[str]) -> int:
-    direct = cast(Direct, import_module(stage.direct)) if stage.direct else None
+    direct = _module(f"stages.{name}.command") if stage.direct else None
     parser = _stage_parser(name, stage, direct)
     if any(word in ("-h", "--help") for word in argv):
-        parser.epilog = "settings:\n" + "\n".join(
-            f"  {line}" for line in describe(_attribute(stage.config))
-        )
+        parser.epilog = "\n  ".join(["settings:", *describe(config_class(name))])
         parser.print_help()
         return 0
     args, unknown = parser.parse_known_args(argv)
@@ -186,24 +130,25 @@ def _run_stage(name: str, stage: Stage, argv: list[str]) -> int:
         flag = unknown[0].partition("=")[0]
         known = [option for action in parser._actions for option in action.option_strings]
         raise UsageError(f"{name}: unknown argument {flag!r}{near_miss(flag, known)}")
-    if direct is not None and (code := direct.run_direct(args)) is not None:
+    code: int | None = direct.run_direct(args) if direct is not None else None
+    if code is not None:
         return code
     overrides = list(args.set)
     overrides += [f"out={args.out}"] if args.out else []
     overrides += [f"input={args.input}"] if args.input else []
     if args.config is None and not overrides:
         raise UsageError(f"{name}: want --config FILE (or --set KEY=VALUE); see {name} --help")
-    config = load_config(_attribute(stage.config), args.config, overrides)
+    config = load_config(config_class(name), args.config, overrides)
     if not sys.stderr.isatty():  # a library's bars for every file it reads fill a log
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
         os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
-    outcome = _attribute(stage.run)(config, force=args.force)
+    outcome = _module(f"stages.{name}.stage").run(config, force=args.force)
     counts = ", ".join(f"{key} {value}" for key, value in outcome.counts.items())
     print(f"{name}: {outcome.status} in {outcome.folder}" + (f" ({counts})" if counts else ""))
     return 0
 
 
-def _stage_parser(name: str, stage: Stage, direct: Direct | None) -> Parser:
+def _stage_parser(name: str, stage: Stage, direct: Any) -> Parser:
     parser = Parser(
         prog=f"{PROGRAM} {name}",
         description=stage.summary,
@@ -241,13 +186,14 @@ def _overview() -> Parser:
     )
 
 
-def _attribute(path: str) -> Any:
-    module, _, name = path.partition(":")
-    return getattr(import_module(module), name)
+def config_class(name: str) -> type[Any]:
+    """The settings of the stage of this name."""
+    found: type[Any] = getattr(_module(f"config.{name}"), STAGES[name].config)
+    return found
 
 
-def _names() -> str:
-    return ", ".join(STAGES)
+def _module(name: str) -> Any:
+    return import_module(f"extracot_training.{name}")
 
 
 def _fail(error: BaseException, code: int) -> int:

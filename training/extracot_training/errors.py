@@ -23,6 +23,11 @@ class StageError(TrainingError):
     """A stage can't start or go on (folder in use, other settings, missing input, full disk)."""
 
 
+class GenerationError(StageError):
+    """Text or rollouts can't be had (a dead endpoint, a wrong key, no such model or level, no
+    vLLM): going on is pointless."""
+
+
 class RowError(TrainingError):
     """A row can't be read; the message starts with ``file:line`` and names the field."""
 

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_right
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
 
 from extracot_training.compression.segment import Atom, Kind, join
 from extracot_training.errors import TrainingError
+from extracot_training.policy.pretrained import load_tokenizer
 
 TOLERANCE = 0.05
 
@@ -65,6 +66,11 @@ class TokenCounter:
             for start, end in offsets:
                 counts[bisect_right(starts, max(start, end - 1)) - 1] += 1
         return counts
+
+
+def token_counter(name: str | None) -> Callable[[str], int] | None:
+    """Counts as the tokenizer of this name does; ``None`` for none. Raises ``PretrainedError``."""
+    return None if name is None else TokenCounter(load_tokenizer(name)).count
 
 
 def checked_ratio(ratio: float) -> float:

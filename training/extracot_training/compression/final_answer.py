@@ -59,11 +59,6 @@ def _bare(text: str) -> str:
 
 def likely_final_atoms(atoms: Sequence[Atom]) -> list[int]:
     """Where the answer is not known: the last `\\boxed{}`, else the last number or formula."""
-    for wanted in ("\\boxed", ""):
-        for index in reversed(range(len(atoms))):
-            atom = atoms[index]
-            if wanted and wanted in atom.text:
-                return [index]
-            if not wanted and atom.kind not in (Kind.WORD, Kind.SPACE):
-                return [index]
-    return []
+    boxed = [i for i, atom in enumerate(atoms) if "\\boxed" in atom.text]
+    told = [i for i, atom in enumerate(atoms) if atom.kind not in (Kind.WORD, Kind.SPACE)]
+    return (boxed or told)[-1:]

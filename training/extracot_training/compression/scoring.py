@@ -33,7 +33,7 @@ class TokenScores:
     scores: tuple[float, ...]
 
 
-class Scorer:
+class CompressorScorer:
     """A trained compressor ready to score. ``batch`` is windows per forward pass."""
 
     def __init__(self, model: Any, tokenizer: Any, card: CompressorCard, *, batch: int = 8) -> None:
@@ -43,7 +43,9 @@ class Scorer:
         self._batch = batch
 
     @classmethod
-    def load(cls, folder: Path | None = None, *, batch: int = 8, device: str = "cpu") -> Scorer:
+    def load(
+        cls, folder: Path | None = None, *, batch: int = 8, device: str = "cpu"
+    ) -> CompressorScorer:
         """From a compressor's folder, or the one shipped with the package.
 
         Raises ``CompressorError``, ``PretrainedError``.

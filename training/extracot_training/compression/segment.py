@@ -48,7 +48,6 @@ _WORD = re.compile(
     rf"|[^\s{_UNSPACED}]{{1,{MAX_WORD}}}"
 )
 _GLUED_AFTER = re.compile(rf"[^\s{_UNSPACED}]+")
-_SPACE = re.compile(r"\s*")
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import AliasChoices, Field
 
+from extracot_training.config.sampling import ApiSettings
 from extracot_training.pipeline.settings import Section, StageConfig
 
 
@@ -31,18 +32,21 @@ class LikelihoodSettings(Section):
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
 
 
-class LlmSettings(Section):
-    """A large model behind an OpenAI-compatible endpoint."""
+class LlmSettings(ApiSettings):
+    """A large model behind an OpenAI-compatible endpoint. ``first_wait_s`` is ``backoff_s`` too."""
 
     kind: Literal["llm"] = "llm"
-    base_url: str = Field(description="up to and with /v1")
     model: str
-    api_key_env: str | None = Field(None, description="environment variable that holds the key")
     target: int = Field(512, ge=32, description="size of a chunk, in words and signs")
     cap: int = Field(640, ge=32, description="size no chunk exceeds unless one sentence does")
     attempts: int = Field(3, ge=1, description="askings of a chunk whose answer is unusable")
     retries: int = Field(4, ge=0, description="repeats of a failed call, waiting ever longer")
-    first_wait_s: float = Field(1.0, gt=0, description="before the first repeat; doubles")
+    backoff_s: float = Field(
+        1.0,
+        gt=0,
+        validation_alias=AliasChoices("backoff_s", "first_wait_s"),
+        description="before the first repeat; doubles",
+    )
     timeout_s: float = Field(120.0, gt=0)
     concurrency: int = Field(8, ge=1)
     max_tokens: int = Field(1024, ge=16)
@@ -59,11 +63,11 @@ AnnotatorSettings = Annotated[
 class AnnotateConfig(StageConfig):
     """Marks which atoms of each right trace to keep."""
 
-    runtime: ClassVar[frozenset[str]] = StageConfig.runtime | {
-        "batch", "annotator.base_url", "annotator.api_key_env", "annotator.concurrency",
-        "annotator.retries", "annotator.first_wait_s", "annotator.timeout_s", "annotator.cache",
-        "annotator.device",
-    }  # fmt: skip
+    runtime: ClassVar[frozenset[str]] = (
+        StageConfig.runtime
+        | {f"annotator.{name}" for name in ApiSettings.model_fields}
+        | {"batch", "annotator.cache", "annotator.device"}
+    )
 
     input: Path = Field(description="folder of stage teach")
     annotator: AnnotatorSettings = RulesSettings()

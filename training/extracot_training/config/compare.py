@@ -7,10 +7,11 @@ from typing import ClassVar
 
 from pydantic import Field
 
+from extracot_training.config.bootstrap import BootstrapSettings
 from extracot_training.pipeline.settings import StageConfig
 
 
-class CompareConfig(StageConfig):
+class CompareConfig(StageConfig, BootstrapSettings):
     """Puts several evaluations into one table and one plot."""
 
     runtime: ClassVar[frozenset[str]] = frozenset({"out"})
@@ -19,5 +20,3 @@ class CompareConfig(StageConfig):
         min_length=1, description="name of each run and its folder of stage evaluate"
     )
     base: str | None = Field(None, description="the run others are compared with (else the first)")
-    resamples: int = Field(2000, ge=100, description="bootstrap resamples for 95% intervals")
-    seed: int = Field(0, description="seed of the bootstrap")

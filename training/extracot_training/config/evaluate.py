@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Field, HttpUrl, model_validator
+from pydantic import Field, model_validator
 
-from extracot_training.config.sampling import Sampling
+from extracot_training.config.bootstrap import BootstrapSettings
+from extracot_training.config.sampling import ApiSettings, SamplingParams
 from extracot_training.pipeline.records import Split
 from extracot_training.pipeline.settings import StageConfig
 
@@ -15,26 +16,23 @@ Budget = Annotated[float, Field(gt=0.0, le=1.0)] | Literal["auto", "native", "no
 _OURS = frozenset({"budget", "model", "messages", "stream", "stream_options", "seed", "n"})
 
 
-class EvaluateConfig(StageConfig):
+class EvaluateConfig(StageConfig, BootstrapSettings, ApiSettings):
     """Measures what users of a running server get: accuracy, tokens, time, at every budget."""
 
     # What only the report is made with: changing it asks nothing again.
     judging: ClassVar[frozenset[str]] = frozenset(
         {"dataset", "reference", "resamples", "margin", "prompt_bins", "tokenizer"}
     )
+    # Times belong to the number of requests at a time.
     runtime: ClassVar[frozenset[str]] = (
-        StageConfig.runtime
-        | judging
-        | {"base_url", "api_key_env", "timeout_s", "retries", "backoff_s"}
+        StageConfig.runtime | judging | (ApiSettings.model_fields.keys() - {"concurrency"})
     )
 
     input: Path = Field(description="folder of stage problems")
     splits: tuple[Split, ...] = Field(("test",), min_length=1, description="of these splits")
     limit: int | None = Field(None, ge=1, description="use only the first so many problems")
     dataset: str | None = Field(None, description="name in the report (else sources and splits)")
-    base_url: HttpUrl = Field(description="such as http://localhost:8000/v1")
     model: str = Field(min_length=1, description="model name to ask for")
-    api_key_env: str | None = Field(None, description="environment variable with the API key")
     budgets: tuple[Budget, ...] = Field(
         (0.2, 0.4, 0.6, 0.8, 1.0, "auto", "native", "none"),
         min_length=1,
@@ -45,8 +43,8 @@ class EvaluateConfig(StageConfig):
         description="a number names a trained level, or is the ratio that is sent as it is",
     )
     samples: int = Field(1, ge=1, description="samples per problem and budget (avg@k)")
-    sampling: Sampling = Field(
-        default_factory=lambda: Sampling(temperature=0.7, top_p=0.9),
+    sampling: SamplingParams = Field(
+        default_factory=lambda: SamplingParams(temperature=0.7, top_p=0.9),
         description="how tokens are drawn",
     )
     seed: int = Field(0, description="every request's seed follows from it and the row's key")
@@ -75,15 +73,12 @@ class EvaluateConfig(StageConfig):
         False, description="plain server: its template starts every reply inside the block"
     )
     timeout_s: float = Field(600.0, gt=0.0, description="longest wait for the next bytes")
-    retries: int = Field(5, ge=0, description="further tries after a failed one")
-    backoff_s: float = Field(0.5, ge=0.0, description="first pause; doubles, up to 30 s")
     reference: Path | None = Field(
         None, description="folder of stage reference: auto's levels are then also told by r*"
     )
     prompt_bins: tuple[Annotated[int, Field(ge=1)], ...] | None = Field(
         None, description="prompt lengths that bound the card's baselines (null: terciles)"
     )
-    resamples: int = Field(2000, ge=100, description="bootstrap resamples for 95% intervals")
     margin: float = Field(0.02, gt=0.0, lt=1.0, description="non-inferiority margin of accuracy")
 
     @model_validator(mode="after")

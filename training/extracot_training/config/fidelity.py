@@ -7,10 +7,11 @@ from typing import ClassVar
 
 from pydantic import Field
 
+from extracot_training.config.bootstrap import BootstrapSettings
 from extracot_training.pipeline.settings import StageConfig
 
 
-class FidelityConfig(StageConfig):
+class FidelityConfig(StageConfig, BootstrapSettings):
     """Measures what a frozen reader still answers from compressed traces, ours and baselines'."""
 
     runtime: ClassVar[frozenset[str]] = StageConfig.runtime | {"batch", "device", "threads"}
@@ -34,7 +35,6 @@ class FidelityConfig(StageConfig):
     )
     limit: int | None = Field(None, ge=1, description="first traces only")
     seed: int = 41
-    resamples: int = Field(2000, ge=100, description="bootstrap resamples for 95% intervals")
     batch: int = Field(16, ge=1, description="traces judged at a time")
     device: str = "cpu"
     threads: int = Field(0, ge=0, description="torch threads; 0: torch decides")

@@ -74,7 +74,10 @@ def describe(model: type[BaseModel]) -> Iterator[str]:
 
 
 def _describe(model: type[BaseModel], prefix: str) -> Iterator[str]:
-    for name, info in model.model_fields.items():
+    own = vars(model).get("__annotations__", {})  # told before what other stages have as well
+    known = model.model_fields
+    for name in dict.fromkeys([*(name for name in own if name in known), *known]):
+        info = known[name]
         nested = list(_models_in(info.annotation))
         if info.default is not PydanticUndefined:
             default = f" [{_plain(info.default)}]"
@@ -106,22 +109,18 @@ def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
 
 def _assign(data: dict[str, Any], path: Sequence[str], value: Any, override: str) -> None:
     level: Any = data
-    for position, part in enumerate(path):
-        last = position == len(path) - 1
+    for part in path:
         if isinstance(level, list):
             if not part.isdigit() or int(part) >= len(level):
                 raise ConfigError(f"--set {override}: no item {part!r} (there are {len(level)})")
-            if last:
-                level[int(part)] = value
-            else:
-                level = level[int(part)]
+            key: Any = int(part)
         elif isinstance(level, dict):
-            if last:
-                level[part] = value
-            else:
-                level = level.setdefault(part, {})
+            key = part
+            level.setdefault(key, {})
         else:
             raise ConfigError(f"--set {override}: {part!r} lies below a plain value")
+        holder, level = level, level[key]
+    holder[key] = value
 
 
 def _one_line(error: ValidationError, model: type[BaseModel], file: Path | None) -> ConfigError:

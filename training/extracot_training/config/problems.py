@@ -13,7 +13,7 @@ from extracot_training.pipeline.settings import Section, StageConfig
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 
 
-class Source(Section):
+class ProblemSource(Section):
     """What every source has. ``split`` puts all its rows there instead of splitting by seed."""
 
     split: Split | None = Field(None, description="put all rows into this split")
@@ -29,33 +29,38 @@ class FieldMap(Section):
     family: str | None = Field(None, description="key of the family, for held-out families")
 
 
-class Gsm8kSource(Source):
+class FileSource(ProblemSource):
+    path: Path = Field(description="JSONL file")
+    license: str = Field("MIT", description="licence recorded in each row")
+
+
+class Gsm8kSource(FileSource):
+    """Question, and answer with '#### 72'."""
+
     kind: Literal["gsm8k"] = "gsm8k"
-    path: Path = Field(description="GSM8K JSONL (question, answer with '#### 72')")
-    license: str = Field("MIT", description="licence recorded in each row")
 
 
-class MathSource(Source):
+class MathSource(FileSource):
+    """MATH or MATH-500: problem, solution, answer."""
+
     kind: Literal["math"] = "math"
-    path: Path = Field(description="MATH or MATH-500 JSONL (problem, solution, answer)")
-    license: str = Field("MIT", description="licence recorded in each row")
 
 
-class AmcSource(Source):
+class AmcSource(FileSource):
+    """AMC-style: problem or question, answer."""
+
     kind: Literal["amc"] = "amc"
-    path: Path = Field(description="AMC-style JSONL (problem or question, answer)")
     license: str = Field("unknown", description="licence recorded in each row")
 
 
-class JsonlSource(Source):
+class JsonlSource(FileSource):
     kind: Literal["jsonl"] = "jsonl"
-    path: Path = Field(description="JSONL file")
     name: str = Field(description="name recorded as the rows' source")
     license: str = Field(description="licence recorded in each row")
     fields: FieldMap = Field(default_factory=FieldMap, description="which keys hold what")
 
 
-class HubSource(Source):
+class HubSource(ProblemSource):
     kind: Literal["huggingface"] = "huggingface"
     name: str = Field(description="data set name on the hub, or a local folder or file")
     subset: str | None = Field(None, description="configuration of the data set")
@@ -65,7 +70,7 @@ class HubSource(Source):
     fields: FieldMap = Field(default_factory=FieldMap, description="which keys hold what")
 
 
-class GsmSymbolicSource(Source):
+class GsmSymbolicSource(ProblemSource):
     kind: Literal["gsm_symbolic"] = "gsm_symbolic"
     size: int = Field(gt=0, description="rows to draw")
     seed: int = Field(0, description="seed of the draw")
@@ -73,7 +78,7 @@ class GsmSymbolicSource(Source):
     heldout_share: Share = Field(0.0, description="or this share of them, drawn by seed")
 
 
-class GeneratorSource(Source):
+class GeneratorSource(ProblemSource):
     kind: Literal["generator"] = "generator"
     size: int = Field(gt=0, description="problems to make")
     seed: int = Field(0, description="seed; problem i does not depend on size")

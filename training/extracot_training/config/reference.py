@@ -7,7 +7,12 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from extracot_training.config.rollout import Drawing, GenerateBackend, RolloutBackendConfig
+from extracot_training.config.rollout import (
+    GenerateBackend,
+    RolloutBackendConfig,
+    RolloutSamplingParams,
+)
+from extracot_training.config.sampling import API_RUNTIME
 from extracot_training.pipeline.records import Split
 from extracot_training.pipeline.settings import StageConfig
 
@@ -16,11 +21,7 @@ class ReferenceConfig(StageConfig):
     """Samples every level k times per problem: what each problem needs (r*) and how long the model
     reasons about it at level 1.0 (L_ref). A cut run goes on where it was."""
 
-    runtime: ClassVar[frozenset[str]] = frozenset(
-        {"input", "model", "out", "threads"}
-        | {f"backend.{name}" for name in ("base_url", "api_key_env", "concurrency", "timeout_s",
-                                          "retries", "backoff_s")}
-    )  # fmt: skip
+    runtime: ClassVar[frozenset[str]] = StageConfig.runtime | API_RUNTIME | {"model", "threads"}
 
     input: Path = Field(description="folder of stage problems")
     splits: Annotated[tuple[Split, ...], Field(min_length=1)] = Field(
@@ -32,7 +33,7 @@ class ReferenceConfig(StageConfig):
         None, description="levels to sample, 1.0 among them; null: all that the model knows"
     )
     k: int = Field(4, ge=1, description="replies per problem and level")
-    drawing: Drawing = Drawing()
+    drawing: RolloutSamplingParams = RolloutSamplingParams()
     backend: RolloutBackendConfig = GenerateBackend()
     seed: int = Field(0, description="seed of every reply, with its problem, level and number")
     threads: int = Field(0, ge=0, description="torch threads; 0: torch decides")

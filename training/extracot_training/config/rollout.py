@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, HttpUrl
+from pydantic import Field
 
+from extracot_training.config.sampling import ApiSettings
 from extracot_training.pipeline.settings import Section
 
 
-class Drawing(Section):
+class RolloutSamplingParams(Section):
     """How tokens are drawn."""
 
     temperature: float = Field(0.7, ge=0.0, description="0 is greedy")
@@ -36,18 +37,13 @@ class VllmIdsBackend(Section):
     )
 
 
-class ServerBackend(Section):
+class ServerBackend(ApiSettings):
     """A server of ours that serves the model. It renders the prompts, by the same rules."""
 
     kind: Literal["server"] = "server"
-    base_url: HttpUrl = Field(description="such as http://localhost:8000/v1")
     model: str | None = Field(None, description="name to ask for; null: the server's first")
-    api_key_env: str | None = Field(None, description="environment variable with the API key")
     batch: int = Field(1024, ge=1, description="replies between saves")
     concurrency: int = Field(32, ge=1, description="requests at a time")
-    timeout_s: float = Field(600.0, gt=0.0, description="longest wait for one reply")
-    retries: int = Field(5, ge=0, description="further tries after a failed one")
-    backoff_s: float = Field(0.5, ge=0.0, description="first pause; doubles, up to 30 s")
 
 
 RolloutBackendConfig = Annotated[

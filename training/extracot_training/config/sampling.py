@@ -9,7 +9,7 @@ from pydantic import Field, HttpUrl
 from extracot_training.pipeline.settings import Section
 
 
-class Sampling(Section):
+class SamplingParams(Section):
     """How tokens are drawn; ``null`` leaves a setting to the model's own default."""
 
     temperature: float | None = Field(0.7, ge=0.0, description="0 is greedy")
@@ -19,17 +19,26 @@ class Sampling(Section):
     max_tokens: int = Field(4096, ge=1, description="longest reply; longer ones are rejected")
 
 
-class HttpBackend(Section):
-    """An OpenAI-compatible chat server."""
+class ApiSettings(Section):
+    """Where an HTTP API is, and how it is asked."""
 
-    kind: Literal["http"] = "http"
     base_url: HttpUrl = Field(description="such as http://localhost:8000/v1")
-    model: str = Field(min_length=1, description="model name to ask for")
     api_key_env: str | None = Field(None, description="environment variable with the API key")
     concurrency: int = Field(16, ge=1, description="requests at a time")
     timeout_s: float = Field(600.0, gt=0.0, description="longest wait for one reply")
     retries: int = Field(5, ge=0, description="further tries after a failed one")
     backoff_s: float = Field(0.5, ge=0.0, description="first pause; doubles, up to 30 s")
+
+
+# None of this changes what comes out: a resumed run may use another address, say.
+API_RUNTIME = frozenset(f"backend.{name}" for name in ApiSettings.model_fields)
+
+
+class HttpBackend(ApiSettings):
+    """An OpenAI-compatible chat server."""
+
+    kind: Literal["http"] = "http"
+    model: str = Field(min_length=1, description="model name to ask for")
     extra_body: dict[str, Any] = Field(
         default_factory=dict, description="more fields of the request, such as {budget: native}"
     )

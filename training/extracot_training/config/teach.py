@@ -7,7 +7,7 @@ from typing import ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from extracot_training.config.sampling import Backend, Sampling
+from extracot_training.config.sampling import API_RUNTIME, Backend, SamplingParams
 from extracot_training.pipeline.records import Split
 from extracot_training.pipeline.settings import StageConfig
 
@@ -15,26 +15,16 @@ from extracot_training.pipeline.settings import StageConfig
 class TeachConfig(StageConfig):
     """Settings of the stage ``teach``."""
 
-    runtime: ClassVar[frozenset[str]] = frozenset(
-        {
-            "input",
-            "out",
-            "backend.base_url",
-            "backend.api_key_env",
-            "backend.concurrency",
-            "backend.timeout_s",
-            "backend.retries",
-            "backend.backoff_s",
-            "backend.batch",
-        }
-    )
+    runtime: ClassVar[frozenset[str]] = StageConfig.runtime | API_RUNTIME | {"backend.batch"}
 
     input: Path = Field(description="folder of the stage problems")
     source: Literal["policy", "own"] = Field(
         "policy", description="sample the policy model, or take the data's own solutions"
     )
     backend: Backend | None = Field(None, description="who generates (source: policy)")
-    sampling: Sampling = Field(default_factory=Sampling, description="how tokens are drawn")
+    sampling: SamplingParams = Field(
+        default_factory=SamplingParams, description="how tokens are drawn"
+    )
     samples: int = Field(4, ge=1, description="samples per problem")
     seed: int = Field(0, description="seed of sampling; every sample has its own")
     system_prompt: str | None = Field(None, description="system message, if any")

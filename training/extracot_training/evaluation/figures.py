@@ -8,7 +8,7 @@ A problem counts at a budget if all its samples were answered; refused requests 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -23,6 +23,7 @@ from extracot_training.evaluation.table import (
     FULL,
     NATIVE,
     Table,
+    accuracy_difference,
     busy_seconds,
     ratios,
     share,
@@ -30,13 +31,7 @@ from extracot_training.evaluation.table import (
     tables_of,
 )
 from extracot_training.pipeline.records import Problem
-from extracot_training.pipeline.statistics import (
-    Estimate,
-    estimate,
-    paired,
-    percentile,
-    ratio_estimate,
-)
+from extracot_training.pipeline.statistics import Estimate, estimate, percentile, ratio_estimate
 
 REFERENCES = (FULL, NATIVE)
 
@@ -115,7 +110,7 @@ def _budget(
 
 def _accuracy(table: Table, config: EvaluateConfig, *, strict: bool = False) -> Estimate:
     values = [table.accuracy(problem, strict=strict) for problem in table.rows]
-    return estimate(values, resamples=config.resamples, seed=config.seed)
+    return estimate(values, **config.bootstrap)
 
 
 def _against(table: Table, other: Table, config: EvaluateConfig) -> dict[str, Any]:
@@ -123,17 +118,11 @@ def _against(table: Table, other: Table, config: EvaluateConfig) -> dict[str, An
     both = [problem for problem in table.rows if problem in other.rows]
     found: dict[str, Any] = {"n": len(both)}
     for name, strict in (("accuracy", False), ("strict", True)):
-        difference = paired(
-            [table.accuracy(problem, strict=strict) for problem in both],
-            [other.accuracy(problem, strict=strict) for problem in both],
-            resamples=config.resamples,
-            seed=config.seed,
-        )
+        difference = accuracy_difference(table, other, both, config, strict=strict)
         found[name] = asdict(difference)
         found[f"{name}_non_inferior"] = difference.low > -config.margin
-    parts = [table.reasoning(problem) for problem in both]
-    wholes = [other.reasoning(problem) for problem in both]
-    ratio = ratio_estimate(parts, wholes, resamples=config.resamples, seed=config.seed)
+    parts, wholes = (list(map(side.reasoning, both)) for side in (table, other))
+    ratio = ratio_estimate(parts, wholes, **config.bootstrap)
     found["ratio_of_sums"] = None if ratio is None else asdict(ratio)
     found["mean_of_ratios"] = mean_of_ratios(parts, wholes)
     single = ratios(table, other)
@@ -147,20 +136,20 @@ def _times(rows: Sequence[EvalRow]) -> dict[str, Any]:
     """Seconds at the stated concurrency, and tokens per second while at least one request ran."""
     busy = busy_seconds([(row.started, row.started + row.seconds) for row in rows])
     tokens = sum(row.completion_tokens for row in rows)
-    measured: dict[str, list[float | None]] = {
-        "first_token": [row.first_token_s for row in rows],
-        "first_answer_token": [row.first_answer_s for row in rows],
-        "end_to_end": [row.seconds for row in rows],
+    return {
+        "first_token": _spread_of(row.first_token_s for row in rows),
+        "first_answer_token": _spread_of(row.first_answer_s for row in rows),
+        "end_to_end": _spread_of(row.seconds for row in rows),
+        "busy_s": busy,
+        "tokens_per_s": tokens / busy if busy > 0 else None,
+        "requests_per_s": len(rows) / busy if busy > 0 else None,
+        "retried": sum(row.attempts > 1 for row in rows),
     }
-    found: dict[str, Any] = {}
-    for name, values in measured.items():
-        there = [value for value in values if value is not None]
-        found[name] = spread(there) if there else None
-    found["busy_s"] = busy
-    found["tokens_per_s"] = tokens / busy if busy > 0 else None
-    found["requests_per_s"] = len(rows) / busy if busy > 0 else None
-    found["retried"] = sum(row.attempts > 1 for row in rows)
-    return found
+
+
+def _spread_of(values: Iterable[float | None]) -> dict[str, float] | None:
+    there = [value for value in values if value is not None]
+    return spread(there) if there else None
 
 
 def _grouped(
@@ -175,13 +164,12 @@ def _grouped(
     for value in sorted(problems):
         mine = problems[value]
         both = [problem for problem in mine if full is not None and problem in full.rows]
-        whole = sum(full.reasoning(problem) for problem in both) if full is not None else 0
-        replies = sum(len(table.rows[problem]) for problem in mine)
+        whole = sum(map(full.reasoning, both)) if full is not None else 0
         found[str(value)] = {
             "n": len(mine),
-            "accuracy": sum(table.accuracy(problem) for problem in mine) / len(mine),
-            "reasoning": sum(table.reasoning(problem) for problem in mine) / replies,
-            "ratio": sum(table.reasoning(problem) for problem in both) / whole if whole else None,
+            "accuracy": sum(map(table.accuracy, mine)) / len(mine),
+            "reasoning": table.mean_reasoning(mine),
+            "ratio": sum(map(table.reasoning, both)) / whole if whole else None,
         }
     return found
 

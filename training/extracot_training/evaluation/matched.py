@@ -84,15 +84,10 @@ def around(levels: Sequence[Fixed], tokens: float) -> tuple[Fixed, Fixed, float]
 
 
 def _fixed(name: str, table: Table, problems: Sequence[str]) -> Fixed:
-    replies = sum(len(table.rows[problem]) for problem in problems)
-    return Fixed(
-        name,
-        tokens=sum(table.reasoning(problem) for problem in problems) / replies,
-        accuracy=tuple(table.accuracy(problem) for problem in problems),
-    )
+    return Fixed(name, table.mean_reasoning(problems), tuple(map(table.accuracy, problems)))
 
 
 def _difference(
     ours: Sequence[float], theirs: Sequence[float], config: EvaluateConfig
 ) -> dict[str, Any]:
-    return asdict(paired(ours, theirs, resamples=config.resamples, seed=config.seed))
+    return asdict(paired(ours, theirs, **config.bootstrap))

@@ -59,20 +59,19 @@ def accuracy_against_tokens(runs: Mapping[str, Mapping[str, Any]]) -> bytes:
                     fontsize=8,
                 )
         panel.set(xlabel="mean reasoning tokens", ylabel="accuracy", ylim=(-0.02, 1.02))
-        panel.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1.01, 1.0))  # beside it
+        _legend_beside(panel)
 
-    return _png(paint)
+    return png(paint)
 
 
 def _place(found: Mapping[str, Any]) -> tuple[float, float, float, float]:
-    accuracy = found["accuracy"]
-    mean = accuracy["mean"]
-    return (
-        found["tokens"]["reasoning"]["mean"],
-        mean,
-        max(0.0, mean - accuracy["low"]),
-        max(0.0, accuracy["high"] - mean),
-    )
+    below, above = around(found["accuracy"])
+    return found["tokens"]["reasoning"]["mean"], found["accuracy"]["mean"], below, above
+
+
+def around(found: Mapping[str, Any]) -> tuple[float, float]:
+    """How far an interval reaches below its mean and above it."""
+    return max(0.0, found["mean"] - found["low"]), max(0.0, found["high"] - found["mean"])
 
 
 def _requested_against_realised(budgets: Mapping[str, Any]) -> bytes:
@@ -84,17 +83,16 @@ def _requested_against_realised(budgets: Mapping[str, Any]) -> bytes:
             if name == FULL:
                 panel.plot(1.0, 1.0, color="C0", marker="o")
             elif pair is not None and pair["ratio_of_sums"] is not None:
-                ratio, mean = pair["ratio_of_sums"], pair["ratio_of_sums"]["mean"]
-                spread = [[max(0.0, mean - ratio["low"])], [max(0.0, ratio["high"] - mean)]]
-                x = float(name)
+                mean, x = pair["ratio_of_sums"]["mean"], float(name)
+                below, above = around(pair["ratio_of_sums"])
                 panel.plot([x, x], [pair["p10"], pair["p90"]], color="C0", alpha=0.3, lw=5)
-                panel.errorbar(x, mean, yerr=spread, color="C0", marker="o", capsize=3)
+                panel.errorbar(x, mean, yerr=[[below], [above]], color="C0", marker="o", capsize=3)
         panel.plot([], [], color="C0", marker="o", label="ratio of sums, 95% interval")
         panel.plot([], [], color="C0", alpha=0.3, lw=5, label="problems, p10 to p90")
         panel.set(xlabel="requested ratio", ylabel="realised ratio, against level 1.0")
-        panel.legend(fontsize=8)
+        _legend_beside(panel)
 
-    return _png(paint)
+    return png(paint)
 
 
 def _level_by_difficulty(auto: Mapping[str, Any]) -> bytes:
@@ -117,22 +115,29 @@ def _level_by_difficulty(auto: Mapping[str, Any]) -> bytes:
             names, [found["mean"] for found in groups.values()], "k*-", label="mean chosen level"
         )
         panel.set(xlabel=title, ylabel="share of replies; mean level", ylim=(0, 1.02))
-        panel.legend(fontsize=8)
+        _legend_beside(panel)
 
-    return _png(paint)
+    return png(paint)
+
+
+def _legend_beside(panel: Any) -> None:
+    panel.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1.01, 1.0))
 
 
 def _mean_level(shares: Mapping[str, float]) -> float:
     return sum(float(level) * share for level, share in shares.items())
 
 
-def _png(paint: Callable[[Any], None]) -> bytes:
+def png(
+    paint: Callable[[Any], None], *, size: tuple[float, float] = (7, 4.5), **layout: Any
+) -> bytes:
+    """What ``paint`` makes of a panel, or of several: ``layout`` is as for ``pyplot.subplots``."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    figure, panel = pyplot.subplots(figsize=(7, 4.5))
+    figure, panel = pyplot.subplots(figsize=size, **layout)
     paint(panel)
     figure.tight_layout()
     buffer = io.BytesIO()

@@ -7,6 +7,7 @@ from typing import Any
 
 from extracot_training.evaluation.plots import BY_DIFFICULTY, BY_TOKENS, REALISED
 from extracot_training.evaluation.table import AUTO, FULL, NATIVE
+from extracot_training.pipeline.markdown import counts, interval, number, table
 
 
 def report_of(figures: Mapping[str, Any]) -> str:
@@ -18,14 +19,14 @@ def report_of(figures: Mapping[str, Any]) -> str:
         "",
         f"`{figures['model']}` ({_kind(server)}) on {figures['dataset']}: {figures['problems']} "
         f"problems{synthetic}, {figures['samples']} per problem and budget (accuracy is "
-        f"avg@{figures['samples']}), sampling {_settings(figures['sampling'])}, "
+        f"avg@{figures['samples']}), sampling {counts(figures['sampling'])}, "
         f"{figures['concurrency']} requests at a time.",
         "",
         "Brackets are 95% intervals, bootstrap over problems; differences are paired on the same "
         "problems. Where every problem ends alike an interval has no width; that is not certainty. "
         "Reasoning that was not closed counts in full. *Unclosed*: the model did not close its "
         "reasoning itself; *cap hits*: the server closed it. Refused requests: "
-        f"{_counts(figures['refused'])}.",
+        f"{counts(figures['refused'])}.",
         "",
         *_accuracy(budgets),
         "",
@@ -48,80 +49,61 @@ def report_of(figures: Mapping[str, Any]) -> str:
 
 
 def _accuracy(budgets: Mapping[str, Any]) -> list[str]:
-    lines = [
-        "| budget | problems | accuracy (math-verify) | accuracy (strict boxed) | unclosed "
-        "| cap hits | no box |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    for name, found in budgets.items():
-        lines.append(
-            f"| {name} | {found['n']} | {shown(found['accuracy'])} | {shown(found['strict'])} "
-            f"| {found['unclosed_rate']:.3f} | {found['cap_hit_rate']:.3f} "
-            f"| {found['no_box_rate']:.3f} |"
-        )
-    return lines
+    return table(
+        "budget | problems | accuracy (math-verify) | accuracy (strict boxed) | unclosed "
+        "| cap hits | no box",
+        (
+            f"{name} | {of['n']} | {interval(of['accuracy'])} | {interval(of['strict'])} "
+            f"| {of['unclosed_rate']:.3f} | {of['cap_hit_rate']:.3f} | {of['no_box_rate']:.3f}"
+            for name, of in budgets.items()
+        ),
+    )
 
 
 def _tokens(budgets: Mapping[str, Any]) -> list[str]:
-    lines = [
-        "| budget | reasoning tokens (mean, p50, p90) | answer tokens | completion tokens |",
-        "|---|---|---|---|",
-    ]
-    for name, found in budgets.items():
-        cells = " | ".join(
-            _spread(found["tokens"][kind], 1) for kind in ("reasoning", "answer", "completion")
-        )
-        lines.append(f"| {name} | {cells} |")
-    return lines
+    rows = ((name, *map(_spread, of["tokens"].values())) for name, of in budgets.items())
+    return table(
+        "budget | reasoning tokens (mean, p50, p90) | answer tokens | completion tokens",
+        map(" | ".join, rows),
+    )
 
 
 def _comparison(budgets: Mapping[str, Any], other: str, margin: float) -> str:
     """A section as one text; empty where nothing was compared."""
-    lines = [
-        "",
-        f"## Against {'level 1.0' if other == FULL else other}",
-        "",
-        "| budget | problems | accuracy difference | no lower than "
-        f"{margin:g} below | strict difference | realised ratio (of sums) | mean of ratios "
-        "| p10 to p90 |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
-    rows = 0
-    for name, found in budgets.items():
-        pair = found["against"].get(other)
-        if pair is None:
-            continue
-        rows += 1
-        ratio = "n/a" if pair["ratio_of_sums"] is None else shown(pair["ratio_of_sums"])
-        lines.append(
-            f"| {name} | {pair['n']} | {shown(pair['accuracy'], sign=True)} "
+    pairs = {name: pair for name in budgets if (pair := budgets[name]["against"].get(other))}
+    lines = table(
+        f"budget | problems | accuracy difference | no lower than {margin:g} below "
+        "| strict difference | realised ratio (of sums) | mean of ratios | p10 to p90",
+        (
+            f"{name} | {pair['n']} | {interval(pair['accuracy'], sign=True)} "
             f"| {'yes' if pair['accuracy_non_inferior'] else 'not shown'} "
-            f"| {shown(pair['strict'], sign=True)} | {ratio} | {_number(pair['mean_of_ratios'])} "
-            f"| {_number(pair['p10'])} to {_number(pair['p90'])} |"
-        )
-    return "\n".join(lines) if rows else ""
+            f"| {interval(pair['strict'], sign=True)} | {interval(pair['ratio_of_sums'])} "
+            f"| {number(pair['mean_of_ratios'])} | {number(pair['p10'])} to {number(pair['p90'])}"
+            for name, pair in pairs.items()
+        ),
+    )
+    title = f"## Against {'level 1.0' if other == FULL else other}"
+    return "\n".join(["", title, "", *lines]) if pairs else ""
 
 
 def _times(budgets: Mapping[str, Any], concurrency: int) -> list[str]:
-    lines = [
+    times = {name: found["times"] for name, found in budgets.items()}
+    return [
         "",
         f"## Time, at {concurrency} requests at a time",
         "",
         "Seconds as p50 / p90, from sending a request.",
         "",
-        "| budget | first token | first answer token | end to end | tokens/s | requests/s |",
-        "|---|---|---|---|---|---|",
+        *table(
+            "budget | first token | first answer token | end to end | tokens/s | requests/s",
+            (
+                f"{name} | {_pair(of['first_token'])} | {_pair(of['first_answer_token'])} "
+                f"| {_pair(of['end_to_end'])} | {number(of['tokens_per_s'], 1)} "
+                f"| {number(of['requests_per_s'], 2)}"
+                for name, of in times.items()
+            ),
+        ),
     ]
-    for name, found in budgets.items():
-        times = found["times"]
-        cells = " | ".join(
-            _pair(times[kind]) for kind in ("first_token", "first_answer_token", "end_to_end")
-        )
-        lines.append(
-            f"| {name} | {cells} | {_number(times['tokens_per_s'], 1)} "
-            f"| {_number(times['requests_per_s'], 2)} |"
-        )
-    return lines
 
 
 def _auto(figures: Mapping[str, Any]) -> list[str]:
@@ -132,11 +114,11 @@ def _auto(figures: Mapping[str, Any]) -> list[str]:
     lines.append(f"Levels: {_shares(auto['levels'])}.")
     for title, key in (("r*", "levels_by_r_star"), ("steps", "levels_by_steps")):
         if auto[key]:
-            lines += ["", f"| {title} | replies | mean level | levels |", "|---|---|---|---|"]
-            lines += [
-                f"| {value} | {found['n']} | {found['mean']:.3f} | {_shares(found['levels'])} |"
+            rows = (
+                f"{value} | {found['n']} | {found['mean']:.3f} | {_shares(found['levels'])}"
                 for value, found in auto[key].items()
-            ]
+            )
+            lines += ["", *table(f"{title} | replies | mean level | levels", rows)]
     match = figures.get("auto_against_fixed")
     if match is not None:
         lines += ["", *_matched(match)]
@@ -144,29 +126,27 @@ def _auto(figures: Mapping[str, Any]) -> list[str]:
 
 
 def _matched(match: Mapping[str, Any]) -> list[str]:
-    lines = [
-        f"Auto: {match['accuracy']:.3f} with {match['tokens']:.1f} reasoning tokens, on the "
-        f"{match['n']} problems that all fixed levels have too.",
-        "",
-        "| fixed levels of no greater, or equal, cost | tokens | accuracy | auto minus it |",
-        "|---|---|---|---|",
-    ]
     best, mix = match["best"], match["mix"]
-    if best is None:
-        lines.append("| none costs as little as auto | | | |")
-    else:
-        lines.append(
-            f"| best that costs no more: {best['budget']} | {best['tokens']:.1f} "
-            f"| {best['accuracy']:.3f} | {shown(best['difference'], sign=True)} |"
-        )
     name = mix["lower"]
     if mix["upper"] != mix["lower"]:
         name = f"{mix['lower']} and {mix['upper']}, {mix['share_of_upper']:.0%} of the latter"
-    lines.append(
-        f"| mix: {name} | {mix['tokens']:.1f} | {mix['accuracy']:.3f} "
-        f"| {shown(mix['difference'], sign=True)} |"
-    )
-    return lines
+    first = "none costs as little as auto | | |"
+    if best is not None:
+        first = _opponent(f"best that costs no more: {best['budget']}", best)
+    return [
+        f"Auto: {match['accuracy']:.3f} with {match['tokens']:.1f} reasoning tokens, on the "
+        f"{match['n']} problems that all fixed levels have too.",
+        "",
+        *table(
+            "fixed levels of no greater, or equal, cost | tokens | accuracy | auto minus it",
+            [first, _opponent(f"mix: {name}", mix)],
+        ),
+    ]
+
+
+def _opponent(name: str, found: Mapping[str, Any]) -> str:
+    difference = interval(found["difference"], sign=True)
+    return f"{name} | {found['tokens']:.1f} | {found['accuracy']:.3f} | {difference}"
 
 
 def _breakdown(budgets: Mapping[str, Any], key: str, title: str) -> list[str]:
@@ -174,30 +154,19 @@ def _breakdown(budgets: Mapping[str, Any], key: str, title: str) -> list[str]:
     groups = list(dict.fromkeys(group for found in budgets.values() for group in found[key]))
     if not groups:
         return []
-    lines = [
+    rows = ([group, *(_cell(of[key].get(group)) for of in budgets.values())] for group in groups)
+    return [
         "",
         f"## {title}: accuracy / mean reasoning tokens / ratio against level 1.0",
         "",
-        f"| {title.lower()} | {' | '.join(budgets)} |",
-        "|---|" + "---|" * len(budgets),
+        *table(" | ".join([title.lower(), *budgets]), map(" | ".join, rows)),
     ]
-    for group in groups:
-        cells = []
-        for found in budgets.values():
-            cell = found[key].get(group)
-            cells.append(
-                ""
-                if cell is None
-                else f"{cell['accuracy']:.3f} / {cell['reasoning']:.1f} / {_number(cell['ratio'])}"
-            )
-        lines.append(f"| {group} | {' | '.join(cells)} |")
-    return lines
 
 
-def shown(found: Mapping[str, Any], *, sign: bool = False) -> str:
-    """``0.512 [0.480, 0.544]``."""
-    plus = "+" if sign else ""
-    return f"{found['mean']:{plus}.3f} [{found['low']:{plus}.3f}, {found['high']:{plus}.3f}]"
+def _cell(found: Mapping[str, Any] | None) -> str:
+    if found is None:
+        return ""
+    return f"{found['accuracy']:.3f} / {found['reasoning']:.1f} / {number(found['ratio'])}"
 
 
 def _has_ratios(budgets: Mapping[str, Any]) -> bool:
@@ -208,24 +177,12 @@ def _kind(server: Mapping[str, Any]) -> str:
     return f"Extra-CoT server, {server['mode']} mode" if server["mode"] else "plain OpenAI server"
 
 
-def _settings(settings: Mapping[str, Any]) -> str:
-    return ", ".join(f"{name} {value}" for name, value in settings.items())
-
-
-def _counts(counts: Mapping[str, int]) -> str:
-    return ", ".join(f"{name} {count}" for name, count in counts.items()) or "none"
-
-
 def _shares(shares: Mapping[str, float]) -> str:
     return ", ".join(f"{name} {share:.0%}" for name, share in shares.items()) or "none"
 
 
-def _number(value: float | None, digits: int = 3) -> str:
-    return "n/a" if value is None else f"{value:.{digits}f}"
-
-
-def _spread(found: Mapping[str, float], digits: int) -> str:
-    return ", ".join(f"{found[name]:.{digits}f}" for name in ("mean", "p50", "p90"))
+def _spread(found: Mapping[str, float]) -> str:
+    return ", ".join(f"{found[name]:.1f}" for name in ("mean", "p50", "p90"))
 
 
 def _pair(found: Mapping[str, float] | None) -> str:

@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 import openai
+from pydantic import TypeAdapter
 
 from extracot_training.config.evaluate import Budget, EvaluateConfig
 from extracot_training.errors import StageError
 from extracot_training.evaluation.rows import budget_name
+from extracot_training.generation.http_client import api_key, error_message
 from extracot_training.pipeline.files import write_atomic
 
 SERVER_FILENAME = "server.json"
@@ -72,11 +73,7 @@ class Server:
 
 def open_client(config: EvaluateConfig) -> openai.AsyncOpenAI:
     """The SDK's client; it does not retry, so that a time is the time of one request."""
-    key = "none"
-    if config.api_key_env is not None:
-        key = os.environ.get(config.api_key_env, "")
-        if not key:
-            raise ServerError(f"environment variable {config.api_key_env} (api_key_env) is not set")
+    key = api_key(config.api_key_env) or "none"
     return openai.AsyncOpenAI(
         base_url=str(config.base_url), api_key=key, max_retries=0, timeout=config.timeout_s
     )
@@ -174,19 +171,12 @@ def recall(folder: Path) -> Server | None:
     path = folder / SERVER_FILENAME
     if not path.is_file():
         return None
-    told = json.loads(path.read_text(encoding="utf-8"))
-    told["levels"] = {name: (low, high) for name, (low, high) in told["levels"].items()}
-    return Server(**told)
+    return TypeAdapter(Server).validate_json(path.read_bytes())
 
 
 def message_of(error: openai.APIError) -> str:
     """The server's own words in one line."""
-    body = error.body
-    text: object = error.message
-    if isinstance(body, dict):
-        inner = body.get("error", body)
-        text = inner.get("message", inner) if isinstance(inner, dict) else inner
-    return " ".join(str(text).split())[:300]
+    return error_message(error.body, error.message)
 
 
 def _status_line(error: openai.APIStatusError, config: EvaluateConfig) -> str:

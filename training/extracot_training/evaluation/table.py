@@ -6,8 +6,9 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from extracot_training.config.bootstrap import BootstrapSettings
 from extracot_training.evaluation.rows import EvalRow
-from extracot_training.pipeline.statistics import percentile
+from extracot_training.pipeline.statistics import Estimate, paired, percentile
 
 FULL, NATIVE, AUTO = "1.0", "native", "auto"
 
@@ -31,6 +32,11 @@ class Table:
     def reasoning(self, problem: str) -> int:
         """Reasoning tokens of all samples of a problem."""
         return sum(row.reasoning_tokens or 0 for row in self.rows[problem])
+
+    def mean_reasoning(self, problems: Sequence[str]) -> float:
+        """Reasoning tokens per reply to these problems."""
+        replies = sum(len(self.rows[problem]) for problem in problems)
+        return sum(map(self.reasoning, problems)) / replies
 
 
 def tables_of(rows: Iterable[EvalRow], samples: int) -> dict[str, Table]:
@@ -60,6 +66,19 @@ def ratios(table: Table, other: Table) -> list[float]:
         for problem in table.rows
         if problem in other.rows and (whole := other.reasoning(problem)) > 0
     ]
+
+
+def accuracy_difference(
+    ours: Table,
+    theirs: Table,
+    problems: Sequence[str],
+    config: BootstrapSettings,
+    *,
+    strict: bool = False,
+) -> Estimate:
+    """Ours minus theirs, paired on ``problems``."""
+    left, right = ([side.accuracy(p, strict=strict) for p in problems] for side in (ours, theirs))
+    return paired(left, right, **config.bootstrap)
 
 
 def busy_seconds(spans: Iterable[tuple[float, float]]) -> float:

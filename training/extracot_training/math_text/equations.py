@@ -6,7 +6,10 @@ no floating point, no ``eval``.
 
 from __future__ import annotations
 
+import ast
+import operator
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -20,7 +23,10 @@ _LATEX = (
     (re.compile(r"\\(?:left|right|,|;|!|quad|\$|%)|[$]|\\[()\[\]]"), " "),
 )
 _SIGNS = str.maketrans({"×": "*", "·": "*", "∙": "*", "÷": "/", "−": "-", "–": "-", ":": "/"})
-_TOKEN = re.compile(r"\s*(?:(\d+(?:\.\d+)?|\.\d+)|([-+*/()]))")
+_ARITHMETIC = re.compile(r"[\d\s.+*/()-]+", re.ASCII)
+_OPERATIONS: dict[type[ast.operator], Callable[[Fraction, Fraction], Fraction]] = {
+    ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv,
+}  # fmt: skip
 # More than this is not checked by hand either, and bounds the recursion below.
 _MAX_LENGTH = 200
 
@@ -61,50 +67,29 @@ def evaluate(text: str) -> Fraction | None:
     plain = re.sub(r"[^\W\d_]{2,}|\b[^\W\d_]\.|[€£¥]", " ", plain)
     if len(plain) > _MAX_LENGTH or not plain.strip():
         return None
-    tokens: list[str] = []
-    at, plain = 0, plain.strip()
-    while at < len(plain):
-        match = _TOKEN.match(plain, at)
-        if match is None:
-            return None
-        tokens.append(match.group(1) or match.group(2))
-        at = match.end()
-    try:
-        value, rest = _sum(tokens)
-    except (ValueError, ZeroDivisionError, IndexError):
+    # As Python writes numbers: no leading zeros, and a digit behind each point.
+    plain = " ".join(re.sub(r"(?<![\d.])0+(?=\d)", "", plain).split())
+    if not _ARITHMETIC.fullmatch(plain) or re.search(r"\.(?!\d)", plain):
         return None
-    return value if not rest else None
+    try:
+        return _value(ast.parse(plain, mode="eval").body, plain)
+    except (SyntaxError, ValueError, ZeroDivisionError, RecursionError, MemoryError):
+        return None
+
+
+def _value(node: ast.expr, text: str) -> Fraction:
+    """Exact, from the digits in the text. Raises ``ValueError`` for anything but arithmetic."""
+    match node:
+        case ast.Constant():
+            return Fraction(text[node.col_offset : node.end_col_offset])
+        case ast.UnaryOp(op=ast.USub()):
+            return -_value(node.operand, text)
+        case ast.BinOp() if operation := _OPERATIONS.get(type(node.op)):
+            return operation(_value(node.left, text), _value(node.right, text))
+    raise ValueError("no plain arithmetic")
 
 
 def _plain(text: str) -> str:
     for pattern, replacement in _LATEX:
         text = pattern.sub(replacement, text)
     return text.translate(_SIGNS)
-
-
-def _sum(tokens: list[str]) -> tuple[Fraction, list[str]]:
-    value, tokens = _product(tokens)
-    while tokens and tokens[0] in "+-":
-        right, rest = _product(tokens[1:])
-        value, tokens = (value + right if tokens[0] == "+" else value - right), rest
-    return value, tokens
-
-
-def _product(tokens: list[str]) -> tuple[Fraction, list[str]]:
-    value, tokens = _factor(tokens)
-    while tokens and tokens[0] in "*/":
-        right, rest = _factor(tokens[1:])
-        value, tokens = (value * right if tokens[0] == "*" else value / right), rest
-    return value, tokens
-
-
-def _factor(tokens: list[str]) -> tuple[Fraction, list[str]]:
-    if tokens[0] == "-":
-        value, rest = _factor(tokens[1:])
-        return -value, rest
-    if tokens[0] == "(":
-        value, rest = _sum(tokens[1:])
-        if rest[0] != ")":
-            raise ValueError("no closing bracket")
-        return value, rest[1:]
-    return Fraction(tokens[0]), tokens[1:]

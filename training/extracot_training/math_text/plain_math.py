@@ -89,15 +89,8 @@ class _Run:
         if self._kind() not in ("number", "word", "open", "operator"):
             return None
         before = self._lexemes[self._begin - 1] if self._begin else None
-        if (
-            self._kind() == "operator"
-            and before is not None
-            and before.kind
-            not in (
-                "space",
-                "other",
-            )
-        ):
+        glued = before is not None and before.kind not in ("space", "other")
+        if glued and self._kind() == "operator":
             return None
         end = None
         first = self._lexemes[self._begin].start

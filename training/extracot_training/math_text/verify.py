@@ -37,7 +37,7 @@ _WRAPPERS = (("\\text{", "}"), ("\\mathrm{", "}"), ("\\textbf{", "}"), ("$", "$"
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class VerifyResult:
     """``answer`` is the boxed text found (``None``: no box). ``correct`` compares by mathematics,
     ``strict`` by text after removing spacing. Without a box both are false."""
 
@@ -46,14 +46,14 @@ class Verdict:
     strict: bool
 
 
-def verify(text: str, gold: str) -> Verdict:
+def verify(text: str, gold: str) -> VerifyResult:
     """Judge the last balanced ``\\boxed{}`` of ``text`` against ``gold`` (bare or boxed)."""
     answer = extract_answer(text)
     if answer is None:
-        return Verdict(None, correct=False, strict=False)
+        return VerifyResult(None, correct=False, strict=False)
     gold = extract_answer(gold) or gold
     strict = bool(tidy(gold)) and tidy(answer) == tidy(gold)
-    return Verdict(answer, correct=strict or equal(answer, gold), strict=strict)
+    return VerifyResult(answer, correct=strict or equal(answer, gold), strict=strict)
 
 
 def equal(answer: str, gold: str) -> bool:

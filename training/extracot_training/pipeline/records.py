@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from types import TracebackType
 from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
@@ -111,6 +112,18 @@ class Annotation(SampleRecord):
         return self
 
 
+class TraceText(SampleRecord):
+    """What :class:`Trace` and :class:`Annotation` have in common, for stages that take the rows of
+    either. Their other fields are let be; ``correct`` is ``False`` only for a wrong trace."""
+
+    model_config = SampleRecord.model_config | {"extra": "ignore"}
+
+    reasoning: str
+    answer: str
+    gold: NonEmpty
+    correct: bool | None = None
+
+
 class CompressedTrace(SampleRecord):
     """A trace compressed to ``target``, a share of its tokens.
 
@@ -166,6 +179,14 @@ def read_rows(path: Path, model: type[R]) -> Iterator[R]:
         for number, line in enumerate(stream, start=1):
             if line.strip():
                 yield _parse(path, number, line, model)
+
+
+def read_problems(path: Path, splits: Sequence[Split], limit: int | None) -> list[Problem]:
+    """The first ``limit`` problems of these splits. :class:`StageError` if there are none."""
+    found = list(islice((p for p in read_rows(path, Problem) if p.split in splits), limit))
+    if not found:
+        raise StageError(f"{path}: no problem in the splits {', '.join(splits)}")
+    return found
 
 
 def write_rows(path: Path, rows: Iterable[Record]) -> int:

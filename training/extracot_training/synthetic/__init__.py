@@ -1,8 +1,8 @@
 """Seeded word problems of our own, each with a verbose trace that is right by construction.
 
 ``story`` holds quantities and checked arithmetic, ``families`` the problems, ``narrate`` and
-``phrases`` the telling, ``threads`` several stories told in one trace, ``make`` the seeded drawing.
-Everything made here is synthetic and says so in the rows that
+``phrases`` the telling, ``interleaved`` several stories told in one trace, ``make`` the seeded
+drawing. Everything made here is synthetic and says so in the rows that
 :mod:`extracot_training.stages.problems.sources.synthetic` makes of it.
 """
 

@@ -11,9 +11,7 @@ from __future__ import annotations
 from itertools import chain, repeat
 
 from extracot_training.synthetic.narrate import PLAIN, plain_equation
-from extracot_training.synthetic.story import Op, Step, Story
-
-UNDONE_BY = {Op.ADD: Op.SUB, Op.SUB: Op.ADD, Op.MUL: Op.DIV, Op.DIV: Op.MUL}
+from extracot_training.synthetic.story import INVERSE, Step, Story
 
 
 def brief(story: Story) -> str:
@@ -36,7 +34,7 @@ def undone(step: Step) -> str:
     """A step the other way round: ``4 + 6 = 10`` is ``10 - 6 = 4``, ``2 + 3 + 4 = 9`` is
     ``9 - 4 - 3 = 2``."""
     first, *others = (term.value for term in step.terms)
-    sign = f" {PLAIN[UNDONE_BY[step.op]]} "
+    sign = f" {PLAIN[INVERSE[step.op]]} "
     return f"{sign.join(map(str, [step.result.value, *reversed(others)]))} = {first}"
 
 

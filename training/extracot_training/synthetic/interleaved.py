@@ -18,8 +18,8 @@ from extracot_training.synthetic.narrate import PLAIN, expression, plain_equatio
 from extracot_training.synthetic.story import NAMES, Quantity, Step, Story
 from extracot_training.synthetic.word_problem import WordProblem
 
-# Families whose stories need not name anybody: these can't be one of several threads.
-NAMELESS = frozenset(
+# Families whose stories need not name anybody: these can't be interleaved.
+FAMILIES_WITHOUT_NAMES = frozenset(
     ("bill_split", "bus", "car_park", "factory", "fence", "library", "school_trip", "scores")
 ) | frozenset(("tickets", "water_tank"))
 
@@ -42,8 +42,8 @@ ASKS = (
 
 
 @dataclass(frozen=True, slots=True)
-class Thread:
-    """One story of a sheet, of this family; ``who`` is the first person it names."""
+class InterleavedStory:
+    """A story told among others, of this family; ``who`` is the first person it names."""
 
     who: str
     family: str
@@ -55,7 +55,7 @@ def people(story: Story) -> list[str]:
     return list(dict.fromkeys(w for w in re.findall(r"[A-Z][a-z]+", story.text) if w in _NAMES))
 
 
-def nameless(story: Story) -> str:
+def without_names(story: Story) -> str:
     """What a story tells, whoever it is about: its facts with A, B, … for the persons."""
     text = " ".join(story.facts)
     for number, who in enumerate(people(story)):
@@ -87,57 +87,61 @@ def _numbers(step: Step) -> tuple[int, ...]:
 
 
 def tell(
-    threads: Sequence[Thread], rng: Random, *, interleaved: bool = True, thorough: bool = False
+    stories: Sequence[InterleavedStory],
+    rng: Random,
+    *,
+    interleaved: bool = True,
+    thorough: bool = False,
 ) -> str:
-    """All steps, each thread's in its order; one check; all results. Steps of threads and results
-    are mixed at random or, if not ``interleaved``, come one thread after the other. ``thorough``
-    tells them in that order too, a paragraph for each thread, which is announced, concluded and
+    """All steps, each story's in its order; one check; all results. Steps of stories and results
+    are mixed at random or, if not ``interleaved``, come one story after the other. ``thorough``
+    tells them in that order too, a paragraph for each story, which is announced, concluded and
     checked before the next."""
     if thorough:
-        return _tell_thoroughly(threads, rng)
-    left = {place: list(thread.story.steps) for place, thread in enumerate(threads)}
+        return _tell_thoroughly(stories, rng)
+    left = {place: list(one.story.steps) for place, one in enumerate(stories)}
     turns = [place for place, steps in left.items() for _ in steps]
     if interleaved:
         rng.shuffle(turns)
     sentences = [rng.choice(OPENINGS)]
     for place in turns:
-        sentences.append(_step(threads[place], left[place].pop(0), rng))
-    check = _check(rng.choice(threads), rng)
+        sentences.append(_step(stories[place], left[place].pop(0), rng))
+    check = _check(rng.choice(stories), rng)
     end = rng.choice(RESULTS)
-    results = _results(threads)
+    results = _results(stories)
     mixed = rng.sample(results, len(results))
     listed = ", ".join(mixed if interleaved else results)
     return "\n\n".join([" ".join(sentences), check, end.format(listed=listed)])
 
 
-def _tell_thoroughly(threads: Sequence[Thread], rng: Random) -> str:
+def _tell_thoroughly(stories: Sequence[InterleavedStory], rng: Random) -> str:
     paragraphs = [rng.choice(OPENINGS)]
-    for thread in threads:
-        told = {"who": thread.who, "value": thread.story.answer.value}
+    for one in stories:
+        told = {"who": one.who, "value": one.story.answer.value}
         sentences = [
             rng.choice(ANNOUNCEMENTS).format(**told),
-            *(_step(thread, step, rng) for step in thread.story.steps),
+            *(_step(one, step, rng) for step in one.story.steps),
             rng.choice(CONCLUSIONS).format(**told),
-            _check(thread, rng),
+            _check(one, rng),
         ]
         paragraphs.append(" ".join(sentences))
-    paragraphs.append(rng.choice(RESULTS).format(listed=", ".join(_results(threads))))
+    paragraphs.append(rng.choice(RESULTS).format(listed=", ".join(_results(stories))))
     return "\n\n".join(paragraphs)
 
 
-def _step(thread: Thread, step: Step, rng: Random) -> str:
+def _step(one: InterleavedStory, step: Step, rng: Random) -> str:
     sentence, what = rng.choice(STEPS), _short(step.result)
-    return sentence.format(who=thread.who, what=what, eq=plain_equation(step))
+    return sentence.format(who=one.who, what=what, eq=plain_equation(step))
 
 
-def _check(thread: Thread, rng: Random) -> str:
-    answer = thread.story.answer
-    whole = f"{expression(thread.story, answer, PLAIN)} = {answer.value}"
-    return rng.choice(CHECKS).format(who=thread.who, eq=whole)
+def _check(one: InterleavedStory, rng: Random) -> str:
+    answer = one.story.answer
+    whole = f"{expression(one.story, answer, PLAIN)} = {answer.value}"
+    return rng.choice(CHECKS).format(who=one.who, eq=whole)
 
 
-def _results(threads: Sequence[Thread]) -> list[str]:
-    return [f"{thread.who} {thread.story.answer.value}" for thread in threads]
+def _results(stories: Sequence[InterleavedStory]) -> list[str]:
+    return [f"{one.who} {one.story.answer.value}" for one in stories]
 
 
 def _short(quantity: Quantity) -> str:
@@ -147,33 +151,33 @@ def _short(quantity: Quantity) -> str:
 
 def problem(
     index: int,
-    threads: Sequence[Thread],
+    stories: Sequence[InterleavedStory],
     asked: int,
     trace: str,
     rng: Random,
     *,
     named: bool = False,
 ) -> WordProblem:
-    """All the stories' facts and the question of thread ``asked``, solved by ``trace``. ``named``:
+    """All the stories' facts and the question of story ``asked``, solved by ``trace``. ``named``:
     what follows the trace begins with whose story it answers and what is asked for."""
-    thread = threads[asked]
-    others = [one for one in threads if one is not thread]
-    facts = [" ".join(one.story.facts) for one in threads]
-    ask = rng.choice(ASKS).format(who=thread.who, ask=thread.story.ask)
-    final = brief_final(thread.story)
+    wanted = stories[asked]
+    others = [one for one in stories if one is not wanted]
+    facts = [" ".join(one.story.facts) for one in stories]
+    ask = rng.choice(ASKS).format(who=wanted.who, ask=wanted.story.ask)
+    final = brief_final(wanted.story)
     if named:
-        final = f"{thread.who}, {_short(thread.story.answer)}. {final}"
+        final = f"{wanted.who}, {_short(wanted.story.answer)}. {final}"
     return WordProblem(
         index=index,
-        family=thread.family,
+        family=wanted.family,
         question=" ".join([*facts, ask]),
-        answer=thread.story.answer.value,
-        steps=len(thread.story.steps),
+        answer=wanted.story.answer.value,
+        steps=len(wanted.story.steps),
         trace=trace,
-        terse=terse(thread.story),
+        terse=terse(wanted.story),
         final=final,
         brief=trace,
         brief_final=final,
-        numbers=tuple(given.value for one in threads for given in one.story.givens),
-        stories=tuple(nameless(one.story) for one in (thread, *others)),
+        numbers=tuple(given.value for one in stories for given in one.story.givens),
+        stories=tuple(without_names(one.story) for one in (wanted, *others)),
     )

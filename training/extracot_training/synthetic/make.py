@@ -12,14 +12,14 @@ from extracot_training.errors import ConfigError, TrainingError
 from extracot_training.synthetic.brief import brief, brief_final
 from extracot_training.synthetic.families import FAMILIES, Family
 from extracot_training.synthetic.interleaved import (
-    NAMELESS,
-    Thread,
-    nameless,
+    FAMILIES_WITHOUT_NAMES,
+    InterleavedStory,
     people,
     tell,
     well_posed,
+    without_names,
 )
-from extracot_training.synthetic.interleaved import problem as threaded
+from extracot_training.synthetic.interleaved import problem as interleaved_problem
 from extracot_training.synthetic.narrate import Narrator, terse
 from extracot_training.synthetic.story import Draw, Reject, Story
 from extracot_training.synthetic.word_problem import WordProblem
@@ -44,8 +44,8 @@ class Generator:
     with such a number of steps, and an empty choice.
 
     ``threads`` above 1 makes problems of that many stories, all worked through in one trace, with a
-    question about one of them (see :mod:`threads`); ``steps`` then counts those of each story, and
-    ``verbosity`` plays no part. Families that name nobody are left out, or refused if named.
+    question about one of them (see :mod:`interleaved`); ``steps`` then counts those of each story,
+    and ``verbosity`` plays no part. Families that name nobody are left out, or refused if named.
     ``distinct``: no two stories of a problem are of one family; ``interleaved``: their steps are
     mixed in the trace, else one story is worked through after the other. ``thorough``: so told,
     every story is announced, concluded and checked, and the answer names whose it is.
@@ -102,7 +102,7 @@ class Generator:
         turn, place = divmod(index, len(families))
         family = Random(f"{self.seed}:order:{turn}").sample(families, len(families))[place]
         if self.threads > 1:
-            return self._threaded(index, family, families)
+            return self._interleaved(index, family, families)
         rng = Random(f"{self.seed}:{index}:{family.name}")
         story = self._story(family, rng)
         return _told(index, family, story, Narrator(story, rng, self.verbosity))
@@ -123,7 +123,7 @@ class Generator:
             f"max_number {self.max_number}"
         )
 
-    def _threaded(self, index: int, asked: Family, families: Sequence[Family]) -> WordProblem:
+    def _interleaved(self, index: int, asked: Family, families: Sequence[Family]) -> WordProblem:
         """A problem of several stories about one of family ``asked``, at any place among them."""
         rng = Random(f"{self.seed}:{index}:threads:{self.threads}")
         place = rng.randrange(self.threads)
@@ -137,12 +137,12 @@ class Generator:
             stories = [self._story(family, rng, alone=False) for family in chosen]
             if not well_posed(stories):
                 continue
-            threads = [
-                Thread(people(story)[0], family.name, story)
+            told = [
+                InterleavedStory(people(story)[0], family.name, story)
                 for family, story in zip(chosen, stories, strict=True)
             ]
-            told = tell(threads, rng, interleaved=self.interleaved, thorough=self.thorough)
-            return threaded(index, threads, place, told, rng, named=self.thorough)
+            trace = tell(told, rng, interleaved=self.interleaved, thorough=self.thorough)
+            return interleaved_problem(index, told, place, trace, rng, named=self.thorough)
         raise GeneratorError(
             f"family {asked.name!r}: no {self.threads} stories under max_number {self.max_number} "
             "go together; want fewer threads or a larger max_number"
@@ -151,7 +151,7 @@ class Generator:
     def _misfit(self, family: Family) -> str | None:
         if family.min_cap > self.max_number:
             return f"needs max_number of at least {family.min_cap}"
-        if self.threads > 1 and family.name in NAMELESS:
+        if self.threads > 1 and family.name in FAMILIES_WITHOUT_NAMES:
             return "names nobody, so it can't be one of several threads"
         if family.steps[0] > self.steps[1] or family.steps[1] < self.steps[0]:
             return f"has {family.steps[0]} to {family.steps[1]} steps, which is outside the range"
@@ -171,7 +171,7 @@ def _told(index: int, family: Family, story: Story, narrator: Narrator) -> WordP
         brief=brief(story),
         brief_final=brief_final(story),
         numbers=tuple(given.value for given in story.givens),
-        stories=(nameless(story),),
+        stories=(without_names(story),),
     )
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from random import Random
 
 from extracot_training.synthetic.phrases import Phrases
-from extracot_training.synthetic.story import Op, Quantity, Step, Story
+from extracot_training.synthetic.story import INVERSE, Op, Quantity, Step, Story, listing
 
 PLAIN = {Op.ADD: "+", Op.SUB: "-", Op.MUL: "×", Op.DIV: "÷"}
 ASCII = {Op.ADD: "+", Op.SUB: "-", Op.MUL: "*", Op.DIV: "/"}
@@ -70,7 +70,7 @@ class Narrator:
         if self._rng.random() < 0.4:
             sentences.append(say("givens_list"))
             return " ".join(sentences) + "\n" + "\n".join(f"- {line}" for line in given)
-        sentences.append(say("givens", givens=_listed(given)))
+        sentences.append(say("givens", givens=listing(given)))
         return " ".join(sentences)
 
     def _plan(self) -> str:
@@ -110,7 +110,7 @@ class Narrator:
     def _reason(self, step: Step) -> str:
         named = [f"{term.what} ({term.value})" for term in step.terms]
         if step.op is Op.ADD:
-            return self._phrases.say("add", terms=_listed(named))
+            return self._phrases.say("add", terms=listing(named))
         return self._phrases.say(step.op.name.lower(), a=named[0], b=named[1])
 
     def _detour(self, position: int, step: Step) -> str | None:
@@ -145,7 +145,7 @@ class Narrator:
 
     def _summary(self, position: int) -> str:
         results = [step.result for step in self._story.steps[: position + 1]]
-        listed = _listed([f"{result.what} is {result.amount}" for result in results])
+        listed = listing([f"{result.what} is {result.amount}" for result in results])
         return self._phrases.say("summary", results=listed)
 
     def _double_check(self) -> str:
@@ -179,7 +179,7 @@ class Narrator:
         """``105 ÷ 3 = 35`` for ``35 × 3 = 105``: from the result back to the first term."""
         first, *others = (term.value for term in step.terms)
         result = step.result.value
-        back = {Op.ADD: Op.SUB, Op.SUB: Op.ADD, Op.MUL: Op.DIV, Op.DIV: Op.MUL}[step.op]
+        back = INVERSE[step.op]
         if back is Op.DIV and 0 in others:
             return None
         return self._join(back, [result, *others], first)
@@ -233,7 +233,3 @@ def plain_equation(step: Step) -> str:
     """``35 × 3 = 105``."""
     left = f" {PLAIN[step.op]} ".join(str(term.value) for term in step.terms)
     return f"{left} = {step.result.value}"
-
-
-def _listed(parts: list[str]) -> str:
-    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"

@@ -31,6 +31,9 @@ class Op(StrEnum):
     DIV = "÷"
 
 
+INVERSE = {Op.ADD: Op.SUB, Op.SUB: Op.ADD, Op.MUL: Op.DIV, Op.DIV: Op.MUL}
+
+
 @dataclass(frozen=True, slots=True)
 class Quantity:
     """A number with a meaning: ``what`` is a noun phrase ("the cost of the pens"), ``unit`` a
@@ -58,34 +61,18 @@ class Step:
     result: Quantity
 
 
+# Where the singular is not the plural without its "s".
 SINGULAR = {
     "people": "person",
     "children": "child",
     "boxes": "box",
-    "berries": "berry",
-    "cherries": "cherry",
     "batches": "batch",
     "buses": "bus",
     "shelves": "shelf",
-    "loaves": "loaf",
     "dishes": "dish",
     "glasses": "glass",
     "brushes": "brush",
-    "peaches": "peach",
     "classes": "class",
-    "metres": "metre",
-    "km": "km",
-    "liters": "liter",
-    "kg": "kg",
-    "cm": "cm",
-    "points": "point",
-    "bunches": "bunch",
-    "benches": "bench",
-    "square metres": "square metre",
-    "pastries": "pastry",
-    "daisies": "daisy",
-    "torches": "torch",
-    "patches": "patch",
 }
 
 
@@ -97,6 +84,11 @@ def singular(plural: str) -> str:
 def counted(value: int, plural: str) -> str:
     """``3 boxes``, ``1 box``."""
     return f"{value} {singular(plural) if value == 1 else plural}"
+
+
+def listing(parts: Sequence[str]) -> str:
+    """``a``, ``a and b``, ``a, b and c``."""
+    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
 
 
 def measured(what: str, unit: str) -> str:

@@ -11,8 +11,8 @@ class WordProblem:
     ``final`` the text after the reasoning (holds ``\\boxed{}``); ``brief`` and ``brief_final`` tell
     the same in a few fixed sentences; ``numbers`` are the given ones.
 
-    With several threads there is one telling: ``trace`` and ``brief`` are the same text, over all
-    threads; ``family``, ``steps``, ``terse`` and the final texts are those of the one asked for.
+    With interleaved stories there is one telling: ``trace`` and ``brief`` are the same text, over
+    all; ``family``, ``steps``, ``terse`` and the final texts are those of the one asked for.
     """
 
     index: int

@@ -12,13 +12,9 @@ from typing import Any, Protocol
 
 from extracot.answers import extract_answer
 from extracot.control import Control, level_token
-from extracot_training.errors import StageError
+from extracot.prompt import Message, Role
 from extracot_training.policy.control_tokens import ControlTokens
 from extracot_training.policy.prompt_settings import PromptSettings
-
-
-class RolloutError(StageError):
-    """Rollouts can't be had (no server, another level than asked for): going on is pointless."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +63,7 @@ class RolloutBackend(Protocol):
     """Where replies come from."""
 
     def run(self, requests: Sequence[RolloutRequest]) -> Iterator[Rollout]:
-        """One rollout per request, in any order. Raises :class:`RolloutError`."""
+        """One rollout per request, in any order. Raises :class:`GenerationError`."""
         ...
 
     def close(self) -> None:
@@ -85,16 +81,11 @@ class PromptMaker:
     def level(self, question: str, level: float) -> tuple[int, ...]:
         """The prompt at a level, with the level token and the open think block prefilled."""
         control = Control.level(level_token(level))
-        return self._renderer.render(self._messages(question), control).token_ids
+        return self._renderer.render([Message(Role.USER, question)], control).token_ids
 
     def policy(self, question: str) -> tuple[int, ...]:
         """The prompt that leaves the level to the model: the reply begins with its token."""
-        return self._renderer.render(self._messages(question), Control.policy()).token_ids
-
-    def _messages(self, question: str) -> list[Any]:
-        from extracot.prompt import Message, Role
-
-        return [Message(Role.USER, question)]
+        return self._renderer.render([Message(Role.USER, question)], Control.policy()).token_ids
 
 
 class ReplyReader:

@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from extracot_training.config.rollout import (
-    Drawing,
     GenerateBackend,
     RolloutBackendConfig,
+    RolloutSamplingParams,
     VllmIdsBackend,
 )
 from extracot_training.generation.rollout.base import (
@@ -23,20 +23,19 @@ from extracot_training.policy.prompt_settings import PromptSettings
 
 
 def open_rollouts(
-    backend: RolloutBackendConfig, model: str, prompt: PromptSettings, drawing: Drawing
+    backend: RolloutBackendConfig, model: str, prompt: PromptSettings, params: RolloutSamplingParams
 ) -> RolloutBackend:
     """The backend that the settings name, for the model in folder ``model``.
 
-    Raises :class:`extracot_training.generation.rollout.base.RolloutError` or another
-    :class:`extracot_training.errors.TrainingError` if it can't be had.
+    Raises :class:`GenerationError` or another :class:`TrainingError` if it can't be had.
     """
     if isinstance(backend, GenerateBackend):
-        return GenerateRollouts(backend, model, prompt, drawing)
+        return GenerateRollouts(backend, model, prompt, params)
     if isinstance(backend, VllmIdsBackend):
-        return VllmRollouts(backend, model, prompt, drawing)
+        return VllmRollouts(backend, model, prompt, params)
     from extracot_training.generation.rollout.server import ServerRollouts
 
-    return ServerRollouts(backend, prompt, drawing)
+    return ServerRollouts(backend, prompt, params)
 
 
 def end_ids(model: Any, tokenizer: Any) -> tuple[int, ...]:
@@ -50,19 +49,26 @@ class GenerateRollouts:
     """:class:`extracot_training.generation.rollout.sampler.Sampler` with a model loaded for it."""
 
     def __init__(
-        self, config: GenerateBackend, model: str, prompt: PromptSettings, drawing: Drawing
+        self,
+        config: GenerateBackend,
+        model: str,
+        prompt: PromptSettings,
+        params: RolloutSamplingParams,
     ) -> None:
         import torch
 
-        from extracot_training.generation.rollout.sampler import Decoding, Sampler
+        from extracot_training.generation.rollout.sampler import Sampler
 
         loaded, tokenizer, tokens = load_policy_model(model, prompt, seed=0, dtype=config.dtype)
         on_gpu = config.device == "auto" and torch.cuda.is_available()
         loaded = loaded.to("cuda" if on_gpu else "cpu").eval().requires_grad_(False)
-        decoding = Decoding(
-            drawing.temperature, drawing.top_p, drawing.max_tokens, end_ids(loaded, tokenizer)
+        self._sampler = Sampler(
+            loaded,
+            params,
+            end_ids=end_ids(loaded, tokenizer),
+            batch=config.batch,
+            pad_id=pad_id(tokenizer),
         )
-        self._sampler = Sampler(loaded, decoding, batch=config.batch, pad_id=pad_id(tokenizer))
         self._reader = ReplyReader(tokenizer, prompt, tokens)
 
     def run(self, requests: Sequence[RolloutRequest]) -> Iterator[Rollout]:
@@ -82,13 +88,17 @@ class VllmRollouts:
     """``vllm.LLM`` over token ids."""
 
     def __init__(
-        self, config: VllmIdsBackend, model: str, prompt: PromptSettings, drawing: Drawing
+        self,
+        config: VllmIdsBackend,
+        model: str,
+        prompt: PromptSettings,
+        params: RolloutSamplingParams,
     ) -> None:
         from extracot_training.generation.sampling.offline import load_vllm
 
         tokenizer, tokens = load_policy_tokenizer(model, prompt)
         self._reader = ReplyReader(tokenizer, prompt, tokens)
-        self._config, self._drawing = config, drawing
+        self._config, self._settings = config, params.model_dump()
         self._vllm, self._engine = load_vllm(model, config.engine)
 
     def run(self, requests: Sequence[RolloutRequest]) -> Iterator[Rollout]:
@@ -108,9 +118,5 @@ class VllmRollouts:
 
     def _params(self, request: RolloutRequest) -> Any:
         return self._vllm.SamplingParams(
-            temperature=self._drawing.temperature,
-            top_p=self._drawing.top_p,
-            max_tokens=self._drawing.max_tokens,
-            seed=request.seed % 2**32,
-            detokenize=False,
+            seed=request.seed % 2**32, detokenize=False, **self._settings
         )

@@ -16,20 +16,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from extracot_training.config.rollout import RolloutSamplingParams
 from extracot_training.generation.rollout.cache import empty_cache
 
 # Moving the cache costs as much as a few steps: rows leave when so many have ended.
 LEAVING = 0.2
-
-
-@dataclass(frozen=True, slots=True)
-class Decoding:
-    """How tokens are drawn. ``temperature`` 0 is greedy; ``end_ids`` end a reply."""
-
-    temperature: float
-    top_p: float
-    max_tokens: int
-    end_ids: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,21 +41,24 @@ def seed_of(*parts: object) -> int:
 class Sampler:
     """Generates from ``model``, at most ``batch`` replies at a time, in the order given.
 
-    ``pad_id`` fills prompts up on the left and is masked. ``watched`` ids have their probability
-    of being first reported. The model's training mode is put back afterwards.
+    ``end_ids`` end a reply. ``pad_id`` fills prompts up on the left and is masked. ``watched`` ids
+    have their probability of being first reported. The model's training mode is put back
+    afterwards.
     """
 
     def __init__(
         self,
         model: Any,
-        decoding: Decoding,
+        params: RolloutSamplingParams,
         *,
+        end_ids: Sequence[int],
         batch: int,
         pad_id: int,
         watched: Sequence[int] = (),
     ) -> None:
         self._model = model
-        self._decoding = decoding
+        self._params = params
+        self._end_ids = tuple(end_ids)
         self._size = batch
         self._pad_id = pad_id
         self._watched = list(watched)
@@ -90,12 +84,12 @@ class Sampler:
             self._model.train(training)
 
     def _batch(self, prompts: list[tuple[int, ...]], seeds: Sequence[int]) -> list[Generated]:
-        limit, rows = self._decoding.max_tokens, len(prompts)
+        limit, rows = self._params.max_tokens, len(prompts)
         device = self._model.get_input_embeddings().weight.device
         logits, mask, cache = self._read(prompts, device)
         first = torch.softmax(logits, -1)[:, self._watched].tolist()
         draws = torch.from_numpy(_draws(seeds, limit)).to(device)
-        ends = torch.tensor(self._decoding.end_ids, device=device)
+        ends = torch.tensor(self._end_ids, device=device)
         made = torch.full((rows, limit), -1, device=device)
         alive = torch.arange(rows, device=device)  # the batch's rows, by their place in `prompts`
         running = torch.ones(rows, dtype=torch.bool, device=device)
@@ -147,12 +141,12 @@ class Sampler:
 
     def _pick(self, logits: Tensor, draws: Tensor) -> Tensor:
         """Tokens, by inverting the cumulative distribution at one uniform draw per row."""
-        if self._decoding.temperature == 0:
+        if self._params.temperature == 0:
             return logits.argmax(-1)
-        shares = torch.softmax(logits / self._decoding.temperature, -1)
-        if self._decoding.top_p < 1:
+        shares = torch.softmax(logits / self._params.temperature, -1)
+        if self._params.top_p < 1:
             ordered, order = shares.sort(dim=-1, descending=True)
-            outside = ordered.cumsum(-1) - ordered >= self._decoding.top_p
+            outside = ordered.cumsum(-1) - ordered >= self._params.top_p
             shares = shares.scatter(1, order, ordered.masked_fill(outside, 0.0))
         sums = shares.cumsum(-1)
         wanted = draws[:, None] * sums[:, -1:]

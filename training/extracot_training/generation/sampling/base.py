@@ -1,4 +1,4 @@
-"""The interface of sampling: requests in, outcomes out as they are done, in any order."""
+"""The interface of sampling: requests in, results out as they are done, in any order."""
 
 from __future__ import annotations
 
@@ -7,12 +7,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from extracot.reasoning import ThinkTags, split_reasoning
-from extracot_training.config.sampling import Backend, HttpBackend, Sampling
-from extracot_training.errors import StageError
-
-
-class SamplingError(StageError):
-    """The backend is unusable (dead endpoint, wrong key, no such model): going on is pointless."""
+from extracot_training.config.sampling import SamplingParams
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +17,10 @@ class Request:
     key: str
     messages: tuple[tuple[str, str], ...]
     seed: int | None = None
+
+    @property
+    def chat(self) -> list[dict[str, str]]:
+        return [{"role": role, "content": content} for role, content in self.messages]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +47,7 @@ class Failure:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class SampleResult:
     """What became of the request with this key."""
 
     key: str
@@ -61,25 +60,16 @@ class SamplingBackend(Protocol):
     @property
     def name(self) -> str: ...
 
-    def run(self, requests: Iterable[Request], sampling: Sampling) -> AsyncGenerator[Outcome, None]:
-        """Outcomes in the order of completion, one per request. Requests are taken only as fast as
-        they are worked on. Raises :class:`SamplingError` when going on is pointless."""
+    def run(
+        self, requests: Iterable[Request], params: SamplingParams
+    ) -> AsyncGenerator[SampleResult, None]:
+        """Results in the order of completion, one per request. Requests are taken only as fast as
+        they are worked on. Raises :class:`GenerationError` when going on is pointless."""
         ...
 
     async def aclose(self) -> None:
         """Let go of connections and devices."""
         ...
-
-
-def open_backend(config: Backend) -> SamplingBackend:
-    """The backend that the configuration names. Raises :class:`SamplingError`."""
-    if isinstance(config, HttpBackend):
-        from extracot_training.generation.sampling.http import HttpSampler
-
-        return HttpSampler(config)
-    from extracot_training.generation.sampling.offline import VllmSampler
-
-    return VllmSampler(config)
 
 
 def split_reply(text: str, tags: ThinkTags | None = None) -> tuple[str | None, str, bool]:

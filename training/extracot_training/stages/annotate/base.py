@@ -6,7 +6,8 @@ Three exist (``rules``, ``likelihood``, ``llm``); the stage and the agreement re
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
+from operator import add
 from typing import Protocol
 
 from extracot_training.compression.segment import Atom
@@ -28,7 +29,7 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What a verdict cost: calls made, tokens in and out, money; ``cached`` calls were not made."""
+    """What labels cost: calls made, tokens in and out, money; ``cached`` calls were not made."""
 
     calls: int = 0
     cached: int = 0
@@ -37,17 +38,11 @@ class Usage:
     cost: float = 0.0
 
     def __add__(self, other: Usage) -> Usage:
-        return Usage(
-            self.calls + other.calls,
-            self.cached + other.cached,
-            self.prompt_tokens + other.prompt_tokens,
-            self.completion_tokens + other.completion_tokens,
-            self.cost + other.cost,
-        )
+        return Usage(*map(add, astuple(self), astuple(other)))
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class KeepLabels:
     """Indices of the atoms to keep (sorted), one score per atom where the annotator has them."""
 
     keep: tuple[int, ...]
@@ -63,6 +58,6 @@ class Annotator(Protocol):
         """What to call it in rows: kind, model and version of its rules or prompt."""
         ...
 
-    def annotate(self, jobs: Sequence[Job]) -> Iterator[Verdict]:
-        """One verdict per job, in order. Raises :class:`AnnotatorError`."""
+    def annotate(self, jobs: Sequence[Job]) -> Iterator[KeepLabels]:
+        """The labels of each job, in order. Raises :class:`AnnotatorError`."""
         ...

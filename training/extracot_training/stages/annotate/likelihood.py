@@ -16,7 +16,7 @@ from extracot_training.compression.final_answer import final_atoms
 from extracot_training.compression.redact import redact
 from extracot_training.compression.segment import Kind, join
 from extracot_training.config.annotate import LikelihoodSettings
-from extracot_training.stages.annotate.base import Job, Verdict
+from extracot_training.stages.annotate.base import Job, KeepLabels
 
 
 class Rates(Protocol):
@@ -38,14 +38,14 @@ class LikelihoodAnnotator:
     def name(self) -> str:
         return f"likelihood:{self._settings.reader}"
 
-    def annotate(self, jobs: Sequence[Job]) -> Iterator[Verdict]:
+    def annotate(self, jobs: Sequence[Job]) -> Iterator[KeepLabels]:
         for job in jobs:
             scores = self._scores(job)
             wanted = round(self._settings.keep_rate * len(scores))
             best = sorted(range(len(scores)), key=lambda i: (-scores[i], i))[:wanted]
             keep = {i for i in best if scores[i] > 0}
             keep |= set(final_atoms(job.atoms, job.trace.gold))
-            yield Verdict(tuple(sorted(keep)), tuple(scores))
+            yield KeepLabels(tuple(sorted(keep)), tuple(scores))
 
     def _scores(self, job: Job) -> list[float]:
         settings, total = self._settings, len(job.atoms)

@@ -1,8 +1,8 @@
 """The ``llm`` annotator: a large model behind an OpenAI-compatible endpoint names ranges to keep.
 
 Replies are kept on disk by the hash of what was asked, so nothing is paid for twice, whenever a run
-was cut. Failed calls are repeated with growing waits; an endpoint that stays dead ends the stage
-with one clear line (and all replies so far kept).
+was cut. An endpoint that stays dead ends the stage with one clear line (and all replies so far
+kept).
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-import os
 from collections.abc import Iterator, Sequence
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +19,10 @@ import httpx
 
 from extracot_training.compression.final_answer import final_atoms
 from extracot_training.config.annotate import LlmSettings
+from extracot_training.errors import GenerationError
+from extracot_training.generation.http_client import JsonClient, all_of
 from extracot_training.pipeline.files import write_atomic
-from extracot_training.stages.annotate.base import AnnotatorError, Job, Usage, Verdict
+from extracot_training.stages.annotate.base import AnnotatorError, Job, KeepLabels, Usage
 from extracot_training.stages.annotate.ranges import (
     AGAIN,
     PROMPT_VERSION,
@@ -29,8 +31,6 @@ from extracot_training.stages.annotate.ranges import (
     messages,
     parse_ranges,
 )
-
-_REPEATABLE = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})
 
 Messages = list[dict[str, str]]
 
@@ -70,50 +70,34 @@ class LlmAnnotator:
     def name(self) -> str:
         return f"llm:{self._settings.model}:prompt-{PROMPT_VERSION}"
 
-    def annotate(self, jobs: Sequence[Job]) -> Iterator[Verdict]:
+    def annotate(self, jobs: Sequence[Job]) -> Iterator[KeepLabels]:
         yield from asyncio.run(self._all(jobs))
 
-    async def _all(self, jobs: Sequence[Job]) -> list[Verdict]:
-        settings = self._settings
-        key = os.environ.get(settings.api_key_env, "") if settings.api_key_env else ""
-        if settings.api_key_env and not key:
-            raise AnnotatorError(f"the environment variable {settings.api_key_env} is not set")
-        gate = asyncio.Semaphore(settings.concurrency)
-        async with httpx.AsyncClient(
-            base_url=settings.base_url.rstrip("/") + "/",
-            headers={"Authorization": f"Bearer {key}"} if key else {},
-            timeout=settings.timeout_s,
-            transport=self._transport,
-        ) as client:
-            tasks = [asyncio.create_task(self._one(client, gate, job)) for job in jobs]
-            try:
-                return list(await asyncio.gather(*tasks))
-            except BaseException:
-                for task in tasks:
-                    task.cancel()
-                await asyncio.gather(*tasks, return_exceptions=True)
-                raise
+    async def _all(self, jobs: Sequence[Job]) -> list[KeepLabels]:
+        try:
+            async with aclosing(JsonClient(self._settings, transport=self._transport)) as client:
+                return await all_of(self._one(client, job) for job in jobs)
+        except GenerationError as error:
+            raise AnnotatorError(f"annotator endpoint {error}") from error
 
-    async def _one(self, client: httpx.AsyncClient, gate: asyncio.Semaphore, job: Job) -> Verdict:
+    async def _one(self, client: JsonClient, job: Job) -> KeepLabels:
         parts = chunks(job.atoms, self._settings.target, self._settings.cap)
-        results = await asyncio.gather(
-            *(
-                self._chunk(client, gate, job, chunk, f"{number} of {len(parts)}")
-                for number, chunk in enumerate(parts, start=1)
-            )
+        results = await all_of(
+            self._chunk(client, job, chunk, f"{number} of {len(parts)}")
+            for number, chunk in enumerate(parts, start=1)
         )
         keep = {index for kept, _ in results for index in kept}
         keep |= set(final_atoms(job.atoms, job.trace.gold))
-        return Verdict(tuple(sorted(keep)), None, sum((usage for _, usage in results), Usage()))
+        return KeepLabels(tuple(sorted(keep)), None, sum((usage for _, usage in results), Usage()))
 
     async def _chunk(
-        self, client: httpx.AsyncClient, gate: asyncio.Semaphore, job: Job, chunk: Chunk, part: str
+        self, client: JsonClient, job: Job, chunk: Chunk, part: str
     ) -> tuple[list[int], Usage]:
         """Kept atoms of one chunk. Asked again while nothing usable comes; then nothing is kept."""
         asked = messages(job.trace.question, job.atoms, chunk, part)
         usage = Usage()
         for attempt in range(self._settings.attempts):
-            reply, spent = await self._ask(client, gate, asked, attempt)
+            reply, spent = await self._ask(client, asked, attempt)
             usage += spent
             found = parse_ranges(reply, len(chunk.atoms))
             if found:
@@ -126,9 +110,7 @@ class LlmAnnotator:
             ]
         return [], usage
 
-    async def _ask(
-        self, client: httpx.AsyncClient, gate: asyncio.Semaphore, asked: Messages, attempt: int
-    ) -> tuple[str, Usage]:
+    async def _ask(self, client: JsonClient, asked: Messages, attempt: int) -> tuple[str, Usage]:
         settings = self._settings
         body = {
             "model": settings.model,
@@ -141,8 +123,7 @@ class LlmAnnotator:
         known = self._cache.get(key)
         if known is not None:
             return str(known["content"]), Usage(cached=1)
-        async with gate:
-            data = await self._post(client, body)
+        data = await client.request("POST", "/chat/completions", json=body)
         try:
             content = data["choices"][0]["message"]["content"] or ""
         except (KeyError, IndexError, TypeError) as error:
@@ -158,29 +139,3 @@ class LlmAnnotator:
         )
         self._cache.put(key, {"content": content, "usage": counted, "model": settings.model})
         return content, usage
-
-    async def _post(self, client: httpx.AsyncClient, body: dict[str, Any]) -> dict[str, Any]:
-        """One call, repeated as long as that may help. Raises :class:`AnnotatorError`."""
-        settings = self._settings
-        wait = settings.first_wait_s
-        for left in range(settings.retries, -1, -1):
-            try:
-                response = await client.post("chat/completions", json=body)
-                if response.status_code == httpx.codes.OK:
-                    data = response.json()
-                    if isinstance(data, dict):
-                        return data
-                    problem = "the reply is no JSON object"
-                else:
-                    problem = f"HTTP {response.status_code}: {response.text[:200]}"
-                    if response.status_code not in _REPEATABLE:
-                        left = 0
-            except httpx.HTTPError as error:
-                problem = f"{type(error).__name__}: {error}"
-            except json.JSONDecodeError:
-                problem = "the reply is no JSON"
-            if left == 0:
-                break
-            await asyncio.sleep(wait)
-            wait *= 2
-        raise AnnotatorError(f"annotator endpoint {settings.base_url}: {problem}")

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from extracot_training.compression.final_answer import final_atoms
 from extracot_training.compression.segment import FORMULAS, Atom, Kind
 from extracot_training.math_text.equations import Equation, numbers_in, read_equation
-from extracot_training.stages.annotate.base import Job, Verdict
+from extracot_training.stages.annotate.base import Job, KeepLabels
 from extracot_training.stages.annotate.chain import Link, Mention, leading_to, other_people
 from extracot_training.stages.annotate.sentences import sentences
 
@@ -32,11 +32,11 @@ about over all one some any both up only everything problem question answer thin
 carefully time note compute computing start begin work
 """
 FUNCTION_WORDS = frozenset(_FUNCTION_WORDS.split())
-RELATION_WORDS = frozenset(
-    ("not", "no", "never", "none", "without", "except", "each", "per", "every", "twice", "half")
-) | frozenset(
-    ("double", "triple", "less", "more", "fewer", "remaining", "left", "total", "equally")
-)
+_RELATION_WORDS = """
+not no never none without except each per every twice half double triple less more fewer remaining
+left total equally
+"""
+RELATION_WORDS = frozenset(_RELATION_WORDS.split())
 _CHECK = re.compile(
     r"\b(?:double[- ]?check\w*|check(?:ing|s|ed)?|verif\w+|confirm\w*|sanity|make sure|going back"
     r"|once more|look(?:s|ing)? (?:right|good|back))\b",
@@ -64,11 +64,11 @@ class RulesAnnotator:
     def name(self) -> str:
         return f"rules-{VERSION}"
 
-    def annotate(self, jobs: Sequence[Job]) -> Iterator[Verdict]:
+    def annotate(self, jobs: Sequence[Job]) -> Iterator[KeepLabels]:
         for job in jobs:
             scores = self._scores(job)
             keep = tuple(index for index, score in enumerate(scores) if score > 0)
-            yield Verdict(keep, tuple(scores))
+            yield KeepLabels(keep, tuple(scores))
 
     def _scores(self, job: Job) -> list[float]:
         atoms = job.atoms

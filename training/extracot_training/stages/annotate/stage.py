@@ -11,10 +11,12 @@ from typing import Any
 
 from extracot_training.compression.segment import segment, spans_of
 from extracot_training.config.annotate import AnnotateConfig, LikelihoodSettings, LlmSettings
+from extracot_training.pipeline.markdown import counts, number, table
 from extracot_training.pipeline.records import Annotation, JsonlWriter, Trace, read_rows, rows_file
 from extracot_training.pipeline.stage import Counts, Outcome, StageRun, run_stage
+from extracot_training.pipeline.statistics import percentile
 from extracot_training.stages.annotate.agreement import Agreement, agreement
-from extracot_training.stages.annotate.base import Annotator, Job, Usage, Verdict
+from extracot_training.stages.annotate.base import Annotator, Job, KeepLabels, Usage
 from extracot_training.stages.annotate.rules import RulesAnnotator
 
 
@@ -48,8 +50,8 @@ def _work(config: AnnotateConfig, stage: StageRun) -> Counts:
         done = writer.done_keys()
         jobs = _jobs(config, done, skipped)
         while batch := list(islice(jobs, config.batch)):
-            for job, verdict in zip(batch, annotator.annotate(batch), strict=True):
-                row = _row(job, verdict, annotator.name)
+            for job, labels in zip(batch, annotator.annotate(batch), strict=True):
+                row = _row(job, labels, annotator.name)
                 low, high = config.keep_rate
                 if low <= _keep_rate(row) <= high:
                     writer.write(row)
@@ -83,19 +85,14 @@ def _jobs(config: AnnotateConfig, done: frozenset[str], skipped: dict[str, int])
             yield Job(trace, segment(trace.reasoning))
 
 
-def _row(job: Job, verdict: Verdict, name: str) -> Annotation:
+def _row(job: Job, labels: KeepLabels, name: str) -> Annotation:
     trace = job.trace
-    usage = {key: value for key, value in asdict(verdict.usage).items() if value}
+    usage = {key: value for key, value in asdict(labels.usage).items() if value}
     return Annotation(
-        problem_id=trace.problem_id,
-        sample=trace.sample,
-        question=trace.question,
-        reasoning=trace.reasoning,
-        answer=trace.answer,
-        gold=trace.gold,
-        keep=spans_of(job.atoms, verdict.keep),
+        **trace.model_dump(include=set(Annotation.model_fields)),
+        keep=spans_of(job.atoms, labels.keep),
         annotator=name,
-        scores=None if verdict.scores is None else [round(score, 6) for score in verdict.scores],
+        scores=None if labels.scores is None else [round(score, 6) for score in labels.scores],
         usage=usage,
     )
 
@@ -107,12 +104,9 @@ def _keep_rate(row: Annotation) -> float:
 def _summary(values: Sequence[float]) -> dict[str, float]:
     if not values:
         return {}
-    ordered = sorted(values)
-    return {
-        "mean": round(statistics.fmean(values), 4),
-        "p10": round(ordered[len(ordered) // 10], 4),
-        "p90": round(ordered[(len(ordered) * 9) // 10], 4),
-    }
+    found = {"mean": statistics.fmean(values)}
+    found |= {name: percentile(values, share) for name, share in (("p10", 0.1), ("p90", 0.9))}
+    return {name: round(value, 4) for name, value in found.items()}
 
 
 def _report(figures: dict[str, Any], compared: dict[str, Agreement]) -> str:
@@ -120,21 +114,19 @@ def _report(figures: dict[str, Any], compared: dict[str, Agreement]) -> str:
         "# Annotation",
         "",
         f"Annotator `{figures['annotator']}`: {figures['rows']} traces annotated.",
-        "Left out: " + ", ".join(f"{why} {n}" for why, n in figures["left_out"].items()) + ".",
+        f"Left out: {counts(figures['left_out'])}.",
         f"Share of characters kept: {figures['keep_rate']}.",
         f"Usage: {figures['usage']}.",
         "",
     ]
     if compared:
-        lines += ["| agreement with | traces | atoms | kappa | F1 keep |", "|---|---|---|---|---|"]
-        for name, found in compared.items():
-            lines.append(
-                f"| {Path(name).name} | {found.traces} | {found.atoms} | {_shown(found.kappa)} "
-                f"| {_shown(found.f1)} |"
-            )
+        lines += table(
+            "agreement with | traces | atoms | kappa | F1 keep",
+            (
+                f"{Path(name).name} | {found.traces} | {found.atoms} | {number(found.kappa)} "
+                f"| {number(found.f1)}"
+                for name, found in compared.items()
+            ),
+        )
         lines.append("")
     return "\n".join(lines)
-
-
-def _shown(value: float | None) -> str:
-    return "n/a" if value is None else f"{value:.3f}"

@@ -30,7 +30,8 @@ from trl import GRPOTrainer
 from trl.models import unwrap_model_for_generation
 
 from extracot_training.config.chrpo import ChrpoConfig
-from extracot_training.generation.rollout.sampler import Decoding, Generated, Sampler, seed_of
+from extracot_training.config.rollout import RolloutSamplingParams
+from extracot_training.generation.rollout.sampler import Generated, Sampler, seed_of
 from extracot_training.pipeline.checkpoints import LossError
 from extracot_training.policy.control_tokens import ControlTokens
 from extracot_training.stages.chrpo.advantage import batch_advantages, control_weights, token_row
@@ -99,7 +100,7 @@ class ChrpoTrainer(GRPOTrainer):  # type: ignore[misc]
     ) -> list[Generated]:
         """Replies to prompts, drawn by their seeds from the model as it is now."""
         settings = self._config.rollouts
-        decoding = Decoding(temperature, 1.0, settings.max_tokens, tuple(self.eos_token_ids))
+        params = RolloutSamplingParams(temperature=temperature, max_tokens=settings.max_tokens)
         with unwrap_model_for_generation(
             self.model_wrapped,
             self.accelerator,
@@ -107,7 +108,8 @@ class ChrpoTrainer(GRPOTrainer):  # type: ignore[misc]
         ) as model:
             sampler = Sampler(
                 model,
-                decoding,
+                params,
+                end_ids=self.eos_token_ids,
                 batch=settings.batch,
                 pad_id=self._tokenizer.pad_token_id,
                 watched=self._tokens.levels,

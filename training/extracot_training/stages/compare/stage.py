@@ -16,13 +16,12 @@ from extracot_training.config.compare import CompareConfig
 from extracot_training.errors import StageError
 from extracot_training.evaluation.card_figures import REPORT_FILENAME
 from extracot_training.evaluation.plots import BY_TOKENS, accuracy_against_tokens
-from extracot_training.evaluation.report import shown
 from extracot_training.evaluation.rows import EvalRow
-from extracot_training.evaluation.table import Table, tables_of
+from extracot_training.evaluation.table import FULL, Table, accuracy_difference, tables_of
 from extracot_training.pipeline.files import write_atomic
+from extracot_training.pipeline.markdown import counts, interval, number, table
 from extracot_training.pipeline.records import read_rows, rows_file
 from extracot_training.pipeline.stage import Counts, Outcome, StageRun, run_stage
-from extracot_training.pipeline.statistics import paired
 
 Runs = Mapping[str, dict[str, Any]]
 
@@ -83,60 +82,59 @@ def _difference(ours: Table, theirs: Table, config: CompareConfig) -> dict[str, 
     both = [problem for problem in ours.rows if problem in theirs.rows]
     if not both:
         return None
-    difference = paired(
-        [ours.accuracy(problem) for problem in both],
-        [theirs.accuracy(problem) for problem in both],
-        resamples=config.resamples,
-        seed=config.seed,
-    )
-    tokens = sum(theirs.reasoning(problem) for problem in both)
-    mine = sum(ours.reasoning(problem) for problem in both)
+    difference = accuracy_difference(ours, theirs, both, config)
+    mine, tokens = (sum(map(side.reasoning, both)) for side in (ours, theirs))
     return {"accuracy": asdict(difference), "tokens_ratio": mine / tokens if tokens else None}
 
 
 def _markdown(runs: Runs, differences: Mapping[str, Any], base: str) -> str:
+    compared: list[str] = []
+    for name, budgets in differences.items():
+        compared += [
+            f"{name} | {budget} | {found['accuracy']['n']} "
+            f"| {interval(found['accuracy'], sign=True)} | {number(found['tokens_ratio'])}"
+            for budget, found in budgets.items()
+        ] or [f"{name} | no budget and problem in common | | |"]
     lines = [
         "# Comparison",
         "",
-        "| run | budget | problems | accuracy | strict | reasoning tokens | ratio against 1.0 "
-        "| unclosed | end to end p50 / p90 (s) |",
-        "|---|---|---|---|---|---|---|---|---|",
+        *table(
+            "run | budget | problems | accuracy | strict | reasoning tokens | ratio against 1.0 "
+            "| unclosed | end to end p50 / p90 (s)",
+            (
+                f"{name} | {budget} | {_measured(found)}"
+                for name, figures in runs.items()
+                for budget, found in figures["budgets"].items()
+            ),
+        ),
+        "",
+        *(_condition(name, figures) for name, figures in runs.items()),
+        "",
+        f"## Against {base}, at the same budget and on the same problems",
+        "",
+        *table(
+            "run | budget | problems | accuracy difference | reasoning tokens, as a share", compared
+        ),
+        "",
+        f"![accuracy against reasoning tokens]({BY_TOKENS})",
+        "",
     ]
-    for name, figures in runs.items():
-        for budget, found in figures["budgets"].items():
-            times = found["times"]["end_to_end"]
-            pair = found["against"].get("1.0")
-            ratio = "n/a"
-            if pair is not None and pair["ratio_of_sums"] is not None:
-                ratio = f"{pair['ratio_of_sums']['mean']:.3f}"
-            lines.append(
-                f"| {name} | {budget} | {found['n']} | {shown(found['accuracy'])} "
-                f"| {shown(found['strict'])} | {found['tokens']['reasoning']['mean']:.1f} "
-                f"| {ratio} | {found['unclosed_rate']:.3f} "
-                f"| {times['p50']:.3f} / {times['p90']:.3f} |"
-            )
-    lines += ["", *(_condition(name, figures) for name, figures in runs.items())]
-    lines += ["", f"## Against {base}, at the same budget and on the same problems", ""]
-    lines += ["| run | budget | problems | accuracy difference | reasoning tokens, as a share |"]
-    lines += ["|---|---|---|---|---|"]
-    for name, budgets in differences.items():
-        for budget, found in budgets.items():
-            share = found["tokens_ratio"]
-            lines.append(
-                f"| {name} | {budget} | {found['accuracy']['n']} "
-                f"| {shown(found['accuracy'], sign=True)} "
-                f"| {'n/a' if share is None else f'{share:.3f}'} |"
-            )
-        if not budgets:
-            lines.append(f"| {name} | no budget and problem in common | | | |")
-    lines += ["", f"![accuracy against reasoning tokens]({BY_TOKENS})", ""]
     return "\n".join(lines)
+
+
+def _measured(found: Mapping[str, Any]) -> str:
+    times = found["times"]["end_to_end"]
+    ratio = (found["against"].get(FULL) or {}).get("ratio_of_sums") or {}
+    return (
+        f"{found['n']} | {interval(found['accuracy'])} | {interval(found['strict'])} "
+        f"| {found['tokens']['reasoning']['mean']:.1f} | {number(ratio.get('mean'))} "
+        f"| {found['unclosed_rate']:.3f} | {times['p50']:.3f} / {times['p90']:.3f}"
+    )
 
 
 def _condition(name: str, figures: Mapping[str, Any]) -> str:
     """What a run's figures hold for: times of different conditions are not to be compared."""
-    sampling = ", ".join(f"{key} {value}" for key, value in figures["sampling"].items())
     return (
         f"- {name}: `{figures['model']}` on {figures['dataset']}, {figures['samples']} per "
-        f"problem, {sampling}, {figures['concurrency']} requests at a time"
+        f"problem, {counts(figures['sampling'])}, {figures['concurrency']} requests at a time"
     )

@@ -15,9 +15,7 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from random import Random
-from typing import Any, Protocol
-
-from pydantic import ConfigDict
+from typing import Any
 
 from extracot_training.compression.budget import (
     Selection,
@@ -27,15 +25,14 @@ from extracot_training.compression.budget import (
     words,
 )
 from extracot_training.compression.final_answer import final_atoms, likely_final_atoms
-from extracot_training.compression.scoring import Scorer
+from extracot_training.compression.scoring import CompressorScorer
 from extracot_training.compression.segment import Atom, segment
 from extracot_training.config.compress import CompressConfig
+from extracot_training.pipeline.markdown import counts, table
 from extracot_training.pipeline.records import (
-    Annotation,
     CompressedTrace,
     JsonlWriter,
-    SampleRecord,
-    Trace,
+    TraceText,
     read_rows,
     rows_file,
     write_rows,
@@ -47,15 +44,6 @@ from extracot_training.stages.compress.clean import clean_rows
 ALL_ROWS = "all.jsonl"
 
 
-class AtomScorer(Protocol):
-    """Says what each atom of a trace is worth, higher being more."""
-
-    def atoms(
-        self, items: Sequence[tuple[str, str]], cut: Callable[[str], list[Atom]]
-    ) -> list[tuple[list[Atom], list[float]]]:
-        """Atoms of each (question, trace) as ``cut`` makes them, and their scores."""
-
-
 @dataclass(frozen=True, slots=True)
 class RandomScorer:
     """The baseline that reads nothing: the same trace gets the same draws under the same seed."""
@@ -65,6 +53,7 @@ class RandomScorer:
     def atoms(
         self, items: Sequence[tuple[str, str]], cut: Callable[[str], list[Atom]]
     ) -> list[tuple[list[Atom], list[float]]]:
+        """See :meth:`CompressorScorer.atoms`."""
         found = []
         for question, text in items:
             rng = Random(f"{self.seed}:{question}:{text}")
@@ -76,7 +65,13 @@ class RandomScorer:
 class Compressor:
     """What scores atoms, and a way to count. ``units`` "words" is the baseline without formulas."""
 
-    def __init__(self, scorer: AtomScorer, counter: TokenCounter, *, units: str = "atoms") -> None:
+    def __init__(
+        self,
+        scorer: CompressorScorer | RandomScorer,
+        counter: TokenCounter,
+        *,
+        units: str = "atoms",
+    ) -> None:
         self._scorer = scorer
         self._counter = counter
         self._units = units
@@ -88,7 +83,7 @@ class Compressor:
     ) -> Compressor:  # fmt: skip
         """``folder``: a trained compressor (``None``: the shipped one). ``tokenizer``: the policy
         model's (``None``: the encoder's own). Raises ``CompressorError``, ``PretrainedError``."""
-        scorer = Scorer.load(folder, batch=batch, device=device)
+        scorer = CompressorScorer.load(folder, batch=batch, device=device)
         counting = scorer.tokenizer if tokenizer is None else load_tokenizer(tokenizer)
         return cls(scorer, TokenCounter(counting), units=units)
 
@@ -161,41 +156,19 @@ def _compressor(config: CompressConfig) -> Compressor:
     )  # fmt: skip
 
 
-def _pending(config: CompressConfig, done: frozenset[str]) -> Iterator[Trace | Annotation]:
+def _pending(config: CompressConfig, done: frozenset[str]) -> Iterator[TraceText]:
     """Traces whose rows are not all there yet (a cut run may have written some of them)."""
-    for trace in islice(_traces(config.input), config.limit):
+    right = (trace for trace in read_rows(config.input, TraceText) if trace.correct is not False)
+    for trace in islice(right, config.limit):
         if not trace.reasoning.strip():
             continue
         if any(f"{trace.key}@{ratio:g}" not in done for ratio in config.ratios):
             yield trace
 
 
-def _traces(path: Path) -> Iterator[Trace | Annotation]:
-    """Rows of stage teach or of stage annotate, told apart by their first line."""
-    first = next(iter(read_rows(path, _AnyRow)), None)
-    if first is None:
-        return
-    if "annotator" in (first.model_extra or {}):
-        yield from read_rows(path, Annotation)
-        return
-    for row in read_rows(path, Trace):
-        if row.correct is not False:
-            yield row
-
-
-class _AnyRow(SampleRecord):
-    model_config = ConfigDict(extra="allow")
-
-
-def _row(
-    trace: Trace | Annotation, selection: Selection, config: CompressConfig
-) -> CompressedTrace:
+def _row(trace: TraceText, selection: Selection, config: CompressConfig) -> CompressedTrace:
     return CompressedTrace(
-        problem_id=trace.problem_id,
-        sample=trace.sample,
-        question=trace.question,
-        answer=trace.answer,
-        gold=trace.gold,
+        **trace.model_dump(include=set(CompressedTrace.model_fields)),
         target=selection.target,
         text=selection.text,
         realised=round(selection.realised, 6),
@@ -234,17 +207,17 @@ def _report(
         "# Compressed traces",
         "",
         f"{len(every)} rows in `{ALL_ROWS}`, {len(rows)} of them fit for training in `rows.jsonl`. "
-        "Left out: " + (", ".join(f"{why} {n}" for why, n in dropped.items()) or "none") + ".",
+        f"Left out: {counts(dropped)}.",
         f"Tokens are those of `{config.tokenizer}`.",
         "",
-        "| ratio | traces | mean realised | mean distance | mean tokens |",
-        "|---|---|---|---|---|",
+        *table(
+            "ratio | traces | mean realised | mean distance | mean tokens",
+            (
+                f"{name} | {of['n']} | {of['realised']:.3f} | {of['off']:.4f} | {of['tokens']:.0f}"
+                for name, of in _levels(every).items()
+            ),
+        ),
     ]
-    for name, level in _levels(every).items():
-        lines.append(
-            f"| {name} | {level['n']} | {level['realised']:.3f} | {level['off']:.4f} "
-            f"| {level['tokens']:.0f} |"
-        )
     return "\n".join([*lines, ""])
 
 

@@ -1,6 +1,3 @@
-"""Stages ``evaluate`` (measure a running server) and ``compare`` (evaluations in one table).
-
-``server`` finds out what is served, ``asking`` asks and times, ``stage`` keeps replies and judges
-them, ``figures`` makes numbers of rows, ``report`` and ``plots`` show them, ``card`` picks what a
-budget card holds.
+"""Stage ``evaluate``: measures a running server. ``client`` asks and times, ``stage`` keeps replies
+and judges them; figures, tables and plots are in ``extracot_training.evaluation``.
 """

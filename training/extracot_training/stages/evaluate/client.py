@@ -5,8 +5,6 @@ Knows the OpenAI SDK and the rows it fills; knows nothing of golds or figures.
 
 from __future__ import annotations
 
-import asyncio
-import random
 import time
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -18,8 +16,14 @@ from extracot.reasoning import ThinkTags
 from extracot_training.config.evaluate import Budget, EvaluateConfig
 from extracot_training.evaluation.rows import Reply, budget_name, row_key
 from extracot_training.evaluation.server import Server, ServerError, message_of
+from extracot_training.generation.http_client import (
+    FATAL,
+    RETRIED,
+    RetryPolicy,
+    TransientError,
+    bounded,
+)
 from extracot_training.generation.sampling.base import split_reply
-from extracot_training.generation.sampling.http import FATAL, LONGEST_PAUSE_S, RETRIED
 from extracot_training.math_text.normalise import unit_interval
 from extracot_training.pipeline.records import Problem
 
@@ -60,10 +64,6 @@ class _Stream:
     started: float = 0.0
 
 
-class _CutError(Exception):
-    """A stream that ended without its end, or is not one of chat chunks."""
-
-
 def questions(
     config: EvaluateConfig, problems: Sequence[Problem], budget: Budget, done: frozenset[str]
 ) -> Iterator[Question]:
@@ -77,65 +77,50 @@ def questions(
                 yield Question(problem, budget, sample, seed)
 
 
-class Asker:
+class EvalClient:
     """Asks one server's questions. Not reusable after its client is closed."""
 
     def __init__(self, client: openai.AsyncOpenAI, server: Server, config: EvaluateConfig) -> None:
         self._client = client
         self._server = server
         self._config = config
+        self._policy = RetryPolicy(config.retries, config.backoff_s)
         self._tags = ThinkTags(config.think_start, config.think_end)
 
-    async def run(self, wanted: Iterator[Question]) -> AsyncGenerator[Reply | Failed, None]:
+    def run(self, wanted: Iterator[Question]) -> AsyncGenerator[Reply | Failed, None]:
         """Replies as they are done. Raises :class:`ServerError` when going on is pointless."""
-        pending: set[asyncio.Task[Reply | Failed]] = set()
-        try:
-            while True:
-                while len(pending) < self._config.concurrency:
-                    question = next(wanted, None)
-                    if question is None:
-                        break
-                    pending.add(asyncio.create_task(self._one(question)))
-                if not pending:
-                    return
-                done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
-                # What did arrive is handed over before an error ends the run.
-                for task in sorted(done, key=lambda task: task.exception() is not None):
-                    yield task.result()
-        finally:
-            for task in pending:
-                task.cancel()
-            await asyncio.gather(*pending, return_exceptions=True)
+        return bounded(self._one, wanted, self._config.concurrency)
 
     async def _one(self, question: Question) -> Reply | Failed:
-        tries = self._config.retries + 1
-        attempt = 0
-        while True:
-            attempt += 1
-            pause = self._pause(attempt)
-            try:
-                return self._reply(question, await self._stream(question), attempt)
-            except openai.APIStatusError as error:
-                status, said = error.status_code, message_of(error)
-                if status in FATAL:
-                    raise ServerError(f"{self._config.base_url}: HTTP {status}: {said}") from error
-                if status not in RETRIED:
-                    return self._refusal(question, f"HTTP {status}: {said}", attempt)
-                if attempt == tries:
-                    return Failed(f"HTTP {status}: {said}")
-                pause = _retry_after(error, pause)
-            except openai.APIConnectionError as error:
-                if attempt == tries:
-                    cause = error.__cause__ or error
-                    raise ServerError(
-                        f"{self._config.base_url}: the server is gone ({type(cause).__name__}, "
-                        f"tried {tries} times); the same command goes on from here"
-                    ) from error
-            except (openai.APIError, _CutError, ValueError) as error:
-                if attempt == tries:
-                    said = message_of(error) if isinstance(error, openai.APIError) else str(error)
-                    return Failed(said)
-            await asyncio.sleep(pause)
+        try:
+            return await self._policy.run(lambda attempt: self._try(question, attempt))
+        except TransientError as error:
+            if error.unreachable:
+                raise ServerError(
+                    f"{self._config.base_url}: the server is gone ({error}, tried "
+                    f"{self._policy.tries} times); the same command goes on from here"
+                ) from error
+            return Failed(str(error))
+
+    async def _try(self, question: Question, attempt: int) -> Reply:
+        """Ask once. Raises :class:`TransientError` for what may pass."""
+        try:
+            return self._reply(question, await self._stream(question), attempt)
+        except openai.APIStatusError as error:
+            status, problem = error.status_code, f"HTTP {error.status_code}: {message_of(error)}"
+            if status in FATAL:
+                raise ServerError(f"{self._config.base_url}: {problem}") from error
+            if status in RETRIED:
+                wished = error.response.headers.get("retry-after")
+                raise TransientError(problem, retry_after=wished) from error
+            return Reply(**_head(question, attempt), refused=problem, started=time.time())
+        except openai.APIConnectionError as error:
+            cause = error.__cause__ or error
+            raise TransientError(type(cause).__name__, unreachable=True) from error
+        except openai.APIError as error:
+            raise TransientError(message_of(error)) from error
+        except ValueError as error:
+            raise TransientError(str(error)) from error
 
     async def _stream(self, question: Question) -> _Stream:
         """Send the request and read all of its stream. Raises what the SDK raises."""
@@ -148,7 +133,7 @@ class Asker:
                 _read_chunk(chunk, now, found)
         found.seconds = time.perf_counter() - start
         if found.finish is None or found.usage is None:
-            raise _CutError("the stream ended without finish_reason and usage")
+            raise TransientError("the stream ended without finish_reason and usage")
         return found
 
     def _request(self, question: Question) -> dict[str, Any]:
@@ -217,14 +202,6 @@ class Asker:
             "cap_hit": report["cap_hit"],
             "first_answer_s": _first(found.content),
         }
-
-    def _refusal(self, question: Question, message: str, attempt: int) -> Reply:
-        return Reply(**_head(question, attempt), refused=message, started=time.time())
-
-    def _pause(self, attempt: int) -> float:
-        """Doubles with every attempt; jitter keeps many requests from coming back at once."""
-        longest = min(LONGEST_PAUSE_S, self._config.backoff_s * 2.0 ** (attempt - 1))
-        return longest * random.uniform(0.5, 1.0)
 
 
 def _head(question: Question, attempt: int) -> dict[str, Any]:
@@ -304,11 +281,3 @@ def _first(parts: Sequence[tuple[float, str]], offset: int = 0) -> float | None:
         if length > offset:
             return seconds
     return None
-
-
-def _retry_after(error: openai.APIStatusError, pause: float) -> float:
-    """The server's own wish in seconds, where it states one."""
-    try:
-        return min(LONGEST_PAUSE_S, max(pause, float(error.response.headers["retry-after"])))
-    except (KeyError, ValueError):
-        return pause

@@ -11,8 +11,8 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import aclosing
-from itertools import islice
 
+from extracot_training.compression.budget import token_counter
 from extracot_training.config.evaluate import EvaluateConfig
 from extracot_training.errors import StageError
 from extracot_training.evaluation.figures import figures_of
@@ -34,6 +34,7 @@ from extracot_training.pipeline.r_star_rows import read_r_star
 from extracot_training.pipeline.records import (
     JsonlWriter,
     Problem,
+    read_problems,
     read_rows,
     rows_file,
     write_rows,
@@ -47,8 +48,7 @@ from extracot_training.pipeline.stage import (
     locked,
     run_stage,
 )
-from extracot_training.policy.pretrained import load_tokenizer
-from extracot_training.stages.evaluate.client import Asker, Failed, questions
+from extracot_training.stages.evaluate.client import EvalClient, Failed, questions
 
 CountTokens = Callable[[str], int]
 
@@ -60,9 +60,9 @@ def run(config: EvaluateConfig, *, force: bool = False) -> Outcome:
     rows = rows_file(config.input)
 
     def work(stage: StageRun) -> Counts:
-        problems = _chosen(config)
+        problems = read_problems(config.input, config.splits, config.limit)
         r_star = read_r_star(config.reference) if config.reference is not None else {}
-        count = _token_counter(config)
+        count = token_counter(config.tokenizer)
         server = asyncio.run(_ask_all(config, problems, stage))
         return _finish(config, problems, server, stage, r_star, count)
 
@@ -90,14 +90,6 @@ def _loosen(found: Manifest, config: EvaluateConfig) -> None:
         found.model_copy(update={"finished": None, "config": now}).save(config.out)
 
 
-def _chosen(config: EvaluateConfig) -> list[Problem]:
-    wanted = (row for row in read_rows(config.input, Problem) if row.split in config.splits)
-    problems = list(islice(wanted, config.limit))
-    if not problems:
-        raise StageError(f"{config.input}: no problem in the splits {', '.join(config.splits)}")
-    return problems
-
-
 async def _ask_all(config: EvaluateConfig, problems: Sequence[Problem], stage: StageRun) -> Server:
     """Ask what is missing, one budget after another, so that times belong to one budget."""
     total = len(problems) * config.samples * len(config.budgets)
@@ -110,13 +102,13 @@ async def _ask_all(config: EvaluateConfig, problems: Sequence[Problem], stage: S
         async with open_client(config) as client:
             server = await inspect_server(client, config)
             remember(server, stage.folder)
-            asker = Asker(client, server, config)
+            eval_client = EvalClient(client, server, config)
             with progress(total, "evaluate", done=len(done)) as bar:
                 for budget in config.budgets:
                     bar.set_postfix(budget=budget_name(budget))
                     wanted = questions(config, problems, budget, done)
                     # aclosing: on an error, requests under way are cancelled here.
-                    async with aclosing(asker.run(wanted)) as replies:
+                    async with aclosing(eval_client.run(wanted)) as replies:
                         async for reply in replies:
                             bar.update(1)
                             if not isinstance(reply, Failed):
@@ -167,8 +159,8 @@ def _finish(
 
 
 def _judged(reply: Reply, problem: Problem, count: CountTokens | None) -> EvalRow:
-    """The reply with its verdict, and with its tokens counted where the server did not."""
-    verdict = verify(reply.answer, problem.answer)
+    """The reply as judged, and with its tokens counted where the server did not."""
+    verified = verify(reply.answer, problem.answer)
     fields = reply.model_dump(exclude={"reasoning"})
     if reply.refused is None and reply.reasoning_tokens is None:
         if count is None:
@@ -180,14 +172,7 @@ def _judged(reply: Reply, problem: Problem, count: CountTokens | None) -> EvalRo
         gold=problem.answer,
         family=problem.family,
         steps=problem.steps,
-        boxed=verdict.answer,
-        correct=verdict.correct,
-        strict=verdict.strict,
+        boxed=verified.answer,
+        correct=verified.correct,
+        strict=verified.strict,
     )
-
-
-def _token_counter(config: EvaluateConfig) -> CountTokens | None:
-    if config.tokenizer is None:
-        return None
-    tokenizer = load_tokenizer(config.tokenizer)
-    return lambda text: len(tokenizer.encode(text, add_special_tokens=False))

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
 from extracot_training.config.fidelity import FidelityConfig
-from extracot_training.pipeline.statistics import Estimate, estimate, normalised, paired
+from extracot_training.evaluation.plots import around, png
+from extracot_training.pipeline.markdown import counts, interval, number, table
+from extracot_training.pipeline.statistics import estimate, normalised
 from extracot_training.stages.fidelity.rows import (
     BLIND,
     EMPTY,
     FULL,
-    HEAD_TAIL,
     LINGUA,
     NAMES,
     OURS,
-    RANDOM,
+    SYSTEMS,
     FidelityRow,
 )
 
@@ -33,11 +33,7 @@ def figures_of(rows: Sequence[FidelityRow], config: FidelityConfig) -> dict[str,
         table.setdefault((row.system, row.target), {})[trace] = row
     order = sorted(table[FULL, 1.0])
     columns = {key: [found[trace] for trace in order] for key, found in table.items()}
-    systems = [
-        name
-        for name in (OURS, LINGUA, BLIND, RANDOM, HEAD_TAIL)
-        if (name, config.levels[0]) in columns
-    ]
+    systems = [name for name in SYSTEMS if (name, config.levels[0]) in columns]
     full, empty = columns[FULL, 1.0], columns[EMPTY, 1.0]
     levels = {
         f"{level:g}": {name: _cell(columns[name, level], full, empty, config) for name in systems}
@@ -56,8 +52,8 @@ def figures_of(rows: Sequence[FidelityRow], config: FidelityConfig) -> dict[str,
 
 def _recoveries(rows: Sequence[FidelityRow], config: FidelityConfig) -> dict[str, Any]:
     return {
-        "redacted": asdict(_mean([row.redacted for row in rows], config)),
-        "plain": asdict(_mean([row.plain for row in rows], config)),
+        "redacted": _mean([row.redacted for row in rows], config),
+        "plain": _mean([row.plain for row in rows], config),
     }
 
 
@@ -73,7 +69,7 @@ def _cell(
     off = [abs(row.realised - row.target) for row in rows]
     return found | {
         "normalised": normalised(found["redacted"]["mean"], ends[0], ends[1]),
-        "log_likelihood_shift": asdict(_mean(shift, config)),
+        "log_likelihood_shift": _mean(shift, config),
         "formula_recall": _plain_mean([row.formula_recall for row in rows]),
         "broken_per_trace": _plain_mean([row.broken for row in rows]),
         "broken": sum(row.broken for row in rows),
@@ -94,17 +90,10 @@ def _differences(
     config: FidelityConfig,
 ) -> dict[str, Any]:
     """Ours minus each other, redacted recovery, paired."""
-    ours = [float(row.redacted) for row in columns[OURS, level]]
     others = {name: columns[name, level] for name in systems if name != OURS} | {EMPTY: empty}
+    ours = [row.redacted for row in columns[OURS, level]]
     return {
-        name: asdict(
-            paired(
-                ours,
-                [float(row.redacted) for row in rows],
-                resamples=config.resamples,
-                seed=config.seed,
-            )
-        )
+        name: _mean([a - b.redacted for a, b in zip(ours, rows, strict=True)], config)
         for name, rows in others.items()
     }
 
@@ -139,13 +128,13 @@ def report_of(figures: dict[str, Any], config: FidelityConfig) -> str:
     lines = [
         "# Fidelity",
         "",
-        f"{figures['traces']} traces (left out: {_listed(figures['left_out'])}), reader "
+        f"{figures['traces']} traces (left out: {counts(figures['left_out'])}), reader "
         f"`{config.reader}`; tokens are those of `{config.tokenizer}`. Intervals: 95%, bootstrap "
         f"over traces, {config.resamples} resamples, seed {config.seed}; differences are paired.",
         "",
-        f"The reader answers full traces: {_shown(full['redacted'])} with the answer hidden (the "
-        f"gate wants {config.least_full:g}), {_shown(full['plain'])} as they are; with no trace: "
-        f"{_shown(empty['redacted'])}.",
+        f"The reader answers full traces: {interval(full['redacted'])} with the answer hidden (the "
+        f"gate wants {config.least_full:g}), {interval(full['plain'])} as they are; with no trace: "
+        f"{interval(empty['redacted'])}.",
         "",
         "Claim (at 0.2 and 0.4 ours beats every baseline on redacted recovery outside the "
         f"interval, breaks no atom, and stays near its target): **{verdict}**.",
@@ -158,82 +147,66 @@ def report_of(figures: dict[str, Any], config: FidelityConfig) -> str:
 
 
 def _level_table(cell: dict[str, Any]) -> list[str]:
-    lines = [
-        "| system | redacted | normalised | plain | log-likelihood shift | formula recall "
-        "| broken per trace | realised | distance |",
-        "|---|---|---|---|---|---|---|---|---|",
-    ]
-    for name, found in cell.items():
-        if name == "differences":
-            continue
-        share = "n/a" if found["normalised"] is None else f"{found['normalised']:.3f}"
-        lines.append(
-            f"| {NAMES[name]} | {_shown(found['redacted'])} | {share} | {_shown(found['plain'])} "
-            f"| {_shown(found['log_likelihood_shift'])} | {found['formula_recall']:.3f} "
-            f"| {found['broken_per_trace']:.2f} | {found['realised']:.3f} | {found['off']:.4f} |"
-        )
-    lines += ["", "| ours minus | redacted recovery |", "|---|---|"]
-    for name, difference in cell["differences"].items():
-        lines.append(f"| {NAMES[name]} | {_shown(difference, sign=True)} |")
-    ours = cell[OURS]
-    lines += [
+    ours, differences = cell[OURS], cell["differences"]
+    return [
+        *table(
+            "system | redacted | normalised | plain | log-likelihood shift | formula recall "
+            "| broken per trace | realised | distance",
+            (
+                f"{NAMES[name]} | {interval(of['redacted'])} | {number(of['normalised'])} "
+                f"| {interval(of['plain'])} | {interval(of['log_likelihood_shift'])} "
+                f"| {of['formula_recall']:.3f} | {of['broken_per_trace']:.2f} "
+                f"| {of['realised']:.3f} | {of['off']:.4f}"
+                for name, of in cell.items()
+                if of is not differences
+            ),
+        ),
+        "",
+        *table(
+            "ours minus | redacted recovery",
+            (f"{NAMES[name]} | {interval(of, sign=True)}" for name, of in differences.items()),
+        ),
         "",
         f"Ours: mean distance from the target {ours['off']:.4f}, allowed {ours['allowance']:.4f} "
         f"(max of 0.05 and half the largest atom's share); {ours['within']:.3f} of traces within.",
     ]
-    return lines
 
 
-def draw(figures: dict[str, Any], config: FidelityConfig) -> bytes:
+def draw(figures: dict[str, Any]) -> bytes:
     """PNG: recovery over ratio, with the answer hidden and as it is."""
-    import matplotlib
 
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
+    def paint(panels: Any) -> None:
+        for panel, kind, title in zip(
+            panels, ("redacted", "plain"), ("answer hidden", "as it is"), strict=True
+        ):
+            _recovery(panel, figures, kind)
+            panel.set(title=f"answers from shortened traces, {title}", xlabel="target ratio")
+        panels[0].set(ylabel="share of right answers", ylim=(0, 1.02))
+        panels[0].legend(fontsize=8, loc="lower right")
 
-    figure, panels = pyplot.subplots(1, 2, figsize=(10, 4), sharey=True)
-    for panel, kind, title in zip(
-        panels, ("redacted", "plain"), ("answer hidden", "as it is"), strict=True
-    ):
-        for name in (OURS, LINGUA, BLIND, RANDOM, HEAD_TAIL):
-            points = [
-                (float(level), cell[name][kind])
-                for level, cell in figures["levels"].items()
-                if name in cell
-            ]
-            if not points:
-                continue
-            ratios = [ratio for ratio, _ in points]
-            means = [found["mean"] for _, found in points]
-            spread = [
-                [found["mean"] - found["low"] for _, found in points],
-                [found["high"] - found["mean"] for _, found in points],
-            ]
-            panel.errorbar(ratios, means, yerr=spread, marker="o", capsize=3, label=NAMES[name])
-        panel.axhline(figures["full"][kind]["mean"], color="grey", label=NAMES[FULL])
-        panel.axhline(figures["empty"][kind]["mean"], color="grey", ls=":", label=NAMES[EMPTY])
-        panel.set(title=f"answers from shortened traces, {title}", xlabel="target ratio")
-    panels[0].set(ylabel="share of right answers", ylim=(0, 1.02))
-    panels[0].legend(fontsize=8)
-    figure.tight_layout()
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=110)
-    pyplot.close(figure)
-    return buffer.getvalue()
+    return png(paint, size=(10, 4), ncols=2, sharey=True)
 
 
-def _listed(counts: dict[str, int]) -> str:
-    return ", ".join(f"{why} {count}" for why, count in counts.items()) or "none"
+def _recovery(panel: Any, figures: dict[str, Any], kind: str) -> None:
+    for name in SYSTEMS:
+        points = {
+            float(level): cell[name][kind]
+            for level, cell in figures["levels"].items()
+            if name in cell
+        }
+        if points:
+            means = [found["mean"] for found in points.values()]
+            spread = list(zip(*map(around, points.values()), strict=True))
+            panel.errorbar(
+                list(points), means, yerr=spread, marker="o", capsize=3, label=NAMES[name]
+            )
+    panel.axhline(figures["full"][kind]["mean"], color="grey", label=NAMES[FULL])
+    panel.axhline(figures["empty"][kind]["mean"], color="grey", ls=":", label=NAMES[EMPTY])
 
 
-def _mean(values: Sequence[float | bool], config: FidelityConfig) -> Estimate:
-    return estimate([float(v) for v in values], resamples=config.resamples, seed=config.seed)
+def _mean(values: Sequence[float | bool], config: FidelityConfig) -> dict[str, Any]:
+    return asdict(estimate(values, **config.bootstrap))
 
 
 def _plain_mean(values: Sequence[float | bool]) -> float:
-    return sum(float(value) for value in values) / len(values)
-
-
-def _shown(found: dict[str, Any], *, sign: bool = False) -> str:
-    plus = "+" if sign else ""
-    return f"{found['mean']:{plus}.3f} [{found['low']:{plus}.3f}, {found['high']:{plus}.3f}]"
+    return sum(values) / len(values)

@@ -8,6 +8,7 @@ OURS, LINGUA, RANDOM, HEAD_TAIL = "ours", "lingua", "random", "head_tail"
 # No baseline but a part of ours taken away: atoms and the final answer stay, the question goes.
 BLIND = "blind"
 FULL, EMPTY = "full", "empty"
+SYSTEMS = (OURS, LINGUA, BLIND, RANDOM, HEAD_TAIL)
 NAMES = {
     OURS: "ours",
     LINGUA: "LLMLingua-2-style",
@@ -28,9 +29,9 @@ class FidelityRow(SampleRecord):
     target: float
     realised: float
     allowance: float
-    plain: bool
-    redacted: bool
-    log_likelihood: float
+    plain: bool = False
+    redacted: bool = False
+    log_likelihood: float = 0.0
     formula_recall: float
     broken: int
 

@@ -21,6 +21,7 @@ from extracot_training.pipeline.records import (
     CompressedTrace,
     JsonlWriter,
     SampleRecord,
+    TraceText,
     read_rows,
     rows_file,
 )
@@ -43,28 +44,13 @@ from extracot_training.stages.fidelity.rows import (
 ALL_ROWS = "all.jsonl"
 
 
-class _TraceLike(SampleRecord):
-    """What teach and annotate rows have in common; the rest is of no interest here."""
-
-    model_config = SampleRecord.model_config | {"extra": "ignore"}
-
-    reasoning: str
-    gold: str
-
-
 @dataclass(frozen=True, slots=True)
 class _Item:
-    trace: _TraceLike
-    system: str
-    target: float
-    short: Shortened
-    recall: float
-    broken: int
-    allowance: float
+    """A shortened text, and its row but for what the reader makes of it."""
 
-    @property
-    def key(self) -> str:
-        return f"{self.trace.key}:{self.system}@{self.target:g}"
+    trace: TraceText
+    text: str
+    row: FidelityRow
 
 
 def run(config: FidelityConfig, *, force: bool = False) -> Outcome:
@@ -86,8 +72,8 @@ def _work(config: FidelityConfig, stage: StageRun) -> Counts:
     seen = questions_seen(config.reader)
     left_out: Counter[str] = Counter()
     with JsonlWriter(stage.rows, FidelityRow) as writer:
-        usable: list[_TraceLike] = []
-        for trace in islice(read_rows(config.input, _TraceLike), config.limit):
+        usable: list[TraceText] = []
+        for trace in islice(read_rows(config.input, TraceText), config.limit):
             if not trace.reasoning.strip() or not bench.has(trace):
                 left_out["not compressed"] += 1
             elif config.skip_given and _given(trace):
@@ -100,7 +86,7 @@ def _work(config: FidelityConfig, stage: StageRun) -> Counts:
             items = [
                 i for trace in usable[begin : begin + config.batch] for i in bench.items(trace)
             ]
-            for row in _judged(reader, [item for item in items if item.key not in writer]):
+            for row in _judged(reader, [item for item in items if item.row.key not in writer]):
                 writer.write(row)
     rows = list(read_rows(stage.rows, FidelityRow))
     if not rows:
@@ -108,7 +94,7 @@ def _work(config: FidelityConfig, stage: StageRun) -> Counts:
     figures = figures_of(rows, config)
     figures["left_out"] = dict(left_out)
     stage.report(report_of(figures, config), figures)
-    write_atomic(stage.folder / "report.png", draw(figures, config))
+    write_atomic(stage.folder / "report.png", draw(figures))
     full = figures["full"]["redacted"]["mean"]
     return {
         "traces": figures["traces"],
@@ -136,7 +122,7 @@ class _Bench:
         self._compressed = {n: _compressed(f, config.levels) for n, f in folders.items()}
         self._units = {name: _units(folder) for name, folder in folders.items()}
 
-    def has(self, trace: _TraceLike) -> bool:
+    def has(self, trace: TraceText) -> bool:
         """Whether every compressed system has this trace at every level."""
         return all(
             (trace.key, level) in rows
@@ -144,7 +130,7 @@ class _Bench:
             for level in self._config.levels
         )
 
-    def items(self, trace: _TraceLike) -> Iterator[_Item]:
+    def items(self, trace: TraceText) -> Iterator[_Item]:
         text, levels = trace.reasoning, self._config.levels
         atoms = segment(text)
         limit = allowance(self._counter.per_atom(text, atoms))
@@ -163,7 +149,7 @@ class _Bench:
                 yield self._item(trace, atoms, system, level, short, limit)
 
     def _read_back(
-        self, trace: _TraceLike, atoms: Sequence[Atom], system: str, level: float
+        self, trace: TraceText, atoms: Sequence[Atom], system: str, level: float
     ) -> Shortened:
         """A compressed row with its spans. Raises :class:`StageError` if the row's text is not what
         its atoms say: then nothing measured by span would be true."""
@@ -174,41 +160,38 @@ class _Bench:
         return Shortened(row.text, spans_of(units, row.kept_atoms), row.realised)
 
     def _item(
-        self, trace: _TraceLike, atoms: Sequence[Atom], system: str, target: float,
+        self, trace: TraceText, atoms: Sequence[Atom], system: str, target: float,
         short: Shortened, limit: float,
     ) -> _Item:  # fmt: skip
         measured = wholeness(atoms, short.spans)
-        return _Item(trace, system, target, short, measured.recall, measured.broken, limit)
+        row = FidelityRow(
+            **trace.model_dump(include=set(SampleRecord.model_fields)),
+            system=system,
+            target=target,
+            realised=short.realised,
+            allowance=limit,
+            formula_recall=measured.recall,
+            broken=measured.broken,
+        )
+        return _Item(trace, short.text, row)
 
 
 def _judged(reader: Reader, items: Sequence[_Item]) -> list[FidelityRow]:
     """One row per item; plain and redacted texts are answered in the same batches."""
     questions = [item.trace.question for item in items]
     golds = [item.trace.gold for item in items]
-    hidden = [redact(item.short.text, item.trace.gold) for item in items]
-    plain = reader.right(questions, [item.short.text for item in items], golds)
+    hidden = [redact(item.text, item.trace.gold) for item in items]
+    plain = reader.right(questions, [item.text for item in items], golds)
     redacted = reader.right(questions, hidden, golds)
     likely = reader.log_likelihoods(questions, hidden, golds)
+    judged = zip(items, plain, redacted, likely, strict=True)
     return [
-        FidelityRow(
-            problem_id=item.trace.problem_id,
-            sample=item.trace.sample,
-            question=item.trace.question,
-            system=item.system,
-            target=item.target,
-            realised=item.short.realised,
-            allowance=item.allowance,
-            plain=plain[place],
-            redacted=redacted[place],
-            log_likelihood=likely[place],
-            formula_recall=item.recall,
-            broken=item.broken,
-        )
-        for place, item in enumerate(items)
+        item.row.model_copy(update={"plain": one, "redacted": two, "log_likelihood": three})
+        for item, one, two, three in judged
     ]
 
 
-def _given(trace: _TraceLike) -> bool:
+def _given(trace: TraceText) -> bool:
     """Whether the question already states the answer's number: hiding it would hide a given."""
     wanted = numbers_in(trace.gold)[:1]
     return bool(wanted) and wanted[0] in numbers_in(trace.question)

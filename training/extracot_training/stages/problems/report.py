@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from extracot_training.pipeline.markdown import counts, table
 from extracot_training.pipeline.records import Problem
 from extracot_training.pipeline.statistics import quantiles
 from extracot_training.stages.problems.contamination import Checked
@@ -52,34 +53,47 @@ def figures(
 
 def markdown(found: Mapping[str, Any]) -> str:
     """The figures as a page."""
-    lines = ["# Problems", "", f"{found['rows']} rows, {found['synthetic']} of them synthetic.", ""]
-    lines += ["| source | licence | read | " + " | ".join(SPLITS) + " |"]
-    lines += ["|---|---|---|" + "---|" * len(SPLITS)]
-    for name, read in found["read"].items():
-        count = found["sources"].get(name, {})
-        cells = " | ".join(str(count.get(split, 0)) for split in SPLITS)
-        lines.append(f"| {name} | {found['licenses'].get(name, '')} | {read} | {cells} |")
-    lines += ["", "## Left out", ""]
-    duplicates = found["duplicates"]
-    lines.append(f"Duplicates: {_counts(duplicates['dropped'])}.")
-    lines.append(f"Conflicting golds among them: {len(duplicates['conflicting_golds'])}.")
-    lines.append(
-        f"Kept, but the same as another but for numbers: {duplicates['same_but_for_numbers']}."
-    )
-    lines.append(f"Contaminated and dropped: {_counts(found['contamination']['dropped'])}.")
-    if found["contamination"]["tests"]:
-        lines += ["", "| test file | questions | problems hit | exact | n-gram | template | rows |"]
-        lines += ["|---|---|---|---|---|---|---|"]
-    for name, test in found["contamination"]["tests"].items():
-        kinds = (test.get(kind, 0) for kind in ("problems", "exact", "ngram", "template"))
-        cells = " | ".join(map(str, kinds))
-        lines.append(f"| {name} | {test['questions']} | {cells} | {len(test['test_rows'])} |")
-    lines += ["", "## Lengths", "", f"Question words: {_counts(found['question_words'])}."]
-    lines += [f"Solution words: {_counts(found['solution_words'])}."]
+    duplicates, contamination = found["duplicates"], found["contamination"]
+    lines = [
+        "# Problems",
+        "",
+        f"{found['rows']} rows, {found['synthetic']} of them synthetic.",
+        "",
+        *table(
+            f"source | licence | read | {' | '.join(SPLITS)}",
+            (_source_row(name, read, found) for name, read in found["read"].items()),
+        ),
+        "",
+        "## Left out",
+        "",
+        f"Duplicates: {counts(duplicates['dropped'])}.",
+        f"Conflicting golds among them: {len(duplicates['conflicting_golds'])}.",
+        f"Kept, but the same as another but for numbers: {duplicates['same_but_for_numbers']}.",
+        f"Contaminated and dropped: {counts(contamination['dropped'])}.",
+    ]
+    if tests := contamination["tests"]:
+        lines += [
+            "",
+            *table(
+                "test file | questions | problems hit | exact | n-gram | template | rows",
+                (_test_row(name, test) for name, test in tests.items()),
+            ),
+        ]
+    lines += ["", "## Lengths", "", f"Question words: {counts(found['question_words'])}."]
+    lines += [f"Solution words: {counts(found['solution_words'])}."]
     if found["families"]:
-        lines += ["", "## Families", "", f"{len(found['families'])}: {_counts(found['families'])}."]
+        lines += ["", "## Families", "", f"{len(found['families'])}: {counts(found['families'])}."]
     return "\n".join(lines) + "\n"
 
 
-def _counts(values: Mapping[Any, Any]) -> str:
-    return ", ".join(f"{key} {value}" for key, value in values.items()) or "none"
+def _source_row(name: str, read: int, found: Mapping[str, Any]) -> str:
+    count = found["sources"].get(name, {})
+    cells = " | ".join(str(count.get(split, 0)) for split in SPLITS)
+    return f"{name} | {found['licenses'].get(name, '')} | {read} | {cells}"
+
+
+def _test_row(name: str, test: Mapping[str, Any]) -> str:
+    kinds = (test.get(kind, 0) for kind in ("problems", "exact", "ngram", "template"))
+    return (
+        f"{name} | {test['questions']} | {' | '.join(map(str, kinds))} | {len(test['test_rows'])}"
+    )

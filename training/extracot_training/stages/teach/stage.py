@@ -11,26 +11,28 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import aclosing
-from itertools import islice
 from typing import Any
 
 from extracot.answers import extract_answer
+from extracot_training.compression.budget import token_counter
 from extracot_training.config.teach import TeachConfig
 from extracot_training.errors import StageError
-from extracot_training.generation.sampling import Failure, Outcome, Request, Sample, open_backend
+from extracot_training.generation.sampling.backends import open_backend
+from extracot_training.generation.sampling.base import Failure, Request, Sample, SampleResult
 from extracot_training.math_text.normalise import unit_interval
 from extracot_training.math_text.verify import verify
+from extracot_training.pipeline.markdown import counts
 from extracot_training.pipeline.progress import progress
 from extracot_training.pipeline.records import (
     JsonlWriter,
     Problem,
     Trace,
+    read_problems,
     read_rows,
     rows_file,
     write_rows,
 )
-from extracot_training.pipeline.stage import Counts, StageRun, run_stage
-from extracot_training.pipeline.stage import Outcome as StageOutcome
+from extracot_training.pipeline.stage import Counts, Outcome, StageRun, run_stage
 from extracot_training.pipeline.statistics import quantiles
 
 ATTEMPTS_FILENAME = "attempts.jsonl"
@@ -38,7 +40,7 @@ ATTEMPTS_FILENAME = "attempts.jsonl"
 CountTokens = Callable[[str], int]
 
 
-class Attempt(Trace):
+class SampledTrace(Trace):
     """A trace with why it is not kept (``None``: it is) and how the reply ended."""
 
     reason: str | None = None
@@ -48,29 +50,21 @@ class Attempt(Trace):
         return Trace(**self.model_dump(include=set(Trace.model_fields)))
 
 
-def run(config: TeachConfig, *, force: bool = False) -> StageOutcome:
+def run(config: TeachConfig, *, force: bool = False) -> Outcome:
     """Fill ``config.out`` with kept :class:`Trace` rows. Raises :class:`StageError`, among others
     when requests failed in a way that may pass: the same command then asks for those alone."""
-    rows = rows_file(config.input)
 
     def work(stage: StageRun) -> Counts:
-        problems = list(_chosen(config))
-        if not problems:
-            raise StageError(f"{rows}: no problem in the splits {', '.join(config.splits)}")
-        count = _token_counter(config)
-        with JsonlWriter(stage.folder / ATTEMPTS_FILENAME, Attempt) as writer:
+        problems = read_problems(config.input, config.splits, config.limit)
+        count = token_counter(config.tokenizer)
+        with JsonlWriter(stage.folder / ATTEMPTS_FILENAME, SampledTrace) as writer:
             if config.source == "own":
                 _take_own(config, problems, writer, count)
             else:
                 asyncio.run(_sample(config, problems, writer, count))
         return _finish(config, problems, stage)
 
-    return run_stage("teach", config, {"problems": rows}, work, force=force)
-
-
-def _chosen(config: TeachConfig) -> Iterator[Problem]:
-    wanted = (row for row in read_rows(config.input, Problem) if row.split in config.splits)
-    return islice(wanted, config.limit)
+    return run_stage("teach", config, {"problems": rows_file(config.input)}, work, force=force)
 
 
 def sample_key(problem: Problem, sample: int) -> str:
@@ -113,15 +107,15 @@ async def _sample(
     try:
         wanted = requests(config, problems, done)
         # aclosing: on an error, requests under way are cancelled here and not at some later time.
-        async with aclosing(backend.run(wanted, config.sampling)) as outcomes:
+        async with aclosing(backend.run(wanted, config.sampling)) as results:
             with progress(total, "teach", done=len(done)) as bar:
-                async for outcome in outcomes:
+                async for sampled in results:
                     bar.update(1)
-                    if isinstance(outcome.result, Failure) and outcome.result.kind == "failed":
-                        failed.append(outcome.result)
+                    if isinstance(sampled.result, Failure) and sampled.result.kind == "failed":
+                        failed.append(sampled.result)
                         continue
-                    problem = by_id[outcome.key.rpartition("/")[0]]
-                    writer.write(judge(config, problem, outcome, backend.name, count))
+                    problem = by_id[sampled.key.rpartition("/")[0]]
+                    writer.write(judge(config, problem, sampled, backend.name, count))
     finally:
         await backend.aclose()
     if failed:
@@ -134,35 +128,37 @@ async def _sample(
 def judge(
     config: TeachConfig,
     problem: Problem,
-    outcome: Outcome,
+    sampled: SampleResult,
     teacher: str,
     count: CountTokens | None,
-) -> Attempt:
-    """The outcome as a row, with the first reason against keeping it."""
-    result = outcome.result
+) -> SampledTrace:
+    """The result as a row, with the first reason against keeping it."""
+    result = sampled.result
     if isinstance(result, Failure):
         result = Sample(None, "", closed=False, finish_reason=f"refused: {result.message}")
         reason: str | None = "refused"
     else:
         reason = _fault(config, result)
-    verdict = verify(result.answer, problem.answer)
+    verified = verify(result.answer, problem.answer)
     if reason is None and config.keep == "correct":
-        reason = "no_box" if verdict.answer is None else None if verdict.correct else "wrong"
+        reason = "no_box" if verified.answer is None else None if verified.correct else "wrong"
     reasoning = (result.reasoning or "").strip()
     tokens = count(reasoning) if count is not None else result.reasoning_tokens
-    return Attempt(
-        problem_id=problem.id,
-        sample=int(outcome.key.rpartition("/")[2]),
-        question=problem.question,
+    return SampledTrace(
+        **_of(problem, int(sampled.key.rpartition("/")[2])),
         reasoning=reasoning,
         answer=result.answer.strip(),
-        gold=problem.answer,
-        correct=verdict.correct,
+        correct=verified.correct,
         teacher=teacher,
         tokens=tokens,
         reason=reason,
         finish_reason=result.finish_reason,
     )
+
+
+def _of(problem: Problem, sample: int) -> dict[str, Any]:
+    gold = problem.answer
+    return {"problem_id": problem.id, "sample": sample, "question": problem.question, "gold": gold}
 
 
 def _fault(config: TeachConfig, sample: Sample) -> str | None:
@@ -190,26 +186,23 @@ def _take_own(
                 bar.update(1)
 
 
-def _own(config: TeachConfig, problem: Problem, count: CountTokens | None) -> Attempt:
+def _own(config: TeachConfig, problem: Problem, count: CountTokens | None) -> SampledTrace:
     terse = config.own_trace == "terse"
     reasoning = str(problem.meta.get("terse") or "") if terse else problem.solution or ""
     answer = str(problem.meta.get("final") or f"The answer is \\boxed{{{problem.answer}}}.")
-    verdict = verify(answer, problem.answer)
+    verified = verify(answer, problem.answer)
     reason = None
     if not reasoning.strip():
         reason = "no_solution"
-    elif not verdict.correct:
+    elif not verified.correct:
         reason = "wrong"
     elif extract_answer(reasoning) and not verify(reasoning, problem.answer).correct:
         reason = "solution_disagrees"
-    return Attempt(
-        problem_id=problem.id,
-        sample=0,
-        question=problem.question,
+    return SampledTrace(
+        **_of(problem, 0),
         reasoning=reasoning,
         answer=answer,
-        gold=problem.answer,
-        correct=verdict.correct,
+        correct=verified.correct,
         teacher=f"own:{problem.source}",
         synthetic=problem.synthetic,
         tokens=count(reasoning) if count is not None else None,
@@ -219,7 +212,7 @@ def _own(config: TeachConfig, problem: Problem, count: CountTokens | None) -> At
 
 def _finish(config: TeachConfig, problems: Sequence[Problem], stage: StageRun) -> Counts:
     """Choose what is kept, write it in the problems' order, and report."""
-    attempts = {row.key: row for row in read_rows(stage.folder / ATTEMPTS_FILENAME, Attempt)}
+    attempts = {row.key: row for row in read_rows(stage.folder / ATTEMPTS_FILENAME, SampledTrace)}
     reasons: Counter[str] = Counter()
     kept: list[Trace] = []
     solved = 0
@@ -255,21 +248,7 @@ def _finish(config: TeachConfig, problems: Sequence[Problem], stage: StageRun) -
 def _markdown(found: dict[str, Any]) -> str:
     lines = ["# Traces", "", "| | |", "|---|---|"]
     for name, value in found.items():
-        if isinstance(value, dict):
-            value = ", ".join(f"{key} {count}" for key, count in value.items()) or "none"
-        shown = f"{value:.3f}" if isinstance(value, float) else value
+        shown = counts(value) if isinstance(value, dict) else value
+        shown = f"{value:.3f}" if isinstance(value, float) else shown
         lines.append(f"| {name.replace('_', ' ')} | {shown} |")
     return "\n".join(lines) + "\n"
-
-
-def _token_counter(config: TeachConfig) -> CountTokens | None:
-    if config.tokenizer is None:
-        return None
-    from transformers import AutoTokenizer
-
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(config.tokenizer)
-    except (OSError, ValueError) as error:
-        reason = str(error).splitlines()[0]
-        raise StageError(f"tokenizer {config.tokenizer!r}: {reason}") from error
-    return lambda text: len(tokenizer.encode(text, add_special_tokens=False))

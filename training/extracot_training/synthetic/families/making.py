@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from extracot_training.synthetic.families.registry import family, listing
-from extracot_training.synthetic.story import Draw, Quantity, Story, singular
+from extracot_training.synthetic.families.registry import family
+from extracot_training.synthetic.story import Draw, Quantity, Story, listing, singular
 
 
 @family("work_rates", (2, 7))
@@ -71,14 +71,12 @@ def baking(d: Draw, s: Story) -> None:
     s.fact(f"The family eats {eaten.amount}.")
     have = s.sub(have, eaten, f"the {sort} left over", sort)
     if d.steps == 2:
-        s.question(f"How many {sort} are left?", "There are {} left.")
-        return
+        return s.question(f"How many {sort} are left?", "There are {} left.")
     size = s.given(d.divisor(have.value), f"the {sort} per bag", sort)
     s.fact(f"{who} puts the rest into bags of {size.value}, filling every bag.")
     bags = s.div(have, size, "the number of bags", "bags")
     if d.steps == 3:
-        s.question(f"How many bags does {who} fill?", f"{who} fills {{}}.")
-        return
+        return s.question(f"How many bags does {who} fill?", f"{who} fills {{}}.")
     price = s.given(d.upto(d.cap // bags.value), "the price of one bag", "dollars")
     s.fact(f"All the bags are sold at {price.amount} each.")
     money = s.mul(bags, price, "the money earned", "dollars")
@@ -86,8 +84,7 @@ def baking(d: Draw, s: Story) -> None:
         cost = s.given(d.upto(money.value - 1, 1), "the cost of the flour", "dollars")
         s.fact(f"The flour had cost {cost.amount}.")
         s.sub(money, cost, "the profit", "dollars")
-        s.question("How many dollars of profit remain?", "{} of profit remain.")
-        return
+        return s.question("How many dollars of profit remain?", "{} of profit remain.")
     s.question(f"How many dollars does {who} earn?", f"{who} earns {{}}.")
 
 
@@ -120,8 +117,9 @@ def factory(d: Draw, s: Story) -> None:
         sold = s.given(d.upto(things.value - 1, 1), f"the {goods} one shop sells", goods)
         s.fact(f"One of the shops sells {sold.amount} of its share.")
         s.sub(things, sold, f"the {goods} left in that shop", goods)
-        s.question(f"How many {goods} of its share does that shop have left?", "It has {} left.")
-        return
+        return s.question(
+            f"How many {goods} of its share does that shop have left?", "It has {} left."
+        )
     asked = "does each shop get" if d.steps >= 4 else "arrive whole"
     if d.steps == 2:
         asked = "are on the truck"
@@ -147,8 +145,7 @@ def recipe(d: Draw, s: Story) -> None:
         s.fact(f"While cooking, {who} spills {spare.amount} of {stuff}, which must be replaced.")
         need = s.add((need, spare), f"the {stuff} used", unit)
     if d.steps == 2:
-        s.question(f"How many {unit} of {stuff} does {who} need?", f"{who} needs {{}}.")
-        return
+        return s.question(f"How many {unit} of {stuff} does {who} need?", f"{who} needs {{}}.")
     stock = s.given(d.upto(need.value - 1, 1), f"the {stuff} in the cupboard", unit)
     s.fact(f"There are {stock.amount} of {stuff} in the cupboard.")
     missing = s.sub(need, stock, f"the {stuff} to buy", unit)
@@ -157,8 +154,7 @@ def recipe(d: Draw, s: Story) -> None:
         price = s.given(d.upto(d.cap // missing.value), f"the price of one {one}", "dollars")
         s.fact(f"In the shop, {stuff} costs {price.amount} per {one}.")
         s.mul(missing, price, f"the cost of the missing {stuff}", "dollars")
-        s.question(f"How many dollars does the missing {stuff} cost?", "It costs {}.")
-        return
+        return s.question(f"How many dollars does the missing {stuff} cost?", "It costs {}.")
     s.question(f"How many more {unit} of {stuff} does {who} need?", f"{who} needs {{}} more.")
 
 
@@ -181,14 +177,12 @@ def painting(d: Draw, s: Story) -> None:
     s.fact(f"Windows take up {window.amount} of the whole area and stay unpainted.")
     area = s.sub(area, window, "the area to paint", "square metres")
     if d.steps == 2:
-        s.question(f"How many square metres does {who} paint?", f"{who} paints {{}}.")
-        return
+        return s.question(f"How many square metres does {who} paint?", f"{who} paints {{}}.")
     covers = s.given(d.divisor(area.value), "the area one can covers", "square metres")
     s.fact(f"One can of paint covers {covers.amount}.")
     cans = s.div(area, covers, "the number of cans", "cans")
     if d.steps == 3:
-        s.question("How many cans of paint are needed?", "{} are needed.")
-        return
+        return s.question("How many cans of paint are needed?", "{} are needed.")
     price = s.given(d.upto(d.cap // max(cans.value, 1)), "the price of one can", "dollars")
     s.fact(f"Each can costs {price.amount}.")
     cost = s.mul(cans, price, "the price of the paint", "dollars")
@@ -196,8 +190,7 @@ def painting(d: Draw, s: Story) -> None:
         brush = s.given(d.upto(d.cap - cost.value, 1), "the price of the brushes", "dollars")
         s.fact(f"Brushes cost another {brush.amount}.")
         s.add((cost, brush), "the price of paint and brushes", "dollars")
-        s.question("How many dollars do paint and brushes cost together?", "They cost {}.")
-        return
+        return s.question("How many dollars do paint and brushes cost together?", "They cost {}.")
     s.question("How many dollars does the paint cost?", "The paint costs {}.")
 
 
@@ -231,8 +224,7 @@ def hens(d: Draw, s: Story) -> None:
         feed = s.given(d.upto(have.value - 1, 1), "the price of the feed", "dollars")
         s.fact(f"From that money {who} pays {feed.amount} for feed.")
         s.sub(have, feed, "the money left after the feed", "dollars")
-        s.question(f"How many dollars does {who} have left of it?", f"{who} has {{}} left.")
-        return
+        return s.question(f"How many dollars does {who} have left of it?", f"{who} has {{}} left.")
     asked = {2: "eggs can be sold", 3: "eggs can be sold", 4: "cartons are filled"}.get(d.steps)
     if asked:
         s.question(f"How many {asked}?", "The number is {}.")

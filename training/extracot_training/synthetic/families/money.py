@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from extracot_training.synthetic.families.registry import family, listing
-from extracot_training.synthetic.story import Draw, Story, counted, singular
+from extracot_training.synthetic.families.registry import family
+from extracot_training.synthetic.story import Draw, Story, counted, listing, singular
 
 GOODS = ("pens", "notebooks", "erasers", "rulers", "folders", "stickers", "markers", "brushes")
 
@@ -14,25 +14,19 @@ def shopping(d: Draw, s: Story) -> None:
     kinds = {2: 1, 3: 2}.get(d.steps, d.steps - 2)
     change = d.steps != 3
     who = d.name()
-    costs = []
+    spent = []
     for goods in d.some(GOODS, kinds):
         number, price = d.pair(d.cap // kinds - (1 if change else 0))
         count = s.given(number, f"the number of {goods}", goods)
         each = s.given(price, f"the price of one {singular(goods)}", "dollars")
-        s.fact(
-            d.one(
-                (
-                    f"{who} buys {count.amount} at {each.amount} each.",
-                    f"{who} takes {count.amount}, and each costs {each.amount}.",
-                )
-            )
-        )
-        costs.append((count, each, f"the cost of the {goods}"))
-    spent = [s.mul(count, each, what, "dollars") for count, each, what in costs]
+        bought = f"{who} buys {count.amount} at {each.amount} each."
+        s.fact(d.one((bought, f"{who} takes {count.amount}, and each costs {each.amount}.")))
+        spent.append(s.mul(count, each, f"the cost of the {goods}", "dollars"))
     total = spent[0] if kinds == 1 else s.add(spent, "the total cost", "dollars")
     if not change:
-        s.question(f"How many dollars does {who} pay in total?", f"{who} pays {{}} in total.")
-        return
+        return s.question(
+            f"How many dollars does {who} pay in total?", f"{who} pays {{}} in total."
+        )
     paid = s.given(d.between(total.value + 1, d.cap), "the money handed over", "dollars")
     s.fact(f"{who} hands the cashier {paid.amount}.")
     s.sub(paid, total, "the change", "dollars")
@@ -72,14 +66,13 @@ def tickets(d: Draw, s: Story) -> None:
     """Adult and child tickets; takings, costs, and a split among organisers."""
     place = d.one(("theatre", "museum", "circus", "aquarium"))
     share = d.cap // 2
-    parts = []
+    sums = []
     for group in ("adult", "child"):
         number, price = d.pair(share)
         count = s.given(number, f"the number of {group} tickets", "tickets")
         each = s.given(price, f"the price of one {group} ticket", "dollars")
         s.fact(f"The {place} sells {number} {group} tickets at {each.amount} each.")
-        parts.append((count, each, f"the income from {group} tickets"))
-    sums = [s.mul(count, each, what, "dollars") for count, each, what in parts]
+        sums.append(s.mul(count, each, f"the income from {group} tickets", "dollars"))
     money = s.add(sums, "the total income", "dollars")
     last = "take in from the tickets"
     if d.steps >= 4:
@@ -96,8 +89,7 @@ def tickets(d: Draw, s: Story) -> None:
         organisers = s.given(d.divisor(money.value), "the number of organisers", "people")
         s.fact(f"The {organisers.value} organisers share what is left equally.")
         s.div(money, organisers, "the share of each organiser", "dollars")
-        s.question("How many dollars does each organiser get?", "Each organiser gets {}.")
-        return
+        return s.question("How many dollars does each organiser get?", "Each organiser gets {}.")
     s.question(f"How many dollars does the {place} {last}?", f"The {place} has {{}}.")
 
 
@@ -164,16 +156,14 @@ def subscription(d: Draw, s: Story) -> None:
         budget = s.given(d.between(total.value + 1, d.cap), "the budget", "dollars")
         s.fact(f"{who} had set aside {budget.amount} for all of this.")
         s.sub(budget, total, "the money left of the budget", "dollars")
-        s.question("How many dollars of that are left?", "There are {} left.")
-        return
+        return s.question("How many dollars of that are left?", "There are {} left.")
     if d.steps == 5:
         rival = s.given(d.between(total.value + 1, d.cap), "the price of a yearly pass", "dollars")
         s.fact(f"A yearly pass with everything would have cost {rival.amount}.")
         s.sub(rival, total, "the saving against the yearly pass", "dollars")
-        s.question(
+        return s.question(
             f"How many dollars less than the yearly pass did {who} pay?", f"{who} paid {{}} less."
         )
-        return
     s.question(f"How many dollars does {who} pay altogether?", f"{who} pays {{}} altogether.")
 
 
@@ -181,14 +171,13 @@ def subscription(d: Draw, s: Story) -> None:
 def fundraiser(d: Draw, s: Story) -> None:
     """Runners earn money per lap; how far the group is from its goal."""
     runners = d.names(d.steps - 2)
-    earned = []
+    sums = []
     for who in runners:
         laps, money = d.pair((d.cap - 1) // len(runners))
         number = s.given(laps, f"the laps of {who}", "laps")
         each = s.given(money, f"the money per lap for {who}", "dollars")
         s.fact(f"{who} runs {number.amount} and gets {each.amount} per lap for the school.")
-        earned.append((number, each, who))
-    sums = [s.mul(n, e, f"the money {who} raised", "dollars") for n, e, who in earned]
+        sums.append(s.mul(number, each, f"the money {who} raised", "dollars"))
     if len(sums) == 1:
         bonus = s.given(d.upto((d.cap - sums[0].value) // 2, 1), "the bonus", "dollars")
         s.fact(f"A shop adds a bonus of {bonus.amount}.")
@@ -221,6 +210,5 @@ def discount(d: Draw, s: Story) -> None:
         rates = s.given(d.divisor(pay.value), "the number of instalments", "instalments")
         s.fact(f"{who} pays everything in {counted(rates.value, 'equal instalments')}.")
         s.div(pay, rates, "one instalment", "dollars")
-        s.question("How many dollars is one instalment?", "One instalment is {}.")
-        return
+        return s.question("How many dollars is one instalment?", "One instalment is {}.")
     s.question(f"How many dollars does {who} pay for the {thing}?", f"{who} pays {{}}.")

@@ -42,7 +42,7 @@ def trip(d: Draw, s: Story) -> None:
     legs = {2: 1, 3: 2}.get(d.steps, d.steps - 2)
     rest = d.steps != 3
     who = d.name()
-    done = []
+    parts = []
     for leg in range(legs):
         trip = "the trip" if leg else "a bicycle trip"
         speed, hours = d.pair((d.cap - 1) // legs)
@@ -52,12 +52,10 @@ def trip(d: Draw, s: Story) -> None:
             f"On the {ORDINALS[leg]} part of {trip}, {who} rides {pace.amount} per hour "
             f"for {time.amount}."
         )
-        done.append((pace, time, leg))
-    parts = [s.mul(p, t, f"the length of part {leg + 1}", "km") for p, t, leg in done]
+        parts.append(s.mul(pace, time, f"the length of part {leg + 1}", "km"))
     ridden = parts[0] if legs == 1 else s.add(parts, "the distance ridden", "km")
     if not rest:
-        s.question(f"How many km does {who} ride in total?", f"{who} rides {{}} in total.")
-        return
+        return s.question(f"How many km does {who} ride in total?", f"{who} rides {{}} in total.")
     whole = s.given(d.between(ridden.value + 1, d.cap), "the length of the whole trip", "km")
     s.fact(f"The whole trip is {whole.amount} long.")
     s.sub(whole, ridden, "the distance still to go", "km")
@@ -95,8 +93,7 @@ def water_tank(d: Draw, s: Story) -> None:
         size = s.given(d.divisor(level.value), "the size of one can", "liters")
         s.fact(f"The rest is filled into cans of {size.amount}, and every can gets full.")
         s.div(level, size, "the number of full cans", "cans")
-        s.question("How many cans are filled?", "{} are filled.")
-        return
+        return s.question("How many cans are filled?", "{} are filled.")
     s.question(f"How many liters are in the {tank} at the end?", "There are {} in it.")
 
 
@@ -128,19 +125,17 @@ def practice(d: Draw, s: Story) -> None:
     who = d.name()
     what = d.one(("piano", "violin", "chess", "drawing", "juggling"))
     kinds = {2: 1, 3: 2}.get(d.steps, d.steps - 2)
-    sums = []
+    totals = []
     for part in range(kinds):
         minutes, days = d.pair((d.cap - 1) // kinds)
         week = f"block {part + 1}"
         each = s.given(minutes, f"the minutes per day in {week}", "minutes")
         number = s.given(days, f"the practice days in {week}", "days")
         s.fact(f"In block {part + 1}, {who} practises {what} {each.amount} a day on {days} days.")
-        sums.append((each, number, week))
-    totals = [s.mul(e, n, f"the minutes in {w}", "minutes") for e, n, w in sums]
+        totals.append(s.mul(each, number, f"the minutes in {week}", "minutes"))
     total = totals[0] if kinds == 1 else s.add(totals, "the minutes practised", "minutes")
     if d.steps == 3:
-        s.question(f"How many minutes does {who} practise in all?", f"{who} practises {{}}.")
-        return
+        return s.question(f"How many minutes does {who} practise in all?", f"{who} practises {{}}.")
     plan = s.given(d.between(total.value + 1, d.cap), "the planned minutes", "minutes")
     s.fact(f"The teacher asked for {plan.amount} altogether.")
     s.sub(plan, total, "the minutes missing to the plan", "minutes")
@@ -178,11 +173,10 @@ def laps_compare(d: Draw, s: Story) -> None:
         poles = s.given(d.divisor(gap.value), "the metres between two lamps", "metres")
         s.fact(f"There is a lamp every {poles.amount} along the way.")
         s.div(gap, poles, "the number of lamp distances", "sections")
-        s.question(
+        return s.question(
             f"The gap between {fast} and {slow} is how many sections from lamp to lamp?",
             "The gap is {}.",
         )
-        return
     s.question(f"How many metres is {fast} ahead of {slow}?", f"{fast} is {{}} ahead.")
 
 

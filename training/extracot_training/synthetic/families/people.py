@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-from extracot_training.synthetic.families.registry import family, listing
-from extracot_training.synthetic.story import NUMBER_WORDS, Draw, Quantity, Story, singular
+from extracot_training.synthetic.families.registry import family
+from extracot_training.synthetic.story import NUMBER_WORDS, Draw, Quantity, Story, listing, singular
 
 RELATIVES = ("cousin", "neighbour", "friend", "teammate", "classmate", "colleague", "pen pal")
 
@@ -23,8 +23,7 @@ def ages(d: Draw, s: Story) -> None:
         known.append(_relative_age(d, s, known[-1], before, who))
     if ending == "sum":
         s.add(known, "the sum of all the ages", "years")
-        s.question(f"How old are {listing(people)} together?", "Together they are {} old.")
-        return
+        return s.question(f"How old are {listing(people)} together?", "Together they are {} old.")
     wait = s.given(d.upto(min(30, d.cap - known[-1].value), 1), "the years to wait", "years")
     s.add((known[-1], wait), f"the age of {people[-1]} by then", "years")
     s.question(f"How old will {people[-1]} be in {wait.amount}?", f"{people[-1]} will be {{}} old.")
@@ -106,8 +105,7 @@ def compare(d: Draw, s: Story) -> None:
         owned.append(_relative_amount(d, s, owned[other], people[other], who, goods))
     if together:
         s.add(owned, f"the {goods} of all together", goods)
-        s.question(f"How many {goods} do they have altogether?", "They have {} altogether.")
-        return
+        return s.question(f"How many {goods} do they have altogether?", "They have {} altogether.")
     high, low = (0, -1) if owned[0].value > owned[-1].value else (-1, 0)
     s.sub(owned[high], owned[low], f"the lead of {people[high]} over {people[low]}", goods)
     s.question(
@@ -158,8 +156,9 @@ def average(d: Draw, s: Story) -> None:
     total = s.add(scores, "the points of all rounds", unit)
     result = s.div(total, number, "the average per round", unit)
     if d.steps == 2:
-        s.question(f"How many points does {who} score per round on average?", "The average is {}.")
-        return
+        return s.question(
+            f"How many points does {who} score per round on average?", "The average is {}."
+        )
     rival = d.one(RELATIVES)
     if d.steps >= 4:
         bonus = s.given(d.upto(d.cap - result.value, 1), "the bonus", unit)
@@ -202,8 +201,7 @@ def scores(d: Draw, s: Story) -> None:
         ahead = s.given(d.between(total.value + 1, d.cap), f"the points of the {away}", "points")
         s.fact(f"The {away} have {ahead.amount}.")
         s.sub(ahead, total, f"the lead of the {away}", "points")
-        s.question(f"By how many points do the {away} lead?", f"The {away} lead by {{}}.")
-        return
+        return s.question(f"By how many points do the {away} lead?", f"The {away} lead by {{}}.")
     behind = s.given(d.between(1, total.value - 1), f"the points of the {away}", "points")
     s.fact(f"The {away} have {behind.amount}.")
     s.sub(total, behind, f"the lead of the {home}", "points")
@@ -227,8 +225,7 @@ def reading(d: Draw, s: Story) -> None:
     s.fact(f"The book has {whole.amount}.")
     left = s.sub(whole, done, "the pages left", "pages")
     if d.steps == 2:
-        s.question(f"How many pages does {who} still have to read?", "There are {} left.")
-        return
+        return s.question(f"How many pages does {who} still have to read?", "There are {} left.")
     if d.steps >= 5:
         skip = s.given(d.upto(left.value - 2, 1), "the pages of the appendix", "pages")
         s.fact(f"The last {skip.value} pages are an appendix that {who} won't read.")
@@ -240,6 +237,5 @@ def reading(d: Draw, s: Story) -> None:
         away = s.given(d.upto(d.cap - more.value, 1), "the days of the break", "days")
         s.fact(f"Before going on, {who} takes a break of {away.amount}.")
         s.add((more, away), "the days until the end", "days")
-        s.question("How many days from now will the book be finished?", "It will take {}.")
-        return
+        return s.question("How many days from now will the book be finished?", "It will take {}.")
     s.question("How many more days of reading does the book take?", "It takes {}.")

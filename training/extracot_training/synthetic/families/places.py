@@ -13,7 +13,7 @@ def garden(d: Draw, s: Story) -> None:
     who = d.name()
     plants = d.one(("tulips", "carrots", "lettuces", "beans", "roses"))
     beds = {2: 1, 3: 2}.get(d.steps, d.steps - 2)
-    planted = []
+    sums = []
     for bed in range(beds):
         rows, per_row = d.pair(d.cap // beds)
         place = f"the {ORDINALS[bed]} bed"
@@ -21,12 +21,10 @@ def garden(d: Draw, s: Story) -> None:
         each = s.given(per_row, f"the {plants} per row in {place}", plants)
         verb = "plants" if bed == 0 else "puts"
         s.fact(f"In {place}, {who} {verb} {number.amount} of {each.amount}.")
-        planted.append((number, each, place))
-    sums = [s.mul(n, e, f"the {plants} in {place}", plants) for n, e, place in planted]
+        sums.append(s.mul(number, each, f"the {plants} in {place}", plants))
     total = sums[0] if beds == 1 else s.add(sums, f"all {plants}", plants)
     if d.steps == 3:
-        s.question(f"How many {plants} does {who} plant?", f"{who} plants {{}}.")
-        return
+        return s.question(f"How many {plants} does {who} plant?", f"{who} plants {{}}.")
     eaten = s.given(d.upto(total.value - 1, 1), f"the {plants} eaten by snails", plants)
     s.fact(f"Snails eat {eaten.value} of all these {plants}.")
     s.sub(total, eaten, f"the {plants} left", plants)
@@ -47,20 +45,17 @@ def fence(d: Draw, s: Story) -> None:
     two = s.given(2, "the pairs of sides", spelled="rectangular")
     way = s.mul(side, two, "the way around", "metres")
     if d.steps == 2:
-        s.question(f"How many metres is the way around the {land}?", "The way around is {}.")
-        return
+        return s.question(f"How many metres is the way around the {land}?", "The way around is {}.")
     gate = s.given(d.upto(max(1, way.value // 4), 1), "the width of the gate", "metres")
     s.fact(f"It gets a fence all around, except for a gate of {gate.amount}.")
     way = s.sub(way, gate, "the length of the fence", "metres")
     if d.steps == 3:
-        s.question("How many metres of fence are needed?", "{} of fence are needed.")
-        return
+        return s.question("How many metres of fence are needed?", "{} of fence are needed.")
     if d.steps == 4:
         price = s.given(d.upto(d.cap // way.value), "the price of one metre", "dollars")
         s.fact(f"The fence costs {price.amount} per metre.")
         s.mul(way, price, "the price of the fence", "dollars")
-        s.question("How many dollars does the fence cost?", "The fence costs {}.")
-        return
+        return s.question("How many dollars does the fence cost?", "The fence costs {}.")
     piece = s.given(d.divisor(way.value), "the length of one panel", "metres")
     s.fact(f"The fence is made of panels of {piece.amount} each.")
     panels = s.div(way, piece, "the number of panels", "panels")
@@ -71,8 +66,7 @@ def fence(d: Draw, s: Story) -> None:
         work = s.given(d.upto(d.cap - cost.value, 1), "the price of the work", "dollars")
         s.fact(f"Building the fence costs another {work.amount}.")
         s.add((cost, work), "the price with the work", "dollars")
-        s.question("How many dollars do panels and work cost together?", "They cost {}.")
-        return
+        return s.question("How many dollars do panels and work cost together?", "They cost {}.")
     s.question("How many dollars do all the panels cost?", "They cost {}.")
 
 
@@ -94,8 +88,7 @@ def school_trip(d: Draw, s: Story) -> None:
     s.fact(f"The pupils are joined by {adults.amount}.")
     going = s.add((going, adults), "the number of people", "people")
     if d.steps == 2:
-        s.question("How many people go on the trip?", "{} go on the trip.")
-        return
+        return s.question("How many people go on the trip?", "{} go on the trip.")
     seats = s.given(d.divisor(going.value), "the people per van", "people")
     s.fact(f"They travel in vans that take {seats.value} people each, and every van is full.")
     vans = s.div(going, seats, "the number of vans", "vans")
@@ -107,8 +100,7 @@ def school_trip(d: Draw, s: Story) -> None:
             grant = s.given(d.upto(cost.value - 1, 1), "the grant", "dollars")
             s.fact(f"The town pays {grant.amount} of that.")
             s.sub(cost, grant, "the rest to pay", "dollars")
-            s.question("How many dollars does the school have to pay?", "It has to pay {}.")
-            return
+            return s.question("How many dollars does the school have to pay?", "It has to pay {}.")
         s.question("How many dollars do all the vans cost?", "They cost {}.")
         return
     s.question("How many vans are needed?", "{} are needed.")
@@ -121,21 +113,19 @@ def car_park(d: Draw, s: Story) -> None:
     ending = d.steps >= 4 and (d.steps >= 6 or d.coin())
     kinds = d.steps - (2 if ending else 1)
     room = d.cap // kinds
-    parts: list[tuple[Quantity, Quantity, str]] = []
+    sums: list[Quantity] = []
     for sort, wheels in d.some(vehicles, kinds):
         count = s.given(d.upto(room // wheels, 1), f"the number of {sort}", sort)
         each = s.given(wheels, f"the wheels of each of the {sort}", "wheels")
-        lead = "The same yard also holds" if parts else "A yard holds"
+        lead = "The same yard also holds" if sums else "A yard holds"
         s.fact(f"{lead} {count.amount} with {each.amount} each.")
-        parts.append((count, each, sort))
-    sums = [s.mul(c, e, f"the wheels of the {sort}", "wheels") for c, e, sort in parts]
+        sums.append(s.mul(count, each, f"the wheels of the {sort}", "wheels"))
     total = s.add(sums, "all the wheels", "wheels")
     if ending:
         gone = s.given(d.upto(total.value - 1, 1), "the wheels already washed", "wheels")
         s.fact(f"A helper has already washed {gone.amount}.")
         s.sub(total, gone, "the wheels still to wash", "wheels")
-        s.question("How many wheels are still to be washed?", "There are {} to be washed.")
-        return
+        return s.question("How many wheels are still to be washed?", "There are {} to be washed.")
     s.question("How many wheels are in the yard?", "There are {} in the yard.")
 
 

@@ -33,8 +33,3 @@ def family(name: str, steps: tuple[int, int], *, min_cap: int = 20) -> Callable[
         return write
 
     return register
-
-
-def listing(parts: list[str]) -> str:
-    """``a``, ``a and b``, ``a, b and c``."""
-    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"

@@ -7,21 +7,24 @@ and are not its business.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import islice
+from typing import Any
 
-from extracot_training.config.problems import (
-    AmcSource,
-    AnySource,
-    GeneratorSource,
-    Gsm8kSource,
-    GsmSymbolicSource,
-    HubSource,
-    JsonlSource,
-    MathSource,
-)
+from extracot_training.config.problems import AnySource
 from extracot_training.pipeline.records import Problem
 from extracot_training.stages.problems.sources import gsm_symbolic, hub, jsonl, synthetic
+
+# By ``kind``, which tells the type of the settings that a reader takes.
+READERS: dict[str, Callable[[Any], Iterator[Problem]]] = {
+    "gsm8k": jsonl.read_gsm8k,
+    "math": jsonl.read_math,
+    "amc": jsonl.read_amc,
+    "jsonl": jsonl.read_mapped,
+    "huggingface": hub.read,
+    "gsm_symbolic": gsm_symbolic.read,
+    "generator": synthetic.read,
+}
 
 
 def read_source(source: AnySource) -> Iterator[Problem]:
@@ -29,22 +32,4 @@ def read_source(source: AnySource) -> Iterator[Problem]:
 
     Raises :class:`RowError` (``file:line`` and field) and :class:`StageError`.
     """
-    return islice(_read(source), source.limit)
-
-
-def _read(source: AnySource) -> Iterator[Problem]:
-    match source:
-        case Gsm8kSource():
-            return jsonl.read_gsm8k(source)
-        case MathSource():
-            return jsonl.read_math(source)
-        case AmcSource():
-            return jsonl.read_amc(source)
-        case JsonlSource():
-            return jsonl.read_mapped(source)
-        case HubSource():
-            return hub.read(source)
-        case GsmSymbolicSource():
-            return gsm_symbolic.read(source)
-        case GeneratorSource():
-            return synthetic.read(source)
+    return islice(READERS[source.kind](source), source.limit)

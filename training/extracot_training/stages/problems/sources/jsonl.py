@@ -11,7 +11,6 @@ from extracot_training.config.problems import (
     Gsm8kSource,
     JsonlSource,
     MathSource,
-    Source,
 )
 from extracot_training.errors import RowError, StageError
 from extracot_training.pipeline.records import Problem
@@ -53,7 +52,7 @@ def read_rows(path: Path) -> Iterator[Row]:
 
 def read_gsm8k(source: Gsm8kSource) -> Iterator[Problem]:
     """``question`` and ``answer``, the latter with worked steps and ``#### 72``."""
-    origin = _origin("gsm8k", source, source.license)
+    origin = Origin("gsm8k", source.license, source.split)
     for row in read_rows(source.path):
         solution, answer = gsm8k_parts(row, "answer")
         yield problem(row, origin, row.text("question"), answer, solution=solution)
@@ -61,7 +60,7 @@ def read_gsm8k(source: Gsm8kSource) -> Iterator[Problem]:
 
 def read_math(source: MathSource) -> Iterator[Problem]:
     """``problem`` (or ``question``), ``solution``, ``answer`` or a box in the solution."""
-    origin = _origin("math", source, source.license)
+    origin = Origin("math", source.license, source.split)
     for row in read_rows(source.path):
         kept = ("subject", "type", "level", "unique_id")
         meta = {key: row.values[key] for key in kept if key in row.values}
@@ -79,7 +78,7 @@ def read_math(source: MathSource) -> Iterator[Problem]:
 
 def read_amc(source: AmcSource) -> Iterator[Problem]:
     """``problem`` or ``question`` with ``answer`` (often a float such as 27.0)."""
-    origin = _origin("amc", source, source.license)
+    origin = Origin("amc", source.license, source.split)
     for row in read_rows(source.path):
         meta = {key: row.values[key] for key in ("url", "id") if key in row.values}
         question = row.first("problem", "question")
@@ -88,10 +87,6 @@ def read_amc(source: AmcSource) -> Iterator[Problem]:
 
 def read_mapped(source: JsonlSource) -> Iterator[Problem]:
     """Any JSONL file, by ``source.fields``."""
-    origin = _origin(source.name, source, source.license)
+    origin = Origin(source.name, source.license, source.split)
     for row in read_rows(source.path):
         yield mapped(row, source.fields, origin)
-
-
-def _origin(name: str, source: Source, license: str) -> Origin:
-    return Origin(name, license, source.split)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Set
+from dataclasses import fields
 from itertools import count
 from pathlib import Path
 
@@ -27,17 +28,8 @@ def read(source: GeneratorSource) -> Iterator[Problem]:
     no row of those folders, names of persons aside. Raises :class:`ConfigError` for unknown or
     unusable families, :class:`StageError` where ``unlike`` has no stories or leaves none over.
     """
-    generator = Generator(
-        seed=source.seed,
-        max_number=source.max_number,
-        steps=source.steps,
-        families=source.families,
-        verbosity=source.verbosity,
-        threads=source.threads,
-        distinct=source.distinct,
-        interleaved=source.interleaved,
-        thorough=source.thorough,
-    )
+    shared = {field.name for field in fields(Generator)}
+    generator = Generator(**source.model_dump(include=shared))
     used = [family.name for family in generator.chosen()]
     for name in source.heldout:
         if name not in used:
