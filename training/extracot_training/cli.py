@@ -30,7 +30,7 @@ PROGRAM = "extracot-train"
 class Stage:
     """How the command line finds a stage.
 
-    ``config`` names a ``StageConfig`` class, ``run`` a function ``(config, *, force) -> Outcome``.
+    ``config`` names a ``StageConfig``, ``run`` a function ``(config, *, force) -> StageResult``.
     ``direct`` (optional) names a module with ``add_flags(parser)`` and ``run_direct(args) -> int |
     None`` for use without a configuration (``compress --text``); ``None`` means those flags were
     not given and the stage runs as usual. Neither module of ``config`` nor ``direct`` may import

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from extracot_training.pipeline.settings import StageConfig
-from extracot_training.pipeline.stage import Counts, Outcome, StageRun, Status, run_stage
+from extracot_training.pipeline.stage import Counts, StageResult, StageRun, Status, run_stage
 
 
 def world_size() -> int:
@@ -34,7 +34,7 @@ def run_stage_together(
     *,
     force: bool = False,
     cpu: bool = False,
-) -> Outcome:
+) -> StageResult:
     """As :func:`run_stage`, for a ``work`` that several processes do together.
 
     Every process calls it. ``work`` runs in all of them or in none; it must write files only where
@@ -51,8 +51,8 @@ def run_stage_together(
             return _lead(name, config, inputs, work, force=force)
         begun, resumed = _told(None)
         if not begun:
-            return Outcome(Status.UP_TO_DATE, config.out, {})
-        return Outcome(Status.DONE, config.out, work(StageRun(config.out, resumed=resumed)))
+            return StageResult(Status.UP_TO_DATE, config.out, {})
+        return StageResult(Status.DONE, config.out, work(StageRun(config.out, resumed=resumed)))
     finally:
         state.destroy_process_group()
 
@@ -64,7 +64,7 @@ def _lead(
     work: Callable[[StageRun], Counts],
     *,
     force: bool,
-) -> Outcome:
+) -> StageResult:
     told = False
 
     def together(stage: StageRun) -> Counts:

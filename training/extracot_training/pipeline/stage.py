@@ -7,7 +7,7 @@ folder tells by itself whether it is done, half done, or made with other setting
 
 This module does not know any stage. A stage's run function looks like::
 
-    def run(config: TeachConfig, *, force: bool = False) -> Outcome:
+    def run(config: TeachConfig, *, force: bool = False) -> StageResult:
         def work(stage: StageRun) -> Counts:
             with JsonlWriter(stage.rows, Trace) as writer:
                 ...                                  # skip writer.done_keys(): this is the resume
@@ -83,7 +83,7 @@ class Status(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class StageResult:
     """What :func:`run_stage` returns: ``counts`` as in ``stage.json``."""
 
     status: Status
@@ -116,7 +116,7 @@ def run_stage(
     work: Callable[[StageRun], Counts],
     *,
     force: bool = False,
-) -> Outcome:
+) -> StageResult:
     """Run ``work`` in ``config.out`` unless that folder already holds this very result.
 
     Same settings and inputs: finished → nothing to do; unfinished → ``work`` resumes. Otherwise
@@ -173,7 +173,7 @@ def _run_locked(
     work: Callable[[StageRun], Counts],
     *,
     force: bool,
-) -> Outcome:
+) -> StageResult:
     found = Manifest.load(folder)
     if found is None and _contents(folder):
         raise StageError(f"{folder}: not empty and no stage folder; choose another `out`")
@@ -187,12 +187,12 @@ def _run_locked(
         if change:
             raise StageError(f"{folder}: made with other {change}; pass --force to start over")
         if found.finished is not None:
-            return Outcome(Status.UP_TO_DATE, folder, found.counts)
+            return StageResult(Status.UP_TO_DATE, folder, found.counts)
     manifest = found or planned
     manifest.save(folder)
     counts = work(StageRun(folder, resumed=found is not None))
     manifest.model_copy(update={"finished": now(), "counts": dict(counts)}).save(folder)
-    return Outcome(Status.DONE, folder, counts)
+    return StageResult(Status.DONE, folder, counts)
 
 
 def difference(found: Manifest, planned: Manifest, model: type[StageConfig]) -> str | None:

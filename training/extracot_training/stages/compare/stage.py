@@ -21,13 +21,13 @@ from extracot_training.evaluation.rows import EvalRow
 from extracot_training.evaluation.table import Table, tables_of
 from extracot_training.pipeline.files import write_atomic
 from extracot_training.pipeline.records import read_rows, rows_file
-from extracot_training.pipeline.stage import Counts, Outcome, StageRun, run_stage
+from extracot_training.pipeline.stage import Counts, StageResult, StageRun, run_stage
 from extracot_training.pipeline.statistics import paired
 
 Runs = Mapping[str, dict[str, Any]]
 
 
-def run(config: CompareConfig, *, force: bool = False) -> Outcome:
+def run(config: CompareConfig, *, force: bool = False) -> StageResult:
     """Write ``report.md``, ``report.json`` and the plot. Raises :class:`StageError` for a folder
     without a finished evaluation, and for an unknown ``base``."""
     base = config.base or next(iter(config.runs))

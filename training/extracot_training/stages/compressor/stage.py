@@ -35,7 +35,7 @@ from extracot_training.config.compressor import CompressorConfig
 from extracot_training.errors import ConfigError, StageError
 from extracot_training.pipeline.checkpoints import last_checkpoint, mark_whole
 from extracot_training.pipeline.records import Annotation, read_rows, rows_file
-from extracot_training.pipeline.stage import Counts, Outcome, StageRun, run_stage
+from extracot_training.pipeline.stage import Counts, StageResult, StageRun, run_stage
 from extracot_training.policy.pretrained import load_tokenizer, pad_id
 from extracot_training.stages.compressor.loss import class_weights, f1_scores, loss_function
 
@@ -64,7 +64,7 @@ class _Rows(Dataset[_Row]):
         return self.rows[index]
 
 
-def run(config: CompressorConfig, *, force: bool = False) -> Outcome:
+def run(config: CompressorConfig, *, force: bool = False) -> StageResult:
     """Stage ``compressor``."""
     inputs = {"annotations": rows_file(config.input)}
     return run_stage("compressor", config, inputs, lambda stage: _work(config, stage), force=force)

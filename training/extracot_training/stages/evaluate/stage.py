@@ -42,7 +42,7 @@ from extracot_training.pipeline.stage import (
     MANIFEST_FILENAME,
     Counts,
     Manifest,
-    Outcome,
+    StageResult,
     StageRun,
     locked,
     run_stage,
@@ -53,7 +53,7 @@ from extracot_training.stages.evaluate.client import Asker, Failed, questions
 CountTokens = Callable[[str], int]
 
 
-def run(config: EvaluateConfig, *, force: bool = False) -> Outcome:
+def run(config: EvaluateConfig, *, force: bool = False) -> StageResult:
     """Fill ``config.out`` with :class:`EvalRow` rows and the report. Raises :class:`StageError`,
     among others when requests failed in a way that may pass: the same command then asks for those
     alone."""

@@ -22,7 +22,7 @@ from extracot_training.errors import StageError
 from extracot_training.evaluation.card_figures import REPORT_FILENAME, CardFigures
 from extracot_training.pipeline.stage import (
     Manifest,
-    Outcome,
+    StageResult,
     StageRun,
     Status,
     difference,
@@ -39,7 +39,7 @@ from extracot_training.stages.publish.serving import check_serving
 from extracot_training.stages.publish.weights import model_files, put_model, weights_hash
 
 
-def run(config: PublishConfig, *, force: bool = False) -> Outcome:
+def run(config: PublishConfig, *, force: bool = False) -> StageResult:
     """Fill ``config.out``. Raises :class:`StageError` (no model, another checkpoint's evaluation, a
     folder that is not this stage's) and :class:`~extracot.errors.CardError` (levels whose realised
     ratios do not increase)."""
@@ -58,7 +58,7 @@ def run(config: PublishConfig, *, force: bool = False) -> Outcome:
             if found is not None and not force:
                 if change := difference(found, planned, PublishConfig):
                     raise StageError(f"{out}: made with other {change}; pass --force to replace it")
-                return Outcome(Status.UP_TO_DATE, config.out, found.counts)
+                return StageResult(Status.UP_TO_DATE, config.out, found.counts)
             scratch = Path(tempfile.mkdtemp(prefix=_prefix(out), dir=out.parent))
             try:
                 counts = _build(config, files, planned, scratch)
@@ -68,7 +68,7 @@ def run(config: PublishConfig, *, force: bool = False) -> Outcome:
     except OSError as error:
         detail = error.strerror or str(error)
         raise StageError(f"stage 'publish' in {config.out}: {detail}") from error
-    return Outcome(Status.DONE, config.out, counts)
+    return StageResult(Status.DONE, config.out, counts)
 
 
 def _build(

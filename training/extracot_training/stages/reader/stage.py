@@ -21,7 +21,7 @@ from extracot_training.compression.redact import redact
 from extracot_training.config.reader import ReaderConfig
 from extracot_training.errors import ConfigError
 from extracot_training.pipeline.files import write_atomic
-from extracot_training.pipeline.stage import Counts, Outcome, StageRun, run_stage
+from extracot_training.pipeline.stage import Counts, StageResult, StageRun, run_stage
 from extracot_training.stages.reader.corrupt import KINDS, damage
 from extracot_training.stages.reader.examples import POOL, Example, ExampleMaker
 from extracot_training.stages.reader.vocabulary import PROMPT, build_tokenizer
@@ -36,7 +36,7 @@ VOCABULARY_PROBLEMS = 3000
 FIRST_HELD_OUT = 10_000_000
 
 
-def run(config: ReaderConfig, *, force: bool = False) -> Outcome:
+def run(config: ReaderConfig, *, force: bool = False) -> StageResult:
     """Stage ``reader``."""
     return run_stage(
         "reader", config, {}, lambda stage: _Training(config, stage).work(), force=force

@@ -1,32 +1,28 @@
-"""Runs the trainer: settings to TRL's arguments, resuming, and the finished model folder."""
+"""Runs the trainer: settings to TRL's arguments, adapters, and figures of what was trained."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
 from trl import SFTConfig
 
 from extracot_training.config.sft import LoraSettings, SftConfig
 from extracot_training.errors import ConfigError
-from extracot_training.pipeline.checkpoints import cut_log, last_checkpoint, publish_folder, step_of
+from extracot_training.pipeline.checkpoints import LOG
 from extracot_training.policy.control_tokens import ControlTokens
 from extracot_training.policy.mixed_rows import MixedRow
+from extracot_training.policy.trainer import TrainingLog, common_arguments, save, train
 from extracot_training.stages.sft.rows import GroupedSampler, as_dataset
-from extracot_training.stages.sft.trainer import (
-    BudgetSftTrainer,
-    StageCallback,
-    mean_loss,
-)
+from extracot_training.stages.sft.trainer import BudgetSftTrainer, EpochOrder, mean_loss
 
-CHECKPOINTS = "checkpoints"
-LOG = "log.jsonl"
 ADAPTER = "adapter"
-# What the trainer writes beside a model that is a pickle, or of no use to anyone.
-NOT_PUBLISHED = ("training_args.bin", "README.md")
+LOGGED = (
+    "loss", "grad_norm", "learning_rate", "mean_token_accuracy", "entropy", "epoch",
+    "num_input_tokens_seen",
+)  # fmt: skip
 
 
 def fit(
@@ -43,17 +39,12 @@ def fit(
     :class:`extracot_training.pipeline.checkpoints.LossError` for a loss that is no number.
     """
     trainer = make_trainer(config, folder, rows, model, tokenizer, tokens)
-    if config.lora and (trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled):
+    if config.lora and trainer.sharded:
         raise ConfigError("lora does not go with sharded weights: use one_gpu.yaml", key="lora")
-    if trainer.is_world_process_zero():  # alone: it removes what is torn
-        cut_log(folder / LOG, step_of(last_checkpoint(folder / CHECKPOINTS)))
-    trainer.accelerator.wait_for_everyone()
-    checkpoint = last_checkpoint(folder / CHECKPOINTS)
-    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    trainer.accelerator.wait_for_everyone()
+    train(trainer, folder)
     sizes = [(p.numel(), p.requires_grad) for p in trainer.model.parameters()]
     trained = sum(size for size, grows in sizes if grows)
-    _save(trainer, folder, config)
+    save(trainer, folder, partial(_save_merged, trainer, config) if config.lora else None)
     return {
         "steps": trainer.state.global_step,
         "parameters": sum(size for size, _ in sizes),
@@ -83,7 +74,7 @@ def make_trainer(
         args=arguments,
         train_dataset=as_dataset(rows),
         processing_class=tokenizer,
-        callbacks=[StageCallback(folder / LOG, sampler)],
+        callbacks=[EpochOrder(sampler), TrainingLog(folder, LOGGED)],
         sampler=sampler,
         plain_loss=config.lora is not None or arguments.device.type == "cpu",
         peft_config=adapter_config(config.lora, model, tokens) if config.lora else None,
@@ -93,37 +84,21 @@ def make_trainer(
 def sft_arguments(config: SftConfig, folder: Path) -> SFTConfig:
     """TRL's arguments. Rows are never cut: ``max_length`` is set for packing alone."""
     return SFTConfig(
-        output_dir=str(folder / CHECKPOINTS),
-        seed=config.seed,
+        **common_arguments(config, folder),
         num_train_epochs=config.epochs,
         max_steps=config.max_steps or -1,
-        learning_rate=config.learning_rate,
-        lr_scheduler_type=config.schedule,
-        warmup_steps=config.warmup,
-        weight_decay=config.weight_decay,
         adam_beta1=config.betas[0],
         adam_beta2=config.betas[1],
-        max_grad_norm=config.max_grad_norm,
         per_device_train_batch_size=config.batch,
         gradient_accumulation_steps=config.accumulation,
         max_length=config.cutoff if config.packing else None,
         packing=config.packing,
         completion_only_loss=True,
-        gradient_checkpointing=config.gradient_checkpointing,
-        bf16=config.precision == "bf16",
-        use_cpu=config.device == "cpu",
-        save_strategy="steps" if config.checkpoint_every else "no",
         save_steps=config.checkpoint_every or 500,
-        save_total_limit=2,
         logging_steps=config.log_every,
         logging_first_step=True,
         include_num_input_tokens_seen="non_padding",
-        logging_nan_inf_filter=False,
         ddp_find_unused_parameters=False,
-        report_to=list(config.report_to) or "none",
-        run_name=config.run_name,
-        disable_tqdm=not sys.stderr.isatty(),
-        dataloader_pin_memory=torch.cuda.is_available() and config.device != "cpu",
     )
 
 
@@ -147,26 +122,7 @@ def adapter_config(lora: LoraSettings, model: Any, tokens: ControlTokens) -> Any
     )
 
 
-def _save(trainer: Any, folder: Path, config: SftConfig) -> None:
-    """The weights, by every process together; the folder, by the first."""
-    made = folder / CHECKPOINTS / "final"
-    trainer.accelerator.unwrap_model(trainer.model).config.use_cache = True  # off while training
-    if config.lora is None:
-        trainer.save_model(str(made))
-    elif trainer.is_world_process_zero():
-        _save_merged(trainer, made, config)
-    if trainer.is_world_process_zero():
-
-        def move(target: Path) -> None:
-            for path in made.iterdir():
-                if path.name not in NOT_PUBLISHED:
-                    path.replace(target / path.name)
-
-        publish_folder(folder, move)
-    trainer.accelerator.wait_for_everyone()
-
-
-def _save_merged(trainer: Any, made: Path, config: SftConfig) -> None:
+def _save_merged(trainer: Any, config: SftConfig, made: Path) -> None:
     """The adapter with the rows it trained, then a plain model with both worked in."""
     model = trainer.accelerator.unwrap_model(trainer.model)
     model.peft_config["default"].base_model_name_or_path = config.model

@@ -7,61 +7,43 @@ accelerate's: ``accelerate launch -m extracot_training.cli sft …``.
 
 from __future__ import annotations
 
-import shutil
 from typing import Any
 
 from extracot_training.config.sft import SftConfig
 from extracot_training.errors import StageError
-from extracot_training.pipeline.distributed import is_first, run_stage_together
+from extracot_training.pipeline.checkpoints import LOG
+from extracot_training.pipeline.distributed import is_first
 from extracot_training.pipeline.records import read_rows, rows_file
-from extracot_training.pipeline.stage import Counts, Outcome, StageRun
-from extracot_training.policy.loading import check_mixed_rows, load_policy_model, model_inputs
+from extracot_training.pipeline.stage import Counts, StageResult, StageRun
+from extracot_training.policy.loading import check_mixed_rows
 from extracot_training.policy.mixed_rows import MixedRow
 from extracot_training.policy.prompt_settings import RENDERER_FILENAME, PromptSettings
-from extracot_training.stages.sft.fit import CHECKPOINTS, LOG, fit
+from extracot_training.policy.trainer import load_for, run_training
+from extracot_training.stages.sft.fit import fit
 
 
-def run(config: SftConfig, *, force: bool = False) -> Outcome:
+def run(config: SftConfig, *, force: bool = False) -> StageResult:
     """Stage ``sft``."""
     inputs = {
         "rows": rows_file(config.input),
         "renderer": config.input / RENDERER_FILENAME,
         "tokenizer": config.input / "tokenizer" / "tokenizer.json",
-        **model_inputs(config.model),
     }
-    return run_stage_together(
-        "sft",
-        config,
-        inputs,
-        lambda stage: _work(config, stage),
-        force=force,
-        cpu=config.device == "cpu",
-    )
+    return run_training("sft", config, inputs, lambda stage: _work(config, stage), force=force)
 
 
 def _work(config: SftConfig, stage: StageRun) -> Counts:
-    import torch
-
-    if config.threads:
-        torch.set_num_threads(config.threads)
     prompt = PromptSettings.load(config.input)
     every = list(read_rows(config.input, MixedRow))
     rows = [row for row in every if row.length <= config.cutoff]
     if not rows:
         raise StageError(f"{config.input}: no row of at most {config.cutoff} tokens")
-    model, tokenizer, tokens = load_policy_model(
-        config.model,
-        prompt,
-        seed=config.seed,
-        dtype="bfloat16" if config.precision == "pure_bf16" else "float32",
-        attention=config.attention,
-    )
+    model, tokenizer, tokens = load_for(config, prompt)
     check_mixed_rows(config.input, rows, prompt, tokenizer, tokens, model=config.model)
     figures = fit(config, stage.folder, rows, model, tokenizer, tokens)
     figures |= {"rows": len(rows), "over_cutoff": len(every) - len(rows)}
     if is_first():
         prompt.save(stage.folder)
-        shutil.rmtree(stage.folder / CHECKPOINTS, ignore_errors=True)
         stage.report(_report(config, figures), figures)
     return figures
 

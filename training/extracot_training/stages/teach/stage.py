@@ -29,8 +29,7 @@ from extracot_training.pipeline.records import (
     rows_file,
     write_rows,
 )
-from extracot_training.pipeline.stage import Counts, StageRun, run_stage
-from extracot_training.pipeline.stage import Outcome as StageOutcome
+from extracot_training.pipeline.stage import Counts, StageResult, StageRun, run_stage
 from extracot_training.pipeline.statistics import quantiles
 
 ATTEMPTS_FILENAME = "attempts.jsonl"
@@ -48,7 +47,7 @@ class Attempt(Trace):
         return Trace(**self.model_dump(include=set(Trace.model_fields)))
 
 
-def run(config: TeachConfig, *, force: bool = False) -> StageOutcome:
+def run(config: TeachConfig, *, force: bool = False) -> StageResult:
     """Fill ``config.out`` with kept :class:`Trace` rows. Raises :class:`StageError`, among others
     when requests failed in a way that may pass: the same command then asks for those alone."""
     rows = rows_file(config.input)
