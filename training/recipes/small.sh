@@ -77,7 +77,7 @@ step reference reference reference-small --input "$out/problems" --set "model=$o
 # Stage 3.
 chrpo=(--input "$out/reference" --set "model=$out/sft" --set "replay.rows=$out/mix-fixed")
 step chrpo chrpo chrpo-small "${chrpo[@]}"
-# And with the levels given: those that users name are practised by the same rewards, two problems of
+# And with levels forced: those that users name are trained by the same rewards, two problems of
 # twelve still choosing (0.8334 gives exactly that; those are rewarded as if every problem needed 1.0,
 # since it is only measured how long 1.0 is).
 step lengths reference reference-small --input "$out/problems" --set "model=$out/chrpo" \

@@ -37,9 +37,10 @@ step reference reference reference --input "$out/problems" --set "model=$out/sft
   --set limit=2000 --set drawing.max_tokens=1024
 step chrpo chrpo chrpo-smollm2 --input "$out/reference" --set "model=$out/sft"
 
-step draft publish publish-draft --set "model=$out/chrpo" --set name=smollm2-135m
-serving "$out/draft" evaluate
-step evaluate evaluate evaluate --input "$out/problems" --set model=draft --set "splits=[dev]" \
+step published publish publish-draft --set "model=$out/chrpo" --set name=smollm2-135m \
+  --set license=apache-2.0
+serving "$out/published" evaluate
+step evaluate evaluate evaluate --input "$out/problems" --set model=published --set "splits=[dev]" \
   --set sampling.max_tokens=1024 --set concurrency=64 --set "reference=$out/reference" \
   --set "base_url=http://127.0.0.1:$port/v1"
 served

@@ -126,10 +126,17 @@ def run_stage(
     """
     folder = config.out
     planned = planned_manifest(name, config, inputs)
-    try:
+    with one_line_errors(name, folder):
         folder.mkdir(parents=True, exist_ok=True)
         with locked(folder):
             return _run_locked(planned, config, folder, work, force=force)
+
+
+@contextmanager
+def one_line_errors(name: str, folder: Path) -> Iterator[None]:
+    """Errors of the system and of writers of weights, such as a full disk, as StageError."""
+    try:
+        yield
     except OSError as error:
         detail = error.strerror or str(error)
         where = f" ({error.filename})" if error.filename else ""
@@ -174,11 +181,7 @@ def _run_locked(
     *,
     force: bool,
 ) -> StageResult:
-    found = Manifest.load(folder)
-    if found is None and _contents(folder):
-        raise StageError(f"{folder}: not empty and no stage folder; choose another `out`")
-    if found is not None and found.stage != planned.stage:
-        raise StageError(f"{folder}: belongs to stage {found.stage!r}; choose another `out`")
+    found = own_manifest(folder, planned)
     if found is not None and force:
         _empty(folder)
         found = None
@@ -193,6 +196,16 @@ def _run_locked(
     counts = work(StageRun(folder, resumed=found is not None))
     manifest.model_copy(update={"finished": now(), "counts": dict(counts)}).save(folder)
     return StageResult(Status.DONE, folder, counts)
+
+
+def own_manifest(folder: Path, planned: Manifest) -> Manifest | None:
+    """What the stage left in ``folder`` before; :class:`StageError` if it is not its to fill."""
+    found = Manifest.load(folder)
+    if found is None and _contents(folder):
+        raise StageError(f"{folder}: not empty and no stage folder; choose another `out`")
+    if found is not None and found.stage != planned.stage:
+        raise StageError(f"{folder}: belongs to stage {found.stage!r}; choose another `out`")
+    return found
 
 
 def difference(found: Manifest, planned: Manifest, model: type[StageConfig]) -> str | None:
@@ -237,9 +250,10 @@ def _empty(folder: Path) -> None:
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Hold the folder; the kernel lets go when the process ends, however it ends."""
-    with (folder / LOCK_FILENAME).open("ab") as handle:
+def locked(folder: Path, lock: Path | None = None) -> Iterator[None]:
+    """Hold the folder, by a file in it or by ``lock``; the kernel lets go when the process ends,
+    however it ends."""
+    with (lock or folder / LOCK_FILENAME).open("ab") as handle:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
