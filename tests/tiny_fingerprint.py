@@ -171,7 +171,7 @@ def _path(name: str) -> Path | None:
 
 
 def _plain(node: Any) -> str:
-    """A syntax tree as text without docstrings and empty fields, alike in all Python versions."""
+    """A syntax tree as text, without docstrings and without fields that only new Pythons have."""
     if isinstance(node, list):
         return "[" + ",".join(map(_plain, node)) + "]"
     if not isinstance(node, ast.AST):

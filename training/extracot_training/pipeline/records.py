@@ -62,11 +62,15 @@ class Problem(Record):
 
 
 class SampleRecord(Record):
-    """What every row about one sample of one problem holds."""
+    """What every row about one sample of one problem holds.
+
+    ``split`` is the problem's; rows of older versions don't say it.
+    """
 
     problem_id: NonEmpty
     sample: Count
     question: NonEmpty
+    split: Split | None = None
 
     @property
     def key(self) -> str:

@@ -90,6 +90,7 @@ def _row(job: Job, verdict: Verdict, name: str) -> Annotation:
         problem_id=trace.problem_id,
         sample=trace.sample,
         question=trace.question,
+        split=trace.split,
         reasoning=trace.reasoning,
         answer=trace.answer,
         gold=trace.gold,

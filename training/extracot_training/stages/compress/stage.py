@@ -194,6 +194,7 @@ def _row(
         problem_id=trace.problem_id,
         sample=trace.sample,
         question=trace.question,
+        split=trace.split,
         answer=trace.answer,
         gold=trace.gold,
         target=selection.target,

@@ -30,7 +30,6 @@ from extracot_training.evaluation.server import (
 from extracot_training.math_text.verify import verify
 from extracot_training.pipeline.files import write_atomic
 from extracot_training.pipeline.progress import progress
-from extracot_training.pipeline.r_star_rows import read_r_star
 from extracot_training.pipeline.records import (
     JsonlWriter,
     Problem,
@@ -38,6 +37,7 @@ from extracot_training.pipeline.records import (
     rows_file,
     write_rows,
 )
+from extracot_training.pipeline.reference_rows import read_r_star
 from extracot_training.pipeline.stage import (
     MANIFEST_FILENAME,
     Counts,
