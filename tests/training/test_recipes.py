@@ -63,11 +63,8 @@ def test_recipes_fit_together(recipe: str, tmp_path: Path) -> None:
 
 
 def test_a_recipe_can_begin_in_the_middle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    made = dry("tiny", tmp_path / "whole")
-    steps = made.split("ran ")[1:]
-    monkeypatch.setenv("START", "problems")
-    assert dry("tiny", tmp_path / "first").count("ran ") == len(steps)
-    (tmp_path / "out" / "chrpo").mkdir(parents=True)
+    for name in ("problems", "reference", "chrpo"):
+        (tmp_path / "out" / name).mkdir(parents=True)
     monkeypatch.setenv("START", "published")
     told = dry("tiny", tmp_path)
     assert re.findall(r"ran (\w+)", told) == ["publish", "evaluate", "publish"]

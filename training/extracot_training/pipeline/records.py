@@ -140,6 +140,7 @@ class CompressedTrace(SampleRecord):
 
 
 R = TypeVar("R", bound=Record)
+M = TypeVar("M", bound=BaseModel)
 
 
 def rows_file(path: Path) -> Path:
@@ -257,6 +258,15 @@ def first_problem(error: ValidationError) -> tuple[str | None, str]:
     fault = error.errors(include_url=False, include_input=False)[0]
     field = ".".join(str(part) for part in fault["loc"]) or None
     return field, fault["msg"]
+
+
+def read_json(path: Path, model: type[M]) -> M:
+    """A JSON file as ``model``. Raises :class:`StageError` in one line that names the field."""
+    try:
+        return model.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        field, message = first_problem(error)
+        raise StageError(f"{path}: field {field or '(all)'!r}: {message}") from error
 
 
 def _parse(path: Path, number: int, line: bytes, model: type[R]) -> R:

@@ -35,7 +35,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from extracot_training.errors import StageError
 from extracot_training.pipeline.files import sha256_of, write_atomic
-from extracot_training.pipeline.records import ROWS_FILENAME, first_problem
+from extracot_training.pipeline.records import ROWS_FILENAME, read_json
 from extracot_training.pipeline.settings import StageConfig
 
 MANIFEST_FILENAME = "stage.json"
@@ -63,13 +63,7 @@ class Manifest(BaseModel):
     def load(cls, folder: Path) -> Manifest | None:
         """The folder's manifest, ``None`` if it has none; :class:`StageError` if unreadable."""
         path = folder / MANIFEST_FILENAME
-        if not path.is_file():
-            return None
-        try:
-            return cls.model_validate_json(path.read_bytes())
-        except ValidationError as error:
-            field, message = first_problem(error)
-            raise StageError(f"{path}: field {field or '(all)'!r}: {message}") from error
+        return read_json(path, cls) if path.is_file() else None
 
     def save(self, folder: Path) -> None:
         write_atomic(folder / MANIFEST_FILENAME, self.model_dump_json(indent=2) + "\n")

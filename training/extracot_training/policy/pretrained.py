@@ -63,7 +63,7 @@ def load_tokenizer(name: str) -> Any:
     try:
         tokenizer = AutoTokenizer.from_pretrained(path, **extra)
     except (OSError, ValueError) as error:
-        raise PretrainedError(f"tokenizer {name!r}: {_first_line(error)}") from error
+        raise PretrainedError(f"tokenizer {name!r}: {first_line(error)}") from error
     if not tokenizer.is_fast:
         raise PretrainedError(f"tokenizer {name!r} gives no character offsets (not a fast one)")
     if "gguf_file" in extra:
@@ -80,7 +80,7 @@ def load_causal_lm(name: str, *, device: str = "cpu", dtype: str = "float32") ->
     try:
         model = open_causal_lm(name, dtype=getattr(torch, dtype))
     except (OSError, ValueError) as error:
-        raise PretrainedError(f"model {name!r}: {_first_line(error)}") from error
+        raise PretrainedError(f"model {name!r}: {first_line(error)}") from error
     return model.to(device).eval().requires_grad_(False)
 
 
@@ -122,5 +122,6 @@ def pad_id(tokenizer: Any) -> int:
     return 0
 
 
-def _first_line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
+    """What an error of a library says, in one line."""
     return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
