@@ -51,8 +51,8 @@ from extracot_training.stages.chrpo.tasks import Task, Tasks, schedule
 from extracot_training.stages.chrpo.trainer import Rewards
 from extracot_training.stages.mix.sources import Source
 from extracot_training.stages.mix.stage import RowMaker
-from extracot_training.stages.sft.fit import make_trainer, sft_arguments
-from extracot_training.stages.sft.rows import GroupedSampler, as_dataset
+from extracot_training.stages.sft.stage import make_trainer, sft_arguments
+from extracot_training.stages.sft.trainer import GroupedSampler, as_dataset
 from extracot_training.synthetic import Generator
 
 PROMPT = PromptSettings()

@@ -17,7 +17,6 @@ import ast
 import gzip
 import hashlib
 import json
-import re
 import shlex
 import shutil
 import sys
@@ -125,19 +124,17 @@ def _steps() -> Iterator[tuple[str, str]]:
 
 
 def _entries(stages: set[str]) -> list[str]:
-    """The command line's module, and those that it imports by name for these stages."""
-    source = (ROOT / "training" / "extracot_training" / "cli.py").read_text()
-    named = {
-        word.value.partition(":")[0]
-        for word in ast.walk(ast.parse(source))
-        if isinstance(word, ast.Constant) and isinstance(word.value, str)
-        and re.fullmatch(r"extracot_training(\.\w+)+(:\w+)?", word.value)
-    }  # fmt: skip
-    own = {name for name in named if name.split(".")[2:3] and name.split(".")[2] in stages}
-    missing = {stage for stage in stages if f"extracot_training.stages.{stage}.stage" not in own}
-    if missing:
-        raise LookupError(f"no module of stage {', '.join(sorted(missing))} in cli.py")
-    return ["extracot_training.cli", *sorted(own)]
+    """The command line's module, and each stage's own with its settings."""
+    own = [
+        name
+        for stage in sorted(stages)
+        for name in (
+            f"extracot_training.config.{stage}", f"extracot_training.stages.{stage}.stage",
+        )
+    ]  # fmt: skip
+    if missing := [name for name in own if _path(name) is None]:
+        raise LookupError(f"no module {missing[0]}")
+    return ["extracot_training.cli", *own]
 
 
 def _collect(name: str, trees: dict[str, ast.Module]) -> None:

@@ -46,10 +46,22 @@ def run_stage_together(
     from accelerate import PartialState
 
     state = PartialState(cpu=cpu)
+    told = False
+
+    def together(stage: StageRun) -> Counts:
+        nonlocal told
+        told = True
+        _tell((True, stage.resumed))
+        return work(stage)
+
     try:
         if is_first():
-            return _lead(name, config, inputs, work, force=force)
-        begun, resumed = _told(None)
+            try:
+                return run_stage(name, config, inputs, together, force=force)
+            finally:
+                if not told:  # up to date, or refused: nobody needs to wait any longer
+                    _tell((False, False))
+        begun, resumed = _tell(None)
         if not begun:
             return StageResult(Status.UP_TO_DATE, config.out, {})
         return StageResult(Status.DONE, config.out, work(StageRun(config.out, resumed=resumed)))
@@ -57,30 +69,7 @@ def run_stage_together(
         state.destroy_process_group()
 
 
-def _lead(
-    name: str,
-    config: StageConfig,
-    inputs: Mapping[str, Path],
-    work: Callable[[StageRun], Counts],
-    *,
-    force: bool,
-) -> StageResult:
-    told = False
-
-    def together(stage: StageRun) -> Counts:
-        nonlocal told
-        told = True
-        _told((True, stage.resumed))
-        return work(stage)
-
-    try:
-        return run_stage(name, config, inputs, together, force=force)
-    finally:
-        if not told:  # up to date, or refused: nobody needs to wait any longer
-            _told((False, False))
-
-
-def _told(word: tuple[bool, bool] | None) -> tuple[bool, bool]:
+def _tell(word: tuple[bool, bool] | None) -> tuple[bool, bool]:
     """The first process's (work begins, resumed), in every process."""
     import torch.distributed as dist
 

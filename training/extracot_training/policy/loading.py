@@ -17,12 +17,7 @@ from extracot_training.policy.control_tokens import (
     prepare_tokenizer,
 )
 from extracot_training.policy.mixed_rows import MixedRow, check_rows
-from extracot_training.policy.pretrained import (
-    PretrainedError,
-    first_line,
-    load_tokenizer,
-    open_causal_lm,
-)
+from extracot_training.policy.pretrained import PretrainedError, load_tokenizer, open_causal_lm
 from extracot_training.policy.prompt_settings import PromptSettings
 
 
@@ -60,10 +55,7 @@ def load_policy_model(
     import torch
 
     tokenizer, tokens = load_policy_tokenizer(name, prompt)
-    try:
-        model = open_causal_lm(name, dtype=getattr(torch, dtype), attn_implementation=attention)
-    except (OSError, ValueError, ImportError) as error:
-        raise PretrainedError(f"model {name!r}: {first_line(error)}") from error
+    model = open_causal_lm(name, dtype=getattr(torch, dtype), attn_implementation=attention)
     grow_embeddings(model, tokenizer, tokens.added, seed=seed)
     return model.train(), tokenizer, tokens
 

@@ -14,7 +14,12 @@ from typing import Any
 
 from extracot_training.errors import StageError
 from extracot_training.pipeline.stage import Manifest
-from extracot_training.policy.pretrained import first_line, load_tokenizer, open_causal_lm
+from extracot_training.policy.pretrained import (
+    PretrainedError,
+    first_line,
+    load_tokenizer,
+    open_causal_lm,
+)
 from extracot_training.policy.prompt_settings import RENDERER_FILENAME
 
 ADAPTER_CONFIG = "adapter_config.json"
@@ -129,7 +134,7 @@ def _merge(folder: Path, target: Path) -> None:
         if rows > model.get_input_embeddings().weight.shape[0]:
             model.resize_token_embeddings(rows, mean_resizing=False)
         merged = PeftModel.from_pretrained(model, str(folder)).merge_and_unload()
-    except (OSError, ValueError, RuntimeError) as error:
+    except (PretrainedError, OSError, ValueError, RuntimeError) as error:
         raise ModelFolderError(
             f"{folder}: its adapter does not go onto {base!r}: {first_line(error)}"
         ) from error
