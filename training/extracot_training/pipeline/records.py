@@ -10,8 +10,7 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from types import TracebackType
-from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -191,8 +190,6 @@ class JsonlWriter:
     failed write (full disk) takes its own half line back and raises :class:`StageError`.
     """
 
-    _newline: ClassVar[bytes] = b"\n"
-
     def __init__(self, path: Path, model: type[Record]) -> None:
         self.path = path
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -215,7 +212,7 @@ class JsonlWriter:
     def write(self, row: Record) -> None:
         """Append one row. Raises :class:`StageError` on a doubled key or a failed write."""
         self._mark(row.key)
-        data = row.model_dump_json().encode("utf-8") + self._newline
+        data = row.model_dump_json().encode("utf-8") + b"\n"
         written = 0
         try:
             while written < len(data):
@@ -232,12 +229,7 @@ class JsonlWriter:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def _mark(self, key: str) -> None:
@@ -247,7 +239,7 @@ class JsonlWriter:
 
     def _drop_torn_line(self) -> int:
         data = self.path.read_bytes()
-        whole = data.rfind(self._newline) + 1
+        whole = data.rfind(b"\n") + 1
         if whole < len(data):
             self._stream.truncate(whole)
         return whole
