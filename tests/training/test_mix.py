@@ -259,10 +259,6 @@ def test_a_finished_mixture_is_up_to_date(root: Path, tmp_path: Path) -> None:
         run(mix_config(root, out=tmp_path / "mix", native_share=0.1))
 
 
-@given(
-    st.lists(st.integers(0, 20), min_size=1, max_size=6).filter(any),
-    st.integers(0, 200),
-)
 def test_rows_that_say_their_split_need_no_problems(root: Path, tmp_path: Path) -> None:
     """Rows of older versions don't say it: they are joined with ``problems``, or all are used."""
     splits = {f"p{n}": "train" if n < COUNT * 2 // 3 else "dev" for n in range(COUNT)}
@@ -277,6 +273,10 @@ def test_rows_that_say_their_split_need_no_problems(root: Path, tmp_path: Path) 
         mixed(root, tmp_path / "x", compressed=tmp_path / "compress.jsonl", splits=["test"])
 
 
+@given(
+    st.lists(st.integers(0, 20), min_size=1, max_size=6).filter(any),
+    st.integers(0, 200),
+)
 def test_apportioned_levels_are_nearest_to_their_shares(weights: list[int], count: int) -> None:
     shares = [weight / sum(weights) for weight in weights]
     levels = [float(n) for n in range(len(shares))]
