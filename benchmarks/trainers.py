@@ -44,15 +44,15 @@ from extracot_training.policy.mixed_rows import MixedRow
 from extracot_training.policy.pretrained import pad_id
 from extracot_training.policy.prompt_settings import PromptSettings
 from extracot_training.stages.base import stage as base_stage
-from extracot_training.stages.chrpo.scoring import Scorer
-from extracot_training.stages.chrpo.stage import LOG, grpo_arguments
+from extracot_training.stages.chrpo.scoring import RewardScorer
+from extracot_training.stages.chrpo.stage import grpo_arguments
 from extracot_training.stages.chrpo.stage import make_trainer as make_chrpo_trainer
 from extracot_training.stages.chrpo.tasks import Task, Tasks, schedule
 from extracot_training.stages.chrpo.trainer import Rewards
 from extracot_training.stages.mix.sources import Source
 from extracot_training.stages.mix.stage import RowMaker
-from extracot_training.stages.sft.fit import make_trainer, sft_arguments
-from extracot_training.stages.sft.rows import GroupedSampler, as_dataset
+from extracot_training.stages.sft.stage import make_trainer, sft_arguments
+from extracot_training.stages.sft.trainer import GroupedSampler, as_dataset
 from extracot_training.synthetic import Generator
 
 PROMPT = PromptSettings()
@@ -204,7 +204,7 @@ def _chrpo_trainer(world: World, config: ChrpoConfig, folder: Path) -> Any:
         Tasks(tuple(world.tasks), (), 0),
         world.tasks[:1],
         arguments=grpo_arguments(config, folder),
-        log=folder / LOG,
+        folder=folder,
     )
 
 
@@ -216,7 +216,7 @@ def _plain_grpo(world: World, config: ChrpoConfig, folder: Path) -> Any:
     for task in world.tasks:
         ids = tokenizer(text=[texts[task.problem_id]])["input_ids"][0]
         assert tuple(ids) == task.prompt_ids, "TRL would train on another prompt"
-    scorer = Scorer(ReplyReader(tokenizer, PROMPT, tokens), config.objective)
+    scorer = RewardScorer(ReplyReader(tokenizer, PROMPT, tokens), config.objective)
     rewards = Rewards({texts[task.problem_id]: task for task in world.tasks}, scorer)
     order = schedule(world.tasks, config.steps * config.prompts, SEED)
     return GRPOTrainer(

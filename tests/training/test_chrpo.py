@@ -11,13 +11,13 @@ import torch
 from safetensors.torch import load_file
 
 from extracot_training.generation.rollout.base import PromptMaker, ReplyReader
-from extracot_training.pipeline.checkpoints import LossError
+from extracot_training.pipeline.checkpoints import CHECKPOINTS, LOG, LossError
 from extracot_training.pipeline.stage import Status
 from extracot_training.policy.loading import load_policy_model, load_policy_tokenizer
 from extracot_training.policy.prompt_settings import PromptSettings
 from extracot_training.stages.chrpo.advantage import batch_advantages
-from extracot_training.stages.chrpo.scoring import Scored, Scorer
-from extracot_training.stages.chrpo.stage import CHECKPOINTS, LOG, run
+from extracot_training.stages.chrpo.scoring import RewardScorer, Scored
+from extracot_training.stages.chrpo.stage import run
 from extracot_training.stages.chrpo.tasks import read_tasks
 from extracot_training.stages.chrpo.trainer import ChrpoTrainer
 from tests.training.tiny_chrpo import PROMPT, chrpo_config, make_all, run_until_killed
@@ -193,10 +193,10 @@ def test_level_tokens_and_the_others_get_their_advantages(
     tokenizer, tokens = load_policy_tokenizer(str(root / "sft"), PROMPT)
     maker = PromptMaker(tokenizer, PROMPT)
     read = read_tasks(root / "reference", "train", maker, levels=LEVELS, at_levels=True)
-    tasks = {task.key: task for task in (*read.chosen, *read.given)}
+    tasks = {task.key: task for task in (*read.chosen, *read.forced)}
     at_level = [tasks[entry["prompt"]].level is not None for entry in seen["inputs"]]
     assert sum(at_level) == given * len(at_level)
-    scorer = Scorer(ReplyReader(tokenizer, PROMPT, tokens), config.objective)
+    scorer = RewardScorer(ReplyReader(tokenizer, PROMPT, tokens), config.objective)
     expected: list[Scored] = []
     for row, entry in enumerate(seen["inputs"]):
         task = tasks[entry["prompt"]]
@@ -246,8 +246,8 @@ def test_levels_can_be_given(root: Path, tmp_path: Path, share: float) -> None:
     assert sum(practised.values()) == 5 * 24 * share
     assert max(practised.values()) - min(practised.values()) <= 6, "each level in turn"
     text = (done.folder / "report.md").read_text()
-    assert f"a share of {share:g} of the problems at given levels" in text
-    assert "## At given levels" in text
+    assert f"a share of {share:g} of the problems at forced levels" in text
+    assert "## At forced levels" in text
     first, last = json.loads((done.folder / "report.json").read_text())["given"]
     for level, of in lines[0]["given"].items():
         assert first[level] == pytest.approx(of)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from extracot_training.config.chrpo import ChrpoConfig, Objective
 from extracot_training.errors import ConfigError, StageError
 from extracot_training.generation.rollout.base import PromptMaker, ReplyReader
 from extracot_training.policy.loading import load_policy_tokenizer
-from extracot_training.stages.chrpo.scoring import Scored, Scorer, figures_of, from_plain, plain
+from extracot_training.stages.chrpo.scoring import RewardScorer, Scored, figures_of
 from extracot_training.stages.chrpo.stage import grpo_arguments, run
 from extracot_training.stages.chrpo.tasks import Task, read_tasks, schedule
 from extracot_training.stages.chrpo.trainer import choice_figures
@@ -81,29 +82,29 @@ def test_every_problem_comes_before_any_comes_again() -> None:
 def test_a_share_of_the_problems_comes_at_a_given_level() -> None:
     tasks = [Task(f"p{n}", (1,), "1", 1.0, 1.0) for n in range(7)]
     given = [Task(f"p{n}", (2,), "1", v, 1.0, v) for n in range(7) for v in (0.5, 1.0)]
-    order = schedule(tasks, 21, seed=1, given=given, share=1 / 3)
+    order = schedule(tasks, 21, seed=1, forced=given, share=1 / 3)
     plain_order = schedule(tasks, 21, seed=1)
     assert [key.partition("@")[0] for key in order] == plain_order
     levels = [key.partition("@")[2] for key in order]
     assert levels == ["", "", "0.5", "", "", "1"] * 3 + ["", "", "0.5"]
-    assert all("@" in key for key in schedule(tasks, 9, seed=1, given=given, share=1.0))
+    assert all("@" in key for key in schedule(tasks, 9, seed=1, forced=given, share=1.0))
 
 
 def test_what_a_problem_needs_is_nothing_to_a_given_level(root: Path) -> None:
     tokenizer, tokens = load_policy_tokenizer(str(root / "sft"), PROMPT)
-    scorer = Scorer(ReplyReader(tokenizer, PROMPT, tokens), Objective())
+    scorer = RewardScorer(ReplyReader(tokenizer, PROMPT, tokens), Objective())
     ids = tokenizer.encode("1 2\n</think>\n\n\\boxed{7}<|im_end|>", add_special_tokens=False)
     maker = PromptMaker(tokenizer, PROMPT)
     found = read_tasks(root / "reference", "train", maker, levels=LEVELS, at_levels=True)
-    assert len(found.given) == 5 * len(found.chosen)
-    at_level = [task for task in found.given if task.level == 0.2]
+    assert len(found.forced) == 5 * len(found.chosen)
+    at_level = [task for task in found.forced if task.level == 0.2]
     rewards = {task.gold: scorer.score(task, ids).reward.main for task in at_level}
     assert rewards["7"] > 1.0 and rewards["8"] == 0.0
 
 
 def test_figures_by_hand(root: Path) -> None:
     tokenizer, tokens = load_policy_tokenizer(str(root / "sft"), PROMPT)
-    scorer = Scorer(ReplyReader(tokenizer, PROMPT, tokens), Objective())
+    scorer = RewardScorer(ReplyReader(tokenizer, PROMPT, tokens), Objective())
     task = Task("p", (1,), "7", 0.4, 10.0)
 
     def scored(text: str) -> Scored:
@@ -125,7 +126,7 @@ def test_figures_by_hand(root: Path) -> None:
         "share": pytest.approx(1 / 3), "accuracy": 1.0, "realised": pytest.approx(0.3)
     }  # fmt: skip
     assert figures["level_mean"] == pytest.approx(0.3)
-    assert from_plain(plain(wrong)) == wrong
+    assert pickle.loads(pickle.dumps(wrong)) == wrong, "processes exchange them"
 
 
 def test_the_choices_entropy_is_of_levels_alone() -> None:

@@ -35,6 +35,7 @@ from extracot_training.compression.scoring import averaged
 from extracot_training.compression.segment import segment, spans_of
 from extracot_training.config.compressor import AdapterSettings, CompressorConfig
 from extracot_training.errors import ConfigError, StageError
+from extracot_training.pipeline.checkpoints import CHECKPOINTS
 from extracot_training.pipeline.records import write_rows
 from extracot_training.policy.pretrained import PretrainedError, load_tokenizer
 from extracot_training.stages.compressor import stage as train
@@ -222,7 +223,7 @@ def test_a_resumed_training_equals_an_uninterrupted_one(
     with pytest.raises(Cut):
         train.run(cut)
     monkeypatch.setattr(train, "_trainer", build)
-    checkpoints = tmp_path / "cut" / train.CHECKPOINTS
+    checkpoints = tmp_path / "cut" / CHECKPOINTS
     assert list(checkpoints.glob("checkpoint-*/whole"))
     torn = checkpoints / "checkpoint-999"  # newer, and cut short in its last file
     torn.mkdir()
@@ -231,7 +232,7 @@ def test_a_resumed_training_equals_an_uninterrupted_one(
     first, second = (load_compressor(tmp_path / name)[0].state_dict() for name in ("whole", "cut"))
     for name, tensor in first.items():
         torch.testing.assert_close(second[name], tensor, rtol=0, atol=1e-6)
-    assert not (tmp_path / "cut" / train.CHECKPOINTS).exists()
+    assert not (tmp_path / "cut" / CHECKPOINTS).exists()
     assert train.run(cut).status == "up to date"
 
 

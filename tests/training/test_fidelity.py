@@ -28,7 +28,7 @@ from extracot_training.stages.fidelity import stage
 from extracot_training.stages.fidelity.baselines import head_tail, random_atoms
 from extracot_training.stages.fidelity.measure import wholeness
 from extracot_training.stages.reader import stage as train
-from extracot_training.stages.reader.corrupt import KINDS, damage
+from extracot_training.stages.reader.corrupt import KINDS, corrupt
 from extracot_training.stages.reader.examples import ExampleMaker, equation
 from extracot_training.stages.reader.vocabulary import build_tokenizer
 from extracot_training.synthetic import Generator
@@ -249,11 +249,11 @@ def test_rows_that_do_not_match_their_trace_are_refused(
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_damage_only_takes_away(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_corruption_only_takes_away(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     weights = tuple(int(name == kind) for name in KINDS)
     monkeypatch.setattr("extracot_training.stages.reader.corrupt.WEIGHTS", weights)
     for seed in range(5):
-        left, done = damage(TRACE, Random(seed))
+        left, done = corrupt(TRACE, Random(seed))
         assert done == kind
         rest = iter(TRACE.split())
         assert all(word in rest for word in left.split())

@@ -22,7 +22,7 @@ from extracot_training.pipeline.records import CompressedTrace, read_rows, write
 from extracot_training.pipeline.stage import Status
 from extracot_training.policy.mixed_rows import MixedRow
 from extracot_training.policy.prompt_settings import PromptSettings
-from extracot_training.stages.mix.sources import deal
+from extracot_training.stages.mix.sources import apportion
 from extracot_training.stages.mix.stage import run
 from tests.training.tiny_policy import (
     RATIOS,
@@ -259,17 +259,31 @@ def test_a_finished_mixture_is_up_to_date(root: Path, tmp_path: Path) -> None:
         run(mix_config(root, out=tmp_path / "mix", native_share=0.1))
 
 
+def test_rows_that_say_their_split_need_no_problems(root: Path, tmp_path: Path) -> None:
+    """Rows of older versions don't say it: they are joined with ``problems``, or all are used."""
+    splits = {f"p{n}": "train" if n < COUNT * 2 // 3 else "dev" for n in range(COUNT)}
+    said = [
+        row.model_copy(update={"split": splits[row.problem_id]})
+        for row in read_rows(root / "compress", CompressedTrace)
+    ]
+    write_rows(tmp_path / "compress.jsonl", said)
+    joined = mixed(root, tmp_path / "joined", problems=root / "problems")
+    assert mixed(root, tmp_path / "said", compressed=tmp_path / "compress.jsonl") == joined
+    with pytest.raises(StageError, match="of splits test"):
+        mixed(root, tmp_path / "x", compressed=tmp_path / "compress.jsonl", splits=["test"])
+
+
 @given(
     st.lists(st.integers(0, 20), min_size=1, max_size=6).filter(any),
     st.integers(0, 200),
 )
-def test_dealt_levels_are_nearest_to_their_shares(weights: list[int], count: int) -> None:
+def test_apportioned_levels_are_nearest_to_their_shares(weights: list[int], count: int) -> None:
     shares = [weight / sum(weights) for weight in weights]
     levels = [float(n) for n in range(len(shares))]
-    dealt = Counter(deal(levels, shares, count))
-    assert sum(dealt.values()) == count
+    numbers = Counter(apportion(levels, shares, count))
+    assert sum(numbers.values()) == count
     for level, share in zip(levels, shares, strict=True):
-        assert abs(dealt[level] - share * count) < 1.0 + 1e-9
+        assert abs(numbers[level] - share * count) < 1.0 + 1e-9
 
 
 @pytest.mark.parametrize(

@@ -127,6 +127,29 @@ def test_a_measured_card_holds_the_evaluations_figures(model: Path, tmp_path: Pa
     }  # fmt: skip
 
 
+def test_a_draft_gets_a_measured_card_and_keeps_its_weights(model: Path) -> None:
+    out = run(config(model)).folder
+    weights, page = (out / "model.safetensors").stat(), (out / "README.md").read_text()
+    found = evaluation(model.parent / "evaluate", model)
+    measured = config(model, evaluation=found)
+    outcome = run(measured)
+    assert (outcome.status, outcome.counts) == (Status.DONE, {"levels": 5, "draft": False})
+    assert BudgetCard.load(out).is_calibrated and "Measured on" in (out / "README.md").read_text()
+    assert "Draft" in page
+    after = (out / "model.safetensors").stat()
+    assert (after.st_ino, after.st_mtime) == (weights.st_ino, weights.st_mtime)
+    for same in (measured, config(model)):
+        assert run(same).status is Status.UP_TO_DATE
+    evaluation(found, model, realised=(0.2, 0.4, 0.6, 0.8, 1.0))
+    with pytest.raises(StageError, match=r"made with other input 'evaluation'; pass --force"):
+        run(measured)
+    evaluation(found, model, realised=(0.2, 0.4, 0.3, 0.8, 1.0))
+    before = sha256_of(out)
+    with pytest.raises(CardError):
+        run(measured, force=True)
+    assert sha256_of(out) == before and listing(model.parent) == {"published"}
+
+
 @pytest.mark.parametrize(
     ("realised", "also", "message"),
     [
@@ -198,7 +221,7 @@ def test_a_foreign_folder_is_left_alone(model: Path) -> None:
     out.mkdir()
     (out / "mine.txt").write_text("mine")
     for force in (False, True):
-        with pytest.raises(StageError, match="not empty and no published folder"):
+        with pytest.raises(StageError, match="not empty and no stage folder"):
             run(config(model), force=force)
     assert listing(out) == {"mine.txt"}
     (out / "mine.txt").unlink()

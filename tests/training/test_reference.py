@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from extracot_training.config.reference import ReferenceConfig
 from extracot_training.errors import ConfigError, StageError
 from extracot_training.pipeline.records import read_rows
-from extracot_training.pipeline.reference_rows import Attempt, LevelAttempts, ReferenceRow
+from extracot_training.pipeline.reference_rows import LevelAttempt, LevelAttempts, ReferenceRow
 from extracot_training.pipeline.stage import Status
 from extracot_training.stages.reference.report import figures_of
 from extracot_training.stages.reference.stage import run
@@ -116,7 +116,7 @@ def attempts(level: float, *made: tuple[bool, int], closed: bool = True) -> Leve
     return LevelAttempts(
         level=level,
         attempts=[
-            Attempt(correct=right, closed=closed, boxed="4", tokens=n, total=n + 5)
+            LevelAttempt(correct=right, closed=closed, boxed="4", tokens=n, total=n + 5)
             for right, n in made
         ],
     )

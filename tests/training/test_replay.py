@@ -12,12 +12,13 @@ from safetensors.torch import load_file
 
 from extracot_training.config.chrpo import ReplaySettings
 from extracot_training.errors import StageError
+from extracot_training.pipeline.checkpoints import CHECKPOINTS, LOG
 from extracot_training.pipeline.records import read_rows, write_rows
 from extracot_training.pipeline.stage import Status
 from extracot_training.policy.loading import load_policy_model
 from extracot_training.policy.mixed_rows import MixedRow
 from extracot_training.stages.chrpo.replay import Replay
-from extracot_training.stages.chrpo.stage import CHECKPOINTS, LOG, run
+from extracot_training.stages.chrpo.stage import run
 from tests.training.tiny_chrpo import COUNT, PROMPT, chrpo_config, make_all, run_until_killed
 
 

@@ -19,16 +19,14 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from extracot.errors import ControlTokenError
 from extracot_training.cli import main
 from extracot_training.errors import RowError, StageError
-from extracot_training.pipeline.checkpoints import LossError, last_checkpoint
+from extracot_training.pipeline.checkpoints import CHECKPOINTS, LOG, LossError, last_checkpoint
 from extracot_training.pipeline.records import read_rows
 from extracot_training.pipeline.stage import Status
 from extracot_training.policy.loading import load_policy_model
 from extracot_training.policy.mixed_rows import MixedRow
 from extracot_training.policy.prompt_settings import PromptSettings
-from extracot_training.stages.sft.fit import CHECKPOINTS, LOG, adapter_config, sft_arguments
-from extracot_training.stages.sft.rows import GroupedSampler, as_dataset
-from extracot_training.stages.sft.stage import run
-from extracot_training.stages.sft.trainer import BudgetSftTrainer
+from extracot_training.stages.sft.stage import adapter_config, run, sft_arguments
+from extracot_training.stages.sft.trainer import BudgetSftTrainer, GroupedSampler, as_dataset
 from tests.training.tiny_policy import make_all, make_base, sft_config
 
 LORA = {"rank": 4, "alpha": 8, "dropout": 0.1, "targets": ["q_proj", "v_proj"]}

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from extracot_training.config.sft import SftConfig
-from extracot_training.pipeline.checkpoints import cut_log, last_checkpoint, publish_folder
-from extracot_training.stages.sft.fit import LOG, sft_arguments
-from extracot_training.stages.sft.rows import GroupedSampler
+from extracot_training.pipeline.checkpoints import LOG, cut_log, last_checkpoint, publish_folder
+from extracot_training.stages.sft.stage import sft_arguments
+from extracot_training.stages.sft.trainer import GroupedSampler
 
 
 class Stop(Exception):

@@ -15,7 +15,14 @@ from safetensors.torch import save_file
 
 from extracot_training.errors import StageError
 from extracot_training.pipeline.settings import Section, StageConfig
-from extracot_training.pipeline.stage import Counts, Manifest, Outcome, StageRun, Status, run_stage
+from extracot_training.pipeline.stage import (
+    Counts,
+    Manifest,
+    StageResult,
+    StageRun,
+    Status,
+    run_stage,
+)
 
 
 class Inner(Section):
@@ -30,7 +37,7 @@ class Config(StageConfig):
     inner: Inner = Field(default_factory=Inner)
 
 
-def run(config: Config, inputs: dict[str, Path] | None = None, **flags: bool) -> Outcome:
+def run(config: Config, inputs: dict[str, Path] | None = None, **flags: bool) -> StageResult:
     def work(stage: StageRun) -> Counts:
         with stage.rows.open("a") as rows:
             rows.write("resumed\n" if stage.resumed else "fresh\n")

@@ -20,7 +20,7 @@ from extracot.control import Control, level_token
 from extracot_training.config.base import BaseModelConfig
 from extracot_training.config.chrpo import ChrpoConfig
 from extracot_training.pipeline.records import Problem, write_rows
-from extracot_training.pipeline.reference_rows import Attempt, LevelAttempts, ReferenceRow
+from extracot_training.pipeline.reference_rows import LevelAttempt, LevelAttempts, ReferenceRow
 from extracot_training.policy.loading import load_policy_model, load_policy_tokenizer
 from extracot_training.policy.mixed_rows import MixedRow
 from extracot_training.policy.prompt_settings import PromptSettings
@@ -154,9 +154,11 @@ def run_until_killed(config: ChrpoConfig, monkeypatch: pytest.MonkeyPatch, *, af
         run(config)
 
 
-def _attempt(colour: str, level: float) -> Attempt:
+def _attempt(colour: str, level: float) -> LevelAttempt:
     tokens = round(10 * level) * 2 - 1
-    return Attempt(correct=colour == "red", closed=True, boxed="7", tokens=tokens, total=tokens + 9)
+    return LevelAttempt(
+        correct=colour == "red", closed=True, boxed="7", tokens=tokens, total=tokens + 9
+    )
 
 
 def _teach(model: Any, tokenizer: Any, steps: int) -> None:

@@ -29,7 +29,7 @@ PROGRAM = "extracot-train"
 @dataclass(frozen=True, slots=True)
 class Stage:
     """A stage's settings are the class ``config`` of ``config/<name>.py``; its work is ``run`` of
-    ``stages/<name>/stage.py``, a function ``(config, *, force) -> Outcome``.
+    ``stages/<name>/stage.py``, a function ``(config, *, force) -> StageResult``.
 
     ``direct``: ``stages/<name>/command.py`` has ``add_flags(parser)`` and ``run_direct(args) -> int
     | None`` for use without a configuration (``compress --text``); ``None`` means those flags were

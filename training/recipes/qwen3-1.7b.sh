@@ -34,7 +34,7 @@ step teach teach teach-vllm --input "$out/problems" --set "backend.model=$model"
   --set "tokenizer=$model"
 step compress compress compress --input "$out/teach" --set "tokenizer=$model" --set device=cuda
 
-mixed=(--set "compressed=$out/compress" --set "traces=$out/teach" --set "problems=$out/problems")
+mixed=(--set "compressed=$out/compress" --set "traces=$out/teach")
 step mix-fixed mix mix-proportions "${mixed[@]}" --set "model=$model" --set policy.share=0.0
 LAUNCH=$launch step sft-fixed sft sft-qwen3-1.7b --input "$out/mix-fixed" --set "model=$model"
 step reference-fixed reference reference-vllm --input "$out/problems" \
@@ -46,9 +46,10 @@ LAUNCH=$launch step sft sft sft-qwen3-1.7b --input "$out/mix-policy" \
 step reference reference reference-vllm --input "$out/problems" --set "model=$out/sft"
 step chrpo chrpo chrpo-qwen3-1.7b --input "$out/reference" --set "model=$out/sft"
 
-step draft publish publish-draft --set "model=$out/chrpo" --set name=qwen3-1.7b
-serving "$out/draft" evaluate
-step evaluate evaluate evaluate --input "$out/problems" --set model=draft --set "splits=[dev]" \
+step published publish publish-draft --set "model=$out/chrpo" --set name=qwen3-1.7b \
+  --set license=apache-2.0
+serving "$out/published" evaluate
+step evaluate evaluate evaluate --input "$out/problems" --set model=published --set "splits=[dev]" \
   --set "base_url=http://127.0.0.1:$port/v1" --set concurrency=64 \
   --set "reference=$out/reference"
 served

@@ -38,12 +38,10 @@ step problems-test problems problems-small-test \
   --set "sources.0.unlike=[$out/problems,$out/problems-single]"
 step teach-single teach teach-own --input "$out/problems-single"
 step base base base-small --set "inputs=[$out/teach,$out/teach-single]"
-step mix-single mix mix-full --set "traces=$out/teach-single" \
-  --set "problems=$out/problems-single" --set "model=$out/base"
+step mix-single mix mix-full --set "traces=$out/teach-single" --set "model=$out/base"
 step sft-single sft sft-small --input "$out/mix-single" --set "model=$out/base" \
   --set learning_rate=3.0e-3 --set epochs=1.5
-step mix-full mix mix-full --set "traces=$out/teach" --set "problems=$out/problems" \
-  --set "model=$out/base"
+step mix-full mix mix-full --set "traces=$out/teach" --set "model=$out/base"
 step sft-full sft sft-small --input "$out/mix-full" --set "model=$out/sft-single" \
   --set learning_rate=2.0e-3 --set epochs=1.3 --set batch=24
 
@@ -51,7 +49,7 @@ step sft-full sft sft-small --input "$out/mix-full" --set "model=$out/sft-single
 # first with more of the short ones, whose rows are quick to learn from, then of the long ones.
 step compress compress compress-small --input "$out/teach" \
   --set "compressor=$out/compressor" --set "tokenizer=$out/base"
-mixed=(--set "traces=$out/teach" --set "problems=$out/problems" --set "model=$out/base")
+mixed=(--set "traces=$out/teach" --set "model=$out/base")
 short=(--set "level_shares=[1.0,0.6,0.35,0.35,0.35]" --set further_native=1500)
 long=(--set "level_shares=[0.5,0.5,0.5,0.5,1.0]")
 step mix-fixed mix mix-small "${mixed[@]}" --set "compressed=$out/compress"
@@ -77,7 +75,7 @@ step reference reference reference-small --input "$out/problems" --set "model=$o
 # Stage 3.
 chrpo=(--input "$out/reference" --set "model=$out/sft" --set "replay.rows=$out/mix-fixed")
 step chrpo chrpo chrpo-small "${chrpo[@]}"
-# And with the levels given: those that users name are practised by the same rewards, two problems of
+# And with levels forced: those that users name are trained by the same rewards, two problems of
 # twelve still choosing (0.8334 gives exactly that; those are rewarded as if every problem needed 1.0,
 # since it is only measured how long 1.0 is).
 step lengths reference reference-small --input "$out/problems" --set "model=$out/chrpo" \

@@ -22,9 +22,9 @@ step problems problems problems-mix --set "sources.0.path=$gsm8k/train.jsonl" \
 step teach teach teach-own --input "$out/problems"
 step compress compress compress --input "$out/teach"
 
-mixed=(--set "compressed=$out/compress" --set "traces=$out/teach" --set "problems=$out/problems")
-step mix-full mix mix-full --set "traces=$out/teach" --set "problems=$out/problems" \
-  --set model=bundled:smollm2 --set cutoff=2048
+mixed=(--set "compressed=$out/compress" --set "traces=$out/teach")
+step mix-full mix mix-full --set "traces=$out/teach" --set model=bundled:smollm2 \
+  --set cutoff=2048
 step sft-full sft sft-smollm2 --input "$out/mix-full" --set epochs=1
 step mix-fixed mix mix-smollm2 "${mixed[@]}" --set policy.share=0.0
 step sft-fixed sft sft-smollm2 --input "$out/mix-fixed" --set "model=$out/sft-full"
@@ -37,9 +37,10 @@ step reference reference reference --input "$out/problems" --set "model=$out/sft
   --set limit=2000 --set drawing.max_tokens=1024
 step chrpo chrpo chrpo-smollm2 --input "$out/reference" --set "model=$out/sft"
 
-step draft publish publish-draft --set "model=$out/chrpo" --set name=smollm2-135m
-serving "$out/draft" evaluate
-step evaluate evaluate evaluate --input "$out/problems" --set model=draft --set "splits=[dev]" \
+step published publish publish-draft --set "model=$out/chrpo" --set name=smollm2-135m \
+  --set license=apache-2.0
+serving "$out/published" evaluate
+step evaluate evaluate evaluate --input "$out/problems" --set model=published --set "splits=[dev]" \
   --set sampling.max_tokens=1024 --set concurrency=64 --set "reference=$out/reference" \
   --set "base_url=http://127.0.0.1:$port/v1"
 served

@@ -6,10 +6,13 @@ server= # its process while one is served
 configs=training/configs
 mkdir -p "$out"
 
-# step NAME STAGE CONFIG [FLAG …]: one stage into $out/NAME, its time said. STOP=NAME ends there.
+# step NAME STAGE CONFIG [FLAG …]: one stage into $out/NAME, its time said. STOP=NAME ends there,
+# START=NAME begins there.
 step() {
   local name=$1 stage=$2 config=$3 began=$SECONDS
   shift 3
+  if [[ ${START:-$name} != "$name" ]]; then return; fi
+  START=
   # shellcheck disable=SC2086  # LAUNCH and TRAIN_COMMAND may be several words
   ${LAUNCH:-$train} "$stage" --config "$configs/$config.yaml" --out "$out/$name" "$@"
   echo "[$((SECONDS - began)) s, $SECONDS s in all]"

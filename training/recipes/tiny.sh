@@ -5,6 +5,7 @@
 #   training/recipes/tiny.sh                 every stage; ends with the checkpoint's report
 #   OUT=folder training/recipes/tiny.sh      where it lies (default runs/tiny)
 #   STOP=reference training/recipes/tiny.sh  up to and with that step
+#   START=published training/recipes/tiny.sh from that step on, over what lies in OUT already
 #
 # Every stage resumes and what is done is skipped: run it again after a cut. The checkpoint is then
 # served with:  extracot-serve --model runs/tiny/published
@@ -26,9 +27,8 @@ step compress compress compress-brief --input "$out/teach" \
 
 # Stage 2: whole traces first, which teach it to reckon; then every level; then the choice as it
 # was measured.
-mixed=(--set "compressed=$out/compress" --set "traces=$out/teach" --set "problems=$out/problems")
-step mix-full mix mix-full --set "traces=$out/teach" --set "problems=$out/problems" \
-  --set "model=$out/base"
+mixed=(--set "compressed=$out/compress" --set "traces=$out/teach")
+step mix-full mix mix-full --set "traces=$out/teach" --set "model=$out/base"
 step sft-full sft sft-tiny --input "$out/mix-full" --set "model=$out/base" \
   --set learning_rate=3.0e-3 --set epochs=1.2
 step mix-fixed mix mix-brief "${mixed[@]}" --set "model=$out/base"
@@ -45,10 +45,11 @@ step reference reference reference-tiny --input "$out/problems" --set "model=$ou
 step chrpo chrpo chrpo-tiny --input "$out/reference" --set "model=$out/sft" \
   --set "replay.rows=$out/mix-fixed"
 
-# A draft to measure, served by vLLM; then the checkpoint with what was measured on its card.
-step draft publish publish-draft --set "model=$out/chrpo" --set name=tiny
-serving "$out/draft" evaluate
-step evaluate evaluate evaluate-tiny --input "$out/problems" --set model=draft \
+# A draft to measure, served by vLLM; then what was measured goes on its card.
+step published publish publish-draft --set "model=$out/chrpo" --set name=tiny \
+  --set license=apache-2.0
+serving "$out/published" evaluate
+step evaluate evaluate evaluate-tiny --input "$out/problems" --set model=published \
   --set "reference=$out/reference" --set "base_url=http://127.0.0.1:$port/v1"
 served
 step published publish publish --set "model=$out/chrpo" --set "evaluation=$out/evaluate" \

@@ -8,7 +8,8 @@ from typing import Any, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from extracot_training.pipeline.records import Split
-from extracot_training.pipeline.settings import Section, StageConfig
+from extracot_training.pipeline.settings import Section
+from extracot_training.policy.training_settings import TrainingSettings
 
 
 class Objective(Section):
@@ -84,14 +85,12 @@ class DevSettings(Section):
     temperature: float = Field(1.0, ge=0, description="0 is greedy")
 
 
-class ChrpoConfig(StageConfig):
+class ChrpoConfig(TrainingSettings):
     """Trains the choice of a level with CHRPO, from the model of stage ``sft``. The folder is then
     a Hugging Face model folder with ``renderer.json``; a cut run goes on from its last whole
     checkpoint and ends as an uncut one does."""
 
-    runtime: ClassVar[frozenset[str]] = frozenset(
-        {"input", "dev", "model", "out", "checkpoint_every", "threads", "report_to", "run_name"}
-    )  # fmt: skip
+    runtime: ClassVar[frozenset[str]] = TrainingSettings.runtime | {"dev"}
 
     input: Path = Field(description="folder of stage reference (training problems)")
     dev: Path | None = Field(None, description="same for held-out problems; null: `input`")
@@ -111,28 +110,17 @@ class ChrpoConfig(StageConfig):
         0.0,
         ge=0,
         le=1,
-        description="share of the problems whose level is given, each in turn, instead of chosen: "
+        description="share of the problems whose level is forced, each in turn, instead of chosen: "
         "practice for the levels that users name",
     )
     iterations: int = Field(1, ge=1, description="updates per round of rollouts")
     micro_batch: int | None = Field(None, ge=1, description="rows per pass; null: all at once")
     learning_rate: float = Field(1e-6, gt=0)
     schedule: Literal["cosine", "linear", "constant_with_warmup"] = "constant_with_warmup"
-    warmup: float = Field(0.05, ge=0, lt=1, description="share of steps with a rising rate")
     weight_decay: float = Field(0.0, ge=0)
-    max_grad_norm: float = Field(1.0, gt=0)
     kl: float = Field(0.0, ge=0, description="weight of the divergence from the SFT model")
     clip: float = Field(0.2, gt=0, description="clipping of probability ratios")
-    precision: Literal["fp32", "bf16", "pure_bf16"] = Field(
-        "bf16", description="bf16: autocast over float32 weights; pure_bf16: weights too"
-    )
-    attention: str = Field("sdpa", description="such as sdpa, eager, flash_attention_2")
-    gradient_checkpointing: bool = Field(True, description="recompute activations to save memory")
-    device: Literal["auto", "cpu"] = Field("auto", description="auto: a GPU where there is one")
-    threads: int = Field(0, ge=0, description="torch threads; 0: torch decides")
     checkpoint_every: int = Field(50, ge=0, description="steps between checkpoints; 0: none")
-    report_to: tuple[str, ...] = Field((), description="trackers, such as wandb, tensorboard")
-    run_name: str | None = Field(None, description="name of the run in trackers")
     trainer: dict[str, Any] = Field(
         default_factory=dict,
         description="further arguments of TRL's GRPOConfig, such as {use_vllm: true}",

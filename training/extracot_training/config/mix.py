@@ -17,7 +17,7 @@ PAPER_PROPORTIONS = (0.18, 0.24, 0.26, 0.22, 0.10)
 
 class PolicySettings(Section):
     """Rows in which the model picks its level. With a ``reference`` folder a problem's level is its
-    measured r*; without one, levels are dealt out in ``proportions``."""
+    measured r*; without one, levels are apportioned by ``proportions``."""
 
     share: float = Field(
         0.0, ge=0.0, description="policy rows per fixed row (the paper's 10k to 60k are 0.167)"
@@ -43,9 +43,9 @@ class MixConfig(StageConfig):
     )
     reference: Path | None = Field(None, description="folder of stage reference, for policy rows")
     problems: Path | None = Field(
-        None, description="folder of stage problems: only problems of `splits` are used"
+        None, description="folder of stage problems, for rows that don't say their split"
     )
-    splits: tuple[Split, ...] = Field(("train",), description="with problems: these splits")
+    splits: tuple[Split, ...] = Field(("train",), description="whose problems")
     model: str = Field(description="whose tokenizer: folder, hub name or bundled: name")
     prompt: PromptSettings = Field(default_factory=PromptSettings, description="how to render")
     level_shares: tuple[Share, ...] | None = Field(

@@ -14,9 +14,12 @@ class PublishConfig(StageConfig):
     """Makes a folder for ``extracot-serve --model``: weights, tokenizer, budget card, model card.
 
     Without an evaluation the card is a draft: it names the levels and claims nothing of them.
+    Published again with one, the folder keeps its weights and gets a measured card.
     """
 
-    runtime: ClassVar[frozenset[str]] = frozenset({"out", "model", "evaluation", "serve_timeout_s"})
+    runtime: ClassVar[frozenset[str]] = frozenset(
+        {"out", "model", "evaluation", "self_check", "serve_arguments", "serve_timeout_s"}
+    )
 
     model: Path = Field(description="folder of stage sft or chrpo, or an adapter's folder")
     evaluation: Path | None = Field(

@@ -38,7 +38,7 @@ class ReaderConfig(StageConfig):
 
     problems: ReaderProblems = ReaderProblems()
     model: ReaderModel = ReaderModel()
-    seed: int = Field(7, description="seed of weights and damage")
+    seed: int = Field(7, description="seed of weights and corruption")
     steps: int = Field(1700, ge=1, description="optimizer steps")
     arithmetic_steps: int = Field(350, ge=0, description="first steps on bare equations only")
     rows: int = Field(16, ge=1, description="examples per step")

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import ClassVar, Literal, Self
+from typing import ClassVar, Self
 
 from pydantic import Field, model_validator
 
-from extracot_training.pipeline.settings import Section, StageConfig
+from extracot_training.pipeline.settings import Section
+from extracot_training.policy.training_settings import TrainingSettings
 
 
 class LoraSettings(Section):
@@ -24,26 +25,18 @@ class LoraSettings(Section):
     )
 
 
-class SftConfig(StageConfig):
+class SftConfig(TrainingSettings):
     """Fine-tunes a causal model on the replies of a mixture. The folder is then a Hugging Face
     model folder with ``renderer.json``; a cut run goes on from its last whole checkpoint."""
 
-    runtime: ClassVar[frozenset[str]] = frozenset(
-        {"input", "out", "model", "checkpoint_every", "log_every", "threads", "report_to",
-         "run_name"}
-    )  # fmt: skip
+    runtime: ClassVar[frozenset[str]] = TrainingSettings.runtime | {"log_every"}
 
     input: Path = Field(description="folder of stage mix")
     model: str = Field(description="folder (stage base or sft, or any other), hub or bundled: name")
     seed: int = Field(0, description="seed of new rows, of the order of rows, of dropout")
     epochs: float = Field(3.0, gt=0)
     max_steps: int | None = Field(None, ge=1, description="stop after so many steps; null: epochs")
-    learning_rate: float = Field(2e-5, gt=0)
-    schedule: Literal["cosine", "linear", "constant_with_warmup"] = "cosine"
-    warmup: float = Field(0.05, ge=0, lt=1, description="share of steps with a rising rate")
-    weight_decay: float = Field(0.05, ge=0)
     betas: tuple[float, float] = Field((0.9, 0.999), description="AdamW's")
-    max_grad_norm: float = Field(1.0, gt=0)
     batch: int = Field(2, ge=1, description="rows per device and pass")
     accumulation: int = Field(8, ge=1, description="passes per optimizer step")
     cutoff: int = Field(6144, ge=16, description="longer rows are left out; length of packs")
@@ -51,18 +44,8 @@ class SftConfig(StageConfig):
     packing: bool = Field(
         False, description="join rows into packs without padding; wants flash attention"
     )
-    precision: Literal["fp32", "bf16", "pure_bf16"] = Field(
-        "bf16", description="bf16: autocast over float32 weights; pure_bf16: weights too"
-    )
-    attention: str = Field("sdpa", description="such as sdpa, eager, flash_attention_2")
-    gradient_checkpointing: bool = Field(True, description="recompute activations to save memory")
     lora: LoraSettings | None = Field(None, description="null: train all weights")
-    device: Literal["auto", "cpu"] = Field("auto", description="auto: a GPU where there is one")
-    threads: int = Field(0, ge=0, description="torch threads; 0: torch decides")
-    checkpoint_every: int = Field(500, ge=0, description="steps between checkpoints; 0: none")
     log_every: int = Field(10, ge=1, description="steps between lines of log.jsonl")
-    report_to: tuple[str, ...] = Field((), description="trackers, such as wandb, tensorboard")
-    run_name: str | None = Field(None, description="name of the run in trackers")
 
     @model_validator(mode="after")
     def _fits(self) -> Self:

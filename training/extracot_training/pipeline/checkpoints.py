@@ -10,10 +10,13 @@ import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from extracot_training.errors import TrainingError
 from extracot_training.pipeline.files import write_atomic
 
+CHECKPOINTS = "checkpoints"
+LOG = "log.jsonl"
 WHOLE = "whole"
 
 
@@ -41,6 +44,13 @@ def last_checkpoint(folder: Path) -> Path | None:
 def step_of(checkpoint: Path | None) -> int:
     """The step after which a checkpoint was written; 0 without one."""
     return int(checkpoint.name.rpartition("-")[2]) if checkpoint else 0
+
+
+def log_lines(log: Path) -> list[dict[str, Any]]:
+    """The lines of a log; none without one."""
+    if not log.is_file():
+        return []
+    return [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
 
 
 def cut_log(log: Path, step: int) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from extracot_training.pipeline.settings import StageConfig
-from extracot_training.pipeline.stage import Counts, Outcome, StageRun, Status, run_stage
+from extracot_training.pipeline.stage import Counts, StageResult, StageRun, Status, run_stage
 
 
 def world_size() -> int:
@@ -34,7 +34,7 @@ def run_stage_together(
     *,
     force: bool = False,
     cpu: bool = False,
-) -> Outcome:
+) -> StageResult:
     """As :func:`run_stage`, for a ``work`` that several processes do together.
 
     Every process calls it. ``work`` runs in all of them or in none; it must write files only where
@@ -46,41 +46,30 @@ def run_stage_together(
     from accelerate import PartialState
 
     state = PartialState(cpu=cpu)
-    try:
-        if is_first():
-            return _lead(name, config, inputs, work, force=force)
-        begun, resumed = _told(None)
-        if not begun:
-            return Outcome(Status.UP_TO_DATE, config.out, {})
-        return Outcome(Status.DONE, config.out, work(StageRun(config.out, resumed=resumed)))
-    finally:
-        state.destroy_process_group()
-
-
-def _lead(
-    name: str,
-    config: StageConfig,
-    inputs: Mapping[str, Path],
-    work: Callable[[StageRun], Counts],
-    *,
-    force: bool,
-) -> Outcome:
     told = False
 
     def together(stage: StageRun) -> Counts:
         nonlocal told
         told = True
-        _told((True, stage.resumed))
+        _tell((True, stage.resumed))
         return work(stage)
 
     try:
-        return run_stage(name, config, inputs, together, force=force)
+        if is_first():
+            try:
+                return run_stage(name, config, inputs, together, force=force)
+            finally:
+                if not told:  # up to date, or refused: nobody needs to wait any longer
+                    _tell((False, False))
+        begun, resumed = _tell(None)
+        if not begun:
+            return StageResult(Status.UP_TO_DATE, config.out, {})
+        return StageResult(Status.DONE, config.out, work(StageRun(config.out, resumed=resumed)))
     finally:
-        if not told:  # up to date, or refused: nobody needs to wait any longer
-            _told((False, False))
+        state.destroy_process_group()
 
 
-def _told(word: tuple[bool, bool] | None) -> tuple[bool, bool]:
+def _tell(word: tuple[bool, bool] | None) -> tuple[bool, bool]:
     """The first process's (work begins, resumed), in every process."""
     import torch.distributed as dist
 

@@ -11,8 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
-from types import TracebackType
-from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -63,11 +62,15 @@ class Problem(Record):
 
 
 class SampleRecord(Record):
-    """What every row about one sample of one problem holds."""
+    """What every row about one sample of one problem holds.
+
+    ``split`` is the problem's; rows of older versions don't say it.
+    """
 
     problem_id: NonEmpty
     sample: Count
     question: NonEmpty
+    split: Split | None = None
 
     @property
     def key(self) -> str:
@@ -149,6 +152,7 @@ class CompressedTrace(SampleRecord):
 
 
 R = TypeVar("R", bound=Record)
+M = TypeVar("M", bound=BaseModel)
 
 
 def rows_file(path: Path) -> Path:
@@ -207,8 +211,6 @@ class JsonlWriter:
     failed write (full disk) takes its own half line back and raises :class:`StageError`.
     """
 
-    _newline: ClassVar[bytes] = b"\n"
-
     def __init__(self, path: Path, model: type[Record]) -> None:
         self.path = path
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -231,7 +233,7 @@ class JsonlWriter:
     def write(self, row: Record) -> None:
         """Append one row. Raises :class:`StageError` on a doubled key or a failed write."""
         self._mark(row.key)
-        data = row.model_dump_json().encode("utf-8") + self._newline
+        data = row.model_dump_json().encode("utf-8") + b"\n"
         written = 0
         try:
             while written < len(data):
@@ -248,12 +250,7 @@ class JsonlWriter:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def _mark(self, key: str) -> None:
@@ -263,7 +260,7 @@ class JsonlWriter:
 
     def _drop_torn_line(self) -> int:
         data = self.path.read_bytes()
-        whole = data.rfind(self._newline) + 1
+        whole = data.rfind(b"\n") + 1
         if whole < len(data):
             self._stream.truncate(whole)
         return whole
@@ -274,6 +271,15 @@ def first_problem(error: ValidationError) -> tuple[str | None, str]:
     fault = error.errors(include_url=False, include_input=False)[0]
     field = ".".join(str(part) for part in fault["loc"]) or None
     return field, fault["msg"]
+
+
+def read_json(path: Path, model: type[M]) -> M:
+    """A JSON file as ``model``. Raises :class:`StageError` in one line that names the field."""
+    try:
+        return model.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        field, message = first_problem(error)
+        raise StageError(f"{path}: field {field or '(all)'!r}: {message}") from error
 
 
 def _parse(path: Path, number: int, line: bytes, model: type[R]) -> R:

@@ -1,16 +1,20 @@
-"""The row of stage ``reference``: how a model does on one problem at every level."""
+"""The row of stage ``reference``: how a model does on a problem at every level, and what it needs.
+
+Whoever wants r* alone reads :class:`RStarRow`, which lets the other fields be.
+"""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from extracot_training.pipeline.r_star import needed_level, reference_length
-from extracot_training.pipeline.records import Count, NonEmpty, Ratio, Record, Split
+from extracot_training.pipeline.records import Count, NonEmpty, Ratio, Record, Split, read_rows
 
 
-class Attempt(BaseModel):
+class LevelAttempt(BaseModel):
     """One rollout. ``boxed`` is the answer's boxed text; ``tokens`` counts reasoning, all of it if
     the block was never ``closed``; ``total`` counts everything generated."""
 
@@ -29,7 +33,7 @@ class LevelAttempts(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     level: Ratio
-    attempts: Annotated[list[Attempt], Field(min_length=1)]
+    attempts: Annotated[list[LevelAttempt], Field(min_length=1)]
 
     @property
     def accuracy(self) -> float:
@@ -41,27 +45,33 @@ class LevelAttempts(BaseModel):
         return sum(one.tokens for one in self.attempts)
 
 
-class ReferenceRow(Record):
-    """One problem: its attempts by ascending level, and what follows from them.
-
-    ``r_star`` and ``unanimous`` are ``pipeline.r_star.needed_level``'s, ``l_ref`` is
-    :func:`extracot_training.pipeline.r_star.reference_length`'s, of the highest level.
-    """
+class RStarRow(Record, extra="ignore"):
+    """What one problem needs: ``r_star`` and ``unanimous`` as
+    :func:`extracot_training.pipeline.r_star.needed_level` says."""
 
     problem_id: NonEmpty
+    r_star: Ratio
+    unanimous: bool = True
+
+    @property
+    def key(self) -> str:
+        return self.problem_id
+
+
+class ReferenceRow(RStarRow, extra="forbid"):
+    """One problem: its attempts by ascending level, and what follows from them.
+
+    ``l_ref`` is :func:`extracot_training.pipeline.r_star.reference_length`'s, of the highest level.
+    """
+
     question: NonEmpty
     gold: NonEmpty
     split: Split
     family: str | None = None
     steps: Count | None = None
     levels: Annotated[list[LevelAttempts], Field(min_length=1)]
-    r_star: Ratio
     unanimous: bool
     l_ref: float | None
-
-    @property
-    def key(self) -> str:
-        return self.problem_id
 
     @model_validator(mode="after")
     def _ascending(self) -> Self:
@@ -84,3 +94,8 @@ class ReferenceRow(Record):
                 "l_ref": reference_length([a.tokens for a in last], [a.closed for a in last]),
             }
         )
+
+
+def read_r_star(folder: Path) -> dict[str, float]:
+    """``problem_id -> r*``. Raises :class:`~extracot_training.errors.RowError` naming the field."""
+    return {row.problem_id: row.r_star for row in read_rows(folder, RStarRow)}

@@ -7,7 +7,7 @@ folder tells by itself whether it is done, half done, or made with other setting
 
 This module does not know any stage. A stage's run function looks like::
 
-    def run(config: TeachConfig, *, force: bool = False) -> Outcome:
+    def run(config: TeachConfig, *, force: bool = False) -> StageResult:
         def work(stage: StageRun) -> Counts:
             with JsonlWriter(stage.rows, Trace) as writer:
                 ...                                  # skip writer.done_keys(): this is the resume
@@ -35,7 +35,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from extracot_training.errors import StageError
 from extracot_training.pipeline.files import sha256_of, write_atomic
-from extracot_training.pipeline.records import ROWS_FILENAME, first_problem
+from extracot_training.pipeline.records import ROWS_FILENAME, read_json
 from extracot_training.pipeline.settings import StageConfig
 
 MANIFEST_FILENAME = "stage.json"
@@ -63,13 +63,7 @@ class Manifest(BaseModel):
     def load(cls, folder: Path) -> Manifest | None:
         """The folder's manifest, ``None`` if it has none; :class:`StageError` if unreadable."""
         path = folder / MANIFEST_FILENAME
-        if not path.is_file():
-            return None
-        try:
-            return cls.model_validate_json(path.read_bytes())
-        except ValidationError as error:
-            field, message = first_problem(error)
-            raise StageError(f"{path}: field {field or '(all)'!r}: {message}") from error
+        return read_json(path, cls) if path.is_file() else None
 
     def save(self, folder: Path) -> None:
         write_atomic(folder / MANIFEST_FILENAME, self.model_dump_json(indent=2) + "\n")
@@ -83,7 +77,7 @@ class Status(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class StageResult:
     """What :func:`run_stage` returns: ``counts`` as in ``stage.json``."""
 
     status: Status
@@ -116,7 +110,7 @@ def run_stage(
     work: Callable[[StageRun], Counts],
     *,
     force: bool = False,
-) -> Outcome:
+) -> StageResult:
     """Run ``work`` in ``config.out`` unless that folder already holds this very result.
 
     Same settings and inputs: finished → nothing to do; unfinished → ``work`` resumes. Otherwise
@@ -126,10 +120,17 @@ def run_stage(
     """
     folder = config.out
     planned = planned_manifest(name, config, inputs)
-    try:
+    with one_line_errors(name, folder):
         folder.mkdir(parents=True, exist_ok=True)
         with locked(folder):
             return _run_locked(planned, config, folder, work, force=force)
+
+
+@contextmanager
+def one_line_errors(name: str, folder: Path) -> Iterator[None]:
+    """Errors of the system and of writers of weights, such as a full disk, as StageError."""
+    try:
+        yield
     except OSError as error:
         detail = error.strerror or str(error)
         where = f" ({error.filename})" if error.filename else ""
@@ -173,12 +174,8 @@ def _run_locked(
     work: Callable[[StageRun], Counts],
     *,
     force: bool,
-) -> Outcome:
-    found = Manifest.load(folder)
-    if found is None and _contents(folder):
-        raise StageError(f"{folder}: not empty and no stage folder; choose another `out`")
-    if found is not None and found.stage != planned.stage:
-        raise StageError(f"{folder}: belongs to stage {found.stage!r}; choose another `out`")
+) -> StageResult:
+    found = own_manifest(folder, planned)
     if found is not None and force:
         _empty(folder)
         found = None
@@ -187,12 +184,22 @@ def _run_locked(
         if change:
             raise StageError(f"{folder}: made with other {change}; pass --force to start over")
         if found.finished is not None:
-            return Outcome(Status.UP_TO_DATE, folder, found.counts)
+            return StageResult(Status.UP_TO_DATE, folder, found.counts)
     manifest = found or planned
     manifest.save(folder)
     counts = work(StageRun(folder, resumed=found is not None))
     manifest.model_copy(update={"finished": now(), "counts": dict(counts)}).save(folder)
-    return Outcome(Status.DONE, folder, counts)
+    return StageResult(Status.DONE, folder, counts)
+
+
+def own_manifest(folder: Path, planned: Manifest) -> Manifest | None:
+    """What the stage left in ``folder`` before; :class:`StageError` if it is not its to fill."""
+    found = Manifest.load(folder)
+    if found is None and _contents(folder):
+        raise StageError(f"{folder}: not empty and no stage folder; choose another `out`")
+    if found is not None and found.stage != planned.stage:
+        raise StageError(f"{folder}: belongs to stage {found.stage!r}; choose another `out`")
+    return found
 
 
 def difference(found: Manifest, planned: Manifest, model: type[StageConfig]) -> str | None:
@@ -237,9 +244,10 @@ def _empty(folder: Path) -> None:
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Hold the folder; the kernel lets go when the process ends, however it ends."""
-    with (folder / LOCK_FILENAME).open("ab") as handle:
+def locked(folder: Path, lock: Path | None = None) -> Iterator[None]:
+    """Hold the folder, by a file in it or by ``lock``; the kernel lets go when the process ends,
+    however it ends."""
+    with (lock or folder / LOCK_FILENAME).open("ab") as handle:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:

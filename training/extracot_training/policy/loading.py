@@ -55,11 +55,7 @@ def load_policy_model(
     import torch
 
     tokenizer, tokens = load_policy_tokenizer(name, prompt)
-    try:
-        model = open_causal_lm(name, dtype=getattr(torch, dtype), attn_implementation=attention)
-    except (OSError, ValueError, ImportError) as error:
-        first = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise PretrainedError(f"model {name!r}: {first}") from error
+    model = open_causal_lm(name, dtype=getattr(torch, dtype), attn_implementation=attention)
     grow_embeddings(model, tokenizer, tokens.added, seed=seed)
     return model.train(), tokenizer, tokens
 

@@ -63,7 +63,7 @@ def load_tokenizer(name: str) -> Any:
     try:
         tokenizer = AutoTokenizer.from_pretrained(path, **extra)
     except (OSError, ValueError) as error:
-        raise PretrainedError(f"tokenizer {name!r}: {_first_line(error)}") from error
+        raise PretrainedError(f"tokenizer {name!r}: {first_line(error)}") from error
     if not tokenizer.is_fast:
         raise PretrainedError(f"tokenizer {name!r} gives no character offsets (not a fast one)")
     if "gguf_file" in extra:
@@ -77,24 +77,24 @@ def load_causal_lm(name: str, *, device: str = "cpu", dtype: str = "float32") ->
     """A frozen causal language model in evaluation mode. Raises :class:`PretrainedError`."""
     import torch
 
-    try:
-        model = open_causal_lm(name, dtype=getattr(torch, dtype))
-    except (OSError, ValueError) as error:
-        raise PretrainedError(f"model {name!r}: {_first_line(error)}") from error
+    model = open_causal_lm(name, dtype=getattr(torch, dtype))
     return model.to(device).eval().requires_grad_(False)
 
 
 def open_causal_lm(name: str, **arguments: Any) -> Any:
-    """What ``AutoModelForCausalLM.from_pretrained`` gives for any name we take, with its errors.
+    """What ``AutoModelForCausalLM.from_pretrained`` gives for any name we take.
 
-    Raises :class:`PretrainedError` as :func:`located` does. The loader marks a model from a GGUF
+    Raises :class:`PretrainedError`. The loader marks a model from a GGUF
     file as quantised although it unpacked every weight; trainers refuse what has that mark, and it
     would be saved with the weights, so it is taken back.
     """
     from transformers import AutoModelForCausalLM
 
     path, extra = located(name)
-    model = AutoModelForCausalLM.from_pretrained(path, **arguments, **extra)
+    try:
+        model = AutoModelForCausalLM.from_pretrained(path, **arguments, **extra)
+    except (OSError, ValueError, ImportError) as error:
+        raise PretrainedError(f"model {name!r}: {first_line(error)}") from error
     if "gguf_file" in extra:
         model.hf_quantizer = None
         model.is_quantized = False
@@ -122,5 +122,6 @@ def pad_id(tokenizer: Any) -> int:
     return 0
 
 
-def _first_line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
+    """What an error of a library says, in one line."""
     return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

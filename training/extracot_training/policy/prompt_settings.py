@@ -9,14 +9,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from extracot.control import DEFAULT_RATIOS, POLICY_TOKEN, Control, level_token
 from extracot.errors import ControlTokenError
 from extracot.prompt import Message, PromptRenderer, Role, ThinkTags
 from extracot_training.errors import StageError
 from extracot_training.pipeline.files import write_atomic
-from extracot_training.pipeline.records import first_problem
+from extracot_training.pipeline.records import read_json
 
 RENDERER_FILENAME = "renderer.json"
 INSTRUCTION = "Please reason step by step, and put your final answer within \\boxed{}."
@@ -55,16 +55,12 @@ class PromptSettings(BaseModel):
     @classmethod
     def load(cls, folder: Path) -> Self:
         """Read ``renderer.json`` of a folder. Raises :class:`StageError` if missing or broken."""
-        path = folder / RENDERER_FILENAME
         try:
-            return cls.model_validate_json(path.read_bytes())
+            return read_json(folder / RENDERER_FILENAME, cls)
         except FileNotFoundError as error:
             raise StageError(
                 f"{folder}: no {RENDERER_FILENAME}; want a folder of stage mix, sft or chrpo"
             ) from error
-        except ValidationError as error:
-            field, message = first_problem(error)
-            raise StageError(f"{path}: field {field or '(all)'!r}: {message}") from error
 
     def save(self, folder: Path) -> None:
         """Write ``renderer.json`` into a folder, atomically."""

@@ -13,14 +13,14 @@ from extracot_training.compression.segment import segment, spans_of
 from extracot_training.config.annotate import AnnotateConfig, LikelihoodSettings, LlmSettings
 from extracot_training.pipeline.markdown import counts, number, table
 from extracot_training.pipeline.records import Annotation, JsonlWriter, Trace, read_rows, rows_file
-from extracot_training.pipeline.stage import Counts, Outcome, StageRun, run_stage
+from extracot_training.pipeline.stage import Counts, StageResult, StageRun, run_stage
 from extracot_training.pipeline.statistics import percentile
 from extracot_training.stages.annotate.agreement import Agreement, agreement
 from extracot_training.stages.annotate.base import Annotator, Job, KeepLabels, Usage
 from extracot_training.stages.annotate.rules import RulesAnnotator
 
 
-def run(config: AnnotateConfig, *, force: bool = False) -> Outcome:
+def run(config: AnnotateConfig, *, force: bool = False) -> StageResult:
     """Stage ``annotate``."""
     inputs = {"traces": rows_file(config.input)}
     inputs |= {f"compare{i}": rows_file(path) for i, path in enumerate(config.compare)}

@@ -11,7 +11,7 @@ from extracot_training.config.base import BaseModelConfig
 from extracot_training.errors import StageError
 from extracot_training.pipeline.files import write_atomic
 from extracot_training.pipeline.records import Record, read_rows, rows_file
-from extracot_training.pipeline.stage import Counts, Outcome, StageRun, run_stage
+from extracot_training.pipeline.stage import Counts, StageResult, StageRun, run_stage
 from extracot_training.policy.prompt_settings import PromptSettings
 from extracot_training.stages.base.tokenizer import TEXT_END, build_tokenizer
 
@@ -27,7 +27,7 @@ class _AnyRow(Record, extra="allow"):
         return ""  # nothing here goes by it
 
 
-def run(config: BaseModelConfig, *, force: bool = False) -> Outcome:
+def run(config: BaseModelConfig, *, force: bool = False) -> StageResult:
     """Stage ``base``."""
     inputs = {f"texts {number}": rows_file(path) for number, path in enumerate(config.inputs)}
     return run_stage("base", config, inputs, lambda stage: _work(config, stage), force=force)

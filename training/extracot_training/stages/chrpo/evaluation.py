@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from transformers import TrainerCallback
-
 from extracot_training.config.chrpo import ChrpoConfig
 from extracot_training.generation.rollout.sampler import seed_of
-from extracot_training.pipeline.checkpoints import mark_whole
-from extracot_training.stages.chrpo.scoring import Scorer, figures_of
+from extracot_training.pipeline.checkpoints import log_lines
+from extracot_training.policy.trainer import TrainingLog
+from extracot_training.stages.chrpo.scoring import RewardScorer, figures_of
 from extracot_training.stages.chrpo.tasks import Task
 from extracot_training.stages.chrpo.trainer import ChrpoTrainer, choice_figures
 
@@ -24,7 +22,11 @@ class DevEvaluation:
     differs."""
 
     def __init__(
-        self, config: ChrpoConfig, tasks: Sequence[Task], scorer: Scorer, levels: Sequence[float]
+        self,
+        config: ChrpoConfig,
+        tasks: Sequence[Task],
+        scorer: RewardScorer,
+        levels: Sequence[float],
     ) -> None:
         self._config = config
         self._tasks = [task for task in tasks for _ in range(config.evaluation.samples)]
@@ -48,17 +50,17 @@ class DevEvaluation:
         return found | choice_figures([reply.first for reply in replies])
 
 
-class StageCallback(TrainerCallback):  # type: ignore[misc]
-    """Evaluates, appends to ``log.jsonl``, marks checkpoints that are whole.
+class ChrpoLog(TrainingLog):
+    """Evaluates, and logs that and the figures of rollouts as well.
 
     ``step`` in the log is a round of rollouts, of which one may have several updates.
     """
 
     trainer: ChrpoTrainer
 
-    def __init__(self, config: ChrpoConfig, log: Path, evaluation: DevEvaluation) -> None:
+    def __init__(self, config: ChrpoConfig, folder: Path, evaluation: DevEvaluation) -> None:
+        super().__init__(folder, LOGGED, updates=config.iterations)
         self._config = config
-        self._log = log
         self._evaluation = evaluation
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
@@ -71,33 +73,17 @@ class StageCallback(TrainerCallback):  # type: ignore[misc]
         if rest == 0 and (step == self._config.steps or (every and step % every == 0)):
             self._evaluate(state)
 
-    def on_log(
-        self, args: Any, state: Any, control: Any, logs: Mapping[str, Any], **kwargs: Any
-    ) -> None:
-        if "loss" in logs:
-            line = {name: logs[name] for name in LOGGED if name in logs}
-            self._append(state, {**line, **self.trainer.figures})
-
-    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        # The trainer calls this when weights, optimizer, schedule and random state are written.
-        if state.is_world_process_zero:
-            mark_whole(Path(args.output_dir), state.global_step)
+    def further(self) -> Mapping[str, Any]:
+        return self.trainer.figures
 
     def _evaluate(self, state: Any) -> None:
-        self._append(state, {"dev": self._evaluation.figures(self.trainer)})
-
-    def _append(self, state: Any, values: Mapping[str, Any]) -> None:
-        if state.is_world_process_zero:
-            line = {"step": state.global_step // self._config.iterations, **values}
-            with self._log.open("a", encoding="utf-8") as stream:
-                stream.write(json.dumps(line) + "\n")
+        self.append(state, {"dev": self._evaluation.figures(self.trainer)})
 
 
-def given_course(log: Path) -> list[dict[str, dict[str, float]]]:
-    """By level, means over the rollouts at given levels in the first tenth of the rounds of a log,
-    and in the last tenth; empty where no level was given."""
-    lines = [json.loads(text) for text in log.read_text(encoding="utf-8").splitlines()]
-    rounds = [line["given"] for line in lines if "given" in line]
+def forced_course(log: Path) -> list[dict[str, dict[str, float]]]:
+    """By level, means over the rollouts at forced levels in the first tenth of the rounds of a log,
+    and in the last tenth; empty where no level was forced."""
+    rounds = [line["given"] for line in log_lines(log) if "given" in line]
     size = -(-len(rounds) // 10)
     return [_together(part) for part in (rounds[:size], rounds[-size:]) if part]
 
@@ -116,9 +102,4 @@ def _together(rounds: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]
 
 def dev_lines(log: Path) -> list[dict[str, Any]]:
     """The evaluations in a log: ``step`` and the figures."""
-    found = []
-    for text in log.read_text(encoding="utf-8").splitlines():
-        line = json.loads(text)
-        if "dev" in line:
-            found.append({"step": line["step"], **line["dev"]})
-    return found
+    return [{"step": line["step"], **line["dev"]} for line in log_lines(log) if "dev" in line]

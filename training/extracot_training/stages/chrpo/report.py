@@ -14,16 +14,16 @@ def report_of(
     config: ChrpoConfig,
     counts: Mapping[str, Any],
     evaluations: Sequence[Mapping[str, Any]],
-    given: Sequence[Mapping[str, Mapping[str, float]]],
+    forced: Sequence[Mapping[str, Mapping[str, float]]],
 ) -> str:
     """``evaluations`` in the order of steps; the first is the model that training began with.
-    ``given`` is what :func:`extracot_training.stages.chrpo.evaluation.given_course` found."""
+    ``forced`` is what :func:`extracot_training.stages.chrpo.evaluation.forced_course` found."""
     objective = config.objective
     parts: list[str] = [objective.kind]
     if objective.kind == "chrpo":
         parts += [f"without {name}" for name in ("mode", "ctrl") if not getattr(objective, name)]
     if config.given_share:
-        parts.append(f"a share of {config.given_share:g} of the problems at given levels")
+        parts.append(f"a share of {config.given_share:g} of the problems at forced levels")
     first, last = evaluations[0], evaluations[-1]
     return "\n".join(
         [
@@ -55,17 +55,17 @@ def report_of(
                 for needed, of in last["by_r_star"].items()
             ),
             "",
-            *(_given(*given) if given else ()),
+            *(_forced(*forced) if forced else ()),
         ]
     )
 
 
-def _given(
+def _forced(
     first: Mapping[str, Mapping[str, float]], last: Mapping[str, Mapping[str, float]]
 ) -> list[str]:
     names = ("accuracy", "realised", "invalid")
     return [
-        "## At given levels",
+        "## At forced levels",
         "",
         "Rollouts of training, in the first tenth of the rounds and in the last:",
         "",

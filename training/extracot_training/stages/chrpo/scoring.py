@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from extracot_training.config.chrpo import Objective
-from extracot_training.generation.rollout.base import ReplyReader, Rollout, RolloutRequest
+from extracot_training.generation.rollout.base import ReplyReader, RolloutRequest
 from extracot_training.math_text.verify import equal
 from extracot_training.stages.chrpo.reward import Result, Reward, repeated_share, reward
 from extracot_training.stages.chrpo.tasks import Task
@@ -19,21 +19,27 @@ TERMS = ("accuracy", "calibration", "mode", "repetition", "under", "length", "in
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """One rollout of a task, in plain numbers: what figures are made of. ``given`` says that the
-    prompt named its ``level``."""
+    """One rollout of a task, in plain numbers that processes can exchange."""
 
-    needed: float
-    l_ref: float
-    level: float | None
+    task: Task
     result: Result
     reward: Reward
     tokens: int
     total: int
-    given: bool = False
+
+    @property
+    def level(self) -> float | None:
+        """The level that was chosen, or that the prompt named."""
+        return self.result.level
+
+    @property
+    def forced(self) -> bool:
+        """Whether the prompt named the level."""
+        return self.task.level is not None
 
 
-class Scorer:
-    """Judges replies."""
+class RewardScorer:
+    """Scores replies by an objective's reward."""
 
     def __init__(self, reader: ReplyReader, objective: Objective) -> None:
         self._reader = reader
@@ -43,27 +49,15 @@ class Scorer:
         """``ids`` are the generated ones, the end token included if it came."""
         request = RolloutRequest(task.problem_id, "", task.prompt_ids, task.level, 0)
         rollout = self._reader.read(request, ids)
-        result = self._result(task, rollout)
-        earned = reward(result, task.needed, self._objective)
-        return Scored(
-            needed=task.needed,
-            l_ref=task.l_ref,
-            level=rollout.level,
-            result=result,
-            reward=earned,
-            tokens=rollout.reasoning_tokens,
-            total=rollout.total_tokens,
-            given=task.level is not None,
-        )
-
-    def _result(self, task: Task, rollout: Rollout) -> Result:
-        return Result(
+        result = Result(
             level=rollout.level,
             valid=rollout.valid,
             correct=rollout.boxed is not None and equal(rollout.boxed, task.gold),
             ratio=rollout.reasoning_tokens / task.l_ref,
             repeated=repeated_share(list(rollout.reasoning_ids), self._objective.ngram),
         )
+        earned = reward(result, task.needed, self._objective)
+        return Scored(task, result, earned, rollout.reasoning_tokens, rollout.total_tokens)
 
 
 def figures_of(scored: Sequence[Scored], levels: Sequence[float]) -> dict[str, Any]:
@@ -83,17 +77,17 @@ def figures_of(scored: Sequence[Scored], levels: Sequence[float]) -> dict[str, A
         "levels": {f"{level:g}": _of_level(scored, level) for level in levels},
         "entropy_of_levels": entropy([one.level for one in scored]),
         "by_r_star": {
-            f"{needed:g}": _of_needed([one for one in scored if one.needed == needed])
-            for needed in sorted({one.needed for one in scored})
+            f"{needed:g}": _of_needed([one for one in scored if one.task.needed == needed])
+            for needed in sorted({one.task.needed for one in scored})
         },
     }
 
 
-def given_figures(scored: Sequence[Scored]) -> dict[str, dict[str, Any]]:
-    """Of the rollouts at given levels, by level; empty for none."""
+def forced_figures(scored: Sequence[Scored]) -> dict[str, dict[str, Any]]:
+    """Of the rollouts at forced levels, by level; empty for none."""
     by_level: dict[float, list[Scored]] = {}
     for one in scored:
-        if one.given and one.level is not None:
+        if one.forced and one.level is not None:
             by_level.setdefault(one.level, []).append(one)
     return {
         f"{level:g}": {"rollouts": len(own), **_means(own)}
@@ -111,18 +105,6 @@ def entropy(choices: Sequence[object]) -> float:
     return abs(math.fsum(share * math.log(share) for share in shares))
 
 
-def plain(scored: Scored) -> dict[str, Any]:
-    """As a dictionary that processes can exchange; :func:`from_plain` reads it back."""
-    return asdict(scored)
-
-
-def from_plain(values: dict[str, Any]) -> Scored:
-    """The inverse of :func:`plain`."""
-    return Scored(
-        **{**values, "result": Result(**values["result"]), "reward": Reward(**values["reward"])}
-    )
-
-
 def _right(one: Scored) -> bool:
     return one.result.valid and one.result.correct
 
@@ -133,7 +115,7 @@ def _means(scored: Sequence[Scored]) -> dict[str, Any]:
         "accuracy": _mean([float(_right(one)) for one in scored]),
         "invalid": _mean([float(not one.result.valid) for one in scored]),
         "tokens": _mean([one.tokens for one in scored]),
-        "realised": sum(one.tokens for one in scored) / sum(one.l_ref for one in scored),
+        "realised": sum(one.tokens for one in scored) / sum(one.task.l_ref for one in scored),
     }
 
 
@@ -142,19 +124,18 @@ def _of_level(scored: Sequence[Scored], level: float) -> dict[str, Any]:
     return {
         "share": len(chosen) / len(scored),
         "accuracy": _mean([float(_right(one)) for one in chosen]),
-        "realised": sum(one.tokens for one in chosen) / sum(one.l_ref for one in chosen)
+        "realised": sum(one.tokens for one in chosen) / sum(one.task.l_ref for one in chosen)
         if chosen
         else None,
     }
 
 
 def _of_needed(scored: Sequence[Scored]) -> dict[str, Any]:
+    means = _means(scored)
     return {
         "rollouts": len(scored),
         "level_mean": _mean([one.level for one in scored if one.level is not None]),
-        "accuracy": _mean([float(_right(one)) for one in scored]),
-        "reward": _mean([one.reward.main for one in scored]),
-        "tokens": _mean([one.tokens for one in scored]),
+        **{name: means[name] for name in ("accuracy", "reward", "tokens")},
     }
 
 

@@ -21,8 +21,8 @@ from extracot_training.pipeline.reference_rows import ReferenceRow
 class Task:
     """A problem in policy mode: its prompt's ids, its right answer, r* and L_ref.
 
-    Or at a given ``level``, which the prompt names; what the problem needs is no question then, and
-    ``needed`` is that level.
+    Or at a forced ``level``, which the prompt names; what the problem needs is no question then,
+    and ``needed`` is that level.
     """
 
     problem_id: str
@@ -34,18 +34,18 @@ class Task:
 
     @property
     def key(self) -> str:
-        """``problem_id``, or ``problem_id@0.4`` at a given level."""
+        """``problem_id``, or ``problem_id@0.4`` at a forced level."""
         return self.problem_id if self.level is None else f"{self.problem_id}@{self.level:g}"
 
 
 @dataclass(frozen=True, slots=True)
 class Tasks:
-    """``given`` is empty or has each of the ``chosen`` problems at every level. ``left_out`` counts
-    problems without L_ref (no reply at level 1.0 was ever closed) and, where those are not wanted,
-    problems that no level solves."""
+    """``forced`` is empty or has each of the ``chosen`` problems at every level. ``left_out``
+    counts problems without L_ref (no reply at level 1.0 was ever closed) and, where those are not
+    wanted, problems that no level solves."""
 
     chosen: tuple[Task, ...]
-    given: tuple[Task, ...]
+    forced: tuple[Task, ...]
     left_out: int
 
 
@@ -59,7 +59,7 @@ def read_tasks(
     at_levels: bool = False,
     limit: int | None = None,
 ) -> Tasks:
-    """Tasks of one split, in the folder's order; those at given levels only if ``at_levels``.
+    """Tasks of one split, in the folder's order; those at forced levels only if ``at_levels``.
 
     Raises :class:`StageError` if there is none, if an r* is none of ``levels``, or if a problem's
     id is that of another one at a level.
@@ -79,7 +79,7 @@ def read_tasks(
         Task(row.problem_id, maker.policy(row.question), row.gold, row.r_star, row.l_ref or 0.0)
         for row in usable
     )
-    given = tuple(
+    forced = tuple(
         Task(
             row.problem_id, maker.level(row.question, level), row.gold, level, row.l_ref or 0.0,
             level,
@@ -87,23 +87,23 @@ def read_tasks(
         for row in usable
         for level in (levels if at_levels else ())
     )  # fmt: skip
-    if len({task.key for task in (*chosen, *given)}) < len(chosen) + len(given):
+    if len({task.key for task in (*chosen, *forced)}) < len(chosen) + len(forced):
         raise StageError(
             f"{folder}: a problem has the id of another one at a level (such as p@0.4)"
         )
-    return Tasks(chosen, given, len(rows) - len(usable) if limit is None else 0)
+    return Tasks(chosen, forced, len(rows) - len(usable) if limit is None else 0)
 
 
 def schedule(
-    tasks: Sequence[Task], count: int, seed: int, *, given: Sequence[Task] = (), share: float = 0.0
+    tasks: Sequence[Task], count: int, seed: int, *, forced: Sequence[Task] = (), share: float = 0.0
 ) -> list[str]:
     """Keys of ``count`` tasks: all of them shuffled, then all again in another order, and so on.
 
-    Of those, ``share`` (0 to 1) are replaced by the problem's task at a given level: spread evenly,
-    and every level in turn.
+    Of those, ``share`` (0 to 1) are replaced by the problem's task at a forced level: spread
+    evenly, and every level in turn.
     """
     at_level: dict[str, list[str]] = {}
-    for task in given:
+    for task in forced:
         at_level.setdefault(task.problem_id, []).append(task.key)
     order: list[str] = []
     epoch = 0

@@ -1,15 +1,14 @@
 """TRL's GRPO trainer with what CHRPO needs: exact prompts, seeded rollouts, advantages per token.
 
-What is TRL's stays TRL's: the clipped loss, KL, accumulation, devices. Six things are put in:
+What is TRL's stays TRL's: the clipped loss, KL, accumulation, devices. Five things are put in:
 
 - prompts are the ids that :mod:`extracot.prompt` rendered: the data set holds keys of tasks, and
   nothing is tokenised again;
 - rollouts are drawn by seeds made of the run's seed, the step and the row, so that they are a
   function of the weights and a resumed run draws what an uncut one does;
 - each rollout has two rewards, and its level token another advantage than the rest;
-- a share of the prompts may name their level, which is practised then, not chosen: such a reply has
-  no level token, and only ``main`` counts;
-- a loss that is no number ends the run;
+- a share of the prompts may name their level, which is forced then, not chosen: such a reply has no
+  level token, and only ``main`` counts;
 - rows of fine-tuning may join every update (:mod:`extracot_training.stages.chrpo.replay`).
 
 The first token is drawn from the whole vocabulary, as the loss has it, and a reply that begins with
@@ -25,24 +24,21 @@ from typing import Any
 import torch
 from accelerate.utils import gather_object
 from torch import Tensor
-from transformers import PrinterCallback
 from trl import GRPOTrainer
 from trl.models import unwrap_model_for_generation
 
 from extracot_training.config.chrpo import ChrpoConfig
 from extracot_training.config.rollout import RolloutSamplingParams
 from extracot_training.generation.rollout.sampler import Generated, Sampler, seed_of
-from extracot_training.pipeline.checkpoints import LossError
 from extracot_training.policy.control_tokens import ControlTokens
+from extracot_training.policy.trainer import PolicyTrainer
 from extracot_training.stages.chrpo.advantage import batch_advantages, control_weights, token_row
 from extracot_training.stages.chrpo.replay import Replay
 from extracot_training.stages.chrpo.scoring import (
+    RewardScorer,
     Scored,
-    Scorer,
     figures_of,
-    from_plain,
-    given_figures,
-    plain,
+    forced_figures,
 )
 from extracot_training.stages.chrpo.tasks import Task
 
@@ -50,7 +46,7 @@ from extracot_training.stages.chrpo.tasks import Task
 class Rewards:
     """The two reward functions, as TRL calls them: ``main`` first, then ``ctrl``."""
 
-    def __init__(self, tasks: Mapping[str, Task], scorer: Scorer) -> None:
+    def __init__(self, tasks: Mapping[str, Task], scorer: RewardScorer) -> None:
         self._tasks = tasks
         self._scorer = scorer
         self.scored: list[Scored] = []
@@ -70,7 +66,7 @@ class Rewards:
         return [one.reward.ctrl for one in self.scored]
 
 
-class ChrpoTrainer(GRPOTrainer):  # type: ignore[misc]
+class ChrpoTrainer(PolicyTrainer, GRPOTrainer):  # type: ignore[misc]
     """See the module. ``figures`` are those of the last round of rollouts."""
 
     def __init__(
@@ -93,7 +89,6 @@ class ChrpoTrainer(GRPOTrainer):  # type: ignore[misc]
         self._first: list[tuple[float, ...]] = []
         self.figures: dict[str, Any] = {}
         super().__init__(reward_funcs=[rewards.main, rewards.ctrl], **kwargs)
-        self.remove_callback(PrinterCallback)
 
     def sample(
         self, prompts: Sequence[Sequence[int]], seeds: Sequence[int], temperature: float
@@ -116,16 +111,6 @@ class ChrpoTrainer(GRPOTrainer):  # type: ignore[misc]
             )
             return sampler.generate(prompts, seeds)
 
-    def training_step(self, *args: Any, **kwargs: Any) -> Tensor:
-        """As the base class's. Raises :class:`LossError` for a loss that is NaN or infinite."""
-        loss: Tensor = super().training_step(*args, **kwargs)
-        if not bool(torch.isfinite(loss)):
-            raise LossError(
-                f"step {self.state.global_step + 1}: the loss is {loss.item()}; lower "
-                "learning_rate, or use precision fp32 or bf16 instead of pure_bf16"
-            )
-        return loss
-
     def _compute_loss(self, model: Any, inputs: Any) -> Tensor:
         """A scalar: TRL's, and where rows are replayed, theirs beside it."""
         loss: Tensor = super()._compute_loss(model, inputs)
@@ -138,9 +123,6 @@ class ChrpoTrainer(GRPOTrainer):  # type: ignore[misc]
             self.figures["replay_loss"] = 0.0
         self.figures["replay_loss"] += again.item()
         return loss + self._replay.weight * again
-
-    def create_model_card(self, *args: Any, **kwargs: Any) -> None:
-        """Nothing: the stage writes its own report."""
 
     def _tokenize_prompts(self, prompts: list[str]) -> tuple[list[list[int]], None, dict[str, Any]]:
         return [list(self._tasks[prompt].prompt_ids) for prompt in prompts], None, {}
@@ -189,7 +171,7 @@ class ChrpoTrainer(GRPOTrainer):  # type: ignore[misc]
         made = torch.zeros(output["completion_ids"].shape, dtype=torch.float32)
         for row, length in enumerate(lengths):
             scored = self._rewards.scored[row]
-            has_level = scored.level is not None and not scored.given
+            has_level = scored.level is not None and not scored.forced
             own = token_row(advantages[first * len(lengths) + row], length, has_level=has_level)
             if objective.control_weight is not None:
                 weights = control_weights(
@@ -200,14 +182,14 @@ class ChrpoTrainer(GRPOTrainer):  # type: ignore[misc]
         return made.to(output["completion_ids"].device)
 
     def _round_figures(self) -> dict[str, Any]:
-        scored = [from_plain(one) for one in gather_object(list(map(plain, self._rewards.scored)))]
-        free = [one for one in scored if not one.given]
+        scored: list[Scored] = gather_object(self._rewards.scored)
+        free = [one for one in scored if not one.forced]
         figures = figures_of(free, self._levels) if free else {}
         if len(free) < len(scored):
-            figures["given"] = given_figures(scored)
+            figures["given"] = forced_figures(scored)
         groups = [scored[at : at + self.num_generations]
                   for at in range(0, len(scored), self.num_generations)]  # fmt: skip
-        # Of all groups, those at given levels included.
+        # Of all groups, those at forced levels included.
         alike = [len({one.reward.main for one in group}) == 1 for group in groups]
         figures["groups_without_signal"] = sum(alike) / len(alike)
         if first := gather_object(self._free_choices()):
@@ -219,7 +201,7 @@ class ChrpoTrainer(GRPOTrainer):  # type: ignore[misc]
         if not self._first:  # TRL's own generation does not tell
             return []
         replies = zip(self._first, self._rewards.scored, strict=True)
-        return [shares for shares, one in replies if not one.given]
+        return [shares for shares, one in replies if not one.forced]
 
 
 def choice_figures(first: Sequence[Sequence[float]]) -> dict[str, float]:

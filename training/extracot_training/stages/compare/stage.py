@@ -21,12 +21,12 @@ from extracot_training.evaluation.table import FULL, Table, accuracy_difference,
 from extracot_training.pipeline.files import write_atomic
 from extracot_training.pipeline.markdown import counts, interval, number, table
 from extracot_training.pipeline.records import read_rows, rows_file
-from extracot_training.pipeline.stage import Counts, Outcome, StageRun, run_stage
+from extracot_training.pipeline.stage import Counts, StageResult, StageRun, run_stage
 
 Runs = Mapping[str, dict[str, Any]]
 
 
-def run(config: CompareConfig, *, force: bool = False) -> Outcome:
+def run(config: CompareConfig, *, force: bool = False) -> StageResult:
     """Write ``report.md``, ``report.json`` and the plot. Raises :class:`StageError` for a folder
     without a finished evaluation, and for an unknown ``base``."""
     base = config.base or next(iter(config.runs))

@@ -37,7 +37,7 @@ from extracot_training.pipeline.records import (
     rows_file,
     write_rows,
 )
-from extracot_training.pipeline.stage import Counts, Outcome, StageRun, run_stage
+from extracot_training.pipeline.stage import Counts, StageResult, StageRun, run_stage
 from extracot_training.policy.pretrained import load_tokenizer
 from extracot_training.stages.compress.clean import clean_rows
 
@@ -114,7 +114,7 @@ class Compressor:
         return found
 
 
-def run(config: CompressConfig, *, force: bool = False) -> Outcome:
+def run(config: CompressConfig, *, force: bool = False) -> StageResult:
     """Stage ``compress``."""
     inputs = {"traces": rows_file(config.input)}
     if config.compressor is not None:

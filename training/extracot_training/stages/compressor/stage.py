@@ -11,12 +11,11 @@ import math
 import shutil
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, TypedDict
 
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
+from transformers import EarlyStoppingCallback, PrinterCallback, Trainer, TrainingArguments
 
 from extracot_training.compression.encoding import (
     Layout,
@@ -33,13 +32,12 @@ from extracot_training.compression.model import (
 )
 from extracot_training.config.compressor import CompressorConfig
 from extracot_training.errors import ConfigError, StageError
-from extracot_training.pipeline.checkpoints import last_checkpoint, mark_whole
+from extracot_training.pipeline.checkpoints import CHECKPOINTS
 from extracot_training.pipeline.records import Annotation, read_rows, rows_file
-from extracot_training.pipeline.stage import Counts, Outcome, StageRun, run_stage
+from extracot_training.pipeline.stage import Counts, StageResult, StageRun, run_stage
 from extracot_training.policy.pretrained import load_tokenizer, pad_id
+from extracot_training.policy.trainer import WholeCheckpoints, train
 from extracot_training.stages.compressor.loss import class_weights, f1_scores, loss_function
-
-CHECKPOINTS = "checkpoints"
 
 
 class _Row(TypedDict):
@@ -51,20 +49,7 @@ class _Row(TypedDict):
     labels: list[int]
 
 
-class _Rows(Dataset[_Row]):
-    """Windows of traces with their labels."""
-
-    def __init__(self, rows: Sequence[_Row]) -> None:
-        self.rows = rows
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitem__(self, index: int) -> _Row:
-        return self.rows[index]
-
-
-def run(config: CompressorConfig, *, force: bool = False) -> Outcome:
+def run(config: CompressorConfig, *, force: bool = False) -> StageResult:
     """Stage ``compressor``."""
     inputs = {"annotations": rows_file(config.input)}
     return run_stage("compressor", config, inputs, lambda stage: _work(config, stage), force=force)
@@ -85,14 +70,12 @@ def _work(config: CompressorConfig, stage: StageRun) -> Counts:
             f"length {config.length}: the encoder has {limit} positions", key="length"
         )
     layout = Layout(config.length, config.question, config.overlap, config.asking)
-    train, dev = _datasets(config, WindowEncoder(tokenizer, layout))
-    counts = [sum(row["labels"].count(value) for row in train.rows) for value in (0, 1)]
+    rows, dev = _datasets(config, WindowEncoder(tokenizer, layout))
+    counts = [sum(row["labels"].count(value) for row in rows) for value in (0, 1)]
     if not all(counts):
         raise StageError(f"{config.input}: every token is labelled alike; nothing to learn")
-    trainer = _trainer(config, stage, model, pad_id(tokenizer), train, dev, counts)
-    checkpoints = stage.folder / CHECKPOINTS
-    newest = last_checkpoint(checkpoints)
-    trainer.train(resume_from_checkpoint=str(newest) if newest else None)
+    trainer = _trainer(config, stage, model, pad_id(tokenizer), rows, dev, counts)
+    train(trainer, stage.folder)
     figures = _figures(trainer.evaluate())
     if not trainer.is_world_process_zero():
         return figures
@@ -104,16 +87,16 @@ def _work(config: CompressorConfig, stage: StageRun) -> Counts:
         question=config.question,
         overlap=config.overlap,
         asking=config.asking,
-        trained_on=f"{len(train)} windows, annotations {config.input.name}",
+        trained_on=f"{len(rows)} windows, annotations {config.input.name}",
     )
     save_compressor(trainer.model, tokenizer, card, stage.folder)
-    figures = {**figures, "windows": len(train), "dev_windows": len(dev), "kept_tokens": counts[1]}
+    figures = {**figures, "windows": len(rows), "dev_windows": len(dev), "kept_tokens": counts[1]}
     stage.report(_report(config, figures, counts, trainer.state.log_history), figures)
-    shutil.rmtree(checkpoints, ignore_errors=True)
+    shutil.rmtree(stage.folder / CHECKPOINTS, ignore_errors=True)
     return figures
 
 
-def _datasets(config: CompressorConfig, encoder: WindowEncoder) -> tuple[_Rows, _Rows]:
+def _datasets(config: CompressorConfig, encoder: WindowEncoder) -> tuple[list[_Row], list[_Row]]:
     """Training and held-out windows; a problem's samples all fall on one side."""
     train: list[_Row] = []
     dev: list[_Row] = []
@@ -134,7 +117,7 @@ def _datasets(config: CompressorConfig, encoder: WindowEncoder) -> tuple[_Rows, 
         raise StageError(
             f"{config.input}: {len(train)} training and {len(dev)} held-out windows; want both"
         )
-    return _Rows(train), _Rows(dev)
+    return train, dev
 
 
 def _held_out(problem_id: str, share: float) -> bool:
@@ -147,26 +130,17 @@ def _trainer(
     stage: StageRun,
     model: Any,
     pad: int,
-    train: _Rows,
-    dev: _Rows,
+    rows: list[_Row],
+    dev: list[_Row],
     counts: Sequence[int],
 ) -> Any:
-    from transformers import EarlyStoppingCallback, PrinterCallback, Trainer, TrainerCallback
-
-    class Marker(TrainerCallback):  # type: ignore[misc]
-        """Tells a whole checkpoint from one that a kill or a full disk cut short."""
-
-        def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            if state.is_world_process_zero:
-                mark_whole(Path(args.output_dir), state.global_step)
-
-    def collate(rows: Sequence[_Row]) -> dict[str, Tensor]:
+    def collate(batch_rows: Sequence[_Row]) -> dict[str, Tensor]:
         batch = pad_batch(
-            [row["input_ids"] for row in rows], [row["kinds"] for row in rows],
-            [row["offset"] for row in rows], model, pad,
+            [row["input_ids"] for row in batch_rows], [row["kinds"] for row in batch_rows],
+            [row["offset"] for row in batch_rows], model, pad,
         )  # fmt: skip
         width = batch["input_ids"].shape[1]
-        padded = [row["labels"] + [-100] * (width - len(row["labels"])) for row in rows]
+        padded = [row["labels"] + [-100] * (width - len(row["labels"])) for row in batch_rows]
         return {**batch, "labels": torch.tensor(padded)}
 
     weights = None
@@ -175,22 +149,20 @@ def _trainer(
     gamma = config.loss.gamma if config.loss.kind == "focal" else 0.0
     trainer = Trainer(
         model=model,
-        args=_arguments(config, stage, len(train)),
+        args=_arguments(config, stage, len(rows)),
         data_collator=collate,
-        train_dataset=train,
+        train_dataset=rows,
         eval_dataset=dev,
         compute_loss_func=loss_function(weights, gamma),
         compute_metrics=lambda result: f1_scores(result.predictions, result.label_ids),
         preprocess_logits_for_metrics=lambda logits, _: logits.argmax(-1),
-        callbacks=[EarlyStoppingCallback(early_stopping_patience=config.patience), Marker()],
+        callbacks=[EarlyStoppingCallback(config.patience), WholeCheckpoints()],
     )
     trainer.remove_callback(PrinterCallback)
     return trainer
 
 
 def _arguments(config: CompressorConfig, stage: StageRun, windows: int) -> Any:
-    from transformers import TrainingArguments
-
     on_gpu = torch.cuda.is_available()
     devices = max(1, torch.cuda.device_count())
     per_step = config.batch_size * config.accumulate * devices

@@ -30,7 +30,6 @@ from extracot_training.evaluation.server import (
 from extracot_training.math_text.verify import verify
 from extracot_training.pipeline.files import write_atomic
 from extracot_training.pipeline.progress import progress
-from extracot_training.pipeline.r_star_rows import read_r_star
 from extracot_training.pipeline.records import (
     JsonlWriter,
     Problem,
@@ -39,11 +38,12 @@ from extracot_training.pipeline.records import (
     rows_file,
     write_rows,
 )
+from extracot_training.pipeline.reference_rows import read_r_star
 from extracot_training.pipeline.stage import (
     MANIFEST_FILENAME,
     Counts,
     Manifest,
-    Outcome,
+    StageResult,
     StageRun,
     locked,
     run_stage,
@@ -53,7 +53,7 @@ from extracot_training.stages.evaluate.client import EvalClient, Failed, questio
 CountTokens = Callable[[str], int]
 
 
-def run(config: EvaluateConfig, *, force: bool = False) -> Outcome:
+def run(config: EvaluateConfig, *, force: bool = False) -> StageResult:
     """Fill ``config.out`` with :class:`EvalRow` rows and the report. Raises :class:`StageError`,
     among others when requests failed in a way that may pass: the same command then asks for those
     alone."""

@@ -25,7 +25,7 @@ from extracot_training.pipeline.records import (
     read_rows,
     rows_file,
 )
-from extracot_training.pipeline.stage import Counts, Manifest, Outcome, StageRun, run_stage
+from extracot_training.pipeline.stage import Counts, Manifest, StageResult, StageRun, run_stage
 from extracot_training.policy.pretrained import load_tokenizer
 from extracot_training.stages.fidelity.baselines import Shortened, head_tail, random_atoms
 from extracot_training.stages.fidelity.measure import wholeness
@@ -53,7 +53,7 @@ class _Item:
     row: FidelityRow
 
 
-def run(config: FidelityConfig, *, force: bool = False) -> Outcome:
+def run(config: FidelityConfig, *, force: bool = False) -> StageResult:
     """Stage ``fidelity``. Raises :class:`StageError` when the reader is too weak to judge."""
     inputs = {"traces": rows_file(config.input)}
     inputs |= {name: folder / ALL_ROWS for name, folder in _folders(config).items()}

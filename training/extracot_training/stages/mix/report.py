@@ -69,7 +69,7 @@ def report_of(figures: Mapping[str, Any], config: MixConfig) -> str:
     if config.policy.share and config.reference is not None:
         policy = "Policy targets are measured (r* of stage `reference`)."
     elif config.policy.share:
-        policy = "Policy targets are dealt out by proportion, not measured."
+        policy = "Policy targets are apportioned, not measured."
     else:
         policy = "There are no policy rows."
     lines = [

@@ -5,13 +5,20 @@ Knows the rows of the stages before; knows no tokenizer.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
 
 from extracot_training.config.mix import MixConfig
 from extracot_training.errors import StageError
-from extracot_training.pipeline.records import CompressedTrace, Problem, Record, Trace, read_rows
+from extracot_training.pipeline.records import (
+    CompressedTrace,
+    Problem,
+    SampleRecord,
+    Trace,
+    read_rows,
+)
+from extracot_training.pipeline.reference_rows import RStarRow
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,39 +33,28 @@ class Source:
     texts: Mapping[float, str]
 
 
-class _Target(Record, extra="ignore"):
-    """What is read of a row of stage ``reference``."""
-
-    problem_id: str
-    r_star: float
-    unanimous: bool = True
-
-    @property
-    def key(self) -> str:
-        return self.problem_id
-
-
 def read_sources(config: MixConfig) -> list[Source]:
     """The traces of the wanted splits, sorted by key, at most ``config.limit``; then those for
     ``config.further_native``, which have no texts but the whole.
 
     Raises :class:`StageError` where nothing is left, or a level has no row at all.
     """
-    allowed = _allowed(config)
+    wanted = _wanted(config)
     if config.compressed is None:
-        return _whole_sources(config, allowed)[: config.limit]
+        return _whole_sources(config, wanted)[: config.limit]
     texts: dict[str, dict[float, str]] = {}
     first: dict[str, CompressedTrace] = {}
     for row in read_rows(config.compressed, CompressedTrace):
-        if allowed is None or row.problem_id in allowed:
+        if wanted(row):
             key = f"{row.problem_id}/{row.sample}"
             first.setdefault(key, row)
             texts.setdefault(key, {})[row.target] = row.text
     whole = _whole_traces(config, texts)
     keys = [key for key in sorted(texts) if key in whole][: config.limit]
     if not keys:
-        wanted = "" if allowed is None else f" of splits {', '.join(config.splits)}"
-        raise StageError(f"{config.compressed}: holds no whole trace{wanted}")
+        raise StageError(
+            f"{config.compressed}: holds no whole trace of splits {', '.join(config.splits)}"
+        )
     for key in keys:
         texts[key][1.0] = whole[key]
     _check_levels(config, [texts[key] for key in keys])
@@ -72,16 +68,16 @@ def read_sources(config: MixConfig) -> list[Source]:
             texts[key],
         )
         for key in keys
-    ] + _further(config, allowed, texts)
+    ] + _further(config, wanted, texts)
 
 
 def _further(
-    config: MixConfig, allowed: Collection[str] | None, texts: Mapping[str, object]
+    config: MixConfig, wanted: Callable[[SampleRecord], bool], texts: Mapping[str, object]
 ) -> list[Source]:
     if not config.further_native:
         return []
     compressed = {key.rpartition("/")[0] for key in texts}
-    whole = _whole_sources(config, allowed)
+    whole = _whole_sources(config, wanted)
     found = [source for source in whole if source.problem_id not in compressed]
     if len(found) < config.further_native:
         raise StageError(
@@ -91,13 +87,13 @@ def _further(
     return found[: config.further_native]
 
 
-def _whole_sources(config: MixConfig, allowed: Collection[str] | None) -> list[Source]:
+def _whole_sources(config: MixConfig, wanted: Callable[[SampleRecord], bool]) -> list[Source]:
     """Every trace with nothing but its whole text."""
     assert config.traces is not None
     found = [
         Source(row.problem_id, row.sample, row.question, row.answer, row.reasoning, {})
         for row in read_rows(config.traces, Trace)
-        if row.correct is not False and (allowed is None or row.problem_id in allowed)
+        if row.correct is not False and wanted(row)
     ]
     if not found:
         raise StageError(f"{config.traces}: holds no trace that is wanted")
@@ -108,15 +104,16 @@ def policy_targets(config: MixConfig, sources: Sequence[Source], random: Random)
     """The level to teach for each of ``sources``, 0.0 for one that has none.
 
     With a reference folder: its r* of the problem. Without: levels in the given proportions,
-    dealt out by ``random``. Raises :class:`StageError` if r* is no level of ``prompt.ratios``.
+    apportioned and shuffled by ``random``. Raises :class:`StageError` if r* is no level of
+    ``prompt.ratios``.
     """
     ratios = config.prompt.ratios
     if config.reference is None:
-        dealt = deal(ratios, config.policy.proportions, len(sources))
-        random.shuffle(dealt)
-        return dealt
+        levels = apportion(ratios, config.policy.proportions, len(sources))
+        random.shuffle(levels)
+        return levels
     targets: dict[str, float] = {}
-    for row in read_rows(config.reference, _Target):
+    for row in read_rows(config.reference, RStarRow):
         if row.r_star not in ratios:
             raise StageError(
                 f"{config.reference}: r_star {row.r_star:g} of problem {row.problem_id!r} is no "
@@ -127,10 +124,10 @@ def policy_targets(config: MixConfig, sources: Sequence[Source], random: Random)
     return [targets.get(source.problem_id, 0.0) for source in sources]
 
 
-def deal(levels: Sequence[float], shares: Sequence[float], count: int) -> list[float]:
+def apportion(levels: Sequence[float], shares: Sequence[float], count: int) -> list[float]:
     """``count`` levels whose numbers are as near to ``shares`` as whole numbers can be.
 
-    >>> deal((0.2, 1.0), (0.7, 0.3), 3)
+    >>> apportion((0.2, 1.0), (0.7, 0.3), 3)
     [0.2, 0.2, 1.0]
     """
     exact = [share * count for share in shares]
@@ -141,10 +138,19 @@ def deal(levels: Sequence[float], shares: Sequence[float], count: int) -> list[f
     return [level for level, n in zip(levels, numbers, strict=True) for _ in range(n)]
 
 
-def _allowed(config: MixConfig) -> Collection[str] | None:
-    if config.problems is None:
-        return None
-    return {row.id for row in read_rows(config.problems, Problem) if row.split in config.splits}
+def _wanted(config: MixConfig) -> Callable[[SampleRecord], bool]:
+    """Tells rows of the wanted splits. A row that does not say its own split is wanted, unless
+    ``config.problems`` says another."""
+    allowed = None
+    if config.problems is not None:
+        rows = read_rows(config.problems, Problem)
+        allowed = {row.id for row in rows if row.split in config.splits}
+
+    def wanted(row: SampleRecord) -> bool:
+        known = allowed is None or row.problem_id in allowed
+        return known and (row.split is None or row.split in config.splits)
+
+    return wanted
 
 
 def _whole_traces(config: MixConfig, texts: Mapping[str, Mapping[float, str]]) -> dict[str, str]:

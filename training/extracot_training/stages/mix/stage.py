@@ -17,7 +17,7 @@ from extracot_training.config.mix import MixConfig
 from extracot_training.errors import StageError
 from extracot_training.pipeline.progress import progress
 from extracot_training.pipeline.records import rows_file, write_rows
-from extracot_training.pipeline.stage import Counts, Outcome, StageRun, run_stage
+from extracot_training.pipeline.stage import Counts, StageResult, StageRun, run_stage
 from extracot_training.policy.loading import is_local, load_policy_tokenizer
 from extracot_training.policy.mixed_rows import Kind, MixedRow
 from extracot_training.policy.prompt_settings import PromptSettings
@@ -29,7 +29,7 @@ TOKENIZER_FOLDER = "tokenizer"
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
 
 
-def run(config: MixConfig, *, force: bool = False) -> Outcome:
+def run(config: MixConfig, *, force: bool = False) -> StageResult:
     """Stage ``mix``."""
     inputs: dict[str, Path] = {}
     for name in ("compressed", "traces", "reference", "problems"):

@@ -11,14 +11,14 @@ from pathlib import Path
 from extracot_training.config.problems import ProblemsConfig
 from extracot_training.errors import StageError
 from extracot_training.pipeline.records import Problem, write_rows
-from extracot_training.pipeline.stage import Counts, Outcome, StageRun, run_stage
+from extracot_training.pipeline.stage import Counts, StageResult, StageRun, run_stage
 from extracot_training.stages.problems import report as problem_report
 from extracot_training.stages.problems.contamination import check
 from extracot_training.stages.problems.dedupe import assign_split, deduplicate
 from extracot_training.stages.problems.sources import read_source
 
 
-def run(config: ProblemsConfig, *, force: bool = False) -> Outcome:
+def run(config: ProblemsConfig, *, force: bool = False) -> StageResult:
     """Fill ``config.out`` with ``rows.jsonl`` of :class:`Problem` rows and a report.
 
     Raises :class:`RowError` naming file, line and field of a bad row, :class:`StageError` and

@@ -1,34 +1,21 @@
-"""Stage ``publish``: builds the folder beside its place, tries it, and puts it there at once.
+"""Stage ``publish``: a folder to serve, tried before anybody sees it.
 
-Whatever happens before the last step, ``out`` is what it was: a kill leaves a hidden folder beside
-it, which the next run removes. An existing folder is replaced only if this stage made it, and with
-``--force`` if it was made otherwise.
+Published again with an evaluation of it, the folder keeps its weights and gets a measured card.
 """
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
-import shutil
-import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from extracot.card import BudgetCard
 from extracot_training.config.publish import PublishConfig
-from extracot_training.errors import StageError
 from extracot_training.evaluation.card_figures import REPORT_FILENAME, CardFigures
-from extracot_training.pipeline.stage import (
-    Manifest,
-    Outcome,
-    StageRun,
-    Status,
-    difference,
-    now,
-    planned_manifest,
-)
+from extracot_training.pipeline.files import write_atomic
+from extracot_training.pipeline.replacing import replace_stage
+from extracot_training.pipeline.stage import Counts, Manifest, StageResult, StageRun
 from extracot_training.policy.pretrained import load_tokenizer
 from extracot_training.policy.prompt_settings import RENDERER_FILENAME, PromptSettings
 from extracot_training.stages.publish.card import make_card
@@ -39,7 +26,7 @@ from extracot_training.stages.publish.serving import check_serving
 from extracot_training.stages.publish.weights import model_files, put_model, weights_hash
 
 
-def run(config: PublishConfig, *, force: bool = False) -> Outcome:
+def run(config: PublishConfig, *, force: bool = False) -> StageResult:
     """Fill ``config.out``. Raises :class:`StageError` (no model, another checkpoint's evaluation, a
     folder that is not this stage's) and :class:`~extracot.errors.CardError` (levels whose realised
     ratios do not increase)."""
@@ -49,71 +36,52 @@ def run(config: PublishConfig, *, force: bool = False) -> Outcome:
         inputs["evaluation"] = config.evaluation / REPORT_FILENAME
     if f"model/{RENDERER_FILENAME}" not in files:
         PromptSettings.load(config.model)  # says what is missing
-    planned = planned_manifest("publish", config, inputs)
-    out = config.out.absolute()
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        with _locked(out):
-            found = _existing(out)
-            if found is not None and not force:
-                if change := difference(found, planned, PublishConfig):
-                    raise StageError(f"{out}: made with other {change}; pass --force to replace it")
-                return Outcome(Status.UP_TO_DATE, config.out, found.counts)
-            scratch = Path(tempfile.mkdtemp(prefix=_prefix(out), dir=out.parent))
-            try:
-                counts = _build(config, files, planned, scratch)
-                _put_in_place(scratch, out)
-            finally:
-                shutil.rmtree(scratch, ignore_errors=True)
-    except OSError as error:
-        detail = error.strerror or str(error)
-        raise StageError(f"stage 'publish' in {config.out}: {detail}") from error
-    return Outcome(Status.DONE, config.out, counts)
+
+    def work(stage: StageRun, planned: Manifest) -> Counts:
+        if not stage.resumed:
+            put_model(files, stage.folder, dtype=config.dtype)
+        card = _write_card(config, planned, stage.folder)
+        checked: dict[str, Any] = {"files": check_files(stage.folder), "served": None}
+        if config.self_check == "vllm":
+            checked["served"] = check_serving(
+                stage.folder, config.serve_arguments, config.serve_timeout_s
+            )
+        draft = config.evaluation is None
+        report = {
+            "draft": draft,
+            "weights": weights_hash(planned.inputs),
+            "self_check": checked,
+            "card": json.loads(card.model_dump_json()),
+        }
+        stage.report(_report(config, report), report)
+        return {"levels": len(card.levels), "draft": draft}
+
+    return replace_stage("publish", config, inputs, work, force=force, later={"evaluation"})
 
 
-def _build(
-    config: PublishConfig, files: Mapping[str, Path], planned: Manifest, folder: Path
-) -> dict[str, Any]:
-    """Everything, in a folder nobody looks at yet."""
-    prompt = PromptSettings.load(config.model)
-    figures = None if config.evaluation is None else CardFigures.load(config.evaluation)
+def _write_card(config: PublishConfig, planned: Manifest, folder: Path) -> BudgetCard:
+    """The budget card and the model card."""
     ancestors = lineage(config.model)
-    base = config.base_model or base_model_of(ancestors) or "not recorded"
     own = ancestors[-1].manifest.git_revision if ancestors else None
     card = make_card(
-        prompt,
+        PromptSettings.load(config.model),
         load_tokenizer(str(config.model)),
-        figures,
-        base_model=base,
+        None if config.evaluation is None else CardFigures.load(config.evaluation),
+        base_model=config.base_model or base_model_of(ancestors) or "not recorded",
         weights=weights_hash(planned.inputs),
         ancestors=ancestors,
         revision=own or planned.git_revision,
     )
-    put_model(files, folder, dtype=config.dtype)
     card.save(folder)
-    name = config.name or config.out.name
     page = readme(
         card,
-        name=name,
+        name=config.name or config.out.name,
         license=config.license,
         data=data_sources(ancestors),
         ancestors=ancestors,
     )
-    (folder / "README.md").write_text(page, encoding="utf-8")
-    checked: dict[str, Any] = {"files": check_files(folder), "served": None}
-    if config.self_check == "vllm":
-        checked["served"] = check_serving(folder, config.serve_arguments, config.serve_timeout_s)
-    report = {
-        "draft": figures is None,
-        "weights": weights_hash(planned.inputs),
-        "self_check": checked,
-        "card": json.loads(card.model_dump_json()),
-    }
-    StageRun(folder, resumed=False).report(_report(config, report), report)
-    counts = {"levels": len(card.levels), "draft": figures is None}
-    planned.model_copy(update={"finished": now(), "counts": counts}).save(folder)
-    folder.chmod(0o755)  # mkdtemp's 0700 would hide the model from another user's server
-    return counts
+    write_atomic(folder / "README.md", page)
+    return card
 
 
 def _report(config: PublishConfig, report: Mapping[str, Any]) -> str:
@@ -136,55 +104,3 @@ def _report(config: PublishConfig, report: Mapping[str, Any]) -> str:
         for name, reply in check["served"].items()
     ]
     return "\n".join([*lines, ""])
-
-
-def _existing(out: Path) -> Manifest | None:
-    """What is at ``out`` already; :class:`StageError` if it is not this stage's to replace."""
-    if not out.exists():
-        return None
-    if not out.is_dir():
-        raise StageError(f"{out}: is a file; choose another `out`")
-    found = Manifest.load(out)
-    if found is None:
-        if any(out.iterdir()):
-            raise StageError(f"{out}: not empty and no published folder; choose another `out`")
-        return None
-    if found.stage != "publish":
-        raise StageError(f"{out}: belongs to stage {found.stage!r}; choose another `out`")
-    return found
-
-
-def _put_in_place(made: Path, out: Path) -> None:
-    """One rename; an older folder is first moved aside, under a name the next run removes."""
-    if out.exists() and any(out.iterdir()):
-        old = Path(tempfile.mkdtemp(prefix=_prefix(out), dir=out.parent))
-        os.replace(out, old)
-        os.replace(made, out)
-        shutil.rmtree(old, ignore_errors=True)
-    else:
-        os.replace(made, out)
-
-
-def _prefix(out: Path) -> str:
-    return f".{out.name}.publishing-"
-
-
-@contextmanager
-def _locked(out: Path) -> Iterator[None]:
-    """Hold the place, and clear up what killed runs left; the kernel lets go at any end.
-
-    A run killed between its two renames leaves whole folders beside an empty place: one of them is
-    put there.
-    """
-    with (out.parent / f".{out.name}.lock").open("ab") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise StageError(f"{out}: another process is publishing there") from error
-        for left in sorted(out.parent.glob(f"{_prefix(out)}*")):
-            found = Manifest.load(left)
-            if not out.exists() and found is not None and found.finished is not None:
-                os.replace(left, out)
-            else:
-                shutil.rmtree(left, ignore_errors=True)
-        yield

@@ -14,6 +14,12 @@ from typing import Any
 
 from extracot_training.errors import StageError
 from extracot_training.pipeline.stage import Manifest
+from extracot_training.policy.pretrained import (
+    PretrainedError,
+    first_line,
+    load_tokenizer,
+    open_causal_lm,
+)
 from extracot_training.policy.prompt_settings import RENDERER_FILENAME
 
 ADAPTER_CONFIG = "adapter_config.json"
@@ -119,8 +125,6 @@ def _merge(folder: Path, target: Path) -> None:
     """The base with the adapter's changes added into its weights."""
     from peft import PeftModel
 
-    from extracot_training.policy.pretrained import load_tokenizer, open_causal_lm
-
     base = str(_read(folder / ADAPTER_CONFIG).get("base_model_name_or_path") or "")
     if not base:
         raise ModelFolderError(f"{folder / ADAPTER_CONFIG}: no base_model_name_or_path")
@@ -130,10 +134,9 @@ def _merge(folder: Path, target: Path) -> None:
         if rows > model.get_input_embeddings().weight.shape[0]:
             model.resize_token_embeddings(rows, mean_resizing=False)
         merged = PeftModel.from_pretrained(model, str(folder)).merge_and_unload()
-    except (OSError, ValueError, RuntimeError) as error:
-        first = (str(error).strip() or type(error).__name__).splitlines()[0]
+    except (PretrainedError, OSError, ValueError, RuntimeError) as error:
         raise ModelFolderError(
-            f"{folder}: its adapter does not go onto {base!r}: {first}"
+            f"{folder}: its adapter does not go onto {base!r}: {first_line(error)}"
         ) from error
     merged.save_pretrained(target, safe_serialization=True)
 

@@ -1,4 +1,4 @@
-"""Ways to damage a trace, for training the reader: it must be able to read what anyone left over.
+"""Ways to corrupt a trace, for training the reader: it must read what any compressor left over.
 
 Neutral between compressors on purpose: whole atoms, single words, head and tail, equations whole or
 in pieces, everything, nothing. Knows no tokens and no compressor.
@@ -15,8 +15,8 @@ KINDS = ("full", "atoms", "words", "head_tail", "equations", "pieces", "empty")
 WEIGHTS = (12, 18, 18, 10, 18, 18, 6)
 
 
-def damage(text: str, rng: Random, atoms: Sequence[Atom] | None = None) -> tuple[str, str]:
-    """``(what is left, kind of damage)``; ``atoms`` are the text's, if cut already."""
+def corrupt(text: str, rng: Random, atoms: Sequence[Atom] | None = None) -> tuple[str, str]:
+    """``(what is left, kind of corruption)``; ``atoms`` are the text's, if cut already."""
     kind = rng.choices(KINDS, WEIGHTS)[0]
     ratio = rng.uniform(0.02, 0.3) if rng.random() < 0.5 else rng.uniform(0.3, 0.95)
     if kind == "full":

@@ -20,11 +20,11 @@ from typing import Any
 from extracot_training.compression.answering import ReaderCard
 from extracot_training.compression.redact import MARK, redact
 from extracot_training.compression.segment import Atom, segment
-from extracot_training.stages.reader.corrupt import damage
+from extracot_training.stages.reader.corrupt import corrupt
 from extracot_training.synthetic import Generator, WordProblem
 
 EQUATIONS_PER_ROW = 12
-# Problems to damage again and again, each time differently; their atoms are kept in memory.
+# Problems to corrupt again and again, each time differently; their atoms are kept in memory.
 POOL = 4000
 
 
@@ -57,10 +57,10 @@ class ExampleMaker:
         }
 
     def story(self, index: int) -> Example:
-        """Example ``index``: a generated problem with its trace damaged in its own way."""
+        """Example ``index``: a generated problem with its trace corrupted in its own way."""
         rng = Random(f"reader:{index}")
         problem, atoms = self._problem(index % POOL)
-        text, _ = damage(problem.trace, rng, atoms)
+        text, _ = corrupt(problem.trace, rng, atoms)
         if rng.random() < self._redact:
             text = redact(text, str(problem.answer))
         return self.example(problem, text)

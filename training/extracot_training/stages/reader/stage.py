@@ -21,8 +21,8 @@ from extracot_training.compression.redact import redact
 from extracot_training.config.reader import ReaderConfig
 from extracot_training.errors import ConfigError
 from extracot_training.pipeline.files import write_atomic
-from extracot_training.pipeline.stage import Counts, Outcome, StageRun, run_stage
-from extracot_training.stages.reader.corrupt import KINDS, damage
+from extracot_training.pipeline.stage import Counts, StageResult, StageRun, run_stage
+from extracot_training.stages.reader.corrupt import KINDS, corrupt
 from extracot_training.stages.reader.examples import POOL, Example, ExampleMaker
 from extracot_training.stages.reader.vocabulary import PROMPT, build_tokenizer
 from extracot_training.synthetic import Generator, WordProblem
@@ -34,9 +34,11 @@ LOG = "log.jsonl"
 VOCABULARY_PROBLEMS = 3000
 # Problems with an index this high are never trained on: the stage evaluates itself on them.
 FIRST_HELD_OUT = 10_000_000
+# Problems with what is left of their traces.
+Trial = list[tuple[WordProblem, str]]
 
 
-def run(config: ReaderConfig, *, force: bool = False) -> Outcome:
+def run(config: ReaderConfig, *, force: bool = False) -> StageResult:
     """Stage ``reader``."""
     return run_stage(
         "reader", config, {}, lambda stage: _Training(config, stage).work(), force=force
@@ -142,9 +144,7 @@ class _Training:
         ]
         model.eval()
         reader = Reader(model, tokenizer, self._card)
-        figures = {
-            name: _accuracy(reader, problems, texts) for name, texts in _trials(problems).items()
-        }
+        figures = {name: _accuracy(reader, trial) for name, trial in _trials(problems).items()}
         model.train()
         return figures
 
@@ -159,31 +159,28 @@ def write_seen(folder: Path, generator: Generator) -> None:
     write_atomic(folder / SEEN, "".join(f"{one}\n" for one in sorted(hashes)))
 
 
-def _trials(problems: list[WordProblem]) -> dict[str, list[str]]:
-    hidden = [redact(p.trace, str(p.answer)) for p in problems]
-    trials = {
-        "plain_full": [p.trace for p in problems],
-        "redacted_full": hidden,
-        "empty": [""] * len(problems),
+def _trials(problems: list[WordProblem]) -> dict[str, Trial]:
+    trials: dict[str, Trial] = {
+        "plain_full": [(p, p.trace) for p in problems],
+        "redacted_full": [(p, redact(p.trace, str(p.answer))) for p in problems],
+        "empty": [(p, "") for p in problems],
+        **{f"redacted_{kind}": [] for kind in KINDS if kind not in ("full", "empty")},
     }
-    # Damaged first and hidden then, as in training and in the report: a mark breaks a formula.
-    damaged = [damage(p.trace, Random(f"trial:{p.index}")) for p in problems]
-    for kind in KINDS:
+    # Corrupted first and hidden then, as in training and in the report: a mark breaks a formula.
+    for problem in problems:
+        text, kind = corrupt(problem.trace, Random(f"trial:{problem.index}"))
         if kind not in ("full", "empty"):
-            trials[f"redacted_{kind}"] = [
-                redact(text, str(p.answer)) if made == kind else "\0"
-                for p, (text, made) in zip(problems, damaged, strict=True)
-            ]
+            trials[f"redacted_{kind}"].append((problem, redact(text, str(problem.answer))))
     return trials
 
 
-def _accuracy(reader: Reader, problems: list[WordProblem], texts: list[str]) -> float:
-    chosen = [(p, t) for p, t in zip(problems, texts, strict=True) if t != "\0"]
-    if not chosen:
+def _accuracy(reader: Reader, trial: Trial) -> float:
+    if not trial:
         return 0.0
-    right = reader.right(
-        [p.question for p, _ in chosen], [t for _, t in chosen], [str(p.answer) for p, _ in chosen]
+    questions, texts, answers = zip(
+        *((problem.question, text, str(problem.answer)) for problem, text in trial), strict=True
     )
+    right = reader.right(questions, texts, answers)
     return round(sum(right) / len(right), 4)
 
 

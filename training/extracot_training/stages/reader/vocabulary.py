@@ -31,9 +31,6 @@ def build_tokenizer(texts: Iterable[str], max_number: int) -> Any:
     vocabulary = {piece: index for index, piece in enumerate(listed)}
     core = Tokenizer(models.WordLevel(vocabulary, unk_token=UNKNOWN))
     core.normalizer = normalizers.Lowercase()
-    core.pre_tokenizer = pre_tokenizers.Split(
-        Regex(_PIECE + r"|\s+"), behavior="isolated", invert=False
-    )
     core.pre_tokenizer = pre_tokenizers.Sequence(
         [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Split(Regex(_PIECE), "isolated")]
     )

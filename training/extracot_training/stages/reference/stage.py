@@ -24,14 +24,14 @@ from extracot_training.generation.rollout.sampler import seed_of
 from extracot_training.math_text.verify import equal
 from extracot_training.pipeline.progress import Progress, progress
 from extracot_training.pipeline.records import JsonlWriter, Problem, read_rows, rows_file
-from extracot_training.pipeline.reference_rows import Attempt, LevelAttempts, ReferenceRow
-from extracot_training.pipeline.stage import Counts, Outcome, StageRun, run_stage
+from extracot_training.pipeline.reference_rows import LevelAttempt, LevelAttempts, ReferenceRow
+from extracot_training.pipeline.stage import Counts, StageResult, StageRun, run_stage
 from extracot_training.policy.loading import load_policy_tokenizer, model_inputs
 from extracot_training.policy.prompt_settings import RENDERER_FILENAME, PromptSettings
 from extracot_training.stages.reference.report import figures_of, report_of
 
 
-def run(config: ReferenceConfig, *, force: bool = False) -> Outcome:
+def run(config: ReferenceConfig, *, force: bool = False) -> StageResult:
     """Stage ``reference``."""
     inputs = {
         "problems": rows_file(config.input),
@@ -157,9 +157,9 @@ def _row(
     return ReferenceRow.measured(attempts, problem_id=problem.id, gold=problem.answer, **fields)
 
 
-def _attempt(rollout: Rollout, gold: str) -> Attempt:
+def _attempt(rollout: Rollout, gold: str) -> LevelAttempt:
     right = rollout.closed and rollout.boxed is not None and equal(rollout.boxed, gold)
-    return Attempt(
+    return LevelAttempt(
         correct=right,
         closed=rollout.closed,
         boxed=rollout.boxed,

@@ -1,1 +1,1 @@
-"""Stages ``mix`` and ``sft``: rows of every budget, and the fine-tuning on them."""
+"""Stage ``sft``: fine-tuning on the mixture's replies."""

@@ -7,63 +7,172 @@ accelerate's: ``accelerate launch -m extracot_training.cli sft …``.
 
 from __future__ import annotations
 
-import shutil
+import math
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
 from typing import Any
 
-from extracot_training.config.sft import SftConfig
-from extracot_training.errors import StageError
-from extracot_training.pipeline.distributed import is_first, run_stage_together
+from trl import SFTConfig
+
+from extracot_training.config.sft import LoraSettings, SftConfig
+from extracot_training.errors import ConfigError, StageError
+from extracot_training.pipeline.checkpoints import LOG, log_lines
+from extracot_training.pipeline.distributed import is_first
 from extracot_training.pipeline.records import read_rows, rows_file
-from extracot_training.pipeline.stage import Counts, Outcome, StageRun
-from extracot_training.policy.loading import check_mixed_rows, load_policy_model, model_inputs
+from extracot_training.pipeline.stage import Counts, StageResult, StageRun
+from extracot_training.policy.control_tokens import ControlTokens
+from extracot_training.policy.loading import check_mixed_rows
 from extracot_training.policy.mixed_rows import MixedRow
 from extracot_training.policy.prompt_settings import RENDERER_FILENAME, PromptSettings
-from extracot_training.stages.sft.fit import CHECKPOINTS, LOG, fit
+from extracot_training.policy.trainer import (
+    TrainingLog,
+    common_arguments,
+    load_for,
+    run_training,
+    save,
+    train,
+)
+from extracot_training.stages.sft.trainer import (
+    BudgetSftTrainer,
+    EpochOrder,
+    GroupedSampler,
+    as_dataset,
+)
+
+ADAPTER = "adapter"
+LOGGED = (
+    "loss", "grad_norm", "learning_rate", "mean_token_accuracy", "entropy", "epoch",
+    "num_input_tokens_seen",
+)  # fmt: skip
 
 
-def run(config: SftConfig, *, force: bool = False) -> Outcome:
+def run(config: SftConfig, *, force: bool = False) -> StageResult:
     """Stage ``sft``."""
     inputs = {
         "rows": rows_file(config.input),
         "renderer": config.input / RENDERER_FILENAME,
         "tokenizer": config.input / "tokenizer" / "tokenizer.json",
-        **model_inputs(config.model),
     }
-    return run_stage_together(
-        "sft",
-        config,
-        inputs,
-        lambda stage: _work(config, stage),
-        force=force,
-        cpu=config.device == "cpu",
-    )
+    return run_training("sft", config, inputs, lambda stage: _work(config, stage), force=force)
 
 
 def _work(config: SftConfig, stage: StageRun) -> Counts:
-    import torch
-
-    if config.threads:
-        torch.set_num_threads(config.threads)
     prompt = PromptSettings.load(config.input)
     every = list(read_rows(config.input, MixedRow))
     rows = [row for row in every if row.length <= config.cutoff]
     if not rows:
         raise StageError(f"{config.input}: no row of at most {config.cutoff} tokens")
-    model, tokenizer, tokens = load_policy_model(
-        config.model,
-        prompt,
-        seed=config.seed,
-        dtype="bfloat16" if config.precision == "pure_bf16" else "float32",
-        attention=config.attention,
-    )
+    model, tokenizer, tokens = load_for(config, prompt)
     check_mixed_rows(config.input, rows, prompt, tokenizer, tokens, model=config.model)
-    figures = fit(config, stage.folder, rows, model, tokenizer, tokens)
+    trainer = make_trainer(config, stage.folder, rows, model, tokenizer, tokens)
+    if config.lora and trainer.sharded:
+        raise ConfigError("lora does not go with sharded weights: use one_gpu.yaml", key="lora")
+    figures = _fit(config, trainer, stage.folder)
     figures |= {"rows": len(rows), "over_cutoff": len(every) - len(rows)}
     if is_first():
         prompt.save(stage.folder)
-        shutil.rmtree(stage.folder / CHECKPOINTS, ignore_errors=True)
         stage.report(_report(config, figures), figures)
     return figures
+
+
+def make_trainer(
+    config: SftConfig,
+    folder: Path,
+    rows: Sequence[MixedRow],
+    model: Any,
+    tokenizer: Any,
+    tokens: ControlTokens,
+) -> BudgetSftTrainer:
+    """The trainer of ``model`` on ``rows``, its log and checkpoints in ``folder``."""
+    arguments = sft_arguments(config, folder)
+    sampler = None
+    if not config.packing:
+        group = config.batch * arguments.world_size
+        lengths = [row.length for row in rows]
+        sampler = GroupedSampler(lengths, group, seed=config.seed, by_length=config.group_by_length)
+    return BudgetSftTrainer(
+        model=model,
+        args=arguments,
+        train_dataset=as_dataset(rows),
+        processing_class=tokenizer,
+        callbacks=[EpochOrder(sampler), TrainingLog(folder, LOGGED)],
+        sampler=sampler,
+        plain_loss=config.lora is not None or arguments.device.type == "cpu",
+        peft_config=adapter_config(config.lora, model, tokens) if config.lora else None,
+    )
+
+
+def sft_arguments(config: SftConfig, folder: Path) -> SFTConfig:
+    """TRL's arguments. Rows are never cut: ``max_length`` is set for packing alone."""
+    return SFTConfig(
+        **common_arguments(config, folder),
+        num_train_epochs=config.epochs,
+        max_steps=config.max_steps or -1,
+        adam_beta1=config.betas[0],
+        adam_beta2=config.betas[1],
+        per_device_train_batch_size=config.batch,
+        gradient_accumulation_steps=config.accumulation,
+        max_length=config.cutoff if config.packing else None,
+        packing=config.packing,
+        completion_only_loss=True,
+        save_steps=config.checkpoint_every or 500,
+        logging_steps=config.log_every,
+        logging_first_step=True,
+        include_num_input_tokens_seen="non_padding",
+        ddp_find_unused_parameters=False,
+    )
+
+
+def adapter_config(lora: LoraSettings, model: Any, tokens: ControlTokens) -> Any:
+    """PEFT's settings: adapters on the linear layers, and the rows of the control tokens.
+
+    Rows are trained singly, so that an adapter stays small; a tied pair of matrices stays one.
+    """
+    from peft import LoraConfig
+
+    rows = {"embed_tokens": sorted(tokens.all)}
+    if model.get_output_embeddings().weight is not model.get_input_embeddings().weight:
+        rows["lm_head"] = sorted(tokens.all)
+    return LoraConfig(
+        task_type="CAUSAL_LM",
+        r=lora.rank,
+        lora_alpha=lora.alpha,
+        lora_dropout=lora.dropout,
+        target_modules=list(lora.targets),
+        trainable_token_indices=rows,
+    )
+
+
+def _save_merged(trainer: Any, config: SftConfig, made: Path) -> None:
+    """The adapter with the rows it trained, then a plain model with both worked in."""
+    model = trainer.accelerator.unwrap_model(trainer.model)
+    model.peft_config["default"].base_model_name_or_path = config.model
+    model.save_pretrained(made / ADAPTER, save_embedding_layers=False)
+    (made / ADAPTER / "README.md").unlink(missing_ok=True)
+    model.merge_and_unload().save_pretrained(made)
+    trainer.processing_class.save_pretrained(made)
+
+
+def _fit(config: SftConfig, trainer: BudgetSftTrainer, folder: Path) -> dict[str, Any]:
+    """Train, leave the model in ``folder``; figures for the report."""
+    train(trainer, folder)
+    sizes = [(p.numel(), p.requires_grad) for p in trainer.model.parameters()]
+    save(trainer, folder, partial(_save_merged, trainer, config) if config.lora else None)
+    return {
+        "steps": trainer.state.global_step,
+        "parameters": sum(size for size, _ in sizes),
+        "trained_parameters": sum(size for size, grows in sizes if grows),
+        "tokens": int(trainer.state.num_input_tokens_seen),
+        "final_loss": mean_loss(folder / LOG, 5),
+    }
+
+
+def mean_loss(log: Path, last: int) -> float | None:
+    """Mean loss of the last so many lines of the log; ``None`` without any."""
+    losses = [line["loss"] for line in log_lines(log)[-last:]]
+    finite = [loss for loss in losses if math.isfinite(loss)]
+    return sum(finite) / len(finite) if finite else None
 
 
 def _report(config: SftConfig, figures: dict[str, Any]) -> str:

@@ -1,33 +1,83 @@
-"""TRL's trainer with the few things added that a stage needs.
-
-Order of rows by seed and epoch, an error at the first loss that is no number, whole checkpoints
-marked, a log in the stage's folder. Knows no configuration.
+"""TRL's trainer over mixed rows, in an order by seed and epoch, with a loss of replies alone where
+that is faster. Knows no configuration.
 """
 
 from __future__ import annotations
 
-import json
-import math
 import warnings
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Iterator, Sequence
+from random import Random
 from typing import Any
 
 import torch
-from transformers import PrinterCallback, TrainerCallback
+from transformers import TrainerCallback
 from trl import SFTTrainer
 
-from extracot_training.pipeline.checkpoints import LossError, mark_whole
+from extracot_training.policy.mixed_rows import MixedRow
 from extracot_training.policy.reply_loss import IGNORED, reply_loss
-from extracot_training.stages.sft.rows import GroupedSampler
+from extracot_training.policy.trainer import PolicyTrainer
 
-LOGGED = (
-    "loss", "grad_norm", "learning_rate", "mean_token_accuracy", "entropy", "epoch",
-    "num_input_tokens_seen",
-)  # fmt: skip
+# How many batches are sorted by length together: more would save little and mix less.
+POOL = 50
 
 
-class BudgetSftTrainer(SFTTrainer):  # type: ignore[misc]
+def as_dataset(rows: Sequence[MixedRow]) -> Any:
+    """A ``datasets.Dataset``: ``input_ids``, and ``completion_mask``, 1 where loss is computed."""
+    from datasets import Dataset
+
+    return Dataset.from_dict(
+        {
+            "input_ids": [row.prompt_ids + row.reply_ids for row in rows],
+            "completion_mask": [
+                [0] * len(row.prompt_ids) + [1] * len(row.reply_ids) for row in rows
+            ],
+        }
+    )
+
+
+class GroupedSampler(torch.utils.data.Sampler[int]):
+    """Indices in an order that is a function of ``seed`` and :attr:`epoch` alone.
+
+    Runs of ``group`` indices (a batch on every device) have like lengths if ``by_length``, and
+    come in random order; the one short run is the last, so that runs and batches stay aligned.
+    An order that depends on nothing else is what lets a cut run go on exactly.
+    """
+
+    def __init__(
+        self, lengths: Sequence[int], group: int, *, seed: int, by_length: bool = True
+    ) -> None:
+        self._lengths = lengths
+        self._group = group
+        self._seed = seed
+        self._by_length = by_length
+        self.epoch = 0
+
+    def __len__(self) -> int:
+        return len(self._lengths)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch whose order is next."""
+        self.epoch = epoch
+
+    def __iter__(self) -> Iterator[int]:
+        random = Random(f"{self._seed} {self.epoch}")
+        order = list(range(len(self._lengths)))
+        random.shuffle(order)
+        if not self._by_length:
+            yield from order
+            return
+        pool = self._group * POOL
+        groups = []
+        for begin in range(0, len(order), pool):
+            part = sorted(order[begin : begin + pool], key=lambda i: -self._lengths[i])
+            groups += [part[at : at + self._group] for at in range(0, len(part), self._group)]
+        short = groups.pop() if len(groups[-1]) < self._group else []
+        random.shuffle(groups)
+        for group in [*groups, short]:
+            yield from group
+
+
+class BudgetSftTrainer(PolicyTrainer, SFTTrainer):  # type: ignore[misc]
     """SFTTrainer over rows in the order of ``sampler`` (``None``: the trainer's own).
 
     ``plain_loss``: cross-entropy on logits of the reply's part of the batch, instead of TRL's
@@ -45,20 +95,9 @@ class BudgetSftTrainer(SFTTrainer):  # type: ignore[misc]
         self._sampler = sampler
         self._plain_loss = plain_loss
         super().__init__(*args, **kwargs)
-        self.remove_callback(PrinterCallback)
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
         return self._sampler or super()._get_train_sampler(train_dataset)
-
-    def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
-        """As the base class's. Raises :class:`LossError` for a loss that is NaN or infinite."""
-        loss: torch.Tensor = super().training_step(*args, **kwargs)
-        if not bool(torch.isfinite(loss)):
-            raise LossError(
-                f"step {self.state.global_step + 1}: the loss is {loss.item()}; lower "
-                "learning_rate, or use precision fp32 or bf16 instead of pure_bf16"
-            )
-        return loss
 
     def compute_loss(
         self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
@@ -86,39 +125,13 @@ class BudgetSftTrainer(SFTTrainer):  # type: ignore[misc]
             warnings.filterwarnings("ignore", "Setting `save_embedding_layers`", UserWarning)
             super()._save_checkpoint(*args, **kwargs)
 
-    def create_model_card(self, *args: Any, **kwargs: Any) -> None:
-        """Nothing: the stage writes its own report."""
 
+class EpochOrder(TrainerCallback):  # type: ignore[misc]
+    """Tells the sampler which epoch begins."""
 
-class StageCallback(TrainerCallback):  # type: ignore[misc]
-    """Sets the sampler's epoch, appends to ``log.jsonl``, marks checkpoints that are whole."""
-
-    def __init__(self, log: Path, sampler: GroupedSampler | None) -> None:
-        self._log = log
+    def __init__(self, sampler: GroupedSampler | None) -> None:
         self._sampler = sampler
 
     def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if self._sampler is not None:
             self._sampler.set_epoch(int(state.epoch or 0))
-
-    def on_log(
-        self, args: Any, state: Any, control: Any, logs: Mapping[str, Any], **kwargs: Any
-    ) -> None:
-        if state.is_world_process_zero and "loss" in logs:
-            line = {"step": state.global_step, **{k: logs[k] for k in LOGGED if k in logs}}
-            with self._log.open("a", encoding="utf-8") as stream:
-                stream.write(json.dumps(line) + "\n")
-
-    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        # The trainer calls this when weights, optimizer, schedule and random state are written.
-        if state.is_world_process_zero:
-            mark_whole(Path(args.output_dir), state.global_step)
-
-
-def mean_loss(log: Path, last: int) -> float | None:
-    """Mean loss of the last so many lines of the log; ``None`` without any."""
-    if not log.is_file():
-        return None
-    losses = [json.loads(line)["loss"] for line in log.read_text(encoding="utf-8").splitlines()]
-    tail = [loss for loss in losses[-last:] if math.isfinite(loss)]
-    return sum(tail) / len(tail) if tail else None

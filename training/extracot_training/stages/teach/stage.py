@@ -32,7 +32,7 @@ from extracot_training.pipeline.records import (
     rows_file,
     write_rows,
 )
-from extracot_training.pipeline.stage import Counts, Outcome, StageRun, run_stage
+from extracot_training.pipeline.stage import Counts, StageResult, StageRun, run_stage
 from extracot_training.pipeline.statistics import quantiles
 
 ATTEMPTS_FILENAME = "attempts.jsonl"
@@ -50,7 +50,7 @@ class SampledTrace(Trace):
         return Trace(**self.model_dump(include=set(Trace.model_fields)))
 
 
-def run(config: TeachConfig, *, force: bool = False) -> Outcome:
+def run(config: TeachConfig, *, force: bool = False) -> StageResult:
     """Fill ``config.out`` with kept :class:`Trace` rows. Raises :class:`StageError`, among others
     when requests failed in a way that may pass: the same command then asks for those alone."""
 
@@ -157,8 +157,14 @@ def judge(
 
 
 def _of(problem: Problem, sample: int) -> dict[str, Any]:
-    gold = problem.answer
-    return {"problem_id": problem.id, "sample": sample, "question": problem.question, "gold": gold}
+    """What every row says of its problem."""
+    return {
+        "problem_id": problem.id,
+        "sample": sample,
+        "question": problem.question,
+        "split": problem.split,
+        "gold": problem.answer,
+    }
 
 
 def _fault(config: TeachConfig, sample: Sample) -> str | None:

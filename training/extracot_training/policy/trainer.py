@@ -1,0 +1,199 @@
+"""What the trainers of the policy model share: arguments, resuming, the log, the finished folder.
+
+Stages ``sft`` and ``chrpo`` put :class:`PolicyTrainer` before a trainer of TRL's. Whole checkpoints
+are told from torn ones, the log is cut back to where a run goes on, and a loss that is no number
+ends the run. Knows transformers' trainer; knows no objective.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import PrinterCallback, TrainerCallback
+
+from extracot_training.pipeline.checkpoints import (
+    CHECKPOINTS,
+    LOG,
+    LossError,
+    cut_log,
+    last_checkpoint,
+    mark_whole,
+    publish_folder,
+    step_of,
+)
+from extracot_training.pipeline.distributed import is_first, run_stage_together
+from extracot_training.pipeline.stage import Counts, StageResult, StageRun
+from extracot_training.policy.control_tokens import ControlTokens
+from extracot_training.policy.loading import load_policy_model, model_inputs
+from extracot_training.policy.prompt_settings import PromptSettings
+from extracot_training.policy.training_settings import TrainingSettings
+
+# What the trainer writes beside a model that is a pickle, or of no use to anyone.
+NOT_PUBLISHED = ("training_args.bin", "README.md")
+
+
+def run_training(
+    name: str,
+    config: TrainingSettings,
+    inputs: Mapping[str, Path],
+    work: Callable[[StageRun], Counts],
+    *,
+    force: bool,
+) -> StageResult:
+    """A stage that trains ``config.model``, by every process of the launch together.
+
+    Checkpoints in the folder go once ``work`` has left a model there.
+    """
+
+    def trained(stage: StageRun) -> Counts:
+        if config.threads:
+            torch.set_num_threads(config.threads)
+        counts = work(stage)
+        if is_first():
+            shutil.rmtree(stage.folder / CHECKPOINTS, ignore_errors=True)
+        return counts
+
+    every = {**inputs, **model_inputs(config.model)}
+    return run_stage_together(name, config, every, trained, force=force, cpu=config.device == "cpu")
+
+
+def load_for(config: TrainingSettings, prompt: PromptSettings) -> tuple[Any, Any, ControlTokens]:
+    """Model, tokenizer and tokens as :func:`load_policy_model` gives them, by the settings."""
+    dtype = "bfloat16" if config.precision == "pure_bf16" else "float32"
+    return load_policy_model(
+        config.model, prompt, seed=config.seed, dtype=dtype, attention=config.attention
+    )
+
+
+def common_arguments(config: TrainingSettings, folder: Path) -> dict[str, Any]:
+    """The arguments of TRL's trainers that follow from the settings of every training."""
+    return {
+        "output_dir": str(folder / CHECKPOINTS),
+        "seed": config.seed,
+        "learning_rate": config.learning_rate,
+        "lr_scheduler_type": config.schedule,
+        "warmup_steps": config.warmup,
+        "weight_decay": config.weight_decay,
+        "max_grad_norm": config.max_grad_norm,
+        "gradient_checkpointing": config.gradient_checkpointing,
+        "bf16": config.precision == "bf16",
+        "use_cpu": config.device == "cpu",
+        "save_strategy": "steps" if config.checkpoint_every else "no",
+        "save_total_limit": 2,
+        "logging_nan_inf_filter": False,
+        "report_to": list(config.report_to) or "none",
+        "run_name": config.run_name,
+        "disable_tqdm": not sys.stderr.isatty(),
+        "dataloader_pin_memory": torch.cuda.is_available() and config.device != "cpu",
+    }
+
+
+class PolicyTrainer:
+    """Comes before a trainer of TRL's in a class's bases: see the module."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.remove_callback(PrinterCallback)  # type: ignore[attr-defined]
+
+    @property
+    def sharded(self) -> bool:
+        """Whether no process has all the weights."""
+        return bool(self.is_fsdp_enabled or self.is_deepspeed_enabled)  # type: ignore[attr-defined]
+
+    def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
+        """As the base class's. Raises :class:`LossError` for a loss that is NaN or infinite."""
+        loss: torch.Tensor = super().training_step(*args, **kwargs)  # type: ignore[misc]
+        if not bool(torch.isfinite(loss)):
+            step = self.state.global_step + 1  # type: ignore[attr-defined]
+            raise LossError(
+                f"step {step}: the loss is {loss.item()}; lower learning_rate, or use precision "
+                "fp32 or bf16 instead of pure_bf16"
+            )
+        return loss
+
+    def create_model_card(self, *args: Any, **kwargs: Any) -> None:
+        """Nothing: the stage writes its own report."""
+
+
+class WholeCheckpoints(TrainerCallback):  # type: ignore[misc]
+    """Marks checkpoints that are whole, so that a kill or a full disk leaves none that looks so."""
+
+    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        # The trainer calls this when weights, optimizer, schedule and random state are written.
+        if state.is_world_process_zero:
+            mark_whole(Path(args.output_dir), state.global_step)
+
+
+class TrainingLog(WholeCheckpoints):
+    """Appends the figures called ``names`` to ``log.jsonl`` as well.
+
+    ``step`` counts ``updates`` of the optimizer at a time.
+    """
+
+    def __init__(self, folder: Path, names: tuple[str, ...], *, updates: int = 1) -> None:
+        self._log = folder / LOG
+        self._names = names
+        self._updates = updates
+
+    def on_log(
+        self, args: Any, state: Any, control: Any, logs: Mapping[str, Any], **kwargs: Any
+    ) -> None:
+        if "loss" in logs:
+            line = {name: logs[name] for name in self._names if name in logs}
+            self.append(state, {**line, **self.further()})
+
+    def further(self) -> Mapping[str, Any]:
+        """What else a line has; nothing, unless a subclass says so."""
+        return {}
+
+    def append(self, state: Any, values: Mapping[str, Any]) -> None:
+        """Write one line, in the first process."""
+        if state.is_world_process_zero:
+            line = {"step": state.global_step // self._updates, **values}
+            with self._log.open("a", encoding="utf-8") as stream:
+                stream.write(json.dumps(line) + "\n")
+
+
+def train(trainer: Any, folder: Path, *, updates: int = 1) -> None:
+    """Train from the newest whole checkpoint in ``folder``, or from the beginning.
+
+    The log is cut back to where that is; ``updates`` as for :class:`TrainingLog`.
+    """
+    if trainer.is_world_process_zero():  # alone: it removes what is torn
+        checkpoint = last_checkpoint(folder / CHECKPOINTS)
+        if checkpoint is None:
+            (folder / LOG).unlink(missing_ok=True)
+        else:
+            cut_log(folder / LOG, step_of(checkpoint) // updates)
+    trainer.accelerator.wait_for_everyone()
+    checkpoint = last_checkpoint(folder / CHECKPOINTS)
+    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    trainer.accelerator.wait_for_everyone()
+
+
+def save(trainer: Any, folder: Path, write: Callable[[Path], None] | None = None) -> None:
+    """Leave the trained model in ``folder``, whole or not at all.
+
+    The weights are saved by every process together, or by the first alone through ``write``.
+    """
+    made = folder / CHECKPOINTS / "final"
+    trainer.accelerator.unwrap_model(trainer.model).config.use_cache = True  # off while training
+    if write is None:
+        trainer.save_model(str(made))
+    elif trainer.is_world_process_zero():
+        write(made)
+    if trainer.is_world_process_zero():
+
+        def move(target: Path) -> None:
+            for path in made.iterdir():
+                if path.name not in NOT_PUBLISHED:
+                    path.replace(target / path.name)
+
+        publish_folder(folder, move)
+    trainer.accelerator.wait_for_everyone()

@@ -1,0 +1,37 @@
+"""Settings that every training of the policy model has: stages ``sft`` and ``chrpo`` add theirs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import ClassVar, Literal
+
+from pydantic import Field
+
+from extracot_training.pipeline.settings import StageConfig
+
+
+class TrainingSettings(StageConfig):
+    """The model, the optimizer, and what the training runs on."""
+
+    runtime: ClassVar[frozenset[str]] = StageConfig.runtime | {
+        "model", "checkpoint_every", "threads", "report_to", "run_name",
+    }  # fmt: skip
+
+    input: Path
+    model: str
+    seed: int = 0
+    learning_rate: float = Field(2e-5, gt=0)
+    schedule: Literal["cosine", "linear", "constant_with_warmup"] = "cosine"
+    warmup: float = Field(0.05, ge=0, lt=1, description="share of steps with a rising rate")
+    weight_decay: float = Field(0.05, ge=0)
+    max_grad_norm: float = Field(1.0, gt=0)
+    precision: Literal["fp32", "bf16", "pure_bf16"] = Field(
+        "bf16", description="bf16: autocast over float32 weights; pure_bf16: weights too"
+    )
+    attention: str = Field("sdpa", description="such as sdpa, eager, flash_attention_2")
+    gradient_checkpointing: bool = Field(True, description="recompute activations to save memory")
+    device: Literal["auto", "cpu"] = Field("auto", description="auto: a GPU where there is one")
+    threads: int = Field(0, ge=0, description="torch threads; 0: torch decides")
+    checkpoint_every: int = Field(500, ge=0, description="steps between checkpoints; 0: none")
+    report_to: tuple[str, ...] = Field((), description="trackers, such as wandb, tensorboard")
+    run_name: str | None = Field(None, description="name of the run in trackers")
