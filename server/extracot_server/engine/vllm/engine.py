@@ -36,6 +36,7 @@ from extracot_server.engine.base import (
     GenerationRequest,
 )
 from extracot_server.engine.lora import Adapter, adapter_arguments, read_adapters
+from extracot_server.engine.vllm import fork_server
 from extracot_server.engine.vllm.arguments import check_folder, engine_arguments
 from extracot_server.engine.vllm.child_output import ChildOutput
 from extracot_server.engine.vllm.orphans import Guard
@@ -45,6 +46,7 @@ from extracot_server.engine.vllm.process import (
     collect,
     end,
     eos_ids,
+    import_engine,
     kill,
     own_collectors,
     prepare_environment,
@@ -116,6 +118,7 @@ class VllmEngine:
         """
         check_folder(Path(self.source), self._engine_args)
         self._known = read_adapters(self.adapters, self.source)
+        fork_server.start()
         loading = asyncio.ensure_future(asyncio.to_thread(self._load))
         try:
             await asyncio.shield(loading)
@@ -175,6 +178,7 @@ class VllmEngine:
         # Whatever vLLM and the model's own files raise while loading ends the start alike.
         try:
             with output:
+                import_engine()
                 self._llm = _build(self._arguments())
             return
         except EngineStartError:
@@ -376,7 +380,9 @@ def _build(values: dict[str, Any]) -> Any:
     from vllm.platforms import current_platform
     from vllm.v1.engine.async_llm import AsyncLLM
 
-    allow_compiling(not (current_platform.is_cpu() and values.get("enforce_eager")))
+    compiles = not (current_platform.is_cpu() and values.get("enforce_eager"))
+    allow_compiling(compiles)
+    fork_server.use(forks=not compiles and fork_server.possible())
     disable_envs_cache()  # a start reads the environment, and sets some of it
     llm = AsyncLLM.from_engine_args(AsyncEngineArgs(**values))
     enable_envs_cache()  # or vLLM's statistics look a variable up for every token
