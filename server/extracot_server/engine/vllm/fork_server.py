@@ -82,13 +82,13 @@ class _WorkerProcess(ForkProcess):
 class EngineContext(ForkServerContext):
     """For `multiprocessing`: processes that the fork server makes."""
 
-    Process = _EngineProcess  # type: ignore[assignment]
+    Process = _EngineProcess
 
 
 class WorkerContext(ForkContext):
     """For `multiprocessing`: processes that an engine process makes."""
 
-    Process = _WorkerProcess  # type: ignore[assignment]
+    Process = _WorkerProcess
 
 
 def start() -> None:
