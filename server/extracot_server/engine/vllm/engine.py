@@ -1,4 +1,5 @@
-"""vLLM inside the server process, behind the engine protocol. The only file that imports vLLM.
+"""vLLM inside the server process, behind the engine protocol. Only `fork_server` beside it
+imports vLLM.
 
 The import happens in :meth:`VllmEngine.start`, so that everything else stays quick. Written for
 vLLM 0.32; what is internal to it sits in functions of its own (`_ping`, `_has_work`). Budgets,
@@ -42,7 +43,6 @@ from extracot_server.engine.vllm.child_output import ChildOutput
 from extracot_server.engine.vllm.orphans import Guard
 from extracot_server.engine.vllm.process import (
     NOISE,
-    allow_compiling,
     collect,
     end,
     eos_ids,
@@ -179,7 +179,7 @@ class VllmEngine:
         try:
             with output:
                 import_engine()
-                self._llm = _build(self._arguments())
+                self._llm = fork_server.build(self._arguments())
             return
         except EngineStartError:
             raise
@@ -372,21 +372,6 @@ class VllmEngine:
         if self._guard is not None:
             self._guard.release()
             self._guard = None
-
-
-def _build(values: dict[str, Any]) -> Any:
-    from vllm.engine.arg_utils import AsyncEngineArgs
-    from vllm.envs import disable_envs_cache, enable_envs_cache
-    from vllm.platforms import current_platform
-    from vllm.v1.engine.async_llm import AsyncLLM
-
-    compiles = not (current_platform.is_cpu() and values.get("enforce_eager"))
-    allow_compiling(compiles)
-    fork_server.use(forks=not compiles and fork_server.possible())
-    disable_envs_cache()  # a start reads the environment, and sets some of it
-    llm = AsyncLLM.from_engine_args(AsyncEngineArgs(**values))
-    enable_envs_cache()  # or vLLM's statistics look a variable up for every token
-    return llm
 
 
 def _lora_request(adapter: Adapter) -> Any:

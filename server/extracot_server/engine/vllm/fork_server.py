@@ -126,7 +126,23 @@ def possible() -> bool:
     return sys.platform == "linux" and on_cpu() and _OPERATORS_OWN is None and not other
 
 
-def use(forks: bool) -> None:
+def build(values: dict[str, Any]) -> Any:
+    """An AsyncLLM, whose process is a fork where that can be."""
+    from vllm.engine.arg_utils import AsyncEngineArgs
+    from vllm.envs import disable_envs_cache, enable_envs_cache
+    from vllm.platforms import current_platform
+    from vllm.v1.engine.async_llm import AsyncLLM
+
+    compiles = not (current_platform.is_cpu() and values.get("enforce_eager"))
+    allow_compiling(compiles)
+    _use(forks=not compiles and possible())
+    disable_envs_cache()  # a start reads the environment, and sets some of it
+    llm = AsyncLLM.from_engine_args(AsyncEngineArgs(**values))
+    enable_envs_cache()  # or vLLM's statistics look a variable up for every token
+    return llm
+
+
+def _use(forks: bool) -> None:
     """Say how the engine that this process builds next gets its process."""
     from vllm.utils.system_utils import get_mp_context
     from vllm.v1.engine import utils
