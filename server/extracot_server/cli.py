@@ -115,6 +115,11 @@ async def serve(
 
     ``tell`` takes lines for whoever started the server; ``serves`` is called when it is ready.
     """
+    if any(model.engine == "vllm" for model in settings.served_models()):
+        from extracot_server.engine.vllm import fork_server
+
+        fork_server.start()  # it imports beside this process, whose turn comes with the engine's
+
     from extracot_server.app import create_app
     from extracot_server.freeze_gc import freeze
     from extracot_server.runtime.connections import notice_vanished_peers

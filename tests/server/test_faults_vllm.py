@@ -23,6 +23,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.fixtures.tiny_model import build_tiny_model
+from tests.server.engine.running import engine_process
 from tests.server.live import read_chunks, read_events, user, wait_for
 from tests.server.test_process import COMMAND, free_port
 
@@ -58,16 +59,7 @@ class Server:
 
     def engine(self) -> int:
         """A descriptor of its engine process (not a number, which another could get)."""
-        for entry in Path("/proc").iterdir():
-            if entry.name.isdigit():
-                try:
-                    status = (entry / "status").read_text()
-                    command = (entry / "cmdline").read_bytes()
-                except (FileNotFoundError, ProcessLookupError):
-                    continue
-                if f"PPid:\t{self.process.pid}\n" in status and b"EngineCore" in command:
-                    return os.pidfd_open(int(entry.name))
-        raise AssertionError("no engine process found")
+        return os.pidfd_open(engine_process(self.process.pid))
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,6 @@ import json
 import os
 import signal
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,6 +18,7 @@ from extracot_client import AnswerDelta, Done, Extracot, ReasoningDelta
 from extracot_server.engine.vllm.engine import VllmEngine
 from extracot_server.model_registry.bundled import resolve_model
 from tests.deploy.promql import vllm_names
+from tests.server.engine.running import engine_process
 from tests.server.live import Live, collect, read_events, serve, user
 
 pytestmark = [pytest.mark.vllm, pytest.mark.filterwarnings("default")]
@@ -242,19 +242,6 @@ def test_vllms_own_metrics_are_beside_ours(live: Live) -> None:
     assert "vllm:generation_tokens_total" in names
     assert "extracot_requests_total" in names
     assert not any(name.startswith(("python_", "process_")) for name in names)
-
-
-def engine_process() -> int:
-    """Process id of vLLM's engine: a child of this process."""
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            status = (folder / "status").read_text()
-            command = (folder / "cmdline").read_text() + (folder / "comm").read_text()
-        except OSError:
-            continue
-        if f"PPid:\t{os.getpid()}\n" in status and "EngineCore" in command:
-            return int(folder.name)
-    raise AssertionError("no engine process")
 
 
 def test_a_killed_engine_is_a_503_and_ends_running_streams(live: Live) -> None:

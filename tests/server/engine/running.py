@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,16 +39,20 @@ async def run(engine: Engine, request: GenerationRequest) -> Run:
     return Run(tuple(ids), finish, tuple(logprobs), deltas)
 
 
-def engine_process() -> int:
-    """The id of our child that is vLLM's EngineCore."""
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                status = (entry / "status").read_text()
-                command = (entry / "cmdline").read_bytes()
-            except (FileNotFoundError, ProcessLookupError):
-                continue
-            ours = f"PPid:\t{os.getpid()}\n" in status
-            if ours and b"EngineCore" in command:
-                return int(entry.name)
+def engine_process(of: int | None = None) -> int:
+    """The id of vLLM's EngineCore among the descendants of a process; this one by default."""
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            named = b"EngineCore" in (folder / "cmdline").read_bytes()
+            if named and (os.getpid() if of is None else of) in _ancestors(int(folder.name)):
+                return int(folder.name)
+        except (FileNotFoundError, ProcessLookupError):
+            continue
     raise AssertionError("no engine process found")
+
+
+def _ancestors(process: int) -> Iterator[int]:
+    while process > 1:
+        stat = Path(f"/proc/{process}/stat").read_text()
+        process = int(stat.rpartition(")")[2].split()[1])
+        yield process

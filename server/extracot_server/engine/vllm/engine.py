@@ -1,4 +1,5 @@
-"""vLLM inside the server process, behind the engine protocol. The only file that imports vLLM.
+"""vLLM inside the server process, behind the engine protocol. Only `fork_server` beside it
+imports vLLM.
 
 The import happens in :meth:`VllmEngine.start`, so that everything else stays quick. Written for
 vLLM 0.32; what is internal to it sits in functions of its own (`_ping`, `_has_work`). Budgets,
@@ -36,15 +37,16 @@ from extracot_server.engine.base import (
     GenerationRequest,
 )
 from extracot_server.engine.lora import Adapter, adapter_arguments, read_adapters
+from extracot_server.engine.vllm import fork_server
 from extracot_server.engine.vllm.arguments import check_folder, engine_arguments
 from extracot_server.engine.vllm.child_output import ChildOutput
 from extracot_server.engine.vllm.orphans import Guard
 from extracot_server.engine.vllm.process import (
     NOISE,
-    allow_compiling,
     collect,
     end,
     eos_ids,
+    import_engine,
     kill,
     own_collectors,
     prepare_environment,
@@ -116,6 +118,7 @@ class VllmEngine:
         """
         check_folder(Path(self.source), self._engine_args)
         self._known = read_adapters(self.adapters, self.source)
+        fork_server.start()
         loading = asyncio.ensure_future(asyncio.to_thread(self._load))
         try:
             await asyncio.shield(loading)
@@ -175,7 +178,8 @@ class VllmEngine:
         # Whatever vLLM and the model's own files raise while loading ends the start alike.
         try:
             with output:
-                self._llm = _build(self._arguments())
+                import_engine()
+                self._llm = fork_server.build(self._arguments())
             return
         except EngineStartError:
             raise
@@ -368,19 +372,6 @@ class VllmEngine:
         if self._guard is not None:
             self._guard.release()
             self._guard = None
-
-
-def _build(values: dict[str, Any]) -> Any:
-    from vllm.engine.arg_utils import AsyncEngineArgs
-    from vllm.envs import disable_envs_cache, enable_envs_cache
-    from vllm.platforms import current_platform
-    from vllm.v1.engine.async_llm import AsyncLLM
-
-    allow_compiling(not (current_platform.is_cpu() and values.get("enforce_eager")))
-    disable_envs_cache()  # a start reads the environment, and sets some of it
-    llm = AsyncLLM.from_engine_args(AsyncEngineArgs(**values))
-    enable_envs_cache()  # or vLLM's statistics look a variable up for every token
-    return llm
 
 
 def _lora_request(adapter: Adapter) -> Any:

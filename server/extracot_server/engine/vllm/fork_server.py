@@ -1,0 +1,171 @@
+"""Engine processes as forks of one process that has imported vLLM, on machines without a GPU.
+
+vLLM on a CPU starts an engine process, and that a worker, each a new interpreter that spends most
+of its start on imports. Here a fork server (of Python's own `multiprocessing`) imports them once,
+while this process imports what it needs itself; an engine process is a fork of it, and a worker a
+fork of its engine process, as vLLM has it on GPUs. It also makes an engine that replaces a dead
+one. Nothing may have run in parallel before a fork, so `preload` only imports.
+
+Where this cannot be (a GPU, an engine that compiles, an OpenMP library that reads its variables
+when it is loaded, an operator's own ``VLLM_WORKER_MULTIPROC_METHOD``), vLLM starts processes as it
+does by itself. What is replaced here is internal to vLLM 0.32.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import ctypes
+import multiprocessing
+import os
+import signal
+import sys
+from collections.abc import Callable
+from multiprocessing import forkserver, reduction
+from multiprocessing.context import (
+    ForkContext,
+    ForkProcess,
+    ForkServerContext,
+    ForkServerProcess,
+)
+from typing import Any
+
+from extracot_server.engine.vllm.orphans import Guard
+from extracot_server.engine.vllm.process import allow_compiling, on_cpu, prepare_environment
+
+_METHOD = "VLLM_WORKER_MULTIPROC_METHOD"
+_OPERATORS_OWN = os.environ.get(_METHOD)
+_OTHER_OPENMP = ("libiomp", "libomp")
+_PRELOAD = "extracot_server.engine.vllm.preload"
+_ENDED_BY = (signal.SIGTERM, signal.SIGHUP)
+_PR_SET_PDEATHSIG = 1
+_guards: dict[int, Guard] = {}
+
+
+class _EngineProcess(ForkServerProcess):
+    """An engine process: it takes over the environment and the output of whoever starts it."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        outputs = [reduction.DupFd(number) for number in (1, 2)]
+        return self.__dict__ | {
+            "_environment": dict(os.environ),
+            "_outputs": outputs,
+            "_server": _server_id(),
+        }
+
+    def run(self) -> None:
+        """In the new process."""
+        state = self.__dict__
+        for number, output in zip((1, 2), state["_outputs"], strict=True):
+            os.dup2(output.detach(), number)
+        os.environ.clear()
+        os.environ.update(state["_environment"])
+        for name in _ENDED_BY:
+            signal.signal(name, signal.SIG_DFL)
+        _end_with(state["_server"])
+        super().run()
+
+
+class _WorkerProcess(ForkProcess):
+    """A worker: its threads are where vLLM's variables say, which OpenMP has read long ago."""
+
+    def run(self) -> None:
+        """In the new process."""
+        _end_with(self.__dict__["_parent_pid"])
+        if (cores := os.environ.get("GOMP_CPU_AFFINITY")) is not None:
+            os.sched_setaffinity(0, {int(core) for core in cores.split()})
+        if (threads := os.environ.get("OMP_NUM_THREADS")) is not None:
+            sys.modules["torch"].set_num_threads(int(threads))
+        super().run()
+
+
+class EngineContext(ForkServerContext):
+    """For `multiprocessing`: processes that the fork server makes."""
+
+    Process = _EngineProcess
+
+
+class WorkerContext(ForkContext):
+    """For `multiprocessing`: processes that an engine process makes."""
+
+    Process = _WorkerProcess
+
+
+def start() -> None:
+    """Have a fork server begin with its imports, where there can be one. Idempotent."""
+    if not possible():
+        return
+    prepare_environment()
+    allow_compiling(False)
+    multiprocessing.get_context("forkserver").set_forkserver_preload([_PRELOAD])
+    number = _server_id()
+    if number not in _guards:
+        _release_guards()  # of one that has ended
+        _guards[number] = Guard([number])
+
+
+@atexit.register
+def _stop() -> None:
+    """Kill it, in whatever it is; engines have ended before that, or end with it."""
+    for number in _guards:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(number, signal.SIGKILL)
+    _release_guards()
+
+
+def _release_guards() -> None:
+    for guard in _guards.values():
+        guard.release()
+    _guards.clear()
+
+
+def possible() -> bool:
+    """Whether engine processes may be forks."""
+    preloaded = os.environ.get("LD_PRELOAD", "")
+    other = any(name in preloaded for name in _OTHER_OPENMP)
+    return sys.platform == "linux" and on_cpu() and _OPERATORS_OWN is None and not other
+
+
+def build(values: dict[str, Any]) -> Any:
+    """An AsyncLLM, whose process is a fork where that can be."""
+    from vllm.engine.arg_utils import AsyncEngineArgs
+    from vllm.envs import disable_envs_cache, enable_envs_cache
+    from vllm.platforms import current_platform
+    from vllm.v1.engine.async_llm import AsyncLLM
+
+    compiles = not (current_platform.is_cpu() and values.get("enforce_eager"))
+    allow_compiling(compiles)
+    _use(forks=not compiles and possible())
+    disable_envs_cache()  # a start reads the environment, and sets some of it
+    llm = AsyncLLM.from_engine_args(AsyncEngineArgs(**values))
+    enable_envs_cache()  # or vLLM's statistics look a variable up for every token
+    return llm
+
+
+def _use(forks: bool) -> None:
+    """Say how the engine that this process builds next gets its process."""
+    from vllm.utils.system_utils import get_mp_context
+    from vllm.v1.engine import utils
+
+    context: Callable[[], Any] = EngineContext if forks else get_mp_context
+    vars(utils)["get_mp_context"] = context
+
+
+def use_for_workers() -> None:
+    """The same in the fork server: engine processes make workers by forking."""
+    from vllm.v1.executor import multiproc_executor
+
+    vars(multiproc_executor)["get_mp_context"] = WorkerContext
+
+
+def _server_id() -> int:
+    """The process id of the fork server that this process started."""
+    forkserver.ensure_running()
+    return int(vars(forkserver._forkserver)["_forkserver_pid"])
+
+
+def _end_with(parent: int) -> None:
+    """Have the kernel kill this process when its parent is gone, or already is."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os.kill(os.getpid(), signal.SIGKILL)

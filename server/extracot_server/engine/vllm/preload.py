@@ -1,0 +1,40 @@
+"""What the fork server imports before its first fork; imported there alone, for what that does.
+
+An import that fails is left to the engine process, which says so where somebody reads it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import importlib
+import os
+import signal
+
+from extracot_server.engine.vllm.fork_server import use_for_workers
+from extracot_server.engine.vllm.process import import_engine
+
+
+def _be_quiet() -> None:
+    """Let go of the output: an engine process brings the one that it writes to."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for number in (1, 2):
+        os.dup2(nowhere, number)
+    os.close(nowhere)
+
+
+def _preload() -> None:
+    # Signals to a whole group (a terminal's, a service manager's) are for the engines.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    _be_quiet()
+    with contextlib.suppress(Exception):
+        import_engine()
+        use_for_workers()
+        importlib.import_module("vllm.v1.worker.cpu_worker")
+        # It looks for its place in memory once, which it does not find in a changed environment.
+        importlib.import_module("setproctitle").getproctitle()
+    gc.freeze()  # pages that no collection touches stay shared
+
+
+_preload()
