@@ -28,7 +28,8 @@ def make(*words: str, **variables: str) -> subprocess.CompletedProcess[str]:
 
 def test_plain_make_lists_the_targets() -> None:
     listed = make().stdout
-    for target in ("install", "serve", "test", "check", "gpu-smoke", "wheel", "lock", "clean"):
+    tests = ("test", "test-all", "check", "gpu-smoke")
+    for target in ("install", "serve", *tests, "wheel", "lock", "clean"):
         assert f"make {target} " in listed
 
 

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
-from pathlib import Path
 
-from extracot_server.engine.base import (
-    Engine,
-    GenerationRequest,
-    TokenLogprob,
-)
+from extracot_server.engine.base import Engine, GenerationRequest, TokenLogprob
+from extracot_server.engine.vllm.engine import VllmEngine
+from extracot_server.engine.vllm.process import process_ids
 
 
 @dataclass(frozen=True)
@@ -38,16 +34,7 @@ async def run(engine: Engine, request: GenerationRequest) -> Run:
     return Run(tuple(ids), finish, tuple(logprobs), deltas)
 
 
-def engine_process() -> int:
-    """The id of our child that is vLLM's EngineCore."""
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                status = (entry / "status").read_text()
-                command = (entry / "cmdline").read_bytes()
-            except (FileNotFoundError, ProcessLookupError):
-                continue
-            ours = f"PPid:\t{os.getpid()}\n" in status
-            if ours and b"EngineCore" in command:
-                return int(entry.name)
-    raise AssertionError("no engine process found")
+def engine_process(engine: VllmEngine) -> int:
+    """The id of its process, vLLM's EngineCore."""
+    (found,) = process_ids(engine._llm)
+    return found
