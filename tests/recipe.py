@@ -56,7 +56,7 @@ def _beginning(folder: Path) -> dict[str, str]:
         print("the tiny recipe is trained anew, because of:", *changed, sep="\n  ")
         return {}
     tiny_fingerprint.restore(folder)
-    return {"START": "draft"}
+    return {"START": tiny_fingerprint.FIRST_STEP}
 
 
 def _run(folder: Path, more: dict[str, str]) -> None:

@@ -50,6 +50,13 @@ def test_serve_hands_on_only_what_is_set(words: tuple[str, ...], command: str) -
     assert command in " ".join(shown.replace("\\\n", " ").split())
 
 
+def test_test_leaves_out_what_is_slow_and_check_does_not() -> None:
+    shown = {target: make("-n", target, "ARGS=-x").stdout for target in ("test", "check")}
+    assert '-m "not slow" -x' in shown["test"]
+    assert " -x" in shown["check"] and "slow" not in shown["check"]
+    assert "lint-imports" in shown["check"]
+
+
 def test_playground_is_serve_with_the_page() -> None:
     shown = " ".join(make("-n", "playground", "PORT=9000").stdout.replace("\\\n", " ").split())
     assert "scripts/install.py --venv .venv --with playground" in shown
