@@ -31,6 +31,11 @@ os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 os.environ["MPLBACKEND"] = "Agg"
 os.environ["NO_PROXY"] = os.environ["no_proxy"] = "127.0.0.1,localhost,::1"
 
+# Threads of one worker wait for each other by spinning, so those of several share the cores out.
+if "PYTEST_XDIST_WORKER_COUNT" in os.environ:
+    _cores = (os.cpu_count() or 1) // int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, _cores)))
+
 # Started in the background by a shell, a process ignores Ctrl-C and so do all it starts; tests that
 # press it need what a terminal gives.
 signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -24,7 +24,8 @@ from tests.server.live import Live, collect, user
 pytestmark = [pytest.mark.vllm, pytest.mark.filterwarnings("default")]
 
 LEVELS = ("0.2", "0.4", "0.6", "0.8", "1.0")
-FIELDS: dict[str, Any] = {"messages": user("What is 3 + 4?"), "max_tokens": 40}
+MODEL = "model"  # its adapter is served beside it
+FIELDS: dict[str, Any] = {"model": MODEL, "messages": user("What is 3 + 4?"), "max_tokens": 40}
 # Untrained, it likes to end at once after a token it has not seen.
 ANSWERED: dict[str, Any] = {**FIELDS, "min_tokens": 4}
 
@@ -38,7 +39,7 @@ def live(token_vllm: Live) -> Live:
 @contextmanager
 def floor(live: Live, ratio: float) -> Iterator[None]:
     """An operator's floor for a while; a server of its own would need an engine of its own."""
-    service = live.app.state.extracot.services["model"]
+    service = live.app.state.extracot.services[MODEL]
     model = service.model
     service.model = replace(model, policy=replace(model.policy, floor=ratio))
     try:
@@ -48,8 +49,8 @@ def floor(live: Live, ratio: float) -> Iterator[None]:
 
 
 def test_it_is_token_mode(live: Live) -> None:
-    told = live.http.get("/v1/budget").json()
-    assert (told["mode"], told["model"]) == ("token", "model")
+    told = live.http.get("/v1/budget", params={"model": MODEL}).json()
+    assert (told["mode"], told["model"]) == ("token", MODEL)
     assert [level["name"] for level in told["levels"]] == list(LEVELS)
 
 
@@ -150,7 +151,7 @@ def tool_template(live: Live) -> Iterator[Any]:
     """A chat template that has tools, and vLLM's parser for how such models call them."""
     from transformers import AutoTokenizer
 
-    service = live.app.state.extracot.services["model"]
+    service = live.app.state.extracot.services[MODEL]
     model, parts = service.model, service.model.runtime
     tokenizer = AutoTokenizer.from_pretrained(live.engine.source)
     tokenizer.chat_template = HERMES
@@ -158,7 +159,7 @@ def tool_template(live: Live) -> Iterator[Any]:
     renderer = PromptRenderer(tokenizer, tags=parts.tags, control_tokens=tokens)
     new_reader = vllm_reader_factory("hermes", tokenizer)
     tools = replace(parts, renderer=renderer, new_call_reader=new_reader)
-    service.model = replace(model, tools=tools)
+    service.model = replace(model, runtime=tools)
     try:
         yield tokenizer
     finally:
@@ -166,7 +167,7 @@ def tool_template(live: Live) -> Iterator[Any]:
 
 
 def test_its_own_template_has_no_tools(live: Live) -> None:
-    reply = live.post(messages=user(), tools=[TOOL], tool_choice="required")
+    reply = live.post(model=MODEL, messages=user(), tools=[TOOL], tool_choice="required")
     assert (reply.status_code, reply.json()["error"]["param"]) == (400, "tools")
 
 
@@ -174,7 +175,8 @@ def test_its_own_template_has_no_tools(live: Live) -> None:
     "choice", ["required", {"type": "function", "function": {"name": "get_weather"}}]
 )
 def test_a_forced_call_keeps_to_its_schema(live: Live, choice: Any) -> None:
-    fields = {"messages": user("Rain?"), "tools": [TOOL], "tool_choice": choice, "seed": 1}
+    fields = {"model": MODEL, "messages": user("Rain?"), "seed": 1}
+    fields |= {"tools": [TOOL], "tool_choice": choice}
     budget = {"ratio": 0.6, "max_reasoning_tokens": 8}
     with tool_template(live):
         reply = live.chat(**fields, budget=budget, max_tokens=200, parallel_tool_calls=False)
