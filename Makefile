@@ -16,8 +16,12 @@ MODEL ?=
 # More words for the command a target runs: make test ARGS="-k budget", make serve ARGS="--engine scripted"
 ARGS ?=
 
+# Processes that tests are shared out to; more than there are cores gains little.
+WORKERS ?= 2
+
 CODE := extracot server training clients tests scripts deploy benchmarks
 INSTALL := $(PYTHON) scripts/install.py --venv $(VENV)
+PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --no-loadscope-reorder
 
 .PHONY: help
 help: ## List the targets
@@ -45,11 +49,15 @@ playground: ## Serve with a page for the browser at /playground
 		$(if $(PORT),--port "$(PORT)") $(if $(MODEL),--model "$(MODEL)") $(ARGS)
 
 .PHONY: test
-test: install-dev ## Run all tests, real vLLM on the CPU included
-	@$(BIN)/python -m pytest $(ARGS)
+test: install-dev ## Run the tests, real vLLM on the CPU included, but for the slow ones (15 minutes)
+	@$(PYTEST) -m "not slow" $(ARGS)
+
+.PHONY: test-all
+test-all: install-dev ## Run all tests, the slow ones too: what docs/testing.md lists
+	@$(PYTEST) $(ARGS)
 
 .PHONY: check
-check: lint test ## Run everything that must pass before a commit: lint, then test
+check: lint test-all ## Run everything that must pass before a commit: lint, then test-all
 
 .PHONY: lint
 lint: install-dev ## Run ruff, mypy --strict and import-linter

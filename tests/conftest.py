@@ -17,8 +17,6 @@ import pytest
 from hypothesis import HealthCheck
 from hypothesis.internal.conjecture import providers
 
-from tests import recipe
-
 IN_CI = os.environ.get("CI", "").lower() not in ("", "0", "false")
 
 # A developer's own settings must not decide how a test ends; nothing may call home or a hub.
@@ -33,14 +31,20 @@ os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 os.environ["MPLBACKEND"] = "Agg"
 os.environ["NO_PROXY"] = os.environ["no_proxy"] = "127.0.0.1,localhost,::1"
 
+# Threads of one worker wait for each other by spinning, so those of several share the cores out.
+if "PYTEST_XDIST_WORKER_COUNT" in os.environ:
+    _cores = (os.cpu_count() or 1) // int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, _cores)))
+
 # Started in the background by a shell, a process ignores Ctrl-C and so do all it starts; tests that
 # press it need what a terminal gives.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # The machine's load decides how long an example takes, so time never fails one. CI draws the same
-# examples every run; a developer's runs go on exploring, and `--hypothesis-profile=wide` searches
-# twenty times as long (before a release, or after a change to what a property is about).
-hypothesis.settings.register_profile("dev", deadline=None, print_blob=True)
+# 100 examples every run; a developer's runs try fewer and go on exploring, and
+# `--hypothesis-profile=wide` searches twenty times as long as CI (before a release, or after a
+# change to what a property is about).
+hypothesis.settings.register_profile("dev", deadline=None, print_blob=True, max_examples=30)
 hypothesis.settings.register_profile(
     "wide",
     deadline=None,
@@ -78,39 +82,37 @@ def why_no_gpu() -> str | None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip, with the reason, what this machine cannot run. In CI a missing vLLM is no excuse."""
+    """Skip, with the reason, what this machine cannot run; then put the rest in order.
+
+    In CI a missing vLLM is no excuse.
+    """
     no_vllm = importlib.util.find_spec("vllm") is None and not IN_CI
     for item in items:
         if item.get_closest_marker("gpu") and (reason := why_no_gpu()):
             item.add_marker(pytest.mark.skip(reason=reason))
         if item.get_closest_marker("vllm") and no_vllm:
             item.add_marker(pytest.mark.skip(reason="vLLM is not installed (make test does it)"))
-    items.sort(key=_wants_recipe)  # stable: these last, for the run they wait for
+    _share_out(items)
 
 
-def _wants_recipe(item: pytest.Item) -> bool:
-    return recipe.FIXTURE in getattr(item, "fixturenames", ())
+def _share_out(items: list[pytest.Item]) -> None:
+    """Order and groups for one worker or several: a group is run by one worker, in this order.
 
+    Modules stay whole, and all that runs vLLM is one group, because its tests share engines; the
+    longest groups begin, so that no worker is left with one at the end.
+    """
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
 
-_runs = pytest.StashKey[recipe.BackgroundRun]()
+    def place(item: pytest.Item) -> tuple[bool, bool, bool]:
+        return (
+            item.get_closest_marker("kills") is not None,
+            item.get_closest_marker("vllm") is None,
+            item.path not in slow,
+        )
 
-
-def pytest_collection_finish(session: pytest.Session) -> None:
-    """Start the tiny recipe now if one of its tests will be run."""
-    wanted = any(
-        _wants_recipe(item) and not item.get_closest_marker("skip") for item in session.items
-    )
-    if wanted and not session.config.option.collectonly:
-        session.config.stash[_runs] = recipe.BackgroundRun()
-
-
-def pytest_unconfigure(config: pytest.Config) -> None:
-    """No recipe outlives the run."""
-    if run := config.stash.get(_runs, None):
-        run.end()
-
-
-@pytest.fixture(scope="session")
-def tiny_run(pytestconfig: pytest.Config) -> recipe.BackgroundRun:
-    """The recipe that was started with the first test."""
-    return pytestconfig.stash[_runs]
+    items.sort(key=place)  # stable
+    for item in items:
+        if item.get_closest_marker("xdist_group") is None:
+            module = str(item.path.relative_to(item.config.rootpath))
+            name = "vllm" if item.get_closest_marker("vllm") else module
+            item.add_marker(pytest.mark.xdist_group(name))

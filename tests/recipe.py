@@ -1,8 +1,9 @@
-"""The tiny recipe, run beside the other tests: it takes a quarter of an hour, mostly on one core.
+"""The tiny recipe, for tests: from its start, or from the checkpoint kept of an earlier run.
 
-It starts when the first test does, with little claim on the processor and one thread, which also
-makes its figures the same on every run of a machine; its tests come last. ``TINY_RUN=folder`` keeps
-the run there, and goes on with what is done in it.
+The whole recipe takes a quarter of an hour, mostly on one core. Its checkpoint is committed with
+the fingerprint of all that it is made of (tests/tiny_fingerprint.py): where nothing of that has
+changed, the run begins with publishing and measuring that checkpoint, else with the first problem.
+``TINY_RUN=folder`` keeps the run there, trained anew, and goes on with what is done in it.
 """
 
 from __future__ import annotations
@@ -15,10 +16,12 @@ import socket
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
+from tests import tiny_fingerprint
+
 ROOT = Path(__file__).parents[1]
-FIXTURE = "tiny_run"
 NICE = 10
 
 
@@ -31,46 +34,58 @@ def free_port() -> int:
     raise OSError("no free port below those that the system gives away")
 
 
-class BackgroundRun:
-    """``training/recipes/tiny.sh`` as a process of its own session."""
+@contextlib.contextmanager
+def finished_run() -> Iterator[Path]:
+    """The folder of a finished run, there until the block ends; an :class:`AssertionError` with its
+    last words if it failed."""
+    kept = os.environ.get("TINY_RUN")
+    folder = Path(kept or tempfile.mkdtemp(prefix="tiny-run-")).absolute()
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        _run(folder, {} if kept else _beginning(folder))
+        yield folder
+    finally:
+        if not kept:
+            shutil.rmtree(folder, ignore_errors=True)
 
-    def __init__(self) -> None:
-        kept = os.environ.get("TINY_RUN")
-        self._kept = kept is not None
-        self.folder = Path(kept or tempfile.mkdtemp(prefix="tiny-run-")).absolute()
-        self.folder.mkdir(parents=True, exist_ok=True)
-        self._log = self.folder / "recipe.log"
-        scripts = Path(sys.executable).parent
-        environment = os.environ | {
-            "OUT": str(self.folder),
-            "PORT": str(free_port()),
-            "OMP_NUM_THREADS": "1",
-            "TRAIN_COMMAND": str(scripts / "extracot-train"),
-            "SERVE_COMMAND": str(scripts / "extracot-serve"),
-        }
-        with self._log.open("wb") as log:
-            self._process = subprocess.Popen(
-                ["nice", "-n", str(NICE), "bash", str(ROOT / "training" / "recipes" / "tiny.sh")],
-                env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                start_new_session=True,
-            )  # fmt: skip
-        # Linux weighs sessions, not processes, where it groups them: say it of the session, too.
-        with contextlib.suppress(OSError):
-            Path(f"/proc/{self._process.pid}/autogroup").write_text(str(NICE))
 
-    def wait(self) -> Path:
-        """The folder of the finished run; an :class:`AssertionError` with its last words if it
-        failed."""
-        code = self._process.wait()
-        said = self._log.read_text(errors="replace")
-        print(said)
-        assert code == 0, said[-3000:]
-        return self.folder
+def _beginning(folder: Path) -> dict[str, str]:
+    """Lay out what is kept of an earlier run if it is what the code would make; where to go on."""
+    changed = tiny_fingerprint.differences()
+    if changed:
+        print("the tiny recipe is trained anew, because of:", *changed, sep="\n  ")
+        return {}
+    tiny_fingerprint.restore(folder)
+    return {"START": tiny_fingerprint.FIRST_STEP}
 
-    def end(self) -> None:
-        """Stop it if it still runs, with all it started; what nobody asked to keep is removed."""
+
+def _run(folder: Path, more: dict[str, str]) -> None:
+    """``training/recipes/tiny.sh`` to its end, on one thread (which makes its figures the same on
+    every run of a machine) and with little claim on the processor."""
+    log, scripts = folder / "recipe.log", Path(sys.executable).parent
+    environment = os.environ | {
+        "OUT": str(folder),
+        "PORT": str(free_port()),
+        "OMP_NUM_THREADS": "1",
+        "TRAIN_COMMAND": str(scripts / "extracot-train"),
+        "SERVE_COMMAND": str(scripts / "extracot-serve"),
+        **more,
+    }
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            ["nice", "-n", str(NICE), "bash", str(ROOT / "training" / "recipes" / "tiny.sh")],
+            env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output,
+            start_new_session=True,
+        )  # fmt: skip
+    # Linux weighs sessions, not processes, where it groups them: say it of the session, too.
+    with contextlib.suppress(OSError):
+        Path(f"/proc/{process.pid}/autogroup").write_text(str(NICE))
+    try:
+        code = process.wait()
+    finally:  # also where the wait is cut short: nothing that it started outlives it
         with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.wait()
-        if not self._kept:
-            shutil.rmtree(self.folder, ignore_errors=True)
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    said = log.read_text(errors="replace")
+    print(said)
+    assert code == 0, said[-3000:]

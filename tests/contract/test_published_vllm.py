@@ -23,7 +23,7 @@ from extracot_training.stages.publish.stage import run as publish
 from tests.contract.scripted import problems
 from tests.fixtures.tiny_model import build_tiny_model
 
-pytestmark = [pytest.mark.vllm, pytest.mark.filterwarnings("default")]
+pytestmark = [pytest.mark.vllm, pytest.mark.slow, pytest.mark.filterwarnings("default")]
 
 WAIT = 600.0
 LEVELS = {"0.2", "0.4", "0.6", "0.8", "1.0"}

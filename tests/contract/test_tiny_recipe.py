@@ -1,5 +1,5 @@
 """The whole recipe on a CPU, from problems to a checkpoint that real vLLM has answered with, and
-whether what came out follows its budgets. One run serves all (tests/recipe.py, which starts it).
+whether what came out follows its budgets. One run serves all; tests/recipe.py says where it begins.
 
 Margins are far below what a run gives and above what a broken reward or a zeroed advantage does:
 docs/experiments.md has both.
@@ -8,6 +8,7 @@ docs/experiments.md has both.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +17,22 @@ import pytest
 from extracot.card import BudgetCard
 from extracot_training.pipeline.records import read_rows
 from extracot_training.pipeline.reference_rows import ReferenceRow
-from tests.recipe import BackgroundRun
+from tests.recipe import finished_run
 
-pytestmark = [pytest.mark.vllm, pytest.mark.timeout(3000)]
+pytestmark = [
+    pytest.mark.vllm,
+    pytest.mark.slow,
+    pytest.mark.xdist_group("recipe"),
+    pytest.mark.timeout(3000),
+]
 
 LEVELS = (0.2, 0.4, 0.6, 0.8, 1.0)
 
 
 @pytest.fixture(scope="module")
-def made(tiny_run: BackgroundRun) -> Path:
-    return tiny_run.wait()
+def made() -> Iterator[Path]:
+    with finished_run() as folder:
+        yield folder
 
 
 def report(folder: Path) -> dict[str, Any]:

@@ -28,6 +28,8 @@ import pytest
 from tests.conftest import IN_CI
 from tests.server.live import user
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[2]
 NGINX = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
 DEADLINE = 500.0

@@ -28,7 +28,8 @@ def make(*words: str, **variables: str) -> subprocess.CompletedProcess[str]:
 
 def test_plain_make_lists_the_targets() -> None:
     listed = make().stdout
-    for target in ("install", "serve", "test", "check", "gpu-smoke", "wheel", "lock", "clean"):
+    tests = ("test", "test-all", "check", "gpu-smoke")
+    for target in ("install", "serve", *tests, "wheel", "lock", "clean"):
         assert f"make {target} " in listed
 
 
@@ -47,6 +48,13 @@ def test_serve_hands_on_only_what_is_set(words: tuple[str, ...], command: str) -
     shown = make("-n", "serve", *words).stdout
     assert "scripts/install.py --venv" in shown
     assert command in " ".join(shown.replace("\\\n", " ").split())
+
+
+def test_test_leaves_out_what_is_slow_and_check_does_not() -> None:
+    shown = {target: make("-n", target, "ARGS=-x").stdout for target in ("test", "check")}
+    assert '-m "not slow" -x' in shown["test"]
+    assert " -x" in shown["check"] and "slow" not in shown["check"]
+    assert "lint-imports" in shown["check"]
 
 
 def test_playground_is_serve_with_the_page() -> None:

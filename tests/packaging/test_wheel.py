@@ -13,6 +13,8 @@ import pytest
 
 import extracot
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[2]
 FOLDERS = (ROOT, ROOT / "server", ROOT / "training", ROOT / "clients/python")
 PACKAGES = ("extracot", "extracot_server", "extracot_training", "extracot_client")

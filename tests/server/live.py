@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -112,10 +112,13 @@ class Live:
         found = self.app.state.extracot.metrics.registry.get_sample_value(name, labels)
         return float(found or 0.0)
 
+    def run(self, work: Coroutine[Any, Any, Any], seconds: float | None = None) -> Any:
+        """What a coroutine returns that runs on the server's loop, where its engine lives."""
+        return asyncio.run_coroutine_threadsafe(work, self.loop).result(seconds)
+
     def in_flight(self) -> int:
         """Requests that the engine itself holds now."""
-        future = asyncio.run_coroutine_threadsafe(self.engine.in_flight(), self.loop)
-        return int(future.result(WAIT_SECONDS))
+        return int(self.run(self.engine.in_flight(), WAIT_SECONDS))
 
     def wait_for(self, condition: Callable[[], bool], seconds: float = WAIT_SECONDS) -> None:
         """Poll until the condition holds; fail the test when it does not in time."""

@@ -27,7 +27,7 @@ from tests.server.engine.running import engine_process
 from tests.server.live import read_chunks, read_events, user, wait_for
 from tests.server.test_process import COMMAND, free_port
 
-pytestmark = pytest.mark.vllm
+pytestmark = [pytest.mark.vllm, pytest.mark.slow]
 
 PATIENCE = 300.0  # seconds; a start takes ten on an idle machine
 CONTEXT = 1024

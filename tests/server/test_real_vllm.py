@@ -1,8 +1,4 @@
-"""The real app on real vLLM: the bundled model in cap mode. The last test kills the engine.
-
-One engine serves the whole module, our client's tests too: a start is most of what they would take.
-`test_real_vllm_token.py` starts its own after this one's end.
-"""
+"""The real app on real vLLM: the bundled model in cap mode. The last test kills the engine."""
 
 from __future__ import annotations
 
@@ -15,17 +11,15 @@ from typing import Any
 import pytest
 
 from extracot_client import AnswerDelta, Done, Extracot, ReasoningDelta
-from extracot_server.engine.vllm.engine import VllmEngine
-from extracot_server.model_registry.bundled import resolve_model
 from tests.deploy.promql import vllm_names
+from tests.server.conftest import ASSUMED_TOKENS as ASSUMED
 from tests.server.engine.running import engine_process
-from tests.server.live import Live, collect, read_events, serve, user
+from tests.server.live import Live, collect, read_events, user
 
 pytestmark = [pytest.mark.vllm, pytest.mark.filterwarnings("default")]
 
 PROBLEM = "Natalia sold clips to 48 friends in April, and half as many in May. How many in total?"
 MESSAGES: Any = user(PROBLEM)
-ASSUMED = 80
 GREEDY: dict[str, Any] = {"messages": MESSAGES, "temperature": 0}
 SCHEMA = {
     "type": "object",
@@ -36,14 +30,9 @@ SCHEMA = {
 
 
 @pytest.fixture(scope="module")
-def live() -> Iterator[Live]:
-    """SmolLM2 as `make serve` serves it, with a short assumed baseline so that it is quick."""
-    engine = VllmEngine(
-        str(resolve_model("smollm2")), engine_args={"max_model_len": 1024}, shutdown_grace=1.0
-    )
-    settings = {"engine": "vllm", "model": "smollm2", "assumed_reasoning_tokens": ASSUMED}
-    with serve(on=engine, health_interval_seconds=0.2, **settings) as running:
-        yield running
+def live(cap_vllm: Live) -> Live:
+    """SmolLM2, with a short assumed baseline."""
+    return cap_vllm
 
 
 @pytest.fixture(scope="module")
@@ -244,12 +233,13 @@ def test_vllms_own_metrics_are_beside_ours(live: Live) -> None:
     assert not any(name.startswith(("python_", "process_")) for name in names)
 
 
+@pytest.mark.kills
 def test_a_killed_engine_is_a_503_and_ends_running_streams(live: Live) -> None:
     body = {"messages": MESSAGES, "stream": True, "ignore_eos": True, "max_tokens": 900}
     with live.http.stream("POST", "/v1/chat/completions", json=body) as response:
         lines = response.iter_lines()
         first = next(lines)
-        os.kill(engine_process(), signal.SIGKILL)
+        os.kill(engine_process(live.engine), signal.SIGKILL)
         events = read_events(first + "\n" + "\n".join(lines) + "\n")
     assert events[-1] == "[DONE]"
     assert json.loads(events[-2])["error"]["code"] == "engine_unavailable"

@@ -1,4 +1,4 @@
-"""The real app on real vLLM in token mode: a checkpoint of the fixture's, served with its card.
+"""The real app on real vLLM in token mode: the tiny checkpoint, served with its card.
 
 The checkpoint has learned nothing, so what is tested is the path: prompts, choices, counts, caps.
 """
@@ -15,36 +15,31 @@ import pytest
 
 from extracot import PromptRenderer
 from extracot_server.config.setting_values import SettingsError
-from extracot_server.engine.vllm.engine import VllmEngine
 from extracot_server.tool_calls.tool_reading import HermesReader
 from extracot_server.tool_calls.tools import CallReader, ToolUse
 from extracot_server.tool_calls.vllm import vllm_reader_factory
 from tests.extracot.test_tool_prompts import HERMES
-from tests.fixtures.token_checkpoint import token_checkpoint
-from tests.server.live import Live, collect, serve, user
+from tests.server.live import Live, collect, user
 
 pytestmark = [pytest.mark.vllm, pytest.mark.filterwarnings("default")]
 
 LEVELS = ("0.2", "0.4", "0.6", "0.8", "1.0")
-FIELDS: dict[str, Any] = {"messages": user("What is 3 + 4?"), "max_tokens": 40}
+MODEL = "model"  # its adapter is served beside it
+FIELDS: dict[str, Any] = {"model": MODEL, "messages": user("What is 3 + 4?"), "max_tokens": 40}
 # Untrained, it likes to end at once after a token it has not seen.
 ANSWERED: dict[str, Any] = {**FIELDS, "min_tokens": 4}
 
 
 @pytest.fixture(scope="module")
-def live() -> Iterator[Live]:
+def live(token_vllm: Live) -> Live:
     """The checkpoint as its folder says."""
-    folder = str(token_checkpoint())
-    engine = VllmEngine(folder, engine_args={"max_model_len": 1024}, shutdown_grace=1.0)
-    settings = {"engine": "vllm", "model": folder, "served_model_name": "fixture"}
-    with serve(on=engine, **settings) as running:
-        yield running
+    return token_vllm
 
 
 @contextmanager
 def floor(live: Live, ratio: float) -> Iterator[None]:
     """An operator's floor for a while; a server of its own would need an engine of its own."""
-    service = live.app.state.extracot.services["fixture"]
+    service = live.app.state.extracot.services[MODEL]
     model = service.model
     service.model = replace(model, policy=replace(model.policy, floor=ratio))
     try:
@@ -54,8 +49,8 @@ def floor(live: Live, ratio: float) -> Iterator[None]:
 
 
 def test_it_is_token_mode(live: Live) -> None:
-    told = live.http.get("/v1/budget").json()
-    assert (told["mode"], told["model"]) == ("token", "fixture")
+    told = live.http.get("/v1/budget", params={"model": MODEL}).json()
+    assert (told["mode"], told["model"]) == ("token", MODEL)
     assert [level["name"] for level in told["levels"]] == list(LEVELS)
 
 
@@ -74,6 +69,7 @@ def test_a_level(live: Live, ratio: float, level: str) -> None:
 
 
 def test_auto_chooses_only_what_is_allowed(live: Live) -> None:
+    before = live.metric_sum("extracot_policy_choices_total")
     with floor(live, 0.5):
         reply = live.chat(**{**FIELDS, "max_tokens": 12}, budget="auto", n=16, seed=1)
     chances = {c["budget"]["chosen"]: c["budget"]["chosen_probability"] for c in reply["choices"]}
@@ -82,7 +78,7 @@ def test_auto_chooses_only_what_is_allowed(live: Live) -> None:
     assert all(0 < chance < 1 for chance in chances.values())
     assert sum(chances.values()) <= 1.0001
     counted = live.metric_sum("extracot_policy_choices_total")
-    assert counted == 16
+    assert counted - before == 16
     for choice in reply["choices"]:
         assert "COMP" not in choice["message"]["content"] + (choice["message"]["reasoning"] or "")
 
@@ -155,15 +151,15 @@ def tool_template(live: Live) -> Iterator[Any]:
     """A chat template that has tools, and vLLM's parser for how such models call them."""
     from transformers import AutoTokenizer
 
-    service = live.app.state.extracot.services["fixture"]
+    service = live.app.state.extracot.services[MODEL]
     model, parts = service.model, service.model.runtime
-    tokenizer = AutoTokenizer.from_pretrained(token_checkpoint())
+    tokenizer = AutoTokenizer.from_pretrained(live.engine.source)
     tokenizer.chat_template = HERMES
     tokens = [level.token for level in [*model.card.levels, model.card.policy]]
     renderer = PromptRenderer(tokenizer, tags=parts.tags, control_tokens=tokens)
     new_reader = vllm_reader_factory("hermes", tokenizer)
     tools = replace(parts, renderer=renderer, new_call_reader=new_reader)
-    service.model = replace(model, tools=tools)
+    service.model = replace(model, runtime=tools)
     try:
         yield tokenizer
     finally:
@@ -171,7 +167,7 @@ def tool_template(live: Live) -> Iterator[Any]:
 
 
 def test_its_own_template_has_no_tools(live: Live) -> None:
-    reply = live.post(messages=user(), tools=[TOOL], tool_choice="required")
+    reply = live.post(model=MODEL, messages=user(), tools=[TOOL], tool_choice="required")
     assert (reply.status_code, reply.json()["error"]["param"]) == (400, "tools")
 
 
@@ -179,7 +175,8 @@ def test_its_own_template_has_no_tools(live: Live) -> None:
     "choice", ["required", {"type": "function", "function": {"name": "get_weather"}}]
 )
 def test_a_forced_call_keeps_to_its_schema(live: Live, choice: Any) -> None:
-    fields = {"messages": user("Rain?"), "tools": [TOOL], "tool_choice": choice, "seed": 1}
+    fields = {"model": MODEL, "messages": user("Rain?"), "seed": 1}
+    fields |= {"tools": [TOOL], "tool_choice": choice}
     budget = {"ratio": 0.6, "max_reasoning_tokens": 8}
     with tool_template(live):
         reply = live.chat(**fields, budget=budget, max_tokens=200, parallel_tool_calls=False)

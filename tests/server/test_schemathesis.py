@@ -11,6 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import yaml
 
 from extracot_server.engine.scripted.engine import ScriptedBehaviour
@@ -19,6 +20,7 @@ from tests.server.live import serve
 HOOKS = Path(__file__).with_name("schemathesis_hooks.py")
 
 
+@pytest.mark.slow
 def test_schemathesis_finds_nothing(tmp_path: Path) -> None:
     keys = tmp_path / "keys.yaml"
     keys.write_text(yaml.safe_dump({"keys": [{"name": "tester", "key": "sk-tester"}]}))

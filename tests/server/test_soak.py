@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.server.soak import soak
 
 
+@pytest.mark.slow
 def test_thousands_of_requests_of_which_many_are_left_alone() -> None:
     """Zero requests in the engine, flat memory, counters that add up; see the module for how."""
     print(soak(2_000))

@@ -106,6 +106,7 @@ def test_the_log_has_what_was_promised(whole: Path) -> None:
         assert terms == pytest.approx(line["reward"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("settings", [{}, {"micro_batch": 8, "given_share": 0.5}])
 def test_a_killed_run_ends_as_an_uncut_one(
     root: Path,

@@ -14,6 +14,7 @@ from extracot_training.cli import config_class
 from extracot_training.config.load import load_config
 from extracot_training.pipeline.records import CompressedTrace, read_rows
 from extracot_training.pipeline.stage import Manifest
+from tests.training.shown_help import shown_help
 
 ROOT = Path(__file__).parents[2]
 CONFIGS = ROOT / "training" / "configs"
@@ -30,18 +31,13 @@ def test_shipped_configurations_parse(file: Path) -> None:
 
 @pytest.mark.parametrize("stage", MINE)
 def test_help_is_instant(stage: str) -> None:
-    script = (
-        "import sys; from extracot_training.cli import main; code = main([sys.argv[1], '--help']); "
-        "heavy = {'torch', 'transformers', 'numpy', 'httpx'} & set(sys.modules); "
-        "sys.exit(f'imported {heavy}' if heavy else code)"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", script, stage], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    assert "settings:" in done.stdout
+    shown = shown_help()[stage]
+    assert shown.code == 0
+    assert not {"torch", "transformers", "numpy", "httpx"} & set(shown.loaded)
+    assert "settings:" in shown.text
 
 
+@pytest.mark.slow
 def test_the_small_recipe_makes_compressed_traces(tmp_path: Path) -> None:
     environment = os.environ | {
         "OUT": str(tmp_path / "out"),

@@ -17,6 +17,8 @@ from extracot_training.pipeline.records import write_rows
 from extracot_training.policy.pretrained import load_tokenizer
 from tests.training.tiny import TRACE, save_encoder, trace
 
+pytestmark = pytest.mark.slow
+
 # argv: how many rows may be written, then the command's own words.
 DOOMED = """
 import os, signal, sys

@@ -297,6 +297,7 @@ def test_the_stages_before_are_found_and_told(model: Path, tmp_path: Path) -> No
     assert "| sums | CC0-1.0 | yes |" in page and 'base_model: "Qwen/Qwen3-1.7B"' in page
 
 
+@pytest.mark.slow
 def test_kill_9_in_the_middle_leaves_nothing_half(model: Path) -> None:
     """Killed while weights are written; the older folder stays whole, the next run clears up."""
     run(config(model))

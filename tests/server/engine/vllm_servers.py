@@ -30,7 +30,7 @@ ARGUMENTS: dict[str, Any] = {
 }
 GREEDY = SamplingParams(temperature=0.0)
 ENDLESS = SamplingParams(temperature=0.0, ignore_eos=True)
-START_SECONDS = 400.0
+START_SECONDS = 600.0
 
 
 def build_token_model(folder: Path, **settings: int) -> Path:
