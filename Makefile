@@ -19,6 +19,9 @@ ARGS ?=
 # Processes that tests are shared out to; more than there are cores gains little.
 WORKERS ?= 2
 
+# Byte code is kept: without it, every process that imports vLLM compiles it for half a minute.
+unexport PYTHONDONTWRITEBYTECODE
+
 CODE := extracot server training clients tests scripts deploy benchmarks
 INSTALL := $(PYTHON) scripts/install.py --venv $(VENV)
 PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --no-loadscope-reorder
