@@ -71,10 +71,11 @@ def test_a_level(live: Live, ratio: float, level: str) -> None:
 def test_auto_chooses_only_what_is_allowed(live: Live) -> None:
     before = live.metric_sum("extracot_policy_choices_total")
     with floor(live, 0.5):
-        reply = live.chat(**{**FIELDS, "max_tokens": 12}, budget="auto", n=16, seed=1)
+        fields = {**FIELDS, "max_tokens": 12, "temperature": 2}
+        reply = live.chat(**fields, budget="auto", n=16, seed=1)
     chances = {c["budget"]["chosen"]: c["budget"]["chosen_probability"] for c in reply["choices"]}
     assert set(chances) <= {"0.6", "0.8", "1.0"}
-    assert len(chances) > 1  # untrained, so each is about as likely
+    assert len(chances) > 1  # untrained, and hot enough for more than the likeliest
     assert all(0 < chance < 1 for chance in chances.values())
     assert sum(chances.values()) <= 1.0001
     counted = live.metric_sum("extracot_policy_choices_total")
