@@ -133,7 +133,7 @@ def chrpo_config(root: Path, **settings: Any) -> ChrpoConfig:
     known: dict[str, Any] = {
         "input": root / "reference", "model": str(root / "sft"), "out": root / "chrpo",
         "rollouts": {"max_tokens": 48}, "evaluation": {"every": 0, "samples": 8},
-        "steps": 6, "prompts": 4, "group": 6, "learning_rate": 0.01, "warmup": 0.0,
+        "steps": 6, "prompts": 4, "group": 6, "learning_rate": 0.002, "warmup": 0.0,
         "precision": "fp32", "gradient_checkpointing": False, "device": "cpu", "threads": 1,
         "checkpoint_every": 2, "seed": 3,
     }  # fmt: skip
