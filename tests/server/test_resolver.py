@@ -23,7 +23,7 @@ from extracot_server.budget.resolve import (
     resolve_budget,
 )
 from extracot_server.budget.values import parse_alias, parse_budget
-from extracot_server.config.model_settings import DEFAULT_EFFORT_MAP
+from extracot_server.config.effort_map import DEFAULT_EFFORT_MAP
 from extracot_server.engine.scripted.engine import scripted_card
 from extracot_server.errors import BudgetError
 

@@ -32,7 +32,10 @@ class BudgetKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class BudgetPolicy:
-    """What the operator allows. Cap mode's native reasoning length is measured, else assumed."""
+    """What the operator allows; its defaults are settings (``config.model_settings``).
+
+    Cap mode's native reasoning length is measured, else assumed.
+    """
 
     default: Target = "native"
     floor: float | None = None

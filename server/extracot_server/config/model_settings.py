@@ -23,21 +23,12 @@ from pydantic import (
 )
 from pydantic_settings import NoDecode
 
+from extracot_server.config.effort_map import DEFAULT_EFFORT_MAP, parse_efforts
 from extracot_server.config.setting_values import key_text, one_line, parse_key_values, read_text
 from extracot_server.config.upstreams import parse_upstreams, spread_keys
 
 BudgetWord = Literal["auto", "native", "none"]
 Ratio = Annotated[float, Field(gt=0.0, le=1.0)]
-EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
-DEFAULT_EFFORT_MAP: dict[str, float | str] = {
-    "none": "none",
-    "minimal": 0.2,
-    "low": 0.4,
-    "medium": 0.6,
-    "high": 0.8,
-    "xhigh": 1.0,
-    "max": "native",
-}
 SECRETS = ("api_key", "upstream_api_key")
 """Settings whose values are secrets: never a flag, never shown."""
 _OWN = ("model", "served_model_name", "card", "lora", "upstream", "tokenizer")
@@ -72,15 +63,6 @@ def parse_adapters(value: Any) -> dict[str, str]:
             raise ValueError(f"two adapters are named {name}")
         adapters[check_name(name)] = folder
     return adapters
-
-
-def parse_efforts(value: Any) -> dict[str, Any]:
-    """``reasoning_effort`` -> budget, as given; the default where an effort is not."""
-    value = parse_key_values(value, "reasoning_effort_map")
-    unknown = sorted(set(value) - set(EFFORTS))
-    if unknown:
-        raise ValueError(f"unknown effort {unknown[0]!r}; allowed: {', '.join(EFFORTS)}")
-    return {**DEFAULT_EFFORT_MAP, **value}
 
 
 def parse_engine_arguments(value: Any) -> Any:

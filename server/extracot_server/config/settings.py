@@ -1,5 +1,7 @@
 """All settings of the server in one class: flags, EXTRACOT_* variables and a YAML file.
 
+Those of a model, its budgets among them, it has from ``model_settings``.
+
 A flag beats a variable, a variable beats the file, the file beats the default. Wrong names and
 values become one line (:class:`SettingsError`). Knows nothing of FastAPI, vLLM or torch, so that
 ``--help`` is instant.

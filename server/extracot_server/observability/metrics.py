@@ -2,7 +2,8 @@
 
 Labels are bounded: ``budget`` is the applied level (a level's name, ``auto``, ``native``, ``none``
 or ``cap``), never the number a client typed. Tokens are counted for every request, however it
-ends; baseline, saved and overspent only for completed ones.
+ends; baseline, saved and overspent only for completed ones. A new metric is told here and in
+docs/observability.md, which tests hold against each other.
 """
 
 from __future__ import annotations
@@ -129,7 +130,7 @@ class ServerMetrics:
         self.cap_hits = counter(
             "budget_cap_hits", "Think blocks closed by a cap", *_BUDGET, "reason"
         )
-        self.choices = counter("policy_choices", "Levels chosen by auto", "model", "level")
+        self.policy_choices = counter("policy_choices", "Levels chosen by auto", "model", "level")
         self.aborts = counter("aborts", "Requests that ended before their reply did", "reason")
         self.rejected = counter("rejected", "Requests refused before the engine", "reason")
         # Sums and sums of squares, so that a query can give mean and interval of any time and of
@@ -204,7 +205,7 @@ class ServerMetrics:
         if report.cap_hit:
             self.cap_hits.labels(model, budget, report.cap_reason or "room").inc()
         if report.chosen is not None:
-            self.choices.labels(model, report.chosen).inc()
+            self.policy_choices.labels(model, report.chosen).inc()
         saving = report.saved_tokens_estimate
         if saving is None or report.baseline_tokens is None:
             return
@@ -237,7 +238,7 @@ class ServerMetrics:
             for level in card.levels:
                 self._show_level(model, level.name, card, level)
                 if card.policy is not None:
-                    self.choices.labels(model, level.name)
+                    self.policy_choices.labels(model, level.name)
             if card.policy is not None:
                 self._show_level(model, "auto", card, card.policy)
         for counter in (self.baseline, self.saved, self.overspent):

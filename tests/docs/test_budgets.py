@@ -1,0 +1,19 @@
+"""docs/budgets.md gives every default of the effort map."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from extracot_server.config.effort_map import DEFAULT_EFFORT_MAP
+
+TEXT = (Path(__file__).resolve().parents[2] / "docs" / "budgets.md").read_text(encoding="utf-8")
+
+
+def cells(row: str) -> list[str]:
+    return [cell.strip() for cell in row.strip("| \n").split("|")]
+
+
+def test_the_table_of_efforts_is_the_default_map() -> None:
+    head, _, row = TEXT[TEXT.index("| `reasoning_effort` |") :].splitlines()[:3]
+    told = dict(zip(cells(head)[1:], cells(row)[1:], strict=True))
+    assert told == {effort: str(budget) for effort, budget in DEFAULT_EFFORT_MAP.items()}
