@@ -19,10 +19,7 @@ LEAST_IN_BIN = 30
 
 
 def card_of(
-    figures: Mapping[str, Any],
-    tables: Mapping[str, Table],
-    config: EvaluateConfig,
-    server: Server,
+    figures: Mapping[str, Any], tables: Mapping[str, Table], config: EvaluateConfig, server: Server
 ) -> dict[str, Any]:
     """:class:`CardFigures` as plain data. Levels only where levels were asked for by name."""
     budgets = figures["budgets"]

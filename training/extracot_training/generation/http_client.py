@@ -92,10 +92,7 @@ class JsonClient:
     network in tests. Raises :class:`GenerationError` for a key that is not set."""
 
     def __init__(
-        self,
-        settings: ApiSettings,
-        *,
-        transport: httpx.AsyncBaseTransport | None = None,
+        self, settings: ApiSettings, *, transport: httpx.AsyncBaseTransport | None = None
     ) -> None:
         self._base_url = str(settings.base_url).rstrip("/")
         self._policy = RetryPolicy(settings.retries, settings.backoff_s)
