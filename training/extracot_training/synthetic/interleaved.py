@@ -13,10 +13,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
 
-from extracot_training.synthetic.brief import brief_final
-from extracot_training.synthetic.narrate import PLAIN, expression, plain_equation, terse
-from extracot_training.synthetic.story import NAMES, Quantity, Step, Story
-from extracot_training.synthetic.word_problem import WordProblem
+from extracot_training.synthetic.narrate import (
+    PLAIN,
+    brief_final,
+    expression,
+    plain_equation,
+    terse,
+)
+from extracot_training.synthetic.story import NAMES, Quantity, Step, Story, WordProblem
 
 # Families whose stories need not name anybody: these can't be interleaved.
 FAMILIES_WITHOUT_NAMES = frozenset(

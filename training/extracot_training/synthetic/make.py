@@ -9,7 +9,6 @@ from random import Random
 
 from extracot_training.config.load import near_miss
 from extracot_training.errors import ConfigError, TrainingError
-from extracot_training.synthetic.brief import brief, brief_final
 from extracot_training.synthetic.families import FAMILIES, Family
 from extracot_training.synthetic.interleaved import (
     FAMILIES_WITHOUT_NAMES,
@@ -20,9 +19,8 @@ from extracot_training.synthetic.interleaved import (
     without_names,
 )
 from extracot_training.synthetic.interleaved import problem as interleaved_problem
-from extracot_training.synthetic.narrate import Narrator, terse
-from extracot_training.synthetic.story import Draw, Reject, Story
-from extracot_training.synthetic.word_problem import WordProblem
+from extracot_training.synthetic.narrate import Narrator, brief, brief_final, terse
+from extracot_training.synthetic.story import Draw, Reject, Story, WordProblem
 
 # Under the smallest caps about one draw in ten fits; this many misses mean that none ever will.
 ATTEMPTS = 2000

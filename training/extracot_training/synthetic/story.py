@@ -1,4 +1,5 @@
-"""What a word problem is made of: quantities, steps that are right when made, and seeded draws.
+"""What a word problem is made of: quantities, steps that are right when made, and seeded draws;
+and what it is once made.
 
 A family writes sentences and calls :class:`Story`'s arithmetic; every step is computed here, so a
 story can't hold a wrong equation. A step that breaks the rules (a result above the cap, below
@@ -209,6 +210,31 @@ class Draw:
 
     def names(self, count: int) -> list[str]:
         return self.some(NAMES, count)
+
+
+@dataclass(frozen=True, slots=True)
+class WordProblem:
+    """A generated problem. ``trace`` is the verbose reasoning, ``terse`` its equations alone,
+    ``final`` the text after the reasoning (holds ``\\boxed{}``); ``brief`` and ``brief_final`` tell
+    the same in a few fixed sentences; ``numbers`` are the given ones.
+
+    With interleaved stories there is one telling: ``trace`` and ``brief`` are the same text, over
+    all; ``family``, ``steps``, ``terse`` and the final texts are those of the one asked for.
+    """
+
+    index: int
+    family: str
+    question: str
+    answer: int
+    steps: int
+    trace: str
+    terse: str
+    final: str
+    brief: str
+    brief_final: str
+    numbers: tuple[int, ...]
+    stories: tuple[str, ...]
+    """What each story tells, without the names of persons; the one asked for first."""
 
 
 NAMES = (
