@@ -75,12 +75,11 @@ def describe(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
     for name in dict.fromkeys([*(name for name in own if name in known), *known]):
         info = known[name]
         nested = list(_models_in(info.annotation))
-        if info.default is not PydanticUndefined:
-            default = f" [{_plain(info.default)}]"
-        else:
-            default = " (required)" if info.is_required() else ""
-        if nested:
-            default = ""
+        default = ""
+        if not nested and info.is_required():
+            default = " (required)"
+        elif not nested and info.default is not PydanticUndefined:
+            default = f" [{info.default}]"
         yield f"{prefix}{name}{default}: {info.description or ''}".rstrip(": ")
         if len(nested) == 1:
             yield from describe(nested[0], f"{prefix}{name}.")
@@ -88,10 +87,6 @@ def describe(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
             kind = choice.model_fields["kind"].default if "kind" in choice.model_fields else "?"
             fields = ", ".join(field for field in choice.model_fields if field != "kind")
             yield f"{prefix}{name}.kind={kind}: {fields}"
-
-
-def _plain(value: Any) -> Any:
-    return value.model_dump(mode="json") if isinstance(value, BaseModel) else value
 
 
 def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:

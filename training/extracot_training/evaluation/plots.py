@@ -6,7 +6,7 @@ import io
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from extracot_training.evaluation.table import AUTO, FULL
+from extracot_training.evaluation.table import AUTO, FULL, levels_of
 
 BY_TOKENS = "accuracy_tokens.png"
 REALISED = "requested_realised.png"
@@ -17,7 +17,7 @@ def draw(figures: Mapping[str, Any]) -> dict[str, bytes]:
     """File name -> PNG; what was not measured is not drawn."""
     budgets = figures["budgets"]
     drawn = {BY_TOKENS: accuracy_against_tokens({str(figures["model"]): budgets})}
-    if any(name[0].isdigit() for name in budgets) and FULL in budgets:
+    if FULL in budgets:
         drawn[REALISED] = _requested_against_realised(budgets)
     if AUTO in budgets:
         drawn[BY_DIFFICULTY] = _level_by_difficulty(budgets[AUTO])
@@ -30,16 +30,11 @@ def accuracy_against_tokens(runs: Mapping[str, Mapping[str, Any]]) -> bytes:
     def paint(panel: Any) -> None:
         for number, (run, budgets) in enumerate(runs.items()):
             colour = f"C{number}"
-            fixed = [name for name in budgets if name[0].isdigit()]
-            fixed.sort(key=float)
+            fixed = levels_of(budgets)
             places = {name: _place(found) for name, found in budgets.items()}
             if fixed:
-                panel.plot(
-                    [places[name][0] for name in fixed],
-                    [places[name][1] for name in fixed],
-                    color=colour,
-                    label=f"{run}: levels",
-                )
+                line = [[places[name][axis] for name in fixed] for axis in (0, 1)]
+                panel.plot(*line, color=colour, label=f"{run}: levels")
             for name, (tokens, accuracy, below, above) in places.items():
                 panel.errorbar(
                     tokens,
@@ -77,8 +72,7 @@ def around(found: Mapping[str, Any]) -> tuple[float, float]:
 def _requested_against_realised(budgets: Mapping[str, Any]) -> bytes:
     def paint(panel: Any) -> None:
         panel.plot([0, 1], [0, 1], color="grey", ls=":", label="as requested")
-        fixed = sorted((name for name in budgets if name[0].isdigit()), key=float)
-        for name in fixed:
+        for name in levels_of(budgets):
             pair = budgets[name]["against"].get(FULL)
             if name == FULL:
                 panel.plot(1.0, 1.0, color="C0", marker="o")
@@ -100,7 +94,8 @@ def _level_by_difficulty(auto: Mapping[str, Any]) -> bytes:
     if not groups:
         groups, title = auto["levels_by_steps"], "steps"
     if not groups:
-        groups, title = {"all": {"mean": _mean_level(auto["levels"]), **auto}}, "problems"
+        mean = sum(float(level) * share for level, share in auto["levels"].items())
+        groups, title = {"all": {"mean": mean, **auto}}, "problems"
 
     def paint(panel: Any) -> None:
         names = list(groups)
@@ -122,10 +117,6 @@ def _level_by_difficulty(auto: Mapping[str, Any]) -> bytes:
 
 def _legend_beside(panel: Any) -> None:
     panel.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1.01, 1.0))
-
-
-def _mean_level(shares: Mapping[str, float]) -> float:
-    return sum(float(level) * share for level, share in shares.items())
 
 
 def png(

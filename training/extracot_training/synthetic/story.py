@@ -62,24 +62,13 @@ class Step:
     result: Quantity
 
 
-# Where the singular is not the plural without its "s".
-SINGULAR = {
-    "people": "person",
-    "children": "child",
-    "boxes": "box",
-    "batches": "batch",
-    "buses": "bus",
-    "shelves": "shelf",
-    "dishes": "dish",
-    "glasses": "glass",
-    "brushes": "brush",
-    "classes": "class",
-}
+# Where the singular is not the plural without its "s" or "es".
+SINGULAR = {"people": "person", "children": "child", "shelves": "shelf"}
 
 
 def singular(plural: str) -> str:
     """The singular of a plural used by our families ("boxes" -> "box", "pens" -> "pen")."""
-    return SINGULAR.get(plural, plural.removesuffix("s"))
+    return SINGULAR.get(plural) or re.sub(r"(ss|us|x|[cs]h)es$|s$", r"\1", plural)
 
 
 def counted(value: int, plural: str) -> str:
@@ -110,9 +99,7 @@ class Story:
     ask: str = ""
     reply: str = ""
 
-    def given(
-        self, value: int, what: str, unit: str = "", *, spelled: str | None = None
-    ) -> Quantity:
+    def given(self, value: int, what: str, unit: str = "", spelled: str | None = None) -> Quantity:
         """A number the question states."""
         quantity = Quantity(self._checked(value), measured(what, unit), unit, spelled)
         self.givens.append(quantity)
@@ -148,6 +135,10 @@ class Story:
     def text(self) -> str:
         """The whole question."""
         return " ".join([*self.facts, self.ask])
+
+    def change(self, up: bool, left: Quantity, right: Quantity, what: str, unit: str) -> Quantity:
+        """A sum if ``up``, else a difference."""
+        return self.add((left, right), what, unit) if up else self.sub(left, right, what, unit)
 
     def _step(
         self, op: Op, terms: tuple[Quantity, ...], value: int, what: str, unit: str

@@ -103,16 +103,17 @@ class VllmRollouts:
 
         tokenizer, tokens = load_policy_tokenizer(model, prompt)
         self._reader = ReplyReader(tokenizer, prompt, tokens)
-        self._config, self._settings = config, params.model_dump()
+        self._config, self._settings = config, {"detokenize": False, **params.model_dump()}
         self._vllm, self._engine = load_vllm(model, config.engine)
 
     def run(self, requests: Sequence[RolloutRequest]) -> Iterator[Rollout]:
         """See :class:`RolloutBackend`."""
+        sampling = self._vllm.SamplingParams
         for at in range(0, len(requests), self._config.batch):
             batch = requests[at : at + self._config.batch]
             replies = self._engine.generate(
                 [{"prompt_token_ids": list(request.prompt_ids)} for request in batch],
-                [self._params(request) for request in batch],
+                [sampling(seed=request.seed % 2**32, **self._settings) for request in batch],
                 use_tqdm=False,
             )
             for request, reply in zip(batch, replies, strict=True):
@@ -120,11 +121,6 @@ class VllmRollouts:
 
     def close(self) -> None:
         del self._engine
-
-    def _params(self, request: RolloutRequest) -> Any:
-        return self._vllm.SamplingParams(
-            seed=request.seed % 2**32, detokenize=False, **self._settings
-        )
 
 
 class ServerRollouts:
