@@ -13,13 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
 
-from extracot_training.synthetic.narrate import (
-    PLAIN,
-    brief_final,
-    expression,
-    plain_equation,
-    terse,
-)
+from extracot_training.synthetic.narrate import brief_final, expression, plain_equation, terse
 from extracot_training.synthetic.story import NAMES, Quantity, Step, Story, WordProblem
 
 # Families whose stories need not name anybody: these can't be interleaved.
@@ -134,7 +128,7 @@ def _step(one: InterleavedStory, step: Step, rng: Random) -> str:
 
 def _check(one: InterleavedStory, rng: Random) -> str:
     answer = one.story.answer
-    whole = f"{expression(one.story, answer, PLAIN)} = {answer.value}"
+    whole = f"{expression(one.story, answer)} = {answer.value}"
     return rng.choice(CHECKS).format(who=one.who, eq=whole)
 
 

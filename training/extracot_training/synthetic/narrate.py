@@ -208,7 +208,7 @@ def _needs_brackets(outer: Op, inner: Op | None, place: int) -> bool:
     return inner in sums or place > 0
 
 
-def expression(story: Story, quantity: Quantity, signs: Mapping[Op, str]) -> str:
+def expression(story: Story, quantity: Quantity, signs: Mapping[Op, str] = PLAIN) -> str:
     """The quantity as an expression of given numbers, with no brackets but the needed ones."""
     if quantity.step is None:
         return str(quantity.value)
