@@ -31,37 +31,32 @@ def accuracy_against_tokens(runs: Mapping[str, Mapping[str, Any]]) -> bytes:
         for number, (run, budgets) in enumerate(runs.items()):
             colour = f"C{number}"
             fixed = levels_of(budgets)
-            places = {name: _place(found) for name, found in budgets.items()}
             if fixed:
-                line = [[places[name][axis] for name in fixed] for axis in (0, 1)]
-                panel.plot(*line, color=colour, label=f"{run}: levels")
-            for name, (tokens, accuracy, below, above) in places.items():
-                panel.errorbar(
-                    tokens,
-                    accuracy,
-                    yerr=[[below], [above]],
-                    color=colour,
-                    marker={"auto": "*", "native": "s", "none": "x"}.get(name, "o"),
-                    markersize=11 if name == AUTO else 6,
-                    capsize=3,
-                    label=None if name in fixed else f"{run}: {name}",
-                )
-                panel.annotate(
-                    name,
-                    (tokens, accuracy),
-                    textcoords="offset points",
-                    xytext=(6, -10),
-                    fontsize=8,
-                )
+                line = [_place(budgets[name]) for name in fixed]
+                panel.plot(*zip(*line, strict=True), color=colour, label=f"{run}: levels")
+            for name, found in budgets.items():
+                label = None if name in fixed else f"{run}: {name}"
+                _point(panel, name, found, color=colour, label=label)
         panel.set(xlabel="mean reasoning tokens", ylabel="accuracy", ylim=(-0.02, 1.02))
         _legend_beside(panel)
 
     return png(paint)
 
 
-def _place(found: Mapping[str, Any]) -> tuple[float, float, float, float]:
-    below, above = around(found["accuracy"])
-    return found["tokens"]["reasoning"]["mean"], found["accuracy"]["mean"], below, above
+def _point(panel: Any, name: str, found: Mapping[str, Any], **look: Any) -> None:
+    panel.errorbar(
+        *_place(found),
+        yerr=[[reach] for reach in around(found["accuracy"])],
+        marker={"auto": "*", "native": "s", "none": "x"}.get(name, "o"),
+        markersize=11 if name == AUTO else 6,
+        capsize=3,
+        **look,
+    )
+    panel.annotate(name, _place(found), textcoords="offset points", xytext=(6, -10), fontsize=8)
+
+
+def _place(found: Mapping[str, Any]) -> tuple[float, float]:
+    return found["tokens"]["reasoning"]["mean"], found["accuracy"]["mean"]
 
 
 def around(found: Mapping[str, Any]) -> tuple[float, float]:

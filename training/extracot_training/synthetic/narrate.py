@@ -7,7 +7,6 @@ All numbers come from the story's steps, which are right by construction; every 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import chain, repeat
 from random import Random
 
 from extracot_training.synthetic.phrases import Phrases
@@ -244,12 +243,11 @@ def brief(story: Story) -> str:
     that out. The check undoes the last step. To work out the whole again in one line was more than
     a model of half a million weights could do, and it then believed the wrong sum.
     """
-    openings = chain(["First"], repeat("Then"))
     sentences = [
         f"I need {story.answer.what}.",
         *(
-            f"{opening} {step.result.what}: {plain_equation(step)}."
-            for opening, step in zip(openings, story.steps, strict=False)
+            f"{'Then' if place else 'First'} {step.result.what}: {plain_equation(step)}."
+            for place, step in enumerate(story.steps)
         ),
         f"Check: {undone(story.steps[-1])}.",
         f"The answer is {story.answer.value}.",

@@ -148,8 +148,8 @@ def _finish(
     for name, image in draw(figures).items():
         write_atomic(stage.folder / name, image)
     stage.report(report_of(figures), figures)
-    counts = Counter(row.budget for row in rows if row.correct)
-    return {"rows": len(rows), "refused": len(refused), "correct": dict(counts)}
+    correct = Counter(row.budget for row in rows if row.correct)
+    return {"rows": len(rows), "refused": len(refused), "correct": dict(correct)}
 
 
 def _judged(reply: Reply, problem: Problem, count: CountTokens | None) -> EvalRow:
