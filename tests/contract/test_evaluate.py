@@ -15,7 +15,7 @@ import pytest
 from extracot.card import BudgetCard
 from extracot_server.engine.scripted.engine import ScriptedBehaviour
 from extracot_training.errors import StageError
-from extracot_training.evaluation.card_figures import CardFigures
+from extracot_training.evaluation.card import CardFigures
 from extracot_training.evaluation.rows import REPLIES_FILENAME, EvalRow, Reply
 from extracot_training.pipeline.records import read_rows
 from extracot_training.stages.evaluate.stage import run

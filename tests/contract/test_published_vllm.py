@@ -13,7 +13,7 @@ import pytest
 from extracot.card import BudgetCard
 from extracot_training.config.evaluate import EvaluateConfig
 from extracot_training.config.publish import PublishConfig
-from extracot_training.evaluation.card_figures import CardFigures
+from extracot_training.evaluation.card import CardFigures
 from extracot_training.evaluation.rows import EvalRow
 from extracot_training.pipeline.records import read_rows
 from extracot_training.policy.prompt_settings import PromptSettings

@@ -14,7 +14,7 @@ from extracot_training.config.reference import ReferenceConfig
 from extracot_training.config.rollout import RolloutSamplingParams, ServerBackend
 from extracot_training.errors import GenerationError
 from extracot_training.generation.rollout.base import Rollout, RolloutRequest
-from extracot_training.generation.rollout.server import ServerRollouts
+from extracot_training.generation.rollout.engines import ServerRollouts
 from extracot_training.pipeline.records import read_rows
 from extracot_training.pipeline.reference_rows import ReferenceRow
 from extracot_training.policy.prompt_settings import PromptSettings

@@ -8,8 +8,7 @@ import pytest
 
 from extracot.figures import BaselineCard
 from extracot_training.errors import ConfigError
-from extracot_training.evaluation.card import card_of
-from extracot_training.evaluation.card_figures import CardFigures
+from extracot_training.evaluation.card import CardFigures, card_of
 from extracot_training.evaluation.figures import figures_of
 from extracot_training.evaluation.matched import Fixed, around
 from extracot_training.evaluation.plots import draw

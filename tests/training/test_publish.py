@@ -20,7 +20,7 @@ from extracot.control import DEFAULT_RATIOS
 from extracot.errors import CardError
 from extracot_training.config.publish import PublishConfig
 from extracot_training.errors import StageError
-from extracot_training.evaluation.card_figures import CardFigures
+from extracot_training.evaluation.card import CardFigures
 from extracot_training.pipeline.files import sha256_of
 from extracot_training.pipeline.stage import Manifest, Status
 from extracot_training.policy.pretrained import load_tokenizer

@@ -24,7 +24,7 @@ from extracot_training.stages.annotate.rules import RulesAnnotator
 from extracot_training.stages.problems.sources import synthetic
 from extracot_training.stages.problems.sources.synthetic import read
 from extracot_training.stages.problems.stage import run
-from extracot_training.synthetic import FAMILIES, Generator, digest, make
+from extracot_training.synthetic import FAMILIES, Generator, digest, interleaved
 from extracot_training.synthetic.interleaved import (
     FAMILIES_WITHOUT_NAMES,
     InterleavedStory,
@@ -148,7 +148,7 @@ def test_distinct_stories_are_of_different_families(monkeypatch: pytest.MonkeyPa
         told.append([thread.family for thread in threads])
         return tell(threads, rng, **how)
 
-    monkeypatch.setattr(make, "tell", spy)
+    monkeypatch.setattr(interleaved, "tell", spy)
     apart = Generator(3, 20, (2, 3), CHOSEN, threads=3, distinct=True)
     made = list(apart.make(24))
     assert all(len(set(families)) == 3 for families in told)

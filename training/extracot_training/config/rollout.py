@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
-from extracot_training.config.sampling import ApiSettings
+from extracot_training.config.sampling import ApiSettings, VllmEngine
 from extracot_training.pipeline.settings import Section
 
 
@@ -27,14 +27,10 @@ class GenerateBackend(Section):
     dtype: Literal["float32", "bfloat16"] = "float32"
 
 
-class VllmIdsBackend(Section):
+class VllmIdsBackend(VllmEngine):
     """vLLM in this process, over whole batches of token ids."""
 
-    kind: Literal["vllm"] = "vllm"
     batch: int = Field(1024, ge=1, description="replies handed over at once")
-    engine: dict[str, Any] = Field(
-        default_factory=dict, description="arguments of vllm.LLM, such as {dtype: bfloat16}"
-    )
 
 
 class ServerBackend(ApiSettings):

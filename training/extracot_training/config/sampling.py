@@ -44,15 +44,20 @@ class HttpBackend(ApiSettings):
     )
 
 
-class VllmBackend(Section):
-    """vLLM in this process, over whole batches."""
+class VllmEngine(Section):
+    """vLLM in this process."""
 
     kind: Literal["vllm"] = "vllm"
-    model: str = Field(min_length=1, description="name or folder of the model")
-    batch: int = Field(256, ge=1, description="requests handed over at once (rows between saves)")
     engine: dict[str, Any] = Field(
         default_factory=dict, description="arguments of vllm.LLM, such as {dtype: bfloat16}"
     )
+
+
+class VllmBackend(VllmEngine):
+    """vLLM in this process, over whole batches."""
+
+    model: str = Field(min_length=1, description="name or folder of the model")
+    batch: int = Field(256, ge=1, description="requests handed over at once (rows between saves)")
     template: dict[str, Any] = Field(
         default_factory=dict, description="arguments of the chat template"
     )

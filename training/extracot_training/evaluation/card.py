@@ -1,28 +1,86 @@
-"""What a budget card holds, out of an evaluation; see ``evaluation.card_figures``."""
+"""What an evaluation hands to a budget card: the part of its report that ``publish`` reads.
+
+Stage ``evaluate`` writes it as ``card`` into ``report.json``, stage ``publish`` reads it back.
+Knows no weights.
+"""
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from extracot.figures import AccuracySummary, BaselineBin, BaselineCard, RatioSummary, TokenSummary
 from extracot_training.config.evaluate import EvaluateConfig
-from extracot_training.evaluation.card_figures import CardFigures, LevelFigures
+from extracot_training.errors import StageError
 from extracot_training.evaluation.rows import EvalRow
-from extracot_training.evaluation.server import Server
 from extracot_training.evaluation.table import AUTO, FULL, NATIVE, Table, spread
+from extracot_training.pipeline.records import Count, first_problem
 from extracot_training.pipeline.statistics import percentile
 
+if TYPE_CHECKING:
+    from extracot_training.evaluation.server import Server
+
+REPORT_FILENAME = "report.json"
 LEAST_IN_BIN = 30
 """A bin of prompt lengths with fewer replies is joined with its neighbour."""
 
 
+class LevelFigures(BaseModel):
+    """A level's (or the policy's) measured figures. ``n`` counts problems."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    realised: RatioSummary | None
+    accuracy: AccuracySummary
+    unclosed_rate: float = Field(ge=0.0, le=1.0)
+    n: Count
+
+
+class CardFigures(BaseModel):
+    """Everything measured that a card holds.
+
+    ``levels`` is keyed by the nominal ratio as text (``"0.2"``). ``tokenizer_hash`` and
+    ``weights`` say which checkpoint was measured, where the server's own card told.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    dataset: str
+    samples: int = Field(ge=1)
+    sampling: dict[str, Any]
+    levels: dict[str, LevelFigures]
+    policy: LevelFigures | None = None
+    baseline: BaselineCard
+    tokenizer_hash: str | None = None
+    weights: str | None = None
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """The figures of an evaluation's folder; :class:`StageError` if there are none."""
+        path = folder / REPORT_FILENAME
+        try:
+            report = json.loads(path.read_bytes())
+            if not isinstance(report, dict) or "card" not in report:
+                raise StageError(f"{path}: has no figures for a card; want a folder of evaluate")
+            return cls.model_validate(report["card"])
+        except FileNotFoundError as error:
+            raise StageError(
+                f"{folder}: no {REPORT_FILENAME}; want a finished folder of evaluate"
+            ) from error
+        except ValidationError as error:
+            field, message = first_problem(error)
+            raise StageError(f"{path}: field card.{field}: {message}") from error
+        except ValueError as error:
+            raise StageError(f"{path}: not JSON ({error})") from error
+
+
 def card_of(
-    figures: Mapping[str, Any],
-    tables: Mapping[str, Table],
-    config: EvaluateConfig,
-    server: Server,
+    figures: Mapping[str, Any], tables: Mapping[str, Table], config: EvaluateConfig, server: Server
 ) -> dict[str, Any]:
     """:class:`CardFigures` as plain data. Levels only where levels were asked for by name."""
     budgets = figures["budgets"]

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import Any, TypeVar
 
 from extracot.usage import mean_of_ratios
 from extracot_training.config.evaluate import EvaluateConfig
@@ -34,6 +34,7 @@ from extracot_training.pipeline.records import Problem
 from extracot_training.pipeline.statistics import Estimate, estimate, percentile, ratio_estimate
 
 REFERENCES = (FULL, NATIVE)
+T = TypeVar("T")
 
 
 def figures_of(
@@ -95,7 +96,7 @@ def _budget(
         "against": {
             other: _against(table, tables[other], config)
             for other in REFERENCES
-            if other in tables and other != name and set(table.rows) & set(tables[other].rows)
+            if other in tables and other != name and table.common(tables[other])
         },
         "times": _times(rows),
         "by_steps": _grouped(table, tables.get(FULL), lambda row: row.steps),
@@ -115,10 +116,10 @@ def _accuracy(table: Table, config: EvaluateConfig, *, strict: bool = False) -> 
 
 def _against(table: Table, other: Table, config: EvaluateConfig) -> dict[str, Any]:
     """Paired with another budget: accuracy differences, and the realised ratio both ways."""
-    both = [problem for problem in table.rows if problem in other.rows]
+    both = table.common(other)
     found: dict[str, Any] = {"n": len(both)}
     for name, strict in (("accuracy", False), ("strict", True)):
-        difference = accuracy_difference(table, other, both, config, strict=strict)
+        difference = accuracy_difference(table, other, config, strict=strict)
         found[name] = asdict(difference)
         found[f"{name}_non_inferior"] = difference.low > -config.margin
     parts, wholes = (list(map(side.reasoning, both)) for side in (table, other))
@@ -126,9 +127,8 @@ def _against(table: Table, other: Table, config: EvaluateConfig) -> dict[str, An
     found["ratio_of_sums"] = None if ratio is None else asdict(ratio)
     found["mean_of_ratios"] = mean_of_ratios(parts, wholes)
     single = ratios(table, other)
-    found["p10"], found["p90"] = (
-        (percentile(single, 0.1), percentile(single, 0.9)) if single else (None, None)
-    )
+    for name, share_below in (("p10", 0.1), ("p90", 0.9)):
+        found[name] = percentile(single, share_below) if single else None
     return found
 
 
@@ -156,13 +156,8 @@ def _grouped(
     table: Table, full: Table | None, group: Callable[[EvalRow], object]
 ) -> dict[str, dict[str, Any]]:
     """Problems by a property: how many, accuracy, mean reasoning, ratio of sums against 1.0."""
-    problems: dict[Any, list[str]] = {}
-    for problem, samples in table.rows.items():
-        if (value := group(samples[0])) is not None:
-            problems.setdefault(value, []).append(problem)
     found: dict[str, dict[str, Any]] = {}
-    for value in sorted(problems):
-        mine = problems[value]
+    for value, mine in _groups(table.rows, lambda problem: group(table.rows[problem][0])):
         both = [problem for problem in mine if full is not None and problem in full.rows]
         whole = sum(map(full.reasoning, both)) if full is not None else 0
         found[str(value)] = {
@@ -185,19 +180,24 @@ def _levels_by(
     rows: Sequence[EvalRow], group: Callable[[EvalRow], float | None]
 ) -> dict[str, dict[str, Any]]:
     """Chosen levels by difficulty: how many, the mean level, and how often each was chosen."""
-    groups: dict[float, list[EvalRow]] = {}
-    for row in rows:
-        value = group(row)
-        if value is not None and row.level is not None:
-            groups.setdefault(value, []).append(row)
+    chosen = [row for row in rows if row.level is not None]
     return {
         str(value): {
             "n": len(mine),
             "mean": sum(row.level or 0.0 for row in mine) / len(mine),
             "levels": _levels(mine),
         }
-        for value, mine in sorted(groups.items())
+        for value, mine in _groups(chosen, group)
     }
+
+
+def _groups(items: Iterable[T], group: Callable[[T], Any]) -> list[tuple[Any, list[T]]]:
+    """``(value, items)`` in the order of the values; items without a value are left out."""
+    found: dict[Any, list[T]] = {}
+    for item in items:
+        if (value := group(item)) is not None:
+            found.setdefault(value, []).append(item)
+    return sorted(found.items())
 
 
 def _dataset(problems: Sequence[Problem]) -> str:

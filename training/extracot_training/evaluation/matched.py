@@ -13,7 +13,7 @@ from itertools import pairwise
 from typing import Any
 
 from extracot_training.config.evaluate import EvaluateConfig
-from extracot_training.evaluation.table import AUTO, Table
+from extracot_training.evaluation.table import AUTO, Table, levels_of
 from extracot_training.pipeline.statistics import paired
 
 
@@ -35,8 +35,8 @@ def against_fixed(tables: Mapping[str, Table], config: EvaluateConfig) -> dict[s
 
     ``best`` is ``None`` where every fixed level costs more than auto.
     """
-    names = [name for name in tables if name[0].isdigit() and tables[name].rows]
-    common = [p for p in tables[AUTO].rows if all(p in tables[name].rows for name in names)]
+    names = [name for name in levels_of(tables) if tables[name].rows]
+    common = tables[AUTO].common(*map(tables.__getitem__, names))
     if not names or not common:
         return None
     auto = _fixed(AUTO, tables[AUTO], common)
@@ -48,17 +48,20 @@ def against_fixed(tables: Mapping[str, Table], config: EvaluateConfig) -> dict[s
         (1 - weight) * low + weight * high
         for low, high in zip(lower.accuracy, upper.accuracy, strict=True)
     ]
+
+    def difference(theirs: Sequence[float]) -> dict[str, Any]:
+        return asdict(paired(auto.accuracy, theirs, **config.bootstrap))
+
     return {
         "n": len(common),
         "tokens": auto.tokens,
         "accuracy": auto.mean,
-        "best": None
-        if best is None
-        else {
+        "best": best
+        and {
             "budget": best.name,
             "tokens": best.tokens,
             "accuracy": best.mean,
-            "difference": _difference(auto.accuracy, best.accuracy, config),
+            "difference": difference(best.accuracy),
         },
         "mix": {
             "lower": lower.name,
@@ -66,7 +69,7 @@ def against_fixed(tables: Mapping[str, Table], config: EvaluateConfig) -> dict[s
             "share_of_upper": weight,
             "tokens": (1 - weight) * lower.tokens + weight * upper.tokens,
             "accuracy": sum(mixed) / len(mixed),
-            "difference": _difference(auto.accuracy, mixed, config),
+            "difference": difference(mixed),
         },
     }
 
@@ -85,9 +88,3 @@ def around(levels: Sequence[Fixed], tokens: float) -> tuple[Fixed, Fixed, float]
 
 def _fixed(name: str, table: Table, problems: Sequence[str]) -> Fixed:
     return Fixed(name, table.mean_reasoning(problems), tuple(map(table.accuracy, problems)))
-
-
-def _difference(
-    ours: Sequence[float], theirs: Sequence[float], config: EvaluateConfig
-) -> dict[str, Any]:
-    return asdict(paired(ours, theirs, **config.bootstrap))

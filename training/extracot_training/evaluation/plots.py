@@ -6,7 +6,7 @@ import io
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from extracot_training.evaluation.table import AUTO, FULL
+from extracot_training.evaluation.table import AUTO, FULL, levels_of
 
 BY_TOKENS = "accuracy_tokens.png"
 REALISED = "requested_realised.png"
@@ -17,7 +17,7 @@ def draw(figures: Mapping[str, Any]) -> dict[str, bytes]:
     """File name -> PNG; what was not measured is not drawn."""
     budgets = figures["budgets"]
     drawn = {BY_TOKENS: accuracy_against_tokens({str(figures["model"]): budgets})}
-    if any(name[0].isdigit() for name in budgets) and FULL in budgets:
+    if FULL in budgets:
         drawn[REALISED] = _requested_against_realised(budgets)
     if AUTO in budgets:
         drawn[BY_DIFFICULTY] = _level_by_difficulty(budgets[AUTO])
@@ -30,43 +30,33 @@ def accuracy_against_tokens(runs: Mapping[str, Mapping[str, Any]]) -> bytes:
     def paint(panel: Any) -> None:
         for number, (run, budgets) in enumerate(runs.items()):
             colour = f"C{number}"
-            fixed = [name for name in budgets if name[0].isdigit()]
-            fixed.sort(key=float)
-            places = {name: _place(found) for name, found in budgets.items()}
+            fixed = levels_of(budgets)
             if fixed:
-                panel.plot(
-                    [places[name][0] for name in fixed],
-                    [places[name][1] for name in fixed],
-                    color=colour,
-                    label=f"{run}: levels",
-                )
-            for name, (tokens, accuracy, below, above) in places.items():
-                panel.errorbar(
-                    tokens,
-                    accuracy,
-                    yerr=[[below], [above]],
-                    color=colour,
-                    marker={"auto": "*", "native": "s", "none": "x"}.get(name, "o"),
-                    markersize=11 if name == AUTO else 6,
-                    capsize=3,
-                    label=None if name in fixed else f"{run}: {name}",
-                )
-                panel.annotate(
-                    name,
-                    (tokens, accuracy),
-                    textcoords="offset points",
-                    xytext=(6, -10),
-                    fontsize=8,
-                )
+                line = [_place(budgets[name]) for name in fixed]
+                panel.plot(*zip(*line, strict=True), color=colour, label=f"{run}: levels")
+            for name, found in budgets.items():
+                label = None if name in fixed else f"{run}: {name}"
+                _point(panel, name, found, color=colour, label=label)
         panel.set(xlabel="mean reasoning tokens", ylabel="accuracy", ylim=(-0.02, 1.02))
         _legend_beside(panel)
 
     return png(paint)
 
 
-def _place(found: Mapping[str, Any]) -> tuple[float, float, float, float]:
-    below, above = around(found["accuracy"])
-    return found["tokens"]["reasoning"]["mean"], found["accuracy"]["mean"], below, above
+def _point(panel: Any, name: str, found: Mapping[str, Any], **look: Any) -> None:
+    panel.errorbar(
+        *_place(found),
+        yerr=[[reach] for reach in around(found["accuracy"])],
+        marker={"auto": "*", "native": "s", "none": "x"}.get(name, "o"),
+        markersize=11 if name == AUTO else 6,
+        capsize=3,
+        **look,
+    )
+    panel.annotate(name, _place(found), textcoords="offset points", xytext=(6, -10), fontsize=8)
+
+
+def _place(found: Mapping[str, Any]) -> tuple[float, float]:
+    return found["tokens"]["reasoning"]["mean"], found["accuracy"]["mean"]
 
 
 def around(found: Mapping[str, Any]) -> tuple[float, float]:
@@ -77,8 +67,7 @@ def around(found: Mapping[str, Any]) -> tuple[float, float]:
 def _requested_against_realised(budgets: Mapping[str, Any]) -> bytes:
     def paint(panel: Any) -> None:
         panel.plot([0, 1], [0, 1], color="grey", ls=":", label="as requested")
-        fixed = sorted((name for name in budgets if name[0].isdigit()), key=float)
-        for name in fixed:
+        for name in levels_of(budgets):
             pair = budgets[name]["against"].get(FULL)
             if name == FULL:
                 panel.plot(1.0, 1.0, color="C0", marker="o")
@@ -100,7 +89,8 @@ def _level_by_difficulty(auto: Mapping[str, Any]) -> bytes:
     if not groups:
         groups, title = auto["levels_by_steps"], "steps"
     if not groups:
-        groups, title = {"all": {"mean": _mean_level(auto["levels"]), **auto}}, "problems"
+        mean = sum(float(level) * share for level, share in auto["levels"].items())
+        groups, title = {"all": {"mean": mean, **auto}}, "problems"
 
     def paint(panel: Any) -> None:
         names = list(groups)
@@ -122,10 +112,6 @@ def _level_by_difficulty(auto: Mapping[str, Any]) -> bytes:
 
 def _legend_beside(panel: Any) -> None:
     panel.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1.01, 1.0))
-
-
-def _mean_level(shares: Mapping[str, float]) -> float:
-    return sum(float(level) * share for level, share in shares.items())
 
 
 def png(

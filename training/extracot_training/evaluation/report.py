@@ -41,7 +41,7 @@ def report_of(figures: Mapping[str, Any]) -> str:
         "",
         f"![accuracy against reasoning tokens]({BY_TOKENS})",
     ]
-    if _has_ratios(budgets):
+    if FULL in budgets:
         lines += ["", f"![requested against realised ratio]({REALISED})"]
     if AUTO in budgets:
         lines += ["", f"![chosen level by difficulty]({BY_DIFFICULTY})"]
@@ -167,10 +167,6 @@ def _cell(found: Mapping[str, Any] | None) -> str:
     if found is None:
         return ""
     return f"{found['accuracy']:.3f} / {found['reasoning']:.1f} / {number(found['ratio'])}"
-
-
-def _has_ratios(budgets: Mapping[str, Any]) -> bool:
-    return any(name[0].isdigit() for name in budgets) and FULL in budgets
 
 
 def _kind(server: Mapping[str, Any]) -> str:

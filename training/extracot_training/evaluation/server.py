@@ -109,6 +109,7 @@ def _read(found: object, model: str) -> Server:
     if not isinstance(found, dict) or found.get("object") != "budget":
         return Server("plain", model)
     card = found.get("card") or {}
+    digest = hashlib.sha256(json.dumps(card, sort_keys=True).encode()).hexdigest()
     return Server(
         "extracot",
         model,
@@ -118,7 +119,7 @@ def _read(found: object, model: str) -> Server:
             for level in found["levels"]
         },
         auto="auto" in found["allowed"],
-        card=_hash(card) if card else None,
+        card=f"sha256:{digest}" if card else None,
         tokenizer_hash=card.get("tokenizer_hash"),
         weights=(card.get("provenance") or {}).get("weights"),
     )
@@ -192,8 +193,3 @@ def _status_line(error: openai.APIStatusError, config: EvaluateConfig) -> str:
 def _cause(error: BaseException) -> str:
     inner = error.__cause__ or error
     return " ".join(f"{type(inner).__name__} {inner}".split())[:200]
-
-
-def _hash(card: object) -> str:
-    text = json.dumps(card, sort_keys=True)
-    return f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"

@@ -21,6 +21,10 @@ class Table:
     refused: int
     incomplete: int
 
+    def common(self, *others: Table) -> list[str]:
+        """The problems that the others have too."""
+        return [problem for problem in self.rows if all(problem in one.rows for one in others)]
+
     def flat(self) -> list[EvalRow]:
         return [row for samples in self.rows.values() for row in samples]
 
@@ -59,25 +63,26 @@ def tables_of(rows: Iterable[EvalRow], samples: int) -> dict[str, Table]:
     }
 
 
+def levels_of(budgets: Iterable[str]) -> list[str]:
+    """The fixed levels among the names of budgets, ascending."""
+    return sorted((name for name in budgets if name[0].isdigit()), key=float)
+
+
 def ratios(table: Table, other: Table) -> list[float]:
     """Per problem: reasoning tokens over those of ``other``, where that reasoned at all."""
     return [
         table.reasoning(problem) / whole
-        for problem in table.rows
-        if problem in other.rows and (whole := other.reasoning(problem)) > 0
+        for problem in table.common(other)
+        if (whole := other.reasoning(problem)) > 0
     ]
 
 
 def accuracy_difference(
-    ours: Table,
-    theirs: Table,
-    problems: Sequence[str],
-    config: BootstrapSettings,
-    *,
-    strict: bool = False,
+    ours: Table, theirs: Table, config: BootstrapSettings, *, strict: bool = False
 ) -> Estimate:
-    """Ours minus theirs, paired on ``problems``."""
-    left, right = ([side.accuracy(p, strict=strict) for p in problems] for side in (ours, theirs))
+    """Ours minus theirs, paired on the problems that both have; one is needed."""
+    both = ours.common(theirs)
+    left, right = ([side.accuracy(one, strict=strict) for one in both] for side in (ours, theirs))
     return paired(left, right, **config.bootstrap)
 
 

@@ -11,6 +11,7 @@ import os
 import random
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterable
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, Literal, TypeVar
 
 import httpx
@@ -92,10 +93,7 @@ class JsonClient:
     network in tests. Raises :class:`GenerationError` for a key that is not set."""
 
     def __init__(
-        self,
-        settings: ApiSettings,
-        *,
-        transport: httpx.AsyncBaseTransport | None = None,
+        self, settings: ApiSettings, *, transport: httpx.AsyncBaseTransport | None = None
     ) -> None:
         self._base_url = str(settings.base_url).rstrip("/")
         self._policy = RetryPolicy(settings.retries, settings.backoff_s)
@@ -156,11 +154,7 @@ async def bounded(
     pending: set[asyncio.Task[T]] = set()
     try:
         while True:
-            while len(pending) < concurrency:
-                try:
-                    item = next(waiting)
-                except StopIteration:
-                    break
+            for item in islice(waiting, concurrency - len(pending)):
                 pending.add(asyncio.create_task(work(item)))
             if not pending:
                 return

@@ -8,6 +8,6 @@ drawing. Everything made here is synthetic and says so in the rows that
 
 from extracot_training.synthetic.families import FAMILIES
 from extracot_training.synthetic.make import Generator, GeneratorError, digest
-from extracot_training.synthetic.word_problem import WordProblem
+from extracot_training.synthetic.story import WordProblem
 
 __all__ = ["FAMILIES", "Generator", "GeneratorError", "WordProblem", "digest"]

@@ -13,10 +13,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
 
-from extracot_training.synthetic.brief import brief_final
-from extracot_training.synthetic.narrate import PLAIN, expression, plain_equation, terse
-from extracot_training.synthetic.story import NAMES, Quantity, Step, Story
-from extracot_training.synthetic.word_problem import WordProblem
+from extracot_training.synthetic.narrate import brief_final, expression, plain_equation, terse
+from extracot_training.synthetic.story import NAMES, Quantity, Step, Story, WordProblem
 
 # Families whose stories need not name anybody: these can't be interleaved.
 FAMILIES_WITHOUT_NAMES = frozenset(
@@ -71,7 +69,8 @@ def well_posed(stories: Sequence[Story]) -> bool:
     if not all(cast) or len({name for names in cast for name in names}) < sum(map(len, cast)):
         return False
     steps = [step for story in stories for step in story.steps]
-    if max(Counter(map(_numbers, steps)).values()) > 1:
+    numbers = [(s.result.value, *sorted(term.value for term in s.terms)) for s in steps]
+    if len(set(numbers)) < len(numbers):
         return False
     values = Counter(step.result.value for step in steps)
     for story in stories:
@@ -80,10 +79,6 @@ def well_posed(stories: Sequence[Story]) -> bool:
         values.update(given.value for given in story.givens)
     answers = [story.answer.value for story in stories]
     return all(values[answer] == 1 and answer >= SMALLEST_ANSWER for answer in answers)
-
-
-def _numbers(step: Step) -> tuple[int, ...]:
-    return (step.result.value, *sorted(term.value for term in step.terms))
 
 
 def tell(
@@ -99,18 +94,15 @@ def tell(
     checked before the next."""
     if thorough:
         return _tell_thoroughly(stories, rng)
-    left = {place: list(one.story.steps) for place, one in enumerate(stories)}
-    turns = [place for place, steps in left.items() for _ in steps]
+    left = {one.who: iter(one.story.steps) for one in stories}
+    turns = [one for one in stories for _ in one.story.steps]
     if interleaved:
         rng.shuffle(turns)
-    sentences = [rng.choice(OPENINGS)]
-    for place in turns:
-        sentences.append(_step(stories[place], left[place].pop(0), rng))
+    sentences = [rng.choice(OPENINGS), *(_step(one, next(left[one.who]), rng) for one in turns)]
     check = _check(rng.choice(stories), rng)
     end = rng.choice(RESULTS)
-    results = _results(stories)
-    mixed = rng.sample(results, len(results))
-    listed = ", ".join(mixed if interleaved else results)
+    mixed = rng.sample(stories, len(stories))
+    listed = _results(mixed if interleaved else stories)
     return "\n\n".join([" ".join(sentences), check, end.format(listed=listed)])
 
 
@@ -125,7 +117,7 @@ def _tell_thoroughly(stories: Sequence[InterleavedStory], rng: Random) -> str:
             _check(one, rng),
         ]
         paragraphs.append(" ".join(sentences))
-    paragraphs.append(rng.choice(RESULTS).format(listed=", ".join(_results(stories))))
+    paragraphs.append(rng.choice(RESULTS).format(listed=_results(stories)))
     return "\n\n".join(paragraphs)
 
 
@@ -136,12 +128,12 @@ def _step(one: InterleavedStory, step: Step, rng: Random) -> str:
 
 def _check(one: InterleavedStory, rng: Random) -> str:
     answer = one.story.answer
-    whole = f"{expression(one.story, answer, PLAIN)} = {answer.value}"
+    whole = f"{expression(one.story, answer)} = {answer.value}"
     return rng.choice(CHECKS).format(who=one.who, eq=whole)
 
 
-def _results(stories: Sequence[InterleavedStory]) -> list[str]:
-    return [f"{one.who} {one.story.answer.value}" for one in stories]
+def _results(stories: Sequence[InterleavedStory]) -> str:
+    return ", ".join(f"{one.who} {one.story.answer.value}" for one in stories)
 
 
 def _short(quantity: Quantity) -> str:

@@ -9,20 +9,10 @@ from random import Random
 
 from extracot_training.config.load import near_miss
 from extracot_training.errors import ConfigError, TrainingError
-from extracot_training.synthetic.brief import brief, brief_final
+from extracot_training.synthetic import interleaved
 from extracot_training.synthetic.families import FAMILIES, Family
-from extracot_training.synthetic.interleaved import (
-    FAMILIES_WITHOUT_NAMES,
-    InterleavedStory,
-    people,
-    tell,
-    well_posed,
-    without_names,
-)
-from extracot_training.synthetic.interleaved import problem as interleaved_problem
-from extracot_training.synthetic.narrate import Narrator, terse
-from extracot_training.synthetic.story import Draw, Reject, Story
-from extracot_training.synthetic.word_problem import WordProblem
+from extracot_training.synthetic.narrate import Narrator, brief, brief_final, terse
+from extracot_training.synthetic.story import Draw, Reject, Story, WordProblem
 
 # Under the smallest caps about one draw in ten fits; this many misses mean that none ever will.
 ATTEMPTS = 2000
@@ -116,7 +106,7 @@ class Generator:
                 family.write(Draw(rng, self.max_number, rng.randint(low, high)), story)
             except Reject:
                 continue
-            if alone or well_posed([story]):
+            if alone or interleaved.well_posed([story]):
                 return story
         raise GeneratorError(
             f"family {family.name!r}: no problem with {low} to {high} steps fits "
@@ -135,14 +125,16 @@ class Generator:
                 chosen = [rng.choice(families) for _ in range(self.threads)]
                 chosen[place] = asked
             stories = [self._story(family, rng, alone=False) for family in chosen]
-            if not well_posed(stories):
+            if not interleaved.well_posed(stories):
                 continue
             told = [
-                InterleavedStory(people(story)[0], family.name, story)
+                interleaved.InterleavedStory(interleaved.people(story)[0], family.name, story)
                 for family, story in zip(chosen, stories, strict=True)
             ]
-            trace = tell(told, rng, interleaved=self.interleaved, thorough=self.thorough)
-            return interleaved_problem(index, told, place, trace, rng, named=self.thorough)
+            trace = interleaved.tell(
+                told, rng, interleaved=self.interleaved, thorough=self.thorough
+            )
+            return interleaved.problem(index, told, place, trace, rng, named=self.thorough)
         raise GeneratorError(
             f"family {asked.name!r}: no {self.threads} stories under max_number {self.max_number} "
             "go together; want fewer threads or a larger max_number"
@@ -151,7 +143,7 @@ class Generator:
     def _misfit(self, family: Family) -> str | None:
         if family.min_cap > self.max_number:
             return f"needs max_number of at least {family.min_cap}"
-        if self.threads > 1 and family.name in FAMILIES_WITHOUT_NAMES:
+        if self.threads > 1 and family.name in interleaved.FAMILIES_WITHOUT_NAMES:
             return "names nobody, so it can't be one of several threads"
         if family.steps[0] > self.steps[1] or family.steps[1] < self.steps[0]:
             return f"has {family.steps[0]} to {family.steps[1]} steps, which is outside the range"
@@ -171,7 +163,7 @@ def _told(index: int, family: Family, story: Story, narrator: Narrator) -> WordP
         brief=brief(story),
         brief_final=brief_final(story),
         numbers=tuple(given.value for given in story.givens),
-        stories=(without_names(story),),
+        stories=(interleaved.without_names(story),),
     )
 
 

@@ -1,4 +1,4 @@
-"""Tells a story's solution: verbosely, as reasoning models do, or in its equations alone.
+"""Tells a story's solution: verbosely, as reasoning models do, briefly, or in its equations alone.
 
 All numbers come from the story's steps, which are right by construction; every further equation
 (checks, other routes) is computed here from them. This module does not know families.
@@ -6,15 +6,15 @@ All numbers come from the story's steps, which are right by construction; every 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from random import Random
 
 from extracot_training.synthetic.phrases import Phrases
 from extracot_training.synthetic.story import INVERSE, Op, Quantity, Step, Story, listing
 
-PLAIN = {Op.ADD: "+", Op.SUB: "-", Op.MUL: "×", Op.DIV: "÷"}
-ASCII = {Op.ADD: "+", Op.SUB: "-", Op.MUL: "*", Op.DIV: "/"}
-LATEX = {Op.ADD: "+", Op.SUB: "-", Op.MUL: "\\times", Op.DIV: "\\div"}
+PLAIN = {op: op.value for op in Op}
+ASCII = PLAIN | {Op.MUL: "*", Op.DIV: "/"}
+LATEX = PLAIN | {Op.MUL: "\\times", Op.DIV: "\\div"}
 # A one-line check longer than this many characters is no help to a reader; go backwards instead.
 LONGEST_ONE_LINE = 120
 
@@ -140,7 +140,8 @@ class Narrator:
                 f"and {high} {plus} {low} = {step.result.value}"
             )
         if step.op in (Op.ADD, Op.MUL):
-            return self._join(step.op, [t.value for t in reversed(step.terms)], step.result.value)
+            swapped = [term.value for term in reversed(step.terms)]
+            return equation(step.op, swapped, step.result.value, self._signs)
         return self._inverse(step)
 
     def _summary(self, position: int) -> str:
@@ -178,11 +179,10 @@ class Narrator:
     def _inverse(self, step: Step) -> str | None:
         """``105 ÷ 3 = 35`` for ``35 × 3 = 105``: from the result back to the first term."""
         first, *others = (term.value for term in step.terms)
-        result = step.result.value
         back = INVERSE[step.op]
         if back is Op.DIV and 0 in others:
             return None
-        return self._join(back, [result, *others], first)
+        return equation(back, [step.result.value, *others], first, self._signs)
 
     def _conclusion(self) -> str:
         say, answer = self._phrases.say, self._story.answer
@@ -193,11 +193,7 @@ class Narrator:
         """The step as plain text, or now and then as inline LaTeX."""
         values = [term.value for term in step.terms]
         latex = self._rng.random() < self._latex_share
-        return self._join(step.op, values, step.result.value, latex=latex)
-
-    def _join(self, op: Op, values: list[int], result: int, *, latex: bool = False) -> str:
-        sign = (LATEX if latex else self._signs)[op]
-        text = f"{f' {sign} '.join(map(str, values))} = {result}"
+        text = equation(step.op, values, step.result.value, LATEX if latex else self._signs)
         return f"${text}$" if latex else text
 
 
@@ -211,7 +207,7 @@ def _needs_brackets(outer: Op, inner: Op | None, place: int) -> bool:
     return inner in sums or place > 0
 
 
-def expression(story: Story, quantity: Quantity, signs: Mapping[Op, str]) -> str:
+def expression(story: Story, quantity: Quantity, signs: Mapping[Op, str] = PLAIN) -> str:
     """The quantity as an expression of given numbers, with no brackets but the needed ones."""
     if quantity.step is None:
         return str(quantity.value)
@@ -224,12 +220,49 @@ def expression(story: Story, quantity: Quantity, signs: Mapping[Op, str]) -> str
     return f" {signs[step.op]} ".join(parts)
 
 
-def terse(story: Story) -> str:
-    """The solution's equations alone, one per line."""
-    return "\n".join(plain_equation(step) for step in story.steps)
+def equation(op: Op, values: Sequence[int], result: int, signs: Mapping[Op, str] = PLAIN) -> str:
+    """``35 × 3 = 105``."""
+    return f"{f' {signs[op]} '.join(map(str, values))} = {result}"
 
 
 def plain_equation(step: Step) -> str:
-    """``35 × 3 = 105``."""
-    left = f" {PLAIN[step.op]} ".join(str(term.value) for term in step.terms)
-    return f"{left} = {step.result.value}"
+    """The step as plain text, with the signs of print."""
+    return equation(step.op, [term.value for term in step.terms], step.result.value)
+
+
+def terse(story: Story) -> str:
+    """The solution's equations alone, one per line."""
+    return "\n".join(map(plain_equation, story.steps))
+
+
+def brief(story: Story) -> str:
+    """``I need … First …: 5 - 1 = 4. Then …: 4 + 6 = 10. Check: 10 - 6 = 4. The answer is 10.``
+
+    For models too small to learn the wordings of :class:`Narrator`: goal, a sentence per step, one
+    check, the answer. About half of it is mathematics, so that a short budget has to leave some of
+    that out. The check undoes the last step. To work out the whole again in one line was more than
+    a model of half a million weights could do, and it then believed the wrong sum.
+    """
+    sentences = [
+        f"I need {story.answer.what}.",
+        *(
+            f"{'Then' if place else 'First'} {step.result.what}: {plain_equation(step)}."
+            for place, step in enumerate(story.steps)
+        ),
+        f"Check: {undone(story.steps[-1])}.",
+        f"The answer is {story.answer.value}.",
+    ]
+    return " ".join(sentences)
+
+
+def undone(step: Step) -> str:
+    """A step the other way round: ``4 + 6 = 10`` is ``10 - 6 = 4``, ``2 + 3 + 4 = 9`` is
+    ``9 - 4 - 3 = 2``."""
+    first, *others = (term.value for term in step.terms)
+    return equation(INVERSE[step.op], [step.result.value, *reversed(others)], first)
+
+
+def brief_final(story: Story) -> str:
+    """What follows the reasoning: a sentence and ``\\boxed{}``."""
+    answer = story.answer
+    return f"{story.reply.format(answer.amount)} \\boxed{{{answer.value}}}"

@@ -1,4 +1,5 @@
-"""What a word problem is made of: quantities, steps that are right when made, and seeded draws.
+"""What a word problem is made of: quantities, steps that are right when made, and seeded draws;
+and what it is once made.
 
 A family writes sentences and calls :class:`Story`'s arithmetic; every step is computed here, so a
 story can't hold a wrong equation. A step that breaks the rules (a result above the cap, below
@@ -61,24 +62,13 @@ class Step:
     result: Quantity
 
 
-# Where the singular is not the plural without its "s".
-SINGULAR = {
-    "people": "person",
-    "children": "child",
-    "boxes": "box",
-    "batches": "batch",
-    "buses": "bus",
-    "shelves": "shelf",
-    "dishes": "dish",
-    "glasses": "glass",
-    "brushes": "brush",
-    "classes": "class",
-}
+# Where the singular is not the plural without its "s" or "es".
+SINGULAR = {"people": "person", "children": "child", "shelves": "shelf"}
 
 
 def singular(plural: str) -> str:
     """The singular of a plural used by our families ("boxes" -> "box", "pens" -> "pen")."""
-    return SINGULAR.get(plural, plural.removesuffix("s"))
+    return SINGULAR.get(plural) or re.sub(r"(ss|us|x|[cs]h)es$|s$", r"\1", plural)
 
 
 def counted(value: int, plural: str) -> str:
@@ -109,9 +99,7 @@ class Story:
     ask: str = ""
     reply: str = ""
 
-    def given(
-        self, value: int, what: str, unit: str = "", *, spelled: str | None = None
-    ) -> Quantity:
+    def given(self, value: int, what: str, unit: str = "", spelled: str | None = None) -> Quantity:
         """A number the question states."""
         quantity = Quantity(self._checked(value), measured(what, unit), unit, spelled)
         self.givens.append(quantity)
@@ -147,6 +135,10 @@ class Story:
     def text(self) -> str:
         """The whole question."""
         return " ".join([*self.facts, self.ask])
+
+    def change(self, up: bool, left: Quantity, right: Quantity, what: str, unit: str) -> Quantity:
+        """A sum if ``up``, else a difference."""
+        return self.add((left, right), what, unit) if up else self.sub(left, right, what, unit)
 
     def _step(
         self, op: Op, terms: tuple[Quantity, ...], value: int, what: str, unit: str
@@ -209,6 +201,31 @@ class Draw:
 
     def names(self, count: int) -> list[str]:
         return self.some(NAMES, count)
+
+
+@dataclass(frozen=True, slots=True)
+class WordProblem:
+    """A generated problem. ``trace`` is the verbose reasoning, ``terse`` its equations alone,
+    ``final`` the text after the reasoning (holds ``\\boxed{}``); ``brief`` and ``brief_final`` tell
+    the same in a few fixed sentences; ``numbers`` are the given ones.
+
+    With interleaved stories there is one telling: ``trace`` and ``brief`` are the same text, over
+    all; ``family``, ``steps``, ``terse`` and the final texts are those of the one asked for.
+    """
+
+    index: int
+    family: str
+    question: str
+    answer: int
+    steps: int
+    trace: str
+    terse: str
+    final: str
+    brief: str
+    brief_final: str
+    numbers: tuple[int, ...]
+    stories: tuple[str, ...]
+    """What each story tells, without the names of persons; the one asked for first."""
 
 
 NAMES = (

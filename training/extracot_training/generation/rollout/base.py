@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
+from itertools import dropwhile
 from typing import Any, Protocol
 
 from extracot.answers import extract_answer
@@ -95,7 +97,7 @@ class ReplyReader:
         self._tokenizer = tokenizer
         self._tokens = tokens
         self._levels = dict(zip(tokens.levels, prompt.ratios, strict=True))
-        self._blank: dict[int, bool] = {}
+        self._is_blank = cache(lambda id_: not tokenizer.decode([id_]).strip())
 
     def read(self, request: RolloutRequest, ids: Sequence[int]) -> Rollout:
         """What a reply came to; ``ids`` are the generated ones, with the end token if there is one.
@@ -136,14 +138,7 @@ class ReplyReader:
         return level, self._trimmed(tail), None
 
     def _trimmed(self, ids: list[int]) -> list[int]:
-        first, last = 0, len(ids)
-        while first < last and self._is_blank(ids[first]):
-            first += 1
-        while last > first and self._is_blank(ids[last - 1]):
-            last -= 1
-        return ids[first:last]
-
-    def _is_blank(self, id_: int) -> bool:
-        if id_ not in self._blank:
-            self._blank[id_] = not self._tokenizer.decode([id_]).strip()
-        return self._blank[id_]
+        kept = list(dropwhile(self._is_blank, ids))
+        while kept and self._is_blank(kept[-1]):
+            kept.pop()
+        return kept

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
 import numpy as np
@@ -38,6 +38,7 @@ def seed_of(*parts: object) -> int:
     return int.from_bytes(digest[:8], "big")
 
 
+@dataclass(frozen=True, slots=True)
 class Sampler:
     """Generates from ``model``, at most ``batch`` replies at a time, in the order given.
 
@@ -46,22 +47,13 @@ class Sampler:
     afterwards.
     """
 
-    def __init__(
-        self,
-        model: Any,
-        params: RolloutSamplingParams,
-        *,
-        end_ids: Sequence[int],
-        batch: int,
-        pad_id: int,
-        watched: Sequence[int] = (),
-    ) -> None:
-        self._model = model
-        self._params = params
-        self._end_ids = tuple(end_ids)
-        self._size = batch
-        self._pad_id = pad_id
-        self._watched = list(watched)
+    model: Any
+    params: RolloutSamplingParams
+    _: KW_ONLY
+    end_ids: Sequence[int]
+    batch: int
+    pad_id: int
+    watched: Sequence[int] = ()
 
     def generate(self, prompts: Sequence[Sequence[int]], seeds: Sequence[int]) -> list[Generated]:
         """One reply per prompt. Raises ``ValueError`` for an empty prompt."""
@@ -73,23 +65,23 @@ class Sampler:
         """The same, batch by batch."""
         if not all(prompts):
             raise ValueError("a prompt is empty")
-        training = self._model.training
-        self._model.eval()
+        training = self.model.training
+        self.model.eval()
         try:
-            for at in range(0, len(prompts), self._size):
-                rows = [tuple(prompt) for prompt in prompts[at : at + self._size]]
+            for at in range(0, len(prompts), self.batch):
+                rows = [tuple(prompt) for prompt in prompts[at : at + self.batch]]
                 with torch.no_grad():
-                    yield self._batch(rows, seeds[at : at + self._size])
+                    yield self._batch(rows, seeds[at : at + self.batch])
         finally:
-            self._model.train(training)
+            self.model.train(training)
 
     def _batch(self, prompts: list[tuple[int, ...]], seeds: Sequence[int]) -> list[Generated]:
-        limit, rows = self._params.max_tokens, len(prompts)
-        device = self._model.get_input_embeddings().weight.device
+        limit, rows = self.params.max_tokens, len(prompts)
+        device = self.model.get_input_embeddings().weight.device
         logits, mask, cache = self._read(prompts, device)
-        first = torch.softmax(logits, -1)[:, self._watched].tolist()
+        first = torch.softmax(logits, -1)[:, list(self.watched)].tolist()
         draws = torch.from_numpy(_draws(seeds, limit)).to(device)
-        ends = torch.tensor(self._end_ids, device=device)
+        ends = torch.tensor(self.end_ids, device=device)
         made = torch.full((rows, limit), -1, device=device)
         alive = torch.arange(rows, device=device)  # the batch's rows, by their place in `prompts`
         running = torch.ones(rows, dtype=torch.bool, device=device)
@@ -113,13 +105,13 @@ class Sampler:
         """(next logits, mask, cache), one row per prompt, each different prompt read once."""
         place = {prompt: row for row, prompt in enumerate(dict.fromkeys(prompts))}
         width = max(map(len, place))
-        ids = torch.full((len(place), width), self._pad_id)
+        ids = torch.full((len(place), width), self.pad_id)
         mask = torch.zeros(len(place), width, dtype=torch.long)
         for prompt, row in place.items():
             ids[row, width - len(prompt) :] = torch.tensor(prompt)
             mask[row, width - len(prompt) :] = 1
         ids, mask = ids.to(device), mask.to(device)
-        cache = empty_cache(self._model.config)
+        cache = empty_cache(self.model.config)
         logits = self._forward(ids, mask, (mask.cumsum(1) - 1).clamp(min=0), cache)
         rows = torch.tensor([place[prompt] for prompt in prompts], device=device)
         if len(place) < len(prompts):
@@ -128,7 +120,7 @@ class Sampler:
 
     def _forward(self, ids: Tensor, mask: Tensor, positions: Tensor, cache: Any) -> Tensor:
         """Logits of the last position, float32, shape ``(rows, vocabulary)``."""
-        output = self._model(
+        output = self.model(
             input_ids=ids,
             attention_mask=mask,
             position_ids=positions,
@@ -141,12 +133,12 @@ class Sampler:
 
     def _pick(self, logits: Tensor, draws: Tensor) -> Tensor:
         """Tokens, by inverting the cumulative distribution at one uniform draw per row."""
-        if self._params.temperature == 0:
+        if self.params.temperature == 0:
             return logits.argmax(-1)
-        shares = torch.softmax(logits / self._params.temperature, -1)
-        if self._params.top_p < 1:
+        shares = torch.softmax(logits / self.params.temperature, -1)
+        if self.params.top_p < 1:
             ordered, order = shares.sort(dim=-1, descending=True)
-            outside = ordered.cumsum(-1) - ordered >= self._params.top_p
+            outside = ordered.cumsum(-1) - ordered >= self.params.top_p
             shares = shares.scatter(1, order, ordered.masked_fill(outside, 0.0))
         sums = shares.cumsum(-1)
         wanted = draws[:, None] * sums[:, -1:]

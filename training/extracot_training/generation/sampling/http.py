@@ -44,7 +44,11 @@ class HttpSampler:
         await self._client.aclose()
 
     async def _result(self, request: Request, params: SamplingParams) -> Sample | Failure:
-        body = _body(self._config, request, params)
+        settings = params.model_dump(exclude_none=True)
+        if request.seed is not None:
+            settings["seed"] = request.seed
+        config = self._config
+        body = {"model": config.model, "messages": request.chat, **settings, **config.extra_body}
         try:
             return _sample(await self._client.request("POST", "/chat/completions", json=body))
         except RequestError as error:
@@ -53,18 +57,10 @@ class HttpSampler:
             return Failure("failed", f"not a chat completion ({type(error).__name__}: {error})")
 
 
-def _body(config: HttpBackend, request: Request, params: SamplingParams) -> dict[str, Any]:
-    settings = params.model_dump(exclude_none=True)
-    if request.seed is not None:
-        settings["seed"] = request.seed
-    return {"model": config.model, "messages": request.chat, **settings, **config.extra_body}
-
-
 def _sample(reply: dict[str, Any]) -> Sample:
     """A chat completion's first choice. Raises the usual lookup errors on another shape."""
     choice = reply["choices"][0]
     message = choice["message"]
-    finish = choice.get("finish_reason")
     answer = message.get("content") or ""
     reasoning = message.get("reasoning_content") or message.get("reasoning")
     if not isinstance(answer, str) or not (reasoning is None or isinstance(reasoning, str)):
@@ -78,7 +74,7 @@ def _sample(reply: dict[str, Any]) -> Sample:
         reasoning=reasoning,
         answer=answer,
         closed=closed,
-        finish_reason=finish,
+        finish_reason=choice.get("finish_reason"),
         prompt_tokens=usage.get("prompt_tokens"),
         completion_tokens=usage.get("completion_tokens"),
         reasoning_tokens=details.get("reasoning_tokens"),

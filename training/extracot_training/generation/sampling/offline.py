@@ -61,10 +61,7 @@ class VllmSampler:
             for request in requests
         ]
         replies = self._engine.chat(
-            conversations,
-            each,
-            use_tqdm=False,
-            chat_template_kwargs=self._config.template or None,
+            conversations, each, use_tqdm=False, chat_template_kwargs=self._config.template or None
         )
         return [
             SampleResult(request.key, self._sample(reply))

@@ -14,7 +14,7 @@ from typing import Any
 
 from extracot_training.config.compare import CompareConfig
 from extracot_training.errors import StageError
-from extracot_training.evaluation.card_figures import REPORT_FILENAME
+from extracot_training.evaluation.card import REPORT_FILENAME
 from extracot_training.evaluation.plots import BY_TOKENS, accuracy_against_tokens
 from extracot_training.evaluation.rows import EvalRow
 from extracot_training.evaluation.table import FULL, Table, accuracy_difference, tables_of
@@ -79,10 +79,10 @@ def _differences(runs: Runs, base: str, config: CompareConfig) -> dict[str, Any]
 
 
 def _difference(ours: Table, theirs: Table, config: CompareConfig) -> dict[str, Any] | None:
-    both = [problem for problem in ours.rows if problem in theirs.rows]
+    both = ours.common(theirs)
     if not both:
         return None
-    difference = accuracy_difference(ours, theirs, both, config)
+    difference = accuracy_difference(ours, theirs, config)
     mine, tokens = (sum(map(side.reasoning, both)) for side in (ours, theirs))
     return {"accuracy": asdict(difference), "tokens_ratio": mine / tokens if tokens else None}
 

@@ -28,6 +28,9 @@ from extracot_training.math_text.normalise import unit_interval
 from extracot_training.pipeline.records import Problem
 
 _STANDARD = ("temperature", "top_p", "max_tokens")
+# What a budget report and an evaluation's rows call alike.
+_COUNTS = ("chosen_probability", "reasoning_tokens", "answer_tokens")
+_ENDING = ("closed_by", "unclosed", "cap_hit")
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +177,7 @@ class EvalClient:
             prompt_tokens=found.usage.prompt_tokens,
             completion_tokens=found.usage.completion_tokens,
             finish_reason=found.finish,
-            first_token_s=min(_first_of(found.reasoning, found.content), default=None),
+            first_token_s=min((at for at, _ in found.reasoning + found.content), default=None),
             seconds=found.seconds,
             started=found.started,
         )
@@ -194,12 +197,7 @@ class EvalClient:
             "reasoning": _joined(found.reasoning),
             "answer": _joined(found.content),
             "level": self._server.nominal(report["chosen"] or report["level"]),
-            "chosen_probability": report["chosen_probability"],
-            "reasoning_tokens": report["reasoning_tokens"],
-            "answer_tokens": report["answer_tokens"],
-            "closed_by": report["closed_by"],
-            "unclosed": report["unclosed"],
-            "cap_hit": report["cap_hit"],
+            **{name: report[name] for name in (*_COUNTS, *_ENDING)},
             "first_answer_s": _first(found.content),
         }
 
@@ -267,10 +265,6 @@ def _from_text(found: _Stream, tags: ThinkTags, config: EvaluateConfig) -> dict[
 
 def _joined(parts: Sequence[tuple[float, str]]) -> str:
     return "".join(text for _, text in parts)
-
-
-def _first_of(*streams: Sequence[tuple[float, str]]) -> list[float]:
-    return [parts[0][0] for parts in streams if parts]
 
 
 def _first(parts: Sequence[tuple[float, str]], offset: int = 0) -> float | None:

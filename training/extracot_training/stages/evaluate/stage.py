@@ -74,20 +74,15 @@ def _reopen(config: EvaluateConfig) -> None:
     """A finished folder whose report was made with other settings is to be reported anew; one in
     which nothing was answered yet (no server, a wrong key) binds nobody to its settings."""
     found = Manifest.load(config.out)
-    if found is not None and found.stage == "evaluate":
-        with locked(config.out):
-            _loosen(found, config)
-
-
-def _loosen(found: Manifest, config: EvaluateConfig) -> None:
-    replies = config.out / REPLIES_FILENAME
-    if found.finished is None and not (replies.is_file() and replies.stat().st_size):
-        for name in (REPLIES_FILENAME, SERVER_FILENAME, MANIFEST_FILENAME):
-            (config.out / name).unlink(missing_ok=True)
+    if found is None or found.stage != "evaluate":
         return
-    now = config.model_dump(mode="json")
-    if any(found.config.get(key) != now[key] for key in config.judging):
-        found.model_copy(update={"finished": None, "config": now}).save(config.out)
+    replies, now = config.out / REPLIES_FILENAME, config.model_dump(mode="json")
+    with locked(config.out):
+        if found.finished is None and not (replies.is_file() and replies.stat().st_size):
+            for name in (REPLIES_FILENAME, SERVER_FILENAME, MANIFEST_FILENAME):
+                (config.out / name).unlink(missing_ok=True)
+        elif any(found.config.get(key) != now[key] for key in config.judging):
+            found.model_copy(update={"finished": None, "config": now}).save(config.out)
 
 
 async def _ask_all(config: EvaluateConfig, problems: Sequence[Problem], stage: StageRun) -> Server:
@@ -125,9 +120,8 @@ async def _ask_all(config: EvaluateConfig, problems: Sequence[Problem], stage: S
 
 
 def _failure(what: str, failed: Sequence[Failed]) -> StageError:
-    return StageError(
-        f"{what} failed, such as: {failed[0].message}; the same command asks for these again"
-    )
+    said = f"{what} failed, such as: {failed[0].message}"
+    return StageError(f"{said}; the same command asks for these again")
 
 
 def _finish(
@@ -154,8 +148,8 @@ def _finish(
     for name, image in draw(figures).items():
         write_atomic(stage.folder / name, image)
     stage.report(report_of(figures), figures)
-    counts = Counter(row.budget for row in rows if row.correct)
-    return {"rows": len(rows), "refused": len(refused), "correct": dict(counts)}
+    correct = Counter(row.budget for row in rows if row.correct)
+    return {"rows": len(rows), "refused": len(refused), "correct": dict(correct)}
 
 
 def _judged(reply: Reply, problem: Problem, count: CountTokens | None) -> EvalRow:
@@ -170,8 +164,7 @@ def _judged(reply: Reply, problem: Problem, count: CountTokens | None) -> EvalRo
     return EvalRow(
         **fields,
         gold=problem.answer,
-        family=problem.family,
-        steps=problem.steps,
+        **problem.model_dump(include={"family", "steps"}),
         boxed=verified.answer,
         correct=verified.correct,
         strict=verified.strict,

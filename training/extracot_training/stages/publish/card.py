@@ -11,7 +11,7 @@ from extracot.card import BudgetCard, LevelCard, Provenance, tokenizer_hash
 from extracot.control import POLICY_TOKEN, level_token
 from extracot.errors import CardError
 from extracot_training.errors import StageError
-from extracot_training.evaluation.card_figures import CardFigures, LevelFigures
+from extracot_training.evaluation.card import CardFigures, LevelFigures
 from extracot_training.pipeline.records import first_problem
 from extracot_training.policy.control_tokens import single_id
 from extracot_training.policy.prompt_settings import PromptSettings

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from extracot_training.evaluation.card_figures import REPORT_FILENAME
+from extracot_training.evaluation.card import REPORT_FILENAME
 from extracot_training.pipeline.stage import MANIFEST_FILENAME, Manifest
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from extracot.card import BudgetCard
 from extracot_training.config.publish import PublishConfig
-from extracot_training.evaluation.card_figures import REPORT_FILENAME, CardFigures
+from extracot_training.evaluation.card import REPORT_FILENAME, CardFigures
 from extracot_training.pipeline.files import write_atomic
 from extracot_training.pipeline.replacing import replace_stage
 from extracot_training.pipeline.stage import Counts, Manifest, StageResult, StageRun

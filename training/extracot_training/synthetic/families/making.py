@@ -117,12 +117,9 @@ def factory(d: Draw, s: Story) -> None:
         sold = s.given(d.upto(things.value - 1, 1), f"the {goods} one shop sells", goods)
         s.fact(f"One of the shops sells {sold.amount} of its share.")
         s.sub(things, sold, f"the {goods} left in that shop", goods)
-        return s.question(
-            f"How many {goods} of its share does that shop have left?", "It has {} left."
-        )
-    asked = "does each shop get" if d.steps >= 4 else "arrive whole"
-    if d.steps == 2:
-        asked = "are on the truck"
+        ask = f"How many {goods} of its share does that shop have left?"
+        return s.question(ask, "It has {} left.")
+    asked = {2: "are on the truck", 3: "arrive whole"}.get(d.steps, "does each shop get")
     s.question(f"How many {goods} {asked}?", "The answer is {}.")
 
 
@@ -225,8 +222,7 @@ def hens(d: Draw, s: Story) -> None:
         s.fact(f"From that money {who} pays {feed.amount} for feed.")
         s.sub(have, feed, "the money left after the feed", "dollars")
         return s.question(f"How many dollars does {who} have left of it?", f"{who} has {{}} left.")
-    asked = {2: "eggs can be sold", 3: "eggs can be sold", 4: "cartons are filled"}.get(d.steps)
-    if asked:
-        s.question(f"How many {asked}?", "The number is {}.")
-    else:
-        s.question(f"How many dollars does {who} get?", f"{who} gets {{}}.")
+    if d.steps == 5:
+        return s.question(f"How many dollars does {who} get?", f"{who} gets {{}}.")
+    asked = "cartons are filled" if d.steps == 4 else "eggs can be sold"
+    s.question(f"How many {asked}?", "The number is {}.")

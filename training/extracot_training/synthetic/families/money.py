@@ -24,9 +24,8 @@ def shopping(d: Draw, s: Story) -> None:
         spent.append(s.mul(count, each, f"the cost of the {goods}", "dollars"))
     total = spent[0] if kinds == 1 else s.add(spent, "the total cost", "dollars")
     if not change:
-        return s.question(
-            f"How many dollars does {who} pay in total?", f"{who} pays {{}} in total."
-        )
+        ask = f"How many dollars does {who} pay in total?"
+        return s.question(ask, f"{who} pays {{}} in total.")
     paid = s.given(d.between(total.value + 1, d.cap), "the money handed over", "dollars")
     s.fact(f"{who} hands the cashier {paid.amount}.")
     s.sub(paid, total, "the change", "dollars")
@@ -56,9 +55,8 @@ def savings(d: Draw, s: Story) -> None:
     goal = s.given(d.between(have.value + 1, d.cap), "the price of the bicycle", "dollars")
     s.fact(f"A bicycle costs {goal.amount}.")
     s.sub(goal, have, "the money still missing", "dollars")
-    s.question(
-        f"How many more dollars does {who} need for the bicycle?", f"{who} still needs {{}}."
-    )
+    ask = f"How many more dollars does {who} need for the bicycle?"
+    s.question(ask, f"{who} still needs {{}}.")
 
 
 @family("tickets", (3, 6))
@@ -161,9 +159,8 @@ def subscription(d: Draw, s: Story) -> None:
         rival = s.given(d.between(total.value + 1, d.cap), "the price of a yearly pass", "dollars")
         s.fact(f"A yearly pass with everything would have cost {rival.amount}.")
         s.sub(rival, total, "the saving against the yearly pass", "dollars")
-        return s.question(
-            f"How many dollars less than the yearly pass did {who} pay?", f"{who} paid {{}} less."
-        )
+        ask = f"How many dollars less than the yearly pass did {who} pay?"
+        return s.question(ask, f"{who} paid {{}} less.")
     s.question(f"How many dollars does {who} pay altogether?", f"{who} pays {{}} altogether.")
 
 
@@ -186,9 +183,8 @@ def fundraiser(d: Draw, s: Story) -> None:
     goal = s.given(d.between(total.value + 1, d.cap), "the goal", "dollars")
     s.fact(f"The goal is {goal.amount}.")
     s.sub(goal, total, "the money missing to the goal", "dollars")
-    s.question(
-        f"How many dollars are missing after {listing(runners)} ran?", "There are {} missing."
-    )
+    ask = f"How many dollars are missing after {listing(runners)} ran?"
+    s.question(ask, "There are {} missing.")
 
 
 @family("discount", (3, 5), min_cap=300)

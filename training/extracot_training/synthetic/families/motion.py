@@ -29,10 +29,7 @@ def bus(d: Draw, s: Story) -> None:
         way = "on" if up else "off"
         moved = s.given(number, f"the passengers who get {way} at {place}", "passengers")
         s.fact(f"At {place}, {moved.amount} {'get' if number > 1 else 'gets'} {way}.")
-        if up:
-            on_board = s.add((on_board, moved), what, "passengers")
-        else:
-            on_board = s.sub(on_board, moved, what, "passengers")
+        on_board = s.change(up, on_board, moved, what, "passengers")
     s.question(f"How many passengers are on the {vehicle} now?", "There are now {} on board.")
 
 
@@ -48,10 +45,8 @@ def trip(d: Draw, s: Story) -> None:
         speed, hours = d.pair((d.cap - 1) // legs)
         pace = s.given(speed, f"the speed on part {leg + 1}", "km")
         time = s.given(hours, f"the hours of part {leg + 1}", "hours")
-        s.fact(
-            f"On the {ORDINALS[leg]} part of {trip}, {who} rides {pace.amount} per hour "
-            f"for {time.amount}."
-        )
+        ride = f"{who} rides {pace.amount} per hour for {time.amount}"
+        s.fact(f"On the {ORDINALS[leg]} part of {trip}, {ride}.")
         parts.append(s.mul(pace, time, f"the length of part {leg + 1}", "km"))
     ridden = parts[0] if legs == 1 else s.add(parts, "the distance ridden", "km")
     if not rest:
@@ -71,10 +66,8 @@ def water_tank(d: Draw, s: Story) -> None:
         leak = d.upto(d.cap // 4, 1)
         inflow = s.given(rate + leak, "the flow of the tap per minute", "liters")
         drop = s.given(leak, "the leak per minute", "liters")
-        s.fact(
-            f"A tap runs {inflow.amount} per minute into an empty {tank}, "
-            f"while {drop.amount} per minute leak out."
-        )
+        lost = f"while {drop.amount} per minute leak out"
+        s.fact(f"A tap runs {inflow.amount} per minute into an empty {tank}, {lost}.")
         flow = s.sub(inflow, drop, "the gain per minute", "liters")
     else:
         flow = s.given(rate, "the flow of the tap per minute", "liters")
@@ -111,8 +104,7 @@ def stairs(d: Draw, s: Story) -> None:
         distance = d.upto(room if up else floor.value - 1, 1)
         moved = s.given(distance, f"the floors of move {move + 1}", "floors")
         s.fact(f"{'Then' if move else 'First'} {who} goes {'up' if up else 'down'} {moved.amount}.")
-        what = f"the floor after move {move + 1}"
-        floor = s.add((floor, moved), what) if up else s.sub(floor, moved, what)
+        floor = s.change(up, floor, moved, f"the floor after move {move + 1}", "")
     each = s.given(per_floor, "the steps per floor", "steps")
     s.fact(f"Each floor is {each.amount} high.")
     s.mul(floor, each, "the steps down to the ground", "steps")
@@ -151,32 +143,27 @@ def laps_compare(d: Draw, s: Story) -> None:
     time = s.given(minutes, "the number of minutes", "minutes")
     quick = s.given(pace, f"the metres per minute of {fast}", "metres")
     lazy = s.given(d.between(1, pace - 1), f"the metres per minute of {slow}", "metres")
-    s.fact(
-        f"{fast} and {slow} walk the same way along a road for {time.amount}: "
-        f"{fast} makes {quick.amount} per minute, and {slow} {lazy.amount} per minute."
-    )
+    paces = f"{fast} makes {quick.amount} per minute, and {slow} {lazy.amount} per minute"
+    s.fact(f"{fast} and {slow} walk the same way along a road for {time.amount}: {paces}.")
     far = s.mul(quick, time, f"the distance {fast} walks", "metres")
     near = s.mul(lazy, time, f"the distance {slow} walks", "metres")
-    rest_far, rest_near = far, near
     if d.steps >= 4:
         lead = s.given(d.upto(d.cap - far.value, 1), f"the head start of {fast}", "metres")
         s.fact(f"{slow} starts at a gate, and {fast} starts {lead.amount} ahead of it.")
-        rest_far = s.add((far, lead), f"how far {fast} gets with the head start", "metres")
+        far = s.add((far, lead), f"how far {fast} gets with the head start", "metres")
     else:
         s.fact("Both start at the same gate.")
     if d.steps >= 5:
         back = s.given(d.upto(near.value - 1, 1), f"the metres {slow} walks back", "metres")
         s.fact(f"Afterwards {slow} turns and walks {back.amount} back.")
-        rest_near = s.sub(near, back, f"how far {slow} gets in the end", "metres")
-    gap = s.sub(rest_far, rest_near, f"the gap between {fast} and {slow}", "metres")
+        near = s.sub(near, back, f"how far {slow} gets in the end", "metres")
+    gap = s.sub(far, near, f"the gap between {fast} and {slow}", "metres")
     if d.steps >= 6:
         poles = s.given(d.divisor(gap.value), "the metres between two lamps", "metres")
         s.fact(f"There is a lamp every {poles.amount} along the way.")
         s.div(gap, poles, "the number of lamp distances", "sections")
-        return s.question(
-            f"The gap between {fast} and {slow} is how many sections from lamp to lamp?",
-            "The gap is {}.",
-        )
+        ask = f"The gap between {fast} and {slow} is how many sections from lamp to lamp?"
+        return s.question(ask, "The gap is {}.")
     s.question(f"How many metres is {fast} ahead of {slow}?", f"{fast} is {{}} ahead.")
 
 
@@ -214,4 +201,4 @@ def _turn(d: Draw, s: Story, have: Quantity, goods: str, turn: int) -> Quantity:
     up, number = _up_or_down(d, have.value)
     moved = s.given(number, f"the {goods} of event {turn + 1}", goods)
     s.fact(f"{lead}, the owner {'finds' if up else 'loses'} {moved.amount}.")
-    return s.add((have, moved), what, goods) if up else s.sub(have, moved, what, goods)
+    return s.change(up, have, moved, what, goods)

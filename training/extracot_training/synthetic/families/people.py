@@ -47,7 +47,7 @@ def _relative_age(d: Draw, s: Story, age: Quantity, before: str, who: str) -> Qu
     top = min(12, limit - age.value) if kind == "older" else min(12, age.value - 3)
     gap = s.given(d.between(1, top), f"the years between {before} and {who}", "years")
     s.fact(f"{who} is {gap.amount} {kind} than {before}.")
-    return s.add((age, gap), what, "years") if kind == "older" else s.sub(age, gap, what, "years")
+    return s.change(kind == "older", age, gap, what, "years")
 
 
 @family("sharing", (2, 6))
@@ -69,11 +69,8 @@ def sharing(d: Draw, s: Story) -> None:
         s.fact(f"{who} keeps {gone.value} back for later.")
         have = s.sub(have, gone, f"the {goods} to share", goods)
     children = s.given(d.divisor(have.value), "the number of children", "children")
-    s.fact(
-        f"All the rest is shared equally among {children.amount}."
-        if d.steps >= 4
-        else f"Everything is shared equally among {children.amount}."
-    )
+    shared = "All the rest" if d.steps >= 4 else "Everything"
+    s.fact(f"{shared} is shared equally among {children.amount}.")
     portion = s.div(have, children, f"the {goods} per child", goods)
     if d.steps >= 5:
         extra = s.given(d.upto(d.cap - portion.value, 1), f"the {goods} Mia had already", goods)
@@ -107,11 +104,9 @@ def compare(d: Draw, s: Story) -> None:
         s.add(owned, f"the {goods} of all together", goods)
         return s.question(f"How many {goods} do they have altogether?", "They have {} altogether.")
     high, low = (0, -1) if owned[0].value > owned[-1].value else (-1, 0)
-    s.sub(owned[high], owned[low], f"the lead of {people[high]} over {people[low]}", goods)
-    s.question(
-        f"How many more {goods} does {people[high]} have than {people[low]}?",
-        f"{people[high]} has {{}} more.",
-    )
+    rich, poor = people[high], people[low]
+    s.sub(owned[high], owned[low], f"the lead of {rich} over {poor}", goods)
+    s.question(f"How many more {goods} does {rich} have than {poor}?", f"{rich} has {{}} more.")
 
 
 def _relative_amount(
@@ -134,7 +129,7 @@ def _relative_amount(
     gap = s.given(d.upto(top, 1), f"the difference between {other} and {who}", goods)
     noun = singular(goods) if gap.value == 1 else goods
     s.fact(f"{who} has {gap.value} {kind} {noun} than {other}.")
-    return s.add((base, gap), what, goods) if kind == "more" else s.sub(base, gap, what, goods)
+    return s.change(kind == "more", base, gap, what, goods)
 
 
 @family("average", (2, 5))
@@ -156,9 +151,8 @@ def average(d: Draw, s: Story) -> None:
     total = s.add(scores, "the points of all rounds", unit)
     result = s.div(total, number, "the average per round", unit)
     if d.steps == 2:
-        return s.question(
-            f"How many points does {who} score per round on average?", "The average is {}."
-        )
+        ask = f"How many points does {who} score per round on average?"
+        return s.question(ask, "The average is {}.")
     rival = d.one(RELATIVES)
     if d.steps >= 4:
         bonus = s.given(d.upto(d.cap - result.value, 1), "the bonus", unit)
@@ -197,15 +191,13 @@ def scores(d: Draw, s: Story) -> None:
         s.fact(f"They also get {bonus.amount} for fair play.")
         sums.append(bonus)
     total = s.add(sums, f"the points of the {home}", "points")
-    if total.value < d.cap and d.coin():
-        ahead = s.given(d.between(total.value + 1, d.cap), f"the points of the {away}", "points")
-        s.fact(f"The {away} have {ahead.amount}.")
-        s.sub(ahead, total, f"the lead of the {away}", "points")
-        return s.question(f"By how many points do the {away} lead?", f"The {away} lead by {{}}.")
-    behind = s.given(d.between(1, total.value - 1), f"the points of the {away}", "points")
-    s.fact(f"The {away} have {behind.amount}.")
-    s.sub(total, behind, f"the lead of the {home}", "points")
-    s.question(f"By how many points do the {home} lead?", f"The {home} lead by {{}}.")
+    behind = total.value < d.cap and d.coin()
+    least, most = (total.value + 1, d.cap) if behind else (1, total.value - 1)
+    theirs = s.given(d.between(least, most), f"the points of the {away}", "points")
+    s.fact(f"The {away} have {theirs.amount}.")
+    first, more, fewer = (away, theirs, total) if behind else (home, total, theirs)
+    s.sub(more, fewer, f"the lead of the {first}", "points")
+    s.question(f"By how many points do the {first} lead?", f"The {first} lead by {{}}.")
 
 
 @family("reading", (2, 6))

@@ -101,8 +101,7 @@ def school_trip(d: Draw, s: Story) -> None:
             s.fact(f"The town pays {grant.amount} of that.")
             s.sub(cost, grant, "the rest to pay", "dollars")
             return s.question("How many dollars does the school have to pay?", "It has to pay {}.")
-        s.question("How many dollars do all the vans cost?", "They cost {}.")
-        return
+        return s.question("How many dollars do all the vans cost?", "They cost {}.")
     s.question("How many vans are needed?", "{} are needed.")
 
 
@@ -138,17 +137,14 @@ def library(d: Draw, s: Story) -> None:
     s.fact(f"A small library has {number.amount} with {each.amount} on each.")
     books = s.mul(number, each, "the books on the shelves", "books")
     days = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
-    for turn in range(d.steps - 1):
-        day = days[turn]
+    for day in days[: d.steps - 1]:
         arrive = books.value < d.cap and (books.value < 2 or d.coin())
         limit = max(1, (d.cap - books.value) // 2) if arrive else books.value - 1
         moved = s.given(d.upto(limit, 1), f"the books of {day}", "books")
-        what = f"the books after {day}"
         if arrive:
             source = d.one(("readers bring back", "the library buys", "a visitor donates"))
             s.fact(f"On {day}, {source} {moved.amount} for the shelves.")
-            books = s.add((books, moved), what, "books")
         else:
             s.fact(f"On {day}, readers take out {moved.amount}.")
-            books = s.sub(books, moved, what, "books")
+        books = s.change(arrive, books, moved, f"the books after {day}", "books")
     s.question("How many books are on the shelves in the end?", "There are {} on the shelves.")
