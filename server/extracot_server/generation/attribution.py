@@ -29,11 +29,6 @@ class Fragment(NamedTuple):
     text: str
     tokens: tuple[SampledToken, ...]
 
-    @property
-    def begins_token(self) -> bool:
-        """Whether any id is counted with this fragment."""
-        return bool(self.tokens)
-
 
 class Attributor:
     """Feeds a splitter token by token and gives back fragments that carry their ids."""

@@ -190,7 +190,7 @@ class _Continuation:
         )
         self._attributor = Attributor(self._splitter)
         new = runtime.new_detokenizer if request.tools is None else runtime.new_plain_detokenizer
-        self._decoder = new(choice.context)
+        self._decode = new(choice.context)
         self._shown = DeltaBuffer(choice.index)
         self.ended_by: Literal["engine", "stop", "close"] | None = None
         """What has ended it; ``None`` while it goes on."""
@@ -211,7 +211,7 @@ class _Continuation:
         for at, token_id in enumerate(ids):
             logprob = delta.logprobs[at] if delta.logprobs is not None else None
             silent = token_id in self._runtime.control_ids
-            text = "" if silent else self._decoder.step(token_id)
+            text = "" if silent else self._decode(token_id)
             if text and (shown := self._plain(token_id, text, logprob)) is not None:
                 if len(delta.token_ids) == 1:
                     return [shown]
@@ -253,7 +253,7 @@ class _Continuation:
     def _absorb(self, fragments: list[Fragment], out: DeltaBuffer) -> None:
         """Count and show fragments in order, until one of them ends this run."""
         for fragment in fragments:
-            if fragment.begins_token and not self._admit(fragment):
+            if fragment.tokens and not self._admit(fragment):
                 break
             if fragment.part is Part.ANSWER:
                 out.add_answer(*self._choice.answer.feed(fragment.text, fragment.tokens))
