@@ -7,6 +7,7 @@ from the server's what it does not say itself. Knows nothing of flags, variables
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -83,11 +84,6 @@ def parse_efforts(value: Any) -> dict[str, Any]:
     return {**DEFAULT_EFFORT_MAP, **value}
 
 
-def parse_engine_arguments(value: Any) -> Any:
-    """``"a=1"``, a list of such or a mapping -> vLLM's engine arguments."""
-    return parse_key_values(value, "vllm")
-
-
 class ModelSettings(BaseModel):
     """Settings of one served model."""
 
@@ -117,7 +113,9 @@ class ModelSettings(BaseModel):
         description="how the model writes tool calls: a name of vLLM's tool parsers, such as "
         "`hermes` (Qwen, Hermes), `llama3_json` or `mistral`",
     )
-    vllm: Annotated[dict[str, Any], NoDecode, BeforeValidator(parse_engine_arguments)] = Field(
+    vllm: Annotated[
+        dict[str, Any], NoDecode, BeforeValidator(partial(parse_key_values, name="vllm"))
+    ] = Field(
         default_factory=dict,
         description="any vLLM engine argument: tensor_parallel_size=2 (repeatable, or JSON)",
     )

@@ -25,12 +25,7 @@ from extracot_server.generation.merging import merge
 from extracot_server.generation.observer import RequestObserver, RequestResult, claimable
 from extracot_server.generation.prepare import prepare
 from extracot_server.generation.report import BudgetReport, choice_report, total_report, usage_of
-from extracot_server.generation.request import (
-    ChatRequest,
-    PreparedChat,
-    RequestTimes,
-    ServedModel,
-)
+from extracot_server.generation.request import ChatRequest, PreparedChat, RequestTimes, ServedModel
 from extracot_server.generation.tool_events import ToolEventReader
 
 

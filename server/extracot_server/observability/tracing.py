@@ -26,11 +26,7 @@ import extracot
 from extracot_server.generation.request import UNFINISHED
 from extracot_server.observability.request_log import RequestRecord
 
-OPERATIONS = {
-    "/v1/chat/completions": "chat",
-    "/v1/messages": "chat",
-    "/v1/responses": "chat",
-}
+OPERATIONS = {"/v1/chat/completions": "chat", "/v1/messages": "chat", "/v1/responses": "chat"}
 """The paths that are traced, and what GenAI calls each."""
 
 _FIELDS = {

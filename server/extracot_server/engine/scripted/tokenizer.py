@@ -46,11 +46,9 @@ _MERGED = (
 
 
 def _lexicon() -> tuple[str, ...]:
-    pieces = dict.fromkeys(_MERGED)
-    for word in _WORD_LIST.split():
-        for piece in (word, f" {word}", word.capitalize(), f" {word.capitalize()}"):
-            pieces[piece] = None
-    return tuple(pieces)
+    words = [form for word in _WORD_LIST.split() for form in (word, word.capitalize())]
+    spaced = [piece for word in words for piece in (word, f" {word}")]
+    return tuple(dict.fromkeys([*_MERGED, *spaced]))
 
 
 class ScriptedTokenizer:
