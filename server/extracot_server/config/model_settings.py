@@ -24,8 +24,14 @@ from pydantic import (
 )
 from pydantic_settings import NoDecode
 
-from extracot_server.config.setting_values import key_text, one_line, parse_key_values, read_text
-from extracot_server.config.upstreams import parse_upstreams, spread_keys
+from extracot_server.config.setting_values import (
+    key_text,
+    one_line,
+    parse_key_values,
+    parse_upstreams,
+    read_text,
+    spread_keys,
+)
 
 BudgetWord = Literal["auto", "native", "none"]
 Ratio = Annotated[float, Field(gt=0.0, le=1.0)]
@@ -286,11 +292,10 @@ def _one_model(common: Mapping[str, Any], entry: Mapping[str, Any], where: str) 
                 merged[name] = {**common[name], **parse_key_values(own[name], name)}
         found = ModelSettings.model_validate(merged)
         found.check_engine()
-    except ValidationError as error:
-        known = [*ModelSettings.model_fields, "name"]
-        raise ValueError(f"{where}: {one_line(error, known, SECRETS)}") from None
     except ValueError as error:
-        raise ValueError(f"{where}: {error}") from None
+        known = [*ModelSettings.model_fields, "name"]
+        line = one_line(error, known, SECRETS) if isinstance(error, ValidationError) else error
+        raise ValueError(f"{where}: {line}") from None
     return found
 
 

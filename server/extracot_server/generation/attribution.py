@@ -36,7 +36,7 @@ class Attributor:
     def __init__(self, splitter: ReasoningSplitter) -> None:
         self._splitter = splitter
         self._mute: list[SampledToken] = []  # ids still without text
-        # [ids, characters not yet given out, whether the ids were], in order
+        # (ids not yet given out, characters that are left of their text), in order
         self._waiting: deque[tuple[tuple[SampledToken, ...], int]] = deque()
 
     @property

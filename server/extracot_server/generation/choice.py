@@ -9,6 +9,7 @@ that need a grammar. Knows nothing of HTTP, reports or metrics.
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import AsyncGenerator
 from dataclasses import replace
@@ -26,9 +27,8 @@ from extracot_server.engine.base import (
     TokenLogprob,
 )
 from extracot_server.generation.attribution import Attributor, Fragment, SampledToken
-from extracot_server.generation.choice_state import ChoiceState
-from extracot_server.generation.delta_buffer import DeltaBuffer
-from extracot_server.generation.events import ChoiceEnded, Delta
+from extracot_server.generation.events import ChoiceEnded, Delta, DeltaBuffer
+from extracot_server.generation.report import ChoiceState
 from extracot_server.generation.request import PreparedChat
 from extracot_server.generation.stop_strings import AnswerText
 
@@ -70,8 +70,7 @@ class ChoiceStream:
         answering = kind is BudgetKind.NONE
         while self.remaining > 0:
             run = _Continuation(self, in_reasoning=in_reasoning, answering=answering)
-            stream = self.runtime.engine.generate(run.request())
-            try:
+            async with contextlib.aclosing(self.runtime.engine.generate(run.request())) as stream:
                 async for delta in stream:
                     for shown in run.take(delta):
                         yield shown
@@ -80,8 +79,6 @@ class ChoiceStream:
                             yield shown
                     if run.ended_by is not None:
                         break
-            finally:
-                await stream.aclose()
             if run.ended_by is None:
                 raise EngineDeadError("the engine's stream ended without a finish reason")
             if run.ended_by != "close":
@@ -123,16 +120,13 @@ class ChoiceStream:
             allowed_token_ids=tuple(by_id),
             priority=self.chat.request.principal.priority,
         )
-        stream = self.runtime.engine.generate(request)
         chosen: int | None = None
-        try:
+        async with contextlib.aclosing(self.runtime.engine.generate(request)) as stream:
             async for delta in stream:
                 if delta.token_ids:
                     chosen = delta.token_ids[0]
                     self.state.probabilities = _renormalise(delta, by_id)
                     break
-        finally:
-            await stream.aclose()
         if chosen is None or chosen not in by_id:
             raise EngineError("the engine chose no level token for an `auto` request")
         level = by_id[chosen]

@@ -1,19 +1,22 @@
 """Tool calls read from an answer as it arrives: a grammar's JSON, and the Hermes models' tags.
 
 The text that makes up a call's arguments is passed on as it is, never re-written. Other formats
-are vLLM's parsers' business (:mod:`extracot_server.tool_calls.vllm`).
+are vLLM's parsers' business (:mod:`extracot_server.tool_calls.vllm`), which are imported only when
+one is asked for.
 """
 
 from __future__ import annotations
 
+import importlib.util
 import json
-import math
 import re
 import uuid
 from collections.abc import Sequence
 
+from extracot.prompt import Tokenizer
 from extracot.reasoning import tag_beginning
-from extracot_server.tool_calls.tools import CallPart
+from extracot_server.config.setting_values import SettingsError
+from extracot_server.tool_calls.tools import CallPart, CallReaderFactory
 
 _OPEN, _CLOSE = "<tool_call>", "</tool_call>"
 _ARGUMENTS = ('"arguments"', '"parameters"')
@@ -175,7 +178,7 @@ class HermesReader:
     """
 
     def __init__(self, *, parallel: bool = True) -> None:
-        self._limit = math.inf if parallel else 1
+        self._parallel = parallel
         self._call: CallObject | None = None
         self._count = 0
         self._held = ""
@@ -209,7 +212,7 @@ class HermesReader:
             return self._read_text(out)
         if not call.ended:
             parts, taken = call.feed(self._held)
-            out += parts if self._count < self._limit else []
+            out += parts if self._parallel or not self._count else []
             self._raw += self._held[:taken]
             self._held = self._held[taken:]
             return True
@@ -235,7 +238,7 @@ class HermesReader:
 
     def _leave(self, call: CallObject, rest: str, out: list[str | CallPart]) -> None:
         """The end of a call: its last arguments, or its text if it was none."""
-        out += call.finish() if self._count < self._limit else []
+        out += call.finish() if self._parallel or not self._count else []
         self._count += call.named
         if not call.named:
             self._show(self._raw + rest, out)
@@ -248,3 +251,23 @@ class HermesReader:
         self._space = whole[len(words) :]
         if words:
             out.append(words)
+
+
+def call_reader_factory(
+    name: str | None, engine: str, tokenizer: Tokenizer
+) -> CallReaderFactory | None:
+    """Readers of the format ``name`` for an engine of that kind; ``None`` where none is set.
+
+    ``hermes`` is built in for where vLLM is not installed, and for the scripted engine; all others,
+    and it too where vLLM is, are vLLM's. Raises :class:`SettingsError` for a name there is not.
+    """
+    if name is None:
+        return None
+    if engine == "scripted" or importlib.util.find_spec("vllm") is None:
+        if name == "hermes":
+            return lambda tools: HermesReader(parallel=tools.parallel)
+        why = "speaks hermes only" if engine == "scripted" else "needs vLLM for any but hermes"
+        raise SettingsError(f"tool_parser is {name!r:.60}: engine {engine} {why}")
+    from extracot_server.tool_calls.vllm import vllm_reader_factory
+
+    return vllm_reader_factory(name, tokenizer)

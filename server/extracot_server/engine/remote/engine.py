@@ -240,12 +240,7 @@ class RemoteEngine:
             tried.append(upstream)
             upstream.last_used = next(self._uses)
             begun = False
-            stream = upstream.stream(
-                request,
-                model=self.info.model,
-                defaults=self._model.defaults,
-                max_model_len=self.info.max_model_len,
-            )
+            stream = upstream.stream(request, self.info, self._model.defaults)
             try:
                 async with contextlib.aclosing(stream):
                     async for delta in stream:

@@ -20,6 +20,7 @@ from pydantic import ValidationError
 
 from extracot_server.engine.base import (
     EngineClosedError,
+    EngineInfo,
     EngineRequestError,
     GenerationDelta,
     GenerationRequest,
@@ -193,12 +194,7 @@ class Upstream:
     # ---------------------------------------------------------------------------- one request
 
     async def stream(
-        self,
-        request: GenerationRequest,
-        *,
-        model: str,
-        defaults: Mapping[str, Any],
-        max_model_len: int,
+        self, request: GenerationRequest, info: EngineInfo, defaults: Mapping[str, Any]
     ) -> AsyncGenerator[GenerationDelta, None]:
         """Stream one continuation; closing the generator aborts it at the server.
 
@@ -211,8 +207,7 @@ class Upstream:
         finished = False
         self.in_flight += 1
         try:
-            room = max_model_len - len(request.token_ids)
-            wire, response = await self._begin(request, model=model, defaults=defaults, room=room)
+            wire, response = await self._begin(request, info, defaults)
             async with (
                 contextlib.aclosing(response),
                 contextlib.aclosing(_events(response)) as reply,
@@ -233,12 +228,13 @@ class Upstream:
                 self._abort(request.request_id)
 
     async def _begin(
-        self, request: GenerationRequest, *, model: str, defaults: Mapping[str, Any], room: int
+        self, request: GenerationRequest, info: EngineInfo, defaults: Mapping[str, Any]
     ) -> tuple[Wire, httpx.Response]:
         """Send the request, in completions where the server has nothing better."""
+        room = info.max_model_len - len(request.token_ids)
         while True:
             wire = wire_for(request, scale_out=self.scale_out)
-            body = encode_request(request, wire, model=model, defaults=defaults, room=room)
+            body = encode_request(request, wire, model=info.model, defaults=defaults, room=room)
             response = await self._read(self._open(wire, body), first=True)
             if response.status_code == 200:
                 return wire, response

@@ -56,8 +56,6 @@ class ScriptedEngine:
             tags_as_text=self.behaviour.tags_as_text,
             template_opens_think=self.behaviour.template_opens_think,
         )
-        eos = self.tokenizer.eos_token_id
-        assert eos is not None
         self.info = EngineInfo(
             kind="scripted",
             version=extracot.__version__,
@@ -65,7 +63,7 @@ class ScriptedEngine:
             device="none",
             max_model_len=self.behaviour.max_model_len,
             vocab_size=len(self.tokenizer),
-            eos_token_ids=frozenset({eos, self.tokenizer.text_end_id}),
+            eos_token_ids=frozenset({self.tokenizer.turn_end_id, self.tokenizer.text_end_id}),
         )
         self._down: str | None = "the engine has not been started"
         self._closed = False

@@ -78,6 +78,7 @@ class ScriptedTokenizer:
         self._piece = re.compile("|".join(map(re.escape, longest_first)) + "|.", re.DOTALL)
         self.eos_token = TURN_END
         self.eos_token_id: int | None = self._added[TURN_END]
+        self.turn_end_id = self._added[TURN_END]
         self.text_end_id = self._added[TEXT_END]
         self.turn_start_id = self._added[TURN_START]
 
@@ -93,10 +94,7 @@ class ScriptedTokenizer:
         for match in self._piece.finditer(text):
             piece = match.group()
             known = self._ids.get(piece)
-            if known is not None:
-                ids.append(known)
-            else:
-                ids.extend(_utf8(piece))
+            ids += _utf8(piece) if known is None else [known]
         return ids
 
     def decode(self, ids: Sequence[int], skip_special_tokens: bool = False) -> str:
