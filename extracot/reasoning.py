@@ -188,7 +188,7 @@ class ReasoningSplitter:
         """Inside the block: look for the end tag; returns where to go on."""
         end = self._tags.end
         found = text.find(end, at)
-        stop = found if found >= 0 else len(text) - _tag_beginning(text, at, end)
+        stop = found if found >= 0 else len(text) - tag_beginning(text, at, end)
         body = text[at:stop]
         words = body.rstrip()
         if words:
@@ -253,7 +253,7 @@ class ReasoningSplitter:
         return pieces
 
 
-def _tag_beginning(text: str, at: int, tag: str) -> int:
+def tag_beginning(text: str, at: int, tag: str) -> int:
     """Length of the longest end of ``text[at:]`` that is a beginning of ``tag``, not all of it."""
     start = text.find(tag[0], max(at, len(text) - len(tag) + 1))
     while start >= 0:

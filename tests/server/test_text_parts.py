@@ -15,7 +15,7 @@ from extracot_server.engine.base import TokenLogprob
 from extracot_server.engine.scripted.tokenizer import ScriptedTokenizer
 from extracot_server.generation.attribution import Attributor, Fragment
 from extracot_server.generation.detokenize import detokenizer_factory
-from extracot_server.generation.stop_strings import AnswerText, StopMatcher
+from extracot_server.generation.stop_strings import AnswerText
 from tests.extracot import zoo
 
 TOKENIZER = ScriptedTokenizer()
@@ -43,28 +43,27 @@ def first_stop(text: str, stops: Sequence[str]) -> int | None:
 
 
 @given(SMALL, STOPS, st.lists(st.integers(0, 99), max_size=8))
-def test_a_stop_matcher_finds_what_a_whole_text_search_finds(
+def test_an_answer_stops_where_a_whole_text_search_does(
     text: str, stops: list[str], cuts: list[int]
 ) -> None:
-    matcher = StopMatcher(stops)
-    shown, stopped = "", False
+    answer: AnswerText[None] = AnswerText(stops)
+    shown = ""
     for chunk in chunks_of(text, cuts):
-        more, stopped = matcher.feed(chunk)
-        shown += more
-        if stopped:
+        shown += answer.feed(chunk, ())[0]
+        if answer.stopped:
             break
     else:
-        shown += matcher.finish()
+        shown += answer.finish()[0]
     at = first_stop(text, stops)
-    assert stopped is (at is not None)
+    assert answer.stopped is (at is not None)
     assert shown == text[:at]
 
 
 @given(SMALL, STOPS)
 def test_nothing_is_held_back_that_cannot_become_a_stop(text: str, stops: list[str]) -> None:
-    matcher = StopMatcher(stops)
-    shown, stopped = matcher.feed(text)
-    if not stopped:
+    answer: AnswerText[None] = AnswerText(stops)
+    shown, _ = answer.feed(text, ())
+    if not answer.stopped:
         held = text[len(shown) :]
         assert not held or any(s.startswith(held) and s != held for s in stops)
 
@@ -90,7 +89,7 @@ def test_logprobs_are_those_of_the_shown_tokens(text: str, stops: list[str], siz
 @given(st.text(), st.integers(0, 5))
 def test_scripted_detokenising_is_lossless(text: str, context: int) -> None:
     ids = TOKENIZER.encode(text)
-    step = detokenizer_factory(TOKENIZER)(ids[:context]).step
+    step = detokenizer_factory(TOKENIZER)(ids[:context])
     shown = "".join(step(id_) for id_ in ids)
     whole = TOKENIZER.decode(ids)
     assert whole == shown
@@ -105,7 +104,7 @@ def smollm2() -> Any:
 @given(text=st.text())
 def test_a_real_tokenizer_step_by_step_is_the_whole_text(smollm2: Any, text: str) -> None:
     ids = smollm2.encode(text, add_special_tokens=False)
-    step = detokenizer_factory(smollm2)(smollm2.encode("Hello", add_special_tokens=False)).step
+    step = detokenizer_factory(smollm2)(smollm2.encode("Hello", add_special_tokens=False))
     shown = "".join(step(id_) for id_ in ids)
     whole = smollm2.decode(ids, skip_special_tokens=True)
     assert whole.startswith(shown)
@@ -123,7 +122,7 @@ def test_without_a_stream_decoder_a_window_does(smollm2: Any, text: str) -> None
 
     ids = smollm2.encode(text, add_special_tokens=False)
     context = smollm2.encode("Hello", add_special_tokens=False)
-    step = detokenizer_factory(Plain())(context).step  # type: ignore[arg-type]
+    step = detokenizer_factory(Plain())(context)  # type: ignore[arg-type]
     whole = smollm2.decode(ids, skip_special_tokens=True)
     assert "".join(step(id_) for id_ in ids) in (whole, whole.rstrip("\ufffd"))
 
@@ -132,7 +131,7 @@ def attribute(ids: list[int], *, in_reasoning: bool) -> tuple[list[Fragment], Re
     """Everything an attributor makes of ids."""
     splitter = ReasoningSplitter(ThinkTags(), in_reasoning=in_reasoning)
     attributor = Attributor(splitter)
-    step = detokenizer_factory(TOKENIZER)([]).step
+    step = detokenizer_factory(TOKENIZER)([])
     fragments = []
     for id_ in ids:
         fragments += attributor.feed(id_, step(id_), None)

@@ -38,6 +38,13 @@ API_KEY_NAME = "api_key"
 _Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
 _Digest = Annotated[str, StringConstraints(pattern=r"^(sha256:)?[0-9a-fA-F]{64}$")]
 
+_RULES = {
+    "default": "must be a number in (0, 1], auto, native or none",
+    "name": "must be 1 to 64 letters, digits, dots, dashes or underscores",
+    "key": "must be text: put it in quotes",
+    "sha256": "must be 64 hexadecimal digits, in quotes",
+}
+
 
 class KeysError(SettingsError):
     """The keys cannot be used; the message is one line and shows none of them."""
@@ -242,15 +249,4 @@ def _explain(error: ValidationError) -> str:
         return f"an unknown field; allowed: {', '.join(_Entry.model_fields)}"
     if kind == "model_type":
         return "an entry must be `name: value` lines"
-    match field:
-        case "":
-            return message
-        case "default":
-            message = "must be a number in (0, 1], auto, native or none"
-        case "name":
-            message = "must be 1 to 64 letters, digits, dots, dashes or underscores"
-        case "key":
-            message = "must be text: put it in quotes"
-        case "sha256":
-            message = "must be 64 hexadecimal digits, in quotes"
-    return f"{field}: {message}"
+    return f"{field}: {_RULES.get(field, message)}" if field else message

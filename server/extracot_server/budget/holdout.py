@@ -167,13 +167,11 @@ def saving_between(native: Moments, budgeted: Moments) -> Saving | None:
     if min(native.n, budgeted.n) < MIN_FOR_INTERVAL:
         return None
     mean = native.mean - budgeted.mean
-    parts = [moments.variance / moments.n for moments in (native, budgeted)]
-    error = sum(parts)
+    arms = (native, budgeted)
+    error = sum(arm.variance / arm.n for arm in arms)
     if error == 0:
         return Saving(mean, mean, mean)
-    spread = sum(
-        part**2 / (moments.n - 1) for part, moments in zip(parts, (native, budgeted), strict=True)
-    )
+    spread = sum((arm.variance / arm.n) ** 2 / (arm.n - 1) for arm in arms)
     half = student_quantile(0.5 + CONFIDENCE / 2, error**2 / spread) * math.sqrt(error)
     return Saving(mean, mean - half, mean + half)
 

@@ -7,6 +7,7 @@ from the server's what it does not say itself. Knows nothing of flags, variables
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -24,8 +25,14 @@ from pydantic import (
 from pydantic_settings import NoDecode
 
 from extracot_server.config.effort_map import DEFAULT_EFFORT_MAP, parse_efforts
-from extracot_server.config.setting_values import key_text, one_line, parse_key_values, read_text
-from extracot_server.config.upstreams import parse_upstreams, spread_keys
+from extracot_server.config.setting_values import (
+    key_text,
+    one_line,
+    parse_key_values,
+    parse_upstreams,
+    read_text,
+    spread_keys,
+)
 
 BudgetWord = Literal["auto", "native", "none"]
 Ratio = Annotated[float, Field(gt=0.0, le=1.0)]
@@ -65,11 +72,6 @@ def parse_adapters(value: Any) -> dict[str, str]:
     return adapters
 
 
-def parse_engine_arguments(value: Any) -> Any:
-    """``"a=1"``, a list of such or a mapping -> vLLM's engine arguments."""
-    return parse_key_values(value, "vllm")
-
-
 class ModelSettings(BaseModel):
     """Settings of one served model."""
 
@@ -99,7 +101,9 @@ class ModelSettings(BaseModel):
         description="how the model writes tool calls: a name of vLLM's tool parsers, such as "
         "`hermes` (Qwen, Hermes), `llama3_json` or `mistral`",
     )
-    vllm: Annotated[dict[str, Any], NoDecode, BeforeValidator(parse_engine_arguments)] = Field(
+    vllm: Annotated[
+        dict[str, Any], NoDecode, BeforeValidator(partial(parse_key_values, name="vllm"))
+    ] = Field(
         default_factory=dict,
         description="any vLLM engine argument: tensor_parallel_size=2 (repeatable, or JSON)",
     )
@@ -270,11 +274,10 @@ def _one_model(common: Mapping[str, Any], entry: Mapping[str, Any], where: str) 
                 merged[name] = {**common[name], **parse_key_values(own[name], name)}
         found = ModelSettings.model_validate(merged)
         found.check_engine()
-    except ValidationError as error:
-        known = [*ModelSettings.model_fields, "name"]
-        raise ValueError(f"{where}: {one_line(error, known, SECRETS)}") from None
     except ValueError as error:
-        raise ValueError(f"{where}: {error}") from None
+        known = [*ModelSettings.model_fields, "name"]
+        line = one_line(error, known, SECRETS) if isinstance(error, ValidationError) else error
+        raise ValueError(f"{where}: {line}") from None
     return found
 
 

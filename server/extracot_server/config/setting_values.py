@@ -1,6 +1,6 @@
 """Values of settings as text: read, taken apart, and what is wrong with one, in one line.
 
-Knows no setting in particular.
+Such a line never shows a key. Knows no model's settings and no HTTP.
 """
 
 from __future__ import annotations
@@ -15,6 +15,11 @@ import yaml
 from pydantic import ValidationError
 
 from extracot.errors import ExtracotError
+
+_RULES = {
+    "default_budget": "must be a number in (0, 1], auto, native or none",
+    "keys": "must be the path of a YAML file",
+}
 
 
 class SettingsError(ExtracotError):
@@ -88,6 +93,48 @@ def parse_key_values(value: Any, name: str) -> Any:
     return {str(key).replace("-", "_"): item for key, item in value.items()}
 
 
+def parse_upstreams(value: Any) -> list[str]:
+    """``"a,b"``, a list of such or ``None`` -> base URLs without a path, in order."""
+    if value is None:
+        return []
+    items = value if isinstance(value, list | tuple) else [value]
+    texts = [part.strip() for item in items for part in str(item).split(",") if part.strip()]
+    urls = [_base_url(text) for text in texts]
+    for url in urls:
+        if urls.count(url) > 1:
+            raise ValueError(f"{url} is listed twice")
+    return urls
+
+
+def _base_url(text: str) -> str:
+    """An http address. The ``/v1`` of OpenAI clients is dropped: it is not the only path used."""
+    try:
+        parts = urlsplit(text)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        host, port, parts = None, None, urlsplit("")
+    if parts.username is not None or parts.password is not None:
+        raise ValueError("an address must not hold a password; give the key as upstream_api_key")
+    if parts.scheme not in ("http", "https") or not host or parts.query or parts.fragment:
+        raise ValueError(f"{text!r:.100} is not an address like http://host:8000")
+    if " " in text or port == 0:
+        raise ValueError(f"{text!r:.100} is not an address like http://host:8000")
+    path = parts.path.rstrip("/").removesuffix("/v1").rstrip("/")
+    return f"{parts.scheme}://{parts.netloc}{path}"
+
+
+def spread_keys(text: str | None, count: int) -> list[str | None]:
+    """One key for all upstreams, or as many as there are, separated by commas or white space."""
+    keys = (text or "").replace(",", " ").split()
+    if any(not key.isascii() or not key.isprintable() for key in keys):
+        raise ValueError("an upstream key must be printable ASCII")
+    if len(keys) <= 1:
+        return [keys[0] if keys else None] * count
+    if len(keys) != count:
+        raise ValueError(f"{len(keys)} upstream keys for {count} upstreams: give one, or one each")
+    return list(keys)
+
+
 def check_yaml(path: Path) -> None:
     """Say in one line why the file cannot be used; its names and values are checked later."""
     try:
@@ -108,12 +155,9 @@ def one_line(error: ValidationError, known: Iterable[str], secrets: Container[st
     name, message = first_fault(error)
     if first["type"] == "extra_forbidden":
         return f"unknown setting {name}{did_you_mean(name, known)}"
-    if name == "default_budget":
-        message = "must be a number in (0, 1], auto, native or none"
-    if name == "keys":
-        message = "must be the path of a YAML file"
     if not name:
         return message
+    message = _RULES.get(name, message)
     message = f"setting {name}: {message[:1].lower()}{message[1:]}"
     # What was given for an upstream may hold a password.
     secret = name.startswith("upstream") or name in secrets

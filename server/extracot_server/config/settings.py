@@ -92,8 +92,7 @@ class Settings(BaseSettings, ModelSettings):
         None, description="YAML file of API keys and what each may do; read again on SIGHUP"
     )
     api_key: Annotated[SecretStr | None, BeforeValidator(key_text)] = Field(
-        None,
-        description="one API key for everybody; never a flag: set the variable or a file",
+        None, description="one API key for everybody; never a flag: set the variable or a file"
     )
     api_key_file: Path | None = Field(None, description="file that holds that one API key")
     protect_metrics: bool = Field(False, description="/metrics requires a key, too")
@@ -232,14 +231,9 @@ def load_settings(argv: Sequence[str] | None = None) -> Settings:
 
         @classmethod
         def settings_customise_sources(
-            cls,
-            settings_cls: type[BaseSettings],
-            init_settings: PydanticBaseSettingsSource,
-            env_settings: PydanticBaseSettingsSource,
-            dotenv_settings: PydanticBaseSettingsSource,
-            file_secret_settings: PydanticBaseSettingsSource,
+            cls, *_: Any, **sources: Any
         ) -> tuple[PydanticBaseSettingsSource, ...]:
-            return env_settings, YamlConfigSettingsSource(settings_cls, yaml_file=path)
+            return sources["env_settings"], YamlConfigSettingsSource(cls, yaml_file=path)
 
     printed = io.StringIO()  # argparse lists all flags before the fault; only its end is kept
     try:

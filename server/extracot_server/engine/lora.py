@@ -15,7 +15,6 @@ from typing import Any
 
 from extracot.prompt import Tokenizer
 from extracot_server.engine.base import (
-    AnswerFormat,
     Engine,
     EngineInfo,
     EngineStartError,
@@ -140,6 +139,9 @@ class AdapterEngine:
         self._engine = engine
         self._name = name
         self.source = folder
+        # As the engine does; the requests in flight are those of every model on it.
+        self.check_format, self.check_health = engine.check_format, engine.check_health
+        self.in_flight = engine.in_flight
 
     @property
     def info(self) -> EngineInfo:
@@ -154,26 +156,9 @@ class AdapterEngine:
     async def start(self) -> None:
         """Nothing: the engine has been started."""
 
-    async def generate(self, request: GenerationRequest) -> AsyncGenerator[GenerationDelta, None]:
+    def generate(self, request: GenerationRequest) -> AsyncGenerator[GenerationDelta, None]:
         """Stream one continuation with the adapter; closing the generator aborts the request."""
-        stream = self._engine.generate(replace(request, adapter=self._name))
-        try:
-            async for delta in stream:
-                yield delta
-        finally:
-            await stream.aclose()
-
-    async def check_format(self, wanted: AnswerFormat) -> None:
-        """As the engine does."""
-        await self._engine.check_format(wanted)
-
-    async def check_health(self) -> None:
-        """As the engine does."""
-        await self._engine.check_health()
-
-    async def in_flight(self) -> int:
-        """The engine's requests, of every model on it."""
-        return await self._engine.in_flight()
+        return self._engine.generate(replace(request, adapter=self._name))
 
     async def close(self, grace_seconds: float) -> None:
         """Nothing: the engine is closed by whoever started it."""

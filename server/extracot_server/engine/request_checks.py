@@ -32,10 +32,7 @@ def check_request(request: GenerationRequest, info: EngineInfo) -> None:
 def _complaints(request: GenerationRequest, info: EngineInfo) -> Iterable[tuple[str, str | None]]:
     sampling, ids, size = request.sampling, request.token_ids, info.vocab_size
     if not ids or len(ids) >= info.max_model_len:
-        yield (
-            f"{len(ids)} prompt tokens do not fit a context of {info.max_model_len}",
-            "messages",
-        )
+        yield f"{len(ids)} prompt tokens do not fit a context of {info.max_model_len}", "messages"
     elif not _within(ids, size):
         yield "a prompt token id is out of the vocabulary", None
     if request.max_tokens < 1:

@@ -29,11 +29,6 @@ class Fragment(NamedTuple):
     text: str
     tokens: tuple[SampledToken, ...]
 
-    @property
-    def begins_token(self) -> bool:
-        """Whether any id is counted with this fragment."""
-        return bool(self.tokens)
-
 
 class Attributor:
     """Feeds a splitter token by token and gives back fragments that carry their ids."""
@@ -41,7 +36,7 @@ class Attributor:
     def __init__(self, splitter: ReasoningSplitter) -> None:
         self._splitter = splitter
         self._mute: list[SampledToken] = []  # ids still without text
-        # [ids, characters not yet given out, whether the ids were], in order
+        # (ids not yet given out, characters that are left of their text), in order
         self._waiting: deque[tuple[tuple[SampledToken, ...], int]] = deque()
 
     @property

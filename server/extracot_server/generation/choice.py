@@ -9,6 +9,7 @@ that need a grammar. Knows nothing of HTTP, reports or metrics.
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import AsyncGenerator
 from dataclasses import replace
@@ -26,9 +27,8 @@ from extracot_server.engine.base import (
     TokenLogprob,
 )
 from extracot_server.generation.attribution import Attributor, Fragment, SampledToken
-from extracot_server.generation.choice_state import ChoiceState
-from extracot_server.generation.delta_buffer import DeltaBuffer
-from extracot_server.generation.events import ChoiceEnded, Delta
+from extracot_server.generation.events import ChoiceEnded, Delta, DeltaBuffer
+from extracot_server.generation.report import ChoiceState
 from extracot_server.generation.request import PreparedChat
 from extracot_server.generation.stop_strings import AnswerText
 
@@ -70,8 +70,7 @@ class ChoiceStream:
         answering = kind is BudgetKind.NONE
         while self.remaining > 0:
             run = _Continuation(self, in_reasoning=in_reasoning, answering=answering)
-            stream = self.runtime.engine.generate(run.request())
-            try:
+            async with contextlib.aclosing(self.runtime.engine.generate(run.request())) as stream:
                 async for delta in stream:
                     for shown in run.take(delta):
                         yield shown
@@ -80,8 +79,6 @@ class ChoiceStream:
                             yield shown
                     if run.ended_by is not None:
                         break
-            finally:
-                await stream.aclose()
             if run.ended_by is None:
                 raise EngineDeadError("the engine's stream ended without a finish reason")
             if run.ended_by != "close":
@@ -123,16 +120,13 @@ class ChoiceStream:
             allowed_token_ids=tuple(by_id),
             priority=self.chat.request.principal.priority,
         )
-        stream = self.runtime.engine.generate(request)
         chosen: int | None = None
-        try:
+        async with contextlib.aclosing(self.runtime.engine.generate(request)) as stream:
             async for delta in stream:
                 if delta.token_ids:
                     chosen = delta.token_ids[0]
                     self.state.probabilities = _renormalise(delta, by_id)
                     break
-        finally:
-            await stream.aclose()
         if chosen is None or chosen not in by_id:
             raise EngineError("the engine chose no level token for an `auto` request")
         level = by_id[chosen]
@@ -190,7 +184,7 @@ class _Continuation:
         )
         self._attributor = Attributor(self._splitter)
         new = runtime.new_detokenizer if request.tools is None else runtime.new_plain_detokenizer
-        self._decoder = new(choice.context)
+        self._decode = new(choice.context)
         self._shown = DeltaBuffer(choice.index)
         self.ended_by: Literal["engine", "stop", "close"] | None = None
         """What has ended it; ``None`` while it goes on."""
@@ -211,7 +205,7 @@ class _Continuation:
         for at, token_id in enumerate(ids):
             logprob = delta.logprobs[at] if delta.logprobs is not None else None
             silent = token_id in self._runtime.control_ids
-            text = "" if silent else self._decoder.step(token_id)
+            text = "" if silent else self._decode(token_id)
             if text and (shown := self._plain(token_id, text, logprob)) is not None:
                 if len(delta.token_ids) == 1:
                     return [shown]
@@ -253,7 +247,7 @@ class _Continuation:
     def _absorb(self, fragments: list[Fragment], out: DeltaBuffer) -> None:
         """Count and show fragments in order, until one of them ends this run."""
         for fragment in fragments:
-            if fragment.begins_token and not self._admit(fragment):
+            if fragment.tokens and not self._admit(fragment):
                 break
             if fragment.part is Part.ANSWER:
                 out.add_answer(*self._choice.answer.feed(fragment.text, fragment.tokens))

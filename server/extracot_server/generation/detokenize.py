@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import codecs
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from functools import partial
 
 from tokenizers import Tokenizer as FastTokenizer
 from tokenizers.decoders import DecodeStream
@@ -18,13 +18,8 @@ from extracot.prompt import Tokenizer
 _CONTEXT = 8  # prompt ids given to the stream decoder so that a leading space is right
 
 
-class Detokenizer(Protocol):
-    """State of one stream. ``step`` returns the text that this id completed, maybe ''."""
-
-    def step(self, token_id: int) -> str:
-        """Text that became certain with this id."""
-
-
+Detokenizer = Callable[[int], str]
+"""One stream: the text that became certain with this id, maybe ''."""
 DetokenizerFactory = Callable[[Sequence[int]], Detokenizer]
 
 
@@ -35,12 +30,12 @@ def detokenizer_factory(tokenizer: Tokenizer, *, show_special: bool = False) -> 
     """
     to_bytes = getattr(tokenizer, "id_to_bytes", None)
     if to_bytes is not None:
-        return lambda _context: _ByteDetokenizer(to_bytes)
+        return lambda _context: _bytewise(to_bytes)
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if isinstance(backend, FastTokenizer):
         shown = _visible_special_ids(tokenizer)
-        return lambda context: _StreamDetokenizer(backend, context, shown, show_special)
-    return lambda context: _WindowDetokenizer(tokenizer, context, show_special)
+        return lambda context: _streaming(backend, context, shown, not show_special)
+    return lambda context: _windowed(tokenizer, context, not show_special)
 
 
 def token_text(tokenizer: Tokenizer, token_id: int) -> str:
@@ -58,62 +53,47 @@ def _visible_special_ids(tokenizer: Tokenizer) -> dict[int, str]:
     }
 
 
-class _ByteDetokenizer:
-    def __init__(self, to_bytes: Callable[[int], bytes]) -> None:
-        self._to_bytes = to_bytes
-        self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
-
-    def step(self, token_id: int) -> str:
-        return self._decoder.decode(self._to_bytes(token_id))
+def _bytewise(to_bytes: Callable[[int], bytes]) -> Detokenizer:
+    decode = codecs.getincrementaldecoder("utf-8")(errors="replace").decode
+    return lambda token_id: decode(to_bytes(token_id))
 
 
-class _StreamDetokenizer:
-    def __init__(
-        self,
-        backend: FastTokenizer,
-        context: Sequence[int],
-        shown: dict[int, str],
-        show_special: bool,
-    ) -> None:
-        self._backend = backend
-        self._skip = not show_special
-        self._shown = shown
-        self._stream = self._new_stream(list(context[-_CONTEXT:]))
+def _streaming(
+    backend: FastTokenizer, context: Sequence[int], shown: dict[int, str], skip: bool
+) -> Detokenizer:
+    stream = DecodeStream(list(context[-_CONTEXT:]), skip_special_tokens=skip)
 
-    def step(self, token_id: int) -> str:
-        if token_id in self._shown:
-            return self._shown[token_id]
+    def step(token_id: int) -> str:
+        nonlocal stream
+        if token_id in shown:
+            return shown[token_id]
         try:
-            text: str | None = self._stream.step(self._backend, token_id)
+            text: str | None = stream.step(backend, token_id)
         except Exception as error:  # the Rust decoder raises bare Exception for an odd prefix
             if "prefix" not in str(error):
                 raise
-            self._stream = self._new_stream([])
-            text = self._stream.step(self._backend, token_id)
+            stream = DecodeStream([], skip_special_tokens=skip)
+            text = stream.step(backend, token_id)
         return text or ""
 
-    def _new_stream(self, context: list[int]) -> Any:
-        return DecodeStream(context, skip_special_tokens=self._skip)
+    return step
 
 
-class _WindowDetokenizer:
+def _windowed(tokenizer: Tokenizer, context: Sequence[int], skip: bool) -> Detokenizer:
     """For tokenizers without a stream decoder: decode a short window before and after each id."""
+    decode = partial(tokenizer.decode, skip_special_tokens=skip)
+    window = list(context[-_CONTEXT:])
+    done = decode(window)
 
-    def __init__(self, tokenizer: Tokenizer, context: Sequence[int], show_special: bool) -> None:
-        self._tokenizer = tokenizer
-        self._skip = not show_special
-        self._window = list(context[-_CONTEXT:])
-        self._done = self._decode(self._window)
-
-    def step(self, token_id: int) -> str:
-        self._window.append(token_id)
-        text = self._decode(self._window)
-        if text.endswith("\N{REPLACEMENT CHARACTER}") or not text.startswith(self._done):
+    def step(token_id: int) -> str:
+        nonlocal window, done
+        window.append(token_id)
+        text = decode(window)
+        if text.endswith("\N{REPLACEMENT CHARACTER}") or not text.startswith(done):
             return ""
-        new = text[len(self._done) :]
-        self._window = self._window[-_CONTEXT:]
-        self._done = self._decode(self._window)
+        new = text[len(done) :]
+        window = window[-_CONTEXT:]
+        done = decode(window)
         return new
 
-    def _decode(self, ids: list[int]) -> str:
-        return self._tokenizer.decode(ids, skip_special_tokens=self._skip)
+    return step

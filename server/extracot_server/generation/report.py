@@ -8,6 +8,7 @@ abort, an error or a ``length`` stop saves nothing.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from extracot.card import BudgetCard, LevelCard
@@ -15,9 +16,8 @@ from extracot.report import BudgetReport as BudgetReport  # also for those who h
 from extracot.report import CompletionTokensDetails
 from extracot.report import Usage as Usage
 from extracot.usage import realised_ratio, saved_tokens
-from extracot_server.budget.limits import CapReason
+from extracot_server.budget.limits import CapReason, Limits
 from extracot_server.budget.resolve import BudgetKind, ResolvedBudget, expected_ratio
-from extracot_server.generation.choice_state import ChoiceState
 from extracot_server.generation.request import PreparedChat
 
 Enforcement = Literal["token", "cap", "token+cap", "none"]
@@ -32,6 +32,32 @@ _ANNOUNCED = (
     *("requested", "source", "applied_ratio", "expected_ratio"),
     *("level", "control_token", "max_tokens", "arm"),
 )
+
+
+@dataclass(slots=True)
+class ChoiceState:
+    """Counts and facts of one choice; its report is made from it, however it ends.
+
+    ``sampled`` counts ids the engine generated and that were kept, ``injected`` those the server
+    wrote into the reply itself; reasoning + answer + overhead = sampled + injected.
+    """
+
+    limits: Limits
+    level: LevelCard | None = None
+    probabilities: dict[str, float] = field(default_factory=dict)
+    reasoning: int = 0
+    answer: int = 0
+    overhead: int = 0
+    sampled: int = 0
+    injected: int = 0
+    cap_hit: bool = False
+    cut_for_room: bool = False
+    """Reasoning was ended for the answer's room, before the cap itself was reached."""
+    closed_by: Literal["model", "server"] | None = None
+    unclosed: bool = False
+    finish_reason: Literal["stop", "length"] | None = None
+    stop: str | None = None
+    """The stop string that ended the answer."""
 
 
 def announced(chat: PreparedChat) -> dict[str, Any]:
@@ -49,6 +75,7 @@ def choice_report(chat: PreparedChat, state: ChoiceState) -> BudgetReport:
     complete = (
         state.finish_reason == "stop" and state.answer > 0 and not (state.unclosed or crowded_out)
     )
+    cap_reason: CapReason = "room" if state.cut_for_room else limits.cap_reason
     saving = None
     measured = limits.baseline_source in ("card", "holdout")
     if complete and measured and resolved.kind is not BudgetKind.NATIVE:
@@ -68,7 +95,7 @@ def choice_report(chat: PreparedChat, state: ChoiceState) -> BudgetReport:
         chosen_probability=state.probabilities.get(chosen) if chosen is not None else None,
         max_tokens=limits.max_tokens,
         max_reasoning_tokens=0 if none else limits.reasoning_cap,
-        cap_reason=_cap_reason(state, asked_none=none and not crowded_out),
+        cap_reason=None if none and not crowded_out else cap_reason,
         cap_hit=state.cap_hit,
         closed_by=state.closed_by,
         unclosed=state.unclosed,
@@ -146,12 +173,6 @@ def usage_of(chat: PreparedChat, states: Sequence[ChoiceState]) -> Usage:
         total_tokens=prompt + completion,
         completion_tokens_details=CompletionTokensDetails(reasoning_tokens=reasoning),
     )
-
-
-def _cap_reason(state: ChoiceState, *, asked_none: bool) -> CapReason | None:
-    if asked_none:
-        return None
-    return "room" if state.cut_for_room else state.limits.cap_reason
 
 
 def _enforcement(resolved: ResolvedBudget, state: ChoiceState) -> Enforcement:

@@ -17,12 +17,7 @@ from extracot.reasoning import ThinkTags
 from extracot_server.admission.keys import ANONYMOUS, Principal
 from extracot_server.budget.holdout import Arm
 from extracot_server.budget.limits import Limits
-from extracot_server.budget.resolve import (
-    BudgetKind,
-    BudgetPolicy,
-    BudgetSources,
-    ResolvedBudget,
-)
+from extracot_server.budget.resolve import BudgetKind, BudgetPolicy, BudgetSources, ResolvedBudget
 from extracot_server.engine.base import AnswerFormat, Engine, SamplingParams
 from extracot_server.generation.detokenize import DetokenizerFactory
 from extracot_server.tool_calls.tools import CallReaderFactory, ToolUse

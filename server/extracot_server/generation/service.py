@@ -9,6 +9,7 @@ observer.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import replace
 from time import perf_counter
@@ -19,19 +20,24 @@ from extracot_server.admission.scheduler import RefusedError, Scheduler, Ticket
 from extracot_server.budget.holdout import Holdout
 from extracot_server.engine.base import EngineBusyError, EngineClosedError, EngineRequestError
 from extracot_server.generation.choice import ChoiceStream
-from extracot_server.generation.choice_state import ChoiceState
-from extracot_server.generation.events import ChoiceDone, Delta, Event, Finished
-from extracot_server.generation.merging import merge
+from extracot_server.generation.events import (
+    ChoiceDone,
+    ChoiceEnded,
+    Delta,
+    Event,
+    Finished,
+    ToolEventReader,
+)
 from extracot_server.generation.observer import RequestObserver, RequestResult, claimable
 from extracot_server.generation.prepare import prepare
-from extracot_server.generation.report import BudgetReport, choice_report, total_report, usage_of
-from extracot_server.generation.request import (
-    ChatRequest,
-    PreparedChat,
-    RequestTimes,
-    ServedModel,
+from extracot_server.generation.report import (
+    BudgetReport,
+    ChoiceState,
+    choice_report,
+    total_report,
+    usage_of,
 )
-from extracot_server.generation.tool_events import ToolEventReader
+from extracot_server.generation.request import ChatRequest, PreparedChat, RequestTimes, ServedModel
 
 
 class ChatService:
@@ -78,7 +84,7 @@ class ChatService:
         readers = [ToolEventReader(chat, index) for index in range(chat.request.n)]
         reports: dict[int, BudgetReport] = {}
         outcome, refused_for = "aborted", ""
-        items = merge(choices)
+        items = _merge(choices)
         ticket = await self._enter(chat)
         self.observer.started(chat)
         try:
@@ -163,3 +169,36 @@ class ChatService:
             self.holdout.record(chat.arm, tokens, claimed, complete=whole)
             result = replace(result, saving=self.holdout.saving)
         self.observer.finished(chat, result)
+
+
+def _merge(choices: Sequence[ChoiceStream]) -> AsyncGenerator[Delta | ChoiceEnded, None]:
+    """Deltas of all choices as they come, and a :class:`ChoiceEnded` for each that is over."""
+    return choices[0].events() if len(choices) == 1 else _together(choices)
+
+
+async def _together(choices: Sequence[ChoiceStream]) -> AsyncGenerator[Delta | ChoiceEnded, None]:
+    queue: asyncio.Queue[Delta | ChoiceEnded | Exception] = asyncio.Queue(maxsize=64)
+    tasks = [asyncio.create_task(_pump(choice, queue)) for choice in choices]
+    try:
+        ended = 0
+        while ended < len(choices):
+            item = await queue.get()
+            if isinstance(item, Exception):
+                raise item
+            ended += isinstance(item, ChoiceEnded)
+            yield item
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _pump(
+    choice: ChoiceStream, queue: asyncio.Queue[Delta | ChoiceEnded | Exception]
+) -> None:
+    try:
+        async with contextlib.aclosing(choice.events()) as stream:
+            async for item in stream:
+                await queue.put(item)
+    except Exception as error:  # whatever it is, it is raised where the events are read
+        await queue.put(error)

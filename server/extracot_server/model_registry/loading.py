@@ -20,7 +20,7 @@ from extracot_server.engine.lora import AdapterEngine
 from extracot_server.generation.detokenize import detokenizer_factory
 from extracot_server.generation.request import ModelRuntime, ServedModel
 from extracot_server.model_registry.bundled import resolve_model
-from extracot_server.tool_calls.tool_parsers import call_reader_factory
+from extracot_server.tool_calls.tool_reading import call_reader_factory
 
 
 def build_engine(server: Settings, settings: ModelSettings) -> Engine:

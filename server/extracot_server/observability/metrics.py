@@ -60,10 +60,6 @@ class EngineFamilies:
                     known.samples.extend(family.samples)
         return list(families.values())
 
-    def describe(self) -> list[Metric]:
-        """Nothing is known before the engine has started."""
-        return []
-
 
 class PlainHistogram(Collector):
     """A histogram without labels for what is observed with every token.

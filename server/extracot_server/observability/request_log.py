@@ -16,7 +16,7 @@ from typing import Any
 
 from extracot_server.generation.observer import RequestResult
 from extracot_server.generation.report import BudgetReport, Usage
-from extracot_server.generation.request import PreparedChat, RequestTimes
+from extracot_server.generation.request import PreparedChat
 
 
 @dataclass(slots=True)
@@ -46,11 +46,6 @@ class RequestRecord:
         self.finished = perf_counter()
         self.outcome, self.usage, self.report = result.outcome, result.usage, result.total
         self.finish_reasons = result.finish_reasons
-
-    @property
-    def times(self) -> RequestTimes | None:
-        """The marks of the request in the server, once it was prepared."""
-        return None if self.chat is None else self.chat.times
 
     def fields(self) -> dict[str, Any]:
         """Everything known, as flat JSON: tokens, seconds, words; no text of the client's.

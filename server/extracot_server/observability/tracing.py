@@ -26,11 +26,7 @@ import extracot
 from extracot_server.generation.request import UNFINISHED
 from extracot_server.observability.request_log import RequestRecord
 
-OPERATIONS = {
-    "/v1/chat/completions": "chat",
-    "/v1/messages": "chat",
-    "/v1/responses": "chat",
-}
+OPERATIONS = {"/v1/chat/completions": "chat", "/v1/messages": "chat", "/v1/responses": "chat"}
 """The paths that are traced, and what GenAI calls each."""
 
 _FIELDS = {
@@ -96,15 +92,20 @@ class Tracing:
         await asyncio.to_thread(self._provider.shutdown)
 
     def _parts(self, record: RequestRecord, parent: Context) -> None:
-        times = record.times
-        if times is None:
+        if record.chat is None:
             return
+        times = record.chat.times
+
+        def part(name: str, start: float, end: float, inside: Context = parent) -> None:
+            span = self._tracer.start_span(name, inside, start_time=_ns(record, start))
+            span.end(_ns(record, end))
+
         prepared = times.start + times.overhead
-        self._part(record, parent, "resolve", times.start, times.resolved)
-        self._part(record, parent, "render", times.resolved, prepared)
+        part("resolve", times.start, times.resolved)
+        part("render", times.resolved, prepared)
         if not times.queued:
             return
-        self._part(record, parent, "queue", times.queued, times.admitted or record.closed)
+        part("queue", times.queued, times.admitted or record.closed)
         if not times.admitted:
             return
         generate = self._tracer.start_span(
@@ -112,16 +113,10 @@ class Tracing:
         )
         if times.first_token:
             inner = set_span_in_context(generate)
-            self._part(record, inner, "first token", times.admitted, times.first_token)
+            part("first token", times.admitted, times.first_token, inner)
         if times.first_answer:
             generate.add_event("first answer token", None, _ns(record, times.first_answer))
         generate.end(_ns(record, record.finished or record.closed))
-
-    def _part(
-        self, record: RequestRecord, parent: Context, name: str, start: float, end: float
-    ) -> None:
-        span = self._tracer.start_span(name, parent, start_time=_ns(record, start))
-        span.end(_ns(record, end))
 
 
 def otlp_tracing(endpoint: str) -> Tracing:

@@ -15,7 +15,7 @@ import signal
 import socket
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
@@ -242,13 +242,10 @@ def _metrics_folder() -> Iterator[None]:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def forget_metrics_folder(variables: Sequence[str] = METRICS_VARIABLES) -> str | None:
+def forget_metrics_folder() -> str | None:
     """Unset the variable that makes metrics a matter of files; its name, if one was set.
 
     One process needs no files, and vLLM in the same process must not find it.
     """
-    found = None
-    for name in variables:
-        if os.environ.pop(name, None) is not None:
-            found = name
-    return found
+    found = [name for name in METRICS_VARIABLES if os.environ.pop(name, None) is not None]
+    return found[-1] if found else None

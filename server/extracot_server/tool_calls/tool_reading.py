@@ -1,21 +1,25 @@
 """Tool calls read from an answer as it arrives: a grammar's JSON, and the Hermes models' tags.
 
 The text that makes up a call's arguments is passed on as it is, never re-written. Other formats
-are vLLM's parsers' business (:mod:`extracot_server.tool_calls.vllm`).
+are vLLM's parsers' business (:mod:`extracot_server.tool_calls.vllm`), which are imported only when
+one is asked for.
 """
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import re
 import uuid
 from collections.abc import Sequence
-from typing import Literal
 
-from extracot_server.tool_calls.tools import CallPart
+from extracot.prompt import Tokenizer
+from extracot.reasoning import tag_beginning
+from extracot_server.config.setting_values import SettingsError
+from extracot_server.tool_calls.tools import CallPart, CallReaderFactory
 
 _OPEN, _CLOSE = "<tool_call>", "</tool_call>"
-_ARGUMENTS = ("arguments", "parameters")
+_ARGUMENTS = ('"arguments"', '"parameters"')
 
 
 def new_call_id() -> str:
@@ -24,111 +28,93 @@ def new_call_id() -> str:
 
 
 class CallObject:
-    """One ``{"name": …, "arguments": …}`` object, read character by character.
+    """One ``{"name": …, "arguments": …}`` object, read character by character, as parts of a call.
 
-    ``name`` and the arguments are known as soon as they are; ``done`` once the object has ended.
+    ``named`` once its name has been given out; ``ended`` once the object is over, or is none.
     Arguments that come before the name wait for it.
     """
 
-    def __init__(self) -> None:
-        self.name: str | None = None
-        self.done = False
-        self.broken = False
+    def __init__(self, number: int) -> None:
+        self.named = self.ended = False
+        self._number = number
+        self._name: str | None = None
         self._depth = 0
-        self._quoted = self._escaped = False
-        self._key: str | None = None
-        self._value: list[str] | None = None  # what has come of the present key's value
-        self._word: list[str] | None = None  # what has come of the present key
+        self._quoted = self._escaped = self._done = False
+        self._key: str | None = None  # with its quotes; None while a key is expected or read
+        self._word: list[str] = []  # what has come of the present key or value
         self._held: list[str] = []
         self._space = ""
         self._given = False
 
-    def feed(self, text: str) -> tuple[str, int]:
-        """Arguments that have become certain, and how many characters belong to the object."""
+    def feed(self, text: str) -> tuple[list[CallPart], int]:
+        """What has become certain, and how many characters belong to the object."""
         for at, character in enumerate(text):
-            if self.done or self.broken:
+            if self.ended:
                 return self._take(), at
             self._step(character)
         return self._take(), len(text)
 
-    def finish(self) -> str:
+    def finish(self) -> list[CallPart]:
         """What is left of the arguments; ``{}`` for a call that has none."""
-        if self.name is not None and not self._given and self.done:
-            self._given = True
-            return "{}"
+        if self._name is not None and not self._given and self._done:
+            self._held.append("{}")
         return self._take()
 
-    def _take(self) -> str:
-        if self.name is None:
-            return ""
-        taken = "".join(self._held)
-        self._held.clear()
-        self._given = self._given or bool(taken)
-        return taken
+    def _take(self) -> list[CallPart]:
+        if self._name is None:
+            return []
+        out = [] if self.named else [CallPart(self._number, id=new_call_id(), name=self._name)]
+        self.named = True
+        if self._held:
+            self._given = True
+            out.append(CallPart(self._number, "".join(self._held)))
+            self._held.clear()
+        return out
 
     def _step(self, character: str) -> None:
-        if self._depth == 0:
-            self.broken = not (character == "{" or character.isspace())
+        if self._quoted:
+            self._quoted = self._escaped or character != '"'
+            self._escaped = character == "\\" and not self._escaped
+        elif self._depth == 0:
+            self.ended = not (character == "{" or character.isspace())
             self._depth += character == "{"
             return
-        if self._quoted:
-            self._in_string(character)
-            return
-        if self._depth == 1 and character in ",}":
+        elif self._depth == 1 and character in ",}":
             self._end_value()
             self._depth -= character == "}"
-            self.done = self._depth == 0
+            self.ended = self._done = self._depth == 0
             return
-        if self._depth == 1 and self._value is None and self._word is None:
-            if character == '"':
-                self._word, self._quoted = [], True
-            self.broken = not (character == '"' or character.isspace())
+        elif self._key is None and self._word and character == ":":
+            self._key, self._word = "".join(self._word), []
             return
-        if self._value is None:  # after a key
-            if character == ":":
-                self._key, self._value = self._text_of(self._word), []
-            self.broken = not (character == ":" or character.isspace())
-            return
-        self._quoted = character == '"'
-        self._depth += (character in "{[") - (character in "}]")
+        elif self._key is None:
+            self._quoted = character == '"' and not self._word
+            self.ended = not (self._quoted or character.isspace())
+        else:
+            self._quoted = character == '"'
+            self._depth += (character in "{[") - (character in "}]")
         self._add(character)
 
-    def _in_string(self, character: str) -> None:
-        ends = character == '"' and not self._escaped
-        self._escaped = character == "\\" and not self._escaped
-        self._quoted = not ends
-        if self._value is not None:
-            self._add(character)
-        elif self._word is not None and not ends:
-            self._word.append(character)
-
     def _add(self, character: str) -> None:
-        """A character of a value: kept, and passed on if it is one of the arguments."""
-        assert self._value is not None
-        if not self._value and character.isspace():
+        """A character of a key or value: kept, and passed on if it is one of the arguments."""
+        space = character.isspace() and self._depth == 1 and not self._quoted
+        if space and not (self._word and self._key):
             return
-        self._value.append(character)
-        if self._key not in _ARGUMENTS:
-            return
-        if character.isspace() and self._depth == 1 and not self._quoted:
+        self._word.append(character)
+        if self._key in _ARGUMENTS and space:
             self._space += character  # only a value that goes on keeps it
-            return
-        self._held.append(self._space + character)
-        self._space = ""
+        elif self._key in _ARGUMENTS:
+            self._held.append(self._space + character)
+            self._space = ""
 
     def _end_value(self) -> None:
-        if self._key == "name" and self._value:
+        if self._key == '"name"' and self._word:
             try:
-                name = json.loads("".join(self._value))
+                name = json.loads("".join(self._word))
             except ValueError:
                 name = None
-            self.name = name if isinstance(name, str) and name else None
-        self._key = self._value = self._word = None
-        self._space = ""
-
-    @staticmethod
-    def _text_of(word: list[str] | None) -> str:
-        return "".join(word or ())
+            self._name = name if isinstance(name, str) and name else None
+        self._key, self._word, self._space = None, [], ""
 
 
 class NamedReader:
@@ -151,81 +137,38 @@ class NamedReader:
         return []
 
 
-class _Calls:
-    """Objects one after the other, as parts of calls."""
-
-    def __init__(self, limit: int | None) -> None:
-        self.count = 0
-        self._limit = limit
-        self._object: CallObject | None = None
-        self._begun = False
-
-    @property
-    def open(self) -> bool:
-        return self._object is not None
-
-    @property
-    def named(self) -> bool:
-        """The call that is being read has a name already."""
-        return self._begun
-
-    def begin(self) -> None:
-        self._object, self._begun = CallObject(), False
-
-    def feed(self, text: str) -> tuple[list[CallPart], int, bool]:
-        """Parts, how many characters were taken, and whether the object has ended."""
-        assert self._object is not None
-        arguments, taken = self._object.feed(text)
-        out = self._parts(arguments)
-        return out, taken, self._object.done or self._object.broken
-
-    def end(self) -> list[CallPart]:
-        """Close the call; the last of its arguments."""
-        if self._object is None:
-            return []
-        out = self._parts(self._object.finish())
-        self.count += self._begun
-        self._object = None
-        return out
-
-    def _parts(self, arguments: str) -> list[CallPart]:
-        assert self._object is not None
-        if self._limit is not None and self.count >= self._limit:
-            self._begun = self._object.name is not None
-            return []
-        out = []
-        if self._object.name is not None and not self._begun:
-            self._begun = True
-            out.append(CallPart(self.count, id=new_call_id(), name=self._object.name))
-        return [*out, CallPart(self.count, arguments)] if arguments else out
-
-
 class RequiredReader:
     """The answer is a JSON list of calls, as a grammar makes it."""
 
     def __init__(self) -> None:
-        self._calls = _Calls(None)
+        self._call: CallObject | None = None
+        self._count = 0
 
     def feed(self, text: str, token_ids: Sequence[int]) -> list[str | CallPart]:
         """See :class:`~extracot_server.tool_calls.tools.CallReader`."""
         out: list[str | CallPart] = []
         while text:
-            if not self._calls.open:
+            if self._call is None:
                 start = text.find("{")
                 if start < 0:
                     break
                 text = text[start:]
-                self._calls.begin()
-            parts, taken, ended = self._calls.feed(text)
+                self._call = CallObject(self._count)
+            parts, taken = self._call.feed(text)
             out += parts
             text = text[taken:]
-            if ended:
-                out += self._calls.end()
+            if self._call.ended:
+                out += self.finish()
         return out
 
     def finish(self) -> list[str | CallPart]:
         """A call that was cut off, as far as it got."""
-        return list(self._calls.end())
+        if self._call is None:
+            return []
+        out: list[str | CallPart] = [*self._call.finish()]
+        self._count += self._call.named
+        self._call = None
+        return out
 
 
 class HermesReader:
@@ -235,8 +178,9 @@ class HermesReader:
     """
 
     def __init__(self, *, parallel: bool = True) -> None:
-        self._calls = _Calls(None if parallel else 1)
-        self._mode: Literal["text", "call", "closing"] = "text"
+        self._parallel = parallel
+        self._call: CallObject | None = None
+        self._count = 0
         self._held = ""
         self._raw = ""
         self._space = ""
@@ -252,57 +196,53 @@ class HermesReader:
     def finish(self) -> list[str | CallPart]:
         """What was held back: the beginning of a tag that is none, or a call that was cut off."""
         out: list[str | CallPart] = []
-        if self._mode == "text":
+        if self._call is None:
             self._show(self._held, out)
         else:
-            self._leave(out, self._held)
+            self._leave(self._call, self._held, out)
         self._held = ""
-        if not self._calls.count and self._space:
+        if not self._count and self._space:
             out.append(self._space)  # no call was made: this is the answer as it is
         return out
 
     def _advance(self, out: list[str | CallPart]) -> bool:
         """Use some of the held text; false where more has to come first."""
-        if self._mode == "text":
+        call = self._call
+        if call is None:
             return self._read_text(out)
-        if self._mode == "call":
-            parts, taken, ended = self._calls.feed(self._held)
-            out += parts
+        if not call.ended:
+            parts, taken = call.feed(self._held)
+            out += parts if self._parallel or not self._count else []
             self._raw += self._held[:taken]
             self._held = self._held[taken:]
-            if ended:
-                self._mode = "closing"
             return True
         found = re.search(f"{_CLOSE}|{_OPEN}", self._held)
         if found is None:
             return False  # what stands before the closing tag is kept until it comes
         end = found.end() if found[0] == _CLOSE else found.start()
         rest, self._held = self._held[:end], self._held[end:]
-        self._leave(out, rest)
+        self._leave(call, rest, out)
         return True
 
     def _read_text(self, out: list[str | CallPart]) -> bool:
-        at = self._held.find(_OPEN)
-        if at >= 0:
-            self._show(self._held[:at], out)
+        text, tag, rest = self._held.partition(_OPEN)
+        if tag:
+            self._show(text, out)
             self._raw, self._space = self._space + _OPEN, ""
-            self._held = self._held[at + len(_OPEN) :]
-            self._calls.begin()
-            self._mode = "call"
+            self._held, self._call = rest, CallObject(self._count)
             return True
-        sizes = range(min(len(_OPEN) - 1, len(self._held)), 0, -1)
-        keep = next((size for size in sizes if self._held.endswith(_OPEN[:size])), 0)
-        cut = len(self._held) - keep
-        self._show(self._held[:cut], out)
-        self._held = self._held[cut:]
+        cut = len(text) - tag_beginning(text, 0, _OPEN)
+        self._show(text[:cut], out)
+        self._held = text[cut:]
         return False
 
-    def _leave(self, out: list[str | CallPart], rest: str) -> None:
+    def _leave(self, call: CallObject, rest: str, out: list[str | CallPart]) -> None:
         """The end of a call: its last arguments, or its text if it was none."""
-        out += self._calls.end()
-        if not self._calls.named:
+        out += call.finish() if self._parallel or not self._count else []
+        self._count += call.named
+        if not call.named:
             self._show(self._raw + rest, out)
-        self._raw, self._mode = "", "text"
+        self._raw, self._call = "", None
 
     def _show(self, text: str, out: list[str | CallPart]) -> None:
         """Answer text; white space waits for text that follows it."""
@@ -311,3 +251,23 @@ class HermesReader:
         self._space = whole[len(words) :]
         if words:
             out.append(words)
+
+
+def call_reader_factory(
+    name: str | None, engine: str, tokenizer: Tokenizer
+) -> CallReaderFactory | None:
+    """Readers of the format ``name`` for an engine of that kind; ``None`` where none is set.
+
+    ``hermes`` is built in for where vLLM is not installed, and for the scripted engine; all others,
+    and it too where vLLM is, are vLLM's. Raises :class:`SettingsError` for a name there is not.
+    """
+    if name is None:
+        return None
+    if engine == "scripted" or importlib.util.find_spec("vllm") is None:
+        if name == "hermes":
+            return lambda tools: HermesReader(parallel=tools.parallel)
+        why = "speaks hermes only" if engine == "scripted" else "needs vLLM for any but hermes"
+        raise SettingsError(f"tool_parser is {name!r:.60}: engine {engine} {why}")
+    from extracot_server.tool_calls.vllm import vllm_reader_factory
+
+    return vllm_reader_factory(name, tokenizer)

@@ -51,11 +51,8 @@ def choose_model(cards: Sequence[ModelCard], wanted: str | None, url: str) -> Mo
     ``wanted`` is a served name (an adapter's too), or the folder or hub id behind one.
     """
     base = [card for card in cards if card.parent is None]
-    if wanted is None:
-        found = base
-    else:
-        found = [card for card in cards if card.id == wanted]
-        found = found or [card for card in base if card.root == wanted]
+    found = base if wanted is None else [card for card in cards if card.id == wanted]
+    found = found or [card for card in base if card.root == wanted]
     served = ", ".join(card.id for card in cards) or "nothing"
     if not found:
         raise UpstreamMismatchError(f"upstream {url} serves {served}, not {wanted or 'a model'}")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import json
 import logging
 from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
@@ -32,11 +33,7 @@ from extracot_server.engine.base import (
     GenerationRequest,
     ReplyLostError,
 )
-from extracot_server.engine.remote.catalog import (
-    ModelCard,
-    UpstreamMismatchError,
-    choose_model,
-)
+from extracot_server.engine.remote.catalog import ModelCard, UpstreamMismatchError, choose_model
 from extracot_server.engine.remote.model import LocalModel, load_local_model
 from extracot_server.engine.remote.upstream import Upstream, UpstreamTimes
 from extracot_server.engine.remote.wire import UpstreamFailure
@@ -85,7 +82,7 @@ class RemoteEngine:
         self._running = 0
         self._idle = asyncio.Event()
         self._idle.set()
-        self._use_count = 0
+        self._uses = itertools.count(1)
         self._good_schemas: dict[str, None] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._checking: set[Upstream] = set()
@@ -239,15 +236,11 @@ class RemoteEngine:
         tried: list[Upstream] = []
         waits: list[int] = []
         why = ""
-        while (upstream := self._choose(tried)) is not None:
+        while (upstream := self._next(tried)) is not None:
             tried.append(upstream)
+            upstream.last_used = next(self._uses)
             begun = False
-            stream = upstream.stream(
-                request,
-                model=self.info.model,
-                defaults=self._model.defaults,
-                max_model_len=self.info.max_model_len,
-            )
+            stream = upstream.stream(request, self.info, self._model.defaults)
             try:
                 async with contextlib.aclosing(stream):
                     async for delta in stream:
@@ -267,14 +260,6 @@ class RemoteEngine:
         if waits:  # whoever is up would have taken it, but for the load
             raise EngineBusyError(why, retry_after=min(waits))
         raise self._failed(why or self._none_left())
-
-    def _choose(self, tried: Sequence[Upstream]) -> Upstream | None:
-        """Take the next upstream, and note when it was used."""
-        chosen = self._next(tried)
-        if chosen is not None:
-            self._use_count += 1
-            chosen.last_used = self._use_count
-        return chosen
 
     def _next(self, tried: Sequence[Upstream]) -> Upstream | None:
         """The healthy upstream with the fewest requests; of equals the one idle longest."""

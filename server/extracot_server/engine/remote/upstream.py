@@ -8,10 +8,11 @@ which one to ask, and whether to try another, is :mod:`extracot_server.engine.re
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import AsyncGenerator, Awaitable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 from uuid import uuid4
 
 import httpx
@@ -19,6 +20,7 @@ from pydantic import ValidationError
 
 from extracot_server.engine.base import (
     EngineClosedError,
+    EngineInfo,
     EngineRequestError,
     GenerationDelta,
     GenerationRequest,
@@ -30,7 +32,6 @@ from extracot_server.engine.remote.catalog import (
     UpstreamMismatchError,
     Version,
 )
-from extracot_server.engine.remote.reply import UpstreamReply
 from extracot_server.engine.remote.wire import (
     UpstreamFailure,
     Wire,
@@ -43,6 +44,7 @@ from extracot_server.trace_context import trace_headers
 
 _KEEP_ALIVE = 2.0  # below uvicorn's 5 s: one that it is about to close is reused only after a stall
 _DRAIN_SECONDS = 1.0
+_DONE = b"[DONE]"
 _HEALTH_TIMEOUTS = 2  # in a row make it unhealthy: a busy server is not a dead one
 # A connection that ends before a reply has begun is tried once more: a server that stood still for
 # longer than its keep-alive closes the one a request has just been sent on, without reading it.
@@ -117,13 +119,12 @@ class Upstream:
         """Raise :class:`UpstreamFailure` where it is unhealthy; one time-out is forgiven."""
         try:
             response = await self._get("/health")
-        except httpx.TimeoutException as error:
-            self._timeouts += 1
-            if self.down is None and self._timeouts < _HEALTH_TIMEOUTS:
-                return
-            raise self._failure(error) from None
-        except httpx.HTTPError as error:
-            raise self._failure(error) from None
+        except UpstreamFailure as failure:
+            if isinstance(failure.__cause__, httpx.TimeoutException):
+                self._timeouts += 1
+                if self.down is None and self._timeouts < _HEALTH_TIMEOUTS:
+                    return
+            raise
         self._timeouts = 0
         if response.status_code != 200:
             raise UpstreamFailure(f"its health is status {response.status_code}", down=True)
@@ -131,10 +132,7 @@ class Upstream:
     async def models(self) -> list[ModelCard]:
         """What it serves. Raises :class:`UpstreamFailure`, or :class:`UpstreamMismatchError` where
         it refuses the key or is no OpenAI-compatible server."""
-        try:
-            response = await self._get("/v1/models")
-        except httpx.HTTPError as error:
-            raise self._failure(error) from None
+        response = await self._get("/v1/models")
         if response.status_code in (401, 403):
             raise UpstreamMismatchError(f"upstream {self.url} refuses the API key")
         if response.status_code >= 500:
@@ -152,7 +150,7 @@ class Upstream:
         try:
             response = await self._get("/version")
             return Version.model_validate_json(response.content).version
-        except (httpx.HTTPError, ValidationError):
+        except (UpstreamFailure, ValidationError):
             return "unknown"
 
     async def tokenize(self, model: str, text: str) -> list[int] | None:
@@ -167,7 +165,11 @@ class Upstream:
     async def _get(self, path: str) -> httpx.Response:
         if self._closed:
             raise UpstreamFailure("the engine was closed", down=True)
-        return await self._send(self._http.build_request("GET", path, timeout=self.times.health))
+        try:
+            request = self._http.build_request("GET", path, timeout=self.times.health)
+            return await self._send(request)
+        except httpx.HTTPError as error:
+            raise self._failure(error) from error
 
     async def _send(
         self, request: httpx.Request, *, late: bool = False, stream: bool = False
@@ -192,12 +194,7 @@ class Upstream:
     # ---------------------------------------------------------------------------- one request
 
     async def stream(
-        self,
-        request: GenerationRequest,
-        *,
-        model: str,
-        defaults: Mapping[str, Any],
-        max_model_len: int,
+        self, request: GenerationRequest, info: EngineInfo, defaults: Mapping[str, Any]
     ) -> AsyncGenerator[GenerationDelta, None]:
         """Stream one continuation; closing the generator aborts it at the server.
 
@@ -206,41 +203,41 @@ class Upstream:
         """
         # A name of its own: clients choose theirs and may use one twice, and an abort goes by name.
         request = replace(request, request_id=f"{request.request_id}-{uuid4().hex[:12]}")
-        reply: UpstreamReply | None = None
+        wire: Wire | None = None
         finished = False
         self.in_flight += 1
         try:
-            room = max_model_len - len(request.token_ids)
-            reply = await self._begin(request, model=model, defaults=defaults, room=room)
-            first = True
-            while not finished:
-                delta = await self._next(reply, request, first)
-                finished = delta.finish_reason is not None
-                if finished:
-                    await self._drain(reply)
-                yield delta
-                first = False
+            wire, response = await self._begin(request, info, defaults)
+            async with (
+                contextlib.aclosing(response),
+                contextlib.aclosing(_events(response)) as reply,
+            ):
+                first = True
+                while not finished:
+                    delta = await self._next(reply, wire, request, first)
+                    finished = delta.finish_reason is not None
+                    if finished:
+                        await self._drain(reply)
+                    yield delta
+                    first = False
         except httpx.HTTPError as error:
             raise self._failure(error) from None
         finally:
-            try:
-                if reply is not None:
-                    await reply.aclose()
-            finally:
-                self.in_flight -= 1
-            if reply is not None and reply.wire is Wire.GENERATE and not finished:
+            self.in_flight -= 1
+            if wire is Wire.GENERATE and not finished:
                 self._abort(request.request_id)
 
     async def _begin(
-        self, request: GenerationRequest, *, model: str, defaults: Mapping[str, Any], room: int
-    ) -> UpstreamReply:
+        self, request: GenerationRequest, info: EngineInfo, defaults: Mapping[str, Any]
+    ) -> tuple[Wire, httpx.Response]:
         """Send the request, in completions where the server has nothing better."""
+        room = info.max_model_len - len(request.token_ids)
         while True:
             wire = wire_for(request, scale_out=self.scale_out)
-            body = encode_request(request, wire, model=model, defaults=defaults, room=room)
+            body = encode_request(request, wire, model=info.model, defaults=defaults, room=room)
             response = await self._read(self._open(wire, body), first=True)
             if response.status_code == 200:
-                return UpstreamReply(response, wire)
+                return wire, response
             try:
                 content = await self._read(response.aread(), first=True)
             finally:
@@ -256,14 +253,14 @@ class Upstream:
         return await self._send(request, late=True, stream=True)
 
     async def _next(
-        self, reply: UpstreamReply, request: GenerationRequest, first: bool
+        self, reply: AsyncGenerator[bytes], wire: Wire, request: GenerationRequest, first: bool
     ) -> GenerationDelta:
         while True:
-            data = await self._read(reply.next(), first=first)
-            if data is None:
+            data = await self._read(anext(reply, _DONE), first=first)
+            if data == _DONE:
                 raise UpstreamFailure("its stream ended before the reply did")
             try:
-                delta = read_chunk(data, reply.wire, request)
+                delta = read_chunk(data, wire, request)
             except EngineRequestError:
                 if first:
                     raise
@@ -271,11 +268,12 @@ class Upstream:
             if delta is not None:
                 return delta
 
-    async def _drain(self, reply: UpstreamReply) -> None:
+    async def _drain(self, reply: AsyncGenerator[bytes]) -> None:
         """Read what ends the stream, so that the connection can be used again."""
         try:
             async with asyncio.timeout(_DRAIN_SECONDS):
-                await reply.drain()
+                async for _ in reply:
+                    pass
         except (httpx.HTTPError, TimeoutError):
             pass  # the reply is whole; only the connection is lost
 
@@ -327,6 +325,18 @@ class Upstream:
             task.cancel()
         await asyncio.gather(*aborts, return_exceptions=True)
         await self._http.aclose()
+
+
+async def _events(response: httpx.Response) -> AsyncGenerator[bytes]:
+    """The ``data:`` lines of an event stream, without comments; its end closes the response."""
+    rest = b""
+    raw = cast("AsyncGenerator[bytes]", response.aiter_raw())
+    async with contextlib.aclosing(response), contextlib.aclosing(raw) as blocks:
+        async for block in blocks:
+            *lines, rest = (rest + block).split(b"\n")
+            for line in lines:
+                if line.startswith(b"data:"):
+                    yield line[5:].strip()
 
 
 def _expire(deadlines: set[asyncio.Timeout]) -> None:

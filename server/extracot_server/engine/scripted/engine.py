@@ -7,6 +7,7 @@ words come from :mod:`extracot_server.engine.scripted.model`. Nothing here measu
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import deque
 from collections.abc import AsyncGenerator, Mapping
 from typing import Any
@@ -38,7 +39,7 @@ class ScriptedEngine:
     """An :class:`~extracot_server.engine.base.Engine` driven by a script.
 
     ``requests`` holds the last requests seen, refused ones included, so a test can assert that
-    nothing was sent.
+    nothing was sent. ``info`` and ``tokenizer`` are valid before ``start`` too.
     """
 
     def __init__(
@@ -51,36 +52,24 @@ class ScriptedEngine:
         self.behaviour = behaviour or ScriptedBehaviour()
         self.adapters = dict(adapters or {})
         self.requests: deque[GenerationRequest] = deque(maxlen=_REQUESTS_KEPT)
-        self._tokenizer = ScriptedTokenizer(
+        self.tokenizer = ScriptedTokenizer(
             tags_as_text=self.behaviour.tags_as_text,
             template_opens_think=self.behaviour.template_opens_think,
         )
-        eos = self._tokenizer.eos_token_id
-        assert eos is not None
-        self._info = EngineInfo(
+        self.info = EngineInfo(
             kind="scripted",
             version=extracot.__version__,
             model=model,
             device="none",
             max_model_len=self.behaviour.max_model_len,
-            vocab_size=len(self._tokenizer),
-            eos_token_ids=frozenset({eos, self._tokenizer.text_end_id}),
+            vocab_size=len(self.tokenizer),
+            eos_token_ids=frozenset({self.tokenizer.turn_end_id, self.tokenizer.text_end_id}),
         )
         self._down: str | None = "the engine has not been started"
         self._closed = False
         self._running = 0
         self._idle = asyncio.Event()
         self._idle.set()
-
-    @property
-    def info(self) -> EngineInfo:
-        """Facts about the engine; valid before ``start`` too."""
-        return self._info
-
-    @property
-    def tokenizer(self) -> ScriptedTokenizer:
-        """The tokenizer; valid before ``start`` too."""
-        return self._tokenizer
 
     async def start(self) -> None:
         """Be ready at once, or fail where the behaviour has a start error."""
@@ -109,11 +98,9 @@ class ScriptedEngine:
 
     async def close(self, grace_seconds: float) -> None:
         """Wait up to ``grace_seconds`` for running requests, then drop them."""
-        try:
+        with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(grace_seconds):
                 await self._idle.wait()
-        except TimeoutError:
-            pass
         self._closed = True
 
     async def check_format(self, wanted: AnswerFormat) -> None:
@@ -140,7 +127,7 @@ class ScriptedEngine:
 
     async def _stream(self, request: GenerationRequest) -> AsyncGenerator[GenerationDelta, None]:
         behaviour = self.behaviour
-        stream = RequestStream(self._tokenizer, self._info, self.behaviour, request)
+        stream = RequestStream(self.tokenizer, self.info, behaviour, request)
         sent = 0
         group: list[int] = []
         for token, finish in stream.tokens():

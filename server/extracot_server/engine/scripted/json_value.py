@@ -10,6 +10,10 @@ from collections.abc import Mapping
 from typing import Any
 
 _MAX_DEPTH = 64
+_IMPLIED = {
+    **{"items": "array", "minItems": "array"},
+    **{"minimum": "number", "multipleOf": "number", "minLength": "string"},
+}
 
 
 class SchemaError(ValueError):
@@ -77,15 +81,9 @@ def _merge(schema: Mapping[str, Any], root: Any) -> dict[str, Any]:
 
 def _kind(schema: Mapping[str, Any]) -> str:
     kind = schema.get("type")
-    if isinstance(kind, list):
-        return str(kind[0])
-    if kind is not None:
-        return str(kind)
-    if "items" in schema or "minItems" in schema:
-        return "array"
-    if "minimum" in schema or "multipleOf" in schema:
-        return "number"
-    return "string" if "minLength" in schema else "object"
+    if kind is None:
+        kind = next((kind for word, kind in _IMPLIED.items() if word in schema), "object")
+    return str(kind[0] if isinstance(kind, list) else kind)
 
 
 def _of_type(kind: str, schema: Mapping[str, Any], root: Any, depth: int) -> Any:

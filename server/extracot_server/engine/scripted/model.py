@@ -8,7 +8,9 @@ the same ids. Knows nothing of requests, time or HTTP.
 
 from __future__ import annotations
 
+import json
 import random
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,8 +19,16 @@ from itertools import chain, islice
 
 from extracot.control import DEFAULT_RATIOS, POLICY_TOKEN, level_token
 from extracot_server.engine.base import EngineRequestError
-from extracot_server.engine.scripted.tokenizer import THINK_END, THINK_START, ScriptedTokenizer
-from extracot_server.engine.scripted.tools import scripted_calls
+from extracot_server.engine.scripted.json_value import SchemaError, minimal_instance
+from extracot_server.engine.scripted.tokenizer import (
+    CALL_END,
+    CALL_START,
+    THINK_END,
+    THINK_START,
+    TOOLS_END,
+    TOOLS_START,
+    ScriptedTokenizer,
+)
 
 NATURAL_TOKENS = (40, 160)
 """Shortest and longest native reasoning, in tokens; uniform over problems."""
@@ -104,8 +114,38 @@ def read_context(tokenizer: ScriptedTokenizer, ids: Sequence[int]) -> Context:
     header = 0
     while header < len(turn) and not tokenizer.id_to_bytes(turn[header]).endswith(b"\n"):
         header += 1
+    # Once a tool has answered, none is called.
     calls = "" if answered else scripted_calls(offered, problem)
     return Context(problem, policy, tuple(turn[header + 1 :]), calls)
+
+
+def scripted_calls(system: str, problem: str) -> str:
+    """The calls to make about a problem, as text in the format of the Hermes models.
+
+    Once each and in order the offered tools whose names stand in it are called, with the smallest
+    arguments their schemas allow; empty where none does.
+
+    >>> scripted_calls('<tools>\\n{"function": {"name": "now"}}\\n</tools>', "Call now.")
+    '<tool_call>\\n{"name": "now", "arguments": {}}\\n</tool_call>'
+    """
+    _, opened, listed = system.rpartition(f"{TOOLS_START}\n")
+    if not opened:
+        return ""
+    calls = []
+    for line in listed.rpartition(f"\n{TOOLS_END}")[0].split("\n"):
+        try:
+            function = json.loads(line)["function"]
+        except (ValueError, KeyError, TypeError):  # a system prompt that only looks like it
+            continue
+        if not re.search(rf"(?<![\w.-]){re.escape(function['name'])}(?![\w-])", problem):
+            continue
+        try:
+            arguments = minimal_instance(function.get("parameters") or {})
+        except SchemaError:
+            arguments = {}
+        call = {"name": function["name"], "arguments": arguments}
+        calls.append(f"{CALL_START}\n{json.dumps(call, ensure_ascii=False)}\n{CALL_END}")
+    return "\n".join(calls)
 
 
 class ScriptedReply:
@@ -133,11 +173,6 @@ class ScriptedReply:
         """Native reasoning tokens of this problem."""
         low, high = NATURAL_TOKENS
         return low + digest(self._context.problem, "length") % (high - low + 1)
-
-    @property
-    def _eos(self) -> int:
-        assert self._tokenizer.eos_token_id is not None
-        return self._tokenizer.eos_token_id
 
     def level_probability(self, token_id: int) -> float:
         """Chance of a token as the policy's choice; the level tokens share 90% of the mass."""
@@ -206,7 +241,7 @@ class ScriptedReply:
         length = round(self.natural_tokens * ratio)
         end = self._behaviour.eos_in_reasoning
         if end is not None and end < length:
-            return chain(self._words(end), [self._eos])
+            return chain(self._words(end), [self._tokenizer.turn_end_id])
         return iter(self._words(length))
 
     def _words(self, length: int) -> list[int]:
@@ -224,7 +259,7 @@ class ScriptedReply:
 
     def _answer(self) -> list[int]:
         text = self._context.calls or f"The answer is \\boxed{{{self.answer_value}}}."
-        return [*self._tokenizer.encode(text), self._eos]
+        return [*self._tokenizer.encode(text), self._tokenizer.turn_end_id]
 
     def _resume(self) -> Iterator[int]:
         """Go on after text that is not the start of the script: a block closed by force."""
@@ -249,7 +284,7 @@ class ScriptedReply:
             missing = max(0, wanted - body.count(b"\n", position))
             return chain(self._tokenizer.encode("\n" * missing), self._answer())
         answer = self._answer()
-        return iter(answer[self._tokens_from(start, skip) :] or [self._eos])
+        return iter(answer[self._tokens_from(start, skip) :] or [self._tokenizer.turn_end_id])
 
     def _tokens_from(self, offset: int, skip: int) -> int:
         """How many reply ids begin at byte ``offset`` or later."""

@@ -69,9 +69,7 @@ class RequestStream:
         value: Any = {"answer": self._reply.answer_value}
         if wanted.kind == "json_schema":
             value = value_of(wanted)
-        eos = self._tokenizer.eos_token_id
-        assert eos is not None
-        return [*self._tokenizer.encode(json.dumps(value)), eos]
+        return [*self._tokenizer.encode(json.dumps(value)), self._tokenizer.turn_end_id]
 
     def tokens(self) -> Iterator[tuple[int, Literal["stop", "length"] | None]]:
         """Each id with the finish reason it brings, up to the first end."""

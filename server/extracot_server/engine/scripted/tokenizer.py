@@ -46,11 +46,9 @@ _MERGED = (
 
 
 def _lexicon() -> tuple[str, ...]:
-    pieces = dict.fromkeys(_MERGED)
-    for word in _WORD_LIST.split():
-        for piece in (word, f" {word}", word.capitalize(), f" {word.capitalize()}"):
-            pieces[piece] = None
-    return tuple(pieces)
+    words = [form for word in _WORD_LIST.split() for form in (word, word.capitalize())]
+    spaced = [piece for word in words for piece in (word, f" {word}")]
+    return tuple(dict.fromkeys([*_MERGED, *spaced]))
 
 
 class ScriptedTokenizer:
@@ -80,6 +78,7 @@ class ScriptedTokenizer:
         self._piece = re.compile("|".join(map(re.escape, longest_first)) + "|.", re.DOTALL)
         self.eos_token = TURN_END
         self.eos_token_id: int | None = self._added[TURN_END]
+        self.turn_end_id = self._added[TURN_END]
         self.text_end_id = self._added[TEXT_END]
         self.turn_start_id = self._added[TURN_START]
 
@@ -95,10 +94,7 @@ class ScriptedTokenizer:
         for match in self._piece.finditer(text):
             piece = match.group()
             known = self._ids.get(piece)
-            if known is not None:
-                ids.append(known)
-            else:
-                ids.extend(_utf8(piece))
+            ids += _utf8(piece) if known is None else [known]
         return ids
 
     def decode(self, ids: Sequence[int], skip_special_tokens: bool = False) -> str:
