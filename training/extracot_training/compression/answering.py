@@ -10,12 +10,14 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from extracot.answers import extract_answer
 from extracot_training.compression.final_answer import same_answer
@@ -25,6 +27,7 @@ from extracot_training.policy.pretrained import load_causal_lm, load_tokenizer, 
 
 CARD = "reader.json"
 SEEN = "seen.txt"
+BATCH_TOKENS = 16_384
 
 
 class ReaderCard(BaseModel):
@@ -80,15 +83,12 @@ def questions_seen(name: str) -> frozenset[str]:
 
 
 class Reader:
-    """Answers and answer likelihoods. ``batch_tokens`` bounds a batch's padded size."""
+    """Answers and answer likelihoods."""
 
-    def __init__(
-        self, model: Any, tokenizer: Any, card: ReaderCard, *, batch_tokens: int = 16_384
-    ) -> None:
+    def __init__(self, model: Any, tokenizer: Any, card: ReaderCard) -> None:
         self._model = model
         self._tokenizer = tokenizer
         self._card = card
-        self._batch_tokens = batch_tokens
         self._pad = pad_id(tokenizer)
         self._last: dict[tuple[int, ...], list[int]] = {}
 
@@ -100,10 +100,9 @@ class Reader:
 
     def prompt(self, question: str, trace: str) -> str:
         # Not str.format on the texts: braces in LaTeX are text.
-        question = self._card.shown(question)
         head, _, rest = self._card.prompt.partition("{question}")
         middle, _, tail = rest.partition("{trace}")
-        return f"{head}{question}{middle}{trace}{tail}"
+        return f"{head}{self._card.shown(question)}{middle}{trace}{tail}"
 
     def right(
         self, questions: Sequence[str], traces: Sequence[str], golds: Sequence[str]
@@ -168,21 +167,16 @@ class Reader:
 
     def _padded(self, rows: Sequence[list[int]], *, left: bool) -> tuple[Tensor, Tensor]:
         """Ids and mask of one batch on the model's device."""
-        width = max(map(len, rows))
-        ids = torch.full((len(rows), width), self._pad)
-        mask = torch.zeros(len(rows), width, dtype=torch.long)
-        for place, row in enumerate(rows):
-            where = slice(width - len(row), width) if left else slice(0, len(row))
-            ids[place, where] = torch.tensor(row)
-            mask[place, where] = 1
-        return ids.to(self._model.device), mask.to(self._model.device)
+        ids = [torch.tensor(row, device=self._model.device) for row in rows]
+        pad = partial(pad_sequence, batch_first=True, padding_side="left" if left else "right")
+        return pad(ids, padding_value=self._pad), pad([torch.ones_like(row) for row in ids])
 
     def _up_to_equals(self, ids: list[int]) -> list[int]:
         """The equation up to its ``=``; all of it if it has none."""
-        for at in range(len(ids), 0, -1):
-            if "=" in self._tokenizer.decode(ids[at - 1 : at]):
-                return ids[:at]
-        return ids
+        ends = (
+            at for at in range(len(ids), 0, -1) if "=" in self._tokenizer.decode(ids[at - 1 : at])
+        )
+        return ids[: next(ends, len(ids))]
 
     def _prompts(self, questions: Sequence[str], traces: Sequence[str]) -> list[list[int]]:
         limit = getattr(self._model.config, "max_position_embeddings", None)
@@ -197,10 +191,10 @@ class Reader:
         return prompts
 
     def _batches(self, lengths: Sequence[int]) -> Iterator[list[int]]:
-        """Rows grouped by length so that no batch exceeds ``batch_tokens`` when padded."""
+        """Rows grouped by length so that no batch exceeds :data:`BATCH_TOKENS` when padded."""
         batch: list[int] = []
         for row in sorted(range(len(lengths)), key=lengths.__getitem__):
-            if batch and (len(batch) + 1) * lengths[row] > self._batch_tokens:
+            if batch and (len(batch) + 1) * lengths[row] > BATCH_TOKENS:
                 yield batch
                 batch = []
             batch.append(row)
