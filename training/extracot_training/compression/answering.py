@@ -27,7 +27,6 @@ from extracot_training.policy.pretrained import load_causal_lm, load_tokenizer, 
 
 CARD = "reader.json"
 SEEN = "seen.txt"
-BATCH_TOKENS = 16_384
 
 
 class ReaderCard(BaseModel):
@@ -83,12 +82,15 @@ def questions_seen(name: str) -> frozenset[str]:
 
 
 class Reader:
-    """Answers and answer likelihoods."""
+    """Answers and answer likelihoods. ``batch_tokens`` bounds a batch's padded size."""
 
-    def __init__(self, model: Any, tokenizer: Any, card: ReaderCard) -> None:
+    def __init__(
+        self, model: Any, tokenizer: Any, card: ReaderCard, *, batch_tokens: int = 16_384
+    ) -> None:
         self._model = model
         self._tokenizer = tokenizer
         self._card = card
+        self._batch_tokens = batch_tokens
         self._pad = pad_id(tokenizer)
         self._last: dict[tuple[int, ...], list[int]] = {}
 
@@ -191,10 +193,10 @@ class Reader:
         return prompts
 
     def _batches(self, lengths: Sequence[int]) -> Iterator[list[int]]:
-        """Rows grouped by length so that no batch exceeds :data:`BATCH_TOKENS` when padded."""
+        """Rows grouped by length so that no batch exceeds ``batch_tokens`` when padded."""
         batch: list[int] = []
         for row in sorted(range(len(lengths)), key=lengths.__getitem__):
-            if batch and (len(batch) + 1) * lengths[row] > BATCH_TOKENS:
+            if batch and (len(batch) + 1) * lengths[row] > self._batch_tokens:
                 yield batch
                 batch = []
             batch.append(row)

@@ -144,14 +144,9 @@ def batch_of(
     windows: Sequence[Window], model: Any, tokenizer: Any, *, device: str = "cpu"
 ) -> dict[str, Tensor]:
     """Padded model inputs; token types and global attention only where the model takes them."""
-    return pad_batch(
-        [window.ids for window in windows],
-        [window.kinds for window in windows],
-        [window.offset for window in windows],
-        model,
-        pad_id(tokenizer),
-        device=device,
-    )
+    rows = [(window.ids, window.kinds, window.offset) for window in windows]
+    ids, kinds, offsets = zip(*rows, strict=True)
+    return pad_batch(ids, kinds, offsets, model, pad_id(tokenizer), device=device)
 
 
 def pad_batch(

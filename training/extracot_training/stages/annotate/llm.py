@@ -112,8 +112,7 @@ class LlmAnnotator:
         }
         text = json.dumps([PROMPT_VERSION, attempt, body], sort_keys=True, ensure_ascii=False)
         key = hashlib.sha256(text.encode("utf-8")).hexdigest()
-        known = self.cache.get(key)
-        if known is not None:
+        if (known := self.cache.get(key)) is not None:
             return str(known["content"]), Usage(cached=1)
         data = await client.request("POST", "/chat/completions", json=body)
         try:

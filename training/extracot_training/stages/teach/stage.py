@@ -152,13 +152,8 @@ def judge(
 
 def _of(problem: Problem, sample: int) -> dict[str, Any]:
     """What every row says of its problem."""
-    return {
-        "problem_id": problem.id,
-        "sample": sample,
-        "question": problem.question,
-        "split": problem.split,
-        "gold": problem.answer,
-    }
+    given = {"problem_id": problem.id, "sample": sample, "gold": problem.answer}
+    return given | problem.model_dump(include={"question", "split"})
 
 
 def _fault(config: TeachConfig, sample: Sample) -> str | None:
