@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from pydantic import HttpUrl
 
 from extracot_training.compression.final_answer import final_atoms
-from extracot_training.compression.segment import join, segment
+from extracot_training.compression.segment import join, segment, sentences
 from extracot_training.config.annotate import AnnotateConfig, LikelihoodSettings, LlmSettings
 from extracot_training.math_text.equations import evaluate, read_equation
 from extracot_training.pipeline.records import Annotation, Trace, read_rows, write_rows
@@ -24,7 +24,6 @@ from extracot_training.stages.annotate.likelihood import LikelihoodAnnotator
 from extracot_training.stages.annotate.llm import LlmAnnotator, ReplyCache
 from extracot_training.stages.annotate.ranges import chunks, messages, parse_ranges, size
 from extracot_training.stages.annotate.rules import RulesAnnotator
-from extracot_training.stages.annotate.sentences import sentences
 from extracot_training.stages.annotate.stage import run
 from tests.training.openai_server import completion as chat_reply
 from tests.training.openai_server import serve
@@ -321,8 +320,8 @@ def test_chunks_cover_all_atoms_and_hold_the_cap() -> None:
     )
     atoms = segment(text)
     found = chunks(atoms, target=64, cap=80)
-    assert [i for chunk in found for i in chunk.atoms] == list(range(len(atoms)))
-    sizes = [sum(size(atoms[i].text) for i in chunk.atoms) for chunk in found]
+    assert [i for chunk in found for i in chunk] == list(range(len(atoms)))
+    sizes = [sum(size(atoms[i].text) for i in chunk) for chunk in found]
     assert max(sizes) <= 80
     assert min(sizes[:-1]) >= 40
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from extracot_training.compression.answering import Reader, ReaderCard, question_hash
 from extracot_training.compression.budget import TokenCounter
-from extracot_training.compression.redact import MARK, redact
+from extracot_training.compression.final_answer import MARK, redact
 from extracot_training.compression.segment import join, segment, spans_of
 from extracot_training.config.fidelity import FidelityConfig
 from extracot_training.config.reader import ReaderConfig, ReaderModel, ReaderProblems
@@ -25,8 +25,7 @@ from extracot_training.pipeline.stage import Manifest
 from extracot_training.pipeline.statistics import estimate, normalised, paired
 from extracot_training.policy.pretrained import load_causal_lm, load_tokenizer
 from extracot_training.stages.fidelity import stage
-from extracot_training.stages.fidelity.baselines import head_tail, random_atoms
-from extracot_training.stages.fidelity.measure import wholeness
+from extracot_training.stages.fidelity.shortened import head_tail, random_atoms, wholeness
 from extracot_training.stages.reader import stage as train
 from extracot_training.stages.reader.corrupt import KINDS, corrupt
 from extracot_training.stages.reader.examples import ExampleMaker, equation

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from extracot_training.compression.redact import MARK, redact
+from extracot_training.compression.final_answer import MARK, redact
 from extracot_training.compression.segment import FORMULAS, join, segment
 from extracot_training.config.problems import GeneratorSource, ProblemsConfig
 from extracot_training.errors import ConfigError, StageError

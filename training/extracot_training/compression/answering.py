@@ -10,12 +10,14 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from extracot.answers import extract_answer
 from extracot_training.compression.final_answer import same_answer
@@ -100,10 +102,9 @@ class Reader:
 
     def prompt(self, question: str, trace: str) -> str:
         # Not str.format on the texts: braces in LaTeX are text.
-        question = self._card.shown(question)
         head, _, rest = self._card.prompt.partition("{question}")
         middle, _, tail = rest.partition("{trace}")
-        return f"{head}{question}{middle}{trace}{tail}"
+        return f"{head}{self._card.shown(question)}{middle}{trace}{tail}"
 
     def right(
         self, questions: Sequence[str], traces: Sequence[str], golds: Sequence[str]
@@ -168,21 +169,16 @@ class Reader:
 
     def _padded(self, rows: Sequence[list[int]], *, left: bool) -> tuple[Tensor, Tensor]:
         """Ids and mask of one batch on the model's device."""
-        width = max(map(len, rows))
-        ids = torch.full((len(rows), width), self._pad)
-        mask = torch.zeros(len(rows), width, dtype=torch.long)
-        for place, row in enumerate(rows):
-            where = slice(width - len(row), width) if left else slice(0, len(row))
-            ids[place, where] = torch.tensor(row)
-            mask[place, where] = 1
-        return ids.to(self._model.device), mask.to(self._model.device)
+        ids = [torch.tensor(row, device=self._model.device) for row in rows]
+        pad = partial(pad_sequence, batch_first=True, padding_side="left" if left else "right")
+        return pad(ids, padding_value=self._pad), pad([torch.ones_like(row) for row in ids])
 
     def _up_to_equals(self, ids: list[int]) -> list[int]:
         """The equation up to its ``=``; all of it if it has none."""
-        for at in range(len(ids), 0, -1):
-            if "=" in self._tokenizer.decode(ids[at - 1 : at]):
-                return ids[:at]
-        return ids
+        ends = (
+            at for at in range(len(ids), 0, -1) if "=" in self._tokenizer.decode(ids[at - 1 : at])
+        )
+        return ids[: next(ends, len(ids))]
 
     def _prompts(self, questions: Sequence[str], traces: Sequence[str]) -> list[list[int]]:
         limit = getattr(self._model.config, "max_position_embeddings", None)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from bisect import bisect_right
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import Any
 
@@ -122,36 +122,28 @@ def spend(
     found: list[Selection] = []
     for ratio in ratios:
         steps = ladder.nearest(ratio * full) if ratio < 1 else len(order)
-        if steps == len(order):
-            found.append(Selection(ratio, tuple(range(len(atoms))), text, full, full))
-            continue
-        kept = tuple(sorted(order[:steps]))
-        found.append(Selection(ratio, kept, join(atoms, kept), ladder.size(steps), full))
+        whole = steps == len(order)
+        kept = tuple(range(len(atoms)) if whole else sorted(order[:steps]))
+        size = full if whole else ladder.size(steps)
+        found.append(Selection(ratio, kept, join(atoms, kept), size, full))
     return found
 
 
+@dataclass(frozen=True, slots=True)
 class _Ladder:
     """Sizes of the texts of the first 1, 2, … atoms in order of score, measured when asked."""
 
-    def __init__(
-        self,
-        atoms: Sequence[Atom],
-        order: Sequence[int],
-        sums: Sequence[int],
-        counter: TokenCounter,
-        least: int,
-    ) -> None:
-        self._atoms = atoms
-        self._order = order
-        self._sums = sums
-        self._counter = counter
-        self._least = least
-        self._sizes: dict[int, int] = {}
+    atoms: Sequence[Atom]
+    order: Sequence[int]
+    sums: Sequence[int]
+    counter: TokenCounter
+    least: int
+    sizes: dict[int, int] = field(default_factory=dict)
 
     def size(self, steps: int) -> int:
-        if steps not in self._sizes:
-            self._sizes[steps] = self._counter.count(join(self._atoms, self._order[:steps]))
-        return self._sizes[steps]
+        if steps not in self.sizes:
+            self.sizes[steps] = self.counter.count(join(self.atoms, self.order[:steps]))
+        return self.sizes[steps]
 
     def nearest(self, budget: float) -> int:
         """How many atoms come nearest to ``budget`` tokens, at least ``least``.
@@ -159,10 +151,10 @@ class _Ladder:
         Starts where the atoms' costs in the full text say, then brackets the budget in growing
         steps and halves the bracket.
         """
-        low, high = self._least, len(self._order)
+        low, high = self.least, len(self.order)
         if high <= low:
             return high
-        guess = min(max(bisect_right(self._sums, budget), low), high)
+        guess = min(max(bisect_right(self.sums, budget), low), high)
         step = 1
         if self.size(guess) <= budget:
             low = guess

@@ -76,19 +76,13 @@ class WindowEncoder:
                 f"an encoder of {self._layout.length} tokens leaves {room} for the trace; "
                 "shorten the question's share"
             )
-        share = self._layout.overlap if overlap is None else overlap
-        windows = tuple(
-            Window(
-                ids=(*head, *ids[first : first + room], *self._separator),
-                kinds=(0,) * len(head)
-                + (1,) * (min(room, len(ids) - first) + len(self._separator)),
-                offset=len(head),
-                first=first,
-                count=min(room, len(ids) - first),
-            )
-            for first in _starts(len(ids), room, share)
-        )
-        return Encoded(tuple(encoding.offset_mapping), windows)
+        windows: list[Window] = []
+        for first in _starts(len(ids), room, self._layout.overlap if overlap is None else overlap):
+            part = (*ids[first : first + room], *self._separator)
+            kinds = (0,) * len(head) + (1,) * len(part)
+            count = len(part) - len(self._separator)
+            windows.append(Window((*head, *part), kinds, len(head), first, count))
+        return Encoded(tuple(encoding.offset_mapping), tuple(windows))
 
     def _question(self, question: str) -> list[int]:
         """The question's tokens; of one too long the middle or the beginning is left out (the end

@@ -1,5 +1,6 @@
-"""Which atoms of a trace state its final answer. The compressor never drops the last of them, and
-the fidelity report hides them all. Plain string and number matching; it does not verify."""
+"""Which atoms of a trace state its final answer, and hiding it. The compressor never drops the last
+of them, and the fidelity report hides them all. Plain string and number matching; it does not
+verify."""
 
 from __future__ import annotations
 
@@ -9,6 +10,8 @@ from collections.abc import Sequence
 from extracot.answers import extract_answer
 from extracot_training.compression.segment import Atom, Kind
 from extracot_training.math_text.equations import numbers_in
+
+MARK = "[?]"
 
 
 def final_atoms(atoms: Sequence[Atom], answer: str) -> list[int]:
@@ -62,3 +65,22 @@ def likely_final_atoms(atoms: Sequence[Atom]) -> list[int]:
     boxed = [i for i, atom in enumerate(atoms) if "\\boxed" in atom.text]
     told = [i for i, atom in enumerate(atoms) if atom.kind not in (Kind.WORD, Kind.SPACE)]
     return (boxed or told)[-1:]
+
+
+def redact(text: str, answer: str) -> str:
+    """``text`` with each occurrence of ``answer`` replaced by :data:`MARK`: reading it off is no
+    proof of having understood. Every occurrence goes, not only the last: a trace says its answer
+    many times. Numbers match as whole numbers (hiding ``5`` leaves ``15`` and ``5.2`` alone)."""
+    answer = answer.strip()
+    if not answer:
+        return text
+    if re.fullmatch(r"-?[\d,]*\.?\d+", answer):
+        spellings = {answer, answer.replace(",", "")}
+        plain = answer.replace(",", "")
+        if re.fullmatch(r"\d{4,}", plain):
+            spellings.add(f"{int(plain):,}")
+        either = "|".join(re.escape(s) for s in sorted(spellings, key=len, reverse=True))
+        return re.sub(rf"(?<![\d.])(?<!\d,)(?:{either})(?!\d|[.,]\d)", MARK, text)
+    before = r"(?<!\w)" if answer[0].isalnum() else ""
+    after = r"(?!\w)" if answer[-1].isalnum() else ""
+    return re.sub(before + re.escape(answer) + after, lambda _: MARK, text)

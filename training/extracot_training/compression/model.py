@@ -144,14 +144,9 @@ def batch_of(
     windows: Sequence[Window], model: Any, tokenizer: Any, *, device: str = "cpu"
 ) -> dict[str, Tensor]:
     """Padded model inputs; token types and global attention only where the model takes them."""
-    return pad_batch(
-        [window.ids for window in windows],
-        [window.kinds for window in windows],
-        [window.offset for window in windows],
-        model,
-        pad_id(tokenizer),
-        device=device,
-    )
+    rows = [(window.ids, window.kinds, window.offset) for window in windows]
+    ids, kinds, offsets = zip(*rows, strict=True)
+    return pad_batch(ids, kinds, offsets, model, pad_id(tokenizer), device=device)
 
 
 def pad_batch(
@@ -165,30 +160,22 @@ def pad_batch(
 ) -> dict[str, Tensor]:
     """As :func:`batch_of`, from plain lists. Everything before a row's offset is the question and
     attends globally."""
-    width = max(map(len, ids))
-    taken = forward_arguments(model)
-    batch = {
-        "input_ids": torch.full((len(ids), width), pad),
-        "attention_mask": torch.zeros(len(ids), width, dtype=torch.long),
-    }
-    if "token_type_ids" in taken and getattr(model.config, "type_vocab_size", 0) > 1:
-        batch["token_type_ids"] = torch.zeros(len(ids), width, dtype=torch.long)
-    if "global_attention_mask" in taken:
-        batch["global_attention_mask"] = torch.zeros(len(ids), width, dtype=torch.long)
-    for row, (tokens, types, offset) in enumerate(zip(ids, kinds, offsets, strict=True)):
-        batch["input_ids"][row, : len(tokens)] = torch.tensor(tokens)
-        batch["attention_mask"][row, : len(tokens)] = 1
-        if "token_type_ids" in batch:
-            batch["token_type_ids"][row, : len(tokens)] = torch.tensor(types)
-        if "global_attention_mask" in batch:
-            batch["global_attention_mask"][row, :offset] = 1
-    return {name: tensor.to(device) for name, tensor in batch.items()}
-
-
-def forward_arguments(model: Any) -> frozenset[str]:
-    """Names the model's own ``forward`` takes (under a PEFT wrapper, too)."""
+    # The model's own ``forward`` tells what it takes, under a PEFT wrapper, too.
     base = model.get_base_model() if hasattr(model, "get_base_model") else model
-    return frozenset(inspect.signature(base.forward).parameters)
+    taken = inspect.signature(base.forward).parameters
+    rows = {"input_ids": ids, "attention_mask": [[1] * len(tokens) for tokens in ids]}
+    if "token_type_ids" in taken and getattr(model.config, "type_vocab_size", 0) > 1:
+        rows["token_type_ids"] = kinds
+    if "global_attention_mask" in taken:
+        rows["global_attention_mask"] = [[1] * offset for offset in offsets]
+    width = max(map(len, ids))
+    fills = {"input_ids": pad}
+    return {
+        name: torch.tensor(
+            [[*row, *[fills.get(name, 0)] * (width - len(row))] for row in listed], device=device
+        )
+        for name, listed in rows.items()
+    }
 
 
 def _classifier(
@@ -200,12 +187,12 @@ def _classifier(
     path, extra = located(name)
     if layers is not None:
         extra["num_hidden_layers"] = layers
-    if attention_dropout is not None:
-        extra[_attention_dropout_of(name, path)] = attention_dropout
     # A new head is what we want here; transformers would print a warning with a table.
     level = logging.get_verbosity()
     logging.set_verbosity_error()
     try:
+        if attention_dropout is not None:
+            extra[_attention_dropout_of(name, path)] = attention_dropout
         return AutoModelForTokenClassification.from_pretrained(
             path,
             num_labels=2,
@@ -224,10 +211,7 @@ def _attention_dropout_of(name: str, path: str) -> str:
     """What the encoder's own configuration calls it. Raises :class:`PretrainedError`."""
     from transformers import AutoConfig
 
-    try:
-        config = AutoConfig.from_pretrained(path)
-    except (OSError, ValueError) as error:
-        raise PretrainedError(f"encoder {name!r}: {str(error).splitlines()[0]}") from error
+    config = AutoConfig.from_pretrained(path)
     for known in _ATTENTION_DROPOUT:
         if hasattr(config, known):
             return known

@@ -2,8 +2,8 @@
 
 Atoms are formulas (LaTeX, `\\boxed{}`, plain-text equations such as ``35 × 3 = 105``), numbers with
 their units, and words. White space belongs to the atom before it, so the atoms' texts put together
-are the text again, for any text. Cutting takes time linear in the length. This module does not know
-budgets, tokens or models.
+are the text again, for any text. Cutting takes time linear in the length. Atoms group into
+sentences. This module does not know budgets, tokens or models.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import zip_longest
 
 from extracot_training.math_text.latex import latex_spans
 from extracot_training.math_text.plain_math import number_spans
@@ -48,6 +49,9 @@ _WORD = re.compile(
     rf"|[^\s{_UNSPACED}]{{1,{MAX_WORD}}}"
 )
 _GLUED_AFTER = re.compile(rf"[^\s{_UNSPACED}]+")
+_END = re.compile(r"[.!?。！？]['\")\]*”’」』]*$")
+_ABBREVIATION = re.compile(r"^(?:[A-Za-z]|e\.g|i\.e|etc|vs|Mr|Mrs|Ms|Dr|No|Eq|Fig|approx)\.$")
+_LIST_NUMBER = re.compile(r"^\(?\d{1,2}\.$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,15 +79,14 @@ class Atom:
 
 def segment(text: str) -> list[Atom]:
     """Atoms of ``text`` in order; their texts concatenated are ``text``. Empty text: no atoms."""
-    bodies = _bodies(text)
-    atoms: list[Atom] = []
-    first = bodies[0][0] if bodies else len(text)
-    if first > 0:
-        atoms.append(Atom(0, first, Kind.SPACE, text[:first]))
-    for index, (start, _, kind) in enumerate(bodies):
-        stop = bodies[index + 1][0] if index + 1 < len(bodies) else len(text)
-        atoms.append(Atom(start, stop, kind, text[start:stop]))
-    return atoms
+    bodies = [(start, kind) for start, _, kind in _bodies(text)]
+    if text and (not bodies or bodies[0][0] > 0):
+        bodies.insert(0, (0, Kind.SPACE))
+    stops = [start for start, _ in bodies[1:]] + [len(text)]
+    return [
+        Atom(start, stop, kind, text[start:stop])
+        for (start, kind), stop in zip(bodies, stops, strict=False)
+    ]
 
 
 def join(atoms: Sequence[Atom], keep: Iterable[int]) -> str:
@@ -95,16 +98,15 @@ def join(atoms: Sequence[Atom], keep: Iterable[int]) -> str:
     """
     kept = sorted(set(keep))
     parts: list[str] = []
-    for position, index in enumerate(kept):
+    for index, following in zip_longest(kept, kept[1:], fillvalue=len(atoms)):
         atom = atoms[index]
-        following = kept[position + 1] if position + 1 < len(kept) else None
-        if following == index + 1 or (following is None and index == len(atoms) - 1):
+        if following == index + 1:
             parts.append(atom.text)
-        elif following is None:
+        elif following == len(atoms):
             parts.append(atom.body)
         else:
-            gap = [atom.trail, *(atoms[i].trail for i in range(index + 1, following))]
-            parts.append(atom.body + ("\n" if any("\n" in trail for trail in gap) else " "))
+            broken = any("\n" in atoms[i].trail for i in range(index, following))
+            parts.append(atom.body + ("\n" if broken else " "))
     return "".join(parts)
 
 
@@ -131,9 +133,34 @@ def atoms_in(atoms: Sequence[Atom], spans: Sequence[tuple[int, int]]) -> list[in
     return found
 
 
+def sentences(atoms: Sequence[Atom]) -> list[range]:
+    """Ranges of atom indices, in order, covering all atoms. A sentence never ends inside a formula,
+    a decimal or a number and its unit, because those are atoms."""
+    found: list[range] = []
+    begin = 0
+    for index, atom in enumerate(atoms):
+        if index + 1 == len(atoms) or _ends(atom, first=index == begin):
+            found.append(range(begin, index + 1))
+            begin = index + 1
+    return found
+
+
+def _ends(atom: Atom, *, first: bool) -> bool:
+    if "\n" in atom.trail:
+        return True
+    body = atom.body
+    if not _END.search(body):
+        return False
+    if atom.kind is Kind.WORD:
+        return not _ABBREVIATION.match(body)
+    if atom.kind in FORMULAS:
+        return True
+    return not (first and _LIST_NUMBER.match(body))
+
+
 def _bodies(text: str) -> list[tuple[int, int, Kind]]:
     """(start, end, kind) of every atom without white space: sorted, disjoint, covering the rest."""
-    latex = [(span.start, span.end, Kind(span.kind)) for span in latex_spans(text)]
+    latex = [(start, end, Kind(kind)) for start, end, kind in latex_spans(text)]
     taken = [(start, end) for start, end, _ in latex]
     plain = [
         (start, end, Kind.EQUATION if relation else Kind.NUMBER)
@@ -166,7 +193,5 @@ def _glue_end(text: str, end: int, limit: int) -> int:
     if match.end() - end <= MAX_GLUE:
         return match.end()
     # Too long to be a suffix: take the punctuation only.
-    stop = end
-    while stop < match.end() and not text[stop].isalnum():
-        stop += 1
+    stop = next((at for at in range(end, match.end()) if text[at].isalnum()), match.end())
     return min(stop, end + MAX_GLUE)

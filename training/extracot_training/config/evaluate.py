@@ -7,10 +7,9 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from extracot_training.config.bootstrap import BootstrapSettings
 from extracot_training.config.sampling import ApiSettings, SamplingParams
 from extracot_training.pipeline.records import Split
-from extracot_training.pipeline.settings import StageConfig
+from extracot_training.pipeline.settings import BootstrapSettings, StageConfig
 
 Budget = Annotated[float, Field(gt=0.0, le=1.0)] | Literal["auto", "native", "none"]
 _OURS = frozenset({"budget", "model", "messages", "stream", "stream_options", "seed", "n"})

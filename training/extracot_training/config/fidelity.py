@@ -7,8 +7,7 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from extracot_training.config.bootstrap import BootstrapSettings
-from extracot_training.pipeline.settings import StageConfig
+from extracot_training.pipeline.settings import BootstrapSettings, StageConfig
 
 
 class FidelityConfig(StageConfig, BootstrapSettings):

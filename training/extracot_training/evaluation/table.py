@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from extracot_training.config.bootstrap import BootstrapSettings
 from extracot_training.evaluation.rows import EvalRow
+from extracot_training.pipeline.settings import BootstrapSettings
 from extracot_training.pipeline.statistics import Estimate, paired, percentile
 
 FULL, NATIVE, AUTO = "1.0", "native", "auto"

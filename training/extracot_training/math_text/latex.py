@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_left
-from dataclasses import dataclass
+from collections import defaultdict
 from typing import Literal
 
-LatexKind = Literal["math", "boxed"]
+# Start, end (half-open) and kind. ``boxed`` is a `\\boxed{}` outside any other math.
+LatexSpan = tuple[int, int, Literal["math", "boxed"]]
 
 # Environments of prose: their content is text to be cut into words like any other.
 _PROSE = (
@@ -28,15 +29,6 @@ _BOXED = re.compile(r"\\boxed\b[ \t]*(?=\{)")
 _TOKEN = re.compile(r"\\[\\$()\[\]{}]|\$\$?|[{}]")
 
 
-@dataclass(frozen=True, slots=True)
-class LatexSpan:
-    """A half-open character span. ``boxed`` is a `\\boxed{}` outside any other math."""
-
-    start: int
-    end: int
-    kind: LatexKind
-
-
 def latex_spans(text: str) -> list[LatexSpan]:
     """Outermost LaTeX spans of ``text``, sorted and disjoint.
 
@@ -46,10 +38,9 @@ def latex_spans(text: str) -> list[LatexSpan]:
     """
     blank = [match.start() for match in _BLANK_LINE.finditer(text)]
     found = [*_environments(text), *_delimited(text, blank), *_boxes(text, blank)]
-    found.sort(key=lambda span: (span.start, -span.end))
     spans: list[LatexSpan] = []
-    for span in found:
-        if not spans or span.start >= spans[-1].end:
+    for span in sorted(found, key=lambda span: (span[0], -span[1])):
+        if not spans or span[0] >= spans[-1][1]:
             spans.append(span)
     return spans
 
@@ -57,21 +48,20 @@ def latex_spans(text: str) -> list[LatexSpan]:
 def _environments(text: str) -> list[LatexSpan]:
     spans: list[LatexSpan] = []
     stack: list[tuple[str, int]] = []
-    opened: dict[str, int] = {}
+    opened: defaultdict[str, int] = defaultdict(int)
     for match in _ENVIRONMENT.finditer(text):
         verb, name = match.groups()
         if name in PROSE_ENVIRONMENTS:
             continue
         if verb == "begin":
             stack.append((name, match.start()))
-            opened[name] = opened.get(name, 0) + 1
-        elif opened.get(name):
-            while True:
+            opened[name] += 1
+        elif opened[name]:
+            other = ""
+            while other != name:
                 other, start = stack.pop()
                 opened[other] -= 1
-                if other == name:
-                    break
-            spans.append(LatexSpan(start, match.end(), "math"))
+            spans.append((start, match.end(), "math"))
     return spans
 
 
@@ -81,9 +71,9 @@ def _delimited(text: str, blank: list[int]) -> list[LatexSpan]:
         for match in _TOKEN.finditer(text)
         if match.group() in ("$", "$$", "\\(", "\\)", "\\[", "\\]")
     ]
-    closers: dict[str, list[int]] = {}
+    closers: defaultdict[str, list[int]] = defaultdict(list)
     for index, (token, _, _) in enumerate(tokens):
-        closers.setdefault(token, []).append(index)
+        closers[token].append(index)
     pairs = {"$$": "$$", "\\(": "\\)", "\\[": "\\]"}
     spans: list[LatexSpan] = []
     index = 0
@@ -91,22 +81,15 @@ def _delimited(text: str, blank: list[int]) -> list[LatexSpan]:
         token, start, end = tokens[index]
         index += 1
         if token == "$":
-            if index < len(tokens) and _is_inline(text, end, tokens[index]):
-                close = index
-            else:
-                continue
-        elif token in pairs:
-            where = closers.get(pairs[token], [])
-            position = bisect_left(where, index)
-            if position == len(where):
-                continue
-            close = where[position]
+            inline = index < len(tokens) and _is_inline(text, end, tokens[index])
+            close = index if inline else None
         else:
+            where = closers[pairs[token]] if token in pairs else []
+            position = bisect_left(where, index)
+            close = where[position] if position < len(where) else None
+        if close is None or _crosses(blank, start, stop := tokens[close][2]):
             continue
-        stop = tokens[close][2]
-        if _crosses(blank, start, stop):
-            continue
-        spans.append(LatexSpan(start, stop, "math"))
+        spans.append((start, stop, "math"))
         index = close + 1
     return spans
 
@@ -135,7 +118,7 @@ def _boxes(text: str, blank: list[int]) -> list[LatexSpan]:
         elif token == "}" and stack:
             start = wanted.get(stack.pop())
             if start is not None and not _crosses(blank, start, match.end()):
-                spans.append(LatexSpan(start, match.end(), "boxed"))
+                spans.append((start, match.end(), "boxed"))
     return spans
 
 

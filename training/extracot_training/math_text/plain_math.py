@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 # A plain-text formula longer than this is cut there: "1+1+1+…" must not be one atom of a megabyte.
 MAX_LENGTH = 400
@@ -39,14 +38,6 @@ _LINKS = frozenset(("per", "of", "in", "each", "every", "a", "an", "for", "more"
 _KILOMETRES_PER_HOUR = re.compile(r"(?:km/h|m/s|°[CF])\b")
 
 
-@dataclass(frozen=True, slots=True)
-class _Lexeme:
-    kind: str
-    start: int
-    end: int
-    text: str
-
-
 def number_spans(text: str, taken: Sequence[tuple[int, int]] = ()) -> list[tuple[int, int, bool]]:
     """Sorted, disjoint (start, end, is_formula) outside ``taken`` (sorted, disjoint spans).
 
@@ -56,10 +47,7 @@ def number_spans(text: str, taken: Sequence[tuple[int, int]] = ()) -> list[tuple
     found: list[tuple[int, int, bool]] = []
     at = 0
     for start, end in [*taken, (len(text), len(text))]:
-        lexemes = [
-            _Lexeme(match.lastgroup or "other", match.start(), match.end(), match.group())
-            for match in _LEXEME.finditer(text, at, start)
-        ]
+        lexemes = list(_LEXEME.finditer(text, at, start))
         at = end
         index = 0
         while index < len(lexemes):
@@ -74,28 +62,22 @@ def number_spans(text: str, taken: Sequence[tuple[int, int]] = ()) -> list[tuple
 class _Run:
     """Reads one expression from ``lexemes[begin:]``; ``stop`` is the first lexeme it left."""
 
-    def __init__(self, lexemes: list[_Lexeme], begin: int) -> None:
+    def __init__(self, lexemes: list[re.Match[str]], begin: int) -> None:
         self._lexemes = lexemes
-        self._begin = begin
-        self._at = begin
-        self.stop = begin
-        self._operands = 0
-        self._numbers = 0
-        self._relations = 0
-        self._depth = 0
+        self._begin = self._at = self.stop = begin
+        self._operands = self._numbers = self._relations = self._depth = 0
 
     def read(self) -> tuple[int, int, bool] | None:
         """The expression as (start, end, is_formula), or ``None`` if none begins here."""
         if self._kind() not in ("number", "word", "open", "operator"):
             return None
-        before = self._lexemes[self._begin - 1] if self._begin else None
-        glued = before is not None and before.kind not in ("space", "other")
+        glued = self._begin and self._kind(-1) not in ("space", "other")
         if glued and self._kind() == "operator":
             return None
         end = None
-        first = self._lexemes[self._begin].start
+        first = self._lexemes[self._begin].start()
         while self._operand():
-            end = self._lexemes[self._at - 1].end
+            end = self._lexemes[self._at - 1].end()
             self.stop = self._at
             if end - first > MAX_LENGTH or not self._connector():
                 break
@@ -109,11 +91,11 @@ class _Run:
 
     def _kind(self, ahead: int = 0) -> str:
         at = self._at + ahead
-        return self._lexemes[at].kind if at < len(self._lexemes) else "end"
+        return self._lexemes[at].lastgroup or "other" if at < len(self._lexemes) else "end"
 
     def _text(self, ahead: int = 0) -> str:
         at = self._at + ahead
-        return self._lexemes[at].text if at < len(self._lexemes) else ""
+        return self._lexemes[at].group() if at < len(self._lexemes) else ""
 
     def _operand(self) -> bool:
         """Step over brackets, sign, number or name, unit and closing brackets; false if none."""
@@ -189,25 +171,21 @@ class _Run:
         begin = self._at
         if self._kind() == "space":
             self._at += 1
+        spaced = self._at > begin
         if self._kind() == "relation":
             self._relations += 1
+            joins = True
         elif self._kind() == "operator":
-            spaced = self._at > begin
             # "5 -" and "well-known" are prose: a spaced sign needs a space on its other side too.
-            if spaced and self._text() in "-–:*" and self._kind(1) != "space":
-                self._at = begin
-                return False
-            if self._text() == ":" and not spaced:
-                self._at = begin
-                return False
-        elif self._text() == "of" and self._kind(1) == "space" and self._numbers:
-            # "50% of 20 = 10", "3/4 of 12 = 9": a product in words, if a number follows.
-            if self._kind(2) != "number":
-                self._at = begin
-                return False
-        elif self._kind() == "open" and self._at == begin and self._text() == "(":
+            prose = spaced and self._text() in "-–:*" and self._kind(1) != "space"
+            joins = not prose and (spaced or self._text() != ":")
+        elif self._kind() == "open" and not spaced and self._text() == "(":
             return True
         else:
+            # "50% of 20 = 10", "3/4 of 12 = 9": a product in words, if a number follows.
+            ahead = (self._text(), self._kind(1), self._kind(2))
+            joins = self._numbers > 0 and ahead == ("of", "space", "number")
+        if not joins:
             self._at = begin
             return False
         self._at += 1

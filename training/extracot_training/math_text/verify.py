@@ -16,6 +16,7 @@ import re
 import threading
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import accumulate
 from typing import Any
 
 from extracot.answers import extract_answer
@@ -86,12 +87,8 @@ def tidy(answer: str) -> str:
 
 
 def _balanced(text: str) -> bool:
-    depth = 0
-    for character in text:
-        depth += {"{": 1, "}": -1}.get(character, 0)
-        if depth < 0:
-            return False
-    return depth == 0
+    depths = list(accumulate({"{": 1, "}": -1}.get(character, 0) for character in text))
+    return not depths or (min(depths) >= 0 and depths[-1] == 0)
 
 
 def _number(answer: str) -> tuple[str, str] | None:
@@ -136,11 +133,9 @@ def _compare(math_verify: Any, answer: str, gold: str) -> bool:
     # Its log tells of every answer it can't parse; here that is an ordinary outcome.
     logging.getLogger("math_verify").setLevel(logging.CRITICAL)
     try:
-        parsed = [_parsed(math_verify, text) for text in (gold, answer)]
+        parsed = [
+            math_verify.parse(f"\\boxed{{{text}}}", parsing_timeout=None) for text in (gold, answer)
+        ]
         return all(parsed) and bool(math_verify.verify(*parsed, timeout_seconds=None))
     except Exception:  # sympy raises nearly every kind on what models write: that is "not equal"
         return False
-
-
-def _parsed(math_verify: Any, answer: str) -> Any:
-    return math_verify.parse(f"\\boxed{{{answer}}}", parsing_timeout=None)

@@ -1,4 +1,4 @@
-"""The base of every stage's configuration."""
+"""The base of every stage's configuration, and what several of them share."""
 
 from __future__ import annotations
 
@@ -12,6 +12,18 @@ class Section(BaseModel):
     """A part of a configuration: unknown keys are errors."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class BootstrapSettings(Section):
+    """How intervals are made, for stages with intervals in their reports."""
+
+    resamples: int = Field(2000, ge=100, description="bootstrap resamples for 95% intervals")
+    seed: int = Field(0, description="seed of the bootstrap")
+
+    @property
+    def bootstrap(self) -> dict[str, int]:
+        """As arguments of :mod:`extracot_training.pipeline.statistics`."""
+        return {"resamples": self.resamples, "seed": self.seed}
 
 
 class StageConfig(Section):

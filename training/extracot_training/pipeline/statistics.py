@@ -3,7 +3,7 @@ rows, the same ones for both sides of a difference or a ratio. Pure numbers."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,6 +53,15 @@ def ratio_estimate(
     drawn = top[picks].sum(axis=1)[sums > 0] / sums[sums > 0]
     low, high = np.percentile(drawn, [2.5, 97.5])
     return Estimate(float(top.sum() / bottom.sum()), float(low), float(high), len(top))
+
+
+def means_at(size: int, found: Iterable[tuple[int, float]], missing: float) -> list[float]:
+    """Mean of the values found at each of ``size`` places; ``missing`` where there are none."""
+    sums, counts = [0.0] * size, [0] * size
+    for place, value in found:
+        sums[place] += value
+        counts[place] += 1
+    return [total / count if count else missing for total, count in zip(sums, counts, strict=True)]
 
 
 def percentile(values: Sequence[float], share: float) -> float:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
-from dataclasses import astuple, dataclass
-from operator import add
+from dataclasses import dataclass
 
 from extracot_training.compression.segment import Kind, atoms_in, segment
 from extracot_training.pipeline.records import Annotation
@@ -19,9 +19,6 @@ class Agreement:
     second_only: int = 0
     neither: int = 0
     traces: int = 0
-
-    def __add__(self, other: Agreement) -> Agreement:
-        return Agreement(*map(add, astuple(self), astuple(other)))
 
     @property
     def atoms(self) -> int:
@@ -54,7 +51,7 @@ class Agreement:
 def agreement(first: Iterable[Annotation], second: Iterable[Annotation]) -> Agreement:
     """Over the traces that both have, matched by key and text."""
     others = {row.key: row for row in second}
-    total = Agreement()
+    total: Counter[str] = Counter()
     for row in first:
         other = others.get(row.key)
         if other is None or other.reasoning != row.reasoning:
@@ -62,7 +59,8 @@ def agreement(first: Iterable[Annotation], second: Iterable[Annotation]) -> Agre
         atoms = segment(row.reasoning)
         left, right = set(atoms_in(atoms, row.keep)), set(atoms_in(atoms, other.keep))
         solid = {i for i, atom in enumerate(atoms) if atom.kind is not Kind.SPACE}
-        total += Agreement(
-            len(left & right), len(left - right), len(right - left), len(solid - left - right), 1
-        )
-    return total
+        total.update(
+            both=len(left & right), first_only=len(left - right), second_only=len(right - left),
+            neither=len(solid - left - right), traces=1,
+        )  # fmt: skip
+    return Agreement(**total)

@@ -31,15 +31,14 @@ class Mention:
     def of(cls, words: Sequence[str], question: str) -> Mention:
         """From a sentence's content words. A name is written with a capital, in the question too
         and wherever it occurs there."""
-        lower = frozenset(word.lower() for word in words)
-        capital = {word for word in words if word[:1].isupper()}
-        names = {
+        names = (
             word.lower()
-            for word in capital
-            if re.search(rf"\b{word}\b", question)
+            for word in words
+            if word[:1].isupper()
+            and re.search(rf"\b{word}\b", question)
             and not re.search(rf"\b{word.lower()}\b", question)
-        }
-        return cls(lower, frozenset(names))
+        )
+        return cls(frozenset(word.lower() for word in words), frozenset(names))
 
 
 @dataclass(frozen=True, slots=True)

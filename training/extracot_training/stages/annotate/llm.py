@@ -12,6 +12,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import aclosing
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,6 @@ from extracot_training.stages.annotate.base import AnnotatorError, Job, KeepLabe
 from extracot_training.stages.annotate.ranges import (
     AGAIN,
     PROMPT_VERSION,
-    Chunk,
     chunks,
     messages,
     parse_ranges,
@@ -35,53 +35,47 @@ from extracot_training.stages.annotate.ranges import (
 Messages = list[dict[str, str]]
 
 
+@dataclass(frozen=True, slots=True)
 class ReplyCache:
     """Replies by content hash, one small file each, written atomically."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    folder: Path
 
     def get(self, key: str) -> dict[str, Any] | None:
         try:
-            found = json.loads((self._folder / key[:2] / f"{key}.json").read_bytes())
+            found = json.loads((self.folder / key[:2] / f"{key}.json").read_bytes())
         except (OSError, json.JSONDecodeError):
             return None
         return found if isinstance(found, dict) and "content" in found else None
 
     def put(self, key: str, reply: dict[str, Any]) -> None:
-        write_atomic(self._folder / key[:2] / f"{key}.json", json.dumps(reply, ensure_ascii=False))
+        write_atomic(self.folder / key[:2] / f"{key}.json", json.dumps(reply, ensure_ascii=False))
 
 
+@dataclass(frozen=True, slots=True)
 class LlmAnnotator:
     """See the module. ``transport`` replaces the network in tests."""
 
-    def __init__(
-        self,
-        settings: LlmSettings,
-        cache: ReplyCache,
-        *,
-        transport: httpx.AsyncBaseTransport | None = None,
-    ) -> None:
-        self._settings = settings
-        self._cache = cache
-        self._transport = transport
+    settings: LlmSettings
+    cache: ReplyCache
+    transport: httpx.AsyncBaseTransport | None = field(default=None, kw_only=True)
 
     @property
     def name(self) -> str:
-        return f"llm:{self._settings.model}:prompt-{PROMPT_VERSION}"
+        return f"llm:{self.settings.model}:prompt-{PROMPT_VERSION}"
 
     def annotate(self, jobs: Sequence[Job]) -> Iterator[KeepLabels]:
         yield from asyncio.run(self._all(jobs))
 
     async def _all(self, jobs: Sequence[Job]) -> list[KeepLabels]:
         try:
-            async with aclosing(JsonClient(self._settings, transport=self._transport)) as client:
+            async with aclosing(JsonClient(self.settings, transport=self.transport)) as client:
                 return await all_of(self._one(client, job) for job in jobs)
         except GenerationError as error:
             raise AnnotatorError(f"annotator endpoint {error}") from error
 
     async def _one(self, client: JsonClient, job: Job) -> KeepLabels:
-        parts = chunks(job.atoms, self._settings.target, self._settings.cap)
+        parts = chunks(job.atoms, self.settings.target, self.settings.cap)
         results = await all_of(
             self._chunk(client, job, chunk, f"{number} of {len(parts)}")
             for number, chunk in enumerate(parts, start=1)
@@ -91,18 +85,16 @@ class LlmAnnotator:
         return KeepLabels(tuple(sorted(keep)), None, sum((usage for _, usage in results), Usage()))
 
     async def _chunk(
-        self, client: JsonClient, job: Job, chunk: Chunk, part: str
+        self, client: JsonClient, job: Job, chunk: range, part: str
     ) -> tuple[list[int], Usage]:
         """Kept atoms of one chunk. Asked again while nothing usable comes; then nothing is kept."""
         asked = messages(job.trace.question, job.atoms, chunk, part)
         usage = Usage()
-        for attempt in range(self._settings.attempts):
+        for attempt in range(self.settings.attempts):
             reply, spent = await self._ask(client, asked, attempt)
             usage += spent
-            found = parse_ranges(reply, len(chunk.atoms))
-            if found:
-                kept = [chunk.atoms[i] for low, high in found for i in range(low, high + 1)]
-                return kept, usage
+            if found := parse_ranges(reply, len(chunk)):
+                return [i for low, high in found for i in chunk[low : high + 1]], usage
             asked = [
                 *asked,
                 {"role": "assistant", "content": reply or "(nothing)"},
@@ -111,7 +103,7 @@ class LlmAnnotator:
         return [], usage
 
     async def _ask(self, client: JsonClient, asked: Messages, attempt: int) -> tuple[str, Usage]:
-        settings = self._settings
+        settings = self.settings
         body = {
             "model": settings.model,
             "messages": asked,
@@ -120,8 +112,7 @@ class LlmAnnotator:
         }
         text = json.dumps([PROMPT_VERSION, attempt, body], sort_keys=True, ensure_ascii=False)
         key = hashlib.sha256(text.encode("utf-8")).hexdigest()
-        known = self._cache.get(key)
-        if known is not None:
+        if (known := self.cache.get(key)) is not None:
             return str(known["content"]), Usage(cached=1)
         data = await client.request("POST", "/chat/completions", json=body)
         try:
@@ -137,5 +128,5 @@ class LlmAnnotator:
             completion_tokens=completion,
             cost=(prompt * settings.prompt_price + completion * settings.completion_price) / 1e6,
         )
-        self._cache.put(key, {"content": content, "usage": counted, "model": settings.model})
+        self.cache.put(key, {"content": content, "usage": counted, "model": settings.model})
         return content, usage

@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 
-from extracot_training.compression.segment import Atom, Kind
-from extracot_training.stages.annotate.sentences import sentences
+from extracot_training.compression.segment import Atom, Kind, sentences
 
 PROMPT_VERSION = 1
 
@@ -32,56 +30,41 @@ _PIECE = re.compile(r"\w+|[^\w\s]")
 _RANGE = re.compile(r"(?<![\w.])(\d{1,7})(?:\s*(?:-|–|—|\.\.|to|:)\s*(\d{1,7}))?(?!\w|\.\d)")
 
 
-@dataclass(frozen=True, slots=True)
-class Chunk:
-    """Consecutive atoms shown in one call."""
-
-    atoms: range
-
-
 def size(text: str) -> int:
     """Words and signs: near enough to any tokenizer's count, and the same for all of them."""
     return len(_PIECE.findall(text))
 
 
-def chunks(atoms: Sequence[Atom], target: int, cap: int) -> list[Chunk]:
-    """Whole sentences up to about ``target``, never over ``cap``; a longer sentence is cut between
-    atoms, so never inside a formula, a decimal or a number and its unit."""
-    pieces: list[range] = []
-    for sentence in sentences(atoms):
-        pieces.extend(_cut(atoms, sentence, cap))
-    found: list[Chunk] = []
-    begin, filled = 0, 0
-    for piece in pieces:
-        more = sum(size(atoms[i].text) for i in piece)
-        if filled and (filled >= target or filled + more > cap):
-            found.append(Chunk(range(begin, piece.start)))
-            begin, filled = piece.start, 0
+def chunks(atoms: Sequence[Atom], target: int, cap: int) -> list[range]:
+    """Consecutive atoms shown in one call each: whole sentences up to about ``target``, never over
+    ``cap``; a longer sentence is cut between atoms, so never inside a formula, a decimal or a
+    number and its unit."""
+    single = ([range(i, i + 1) for i in sentence] for sentence in sentences(atoms))
+    pieces = [piece for units in single for piece in _packed(atoms, units, cap, cap)]
+    return _packed(atoms, pieces, target, cap)
+
+
+def _packed(atoms: Sequence[Atom], units: Iterable[range], target: int, cap: int) -> list[range]:
+    """Neighbouring units put together until ``target`` is reached or ``cap`` would be exceeded."""
+    found: list[range] = []
+    filled = 0
+    for unit in units:
+        more = sum(size(atoms[i].text) for i in unit)
+        if not found or (filled and (filled >= target or filled + more > cap)):
+            found.append(unit)
+            filled = 0
+        else:
+            found[-1] = range(found[-1].start, unit.stop)
         filled += more
-    if begin < len(atoms):
-        found.append(Chunk(range(begin, len(atoms))))
     return found
 
 
-def _cut(atoms: Sequence[Atom], sentence: range, cap: int) -> list[range]:
-    parts: list[range] = []
-    begin, filled = sentence.start, 0
-    for index in sentence:
-        more = size(atoms[index].text)
-        if index > begin and filled + more > cap:
-            parts.append(range(begin, index))
-            begin, filled = index, 0
-        filled += more
-    parts.append(range(begin, sentence.stop))
-    return parts
-
-
-def messages(question: str, atoms: Sequence[Atom], chunk: Chunk, part: str) -> list[dict[str, str]]:
+def messages(question: str, atoms: Sequence[Atom], chunk: range, part: str) -> list[dict[str, str]]:
     """Chat messages for one chunk; ``part`` says which ("2 of 3")."""
-    width = max(3, len(str(len(chunk.atoms))))
+    width = max(3, len(str(len(chunk))))
     lines: list[str] = []
     legend: list[str] = []
-    for number, index in enumerate(chunk.atoms, start=1):
+    for number, index in enumerate(chunk, start=1):
         atom = atoms[index]
         shown = " ".join(atom.body.split())
         if atom.kind in (Kind.MATH, Kind.BOXED):
@@ -100,14 +83,11 @@ def parse_ranges(reply: str, count: int) -> list[tuple[int, int]]:
     Takes the JSON asked for, JSON inside prose or a code fence, numbers instead of strings, single
     indices, reversed ends, and failing all that any ``n-m`` in the text. No usable range: empty.
     """
-    found: list[tuple[int, int]] = []
-    for first, last in _listed(reply):
-        low, high = min(first, last) - 1, max(first, last) - 1
-        if high < 0 or low >= count:
-            continue
-        found.append((max(0, low), min(count - 1, high)))
     merged: list[tuple[int, int]] = []
-    for low, high in sorted(found):
+    for first, last in sorted((min(pair), max(pair)) for pair in _listed(reply)):
+        low, high = max(0, first - 1), min(count - 1, last - 1)
+        if high < low:
+            continue
         if merged and low <= merged[-1][1] + 1:
             merged[-1] = (merged[-1][0], max(merged[-1][1], high))
         else:

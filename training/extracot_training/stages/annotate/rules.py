@@ -9,14 +9,13 @@ them those about somebody or something else than what was asked (:mod:`annotate.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from extracot_training.compression.final_answer import final_atoms
-from extracot_training.compression.segment import FORMULAS, Atom, Kind
+from extracot_training.compression.segment import FORMULAS, Atom, Kind, sentences
 from extracot_training.math_text.equations import Equation, numbers_in, read_equation
 from extracot_training.stages.annotate.base import Job, KeepLabels
 from extracot_training.stages.annotate.chain import Link, Mention, leading_to, other_people
-from extracot_training.stages.annotate.sentences import sentences
 
 VERSION = 2
 
@@ -66,58 +65,57 @@ class RulesAnnotator:
 
     def annotate(self, jobs: Sequence[Job]) -> Iterator[KeepLabels]:
         for job in jobs:
-            scores = self._scores(job)
+            scores = _Scoring(job, self._context).scores()
             keep = tuple(index for index, score in enumerate(scores) if score > 0)
             yield KeepLabels(keep, tuple(scores))
 
-    def _scores(self, job: Job) -> list[float]:
-        atoms = job.atoms
-        scores = [_DROPPED] * len(atoms)
-        parts = sentences(atoms)
-        texts = ["".join(atoms[i].text for i in part) for part in parts]
-        checking = _checking(parts, texts, atoms)
-        about = [_about(atoms, part, job.trace.question) for part in parts]
-        decisive = _decisive(job, parts, checking, about)
-        asked = frozenset(word.lower() for word in _WORD.findall(job.trace.question))
+
+class _Scoring:
+    """Scores one trace's atoms, sentence by sentence."""
+
+    def __init__(self, job: Job, context: int) -> None:
+        self._job = job
+        self._context = context
+        self._atoms = job.atoms
+        self._scores = [_DROPPED] * len(job.atoms)
+        self._parts = sentences(job.atoms)
+        self._texts = ["".join(job.atoms[i].text for i in part) for part in self._parts]
+        self._about = [self._mention(part) for part in self._parts]
+
+    def scores(self) -> list[float]:
+        checking = self._checking()
+        decisive = self._decisive(checking)
+        asked = frozenset(word.lower() for word in _WORD.findall(self._job.trace.question))
         target_seen = False
-        for place, (part, text) in enumerate(zip(parts, texts, strict=True)):
+        for place, (part, text) in enumerate(zip(self._parts, self._texts, strict=True)):
             equations = [index for index in part if index in decisive]
             for index in equations:
-                scores[index] = _EQUATION
-                self._name(atoms, part, index, scores)
+                self._scores[index] = _EQUATION
+                self._name(part, index)
             if equations:
-                self._substitutions(atoms, parts, about, place, equations, scores)
+                self._substitutions(place, equations)
             elif not checking[place] and not target_seen and _TARGET.search(text):
                 target_seen = True
                 for index in part:
-                    if _content(atoms[index], asked):
-                        scores[index] = _TARGET_WORD
-        for index in final_atoms(atoms, job.trace.gold):
-            scores[index] = _FINAL
-        return scores
+                    if _content(self._atoms[index], asked):
+                        self._scores[index] = _TARGET_WORD
+        for index in final_atoms(self._atoms, self._job.trace.gold):
+            self._scores[index] = _FINAL
+        return self._scores
 
-    def _name(self, atoms: Sequence[Atom], part: range, at: int, scores: list[float]) -> None:
+    def _name(self, part: range, at: int) -> None:
         """Keep the words of the sentence that say what the equation computes."""
-        before = [i for i in range(at - 1, part.start - 1, -1) if _content(atoms[i], None)]
-        after = [i for i in range(at + 1, part.stop) if _content(atoms[i], None)]
-        chosen = (before[: self._context] + after)[: self._context]
-        for index in chosen:
-            scores[index] = max(scores[index], _NAME)
+        words = [i for i in part if i != at and _content(self._atoms[i], None)]
+        before = [i for i in reversed(words) if i < at][: self._context]
+        self._raise((before + [i for i in words if i > at])[: self._context])
 
-    def _substitutions(
-        self,
-        atoms: Sequence[Atom],
-        parts: Sequence[range],
-        about: Sequence[Mention],
-        place: int,
-        equations: Sequence[int],
-        scores: list[float],
-    ) -> None:
+    def _substitutions(self, place: int, equations: Sequence[int]) -> None:
         """Keep the sentences next to a decisive equation that put its numbers in or take its result
         out: their numbers, and the words naming them."""
+        atoms, about = self._atoms, self._about
         used = {number for index in equations for number in numbers_in(atoms[index].body)}
-        for neighbour in range(max(0, place - 3), min(len(parts), place + 2)):
-            part = parts[neighbour]
+        for neighbour in range(max(0, place - 3), min(len(self._parts), place + 2)):
+            part = self._parts[neighbour]
             stated = [
                 index
                 for index in part
@@ -125,9 +123,47 @@ class RulesAnnotator:
             ]
             if neighbour == place or not stated or other_people(about[place], about[neighbour]):
                 continue
+            self._raise(i for i in part if i in stated or _content(atoms[i], None))
+
+    def _raise(self, indices: Iterable[int]) -> None:
+        for index in indices:
+            self._scores[index] = max(self._scores[index], _NAME)
+
+    def _checking(self) -> list[bool]:
+        """Sentences of a double-check: from its announcement to the end of the paragraph."""
+        found: list[bool] = []
+        inside = False
+        for part, text in zip(self._parts, self._texts, strict=True):
+            new_paragraph = found and "\n\n" in self._atoms[part.start - 1].trail
+            inside = bool(_CHECK.search(text)) or (inside and not new_paragraph)
+            found.append(inside)
+        return found
+
+    def _mention(self, part: range) -> Mention:
+        """Whom and what a sentence speaks of."""
+        bodies = [self._atoms[i].body for i in part if self._atoms[i].kind is Kind.WORD]
+        words = [word for body in bodies for word in _WORD.findall(body)]
+        content = [word for word in words if word.lower() not in FUNCTION_WORDS | RELATION_WORDS]
+        named = [word for word in content if not _HEDGE.search(word)]
+        return Mention.of(named, self._job.trace.question)
+
+    def _decisive(self, checking: Sequence[bool]) -> frozenset[int]:
+        """Formula atoms to keep: first, not wrong, where it can be told leading to the answer."""
+        seen: set[str] = set()
+        parsed: dict[int, Link] = {}
+        for part, about, checked in zip(self._parts, self._about, checking, strict=True):
             for index in part:
-                if index in stated or _content(atoms[index], None):
-                    scores[index] = max(scores[index], _NAME)
+                atom = self._atoms[index]
+                if atom.kind not in FORMULAS or atom.kind is Kind.BOXED or checked:
+                    continue
+                equation = read_equation(atom.body)
+                if equation is not None and equation.correct is False:
+                    continue
+                mark = _same_as(atom.body, equation)
+                if mark not in seen:
+                    seen.add(mark)
+                    parsed[index] = Link(equation, about)
+        return leading_to(self._job.trace.gold, self._job.trace.question, parsed)
 
 
 def _content(atom: Atom, among: frozenset[str] | None) -> bool:
@@ -142,48 +178,6 @@ def _content(atom: Atom, among: frozenset[str] | None) -> bool:
     return any(
         word not in FUNCTION_WORDS and (among is None or word in among) for word in words
     ) and not _HEDGE.search(atom.body)
-
-
-def _checking(parts: Sequence[range], texts: Sequence[str], atoms: Sequence[Atom]) -> list[bool]:
-    """Sentences of a double-check: from its announcement to the end of the paragraph."""
-    found: list[bool] = []
-    inside = False
-    for position, (part, text) in enumerate(zip(parts, texts, strict=True)):
-        after_blank = position > 0 and "\n\n" in atoms[part.start - 1].trail
-        if after_blank:
-            inside = False
-        if _CHECK.search(text):
-            inside = True
-        found.append(inside)
-    return found
-
-
-def _about(atoms: Sequence[Atom], part: range, question: str) -> Mention:
-    """Whom and what a sentence speaks of."""
-    bodies = [atoms[index].body for index in part if atoms[index].kind is Kind.WORD]
-    words = [word for body in bodies for word in _WORD.findall(body)]
-    content = [word for word in words if word.lower() not in FUNCTION_WORDS | RELATION_WORDS]
-    return Mention.of([word for word in content if not _HEDGE.search(word)], question)
-
-
-def _decisive(
-    job: Job, parts: Sequence[range], checking: Sequence[bool], about: Sequence[Mention]
-) -> frozenset[int]:
-    """Formula atoms to keep: first, not wrong and, where it can be told, leading to the answer."""
-    place_of = {index: place for place, part in enumerate(parts) for index in part}
-    seen: set[str] = set()
-    parsed: dict[int, Link] = {}
-    for index, atom in enumerate(job.atoms):
-        if atom.kind not in FORMULAS or atom.kind is Kind.BOXED or checking[place_of[index]]:
-            continue
-        equation = read_equation(atom.body)
-        if equation is not None and equation.correct is False:
-            continue
-        mark = _same_as(atom.body, equation)
-        if mark not in seen:
-            seen.add(mark)
-            parsed[index] = Link(equation, about[place_of[index]])
-    return leading_to(job.trace.gold, job.trace.question, parsed)
 
 
 def _same_as(text: str, equation: Equation | None) -> str:

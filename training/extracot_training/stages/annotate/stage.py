@@ -86,14 +86,12 @@ def _jobs(config: AnnotateConfig, done: frozenset[str], skipped: dict[str, int])
 
 
 def _row(job: Job, labels: KeepLabels, name: str) -> Annotation:
-    trace = job.trace
-    usage = {key: value for key, value in asdict(labels.usage).items() if value}
     return Annotation(
-        **trace.model_dump(include=set(Annotation.model_fields)),
+        **job.trace.model_dump(include=set(Annotation.model_fields)),
         keep=spans_of(job.atoms, labels.keep),
         annotator=name,
         scores=None if labels.scores is None else [round(score, 6) for score in labels.scores],
-        usage=usage,
+        usage={key: value for key, value in asdict(labels.usage).items() if value},
     )
 
 

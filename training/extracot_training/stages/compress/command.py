@@ -53,16 +53,20 @@ def _compress(args: argparse.Namespace, text: str, question: str, ratio: float) 
     from transformers.utils import logging
 
     from extracot_training.compression.segment import segment
-    from extracot_training.stages.compress.stage import Compressor, selections_as_json
+    from extracot_training.stages.compress.stage import Compressor
 
     logging.disable_progress_bar()
     folder = Path(args.compressor) if args.compressor else None
     compressor = Compressor.load(folder, tokenizer=args.tokenizer)
-    found = compressor.compress(question, text, [ratio])
+    (one,) = compressor.compress(question, text, [ratio])
     if args.json:
-        print(json.dumps(selections_as_json(found)[0], ensure_ascii=False))
+        figures = {
+            "target": one.target, "realised": round(one.realised, 6),
+            "overshoot": round(one.overshoot, 6), "tokens": one.tokens,
+            "tokens_full": one.tokens_full, "text": one.text,
+        }  # fmt: skip
+        print(json.dumps(figures, ensure_ascii=False))
         return 0
-    one = found[0]
     if sys.stdout.isatty() and "NO_COLOR" not in os.environ:
         kept = set(one.kept)
         for index, atom in enumerate(segment(text)):

@@ -11,7 +11,7 @@ the policy model's tokens.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from random import Random
@@ -56,25 +56,18 @@ class RandomScorer:
         """See :meth:`CompressorScorer.atoms`."""
         found = []
         for question, text in items:
-            rng = Random(f"{self.seed}:{question}:{text}")
-            atoms = cut(text)
+            rng, atoms = Random(f"{self.seed}:{question}:{text}"), cut(text)
             found.append((atoms, [rng.random() for _ in atoms]))
         return found
 
 
+@dataclass(frozen=True, slots=True)
 class Compressor:
     """What scores atoms, and a way to count. ``units`` "words" is the baseline without formulas."""
 
-    def __init__(
-        self,
-        scorer: CompressorScorer | RandomScorer,
-        counter: TokenCounter,
-        *,
-        units: str = "atoms",
-    ) -> None:
-        self._scorer = scorer
-        self._counter = counter
-        self._units = units
+    scorer: CompressorScorer | RandomScorer
+    counter: TokenCounter
+    units: str = field(default="atoms", kw_only=True)
 
     @classmethod
     def load(
@@ -103,14 +96,14 @@ class Compressor:
         """As :meth:`compress` for many (question, text, answer); their windows share batches."""
         for ratio in ratios:
             checked_ratio(ratio)
-        cut = segment if self._units == "atoms" else words
-        scored = self._scorer.atoms([(question, text) for question, text, _ in items], cut)
+        cut = segment if self.units == "atoms" else words
+        scored = self.scorer.atoms([(question, text) for question, text, _ in items], cut)
         found = []
         for (_, text, answer), (atoms, scores) in zip(items, scored, strict=True):
             always: list[int] = []
-            if self._units == "atoms":
+            if self.units == "atoms":
                 always = likely_final_atoms(atoms) if answer is None else final_atoms(atoms, answer)
-            found.append(spend(text, atoms, scores, ratios, self._counter, always=always))
+            found.append(spend(text, atoms, scores, ratios, self.counter, always=always))
         return found
 
 
@@ -141,9 +134,10 @@ def _work(config: CompressConfig, stage: StageRun) -> Counts:
     every = list(read_rows(stage.folder / ALL_ROWS, CompressedTrace))
     rows, dropped = clean_rows(every, config.ratios, config.bucket, config.cleaning)
     write_rows(stage.rows, rows)
-    figures = {"all": len(every), "rows": len(rows), "left_out": dropped}
-    stage.report(_report(every, rows, dropped, config), {**figures, "levels": _levels(every)})
-    return {"all": len(every), "rows": len(rows)}
+    sizes = {"all": len(every), "rows": len(rows)}
+    figures = {**sizes, "left_out": dropped, "levels": _levels(every)}
+    stage.report(_report(figures, config), figures)
+    return sizes
 
 
 def _compressor(config: CompressConfig) -> Compressor:
@@ -176,12 +170,8 @@ def _row(trace: TraceText, selection: Selection, config: CompressConfig) -> Comp
         tokens_full=selection.tokens_full,
         tokens_kept=selection.tokens,
         kept_atoms=list(selection.kept),
-        n_atoms=_count(trace.reasoning, config),
+        n_atoms=len((segment if config.units == "atoms" else words)(trace.reasoning)),
     )
-
-
-def _count(text: str, config: CompressConfig) -> int:
-    return len(segment(text) if config.units == "atoms" else words(text))
 
 
 def _levels(rows: Sequence[CompressedTrace]) -> dict[str, dict[str, float]]:
@@ -197,40 +187,20 @@ def _levels(rows: Sequence[CompressedTrace]) -> dict[str, dict[str, float]]:
     return levels
 
 
-def _report(
-    every: Sequence[CompressedTrace],
-    rows: Sequence[CompressedTrace],
-    dropped: dict[str, int],
-    config: CompressConfig,
-) -> str:
+def _report(figures: dict[str, Any], config: CompressConfig) -> str:
     lines = [
         "# Compressed traces",
         "",
-        f"{len(every)} rows in `{ALL_ROWS}`, {len(rows)} of them fit for training in `rows.jsonl`. "
-        f"Left out: {counts(dropped)}.",
+        f"{figures['all']} rows in `{ALL_ROWS}`, {figures['rows']} of them fit for training in "
+        f"`rows.jsonl`. Left out: {counts(figures['left_out'])}.",
         f"Tokens are those of `{config.tokenizer}`.",
         "",
         *table(
             "ratio | traces | mean realised | mean distance | mean tokens",
             (
                 f"{name} | {of['n']} | {of['realised']:.3f} | {of['off']:.4f} | {of['tokens']:.0f}"
-                for name, of in _levels(every).items()
+                for name, of in figures["levels"].items()
             ),
         ),
     ]
     return "\n".join([*lines, ""])
-
-
-def selections_as_json(selections: Sequence[Selection]) -> list[dict[str, Any]]:
-    """For ``--json``: text and figures of each ratio."""
-    return [
-        {
-            "target": one.target,
-            "realised": round(one.realised, 6),
-            "overshoot": round(one.overshoot, 6),
-            "tokens": one.tokens,
-            "tokens_full": one.tokens_full,
-            "text": one.text,
-        }
-        for one in selections
-    ]

@@ -1,4 +1,5 @@
-"""Figures, Markdown and drawing of a fidelity measurement. Knows rows, not how they were made."""
+"""The row of a fidelity measurement, the names of what is compared, and figures, Markdown and
+drawing of it all. Knows rows, not how they were made."""
 
 from __future__ import annotations
 
@@ -9,20 +10,45 @@ from typing import Any
 from extracot_training.config.fidelity import FidelityConfig
 from extracot_training.evaluation.plots import around, png
 from extracot_training.pipeline.markdown import counts, interval, number, table
-from extracot_training.pipeline.statistics import estimate, normalised
-from extracot_training.stages.fidelity.rows import (
-    BLIND,
-    EMPTY,
-    FULL,
-    LINGUA,
-    NAMES,
-    OURS,
-    SYSTEMS,
-    FidelityRow,
-)
+from extracot_training.pipeline.records import SampleRecord
+from extracot_training.pipeline.statistics import estimate, normalised, paired
 
+OURS, LINGUA, RANDOM, HEAD_TAIL = "ours", "lingua", "random", "head_tail"
+# No baseline but a part of ours taken away: atoms and the final answer stay, the question goes.
+BLIND = "blind"
+FULL, EMPTY = "full", "empty"
+SYSTEMS = (OURS, LINGUA, BLIND, RANDOM, HEAD_TAIL)
+NAMES = {
+    OURS: "ours",
+    LINGUA: "LLMLingua-2-style",
+    BLIND: "ours without the question",
+    RANDOM: "random atoms",
+    HEAD_TAIL: "head and tail",
+    FULL: "full trace",
+    EMPTY: "empty trace",
+}
 # Where the claim is made; a report over other levels says "not measured".
 CLAIMED = (0.2, 0.4)
+
+
+class FidelityRow(SampleRecord):
+    """One shortened trace, judged. ``plain`` and ``redacted``: the reader's answer was right, from
+    the text as it is and with the answer hidden. ``log_likelihood``: of the answer, redacted.
+    ``allowance``: how far ``realised`` may be from ``target``."""
+
+    system: str
+    target: float
+    realised: float
+    allowance: float
+    plain: bool = False
+    redacted: bool = False
+    log_likelihood: float = 0.0
+    formula_recall: float
+    broken: int
+
+    @property
+    def key(self) -> str:
+        return f"{self.problem_id}/{self.sample}:{self.system}@{self.target:g}"
 
 
 def figures_of(rows: Sequence[FidelityRow], config: FidelityConfig) -> dict[str, Any]:
@@ -35,38 +61,35 @@ def figures_of(rows: Sequence[FidelityRow], config: FidelityConfig) -> dict[str,
     columns = {key: [found[trace] for trace in order] for key, found in table.items()}
     systems = [name for name in SYSTEMS if (name, config.levels[0]) in columns]
     full, empty = columns[FULL, 1.0], columns[EMPTY, 1.0]
-    levels = {
-        f"{level:g}": {name: _cell(columns[name, level], full, empty, config) for name in systems}
-        | {"differences": _differences(columns, systems, level, empty, config)}
-        for level in config.levels
-    }
+    levels = {}
+    for level in config.levels:
+        measured = {name: columns[name, level] for name in systems}
+        cells = {name: _cell(found, full, empty, config) for name, found in measured.items()}
+        differences = _differences(measured | {EMPTY: empty}, config)
+        levels[f"{level:g}"] = cells | {"differences": differences}
     figures: dict[str, Any] = {
         "traces": len(order),
         "full": _recoveries(full, config),
         "empty": _recoveries(empty, config),
         "levels": levels,
     }
-    figures["claim"] = _claim(figures, systems, config)
-    return figures
+    return figures | {"claim": _claim(figures, systems, config)}
 
 
 def _recoveries(rows: Sequence[FidelityRow], config: FidelityConfig) -> dict[str, Any]:
-    return {
-        "redacted": _mean([row.redacted for row in rows], config),
-        "plain": _mean([row.plain for row in rows], config),
-    }
+    kinds = ("redacted", "plain")
+    return {kind: _mean([getattr(row, kind) for row in rows], config) for kind in kinds}
 
 
 def _cell(
-    rows: Sequence[FidelityRow],
-    full: Sequence[FidelityRow],
-    empty: Sequence[FidelityRow],
+    rows: Sequence[FidelityRow], full: Sequence[FidelityRow], empty: Sequence[FidelityRow],
     config: FidelityConfig,
-) -> dict[str, Any]:
+) -> dict[str, Any]:  # fmt: skip
     shift = [a.log_likelihood - b.log_likelihood for a, b in zip(rows, full, strict=True)]
     found = _recoveries(rows, config)
     ends = [sum(row.redacted for row in side) / len(side) for side in (empty, full)]
     off = [abs(row.realised - row.target) for row in rows]
+    within = [distance <= row.allowance + 1e-9 for distance, row in zip(off, rows, strict=True)]
     return found | {
         "normalised": normalised(found["redacted"]["mean"], ends[0], ends[1]),
         "log_likelihood_shift": _mean(shift, config),
@@ -76,25 +99,16 @@ def _cell(
         "realised": _plain_mean([row.realised for row in rows]),
         "off": _plain_mean(off),
         "allowance": _plain_mean([row.allowance for row in rows]),
-        "within": _plain_mean(
-            [distance <= row.allowance + 1e-9 for distance, row in zip(off, rows, strict=True)]
-        ),
+        "within": _plain_mean(within),
     }
 
 
-def _differences(
-    columns: dict[tuple[str, float], list[FidelityRow]],
-    systems: Sequence[str],
-    level: float,
-    empty: Sequence[FidelityRow],
-    config: FidelityConfig,
-) -> dict[str, Any]:
+def _differences(columns: dict[str, list[FidelityRow]], config: FidelityConfig) -> dict[str, Any]:
     """Ours minus each other, redacted recovery, paired."""
-    others = {name: columns[name, level] for name in systems if name != OURS} | {EMPTY: empty}
-    ours = [row.redacted for row in columns[OURS, level]]
+    redacted = {name: [row.redacted for row in rows] for name, rows in columns.items()}
+    ours = redacted.pop(OURS)
     return {
-        name: _mean([a - b.redacted for a, b in zip(ours, rows, strict=True)], config)
-        for name, rows in others.items()
+        name: asdict(paired(ours, theirs, **config.bootstrap)) for name, theirs in redacted.items()
     }
 
 

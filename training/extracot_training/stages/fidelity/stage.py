@@ -11,7 +11,7 @@ from typing import Any
 
 from extracot_training.compression.answering import Reader, question_hash, questions_seen
 from extracot_training.compression.budget import TokenCounter, allowance, words
-from extracot_training.compression.redact import redact
+from extracot_training.compression.final_answer import redact
 from extracot_training.compression.segment import Atom, join, segment, spans_of
 from extracot_training.config.fidelity import FidelityConfig
 from extracot_training.errors import StageError
@@ -27,10 +27,7 @@ from extracot_training.pipeline.records import (
 )
 from extracot_training.pipeline.stage import Counts, Manifest, StageResult, StageRun, run_stage
 from extracot_training.policy.pretrained import load_tokenizer
-from extracot_training.stages.fidelity.baselines import Shortened, head_tail, random_atoms
-from extracot_training.stages.fidelity.measure import wholeness
-from extracot_training.stages.fidelity.report import draw, figures_of, report_of
-from extracot_training.stages.fidelity.rows import (
+from extracot_training.stages.fidelity.report import (
     BLIND,
     EMPTY,
     FULL,
@@ -39,6 +36,15 @@ from extracot_training.stages.fidelity.rows import (
     OURS,
     RANDOM,
     FidelityRow,
+    draw,
+    figures_of,
+    report_of,
+)
+from extracot_training.stages.fidelity.shortened import (
+    Shortened,
+    head_tail,
+    random_atoms,
+    wholeness,
 )
 
 ALL_ROWS = "all.jsonl"
@@ -83,9 +89,8 @@ def _work(config: FidelityConfig, stage: StageRun) -> Counts:
             else:
                 usable.append(trace)
         for begin in range(0, len(usable), config.batch):
-            items = [
-                i for trace in usable[begin : begin + config.batch] for i in bench.items(trace)
-            ]
+            batch = usable[begin : begin + config.batch]
+            items = (item for trace in batch for item in bench.items(trace))
             for row in _judged(reader, [item for item in items if item.row.key not in writer]):
                 writer.write(row)
     rows = list(read_rows(stage.rows, FidelityRow))

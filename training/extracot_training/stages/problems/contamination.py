@@ -11,7 +11,7 @@ import hashlib
 import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.resources import files
 from typing import Literal
 
@@ -59,7 +59,7 @@ class TestIndex:
             by_hash[question_hash(text)] = row
             for gram in self._ngrams(text):
                 self._grams[gram].append(row)
-        self._families = {
+        self._families: dict[str | None, int] = {
             family: by_hash[digest] for family, digest in templates.items() if digest in by_hash
         }
 
@@ -79,9 +79,8 @@ class TestIndex:
         best, share = self._closest(problem.question)
         if best is not None and share >= self._settings.threshold:
             found.append(Hit(self.name, best, "ngram", round(share, 4)))
-        if problem.family is not None and problem.family in self._families:
+        if (row := self._families.get(problem.family)) is not None:
             share_of_origin = 1.0 if found and found[0].kind == "exact" else round(share, 4)
-            row = self._families[problem.family]
             found.append(Hit(self.name, row, "template", share_of_origin))
         return found
 
@@ -133,15 +132,10 @@ def check(problems: Iterable[Problem], settings: Contamination) -> Checked:
         if settings.action == "drop":
             dropped[problem.source] += 1
             continue
-        marks = [{"test": h.test, "row": h.row, "kind": h.kind, "share": h.share} for h in hits]
-        rows.append(problem.model_copy(update={"meta": {**problem.meta, "contamination": marks}}))
-    return Checked(
-        rows=rows,
-        counts=counts,
-        dropped=dropped,
-        test_rows={name: sorted(found) for name, found in touched.items()},
-        sizes={index.name: index.size for index in indexes},
-    )
+        meta = {**problem.meta, "contamination": [asdict(hit) for hit in hits]}
+        rows.append(problem.model_copy(update={"meta": meta}))
+    test_rows = {name: sorted(found) for name, found in touched.items()}
+    return Checked(rows, counts, dropped, test_rows, {index.name: index.size for index in indexes})
 
 
 def question_hash(question: str) -> str:

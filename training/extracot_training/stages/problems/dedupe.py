@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from extracot_training.config.problems import Splits
@@ -29,11 +29,10 @@ class Deduplicated:
 def deduplicate(rows: Sequence[Problem]) -> Deduplicated:
     """Keep one row per question (compared in normal form): the one in the stricter split, else the
     first. ``conflicts`` holds (kept id, dropped id)."""
-    order = sorted(range(len(rows)), key=lambda i: (_PRECEDENCE[rows[i].split], i))
     kept: dict[str, int] = {}
     dropped: Counter[str] = Counter()
     conflicts = []
-    for index in order:
+    for index in sorted(range(len(rows)), key=lambda i: _PRECEDENCE[rows[i].split]):
         row = rows[index]
         first = kept.setdefault(normal_form(row.question), index)
         if first != index:
@@ -41,17 +40,8 @@ def deduplicate(rows: Sequence[Problem]) -> Deduplicated:
             if rows[first].answer != row.answer:
                 conflicts.append((rows[first].id, row.id))
     staying = [rows[index] for index in sorted(kept.values())]
-    return Deduplicated(staying, dropped, conflicts, _repeated_templates(staying))
-
-
-def _repeated_templates(rows: Iterable[Problem]) -> int:
-    seen: set[tuple[str, ...]] = set()
-    count = 0
-    for row in rows:
-        masked = tuple(words(row.question, mask_numbers=True))
-        count += masked in seen
-        seen.add(masked)
-    return count
+    templates = {tuple(words(row.question, mask_numbers=True)) for row in staying}
+    return Deduplicated(staying, dropped, conflicts, len(staying) - len(templates))
 
 
 def assign_split(problem_id: str, splits: Splits) -> Split:

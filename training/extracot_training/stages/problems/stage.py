@@ -55,8 +55,7 @@ def _inputs(config: ProblemsConfig) -> dict[str, Path]:
     inputs: dict[str, Path] = {}
     for number, source in enumerate(config.sources):
         path = getattr(source, "path", None) or Path(getattr(source, "name", ""))
-        named = hasattr(source, "path") or (hasattr(source, "name") and path.exists())
-        if named:
+        if hasattr(source, "path") or (hasattr(source, "name") and path.exists()):
             inputs[f"sources.{number}"] = path
         for place, known in enumerate(getattr(source, "unlike", ())):
             inputs[f"sources.{number}.unlike.{place}"] = known

@@ -18,7 +18,7 @@ from random import Random
 from typing import Any
 
 from extracot_training.compression.answering import ReaderCard
-from extracot_training.compression.redact import MARK, redact
+from extracot_training.compression.final_answer import MARK, redact
 from extracot_training.compression.segment import Atom, segment
 from extracot_training.stages.reader.corrupt import corrupt
 from extracot_training.synthetic import Generator, WordProblem

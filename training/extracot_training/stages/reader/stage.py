@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from extracot_training.compression.answering import SEEN, Reader, ReaderCard, question_hash
-from extracot_training.compression.redact import redact
+from extracot_training.compression.final_answer import redact
 from extracot_training.config.reader import ReaderConfig
 from extracot_training.errors import ConfigError
 from extracot_training.pipeline.files import write_atomic

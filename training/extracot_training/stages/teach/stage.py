@@ -46,9 +46,6 @@ class SampledTrace(Trace):
     reason: str | None = None
     finish_reason: str | None = None
 
-    def trace(self) -> Trace:
-        return Trace(**self.model_dump(include=set(Trace.model_fields)))
-
 
 def run(config: TeachConfig, *, force: bool = False) -> StageResult:
     """Fill ``config.out`` with kept :class:`Trace` rows. Raises :class:`StageError`, among others
@@ -58,10 +55,14 @@ def run(config: TeachConfig, *, force: bool = False) -> StageResult:
         problems = read_problems(config.input, config.splits, config.limit)
         count = token_counter(config.tokenizer)
         with JsonlWriter(stage.folder / ATTEMPTS_FILENAME, SampledTrace) as writer:
-            if config.source == "own":
-                _take_own(config, problems, writer, count)
-            else:
+            if config.source == "policy":
                 asyncio.run(_sample(config, problems, writer, count))
+            else:
+                missing = [p for p in problems if sample_key(p, 0) not in writer]
+                with progress(len(problems), "teach", done=len(problems) - len(missing)) as bar:
+                    for problem in missing:
+                        writer.write(_own(config, problem, count))
+                        bar.update(1)
         return _finish(config, problems, stage)
 
     return run_stage("teach", config, {"problems": rows_file(config.input)}, work, force=force)
@@ -91,10 +92,7 @@ def _messages(config: TeachConfig, question: str) -> tuple[tuple[str, str], ...]
 
 
 async def _sample(
-    config: TeachConfig,
-    problems: Sequence[Problem],
-    writer: JsonlWriter,
-    count: CountTokens | None,
+    config: TeachConfig, problems: Sequence[Problem], writer: JsonlWriter, count: CountTokens | None
 ) -> None:
     assert config.backend is not None
     done = writer.done_keys()
@@ -126,12 +124,9 @@ async def _sample(
 
 
 def judge(
-    config: TeachConfig,
-    problem: Problem,
-    sampled: SampleResult,
-    teacher: str,
+    config: TeachConfig, problem: Problem, sampled: SampleResult, teacher: str,
     count: CountTokens | None,
-) -> SampledTrace:
+) -> SampledTrace:  # fmt: skip
     """The result as a row, with the first reason against keeping it."""
     result = sampled.result
     if isinstance(result, Failure):
@@ -143,14 +138,13 @@ def judge(
     if reason is None and config.keep == "correct":
         reason = "no_box" if verified.answer is None else None if verified.correct else "wrong"
     reasoning = (result.reasoning or "").strip()
-    tokens = count(reasoning) if count is not None else result.reasoning_tokens
     return SampledTrace(
         **_of(problem, int(sampled.key.rpartition("/")[2])),
         reasoning=reasoning,
         answer=result.answer.strip(),
         correct=verified.correct,
         teacher=teacher,
-        tokens=tokens,
+        tokens=count(reasoning) if count is not None else result.reasoning_tokens,
         reason=reason,
         finish_reason=result.finish_reason,
     )
@@ -158,13 +152,8 @@ def judge(
 
 def _of(problem: Problem, sample: int) -> dict[str, Any]:
     """What every row says of its problem."""
-    return {
-        "problem_id": problem.id,
-        "sample": sample,
-        "question": problem.question,
-        "split": problem.split,
-        "gold": problem.answer,
-    }
+    given = {"problem_id": problem.id, "sample": sample, "gold": problem.answer}
+    return given | problem.model_dump(include={"question", "split"})
 
 
 def _fault(config: TeachConfig, sample: Sample) -> str | None:
@@ -177,22 +166,8 @@ def _fault(config: TeachConfig, sample: Sample) -> str | None:
     return None
 
 
-def _take_own(
-    config: TeachConfig,
-    problems: Sequence[Problem],
-    writer: JsonlWriter,
-    count: CountTokens | None,
-) -> None:
-    """The data's own solution as sample 0. ``synthetic`` is as the problem says."""
-    done = writer.done_keys()
-    with progress(len(problems), "teach", done=len(done)) as bar:
-        for problem in problems:
-            if sample_key(problem, 0) not in done:
-                writer.write(_own(config, problem, count))
-                bar.update(1)
-
-
 def _own(config: TeachConfig, problem: Problem, count: CountTokens | None) -> SampledTrace:
+    """The data's own solution as sample 0. ``synthetic`` is as the problem says."""
     terse = config.own_trace == "terse"
     reasoning = str(problem.meta.get("terse") or "") if terse else problem.solution or ""
     answer = str(problem.meta.get("final") or f"The answer is \\boxed{{{problem.answer}}}.")
@@ -230,15 +205,16 @@ def _finish(config: TeachConfig, problems: Sequence[Problem], stage: StageRun) -
         reasons.update(attempt.reason for attempt in mine if attempt.reason is not None)
         reasons["over_limit"] += len(good) - len(chosen)
         solved += any(attempt.correct for attempt in mine)
-        kept += [attempt.trace() for attempt in chosen]
+        kept += [Trace(**one.model_dump(include=set(Trace.model_fields))) for one in chosen]
+    reasons = +reasons
     if not kept:
-        raise StageError(f"no trace was kept: {dict(+reasons)}")
+        raise StageError(f"no trace was kept: {dict(reasons)}")
     write_rows(stage.rows, kept)
     found = {
         "problems": len(problems),
         "attempts": len(attempts),
         "kept": len(kept),
-        "rejected": dict((+reasons).most_common()),
+        "rejected": dict(reasons.most_common()),
         "problems_solved": solved,
         "problems_kept": len({trace.problem_id for trace in kept}),
         "correct_rate": sum(bool(a.correct) for a in attempts.values()) / len(attempts),
@@ -247,8 +223,7 @@ def _finish(config: TeachConfig, problems: Sequence[Problem], stage: StageRun) -
         "reasoning_words": quantiles([len(trace.reasoning.split()) for trace in kept]),
     }
     stage.report(_markdown(found), found)
-    rejected = sum((+reasons).values())
-    return {"kept": len(kept), "rejected": rejected, "problems": len(problems)}
+    return {"kept": len(kept), "rejected": reasons.total(), "problems": len(problems)}
 
 
 def _markdown(found: dict[str, Any]) -> str:

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from random import Random
-from typing import Any, Protocol, cast
+from typing import Any
 
 from extracot_training.config.problems import GsmSymbolicSource
 from extracot_training.errors import ConfigError, StageError
@@ -24,14 +24,6 @@ SOURCE = "gsm_symbolic"
 LICENSE = "Apache-2.0"
 # The data set ends every question with this request for a format, which is ours to make.
 _FORMAT_REQUEST = " Give the result as your final answer. Do not include units."
-
-
-class SymbolicDataset(Protocol):
-    """The part of reasoning-gym's class that is used here."""
-
-    task_indices: Sequence[int]
-
-    def __getitem__(self, index: int) -> dict[str, Any]: ...
 
 
 def family_name(function: int) -> str:
@@ -49,24 +41,33 @@ def read(source: GsmSymbolicSource) -> Iterator[Problem]:
     functions = sorted(set(data.task_indices))
     held_out = _held_out(source, functions)
     origin = Origin(SOURCE, LICENSE, source.split)
+    held_origin = Origin(SOURCE, LICENSE, "heldout_families")
     release = version("reasoning-gym")
     for index in range(source.size):
         function = data.task_indices[index]
-        row = _as_row(index, data[index])
-        if not _usable(row.values):
+        item = data[index]
+        values = {
+            "question": str(item["question"]).removesuffix(_FORMAT_REQUEST),
+            "answer": item["answer"],
+            "worked": item["metadata"]["answer_cot"],
+        }
+        if not _usable(values):
             continue
-        made = _problem(row, origin, function, release)
-        split = "heldout_families" if function in held_out else made.split
-        yield made.model_copy(update={"split": split})
+        row = Row(Path(SOURCE), index + 1, values)
+        yield problem(
+            row, held_origin if function in held_out else origin,
+            row.text("question"), row.text("answer"),
+            solution=gsm8k_parts(row, "worked")[0], family=family_name(function),
+            meta={"generator": function, "reasoning_gym": release},
+        )  # fmt: skip
 
 
-def _load(source: GsmSymbolicSource) -> SymbolicDataset:
+def _load(source: GsmSymbolicSource) -> Any:
     try:
         import reasoning_gym
     except ImportError as error:
         raise StageError("source kind 'gsm_symbolic' needs the package 'reasoning-gym'") from error
-    made = reasoning_gym.create_dataset("gsm_symbolic", size=source.size, seed=source.seed)
-    return cast(SymbolicDataset, made)
+    return reasoning_gym.create_dataset("gsm_symbolic", size=source.size, seed=source.seed)
 
 
 def _held_out(source: GsmSymbolicSource, functions: Sequence[int]) -> frozenset[int]:
@@ -77,15 +78,6 @@ def _held_out(source: GsmSymbolicSource, functions: Sequence[int]) -> frozenset[
     return frozenset(source.heldout) | frozenset(drawn)
 
 
-def _as_row(index: int, item: Mapping[str, Any]) -> Row:
-    values = {
-        "question": str(item["question"]).removesuffix(_FORMAT_REQUEST),
-        "answer": item["answer"],
-        "worked": item["metadata"]["answer_cot"],
-    }
-    return Row(Path(SOURCE), index + 1, values)
-
-
 def _usable(values: Mapping[str, Any]) -> bool:
     try:
         gold = float(str(values["answer"]).replace(",", ""))
@@ -94,17 +86,4 @@ def _usable(values: Mapping[str, Any]) -> bool:
     # A long decimal in the question is a rounded fraction: the stated numbers don't give the gold.
     return math.isfinite(gold) and not any(
         len(word.strip(".,%$").partition(".")[2]) > 4 for word in str(values["question"]).split()
-    )
-
-
-def _problem(row: Row, origin: Origin, function: int, release: str) -> Problem:
-    solution, _ = gsm8k_parts(row, "worked")
-    return problem(
-        row,
-        origin,
-        row.text("question"),
-        row.text("answer"),
-        solution=solution,
-        family=family_name(function),
-        meta={"generator": function, "reasoning_gym": release},
     )

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from extracot_training.config.problems import HubSource
 from extracot_training.errors import StageError
@@ -21,12 +21,8 @@ def read(source: HubSource) -> Iterator[Problem]:
         yield mapped(Row(Path(source.name), number, values), source.fields, origin)
 
 
-def _rows(data: Any) -> Iterable[Mapping[str, Any]]:
+def _load(source: HubSource) -> Any:
     """A data set is iterable over dictionaries; its package has no types that say so."""
-    return cast(Iterable[Mapping[str, Any]], data)
-
-
-def _load(source: HubSource) -> Iterable[Mapping[str, Any]]:
     try:
         import datasets
     except ImportError as error:
@@ -37,14 +33,12 @@ def _load(source: HubSource) -> Iterable[Mapping[str, Any]]:
             builder = _BUILDERS.get(path.suffix)
             if builder is None:
                 raise StageError(f"{path}: want one of {', '.join(_BUILDERS)}")
-            return _rows(datasets.load_dataset(builder, data_files=str(path), split="train"))
+            return datasets.load_dataset(builder, data_files=str(path), split="train")
         if (path / "dataset_info.json").is_file() or (path / "dataset_dict.json").is_file():
             saved = datasets.load_from_disk(str(path))
-            return _rows(saved[source.part] if isinstance(saved, datasets.DatasetDict) else saved)
-        return _rows(
-            datasets.load_dataset(
-                source.name, source.subset, split=source.part, revision=source.revision
-            )
+            return saved[source.part] if isinstance(saved, datasets.DatasetDict) else saved
+        return datasets.load_dataset(
+            source.name, source.subset, split=source.part, revision=source.revision
         )
     except (OSError, ValueError, KeyError, datasets.exceptions.DatasetsError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__

@@ -6,12 +6,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from extracot_training.config.problems import (
-    AmcSource,
-    Gsm8kSource,
-    JsonlSource,
-    MathSource,
-)
+from extracot_training.config.problems import AmcSource, Gsm8kSource, JsonlSource, MathSource
 from extracot_training.errors import RowError, StageError
 from extracot_training.pipeline.records import Problem
 from extracot_training.stages.problems.sources.rows import (
@@ -62,27 +57,20 @@ def read_math(source: MathSource) -> Iterator[Problem]:
     """``problem`` (or ``question``), ``solution``, ``answer`` or a box in the solution."""
     origin = Origin("math", source.license, source.split)
     for row in read_rows(source.path):
-        kept = ("subject", "type", "level", "unique_id")
-        meta = {key: row.values[key] for key in kept if key in row.values}
-        subject = row.optional("subject") or row.optional("type")
         yield problem(
-            row,
-            origin,
-            row.first("problem", "question"),
-            math_answer(row),
+            row, origin, row.first("problem", "question"), math_answer(row),
             solution=row.optional("solution"),
-            family=subject,
-            meta=meta,
-        )
+            family=row.optional("subject") or row.optional("type"),
+            meta=row.some("subject", "type", "level", "unique_id"),
+        )  # fmt: skip
 
 
 def read_amc(source: AmcSource) -> Iterator[Problem]:
     """``problem`` or ``question`` with ``answer`` (often a float such as 27.0)."""
     origin = Origin("amc", source.license, source.split)
     for row in read_rows(source.path):
-        meta = {key: row.values[key] for key in ("url", "id") if key in row.values}
         question = row.first("problem", "question")
-        yield problem(row, origin, question, row.text("answer"), meta=meta)
+        yield problem(row, origin, question, row.text("answer"), meta=row.some("url", "id"))
 
 
 def read_mapped(source: JsonlSource) -> Iterator[Problem]:

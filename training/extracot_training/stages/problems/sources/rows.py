@@ -43,10 +43,11 @@ class Row:
 
     def first(self, *fields: str) -> str:
         """The first of ``fields`` the row has."""
-        for field in fields:
-            if field in self.values:
-                return self.text(field)
-        return self.text(fields[0])
+        return self.text(next((field for field in fields if field in self.values), fields[0]))
+
+    def some(self, *fields: str) -> dict[str, Any]:
+        """Those of ``fields`` the row has, as they are."""
+        return {field: self.values[field] for field in fields if field in self.values}
 
     def optional(self, field: str | None) -> str | None:
         """The field's text, ``None`` where it is not named, absent, null or blank."""

@@ -58,9 +58,7 @@ def _new(generator: Generator, size: int, known: Set[str]) -> Iterator[WordProbl
         if made.stories[0] not in known:
             found, skipped = found + 1, 0
             yield made
-            continue
-        skipped += 1
-        if skipped == KNOWN_IN_A_ROW:
+        elif (skipped := skipped + 1) == KNOWN_IN_A_ROW:
             raise StageError(f"unlike: {skipped} stories in a row are known; {found} were not")
 
 
