@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import importlib.util
 import re
-import signal
 import subprocess
 import sys
 import time
@@ -95,7 +94,12 @@ def served(folder: Path, arguments: Sequence[str], timeout_s: float) -> Iterator
         try:
             yield _wait(process, log, timeout_s)
         finally:
-            _stop(process)
+            process.terminate()
+            try:
+                process.wait(_STOP_S)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
 
 
 def _wait(process: subprocess.Popen[bytes], log: Path, timeout_s: float) -> str:
@@ -111,13 +115,3 @@ def _wait(process: subprocess.Popen[bytes], log: Path, timeout_s: float) -> str:
             said = [line for line in text.splitlines() if "error" in line.lower()] or ["nothing"]
             raise CheckError(f"self-check: the server did not start; it said: {said[-1][:400]}")
     raise CheckError(f"self-check: the server was not ready within {timeout_s:g} s")
-
-
-def _stop(process: subprocess.Popen[bytes]) -> None:
-    if process.poll() is None:
-        process.send_signal(signal.SIGTERM)
-    try:
-        process.wait(_STOP_S)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()

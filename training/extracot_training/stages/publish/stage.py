@@ -14,6 +14,7 @@ from extracot.card import BudgetCard
 from extracot_training.config.publish import PublishConfig
 from extracot_training.evaluation.card_figures import REPORT_FILENAME, CardFigures
 from extracot_training.pipeline.files import write_atomic
+from extracot_training.pipeline.markdown import table
 from extracot_training.pipeline.replacing import replace_stage
 from extracot_training.pipeline.stage import Counts, Manifest, StageResult, StageRun
 from extracot_training.policy.pretrained import load_tokenizer
@@ -96,11 +97,10 @@ def _report(config: PublishConfig, report: Mapping[str, Any]) -> str:
     ]
     if check["served"] is None:
         return "\n".join([*lines, "Not served: self_check was `files`.", ""])
-    lines += ["Served once by vLLM:", "", "| budget | level | reasoning | answer | finish |"]
-    lines += ["|---|---|---|---|---|"]
-    lines += [
-        f"| {name} | {reply['chosen'] or reply['control_token'] or ''} "
-        f"| {reply['reasoning_tokens']} | {reply['answer_tokens']} | {reply['finish_reason']} |"
+    rows = (
+        f"{name} | {reply['chosen'] or reply['control_token'] or ''} "
+        f"| {reply['reasoning_tokens']} | {reply['answer_tokens']} | {reply['finish_reason']}"
         for name, reply in check["served"].items()
-    ]
-    return "\n".join([*lines, ""])
+    )
+    served = table("budget | level | reasoning | answer | finish", rows)
+    return "\n".join([*lines, "Served once by vLLM:", "", *served, ""])
