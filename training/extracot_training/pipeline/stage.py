@@ -24,10 +24,11 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -272,12 +273,9 @@ def git_revision() -> str | None:
 
 def package_version() -> str | None:
     """Version of the installed distribution; ``None`` when run from a bare checkout."""
-    from importlib.metadata import PackageNotFoundError, version
-
-    try:
+    with suppress(PackageNotFoundError):
         return version("extracot")
-    except PackageNotFoundError:
-        return None
+    return None
 
 
 def now() -> str:

@@ -90,18 +90,11 @@ def check_mixed_rows(
     check_rows(rows, prompt, tokens, len(tokenizer))
 
 
-def is_local(name: str) -> bool:
-    """Whether the name is a folder here."""
-    return Path(name).is_dir()
-
-
 def model_inputs(name: str) -> dict[str, Path]:
     """The files of a local model that decide what it says, by role, for a stage's inputs.
 
     Reports and manifests beside them don't count. Empty for hub and bundled names.
     """
-    if not is_local(name):
-        return {}
     folder = Path(name)
     files = [folder / "config.json", folder / "tokenizer.json", *folder.glob("*.safetensors")]
     return {f"model {path.name}": path for path in sorted(files) if path.is_file()}

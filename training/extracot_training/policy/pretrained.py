@@ -102,6 +102,29 @@ def open_causal_lm(name: str, **arguments: Any) -> Any:
     return model
 
 
+def new_llama(tokenizer: Any, shape: Any, **further: Any) -> Any:
+    """A Llama model with tied embeddings and random weights, for a tokenizer's words.
+
+    ``shape`` has ``width``, ``feed_forward``, ``layers``, ``heads`` and ``positions``; ``further``
+    are more settings of ``LlamaConfig``.
+    """
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=shape.width,
+        intermediate_size=shape.feed_forward,
+        num_hidden_layers=shape.layers,
+        num_attention_heads=shape.heads,
+        max_position_embeddings=shape.positions,
+        tie_word_embeddings=True,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        **further,
+    )
+    return LlamaForCausalLM(config)
+
+
 def _split_digits(tokenizer: Any) -> None:
     """What the loader of GGUF files forgets of SmolLM2's vocabulary (its ``pre`` is ``smollm``)."""
     from tokenizers import pre_tokenizers

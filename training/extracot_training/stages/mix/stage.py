@@ -18,12 +18,13 @@ from extracot_training.errors import StageError
 from extracot_training.pipeline.progress import progress
 from extracot_training.pipeline.records import rows_file, write_rows
 from extracot_training.pipeline.stage import Counts, StageResult, StageRun, run_stage
-from extracot_training.policy.loading import is_local, load_policy_tokenizer
+from extracot_training.policy.loading import load_policy_tokenizer
 from extracot_training.policy.mixed_rows import Kind, MixedRow
 from extracot_training.policy.prompt_settings import PromptSettings
 from extracot_training.stages.mix.report import figures_of, report_of
 from extracot_training.stages.mix.sources import Source, policy_targets, read_sources
 
+INPUTS = ("compressed", "traces", "reference", "problems")
 TOKENIZER_FOLDER = "tokenizer"
 # The files of a model folder that make its tokenizer: a mixture does not depend on weights.
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
@@ -31,15 +32,10 @@ TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jin
 
 def run(config: MixConfig, *, force: bool = False) -> StageResult:
     """Stage ``mix``."""
-    inputs: dict[str, Path] = {}
-    for name in ("compressed", "traces", "reference", "problems"):
-        folder = getattr(config, name)
-        if folder is not None:
-            inputs[name] = rows_file(folder)
-    if is_local(config.model):
-        for name in TOKENIZER_FILES:
-            if (path := Path(config.model) / name).is_file():
-                inputs[name] = path
+    named = {name: getattr(config, name) for name in INPUTS}
+    inputs = {name: rows_file(folder) for name, folder in named.items() if folder is not None}
+    files = {name: Path(config.model) / name for name in TOKENIZER_FILES}
+    inputs |= {name: path for name, path in files.items() if path.is_file()}
     return run_stage("mix", config, inputs, lambda stage: _work(config, stage), force=force)
 
 

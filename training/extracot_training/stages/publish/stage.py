@@ -20,10 +20,9 @@ from extracot_training.pipeline.stage import Counts, Manifest, StageResult, Stag
 from extracot_training.policy.pretrained import load_tokenizer
 from extracot_training.policy.prompt_settings import RENDERER_FILENAME, PromptSettings
 from extracot_training.stages.publish.card import make_card
-from extracot_training.stages.publish.check import check_files
+from extracot_training.stages.publish.check import check_files, check_serving
 from extracot_training.stages.publish.lineage import base_model_of, data_sources, lineage
 from extracot_training.stages.publish.readme import readme
-from extracot_training.stages.publish.serving import check_serving
 from extracot_training.stages.publish.weights import model_files, put_model, weights_hash
 
 

@@ -21,7 +21,9 @@ from extracot_training.compression.redact import redact
 from extracot_training.config.reader import ReaderConfig
 from extracot_training.errors import ConfigError
 from extracot_training.pipeline.files import write_atomic
+from extracot_training.pipeline.markdown import table
 from extracot_training.pipeline.stage import Counts, StageResult, StageRun, run_stage
+from extracot_training.policy.pretrained import new_llama
 from extracot_training.stages.reader.corrupt import KINDS, corrupt
 from extracot_training.stages.reader.examples import POOL, Example, ExampleMaker
 from extracot_training.stages.reader.vocabulary import PROMPT, build_tokenizer
@@ -49,21 +51,13 @@ class _Training:
     def __init__(self, config: ReaderConfig, stage: StageRun) -> None:
         self._config = config
         self._stage = stage
-        wanted = config.problems
-        self._generator = Generator(
-            wanted.seed,
-            wanted.max_number,
-            wanted.steps,
-            wanted.families,
-            wanted.verbosity,
-            wanted.threads,
-        )
+        self._generator = Generator(**config.problems.model_dump())
         self._card = ReaderCard(
             prompt=PROMPT,
             max_new_tokens=14,
             worked=True,
             hide_numbers=True,
-            sentences=ASKING_SENTENCES if wanted.threads > 1 else 0,
+            sentences=ASKING_SENTENCES if config.problems.threads > 1 else 0,
         )
         if config.model.width % config.model.heads:
             raise ConfigError("width must be a multiple of heads", key="model.width")
@@ -82,29 +76,29 @@ class _Training:
             tokenizer, self._generator, self._card, redact_share=config.redact
         )
         torch.manual_seed(config.seed)
-        model = _build(config, tokenizer)
+        model = new_llama(tokenizer, config.model, bos_token_id=tokenizer.bos_token_id).train()
         optimizer = torch.optim.AdamW(
             model.parameters(), config.learning_rate, (0.9, 0.95), weight_decay=config.weight_decay
         )
         start = _restore(folder / CHECKPOINT, model, optimizer)
-        figures: dict[str, float] = {}
         for step in range(start, config.steps):
             for group in optimizer.param_groups:
                 group["lr"] = _rate(config, step)
             loss = self._step(model, optimizer, step)
             done = step + 1
+            figures: dict[str, float] = {}
             if done % config.evaluate_every == 0 or done == config.steps:
                 figures = self._evaluate(model, tokenizer)
-                self._log({"step": done, "loss": round(loss, 4), **figures})
-            elif done % 25 == 0:
-                self._log({"step": done, "loss": round(loss, 4)})
+            if figures or done % 25 == 0:
+                with (folder / LOG).open("a", encoding="utf-8") as stream:
+                    line = {"step": done, "loss": round(loss, 4), **figures}
+                    stream.write(json.dumps(line) + "\n")
             if done % config.checkpoint_every == 0 and done < config.steps:
                 _save(folder / CHECKPOINT, done, model, optimizer)
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
         self._card.save(folder)
         write_seen(folder, self._generator)
-        figures = figures or self._evaluate(model, tokenizer)
         size = sum(parameter.numel() for parameter in model.parameters())
         self._stage.report(_report(config, size, figures), {"parameters": size, **figures})
         (folder / CHECKPOINT).unlink(missing_ok=True)
@@ -148,10 +142,6 @@ class _Training:
         model.train()
         return figures
 
-    def _log(self, row: dict[str, float]) -> None:
-        with (self._stage.folder / LOG).open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps(row) + "\n")
-
 
 def write_seen(folder: Path, generator: Generator) -> None:
     """Leave the hashes of all questions it learned from, so that none is used to judge with it."""
@@ -175,34 +165,12 @@ def _trials(problems: list[WordProblem]) -> dict[str, Trial]:
 
 
 def _accuracy(reader: Reader, trial: Trial) -> float:
-    if not trial:
-        return 0.0
-    questions, texts, answers = zip(
-        *((problem.question, text, str(problem.answer)) for problem, text in trial), strict=True
+    right = reader.right(
+        [problem.question for problem, _ in trial],
+        [text for _, text in trial],
+        [str(problem.answer) for problem, _ in trial],
     )
-    right = reader.right(questions, texts, answers)
-    return round(sum(right) / len(right), 4)
-
-
-def _build(config: ReaderConfig, tokenizer: Any) -> Any:
-    from transformers import LlamaConfig, LlamaForCausalLM
-
-    shape = config.model
-    return LlamaForCausalLM(
-        LlamaConfig(
-            vocab_size=len(tokenizer),
-            hidden_size=shape.width,
-            intermediate_size=shape.feed_forward,
-            num_hidden_layers=shape.layers,
-            num_attention_heads=shape.heads,
-            num_key_value_heads=shape.heads,
-            max_position_embeddings=shape.positions,
-            tie_word_embeddings=True,
-            bos_token_id=tokenizer.bos_token_id,
-            eos_token_id=tokenizer.eos_token_id,
-            pad_token_id=tokenizer.pad_token_id,
-        )
-    ).train()
+    return round(sum(right) / len(right), 4) if right else 0.0
 
 
 def _loss(model: Any, examples: list[Example]) -> Tensor:
@@ -250,7 +218,7 @@ def _restore(path: Path, model: Any, optimizer: torch.optim.Optimizer) -> int:
 
 
 def _report(config: ReaderConfig, size: int, figures: dict[str, float]) -> str:
-    lines = [f"| {name} | {value:.3f} |" for name, value in figures.items()]
+    rows = (f"{name} | {value:.3f}" for name, value in figures.items())
     return "\n".join(
         [
             "# Reader",
@@ -259,9 +227,7 @@ def _report(config: ReaderConfig, size: int, figures: dict[str, float]) -> str:
             "scratch on generated (synthetic) problems.",
             f"Share of right answers on {config.evaluate_on} held-out problems:",
             "",
-            "| what is left of the trace | right |",
-            "|---|---|",
-            *lines,
+            *table("what is left of the trace | right", rows),
             "",
         ]
     )
