@@ -68,34 +68,23 @@ def near_miss(word: str, known: Sequence[str]) -> str:
     return f" (did you mean {close[0]!r}?)" if close else ""
 
 
-def describe(model: type[BaseModel]) -> Iterator[str]:
+def describe(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
     """One line per setting, nested ones dotted: name, type, default, description."""
-    yield from _describe(model, "")
-
-
-def _describe(model: type[BaseModel], prefix: str) -> Iterator[str]:
     own = vars(model).get("__annotations__", {})  # told before what other stages have as well
     known = model.model_fields
     for name in dict.fromkeys([*(name for name in own if name in known), *known]):
         info = known[name]
         nested = list(_models_in(info.annotation))
-        if info.default is not PydanticUndefined:
-            default = f" [{_plain(info.default)}]"
-        else:
-            default = " (required)" if info.is_required() else ""
-        if nested:
-            default = ""
+        default = " (required)" if info.is_required() and not nested else ""
+        if info.default is not PydanticUndefined and not nested:
+            default = f" [{info.default}]"
         yield f"{prefix}{name}{default}: {info.description or ''}".rstrip(": ")
         if len(nested) == 1:
-            yield from _describe(nested[0], f"{prefix}{name}.")
+            yield from describe(nested[0], f"{prefix}{name}.")
         for choice in nested if len(nested) > 1 else []:
             kind = choice.model_fields["kind"].default if "kind" in choice.model_fields else "?"
             fields = ", ".join(field for field in choice.model_fields if field != "kind")
             yield f"{prefix}{name}.kind={kind}: {fields}"
-
-
-def _plain(value: Any) -> Any:
-    return value.model_dump(mode="json") if isinstance(value, BaseModel) else value
 
 
 def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:

@@ -10,7 +10,7 @@ import json
 from pathlib import Path
 from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from extracot.figures import AccuracySummary, BaselineCard, RatioSummary
 from extracot_training.errors import StageError
@@ -19,10 +19,8 @@ from extracot_training.pipeline.records import Count, first_problem
 REPORT_FILENAME = "report.json"
 
 
-class LevelFigures(BaseModel):
+class LevelFigures(BaseModel, extra="forbid", frozen=True, allow_inf_nan=False):
     """A level's (or the policy's) measured figures. ``n`` counts problems."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     realised: RatioSummary | None
     accuracy: AccuracySummary
@@ -30,14 +28,12 @@ class LevelFigures(BaseModel):
     n: Count
 
 
-class CardFigures(BaseModel):
+class CardFigures(BaseModel, extra="forbid", frozen=True, allow_inf_nan=False):
     """Everything measured that a card holds.
 
     ``levels`` is keyed by the nominal ratio as text (``"0.2"``). ``tokenizer_hash`` and
     ``weights`` say which checkpoint was measured, where the server's own card told.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     dataset: str
     samples: int = Field(ge=1)

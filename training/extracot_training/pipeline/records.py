@@ -14,7 +14,7 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from extracot_training.errors import RowError, StageError
 from extracot_training.pipeline.files import write_atomic
@@ -27,10 +27,8 @@ Ratio = Annotated[float, Field(gt=0.0, le=1.0)]
 Count = Annotated[int, Field(ge=0)]
 
 
-class Record(BaseModel, ABC):
+class Record(BaseModel, ABC, extra="forbid", frozen=True, allow_inf_nan=False):
     """A row. ``key`` is unique within a file; resuming and de-duplication go by it."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     @property
     @abstractmethod
@@ -157,14 +155,12 @@ def rows_file(path: Path) -> Path:
 
     Raises :class:`StageError` when there is none.
     """
-    if not path.is_dir():
-        if path.is_file():
-            return path
-        raise StageError(f"{path}: no such file or folder")
-    for name in (ROWS_FILENAME, "rows.parquet"):
-        if (path / name).is_file():
-            return path / name
-    raise StageError(f"{path}: holds neither rows.jsonl nor rows.parquet")
+    for found in (path, path / ROWS_FILENAME, path / "rows.parquet"):
+        if found.is_file():
+            return found
+    here = path.is_dir()
+    what = "holds neither rows.jsonl nor rows.parquet" if here else "no such file or folder"
+    raise StageError(f"{path}: {what}")
 
 
 def read_rows(path: Path, model: type[R]) -> Iterator[R]:
@@ -220,9 +216,6 @@ class JsonlWriter(AbstractContextManager["JsonlWriter"]):
     def done_keys(self) -> frozenset[str]:
         """Keys of all rows in the file now."""
         return frozenset(self._done)
-
-    def __len__(self) -> int:
-        return len(self._done)
 
     def __contains__(self, key: object) -> bool:
         return key in self._done

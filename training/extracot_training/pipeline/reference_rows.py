@@ -13,16 +13,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, NamedTuple, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, Field, model_validator
 
 from extracot_training.pipeline.records import Count, NonEmpty, Ratio, Record, Split, read_rows
 
 
-class LevelAttempt(BaseModel):
+class LevelAttempt(BaseModel, extra="forbid", frozen=True):
     """One rollout. ``boxed`` is the answer's boxed text; ``tokens`` counts reasoning, all of it if
     the block was never ``closed``; ``total`` counts everything generated."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     correct: bool
     closed: bool
@@ -31,10 +29,8 @@ class LevelAttempt(BaseModel):
     total: Count
 
 
-class LevelAttempts(BaseModel):
+class LevelAttempts(BaseModel, extra="forbid", frozen=True, allow_inf_nan=False):
     """The k rollouts of one level."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     level: Ratio
     attempts: Annotated[list[LevelAttempt], Field(min_length=1)]

@@ -32,7 +32,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from extracot_training.errors import StageError
 from extracot_training.pipeline.files import sha256_of, write_atomic
@@ -45,10 +45,8 @@ LOCK_FILENAME = ".lock"
 Counts = Mapping[str, Any]
 
 
-class Manifest(BaseModel):
+class Manifest(BaseModel, extra="forbid"):
     """``stage.json``. ``inputs`` maps an input's role to its sha256; times are ISO 8601, UTC."""
-
-    model_config = ConfigDict(extra="forbid")
 
     stage: str
     config: dict[str, Any]
@@ -132,18 +130,16 @@ def one_line_errors(name: str, folder: Path) -> Iterator[None]:
     """Errors of the system and of writers of weights, such as a full disk, as StageError."""
     try:
         yield
-    except OSError as error:
-        detail = error.strerror or str(error)
-        where = f" ({error.filename})" if error.filename else ""
-        raise StageError(f"stage {name!r} in {folder}: {detail}{where}") from error
-    except _weights_errors() as error:
-        if isinstance(error, RuntimeError) and "inline_container" not in str(error):
+    except (OSError, *_weights_errors()) as error:
+        if isinstance(error, OSError):
+            detail = error.strerror or str(error)
+            detail += f" ({error.filename})" if error.filename else ""
+        elif isinstance(error, RuntimeError) and "inline_container" not in str(error):
             raise  # not torch's writer of files
-        detail = str(error).splitlines()[0]
-        raise StageError(
-            f"stage {name!r} in {folder}: weights could not be read or written (is the disk full?):"
-            f" {detail}"
-        ) from error
+        else:
+            said = str(error).splitlines()[0]
+            detail = f"weights could not be read or written (is the disk full?): {said}"
+        raise StageError(f"stage {name!r} in {folder}: {detail}") from error
 
 
 def _weights_errors() -> tuple[type[Exception], ...]:

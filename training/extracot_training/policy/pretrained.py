@@ -57,6 +57,7 @@ def load_tokenizer(name: str) -> Any:
 
     Raises :class:`PretrainedError`: not there, unreadable, or not a fast one.
     """
+    from tokenizers import pre_tokenizers
     from transformers import AutoTokenizer
 
     path, extra = located(name)
@@ -67,7 +68,13 @@ def load_tokenizer(name: str) -> Any:
     if not tokenizer.is_fast:
         raise PretrainedError(f"tokenizer {name!r} gives no character offsets (not a fast one)")
     if "gguf_file" in extra:
-        _split_digits(tokenizer)
+        # What the loader of GGUF files forgets of SmolLM2's vocabulary (its `pre` is `smollm`).
+        tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+            [
+                pre_tokenizers.Digits(individual_digits=True),
+                pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True),
+            ]
+        )
     # We measure and cut texts ourselves; a warning about a model's length would mean nothing.
     tokenizer.model_max_length = int(1e30)
     return tokenizer
@@ -123,18 +130,6 @@ def new_llama(tokenizer: Any, shape: Any, **further: Any) -> Any:
         **further,
     )
     return LlamaForCausalLM(config)
-
-
-def _split_digits(tokenizer: Any) -> None:
-    """What the loader of GGUF files forgets of SmolLM2's vocabulary (its ``pre`` is ``smollm``)."""
-    from tokenizers import pre_tokenizers
-
-    tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.Digits(individual_digits=True),
-            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True),
-        ]
-    )
 
 
 def pad_id(tokenizer: Any) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from extracot_training.config.rollout import (
+from extracot_training.config.sampling import (
     GenerateBackend,
     RolloutBackendConfig,
     RolloutSamplingParams,

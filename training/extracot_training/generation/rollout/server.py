@@ -12,7 +12,7 @@ from typing import Any
 
 from extracot.answers import extract_answer
 from extracot.control import level_token
-from extracot_training.config.rollout import RolloutSamplingParams, ServerBackend
+from extracot_training.config.sampling import RolloutSamplingParams, ServerBackend
 from extracot_training.errors import GenerationError
 from extracot_training.generation.http_client import JsonClient, all_of
 from extracot_training.generation.rollout.base import Rollout, RolloutRequest

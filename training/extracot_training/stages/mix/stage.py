@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from functools import cache
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -115,7 +116,8 @@ class RowMaker:
     def __init__(self, tokenizer: Any, prompt: PromptSettings) -> None:
         self._prompt = prompt
         self._renderer = prompt.renderer(tokenizer)
-        self._full_tokens: dict[str, int] = {}
+        # A whole trace is counted once: several rows in turn are held against it.
+        self._count = cache(lambda full: len(self._renderer.encode_text(full.strip())))
         self._around = {
             kind: self._end_of_reasoning(self._reply(kind, prompt.ratios[-1], "", "."))
             for kind in ("level", "native", *(("policy",) if prompt.policy else ()))
@@ -138,20 +140,13 @@ class RowMaker:
             full_tokens=self._count(source.full),
         )
 
-    def _count(self, full: str) -> int:
-        """Tokens of a whole trace, which several rows in turn are held against."""
-        if full not in self._full_tokens:
-            self._full_tokens[full] = len(self._renderer.encode_text(full.strip()))
-        return self._full_tokens[full]
-
     def _control(self, kind: str, level: float | None) -> Control:
         if kind == "policy":
             return Control.policy()
-        return Control.native() if level is None else Control.level(level_token(level))
+        is_native = kind == "native" or level is None
+        return Control.native() if is_native else Control.level(level_token(level))
 
     def _reply(self, kind: str, level: float | None, text: str, answer: str) -> list[int]:
-        if kind == "native":
-            level = None
         token = level_token(level) if kind == "policy" and level is not None else None
         control = self._control(kind, level)
         return list(self._renderer.reply_ids(control, text, answer, level_token=token))

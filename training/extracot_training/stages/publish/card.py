@@ -37,8 +37,10 @@ def make_card(
     :class:`~extracot.errors.ControlTokenError` if a control token is not one id.
     """
     hash_ = tokenizer_hash(tokenizer)
-    if figures is not None:
-        _check_same(figures, hash_, weights)
+    if figures is not None and figures.tokenizer_hash not in (None, hash_):
+        raise StageError("the evaluation is of another checkpoint: its tokenizer differs")
+    if figures is not None and figures.weights not in (None, weights):
+        raise StageError("the evaluation is of another checkpoint: its weights differ")
     levels = [_level(str(r), level_token(r), r, tokenizer, figures) for r in prompt.ratios]
     policy = _level(AUTO, POLICY_TOKEN, None, tokenizer, figures) if prompt.policy else None
     told = prompt.model_dump(include={"system_prompt", "instruction", "think_start", "think_end"})
@@ -66,13 +68,6 @@ def make_card(
     if figures is not None:
         card.check_increasing()
     return card
-
-
-def _check_same(figures: CardFigures, hash_: str, weights: str) -> None:
-    if figures.tokenizer_hash not in (None, hash_):
-        raise StageError("the evaluation is of another checkpoint: its tokenizer differs")
-    if figures.weights not in (None, weights):
-        raise StageError("the evaluation is of another checkpoint: its weights differ")
 
 
 def _level(

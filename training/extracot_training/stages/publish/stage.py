@@ -18,7 +18,7 @@ from extracot_training.pipeline.markdown import table
 from extracot_training.pipeline.replacing import replace_stage
 from extracot_training.pipeline.stage import Counts, Manifest, StageResult, StageRun
 from extracot_training.policy.pretrained import load_tokenizer
-from extracot_training.policy.prompt_settings import RENDERER_FILENAME, PromptSettings
+from extracot_training.policy.prompt_settings import PromptSettings
 from extracot_training.stages.publish.card import make_card
 from extracot_training.stages.publish.check import check_files, check_serving
 from extracot_training.stages.publish.lineage import base_model_of, data_sources, lineage
@@ -34,8 +34,7 @@ def run(config: PublishConfig, *, force: bool = False) -> StageResult:
     inputs = dict(files)
     if config.evaluation is not None:
         inputs["evaluation"] = config.evaluation / REPORT_FILENAME
-    if f"model/{RENDERER_FILENAME}" not in files:
-        PromptSettings.load(config.model)  # says what is missing
+    PromptSettings.load(config.model)  # says what is missing
 
     def work(stage: StageRun, planned: Manifest) -> Counts:
         if not stage.resumed:

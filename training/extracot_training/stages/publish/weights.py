@@ -94,7 +94,10 @@ def put_model(files: Mapping[str, Path], target: Path, *, dtype: str) -> None:
     if dtype != "keep":
         _say_dtype(target, dtype)
     if not (target / GENERATION).is_file():
-        _write_generation(target)
+        # The least an engine needs: which tokens end a reply.
+        config = _read(target / "config.json")
+        ends = ("bos_token_id", "eos_token_id")
+        _write(target / GENERATION, {name: config[name] for name in ends if name in config})
 
 
 def _put_weights(source: Path, target: Path, dtype: str) -> None:
@@ -150,14 +153,7 @@ def _say_dtype(target: Path, dtype: str) -> None:
         _write(target / INDEX, index)
 
 
-def _write_generation(target: Path) -> None:
-    """The least an engine needs: which tokens end a reply."""
-    config = _read(target / "config.json")
-    kept = {name: config[name] for name in ("bos_token_id", "eos_token_id") if name in config}
-    _write(target / GENERATION, kept)
-
-
-def _write(path: Path, data: Mapping[str, Any]) -> None:
+def _write(path: Path, data: object) -> None:
     path.write_text(json.dumps(data, indent=2) + "\n", encoding="utf-8")
 
 

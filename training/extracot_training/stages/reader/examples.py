@@ -8,21 +8,37 @@ It learns to write the last equation with its result as the answer; every equati
 behind its ``=`` (also a hidden one); and, at each mark that hides the answer, the answer itself.
 The last two teach it arithmetic and where to look, many times per trace. Example ``i`` of a seed is
 always the same, so training can be cut and go on. Knows no model.
+
+Traces are corrupted first: the reader must read what any compressor left over. Neutral between
+compressors on purpose: whole atoms, single words, head and tail, equations whole or in pieces,
+everything, nothing.
+
+The tokenizer knows whole words, whole numbers, single signs; lower case. A whole number is one
+token so that arithmetic under a small cap is a table to learn, not an algorithm: that is what makes
+a reader of a few million parameters possible.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from random import Random
 from typing import Any
 
 from extracot_training.compression.answering import ReaderCard
 from extracot_training.compression.redact import MARK, redact
-from extracot_training.compression.segment import Atom, segment
-from extracot_training.stages.reader.corrupt import corrupt
+from extracot_training.compression.segment import FORMULAS, Atom, join, segment
 from extracot_training.synthetic import Generator, WordProblem
 
+PAD, UNKNOWN, BEGIN, END, TRACE, ANSWER = (
+    "<pad>", "<unk>", "<s>", "</s>", "<trace>", "<answer>",
+)  # fmt: skip
+SPECIAL = (PAD, UNKNOWN, BEGIN, END, TRACE, ANSWER)
+_PIECE = r"\[\?\]|\d+|\\?[a-z]+|[^\sa-z0-9]"
+PROMPT = f"{BEGIN}{{question}}{TRACE}{{trace}}{ANSWER}"
+KINDS = ("full", "atoms", "words", "head_tail", "equations", "pieces", "empty")
+WEIGHTS = (12, 18, 18, 10, 18, 18, 6)
 EQUATIONS_PER_ROW = 12
 # Problems to corrupt again and again, each time differently; their atoms are kept in memory.
 POOL = 4000
@@ -120,3 +136,59 @@ def equation(rng: Random, cap: int) -> str:
         result = left + right if kind == "+" else left - right
     sign = {"×": ("×", "*", "\\times"), "÷": ("÷", "/", "\\div")}.get(kind, (kind,) * 3)
     return f"{left} {rng.choice(sign)} {right} = {result}."
+
+
+def corrupt(text: str, rng: Random, atoms: Sequence[Atom] | None = None) -> tuple[str, str]:
+    """``(what is left, kind of corruption)``; ``atoms`` are the text's, if cut already."""
+    kind = rng.choices(KINDS, WEIGHTS)[0]
+    ratio = rng.uniform(0.02, 0.3) if rng.random() < 0.5 else rng.uniform(0.3, 0.95)
+    if kind == "full":
+        return text, kind
+    if kind == "empty":
+        return "", kind
+    if kind == "words":
+        return " ".join(word for word in text.split() if rng.random() < ratio), kind
+    if kind == "head_tail":
+        words = text.split()
+        head = rng.randint(0, int(len(words) * ratio))
+        tail = int(len(words) * ratio) - head
+        return " ".join(words[:head] + words[len(words) - tail :]), kind
+    atoms = segment(text) if atoms is None else atoms
+    if kind == "atoms":
+        return join(atoms, [i for i in range(len(atoms)) if rng.random() < ratio]), kind
+    # Mostly mathematics survives, whole ("equations") or word by word ("pieces").
+    share, rest = rng.uniform(0.4, 1.0), rng.uniform(0.0, 0.25)
+    chances = [share if atom.kind in FORMULAS else rest for atom in atoms]
+    if kind == "equations":
+        return join(atoms, [i for i, chance in enumerate(chances) if rng.random() < chance]), kind
+    words = []
+    for atom, chance in zip(atoms, chances, strict=True):
+        words += [word for word in atom.body.split() if rng.random() < chance]
+    return " ".join(words), kind
+
+
+def build_tokenizer(texts: Iterable[str], max_number: int) -> Any:
+    """A Hugging Face tokenizer over the words of ``texts`` and the numbers 0..``max_number``."""
+    from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    pieces = {piece for text in texts for piece in re.findall(_PIECE, text.lower())}
+    words = sorted(piece for piece in pieces if not piece.isdigit())
+    listed = [*SPECIAL, *(str(number) for number in range(max_number + 1)), *words]
+    if "[?]" not in pieces:
+        listed.append("[?]")
+    vocabulary = {piece: index for index, piece in enumerate(listed)}
+    core = Tokenizer(models.WordLevel(vocabulary, unk_token=UNKNOWN))
+    core.normalizer = normalizers.Lowercase()
+    core.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Split(Regex(_PIECE), "isolated")]
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=core,
+        pad_token=PAD,
+        unk_token=UNKNOWN,
+        bos_token=BEGIN,
+        eos_token=END,
+        extra_special_tokens=[TRACE, ANSWER],
+        clean_up_tokenization_spaces=False,
+    )

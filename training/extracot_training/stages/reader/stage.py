@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from extracot_training.compression.answering import SEEN, Reader, ReaderCard, question_hash
 from extracot_training.compression.redact import redact
@@ -24,9 +25,15 @@ from extracot_training.pipeline.files import write_atomic
 from extracot_training.pipeline.markdown import table
 from extracot_training.pipeline.stage import Counts, StageResult, StageRun, run_stage
 from extracot_training.policy.pretrained import new_llama
-from extracot_training.stages.reader.corrupt import KINDS, corrupt
-from extracot_training.stages.reader.examples import POOL, Example, ExampleMaker
-from extracot_training.stages.reader.vocabulary import PROMPT, build_tokenizer
+from extracot_training.stages.reader.examples import (
+    KINDS,
+    POOL,
+    PROMPT,
+    Example,
+    ExampleMaker,
+    build_tokenizer,
+    corrupt,
+)
 from extracot_training.synthetic import Generator, WordProblem
 
 # Of a question about one of several threads, the two sentences that say which and what.
@@ -98,7 +105,9 @@ class _Training:
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
         self._card.save(folder)
-        write_seen(folder, self._generator)
+        # The hashes of all questions it learned from, so that none is used to judge with it.
+        hashes = {question_hash(problem.question) for problem in self._generator.make(POOL)}
+        write_atomic(folder / SEEN, "".join(f"{one}\n" for one in sorted(hashes)))
         size = sum(parameter.numel() for parameter in model.parameters())
         self._stage.report(_report(config, size, figures), {"parameters": size, **figures})
         (folder / CHECKPOINT).unlink(missing_ok=True)
@@ -143,12 +152,6 @@ class _Training:
         return figures
 
 
-def write_seen(folder: Path, generator: Generator) -> None:
-    """Leave the hashes of all questions it learned from, so that none is used to judge with it."""
-    hashes = {question_hash(problem.question) for problem in generator.make(POOL)}
-    write_atomic(folder / SEEN, "".join(f"{one}\n" for one in sorted(hashes)))
-
-
 def _trials(problems: list[WordProblem]) -> dict[str, Trial]:
     trials: dict[str, Trial] = {
         "plain_full": [(p, p.trace) for p in problems],
@@ -175,13 +178,11 @@ def _accuracy(reader: Reader, trial: Trial) -> float:
 
 def _loss(model: Any, examples: list[Example]) -> Tensor:
     """Weighted cross-entropy, summed over all targets of a slice (padded on the right)."""
-    width = max(len(example.ids) for example in examples)
-    ids = torch.zeros(len(examples), width, dtype=torch.long)
-    mask = torch.zeros(len(examples), width, dtype=torch.long)
-    for row, example in enumerate(examples):
-        ids[row, : len(example.ids)] = torch.tensor(example.ids)
-        mask[row, : len(example.ids)] = 1
-    hidden = model.model(input_ids=ids, attention_mask=mask).last_hidden_state
+    ids = [torch.tensor(example.ids) for example in examples]
+    hidden = model.model(
+        input_ids=pad_sequence(ids, batch_first=True),
+        attention_mask=pad_sequence([torch.ones_like(row) for row in ids], batch_first=True),
+    ).last_hidden_state
     rows, at, follows, weights = zip(
         *((row, *target) for row, example in enumerate(examples) for target in example.targets),
         strict=True,
