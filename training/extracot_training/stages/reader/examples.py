@@ -40,6 +40,7 @@ PROMPT = f"{BEGIN}{{question}}{TRACE}{{trace}}{ANSWER}"
 KINDS = ("full", "atoms", "words", "head_tail", "equations", "pieces", "empty")
 WEIGHTS = (12, 18, 18, 10, 18, 18, 6)
 EQUATIONS_PER_ROW = 12
+ANSWER_WEIGHT = 2.0  # against 1 for any other number
 # Problems to corrupt again and again, each time differently; their atoms are kept in memory.
 POOL = 4000
 
@@ -53,18 +54,15 @@ class Example:
 
 
 class ExampleMaker:
-    """Makes examples for one tokenizer. ``answer_weight`` is an answer's weight against 1 for any
-    other number."""
+    """Makes examples for one tokenizer."""
 
     def __init__(
-        self, tokenizer: Any, generator: Generator, card: ReaderCard, *, redact_share: float,
-        answer_weight: float = 2,
-    ) -> None:  # fmt: skip
+        self, tokenizer: Any, generator: Generator, card: ReaderCard, *, redact_share: float
+    ) -> None:
         self._tokenizer = tokenizer
         self._card = card
         self._generator = generator
         self._redact = redact_share
-        self._answer_weight = answer_weight
         self._pool: dict[int, tuple[WordProblem, Sequence[Atom]]] = {}
         self._equals = tokenizer.convert_tokens_to_ids("=")
         self._mark = tokenizer.convert_tokens_to_ids(MARK)
@@ -89,7 +87,7 @@ class ExampleMaker:
         answer = worked[-1]
         ids = [*prompt, *worked, self._tokenizer.eos_token_id]
         targets = [(at, ids[at + 1], 1.0) for at in range(len(prompt) - 1, len(ids) - 3)]
-        targets += [(len(ids) - 3, answer, self._answer_weight), (len(ids) - 2, ids[-1], 0.1)]
+        targets += [(len(ids) - 3, answer, ANSWER_WEIGHT), (len(ids) - 2, ids[-1], 0.1)]
         for at in range(len(prompt) - 1):
             if ids[at] == self._equals:
                 follows = answer if ids[at + 1] == self._mark else ids[at + 1]
