@@ -158,9 +158,8 @@ def rows_file(path: Path) -> Path:
     for found in (path, path / ROWS_FILENAME, path / "rows.parquet"):
         if found.is_file():
             return found
-    here = path.is_dir()
-    what = "holds neither rows.jsonl nor rows.parquet" if here else "no such file or folder"
-    raise StageError(f"{path}: {what}")
+    why = "holds neither rows.jsonl nor rows.parquet" if path.is_dir() else "no such file or folder"
+    raise StageError(f"{path}: {why}")
 
 
 def read_rows(path: Path, model: type[R]) -> Iterator[R]:

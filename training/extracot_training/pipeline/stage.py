@@ -130,7 +130,7 @@ def one_line_errors(name: str, folder: Path) -> Iterator[None]:
     """Errors of the system and of writers of weights, such as a full disk, as StageError."""
     try:
         yield
-    except (OSError, *_weights_errors()) as error:
+    except _disk_errors() as error:
         if isinstance(error, OSError):
             detail = error.strerror or str(error)
             detail += f" ({error.filename})" if error.filename else ""
@@ -142,10 +142,10 @@ def one_line_errors(name: str, folder: Path) -> Iterator[None]:
         raise StageError(f"stage {name!r} in {folder}: {detail}") from error
 
 
-def _weights_errors() -> tuple[type[Exception], ...]:
-    """What torch and safetensors raise at a full disk, which is no system error. Loads neither."""
+def _disk_errors() -> tuple[type[Exception], ...]:
+    """What the system, torch and safetensors raise at a full disk. Loads neither library."""
     loaded = sys.modules.get("safetensors")
-    return (RuntimeError, loaded.SafetensorError) if loaded is not None else (RuntimeError,)
+    return (OSError, RuntimeError, *([loaded.SafetensorError] if loaded is not None else []))
 
 
 def planned_manifest(name: str, config: StageConfig, inputs: Mapping[str, Path]) -> Manifest:

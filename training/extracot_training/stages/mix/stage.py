@@ -143,8 +143,9 @@ class RowMaker:
     def _control(self, kind: str, level: float | None) -> Control:
         if kind == "policy":
             return Control.policy()
-        is_native = kind == "native" or level is None
-        return Control.native() if is_native else Control.level(level_token(level))
+        if kind == "native" or level is None:
+            return Control.native()
+        return Control.level(level_token(level))
 
     def _reply(self, kind: str, level: float | None, text: str, answer: str) -> list[int]:
         token = level_token(level) if kind == "policy" and level is not None else None
