@@ -18,7 +18,7 @@ from extracot_training.evaluation.rows import EvalRow
 from extracot_training.pipeline.records import read_rows
 from extracot_training.policy.prompt_settings import PromptSettings
 from extracot_training.stages.evaluate.stage import run as evaluate
-from extracot_training.stages.publish.serving import ask_every, served
+from extracot_training.stages.publish.check import ask_every, served
 from extracot_training.stages.publish.stage import run as publish
 from tests.contract.scripted import problems
 from tests.fixtures.tiny_model import build_tiny_model

@@ -11,7 +11,7 @@ import pytest
 
 from extracot_server.engine.scripted.engine import ScriptedBehaviour
 from extracot_training.config.reference import ReferenceConfig
-from extracot_training.config.rollout import RolloutSamplingParams, ServerBackend
+from extracot_training.config.sampling import RolloutSamplingParams, ServerBackend
 from extracot_training.errors import GenerationError
 from extracot_training.generation.rollout.base import Rollout, RolloutRequest
 from extracot_training.generation.rollout.engines import ServerRollouts

@@ -27,9 +27,13 @@ from extracot_training.policy.pretrained import load_causal_lm, load_tokenizer
 from extracot_training.stages.fidelity import stage
 from extracot_training.stages.fidelity.shortened import head_tail, random_atoms, wholeness
 from extracot_training.stages.reader import stage as train
-from extracot_training.stages.reader.corrupt import KINDS, corrupt
-from extracot_training.stages.reader.examples import ExampleMaker, equation
-from extracot_training.stages.reader.vocabulary import build_tokenizer
+from extracot_training.stages.reader.examples import (
+    KINDS,
+    ExampleMaker,
+    build_tokenizer,
+    corrupt,
+    equation,
+)
 from extracot_training.synthetic import Generator
 from tests.training.tiny import QUESTION, TRACE, save_causal, save_encoder, trace, word_tokenizer
 
@@ -250,7 +254,7 @@ def test_rows_that_do_not_match_their_trace_are_refused(
 @pytest.mark.parametrize("kind", KINDS)
 def test_corruption_only_takes_away(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     weights = tuple(int(name == kind) for name in KINDS)
-    monkeypatch.setattr("extracot_training.stages.reader.corrupt.WEIGHTS", weights)
+    monkeypatch.setattr("extracot_training.stages.reader.examples.WEIGHTS", weights)
     for seed in range(5):
         left, done = corrupt(TRACE, Random(seed))
         assert done == kind

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from extracot_training.pipeline import r_star as module
-from extracot_training.pipeline.r_star import needed_level, reference_length
+from extracot_training.pipeline import reference_rows as module
+from extracot_training.pipeline.reference_rows import needed_level, reference_length
 
 LEVELS = (0.2, 0.4, 0.6, 0.8, 1.0)
 k_and_marks = st.integers(1, 4).flatmap(

@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM
 from transformers.cache_utils import DynamicCache
 
 from extracot.control import Control, level_token
-from extracot_training.config.rollout import RolloutSamplingParams
+from extracot_training.config.sampling import RolloutSamplingParams
 from extracot_training.generation.rollout.base import (
     PromptMaker,
     ReplyReader,

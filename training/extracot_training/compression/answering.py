@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
@@ -29,14 +29,12 @@ CARD = "reader.json"
 SEEN = "seen.txt"
 
 
-class ReaderCard(BaseModel):
+class ReaderCard(BaseModel, extra="forbid", frozen=True):
     """How to ask a model. ``prompt`` has ``{question}`` and ``{trace}`` and ends where the answer
     begins. ``worked``: it answers with an equation whose result is the answer; a likelihood is
     then that of the answer behind the equation it writes. ``hide_numbers``: the question is shown
     without its numbers, so that nothing can be worked out but from the trace. ``sentences``: only
     this many of the question's last sentences are shown, those that ask (0: all)."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     prompt: str = "Question: {question}\nNotes: {trace}\nThe final answer (a number only) is"
     max_new_tokens: int = 12

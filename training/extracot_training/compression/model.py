@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ValidationError
 from torch import Tensor
 
 from extracot_training.compression.encoding import Layout, Window
@@ -33,10 +33,8 @@ class CompressorError(TrainingError):
     """A folder is no usable compressor."""
 
 
-class CompressorCard(BaseModel):
+class CompressorCard(BaseModel, extra="forbid", frozen=True):
     """``compressor.json``."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     version: Literal[1] = 1
     encoder: str

@@ -75,10 +75,8 @@ def describe(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
     for name in dict.fromkeys([*(name for name in own if name in known), *known]):
         info = known[name]
         nested = list(_models_in(info.annotation))
-        default = ""
-        if not nested and info.is_required():
-            default = " (required)"
-        elif not nested and info.default is not PydanticUndefined:
+        default = " (required)" if info.is_required() and not nested else ""
+        if info.default is not PydanticUndefined and not nested:
             default = f" [{info.default}]"
         yield f"{prefix}{name}{default}: {info.description or ''}".rstrip(": ")
         if len(nested) == 1:

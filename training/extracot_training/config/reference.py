@@ -7,12 +7,12 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from extracot_training.config.rollout import (
+from extracot_training.config.sampling import (
+    API_RUNTIME,
     GenerateBackend,
     RolloutBackendConfig,
     RolloutSamplingParams,
 )
-from extracot_training.config.sampling import API_RUNTIME
 from extracot_training.pipeline.records import Split
 from extracot_training.pipeline.settings import StageConfig
 

@@ -1,4 +1,5 @@
-"""Settings of whoever generates text for a stage: an HTTP server, or vLLM in this process."""
+"""Settings of whoever generates text for a stage, and of rollouts by a trained policy: an HTTP
+server, vLLM in this process, or our own sampler."""
 
 from __future__ import annotations
 
@@ -44,17 +45,18 @@ class HttpBackend(ApiSettings):
     )
 
 
-class VllmEngine(Section):
-    """vLLM in this process."""
+class VllmIdsBackend(Section):
+    """vLLM in this process, over whole batches of token ids."""
 
     kind: Literal["vllm"] = "vllm"
+    batch: int = Field(1024, ge=1, description="replies handed over at once")
     engine: dict[str, Any] = Field(
         default_factory=dict, description="arguments of vllm.LLM, such as {dtype: bfloat16}"
     )
 
 
-class VllmBackend(VllmEngine):
-    """vLLM in this process, over whole batches."""
+class VllmBackend(VllmIdsBackend):
+    """vLLM in this process, over whole batches of messages."""
 
     model: str = Field(min_length=1, description="name or folder of the model")
     batch: int = Field(256, ge=1, description="requests handed over at once (rows between saves)")
@@ -64,3 +66,34 @@ class VllmBackend(VllmEngine):
 
 
 Backend = Annotated[HttpBackend | VllmBackend, Field(discriminator="kind")]
+
+
+class RolloutSamplingParams(Section):
+    """How tokens of a rollout are drawn."""
+
+    temperature: float = Field(0.7, ge=0.0, description="0 is greedy")
+    top_p: float = Field(1.0, gt=0.0, le=1.0, description="nucleus sampling")
+    max_tokens: int = Field(4096, ge=1, description="longest reply; a longer one is cut")
+
+
+class GenerateBackend(Section):
+    """Our sampler in this process."""
+
+    kind: Literal["generate"] = "generate"
+    batch: int = Field(256, ge=1, description="replies at a time")
+    device: Literal["auto", "cpu"] = Field("auto", description="auto: a GPU where there is one")
+    dtype: Literal["float32", "bfloat16"] = "float32"
+
+
+class ServerBackend(ApiSettings):
+    """A server of ours that serves the model. It renders the prompts, by the same rules."""
+
+    kind: Literal["server"] = "server"
+    model: str | None = Field(None, description="name to ask for; null: the server's first")
+    batch: int = Field(1024, ge=1, description="replies between saves")
+    concurrency: int = Field(32, ge=1, description="requests at a time")
+
+
+RolloutBackendConfig = Annotated[
+    GenerateBackend | VllmIdsBackend | ServerBackend, Field(discriminator="kind")
+]

@@ -9,6 +9,7 @@ import json
 import re
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -31,14 +32,13 @@ def mark_whole(folder: Path, step: int) -> None:
 
 def last_checkpoint(folder: Path) -> Path | None:
     """The newest whole checkpoint; torn ones are removed on the way."""
-    found: list[tuple[int, Path]] = []
+    found: list[Path] = []
     for path in folder.glob("checkpoint-*"):
-        number = re.fullmatch(r"checkpoint-(\d+)", path.name)
-        if number and (path / WHOLE).is_file():
-            found.append((int(number[1]), path))
+        if re.fullmatch(r"checkpoint-\d+", path.name) and (path / WHOLE).is_file():
+            found.append(path)
         else:
             shutil.rmtree(path)
-    return max(found)[1] if found else None
+    return max(found, key=step_of, default=None)
 
 
 def step_of(checkpoint: Path | None) -> int:
@@ -47,25 +47,19 @@ def step_of(checkpoint: Path | None) -> int:
 
 
 def log_lines(log: Path) -> list[dict[str, Any]]:
-    """The lines of a log; none without one."""
-    if not log.is_file():
-        return []
-    return [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
+    """The whole lines of a log; none without one."""
+    lines = []
+    for line in log.read_text(encoding="utf-8").splitlines() if log.is_file() else []:
+        with suppress(json.JSONDecodeError):
+            lines.append(json.loads(line))
+    return lines
 
 
 def cut_log(log: Path, step: int) -> None:
     """Drop the lines of steps after ``step``, which a resumed run will do again, and torn ones."""
-    if not log.is_file():
-        return
-    kept = []
-    for line in log.read_text(encoding="utf-8").splitlines():
-        try:
-            entry = json.loads(line)
-        except json.JSONDecodeError:
-            continue
-        if entry["step"] <= step:
-            kept.append(line + "\n")
-    write_atomic(log, "".join(kept))
+    if log.is_file():
+        kept = [json.dumps(line) + "\n" for line in log_lines(log) if line["step"] <= step]
+        write_atomic(log, "".join(kept))
 
 
 def publish_folder(target: Path, save: Callable[[Path], None]) -> None:

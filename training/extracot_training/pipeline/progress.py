@@ -2,26 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from importlib import import_module
-from typing import Any, Protocol, cast
+from typing import Any
 
 
-class Progress(Protocol):
-    """The part of tqdm that stages use."""
+def progress(total: int | None, what: str, *, done: int = 0) -> Any:
+    """A bar over ``total`` steps of which ``done`` were there already (a resumed run).
 
-    def update(self, n: float = 1) -> Any: ...
-
-    def set_postfix(self, ordered_dict: Any = None, **values: Any) -> None: ...
-
-
-@contextmanager
-def progress(total: int | None, what: str, *, done: int = 0) -> Iterator[Progress]:
-    """A bar over ``total`` steps of which ``done`` were there already (a resumed run)."""
+    To be used in a ``with`` statement; it has tqdm's ``update`` and ``set_postfix``.
+    """
     tqdm = import_module("tqdm").tqdm
-    bar = tqdm(total=total, initial=done, desc=what, disable=None, dynamic_ncols=True)
-    try:
-        yield cast(Progress, bar)
-    finally:
-        bar.close()
+    return tqdm(total=total, initial=done, desc=what, disable=None, dynamic_ncols=True)

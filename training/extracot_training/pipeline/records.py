@@ -9,11 +9,12 @@ from __future__ import annotations
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
+from contextlib import AbstractContextManager
+from itertools import chain, islice
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from extracot_training.errors import RowError, StageError
 from extracot_training.pipeline.files import write_atomic
@@ -26,10 +27,8 @@ Ratio = Annotated[float, Field(gt=0.0, le=1.0)]
 Count = Annotated[int, Field(ge=0)]
 
 
-class Record(BaseModel, ABC):
+class Record(BaseModel, ABC, extra="forbid", frozen=True, allow_inf_nan=False):
     """A row. ``key`` is unique within a file; resuming and de-duplication go by it."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     @property
     @abstractmethod
@@ -78,26 +77,34 @@ class SampleRecord(Record):
         return f"{self.problem_id}/{self.sample}"
 
 
-class Trace(SampleRecord):
-    """One reasoning trace. ``reasoning`` is the think text alone; ``answer`` is what follows it and
-    holds ``\\boxed{}``; ``tokens`` counts ``reasoning`` in the teacher's tokens, if known."""
+class ReasonedSample(SampleRecord):
+    """A sample with its texts. ``reasoning`` is the think text alone; ``answer`` is what follows it
+    and holds ``\\boxed{}``."""
 
     reasoning: str
     answer: str
     gold: NonEmpty
+
+
+class TraceText(ReasonedSample, extra="ignore"):
+    """What :class:`Trace` and :class:`Annotation` have in common, for stages that take the rows of
+    either. Their other fields are let be; ``correct`` is ``False`` only for a wrong trace."""
+
     correct: bool | None = None
+
+
+class Trace(TraceText, extra="forbid"):
+    """One reasoning trace. ``tokens`` counts ``reasoning`` in the teacher's tokens, if known."""
+
     teacher: NonEmpty
     synthetic: bool = False
     tokens: Count | None = None
 
 
-class Annotation(SampleRecord):
+class Annotation(ReasonedSample):
     """Which characters of ``reasoning`` to keep: half-open spans, sorted, disjoint, each a union of
     whole atoms. ``scores`` has one number per atom; ``usage`` counts tokens and cost."""
 
-    reasoning: str
-    answer: str
-    gold: NonEmpty
     keep: list[tuple[int, int]]
     annotator: NonEmpty
     scores: list[float] | None = None
@@ -113,18 +120,6 @@ class Annotation(SampleRecord):
                 )
             end = stop
         return self
-
-
-class TraceText(SampleRecord):
-    """What :class:`Trace` and :class:`Annotation` have in common, for stages that take the rows of
-    either. Their other fields are let be; ``correct`` is ``False`` only for a wrong trace."""
-
-    model_config = SampleRecord.model_config | {"extra": "ignore"}
-
-    reasoning: str
-    answer: str
-    gold: NonEmpty
-    correct: bool | None = None
 
 
 class CompressedTrace(SampleRecord):
@@ -160,14 +155,11 @@ def rows_file(path: Path) -> Path:
 
     Raises :class:`StageError` when there is none.
     """
-    if not path.is_dir():
-        if path.is_file():
-            return path
-        raise StageError(f"{path}: no such file or folder")
-    for name in (ROWS_FILENAME, "rows.parquet"):
-        if (path / name).is_file():
-            return path / name
-    raise StageError(f"{path}: holds neither rows.jsonl nor rows.parquet")
+    for found in (path, path / ROWS_FILENAME, path / "rows.parquet"):
+        if found.is_file():
+            return found
+    why = "holds neither rows.jsonl nor rows.parquet" if path.is_dir() else "no such file or folder"
+    raise StageError(f"{path}: {why}")
 
 
 def read_rows(path: Path, model: type[R]) -> Iterator[R]:
@@ -203,7 +195,7 @@ def write_rows(path: Path, rows: Iterable[Record]) -> int:
     return len(listed)
 
 
-class JsonlWriter:
+class JsonlWriter(AbstractContextManager["JsonlWriter"]):
     """Appends rows to a JSONL file so that a killed run can go on where it was.
 
     Opening an existing file reads its keys and drops a torn last line (no newline at its end: the
@@ -224,9 +216,6 @@ class JsonlWriter:
         """Keys of all rows in the file now."""
         return frozenset(self._done)
 
-    def __len__(self) -> int:
-        return len(self._done)
-
     def __contains__(self, key: object) -> bool:
         return key in self._done
 
@@ -234,24 +223,18 @@ class JsonlWriter:
         """Append one row. Raises :class:`StageError` on a doubled key or a failed write."""
         self._mark(row.key)
         data = row.model_dump_json().encode("utf-8") + b"\n"
-        written = 0
+        rest = data
         try:
-            while written < len(data):
-                written += self._stream.write(data[written:]) or 0
+            while rest:
+                rest = rest[self._stream.write(rest) or 0 :]
         except OSError as error:
             self._stream.truncate(self._size)
             self._done.discard(row.key)
             raise StageError(f"{self.path}: could not write a row: {error.strerror}") from error
         self._size += len(data)
 
-    def close(self) -> None:
-        self._stream.close()
-
-    def __enter__(self) -> Self:
-        return self
-
     def __exit__(self, *_: object) -> None:
-        self.close()
+        self._stream.close()
 
     def _mark(self, key: str) -> None:
         if key in self._done:
@@ -299,14 +282,13 @@ def _read_parquet(path: Path, model: type[R]) -> Iterator[R]:
     import pyarrow.parquet as pq
 
     encoded = _json_columns(model)
-    number = 0
-    for batch in pq.ParquetFile(path).iter_batches(batch_size=1024):
-        for row in batch.to_pylist():
-            number += 1
-            for name in encoded & row.keys():
-                if isinstance(row[name], str):
-                    row[name] = json.loads(row[name])
-            yield _parse(path, number, json.dumps(row).encode("utf-8"), model)
+    batches = pq.ParquetFile(path).iter_batches(batch_size=1024)
+    rows = chain.from_iterable(batch.to_pylist() for batch in batches)
+    for number, row in enumerate(rows, start=1):
+        for name in encoded & row.keys():
+            if isinstance(row[name], str):
+                row[name] = json.loads(row[name])
+        yield _parse(path, number, json.dumps(row).encode("utf-8"), model)
 
 
 def _write_parquet(path: Path, rows: list[Record]) -> None:

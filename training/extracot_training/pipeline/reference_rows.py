@@ -1,24 +1,26 @@
 """The row of stage ``reference``: how a model does on a problem at every level, and what it needs.
 
+What it needs is its teacher budget ``r*`` and its reference length ``L_ref``, both pure functions
+of k rollouts per level of the model before the policy is trained; policy rows of the mixture and
+the rewards of CHRPO are made from them.
+
 Whoever wants r* alone reads :class:`RStarRow`, which lets the other fields be.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, NamedTuple, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, Field, model_validator
 
-from extracot_training.pipeline.r_star import needed_level, reference_length
 from extracot_training.pipeline.records import Count, NonEmpty, Ratio, Record, Split, read_rows
 
 
-class LevelAttempt(BaseModel):
+class LevelAttempt(BaseModel, extra="forbid", frozen=True):
     """One rollout. ``boxed`` is the answer's boxed text; ``tokens`` counts reasoning, all of it if
     the block was never ``closed``; ``total`` counts everything generated."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     correct: bool
     closed: bool
@@ -27,10 +29,8 @@ class LevelAttempt(BaseModel):
     total: Count
 
 
-class LevelAttempts(BaseModel):
+class LevelAttempts(BaseModel, extra="forbid", frozen=True, allow_inf_nan=False):
     """The k rollouts of one level."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     level: Ratio
     attempts: Annotated[list[LevelAttempt], Field(min_length=1)]
@@ -47,7 +47,7 @@ class LevelAttempts(BaseModel):
 
 class RStarRow(Record, extra="ignore"):
     """What one problem needs: ``r_star`` and ``unanimous`` as
-    :func:`extracot_training.pipeline.r_star.needed_level` says."""
+    :func:`needed_level` says."""
 
     problem_id: NonEmpty
     r_star: Ratio
@@ -61,7 +61,7 @@ class RStarRow(Record, extra="ignore"):
 class ReferenceRow(RStarRow, extra="forbid"):
     """One problem: its attempts by ascending level, and what follows from them.
 
-    ``l_ref`` is :func:`extracot_training.pipeline.r_star.reference_length`'s, of the highest level.
+    ``l_ref`` is :func:`reference_length`'s, of the highest level.
     """
 
     question: NonEmpty
@@ -99,3 +99,50 @@ class ReferenceRow(RStarRow, extra="forbid"):
 def read_r_star(folder: Path) -> dict[str, float]:
     """``problem_id -> r*``. Raises :class:`~extracot_training.errors.RowError` naming the field."""
     return {row.problem_id: row.r_star for row in read_rows(folder, RStarRow)}
+
+
+class Needed(NamedTuple):
+    """``level`` is r*; ``unanimous`` is false where no level qualified and r* is the default."""
+
+    level: float
+    unanimous: bool
+
+
+def needed_level(correct: Mapping[float, Sequence[bool]]) -> Needed:
+    """The smallest level such that it and every higher level answered correctly in all k samples.
+
+    ``correct`` maps each level to its samples' correctness. A lucky small level below a level
+    that fails does not count. Where not even the highest level is unanimous, r* is the highest
+    level by default. Raises ``ValueError`` without levels, or for a level without samples.
+
+    Answering better never raises r*: turning one ``False`` into ``True`` leaves it or lowers it.
+
+    >>> needed_level({0.2: [True, False], 0.6: [True, True], 1.0: [True, True]})
+    Needed(level=0.6, unanimous=True)
+    >>> needed_level({0.2: [True, True], 0.6: [True, False], 1.0: [True, True]})
+    Needed(level=1.0, unanimous=True)
+    >>> needed_level({0.2: [True], 1.0: [False]})
+    Needed(level=1.0, unanimous=False)
+    """
+    levels = sorted(correct, reverse=True)
+    if not levels or not all(correct[level] for level in levels):
+        raise ValueError("want at least one level, and at least one sample of each")
+    needed = None
+    for level in levels:
+        if not all(correct[level]):
+            break
+        needed = level
+    return Needed(levels[0], False) if needed is None else Needed(needed, True)
+
+
+def reference_length(tokens: Sequence[int], closed: Sequence[bool]) -> float | None:
+    """L_ref: mean reasoning tokens of the level-1.0 samples whose think block was closed.
+
+    ``None`` if none was closed, or none of those reasoned at all: there is nothing to measure by.
+    Raises ``ValueError`` if the lengths differ.
+
+    >>> reference_length([100, 140, 4096], [True, True, False])
+    120.0
+    """
+    lengths = [count for count, whole in zip(tokens, closed, strict=True) if whole]
+    return sum(lengths) / len(lengths) if sum(lengths) > 0 else None

@@ -56,7 +56,7 @@ def replace_stage(
                 raise StageError(f"{out}: is a file; choose another `out`")
             found = own_manifest(out, planned) if out.exists() else None
             if found is not None and not force:
-                new = _added(found, planned, later)
+                new = {*later} & planned.inputs.keys() - found.inputs.keys()
                 known = planned.inputs.keys() - new | found.inputs.keys() - {*later}
                 if change := difference(_of(found, known), _of(planned, known), type(config)):
                     raise StageError(f"{out}: made with other {change}; pass --force to replace it")
@@ -74,11 +74,6 @@ def replace_stage(
             finally:
                 shutil.rmtree(scratch, ignore_errors=True)
     return StageResult(Status.DONE, config.out, counts)
-
-
-def _added(found: Manifest, planned: Manifest, later: Collection[str]) -> set[str]:
-    """Inputs that the finished folder did not have and may get."""
-    return {role for role in later if role in planned.inputs and role not in found.inputs}
 
 
 def _of(manifest: Manifest, roles: Collection[str]) -> Manifest:

@@ -24,14 +24,15 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from extracot_training.errors import StageError
 from extracot_training.pipeline.files import sha256_of, write_atomic
@@ -44,10 +45,8 @@ LOCK_FILENAME = ".lock"
 Counts = Mapping[str, Any]
 
 
-class Manifest(BaseModel):
+class Manifest(BaseModel, extra="forbid"):
     """``stage.json``. ``inputs`` maps an input's role to its sha256; times are ISO 8601, UTC."""
-
-    model_config = ConfigDict(extra="forbid")
 
     stage: str
     config: dict[str, Any]
@@ -131,24 +130,22 @@ def one_line_errors(name: str, folder: Path) -> Iterator[None]:
     """Errors of the system and of writers of weights, such as a full disk, as StageError."""
     try:
         yield
-    except OSError as error:
-        detail = error.strerror or str(error)
-        where = f" ({error.filename})" if error.filename else ""
-        raise StageError(f"stage {name!r} in {folder}: {detail}{where}") from error
-    except _weights_errors() as error:
-        if isinstance(error, RuntimeError) and "inline_container" not in str(error):
+    except _disk_errors() as error:
+        if isinstance(error, OSError):
+            detail = error.strerror or str(error)
+            detail += f" ({error.filename})" if error.filename else ""
+        elif isinstance(error, RuntimeError) and "inline_container" not in str(error):
             raise  # not torch's writer of files
-        detail = str(error).splitlines()[0]
-        raise StageError(
-            f"stage {name!r} in {folder}: weights could not be read or written (is the disk full?):"
-            f" {detail}"
-        ) from error
+        else:
+            said = str(error).splitlines()[0]
+            detail = f"weights could not be read or written (is the disk full?): {said}"
+        raise StageError(f"stage {name!r} in {folder}: {detail}") from error
 
 
-def _weights_errors() -> tuple[type[Exception], ...]:
-    """What torch and safetensors raise at a full disk, which is no system error. Loads neither."""
+def _disk_errors() -> tuple[type[Exception], ...]:
+    """What the system, torch and safetensors raise at a full disk. Loads neither library."""
     loaded = sys.modules.get("safetensors")
-    return (RuntimeError, loaded.SafetensorError) if loaded is not None else (RuntimeError,)
+    return (OSError, RuntimeError, *([loaded.SafetensorError] if loaded is not None else []))
 
 
 def planned_manifest(name: str, config: StageConfig, inputs: Mapping[str, Path]) -> Manifest:
@@ -272,12 +269,9 @@ def git_revision() -> str | None:
 
 def package_version() -> str | None:
     """Version of the installed distribution; ``None`` when run from a bare checkout."""
-    from importlib.metadata import PackageNotFoundError, version
-
-    try:
+    with suppress(PackageNotFoundError):
         return version("extracot")
-    except PackageNotFoundError:
-        return None
+    return None
 
 
 def now() -> str:

@@ -5,9 +5,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
+
+N = TypeVar("N", int, float)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,11 +81,8 @@ def _picks(n: int, resamples: int, seed: int) -> Any:
     return np.random.default_rng(seed).integers(0, n, (resamples, n))
 
 
-def quantiles(values: Sequence[int]) -> dict[str, int]:
+def quantiles(values: Sequence[N], *, median: str = "median") -> dict[str, N]:
     """Median, 10th and 90th percentile (nearest rank) and the largest; empty for no values."""
-    if not values:
-        return {}
     ordered = sorted(values)
-    last = len(ordered) - 1
-    named = {"p10": 0.1, "median": 0.5, "p90": 0.9, "max": 1.0}
-    return {name: ordered[round(share * last)] for name, share in named.items()}
+    named = {"p10": 0.1, median: 0.5, "p90": 0.9, "max": 1.0} if values else {}
+    return {name: ordered[round(share * (len(values) - 1))] for name, share in named.items()}

@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from extracot.errors import ControlTokenError
+from extracot_training.errors import StageError
 from extracot_training.policy.control_tokens import (
     ControlTokens,
     grow_embeddings,
     prepare_tokenizer,
 )
-from extracot_training.policy.mixed_rows import MixedRow, check_rows
+from extracot_training.policy.mixed_rows import MixedRow
 from extracot_training.policy.pretrained import PretrainedError, load_tokenizer, open_causal_lm
 from extracot_training.policy.prompt_settings import PromptSettings
 
@@ -83,16 +84,24 @@ def check_mixed_rows(
 ) -> None:
     """Raise unless ``rows`` of stage mix's ``folder`` are for this very tokenizer.
 
-    :class:`ControlTokenError` for another tokenizer, ``StageError`` for a row that does not fit.
+    :class:`ControlTokenError` for another tokenizer, :class:`StageError` for a row that does not
+    fit: every id has to be known, and a level's or policy row's reply begins with its level token.
     """
     mixed = load_tokenizer(str(folder / "tokenizer"))
     check_same_tokenizer(mixed, tokenizer, what=f"{folder} and {model}")
-    check_rows(rows, prompt, tokens, len(tokenizer))
-
-
-def is_local(name: str) -> bool:
-    """Whether the name is a folder here."""
-    return Path(name).is_dir()
+    first = dict(zip(prompt.ratios, tokens.levels, strict=True))
+    known = len(tokenizer)
+    for row in rows:
+        largest = max(max(row.prompt_ids), max(row.reply_ids))
+        if largest >= known:
+            raise StageError(f"row {row.key}: id {largest}, but the model has {known} tokens")
+        if row.level is not None and row.level not in first:
+            raise StageError(f"row {row.key}: level {row.level:g} is not in renderer.json")
+        if row.level is not None and row.reply_ids[0] != first[row.level]:
+            raise StageError(
+                f"row {row.key}: its reply begins with id {row.reply_ids[0]}, "
+                f"not with level {row.level:g}'s {first[row.level]}"
+            )
 
 
 def model_inputs(name: str) -> dict[str, Path]:
@@ -100,8 +109,6 @@ def model_inputs(name: str) -> dict[str, Path]:
 
     Reports and manifests beside them don't count. Empty for hub and bundled names.
     """
-    if not is_local(name):
-        return {}
     folder = Path(name)
     files = [folder / "config.json", folder / "tokenizer.json", *folder.glob("*.safetensors")]
     return {f"model {path.name}": path for path in sorted(files) if path.is_file()}

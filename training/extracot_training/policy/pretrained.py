@@ -57,6 +57,7 @@ def load_tokenizer(name: str) -> Any:
 
     Raises :class:`PretrainedError`: not there, unreadable, or not a fast one.
     """
+    from tokenizers import pre_tokenizers
     from transformers import AutoTokenizer
 
     path, extra = located(name)
@@ -67,7 +68,13 @@ def load_tokenizer(name: str) -> Any:
     if not tokenizer.is_fast:
         raise PretrainedError(f"tokenizer {name!r} gives no character offsets (not a fast one)")
     if "gguf_file" in extra:
-        _split_digits(tokenizer)
+        # What the loader of GGUF files forgets of SmolLM2's vocabulary (its `pre` is `smollm`).
+        tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+            [
+                pre_tokenizers.Digits(individual_digits=True),
+                pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True),
+            ]
+        )
     # We measure and cut texts ourselves; a warning about a model's length would mean nothing.
     tokenizer.model_max_length = int(1e30)
     return tokenizer
@@ -102,16 +109,27 @@ def open_causal_lm(name: str, **arguments: Any) -> Any:
     return model
 
 
-def _split_digits(tokenizer: Any) -> None:
-    """What the loader of GGUF files forgets of SmolLM2's vocabulary (its ``pre`` is ``smollm``)."""
-    from tokenizers import pre_tokenizers
+def new_llama(tokenizer: Any, shape: Any, **further: Any) -> Any:
+    """A Llama model with tied embeddings and random weights, for a tokenizer's words.
 
-    tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.Digits(individual_digits=True),
-            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True),
-        ]
+    ``shape`` has ``width``, ``feed_forward``, ``layers``, ``heads`` and ``positions``; ``further``
+    are more settings of ``LlamaConfig``.
+    """
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=shape.width,
+        intermediate_size=shape.feed_forward,
+        num_hidden_layers=shape.layers,
+        num_attention_heads=shape.heads,
+        max_position_embeddings=shape.positions,
+        tie_word_embeddings=True,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        **further,
     )
+    return LlamaForCausalLM(config)
 
 
 def pad_id(tokenizer: Any) -> int:

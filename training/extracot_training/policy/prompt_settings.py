@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, Field, field_validator
 
 from extracot.control import DEFAULT_RATIOS, POLICY_TOKEN, Control, level_token
 from extracot.errors import ControlTokenError
@@ -24,14 +24,12 @@ INSTRUCTION = "Please reason step by step, and put your final answer within \\bo
 Level = Annotated[float, Field(gt=0.0, le=1.0)]
 
 
-class PromptSettings(BaseModel):
+class PromptSettings(BaseModel, extra="forbid", frozen=True, allow_inf_nan=False):
     """Instruction, system prompt, think tags and levels of a checkpoint.
 
     ``ratios`` are increasing shares of level 1.0's reasoning; ``policy`` says whether the policy
     token is trained too.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     instruction: str = Field(INSTRUCTION, description="precedes the problem, on a line of its own")
     system_prompt: str | None = Field(None, description="system message, if any")
@@ -67,18 +65,9 @@ class PromptSettings(BaseModel):
         write_atomic(folder / RENDERER_FILENAME, self.model_dump_json(indent=2) + "\n")
 
     @property
-    def tags(self) -> ThinkTags:
-        return ThinkTags(self.think_start, self.think_end)
-
-    @property
-    def level_tokens(self) -> tuple[str, ...]:
-        """Spellings of the levels, in the order of ``ratios``."""
-        return tuple(level_token(ratio) for ratio in self.ratios)
-
-    @property
     def control_tokens(self) -> tuple[str, ...]:
-        """Level tokens, then the policy token if it is trained."""
-        return (*self.level_tokens, *((POLICY_TOKEN,) if self.policy else ()))
+        """Level tokens in the order of ``ratios``, then the policy token if it is trained."""
+        return (*map(level_token, self.ratios), *((POLICY_TOKEN,) if self.policy else ()))
 
     def renderer(self, tokenizer: Any) -> PromptRenderer:
         """The renderer for a tokenizer that has the tokens.
@@ -87,7 +76,7 @@ class PromptSettings(BaseModel):
         """
         return PromptRenderer(
             tokenizer,
-            tags=self.tags,
+            tags=ThinkTags(self.think_start, self.think_end),
             instruction=self.instruction or None,
             system_prompt=self.system_prompt,
             control_tokens=self.control_tokens,

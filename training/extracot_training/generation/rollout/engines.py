@@ -9,7 +9,7 @@ from typing import Any
 
 from extracot.answers import extract_answer
 from extracot.control import level_token
-from extracot_training.config.rollout import (
+from extracot_training.config.sampling import (
     GenerateBackend,
     RolloutBackendConfig,
     RolloutSamplingParams,

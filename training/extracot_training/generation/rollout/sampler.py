@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from extracot_training.config.rollout import RolloutSamplingParams
+from extracot_training.config.sampling import RolloutSamplingParams
 from extracot_training.generation.rollout.cache import empty_cache
 
 # Moving the cache costs as much as a few steps: rows leave when so many have ended.

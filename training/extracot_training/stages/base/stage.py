@@ -12,11 +12,13 @@ from extracot_training.errors import StageError
 from extracot_training.pipeline.files import write_atomic
 from extracot_training.pipeline.records import Record, read_rows, rows_file
 from extracot_training.pipeline.stage import Counts, StageResult, StageRun, run_stage
-from extracot_training.policy.prompt_settings import PromptSettings
+from extracot_training.policy.pretrained import new_llama
 from extracot_training.stages.base.tokenizer import TEXT_END, build_tokenizer
 
 # The fields that hold text, in any row that is read here.
 TEXT_FIELDS = ("question", "reasoning", "solution", "text", "answer")
+# What every prompt and reply holds besides the data's own text and the prompt's settings.
+FIXED_TEXTS = ("system\nuser\nassistant\n", "\n\n", " ")
 
 
 class _AnyRow(Record, extra="allow"):
@@ -34,7 +36,9 @@ def run(config: BaseModelConfig, *, force: bool = False) -> StageResult:
 
 
 def _work(config: BaseModelConfig, stage: StageRun) -> Counts:
-    folder, words = stage.folder, config.vocabulary
+    import torch
+
+    folder, words, prompt = stage.folder, config.vocabulary, config.prompt
     # Each text once: a compress folder repeats the question in every row.
     texts = list(dict.fromkeys(text for path in config.inputs for text in _texts(path)))
     if not texts:
@@ -44,9 +48,20 @@ def _work(config: BaseModelConfig, stage: StageRun) -> Counts:
         numbers=words.numbers,
         min_count=words.min_count,
         size=words.size,
-        always=_fixed(config.prompt),
+        always=(prompt.instruction, prompt.system_prompt or "", *FIXED_TEXTS),
     )
-    model = build_model(config, tokenizer)
+    shape = config.model
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        model = new_llama(
+            tokenizer,
+            shape,
+            num_key_value_heads=shape.kv_heads,
+            head_dim=shape.head_dim,
+            rope_parameters={"rope_type": "default", "rope_theta": shape.rope_theta},
+            initializer_range=shape.initial_spread,
+            bos_token_id=None,
+        )
     tokenizer.save_pretrained(folder)
     model.save_pretrained(folder)
     ends = [tokenizer.eos_token_id, tokenizer.convert_tokens_to_ids(TEXT_END)]
@@ -62,49 +77,11 @@ def _work(config: BaseModelConfig, stage: StageRun) -> Counts:
     return figures
 
 
-def build_model(config: BaseModelConfig, tokenizer: Any) -> Any:
-    """A Llama model with tied embeddings and weights drawn from the seed."""
-    import torch
-    from transformers import LlamaConfig, LlamaForCausalLM
-
-    shape = config.model
-    settings = LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=shape.width,
-        intermediate_size=shape.feed_forward,
-        num_hidden_layers=shape.layers,
-        num_attention_heads=shape.heads,
-        num_key_value_heads=shape.kv_heads or shape.heads,
-        head_dim=shape.head_dim,
-        max_position_embeddings=shape.positions,
-        rope_parameters={"rope_type": "default", "rope_theta": shape.rope_theta},
-        initializer_range=shape.initial_spread,
-        tie_word_embeddings=True,
-        bos_token_id=None,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-    )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.seed)
-        return LlamaForCausalLM(settings)
-
-
 def _texts(path: Path) -> Iterator[str]:
     for row in read_rows(path, _AnyRow):
         for name, value in (row.model_extra or {}).items():
             if name in TEXT_FIELDS and isinstance(value, str):
                 yield value
-
-
-def _fixed(prompt: PromptSettings) -> list[str]:
-    """What every prompt and reply holds besides the data's own text."""
-    return [
-        prompt.instruction,
-        prompt.system_prompt or "",
-        "system\nuser\nassistant\n",
-        "\n\n",
-        " ",
-    ]
 
 
 def _figures(model: Any, tokenizer: Any, texts: list[str]) -> dict[str, Any]:

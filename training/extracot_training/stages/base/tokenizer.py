@@ -47,10 +47,10 @@ def build_tokenizer(
     than ``min_count`` times, or are too rare for ``size`` tokens in all, are spelled in bytes;
     those of ``always`` are kept. End of turn is the end token; padding has a token of its own.
     """
-    from tokenizers import AddedToken, Tokenizer, decoders, models, processors
+    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
 
-    alphabet = _alphabet()
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())  # one character per byte
     listed = [*alphabet, *(str(number) for number in range(10, numbers + 1))]
     seen = _pieces(texts)
     kept = list(dict.fromkeys(p for p in _pieces(always) if not p.isdigit()))
@@ -79,13 +79,6 @@ def _pieces(texts: Iterable[str]) -> Counter[str]:
     """How often each piece occurs, in the alphabet of byte-level tokenizers."""
     cut = _pre_tokenizer().pre_tokenize_str
     return Counter(piece for text in texts for piece, _ in cut(text))
-
-
-def _alphabet() -> list[str]:
-    """One character per byte."""
-    from tokenizers import pre_tokenizers
-
-    return sorted(pre_tokenizers.ByteLevel.alphabet())
 
 
 def _pre_tokenizer() -> Any:

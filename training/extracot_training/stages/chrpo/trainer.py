@@ -28,7 +28,7 @@ from trl import GRPOTrainer
 from trl.models import unwrap_model_for_generation
 
 from extracot_training.config.chrpo import ChrpoConfig
-from extracot_training.config.rollout import RolloutSamplingParams
+from extracot_training.config.sampling import RolloutSamplingParams
 from extracot_training.generation.rollout.sampler import Generated, Sampler, seed_of
 from extracot_training.policy.control_tokens import ControlTokens
 from extracot_training.policy.trainer import PolicyTrainer

@@ -8,6 +8,8 @@ from typing import Any
 
 from extracot.usage import ratio_of_sums
 from extracot_training.config.mix import MixConfig
+from extracot_training.pipeline.markdown import number, table
+from extracot_training.pipeline.statistics import quantiles
 from extracot_training.policy.mixed_rows import MixedRow
 
 LENGTH_BINS = 10
@@ -19,7 +21,7 @@ def figures_of(rows: Sequence[MixedRow], over_cutoff: Mapping[str, int]) -> dict
     for row in sorted(rows, key=lambda row: (row.kind, row.level or 0.0)):
         name = row.kind if row.level is None else f"{row.kind} {row.level:g}"
         groups.setdefault(name, []).append(row)
-    lengths = sorted(row.length for row in rows)
+    lengths = [row.length for row in rows]
     return {
         "rows": len(rows),
         "tokens": sum(lengths),
@@ -27,7 +29,7 @@ def figures_of(rows: Sequence[MixedRow], over_cutoff: Mapping[str, int]) -> dict
         "over_cutoff": dict(over_cutoff),
         "kinds": dict(Counter(row.kind for row in rows)),
         "groups": {name: _group(own) for name, own in groups.items()},
-        "lengths": {**_quantiles(lengths), "max": lengths[-1]},
+        "lengths": quantiles(lengths, median="p50"),
         "length_histogram": _histogram(lengths),
     }
 
@@ -35,31 +37,24 @@ def figures_of(rows: Sequence[MixedRow], over_cutoff: Mapping[str, int]) -> dict
 def _group(rows: Sequence[MixedRow]) -> dict[str, Any]:
     reasoning = [row.reasoning_tokens for row in rows]
     ratio = ratio_of_sums(reasoning, [row.full_tokens for row in rows])
-    realised = sorted(row.realised for row in rows if row.realised is not None)
+    realised = [row.realised for row in rows if row.realised is not None]
+    by_row = quantiles(realised, median="p50")
     return {
         "n": len(rows),
         "reasoning_tokens": round(sum(reasoning) / len(rows), 2),
         "length": round(sum(row.length for row in rows) / len(rows), 2),
         "realised": None if ratio is None else round(ratio, 4),
-        "realised_by_row": {k: round(v, 4) for k, v in _quantiles(realised).items()},
+        "realised_by_row": {name: round(by_row[name], 4) for name in by_row if name != "max"},
     }
-
-
-def _quantiles(values: Sequence[float]) -> dict[str, float]:
-    """p10, p50, p90 of sorted values (nearest rank); empty for none."""
-    if not values:
-        return {}
-    last = len(values) - 1
-    return {f"p{q}": values[round(q / 100 * last)] for q in (10, 50, 90)}
 
 
 def _histogram(lengths: Sequence[int]) -> list[dict[str, int]]:
     """Counts in ranges of equal width; ``to`` is not in the range."""
-    width = max(1, -(-(lengths[-1] + 1) // LENGTH_BINS))
+    width = max(1, -(-(max(lengths) + 1) // LENGTH_BINS))
     counts = Counter(length // width for length in lengths)
     return [
         {"from": n * width, "to": (n + 1) * width, "rows": counts[n]}
-        for n in range(lengths[-1] // width + 1)
+        for n in range(max(counts) + 1)
     ]
 
 
@@ -72,6 +67,14 @@ def report_of(figures: Mapping[str, Any], config: MixConfig) -> str:
         policy = "Policy targets are apportioned, not measured."
     else:
         policy = "There are no policy rows."
+    rows = []
+    for name, group in figures["groups"].items():
+        spread = " | ".join(number(group["realised_by_row"].get(q)) for q in ("p10", "p50", "p90"))
+        rows.append(
+            f"{name} | {group['n']} | {group['reasoning_tokens']:.1f} | "
+            f"{number(group['realised'])} | {spread} | {group['length']:.1f}"
+        )
+    bins = [f"{b['from']}–{b['to'] - 1} | {b['rows']}" for b in figures["length_histogram"]]
     lines = [
         "# The mixture",
         "",
@@ -79,16 +82,8 @@ def report_of(figures: Mapping[str, Any], config: MixConfig) -> str:
         f"in replies. {left_out} rows over {config.cutoff} tokens were left out. {policy}",
         f"Tokens are those of `{config.model}`; ratios are against the whole traces.",
         "",
-        "| rows of | n | reasoning tokens | realised (sums) | p10 | p50 | p90 | length |",
-        "|---|---|---|---|---|---|---|---|",
+        *table("rows of | n | reasoning tokens | realised (sums) | p10 | p50 | p90 | length", rows),
+        "",
+        *table("tokens | rows", bins),
     ]
-    for name, group in figures["groups"].items():
-        by_row, realised = group["realised_by_row"], group["realised"]
-        spread = " | ".join(f"{by_row[q]:.3f}" if by_row else "" for q in ("p10", "p50", "p90"))
-        lines.append(
-            f"| {name} | {group['n']} | {group['reasoning_tokens']:.1f} | "
-            f"{'' if realised is None else f'{realised:.3f}'} | {spread} | {group['length']:.1f} |"
-        )
-    lines += ["", "| tokens | rows |", "|---|---|"]
-    lines += [f"| {b['from']}–{b['to'] - 1} | {b['rows']} |" for b in figures["length_histogram"]]
     return "\n".join([*lines, ""])

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
+from typing import Self
 
 from extracot_training.config.mix import MixConfig
 from extracot_training.errors import StageError
@@ -31,6 +32,10 @@ class Source:
     answer: str
     full: str
     texts: Mapping[float, str]
+
+    @classmethod
+    def of(cls, row: Trace | CompressedTrace, full: str, texts: Mapping[float, str]) -> Self:
+        return cls(row.problem_id, row.sample, row.question, row.answer, full, texts)
 
 
 def read_sources(config: MixConfig) -> list[Source]:
@@ -58,17 +63,8 @@ def read_sources(config: MixConfig) -> list[Source]:
     for key in keys:
         texts[key][1.0] = whole[key]
     _check_levels(config, [texts[key] for key in keys])
-    return [
-        Source(
-            first[key].problem_id,
-            first[key].sample,
-            first[key].question,
-            first[key].answer,
-            whole[key],
-            texts[key],
-        )
-        for key in keys
-    ] + _further(config, wanted, texts)
+    found = [Source.of(first[key], whole[key], texts[key]) for key in keys]
+    return found + _further(config, wanted, texts)
 
 
 def _further(
@@ -91,7 +87,7 @@ def _whole_sources(config: MixConfig, wanted: Callable[[SampleRecord], bool]) ->
     """Every trace with nothing but its whole text."""
     assert config.traces is not None
     found = [
-        Source(row.problem_id, row.sample, row.question, row.answer, row.reasoning, {})
+        Source.of(row, row.reasoning, {})
         for row in read_rows(config.traces, Trace)
         if row.correct is not False and wanted(row)
     ]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from functools import cache
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -18,12 +19,13 @@ from extracot_training.errors import StageError
 from extracot_training.pipeline.progress import progress
 from extracot_training.pipeline.records import rows_file, write_rows
 from extracot_training.pipeline.stage import Counts, StageResult, StageRun, run_stage
-from extracot_training.policy.loading import is_local, load_policy_tokenizer
+from extracot_training.policy.loading import load_policy_tokenizer
 from extracot_training.policy.mixed_rows import Kind, MixedRow
 from extracot_training.policy.prompt_settings import PromptSettings
 from extracot_training.stages.mix.report import figures_of, report_of
 from extracot_training.stages.mix.sources import Source, policy_targets, read_sources
 
+INPUTS = ("compressed", "traces", "reference", "problems")
 TOKENIZER_FOLDER = "tokenizer"
 # The files of a model folder that make its tokenizer: a mixture does not depend on weights.
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
@@ -31,15 +33,10 @@ TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jin
 
 def run(config: MixConfig, *, force: bool = False) -> StageResult:
     """Stage ``mix``."""
-    inputs: dict[str, Path] = {}
-    for name in ("compressed", "traces", "reference", "problems"):
-        folder = getattr(config, name)
-        if folder is not None:
-            inputs[name] = rows_file(folder)
-    if is_local(config.model):
-        for name in TOKENIZER_FILES:
-            if (path := Path(config.model) / name).is_file():
-                inputs[name] = path
+    named = {name: getattr(config, name) for name in INPUTS}
+    inputs = {name: rows_file(folder) for name, folder in named.items() if folder is not None}
+    files = {name: Path(config.model) / name for name in TOKENIZER_FILES}
+    inputs |= {name: path for name, path in files.items() if path.is_file()}
     return run_stage("mix", config, inputs, lambda stage: _work(config, stage), force=force)
 
 
@@ -119,7 +116,8 @@ class RowMaker:
     def __init__(self, tokenizer: Any, prompt: PromptSettings) -> None:
         self._prompt = prompt
         self._renderer = prompt.renderer(tokenizer)
-        self._full_tokens: dict[str, int] = {}
+        # A whole trace is counted once: several rows in turn are held against it.
+        self._count = cache(lambda full: len(self._renderer.encode_text(full.strip())))
         self._around = {
             kind: self._end_of_reasoning(self._reply(kind, prompt.ratios[-1], "", "."))
             for kind in ("level", "native", *(("policy",) if prompt.policy else ()))
@@ -142,20 +140,14 @@ class RowMaker:
             full_tokens=self._count(source.full),
         )
 
-    def _count(self, full: str) -> int:
-        """Tokens of a whole trace, which several rows in turn are held against."""
-        if full not in self._full_tokens:
-            self._full_tokens[full] = len(self._renderer.encode_text(full.strip()))
-        return self._full_tokens[full]
-
     def _control(self, kind: str, level: float | None) -> Control:
         if kind == "policy":
             return Control.policy()
-        return Control.native() if level is None else Control.level(level_token(level))
+        if kind == "native" or level is None:
+            return Control.native()
+        return Control.level(level_token(level))
 
     def _reply(self, kind: str, level: float | None, text: str, answer: str) -> list[int]:
-        if kind == "native":
-            level = None
         token = level_token(level) if kind == "policy" and level is not None else None
         control = self._control(kind, level)
         return list(self._renderer.reply_ids(control, text, answer, level_token=token))

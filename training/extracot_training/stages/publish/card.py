@@ -11,7 +11,7 @@ from extracot.card import BudgetCard, LevelCard, Provenance, tokenizer_hash
 from extracot.control import POLICY_TOKEN, level_token
 from extracot.errors import CardError
 from extracot_training.errors import StageError
-from extracot_training.evaluation.card import CardFigures, LevelFigures
+from extracot_training.evaluation.card import CardFigures
 from extracot_training.pipeline.records import first_problem
 from extracot_training.policy.control_tokens import single_id
 from extracot_training.policy.prompt_settings import PromptSettings
@@ -37,23 +37,18 @@ def make_card(
     :class:`~extracot.errors.ControlTokenError` if a control token is not one id.
     """
     hash_ = tokenizer_hash(tokenizer)
-    if figures is not None:
-        _check_same(figures, hash_, weights)
-    levels = [_level(prompt, ratio, tokenizer, figures) for ratio in prompt.ratios]
-    policy = None
-    if prompt.policy:
-        measured = _measured(figures, figures.policy if figures is not None else None)
-        policy = LevelCard(
-            name=AUTO, token=POLICY_TOKEN, token_id=single_id(tokenizer, POLICY_TOKEN), **measured
-        )
+    if figures is not None and figures.tokenizer_hash not in (None, hash_):
+        raise StageError("the evaluation is of another checkpoint: its tokenizer differs")
+    if figures is not None and figures.weights not in (None, weights):
+        raise StageError("the evaluation is of another checkpoint: its weights differ")
+    levels = [_level(str(r), level_token(r), r, tokenizer, figures) for r in prompt.ratios]
+    policy = _level(AUTO, POLICY_TOKEN, None, tokenizer, figures) if prompt.policy else None
+    told = prompt.model_dump(include={"system_prompt", "instruction", "think_start", "think_end"})
     try:
         card = BudgetCard(
             tokenizer_hash=hash_,
             base_model=base_model,
-            system_prompt=prompt.system_prompt,
-            instruction=prompt.instruction,
-            think_start=prompt.think_start,
-            think_end=prompt.think_end,
+            **told,
             sampling={} if figures is None else {**figures.sampling, "samples": figures.samples},
             levels=levels,
             policy=policy,
@@ -75,39 +70,17 @@ def make_card(
     return card
 
 
-def _check_same(figures: CardFigures, hash_: str, weights: str) -> None:
-    if figures.tokenizer_hash not in (None, hash_):
-        raise StageError("the evaluation is of another checkpoint: its tokenizer differs")
-    if figures.weights not in (None, weights):
-        raise StageError("the evaluation is of another checkpoint: its weights differ")
-
-
 def _level(
-    prompt: PromptSettings, ratio: float, tokenizer: Any, figures: CardFigures | None
+    name: str, token: str, ratio: float | None, tokenizer: Any, figures: CardFigures | None
 ) -> LevelCard:
-    name, token = str(ratio), level_token(ratio)
-    found = None
+    """A level, or the policy, which has no ratio and may be unmeasured."""
+    measured: dict[str, Any] = {}
     if figures is not None:
-        found = figures.levels.get(name)
-        if found is None:
+        found = figures.policy if ratio is None else figures.levels.get(name)
+        if found is not None:
+            measured = {**dict(found), "dataset": figures.dataset}
+        elif ratio is not None:
             known = ", ".join(figures.levels) or "none"
             raise StageError(f"the evaluation lacks level {name}; it has: {known}")
-    return LevelCard(
-        name=name,
-        token=token,
-        token_id=single_id(tokenizer, token),
-        ratio=ratio,
-        **_measured(figures, found),
-    )
-
-
-def _measured(figures: CardFigures | None, found: LevelFigures | None) -> dict[str, Any]:
-    if figures is None or found is None:
-        return {}
-    return {
-        "realised": found.realised,
-        "accuracy": found.accuracy,
-        "unclosed_rate": found.unclosed_rate,
-        "n": found.n,
-        "dataset": figures.dataset,
-    }
+    id_ = single_id(tokenizer, token)
+    return LevelCard(name=name, token=token, token_id=id_, ratio=ratio, **measured)

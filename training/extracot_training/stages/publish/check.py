@@ -1,10 +1,24 @@
-"""Tries a published folder as whoever loads it next would: card, tokenizer, renderer, files."""
+"""Tries a published folder as whoever loads it next would: card, tokenizer, renderer, files.
+
+And serves it once with ``extracot-serve``, a process of its own that it meets over HTTP only, and
+asks for every budget of the card. That needs vLLM and the server's packages.
+"""
 
 from __future__ import annotations
 
+import importlib.util
 import json
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
+
+import httpx
 
 from extracot.card import BudgetCard
 from extracot.control import Control, ControlKind
@@ -14,6 +28,11 @@ from extracot_training.errors import StageError
 from extracot_training.policy.pretrained import load_tokenizer
 
 QUESTION = "What is 12 * 3 + 4?"
+_READY = re.compile(r"ready after .* at (http://\S+)/v1")
+_NEEDED = ("vllm", "extracot_server", "fastapi", "uvicorn")
+_TOKENS = 48
+_POLL_S = 0.2
+_STOP_S = 60.0
 
 
 class CheckError(StageError):
@@ -69,3 +88,92 @@ def _prompts(card: BudgetCard, tokenizer: Any) -> dict[str, int]:
             raise CheckError(f"self-check: the reply at {name} starts outside the think block")
         lengths[name] = len(rendered.token_ids)
     return lengths
+
+
+def check_serving(folder: Path, arguments: Sequence[str], timeout_s: float) -> dict[str, Any]:
+    """Start the server on ``folder``, ask once per level, auto and native; figures per budget.
+
+    Raises :class:`CheckError` in one line: vLLM is missing, the server does not start, a reply is
+    not served by the level that was asked for.
+    """
+    for package in _NEEDED:
+        if importlib.util.find_spec(package) is None:
+            raise CheckError(f"self_check vllm needs the package {package}; or set it to files")
+    card = BudgetCard.load(folder)
+    with served(folder, arguments, timeout_s) as url:
+        return ask_every(card, url, timeout_s)
+
+
+def ask_every(card: BudgetCard, url: str, timeout_s: float) -> dict[str, Any]:
+    """One request per level of the card, auto and native. Raises :class:`CheckError`."""
+    budgets: dict[str, float | str] = {
+        level.name: (level.realised.mean if level.realised else level.ratio or 0.0)
+        for level in card.levels
+    }
+    budgets |= {"auto": "auto"} if card.policy is not None else {}
+    budgets["native"] = "native"
+    with httpx.Client(base_url=url, timeout=timeout_s, trust_env=False) as client:
+        return {name: _ask(client, name, budget) for name, budget in budgets.items()}
+
+
+def _ask(client: httpx.Client, name: str, budget: float | str) -> dict[str, Any]:
+    body = {
+        "model": "published",
+        "messages": [{"role": "user", "content": QUESTION}],
+        "budget": budget,
+        "max_tokens": _TOKENS,
+        "seed": 1,
+    }
+    try:
+        response = client.post("/v1/chat/completions", json=body)
+    except httpx.HTTPError as error:
+        raise CheckError(f"self-check: {name}: {type(error).__name__} {error}") from error
+    if response.status_code != 200:
+        raise CheckError(f"self-check: {name}: HTTP {response.status_code}: {response.text[:300]}")
+    reply = response.json()
+    report = reply["budget"]
+    if report["level"] != name:
+        raise CheckError(f"self-check: asked for {name}, served {report['level']}")
+    kept = ("chosen", "control_token", "calibrated", "reasoning_tokens", "answer_tokens")
+    return {
+        **{key: report[key] for key in kept},
+        "completion_tokens": reply["usage"]["completion_tokens"],
+        "finish_reason": reply["choices"][0]["finish_reason"],
+    }
+
+
+@contextmanager
+def served(folder: Path, arguments: Sequence[str], timeout_s: float) -> Iterator[str]:
+    """The server's address while the block runs; the model's name is ``published``."""
+    command = [sys.executable, "-m", "extracot_server.cli", "--model", str(folder)]
+    command += ["--served-model-name", "published", "--host", "127.0.0.1", "--port", "0"]
+    with TemporaryDirectory(prefix="extracot-publish-") as scratch:
+        log = Path(scratch) / "log"
+        with log.open("wb") as stream:
+            process = subprocess.Popen(
+                [*command, *arguments], stdin=subprocess.DEVNULL, stdout=stream, stderr=stream
+            )
+        try:
+            yield _wait(process, log, timeout_s)
+        finally:
+            process.terminate()
+            try:
+                process.wait(_STOP_S)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def _wait(process: subprocess.Popen[bytes], log: Path, timeout_s: float) -> str:
+    """The address the server says it is ready at."""
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline:
+        text = log.read_text(encoding="utf-8", errors="replace")
+        if ready := _READY.search(text):
+            return ready[1]
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(_POLL_S)
+            text = log.read_text(encoding="utf-8", errors="replace")
+            said = [line for line in text.splitlines() if "error" in line.lower()] or ["nothing"]
+            raise CheckError(f"self-check: the server did not start; it said: {said[-1][:400]}")
+    raise CheckError(f"self-check: the server was not ready within {timeout_s:g} s")

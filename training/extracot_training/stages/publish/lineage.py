@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,37 +44,31 @@ class DataSource:
 
 def lineage(folder: Path) -> list[Ancestor]:
     """The stages before ``folder`` and its own, sources first; empty without a manifest."""
-    found: dict[Path, Manifest] = {}
-    _visit(folder, found, set())
-    seen: dict[str, int] = {}
+    seen: Counter[str] = Counter()
     ancestors = []
-    for place, manifest in found.items():
-        seen[manifest.stage] = count = seen.get(manifest.stage, 0) + 1
+    for place, manifest in _visit(folder, set()):
+        seen[manifest.stage] += 1
+        count = seen[manifest.stage]
         name = manifest.stage if count == 1 else f"{manifest.stage}-{count}"
         ancestors.append(Ancestor(name, place, manifest))
     return ancestors
 
 
-def _visit(folder: Path, found: dict[Path, Manifest], entered: set[Path]) -> None:
+def _visit(folder: Path, entered: set[Path]) -> Iterator[tuple[Path, Manifest]]:
     place = folder.resolve()
-    if place in entered:
-        return
+    manifest = None if place in entered else Manifest.load(folder)
     entered.add(place)
-    manifest = Manifest.load(folder)
-    if manifest is None:
-        return
-    for named in _folders(manifest.config):
-        _visit(named, found, entered)
-    found[place] = manifest
+    if manifest is not None:
+        for named in _folders(manifest.config):
+            yield from _visit(named, entered)
+        yield place, manifest
 
 
 def _folders(value: Any) -> Iterator[Path]:
     """Stage folders that a configuration names, its own output left out."""
     if isinstance(value, dict):
-        for key, inner in value.items():
-            if key != "out":
-                yield from _folders(inner)
-    elif isinstance(value, list):
+        value = [inner for key, inner in value.items() if key != "out"]
+    if isinstance(value, list):
         for inner in value:
             yield from _folders(inner)
     elif isinstance(value, str) and value and len(value) < 1000 and "\n" not in value:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 
 from extracot.card import BudgetCard, LevelCard
+from extracot_training.pipeline.markdown import interval, table
 from extracot_training.stages.publish.lineage import Ancestor, DataSource
 
 
@@ -64,17 +65,16 @@ def _levels(card: BudgetCard) -> list[str]:
             + "; what they realise is not known."
         ]
     measured = card.levels[0]
-    lines = [
+    shown = [*card.levels, *([card.policy] if card.policy else [])]
+    columns = "level | control token | realised ratio | p10 to p90 | accuracy | unclosed"
+    return [
         f"Measured on {measured.dataset}, {measured.n} problems, "
         f"{json.dumps(card.sampling)}. The realised ratio is the level's reasoning tokens over "
         "those of level 1.0 on the same problems (ratio of sums; percentiles are over problems). "
         "Brackets are 95% bootstrap intervals.",
         "",
-        "| level | control token | realised ratio | p10 to p90 | accuracy | unclosed |",
-        "|---|---|---|---|---|---|",
+        *table(columns, map(_row, shown)),
     ]
-    shown = [*card.levels, *([card.policy] if card.policy else [])]
-    return [*lines, *map(_row, shown)]
 
 
 def _row(level: LevelCard) -> str:
@@ -82,10 +82,10 @@ def _row(level: LevelCard) -> str:
     if (realised := level.realised) is not None:
         ratio, spread = f"{realised.mean:.3f}", f"{realised.p10:.3f} to {realised.p90:.3f}"
     if (found := level.accuracy) is not None:
-        accuracy = f"{found.mean:.3f} [{found.low:.3f}, {found.high:.3f}]"
+        accuracy = interval(dict(found))
     if level.unclosed_rate is not None:
         unclosed = f"{level.unclosed_rate:.3f}"
-    return f"| {level.name} | `{level.token}` | {ratio} | {spread} | {accuracy} | {unclosed} |"
+    return f"{level.name} | `{level.token}` | {ratio} | {spread} | {accuracy} | {unclosed}"
 
 
 def _use(card: BudgetCard, name: str) -> list[str]:
@@ -119,24 +119,21 @@ def _use(card: BudgetCard, name: str) -> list[str]:
 def _data(data: Sequence[DataSource]) -> list[str]:
     if not data:
         return ["Not recorded beside this model."]
-    lines = ["| source | licence | synthetic |", "|---|---|---|"]
-    lines += [
-        f"| {source.name} | {source.license or 'not stated'} "
-        f"| {'yes' if source.synthetic else 'no, or in part'} |"
+    rows = (
+        f"{source.name} | {source.license or 'not stated'} "
+        f"| {'yes' if source.synthetic else 'no, or in part'}"
         for source in data
-    ]
-    return lines
+    )
+    return table("source | licence | synthetic", rows)
 
 
 def _provenance(card: BudgetCard, ancestors: Sequence[Ancestor]) -> list[str]:
     if not ancestors:
         return ["The stages that made it are not recorded beside its weights."]
     revision = card.provenance.git_revision or "unknown"
-    lines = [f"Stages of `extracot-train` (revision {revision}):", ""]
-    lines += ["| stage | settings | finished |", "|---|---|---|"]
-    lines += [
-        f"| {ancestor.name} | `{ancestor.config_hash[:23]}` "
-        f"| {ancestor.manifest.finished or 'not finished'} |"
-        for ancestor in ancestors
-    ]
-    return lines
+    rows = (
+        f"{one.name} | `{one.config_hash[:23]}` | {one.manifest.finished or 'not finished'}"
+        for one in ancestors
+    )
+    head = f"Stages of `extracot-train` (revision {revision}):"
+    return [head, "", *table("stage | settings | finished", rows)]

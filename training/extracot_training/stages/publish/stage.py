@@ -14,15 +14,15 @@ from extracot.card import BudgetCard
 from extracot_training.config.publish import PublishConfig
 from extracot_training.evaluation.card import REPORT_FILENAME, CardFigures
 from extracot_training.pipeline.files import write_atomic
+from extracot_training.pipeline.markdown import table
 from extracot_training.pipeline.replacing import replace_stage
 from extracot_training.pipeline.stage import Counts, Manifest, StageResult, StageRun
 from extracot_training.policy.pretrained import load_tokenizer
-from extracot_training.policy.prompt_settings import RENDERER_FILENAME, PromptSettings
+from extracot_training.policy.prompt_settings import PromptSettings
 from extracot_training.stages.publish.card import make_card
-from extracot_training.stages.publish.check import check_files
+from extracot_training.stages.publish.check import check_files, check_serving
 from extracot_training.stages.publish.lineage import base_model_of, data_sources, lineage
 from extracot_training.stages.publish.readme import readme
-from extracot_training.stages.publish.serving import check_serving
 from extracot_training.stages.publish.weights import model_files, put_model, weights_hash
 
 
@@ -34,8 +34,7 @@ def run(config: PublishConfig, *, force: bool = False) -> StageResult:
     inputs = dict(files)
     if config.evaluation is not None:
         inputs["evaluation"] = config.evaluation / REPORT_FILENAME
-    if f"model/{RENDERER_FILENAME}" not in files:
-        PromptSettings.load(config.model)  # says what is missing
+    PromptSettings.load(config.model)  # says what is missing
 
     def work(stage: StageRun, planned: Manifest) -> Counts:
         if not stage.resumed:
@@ -96,11 +95,10 @@ def _report(config: PublishConfig, report: Mapping[str, Any]) -> str:
     ]
     if check["served"] is None:
         return "\n".join([*lines, "Not served: self_check was `files`.", ""])
-    lines += ["Served once by vLLM:", "", "| budget | level | reasoning | answer | finish |"]
-    lines += ["|---|---|---|---|---|"]
-    lines += [
-        f"| {name} | {reply['chosen'] or reply['control_token'] or ''} "
-        f"| {reply['reasoning_tokens']} | {reply['answer_tokens']} | {reply['finish_reason']} |"
+    rows = (
+        f"{name} | {reply['chosen'] or reply['control_token'] or ''} "
+        f"| {reply['reasoning_tokens']} | {reply['answer_tokens']} | {reply['finish_reason']}"
         for name, reply in check["served"].items()
-    ]
-    return "\n".join([*lines, ""])
+    )
+    served = table("budget | level | reasoning | answer | finish", rows)
+    return "\n".join([*lines, "Served once by vLLM:", "", *served, ""])

@@ -80,22 +80,24 @@ def put_model(files: Mapping[str, Path], target: Path, *, dtype: str) -> None:
     """Copy the model, or merge its adapter, into ``target``. Raises :class:`ModelFolderError` for
     weights that can't be read or an adapter that does not fit its base."""
     folder = next(iter(files.values())).parent
-    if (folder / ADAPTER_CONFIG).is_file():
+    is_adapter = (folder / ADAPTER_CONFIG).is_file()
+    if is_adapter:
         _merge(folder, target)
     for path in files.values():
         if path.suffix != ".safetensors" and path.name != ADAPTER_CONFIG:
             shutil.copyfile(path, target / path.name)
-    if not (folder / ADAPTER_CONFIG).is_file():
-        for path in files.values():
-            if path.suffix == ".safetensors":
-                _put_weights(path, target / path.name, dtype)
-    elif dtype != "keep":
+        elif not is_adapter:
+            _put_weights(path, target / path.name, dtype)
+    if is_adapter and dtype != "keep":
         for path in sorted(target.glob("*.safetensors")):
             _put_weights(path, path, dtype)
     if dtype != "keep":
         _say_dtype(target, dtype)
     if not (target / GENERATION).is_file():
-        _write_generation(target)
+        # The least an engine needs: which tokens end a reply.
+        config = _read(target / "config.json")
+        ends = ("bos_token_id", "eos_token_id")
+        _write(target / GENERATION, {name: config[name] for name in ends if name in config})
 
 
 def _put_weights(source: Path, target: Path, dtype: str) -> None:
@@ -144,19 +146,15 @@ def _merge(folder: Path, target: Path) -> None:
 def _say_dtype(target: Path, dtype: str) -> None:
     config = _read(target / "config.json")
     config.pop("torch_dtype", None)
-    config["dtype"] = dtype
-    (target / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    _write(target / "config.json", {**config, "dtype": dtype})
     if (target / INDEX).is_file():
         index = _read(target / INDEX)
         index.get("metadata", {}).pop("total_size", None)
-        (target / INDEX).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
+        _write(target / INDEX, index)
 
 
-def _write_generation(target: Path) -> None:
-    """The least an engine needs: which tokens end a reply."""
-    config = _read(target / "config.json")
-    kept = {name: config[name] for name in ("bos_token_id", "eos_token_id") if name in config}
-    (target / GENERATION).write_text(json.dumps(kept, indent=2) + "\n", encoding="utf-8")
+def _write(path: Path, data: object) -> None:
+    path.write_text(json.dumps(data, indent=2) + "\n", encoding="utf-8")
 
 
 def _read(path: Path) -> dict[str, Any]:

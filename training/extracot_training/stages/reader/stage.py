@@ -15,16 +15,25 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from extracot_training.compression.answering import SEEN, Reader, ReaderCard, question_hash
 from extracot_training.compression.final_answer import redact
 from extracot_training.config.reader import ReaderConfig
 from extracot_training.errors import ConfigError
 from extracot_training.pipeline.files import write_atomic
+from extracot_training.pipeline.markdown import table
 from extracot_training.pipeline.stage import Counts, StageResult, StageRun, run_stage
-from extracot_training.stages.reader.corrupt import KINDS, corrupt
-from extracot_training.stages.reader.examples import POOL, Example, ExampleMaker
-from extracot_training.stages.reader.vocabulary import PROMPT, build_tokenizer
+from extracot_training.policy.pretrained import new_llama
+from extracot_training.stages.reader.examples import (
+    KINDS,
+    POOL,
+    PROMPT,
+    Example,
+    ExampleMaker,
+    build_tokenizer,
+    corrupt,
+)
 from extracot_training.synthetic import Generator, WordProblem
 
 # Of a question about one of several threads, the two sentences that say which and what.
@@ -49,21 +58,13 @@ class _Training:
     def __init__(self, config: ReaderConfig, stage: StageRun) -> None:
         self._config = config
         self._stage = stage
-        wanted = config.problems
-        self._generator = Generator(
-            wanted.seed,
-            wanted.max_number,
-            wanted.steps,
-            wanted.families,
-            wanted.verbosity,
-            wanted.threads,
-        )
+        self._generator = Generator(**config.problems.model_dump())
         self._card = ReaderCard(
             prompt=PROMPT,
             max_new_tokens=14,
             worked=True,
             hide_numbers=True,
-            sentences=ASKING_SENTENCES if wanted.threads > 1 else 0,
+            sentences=ASKING_SENTENCES if config.problems.threads > 1 else 0,
         )
         if config.model.width % config.model.heads:
             raise ConfigError("width must be a multiple of heads", key="model.width")
@@ -82,29 +83,31 @@ class _Training:
             tokenizer, self._generator, self._card, redact_share=config.redact
         )
         torch.manual_seed(config.seed)
-        model = _build(config, tokenizer)
+        model = new_llama(tokenizer, config.model, bos_token_id=tokenizer.bos_token_id).train()
         optimizer = torch.optim.AdamW(
             model.parameters(), config.learning_rate, (0.9, 0.95), weight_decay=config.weight_decay
         )
         start = _restore(folder / CHECKPOINT, model, optimizer)
-        figures: dict[str, float] = {}
         for step in range(start, config.steps):
             for group in optimizer.param_groups:
                 group["lr"] = _rate(config, step)
             loss = self._step(model, optimizer, step)
             done = step + 1
+            figures: dict[str, float] = {}
             if done % config.evaluate_every == 0 or done == config.steps:
                 figures = self._evaluate(model, tokenizer)
-                self._log({"step": done, "loss": round(loss, 4), **figures})
-            elif done % 25 == 0:
-                self._log({"step": done, "loss": round(loss, 4)})
+            if figures or done % 25 == 0:
+                with (folder / LOG).open("a", encoding="utf-8") as stream:
+                    line = {"step": done, "loss": round(loss, 4), **figures}
+                    stream.write(json.dumps(line) + "\n")
             if done % config.checkpoint_every == 0 and done < config.steps:
                 _save(folder / CHECKPOINT, done, model, optimizer)
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
         self._card.save(folder)
-        write_seen(folder, self._generator)
-        figures = figures or self._evaluate(model, tokenizer)
+        # The hashes of all questions it learned from, so that none is used to judge with it.
+        hashes = {question_hash(problem.question) for problem in self._generator.make(POOL)}
+        write_atomic(folder / SEEN, "".join(f"{one}\n" for one in sorted(hashes)))
         size = sum(parameter.numel() for parameter in model.parameters())
         self._stage.report(_report(config, size, figures), {"parameters": size, **figures})
         (folder / CHECKPOINT).unlink(missing_ok=True)
@@ -148,16 +151,6 @@ class _Training:
         model.train()
         return figures
 
-    def _log(self, row: dict[str, float]) -> None:
-        with (self._stage.folder / LOG).open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps(row) + "\n")
-
-
-def write_seen(folder: Path, generator: Generator) -> None:
-    """Leave the hashes of all questions it learned from, so that none is used to judge with it."""
-    hashes = {question_hash(problem.question) for problem in generator.make(POOL)}
-    write_atomic(folder / SEEN, "".join(f"{one}\n" for one in sorted(hashes)))
-
 
 def _trials(problems: list[WordProblem]) -> dict[str, Trial]:
     trials: dict[str, Trial] = {
@@ -175,45 +168,21 @@ def _trials(problems: list[WordProblem]) -> dict[str, Trial]:
 
 
 def _accuracy(reader: Reader, trial: Trial) -> float:
-    if not trial:
-        return 0.0
-    questions, texts, answers = zip(
-        *((problem.question, text, str(problem.answer)) for problem, text in trial), strict=True
+    right = reader.right(
+        [problem.question for problem, _ in trial],
+        [text for _, text in trial],
+        [str(problem.answer) for problem, _ in trial],
     )
-    right = reader.right(questions, texts, answers)
-    return round(sum(right) / len(right), 4)
-
-
-def _build(config: ReaderConfig, tokenizer: Any) -> Any:
-    from transformers import LlamaConfig, LlamaForCausalLM
-
-    shape = config.model
-    return LlamaForCausalLM(
-        LlamaConfig(
-            vocab_size=len(tokenizer),
-            hidden_size=shape.width,
-            intermediate_size=shape.feed_forward,
-            num_hidden_layers=shape.layers,
-            num_attention_heads=shape.heads,
-            num_key_value_heads=shape.heads,
-            max_position_embeddings=shape.positions,
-            tie_word_embeddings=True,
-            bos_token_id=tokenizer.bos_token_id,
-            eos_token_id=tokenizer.eos_token_id,
-            pad_token_id=tokenizer.pad_token_id,
-        )
-    ).train()
+    return round(sum(right) / len(right), 4) if right else 0.0
 
 
 def _loss(model: Any, examples: list[Example]) -> Tensor:
     """Weighted cross-entropy, summed over all targets of a slice (padded on the right)."""
-    width = max(len(example.ids) for example in examples)
-    ids = torch.zeros(len(examples), width, dtype=torch.long)
-    mask = torch.zeros(len(examples), width, dtype=torch.long)
-    for row, example in enumerate(examples):
-        ids[row, : len(example.ids)] = torch.tensor(example.ids)
-        mask[row, : len(example.ids)] = 1
-    hidden = model.model(input_ids=ids, attention_mask=mask).last_hidden_state
+    ids = [torch.tensor(example.ids) for example in examples]
+    hidden = model.model(
+        input_ids=pad_sequence(ids, batch_first=True),
+        attention_mask=pad_sequence([torch.ones_like(row) for row in ids], batch_first=True),
+    ).last_hidden_state
     rows, at, follows, weights = zip(
         *((row, *target) for row, example in enumerate(examples) for target in example.targets),
         strict=True,
@@ -250,7 +219,7 @@ def _restore(path: Path, model: Any, optimizer: torch.optim.Optimizer) -> int:
 
 
 def _report(config: ReaderConfig, size: int, figures: dict[str, float]) -> str:
-    lines = [f"| {name} | {value:.3f} |" for name, value in figures.items()]
+    rows = (f"{name} | {value:.3f}" for name, value in figures.items())
     return "\n".join(
         [
             "# Reader",
@@ -259,9 +228,7 @@ def _report(config: ReaderConfig, size: int, figures: dict[str, float]) -> str:
             "scratch on generated (synthetic) problems.",
             f"Share of right answers on {config.evaluate_on} held-out problems:",
             "",
-            "| what is left of the trace | right |",
-            "|---|---|",
-            *lines,
+            *table("what is left of the trace | right", rows),
             "",
         ]
     )

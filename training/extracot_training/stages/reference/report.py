@@ -3,31 +3,23 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from extracot_training.config.reference import ReferenceConfig
+from extracot_training.pipeline.markdown import interval, number, table
 from extracot_training.pipeline.reference_rows import LevelAttempts, ReferenceRow
 from extracot_training.pipeline.statistics import estimate, ratio_estimate
 
 
-def figures_of(rows: Sequence[ReferenceRow], *, resamples: int, seed: int) -> dict[str, Any]:
+def figures_of(rows: Sequence[ReferenceRow], **bootstrap: int) -> dict[str, Any]:
     """All figures of ``rows`` (one is needed): over all of them, by split, steps and family.
 
-    Intervals are bootstraps over problems; ``realised`` is a ratio of sums of reasoning tokens,
-    those of blocks that were never closed counted in full.
+    Intervals are bootstraps over problems (``resamples``, ``seed``); ``realised`` is a ratio of
+    sums of reasoning tokens, those of blocks that were never closed counted in full.
     """
-
-    def of(some: Sequence[ReferenceRow]) -> dict[str, Any]:
-        return _group(some, resamples, seed)
-
-    return {
-        "all": of(rows),
-        "by_split": _by(rows, lambda row: row.split, of),
-        "by_steps": _by(rows, lambda row: row.steps, of),
-        "by_family": _by(rows, lambda row: row.family, of),
-        "by_r_star": _by(rows, lambda row: row.r_star, of),
-    }
+    by = ("split", "steps", "family", "r_star")
+    return {"all": _group(rows, bootstrap)} | {f"by_{n}": _by(rows, n, bootstrap) for n in by}
 
 
 def report_of(figures: dict[str, Any], config: ReferenceConfig) -> str:
@@ -42,7 +34,7 @@ def report_of(figures: dict[str, Any], config: ReferenceConfig) -> str:
         "",
         *_level_table(whole),
         "",
-        f"L_ref: mean {_number(whole['l_ref_mean'])} tokens; {whole['without_l_ref']} problems "
+        f"L_ref: mean {number(whole['l_ref_mean'], 1)} tokens; {whole['without_l_ref']} problems "
         "have none (no closed reply at level 1.0).",
         "",
         "## What problems need (r*)",
@@ -50,20 +42,18 @@ def report_of(figures: dict[str, Any], config: ReferenceConfig) -> str:
         "r* is the smallest level such that it and all above it were right in every reply; "
         f"{whole['unsolved']} problems have no such level and count as 1.0.",
         "",
-        "| r* | problems |",
-        "|---|---|",
-        *(f"| {level} | {count} |" for level, count in whole["r_star"].items()),
+        *table("r* | problems", (f"{level} | {count}" for level, count in whole["r_star"].items())),
     ]
     for name, title in (("by_steps", "steps"), ("by_family", "family")):
         lines += ["", f"## By {title}", "", *_difficulty_table(figures[name], title)]
     return "\n".join(lines) + "\n"
 
 
-def _group(rows: Sequence[ReferenceRow], resamples: int, seed: int) -> dict[str, Any]:
+def _group(rows: Sequence[ReferenceRow], bootstrap: dict[str, int]) -> dict[str, Any]:
     lengths = [row.l_ref for row in rows if row.l_ref is not None]
     whole = [row.levels[-1].tokens for row in rows]
     levels = {
-        f"{one.level:g}": _level([row.levels[at] for row in rows], whole, resamples, seed)
+        f"{one.level:g}": _level([row.levels[at] for row in rows], whole, bootstrap)
         for at, one in enumerate(rows[0].levels)
     }
     return {
@@ -78,11 +68,11 @@ def _group(rows: Sequence[ReferenceRow], resamples: int, seed: int) -> dict[str,
 
 
 def _level(
-    cells: Sequence[LevelAttempts], whole: Sequence[int], resamples: int, seed: int
+    cells: Sequence[LevelAttempts], whole: Sequence[int], bootstrap: dict[str, int]
 ) -> dict[str, Any]:
     attempts = [attempt for cell in cells for attempt in cell.attempts]
-    right = estimate([cell.accuracy for cell in cells], resamples=resamples, seed=seed)
-    ratio = ratio_estimate([c.tokens for c in cells], whole, resamples=resamples, seed=seed)
+    right = estimate([cell.accuracy for cell in cells], **bootstrap)
+    ratio = ratio_estimate([cell.tokens for cell in cells], whole, **bootstrap)
     return {
         "accuracy": right.mean,
         "accuracy_interval": [right.low, right.high],
@@ -95,52 +85,36 @@ def _level(
     }
 
 
-def _by(
-    rows: Sequence[ReferenceRow],
-    what: Callable[[ReferenceRow], object],
-    of: Callable[[Sequence[ReferenceRow]], dict[str, Any]],
-) -> dict[str, Any]:
-    """Figures per value of ``what``; rows where it is unknown are left out."""
+def _by(rows: Sequence[ReferenceRow], name: str, bootstrap: dict[str, int]) -> dict[str, Any]:
+    """Figures per value of the field ``name``; rows where it is unknown are left out."""
     groups: dict[Any, list[ReferenceRow]] = {}
     for row in rows:
-        value = what(row)
-        if value is not None:
-            groups.setdefault(value, []).append(row)
-    return {str(value): of(groups[value]) for value in sorted(groups)}
+        groups.setdefault(getattr(row, name), []).append(row)
+    groups.pop(None, None)
+    return {str(value): _group(groups[value], bootstrap) for value in sorted(groups)}
 
 
 def _level_table(figures: dict[str, Any]) -> list[str]:
-    lines = [
-        "| level | accuracy | reasoning tokens | realised ratio | unclosed |",
-        "|---|---|---|---|---|",
-    ]
-    for level, of in figures["levels"].items():
-        low, high = of["accuracy_interval"]
-        lines.append(
-            f"| {level} | {of['accuracy']:.3f} [{low:.3f}, {high:.3f}] | {of['tokens']:.1f} | "
-            f"{_with_interval(of)} | {of['unclosed']:.3f} |"
-        )
-    return lines
+    rows = (
+        f"{level} | {_measured(of, 'accuracy')} | {of['tokens']:.1f} | "
+        f"{_measured(of, 'realised')} | {of['unclosed']:.3f}"
+        for level, of in figures["levels"].items()
+    )
+    return table("level | accuracy | reasoning tokens | realised ratio | unclosed", rows)
 
 
 def _difficulty_table(groups: dict[str, Any], title: str) -> list[str]:
     if not groups:
         return [f"The problems don't say their {title}."]
     levels = list(next(iter(groups.values()))["levels"])
-    head = f"| {title} | problems | mean r* |" + "".join(f" accuracy at {one} |" for one in levels)
-    lines = [head, "|---" * (3 + len(levels)) + "|"]
+    rows = []
     for name, of in groups.items():
-        cells = "".join(f" {of['levels'][one]['accuracy']:.3f} |" for one in levels)
-        lines.append(f"| {name} | {of['problems']} | {of['r_star_mean']:.2f} |{cells}")
-    return lines
+        cells = [f"{of['levels'][one]['accuracy']:.3f}" for one in levels]
+        rows.append(" | ".join([name, str(of["problems"]), f"{of['r_star_mean']:.2f}", *cells]))
+    head = [title, "problems", "mean r*", *(f"accuracy at {one}" for one in levels)]
+    return table(" | ".join(head), rows)
 
 
-def _with_interval(of: dict[str, Any]) -> str:
-    if of["realised"] is None:
-        return "-"
-    low, high = of["realised_interval"]
-    return f"{of['realised']:.3f} [{low:.3f}, {high:.3f}]"
-
-
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.1f}"
+def _measured(of: dict[str, Any], name: str) -> str:
+    found = of[f"{name}_interval"]
+    return interval(found and {"mean": of[name], "low": found[0], "high": found[1]})

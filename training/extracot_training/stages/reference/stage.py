@@ -13,16 +13,11 @@ from typing import Any
 
 from extracot_training.config.reference import ReferenceConfig
 from extracot_training.errors import ConfigError, StageError
-from extracot_training.generation.rollout.base import (
-    PromptMaker,
-    Rollout,
-    RolloutBackend,
-    RolloutRequest,
-)
+from extracot_training.generation.rollout.base import PromptMaker, Rollout, RolloutRequest
 from extracot_training.generation.rollout.engines import open_rollouts
 from extracot_training.generation.rollout.sampler import seed_of
 from extracot_training.math_text.verify import equal
-from extracot_training.pipeline.progress import Progress, progress
+from extracot_training.pipeline.progress import progress
 from extracot_training.pipeline.records import JsonlWriter, Problem, read_rows, rows_file
 from extracot_training.pipeline.reference_rows import LevelAttempt, LevelAttempts, ReferenceRow
 from extracot_training.pipeline.stage import Counts, StageResult, StageRun, run_stage
@@ -81,8 +76,10 @@ def _sample(
     try:
         with progress(total * each, "rollouts", done=done * each) as bar:
             for chunk in chunks:
-                requests = list(_requests(config, maker, levels, chunk))
-                rollouts = _collect(backend, requests, bar)
+                rollouts: dict[str, Rollout] = {}
+                for rollout in backend.run(list(_requests(config, maker, levels, chunk))):
+                    rollouts[rollout.key] = rollout
+                    bar.update()
                 for problem in chunk:
                     if problem.id not in writer:
                         writer.write(_row(config, problem, levels, rollouts))
@@ -128,16 +125,6 @@ def _requests(
                 yield RolloutRequest(
                     key, problem.question, ids, level, seed_of(config.seed, "reference", key)
                 )
-
-
-def _collect(
-    backend: RolloutBackend, requests: Sequence[RolloutRequest], bar: Progress
-) -> dict[str, Rollout]:
-    found: dict[str, Rollout] = {}
-    for rollout in backend.run(requests):
-        found[rollout.key] = rollout
-        bar.update()
-    return found
 
 
 def _row(
