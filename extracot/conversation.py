@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from extracot.errors import PromptError
 from extracot.reasoning import ThinkTags, split_reasoning
-from extracot.tokens import is_unicode
+from extracot.tokens import check_unicode
 
 
 class Role(StrEnum):
@@ -109,10 +109,7 @@ def _turn(
     text = message.content
     if not text and role is Role.USER:
         raise PromptError("must not be empty", field=content_field)
-    if not is_unicode(text):
-        raise PromptError(
-            "holds a lone surrogate, which is not valid Unicode text", field=content_field
-        )
+    check_unicode(text, content_field)
     if role is Role.ASSISTANT:
         text = _without_reasoning(text, tags, control_tokens)
     return Turn(role, text, role_field, content_field, calls=message.tool_calls)

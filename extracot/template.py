@@ -158,12 +158,9 @@ class ChatTemplate:
                     lead[role] += space
                 if space not in tail[role] and after[at + 1] == plain[at + 1]:
                     tail[role] += space
-        everything = " \n\t"
+        every = {" \n\t": None}
         return {
-            role: _Trim(
-                None if lead[role] == everything else lead[role],
-                None if tail[role] == everything else tail[role],
-            )
+            role: _Trim(every.get(lead[role], lead[role]), every.get(tail[role], tail[role]))
             for role in roles
         }
 

@@ -165,10 +165,7 @@ class AsyncExtracot(ClientBase[Callable[[float], Awaitable[object]]]):
                 with suppress(ExtracotConnectionError):  # a refusal counts without its whole body
                     text = await self._read_body(response, exchange)
                 error = exchange.refused(response, text)
-            delay = exchange.delay_after(error)
-            if delay is None:
-                raise error
-            await self._sleep(delay)
+            await self._sleep(exchange.delay_after(error))
 
     async def _read_body(
         self, response: httpx.Response, exchange: Exchange, limit: int = MAX_ERROR_BODY

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from typing import Self, Unpack
 
 import httpx
@@ -119,11 +119,8 @@ class Extracot(ClientBase[Callable[[float], object]]):
         response = self._send(exchange, "POST", "v1/chat/completions", body)
         if not is_event_stream(response):
             raise unexpected_stream(response, self._read_body(response, exchange))
-        stream = SolveStream(response, exchange)
-        try:
+        with closing(SolveStream(response, exchange)) as stream:
             yield stream
-        finally:
-            stream.close()
 
     def sweep(
         self,
@@ -182,10 +179,7 @@ class Extracot(ClientBase[Callable[[float], object]]):
                 with suppress(ExtracotConnectionError):  # a refusal counts without its whole body
                     text = self._read_body(response, exchange)
                 error = exchange.refused(response, text)
-            delay = exchange.delay_after(error)
-            if delay is None:
-                raise error
-            self._sleep(delay)
+            self._sleep(exchange.delay_after(error))
 
     def _read_body(
         self, response: httpx.Response, exchange: Exchange, limit: int = MAX_ERROR_BODY

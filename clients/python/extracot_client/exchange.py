@@ -15,13 +15,11 @@ import httpx
 from pydantic import BaseModel
 
 from extracot_client.errors import (
+    REQUEST_ID_HEADER,
     ExtracotClientError,
     ExtracotTimeoutError,
     InvalidArgumentError,
     UnexpectedReplyError,
-)
-from extracot_client.failures import (
-    REQUEST_ID_HEADER,
     describe_body,
     error_from_reply,
     error_from_transport,
@@ -82,14 +80,15 @@ class Exchange:
         limits = self._core.settings.timeout(left)
         return http.build_request(method, path, content=body, headers=headers, timeout=limits)
 
-    def delay_after(self, error: ExtracotClientError) -> float | None:
-        """Seconds until the next attempt, or ``None`` if ``error`` is to be raised."""
+    def delay_after(self, error: ExtracotClientError) -> float:
+        """Seconds until the next attempt; raises ``error`` where there is to be none."""
         delay = self._core.retry.delay(self._attempt, error)
-        if delay is None:
-            return None
         now = self._core.clock.monotonic()
-        if self._deadline_at is not None and delay >= self._deadline_at - now:
-            return None
+        late = (
+            self._deadline_at is not None and delay is not None and delay >= self._deadline_at - now
+        )
+        if delay is None or late:
+            raise error
         self._attempt += 1
         return delay
 

@@ -17,13 +17,16 @@ from pydantic import BaseModel, ValidationError
 
 from extracot.answers import extract_answer
 from extracot_client.errors import (
+    REQUEST_ID_HEADER,
     ConnectionLostError,
     ExtracotAPIError,
     ExtracotTimeoutError,
     StreamFailedError,
     UnexpectedReplyError,
+    describe_body,
+    one_line,
+    refine,
 )
-from extracot_client.failures import REQUEST_ID_HEADER, describe_body, one_line, refine
 from extracot_client.retries import Clock
 from extracot_client.sse import SSEDecoder
 from extracot_client.types import (

@@ -10,7 +10,7 @@ import asyncio
 import hashlib
 import json
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Protocol, Unpack
 
 from extracot_client.errors import (
@@ -35,6 +35,10 @@ SHARED_FAILURES = (
     InvalidBudgetError,
     InvalidArgumentError,
 )
+_OF_REPORT = {
+    *("answer_tokens", "baseline_tokens", "baseline_source"),
+    *("realised_ratio", "saved_tokens_estimate"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,14 +78,9 @@ def fingerprint(problem: SweepProblem, options: SolveOptions) -> str:
 
 def make_row(problem: SweepProblem, budget: Budget, mark: str, solution: Solution) -> SweepRow:
     """The row of a reply."""
-    report, times = solution.report, solution.timings
-    gold = problem.answer
+    report, gold = solution.report, problem.answer
     return SweepRow(
-        problem_id=problem.id,
-        budget=budget,
-        fingerprint=mark,
-        question=problem.question,
-        gold=gold,
+        **_asked(problem, budget, mark),
         boxed=solution.boxed,
         correct=None if gold is None else same_answer(solution.boxed, gold),
         answer=solution.answer,
@@ -89,18 +88,18 @@ def make_row(problem: SweepProblem, budget: Budget, mark: str, solution: Solutio
         finish_reason=solution.finish_reason,
         level=report.chosen or report.level,
         reasoning_tokens=solution.reasoning_tokens,
-        answer_tokens=report.answer_tokens,
         completion_tokens=solution.usage.completion_tokens,
-        baseline_tokens=report.baseline_tokens,
-        baseline_source=report.baseline_source,
-        realised_ratio=report.realised_ratio,
-        saved_tokens_estimate=report.saved_tokens_estimate,
-        ttft=times.ttft,
-        first_answer=times.first_answer,
-        total=times.total,
+        **report.model_dump(include=_OF_REPORT),
+        **asdict(solution.timings),
         model=solution.model,
         request_id=solution.request_id,
     )
+
+
+def _asked(problem: SweepProblem, budget: Budget, mark: str) -> dict[str, Any]:
+    """The fields of a row that are known before its reply."""
+    known = {"problem_id": problem.id, "question": problem.question, "gold": problem.answer}
+    return {**known, "budget": budget, "fingerprint": mark}
 
 
 async def sweep_rows(
@@ -127,11 +126,7 @@ async def sweep_rows(
             raise
         except ExtracotClientError as error:
             return SweepRow(
-                problem_id=problem.id,
-                budget=budget,
-                fingerprint=mark,
-                question=problem.question,
-                gold=problem.answer,
+                **_asked(problem, budget, mark),
                 request_id=getattr(error, "request_id", None),
                 error=f"{type(error).__name__}: {error}",
             )

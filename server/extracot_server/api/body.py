@@ -97,11 +97,8 @@ class RequestBody(Body):
             if key in known or cls.unsupported.accepts(key, value):
                 continue
             if (hint := cls.unsupported.hints.get(key)) is not None:
-                raise InvalidRequestError(
-                    f"`{key}` is not supported by this server" + (f"; {hint}." if hint else "."),
-                    param=key,
-                    code="unsupported_parameter",
-                )
+                what = "is not supported by this server" + (f"; {hint}." if hint else ".")
+                raise InvalidRequestError.of(key, what, "unsupported_parameter")
             if difflib.get_close_matches(key.lower(), ["budget"], n=1, cutoff=0.75):
                 name = key[:64]
                 raise BudgetError(f"Unknown field `{name}`; did you mean `budget`?", param=name)

@@ -6,6 +6,7 @@ OpenAI and vLLM that are not supported; other unknown fields are tolerated and r
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
@@ -183,12 +184,12 @@ class ChatCompletionRequest(ChatBody):
 def to_chat_request(request: ChatCompletionRequest, context: RequestContext) -> ChatRequest:
     """What serving needs of a request; raises :class:`InvalidRequestError` for the rest."""
     if request.n is not None and request.n > context.max_choices:
-        raise InvalidRequestError(f"`n` must be at most {context.max_choices}.", param="n")
+        raise InvalidRequestError.of("n", f"must be at most {context.max_choices}.")
     max_tokens = request.max_completion_tokens
     if max_tokens is None:  # the old name
         max_tokens = request.max_tokens
     if max_tokens is not None and (request.min_tokens or 0) > max_tokens:
-        raise InvalidRequestError("`min_tokens` is above `max_tokens`.", param="min_tokens")
+        raise InvalidRequestError.of("min_tokens", "is above `max_tokens`.")
     answer_format = _answer_format(request.response_format)
     return context.chat_request(
         request,
@@ -206,9 +207,7 @@ def to_chat_request(request: ChatCompletionRequest, context: RequestContext) -> 
 
 def _sampling(request: ChatCompletionRequest) -> SamplingParams:
     if request.top_logprobs is not None and not request.logprobs:
-        raise InvalidRequestError(
-            "`top_logprobs` needs `logprobs` to be true.", param="top_logprobs"
-        )
+        raise InvalidRequestError.of("top_logprobs", "needs `logprobs` to be true.")
     return SamplingParams(
         temperature=request.temperature,
         top_p=request.top_p,
@@ -229,9 +228,7 @@ def _logit_bias(bias: dict[str, float] | None) -> dict[int, float]:
     converted: dict[int, float] = {}
     for key, value in (bias or {}).items():
         if not key.isascii() or not key.isdigit() or len(key) > 9:
-            raise InvalidRequestError(
-                f"`logit_bias` keys are token ids, not {key[:40]!r}.", param="logit_bias"
-            )
+            raise InvalidRequestError.of("logit_bias", f"keys are token ids, not {key[:40]!r}.")
         converted[int(key)] = value
     return converted
 
@@ -242,15 +239,15 @@ def _tools(request: ChatCompletionRequest, answer_format: AnswerFormat | None) -
         for index, tool in enumerate(request.tools or ())
     ]
     excluded = {"response_format": answer_format is not None, "logprobs": bool(request.logprobs)}
-    parallel, choice = request.parallel_tool_calls, request.tool_choice
-    if not isinstance(choice, dict):
-        return read_tools(functions, choice, parallel=parallel, excluded=excluded)
-    match choice:
+    read = partial(read_tools, functions, parallel=request.parallel_tool_calls, excluded=excluded)
+    match request.tool_choice:
         case {"type": "function", "function": {"name": str(name)}}:
-            return read_tools(functions, "named", name, parallel=parallel, excluded=excluded)
-    raise InvalidRequestError(
-        f"`tool_choice` is {str(choice)[:60]!r}. Allowed: {_CHOICES}.", param="tool_choice"
-    )
+            return read("named", name)
+        case dict() as choice:
+            what = f"is {str(choice)[:60]!r}. Allowed: {_CHOICES}."
+            raise InvalidRequestError.of("tool_choice", what)
+        case mode:
+            return read(mode)
 
 
 def _answer_format(value: ResponseFormat | None) -> AnswerFormat | None:
