@@ -17,18 +17,19 @@ from typing import Self, Unpack
 
 import httpx
 
-from extracot_client.base import ClientBase, ReplyStream
-from extracot_client.errors import ExtracotConnectionError
-from extracot_client.exchange import (
+from extracot_client.base import (
     MAX_ERROR_BODY,
     MAX_JSON_BODY,
+    ClientBase,
     Exchange,
     Page,
+    ReplyStream,
     card_path,
     is_event_stream,
     only_model,
     parse_page,
 )
+from extracot_client.errors import ExtracotConnectionError
 from extracot_client.requests import Problem, SolveOptions, build_request
 from extracot_client.streaming import unexpected_stream
 from extracot_client.sweeps import Skip, SweepProblem, sweep_rows

@@ -125,9 +125,7 @@ def read_tools(
     return ToolUse(definitions, choice or "auto", name, parallel is not False)
 
 
-def _definitions(
-    functions: Sequence[tuple[str, FunctionDefinition]],
-) -> tuple[dict[str, Any], ...]:
+def _definitions(functions: Sequence[tuple[str, FunctionDefinition]]) -> tuple[dict[str, Any], ...]:
     """OpenAI's form of them, as templates take it."""
     if len(functions) > _MAX_TOOLS:
         raise InvalidRequestError.of("tools", f"takes at most {_MAX_TOOLS}.")

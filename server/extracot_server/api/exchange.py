@@ -219,16 +219,14 @@ async def handle(
         raise
 
 
+@dataclass(frozen=True, slots=True)
 class _Exchange:
     """One request and its reply, streamed or whole."""
 
-    def __init__(
-        self, state: AppState, service: ChatService, chat: PreparedChat, writer: ReplyWriter
-    ) -> None:
-        self._state = state
-        self._service = service
-        self._chat = chat
-        self._writer = writer
+    _state: AppState
+    _service: ChatService
+    _chat: PreparedChat
+    _writer: ReplyWriter
 
     @property
     def _headers(self) -> dict[str, str]:

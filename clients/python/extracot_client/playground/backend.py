@@ -14,9 +14,9 @@ from functools import partial
 from typing import Any
 
 from extracot_client.async_client import AsyncExtracot
+from extracot_client.base import base_models
 from extracot_client.commands.common import offered_budgets
 from extracot_client.errors import ExtracotClientError, NotFoundError
-from extracot_client.exchange import base_models
 from extracot_client.playground.markdown import to_markdown
 from extracot_client.playground.session import remember, solution_row
 from extracot_client.playground.views import (

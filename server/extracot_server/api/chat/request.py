@@ -41,16 +41,12 @@ stop_token_ids include_stop_str_in_output echo add_generation_prompt continue_fi
 chat_template documents mm_processor_kwargs bad_words allowed_token_ids logits_processors
 kv_transfer_params return_token_ids return_tokens_as_token_ids truncate_prompt_tokens
 modalities store"""
+_OFF = """store echo use_beam_search include_stop_str_in_output continue_final_message
+return_token_ids return_tokens_as_token_ids"""
 _DEFAULTS: dict[str, tuple[Any, ...]] = {
+    **dict.fromkeys(_OFF.split(), (False,)),
     "modalities": (["text"],),
-    "store": (False,),
-    "echo": (False,),
-    "use_beam_search": (False,),
-    "include_stop_str_in_output": (False,),
     "add_generation_prompt": (True,),
-    "continue_final_message": (False,),
-    "return_token_ids": (False,),
-    "return_tokens_as_token_ids": (False,),
 }
 UNSUPPORTED = Unsupported({name: "" for name in _PLAIN.split()} | _REPLACED, _DEFAULTS)
 
@@ -173,8 +169,7 @@ class ChatCompletionRequest(ChatBody):
     tool_choice: Annotated[
         ToolMode | dict[str, Any] | None, described_as(ToolMode | NamedTool | None)
     ] = Field(
-        None,
-        description="auto (where there are tools), none, required, or the function to call",
+        None, description="auto (where there are tools), none, required, or the function to call"
     )
     parallel_tool_calls: bool | None = Field(None, description="false: at most one call in a reply")
     user: str | None = Field(None, description="accepted and not used")

@@ -51,11 +51,7 @@ _REPORT: dict[str, Any] = {
     "arm": None,
     "ignored_fields": [],
 }
-_SCHEMA = {
-    "type": "object",
-    "properties": {"answer": {"type": "integer"}},
-    "required": ["answer"],
-}
+_SCHEMA = {"type": "object", "properties": {"answer": {"type": "integer"}}, "required": ["answer"]}
 
 
 BODIES: dict[str, dict[str, dict[str, Any]]] = {
