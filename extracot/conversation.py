@@ -119,20 +119,15 @@ def _answering(turn: Turn, before: Sequence[Turn], message: Message) -> Turn:
     """A tool's turn with the call it answers, one of the assistant's message just before it."""
     if turn.role is not Role.TOOL:
         return turn
-    at = len(before)
-    while at and before[at - 1].role is Role.TOOL:
-        at -= 1
-    calls = before[at - 1].calls if at else ()
+    calls = next((other.calls for other in reversed(before) if other.role is not Role.TOOL), ())
     if not calls:
         raise PromptError(
             "a tool's message must follow an assistant's with tool_calls", field=turn.role_field
         )
     found = next((call for call in calls if call.id == message.tool_call_id), None)
     if found is None:
-        raise PromptError(
-            "names none of the calls before it",
-            field=turn.role_field.removesuffix("role") + "tool_call_id",
-        )
+        where = turn.role_field.removesuffix("role") + "tool_call_id"
+        raise PromptError("names none of the calls before it", field=where)
     return turn._replace(answers=found)
 
 

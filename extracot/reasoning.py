@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import groupby
 from typing import Literal, NamedTuple
 
 from extracot.errors import ControlTokenError
@@ -108,7 +109,7 @@ class ReasoningSplitter:
         # character stays linear), then the possible beginning of a tag (shorter than the tag).
         self._space: list[str] = []
         self._partial = ""
-        self._runs: list[tuple[Part, list[str]]] = []
+        self._decided: list[Piece] = []
 
     @property
     def state(self) -> Literal["before", "reasoning", "answer"]:
@@ -226,17 +227,13 @@ class ReasoningSplitter:
         self._space.clear()
 
     def _emit(self, part: Part, text: str) -> None:
-        if not text:
-            return
-        if self._runs and self._runs[-1][0] is part:
-            self._runs[-1][1].append(text)
-        else:
-            self._runs.append((part, [text]))
+        if text:
+            self._decided.append(Piece(part, text))
 
     def _take(self) -> list[Piece]:
-        pieces = [Piece(part, "".join(texts)) for part, texts in self._runs]
-        self._runs.clear()
-        return pieces
+        decided, self._decided = self._decided, []
+        runs = groupby(decided, key=lambda piece: piece.part)
+        return [Piece(part, "".join(piece.text for piece in run)) for part, run in runs]
 
 
 def _tag_beginning(text: str, at: int, tag: str) -> int:

@@ -161,19 +161,16 @@ class ClientBase(ABC, Generic[Sleep]):
             verify=verify,
             max_connections=max_connections,
         )
-        core = Core(settings, model, deadline, retry or RetryPolicy(), clock or Clock())
-        self._set_up(core, sleep)
+        self._core = Core(settings, model, deadline, retry or RetryPolicy(), clock or Clock())
+        self._connect(sleep)
 
     @classmethod
     def from_core(cls, core: Core) -> Self:
         """A client of the same server as another one, with connections of its own."""
         client = cls.__new__(cls)
-        client._set_up(core, None)
+        client._core = core
+        client._connect(None)
         return client
-
-    def _set_up(self, core: Core, sleep: Sleep | None) -> None:
-        self._core = core
-        self._connect(sleep)
 
     @abstractmethod
     def _connect(self, sleep: Sleep | None) -> None:
