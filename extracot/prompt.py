@@ -239,18 +239,17 @@ class PromptRenderer:
     def _layout(
         self, turns: Sequence[Turn], tools: Sequence[Mapping[str, Any]], field: str
     ) -> list[Mixed | int]:
-        if tools or any(turn.calls for turn in turns):
-            try:
-                return self._template.layout_with_tools(turns, tools)
-            except PromptError as error:
-                if error.field is not None:
-                    raise
-                raise PromptError(str(error), field=field) from error
+        with_tools = bool(tools) or any(turn.calls for turn in turns)
         roles = [turn.role.value for turn in turns]
         try:
+            if with_tools:
+                return self._template.layout_with_tools(turns, tools)
             return self._template.layout(roles)
         except PromptError as error:
-            if turns[0].role is not Role.SYSTEM or not self._template.accepts(roles[1:]):
+            if error.field is not None:
+                raise
+            begins_with_system = turns[0].role is Role.SYSTEM and not with_tools
+            if not begins_with_system or not self._template.accepts(roles[1:]):
                 raise PromptError(str(error), field=field) from error
             raise PromptError(
                 "this model's chat template takes no system message", field=turns[0].role_field

@@ -17,17 +17,7 @@ from urllib.parse import quote
 import httpx
 from pydantic import BaseModel
 
-from extracot_client.errors import (
-    REQUEST_ID_HEADER,
-    ConfigurationError,
-    ExtracotClientError,
-    ExtracotTimeoutError,
-    InvalidArgumentError,
-    UnexpectedReplyError,
-    describe_body,
-    error_from_reply,
-    error_from_transport,
-)
+from extracot_client import errors
 from extracot_client.retries import Clock, RetryPolicy, parse_retry_after
 from extracot_client.settings import ClientSettings, TimeLimits, resolve_settings
 from extracot_client.streaming import StreamReader, parse_model
@@ -61,7 +51,7 @@ class Core:
         """
         if deadline is not None and not deadline > 0:
             message = f"A deadline is a positive number of seconds, not {deadline!r}"
-            raise InvalidArgumentError(message, param="deadline")
+            raise errors.InvalidArgumentError(message, param="deadline")
         return Exchange(self, self.deadline if deadline is None else deadline)
 
 
@@ -85,11 +75,13 @@ class Exchange:
         self.started = self._core.clock.monotonic()
         left = None if self._deadline_at is None else self._deadline_at - self.started
         if left is not None and left <= 0:
-            raise ExtracotTimeoutError("The deadline passed before a reply", phase="deadline")
+            raise errors.ExtracotTimeoutError(
+                "The deadline passed before a reply", phase="deadline"
+            )
         limits = self._core.settings.timeout(left)
         return http.build_request(method, path, content=body, headers=headers, timeout=limits)
 
-    def delay_after(self, error: ExtracotClientError) -> float:
+    def delay_after(self, error: errors.ExtracotClientError) -> float:
         """Seconds until the next attempt; raises ``error`` where there is to be none."""
         delay = self._core.retry.delay(self._attempt, error)
         now = self._core.clock.monotonic()
@@ -101,21 +93,23 @@ class Exchange:
         self._attempt += 1
         return delay
 
-    def refused(self, response: httpx.Response, body: bytes) -> ExtracotClientError:
+    def refused(self, response: httpx.Response, body: bytes) -> errors.ExtracotClientError:
         """The error for a reply without success."""
         wait = parse_retry_after(response.headers.get("retry-after"), self._core.clock.wall())
         redacted = self._core.settings.redact(body.decode("utf-8", "replace")).encode("utf-8")
-        return error_from_reply(response.status_code, response.headers, redacted, retry_after=wait)
+        return errors.error_from_reply(
+            response.status_code, response.headers, redacted, retry_after=wait
+        )
 
     def broken(
         self, error: httpx.HTTPError, reader: StreamReader | None = None, *, started: bool = False
-    ) -> ExtracotClientError:
+    ) -> errors.ExtracotClientError:
         """The error for an attempt that broke off, with what ``reader`` already had."""
         url = self._core.settings.shown_url
         if reader is None:
-            return error_from_transport(error, url, started=started)
+            return errors.error_from_transport(error, url, started=started)
         context = {"request_id": reader.request_id, **reader.partial}
-        return error_from_transport(error, url, started=True, **context)
+        return errors.error_from_transport(error, url, started=True, **context)
 
     def reader(self, headers: Mapping[str, str]) -> StreamReader:
         """A reader for the reply to the current attempt."""
@@ -123,7 +117,7 @@ class Exchange:
             clock=self._core.clock,
             started=self.started,
             deadline_at=self._deadline_at,
-            request_id=headers.get(REQUEST_ID_HEADER),
+            request_id=headers.get(errors.REQUEST_ID_HEADER),
             retries=self._attempt,
             base_url=self._core.settings.shown_url,
         )
@@ -152,7 +146,7 @@ class ClientBase(ABC, Generic[Sleep]):
     ) -> None:
         if deadline is not None and (not deadline > 0 or math.isinf(deadline)):
             message = f"A deadline is a positive number of seconds, not {deadline!r}"
-            raise ConfigurationError(message)
+            raise errors.ConfigurationError(message)
         settings = resolve_settings(
             base_url,
             api_key,
@@ -212,7 +206,7 @@ class ReplyStream(ABC, Generic[Events]):
 
     def _solution(self) -> Solution:
         if self._reader.solution is None:
-            raise ExtracotClientError("The stream was closed before the reply was whole")
+            raise errors.ExtracotClientError("The stream was closed before the reply was whole")
         return self._reader.solution
 
     def _sends_on(self) -> bool:
@@ -228,12 +222,12 @@ class ReplyStream(ABC, Generic[Events]):
 
 def parse_page(kind: type[Page], response: httpx.Response, body: bytes) -> Page:
     """A JSON reply as ``kind``; raises :class:`UnexpectedReplyError` for anything else."""
-    request_id = response.headers.get(REQUEST_ID_HEADER)
+    request_id = response.headers.get(errors.REQUEST_ID_HEADER)
     try:
         value = json.loads(body)
     except (ValueError, RecursionError):
-        raise UnexpectedReplyError(
-            f"The server answered {response.status_code} with {describe_body(body)}",
+        raise errors.UnexpectedReplyError(
+            f"The server answered {response.status_code} with {errors.describe_body(body)}",
             status=response.status_code,
             request_id=request_id,
         ) from None
@@ -244,10 +238,10 @@ def only_model(models: Sequence[ModelInfo]) -> str:
     """The model to ask where none was named. Raises :class:`UnexpectedReplyError` if there is
     none, :class:`InvalidArgumentError` if there are several to choose from."""
     if not models:
-        raise UnexpectedReplyError("The server lists no model")
+        raise errors.UnexpectedReplyError("The server lists no model")
     names = base_models(models)
     if len(names) > 1:
-        raise InvalidArgumentError(
+        raise errors.InvalidArgumentError(
             f"The server serves several models; name one of {', '.join(names)}", param="model"
         )
     return names[0]

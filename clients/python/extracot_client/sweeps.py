@@ -15,15 +15,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Protocol, Unpack
 
 from extracot.usage import ratio_of_sums
-from extracot_client.errors import (
-    AuthenticationError,
-    ExtracotClientError,
-    InvalidArgumentError,
-    InvalidBudgetError,
-    NotFoundError,
-    PermissionDeniedError,
-    ServerUnreachableError,
-)
+from extracot_client import errors
 from extracot_client.matching import same_answer
 from extracot_client.requests import Problem, SolveOptions
 from extracot_client.types import Budget, Solution, SweepRow
@@ -31,12 +23,12 @@ from extracot_client.types import Budget, Solution, SweepRow
 _WILSON_Z = 1.959963984540054  # two-sided 95 %
 # What every other request of the sweep would meet as well: going on would only repeat it.
 SHARED_FAILURES = (
-    ServerUnreachableError,
-    AuthenticationError,
-    PermissionDeniedError,
-    NotFoundError,
-    InvalidBudgetError,
-    InvalidArgumentError,
+    errors.ServerUnreachableError,
+    errors.AuthenticationError,
+    errors.PermissionDeniedError,
+    errors.NotFoundError,
+    errors.InvalidBudgetError,
+    errors.InvalidArgumentError,
 )
 _OF_REPORT = {
     *("answer_tokens", "baseline_tokens", "baseline_source"),
@@ -120,14 +112,14 @@ async def sweep_rows(
     the generator cancels what runs.
     """
     if concurrency < 1:
-        raise InvalidArgumentError("The concurrency is 1 or more", param="concurrency")
+        raise errors.InvalidArgumentError("The concurrency is 1 or more", param="concurrency")
 
     async def one(problem: SweepProblem, budget: Budget, mark: str) -> SweepRow:
         try:
             solution = await solve(problem.question, budget=budget, **options)
         except SHARED_FAILURES:
             raise
-        except ExtracotClientError as error:
+        except errors.ExtracotClientError as error:
             return SweepRow(
                 **_asked(problem, budget, mark),
                 request_id=getattr(error, "request_id", None),
