@@ -191,18 +191,15 @@ class StreamReader:
         try:
             chunk = json.loads(data)
         except (ValueError, RecursionError):
-            raise self._unexpected(
-                f"an event that is not JSON: {errors.one_line(data, 120)!r}"
-            ) from None
+            raise self._unexpected("an event that is not JSON", data) from None
         if not isinstance(chunk, dict):
-            raise self._unexpected(f"an event that is no chunk: {errors.one_line(data, 120)!r}")
+            raise self._unexpected("an event that is no chunk", data)
         if chunk.get("error") is not None:
             raise self._failed(chunk["error"])
         try:
             deltas = self._assembler.add(chunk)
         except (TypeError, KeyError, AttributeError, ValueError):
-            message = f"a chunk of another shape: {errors.one_line(data, 120)!r}"
-            raise self._unexpected(message) from None
+            raise self._unexpected("a chunk of another shape", data) from None
         for delta in deltas:
             now = self.clock.monotonic() - self.started
             if self._ttft is None:
@@ -219,7 +216,8 @@ class StreamReader:
         self.solution = self._assembler.solution(timings, self.request_id)
         return self.solution
 
-    def _unexpected(self, what: str) -> errors.UnexpectedReplyError:
+    def _unexpected(self, what: str, data: str | None = None) -> errors.UnexpectedReplyError:
+        what += "" if data is None else f": {errors.one_line(data, 120)!r}"
         return errors.UnexpectedReplyError(f"The server sent {what}", request_id=self.request_id)
 
     def _failed(self, error: Any) -> errors.ExtracotAPIError:

@@ -30,10 +30,9 @@ from extracot_server.errors import BudgetError, InvalidRequestError
 from extracot_server.generation.request import ChatRequest
 from extracot_server.tool_calls.tools import ToolUse
 
-_PLAIN = "container context_management diagnostics inference_geo speed"
+_PLAIN = "container context_management diagnostics inference_geo speed mcp_servers"
 _HINTS = {
     **dict.fromkeys(_PLAIN.split(), ""),
-    "mcp_servers": "",
     "reasoning_effort": "use `output_config.effort`",
     "response_format": "use `output_config.format`",
     "stop": "use `stop_sequences`",
