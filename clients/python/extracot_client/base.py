@@ -84,11 +84,10 @@ class Exchange:
     def delay_after(self, error: errors.ExtracotClientError) -> float:
         """Seconds until the next attempt; raises ``error`` where there is to be none."""
         delay = self._core.retry.delay(self._attempt, error)
-        now = self._core.clock.monotonic()
-        late = (
-            self._deadline_at is not None and delay is not None and delay >= self._deadline_at - now
-        )
-        if delay is None or late:
+        left = math.inf
+        if self._deadline_at is not None:
+            left = self._deadline_at - self._core.clock.monotonic()
+        if delay is None or delay >= left:
             raise error
         self._attempt += 1
         return delay
