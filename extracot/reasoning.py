@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from enum import StrEnum
-from itertools import groupby
 from typing import Literal, NamedTuple
 
 from extracot.errors import ControlTokenError
@@ -109,7 +108,7 @@ class ReasoningSplitter:
         # character stays linear), then the possible beginning of a tag (shorter than the tag).
         self._space: list[str] = []
         self._partial = ""
-        self._decided: list[Piece] = []
+        self._runs: list[tuple[Part, list[str]]] = []
 
     @property
     def state(self) -> Literal["before", "reasoning", "answer"]:
@@ -227,13 +226,17 @@ class ReasoningSplitter:
         self._space.clear()
 
     def _emit(self, part: Part, text: str) -> None:
-        if text:
-            self._decided.append(Piece(part, text))
+        if not text:
+            return
+        if self._runs and self._runs[-1][0] is part:
+            self._runs[-1][1].append(text)
+        else:
+            self._runs.append((part, [text]))
 
     def _take(self) -> list[Piece]:
-        decided, self._decided = self._decided, []
-        runs = groupby(decided, key=lambda piece: piece.part)
-        return [Piece(part, "".join(piece.text for piece in run)) for part, run in runs]
+        pieces = [Piece(part, "".join(texts)) for part, texts in self._runs]
+        self._runs.clear()
+        return pieces
 
 
 def _tag_beginning(text: str, at: int, tag: str) -> int:

@@ -120,10 +120,8 @@ class ChatTemplate:
         return text
 
     def _render(self, roles: Sequence[str], contents: Sequence[str]) -> list[Mixed | int]:
-        conversation = [
-            {"role": role, "content": content}
-            for role, content in zip(roles, contents, strict=True)
-        ]
+        turns = zip(roles, contents, strict=True)
+        conversation = [{"role": role, "content": content} for role, content in turns]
         parts = _PLACEHOLDERS.split(self._apply(conversation))
         return [int(part) if n % 2 else (part,) for n, part in enumerate(parts)]
 

@@ -75,9 +75,8 @@ class Exchange:
         self.started = self._core.clock.monotonic()
         left = None if self._deadline_at is None else self._deadline_at - self.started
         if left is not None and left <= 0:
-            raise errors.ExtracotTimeoutError(
-                "The deadline passed before a reply", phase="deadline"
-            )
+            message = "The deadline passed before a reply"
+            raise errors.ExtracotTimeoutError(message, phase="deadline")
         limits = self._core.settings.timeout(left)
         return http.build_request(method, path, content=body, headers=headers, timeout=limits)
 

@@ -133,9 +133,8 @@ def validated(kind: type[B], value: Mapping[str, Any], where: str = "") -> B:
         param = ".".join(part for part in (where, field_path(first["loc"])) if part)
         missing = first["type"] == "missing"
         code = "missing_required_parameter" if missing else "invalid_value"
-        raise InvalidRequestError(
-            f"`{param}`: {first['msg']}.", param=param or None, code=code
-        ) from None
+        message = f"`{param}`: {first['msg']}."
+        raise InvalidRequestError(message, param=param or None, code=code) from None
 
 
 def _number(text: str) -> float | int:
@@ -151,9 +150,8 @@ def parse_json_object(raw: bytes) -> dict[str, Any]:
     except RecursionError:
         raise _too_deep() from None
     except ValueError as error:
-        raise InvalidRequestError(
-            f"The body is not valid JSON: {str(error)[:200]}.", code="invalid_json"
-        ) from None
+        message = f"The body is not valid JSON: {str(error)[:200]}."
+        raise InvalidRequestError(message, code="invalid_json") from None
     if not isinstance(body, dict):
         raise InvalidRequestError("The body must be a JSON object.", code="invalid_json")
     if raw.count(b"[") + raw.count(b"{") > _MAX_DEPTH and _depth(body) > _MAX_DEPTH:

@@ -78,9 +78,8 @@ class RequestContext:
         The fields are what the API calls the conversation and the effort, for errors.
         """
         if len(messages) > self.max_messages:
-            raise InvalidRequestError(
-                f"At most {self.max_messages} messages.", param=messages_field
-            )
+            message = f"At most {self.max_messages} messages."
+            raise InvalidRequestError(message, param=messages_field)
         with_instruction = body.include_instruction
         if with_instruction is None:  # it asks for an answer in words
             with_instruction = answer_format is None and tools is None

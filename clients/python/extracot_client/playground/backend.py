@@ -102,9 +102,8 @@ class Backend:
         except NotFoundError:
             page = BudgetCardPage()  # Another OpenAI-compatible server: any ratio may do.
         except ExtracotClientError as error:
-            return ServerView(
-                status(f"{error}. Reload this page to try again.", kind="error"), reached=False
-            )
+            line = status(f"{error}. Reload this page to try again.", kind="error")
+            return ServerView(line, reached=False)
         budgets = [budget_key(budget) for budget in offered_budgets(page)]
         return ServerView(
             server_line(page, self.url),
