@@ -156,11 +156,11 @@ class BudgetCard(CardModel):
 
     def level(self, name: str) -> LevelCard:
         """The level of that name; raises :class:`CardError` that lists the names there are."""
-        for level in self.levels:
-            if level.name == name:
-                return level
-        names = ", ".join(level.name for level in self.levels)
-        raise CardError(f"there is no level {name!r}, only {names}", field="levels")
+        levels = {level.name: level for level in self.levels}
+        if name not in levels:
+            why = f"there is no level {name!r}, only {', '.join(levels)}"
+            raise CardError(why, field="levels")
+        return levels[name]
 
     def check_increasing(self) -> None:
         """Raise :class:`CardError` unless every level has a realised ratio and they increase."""
@@ -170,11 +170,8 @@ class BudgetCard(CardModel):
             if level.realised is None:
                 raise CardError(f"level {level.name} has no realised ratio", field=field)
             if level.realised.mean <= before:
-                raise CardError(
-                    f"{level.realised.mean:g} for level {level.name} is not above the "
-                    f"{before:g} of the level below it",
-                    field=f"{field}.mean",
-                )
+                what = f"{level.realised.mean:g} for level {level.name} is not above the "
+                raise CardError(f"{what}{before:g} of the level below it", field=f"{field}.mean")
             before = level.realised.mean
 
     def check_tokenizer(self, tokenizer: Tokenizer) -> None:
@@ -184,11 +181,8 @@ class BudgetCard(CardModel):
         that each think tag is one id, and last, because it says least, the tokenizer's hash.
         """
         if self.prompt_format != PROMPT_FORMAT:
-            raise CardError(
-                f"{self.prompt_format} is not the format this release renders, which is "
-                f"{PROMPT_FORMAT}",
-                field="prompt_format",
-            )
+            why = f"is not the format this release renders, which is {PROMPT_FORMAT}"
+            raise CardError(f"{self.prompt_format} {why}", field="prompt_format")
         for field, level in self._named():
             found = _single_id(tokenizer, level.token, f"{field}.token")
             if found != level.token_id:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from extracot.errors import PromptError
 from extracot.reasoning import ThinkTags, split_reasoning
-from extracot.tokens import is_unicode
+from extracot.tokens import check_unicode
 
 
 class Role(StrEnum):
@@ -109,10 +109,7 @@ def _turn(
     text = message.content
     if not text and role is Role.USER:
         raise PromptError("must not be empty", field=content_field)
-    if not is_unicode(text):
-        raise PromptError(
-            "holds a lone surrogate, which is not valid Unicode text", field=content_field
-        )
+    check_unicode(text, content_field)
     if role is Role.ASSISTANT:
         text = _without_reasoning(text, tags, control_tokens)
     return Turn(role, text, role_field, content_field, calls=message.tool_calls)
@@ -122,20 +119,15 @@ def _answering(turn: Turn, before: Sequence[Turn], message: Message) -> Turn:
     """A tool's turn with the call it answers, one of the assistant's message just before it."""
     if turn.role is not Role.TOOL:
         return turn
-    at = len(before)
-    while at and before[at - 1].role is Role.TOOL:
-        at -= 1
-    calls = before[at - 1].calls if at else ()
+    calls = next((other.calls for other in reversed(before) if other.role is not Role.TOOL), ())
     if not calls:
         raise PromptError(
             "a tool's message must follow an assistant's with tool_calls", field=turn.role_field
         )
     found = next((call for call in calls if call.id == message.tool_call_id), None)
     if found is None:
-        raise PromptError(
-            "names none of the calls before it",
-            field=turn.role_field.removesuffix("role") + "tool_call_id",
-        )
+        where = turn.role_field.removesuffix("role") + "tool_call_id"
+        raise PromptError("names none of the calls before it", field=where)
     return turn._replace(answers=found)
 
 

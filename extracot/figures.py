@@ -91,20 +91,14 @@ class BaselineCard(CardModel):
     @field_validator("native", "full")
     @classmethod
     def _ascending(cls, bins: list[BaselineBin]) -> list[BaselineBin]:
-        limits = [
-            float("inf") if b.max_prompt_tokens is None else b.max_prompt_tokens for b in bins
-        ]
+        limits = [float("inf") if (n := b.max_prompt_tokens) is None else n for b in bins]
         for index, (low, high) in enumerate(pairwise(limits), start=1):
             if low >= high:
-                raise wrong(
-                    f"[{index}].max_prompt_tokens",
-                    "must ascend from bin to bin, null (no limit) only in the last",
-                )
+                why = "must ascend from bin to bin, null (no limit) only in the last"
+                raise wrong(f"[{index}].max_prompt_tokens", why)
         return bins
 
     def native_for(self, prompt_tokens: int) -> BaselineBin | None:
         """The bin of native replies for a prompt this long; ``None`` if no bin covers it."""
-        for entry in self.native:
-            if entry.max_prompt_tokens is None or prompt_tokens <= entry.max_prompt_tokens:
-                return entry
-        return None
+        limits = ((entry, entry.max_prompt_tokens) for entry in self.native)
+        return next((entry for entry, n in limits if n is None or prompt_tokens <= n), None)

@@ -200,17 +200,22 @@ class PromptRenderer:
         if reasoning is not None and not inside:
             ids += self._trusted(f"{self.tags.start}\n")
         if reasoning is not None:
-            ids += self._text_ids(reasoning.strip(), "reasoning")
+            ids += self.encode_text(reasoning.strip(), "reasoning")
         if reasoning is not None or inside:
             ids += self.close_ids
-        return (*ids, *self._text_ids(answer.strip(), "answer"), self._eos_id)
+        return (*ids, *self.encode_text(answer.strip(), "answer"), self._eos_id)
 
-    def encode_text(self, text: str) -> list[int]:
+    def encode_text(
+        self, text: str, field: str | None = None, *, beginning: bool = False
+    ) -> list[int]:
         """Token ids of text that nobody vouches for: none of them is in ``protected_ids``.
 
-        Raises :class:`PromptError` for a text that is not valid Unicode.
+        Raises :class:`PromptError`, with ``field``, for a text that is not valid Unicode.
         """
-        return self._encoder.encode_text(text)
+        try:
+            return self._encoder.encode_text(text, beginning=beginning)
+        except PromptError as error:
+            raise PromptError(str(error), field=field) from error
 
     def _turns(
         self, messages: Sequence[Message], control: Control, with_instruction: bool, field: str
@@ -234,18 +239,17 @@ class PromptRenderer:
     def _layout(
         self, turns: Sequence[Turn], tools: Sequence[Mapping[str, Any]], field: str
     ) -> list[Mixed | int]:
-        if tools or any(turn.calls for turn in turns):
-            try:
-                return self._template.layout_with_tools(turns, tools)
-            except PromptError as error:
-                if error.field is not None:
-                    raise
-                raise PromptError(str(error), field=field) from error
+        with_tools = bool(tools) or any(turn.calls for turn in turns)
         roles = [turn.role.value for turn in turns]
         try:
+            if with_tools:
+                return self._template.layout_with_tools(turns, tools)
             return self._template.layout(roles)
         except PromptError as error:
-            if turns[0].role is not Role.SYSTEM or not self._template.accepts(roles[1:]):
+            if error.field is not None:
+                raise
+            begins_with_system = turns[0].role is Role.SYSTEM and not with_tools
+            if not begins_with_system or not self._template.accepts(roles[1:]):
                 raise PromptError(str(error), field=field) from error
             raise PromptError(
                 "this model's chat template takes no system message", field=turns[0].role_field
@@ -302,14 +306,10 @@ class PromptRenderer:
     def _turn_ids(self, turn: Turn, space: str, before: Sequence[int]) -> list[int]:
         ended = turn.token_id is not None
         text = space + self._template.trim(turn.role.value, turn.text, tail=not ended)
-        ids = self._text_ids(text, turn.content_field, beginning=self._encoder.is_beginning(before))
+        ids = self.encode_text(
+            text, turn.content_field, beginning=self._encoder.is_beginning(before)
+        )
         return ids if turn.token_id is None else [*ids, turn.token_id]
-
-    def _text_ids(self, text: str, field: str, *, beginning: bool = False) -> list[int]:
-        try:
-            return self._encoder.encode_text(text, beginning=beginning)
-        except PromptError as error:
-            raise PromptError(str(error), field=field) from error
 
     def _mixed_ids(self, pieces: Mixed, beginning: bool) -> Sequence[int]:
         """Fixed text with clients' texts in it: read as one, as any tokenizer reads a prompt.
@@ -330,7 +330,7 @@ class PromptRenderer:
             if isinstance(piece, str):
                 apart += self._encode_trusted(piece, begins)
             else:
-                apart += self._text_ids(piece.text, piece.field, beginning=begins)
+                apart += self.encode_text(piece.text, piece.field, beginning=begins)
         return apart
 
     def _encode_trusted(self, text: str, beginning: bool = False) -> tuple[int, ...]:

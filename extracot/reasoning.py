@@ -72,15 +72,7 @@ class _Mode(StrEnum):
     ANSWER = "answer"
 
 
-_STATE: dict[_Mode, Literal["before", "reasoning", "answer"]] = {
-    _Mode.BEFORE: "before",
-    _Mode.BEFORE_ANSWER: "answer",
-    _Mode.PROMPT_OPENED: "reasoning",
-    _Mode.JUST_OPENED: "reasoning",
-    _Mode.REASONING: "reasoning",
-    _Mode.JUST_CLOSED: "answer",
-    _Mode.ANSWER: "answer",
-}
+_INSIDE = (_Mode.REASONING, _Mode.JUST_OPENED, _Mode.PROMPT_OPENED)
 
 
 class ReasoningSplitter:
@@ -108,8 +100,10 @@ class ReasoningSplitter:
         else:
             self._mode = _Mode.BEFORE if expect_reasoning else _Mode.BEFORE_ANSWER
         self._hint = self._tags.end[0]
-        self._opened = in_reasoning
-        self._closed = False
+        self.opened = in_reasoning
+        """A reasoning block was opened, by the prompt or by the reply."""
+        self.closed = False
+        """A reasoning block was closed by an end tag."""
         # Held back, in text order: white space (a list, so that a long run of it fed by the
         # character stays linear), then the possible beginning of a tag (shorter than the tag).
         self._space: list[str] = []
@@ -119,17 +113,9 @@ class ReasoningSplitter:
     @property
     def state(self) -> Literal["before", "reasoning", "answer"]:
         """What the next character would belong to, as far as is known."""
-        return _STATE[self._mode]
-
-    @property
-    def opened(self) -> bool:
-        """A reasoning block was opened, by the prompt or by the reply."""
-        return self._opened
-
-    @property
-    def closed(self) -> bool:
-        """A reasoning block was closed by an end tag."""
-        return self._closed
+        if self._mode in _INSIDE:
+            return "reasoning"
+        return "before" if self._mode is _Mode.BEFORE else "answer"
 
     def certain(self, text: str) -> Part | None:
         """The part all of ``text`` belongs to, if that is sure and feeding it would hold nothing.
@@ -202,7 +188,7 @@ class ReasoningSplitter:
         self._release_space(Part.MARKUP)
         self._emit(Part.MARKUP, end)
         self._mode = _Mode.JUST_CLOSED
-        self._closed = True
+        self.closed = True
         return found + len(end)
 
     def _expect_tag(self, text: str, at: int) -> int:
@@ -225,7 +211,7 @@ class ReasoningSplitter:
             self._release_space(Part.MARKUP)
             self._emit(Part.MARKUP, tag)
             self._mode = _Mode.JUST_OPENED if opening else _Mode.JUST_CLOSED
-            self._opened = self._opened or opening
+            self.opened = self.opened or opening
             return at + len(tag)
         if len(text) - at < len(tag) and tag.startswith(text[at:]):
             self._partial = text[at:]

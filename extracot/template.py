@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 from typing import Any
 
 from extracot.conversation import Role, ToolCall, Turn
@@ -74,12 +75,7 @@ class ChatTemplate:
             parts = self.layout_with_tools([turn], [_PROBE_TOOL])
         except PromptError:
             return False
-        return any(
-            isinstance(piece, Slot) and piece.text == "probe"
-            for part in parts
-            if isinstance(part, tuple)
-            for piece in part
-        )
+        return any(slot.text == "probe" for slot in _slots(parts))
 
     def layout_with_tools(
         self, turns: Sequence[Turn], tools: Sequence[Mapping[str, Any]]
@@ -124,10 +120,8 @@ class ChatTemplate:
         return text
 
     def _render(self, roles: Sequence[str], contents: Sequence[str]) -> list[Mixed | int]:
-        conversation = [
-            {"role": role, "content": content}
-            for role, content in zip(roles, contents, strict=True)
-        ]
+        turns = zip(roles, contents, strict=True)
+        conversation = [{"role": role, "content": content} for role, content in turns]
         parts = _PLACEHOLDERS.split(self._apply(conversation))
         return [int(part) if n % 2 else (part,) for n, part in enumerate(parts)]
 
@@ -158,12 +152,9 @@ class ChatTemplate:
                     lead[role] += space
                 if space not in tail[role] and after[at + 1] == plain[at + 1]:
                     tail[role] += space
-        everything = " \n\t"
+        every = {" \n\t": None}
         return {
-            role: _Trim(
-                None if lead[role] == everything else lead[role],
-                None if tail[role] == everything else tail[role],
-            )
+            role: _Trim(every.get(lead[role], lead[role]), every.get(tail[role], tail[role]))
             for role in roles
         }
 
@@ -202,17 +193,15 @@ def _shown_id(call_id: str, placeholders: Placeholders, field: str) -> str:
     return placeholders.of(call_id, field)
 
 
+def _slots(layout: Sequence[Mixed | int]) -> Iterator[Slot]:
+    pieces = chain.from_iterable(part for part in layout if isinstance(part, tuple))
+    return (piece for piece in pieces if isinstance(piece, Slot))
+
+
 def _check_complete(turns: Sequence[Turn], layout: Sequence[Mixed | int]) -> None:
     """Refuse what the template leaves out."""
     shown = {part for part in layout if isinstance(part, int)}
-    slots = {
-        (piece.field, piece.text)
-        for part in layout
-        if isinstance(part, tuple)
-        for piece in part
-        if isinstance(piece, Slot)
-    }
-    fields = {field for field, _ in slots}
+    fields = {slot.field for slot in _slots(layout)}
     for index, turn in enumerate(turns):
         if turn.calls:
             called = turn.content_field.removesuffix("content") + "tool_calls"

@@ -87,8 +87,7 @@ class TextEncoder:
         """
         if not text:
             return []
-        if not is_unicode(text):
-            raise PromptError("holds a lone surrogate, which is not valid Unicode text")
+        check_unicode(text)
         ids = self.encode_trusted(text, beginning=beginning)
         if self._suspect.isdisjoint(ids):
             return ids
@@ -216,6 +215,12 @@ def is_unicode(text: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
+
+
+def check_unicode(text: str, field: str | None = None) -> None:
+    """Raise :class:`PromptError` for lone surrogates."""
+    if not is_unicode(text):
+        raise PromptError("holds a lone surrogate, which is not valid Unicode text", field=field)
 
 
 def _pieces(text: str, cuts: Iterable[int]) -> list[str]:

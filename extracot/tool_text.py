@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from extracot.errors import PromptError
-from extracot.tokens import is_unicode
+from extracot.tokens import check_unicode
 
 _DEEPEST = 64
 # Two quotes and an accent: what becomes of them is how the template writes text at this place.
@@ -70,10 +70,7 @@ class Placeholders:
         """
         if not text:
             return ""
-        if not is_unicode(text):
-            raise PromptError(
-                "holds a lone surrogate, which is not valid Unicode text", field=field
-            )
+        check_unicode(text, field)
         number = self._known.setdefault((text, field), len(self._texts))
         if number == len(self._texts):
             self._texts.append((text, field))

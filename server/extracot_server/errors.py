@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Self
+
 from extracot.errors import ExtracotError
 
 
@@ -14,6 +16,11 @@ class InvalidRequestError(ExtracotError):
         super().__init__(message)
         self.param = param
         self.code = code
+
+    @classmethod
+    def of(cls, field: str, what: str, code: str = "invalid_value") -> Self:
+        """``field`` is wrong: named first in the message, and as ``param``."""
+        return cls(f"`{field}` {what}", param=field, code=code)
 
 
 class BudgetError(InvalidRequestError):

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from extracot_client import Extracot
-from extracot_client.baselines import baseline_words, cap_words, holdout_words, native_range
 from extracot_client.cli import main
+from extracot_client.formatting import baseline_words, cap_words, holdout_words, native_range
 from extracot_client.playground.views import server_line
 from extracot_client.types import BudgetCardPage
 from extracot_server.engine.scripted.engine import ScriptedBehaviour

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from extracot_client import Extracot, InvalidArgumentError
+from extracot_client.base import base_models
 from extracot_client.cli import main
-from extracot_client.exchange import base_models
 from extracot_client.playground.backend import Backend
 from extracot_client.types import ModelInfo
 from extracot_server.engine.scripted.engine import ScriptedBehaviour, ScriptedEngine

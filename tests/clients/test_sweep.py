@@ -26,8 +26,8 @@ from extracot_client import (
 )
 from extracot_client.matching import gold_answer, same_answer
 from extracot_client.plots import _name_points, _Point, draw_sweep
-from extracot_client.summaries import wilson
 from extracot_client.sweep_files import RowStore, SweepFileError, read_problems, write_csv
+from extracot_client.sweeps import wilson
 from tests.clients import fake_server as fake
 from tests.clients.conftest import LiveServer
 from tests.clients.fake_server import GOOD, FakeServer

@@ -37,8 +37,7 @@ if TYPE_CHECKING:
     )
     from extracot_client.retries import Clock, RetryPolicy
     from extracot_client.settings import TimeLimits
-    from extracot_client.summaries import BudgetSummary, summarise
-    from extracot_client.sweeps import SweepProblem
+    from extracot_client.sweeps import BudgetSummary, SweepProblem, summarise
     from extracot_client.types import (
         AnswerDelta,
         BudgetCardPage,
@@ -97,16 +96,7 @@ __all__ = [
     "summarise",
 ]
 
-_MODULES = (
-    "client",
-    "async_client",
-    "errors",
-    "retries",
-    "settings",
-    "summaries",
-    "sweeps",
-    "types",
-)
+_MODULES = ("client", "async_client", "errors", "retries", "settings", "sweeps", "types")
 
 
 def __getattr__(name: str) -> Any:

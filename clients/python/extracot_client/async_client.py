@@ -17,18 +17,8 @@ from typing import Self, Unpack
 
 import httpx
 
-from extracot_client.base import ClientBase, ReplyStream
+from extracot_client import base
 from extracot_client.errors import ExtracotConnectionError
-from extracot_client.exchange import (
-    MAX_ERROR_BODY,
-    MAX_JSON_BODY,
-    Exchange,
-    Page,
-    card_path,
-    is_event_stream,
-    only_model,
-    parse_page,
-)
 from extracot_client.requests import Problem, SolveOptions, build_request
 from extracot_client.streaming import unexpected_stream
 from extracot_client.sweeps import Skip, SweepProblem, sweep_rows
@@ -43,7 +33,7 @@ from extracot_client.types import (
 )
 
 
-class AsyncSolveStream(ReplyStream[AsyncGenerator[Event, None]]):
+class AsyncSolveStream(base.ReplyStream[AsyncGenerator[Event, None]]):
     """The events of one reply as they come; leaving its ``async with`` block aborts the rest."""
 
     def __aiter__(self) -> AsyncIterator[Event]:
@@ -75,7 +65,7 @@ class AsyncSolveStream(ReplyStream[AsyncGenerator[Event, None]]):
         self._reader.end()
 
 
-class AsyncExtracot(ClientBase[Callable[[float], Awaitable[object]]]):
+class AsyncExtracot(base.ClientBase[Callable[[float], Awaitable[object]]]):
     """:class:`extracot_client.Extracot` for asyncio; the arguments are the same."""
 
     def _connect(self, sleep: Callable[[float], Awaitable[object]] | None) -> None:
@@ -107,7 +97,7 @@ class AsyncExtracot(ClientBase[Callable[[float], Awaitable[object]]]):
         body = build_request(problem, budget, self._core.model, **options)
         exchange = self._core.exchange(options.get("deadline"))
         response = await self._send(exchange, "POST", "v1/chat/completions", body)
-        if not is_event_stream(response):
+        if not base.is_event_stream(response):
             raise unexpected_stream(response, await self._read_body(response, exchange))
         stream = AsyncSolveStream(response, exchange)
         try:
@@ -126,7 +116,7 @@ class AsyncExtracot(ClientBase[Callable[[float], Awaitable[object]]]):
     ) -> AsyncGenerator[SweepRow, None]:
         """Every problem at every budget; see :meth:`extracot_client.Extracot.sweep`."""
         if not options.get("model"):  # The fingerprint of a row includes its model.
-            options["model"] = self._core.model or only_model(await self.models())
+            options["model"] = self._core.model or base.only_model(await self.models())
         rows = sweep_rows(
             self.solve, problems, budgets, concurrency=concurrency, skip=skip, **options
         )
@@ -140,16 +130,16 @@ class AsyncExtracot(ClientBase[Callable[[float], Awaitable[object]]]):
 
     async def budget_card(self, model: str | None = None) -> BudgetCardPage:
         """Budget card and policy of ``model`` (default: the client's, else the only one)."""
-        return await self._get(card_path(model or self._core.model), BudgetCardPage)
+        return await self._get(base.card_path(model or self._core.model), BudgetCardPage)
 
-    async def _get(self, path: str, kind: type[Page]) -> Page:
+    async def _get(self, path: str, kind: type[base.Page]) -> base.Page:
         exchange = self._core.exchange()
         response = await self._send(exchange, "GET", path, None)
-        body = await self._read_body(response, exchange, MAX_JSON_BODY)
-        return parse_page(kind, response, body)
+        body = await self._read_body(response, exchange, base.MAX_JSON_BODY)
+        return base.parse_page(kind, response, body)
 
     async def _send(
-        self, exchange: Exchange, method: str, path: str, body: bytes | None
+        self, exchange: base.Exchange, method: str, path: str, body: bytes | None
     ) -> httpx.Response:
         """Send until there is a success (its body unread) or an error that is to be raised."""
         while True:
@@ -165,13 +155,10 @@ class AsyncExtracot(ClientBase[Callable[[float], Awaitable[object]]]):
                 with suppress(ExtracotConnectionError):  # a refusal counts without its whole body
                     text = await self._read_body(response, exchange)
                 error = exchange.refused(response, text)
-            delay = exchange.delay_after(error)
-            if delay is None:
-                raise error
-            await self._sleep(delay)
+            await self._sleep(exchange.delay_after(error))
 
     async def _read_body(
-        self, response: httpx.Response, exchange: Exchange, limit: int = MAX_ERROR_BODY
+        self, response: httpx.Response, exchange: base.Exchange, limit: int = base.MAX_ERROR_BODY
     ) -> bytes:
         """The body, as far as ``limit``; closes the response."""
         body = b""

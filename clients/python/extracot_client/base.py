@@ -1,6 +1,6 @@
-"""What ``Extracot`` and ``AsyncExtracot`` have in common: their arguments, and a reply being read.
+"""What ``Extracot`` and ``AsyncExtracot`` have in common: all but sending, reading and waiting.
 
-The two differ in how bytes come and how one waits, and in nothing else.
+Their arguments, a call's attempts and time left, a reply being read, and what a failure becomes.
 """
 
 from __future__ import annotations
@@ -9,23 +9,116 @@ import json
 import math
 import ssl
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Generic, Self, TypeVar
+from urllib.parse import quote
 
 import httpx
+from pydantic import BaseModel
 
-from extracot_client.errors import ConfigurationError, ExtracotClientError
-from extracot_client.exchange import Core, Exchange
-from extracot_client.retries import Clock, RetryPolicy
-from extracot_client.settings import TimeLimits, resolve_settings
-from extracot_client.types import Solution
+from extracot_client import errors
+from extracot_client.retries import Clock, RetryPolicy, parse_retry_after
+from extracot_client.settings import ClientSettings, TimeLimits, resolve_settings
+from extracot_client.streaming import StreamReader, parse_model
+from extracot_client.types import ModelInfo, Solution, value_at
 
+Page = TypeVar("Page", bound=BaseModel)
+Sleep = TypeVar("Sleep")
+Events = TypeVar("Events")
+
+MAX_ERROR_BODY = 64 * 1024
+MAX_JSON_BODY = 16 * 2**20
 # A well-behaved server ends the stream right after [DONE]; reading on to there lets the connection
 # be used again, but a server that keeps sending is not read for long.
 _MAX_READS_AFTER_DONE = 4
 
-Sleep = TypeVar("Sleep")
-Events = TypeVar("Events")
+
+@dataclass(frozen=True, slots=True)
+class Core:
+    """What both clients are made of."""
+
+    settings: ClientSettings
+    model: str | None
+    deadline: float | None
+    retry: RetryPolicy
+    clock: Clock
+
+    def exchange(self, deadline: float | None = None) -> Exchange:
+        """Begin one call; ``deadline`` in seconds replaces the client's own.
+
+        Raises :class:`InvalidArgumentError` for one that is not positive.
+        """
+        if deadline is not None and not deadline > 0:
+            message = f"A deadline is a positive number of seconds, not {deadline!r}"
+            raise errors.InvalidArgumentError(message, param="deadline")
+        return Exchange(self, self.deadline if deadline is None else deadline)
+
+
+class Exchange:
+    """The attempts of one call."""
+
+    def __init__(self, core: Core, deadline: float | None) -> None:
+        self._core = core
+        self._attempt = 0
+        self.started = core.clock.monotonic()
+        self._deadline_at = None if deadline is None else self.started + deadline
+
+    def request(
+        self, http: httpx.Client | httpx.AsyncClient, method: str, path: str, body: bytes | None
+    ) -> httpx.Request:
+        """Start an attempt: what to send, within the time that is left.
+
+        Raises :class:`ExtracotTimeoutError` where there is none.
+        """
+        headers = {"content-type": "application/json"} if body is not None else None
+        self.started = self._core.clock.monotonic()
+        left = None if self._deadline_at is None else self._deadline_at - self.started
+        if left is not None and left <= 0:
+            message = "The deadline passed before a reply"
+            raise errors.ExtracotTimeoutError(message, phase="deadline")
+        limits = self._core.settings.timeout(left)
+        return http.build_request(method, path, content=body, headers=headers, timeout=limits)
+
+    def delay_after(self, error: errors.ExtracotClientError) -> float:
+        """Seconds until the next attempt; raises ``error`` where there is to be none."""
+        delay = self._core.retry.delay(self._attempt, error)
+        left = math.inf
+        if self._deadline_at is not None:
+            left = self._deadline_at - self._core.clock.monotonic()
+        if delay is None or delay >= left:
+            raise error
+        self._attempt += 1
+        return delay
+
+    def refused(self, response: httpx.Response, body: bytes) -> errors.ExtracotClientError:
+        """The error for a reply without success."""
+        wait = parse_retry_after(response.headers.get("retry-after"), self._core.clock.wall())
+        redacted = self._core.settings.redact(body.decode("utf-8", "replace")).encode("utf-8")
+        return errors.error_from_reply(
+            response.status_code, response.headers, redacted, retry_after=wait
+        )
+
+    def broken(
+        self, error: httpx.HTTPError, reader: StreamReader | None = None, *, started: bool = False
+    ) -> errors.ExtracotClientError:
+        """The error for an attempt that broke off, with what ``reader`` already had."""
+        url = self._core.settings.shown_url
+        if reader is None:
+            return errors.error_from_transport(error, url, started=started)
+        context = {"request_id": reader.request_id, **reader.partial}
+        return errors.error_from_transport(error, url, started=True, **context)
+
+    def reader(self, headers: Mapping[str, str]) -> StreamReader:
+        """A reader for the reply to the current attempt."""
+        return StreamReader(
+            clock=self._core.clock,
+            started=self.started,
+            deadline_at=self._deadline_at,
+            request_id=headers.get(errors.REQUEST_ID_HEADER),
+            retries=self._attempt,
+            base_url=self._core.settings.shown_url,
+        )
 
 
 class ClientBase(ABC, Generic[Sleep]):
@@ -51,7 +144,7 @@ class ClientBase(ABC, Generic[Sleep]):
     ) -> None:
         if deadline is not None and (not deadline > 0 or math.isinf(deadline)):
             message = f"A deadline is a positive number of seconds, not {deadline!r}"
-            raise ConfigurationError(message)
+            raise errors.ConfigurationError(message)
         settings = resolve_settings(
             base_url,
             api_key,
@@ -60,19 +153,16 @@ class ClientBase(ABC, Generic[Sleep]):
             verify=verify,
             max_connections=max_connections,
         )
-        core = Core(settings, model, deadline, retry or RetryPolicy(), clock or Clock())
-        self._set_up(core, sleep)
+        self._core = Core(settings, model, deadline, retry or RetryPolicy(), clock or Clock())
+        self._connect(sleep)
 
     @classmethod
     def from_core(cls, core: Core) -> Self:
         """A client of the same server as another one, with connections of its own."""
         client = cls.__new__(cls)
-        client._set_up(core, None)
+        client._core = core
+        client._connect(None)
         return client
-
-    def _set_up(self, core: Core, sleep: Sleep | None) -> None:
-        self._core = core
-        self._connect(sleep)
 
     @abstractmethod
     def _connect(self, sleep: Sleep | None) -> None:
@@ -114,7 +204,7 @@ class ReplyStream(ABC, Generic[Events]):
 
     def _solution(self) -> Solution:
         if self._reader.solution is None:
-            raise ExtracotClientError("The stream was closed before the reply was whole")
+            raise errors.ExtracotClientError("The stream was closed before the reply was whole")
         return self._reader.solution
 
     def _sends_on(self) -> bool:
@@ -126,3 +216,47 @@ class ReplyStream(ABC, Generic[Events]):
         """A whole reply counts however its connection ends."""
         if self._reader.solution is None:
             raise self._exchange.broken(error, self._reader) from error
+
+
+def parse_page(kind: type[Page], response: httpx.Response, body: bytes) -> Page:
+    """A JSON reply as ``kind``; raises :class:`UnexpectedReplyError` for anything else."""
+    request_id = response.headers.get(errors.REQUEST_ID_HEADER)
+    try:
+        value = json.loads(body)
+    except (ValueError, RecursionError):
+        raise errors.UnexpectedReplyError(
+            f"The server answered {response.status_code} with {errors.describe_body(body)}",
+            status=response.status_code,
+            request_id=request_id,
+        ) from None
+    return parse_model(kind, value, "reply", request_id)
+
+
+def only_model(models: Sequence[ModelInfo]) -> str:
+    """The model to ask where none was named. Raises :class:`UnexpectedReplyError` if there is
+    none, :class:`InvalidArgumentError` if there are several to choose from."""
+    if not models:
+        raise errors.UnexpectedReplyError("The server lists no model")
+    names = base_models(models)
+    if len(names) > 1:
+        raise errors.InvalidArgumentError(
+            f"The server serves several models; name one of {', '.join(names)}", param="model"
+        )
+    return names[0]
+
+
+def base_models(models: Sequence[ModelInfo]) -> list[str]:
+    """The names that are no alias of another; all of them, if every one says it is."""
+    names = [model.id for model in models if value_at(model.model_extra, "parent") is None]
+    return names or [model.id for model in models]
+
+
+def card_path(model: str | None) -> str:
+    """Where the budget card of ``model`` (or of the only one) is to be had."""
+    return "v1/budget" + (f"?model={quote(model, safe='')}" if model else "")
+
+
+def is_event_stream(response: httpx.Response) -> bool:
+    """Whether a reply's content type is that of server-sent events."""
+    kind: str = response.headers.get("content-type", "").partition(";")[0]
+    return kind.strip().lower() == "text/event-stream"

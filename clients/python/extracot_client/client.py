@@ -12,24 +12,15 @@ from __future__ import annotations
 
 import threading
 from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from typing import Self, Unpack
 
 import httpx
 
+from extracot_client import base
 from extracot_client.async_client import AsyncExtracot
 from extracot_client.background import in_background
-from extracot_client.base import ClientBase, ReplyStream
 from extracot_client.errors import ExtracotConnectionError
-from extracot_client.exchange import (
-    MAX_ERROR_BODY,
-    MAX_JSON_BODY,
-    Exchange,
-    Page,
-    card_path,
-    is_event_stream,
-    parse_page,
-)
 from extracot_client.requests import Problem, SolveOptions, build_request
 from extracot_client.streaming import unexpected_stream
 from extracot_client.sweeps import Skip, SweepProblem
@@ -44,7 +35,7 @@ from extracot_client.types import (
 )
 
 
-class SolveStream(ReplyStream[Generator[Event, None, None]]):
+class SolveStream(base.ReplyStream[Generator[Event, None, None]]):
     """The events of one reply as they come; leaving its ``with`` block aborts the rest."""
 
     def __iter__(self) -> Iterator[Event]:
@@ -75,7 +66,7 @@ class SolveStream(ReplyStream[Generator[Event, None, None]]):
         self._reader.end()
 
 
-class Extracot(ClientBase[Callable[[float], object]]):
+class Extracot(base.ClientBase[Callable[[float], object]]):
     """A client of one Extra-CoT server, or of any server with OpenAI's chat completions API.
 
     ``base_url`` and ``api_key`` default to ``EXTRACOT_BASE_URL`` (else ``http://127.0.0.1:8000``)
@@ -117,13 +108,10 @@ class Extracot(ClientBase[Callable[[float], object]]):
         body = build_request(problem, budget, self._core.model, **options)
         exchange = self._core.exchange(options.get("deadline"))
         response = self._send(exchange, "POST", "v1/chat/completions", body)
-        if not is_event_stream(response):
+        if not base.is_event_stream(response):
             raise unexpected_stream(response, self._read_body(response, exchange))
-        stream = SolveStream(response, exchange)
-        try:
+        with closing(SolveStream(response, exchange)) as stream:
             yield stream
-        finally:
-            stream.close()
 
     def sweep(
         self,
@@ -158,15 +146,17 @@ class Extracot(ClientBase[Callable[[float], object]]):
 
     def budget_card(self, model: str | None = None) -> BudgetCardPage:
         """Budget card and policy of ``model`` (default: the client's, else the only one)."""
-        return self._get(card_path(model or self._core.model), BudgetCardPage)
+        return self._get(base.card_path(model or self._core.model), BudgetCardPage)
 
-    def _get(self, path: str, kind: type[Page]) -> Page:
+    def _get(self, path: str, kind: type[base.Page]) -> base.Page:
         exchange = self._core.exchange()
         response = self._send(exchange, "GET", path, None)
-        return parse_page(kind, response, self._read_body(response, exchange, MAX_JSON_BODY))
+        return base.parse_page(
+            kind, response, self._read_body(response, exchange, base.MAX_JSON_BODY)
+        )
 
     def _send(
-        self, exchange: Exchange, method: str, path: str, body: bytes | None
+        self, exchange: base.Exchange, method: str, path: str, body: bytes | None
     ) -> httpx.Response:
         """Send until there is a success (its body unread) or an error that is to be raised."""
         while True:
@@ -182,13 +172,10 @@ class Extracot(ClientBase[Callable[[float], object]]):
                 with suppress(ExtracotConnectionError):  # a refusal counts without its whole body
                     text = self._read_body(response, exchange)
                 error = exchange.refused(response, text)
-            delay = exchange.delay_after(error)
-            if delay is None:
-                raise error
-            self._sleep(delay)
+            self._sleep(exchange.delay_after(error))
 
     def _read_body(
-        self, response: httpx.Response, exchange: Exchange, limit: int = MAX_ERROR_BODY
+        self, response: httpx.Response, exchange: base.Exchange, limit: int = base.MAX_ERROR_BODY
     ) -> bytes:
         """The body, as far as ``limit``; closes the response."""
         body = b""

@@ -1,13 +1,22 @@
 """Everything the client raises on purpose: one tree below :class:`extracot.errors.ExtracotError`.
 
 Three families: the caller's own mistake (found before anything is sent), a server that could not
-be reached, and a server that answered with an error. What turns a failed request into one of these
-is :mod:`extracot_client.failures`. No error ever holds the API key.
+be reached, and a server that answered with an error. Below the tree is the only place where a
+failed exchange becomes one of these: it takes what HTTP gives (status, headers, body, or a
+transport exception) and reads OpenAI's error body or a proxy's web page. No error ever holds the
+API key.
 """
 
 from __future__ import annotations
 
+import html
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import KW_ONLY, dataclass
 from typing import Any
+
+import httpx
 
 from extracot.errors import ExtracotError
 
@@ -20,63 +29,56 @@ class ConfigurationError(ExtracotClientError):
     """A base URL, key or time limit that cannot be used."""
 
 
+@dataclass(eq=False, repr=False)
 class InvalidArgumentError(ExtracotClientError):
     """An argument that cannot be sent (not a matter of what the server allows)."""
 
-    def __init__(self, message: str, *, param: str | None = None) -> None:
-        super().__init__(message)
-        self.param = param
+    message: str
+    _: KW_ONLY
+    param: str | None = None
 
 
+@dataclass(eq=False, repr=False)
 class ExtracotConnectionError(ExtracotClientError):
     """No whole reply came. What had come of it is in ``partial_reasoning``/``partial_answer``."""
 
-    def __init__(
-        self,
-        message: str,
-        *,
-        request_id: str | None = None,
-        partial_reasoning: str = "",
-        partial_answer: str = "",
-    ) -> None:
-        super().__init__(message)
-        self.request_id = request_id
-        self.partial_reasoning = partial_reasoning
-        self.partial_answer = partial_answer
+    message: str
+    _: KW_ONLY
+    request_id: str | None = None
+    partial_reasoning: str = ""
+    partial_answer: str = ""
 
 
 class ServerUnreachableError(ExtracotConnectionError):
     """No connection could be made: nothing listens there, no such host, no TLS agreement."""
 
 
+@dataclass(eq=False, repr=False, kw_only=True)
 class ConnectionLostError(ExtracotConnectionError):
     """The connection broke before the reply was whole; ``started`` says if any of it had come."""
 
-    def __init__(self, message: str, *, started: bool = False, **context: Any) -> None:
-        super().__init__(message, **context)
-        self.started = started
+    started: bool = False
 
 
+@dataclass(eq=False, repr=False, kw_only=True)
 class ExtracotTimeoutError(ExtracotConnectionError):
     """A time limit ran out; ``phase`` is ``connect``, ``read``, ``write``, ``pool`` or
     ``deadline``."""
 
-    def __init__(self, message: str, *, phase: str = "read", **context: Any) -> None:
-        super().__init__(message, **context)
-        self.phase = phase
+    phase: str = "read"
 
 
+@dataclass(eq=False, repr=False)
 class UnexpectedReplyError(ExtracotClientError):
     """A successful status, but not the reply of such a server: a web page, broken JSON."""
 
-    def __init__(
-        self, message: str, *, status: int | None = None, request_id: str | None = None
-    ) -> None:
-        super().__init__(message)
-        self.status = status
-        self.request_id = request_id
+    message: str
+    _: KW_ONLY
+    status: int | None = None
+    request_id: str | None = None
 
 
+@dataclass(eq=False, repr=False)
 class ExtracotAPIError(ExtracotClientError):
     """The server refused or failed.
 
@@ -84,37 +86,19 @@ class ExtracotAPIError(ExtracotClientError):
     ``code`` are those of OpenAI's error body; ``retry_after`` is in seconds.
     """
 
-    def __init__(
-        self,
-        message: str,
-        *,
-        status: int | None = None,
-        type: str | None = None,
-        param: str | None = None,
-        code: str | None = None,
-        request_id: str | None = None,
-        retry_after: float | None = None,
-    ) -> None:
-        super().__init__(message)
-        self.message = message
-        self.status = status
-        self.type = type
-        self.param = param
-        self.code = code
-        self.request_id = request_id
-        self.retry_after = retry_after
+    message: str
+    _: KW_ONLY
+    status: int | None = None
+    type: str | None = None
+    param: str | None = None
+    code: str | None = None
+    request_id: str | None = None
+    retry_after: float | None = None
 
     def __str__(self) -> str:
-        details = [
-            f"{name} {value}"
-            for name, value in (
-                ("HTTP", self.status),
-                ("param", self.param),
-                ("code", self.code),
-                ("request", self.request_id),
-            )
-            if value is not None
-        ]
+        shown = {"HTTP": self.status, "param": self.param, "code": self.code}
+        shown["request"] = self.request_id
+        details = [f"{name} {value}" for name, value in shown.items() if value is not None]
         return f"{self.message} ({', '.join(details)})" if details else self.message
 
 
@@ -158,12 +142,132 @@ class OverloadedError(ServerError):
     """503: the queue is full, or the engine is not there now."""
 
 
+@dataclass(eq=False, repr=False, kw_only=True)
 class StreamFailedError(ExtracotAPIError):
     """An error event inside a stream that had begun well; what had come is kept here."""
 
-    def __init__(
-        self, message: str, *, partial_reasoning: str = "", partial_answer: str = "", **context: Any
-    ) -> None:
-        super().__init__(message, **context)
-        self.partial_reasoning = partial_reasoning
-        self.partial_answer = partial_answer
+    partial_reasoning: str = ""
+    partial_answer: str = ""
+
+
+REQUEST_ID_HEADER = "x-request-id"
+_MAX_MESSAGE = 600
+_BY_STATUS: dict[int, type[ExtracotAPIError]] = {
+    400: BadRequestError,
+    401: AuthenticationError,
+    403: PermissionDeniedError,
+    404: NotFoundError,
+    413: RequestTooLargeError,
+    422: BadRequestError,
+    429: RateLimitError,
+    503: OverloadedError,
+}
+
+
+def one_line(text: str, limit: int = _MAX_MESSAGE) -> str:
+    """``text`` on one line, cut at ``limit`` characters."""
+    flat = " ".join(text.split())
+    return flat if len(flat) <= limit else flat[: limit - 1] + "…"
+
+
+def looks_like_html(body: str) -> bool:
+    """Whether a body is a web page, whatever its content type says."""
+    return (
+        body.lstrip("\ufeff \t\r\n")[:200].lower().startswith(("<!doctype html", "<html", "<head"))
+    )
+
+
+def describe_body(body: bytes) -> str:
+    """What an unexpected body is, in a few words fit for an error message."""
+    text = body.decode("utf-8", errors="replace")
+    if looks_like_html(text):
+        title = re.search(r"<title[^>]*>(.*?)</title>", text, re.IGNORECASE | re.DOTALL)
+        name = one_line(html.unescape(title.group(1)), 100) if title else ""
+        named = f" titled {name!r}" if name else ""
+        return f"a web page{named}, as a proxy sends it"
+    if not text.strip():
+        return "an empty body"
+    return f"{one_line(text, 120)!r}"
+
+
+def _error_fields(body: bytes) -> dict[str, Any] | None:
+    """The fields of an error body: OpenAI's, or the two common simpler shapes; else ``None``."""
+    try:
+        parsed = json.loads(body)
+    except ValueError:  # JSONDecodeError and UnicodeDecodeError both are
+        return None
+    if not isinstance(parsed, dict):
+        return None
+    error = parsed.get("error", parsed)
+    if isinstance(error, str):
+        return {"message": error}
+    if isinstance(error, dict) and ("message" in error or "detail" in error):
+        return {"message": error.get("message", error.get("detail")), **error}
+    return None
+
+
+def _text(value: object) -> str | None:
+    return None if value is None else one_line(str(value), 200)
+
+
+def error_from_reply(
+    status: int, headers: Mapping[str, str], body: bytes, *, retry_after: float | None = None
+) -> ExtracotAPIError:
+    """The typed error for a reply whose status is not a success."""
+    fields = _error_fields(body)
+    request_id = headers.get(REQUEST_ID_HEADER)
+    if fields is None:
+        location = headers.get("location")
+        what = f"a redirect to {one_line(location, 120)}" if location else describe_body(body)
+        fields = {"message": f"The server answered {status} with {what}."}
+    kind = _BY_STATUS.get(status, ServerError if status >= 500 else ExtracotAPIError)
+    return refine(kind, fields, status=status, request_id=request_id, retry_after=retry_after)
+
+
+def refine(
+    kind: type[ExtracotAPIError], fields: Mapping[str, Any], **context: Any
+) -> ExtracotAPIError:
+    """Build ``kind`` from error fields, or the narrower class that ``param`` and ``code`` name."""
+    param, code = _text(fields.get("param")), _text(fields.get("code"))
+    if kind is BadRequestError:
+        if param is not None and (param == "budget" or param.startswith("budget.")):
+            kind = InvalidBudgetError
+        elif code == "context_length_exceeded":
+            kind = ContextLengthError
+    return kind(
+        one_line(str(fields.get("message") or "The server gave no reason.")),
+        type=_text(fields.get("type")),
+        param=param,
+        code=code,
+        **context,
+    )
+
+
+def error_from_transport(
+    error: httpx.HTTPError, base_url: str, *, started: bool = False, **context: Any
+) -> ExtracotConnectionError:
+    """The typed error for an exchange that broke off; ``context`` is what it carries.
+
+    ``started``: whether the reply's status line had come, after which nothing is ever retried.
+    """
+    cause = one_line(str(error), 160)
+    because = f": {cause}" if cause else ""
+    if isinstance(error, httpx.ConnectTimeout):
+        return ServerUnreachableError(
+            f"No server answers at {base_url}: the connection timed out", **context
+        )
+    if isinstance(error, httpx.TimeoutException):
+        phase, what = "read", f"The server at {base_url} sent nothing in time"
+        if isinstance(error, httpx.WriteTimeout):
+            phase, what = "write", f"The server at {base_url} did not take the request in time"
+        elif isinstance(error, httpx.PoolTimeout):
+            phase, what = "pool", "No connection of the pool became free in time"
+        return ExtracotTimeoutError(what, phase=phase, **context)
+    if isinstance(error, httpx.ConnectError | httpx.UnsupportedProtocol | httpx.ProxyError):
+        return ServerUnreachableError(f"No server answers at {base_url}{because}", **context)
+    when = "in the middle of the reply" if started else "before it replied"
+    return ConnectionLostError(
+        f"The server at {base_url} closed the connection {when}{because}",
+        started=started,
+        **context,
+    )

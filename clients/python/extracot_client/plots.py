@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from extracot_client.summaries import BudgetSummary
+from extracot_client.sweeps import BudgetSummary
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

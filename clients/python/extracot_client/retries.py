@@ -16,14 +16,7 @@ from dataclasses import dataclass
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 
-from extracot_client.errors import (
-    ConnectionLostError,
-    ExtracotAPIError,
-    ExtracotClientError,
-    OverloadedError,
-    RateLimitError,
-    ServerUnreachableError,
-)
+from extracot_client import errors
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +40,7 @@ class RetryPolicy:
     """A server that asks for more is not waited for: its error is raised at once."""
     random: Callable[[], float] = random.random
 
-    def delay(self, attempt: int, error: ExtracotClientError) -> float | None:
+    def delay(self, attempt: int, error: errors.ExtracotClientError) -> float | None:
         """Seconds to wait before trying again after attempt ``attempt`` (from 0), or ``None``.
 
         With ``Retry-After`` a little jitter is added on top, so that clients that were refused
@@ -55,7 +48,7 @@ class RetryPolicy:
         """
         if attempt >= self.max_retries or not is_retryable(error):
             return None
-        retry_after = error.retry_after if isinstance(error, ExtracotAPIError) else None
+        retry_after = error.retry_after if isinstance(error, errors.ExtracotAPIError) else None
         if retry_after is None:
             backoff = min(self.cap, self.base * 2.0**attempt)
             return backoff * (0.5 + 0.5 * self.random())
@@ -64,11 +57,13 @@ class RetryPolicy:
         return retry_after + self.base * self.random()
 
 
-def is_retryable(error: ExtracotClientError) -> bool:
+def is_retryable(error: errors.ExtracotClientError) -> bool:
     """Whether the same request may be sent again after ``error``."""
-    if isinstance(error, ConnectionLostError):
+    if isinstance(error, errors.ConnectionLostError):
         return not error.started
-    return isinstance(error, RateLimitError | OverloadedError | ServerUnreachableError)
+    return isinstance(
+        error, errors.RateLimitError | errors.OverloadedError | errors.ServerUnreachableError
+    )
 
 
 def parse_retry_after(value: str | None, now: float) -> float | None:

@@ -80,13 +80,11 @@ class ClientSettings:
 
     def http_options(self) -> dict[str, Any]:
         """What a client of httpx is made with."""
-        pool = httpx.Limits(
-            max_connections=self.max_connections, max_keepalive_connections=self.max_connections
-        )
+        most = self.max_connections
         return {
             "base_url": self.base_url,
             "headers": self.request_headers(),
-            "limits": pool,
+            "limits": httpx.Limits(max_connections=most, max_keepalive_connections=most),
             "verify": self.verify,
             "trust_env": self.trust_env,
         }

@@ -16,14 +16,7 @@ import httpx
 from pydantic import BaseModel, ValidationError
 
 from extracot.answers import extract_answer
-from extracot_client.errors import (
-    ConnectionLostError,
-    ExtracotAPIError,
-    ExtracotTimeoutError,
-    StreamFailedError,
-    UnexpectedReplyError,
-)
-from extracot_client.failures import REQUEST_ID_HEADER, describe_body, one_line, refine
+from extracot_client import errors
 from extracot_client.retries import Clock
 from extracot_client.sse import SSEDecoder
 from extracot_client.types import (
@@ -47,7 +40,7 @@ def parse_model(model: type[M], value: Any, what: str, request_id: str | None) -
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"])
-        raise UnexpectedReplyError(
+        raise errors.UnexpectedReplyError(
             f"The server's {what} is not as expected: {where or 'it'}: {first['msg']}",
             request_id=request_id,
         ) from None
@@ -175,7 +168,7 @@ class StreamReader:
             yield from self._chunk(event)
         now = self.clock.monotonic()
         if self.solution is None and self.deadline_at is not None and now > self.deadline_at:
-            raise ExtracotTimeoutError(
+            raise errors.ExtracotTimeoutError(
                 "The deadline passed before the reply was whole",
                 phase="deadline",
                 request_id=self.request_id,
@@ -187,7 +180,7 @@ class StreamReader:
         if self.solution is not None:
             return
         half = ", in the middle of an event" if self._decoder.pending else ""
-        raise ConnectionLostError(
+        raise errors.ConnectionLostError(
             f"The server at {self.base_url} ended the stream before the reply was whole{half}",
             started=True,
             request_id=self.request_id,
@@ -198,16 +191,15 @@ class StreamReader:
         try:
             chunk = json.loads(data)
         except (ValueError, RecursionError):
-            raise self._unexpected(f"an event that is not JSON: {one_line(data, 120)!r}") from None
+            raise self._unexpected("an event that is not JSON", data) from None
         if not isinstance(chunk, dict):
-            raise self._unexpected(f"an event that is no chunk: {one_line(data, 120)!r}")
+            raise self._unexpected("an event that is no chunk", data)
         if chunk.get("error") is not None:
             raise self._failed(chunk["error"])
         try:
             deltas = self._assembler.add(chunk)
         except (TypeError, KeyError, AttributeError, ValueError):
-            message = f"a chunk of another shape: {one_line(data, 120)!r}"
-            raise self._unexpected(message) from None
+            raise self._unexpected("a chunk of another shape", data) from None
         for delta in deltas:
             now = self.clock.monotonic() - self.started
             if self._ttft is None:
@@ -224,20 +216,23 @@ class StreamReader:
         self.solution = self._assembler.solution(timings, self.request_id)
         return self.solution
 
-    def _unexpected(self, what: str) -> UnexpectedReplyError:
-        return UnexpectedReplyError(f"The server sent {what}", request_id=self.request_id)
+    def _unexpected(self, what: str, data: str | None = None) -> errors.UnexpectedReplyError:
+        what += "" if data is None else f": {errors.one_line(data, 120)!r}"
+        return errors.UnexpectedReplyError(f"The server sent {what}", request_id=self.request_id)
 
-    def _failed(self, error: Any) -> ExtracotAPIError:
+    def _failed(self, error: Any) -> errors.ExtracotAPIError:
         fields = error if isinstance(error, dict) else {"message": str(error)}
-        return refine(StreamFailedError, fields, request_id=self.request_id, **self.partial)
+        return errors.refine(
+            errors.StreamFailedError, fields, request_id=self.request_id, **self.partial
+        )
 
 
-def unexpected_stream(response: httpx.Response, start: bytes) -> UnexpectedReplyError:
+def unexpected_stream(response: httpx.Response, start: bytes) -> errors.UnexpectedReplyError:
     """The error for a success that is no event stream; ``start`` is the beginning of its body."""
     kind = response.headers.get("content-type", "no content type").partition(";")[0]
-    return UnexpectedReplyError(
+    return errors.UnexpectedReplyError(
         f"The server answered {response.status_code} with {kind} instead of an event stream: "
-        f"{describe_body(start)}",
+        f"{errors.describe_body(start)}",
         status=response.status_code,
-        request_id=response.headers.get(REQUEST_ID_HEADER),
+        request_id=response.headers.get(errors.REQUEST_ID_HEADER),
     )

@@ -1,7 +1,7 @@
-"""Problems times budgets: runs them a few at a time and gives one flat row for each.
+"""Problems times budgets: runs them a few at a time, a flat row for each, and adds the rows up.
 
 Asks through a function it is given; reading problems and keeping rows is
-:mod:`extracot_client.sweep_files`, adding up :mod:`extracot_client.summaries`.
+:mod:`extracot_client.sweep_files`. Ratios are ratios of sums over the problems both sides have.
 """
 
 from __future__ import annotations
@@ -9,32 +9,31 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import math
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Protocol, Unpack
 
-from extracot_client.errors import (
-    AuthenticationError,
-    ExtracotClientError,
-    InvalidArgumentError,
-    InvalidBudgetError,
-    NotFoundError,
-    PermissionDeniedError,
-    ServerUnreachableError,
-)
+from extracot.usage import ratio_of_sums
+from extracot_client import errors
 from extracot_client.matching import same_answer
 from extracot_client.requests import Problem, SolveOptions
 from extracot_client.types import Budget, Solution, SweepRow
 
+_WILSON_Z = 1.959963984540054  # two-sided 95 %
 # What every other request of the sweep would meet as well: going on would only repeat it.
 SHARED_FAILURES = (
-    ServerUnreachableError,
-    AuthenticationError,
-    PermissionDeniedError,
-    NotFoundError,
-    InvalidBudgetError,
-    InvalidArgumentError,
+    errors.ServerUnreachableError,
+    errors.AuthenticationError,
+    errors.PermissionDeniedError,
+    errors.NotFoundError,
+    errors.InvalidBudgetError,
+    errors.InvalidArgumentError,
 )
+_OF_REPORT = {
+    *("answer_tokens", "baseline_tokens", "baseline_source"),
+    *("realised_ratio", "saved_tokens_estimate"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,14 +73,9 @@ def fingerprint(problem: SweepProblem, options: SolveOptions) -> str:
 
 def make_row(problem: SweepProblem, budget: Budget, mark: str, solution: Solution) -> SweepRow:
     """The row of a reply."""
-    report, times = solution.report, solution.timings
-    gold = problem.answer
+    report, gold = solution.report, problem.answer
     return SweepRow(
-        problem_id=problem.id,
-        budget=budget,
-        fingerprint=mark,
-        question=problem.question,
-        gold=gold,
+        **_asked(problem, budget, mark),
         boxed=solution.boxed,
         correct=None if gold is None else same_answer(solution.boxed, gold),
         answer=solution.answer,
@@ -89,18 +83,18 @@ def make_row(problem: SweepProblem, budget: Budget, mark: str, solution: Solutio
         finish_reason=solution.finish_reason,
         level=report.chosen or report.level,
         reasoning_tokens=solution.reasoning_tokens,
-        answer_tokens=report.answer_tokens,
         completion_tokens=solution.usage.completion_tokens,
-        baseline_tokens=report.baseline_tokens,
-        baseline_source=report.baseline_source,
-        realised_ratio=report.realised_ratio,
-        saved_tokens_estimate=report.saved_tokens_estimate,
-        ttft=times.ttft,
-        first_answer=times.first_answer,
-        total=times.total,
+        **report.model_dump(include=_OF_REPORT),
+        **asdict(solution.timings),
         model=solution.model,
         request_id=solution.request_id,
     )
+
+
+def _asked(problem: SweepProblem, budget: Budget, mark: str) -> dict[str, Any]:
+    """The fields of a row that are known before its reply."""
+    known = {"problem_id": problem.id, "question": problem.question, "gold": problem.answer}
+    return {**known, "budget": budget, "fingerprint": mark}
 
 
 async def sweep_rows(
@@ -118,20 +112,16 @@ async def sweep_rows(
     the generator cancels what runs.
     """
     if concurrency < 1:
-        raise InvalidArgumentError("The concurrency is 1 or more", param="concurrency")
+        raise errors.InvalidArgumentError("The concurrency is 1 or more", param="concurrency")
 
     async def one(problem: SweepProblem, budget: Budget, mark: str) -> SweepRow:
         try:
             solution = await solve(problem.question, budget=budget, **options)
         except SHARED_FAILURES:
             raise
-        except ExtracotClientError as error:
+        except errors.ExtracotClientError as error:
             return SweepRow(
-                problem_id=problem.id,
-                budget=budget,
-                fingerprint=mark,
-                question=problem.question,
-                gold=problem.answer,
+                **_asked(problem, budget, mark),
                 request_id=getattr(error, "request_id", None),
                 error=f"{type(error).__name__}: {error}",
             )
@@ -173,3 +163,91 @@ def budget_key(budget: Any) -> str:
     if isinstance(budget, bool) or not isinstance(budget, int | float | str):
         return "default" if budget is None else json.dumps(budget, sort_keys=True)
     return f"{budget:g}" if isinstance(budget, float) else str(budget)
+
+
+@dataclass(frozen=True, slots=True)
+class BudgetSummary:
+    """One budget of a sweep. Means are over the rows without error, times in seconds."""
+
+    budget: str
+    n: int
+    errors: int
+    graded: int
+    correct: int
+    accuracy: float | None
+    accuracy_low: float | None
+    accuracy_high: float | None
+    reasoning_tokens: float | None
+    completion_tokens: float | None
+    ratio_to_native: float | None
+    """Reasoning tokens over those of the sweep's own ``native`` rows."""
+    saved_tokens: float | None
+    """Sum of the server's estimates, of the rows that have one."""
+    saved_rows: int
+    assumed_baselines: int
+    total_seconds: float | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON values."""
+        return asdict(self)
+
+
+def wilson(correct: int, n: int) -> tuple[float, float]:
+    """The 95 % interval of a share (Wilson 1927).
+
+    >>> [round(bound, 3) for bound in wilson(8, 10)]
+    [0.49, 0.943]
+    """
+    z2 = _WILSON_Z**2
+    centre = (correct + z2 / 2) / (n + z2)
+    spread = _WILSON_Z * math.sqrt(correct * (n - correct) / n + z2 / 4) / (n + z2)
+    return max(0.0, centre - spread), min(1.0, centre + spread)
+
+
+def mean(values: Iterable[float | None]) -> float | None:
+    """The mean of the known values; ``None`` without any."""
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else None
+
+
+def summarise(rows: Iterable[SweepRow], budgets: Sequence[Any]) -> list[BudgetSummary]:
+    """One summary per budget, in the order of ``budgets``."""
+    groups: dict[str, list[SweepRow]] = {budget_key(budget): [] for budget in budgets}
+    for row in rows:
+        groups.setdefault(budget_key(row.budget), []).append(row)
+    native = {
+        row.problem_id: row.reasoning_tokens
+        for row in groups.get("native", [])
+        if row.error is None and row.reasoning_tokens is not None
+    }
+    return [_summary(name, group, native) for name, group in groups.items()]
+
+
+def _summary(name: str, rows: list[SweepRow], native: dict[str, int]) -> BudgetSummary:
+    good = [row for row in rows if row.error is None]
+    graded = [row for row in good if row.correct is not None]
+    correct = sum(row.correct is True for row in graded)
+    low, high = wilson(correct, len(graded)) if graded else (None, None)
+    pairs = [
+        (row.reasoning_tokens, native[row.problem_id])
+        for row in good
+        if row.reasoning_tokens is not None and row.problem_id in native
+    ]
+    savings = [row.saved_tokens_estimate for row in good if row.saved_tokens_estimate is not None]
+    return BudgetSummary(
+        budget=name,
+        n=len(rows),
+        errors=len(rows) - len(good),
+        graded=len(graded),
+        correct=correct,
+        accuracy=correct / len(graded) if graded else None,
+        accuracy_low=low,
+        accuracy_high=high,
+        reasoning_tokens=mean(row.reasoning_tokens for row in good),
+        completion_tokens=mean(row.completion_tokens for row in good),
+        ratio_to_native=ratio_of_sums([own for own, _ in pairs], [full for _, full in pairs]),
+        saved_tokens=sum(savings) if savings else None,
+        saved_rows=len(savings),
+        assumed_baselines=sum(row.baseline_source == "assumed" for row in good),
+        total_seconds=mean(row.total for row in good),
+    )

@@ -119,13 +119,9 @@ class Solution:
 
     def to_dict(self) -> dict[str, Any]:
         """Everything but ``raw``, as JSON values."""
+        plain = ("answer", "reasoning", "boxed", "finish_reason", "model", "request_id")
         return {
-            "answer": self.answer,
-            "reasoning": self.reasoning,
-            "boxed": self.boxed,
-            "finish_reason": self.finish_reason,
-            "model": self.model,
-            "request_id": self.request_id,
+            **{name: getattr(self, name) for name in plain},
             "budget": self.report.model_dump(mode="json"),
             "usage": self.usage.model_dump(mode="json", exclude_none=True),
             "timings": asdict(self.timings),

@@ -97,11 +97,8 @@ class RequestBody(Body):
             if key in known or cls.unsupported.accepts(key, value):
                 continue
             if (hint := cls.unsupported.hints.get(key)) is not None:
-                raise InvalidRequestError(
-                    f"`{key}` is not supported by this server" + (f"; {hint}." if hint else "."),
-                    param=key,
-                    code="unsupported_parameter",
-                )
+                what = "is not supported by this server" + (f"; {hint}." if hint else ".")
+                raise InvalidRequestError.of(key, what, "unsupported_parameter")
             if difflib.get_close_matches(key.lower(), ["budget"], n=1, cutoff=0.75):
                 name = key[:64]
                 raise BudgetError(f"Unknown field `{name}`; did you mean `budget`?", param=name)
@@ -136,9 +133,8 @@ def validated(kind: type[B], value: Mapping[str, Any], where: str = "") -> B:
         param = ".".join(part for part in (where, field_path(first["loc"])) if part)
         missing = first["type"] == "missing"
         code = "missing_required_parameter" if missing else "invalid_value"
-        raise InvalidRequestError(
-            f"`{param}`: {first['msg']}.", param=param or None, code=code
-        ) from None
+        message = f"`{param}`: {first['msg']}."
+        raise InvalidRequestError(message, param=param or None, code=code) from None
 
 
 def _number(text: str) -> float | int:
@@ -154,9 +150,8 @@ def parse_json_object(raw: bytes) -> dict[str, Any]:
     except RecursionError:
         raise _too_deep() from None
     except ValueError as error:
-        raise InvalidRequestError(
-            f"The body is not valid JSON: {str(error)[:200]}.", code="invalid_json"
-        ) from None
+        message = f"The body is not valid JSON: {str(error)[:200]}."
+        raise InvalidRequestError(message, code="invalid_json") from None
     if not isinstance(body, dict):
         raise InvalidRequestError("The body must be a JSON object.", code="invalid_json")
     if raw.count(b"[") + raw.count(b"{") > _MAX_DEPTH and _depth(body) > _MAX_DEPTH:

@@ -37,13 +37,10 @@ def text_part(part: dict[str, Any], where: str, kinds: tuple[str, ...] = ("text"
     """The text of a content part; raises :class:`InvalidRequestError` for any other part."""
     kind, text = part.get("type"), part.get("text")
     if kind not in kinds:
-        raise InvalidRequestError(
-            f"`{where}.type` is {str(kind)[:40]!r}; this server takes text only.",
-            param=f"{where}.type",
-            code="unsupported_content",
-        )
+        what = f"is {str(kind)[:40]!r}; this server takes text only."
+        raise InvalidRequestError.of(f"{where}.type", what, "unsupported_content")
     if not isinstance(text, str):
-        raise InvalidRequestError(f"`{where}.text` must be a string.", param=f"{where}.text")
+        raise InvalidRequestError.of(f"{where}.text", "must be a string.")
     return text
 
 
@@ -52,14 +49,13 @@ def text_of(content: Any, where: str, kinds: tuple[str, ...] = ("text",)) -> str
     if isinstance(content, str):
         return content
     if not isinstance(content, list) or not content:
-        raise InvalidRequestError(
-            f"`{where}` must be a text or a list of text parts, and not empty.", param=where
-        )
+        what = "must be a text or a list of text parts, and not empty."
+        raise InvalidRequestError.of(where, what)
     parts = []
     for index, part in enumerate(content):
         at = f"{where}[{index}]"
         if not isinstance(part, dict):
-            raise InvalidRequestError(f"`{at}` must be an object.", param=at)
+            raise InvalidRequestError.of(at, "must be an object.")
         parts.append(text_part(part, at, kinds))
     return "".join(parts)
 
@@ -68,9 +64,7 @@ def require_text(block: Mapping[str, Any], names: Sequence[str], where: str) -> 
     """Raise :class:`InvalidRequestError` unless these keys of a block are texts, not empty."""
     for name in names:
         if not isinstance(block.get(name), str) or not block[name]:
-            raise InvalidRequestError(
-                f"`{where}.{name}` must be a string that is not empty.", param=f"{where}.{name}"
-            )
+            raise InvalidRequestError.of(f"{where}.{name}", "must be a string that is not empty.")
 
 
 def read_arguments(text: Any, where: str) -> dict[str, Any]:
@@ -80,23 +74,23 @@ def read_arguments(text: Any, where: str) -> dict[str, Any]:
     except (ValueError, RecursionError):
         arguments = None
     if not isinstance(arguments, dict):
-        raise InvalidRequestError(f"`{where}` must be the JSON text of an object.", param=where)
+        raise InvalidRequestError.of(where, "must be the JSON text of an object.")
     return arguments
 
 
 def read_stops(stops: Sequence[str] | None, field: str) -> tuple[str, ...]:
     """Stop strings of a request; :class:`InvalidRequestError` names their ``field``."""
     if len(stops or ()) > 16:
-        raise InvalidRequestError(f"`{field}` takes at most 16 strings.", param=field)
+        raise InvalidRequestError.of(field, "takes at most 16 strings.")
     if any(not item or len(item) > 1024 for item in stops or ()):
-        raise InvalidRequestError(f"`{field}` strings must have 1 to 1024 characters.", param=field)
+        raise InvalidRequestError.of(field, "strings must have 1 to 1024 characters.")
     return tuple(stops or ())
 
 
 def json_schema_format(schema: Any, field: str) -> AnswerFormat:
     """The grammar of a JSON schema that stands in ``field``."""
     if not isinstance(schema, dict):
-        raise InvalidRequestError(f"`{field}` must be a JSON schema object.", param=field)
+        raise InvalidRequestError.of(field, "must be a JSON schema object.")
     return AnswerFormat("json_schema", schema, field)
 
 
@@ -116,40 +110,33 @@ def read_tools(
     """
     if not functions:
         if choice not in (None, "none"):
-            raise InvalidRequestError("`tool_choice` needs `tools`.", param="tool_choice")
+            raise InvalidRequestError.of("tool_choice", "needs `tools`.")
         return None
     definitions = _definitions(functions)
     if name is not None and name not in {d["function"]["name"] for d in definitions}:
-        raise InvalidRequestError(
-            f"`tool_choice` names {name[:64]!r}, which is none of `tools`.", param="tool_choice"
-        )
+        what = f"names {name[:64]!r}, which is none of `tools`."
+        raise InvalidRequestError.of("tool_choice", what)
     if choice == "none":
         return None
     for field, given in excluded.items():
         if given:
-            raise InvalidRequestError(
-                f'`{field}` does not go with `tools`, unless `tool_choice` is "none".', param=field
-            )
+            what = 'does not go with `tools`, unless `tool_choice` is "none".'
+            raise InvalidRequestError.of(field, what)
     return ToolUse(definitions, choice or "auto", name, parallel is not False)
 
 
-def _definitions(
-    functions: Sequence[tuple[str, FunctionDefinition]],
-) -> tuple[dict[str, Any], ...]:
+def _definitions(functions: Sequence[tuple[str, FunctionDefinition]]) -> tuple[dict[str, Any], ...]:
     """OpenAI's form of them, as templates take it."""
     if len(functions) > _MAX_TOOLS:
-        raise InvalidRequestError(f"`tools` takes at most {_MAX_TOOLS}.", param="tools")
+        raise InvalidRequestError.of("tools", f"takes at most {_MAX_TOOLS}.")
     found: dict[str, dict[str, Any]] = {}
     for where, function in functions:
         if not _NAME.fullmatch(function.name):
-            raise InvalidRequestError(
-                f"`{where}.name` must be 1 to 128 of a-z, A-Z, 0-9, `_`, `-` and `.`.",
-                param=f"{where}.name",
-            )
+            what = "must be 1 to 128 of a-z, A-Z, 0-9, `_`, `-` and `.`."
+            raise InvalidRequestError.of(f"{where}.name", what)
         if function.name in found:
-            raise InvalidRequestError(
-                f"Two `tools` are named {function.name}.", param=f"{where}.name"
-            )
+            message = f"Two `tools` are named {function.name}."
+            raise InvalidRequestError(message, param=f"{where}.name")
         told = {"name", "description", "parameters"}
         definition = function.model_dump(include=told, exclude_none=True)
         found[function.name] = {"type": "function", "function": definition}

@@ -18,11 +18,7 @@ from extracot_server.engine.base import (
     EngineRequestError,
     ReplyLostError,
 )
-from extracot_server.errors import (
-    ContextLengthError,
-    InvalidRequestError,
-    ModelNotFoundError,
-)
+from extracot_server.errors import ContextLengthError, InvalidRequestError, ModelNotFoundError
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +50,7 @@ class HttpError:
         return self.code or self.type
 
 
-_ANTHROPIC_TYPES = {
+_ANTHROPIC_TYPES = {  # Anthropic's word for a kind of error
     400: "invalid_request_error",
     401: "authentication_error",
     404: "not_found_error",
@@ -65,20 +61,18 @@ _ANTHROPIC_TYPES = {
 }
 
 
-def anthropic_type(status: int) -> str:
-    """Anthropic's word for a kind of error."""
-    return _ANTHROPIC_TYPES.get(status, "api_error")
-
-
 def anthropic_body(error: HttpError) -> dict[str, Any]:
     """The error as Anthropic's API has it; the message names the field."""
-    kind = anthropic_type(error.status)
+    kind = _ANTHROPIC_TYPES.get(error.status, "api_error")
     return {"type": "error", "error": {"type": kind, "message": _encodable(error.message)}}
 
 
 def speaks_anthropic(path: str) -> bool:
     """Whether a path belongs to Anthropic's API."""
     return path == "/v1/messages" or path.startswith("/v1/messages/")
+
+
+_INVALID = "invalid_request_error"
 
 
 class ErrorReply(JSONResponse):
@@ -133,17 +127,15 @@ def to_http(error: BaseException) -> HttpError:
         case ContextLengthError() | InvalidRequestError():
             return _invalid(400, error)
         case PromptError():
-            return HttpError(400, str(error), "invalid_request_error", error.field, "invalid_value")
+            return HttpError(400, str(error), _INVALID, error.field, "invalid_value")
         case EngineRequestError():
-            kind = "invalid_request_error"
-            return HttpError(400, str(error), kind, error.param, "invalid_value")
+            return HttpError(400, str(error), _INVALID, error.param, "invalid_value")
         case RefusedError():
             crowded = error.reason in (Refusal.QUEUE_FULL, Refusal.STOPPING)
             return _later(503 if crowded else 429, str(error), str(error.reason), error.retry_after)
         case InvalidKeyError():
             challenge = {"WWW-Authenticate": "Bearer"}
-            kind = "invalid_request_error"
-            return HttpError(401, str(error), kind, code="invalid_api_key", headers=challenge)
+            return HttpError(401, str(error), _INVALID, code="invalid_api_key", headers=challenge)
         case EngineBusyError():
             text = "The servers behind this one are busy; try again later."
             return _later(503, text, "engine_busy", error.retry_after)
@@ -167,9 +159,7 @@ def _later(status: int, text: str, code: str, seconds: int) -> HttpError:
     return HttpError(status, text, kind, code=code, headers={"Retry-After": str(seconds)})
 
 
-def _invalid(
-    status: int, error: InvalidRequestError, kind: str = "invalid_request_error"
-) -> HttpError:
+def _invalid(status: int, error: InvalidRequestError, kind: str = _INVALID) -> HttpError:
     return HttpError(status, str(error), kind, error.param, error.code)
 
 

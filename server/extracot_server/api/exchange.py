@@ -78,9 +78,8 @@ class RequestContext:
         The fields are what the API calls the conversation and the effort, for errors.
         """
         if len(messages) > self.max_messages:
-            raise InvalidRequestError(
-                f"At most {self.max_messages} messages.", param=messages_field
-            )
+            message = f"At most {self.max_messages} messages."
+            raise InvalidRequestError(message, param=messages_field)
         with_instruction = body.include_instruction
         if with_instruction is None:  # it asks for an answer in words
             with_instruction = answer_format is None and tools is None
@@ -219,16 +218,14 @@ async def handle(
         raise
 
 
+@dataclass(frozen=True, slots=True)
 class _Exchange:
     """One request and its reply, streamed or whole."""
 
-    def __init__(
-        self, state: AppState, service: ChatService, chat: PreparedChat, writer: ReplyWriter
-    ) -> None:
-        self._state = state
-        self._service = service
-        self._chat = chat
-        self._writer = writer
+    _state: AppState
+    _service: ChatService
+    _chat: PreparedChat
+    _writer: ReplyWriter
 
     @property
     def _headers(self) -> dict[str, str]:

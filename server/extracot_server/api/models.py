@@ -9,6 +9,7 @@ from fastapi import APIRouter, Request
 from pydantic import ConfigDict, Field
 
 from extracot.card import BudgetCard
+from extracot.control import DEFAULT_RATIOS
 from extracot_server.admission.keys import Principal
 from extracot_server.api.auth import principal_of
 from extracot_server.api.body import ReplyModel
@@ -171,14 +172,11 @@ async def get_budget(request: Request, model: str | None = None) -> BudgetInform
 
 
 def _baseline(served: ServedModel, holdout: Holdout) -> BaselineInformation:
-    if served.card is not None:
-        return BaselineInformation(
-            source="card", assumed_reasoning_tokens=None, measured_reasoning_tokens=None
-        )
+    measured = holdout.baseline if served.card is None else None
     return BaselineInformation(
-        source="assumed" if holdout.baseline is None else "holdout",
-        assumed_reasoning_tokens=served.policy.assumed_baseline,
-        measured_reasoning_tokens=holdout.baseline,
+        source="card" if served.card else "assumed" if measured is None else "holdout",
+        assumed_reasoning_tokens=None if served.card else served.policy.assumed_baseline,
+        measured_reasoning_tokens=measured,
     )
 
 
@@ -243,9 +241,8 @@ def _allowed(served: ServedModel) -> list[str]:
 
 
 def _aliases(served: ServedModel) -> list[str]:
-    if served.card is None:
-        names = ["0.2", "0.4", "0.6", "0.8", "1.0"]
-    else:
+    names = [str(ratio) for ratio in DEFAULT_RATIOS]
+    if served.card is not None:
         names = [f"{level.ratio:g}" for level in served.card.levels if level.ratio is not None]
     words = [] if policy_level(served.card) is None else ["auto"]
     return [f"{served.name}@{name}" for name in [*names, *words, "native", "none"]]

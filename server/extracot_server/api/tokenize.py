@@ -12,7 +12,6 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Request
 from pydantic import Field
 
-from extracot.errors import PromptError
 from extracot_server.api.auth import principal_of
 from extracot_server.api.body import Body, ReplyModel, described_as, validated
 from extracot_server.api.chat.request import ChatCompletionRequest, to_chat_request
@@ -73,14 +72,11 @@ def _of_text(request: Request, body: dict[str, Any]) -> Tokens:
     wanted = validated(TextToTokenize, body)
     for name in ("messages", "budget", "reasoning_effort"):
         if getattr(wanted, name) is not None:
-            raise InvalidRequestError(f"`{name}` does not go with `prompt`.", param=name)
+            raise InvalidRequestError.of(name, "does not go with `prompt`.")
     service, alias = app_state(request).find(wanted.model, principal_of(request))
     if alias is not None:
         raise InvalidRequestError("A budget does not go with `prompt`.", param="model")
-    try:
-        ids = service.model.runtime.renderer.encode_text(wanted.prompt)
-    except PromptError as error:
-        raise PromptError(str(error), field="prompt") from None
+    ids = service.model.runtime.renderer.encode_text(wanted.prompt, "prompt")
     return _tokens(service.model, ids, ())
 
 

@@ -6,9 +6,8 @@ import argparse
 import sys
 from typing import Any
 
-from extracot_client.baselines import baseline_words, cap_words, holdout_words
 from extracot_client.commands.common import make_client, print_json
-from extracot_client.formatting import percent
+from extracot_client.formatting import baseline_words, cap_words, holdout_words, percent
 from extracot_client.terminal import Style, printable, table
 from extracot_client.types import BudgetCardPage, LevelInfo, number_at, value_at
 

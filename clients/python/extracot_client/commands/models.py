@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 import sys
 
+from extracot_client.base import base_models
 from extracot_client.commands.common import make_client, print_json
-from extracot_client.exchange import base_models
 from extracot_client.terminal import Style, table
 from extracot_client.types import value_at
 

@@ -8,15 +8,20 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 
+from extracot_client.base import only_model
 from extracot_client.client import Extracot
 from extracot_client.commands.common import budgets_of, make_client, note, options_of, print_json
 from extracot_client.errors import InvalidArgumentError
-from extracot_client.exchange import only_model
 from extracot_client.formatting import percent, seconds, tokens
 from extracot_client.plots import draw_sweep
-from extracot_client.summaries import BudgetSummary, summarise
 from extracot_client.sweep_files import RowStore, read_problems, write_csv
-from extracot_client.sweeps import SweepProblem, budget_key, fingerprint
+from extracot_client.sweeps import (
+    BudgetSummary,
+    SweepProblem,
+    budget_key,
+    fingerprint,
+    summarise,
+)
 from extracot_client.terminal import Progress, Style, table
 from extracot_client.types import Budget, SweepRow
 

@@ -14,9 +14,9 @@ from functools import partial
 from typing import Any
 
 from extracot_client.async_client import AsyncExtracot
+from extracot_client.base import base_models
 from extracot_client.commands.common import offered_budgets
 from extracot_client.errors import ExtracotClientError, NotFoundError
-from extracot_client.exchange import base_models
 from extracot_client.playground.markdown import to_markdown
 from extracot_client.playground.session import remember, solution_row
 from extracot_client.playground.views import (
@@ -102,9 +102,8 @@ class Backend:
         except NotFoundError:
             page = BudgetCardPage()  # Another OpenAI-compatible server: any ratio may do.
         except ExtracotClientError as error:
-            return ServerView(
-                status(f"{error}. Reload this page to try again.", kind="error"), reached=False
-            )
+            line = status(f"{error}. Reload this page to try again.", kind="error")
+            return ServerView(line, reached=False)
         budgets = [budget_key(budget) for budget in offered_budgets(page)]
         return ServerView(
             server_line(page, self.url),

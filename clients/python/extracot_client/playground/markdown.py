@@ -80,30 +80,26 @@ def to_markdown(text: str) -> str:
     >>> to_markdown(r"<b>so</b> $x<2$: \boxed{7}")
     '&lt;b>so&lt;/b> \\(x<2\\): \\(\\boxed{7}\\)'
     """
-    made: list[str] = []
-    for span in spans(text):
-        match span.kind:
-            case "text":
-                made.append(_TAG.sub("&lt;", span.text).replace("![", "&#33;["))
-            case "code":
-                made.append(span.text)
-            case _:
-                made.append(_formula(span))
-    return "".join(made)
+
+    def made(span: Span) -> str:
+        if span.kind == "text":
+            return _TAG.sub("&lt;", span.text).replace("![", "&#33;[")
+        return span.text if span.kind == "code" else _formula(span)
+
+    return "".join(map(made, spans(text)))
 
 
 def to_html(text: str) -> str:
     """A reply as one line of HTML for inside a block of Markdown; formulas keep their marks."""
-    made: list[str] = []
-    for span in spans(text.strip()):
-        match span.kind:
-            case "text":
-                made.append(_one_line(html.escape(span.text)))
-            case "code":
-                made.append(f"<code>{_one_line(html.escape(span.text.strip('`')))}</code>")
-            case _:
-                made.append(html.escape(_formula(span)))
-    return "".join(made)
+
+    def made(span: Span) -> str:
+        if span.kind == "text":
+            return _one_line(html.escape(span.text))
+        if span.kind == "code":
+            return f"<code>{_one_line(html.escape(span.text.strip('`')))}</code>"
+        return html.escape(_formula(span))
+
+    return "".join(map(made, spans(text.strip())))
 
 
 def _formula(span: Span) -> str:

@@ -18,13 +18,13 @@ os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 import gradio as gr
 
 from extracot_client.playground.backend import Backend
-from extracot_client.playground.sampling import sampling_boxes
 from extracot_client.playground.security import OwnServerOnly
 from extracot_client.playground.tabs import (
     MODES,
     QUIET,
     Shared,
     compare_tab,
+    sampling_boxes,
     savings_tab,
     solve_tab,
 )

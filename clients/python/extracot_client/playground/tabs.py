@@ -1,5 +1,6 @@
 """The playground's three tabs: their components, and what happens when a button is pressed.
 
+Also the boxes for sampling, which two of them share; an empty box leaves the choice to the server.
 What is asked and what is shown is decided in :mod:`extracot_client.playground.backend`.
 """
 
@@ -8,7 +9,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import gradio as gr
 
@@ -16,7 +17,6 @@ from extracot_client.commands.common import parse_budget
 from extracot_client.errors import InvalidArgumentError
 from extracot_client.playground.backend import Backend, View
 from extracot_client.playground.markdown import LATEX_DELIMITERS
-from extracot_client.playground.sampling import read_options
 from extracot_client.playground.stop import Runs
 from extracot_client.playground.views import NOTHING_YET, savings_page, status, summary_to_come
 from extracot_client.requests import SolveOptions
@@ -28,6 +28,7 @@ MODES_INFO = (
 )
 SUMMARY_HINT = "Each reply gets a summary here: tokens used, tokens saved, time taken."
 STOPPED = "Stopped; the server was told to stop, too. What had come is kept below."
+N = TypeVar("N", int, float)
 # Events of a page, not an API; what is running is shown as text, not by an overlay.
 QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 
@@ -184,3 +185,36 @@ def _run_with(
 
     stop.click(halt, queue=False, **QUIET)
     return run
+
+
+def sampling_boxes() -> list[gr.Textbox]:
+    """Maximum of tokens, temperature and seed, in the order of :func:`read_options`."""
+    # Boxes for text: Gradio's number box turns an empty value into 0 as soon as it is drawn.
+    boxes = (("Max tokens", "the server's"), ("Temperature", "the model's"), ("Seed", "none"))
+    with gr.Row():
+        return [
+            gr.Textbox("", label=name, placeholder=f"{default} (empty)", max_lines=1, min_width=140)
+            for name, default in boxes
+        ]
+
+
+def read_options(
+    model: str | None, max_tokens: str | None, temperature: str | None, seed: str | None
+) -> SolveOptions:
+    """The chosen model, if there was a choice, and the three boxes as options; an empty box says
+    nothing. Raises :class:`InvalidArgumentError` for what is no number; its range is the server's
+    to judge."""
+    return {
+        "model": model or None,
+        "max_tokens": _number("Max tokens", max_tokens, int, "a whole number"),
+        "temperature": _number("Temperature", temperature, float, "a number"),
+        "seed": _number("Seed", seed, int, "a whole number"),
+    }
+
+
+def _number(name: str, text: str | None, kind: Callable[[str], N], what: str) -> N | None:
+    text = (text or "").strip()
+    try:
+        return kind(text) if text else None
+    except ValueError:
+        raise InvalidArgumentError(f"{name} is {what}, or empty; not {text[:40]!r}") from None

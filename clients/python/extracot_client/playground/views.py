@@ -8,8 +8,14 @@ from __future__ import annotations
 import html
 from collections.abc import Sequence
 
-from extracot_client.baselines import cap_words, native_range
-from extracot_client.formatting import percent, seconds, summary_line, tokens
+from extracot_client.formatting import (
+    cap_words,
+    native_range,
+    percent,
+    seconds,
+    summary_line,
+    tokens,
+)
 from extracot_client.playground.charts import Bar, Chart, draw, table
 from extracot_client.playground.markdown import to_html
 from extracot_client.playground.session import RealisedRatio, realised_ratios, session_totals

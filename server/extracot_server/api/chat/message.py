@@ -61,10 +61,8 @@ def read_message(message: ChatMessage, index: int) -> Message:
     """One message as the renderer takes it; raises :class:`InvalidRequestError` with its field."""
     where = f"messages[{index}]"
     if message.role not in _ROLES:
-        raise InvalidRequestError(
-            f"`{where}.role` is {message.role[:40]!r}. Allowed: {', '.join(_ROLES)}.",
-            param=f"{where}.role",
-        )
+        what = f"is {message.role[:40]!r}. Allowed: {', '.join(_ROLES)}."
+        raise InvalidRequestError.of(f"{where}.role", what)
     if (message.model_extra or {}).get("function_call"):
         raise InvalidRequestError(
             "`function_call` is not supported by this server; use `tool_calls`.",
@@ -75,10 +73,8 @@ def read_message(message: ChatMessage, index: int) -> Message:
         _call(call, f"{where}.tool_calls[{n}]") for n, call in enumerate(message.tool_calls or ())
     ]
     if message.role == "tool" and not message.tool_call_id:
-        raise InvalidRequestError(
-            f"`{where}.tool_call_id` is missing: which call does it answer?",
-            param=f"{where}.tool_call_id",
-        )
+        what = "is missing: which call does it answer?"
+        raise InvalidRequestError.of(f"{where}.tool_call_id", what)
     content = message.content
     if content is None and message.role == "assistant":
         content = ""
@@ -89,15 +85,12 @@ def read_message(message: ChatMessage, index: int) -> Message:
 def _call(call: dict[str, Any], where: str) -> ToolCall:
     function = call.get("function")
     if call.get("type", "function") != "function" or not isinstance(function, dict):
-        raise InvalidRequestError(
-            f"`{where}` must be a call of a function: id, type and function.", param=where
-        )
+        what = "must be a call of a function: id, type and function."
+        raise InvalidRequestError.of(where, what)
     name, call_id = function.get("name"), call.get("id")
     if not isinstance(name, str) or not name:
-        raise InvalidRequestError(
-            f"`{where}.function.name` must be a name.", param=f"{where}.function.name"
-        )
+        raise InvalidRequestError.of(f"{where}.function.name", "must be a name.")
     if not isinstance(call_id, str) or not call_id:
-        raise InvalidRequestError(f"`{where}.id` must be a text.", param=f"{where}.id")
+        raise InvalidRequestError.of(f"{where}.id", "must be a text.")
     arguments = function.get("arguments")
     return ToolCall(name, read_arguments(arguments, f"{where}.function.arguments"), call_id)

@@ -6,6 +6,7 @@ OpenAI and vLLM that are not supported; other unknown fields are tolerated and r
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
@@ -40,16 +41,12 @@ stop_token_ids include_stop_str_in_output echo add_generation_prompt continue_fi
 chat_template documents mm_processor_kwargs bad_words allowed_token_ids logits_processors
 kv_transfer_params return_token_ids return_tokens_as_token_ids truncate_prompt_tokens
 modalities store"""
+_OFF = """store echo use_beam_search include_stop_str_in_output continue_final_message
+return_token_ids return_tokens_as_token_ids"""
 _DEFAULTS: dict[str, tuple[Any, ...]] = {
+    **dict.fromkeys(_OFF.split(), (False,)),
     "modalities": (["text"],),
-    "store": (False,),
-    "echo": (False,),
-    "use_beam_search": (False,),
-    "include_stop_str_in_output": (False,),
     "add_generation_prompt": (True,),
-    "continue_final_message": (False,),
-    "return_token_ids": (False,),
-    "return_tokens_as_token_ids": (False,),
 }
 UNSUPPORTED = Unsupported({name: "" for name in _PLAIN.split()} | _REPLACED, _DEFAULTS)
 
@@ -172,8 +169,7 @@ class ChatCompletionRequest(ChatBody):
     tool_choice: Annotated[
         ToolMode | dict[str, Any] | None, described_as(ToolMode | NamedTool | None)
     ] = Field(
-        None,
-        description="auto (where there are tools), none, required, or the function to call",
+        None, description="auto (where there are tools), none, required, or the function to call"
     )
     parallel_tool_calls: bool | None = Field(None, description="false: at most one call in a reply")
     user: str | None = Field(None, description="accepted and not used")
@@ -183,12 +179,12 @@ class ChatCompletionRequest(ChatBody):
 def to_chat_request(request: ChatCompletionRequest, context: RequestContext) -> ChatRequest:
     """What serving needs of a request; raises :class:`InvalidRequestError` for the rest."""
     if request.n is not None and request.n > context.max_choices:
-        raise InvalidRequestError(f"`n` must be at most {context.max_choices}.", param="n")
+        raise InvalidRequestError.of("n", f"must be at most {context.max_choices}.")
     max_tokens = request.max_completion_tokens
     if max_tokens is None:  # the old name
         max_tokens = request.max_tokens
     if max_tokens is not None and (request.min_tokens or 0) > max_tokens:
-        raise InvalidRequestError("`min_tokens` is above `max_tokens`.", param="min_tokens")
+        raise InvalidRequestError.of("min_tokens", "is above `max_tokens`.")
     answer_format = _answer_format(request.response_format)
     return context.chat_request(
         request,
@@ -206,9 +202,7 @@ def to_chat_request(request: ChatCompletionRequest, context: RequestContext) -> 
 
 def _sampling(request: ChatCompletionRequest) -> SamplingParams:
     if request.top_logprobs is not None and not request.logprobs:
-        raise InvalidRequestError(
-            "`top_logprobs` needs `logprobs` to be true.", param="top_logprobs"
-        )
+        raise InvalidRequestError.of("top_logprobs", "needs `logprobs` to be true.")
     return SamplingParams(
         temperature=request.temperature,
         top_p=request.top_p,
@@ -229,9 +223,7 @@ def _logit_bias(bias: dict[str, float] | None) -> dict[int, float]:
     converted: dict[int, float] = {}
     for key, value in (bias or {}).items():
         if not key.isascii() or not key.isdigit() or len(key) > 9:
-            raise InvalidRequestError(
-                f"`logit_bias` keys are token ids, not {key[:40]!r}.", param="logit_bias"
-            )
+            raise InvalidRequestError.of("logit_bias", f"keys are token ids, not {key[:40]!r}.")
         converted[int(key)] = value
     return converted
 
@@ -242,15 +234,15 @@ def _tools(request: ChatCompletionRequest, answer_format: AnswerFormat | None) -
         for index, tool in enumerate(request.tools or ())
     ]
     excluded = {"response_format": answer_format is not None, "logprobs": bool(request.logprobs)}
-    parallel, choice = request.parallel_tool_calls, request.tool_choice
-    if not isinstance(choice, dict):
-        return read_tools(functions, choice, parallel=parallel, excluded=excluded)
-    match choice:
+    read = partial(read_tools, functions, parallel=request.parallel_tool_calls, excluded=excluded)
+    match request.tool_choice:
         case {"type": "function", "function": {"name": str(name)}}:
-            return read_tools(functions, "named", name, parallel=parallel, excluded=excluded)
-    raise InvalidRequestError(
-        f"`tool_choice` is {str(choice)[:60]!r}. Allowed: {_CHOICES}.", param="tool_choice"
-    )
+            return read("named", name)
+        case dict() as choice:
+            what = f"is {str(choice)[:60]!r}. Allowed: {_CHOICES}."
+            raise InvalidRequestError.of("tool_choice", what)
+        case mode:
+            return read(mode)
 
 
 def _answer_format(value: ResponseFormat | None) -> AnswerFormat | None:

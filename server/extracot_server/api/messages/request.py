@@ -6,6 +6,7 @@ Knows what Anthropic's Messages API calls things; runs nothing.
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import Any, Literal
 
 from pydantic import Field
@@ -29,10 +30,9 @@ from extracot_server.errors import BudgetError, InvalidRequestError
 from extracot_server.generation.request import ChatRequest
 from extracot_server.tool_calls.tools import ToolUse
 
-_PLAIN = "container context_management diagnostics inference_geo speed"
+_PLAIN = "container context_management diagnostics inference_geo speed mcp_servers"
 _HINTS = {
     **dict.fromkeys(_PLAIN.split(), ""),
-    "mcp_servers": "",
     "reasoning_effort": "use `output_config.effort`",
     "response_format": "use `output_config.format`",
     "stop": "use `stop_sequences`",
@@ -140,15 +140,14 @@ def _budget(
         return budget
     if thinking.type == "disabled":
         if budget is not None and budget.given != "none":
-            raise BudgetError("`thinking` is disabled, and `budget` asks for it.", param="thinking")
+            raise BudgetError.of("thinking", "is disabled, and `budget` asks for it.")
         return BudgetSpec("none", given="none")
     tokens, where = thinking.budget_tokens, "thinking.budget_tokens"
     if tokens is None:
-        raise InvalidRequestError(f"`{where}` is missing.", param=where)
+        raise InvalidRequestError.of(where, "is missing.")
     if max_tokens is not None and tokens >= max_tokens:
-        raise InvalidRequestError(
-            f"`{where}` ({tokens}) must be less than `max_tokens` ({max_tokens}).", param=where
-        )
+        what = f"({tokens}) must be less than `max_tokens` ({max_tokens})."
+        raise InvalidRequestError.of(where, what)
     if budget is None:
         return BudgetSpec(max_reasoning_tokens=tokens, given={"max_reasoning_tokens": tokens})
     if budget.max_reasoning_tokens not in (None, tokens):
@@ -181,7 +180,7 @@ def _turns(message: MessageParam, where: str) -> list[Message]:
     if isinstance(content, str):
         return [Message(message.role, content, field=where)]
     if not content:
-        raise InvalidRequestError(f"`{where}.content` must not be empty.", param=f"{where}.content")
+        raise InvalidRequestError.of(f"{where}.content", "must not be empty.")
     texts: list[str] = []
     calls: list[ToolCall] = []
     results: list[Message] = []
@@ -205,7 +204,7 @@ def _turns(message: MessageParam, where: str) -> list[Message]:
 def _call(block: dict[str, Any], at: str) -> ToolCall:
     require_text(block, ["id", "name"], at)
     if not isinstance(block.get("input"), dict):
-        raise InvalidRequestError(f"`{at}.input` must be an object.", param=f"{at}.input")
+        raise InvalidRequestError.of(f"{at}.input", "must be an object.")
     return ToolCall(block["name"], block["input"], block["id"])
 
 
@@ -214,36 +213,30 @@ def _answer_format(config: OutputConfig | None) -> AnswerFormat | None:
     if wanted is None:
         return None
     if wanted.get("type") != "json_schema":
-        raise InvalidRequestError(
-            "`output_config.format.type` must be json_schema.", param="output_config.format.type"
-        )
+        raise InvalidRequestError.of("output_config.format.type", "must be json_schema.")
     return json_schema_format(wanted.get("schema"), "output_config.format.schema")
 
 
 def _tools(request: CountRequest, answer_format: AnswerFormat | None) -> ToolUse | None:
     functions = [_function(tool, f"tools[{n}]") for n, tool in enumerate(request.tools or ())]
     excluded = {"output_config.format": answer_format is not None}
-    if (choice := request.tool_choice) is None:
-        return read_tools(functions, None, parallel=None, excluded=excluded)
+    choice = request.tool_choice or {}
     parallel = choice.get("disable_parallel_tool_use") is not True
-    match choice:
+    read = partial(read_tools, functions, parallel=parallel, excluded=excluded)
+    match request.tool_choice:
+        case None:
+            return read(None)
         case {"type": "tool", "name": str(name)}:
-            return read_tools(functions, "named", name, parallel=parallel, excluded=excluded)
+            return read("named", name)
         case {"type": str(kind)} if kind in _TOOL_MODES:
-            mode = _TOOL_MODES[kind]
-            return read_tools(functions, mode, parallel=parallel, excluded=excluded)
-    raise InvalidRequestError(
-        "`tool_choice.type` must be auto, any, none, or tool with a `name`.",
-        param="tool_choice.type",
-    )
+            return read(_TOOL_MODES[kind])
+    what = "must be auto, any, none, or tool with a `name`."
+    raise InvalidRequestError.of("tool_choice.type", what)
 
 
 def _function(tool: dict[str, Any], where: str) -> tuple[str, FunctionDefinition]:
     if tool.get("type", "custom") != "custom" or not isinstance(tool.get("input_schema"), dict):
-        raise InvalidRequestError(
-            f"`{where}` must be a tool with an `input_schema`; Anthropic's own are not supported.",
-            param=where,
-            code="unsupported_parameter",
-        )
+        what = "must be a tool with an `input_schema`; Anthropic's own are not supported."
+        raise InvalidRequestError.of(where, what, "unsupported_parameter")
     function = {**tool, "parameters": tool["input_schema"]}
     return where, validated(FunctionDefinition, function, where)

@@ -131,12 +131,10 @@ class MessageWriter:
         if isinstance(event, CallDelta):
             return self._call(event)
         if isinstance(event, ChoiceDone):
-            out = self._close()
-            reason = (
-                "stop_sequence" if event.stop is not None else _STOP_REASONS[event.finish_reason]
-            )
-            self._reply |= {"stop_reason": reason, "stop_sequence": event.stop}
-            return out
+            stop = event.stop
+            reason = "stop_sequence" if stop is not None else _STOP_REASONS[event.finish_reason]
+            self._reply |= {"stop_reason": reason, "stop_sequence": stop}
+            return self._close()
         return self._finish(event)
 
     def _text_delta(self, event: Delta) -> list[dict[str, Any]]:

@@ -24,15 +24,14 @@ from extracot_server.config.settings import Settings
 from extracot_server.model_registry.registry import AppState
 
 REF = "#/components/schemas/{model}"
+_HEADER = {"required": True, "schema": {"type": "string"}}
 _REQUEST_ID = {
     "description": "the client's own `x-request-id` where it is sane, else a new one",
-    "required": True,
-    "schema": {"type": "string"},
+    **_HEADER,
 }
 _BUDGET_HEADER = {
     "description": "JSON: what is known of the budget before the first token",
-    "required": True,
-    "schema": {"type": "string"},
+    **_HEADER,
 }
 _NAMED_EVENT = {
     "type": "object",
@@ -67,10 +66,7 @@ def install_openapi(app: FastAPI) -> None:
     def document() -> dict[str, Any]:
         if app.openapi_schema is None:
             schema = get_openapi(
-                title=app.title,
-                version=app.version,
-                description=app.description,
-                routes=app.routes,
+                title=app.title, version=app.version, description=app.description, routes=app.routes
             )
             state: AppState = app.state.extracot
             schemas = schema["components"]["schemas"] = _schemas(app.routes)

@@ -9,15 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from extracot.report import BudgetReport
-from extracot_server.api.responses.response import (
-    MessageItem,
-    OutputText,
-    OutputTokensDetails,
-    ReasoningItem,
-    ReasoningText,
-    ResponseObject,
-    ResponseUsage,
-)
+from extracot_server.api.responses import response
 
 QUESTION: list[dict[str, Any]] = [{"role": "user", "content": "What is 12 * 3 + 4?"}]
 _ASKED = QUESTION[0]["content"]
@@ -51,11 +43,7 @@ _REPORT: dict[str, Any] = {
     "arm": None,
     "ignored_fields": [],
 }
-_SCHEMA = {
-    "type": "object",
-    "properties": {"answer": {"type": "integer"}},
-    "required": ["answer"],
-}
+_SCHEMA = {"type": "object", "properties": {"answer": {"type": "integer"}}, "required": ["answer"]}
 
 
 BODIES: dict[str, dict[str, dict[str, Any]]] = {
@@ -132,22 +120,24 @@ REPLIES: dict[str, dict[str, Any]] = {
         },
         "budget": _REPORT,
     },
-    "/v1/responses": ResponseObject(
+    "/v1/responses": response.ResponseObject(
         id="resp_req-1",
         created_at=1770000000,
         completed_at=1770000001,
         status="completed",
         model="scripted",
         output=[
-            ReasoningItem(
-                id="rs_req-1_0", status="completed", content=[ReasoningText(text=_THOUGHT)]
+            response.ReasoningItem(
+                id="rs_req-1_0", status="completed", content=[response.ReasoningText(text=_THOUGHT)]
             ),
-            MessageItem(id="msg_req-1_1", status="completed", content=[OutputText(text=_ANSWER)]),
+            response.MessageItem(
+                id="msg_req-1_1", status="completed", content=[response.OutputText(text=_ANSWER)]
+            ),
         ],
-        usage=ResponseUsage(
+        usage=response.ResponseUsage(
             input_tokens=43,
             output_tokens=32,
-            output_tokens_details=OutputTokensDetails(reasoning_tokens=19),
+            output_tokens_details=response.OutputTokensDetails(reasoning_tokens=19),
             total_tokens=75,
         ),
         budget=BudgetReport(**_REPORT),

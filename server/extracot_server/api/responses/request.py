@@ -6,6 +6,7 @@ Knows what the Responses API calls things; runs nothing.
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from pydantic import Field
@@ -45,8 +46,10 @@ _DEFAULTS: dict[str, tuple[Any, ...]] = {
     "truncation": ("disabled",),
     "top_logprobs": (0,),
 }
+_CHOICES = 'auto, none, required or {"type": "function", "name": …}'
 UNSUPPORTED = Unsupported(_HINTS, _DEFAULTS)
 _TEXT_PARTS = ("input_text", "output_text", "text")
+_KINDS = ("message", "reasoning", "function_call", "function_call_output")
 _ROLES = ("system", "developer", "user", "assistant")
 
 
@@ -121,7 +124,7 @@ def _messages(request: ResponsesRequest) -> list[Message]:
     if isinstance(request.input, str):
         return [*messages, Message("user", request.input, field="input")]
     if not request.input:
-        raise InvalidRequestError("`input` must not be empty.", param="input")
+        raise InvalidRequestError.of("input", "must not be empty.")
     for index, item in enumerate(request.input):
         found = _message(item, f"input[{index}]")
         if found is None:
@@ -145,10 +148,8 @@ def _message(item: dict[str, Any], where: str) -> Message | None:
         case "message":
             role = item.get("role")
             if role not in _ROLES:
-                raise InvalidRequestError(
-                    f"`{where}.role` is {str(role)[:40]!r}. Allowed: {', '.join(_ROLES)}.",
-                    param=f"{where}.role",
-                )
+                what = f"is {str(role)[:40]!r}. Allowed: {', '.join(_ROLES)}."
+                raise InvalidRequestError.of(f"{where}.role", what)
             text = text_of(item.get("content"), f"{where}.content", _TEXT_PARTS)
             return Message(role, text, field=where)
         case "reasoning":
@@ -162,12 +163,8 @@ def _message(item: dict[str, Any], where: str) -> Message | None:
             require_text(item, ("call_id",), where)
             text = text_of(item.get("output"), f"{where}.output", _TEXT_PARTS)
             return Message("tool", text, tool_call_id=item["call_id"], field=where)
-    raise InvalidRequestError(
-        f"`{where}.type` is {str(kind)[:40]!r}. Allowed: message, reasoning, function_call, "
-        "function_call_output.",
-        param=f"{where}.type",
-        code="unsupported_content",
-    )
+    what = f"is {str(kind)[:40]!r}. Allowed: {', '.join(_KINDS)}."
+    raise InvalidRequestError.of(f"{where}.type", what, "unsupported_content")
 
 
 def _answer_format(text: TextConfig | None) -> AnswerFormat | None:
@@ -182,34 +179,26 @@ def _answer_format(text: TextConfig | None) -> AnswerFormat | None:
         case "json_schema":
             return json_schema_format(wanted.get("schema"), "text.format.schema")
         case kind:
-            raise InvalidRequestError(
-                f"`text.format.type` is {str(kind)[:40]!r}. Allowed: text, json_object, "
-                "json_schema.",
-                param="text.format.type",
-            )
+            what = f"is {str(kind)[:40]!r}. Allowed: text, json_object, json_schema."
+            raise InvalidRequestError.of("text.format.type", what)
 
 
 def _tools(request: ResponsesRequest, answer_format: AnswerFormat | None) -> ToolUse | None:
     functions = [_function(tool, f"tools[{n}]") for n, tool in enumerate(request.tools or ())]
     excluded = {"text.format": answer_format is not None}
-    parallel, choice = request.parallel_tool_calls, request.tool_choice
-    if not isinstance(choice, dict):
-        return read_tools(functions, choice, parallel=parallel, excluded=excluded)
-    match choice:
+    read = partial(read_tools, functions, parallel=request.parallel_tool_calls, excluded=excluded)
+    match request.tool_choice:
         case {"type": "function", "name": str(name)}:
-            return read_tools(functions, "named", name, parallel=parallel, excluded=excluded)
-    raise InvalidRequestError(
-        f"`tool_choice` is {str(choice)[:60]!r}. Allowed: auto, none, required or "
-        '{"type": "function", "name": …}.',
-        param="tool_choice",
-    )
+            return read("named", name)
+        case dict() as choice:
+            what = f"is {str(choice)[:60]!r}. Allowed: {_CHOICES}."
+            raise InvalidRequestError.of("tool_choice", what)
+        case mode:
+            return read(mode)
 
 
 def _function(tool: dict[str, Any], where: str) -> tuple[str, FunctionDefinition]:
     if tool.get("type") != "function" or not isinstance(tool.get("name"), str):
-        raise InvalidRequestError(
-            f"`{where}` must be a function with a name; other tools are not supported.",
-            param=where,
-            code="unsupported_parameter",
-        )
+        what = "must be a function with a name; other tools are not supported."
+        raise InvalidRequestError.of(where, what, "unsupported_parameter")
     return where, validated(FunctionDefinition, tool, where)

@@ -77,11 +77,7 @@ class FunctionCallItem(_Model):
 
 
 Item = ReasoningItem | MessageItem | FunctionCallItem
-_PREFIXES: dict[type[Item], str] = {
-    ReasoningItem: "rs",
-    MessageItem: "msg",
-    FunctionCallItem: "fc",
-}
+_PREFIXES: dict[type[Item], str] = {ReasoningItem: "rs", MessageItem: "msg", FunctionCallItem: "fc"}
 
 
 class InputTokensDetails(_Model):
