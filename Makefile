@@ -24,7 +24,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 CODE := extracot server training clients tests scripts deploy benchmarks
 INSTALL := $(PYTHON) scripts/install.py --venv $(VENV)
-PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --no-loadscope-reorder
+PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadscope --no-loadscope-reorder
 
 .PHONY: help
 help: ## List the targets

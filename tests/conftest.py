@@ -8,9 +8,12 @@ from __future__ import annotations
 import functools
 import importlib.util
 import os
+import re
 import shutil
 import signal
 import subprocess
+from pathlib import Path
+from typing import Any
 
 import hypothesis
 import pytest
@@ -96,10 +99,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def _share_out(items: list[pytest.Item]) -> None:
-    """Order and groups for one worker or several: a group is run by one worker, in this order.
+    """Order: what runs vLLM first, modules with slow tests before others, killed engines last.
 
-    Modules stay whole, and all that runs vLLM is one group, because its tests share engines; the
-    longest groups begin, so that no worker is left with one at the end.
+    The longest groups begin, so that no worker is left with one at the end.
     """
     slow = {item.path for item in items if item.get_closest_marker("slow")}
 
@@ -111,8 +113,28 @@ def _share_out(items: list[pytest.Item]) -> None:
         )
 
     items.sort(key=place)  # stable
-    for item in items:
-        if item.get_closest_marker("xdist_group") is None:
-            module = str(item.path.relative_to(item.config.rootpath))
-            name = "vllm" if item.get_closest_marker("vllm") else module
-            item.add_marker(pytest.mark.xdist_group(name))
+
+
+@functools.cache
+def group_of(module: Path) -> str:
+    """The group that a module's tests are in; one worker runs all of a group, in order.
+
+    Modules stay whole, and all that runs vLLM is one group, because its tests share engines.
+    """
+    text = module.read_text(encoding="utf-8")
+    named = re.search(r'mark\.group\("(\w+)"\)', text)
+    if named is not None:
+        return named[1]
+    return "vllm" if "mark.vllm" in text else str(module)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Share groups out. xdist 3.8 has groups of its own, which pytest 9.2 no longer lets it see."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Groups(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return group_of(config.rootpath / nodeid.partition("::")[0])
+
+    return Groups(config, log)
