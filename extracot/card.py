@@ -10,7 +10,7 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, NoReturn, Self
 
@@ -217,7 +217,9 @@ def _single_id(tokenizer: Tokenizer, token: str, field: str) -> int:
 def _card_error(error: ValidationError, file: Path) -> CardError:
     """One line for the first thing that is wrong, and how many more there are."""
     first, *others = error.errors(include_url=False, include_input=False)
-    field, message, context = _dotted(first["loc"]), first["msg"], first.get("ctx", {})
+    field, message, context = "", first["msg"], first.get("ctx", {})
+    for key in first["loc"]:  # ("levels", 0, "token") -> levels[0].token
+        field += f"[{key}]" if isinstance(key, int) else f".{key}" if field else key
     if first["type"] == "card":
         inner = context["field"]
         field += inner if inner.startswith("[") or not field else f".{inner}"
@@ -241,11 +243,3 @@ def _check_version(data: object, file: Path) -> None:
         if type(value) is not int or known not in (None, value):
             only = "must be an integer" if known is None else f"only {known} is supported"
             raise CardError(f"{value!r}: {only}", field=key, path=file)
-
-
-def _dotted(location: Iterable[str | int]) -> str:
-    """``("levels", 0, "token")`` -> ``levels[0].token``."""
-    text = ""
-    for key in location:
-        text += f"[{key}]" if isinstance(key, int) else f".{key}" if text else key
-    return text

@@ -25,14 +25,11 @@ from extracot.errors import CardError, ExtracotError
 from extracot_server.admission.keys import KeyStore
 from extracot_server.admission.queue import RequestQueue
 from extracot_server.admission.scheduler import RateLimits, Scheduler
-from extracot_server.api import health, models, tokenize
+from extracot_server.api import health, models, replies, tokenize
 from extracot_server.api.access import AccessMiddleware
 from extracot_server.api.auth import KeyMiddleware
-from extracot_server.api.chat import route as chat
 from extracot_server.api.errors import ErrorReply, HttpError, speaks_anthropic, to_http
-from extracot_server.api.messages import route as messages
 from extracot_server.api.openapi.document import install_openapi
-from extracot_server.api.responses import route as responses
 from extracot_server.budget.holdout import Holdout
 from extracot_server.config.model_settings import ModelSettings, check_names
 from extracot_server.config.settings import Settings, SettingsError
@@ -115,7 +112,7 @@ def create_app(
         redoc_url=None,
     )
     app.state.extracot = state
-    for endpoints in (chat, responses, messages, tokenize, models, health):
+    for endpoints in (replies, tokenize, models, health):
         app.include_router(endpoints.router)
     _add_error_handlers(app, state, tracing)
     install_openapi(app)

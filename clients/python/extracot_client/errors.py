@@ -13,7 +13,7 @@ import html
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import httpx
@@ -21,29 +21,28 @@ import httpx
 from extracot.errors import ExtracotError
 
 
+@dataclass(eq=False, repr=False)
 class ExtracotClientError(ExtracotError):
     """Root of the client's errors; ``str(error)`` is always one line."""
+
+    message: str
 
 
 class ConfigurationError(ExtracotClientError):
     """A base URL, key or time limit that cannot be used."""
 
 
-@dataclass(eq=False, repr=False)
+@dataclass(eq=False, repr=False, kw_only=True)
 class InvalidArgumentError(ExtracotClientError):
     """An argument that cannot be sent (not a matter of what the server allows)."""
 
-    message: str
-    _: KW_ONLY
     param: str | None = None
 
 
-@dataclass(eq=False, repr=False)
+@dataclass(eq=False, repr=False, kw_only=True)
 class ExtracotConnectionError(ExtracotClientError):
     """No whole reply came. What had come of it is in ``partial_reasoning``/``partial_answer``."""
 
-    message: str
-    _: KW_ONLY
     request_id: str | None = None
     partial_reasoning: str = ""
     partial_answer: str = ""
@@ -68,17 +67,15 @@ class ExtracotTimeoutError(ExtracotConnectionError):
     phase: str = "read"
 
 
-@dataclass(eq=False, repr=False)
+@dataclass(eq=False, repr=False, kw_only=True)
 class UnexpectedReplyError(ExtracotClientError):
     """A successful status, but not the reply of such a server: a web page, broken JSON."""
 
-    message: str
-    _: KW_ONLY
     status: int | None = None
     request_id: str | None = None
 
 
-@dataclass(eq=False, repr=False)
+@dataclass(eq=False, repr=False, kw_only=True)
 class ExtracotAPIError(ExtracotClientError):
     """The server refused or failed.
 
@@ -86,8 +83,6 @@ class ExtracotAPIError(ExtracotClientError):
     ``code`` are those of OpenAI's error body; ``retry_after`` is in seconds.
     """
 
-    message: str
-    _: KW_ONLY
     status: int | None = None
     type: str | None = None
     param: str | None = None
@@ -170,17 +165,11 @@ def one_line(text: str, limit: int = _MAX_MESSAGE) -> str:
     return flat if len(flat) <= limit else flat[: limit - 1] + "…"
 
 
-def looks_like_html(body: str) -> bool:
-    """Whether a body is a web page, whatever its content type says."""
-    return (
-        body.lstrip("\ufeff \t\r\n")[:200].lower().startswith(("<!doctype html", "<html", "<head"))
-    )
-
-
 def describe_body(body: bytes) -> str:
     """What an unexpected body is, in a few words fit for an error message."""
     text = body.decode("utf-8", errors="replace")
-    if looks_like_html(text):
+    start = text.lstrip("\ufeff \t\r\n")[:200].lower()
+    if start.startswith(("<!doctype html", "<html", "<head")):  # whatever its content type says
         title = re.search(r"<title[^>]*>(.*?)</title>", text, re.IGNORECASE | re.DOTALL)
         name = one_line(html.unescape(title.group(1)), 100) if title else ""
         named = f" titled {name!r}" if name else ""

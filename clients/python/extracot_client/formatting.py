@@ -100,21 +100,20 @@ def baseline_words(page: BudgetCardPage) -> str:
                 f"({assumed} were assumed before)"
             )
         case "card":
-            return f"card, {_bins_words(page)}"
+            bins = _bins(page)
+            words = [_bin_words(entry, only=len(bins) == 1) for entry in bins]
+            return f"card, {'; '.join(words) or 'which has none measured'}"
         case source:
             return str(source or "unknown")
 
 
 def cap_words(page: BudgetCardPage) -> str:
     """What a ratio is a share of, on a server without a card."""
-    assumed, measured = _known(page, "assumed"), _known(page, "measured")
-    match page.baseline.get("source"):
-        case "assumed":
-            return f"a ratio is a hard cap of {assumed} assumed tokens"
-        case "holdout":
-            return f"a ratio is a hard cap of {measured} tokens, measured on held-out requests"
-        case _:
-            return "a ratio is a hard cap"
+    sizes = {
+        "assumed": f" of {_known(page, 'assumed')} assumed tokens",
+        "holdout": f" of {_known(page, 'measured')} tokens, measured on held-out requests",
+    }
+    return "a ratio is a hard cap" + sizes.get(str(page.baseline.get("source")), "")
 
 
 def native_range(page: BudgetCardPage) -> str | None:
@@ -137,13 +136,6 @@ def holdout_words(page: BudgetCardPage) -> str | None:
     confidence = number_at(page.holdout, "confidence")
     sure = f"{percent(confidence)} " if confidence is not None else ""
     return f"{mean} reasoning tokens a reply ({sure}interval {low} to {high})"
-
-
-def _bins_words(page: BudgetCardPage) -> str:
-    bins = _bins(page)
-    if not bins:
-        return "which has none measured"
-    return "; ".join(_bin_words(entry, only=len(bins) == 1) for entry in bins)
 
 
 def _bin_words(entry: Mapping[str, Any], *, only: bool) -> str:

@@ -34,7 +34,9 @@ class AccessMiddleware:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        record = RequestRecord(scope["method"], _printable(scope["path"]), self._keep_prompts)
+        # As it may stand in a log: one line, no control characters, not without end.
+        path = "".join(c if c.isprintable() else "?" for c in scope["path"][:_LONGEST_PATH])
+        record = RequestRecord(scope["method"], path, self._keep_prompts)
         span, onward = None, dict[str, str]()
         if self._tracing is not None:
             pairs = ((k.decode("latin-1"), v.decode("latin-1")) for k, v in scope["headers"])
@@ -87,8 +89,3 @@ def in_words(fields: dict[str, object]) -> str:
     if "prompt" in fields:
         line += f", prompt {found('prompt')!r}"
     return f"{line} [{found('request_id', '-')}]"
-
-
-def _printable(path: str) -> str:
-    """A path as it may stand in a log: one line, no control characters, not without end."""
-    return "".join(c if c.isprintable() else "?" for c in path[:_LONGEST_PATH])

@@ -71,7 +71,8 @@ def solve_tab(backend: Backend, shared: Shared) -> gr.Radio:
     def ask(
         problem: str, options: SolveOptions, session: list[SweepRow], mode: str, ratio: float
     ) -> AsyncGenerator[View, None]:
-        return backend.solve(problem, read_budget(mode, ratio), session, options)
+        budget: Budget = round(float(ratio), 4) if mode == "ratio" else mode
+        return backend.solve(problem, budget, session, options)
 
     # Moving the slider means a ratio is wanted; done in the page, without asking anyone.
     ratio.input(None, None, mode, js="() => 'ratio'")
@@ -124,11 +125,6 @@ def savings_tab(shared: Shared) -> None:
         again = gr.Button("Start over", elem_id="xc-again", scale=0, min_width=160)
     shared.session.change(savings_page, shared.session, savings, **QUIET)
     again.click(lambda: [], None, shared.session, **QUIET)
-
-
-def read_budget(mode: str, ratio: float) -> Budget:
-    """The radio and the slider as a budget."""
-    return round(float(ratio), 4) if mode == "ratio" else mode
 
 
 def _buttons(name: str, go_id: str, stop_id: str) -> tuple[gr.Button, gr.Button]:

@@ -21,8 +21,20 @@ from extracot_server.generation.events import CallDelta, ChoiceDone, Delta, Even
 from extracot_server.generation.request import PreparedChat
 
 
-class ChunkEncoder:
-    """Turns the events of one request into ``data:`` frames."""
+@dataclass(slots=True)
+class _Choice:
+    """What has come of one of the ``n`` replies."""
+
+    texts: dict[Part, list[str]] = field(
+        default_factory=lambda: {Part.REASONING: [], Part.ANSWER: []}
+    )
+    calls: list[dict[str, Any]] = field(default_factory=list)
+    logprobs: list[TokenLogprob] = field(default_factory=list)
+    done: ChoiceDone | None = None
+
+
+class ChatReply:
+    """A chat completion from the events of one request: whole, or as ``data:`` frames."""
 
     def __init__(self, chat: PreparedChat, body: ChatCompletionRequest) -> None:
         self._model = chat.model
@@ -37,6 +49,8 @@ class ChunkEncoder:
         self._head = "data: " + to_json(head)[:-1]
         self._usage = ',"usage":null' if self._include_usage else ""
         self._started: set[int] = set()
+        self._choices = [_Choice() for _ in range(chat.request.n)]
+        self._end: Finished | None = None
 
     def begin(self) -> bytes:
         """Nothing: a choice begins with its first event."""
@@ -122,32 +136,6 @@ class ChunkEncoder:
             rows.append(row)
         return {"content": rows, "refusal": None}
 
-
-def _logprob_row(tokenizer: Tokenizer, token_id: int, logprob: float) -> dict[str, Any]:
-    text = token_text(tokenizer, token_id)
-    return {"token": text, "logprob": max(logprob, -9999.0), "bytes": list(text.encode())}
-
-
-@dataclass(slots=True)
-class _Choice:
-    """What has come of one of the ``n`` replies."""
-
-    texts: dict[Part, list[str]] = field(
-        default_factory=lambda: {Part.REASONING: [], Part.ANSWER: []}
-    )
-    calls: list[dict[str, Any]] = field(default_factory=list)
-    logprobs: list[TokenLogprob] = field(default_factory=list)
-    done: ChoiceDone | None = None
-
-
-class ChatReply(ChunkEncoder):
-    """A chat completion, whole or in chunks."""
-
-    def __init__(self, chat: PreparedChat, body: ChatCompletionRequest) -> None:
-        super().__init__(chat, body)
-        self._choices = [_Choice() for _ in range(chat.request.n)]
-        self._end: Finished | None = None
-
     def add(self, event: Event) -> None:
         """See :class:`~extracot_server.api.exchange.ReplyWriter`."""
         if isinstance(event, Finished):
@@ -200,3 +188,8 @@ class ChatReply(ChunkEncoder):
             "finish_reason": done.finish_reason,
             "budget": done.report.as_object(),
         }
+
+
+def _logprob_row(tokenizer: Tokenizer, token_id: int, logprob: float) -> dict[str, Any]:
+    text = token_text(tokenizer, token_id)
+    return {"token": text, "logprob": max(logprob, -9999.0), "bytes": list(text.encode())}

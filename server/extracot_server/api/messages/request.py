@@ -95,27 +95,20 @@ class MessagesRequest(CountRequest):
     workspace_id: str | None = Field(None, description="accepted and not used")
 
 
-def to_chat_request(request: MessagesRequest, context: RequestContext) -> ChatRequest:
-    """The chat that asks for the same; raises :class:`InvalidRequestError` for the rest."""
-    sampling = SamplingParams(
-        temperature=request.temperature, top_p=request.top_p, top_k=request.top_k
-    )
-    stops = read_stops(request.stop_sequences, "stop_sequences")
-    return _chat_request(request, context, sampling, request.max_tokens, stops)
+def to_chat_request(request: CountRequest, context: RequestContext) -> ChatRequest:
+    """The chat that asks for the same, or whose prompt is to be counted.
 
-
-def to_counted_request(request: CountRequest, context: RequestContext) -> ChatRequest:
-    """The chat whose prompt is to be counted; raises :class:`InvalidRequestError` as above."""
-    return _chat_request(request, context, SamplingParams(), None, ())
-
-
-def _chat_request(
-    request: CountRequest,
-    context: RequestContext,
-    sampling: SamplingParams,
-    max_tokens: int | None,
-    stops: tuple[str, ...],
-) -> ChatRequest:
+    Raises :class:`InvalidRequestError` for the rest.
+    """
+    sampling = SamplingParams()
+    max_tokens: int | None = None
+    stops: tuple[str, ...] = ()
+    if isinstance(request, MessagesRequest):
+        max_tokens = request.max_tokens
+        sampling = SamplingParams(
+            temperature=request.temperature, top_p=request.top_p, top_k=request.top_k
+        )
+        stops = read_stops(request.stop_sequences, "stop_sequences")
     config = request.output_config
     answer_format = _answer_format(config)
     return context.chat_request(

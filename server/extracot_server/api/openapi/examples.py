@@ -15,34 +15,32 @@ QUESTION: list[dict[str, Any]] = [{"role": "user", "content": "What is 12 * 3 + 
 _ASKED = QUESTION[0]["content"]
 _THOUGHT = "So the total is 12 plus 7, which is 19. Next we"
 _ANSWER = "The answer is \\boxed{687}."
-_REPORT: dict[str, Any] = {
-    "requested": 0.2,
-    "source": "budget",
-    "applied_ratio": 0.2,
-    "expected_ratio": 0.22,
-    "level": "0.2",
-    "control_token": "<COMP_20>",
-    "enforcement": "token",
-    "calibrated": True,
-    "chosen": None,
-    "chosen_probability": None,
-    "max_tokens": 4046,
-    "max_reasoning_tokens": 3790,
-    "cap_reason": "room",
-    "cap_hit": False,
-    "closed_by": "model",
-    "unclosed": False,
-    "reasoning_tokens": 19,
-    "answer_tokens": 9,
-    "overhead_tokens": 8,
-    "injected_tokens": 4,
-    "baseline_tokens": 100.0,
-    "baseline_source": "card",
-    "realised_ratio": 0.19,
-    "saved_tokens_estimate": 81.0,
-    "arm": None,
-    "ignored_fields": [],
-}
+_BUDGET = BudgetReport(
+    requested=0.2,
+    source="budget",
+    applied_ratio=0.2,
+    expected_ratio=0.22,
+    level="0.2",
+    control_token="<COMP_20>",
+    enforcement="token",
+    calibrated=True,
+    max_tokens=4046,
+    max_reasoning_tokens=3790,
+    cap_reason="room",
+    cap_hit=False,
+    closed_by="model",
+    unclosed=False,
+    reasoning_tokens=19,
+    answer_tokens=9,
+    overhead_tokens=8,
+    injected_tokens=4,
+    baseline_tokens=100.0,
+    baseline_source="card",
+    realised_ratio=0.19,
+    saved_tokens_estimate=81.0,
+    ignored_fields=[],
+)
+_REPORT = _BUDGET.as_object()
 _SCHEMA = {"type": "object", "properties": {"answer": {"type": "integer"}}, "required": ["answer"]}
 
 
@@ -140,7 +138,7 @@ REPLIES: dict[str, dict[str, Any]] = {
             output_tokens_details=response.OutputTokensDetails(reasoning_tokens=19),
             total_tokens=75,
         ),
-        budget=BudgetReport(**_REPORT),
+        budget=_BUDGET,
     ).model_dump(),
     "/v1/messages": {
         "id": "msg_req-1",

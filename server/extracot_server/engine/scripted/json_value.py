@@ -97,7 +97,10 @@ def _of_type(kind: str, schema: Mapping[str, Any], root: Any, depth: int) -> Any
         case "integer" | "number":
             return _number(kind, schema)
         case "array":
-            return _array(schema, root, depth)
+            fixed = [_build(item, root, depth + 1) for item in schema.get("prefixItems", ())]
+            missing = max(0, int(schema.get("minItems", 0)) - len(fixed))
+            more = (_build(schema.get("items", True), root, depth + 1) for _ in range(missing))
+            return [*fixed, *more]
         case "object":
             properties = schema.get("properties", {})
             return {
@@ -106,12 +109,6 @@ def _of_type(kind: str, schema: Mapping[str, Any], root: Any, depth: int) -> Any
             }
         case _:
             raise SchemaError(f"unknown type {kind!r}")
-
-
-def _array(schema: Mapping[str, Any], root: Any, depth: int) -> list[Any]:
-    fixed = [_build(item, root, depth + 1) for item in schema.get("prefixItems", ())]
-    missing = max(0, int(schema.get("minItems", 0)) - len(fixed))
-    return fixed + [_build(schema.get("items", True), root, depth + 1) for _ in range(missing)]
 
 
 def _number(kind: str, schema: Mapping[str, Any]) -> int | float:

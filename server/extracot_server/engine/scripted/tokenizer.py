@@ -45,12 +45,6 @@ _MERGED = (
 )
 
 
-def _lexicon() -> tuple[str, ...]:
-    words = [form for word in _WORD_LIST.split() for form in (word, word.capitalize())]
-    spaced = [piece for word in words for piece in (word, f" {word}")]
-    return tuple(dict.fromkeys([*_MERGED, *spaced]))
-
-
 class ScriptedTokenizer:
     """Bytes, then special and added tokens, then words; `decode(encode(text)) == text`.
 
@@ -67,7 +61,9 @@ class ScriptedTokenizer:
             added += [THINK_START, THINK_END]
         self._added = {token: 256 + index for index, token in enumerate(added)}
         self._special_ids = frozenset(self._added[token] for token in specials)
-        pieces = [*added, *_lexicon()]
+        words = [form for word in _WORD_LIST.split() for form in (word, word.capitalize())]
+        spaced = [piece for word in words for piece in (word, f" {word}")]
+        pieces = [*added, *dict.fromkeys([*_MERGED, *spaced])]
         if not tags_as_text:
             for tag in (CALL_START, CALL_END):
                 self._added[tag] = 256 + len(pieces)

@@ -1,14 +1,9 @@
 """Engine processes as forks of one process that has imported vLLM, on machines without a GPU.
 
-vLLM on a CPU starts an engine process, and that a worker, each a new interpreter that spends most
-of its start on imports. Here a fork server (of Python's own `multiprocessing`) imports them once,
-while this process imports what it needs itself; an engine process is a fork of it, and a worker a
-fork of its engine process, as vLLM has it on GPUs. It also makes an engine that replaces a dead
-one. Nothing may have run in parallel before a fork, so `preload` only imports.
-
-Where this cannot be (a GPU, an engine that compiles, an OpenMP library that reads its variables
-when it is loaded, an operator's own ``VLLM_WORKER_MULTIPROC_METHOD``), vLLM starts processes as it
-does by itself. What is replaced here is internal to vLLM 0.32.
+A fork server of Python's own `multiprocessing` imports once: an engine process is a fork of it, and
+a worker a fork of its engine process. Nothing may have run in parallel before a fork, so `preload`
+only imports. Where this cannot be (`possible`, `build`), vLLM starts processes as it does by
+itself. Why, and when: docs/decisions/0020. What is replaced here is internal to vLLM 0.32.
 """
 
 from __future__ import annotations

@@ -1,0 +1,68 @@
+"""The three routes that generate: OpenAI's chat and Responses, Anthropic's Messages.
+
+All take the same path to a reply; each brings its own body and its own way of writing it.
+"""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Request
+from starlette.responses import JSONResponse, Response
+
+from extracot_server.api.chat import request as chat
+from extracot_server.api.chat.response import ChatReply
+from extracot_server.api.chat.schemas import ChatCompletion
+from extracot_server.api.exchange import BodyRoute, chat_request_of, handle, tokenising
+from extracot_server.api.messages import request as anthropic
+from extracot_server.api.messages.response import InputTokens, MessageObject, MessageWriter
+from extracot_server.api.openapi.errors import ERRORS_OF_A_REPLY, AnthropicError, errors
+from extracot_server.api.responses import request as items
+from extracot_server.api.responses.response import ResponseObject, ResponseWriter
+from extracot_server.generation.prepare import render_only
+
+router = APIRouter(route_class=BodyRoute)
+
+
+@router.post(
+    "/v1/chat/completions",
+    response_model=ChatCompletion,
+    response_description="The reply: JSON, or server-sent events with `stream: true`",
+    responses=errors(*ERRORS_OF_A_REPLY),
+)
+async def chat_completions(request: Request, body: chat.ChatCompletionRequest) -> Response:
+    """Create a chat completion within a reasoning budget."""
+    return await handle(request, body, chat.to_chat_request, ChatReply, stream=body.stream)
+
+
+@router.post(
+    "/v1/responses",
+    response_model=ResponseObject,
+    response_description="The response: JSON, or server-sent events with `stream: true`",
+    responses=errors(*ERRORS_OF_A_REPLY),
+)
+async def responses(request: Request, body: items.ResponsesRequest) -> Response:
+    """Create a response within a reasoning budget. Nothing is stored."""
+    return await handle(request, body, items.to_chat_request, ResponseWriter, stream=body.stream)
+
+
+@router.post(
+    "/v1/messages",
+    response_model=MessageObject,
+    response_description="The message: JSON, or server-sent events with `stream: true`",
+    responses=errors(*ERRORS_OF_A_REPLY, body=AnthropicError),
+)
+async def messages(request: Request, body: anthropic.MessagesRequest) -> Response:
+    """Create a message within a reasoning budget."""
+    return await handle(request, body, anthropic.to_chat_request, MessageWriter, stream=body.stream)
+
+
+@router.post(
+    "/v1/messages/count_tokens",
+    response_model=InputTokens,
+    response_description="Tokens of the prompt",
+    responses=errors(400, 401, 404, 413, 500, 503, body=AnthropicError),
+)
+async def count_tokens(request: Request, body: anthropic.CountRequest) -> Response:
+    """How many tokens of prompt a message would have."""
+    service, chat_request = chat_request_of(request, body, anthropic.to_chat_request)
+    rendered = await tokenising(request, render_only, service.model, chat_request)
+    return JSONResponse({"input_tokens": len(rendered.prompt_ids)})
