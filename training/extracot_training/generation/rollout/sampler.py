@@ -82,7 +82,9 @@ class Sampler:
         device = self.model.get_input_embeddings().weight.device
         logits, mask, cache = self._read(prompts, device)
         first = torch.softmax(logits, -1)[:, list(self.watched)].tolist()
-        draws = torch.from_numpy(_draws(seeds, limit)).to(device)
+        # Uniform draws in [0, 1): a row's depend on its seed alone.
+        drawn = [np.random.default_rng(seed).random(limit, dtype=np.float32) for seed in seeds]
+        draws = torch.from_numpy(np.stack(drawn)).to(device)
         ends = torch.tensor(self.end_ids, device=device)
         made = torch.full((rows, limit), -1, device=device)
         alive = torch.arange(rows, device=device)  # the batch's rows, by their place in `prompts`
@@ -147,11 +149,6 @@ class Sampler:
         picked = torch.searchsorted(sums, wanted, right=True).squeeze(1)
         # Rounding may put a draw at the very end, where there is no token.
         return torch.where(picked < shares.shape[1], picked, shares.argmax(-1))
-
-
-def _draws(seeds: Sequence[int], count: int) -> Any:
-    """Uniform draws in [0, 1), shape ``(seeds, count)``: a row depends on its seed alone."""
-    return np.stack([np.random.default_rng(seed).random(count, dtype=np.float32) for seed in seeds])
 
 
 class GrowingLayer(DynamicLayer):  # type: ignore[misc]
