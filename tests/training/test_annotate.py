@@ -18,13 +18,12 @@ from extracot_training.compression.segment import join, segment, sentences
 from extracot_training.config.annotate import AnnotateConfig, LikelihoodSettings, LlmSettings
 from extracot_training.math_text.equations import evaluate, read_equation
 from extracot_training.pipeline.records import Annotation, Trace, read_rows, write_rows
-from extracot_training.stages.annotate.agreement import Agreement, agreement
 from extracot_training.stages.annotate.base import AnnotatorError, Job
 from extracot_training.stages.annotate.likelihood import LikelihoodAnnotator
 from extracot_training.stages.annotate.llm import LlmAnnotator, ReplyCache
 from extracot_training.stages.annotate.ranges import chunks, messages, parse_ranges, size
 from extracot_training.stages.annotate.rules import RulesAnnotator
-from extracot_training.stages.annotate.stage import run
+from extracot_training.stages.annotate.stage import Agreement, agreement, run
 from tests.training.openai_server import completion as chat_reply
 from tests.training.openai_server import serve
 from tests.training.tiny import TRACE, annotation, trace

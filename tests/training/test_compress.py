@@ -21,8 +21,7 @@ from extracot_training.config.compress import CleaningSettings, CompressConfig
 from extracot_training.pipeline.records import CompressedTrace, read_rows, write_rows
 from extracot_training.policy.pretrained import load_tokenizer
 from extracot_training.stages.compress import stage
-from extracot_training.stages.compress.clean import clean_rows, fault, tidy
-from extracot_training.stages.compress.stage import ALL_ROWS, Compressor
+from extracot_training.stages.compress.stage import ALL_ROWS, Compressor, clean_rows, fault, tidy
 from tests.training.tiny import QUESTION, TRACE, save_encoder, trace, word_tokenizer
 
 COUNTER = TokenCounter(word_tokenizer())

@@ -9,8 +9,7 @@ import pytest
 from extracot.figures import BaselineCard
 from extracot_training.errors import ConfigError
 from extracot_training.evaluation.card import CardFigures, card_of
-from extracot_training.evaluation.figures import figures_of
-from extracot_training.evaluation.matched import Fixed, around
+from extracot_training.evaluation.figures import Fixed, around, figures_of
 from extracot_training.evaluation.plots import draw
 from extracot_training.evaluation.report import report_of
 from extracot_training.evaluation.rows import EvalRow, budget_name

@@ -25,7 +25,7 @@ from extracot_training.pipeline.stage import Manifest
 from extracot_training.pipeline.statistics import estimate, normalised, paired
 from extracot_training.policy.pretrained import load_causal_lm, load_tokenizer
 from extracot_training.stages.fidelity import stage
-from extracot_training.stages.fidelity.shortened import head_tail, random_atoms, wholeness
+from extracot_training.stages.fidelity.stage import head_tail, random_atoms, wholeness
 from extracot_training.stages.reader import stage as train
 from extracot_training.stages.reader.examples import (
     KINDS,

@@ -19,11 +19,11 @@ from extracot_training.pipeline.records import Problem, read_rows
 from extracot_training.stages.problems.contamination import (
     TestIndex,
     check,
+    deduplicate,
     gsm_symbolic_origins,
     question_hash,
 )
-from extracot_training.stages.problems.dedupe import assign_split, deduplicate
-from extracot_training.stages.problems.stage import run
+from extracot_training.stages.problems.stage import assign_split, run
 
 # A folder with gsm8k/{train,test}.jsonl and math500/test.jsonl; without it those tests are skipped.
 DATA = os.environ.get("PROBLEM_DATA")

@@ -18,8 +18,7 @@ from extracot_training.generation.rollout.base import (
     Rollout,
     RolloutRequest,
 )
-from extracot_training.generation.rollout.cache import GrowingLayer, empty_cache
-from extracot_training.generation.rollout.sampler import Sampler, seed_of
+from extracot_training.generation.rollout.sampler import GrowingLayer, Sampler, empty_cache, seed_of
 from extracot_training.policy.loading import load_policy_tokenizer
 from extracot_training.policy.prompt_settings import PromptSettings
 from tests.fixtures.tiny_model import build_tiny_model

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
+from itertools import pairwise
 from typing import Any, TypeVar
 
 from extracot.usage import mean_of_ratios
 from extracot_training.config.evaluate import EvaluateConfig
 from extracot_training.evaluation.card import card_of
-from extracot_training.evaluation.matched import against_fixed
 from extracot_training.evaluation.rows import EvalRow, budget_name
 from extracot_training.evaluation.server import Server
 from extracot_training.evaluation.table import (
@@ -25,13 +25,20 @@ from extracot_training.evaluation.table import (
     Table,
     accuracy_difference,
     busy_seconds,
+    levels_of,
     ratios,
     share,
     spread,
     tables_of,
 )
 from extracot_training.pipeline.records import Problem
-from extracot_training.pipeline.statistics import Estimate, estimate, percentile, ratio_estimate
+from extracot_training.pipeline.statistics import (
+    Estimate,
+    estimate,
+    paired,
+    percentile,
+    ratio_estimate,
+)
 
 REFERENCES = (FULL, NATIVE)
 T = TypeVar("T")
@@ -46,14 +53,15 @@ def figures_of(
 ) -> dict[str, Any]:
     """Everything the report says; ``card`` in it is what stage ``publish`` reads."""
     tables = tables_of(rows, config.samples)
-    dataset = config.dataset or _dataset(problems)
+    sources = ", ".join(sorted({problem.source for problem in problems}))
+    splits = ", ".join(sorted({problem.split for problem in problems}))
     budgets = {
         name: _budget(name, tables, config, r_star)
         for budget in config.budgets
         if (name := budget_name(budget)) in tables and tables[name].rows
     }
     figures: dict[str, Any] = {
-        "dataset": dataset,
+        "dataset": config.dataset or f"{sources} ({splits})",
         "problems": len(problems),
         "synthetic": sum(problem.synthetic for problem in problems),
         "samples": config.samples,
@@ -200,7 +208,78 @@ def _groups(items: Iterable[T], group: Callable[[T], Any]) -> list[tuple[Any, li
     return sorted(found.items())
 
 
-def _dataset(problems: Sequence[Problem]) -> str:
-    sources = sorted({problem.source for problem in problems})
-    splits = sorted({problem.split for problem in problems})
-    return f"{', '.join(sources)} ({', '.join(splits)})"
+@dataclass(frozen=True, slots=True)
+class Fixed:
+    """A fixed level on the common problems: mean reasoning tokens, accuracy by problem."""
+
+    name: str
+    tokens: float
+    accuracy: tuple[float, ...]
+
+    @property
+    def mean(self) -> float:
+        return sum(self.accuracy) / len(self.accuracy)
+
+
+def against_fixed(tables: Mapping[str, Table], config: EvaluateConfig) -> dict[str, Any] | None:
+    """Auto against fixed levels of equal cost: what choosing is worth. Differences auto minus
+    fixed, paired; ``None`` without fixed levels on common problems.
+
+    A policy that spends fewer tokens is compared with what the fixed levels reach for the same
+    tokens: with the best one that costs no more, and with a mix of the two levels around its mean
+    cost (a coin that sends a share of requests to the upper one), which is the fair opponent
+    between two levels. ``best`` is ``None`` where every fixed level costs more than auto.
+    """
+    names = [name for name in levels_of(tables) if tables[name].rows]
+    common = tables[AUTO].common(*map(tables.__getitem__, names))
+    if not names or not common:
+        return None
+    auto = _fixed(AUTO, tables[AUTO], common)
+    levels = sorted((_fixed(n, tables[n], common) for n in names), key=lambda level: level.tokens)
+    affordable = [level for level in levels if level.tokens <= auto.tokens]
+    best = max(affordable, key=lambda level: (level.mean, -level.tokens), default=None)
+    lower, upper, weight = around(levels, auto.tokens)
+    mixed = [
+        (1 - weight) * low + weight * high
+        for low, high in zip(lower.accuracy, upper.accuracy, strict=True)
+    ]
+
+    def difference(theirs: Sequence[float]) -> dict[str, Any]:
+        return asdict(paired(auto.accuracy, theirs, **config.bootstrap))
+
+    return {
+        "n": len(common),
+        "tokens": auto.tokens,
+        "accuracy": auto.mean,
+        "best": best
+        and {
+            "budget": best.name,
+            "tokens": best.tokens,
+            "accuracy": best.mean,
+            "difference": difference(best.accuracy),
+        },
+        "mix": {
+            "lower": lower.name,
+            "upper": upper.name,
+            "share_of_upper": weight,
+            "tokens": (1 - weight) * lower.tokens + weight * upper.tokens,
+            "accuracy": sum(mixed) / len(mixed),
+            "difference": difference(mixed),
+        },
+    }
+
+
+def around(levels: Sequence[Fixed], tokens: float) -> tuple[Fixed, Fixed, float]:
+    """The two neighbours in cost around ``tokens`` (``levels`` ascend) and the upper one's share.
+
+    Outside their range: the cheapest or the dearest alone.
+    """
+    for lower, upper in pairwise(levels):
+        if lower.tokens <= tokens <= upper.tokens and lower.tokens < upper.tokens:
+            return lower, upper, (tokens - lower.tokens) / (upper.tokens - lower.tokens)
+    end = levels[0] if tokens < levels[0].tokens else levels[-1]
+    return end, end, 0.0
+
+
+def _fixed(name: str, table: Table, problems: Sequence[str]) -> Fixed:
+    return Fixed(name, table.mean_reasoning(problems), tuple(map(table.accuracy, problems)))

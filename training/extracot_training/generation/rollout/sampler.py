@@ -15,12 +15,14 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from transformers.cache_utils import Cache, DynamicCache, DynamicLayer
 
 from extracot_training.config.sampling import RolloutSamplingParams
-from extracot_training.generation.rollout.cache import empty_cache
 
 # Moving the cache costs as much as a few steps: rows leave when so many have ended.
 LEAVING = 0.2
+# Positions that a cache has free when it grows.
+ROOM = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +82,9 @@ class Sampler:
         device = self.model.get_input_embeddings().weight.device
         logits, mask, cache = self._read(prompts, device)
         first = torch.softmax(logits, -1)[:, list(self.watched)].tolist()
-        draws = torch.from_numpy(_draws(seeds, limit)).to(device)
+        # Uniform draws in [0, 1): a row's depend on its seed alone.
+        drawn = [np.random.default_rng(seed).random(limit, dtype=np.float32) for seed in seeds]
+        draws = torch.from_numpy(np.stack(drawn)).to(device)
         ends = torch.tensor(self.end_ids, device=device)
         made = torch.full((rows, limit), -1, device=device)
         alive = torch.arange(rows, device=device)  # the batch's rows, by their place in `prompts`
@@ -147,6 +151,60 @@ class Sampler:
         return torch.where(picked < shares.shape[1], picked, shares.argmax(-1))
 
 
-def _draws(seeds: Sequence[int], count: int) -> Any:
-    """Uniform draws in [0, 1), shape ``(seeds, count)``: a row depends on its seed alone."""
-    return np.stack([np.random.default_rng(seed).random(count, dtype=np.float32) for seed in seeds])
+class GrowingLayer(DynamicLayer):  # type: ignore[misc]
+    """Keys and values of one layer, shape ``(rows, heads, length, width)``, as views of buffers
+    that have room for more positions: written in place, and rows can be given up.
+
+    The library's dynamic cache copies everything at each step; with small models that costs more
+    than the model.
+    """
+
+    keys: Any
+    values: Any
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._buffers: tuple[Tensor, Tensor] | None = None
+
+    def update(
+        self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any
+    ) -> tuple[Tensor, Tensor]:
+        """Append positions and return all of them."""
+        if not self.is_initialized:
+            self.lazy_initialization(key_states, value_states)
+        length = self.get_seq_length()
+        total = length + key_states.shape[-2]
+        if self._buffers is None or total > self._buffers[0].shape[-2]:
+            room = max(total + ROOM, length * 3 // 2)
+            old, new = (self.keys, self.values), (key_states, value_states)
+            self._buffers = _grown(old[0], new[0], room), _grown(old[1], new[1], room)
+        keys, values = self._buffers
+        keys[..., length:total, :] = key_states
+        values[..., length:total, :] = value_states
+        self.keys, self.values = keys[..., :total, :], values[..., :total, :]
+        return self.keys, self.values
+
+    def batch_select_indices(self, indices: Tensor) -> None:
+        """Keep these rows, in this order; a row may be taken more than once."""
+        if self._buffers is None:
+            return
+        length = self.get_seq_length()
+        keys, values = (buffer.index_select(0, indices) for buffer in self._buffers)
+        self._buffers = (keys, values)
+        self.keys, self.values = keys[..., :length, :], values[..., :length, :]
+
+
+def empty_cache(config: Any) -> Cache:
+    """A cache for a model of this configuration: ours where all layers attend to everything."""
+    kinds = set(getattr(config.get_text_config(), "layer_types", None) or ["full_attention"])
+    if kinds != {"full_attention"}:
+        return DynamicCache(config=config)
+    return Cache(layer_class_to_replicate=GrowingLayer)
+
+
+def _grown(old: Tensor, new: Tensor, room: int) -> Tensor:
+    rows, heads, _, width = new.shape
+    buffer = new.new_empty((rows, heads, room, width))
+    if old.numel():
+        buffer[..., : old.shape[-2], :] = old
+    return buffer

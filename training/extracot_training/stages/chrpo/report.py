@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from extracot_training.config.chrpo import ChrpoConfig
+from extracot_training.pipeline.markdown import table
 
 COLUMNS = ("reward", "accuracy", "tokens", "realised", "level_mean", "invalid", "choice_entropy")
 
@@ -34,25 +35,35 @@ def report_of(
             f"({counts['left_out']} left out). Replies to {last['rollouts']} held-out prompts at "
             f"temperature {config.evaluation.temperature:g}, with the same seeds each time:",
             "",
-            *_course(evaluations),
+            *table(
+                " | ".join(["step", *COLUMNS]),
+                (" | ".join([str(one["step"]), *_numbers(one, COLUMNS)]) for one in evaluations),
+            ),
             "",
             "`realised` is reasoning tokens over L_ref, as a ratio of sums; `choice_entropy` is in "
             "nats, of the choice restricted to levels.",
             "",
             "## Levels chosen, before and after",
             "",
-            *_levels(first, last),
+            *table(
+                "level | share, before | share | accuracy | realised",
+                (
+                    f"{level} | {_number(first['levels'][level]['share'])} | "
+                    + " | ".join(_numbers(of, ("share", "accuracy", "realised")))
+                    for level, of in last["levels"].items()
+                ),
+            ),
             "",
             "## By what problems need (r*), after",
             "",
-            "| r* | rollouts | mean level, before | mean level | accuracy | reward |",
-            "|---|---|---|---|---|---|",
-            *(
-                f"| {needed} | {of['rollouts']} | "
-                f"{_number(first['by_r_star'][needed]['level_mean'])} | "
-                f"{_number(of['level_mean'])} | {_number(of['accuracy'])} | "
-                f"{_number(of['reward'])} |"
-                for needed, of in last["by_r_star"].items()
+            *table(
+                "r* | rollouts | mean level, before | mean level | accuracy | reward",
+                (
+                    f"{needed} | {of['rollouts']} | "
+                    f"{_number(first['by_r_star'][needed]['level_mean'])} | "
+                    + " | ".join(_numbers(of, ("level_mean", "accuracy", "reward")))
+                    for needed, of in last["by_r_star"].items()
+                ),
             ),
             "",
             *(_forced(*forced) if forced else ()),
@@ -69,39 +80,23 @@ def _forced(
         "",
         "Rollouts of training, in the first tenth of the rounds and in the last:",
         "",
-        "| level | rollouts | " + " | ".join(f"{name}, before | {name}" for name in names) + " |",
-        "|---" * (2 + 2 * len(names)) + "|",
-        *(
-            f"| {level} | {of['rollouts']} | "
-            + " | ".join(
-                f"{_number(first.get(level, {}).get(name))} | {_number(of[name])}" for name in names
-            )
-            + " |"
-            for level, of in last.items()
+        *table(
+            "level | rollouts | " + " | ".join(f"{name}, before | {name}" for name in names),
+            (
+                f"{level} | {of['rollouts']} | "
+                + " | ".join(
+                    f"{_number(first.get(level, {}).get(name))} | {_number(of[name])}"
+                    for name in names
+                )
+                for level, of in last.items()
+            ),
         ),
         "",
     ]
 
 
-def _course(evaluations: Sequence[Mapping[str, Any]]) -> list[str]:
-    return [
-        "| step | " + " | ".join(COLUMNS) + " |",
-        "|---" * (1 + len(COLUMNS)) + "|",
-        *(
-            f"| {one['step']} | " + " | ".join(_number(one[name]) for name in COLUMNS) + " |"
-            for one in evaluations
-        ),
-    ]
-
-
-def _levels(first: Mapping[str, Any], last: Mapping[str, Any]) -> list[str]:
-    lines = ["| level | share, before | share | accuracy | realised |", "|---|---|---|---|---|"]
-    for level, of in last["levels"].items():
-        lines.append(
-            f"| {level} | {_number(first['levels'][level]['share'])} | {_number(of['share'])} | "
-            f"{_number(of['accuracy'])} | {_number(of['realised'])} |"
-        )
-    return lines
+def _numbers(of: Mapping[str, Any], names: Sequence[str]) -> list[str]:
+    return [_number(of[name]) for name in names]
 
 
 def _number(value: float | None) -> str:

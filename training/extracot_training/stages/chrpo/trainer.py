@@ -192,16 +192,11 @@ class ChrpoTrainer(PolicyTrainer, GRPOTrainer):  # type: ignore[misc]
         # Of all groups, those at forced levels included.
         alike = [len({one.reward.main for one in group}) == 1 for group in groups]
         figures["groups_without_signal"] = sum(alike) / len(alike)
-        if first := gather_object(self._free_choices()):
+        # The levels' shares of the first token, where a reply chose; TRL's generation tells none.
+        replies = zip(self._first, self._rewards.scored, strict=True) if self._first else ()
+        if first := gather_object([shares for shares, one in replies if not one.forced]):
             figures |= choice_figures(first)
         return figures
-
-    def _free_choices(self) -> list[tuple[float, ...]]:
-        """The levels' shares of the first token, for each reply of this process that chose."""
-        if not self._first:  # TRL's own generation does not tell
-            return []
-        replies = zip(self._first, self._rewards.scored, strict=True)
-        return [shares for shares, one in replies if not one.forced]
 
 
 def choice_figures(first: Sequence[Sequence[float]]) -> dict[str, float]:

@@ -1,7 +1,8 @@
-"""Whether a problem is also in a test file: the same question, the same words, the same template.
+"""Leaving out questions that are there twice, or also in a test file.
 
-Three tests, strictest first: equal normal forms; the share of the problem's n-grams that occur in
-one single test question (numbers masked if asked for, so that a template with other numbers is
+Whether a problem is in a test file (the same question, the same words, the same template) is found
+by three tests, strictest first: equal normal forms; the share of the problem's n-grams that occur
+in one single test question (numbers masked if asked for, so that a template with other numbers is
 found); and the hand-checked list of ``gsm_symbolic`` functions that were made from GSM8K test.
 """
 
@@ -17,12 +18,44 @@ from typing import Literal
 
 from extracot_training.config.problems import Contamination, TestFile
 from extracot_training.math_text.normalise import ngrams, normal_form, words
-from extracot_training.pipeline.records import Problem
+from extracot_training.pipeline.records import Problem, Split
 from extracot_training.stages.problems.sources.gsm_symbolic import family_name
 from extracot_training.stages.problems.sources.jsonl import read_rows
 
 Kind = Literal["exact", "ngram", "template"]
 TEMPLATES_FILE = "gsm_symbolic_templates.json"
+# When a question is in several splits, the copy that must not be trained on is the one that stays.
+_PRECEDENCE: dict[Split, int] = {"test": 0, "heldout_families": 1, "dev": 2, "train": 3}
+
+
+@dataclass(frozen=True, slots=True)
+class Deduplicated:
+    """``rows`` in their old order. ``dropped`` counts per source the copies left out;
+    ``conflicts`` those among them whose gold differs from the kept copy's; ``same_template`` the
+    kept questions that equal an earlier one when numbers are masked (these are not dropped)."""
+
+    rows: list[Problem]
+    dropped: Counter[str]
+    conflicts: list[tuple[str, str]]
+    same_template: int
+
+
+def deduplicate(rows: Sequence[Problem]) -> Deduplicated:
+    """Keep one row per question (compared in normal form): the one in the stricter split, else the
+    first. ``conflicts`` holds (kept id, dropped id)."""
+    kept: dict[str, int] = {}
+    dropped: Counter[str] = Counter()
+    conflicts = []
+    for index in sorted(range(len(rows)), key=lambda i: _PRECEDENCE[rows[i].split]):
+        row = rows[index]
+        first = kept.setdefault(normal_form(row.question), index)
+        if first != index:
+            dropped[row.source] += 1
+            if rows[first].answer != row.answer:
+                conflicts.append((rows[first].id, row.id))
+    staying = [rows[index] for index in sorted(kept.values())]
+    templates = {tuple(words(row.question, mask_numbers=True)) for row in staying}
+    return Deduplicated(staying, dropped, conflicts, len(staying) - len(templates))
 
 
 @dataclass(frozen=True, slots=True)

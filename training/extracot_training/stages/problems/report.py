@@ -9,8 +9,7 @@ from typing import Any
 from extracot_training.pipeline.markdown import counts, table
 from extracot_training.pipeline.records import Problem
 from extracot_training.pipeline.statistics import quantiles
-from extracot_training.stages.problems.contamination import Checked
-from extracot_training.stages.problems.dedupe import Deduplicated
+from extracot_training.stages.problems.contamination import Checked, Deduplicated
 
 SPLITS = ("train", "dev", "test", "heldout_families")
 

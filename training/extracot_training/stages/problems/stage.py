@@ -8,13 +8,13 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
-from extracot_training.config.problems import ProblemsConfig
+from extracot_training.config.problems import ProblemsConfig, Splits
 from extracot_training.errors import StageError
-from extracot_training.pipeline.records import Problem, write_rows
+from extracot_training.math_text.normalise import unit_interval
+from extracot_training.pipeline.records import Problem, Split, write_rows
 from extracot_training.pipeline.stage import Counts, StageResult, StageRun, run_stage
 from extracot_training.stages.problems import report as problem_report
-from extracot_training.stages.problems.contamination import check
-from extracot_training.stages.problems.dedupe import assign_split, deduplicate
+from extracot_training.stages.problems.contamination import check, deduplicate
 from extracot_training.stages.problems.sources import read_source
 
 
@@ -48,6 +48,16 @@ def run(config: ProblemsConfig, *, force: bool = False) -> StageResult:
         }
 
     return run_stage("problems", config, _inputs(config), work, force=force)
+
+
+def assign_split(problem_id: str, splits: Splits) -> Split:
+    """``dev``, ``test`` or ``train`` by id and seed alone: adding rows moves no other row."""
+    place = unit_interval("split", splits.seed, problem_id)
+    if place < splits.test:
+        return "test"
+    if place < splits.test + splits.dev:
+        return "dev"
+    return "train"
 
 
 def _inputs(config: ProblemsConfig) -> dict[str, Path]:
