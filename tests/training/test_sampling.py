@@ -13,12 +13,12 @@ import pytest
 
 from extracot_training.config.sampling import HttpBackend, SamplingParams, VllmBackend
 from extracot_training.errors import GenerationError
+from extracot_training.generation.sampling.backends import open_backend
 from extracot_training.generation.sampling.base import (
     Failure,
     Request,
     Sample,
     SampleResult,
-    open_backend,
     split_reply,
 )
 from extracot_training.generation.sampling.http import HttpSampler

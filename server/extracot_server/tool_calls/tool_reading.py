@@ -10,21 +10,15 @@ from __future__ import annotations
 import importlib.util
 import json
 import re
-import uuid
 from collections.abc import Sequence
 
 from extracot.prompt import Tokenizer
 from extracot.reasoning import tag_beginning
 from extracot_server.config.setting_values import SettingsError
-from extracot_server.tool_calls.tools import CallPart, CallReaderFactory
+from extracot_server.tool_calls.tools import CallPart, CallReaderFactory, new_call_id
 
 _OPEN, _CLOSE = "<tool_call>", "</tool_call>"
 _ARGUMENTS = ('"arguments"', '"parameters"')
-
-
-def new_call_id() -> str:
-    """An id for a call, as OpenAI's look."""
-    return f"call_{uuid.uuid4().hex[:24]}"
 
 
 class CallObject:

@@ -5,6 +5,7 @@ Knows neither HTTP nor how a model writes a call; that is ``tool_calls.tool_read
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
@@ -88,3 +89,8 @@ class CallReader(Protocol):
 
 
 CallReaderFactory = Callable[[ToolUse], CallReader]
+
+
+def new_call_id() -> str:
+    """An id for a call, as OpenAI's look."""
+    return f"call_{uuid.uuid4().hex[:24]}"

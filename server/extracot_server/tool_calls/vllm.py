@@ -13,8 +13,7 @@ from typing import Any
 from extracot.prompt import Tokenizer
 from extracot_server.config.setting_values import SettingsError
 from extracot_server.engine.base import EngineError
-from extracot_server.tool_calls.tool_reading import new_call_id
-from extracot_server.tool_calls.tools import CallPart, CallReaderFactory, ToolUse
+from extracot_server.tool_calls.tools import CallPart, CallReaderFactory, ToolUse, new_call_id
 
 
 def vllm_reader_factory(name: str, tokenizer: Tokenizer) -> CallReaderFactory:

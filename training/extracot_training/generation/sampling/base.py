@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from extracot.reasoning import ThinkTags, split_reasoning
-from extracot_training.config.sampling import Backend, HttpBackend, SamplingParams
+from extracot_training.config.sampling import SamplingParams
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,20 +70,6 @@ class SamplingBackend(Protocol):
     async def aclose(self) -> None:
         """Let go of connections and devices."""
         ...
-
-
-def open_backend(config: Backend) -> SamplingBackend:
-    """The backend that the settings name; imports only what this one needs.
-
-    Raises :class:`GenerationError`.
-    """
-    if isinstance(config, HttpBackend):
-        from extracot_training.generation.sampling.http import HttpSampler
-
-        return HttpSampler(config)
-    from extracot_training.generation.sampling.offline import VllmSampler
-
-    return VllmSampler(config)
 
 
 def split_reply(text: str, tags: ThinkTags | None = None) -> tuple[str | None, str, bool]:

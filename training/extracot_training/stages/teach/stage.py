@@ -17,12 +17,12 @@ from extracot.answers import extract_answer
 from extracot_training.compression.budget import token_counter
 from extracot_training.config.teach import TeachConfig
 from extracot_training.errors import StageError
+from extracot_training.generation.sampling.backends import open_backend
 from extracot_training.generation.sampling.base import (
     Failure,
     Request,
     Sample,
     SampleResult,
-    open_backend,
 )
 from extracot_training.math_text.normalise import unit_interval
 from extracot_training.math_text.verify import verify
