@@ -90,8 +90,12 @@ async def lose_and_return(
             sent = [client.post("/v1/chat/completions", json=short) for _ in range(count)]
             assert [r.status_code for r in await asyncio.gather(*sent)] == [200] * count
 
-        async def is_up() -> float:
-            return await asyncio.to_thread(live.metric_sum, "extracot_upstream_up", **up)
+        async def shown_as(value: float, seconds: float) -> None:
+            async with asyncio.timeout(seconds):
+                while (
+                    await asyncio.to_thread(live.metric_sum, "extracot_upstream_up", **up) != value
+                ):
+                    await asyncio.sleep(0.1)
 
         looking = asyncio.create_task(look())
         load = [Reading() for _ in range(STREAMS)]
@@ -110,13 +114,11 @@ async def lose_and_return(
         _judge([reading.error for reading in load if reading.error])
         going_on = [(reading, len(reading.events)) for reading in load if not reading.error]
         await eventually(lambda: all(len(reading.events) > seen for reading, seen in going_on))
-        assert await is_up() == 0
+        await shown_as(0, 60)
         for task in tasks:  # it would only slow the start down
             task.cancel()
         await revive()
-        async with asyncio.timeout(START_SECONDS):
-            while await is_up() != 1:
-                await asyncio.sleep(0.1)
+        await shown_as(1, START_SECONDS)
         looking.cancel()
         await asyncio.gather(*tasks, looking, return_exceptions=True)
         await answers(4)
