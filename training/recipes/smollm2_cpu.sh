@@ -14,7 +14,7 @@ cd "$(dirname "$0")/../.."
 
 out=${OUT:-runs/small}
 # Compressor, problems (those to ask too) and whole traces are small.sh's own.
-OUT=$out STOP=problems-test training/recipes/small.sh
+START= OUT=$out STOP=problems-test training/recipes/small.sh
 source training/recipes/steps.sh
 
 step compress-smollm2 compress compress-small --input "$out/teach" \

@@ -3,8 +3,16 @@ train=${TRAIN_COMMAND:-extracot-train}
 serve=${SERVE_COMMAND:-extracot-serve}
 port=${PORT:-8123}
 server= # its process while one is served
+trap finish EXIT
 configs=training/configs
 mkdir -p "$out"
+
+# Also when a stage fails: no server is left, and a START that no step bears is an error.
+finish() {
+  local code=$?
+  kill "$server" 2>/dev/null || true
+  if [[ $code == 0 && ${START:-} ]]; then echo "no step is named $START" >&2; exit 1; fi
+}
 
 # step NAME STAGE CONFIG [FLAG …]: one stage into $out/NAME, its time said. STOP=NAME ends there,
 # START=NAME begins there.
@@ -24,10 +32,9 @@ step() {
 serving() {
   local folder=$1 name=$2
   shift 2
-  if [[ ${DRY:-} || -e $out/$name/report.md ]]; then return; fi
+  if [[ ${DRY:-}${START:-} || -e $out/$name/report.md ]]; then return; fi
   "$serve" --model "$folder" --port "$port" --host 127.0.0.1 "$@" >"$out/serve.log" 2>&1 &
   server=$!
-  trap 'kill "$server" 2>/dev/null || true' EXIT # also when a stage fails
   until python3 -c 'import sys, urllib.request as r; r.urlopen(sys.argv[1])' \
     "http://127.0.0.1:$port/ready" 2>/dev/null; do
     if ! kill -0 "$server" 2>/dev/null; then tail -n 20 "$out/serve.log" >&2; exit 1; fi
@@ -40,5 +47,4 @@ served() {
   kill "$server"
   wait "$server" || true
   server=
-  trap - EXIT
 }

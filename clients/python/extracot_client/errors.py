@@ -27,6 +27,9 @@ class ExtracotClientError(ExtracotError):
 
     message: str
 
+    def __post_init__(self) -> None:
+        self.args = (self.message,)  # given by name, too
+
 
 class ConfigurationError(ExtracotClientError):
     """A base URL, key or time limit that cannot be used."""

@@ -93,6 +93,13 @@ class ChatRequest:
     tools: ToolUse | None = None
     messages_field: str = "messages"
 
+    def own_field(self, field: str | None) -> str | None:
+        """What this request's API calls a field that an engine names as a chat has it."""
+        form = self.answer_format
+        if field == "response_format" and form is not None and not form.field.startswith(field):
+            return form.field
+        return self.messages_field if field == "messages" else field
+
 
 @dataclass(frozen=True, slots=True)
 class PreparedChat:

@@ -113,6 +113,8 @@ class ChatService:
             # Refused before a token came: like any other refusal, it was never served.
             refused_for = "engine_busy" if isinstance(error, EngineBusyError) else "invalid_value"
             outcome = "error" if any(c.state.sampled for c in choices) else "refused"
+            if isinstance(error, EngineRequestError):
+                error.param = chat.request.own_field(error.param)
             raise
         except EngineClosedError:
             outcome = "dropped"

@@ -51,6 +51,8 @@ class VllmCallReader:
         self._ids: list[int] = []
         self._shown = 0
         self._named: set[int] = set()
+        self._held: list[str] = []
+        """Text after a call began: calls come whole, whatever a parser still keeps of them."""
 
     def feed(self, text: str, token_ids: Sequence[int]) -> list[str | CallPart]:
         """See :class:`~extracot_server.tool_calls.tools.CallReader`."""
@@ -72,13 +74,13 @@ class VllmCallReader:
             out.append(CallPart(max(self._named), rest))
         if not self._named and self._shown < len(self._text):
             out.append(self._text[self._shown :])
-        return out
+        return out + self._held
 
     def _parts(self, found: Any) -> list[str | CallPart]:
         out: list[str | CallPart] = []
         if found.content:
             self._shown += len(found.content)
-            out.append(found.content)
+            (self._held if self._named else out).append(found.content)
         for item in found.tool_calls or ():
             function = item.function
             if function is None or not self._within(item.index):
@@ -87,7 +89,7 @@ class VllmCallReader:
                 self._named.add(item.index)
                 call_id = item.id or new_call_id()
                 out.append(CallPart(item.index, id=call_id, name=function.name))
-            if function.arguments:
+            if function.arguments and item.index in self._named:
                 out.append(CallPart(item.index, function.arguments))
         return out
 

@@ -50,8 +50,7 @@ class BaseModelConfig(StageConfig):
         min_length=1, description="teach, compress or problems folders: their words are known"
     )
     prompt: PromptSettings = Field(
-        default_factory=PromptSettings,
-        description="their words are known, too",
+        default_factory=PromptSettings, description="their words are known, too"
     )
     vocabulary: VocabularySettings = VocabularySettings()
     model: ShapeSettings = ShapeSettings()

@@ -122,7 +122,7 @@ class JsonClient:
     async def _send(self, method: str, url: str, arguments: dict[str, Any]) -> dict[str, Any]:
         try:
             response = await self._client.request(method, url, **arguments)
-        except httpx.TransportError as error:
+        except httpx.RequestError as error:
             problem = f"{type(error).__name__} {error}".strip()
             raise TransientError(problem, unreachable=True) from error
         status = response.status_code
@@ -178,7 +178,7 @@ async def all_of(calls: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
 def api_key(variable: str | None) -> str | None:
     """The key in an environment variable, ``None`` if none is named. :class:`GenerationError` if it
     is not set."""
-    if variable is None:
+    if not variable:
         return None
     if not (key := os.environ.get(variable)):
         raise GenerationError(f"environment variable {variable} (api_key_env) is not set")

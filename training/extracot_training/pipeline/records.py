@@ -92,6 +92,13 @@ class TraceText(ReasonedSample, extra="ignore"):
 
     correct: bool | None = None
 
+    @model_validator(mode="before")
+    @classmethod
+    def _kept(cls, row: Any) -> Any:
+        if isinstance(row, dict) and row.get("reason") is not None:
+            raise ValueError("it is a sample that stage teach left out, by its `reason`")
+        return row
+
 
 class Trace(TraceText, extra="forbid"):
     """One reasoning trace. ``tokens`` counts ``reasoning`` in the teacher's tokens, if known."""

@@ -39,12 +39,14 @@ def replace_stage(
     *,
     force: bool = False,
     later: Collection[str] = (),
+    lacking: Callable[[Path], bool] = lambda folder: False,
 ) -> StageResult:
     """As :func:`run_stage`, but ``work`` fills a folder beside ``config.out`` that replaces it.
 
     ``later`` names inputs that a finished folder may get afterwards: then ``work`` is given, as a
     run that was ``resumed``, a folder that has the finished one's files already (as links: they are
-    to be replaced, not written to). ``work`` is told what the manifest will say.
+    to be replaced, not written to). So it is where the finished folder is ``lacking`` something.
+    ``work`` is told what the manifest will say.
     """
     planned = planned_manifest(name, config, inputs)
     out = config.out.absolute()
@@ -60,7 +62,7 @@ def replace_stage(
                 known = planned.inputs.keys() - new | found.inputs.keys() - {*later}
                 if change := difference(_of(found, known), _of(planned, known), type(config)):
                     raise StageError(f"{out}: made with other {change}; pass --force to replace it")
-                if not new:
+                if not new and not lacking(out):
                     return StageResult(Status.UP_TO_DATE, config.out, found.counts)
             scratch = _beside(out)
             try:

@@ -175,7 +175,7 @@ def _answer_format(text: TextConfig | None) -> AnswerFormat | None:
         case "text":
             return None
         case "json_object":
-            return AnswerFormat("json_object")
+            return AnswerFormat("json_object", field="text.format")
         case "json_schema":
             return json_schema_format(wanted.get("schema"), "text.format.schema")
         case kind:

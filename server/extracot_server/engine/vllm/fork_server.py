@@ -17,12 +17,7 @@ import signal
 import sys
 from collections.abc import Callable
 from multiprocessing import forkserver, reduction
-from multiprocessing.context import (
-    ForkContext,
-    ForkProcess,
-    ForkServerContext,
-    ForkServerProcess,
-)
+from multiprocessing.context import ForkContext, ForkProcess, ForkServerContext, ForkServerProcess
 from typing import Any
 
 from extracot_server.engine.vllm.orphans import Guard
@@ -67,10 +62,12 @@ class _WorkerProcess(ForkProcess):
     def run(self) -> None:
         """In the new process."""
         _end_with(self.__dict__["_parent_pid"])
-        if (cores := os.environ.get("GOMP_CPU_AFFINITY")) is not None:
-            os.sched_setaffinity(0, {int(core) for core in cores.split()})
-        if (threads := os.environ.get("OMP_NUM_THREADS")) is not None:
-            sys.modules["torch"].set_num_threads(int(threads))
+        with contextlib.suppress(ValueError):  # lists of vLLM's; other forms are OpenMP's own
+            if (cores := os.environ.get("GOMP_CPU_AFFINITY")) is not None:
+                os.sched_setaffinity(0, {int(core) for core in cores.split()})
+        with contextlib.suppress(ValueError):
+            if (threads := os.environ.get("OMP_NUM_THREADS")) is not None:
+                sys.modules["torch"].set_num_threads(int(threads))
         super().run()
 
 
@@ -93,16 +90,13 @@ def start() -> None:
     prepare_environment()
     allow_compiling(False)
     multiprocessing.get_context("forkserver").set_forkserver_preload([_PRELOAD])
-    number = _server_id()
-    if number not in _guards:
-        _release_guards()  # of one that has ended
-        _guards[number] = Guard([number])
+    _server_id()
 
 
 @atexit.register
 def _stop() -> None:
     """Kill it, in whatever it is; engines have ended before that, or end with it."""
-    for number in _guards:
+    for number in _guards.keys() & {_known_id()}:
         with contextlib.suppress(ProcessLookupError):
             os.kill(number, signal.SIGKILL)
     _release_guards()
@@ -154,9 +148,17 @@ def use_for_workers() -> None:
 
 
 def _server_id() -> int:
-    """The process id of the fork server that this process started."""
+    """The process id of the fork server that this process started, which has a guard."""
     forkserver.ensure_running()
-    return int(vars(forkserver._forkserver)["_forkserver_pid"])
+    number = _known_id()
+    if number not in _guards:
+        _release_guards()  # of one that has ended
+        _guards[number] = Guard([number])
+    return number
+
+
+def _known_id() -> int:
+    return int(vars(forkserver._forkserver)["_forkserver_pid"] or 0)
 
 
 def _end_with(parent: int) -> None:

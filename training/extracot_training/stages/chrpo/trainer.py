@@ -34,12 +34,7 @@ from extracot_training.policy.control_tokens import ControlTokens
 from extracot_training.policy.trainer import PolicyTrainer
 from extracot_training.stages.chrpo.advantage import batch_advantages, control_weights, token_row
 from extracot_training.stages.chrpo.replay import Replay
-from extracot_training.stages.chrpo.scoring import (
-    RewardScorer,
-    Scored,
-    figures_of,
-    forced_figures,
-)
+from extracot_training.stages.chrpo.scoring import RewardScorer, Scored, figures_of, forced_figures
 from extracot_training.stages.chrpo.tasks import Task
 
 

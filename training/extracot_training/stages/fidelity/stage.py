@@ -186,7 +186,9 @@ def _judged(reader: Reader, items: Sequence[_Item]) -> list[FidelityRow]:
     likely = reader.log_likelihoods(questions, hidden, golds)
     judged = zip(items, plain, redacted, likely, strict=True)
     return [
-        item.row.model_copy(update={"plain": one, "redacted": two, "log_likelihood": three})
+        FidelityRow.model_validate(
+            item.row.model_dump() | {"plain": one, "redacted": two, "log_likelihood": three}
+        )
         for item, one, two, three in judged
     ]
 

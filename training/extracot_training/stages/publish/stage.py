@@ -55,7 +55,12 @@ def run(config: PublishConfig, *, force: bool = False) -> StageResult:
         stage.report(_report(config, report), report)
         return {"levels": len(card.levels), "draft": draft}
 
-    return replace_stage("publish", config, inputs, work, force=force, later={"evaluation"})
+    def lacking(folder: Path) -> bool:
+        report = json.loads((folder / REPORT_FILENAME).read_text(encoding="utf-8"))
+        return config.self_check == "vllm" and report["self_check"]["served"] is None
+
+    later = {"evaluation"}
+    return replace_stage("publish", config, inputs, work, force=force, later=later, lacking=lacking)
 
 
 def _write_card(config: PublishConfig, planned: Manifest, folder: Path) -> BudgetCard:

@@ -18,12 +18,7 @@ from extracot_training.compression.budget import token_counter
 from extracot_training.config.teach import TeachConfig
 from extracot_training.errors import StageError
 from extracot_training.generation.sampling.backends import open_backend
-from extracot_training.generation.sampling.base import (
-    Failure,
-    Request,
-    Sample,
-    SampleResult,
-)
+from extracot_training.generation.sampling.base import Failure, Request, Sample, SampleResult
 from extracot_training.math_text.normalise import unit_interval
 from extracot_training.math_text.verify import verify
 from extracot_training.pipeline.markdown import counts
