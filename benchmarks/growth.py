@@ -23,6 +23,7 @@ from benchmarks.harness import about_this_machine, table
 from extracot.card import BudgetCard
 from extracot_server.app import create_app
 from extracot_server.budget.resolve import BudgetPolicy, BudgetSources, resolve_budget
+from extracot_server.budget.values import parse_budget
 from extracot_server.config.settings import Settings
 from extracot_server.engine.scripted.engine import ScriptedBehaviour, ScriptedEngine, scripted_card
 from extracot_server.generation.request import ChatRequest
@@ -126,12 +127,12 @@ def job_of(text: str) -> ChatRequest:
     """A budgeted request with this prompt."""
     from extracot.prompt import Message
 
-    return ChatRequest("bench", (Message("user", text),), BudgetSources(0.4, None, None))
+    return ChatRequest("bench", (Message("user", text),), BudgetSources(parse_budget(0.4)))
 
 
 def cards(levels: Sequence[int], times: int) -> list[tuple[int, float]]:
     """(levels, CPU microseconds) of resolving a ratio on a card with so many levels."""
-    found = []
+    found, asked = [], BudgetSources(parse_budget(0.37))
     for count in levels:
         card, policy = card_of(count), BudgetPolicy()
         found.append(
@@ -139,7 +140,7 @@ def cards(levels: Sequence[int], times: int) -> list[tuple[int, float]]:
                 count,
                 1e6
                 * repeat(
-                    lambda c=card, p=policy: resolve_budget(BudgetSources(0.37, None, None), c, p),
+                    lambda c=card, p=policy: resolve_budget(asked, c, p),
                     times,
                 ),
             )

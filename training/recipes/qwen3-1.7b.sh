@@ -34,7 +34,7 @@ step teach teach teach-vllm --input "$out/problems" --set "backend.model=$model"
   --set "tokenizer=$model"
 step compress compress compress --input "$out/teach" --set "tokenizer=$model" --set device=cuda
 
-mixed=(--set "compressed=$out/compress" --set "traces=$out/teach")
+mixed=(--set "compressed=$out/compress" --set "traces=$out/teach" --set "problems=$out/problems")
 step mix-fixed mix mix-proportions "${mixed[@]}" --set "model=$model" --set policy.share=0.0
 LAUNCH=$launch step sft-fixed sft sft-qwen3-1.7b --input "$out/mix-fixed" --set "model=$model"
 step reference-fixed reference reference-vllm --input "$out/problems" \

@@ -38,10 +38,12 @@ step problems-test problems problems-small-test \
   --set "sources.0.unlike=[$out/problems,$out/problems-single]"
 step teach-single teach teach-own --input "$out/problems-single"
 step base base base-small --set "inputs=[$out/teach,$out/teach-single]"
-step mix-single mix mix-full --set "traces=$out/teach-single" --set "model=$out/base"
+step mix-single mix mix-full --set "traces=$out/teach-single" \
+  --set "problems=$out/problems-single" --set "model=$out/base"
 step sft-single sft sft-small --input "$out/mix-single" --set "model=$out/base" \
   --set learning_rate=3.0e-3 --set epochs=1.5
-step mix-full mix mix-full --set "traces=$out/teach" --set "model=$out/base"
+step mix-full mix mix-full --set "traces=$out/teach" --set "problems=$out/problems" \
+  --set "model=$out/base"
 step sft-full sft sft-small --input "$out/mix-full" --set "model=$out/sft-single" \
   --set learning_rate=2.0e-3 --set epochs=1.3 --set batch=24
 
@@ -49,7 +51,7 @@ step sft-full sft sft-small --input "$out/mix-full" --set "model=$out/sft-single
 # first with more of the short ones, whose rows are quick to learn from, then of the long ones.
 step compress compress compress-small --input "$out/teach" \
   --set "compressor=$out/compressor" --set "tokenizer=$out/base"
-mixed=(--set "traces=$out/teach" --set "model=$out/base")
+mixed=(--set "traces=$out/teach" --set "problems=$out/problems" --set "model=$out/base")
 short=(--set "level_shares=[1.0,0.6,0.35,0.35,0.35]" --set further_native=1500)
 long=(--set "level_shares=[0.5,0.5,0.5,0.5,1.0]")
 step mix-fixed mix mix-small "${mixed[@]}" --set "compressed=$out/compress"

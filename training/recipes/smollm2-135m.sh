@@ -22,8 +22,9 @@ step problems problems problems-mix --set "sources.0.path=$gsm8k/train.jsonl" \
 step teach teach teach-own --input "$out/problems"
 step compress compress compress --input "$out/teach"
 
-mixed=(--set "compressed=$out/compress" --set "traces=$out/teach")
-step mix-full mix mix-full --set "traces=$out/teach" --set model=bundled:smollm2 \
+mixed=(--set "compressed=$out/compress" --set "traces=$out/teach" --set "problems=$out/problems")
+step mix-full mix mix-full --set "traces=$out/teach" --set "problems=$out/problems" \
+  --set model=bundled:smollm2 \
   --set cutoff=2048
 step sft-full sft sft-smollm2 --input "$out/mix-full" --set epochs=1
 step mix-fixed mix mix-smollm2 "${mixed[@]}" --set policy.share=0.0

@@ -20,7 +20,7 @@ source training/recipes/steps.sh
 step compress-smollm2 compress compress-small --input "$out/teach" \
   --set "compressor=$out/compressor" --set tokenizer=bundled:smollm2 --set limit=1500
 # More of the short rows: they cost least, and are all equations.
-step mix-smollm2 mix mix-small --set "traces=$out/teach" \
+step mix-smollm2 mix mix-small --set "traces=$out/teach" --set "problems=$out/problems" \
   --set "compressed=$out/compress-smollm2" --set model=bundled:smollm2 \
   --set "level_shares=[0.6,0.2,0.12,0.12,0.2]" --set further_native=100
 step sft-smollm2 sft sft-smollm2-cpu --input "$out/mix-smollm2"

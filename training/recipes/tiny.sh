@@ -27,8 +27,9 @@ step compress compress compress-brief --input "$out/teach" \
 
 # Stage 2: whole traces first, which teach it to reckon; then every level; then the choice as it
 # was measured.
-mixed=(--set "compressed=$out/compress" --set "traces=$out/teach")
-step mix-full mix mix-full --set "traces=$out/teach" --set "model=$out/base"
+mixed=(--set "compressed=$out/compress" --set "traces=$out/teach" --set "problems=$out/problems")
+step mix-full mix mix-full --set "traces=$out/teach" --set "problems=$out/problems" \
+  --set "model=$out/base"
 step sft-full sft sft-tiny --input "$out/mix-full" --set "model=$out/base" \
   --set learning_rate=3.0e-3 --set epochs=1.2
 step mix-fixed mix mix-brief "${mixed[@]}" --set "model=$out/base"

@@ -20,6 +20,7 @@ from tests.server.engine.loss import lose_and_return, served
 from tests.server.engine.running import run
 from tests.server.engine.vllm_servers import (
     ENDLESS,
+    PATIENT,
     Server,
     ask,
     build_token_model,
@@ -98,7 +99,7 @@ async def test_one_killed_in_mid_load_and_back_again(
         port = int(urls[0].rpartition(":")[2])
         servers[0] = start_server(model, tmp_path, "--enable-scale-out", port=port)
 
-    engine = RemoteEngine(urls, health_seconds=0.3)
+    engine = RemoteEngine(urls, health_seconds=0.3, times=PATIENT)
     async with served(engine, urls) as live:
         await lose_and_return(live, "model", urls[0], kill, revive, tokens=CONTEXT - 400)
         served_again = await servers[0].metric("vllm:request_success_total")

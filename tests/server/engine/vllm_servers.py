@@ -18,6 +18,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from extracot_server.engine.base import Engine, GenerationRequest, SamplingParams
 from extracot_server.engine.remote.engine import RemoteEngine
+from extracot_server.engine.remote.upstream import UpstreamTimes
 from tests.fixtures.tiny_model import build_tiny_model
 from tests.fixtures.token_checkpoint import NEW_TOKENS, fixture_card
 
@@ -31,6 +32,9 @@ ARGUMENTS: dict[str, Any] = {
 GREEDY = SamplingParams(temperature=0.0)
 ENDLESS = SamplingParams(temperature=0.0, ignore_eos=True)
 START_SECONDS = 600.0
+# A server that answers late on a busy machine is not taken for a lost one; one that is killed
+# refuses connections at once.
+PATIENT = UpstreamTimes(connect=60.0, health=60.0)
 
 
 def build_token_model(folder: Path, **settings: int) -> Path:
@@ -105,7 +109,7 @@ def start_server(model: Path, folder: Path, *flags: str, port: int = 0) -> Serve
 @contextlib.asynccontextmanager
 async def remote(*servers: Server, **settings: Any) -> AsyncIterator[RemoteEngine]:
     """A started engine, closed at the end."""
-    engine = RemoteEngine([server.url for server in servers], **settings)
+    engine = RemoteEngine([server.url for server in servers], **{"times": PATIENT, **settings})
     await engine.start()
     try:
         yield engine

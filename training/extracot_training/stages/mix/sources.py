@@ -135,21 +135,14 @@ def apportion(levels: Sequence[float], shares: Sequence[float], count: int) -> l
 
 
 def _wanted(config: MixConfig) -> Callable[[SampleRecord], bool]:
-    """Tells rows of the wanted splits: their own, or their problem's in ``config.problems``.
-
-    Raises :class:`StageError` for a row of which neither is known.
-    """
+    """Tells rows of the wanted splits. A row that does not say its own split is wanted, unless
+    ``config.problems`` says another."""
     allowed = None
     if config.problems is not None:
         rows = read_rows(config.problems, Problem)
         allowed = {row.id for row in rows if row.split in config.splits}
 
     def wanted(row: SampleRecord) -> bool:
-        if row.split is None and allowed is None:
-            raise StageError(
-                f"row {row.key} does not say its problem's split (rows of older versions don't): "
-                "give `problems`"
-            )
         known = allowed is None or row.problem_id in allowed
         return known and (row.split is None or row.split in config.splits)
 
