@@ -141,7 +141,7 @@ test("logprobs", async () => {
 test("sampling fields and those that ask for nothing", async () => {
   const reply = await ask({
     temperature: 0.7, top_p: 0.9, presence_penalty: 0.5, frequency_penalty: -0.5,
-    logit_bias: { 9999: -100 }, user: "u", metadata: { a: "b" }, store: false,
+    logit_bias: { 999: -100 }, user: "u", metadata: { a: "b" }, store: false,
     modalities: ["text"], tools: [], tool_choice: "none", service_tier: "auto", top_k: 20,
   });
   assert.deepEqual(reply.budget.ignored_fields, ["modalities", "service_tier", "store"]);
