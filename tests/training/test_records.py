@@ -18,10 +18,12 @@ from extracot_training.pipeline.records import (
     Problem,
     Record,
     Trace,
+    TraceText,
     read_rows,
     rows_file,
     write_rows,
 )
+from extracot_training.stages.teach.stage import SampledTrace
 from tests.examples import examples
 
 TEXT = st.text(st.characters(codec="utf-8"), min_size=1, max_size=30)
@@ -225,3 +227,13 @@ def test_a_row_must_say_its_key() -> None:
 
     with pytest.raises(TypeError, match="abstract"):
         Keyless(value=1)  # type: ignore[abstract]
+
+
+def test_an_attempt_that_was_not_kept_is_no_trace(tmp_path: Path) -> None:
+    """Stage teach's own record of its attempts holds them; the stages after it take none."""
+    left_out = {**trace(1).model_dump(), "reason": "wrong", "finish_reason": "stop"}
+    path = tmp_path / "attempts.jsonl"
+    path.write_text(json.dumps(left_out) + "\n")
+    assert [row.reason for row in read_rows(path, SampledTrace)] == ["wrong"]
+    with pytest.raises(RowError, match="stage teach left out, by its `reason`"):
+        list(read_rows(path, TraceText))

@@ -95,7 +95,8 @@ class TraceText(ReasonedSample, extra="ignore"):
     @model_validator(mode="before")
     @classmethod
     def _kept(cls, row: Any) -> Any:
-        if isinstance(row, dict) and row.get("reason") is not None:
+        attempt = "reason" in cls.model_fields
+        if not attempt and isinstance(row, dict) and row.get("reason") is not None:
             raise ValueError("it is a sample that stage teach left out, by its `reason`")
         return row
 
