@@ -28,6 +28,9 @@ SAME = [
     ("p - q", "p-q"),
     ("x^2+2x+1", "(x+1)^2"),
     ("123456789012345678901234567890", "123456789012345678901234567890.0"),
+    ("2516_{\\text{eight}}", "2516_8"),
+    ("2516", "2516_8"),
+    ("2a_{16}", "2A_{\\text{16}}"),
 ]
 DIFFERENT = [
     ("1/2", "1/3"),
@@ -38,6 +41,10 @@ DIFFERENT = [
     ("12", "21"),
     ("123456789012345678901234567890", "123456789012345678901234567891"),
     ("no idea", "7"),
+    ("2516_9", "2516_8"),
+    ("2516_{\\text{nine}}", "2516_{8}"),
+    ("x_1", "x_2"),
+    ("1_" + "1" * 300, "1_2"),
 ]
 HOPELESS = [
     "9^{9^{9^9}}",
@@ -120,9 +127,10 @@ def test_numbers_compare_exactly(number: int, decimals: int) -> None:
         "\\boxed{" * 140_000,
         "word " * 200_000 + "\\boxed{7}",
         "$" * 1_000_000,
+        "\\boxed{" + "1" * 500_000 + "_" + "1" * 500_000 + "}",
         "\\boxed{\u0663}\u4e03" * 50_000,
     ],
-    ids=["nested", "open", "words", "dollars", "others"],
+    ids=["nested", "open", "words", "dollars", "bases", "others"],
 )
 def test_a_million_characters_are_no_trouble(text: str) -> None:
     assert verify(text, "7").correct == text.endswith("\\boxed{7}")

@@ -34,6 +34,9 @@ _COMPUTED_EXPONENT = re.compile(
 _HUGE = re.compile(r"\d{4,}\s*!|[)}\]!]\s*!|binom.*\d{4,}|\\(?:int|sum|prod|lim)(?![a-z])")
 _SPACES = re.compile(r"\\[ ,;:!]|\\(?:quad|qquad|left|right)(?![a-zA-Z])|\s+|~")
 _PLAIN_NUMBER = re.compile(r"[-+]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?")
+# A number in a base that a subscript names, as figures or as an English word.
+_IN_BASE = re.compile(r"([\dA-Za-z]+)_(?:\{(?:\\text\{)?(\w+)\}?\}|(\d))")
+_BASES = ["two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]
 _WRAPPERS = (("\\text{", "}"), ("\\mathrm{", "}"), ("\\textbf{", "}"), ("$", "$"), ("{", "}"))
 
 
@@ -63,6 +66,9 @@ def equal(answer: str, gold: str) -> bool:
         return False
     if tidy(answer) == tidy(gold):
         return True
+    bases = _in_base(answer), _in_base(gold)
+    if bases[0] and bases[1]:  # math-verify 0.9 reads past the subscripts
+        return bases[0] == bases[1]
     left, right = _number(answer), _number(gold)
     if left is not None and right is not None:
         return left == right
@@ -101,6 +107,14 @@ def _number(answer: str) -> tuple[str, str] | None:
     whole, decimals = whole.lstrip("0") or "0", decimals.rstrip("0")
     zero = whole == "0" and not decimals
     return ("" if zero else sign) + whole, decimals
+
+
+def _in_base(answer: str) -> tuple[str, str] | None:
+    """``2516_8``, ``2516_{8}`` and ``2516_{\\text{eight}}`` as (digits, base)."""
+    found = _IN_BASE.fullmatch(tidy(answer))
+    base = (found[2] or found[3]).lower() if found else ""
+    base = str(_BASES.index(base) + 2) if base in _BASES else base
+    return (found[1].upper().lstrip("0"), base) if found and base.isdecimal() else None
 
 
 def _hopeless(answer: str) -> bool:
