@@ -1,4 +1,4 @@
-"""``extracot-serve``: read settings, take the port, load the model, say what to try, serve.
+"""``extracot-serve``: read settings, bind the port, load the model, print an example, serve.
 
 Heavy parts (FastAPI, vLLM) are imported after the settings have been read, so that ``--help`` and
 a wrong flag answer at once. Every expected failure is one line on standard error.
@@ -148,7 +148,7 @@ async def serve(
             await server.serve(sockets=[listener])
             signals.reload = lambda: None
             if server.gave_up:
-                raise ServeError("the engine is gone, and on_engine_death is exit")
+                raise ServeError("the engine died, and on_engine_death is exit")
             tell("stopping: all requests have finished or timed out")
 
 
@@ -256,7 +256,7 @@ def _reload_keys(app: FastAPI, settings: Settings, tell: Callable[[str], None]) 
     try:
         app.state.extracot.reload_keys()
     except ExtracotError as error:
-        return tell(f"SIGHUP: {error}; the keys in force stay")
+        return tell(f"SIGHUP: {error}; the current keys stay in force")
     return tell(f"SIGHUP: {_who_may(app)}")
 
 

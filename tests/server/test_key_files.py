@@ -157,7 +157,7 @@ def test_sighup_reads_the_keys_again_and_keeps_them_if_the_file_is_bad(tmp_path:
         assert (status(SECRET), status(OTHER)) == (401, 200)
         path.write_text("keys: [")
         line = hang_up()
-        assert "not YAML" in line and "the keys in force stay" in line
+        assert "not YAML" in line and "the current keys stay in force" in line
         assert (status(SECRET), status(OTHER)) == (401, 200)
         path.unlink()
         assert "No such file" in hang_up()

@@ -1,4 +1,4 @@
-"""Bodies as clients send them: read as JSON and checked field by field; no value is judged.
+"""Bodies as clients send them: read as JSON and checked field by field; no value is interpreted.
 
 What is not of the right type or range is an :class:`InvalidRequestError` that names the field.
 The same for every API; which fields those are is each API's to say.
@@ -138,7 +138,7 @@ def validated(kind: type[B], value: Mapping[str, Any], where: str = "") -> B:
 
 
 def _number(text: str) -> float | int:
-    """JSON has one kind of number: what has no fraction is an integer, however it is written."""
+    """JSON has one kind of number: a number without a fraction is an integer (``100.0``)."""
     value = float(text)
     return int(value) if value.is_integer() and abs(value) < 2**53 else value
 

@@ -1,4 +1,4 @@
-"""The steps of a request that may be observed, so that generation needs no metrics and no log.
+"""The observer protocol: steps of a request, so that generation needs no metrics and no log.
 
 Both implement the protocol (``observability.observer``).
 """

@@ -1,4 +1,4 @@
-"""What a reply cost and what it saved against its baseline: reports and usage. Pure.
+"""Budget report and usage of a reply: tokens, and the saving against its baseline. Pure.
 
 A saving is claimed only for a budgeted reply that ended by itself with an answer and whose baseline
 was measured (on the card, or by the holdout); an assumed baseline, a native or empty reply, an

@@ -155,7 +155,7 @@ class VllmEngine:
                 raise EngineStartError(f"adapter {adapter.name} cannot be loaded: {cause}")
 
     async def restart(self) -> None:
-        """Kill what is left of the engine, so that whoever waits for it hears so, and load anew.
+        """Kill what is left of the engine, fail requests that wait for it, and load again.
 
         A process that was stopped (or waits for a lock for ever) obeys nothing else.
         """
