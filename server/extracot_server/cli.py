@@ -113,7 +113,7 @@ async def serve(
 ) -> None:
     """Start the engine, serve until a signal, then let running requests finish.
 
-    ``tell`` takes lines for whoever started the server; ``serves`` is called when it is ready.
+    ``tell`` takes lines for the operator; ``serves`` is called when it is ready.
     """
     if any(model.engine == "vllm" for model in settings.served_models()):
         from extracot_server.engine.vllm import fork_server
@@ -137,7 +137,7 @@ async def serve(
             app.state.extracot.give_up = server.give_up
             signals.reload = lambda: _reload_keys(app, settings, tell)
             freeze()
-            # From here on nobody who reads "ready" is refused. Another server may have been
+            # From here on no client that sees "ready" is refused. Another server may have been
             # faster: two can hold a port until one of them listens.
             with _port_errors(settings.host, settings.port, listener):
                 notice_vanished_peers(listener, settings.send_timeout_seconds)

@@ -18,7 +18,7 @@ from extracot.tokens import is_unicode
 from extracot_server.budget.values import BudgetSpec
 from extracot_server.errors import BudgetError, InvalidRequestError
 
-_MAX_DEPTH = 128  # of lists and objects; what is deeper breaks whoever walks or prints it
+_MAX_DEPTH = 128  # of lists and objects; deeper values break code that walks them
 _MAX_FIELDS = 256  # each unknown one is compared with `budget` and reported back
 B = TypeVar("B", bound=BaseModel)
 

@@ -161,4 +161,4 @@ class AdapterEngine:
         return self._engine.generate(replace(request, adapter=self._name))
 
     async def close(self, grace_seconds: float) -> None:
-        """Nothing: the engine is closed by whoever started it."""
+        """Nothing: the engine itself is closed by its owner."""

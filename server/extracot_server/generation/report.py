@@ -71,7 +71,7 @@ def choice_report(chat: PreparedChat, state: ChoiceState) -> BudgetReport:
     resolved = chat.resolved
     limits, level = state.limits, state.level
     none = resolved.kind is BudgetKind.NONE
-    crowded_out = none and limits.reasoning_cap < 1  # no room for reasoning: nobody's budget
+    crowded_out = none and limits.reasoning_cap < 1  # no room for reasoning; no budget did it
     complete = (
         state.finish_reason == "stop" and state.answer > 0 and not (state.unclosed or crowded_out)
     )

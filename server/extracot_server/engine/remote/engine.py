@@ -257,7 +257,7 @@ class RemoteEngine:
             if begun:
                 raise self._failed(f"a reply broke off unfinished: {why}", ReplyLostError)
             _log.warning("a request could not be served: %s", why)
-        if waits:  # whoever is up would have taken it, but for the load
+        if waits:  # healthy upstreams exist, but all are busy
             raise EngineBusyError(why, retry_after=min(waits))
         raise self._failed(why or self._none_left())
 

@@ -209,7 +209,7 @@ class VllmEngine:
         )
 
     def _discard(self, loading: asyncio.Future[None]) -> None:
-        """Shut down an engine that nobody waits for any more."""
+        """Shut down an engine that is no longer needed."""
         if not loading.cancelled() and loading.exception() is None:
             llm, self._llm = self._llm, None
             llm.shutdown()
