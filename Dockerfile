@@ -20,7 +20,7 @@ FROM ${CPU_BASE_IMAGE} AS base-cpu
 FROM base-${DEVICE} AS base
 # gcc and Python's headers: Triton compiles a launcher for each kernel when it first runs.
 # libnuma1: vLLM's CPU build is linked with it. tini: process 1, so that signals and orphans are
-# somebody's business from the first moment. Versions are the base's own, which is pinned.
+# handled from the first moment. Versions are the base's own, which is pinned.
 # hadolint ignore=DL3008
 RUN apt-get update \
     && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends \

@@ -1,4 +1,4 @@
-"""What a budget buys: latency and throughput of a running server at each budget, against native.
+"""Benefit of budgets: latency and throughput of a running server at each budget, against native.
 
     python -m benchmarks.budgets               # starts the bundled model, asks problems of its kind
     python -m benchmarks.budgets --base-url http://127.0.0.1:8000 [--concurrency 8] [--requests 128]

@@ -1,4 +1,4 @@
-"""What the front end costs, side by side with vLLM's own OpenAI server.
+"""Cost of the front end, side by side with vLLM's own OpenAI server.
 
     python -m benchmarks.frontend [--streams 1,16,64,256] [--tokens 128] [--repeats 2] [--quick]
 

@@ -115,15 +115,15 @@ def prompts(lengths: Sequence[int], times: int) -> list[tuple[int, float]]:
             (service,) = app.state.extracot.services.values()
             for length in lengths:
                 text = ("First we add the number of apples. " * CONTEXT)[: length * 4]
-                job = job_of(text)
-                size = len(service.prepare(job).rendered.prompt_ids)
-                found.append((size, 1e6 * repeat(lambda j=job: service.prepare(j), times)))
+                request = request_of(text)
+                size = len(service.prepare(request).rendered.prompt_ids)
+                found.append((size, 1e6 * repeat(lambda r=request: service.prepare(r), times)))
         return found
 
     return asyncio.run(measured())
 
 
-def job_of(text: str) -> ChatRequest:
+def request_of(text: str) -> ChatRequest:
     """A budgeted request with this prompt."""
     from extracot.prompt import Message
 

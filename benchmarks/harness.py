@@ -1,4 +1,4 @@
-"""What the serving benchmarks share: server processes and what they cost, streams, tables.
+"""Common parts of the serving benchmarks: server processes and their CPU time, streams, tables.
 
 Front-end cost is CPU time of the front-end's own process, from /proc: it says the same on a busy
 machine, where seconds on the wall do not. Knows no server in particular.
@@ -89,7 +89,7 @@ def _wait_until_ready(url: str, process: subprocess.Popen[bytes], log: Path) -> 
 
 
 def free_port() -> int:
-    """A port nobody has now."""
+    """A free port."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

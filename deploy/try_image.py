@@ -39,14 +39,14 @@ def expect(held: object, what: str) -> None:
 
 
 def free_port() -> int:
-    """A port that nobody has now."""
+    """A free port."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
 def get(port: int, path: str) -> int:
-    """The status of a GET; 0 if nobody listens."""
+    """The status of a GET; 0 if nothing listens."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
     try:
         connection.request("GET", path)
@@ -128,7 +128,7 @@ def drain(process: subprocess.Popen[bytes], port: int, engine: str) -> None:
     deadline = time.monotonic() + 30
     while get(port, "/health") and time.monotonic() < deadline:
         time.sleep(0.02)
-    expect(get(port, "/health") == 0, "after SIGTERM nobody is let in")
+    expect(get(port, "/health") == 0, "after SIGTERM no request is accepted")
     expect(process.poll() is None, "but the server still runs")
     events = [line for line in response.read().split(b"\n") if line.startswith(b"data: ")]
     expect(events[-1] == b"data: [DONE]", "the stream goes on to [DONE]")

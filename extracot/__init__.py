@@ -1,4 +1,4 @@
-"""What a budget-controlled checkpoint speaks: control tokens, prompt, card, splitting, counting.
+"""Shared by server, training and client: control tokens, prompt, card, splitting, counting.
 
 The contract between the server and the training, which meet only here. Standard library and
 pydantic only.

@@ -1,4 +1,4 @@
-"""The budget card: what a checkpoint says of its own levels, in a file beside its weights.
+"""The budget card: the measured levels of a checkpoint, in a file beside its weights.
 
 Schema, load, save and the check against a tokenizer. Knows nothing of requests: which level a
 ratio is served by is the server's to decide, and what the figures are is the training's.

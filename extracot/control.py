@@ -1,4 +1,4 @@
-"""Levels and their control tokens: the one place that spells, parses and names them.
+"""Levels and their control tokens: spelling, parsing and names, all in this module.
 
 Knows neither tokenizers nor prompts: a token is a string here, and whether a checkpoint knows
 it is the budget card's business.

@@ -1,4 +1,4 @@
-"""What a client may send as a conversation, checked and reduced to what a prompt takes.
+"""A client's conversation, checked and reduced to what a prompt needs.
 
 Knows roles, contents and think blocks; nothing of templates, tokens or instructions.
 """

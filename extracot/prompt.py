@@ -208,7 +208,7 @@ class PromptRenderer:
     def encode_text(
         self, text: str, field: str | None = None, *, beginning: bool = False
     ) -> list[int]:
-        """Token ids of text that nobody vouches for: none of them is in ``protected_ids``.
+        """Token ids of untrusted text: none of them is in ``protected_ids``.
 
         Raises :class:`PromptError`, with ``field``, for a text that is not valid Unicode.
         """

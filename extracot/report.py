@@ -1,4 +1,4 @@
-"""What a reply reports of its tokens: the ``budget`` and the ``usage`` object.
+"""The token reports of a reply: the ``budget`` and the ``usage`` object.
 
 One type each for both sides. This release's server fills in every field; a client also reads
 older and newer servers, so for a reader each field may be missing (``None``) and unknown ones are

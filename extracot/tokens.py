@@ -1,4 +1,4 @@
-"""Text that nobody vouches for, as token ids that mean nothing but text.
+"""Untrusted text as token ids that are never control tokens.
 
 A tokenizer turns ``<|im_end|>`` typed by a user into the very id that ends a turn; here it stays
 ten characters. Knows tokenizers, and nothing of messages, templates or levels.

@@ -1,4 +1,4 @@
-"""Asks an advisory database about every pinned dependency: known holes, by pip-audit.
+"""Asks an advisory database about every pinned dependency: known vulnerabilities, by pip-audit.
 
 ``python scripts/audit.py`` reads all locks of requirements/. Exit codes: 0 nothing known, 1
 findings, 3 nothing could be audited (the service is not reachable from here). It has its own
@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parent.parent
 VERSION = "2.10.1"
 ENVIRONMENT = ROOT / "build" / "audit"
 EXCEPTIONS = ROOT / "requirements" / "audit.txt"
-# Known to have several: an answer without any comes from nobody who knows.
+# Known to have several: an answer without any comes from an empty database.
 PROBE = "requests==2.19.0"
 NOT_AUDITED = 3
 

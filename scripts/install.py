@@ -140,9 +140,9 @@ def make_venv(venv: Path, device: str) -> None:
     stamp = read_stamp(venv)
     where = str(venv.resolve())
     if stamp.get("device", device) != device:
-        say(f"{venv} was made for {stamp['device']}; making it anew")
+        say(f"{venv} was made for {stamp['device']}; making it again")
     elif stamp.get("where", where) != where:
-        say(f"{venv} was moved; making it anew")
+        say(f"{venv} was moved; making it again")
     elif runs([str(venv / "bin/python"), "-m", "pip", "--version"]):
         return
     free = shutil.disk_usage(venv.parent if venv.parent.exists() else ROOT).free / GIB

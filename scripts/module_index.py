@@ -38,7 +38,7 @@ def index() -> str:
 
 
 def updated(document: str) -> str:
-    """The document with the list between its two marks made anew."""
+    """The document with the list between its two marks made again."""
     before, _, rest = document.partition(START)
     _, _, after = rest.partition(END)
     return f"{before}{START}\n\n{index()}\n{END}{after}"

@@ -1,4 +1,4 @@
-"""Writes the three dashboards: what is asked, in which words, in which order.
+"""Writes the three dashboards.
 
 ``python deploy/grafana/generate.py`` writes ``dashboards/*.json``; ``--check`` writes nothing and
 ends with 1 where they are not current. The questions are in :mod:`boards`; here is only what
@@ -191,7 +191,7 @@ def label_values(name: str, label: str, query: str) -> dict[str, Any]:
 
 
 def textbox(name: str, label: str, value: str) -> dict[str, Any]:
-    """A number that whoever looks can change."""
+    """A number that a viewer can change."""
     current = {"text": value, "value": value}
     return {
         "name": name,

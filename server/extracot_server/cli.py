@@ -1,4 +1,4 @@
-"""``extracot-serve``: read settings, take the port, load the model, say what to try, serve.
+"""``extracot-serve``: read settings, bind the port, load the model, print an example, serve.
 
 Heavy parts (FastAPI, vLLM) are imported after the settings have been read, so that ``--help`` and
 a wrong flag answer at once. Every expected failure is one line on standard error.
@@ -113,7 +113,7 @@ async def serve(
 ) -> None:
     """Start the engine, serve until a signal, then let running requests finish.
 
-    ``tell`` takes lines for whoever started the server; ``serves`` is called when it is ready.
+    ``tell`` takes lines for the operator; ``serves`` is called when it is ready.
     """
     if any(model.engine == "vllm" for model in settings.served_models()):
         from extracot_server.engine.vllm import fork_server
@@ -137,7 +137,7 @@ async def serve(
             app.state.extracot.give_up = server.give_up
             signals.reload = lambda: _reload_keys(app, settings, tell)
             freeze()
-            # From here on nobody who reads "ready" is refused. Another server may have been
+            # From here on no client that sees "ready" is refused. Another server may have been
             # faster: two can hold a port until one of them listens.
             with _port_errors(settings.host, settings.port, listener):
                 notice_vanished_peers(listener, settings.send_timeout_seconds)
@@ -148,7 +148,7 @@ async def serve(
             await server.serve(sockets=[listener])
             signals.reload = lambda: None
             if server.gave_up:
-                raise ServeError("the engine is gone, and on_engine_death is exit")
+                raise ServeError("the engine died, and on_engine_death is exit")
             tell("stopping: all requests have finished or timed out")
 
 
@@ -256,7 +256,7 @@ def _reload_keys(app: FastAPI, settings: Settings, tell: Callable[[str], None]) 
     try:
         app.state.extracot.reload_keys()
     except ExtracotError as error:
-        return tell(f"SIGHUP: {error}; the keys in force stay")
+        return tell(f"SIGHUP: {error}; the current keys stay in force")
     return tell(f"SIGHUP: {_who_may(app)}")
 
 

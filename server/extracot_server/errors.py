@@ -1,4 +1,4 @@
-"""What a request can be refused for, before anything reached the engine. Knows no HTTP."""
+"""Errors for which a request is refused before it reaches the engine. Knows no HTTP."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The trace that this task's request belongs to, for servers behind this one. Knows no tracer."""
+"""The trace of the current request, passed on to upstream servers. Knows no tracer."""
 
 from __future__ import annotations
 

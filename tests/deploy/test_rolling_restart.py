@@ -174,7 +174,7 @@ def nginx_configuration(folder: Path, port: int, servers: Sequence[Server]) -> P
 
 
 @contextlib.asynccontextmanager
-async def door(folder: Path, servers: Sequence[Server]) -> AsyncIterator[str | None]:
+async def reverse_proxy(folder: Path, servers: Sequence[Server]) -> AsyncIterator[str | None]:
     """nginx in front of the servers; ``None`` where there is no nginx."""
     if NGINX is None:
         yield None
@@ -231,7 +231,7 @@ async def roll(folder: Path) -> Story:
             server.start()
         for server in servers:
             await server.ready()
-        async with door(folder, servers) as address, anyio.create_task_group() as tasks:
+        async with reverse_proxy(folder, servers) as address, anyio.create_task_group() as tasks:
             loads.append(Load([server.url for server in servers], let_in_by_nobody))
             if address is not None:
                 running = await first_word(address, servers)

@@ -1,1 +1,1 @@
-"""Tests of what is around the code: house rules, locks, installer, Makefile, wheel."""
+"""Tests of what is around the code: source rules, locks, installer, Makefile, wheel."""

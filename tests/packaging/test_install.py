@@ -172,7 +172,7 @@ def test_another_device_makes_the_environment_anew_if_there_is_room(
     monkeypatch.setitem(script.NEEDED_GIB, "cuda", 10**9)
     with pytest.raises(script.InstallError, match=r"1000000000 GiB of disk are needed at .* free"):
         script.install(venv, [])
-    assert "was made for cpu; making it anew" in capsys.readouterr().out
+    assert "was made for cpu; making it again" in capsys.readouterr().out
 
 
 def test_torchs_cpu_build_is_looked_for_in_both_places(

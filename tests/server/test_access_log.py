@@ -54,7 +54,7 @@ def lines() -> Iterator[Lines]:
     log.setLevel(before)
 
 
-def test_a_request_is_one_line_with_its_receipt(token_server: Live, lines: Lines) -> None:
+def test_a_request_is_one_line_with_its_report(token_server: Live, lines: Lines) -> None:
     headers = {"x-request-id": "mine-1"}
     body = {"messages": user(PROMPT), "budget": 0.4}
     reply = token_server.http.post("/v1/chat/completions", json=body, headers=headers).json()

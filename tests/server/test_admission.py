@@ -22,7 +22,7 @@ from extracot_server.admission.scheduler import (
 )
 from tests.examples import examples
 
-CALLERS = (
+PRINCIPALS = (
     Principal("a"),
     Principal("b", concurrency=3),
     Principal("c", requests_per_minute=4),
@@ -31,7 +31,7 @@ CALLERS = (
 )
 
 
-class Door(RuleBasedStateMachine):
+class SchedulerMachine(RuleBasedStateMachine):
     """Random offers, ends and pauses against what must always hold."""
 
     def __init__(self) -> None:
@@ -40,7 +40,7 @@ class Door(RuleBasedStateMachine):
         self.now = 100.0
         self.running: list[Ticket] = []
         self.waiting: list[Ticket] = []  # in the order they came
-        self.accepted: dict[str, deque[float]] = {c.name: deque() for c in CALLERS}
+        self.accepted: dict[str, deque[float]] = {c.name: deque() for c in PRINCIPALS}
 
     def held(self, principal: Principal) -> int:
         return sum(t.principal is principal for t in self.running + self.waiting)
@@ -48,7 +48,7 @@ class Door(RuleBasedStateMachine):
     def lines(self, priority: int) -> Counter[str]:
         return Counter(t.principal.name for t in self.waiting if t.principal.priority == priority)
 
-    @rule(principal=st.sampled_from(CALLERS))
+    @rule(principal=st.sampled_from(PRINCIPALS))
     def offer(self, principal: Principal) -> None:
         recent = [t for t in self.accepted[principal.name] if t > self.now - WINDOW_SECONDS]
         try:
@@ -131,8 +131,8 @@ class Door(RuleBasedStateMachine):
         assert not self.waiting or len(self.running) == 2
 
 
-Door.TestCase.settings = settings(examples(150), stateful_step_count=60)
-test_any_order_of_events = Door.TestCase
+SchedulerMachine.TestCase.settings = settings(examples(150), stateful_step_count=60)
+test_any_order_of_events = SchedulerMachine.TestCase
 
 
 @given(
@@ -254,27 +254,27 @@ async def freeze() -> None:
 
 @pytest.mark.anyio
 async def test_a_turn_is_waited_for_and_handed_on() -> None:
-    door = RequestQueue(Scheduler(max_running=1, max_queued=5))
-    first = await door.enter(ANONYMOUS)
-    others = [asyncio.create_task(door.enter(ANONYMOUS)) for _ in range(2)]
+    queue = RequestQueue(Scheduler(max_running=1, max_queued=5))
+    first = await queue.enter(ANONYMOUS)
+    others = [asyncio.create_task(queue.enter(ANONYMOUS)) for _ in range(2)]
     await freeze()
     assert not any(task.done() for task in others)
-    door.leave(first)
+    queue.leave(first)
     await freeze()
     assert others[0].done() and not others[1].done()
-    door.leave(others[0].result())
-    door.leave(await others[1])
-    assert (door.scheduler.running, door.scheduler.queued) == (0, 0)
+    queue.leave(others[0].result())
+    queue.leave(await others[1])
+    assert (queue.scheduler.running, queue.scheduler.queued) == (0, 0)
 
 
 @pytest.mark.anyio
 async def test_leaving_the_queue_at_any_moment_loses_no_turn() -> None:
     for steps in range(4):
-        door = RequestQueue(Scheduler(max_running=1, max_queued=5))
-        first = await door.enter(ANONYMOUS)
-        leaver, stayer = (asyncio.create_task(door.enter(ANONYMOUS)) for _ in range(2))
+        queue = RequestQueue(Scheduler(max_running=1, max_queued=5))
+        first = await queue.enter(ANONYMOUS)
+        leaver, stayer = (asyncio.create_task(queue.enter(ANONYMOUS)) for _ in range(2))
         await freeze()
-        door.leave(first)  # the leaver's turn has come, and it may or may not know
+        queue.leave(first)  # the leaver's turn has come, and it may or may not know
         for _ in range(steps):
             await asyncio.sleep(0)
         if not leaver.done():
@@ -282,24 +282,24 @@ async def test_leaving_the_queue_at_any_moment_loses_no_turn() -> None:
             with pytest.raises(asyncio.CancelledError):
                 await leaver
         else:
-            door.leave(leaver.result())
-        door.leave(await stayer)
-        assert (door.scheduler.running, door.scheduler.queued) == (0, 0)
+            queue.leave(leaver.result())
+        queue.leave(await stayer)
+        assert (queue.scheduler.running, queue.scheduler.queued) == (0, 0)
 
 
 @pytest.mark.anyio
 async def test_whoever_waits_is_told_when_it_is_for_nothing() -> None:
-    door = RequestQueue(Scheduler(max_running=1, max_queued=1))
-    first = await door.enter(ANONYMOUS)
-    low = asyncio.create_task(door.enter(Principal("low", priority=1)))
+    queue = RequestQueue(Scheduler(max_running=1, max_queued=1))
+    first = await queue.enter(ANONYMOUS)
+    low = asyncio.create_task(queue.enter(Principal("low", priority=1)))
     await freeze()
-    high = asyncio.create_task(door.enter(Principal("high")))
+    high = asyncio.create_task(queue.enter(Principal("high")))
     with pytest.raises(RefusedError) as caught:
         await low
     assert caught.value.reason is Refusal.QUEUE_FULL
-    door.close()
+    queue.close()
     with pytest.raises(RefusedError) as caught:
         await high
     assert caught.value.reason is Refusal.STOPPING
-    door.leave(first)
-    assert (door.scheduler.running, door.scheduler.queued) == (0, 0)
+    queue.leave(first)
+    assert (queue.scheduler.running, queue.scheduler.queued) == (0, 0)

@@ -132,7 +132,7 @@ def reads_nothing(live: Live, **fields: Any) -> socket.socket:
     return raw
 
 
-def test_who_reads_nothing_is_cut_off_and_its_turn_is_given_away() -> None:
+def test_a_client_that_reads_nothing_times_out_and_its_slot_is_freed() -> None:
     with serve(ENDLESS, max_running=1, send_timeout_seconds=0.5) as live, reads_nothing(live):
         reply = live.post(max_tokens=5)  # waits for the only turn
         assert reply.status_code == 200

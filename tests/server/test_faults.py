@@ -127,7 +127,7 @@ def test_exit_is_a_code_and_a_line(tmp_path: Path) -> None:
         said = process.stderr.read()
         assert process.wait(60) == 1
     assert said.strip().splitlines()[-1] == (
-        "extracot-serve: error: the engine is gone, and on_engine_death is exit"
+        "extracot-serve: error: the engine died, and on_engine_death is exit"
     )
     assert "Traceback" not in said
 

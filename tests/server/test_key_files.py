@@ -148,7 +148,7 @@ def test_sighup_reads_the_keys_again_and_keeps_them_if_the_file_is_bad(tmp_path:
             assert process.stderr is not None
             process.send_signal(signal.SIGHUP)
             while "extracot.access" in (line := process.stderr.readline().decode()):
-                pass  # receipts of the requests before
+                pass  # log lines of earlier requests
             return line
 
         assert (status(SECRET), status(OTHER)) == (200, 401)
@@ -157,7 +157,7 @@ def test_sighup_reads_the_keys_again_and_keeps_them_if_the_file_is_bad(tmp_path:
         assert (status(SECRET), status(OTHER)) == (401, 200)
         path.write_text("keys: [")
         line = hang_up()
-        assert "not YAML" in line and "the keys in force stay" in line
+        assert "not YAML" in line and "the current keys stay in force" in line
         assert (status(SECRET), status(OTHER)) == (401, 200)
         path.unlink()
         assert "No such file" in hang_up()

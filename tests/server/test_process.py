@@ -42,7 +42,7 @@ def fails(code: int, *arguments: str, **variables: str) -> str:
 
 
 def free_port() -> int:
-    """A port that nobody has now."""
+    """A free port."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

@@ -41,7 +41,7 @@ BEHAVIOURS = st.builds(
 CAPS = st.none() | st.integers(0, 40)
 TARGETS = st.sampled_from([None, "auto", "native", "none", 0.05, 0.2, 0.5, 1.0])
 BUDGETS = st.tuples(TARGETS, CAPS, st.sampled_from(["soft", "hard"]))
-JOBS = st.builds(
+REQUESTS = st.builds(
     ChatRequest,
     request_id=st.just("r"),
     messages=st.text("abc ≈?", min_size=1, max_size=12).map(lambda t: (Message("user", f"Q{t}"),)),
@@ -59,12 +59,12 @@ JOBS = st.builds(
     answer_format=st.sampled_from([None, None, AnswerFormat("json_object")]),
 )
 
-JOB = ChatRequest(request_id="r", messages=(Message("user", "Q?"),))
+REQUEST = ChatRequest(request_id="r", messages=(Message("user", "Q?"),))
 
 
-async def run(service: ChatService, job: ChatRequest) -> tuple[list[Any], Any]:
-    """All events of a job, and the prepared request."""
-    chat = service.prepare(job)
+async def run(service: ChatService, asked: ChatRequest) -> tuple[list[Any], Any]:
+    """All events of a request, and the prepared one."""
+    chat = service.prepare(asked)
     return [event async for event in service.run(chat)], chat
 
 
@@ -87,14 +87,14 @@ def served(behaviour: ScriptedBehaviour, card: str, *, reserve: bool) -> ServedM
     return replace(model, card=model.card.model_copy(update={"baseline": left}))
 
 
-def cannot_be_enforced(service: ChatService, job: ChatRequest, value: dict[str, Any]) -> bool:
+def cannot_be_enforced(service: ChatService, asked: ChatRequest, value: dict[str, Any]) -> bool:
     """A ratio is to be a hard cap, and the card cannot say what it is in tokens."""
     card, ratio = service.model.card, value["ratio"]
     if value["enforce"] != "hard" or card is None or value["max_reasoning_tokens"] == 0:
         return False
     if ratio in (None, "native", "none"):
         return False
-    soft = replace(job, budget=BudgetSources(parse_budget(ratio)))
+    soft = replace(asked, budget=BudgetSources(parse_budget(ratio)))
     length = len(render_only(service.model, soft).prompt_ids)
     return card.baseline is None or card.baseline.native_for(length) is None
 
@@ -103,19 +103,19 @@ def cannot_be_enforced(service: ChatService, job: ChatRequest, value: dict[str, 
 @given(
     behaviour=BEHAVIOURS,
     budget=BUDGETS,
-    job=JOBS,
+    asked=REQUESTS,
     card=st.sampled_from(["none", "none", "whole", "whole", "short prompts only", "no baseline"]),
     reserve=st.booleans(),
 )
-@example(ScriptedBehaviour(), (0.5, None, "hard"), replace(JOB, max_tokens=1), "none", True)
-@example(ScriptedBehaviour(), (None, 7, "hard"), JOB, "none", True)
-@example(ScriptedBehaviour(), ("none", None, "hard"), JOB, "no baseline", True)
-@example(ScriptedBehaviour(), ("auto", None, "hard"), JOB, "no baseline", True)
-@example(ScriptedBehaviour(), (0.2, None, "hard"), JOB, "short prompts only", True)
+@example(ScriptedBehaviour(), (0.5, None, "hard"), replace(REQUEST, max_tokens=1), "none", True)
+@example(ScriptedBehaviour(), (None, 7, "hard"), REQUEST, "none", True)
+@example(ScriptedBehaviour(), ("none", None, "hard"), REQUEST, "no baseline", True)
+@example(ScriptedBehaviour(), ("auto", None, "hard"), REQUEST, "no baseline", True)
+@example(ScriptedBehaviour(), (0.2, None, "hard"), REQUEST, "short prompts only", True)
 def test_no_reply_breaks_its_limits(
     behaviour: ScriptedBehaviour,
     budget: tuple[Any, int | None, str],
-    job: ChatRequest,
+    asked: ChatRequest,
     card: str,
     reserve: bool,
 ) -> None:
@@ -127,24 +127,24 @@ def test_no_reply_breaks_its_limits(
         target = 0.5
     value = {"ratio": target, "max_reasoning_tokens": cap, "enforce": enforce}
     said = target is not None or cap is not None
-    job = replace(job, budget=BudgetSources(parse_budget(value) if said else None))
-    limit = job.max_tokens or behaviour.max_model_len
-    job = replace(job, sampling=replace(job.sampling, min_tokens=min(5, limit)))
+    asked = replace(asked, budget=BudgetSources(parse_budget(value) if said else None))
+    limit = asked.max_tokens or behaviour.max_model_len
+    asked = replace(asked, sampling=replace(asked.sampling, min_tokens=min(5, limit)))
     service = ChatService(
         served(behaviour, card, reserve=reserve), ServerObserver(ServerMetrics(CollectorRegistry()))
     )
-    if said and cannot_be_enforced(service, job, value):
+    if said and cannot_be_enforced(service, asked, value):
         with pytest.raises(BudgetError) as refused:
-            service.prepare(job)
+            service.prepare(asked)
         assert refused.value.param == "budget.enforce"
         return
-    events, chat = asyncio.run(run(service, job))
+    events, chat = asyncio.run(run(service, asked))
 
     *before, end = events
     assert isinstance(end, Finished)
     done = {event.index: event for event in before if isinstance(event, ChoiceDone)}
-    assert sorted(done) == list(range(job.n))
-    assert end.usage.completion_tokens <= job.n * limit
+    assert sorted(done) == list(range(asked.n))
+    assert end.usage.completion_tokens <= asked.n * limit
     total = end.usage.prompt_tokens
     for index, choice in done.items():
         report = choice.report
@@ -166,11 +166,11 @@ def test_no_reply_breaks_its_limits(
             assert report.reasoning_tokens == 0 and not reasoning
         assert bool(reasoning) <= (report.reasoning_tokens > 0)
         assert "</think>" not in reasoning
-        if not job.stops and limit > 4:
+        if not asked.stops and limit > 4:
             assert answer, "reasoning ate the answer"
-        assert not any(stop in answer for stop in job.stops)
+        assert not any(stop in answer for stop in asked.stops)
         logprobs = [item for d in deltas for item in d.logprobs]
-        assert (job.sampling.logprobs is None) <= (not logprobs)
+        assert (asked.sampling.logprobs is None) <= (not logprobs)
         assert len(logprobs) <= report.answer_tokens
         assert choice.finish_reason in ("stop", "length")
         if report.saved_tokens_estimate is not None:

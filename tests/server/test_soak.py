@@ -8,6 +8,6 @@ from tests.server.soak import soak
 
 
 @pytest.mark.slow
-def test_thousands_of_requests_of_which_many_are_left_alone() -> None:
+def test_thousands_of_requests_many_of_them_abandoned() -> None:
     """Zero requests in the engine, flat memory, counters that add up; see the module for how."""
     print(soak(2_000))

@@ -237,15 +237,15 @@ def test_levels_can_be_given(root: Path, tmp_path: Path, share: float) -> None:
         chrpo_config(root, out=tmp_path / "g", steps=5, given_share=share, learning_rate=1e-5)
     )
     lines = [line for line in log_of(done.folder) if "loss" in line]
-    practised: dict[str, int] = {}
+    seen: dict[str, int] = {}
     for line in lines:
         assert line.get("rollouts", 0) == 24 * (1 - share)
         assert ("level_mass" in line) == (share < 1)
         for level, of in line["given"].items():
-            practised[level] = practised.get(level, 0) + of["rollouts"]
+            seen[level] = seen.get(level, 0) + of["rollouts"]
             assert of["realised"] == pytest.approx(float(level), abs=0.25)
-    assert sum(practised.values()) == 5 * 24 * share
-    assert max(practised.values()) - min(practised.values()) <= 6, "each level in turn"
+    assert sum(seen.values()) == 5 * 24 * share
+    assert max(seen.values()) - min(seen.values()) <= 6, "each level in turn"
     text = (done.folder / "report.md").read_text()
     assert f"a share of {share:g} of the problems at forced levels" in text
     assert "## At forced levels" in text
@@ -256,7 +256,7 @@ def test_levels_can_be_given(root: Path, tmp_path: Path, share: float) -> None:
     assert "reward" in dev(done.folder, -1)
 
 
-def test_a_given_level_is_practised(root: Path, tmp_path: Path) -> None:
+def test_training_at_a_forced_level(root: Path, tmp_path: Path) -> None:
     """Told to count to ten at level 1.0, it is paid for six, and learns to stop there."""
     rows = [json.loads(line) for line in (root / "reference/rows.jsonl").read_text().splitlines()]
     for row in rows:

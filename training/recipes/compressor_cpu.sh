@@ -7,7 +7,7 @@
 #   training/recipes/compressor_cpu.sh --fidelity   and the report: trains the reader and the
 #                                                   compressor without question too
 #
-# Every stage resumes: run it again after a cut. OUT says where (default runs/compressor).
+# Every stage resumes: run it again after an interruption. OUT is the folder of the run (default runs/compressor).
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 

@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# Measures the bundled model (or any other) again, as its users meet it: serves it with vLLM and asks
-# 2,000 held-out word problems at every budget. `make evaluate` runs this.
+# Evaluates the bundled model (or any other) the way users see it: serves it with vLLM and asks 2,000
+# held-out word problems at every budget. `make evaluate` runs this.
 #
 #   training/recipes/evaluate.sh                    about half an hour on two CPU cores
 #   training/recipes/evaluate.sh --limit 100        a quick look
 #   training/recipes/evaluate.sh --model FOLDER     another checkpoint with a budget card
 #   training/recipes/evaluate.sh --families         problems of families that it has never seen
 #
-# Goes on after a cut. The report lies in $OUT (default runs/evaluate) and is printed.
+# Run it again after an interruption and it resumes. The report is written to $OUT (default runs/evaluate) and is printed.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -37,7 +37,7 @@ asked=(--set "dataset=held-out numbers")
 if [[ $families ]]; then
   asked=(--set "dataset=held-out families" --set "splits=[heldout_families]")
 fi
-# What it learnt from, so that it is asked for none of those stories.
+# Its training problems, so that none of their stories is asked.
 step learnt problems problems-small
 step learnt-single problems problems-small-single
 step problems problems problems-small-test \

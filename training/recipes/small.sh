@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
 # The bundled model `small`, from nothing: half a million weights with a tokenizer of their own, on
-# our generator's problems, and what it is held against. Two CPU cores, no GPU.
+# our generator's problems, and its comparisons. Two CPU cores, no GPU.
 #
 #   training/recipes/small.sh               every stage; ends with the checkpoint and its report
 #   training/recipes/small.sh --baselines   and what it is compared with, trained and measured alike
 #   GSM8K=folder training/recipes/small.sh --baselines   also asks the test.jsonl there
-#   OUT=folder training/recipes/small.sh    where it lies (default runs/small)
+#   OUT=folder training/recipes/small.sh    folder of the run (default runs/small)
 #   STOP=reference training/recipes/small.sh   up to and with that step
 #
-# Every stage resumes and what is done is skipped: run it again after a cut. The result is what
+# Every stage resumes and finished ones are skipped: run it again after an interruption. The result is what
 # server/extracot_server/models/small holds; `make evaluate` measures that again.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -29,11 +29,11 @@ step compressor-teach teach teach-own --input "$out/compressor-problems"
 step annotate annotate annotate-rules --input "$out/compressor-teach"
 step compressor compressor compressor-minilm --input "$out/annotate"
 
-# Single stories teach it to reckon; then three at once, and whose numbers are whose.
+# Single stories teach arithmetic; then three at once, and which numbers belong to which story.
 step problems problems problems-small
 step teach teach teach-own --input "$out/problems"
 step problems-single problems problems-small-single
-# What is asked in the end, of stories that none of them tells.
+# The test problems, whose stories occur in none of the above.
 step problems-test problems problems-small-test \
   --set "sources.0.unlike=[$out/problems,$out/problems-single]"
 step teach-single teach teach-own --input "$out/problems-single"
@@ -77,7 +77,7 @@ step reference reference reference-small --input "$out/problems" --set "model=$o
 # Stage 3.
 chrpo=(--input "$out/reference" --set "model=$out/sft" --set "replay.rows=$out/mix-fixed")
 step chrpo chrpo chrpo-small "${chrpo[@]}"
-# And with levels forced: those that users name are trained by the same rewards, two problems of
+# And at forced levels: those that users name are trained by the same rewards, two problems of
 # twelve still choosing (0.8334 gives exactly that; those are rewarded as if every problem needed 1.0,
 # since it is only measured how long 1.0 is).
 step lengths reference reference-small --input "$out/problems" --set "model=$out/chrpo" \
@@ -86,7 +86,7 @@ step practised chrpo chrpo-small --input "$out/lengths" --set "dev=$out/referenc
   --set "model=$out/chrpo" --set "replay.rows=$out/mix-fixed" --set replay.weight=0.2 \
   --set given_share=0.8334 --set steps=200 --set schedule=cosine --set checkpoint_every=25
 
-# What is served and asked, by vLLM: `measure NAME MODEL [FLAG …]` into $out/eval-NAME, the problems
+# Evaluation through vLLM: `measure NAME MODEL [FLAG …]` into $out/eval-NAME, the problems
 # of $asked, by a server with $serve_flags.
 asked=$out/problems-test
 serve_flags=()
@@ -124,7 +124,7 @@ if [[ ${GSM8K:-} ]]; then
   measure gsm8k "$out/practised" --set "dataset=GSM8K test" --set "budgets=[0.2,1.0,auto]"
 fi
 asked=$out/problems-test
-# Before anything was learnt.
+# Before any training.
 step sft-untrained sft sft-small --input "$out/mix-fixed" --set "model=$out/base" \
   --set max_steps=1 --set learning_rate=1.0e-12
 measure untrained "$out/sft-untrained" --set "budgets=[native]" --set limit=500
@@ -152,7 +152,7 @@ for other in tokenskip random; do
   step "sft-$other" sft sft-small --input "$out/mix-$other" --set "model=$out/sft-whole"
   measure "$other" "$out/sft-$other" --set "$levels"
 done
-# Ours before CHRPO, with it before levels were given, and other rewards in its place.
+# Ours before CHRPO, after CHRPO without forced levels, and with other rewards.
 measure sft "$out/sft" --set "budgets=[0.2,0.4,0.6,0.8,1.0,auto]"
 measure chrpo "$out/chrpo" --set "budgets=[0.2,0.4,0.6,0.8,1.0,auto,native]"
 rewarded() { # NAME SETTING

@@ -33,8 +33,8 @@ serving "$out/draft-smollm2" eval-smollm2
 step eval-smollm2 evaluate evaluate-small "${asked[@]}" \
   --set sampling.max_tokens=768 --set "budgets=[0.2,0.4,0.6,0.8,1.0,native]"
 served
-# Without its levels, cut by force at a fifth of its own whole traces. It goes on in its answer then,
-# so that is bounded too.
+# Without its levels, with a hard cap at a fifth of its own whole traces. It continues reasoning in its
+# answer then, so that is bounded too.
 serving "$out/draft-smollm2" eval-smollm2-caps --card none \
   --assumed-reasoning-tokens "${FULL_TOKENS:-263}"
 step eval-smollm2-caps evaluate evaluate-small "${asked[@]}" --set asking=ratios \

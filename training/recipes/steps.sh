@@ -1,4 +1,4 @@
-# What the recipes share; sourced, not run. Wants $out.
+# Shared by the recipes; sourced, not run. Needs $out.
 train=${TRAIN_COMMAND:-extracot-train}
 serve=${SERVE_COMMAND:-extracot-serve}
 port=${PORT:-8123}
@@ -7,14 +7,14 @@ trap finish EXIT
 configs=training/configs
 mkdir -p "$out"
 
-# Also when a stage fails: no server is left, and a START that no step bears is an error.
+# Also when a stage fails: stops the server; a START that names no step is an error.
 finish() {
   local code=$?
   kill "$server" 2>/dev/null || true
   if [[ $code == 0 && ${START:-} ]]; then echo "no step is named $START" >&2; exit 1; fi
 }
 
-# step NAME STAGE CONFIG [FLAG …]: one stage into $out/NAME, its time said. STOP=NAME ends there,
+# step NAME STAGE CONFIG [FLAG …]: one stage into $out/NAME; prints its time. STOP=NAME ends there,
 # START=NAME begins there.
 step() {
   local name=$1 stage=$2 config=$3 began=$SECONDS

@@ -3,11 +3,11 @@
 # half a million weights, from scratch, with a tokenizer of its own, on our generator's problems.
 #
 #   training/recipes/tiny.sh                 every stage; ends with the checkpoint's report
-#   OUT=folder training/recipes/tiny.sh      where it lies (default runs/tiny)
+#   OUT=folder training/recipes/tiny.sh      folder of the run (default runs/tiny)
 #   STOP=reference training/recipes/tiny.sh  up to and with that step
-#   START=published training/recipes/tiny.sh from that step on, over what lies in OUT already
+#   START=published training/recipes/tiny.sh from that step on, with the earlier steps in OUT
 #
-# Every stage resumes and what is done is skipped: run it again after a cut. The checkpoint is then
+# Every stage resumes and finished ones are skipped: run it again after an interruption. The checkpoint is then
 # served with:  extracot-serve --model runs/tiny/published
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -25,8 +25,8 @@ step compressor compressor compressor-brief --input "$out/annotate"
 step compress compress compress-brief --input "$out/teach" \
   --set "compressor=$out/compressor" --set "tokenizer=$out/base"
 
-# Stage 2: whole traces first, which teach it to reckon; then every level; then the choice as it
-# was measured.
+# Stage 2: whole traces first, which teach arithmetic; then every level; then the choice by the
+# measured r*.
 mixed=(--set "compressed=$out/compress" --set "traces=$out/teach" --set "problems=$out/problems")
 step mix-full mix mix-full --set "traces=$out/teach" --set "problems=$out/problems" \
   --set "model=$out/base"
@@ -42,11 +42,11 @@ step sft sft sft-tiny --input "$out/mix-policy" --set "model=$out/sft-fixed" \
   --set learning_rate=5.0e-4 --set epochs=1
 step reference reference reference-tiny --input "$out/problems" --set "model=$out/sft"
 
-# Stage 3. Rows of every level go on being learned beside it, so that those nobody chooses stay good.
+# Stage 3, with replay of rows of every level, so that levels the policy does not choose stay good.
 step chrpo chrpo chrpo-tiny --input "$out/reference" --set "model=$out/sft" \
   --set "replay.rows=$out/mix-fixed"
 
-# A draft to measure, served by vLLM; then what was measured goes on its card.
+# A draft is published, served by vLLM and measured; then the figures go on its card.
 step published publish publish-draft --set "model=$out/chrpo" --set name=tiny \
   --set license=apache-2.0
 serving "$out/published" evaluate

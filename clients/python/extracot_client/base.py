@@ -1,4 +1,4 @@
-"""What ``Extracot`` and ``AsyncExtracot`` have in common: all but sending, reading and waiting.
+"""Common code of ``Extracot`` and ``AsyncExtracot``: all but sending, reading and waiting.
 
 Their arguments, a call's attempts and time left, a reply being read, and what a failure becomes.
 """

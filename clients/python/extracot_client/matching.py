@@ -1,4 +1,4 @@
-r"""Whether a boxed answer is the known one: same text after tidying, or the same number.
+r"""Compares a boxed answer with the known one: same text after tidying, or the same number.
 
 Meant for sweeps over problems with short answers. It does no algebra: ``x+1`` and ``1+x`` differ
 here, and an evaluation that needs more brings a verifier of its own.

@@ -1,4 +1,4 @@
-"""From arguments to the JSON body of a chat completion, without judging them.
+"""From arguments to the JSON body of a chat completion; budgets are not checked here.
 
 What a budget may be is the server's to say, so that its message (with the allowed values) is the
 one a user reads. Only what cannot be written as JSON at all is refused here.

@@ -1,7 +1,7 @@
-"""When to try again and how long to wait: pure arithmetic, no clock and no sleeping of its own.
+"""Whether to retry and how long to wait: pure arithmetic, without a clock.
 
 Tried again are refusals that ask for it (429, 503) and requests that got no reply at all; never
-anything after the first byte of a reply, because tokens would be paid for and shown twice. A read
+anything after the first byte of a reply, because tokens would be generated and shown twice. A read
 timeout is not tried again either: the server may still be at work, and a second request would
 double its load.
 """

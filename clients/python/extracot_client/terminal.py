@@ -1,4 +1,4 @@
-"""What a terminal gets: colours where they are wanted, tables, a progress line, safe text.
+"""Terminal output: colours where they are wanted, tables, a progress line, safe text.
 
 Colours only on a terminal and never with ``NO_COLOR`` (https://no-color.org) or ``TERM=dumb``.
 """

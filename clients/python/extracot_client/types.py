@@ -1,4 +1,4 @@
-"""What the client gives back: the typed budget report, usage, events and the whole solution.
+"""Types that the client returns: budget report, usage, events and the whole solution.
 
 Pydantic models stand for what a server sent (unknown keys are kept, because a newer server may
 say more); frozen dataclasses for what the client made of it.

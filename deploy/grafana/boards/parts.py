@@ -1,7 +1,7 @@
-"""What boards are made of: panels with a question and its PromQL, and expressions they share.
+"""Parts of boards: panels with a question and its PromQL, and expressions they share.
 
 ``$job`` and ``$model`` are the choices at the top of a dashboard, ``$gpus``, ``$gpu_hour`` and
-``$million_tokens`` numbers that whoever looks can change. Knows nothing of Grafana's JSON.
+``$million_tokens`` numbers that a viewer can change. Knows nothing of Grafana's JSON.
 """
 
 from __future__ import annotations

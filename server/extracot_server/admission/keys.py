@@ -136,7 +136,7 @@ class _Entry(BaseModel):
 
 
 def digest_of(key: bytes) -> bytes:
-    """What is kept of a key and compared."""
+    """The digest of a key, which is kept and compared."""
     return hashlib.sha256(key).digest()
 
 
@@ -166,11 +166,11 @@ class KeyStore:
 
     @property
     def principals(self) -> tuple[Principal, ...]:
-        """Everybody who has a key."""
+        """The principals of all keys."""
         return tuple(principal for _, principal in self._keys)
 
     def find(self, presented: bytes | None) -> Principal | None:
-        """Who presents this key; ``None`` for nobody known.
+        """The principal of this key; ``None`` if unknown.
 
         Takes the same time whichever key it is: digests are compared in constant time, and all.
         """
@@ -183,7 +183,7 @@ class KeyStore:
         return found if presented else None
 
     def reload(self, check: Callable[[Sequence[Principal]], None]) -> None:
-        """Read the file anew and let ``check`` judge who is in it.
+        """Read the file again and let ``check`` judge its principals.
 
         Raises :class:`KeysError`; the keys in force are kept then.
         """

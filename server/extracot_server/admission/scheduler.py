@@ -131,7 +131,7 @@ class Scheduler:
         return started
 
     def close(self) -> list[Ticket]:
-        """Let nobody in from now on. The tickets that waited: to be refused, too."""
+        """Refuse everybody from now on. Returns the waiting tickets, to be refused, too."""
         self._closed = True
         refused = [t for keys in self._waiting.values() for line in keys.values() for t in line]
         for ticket in refused:

@@ -1,4 +1,4 @@
-"""Authentication: who is calling, before anything of a request is read. The key is not kept."""
+"""Authentication: who sends a request, before its body is read. The key is not kept."""
 
 from __future__ import annotations
 
@@ -56,6 +56,6 @@ def presented_key(headers: Headers) -> bytes | None:
 
 
 def principal_of(request: Request) -> Principal:
-    """Who sends this request; :data:`ANONYMOUS` where no key is asked for."""
+    """Who sends this request; :data:`ANONYMOUS` where no key is required."""
     principal: Principal = getattr(request.state, "principal", ANONYMOUS)
     return principal

@@ -1,4 +1,4 @@
-"""Bodies as clients send them: read as JSON and checked field by field; no value is judged.
+"""Bodies as clients send them: read as JSON and checked field by field; no value is interpreted.
 
 What is not of the right type or range is an :class:`InvalidRequestError` that names the field.
 The same for every API; which fields those are is each API's to say.
@@ -18,7 +18,7 @@ from extracot.tokens import is_unicode
 from extracot_server.budget.values import BudgetSpec
 from extracot_server.errors import BudgetError, InvalidRequestError
 
-_MAX_DEPTH = 128  # of lists and objects; what is deeper breaks whoever walks or prints it
+_MAX_DEPTH = 128  # of lists and objects; deeper values break code that walks them
 _MAX_FIELDS = 256  # each unknown one is compared with `budget` and reported back
 B = TypeVar("B", bound=BaseModel)
 
@@ -138,7 +138,7 @@ def validated(kind: type[B], value: Mapping[str, Any], where: str = "") -> B:
 
 
 def _number(text: str) -> float | int:
-    """JSON has one kind of number: what has no fraction is an integer, however it is written."""
+    """JSON has one kind of number: a number without a fraction is an integer (``100.0``)."""
     value = float(text)
     return int(value) if value.is_integer() and abs(value) < 2**53 else value
 

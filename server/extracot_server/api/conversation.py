@@ -1,6 +1,6 @@
-"""Texts, tools and grammars of a request, read: what every API's body has, whatever it calls it.
+"""Reads texts, tools and grammars of a request, which every API's body has under some name.
 
-Errors name the field at fault as the caller knows it. Whether a conversation makes sense to a
+Errors name the field by the API's own name. Whether a conversation makes sense to a
 template is the renderer's to say.
 """
 
@@ -30,7 +30,7 @@ class FunctionDefinition(Body):
     name: str = Field(description="1 to 128 of a-z, A-Z, 0-9, `_`, `-` and `.`")
     description: str | None = None
     parameters: dict[str, Any] | None = Field(None, description="JSON schema of its arguments")
-    strict: bool | None = Field(None, description="accepted; a forced call always keeps to it")
+    strict: bool | None = Field(None, description="accepted; forced calls always follow it")
 
 
 def text_part(part: dict[str, Any], where: str, kinds: tuple[str, ...] = ("text",)) -> str:
@@ -120,7 +120,7 @@ def read_tools(
         return None
     for field, given in excluded.items():
         if given:
-            what = 'does not go with `tools`, unless `tool_choice` is "none".'
+            what = 'cannot be combined with `tools`, unless `tool_choice` is "none".'
             raise InvalidRequestError.of(field, what)
     return ToolUse(definitions, choice or "auto", name, parallel is not False)
 

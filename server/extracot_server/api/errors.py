@@ -76,7 +76,7 @@ _INVALID = "invalid_request_error"
 
 
 class ErrorReply(JSONResponse):
-    """An error as a response, in the form of the API that was asked."""
+    """An error as a response, in the form of the API that was used."""
 
     def __init__(self, error: HttpError) -> None:
         super().__init__(error.body, error.status, headers=dict(error.headers))
@@ -140,7 +140,7 @@ def to_http(error: BaseException) -> HttpError:
             text = "The servers behind this one are busy; try again later."
             return _later(503, text, "engine_busy", error.retry_after)
         case ReplyLostError():
-            text = "The reply was lost in the middle, with the server that wrote it; "
+            text = "The server that wrote this reply failed before it was complete; "
             text += "send the request again."
             return HttpError(500, text, "server_error", code="reply_lost")
         case EngineClosedError():

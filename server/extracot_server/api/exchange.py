@@ -1,4 +1,4 @@
-"""One request and its reply, streamed or whole, whatever the API that it came by.
+"""One request and its reply, streamed or whole, the same for every API.
 
 Reads the body within its limits, takes the chat that it asks for to the service, waits for the
 first event so that an early failure is still an HTTP status, and hands events to a
@@ -49,7 +49,7 @@ def app_state(request: Request) -> AppState:
 
 @dataclass(frozen=True, slots=True)
 class RequestContext:
-    """What a body does not say: who asks, for which alias, and what this server allows."""
+    """What is not in the body: the principal, the alias, and the limits of this server."""
 
     request_id: str
     principal: Principal
@@ -101,7 +101,7 @@ class RequestContext:
 
 
 ToChat = Callable[[B, RequestContext], ChatRequest]
-"""An API's reading of its body: the chat that it asks for."""
+"""Reads an API's body: the chat request that it asks for."""
 
 
 class ReplyWriter(Encoder, Protocol):
@@ -147,7 +147,7 @@ def body_model(route: APIRoute) -> type[ChatBody]:
 
 
 async def read_json(request: Request) -> dict[str, Any]:
-    """The body as a JSON object, within the server's limits; what it came to is kept."""
+    """The body as a JSON object, within the server's limits; the result is kept."""
     raw = await read_body(request, app_state(request).settings.max_body_bytes)
     request.state.received = Received(len(raw), RequestTimes())
     return parse_json_object(raw)
@@ -181,7 +181,7 @@ async def tokenising(
 def chat_request_of(
     request: Request, body: B, to_chat: ToChat[B], *, engine_up: bool = True
 ) -> tuple[ChatService, ChatRequest]:
-    """Who serves the model of a body, and the chat that it asks for.
+    """The service for the body's model, and the chat request.
 
     Raises what ``to_chat`` raises, :class:`~extracot_server.errors.ModelNotFoundError`, and, unless
     the engine need not be up, :class:`EngineNotReadyError` while that model's is down.

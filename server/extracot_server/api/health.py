@@ -23,10 +23,10 @@ class Status(ReplyModel):
 
 
 class Readiness(ReplyModel):
-    """How the engines are."""
+    """State of the engines."""
 
-    status: str = Field(description="`ready`, or what is the matter with the first engine")
-    models: dict[str, str] = Field(description="the same of each model")
+    status: str = Field(description="`ready`, or the state of the first engine")
+    models: dict[str, str] = Field(description="the same for each model")
 
 
 @router.get("/health")
@@ -38,7 +38,7 @@ async def health() -> Status:
 @router.get(
     "/ready",
     response_model=Readiness,
-    response_description="An engine serves, or the named model's does",
+    response_description="At least one engine serves; with `model`, that model's",
     responses={503: {"model": Readiness, "description": "None does"}, **errors(404)},
 )
 async def ready(request: Request, model: str | None = None) -> Response:

@@ -1,4 +1,4 @@
-"""``GET /v1/models`` and ``GET /v1/budget``: what is served, and with which budgets."""
+"""``GET /v1/models`` and ``GET /v1/budget``: the served models and their budgets."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ class LevelInformation(ReplyModel):
     name: str
     control_token: str
     ratio: float = Field(description="nominal")
-    expected_ratio: float = Field(description="as measured; the nominal one where it was not")
-    allowed_by_policy: bool = Field(description="within floor and ceiling of this caller")
+    expected_ratio: float = Field(description="as measured; nominal if not measured")
+    allowed_by_policy: bool = Field(description="within this key's floor and ceiling")
 
 
 class ModelBudget(ReplyModel):
@@ -44,7 +44,7 @@ class ModelBudget(ReplyModel):
     mode: Literal["token", "cap"] = Field(description="trained levels, or hard caps")
     allowed: list[str]
     levels: list[LevelInformation]
-    aliases: list[str] = Field(description="names under which it is served with a budget")
+    aliases: list[str] = Field(description="names with a budget")
 
 
 class ModelEntry(ReplyModel):
@@ -55,30 +55,30 @@ class ModelEntry(ReplyModel):
     created: int
     owned_by: str
     root: str
-    parent: str | None = Field(description="an alias: the model's own name")
+    parent: str | None = Field(description="of an alias: the model's own name")
     max_model_len: int
     budget: ModelBudget
 
 
 class ModelList(ReplyModel):
-    """All of them."""
+    """All served models."""
 
     object: Literal["list"]
     data: list[ModelEntry]
 
 
 class PolicyInformation(ReplyModel):
-    """What holds for this caller: the server's policy, narrowed by the key's."""
+    """The policy for this key: the server's, narrowed by the key's."""
 
     model_config = ConfigDict(from_attributes=True)
 
-    default: Target = Field(description="of a request without a budget")
+    default: Target = Field(description="budget of a request without one")
     floor: float | None
     ceiling: float | None
     reasoning_tokens_ceiling: int | None
     answer_reserve_tokens: int = Field(validation_alias="answer_reserve")
     reasoning_effort: dict[str, Target] = Field(
-        validation_alias="efforts", description="which budget an effort stands for"
+        validation_alias="efforts", description="budget of each effort"
     )
 
 
@@ -95,15 +95,15 @@ class ArmInformation(ReplyModel):
 
     requests: int
     mean_reasoning_tokens: float | None
-    left_out: int = Field(description="requests that did not end by themselves")
+    left_out: int = Field(description="requests left out: they did not finish by themselves")
 
 
 class ClaimedSaving(ReplyModel):
     """What the same replies save against their baselines. `saved` alone overstates it."""
 
     replies: int
-    saved: float = Field(description="the positive parts alone")
-    overspent: float = Field(description="the negative parts")
+    saved: float = Field(description="tokens below the baselines")
+    overspent: float = Field(description="tokens above the baselines")
     net_per_reply: float | None = Field(description="(saved - overspent) / replies")
 
 
@@ -113,7 +113,7 @@ class HoldoutInformation(ReplyModel):
     fraction: float
     since: int = Field(description="Unix seconds")
     arms: dict[Literal["budgeted", "holdout"], ArmInformation]
-    saving_per_reply: Saving | None = Field(description="null while there is too little")
+    saving_per_reply: Saving | None = Field(description="null until there are enough requests")
     confidence: float = Field(description="of the interval")
     against_baseline: ClaimedSaving
 

@@ -1,6 +1,6 @@
-"""``POST /v1/tokenize``: the ids a prompt becomes here, of a whole conversation or of plain text.
+"""``POST /v1/tokenize``: token ids of a whole conversation or of plain text.
 
-A conversation takes the very path of a chat request, budget included, so that what is counted is
+A conversation takes the same path as a chat request, budget included, so that what is counted is
 what would be sent to the engine. Nothing is generated; a prompt that is too long is counted, too.
 """
 
@@ -72,10 +72,10 @@ def _of_text(request: Request, body: dict[str, Any]) -> Tokens:
     wanted = validated(TextToTokenize, body)
     for name in ("messages", "budget", "reasoning_effort"):
         if getattr(wanted, name) is not None:
-            raise InvalidRequestError.of(name, "does not go with `prompt`.")
+            raise InvalidRequestError.of(name, "cannot be combined with `prompt`.")
     service, alias = app_state(request).find(wanted.model, principal_of(request))
     if alias is not None:
-        raise InvalidRequestError("A budget does not go with `prompt`.", param="model")
+        raise InvalidRequestError("A budget cannot be combined with `prompt`.", param="model")
     ids = service.model.runtime.renderer.encode_text(wanted.prompt, "prompt")
     return _tokens(service.model, ids, ())
 

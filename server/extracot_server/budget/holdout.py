@@ -93,7 +93,7 @@ class Claims:
 
 
 def may_be_held_out(resolved: ResolvedBudget, policy: BudgetPolicy) -> bool:
-    """Whether a request may run natively instead: nobody was promised less.
+    """Whether a request may run natively instead: no limit was promised.
 
     Not if the client set a hard limit or asked for no reasoning at all, nor if the operator has a
     ceiling that native reasoning could exceed.

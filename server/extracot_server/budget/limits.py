@@ -1,4 +1,4 @@
-"""How many tokens a request may have: its cap on reasoning, the room of its answer. Pure.
+"""How many tokens a request may have: cap on reasoning, room for the answer. Pure.
 
 A cap comes from the ratio, the client, the operator or the room that is left; the smallest holds,
 and which one that was is kept. Knows neither HTTP nor engines.

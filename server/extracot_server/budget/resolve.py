@@ -175,7 +175,7 @@ def _choose_source(
     if target is not None and alias is not None and target != alias:
         raise BudgetError(
             f"The model name asks for the budget {alias} and `budget` for {target}: "
-            "say one of them.",
+            "send only one of them.",
             param="budget",
         )
     effort = None if sources.effort is None else _effort_target(sources, policy)

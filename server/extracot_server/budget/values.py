@@ -1,6 +1,6 @@
-"""What a client writes as a budget, read: a ratio, a word, or an object; never judged for a model.
+"""Parses a client's budget: a ratio, a word, or an object. Independent of the model.
 
-Every JSON value becomes a :class:`BudgetSpec` or a :class:`BudgetError` that names the key at fault
+Every JSON value becomes a :class:`BudgetSpec` or a :class:`BudgetError` that names the wrong key
 and lists what is allowed. Knows no policy and no card.
 """
 
@@ -38,7 +38,7 @@ _target: TypeAdapter[Target] = TypeAdapter(Target, config=ConfigDict(strict=True
 
 
 class BudgetObject(BaseModel):
-    """A budget with its bounds; at least one of them is said."""
+    """A budget with its bounds; at least one of them is set."""
 
     model_config = ConfigDict(
         extra="forbid",
@@ -58,7 +58,7 @@ class BudgetObject(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class BudgetSpec:
-    """One client's ``budget``, read. ``None`` fields were not said; ``given`` is the JSON value."""
+    """One client's ``budget``, read. ``None`` fields were not set; ``given`` is the JSON value."""
 
     target: Target | None = None
     max_reasoning_tokens: int | None = None
@@ -90,7 +90,7 @@ def parse_budget(value: Any) -> BudgetSpec:
                 param=f"budget.{key[:64]}",
             )
     if all(item is None for item in value.values()):
-        raise BudgetError(f"`budget` says nothing. Allowed: {ALLOWED}.", param="budget")
+        raise BudgetError(f"`budget` is empty. Allowed: {ALLOWED}.", param="budget")
     try:
         found = BudgetObject.model_validate(value)
     except ValidationError as error:

@@ -1,4 +1,4 @@
-"""What a client's ``reasoning_effort`` means here: a level of effort -> a budget."""
+"""The map from a client's ``reasoning_effort`` to a budget."""
 
 from __future__ import annotations
 

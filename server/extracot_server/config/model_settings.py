@@ -1,4 +1,4 @@
-"""What is set for one model: where it comes from, its engine, its card and its budgets.
+"""Settings of one model: where it comes from, its engine, its card and its budgets.
 
 The settings of a whole server are one of these and more; each entry of ``models`` is one that takes
 from the server's what it does not say itself. Knows nothing of flags, variables or files.

@@ -1,4 +1,4 @@
-"""Values of settings as text: read, taken apart, and what is wrong with one, in one line.
+"""Parses values of settings from text; an error is one line.
 
 Such a line never shows a key. Knows no model's settings and no HTTP.
 """

@@ -1,4 +1,4 @@
-"""What the server asks of an engine, and nothing more: token ids in, token ids out.
+"""The engine protocol: token ids in, token ids out.
 
 An engine does not know budgets, reasoning blocks, text or HTTP. Hard caps, the two steps of
 ``auto``, stop strings, detokenising and counting all live in ``generation.service``, so
@@ -184,7 +184,7 @@ class Restartable(Protocol):
     """An engine that can be replaced in this process once it is dead or answers nothing."""
 
     async def restart(self) -> None:
-        """Drop what is left, with :class:`EngineDeadError` for whoever waits, and start anew.
+        """Drop what is left, with :class:`EngineDeadError` for requests that wait, and restart.
 
         Raises :class:`EngineStartError` in one line, and may then be called again.
         """

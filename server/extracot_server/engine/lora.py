@@ -1,5 +1,5 @@
-"""LoRA adapters as models of their own: their folders judged before anything is loaded, and a view
-of an engine that asks it for one of them.
+"""LoRA adapters as models of their own: checks of their folders before loading, and a view of an
+engine that requests one of them.
 
 vLLM would notice some of what is wrong too late: an adapter that it cannot load ends the engine
 that is asked for it. Knows no vLLM.
@@ -111,7 +111,7 @@ def _check_weights(path: Path, width: int | None) -> None:
         )
     if width is not None and widths - {width}:
         raise EngineStartError(
-            f"it is of a model of width {min(widths - {width})}, and this one's is {width}"
+            f"it is for a model of width {min(widths - {width})}; this model has {width}"
         )
 
 
@@ -161,4 +161,4 @@ class AdapterEngine:
         return self._engine.generate(replace(request, adapter=self._name))
 
     async def close(self, grace_seconds: float) -> None:
-        """Nothing: the engine is closed by whoever started it."""
+        """Nothing: the engine itself is closed by its owner."""

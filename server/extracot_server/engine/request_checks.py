@@ -1,4 +1,4 @@
-"""What vLLM would refuse in a request, or worse, not notice: checked before it is sent.
+"""Checks before a request is sent: what vLLM would refuse, or wrongly accept.
 
 The scripted engine refuses the same, so that trials meet the same limits.
 """

@@ -16,7 +16,7 @@ from extracot_server.engine.base import TokenLogprob
 
 
 class SampledToken(NamedTuple):
-    """One id and, where asked for, its log-probability."""
+    """One id and, if requested, its log-probability."""
 
     token_id: int
     logprob: TokenLogprob | None

@@ -1,4 +1,4 @@
-"""What becomes of a request, as typed events: text, tool calls, a choice's end, the end of all.
+"""The events of a reply: text, tool calls, the end of a choice, the end of the request.
 
 A JSON reply collects them and a stream forwards them, so the two cannot diverge.
 """

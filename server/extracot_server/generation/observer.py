@@ -1,4 +1,4 @@
-"""The steps of a request that may be observed, so that generation needs no metrics and no log.
+"""The observer protocol: steps of a request, so that generation needs no metrics and no log.
 
 Both implement the protocol (``observability.observer``).
 """
@@ -19,7 +19,7 @@ from extracot_server.generation.request import UNFINISHED, PreparedChat, Request
 class RequestResult:
     """How a request that reached the engine has ended, however it did.
 
-    ``choices`` claim no saving where nobody got the whole reply. ``reasoning_tokens`` is the mean
+    ``choices`` claim no saving where the reply was not delivered. ``reasoning_tokens`` is the mean
     of the choices; ``saving`` is what the holdout has measured by now, where the request is part of
     its comparison.
     """

@@ -1,4 +1,4 @@
-"""From a request to what will be done about it: budget, prompt and token limits.
+"""Prepares a request: budget, prompt and token limits.
 
 Refuses what is wrong before anything reaches the engine. Runs nothing and counts nothing.
 """
@@ -139,7 +139,7 @@ def _check_call_reader(model: ServedModel, request: ChatRequest) -> None:
     tools = request.tools
     if tools is not None and not tools.forced and model.runtime.new_call_reader is None:
         raise InvalidRequestError(
-            "`tools`: how this model writes a call is not known here. The operator sets "
+            "`tools`: no tool parser is configured for this model; the operator sets "
             '`--tool-parser`; `tool_choice` "required" or a named function works without.',
             param="tools",
             code="unsupported_parameter",

@@ -1,4 +1,4 @@
-"""What a reply cost and what it saved against its baseline: reports and usage. Pure.
+"""Budget report and usage of a reply: tokens, and the saving against its baseline. Pure.
 
 A saving is claimed only for a budgeted reply that ended by itself with an answer and whose baseline
 was measured (on the card, or by the holdout); an assumed baseline, a native or empty reply, an
@@ -71,7 +71,7 @@ def choice_report(chat: PreparedChat, state: ChoiceState) -> BudgetReport:
     resolved = chat.resolved
     limits, level = state.limits, state.level
     none = resolved.kind is BudgetKind.NONE
-    crowded_out = none and limits.reasoning_cap < 1  # no room for reasoning: nobody's budget
+    crowded_out = none and limits.reasoning_cap < 1  # no room for reasoning; no budget did it
     complete = (
         state.finish_reason == "stop" and state.answer > 0 and not (state.unclosed or crowded_out)
     )

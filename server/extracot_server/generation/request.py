@@ -1,4 +1,4 @@
-"""What generation is given: a model, a request, and what will be done about it. Plain data.
+"""The input of generation: a model, a request, and the prepared request. Plain data.
 
 A :class:`ChatRequest` is what a client asks for, a :class:`PreparedChat` what will be done
 about it. Knows no HTTP and runs nothing.
@@ -52,7 +52,7 @@ class ModelRuntime:
     new_plain_detokenizer: DetokenizerFactory
     """Also shows special tokens, by which some models mark their tool calls."""
     new_call_reader: CallReaderFactory | None = None
-    """Reads the calls that this model writes by itself; ``None``: nobody said how it does."""
+    """Reads the calls that this model writes by itself; ``None``: no tool parser is configured."""
 
 
 @dataclass(frozen=True, slots=True)

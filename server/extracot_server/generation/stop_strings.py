@@ -1,4 +1,4 @@
-"""The answer as it is shown: up to the first stop string, with its tokens.
+"""Cuts the answer at the first stop string, text and tokens alike.
 
 Text that may become a stop string is held back, and so are the tokens that begin in it: what is
 shown and what is listed beside it never part. Knows no reasoning.
@@ -17,7 +17,7 @@ Token = TypeVar("Token")
 
 
 class AnswerText(Generic[Token]):
-    """The answer of one choice. Feed it text in order; ``stopped`` tells that a stop was met.
+    """The answer of one choice. Feed it text in order; ``stopped`` is true after a stop string.
 
     It stops at the stop string that is complete first. Of several that end at the same character
     the longest counts, so that what is shown does not depend on how the text was cut.

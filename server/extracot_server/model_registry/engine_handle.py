@@ -19,7 +19,7 @@ log = logging.getLogger("extracot.server")
 
 @dataclass(eq=False, slots=True)
 class EngineHandle:
-    """One engine and what is known of it. ``models`` are the names clients use."""
+    """One engine and its state. ``models`` are the names clients use."""
 
     engine: Engine
     queue: RequestQueue
@@ -29,7 +29,7 @@ class EngineHandle:
     note: str = "engine down"
     """What ``/ready`` says while it is not up."""
     lost: asyncio.Event = field(default_factory=asyncio.Event)
-    """Set when somebody notices that it is gone."""
+    """Set when it is found to be down."""
 
     def mark(self, up: bool, *, wanted: bool = False) -> None:
         """Remember its health; a change is logged, an unwanted death as an error."""

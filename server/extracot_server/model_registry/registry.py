@@ -31,7 +31,7 @@ class AppState:
     services: dict[str, ChatService] = field(default_factory=dict)
     engines: list[EngineHandle] = field(default_factory=list)
     give_up: Callable[[], object] = lambda: None
-    """Ends the server; set by whoever runs it."""
+    """Ends the server; set by the command."""
 
     def usable(self, principal: Principal) -> dict[str, ChatService]:
         """The services this principal may use, by model name."""
@@ -44,7 +44,7 @@ class AppState:
         services = self.usable(principal)
         if name is None and len(services) > 1:
             raise InvalidRequestError(
-                f"Several models are served here: say which one. Allowed: {', '.join(services)}.",
+                f"Several models are served here: name one. Allowed: {', '.join(services)}.",
                 param="model",
             )
         if name is None and services:
@@ -59,7 +59,7 @@ class AppState:
         return services[base], alias
 
     def reload_keys(self) -> None:
-        """Read the keys file anew; ``admission.keys.KeysError`` changes nothing."""
+        """Read the keys file again; ``admission.keys.KeysError`` changes nothing."""
         self.keys.reload(self.check_keys)
 
     def check_keys(self, principals: Sequence[Principal]) -> None:
@@ -91,7 +91,7 @@ class AppState:
         return any(engine.up for engine in self.engines)
 
     def stop(self) -> None:
-        """Let nobody in any more; what runs goes on."""
+        """Refuse new requests; running ones go on."""
         for engine in self.engines:
             engine.queue.close()
 

@@ -64,7 +64,7 @@ class Supervisor:
         self._backoff = backoff or Backoff()
 
     async def watch(self) -> None:
-        """Until cancelled: notice an engine that dies, also while nobody asks for anything."""
+        """Until cancelled: notice an engine that dies, also while there are no requests."""
         policy = self._state.settings.on_engine_death
         while True:
             with contextlib.suppress(TimeoutError):

@@ -1,6 +1,6 @@
 """The server's log on standard error: for people, or one JSON object a line for machines.
 
-Knows nothing of requests: whoever logs puts its ``fields`` beside the message. vLLM's own processes
+Knows nothing of requests: callers put their ``fields`` beside the message. vLLM's own processes
 write their own lines, as its ``VLLM_LOGGING_*`` variables say.
 """
 

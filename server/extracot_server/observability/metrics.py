@@ -1,4 +1,4 @@
-"""Prometheus collectors: every name, label and rule of what counts. Knows no HTTP and no engine.
+"""Prometheus collectors: names, labels and what they count. Knows no HTTP and no engine.
 
 Labels are bounded: ``budget`` is the applied level (a level's name, ``auto``, ``native``, ``none``
 or ``cap``), never the number a client typed. Tokens are counted for every request, however it
@@ -136,8 +136,8 @@ class ServerMetrics:
             for name, text, *more in (
                 ("requests", "Requests in the holdout's comparison", "outcome"),
                 ("replies", "Completed requests that the comparison counts"),
-                ("reasoning_tokens", "Their mean reasoning tokens a choice"),
-                ("reasoning_tokens_squared", "Squares of those, for a variance"),
+                ("reasoning_tokens", "Sum over them of mean reasoning tokens a choice"),
+                ("reasoning_tokens_squared", "Sum of the squares of those means"),
             )
         )
         self.holdout_saving = {
@@ -173,7 +173,7 @@ class ServerMetrics:
         self.card_ratio, self.card_accuracy = (
             gauge(f"card_{name}", text, "livemax", *_BUDGET)
             for name, text in (
-                ("expected_ratio", "Reasoning tokens over baseline that the budget card expects"),
+                ("expected_ratio", "Ratio to baseline that the budget card expects"),
                 ("accuracy", "Share of right answers measured for the budget card"),
             )
         )
@@ -186,7 +186,7 @@ class ServerMetrics:
             "engine_restarts", "Engine restarts after one was lost", "outcome"
         )
         self.build_info = gauge(  # no Info: several workers cannot join one
-            *("build_info", "Always 1; what is running", "livemax"),
+            *("build_info", "Always 1; the labels say what is running", "livemax"),
             *("version", "engine", "engine_version", "model", "mode", "device"),
         )
 

@@ -1,4 +1,4 @@
-"""Each step of a request, counted in metrics and written down for the request log."""
+"""Each step of a request, counted in the metrics and noted in the request record."""
 
 from __future__ import annotations
 

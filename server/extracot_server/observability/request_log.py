@@ -1,7 +1,7 @@
-"""What one HTTP request came to, put together while it runs: for its log line and its trace.
+"""The record of one HTTP request, filled while it runs: for its log line and its trace.
 
 The request's own task and all it starts share one :class:`RequestRecord`, found by
-:func:`current_record`; where nobody opened one (a library call, a test) there is none, and nothing
+:func:`current_record`; where none was opened (a library call, a test) it is ``None``, and nothing
 is written. Knows neither HTTP nor how it is shown; ``observability.metrics`` counts by itself.
 """
 

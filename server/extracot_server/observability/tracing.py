@@ -1,4 +1,4 @@
-"""OpenTelemetry: a span for each request that generates, and one for each part of its way.
+"""OpenTelemetry: a span for each request that generates, and one for each of its steps.
 
 Imported only where tracing is on; the only module that imports ``opentelemetry``. Spans are made
 of a ``observability.request_log.RequestRecord``'s marks when the request is over, so a request pays

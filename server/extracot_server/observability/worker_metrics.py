@@ -1,4 +1,4 @@
-"""The metrics of all workers as one: what any of them shows when it is asked.
+"""The metrics of all workers as one: any worker can show them.
 
 Counters, histograms and gauges are added up from the workers' files by `prometheus_client`; what
 only the whole can say (the holdout's saving) is computed from their sums here.

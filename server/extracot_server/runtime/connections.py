@@ -1,5 +1,5 @@
-"""What one connection may cost: bounds on a request's head, on how long it takes to arrive, and on
-how long a peer may be silent that has vanished. uvicorn itself has none of them.
+"""Limits of a connection: bounds on a request's head, on its time to arrive, and on the
+silence of a peer that has vanished. uvicorn itself has none of them.
 
 Refusals have OpenAI's shape, like every other. Knows nothing of what is asked.
 """

@@ -1,4 +1,4 @@
-"""Pages that other packages bring and this server may carry, found by their entry points.
+"""Mounts pages that other packages provide, found by their entry points.
 
 The server imports no such package and knows no more of it than a name and a call: ``mount(app,
 path, base_url)``. What is mounted talks to the server the way everybody does, over HTTP.
@@ -14,7 +14,7 @@ GROUP = "extracot.mounts"
 
 
 class MountError(ExtracotError):
-    """A page is wanted that nobody installed; the message is one line."""
+    """A page is not installed; the message is one line."""
 
 
 def mount_page(app: object, name: str, base_url: str) -> None:

@@ -1,4 +1,4 @@
-"""Whether a server answers that it is ready: ``python -m extracot_server.runtime.probe [URL]``.
+"""Checks that a server is ready: ``python -m extracot_server.runtime.probe [URL]``.
 
 For places that can only run a command (a container's health check). Standard library only, because
 it runs every few seconds. Knows nothing of settings but the variable of the port.

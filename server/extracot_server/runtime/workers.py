@@ -76,7 +76,7 @@ class Workers:
         return self._code
 
     def _over(self) -> bool:
-        """Nobody works, and nobody is going to."""
+        """No worker runs, and none will be started."""
         coming = not self._stopping and any(worker.due for worker in self._workers)
         return not coming and not any(worker.pid for worker in self._workers)
 
@@ -225,7 +225,7 @@ def _signal_numbers() -> Iterator[socket.socket]:
 def _metrics_folder() -> Iterator[None]:
     """Where workers keep their metrics, for any of them to add up: the variable's, or a new one.
 
-    It is read when `prometheus_client` is imported, so nobody may have done that before.
+    It is read when `prometheus_client` is imported, so it must not have been imported before.
     """
     name = METRICS_VARIABLES[0]
     given = os.environ.get(name)

@@ -1,1 +1,1 @@
-"""Function calling: what may be called, and calls read out of a model's text."""
+"""Function calling: the tools of a request, and calls read from a model's text."""

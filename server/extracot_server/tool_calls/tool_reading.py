@@ -1,4 +1,4 @@
-"""Tool calls read from an answer as it arrives: a grammar's JSON, and the Hermes models' tags.
+"""Reads tool calls from an answer as it arrives: a grammar's JSON, and Hermes tags.
 
 The text that makes up a call's arguments is passed on as it is, never re-written. Other formats
 are vLLM's parsers' business (:mod:`extracot_server.tool_calls.vllm`), which are imported only when
@@ -260,7 +260,7 @@ def call_reader_factory(
     if engine == "scripted" or importlib.util.find_spec("vllm") is None:
         if name == "hermes":
             return lambda tools: HermesReader(parallel=tools.parallel)
-        why = "speaks hermes only" if engine == "scripted" else "needs vLLM for any but hermes"
+        why = "has only hermes" if engine == "scripted" else "has only hermes without vLLM"
         raise SettingsError(f"tool_parser is {name!r:.60}: engine {engine} {why}")
     from extracot_server.tool_calls.vllm import vllm_reader_factory
 

@@ -1,4 +1,4 @@
-"""What a request may call, and the calls in a reply as they come. Plain data and one grammar.
+"""Tools of a request and calls of a reply. Plain data and one grammar.
 
 Knows neither HTTP nor how a model writes a call; that is ``tool_calls.tool_reading``'s.
 """

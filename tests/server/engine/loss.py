@@ -128,5 +128,5 @@ async def lose_and_return(
 def _judge(lost: list[dict[str, Any]]) -> None:
     assert 1 <= len(lost) <= STREAMS / 2, "those of the other one go on"
     for error in lost:
-        assert "lost in the middle" in error["message"]
+        assert "before it was complete" in error["message"]
         assert (error["type"], error["code"]) == ("server_error", "reply_lost")

@@ -198,7 +198,7 @@ async def test_the_last_upstream_that_dies_takes_the_engine_with_it(after: int) 
             await run(engine, ask("r2"))
 
 
-class BadDoor(httpx.AsyncHTTPTransport):
+class FailingTransport(httpx.AsyncHTTPTransport):
     """Requests to paths with ``part`` in them fail the next ``times`` times, before any reply."""
 
     def __init__(self, part: str, error: Exception) -> None:
@@ -218,12 +218,12 @@ BREAK = httpx.RemoteProtocolError("Server disconnected without sending a respons
 @pytest.mark.parametrize("error", [httpx.ConnectTimeout(""), BREAK], ids=["late", "closed"])
 async def test_a_connection_that_fails_once_is_no_death(error: Exception) -> None:
     # All do at once where this process stood still, or kept connections were about to be closed.
-    fake, door = FakeUpstream(), BadDoor("/generate", error)
-    async with upstreams(fake), remote(fake, transport=door) as engine:
-        door.times = 1
+    fake, transport = FakeUpstream(), FailingTransport("/generate", error)
+    async with upstreams(fake), remote(fake, transport=transport) as engine:
+        transport.times = 1
         assert (await run(engine, ask("once"))).finish
         assert fake.served == 1
-        door.times = 2
+        transport.times = 2
         with pytest.raises(EngineError, match=r"cannot be reached|connection broke") as caught:
             await run(engine, ask("twice"))
         dead = isinstance(error, httpx.ConnectTimeout)
@@ -231,13 +231,13 @@ async def test_a_connection_that_fails_once_is_no_death(error: Exception) -> Non
 
 
 async def test_a_health_check_on_a_connection_being_closed_is_asked_again() -> None:
-    fake, door = FakeUpstream(), BadDoor("/health", BREAK)
-    async with upstreams(fake), remote(fake, transport=door) as engine:
+    fake, transport = FakeUpstream(), FailingTransport("/health", BREAK)
+    async with upstreams(fake), remote(fake, transport=transport) as engine:
         (upstream,) = engine._upstreams
-        door.times = 1
+        transport.times = 1
         await engine._examine(upstream)
-        assert upstream.down is None and door.times == 0
-        door.times = 2
+        assert upstream.down is None and transport.times == 0
+        transport.times = 2
         await engine._examine(upstream)
         assert "connection broke" in (upstream.down or "")
 

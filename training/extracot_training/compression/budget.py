@@ -1,4 +1,4 @@
-"""Spends a token budget on atoms by score. Atoms stay whole; tokens are the policy model's.
+"""Chooses atoms by score within a token budget. Atoms stay whole; tokens are the policy model's.
 
 Kept sets are nested: what a small budget keeps, a larger one keeps too. Sizes are measured on the
 joined text, never added up from pieces, because tokens depend on their neighbours. This module does

@@ -1,4 +1,4 @@
-"""Settings of whoever generates text for a stage, and of rollouts by a trained policy: an HTTP
+"""Settings of text generation for a stage, and of rollouts by a trained policy: an HTTP
 server, vLLM in this process, or our own sampler."""
 
 from __future__ import annotations

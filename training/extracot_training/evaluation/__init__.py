@@ -1,1 +1,1 @@
-"""An evaluation's rows, figures, tables and drawings, for every stage that reports them."""
+"""An evaluation's rows, figures, tables and plots, for every stage that reports them."""

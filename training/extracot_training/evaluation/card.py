@@ -1,4 +1,4 @@
-"""What an evaluation hands to a budget card: the part of its report that ``publish`` reads.
+"""The part of an evaluation's report that ``publish`` reads for the budget card.
 
 Stage ``evaluate`` writes it as ``card`` into ``report.json``, stage ``publish`` reads it back.
 Knows no weights.

@@ -1,4 +1,4 @@
-"""The drawings of an evaluation and of a comparison, as PNG. Knows figures only."""
+"""Plots of an evaluation and of a comparison, as PNG. Knows figures only."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is asked before anything is measured: is the server there, whose is it, what does it offer.
+"""Checks a server before it is measured: does it answer, which kind is it, what does it offer.
 
 An Extra-CoT server is told by ``/v1/budget``; any other is a plain OpenAI server, which can only be
 asked without a budget. Everything wrong here is one line, before any row is written.

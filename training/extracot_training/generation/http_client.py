@@ -1,4 +1,4 @@
-"""Requests over HTTP: so many at a time, and tried again by one policy.
+"""Requests over HTTP with limited concurrency and one retry policy.
 
 Sampling, rollouts and annotators send JSON by :class:`JsonClient`; stage ``evaluate`` streams by
 the OpenAI SDK and shares the policy. Knows statuses and pauses; knows no chat and no budget.

@@ -1,1 +1,1 @@
-"""Mathematics in text: where it stands, and whether two answers are equal. Plain strings."""
+"""Mathematics in text: finding it, and whether two answers are equal. Plain strings."""

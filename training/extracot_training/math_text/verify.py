@@ -1,7 +1,7 @@
 """Whether an answer equals the gold: by mathematics (math-verify), and by strict comparison.
 
 Total: nothing a model writes makes it raise or hang. Works on any thread: math-verify's own timeout
-needs signals and the main thread, so it is off. Instead, text that would cost sympy its life (power
+needs signals and the main thread, so it is off. Instead, text that would make sympy hang (power
 towers, huge factorials, integrals, pages of text) is told by its looks, and a comparison that is
 still not done after :data:`PATIENCE` seconds counts as "not equal".
 

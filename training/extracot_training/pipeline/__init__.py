@@ -1,1 +1,1 @@
-"""What every stage is made of: folders, rows, files, checkpoints, statistics."""
+"""Parts of every stage: folders, rows, files, checkpoints, statistics."""

@@ -1,4 +1,4 @@
-"""What trainers leave in a stage's folder, such that a killed run can go on and none is taken for
+"""Checkpoints in a stage's folder, so that a killed run can resume and is never taken for
 finished: whole checkpoints told from torn ones, a log without lines from the future, a model folder
 that is there at once. Knows the names the library gives its checkpoints, and no trainer.
 """

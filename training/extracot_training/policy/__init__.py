@@ -1,1 +1,1 @@
-"""The model that is to reason by budget: loaded, prompted, given control tokens."""
+"""The model being trained (the policy model): loaded, prompted, given control tokens."""

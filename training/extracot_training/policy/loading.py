@@ -1,4 +1,4 @@
-"""Loads the model that is to reason by budget, with its tokenizer, ready for control tokens.
+"""Loads the policy model and its tokenizer, ready for control tokens.
 
 From a stage folder, any other Hugging Face folder, a hub name, or ``bundled:smollm2``. What later
 stages load (sft, chrpo) already knows the tokens: then nothing is added and no row is touched.

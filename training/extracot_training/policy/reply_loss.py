@@ -1,4 +1,4 @@
-"""The loss of replies alone: logits only where a reply is, which is what a step on a CPU spends.
+"""The loss of replies alone: logits are computed only for the reply, which saves time on CPUs.
 
 Knows tensors, no trainer.
 """

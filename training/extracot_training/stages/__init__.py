@@ -1,1 +1,1 @@
-"""The stages, each by its command's own name; they meet only in folders."""
+"""The stages, each named as its command; they share data only through folders."""

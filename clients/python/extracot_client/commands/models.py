@@ -1,4 +1,4 @@
-"""``extracot models``: what the server serves, and under which names."""
+"""``extracot models``: the served models and their aliases."""
 
 from __future__ import annotations
 

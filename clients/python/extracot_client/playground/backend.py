@@ -1,4 +1,4 @@
-"""What a button does: asks the server, and yields what its tab shows at each moment.
+"""The actions of the buttons: each asks the server and yields the views of its tab.
 
 Each generator that is closed early (the stop button, a closed page) leaves its stream, which
 aborts on the server. Independent of Gradio.

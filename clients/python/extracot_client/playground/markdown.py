@@ -1,4 +1,4 @@
-r"""A model's text made fit for a page: mathematics found and marked, nothing in it taken for HTML.
+r"""Prepares a model's text for a page: mathematics is marked, HTML is escaped.
 
 Models write mathematics as ``$x$``, ``$$x$$``, ``\(x\)``, ``\[x\]`` or as a bare ``\boxed{x}``;
 the page knows :data:`LATEX_DELIMITERS` only, so that a price (``$5``) never becomes a formula.

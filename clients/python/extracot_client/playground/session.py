@@ -1,4 +1,4 @@
-"""What one session of the playground comes to: totals, and realised against requested ratios.
+"""Totals of a playground session, and realised against requested ratios.
 
 Pure arithmetic on rows (the rows of a sweep; a solved problem is a sweep of one). Ratios are
 ratios of sums; a saving counts only where the server gave one.

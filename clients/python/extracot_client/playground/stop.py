@@ -1,4 +1,4 @@
-"""What is running in the playground, per session and tab, so that a stop button can end it.
+"""The running tasks of the playground, per session and tab, so that a stop button can end them.
 
 A run ends itself: the button only cancels the task that asks, and the run's own generator then
 shows that it was stopped. Were the generator cancelled from outside (Gradio's ``cancels``), one of

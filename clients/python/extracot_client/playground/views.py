@@ -1,4 +1,4 @@
-"""What the playground shows, as HTML: a reply's summary, the comparison, the session's savings.
+"""HTML views of the playground: a reply's summary, the comparison, the session's savings.
 
 Pure: results in, text out.
 """

@@ -1,1 +1,1 @@
-"""``/v1/chat/completions``: OpenAI's chat, the form that every other API is served by."""
+"""``/v1/chat/completions``: OpenAI's chat API; the other APIs are converted to it."""

@@ -1,4 +1,4 @@
-"""Messages of a chat request: what is no text and no call is refused.
+"""Messages of a chat request: only text and tool calls are accepted.
 
 Knows OpenAI's forms; whether a conversation makes sense to a template is the renderer's to say.
 """
@@ -52,9 +52,9 @@ class ChatMessage(Body):
         described_as(str | Annotated[list[TextPart], Field(min_length=1)] | None),
     ] = Field(None, description="text, or text parts that are joined")
     tool_calls: Annotated[list[dict[str, Any]] | None, described_as(list[ToolCallParam] | None)] = (
-        Field(None, description="of an assistant: the calls as they came in its reply")
+        Field(None, description="assistant only: the calls, as in the reply")
     )
-    tool_call_id: str | None = Field(None, description="of a tool: the call that this answers")
+    tool_call_id: str | None = Field(None, description="tool only: id of the call answered")
 
 
 def read_message(message: ChatMessage, index: int) -> Message:
@@ -73,7 +73,7 @@ def read_message(message: ChatMessage, index: int) -> Message:
         _call(call, f"{where}.tool_calls[{n}]") for n, call in enumerate(message.tool_calls or ())
     ]
     if message.role == "tool" and not message.tool_call_id:
-        what = "is missing: which call does it answer?"
+        what = "is missing; it names the call that is answered."
         raise InvalidRequestError.of(f"{where}.tool_call_id", what)
     content = message.content
     if content is None and message.role == "assistant":

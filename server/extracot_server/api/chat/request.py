@@ -1,6 +1,6 @@
 """The chat request as clients send it: OpenAI's body plus ``budget``, checked field by field.
 
-:func:`to_chat_request` turns it into what serving understands. A closed list names the fields of
+:func:`to_chat_request` turns it into the server's own request. A closed list names the fields of
 OpenAI and vLLM that are not supported; other unknown fields are tolerated and reported back.
 """
 
@@ -54,16 +54,16 @@ UNSUPPORTED = Unsupported({name: "" for name in _PLAIN.split()} | _REPLACED, _DE
 class JsonSchemaFormat(Body):
     """``response_format.json_schema``."""
 
-    name: str | None = Field(None, description="OpenAI asks for one; not used")
+    name: str | None = Field(None, description="required by OpenAI; not used")
     description: str | None = Field(None, description="accepted and not used")
-    strict: bool | None = Field(None, description="every schema is kept to, strict or not")
+    strict: bool | None = Field(None, description="schemas are always enforced")
     schema_: dict[str, Any] = Field(alias="schema", description="a JSON schema")
 
 
 class ResponseFormat(Body):
     """``response_format``: the answer's grammar; reasoning stays free."""
 
-    type: Literal["text", "json_object", "json_schema"] = Field(description="text is no grammar")
+    type: Literal["text", "json_object", "json_schema"] = Field(description="text: no constraint")
     json_schema: JsonSchemaFormat | None = Field(None, description="goes with `json_schema`")
 
 
@@ -71,7 +71,7 @@ class StreamOptions(Body):
     """``stream_options``."""
 
     include_usage: bool | None = Field(
-        None, description="a last chunk without choices that has `usage` and the whole `budget`"
+        None, description="adds a last chunk, without choices, with `usage` and the whole `budget`"
     )
 
 
@@ -108,39 +108,39 @@ class ChatCompletionRequest(ChatBody):
     )
     reasoning_effort: str | None = Field(
         None,
-        description="a budget by OpenAI's names; which ratio each stands for is a setting "
-        "(`GET /v1/budget`); `budget` and the model's alias come before it",
+        description="a budget by OpenAI's names (`GET /v1/budget` shows what each stands for); "
+        "`budget` and a model alias with a budget take precedence",
     )
     include_reasoning: bool | None = Field(
-        None, description="false hides the reasoning's text; it is made and counted all the same"
+        None, description="false hides the reasoning; it is still generated and counted"
     )
     stream: bool | None = Field(None, description="server-sent events, `[DONE]` at the end")
     stream_options: StreamOptions | None = Field(None, description="goes with `stream`")
-    n: int | None = Field(None, ge=1, description="choices; each has its own seed and budget")
+    n: int | None = Field(None, ge=1, description="number of choices; each has its own budget")
     max_tokens: int | None = Field(
-        None, ge=1, description="the old name of `max_completion_tokens`, which wins"
+        None, ge=1, description="old name of `max_completion_tokens`, which takes precedence"
     )
     max_completion_tokens: int | None = Field(
         None,
         ge=1,
-        description="most generated tokens, reasoning included; a part is kept for the answer",
+        description="most tokens to generate, reasoning included; some are kept for the answer",
     )
     temperature: float | None = Field(None, ge=0, le=2, description="default: the model's own")
     top_p: float | None = Field(None, gt=0, le=1, description="default: the model's own")
     top_k: int | None = Field(
-        None, ge=-1, lt=2**31, description="vLLM's; the likeliest so many; -1 or 0 is all"
+        None, ge=-1, lt=2**31, description="vLLM's; sample from the k likeliest; -1 or 0: all"
     )
     min_p: float | None = Field(
-        None, ge=0, le=1, description="vLLM's; least probability, as a share of the likeliest's"
+        None, ge=0, le=1, description="vLLM's; smallest probability, relative to the largest"
     )
     presence_penalty: float | None = Field(
-        None, ge=-2, le=2, description="above 0 discourages tokens that were there"
+        None, ge=-2, le=2, description="above 0 discourages tokens that occurred before"
     )
     frequency_penalty: float | None = Field(
-        None, ge=-2, le=2, description="the same, by how often they were there"
+        None, ge=-2, le=2, description="the same, in proportion to their number"
     )
     repetition_penalty: float | None = Field(
-        None, ge=0.01, le=100, description="vLLM's; above 1 discourages"
+        None, ge=0.01, le=100, description="vLLM's; above 1 discourages repetition"
     )
     seed: int | None = Field(
         None, ge=-(2**63), lt=2**63, description="choice i of n uses seed + i; modulo 2^32"
@@ -148,23 +148,23 @@ class ChatCompletionRequest(ChatBody):
     stop: Annotated[
         str | list[str] | None,
         described_as(Stop | Annotated[list[Stop], Field(max_length=16)] | None),
-    ] = Field(None, description="ends the answer, not the reasoning; not part of it")
+    ] = Field(None, description="ends the answer (never the reasoning) and is left out of it")
     logit_bias: dict[str, Annotated[float, Field(ge=-100, le=100)]] | None = Field(
         None,
-        description="token id (as text) to bias; -100 forbids",
+        description="token id (as text) to bias; -100 forbids the token",
         json_schema_extra={"propertyNames": {"pattern": "^[0-9]{1,9}$"}},
     )
     logprobs: bool | None = Field(None, description="of the answer's tokens, aligned with content")
     top_logprobs: int | None = Field(
-        None, ge=0, le=20, description="alternatives a token; needs `logprobs`"
+        None, ge=0, le=20, description="alternatives per token; needs `logprobs`"
     )
-    min_tokens: int | None = Field(None, ge=0, description="vLLM's; of the answer")
-    ignore_eos: bool | None = Field(None, description="vLLM's; go on to the last token allowed")
+    min_tokens: int | None = Field(None, ge=0, description="vLLM's; least length of the answer")
+    ignore_eos: bool | None = Field(None, description="vLLM's; generate up to the token limit")
     response_format: ResponseFormat | None = Field(
-        None, description="binds the answer, after the reasoning"
+        None, description="form of the answer; reasoning is free"
     )
     tools: list[ToolDefinition] | None = Field(
-        None, description="functions that the reply may call, where the model's template has them"
+        None, description="functions that the reply may call; the chat template must support tools"
     )
     tool_choice: Annotated[
         ToolMode | dict[str, Any] | None, described_as(ToolMode | NamedTool | None)

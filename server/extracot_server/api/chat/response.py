@@ -23,7 +23,7 @@ from extracot_server.generation.request import PreparedChat
 
 @dataclass(slots=True)
 class _Choice:
-    """What has come of one of the ``n`` replies."""
+    """The state of one of the ``n`` choices."""
 
     texts: dict[Part, list[str]] = field(
         default_factory=lambda: {Part.REASONING: [], Part.ANSWER: []}

@@ -54,11 +54,11 @@ class AssistantMessage(ReplyModel):
     """The reply. Without `reasoning` at all where the request hides it."""
 
     role: Literal["assistant"]
-    content: str | None = Field(description="null: nothing but tool calls")
+    content: str | None = Field(description="null: the reply has only tool calls")
     tool_calls: list[ToolCall] | None = Field(None, description="only where there are any")
     refusal: None
     reasoning: str | None = Field(None, description="null: the model did not reason")
-    reasoning_content: str | None = Field(None, description="the same text under its other name")
+    reasoning_content: str | None = Field(None, description="the same text again")
 
 
 class ChatChoice(ReplyModel):
@@ -80,18 +80,18 @@ class ChatCompletion(ReplyModel):
     model: str
     choices: list[ChatChoice]
     usage: Usage
-    budget: BudgetReport = Field(description="the sum of the choices'")
+    budget: BudgetReport = Field(description="sum over the choices")
 
 
 class CalledFunctionDelta(ReplyModel):
-    """What is new of a call; the name comes first and once."""
+    """New part of a call; the name comes first and once."""
 
     name: str | None = None
     arguments: str
 
 
 class ToolCallDelta(ReplyModel):
-    """What is new of call number `index`; id and type come first and once."""
+    """New part of call number `index`; id and type come first and once."""
 
     index: int
     id: str | None = None
@@ -100,7 +100,7 @@ class ToolCallDelta(ReplyModel):
 
 
 class ChunkDelta(ReplyModel):
-    """What is new of one choice."""
+    """New part of one choice."""
 
     role: Literal["assistant"] | None = None
     content: str | None = None

@@ -1,4 +1,4 @@
-"""A body of ``POST /v1/messages`` and the chat that it asks for: blocks become messages.
+"""From the body of ``POST /v1/messages`` to a chat request: blocks become messages.
 
 Knows what Anthropic's Messages API calls things; runs nothing.
 """
@@ -71,9 +71,9 @@ class CountRequest(ChatBody):
 
     unsupported = UNSUPPORTED
 
-    messages: list[MessageParam] = Field(min_length=1, description="the last one is the user's")
+    messages: list[MessageParam] = Field(min_length=1, description="the last message is the user's")
     system: str | list[dict[str, Any]] | None = Field(None, description="a text or text blocks")
-    thinking: Thinking | None = Field(None, description="one way to say a budget")
+    thinking: Thinking | None = Field(None, description="sets a budget")
     output_config: OutputConfig | None = None
     tools: list[dict[str, Any]] | None = Field(None, description="name, description, input_schema")
     tool_choice: dict[str, Any] | None = Field(None, description="type auto, any, tool or none")
@@ -83,7 +83,7 @@ class MessagesRequest(CountRequest):
     """Body of ``POST /v1/messages``: the text subset of Anthropic's, and ``budget``."""
 
     max_tokens: int = Field(ge=1, description="thinking included")
-    stop_sequences: list[str] | None = Field(None, description="in the answer only")
+    stop_sequences: list[str] | None = Field(None, description="they end the answer only")
     temperature: float | None = Field(None, ge=0, le=2)
     top_p: float | None = Field(None, gt=0, le=1)
     top_k: int | None = Field(None, ge=-1, lt=2**31)
@@ -133,7 +133,7 @@ def _budget(
         return budget
     if thinking.type == "disabled":
         if budget is not None and budget.given != "none":
-            raise BudgetError.of("thinking", "is disabled, and `budget` asks for it.")
+            raise BudgetError.of("thinking", "is disabled, but `budget` asks for reasoning.")
         return BudgetSpec("none", given="none")
     tokens, where = thinking.budget_tokens, "thinking.budget_tokens"
     if tokens is None:

@@ -1,1 +1,1 @@
-"""The OpenAPI document: schemas, examples, and what each route says of itself."""
+"""The OpenAPI document: schemas, examples, and descriptions of the routes."""

@@ -1,4 +1,4 @@
-"""The OpenAPI document: what FastAPI makes of the routes, and what it cannot see.
+"""The OpenAPI document: FastAPI's description of the routes, completed.
 
 That is headers, examples, streams, keys, and what this very server is set to (limits, efforts).
 Knows routes by their path.
@@ -26,11 +26,11 @@ from extracot_server.model_registry.registry import AppState
 REF = "#/components/schemas/{model}"
 _HEADER = {"required": True, "schema": {"type": "string"}}
 _REQUEST_ID = {
-    "description": "the client's own `x-request-id` where it is sane, else a new one",
+    "description": "the client's own `x-request-id` if it is plain text, else a new one",
     **_HEADER,
 }
 _BUDGET_HEADER = {
-    "description": "JSON: what is known of the budget before the first token",
+    "description": "JSON: the budget report as known before the first token",
     **_HEADER,
 }
 _NAMED_EVENT = {
@@ -113,7 +113,7 @@ def _describe_schemas(schemas: dict[str, Any], settings: Settings) -> None:
 
 def _describe_operations(schema: dict[str, Any], state: AppState) -> None:
     schema["components"]["securitySchemes"] = {
-        "key": {"type": "http", "scheme": "bearer", "description": "where keys are asked for"},
+        "key": {"type": "http", "scheme": "bearer", "description": "if the server has API keys"},
         "x-api-key": {"type": "apiKey", "in": "header", "name": "x-api-key"},
     }
     asked: list[dict[str, list[str]]] = [{"key": []}, {"x-api-key": []}]

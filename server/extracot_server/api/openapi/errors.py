@@ -33,11 +33,11 @@ _RETRY_AFTER = {
 }
 _CHALLENGE = {"required": True, "schema": {"const": "Bearer"}}
 _TEXTS = {
-    400: "The request is wrong; `param` names the field, `message` lists what is allowed",
+    400: "The request is invalid; `param` names the field, `message` lists what is allowed",
     401: "No key, or a wrong one",
     404: "No model of that name, or none for this key",
     413: "The body is too large",
-    429: "This key has sent too many",
+    429: "This key has sent too many requests",
     500: "The server failed",
     503: "The queue is full, the server is stopping, or the engine is not available",
 }
@@ -69,7 +69,7 @@ _ERRORS: Mapping[int, Mapping[str, BaseException]] = {
         "rate": RefusedError(Refusal.RATE, 17, 60),
         "concurrency": RefusedError(Refusal.CONCURRENCY, 2, 4),
     },
-    500: {"failed": RuntimeError(), "lost": ReplyLostError("an upstream is gone")},
+    500: {"failed": RuntimeError(), "lost": ReplyLostError("an upstream failed")},
     503: {
         "queue": RefusedError(Refusal.QUEUE_FULL, 9),
         "stopping": RefusedError(Refusal.STOPPING),
@@ -80,12 +80,12 @@ _ERRORS: Mapping[int, Mapping[str, BaseException]] = {
 
 
 class ErrorObject(ReplyModel):
-    """What is wrong."""
+    """The error."""
 
     message: str
     type: str
-    param: str | None = Field(description="the field at fault")
-    code: str | None = Field(description="one of a closed list")
+    param: str | None = Field(description="the invalid field")
+    code: str | None = Field(description="one of a fixed list")
 
 
 class Error(ReplyModel):
@@ -95,7 +95,7 @@ class Error(ReplyModel):
 
 
 class AnthropicErrorDetail(ReplyModel):
-    """What is wrong; the message names the field."""
+    """The error; its message names the field."""
 
     type: str
     message: str

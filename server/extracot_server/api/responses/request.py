@@ -1,4 +1,4 @@
-"""A body of ``POST /v1/responses`` and the chat that it asks for: items become messages.
+"""From the body of ``POST /v1/responses`` to a chat request: items become messages.
 
 Knows what the Responses API calls things; runs nothing.
 """
@@ -79,12 +79,12 @@ class ResponsesRequest(ChatBody):
         "which is left out"
     )
     instructions: str | None = Field(None, description="the system message")
-    reasoning: Reasoning | None = Field(None, description="`effort` is one way to say a budget")
+    reasoning: Reasoning | None = Field(None, description="`effort` sets a budget")
     include_reasoning: bool | None = Field(None, description="false leaves reasoning items out")
     max_output_tokens: int | None = Field(None, ge=1, description="reasoning included")
     temperature: float | None = Field(None, ge=0, le=2)
     top_p: float | None = Field(None, gt=0, le=1)
-    text: TextConfig | None = Field(None, description="`format` binds the answer")
+    text: TextConfig | None = Field(None, description="`format` of the answer")
     tools: list[dict[str, Any]] | None = Field(None, description="functions only")
     tool_choice: ToolMode | dict[str, Any] | None = Field(
         None, description='auto, none, required, or {"type": "function", "name": …}'
@@ -93,7 +93,7 @@ class ResponsesRequest(ChatBody):
     stream: bool | None = None
     stream_options: dict[str, Any] | None = Field(None, description="accepted and not used")
     user: str | None = Field(None, description="accepted and not used")
-    metadata: dict[str, str] | None = Field(None, description="given back in the reply")
+    metadata: dict[str, str] | None = Field(None, description="returned in the reply")
     service_tier: str | None = Field(None, description="accepted and not used")
     safety_identifier: str | None = Field(None, description="accepted and not used")
     prompt_cache_key: str | None = Field(None, description="accepted and not used")

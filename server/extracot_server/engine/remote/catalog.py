@@ -1,4 +1,4 @@
-"""What a vLLM server reports about itself, and which of its models to use. Knows no connections."""
+"""Reads what a vLLM server reports and chooses one of its models. Knows no connections."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def choose_model(cards: Sequence[ModelCard], wanted: str | None, url: str) -> Mo
     length = card.max_model_len or parent.max_model_len
     if length is None:
         raise UpstreamMismatchError(
-            f"upstream {url} does not tell the max_model_len of {card.id}; is it a vLLM server?"
+            f"upstream {url} does not report the max_model_len of {card.id}; is it a vLLM server?"
         )
     own = {"max_model_len": length, "root": parent.root or card.root}
     return card.model_copy(update=own | {"adapter": card.root if card.parent else None})

@@ -137,7 +137,7 @@ class RemoteEngine:
         self._local = await asyncio.to_thread(self._load_model, source)
         lengths = {card.max_model_len or 0 for _, card in found}
         if len(lengths) > 1:
-            _log.warning("upstreams differ in max_model_len; the smallest, %d, holds", min(lengths))
+            _log.warning("upstreams differ in max_model_len; using the smallest, %d", min(lengths))
         versions = await asyncio.gather(*(upstream.version() for upstream, _ in found))
         self._info = EngineInfo(
             kind="remote",
@@ -255,9 +255,9 @@ class RemoteEngine:
                     last = begun or self._next(tried) is None
                     await self._on_failure(upstream, failure, wait=last)
             if begun:
-                raise self._failed(f"a reply was lost in the middle: {why}", ReplyLostError)
+                raise self._failed(f"a reply broke off unfinished: {why}", ReplyLostError)
             _log.warning("a request could not be served: %s", why)
-        if waits:  # whoever is up would have taken it, but for the load
+        if waits:  # healthy upstreams exist, but all are busy
             raise EngineBusyError(why, retry_after=min(waits))
         raise self._failed(why or self._none_left())
 
@@ -311,7 +311,7 @@ class RemoteEngine:
         return f"no upstream is healthy (upstream {first.url}: {first.down})"
 
     async def check_health(self) -> None:
-        """Raise :class:`EngineDeadError` when no upstream is healthy. Asks nobody: see `_watch`."""
+        """Raise :class:`EngineDeadError` when no upstream is healthy. No I/O: see `_watch`."""
         self._check_open()
         if all(upstream.down is not None for upstream in self._upstreams):
             raise EngineDeadError(self._none_left())

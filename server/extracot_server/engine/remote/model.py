@@ -1,4 +1,4 @@
-"""What this process itself needs of a model that others run: tokenizer, end tokens, defaults.
+"""What this process needs of a remote model: tokenizer, end tokens, defaults.
 
 Read from a folder or hub id with transformers, without weights. Knows nothing of HTTP.
 """

@@ -76,7 +76,7 @@ class Upstream:
     ) -> None:
         self.url = url
         self.times = times or UpstreamTimes()
-        self.down: str | None = "it has not been asked yet"
+        self.down: str | None = "it has not been checked yet"
         """Why it gets no requests; ``None``: it is healthy."""
         self.in_flight = 0
         self.last_used = 0

@@ -1,4 +1,4 @@
-"""The smallest JSON value a schema allows, as the scripted engine's stand-in for a grammar.
+"""The smallest JSON value a schema allows, which the scripted engine gives for a grammar.
 
 Covers what structured-output requests use: types, enum, const, anyOf/oneOf/allOf, local `$ref`,
 required properties and minimum sizes. Not a validator; patterns and formats are ignored.

@@ -1,4 +1,4 @@
-"""Keeps what child processes print while an engine starts, so a failure can be told in one line.
+"""Keeps what child processes print while an engine starts, to report a failure in one line.
 
 A child that dies at start prints long tracebacks to the descriptors it inherited. While
 :class:`ChildOutput` is entered, descriptors 1 and 2 of this process lead to a pipe, which children

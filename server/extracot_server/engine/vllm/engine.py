@@ -155,7 +155,7 @@ class VllmEngine:
                 raise EngineStartError(f"adapter {adapter.name} cannot be loaded: {cause}")
 
     async def restart(self) -> None:
-        """Kill what is left of the engine, so that whoever waits for it hears so, and load anew.
+        """Kill what is left of the engine, fail requests that wait for it, and load again.
 
         A process that was stopped (or waits for a lock for ever) obeys nothing else.
         """
@@ -209,7 +209,7 @@ class VllmEngine:
         )
 
     def _discard(self, loading: asyncio.Future[None]) -> None:
-        """Shut down an engine that nobody waits for any more."""
+        """Shut down an engine that is no longer needed."""
         if not loading.cancelled() and loading.exception() is None:
             llm, self._llm = self._llm, None
             llm.shutdown()

@@ -33,7 +33,7 @@ _guards: dict[int, Guard] = {}
 
 
 class _EngineProcess(ForkServerProcess):
-    """An engine process: it takes over the environment and the output of whoever starts it."""
+    """An engine process: it takes over the environment and output of the process that starts it."""
 
     def __getstate__(self) -> dict[str, Any]:
         outputs = [reduction.DupFd(number) for number in (1, 2)]

@@ -11,7 +11,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 
-# Descriptors, not numbers: a number may belong to somebody else by then.
+# Descriptors, not numbers: a number may belong to another process by then.
 _PROGRAM = """
 import os, signal, sys
 kept = []

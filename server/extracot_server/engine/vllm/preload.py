@@ -1,6 +1,6 @@
-"""What the fork server imports before its first fork; imported there alone, for what that does.
+"""The imports that the fork server makes before its first fork. Imported only there.
 
-An import that fails is left to the engine process, which says so where somebody reads it.
+An import that fails is left to the engine process, which reports it.
 """
 
 from __future__ import annotations

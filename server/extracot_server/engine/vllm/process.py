@@ -100,7 +100,7 @@ def own_collectors() -> list[Collector]:
     """What the engine that was built last shows in metrics.
 
     vLLM keeps its collectors in the process-wide registry, and its next engine puts its own in
-    their place, so whoever serves several has to remember them.
+    their place, so a server of several has to remember them.
     """
     found = list(REGISTRY._collector_to_names)
     return [each for each in found if getattr(each, "_name", "").startswith("vllm:")]

@@ -1,7 +1,7 @@
-"""Whether something still answers, asked without ever waiting long for it.
+"""Checks that an engine still answers, without ever waiting long for it.
 
-A process that was stopped, or waits for a lock for ever, is not dead and serves nobody. Knows no
-engine in particular.
+A process that was stopped, or waits for a lock for ever, is not dead, but serves no requests.
+Knows no engine in particular.
 """
 
 from __future__ import annotations

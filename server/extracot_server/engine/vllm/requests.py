@@ -1,4 +1,4 @@
-"""Requests and replies in vLLM's shapes, as plain values: no vLLM import, so tested in no time."""
+"""Requests and replies in vLLM's shapes, as plain values: no vLLM import, so tests are fast."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One line for an operator out of what an engine's start left behind: an exception and tracebacks.
+"""Reduces a failed engine start (an exception, tracebacks) to one line for an operator.
 
 Text in, text out; knows vLLM's words but does not import it.
 """
@@ -14,7 +14,7 @@ _FRAME = re.compile(r'File "[^"]*", line \d+, in (\w+)')
 # Raised by a parent because a child failed: says nothing of the cause.
 _SECOND_HAND = re.compile(r"initialization failed|See root cause above|EngineCore encountered")
 _KILLED = re.compile(r"Failed core proc\(s\): \{[^}]*: -(\d+)")
-# What vLLM and its libraries say (lower case) -> what it means; the first that matches counts.
+# Messages of vLLM and its libraries (lower case) -> what they mean; the first that matches counts.
 _MEANINGS = (
     ("cannot auto-fit max_model_len", "too little memory for the KV cache of even one token"),
     ("no space left", "no space left on the disk"),

@@ -1,4 +1,4 @@
-"""What a rollout is: a prompt's ids in, the reply's ids out, and what the reply came to.
+"""Rollout types: a prompt's ids in, the reply's ids and its result out.
 
 The level token, the think tags and the answer are found in the ids, never in decoded text, because
 text can spell a tag that is none. Knows tokenizers; knows no model and no reward.

@@ -1,4 +1,4 @@
-"""What an annotator is: a question and a trace in, which atoms to keep out.
+"""The annotator interface: from a question and a trace to the atoms to keep.
 
 Three exist (``rules``, ``likelihood``, ``llm``); the stage and the agreement report see only this.
 """

@@ -1,4 +1,4 @@
-"""What an LLM annotator is shown and what it answers: numbered items out, index ranges in.
+"""Prompts and replies of the LLM annotator: numbered items out, index ranges in.
 
 Pure text work: chunks of whole sentences, `[MATH_k]` masks, 1-based zero-padded indices, a tolerant
 parser. It knows no network.

@@ -1,10 +1,10 @@
-"""Rows of fine-tuning that go on being learned while the choice of a level is trained.
+"""Replay of fine-tuning rows while the choice of a level is trained.
 
-Rollouts in policy mode practise the levels that are chosen and no other, and what is not practised
-wears out: a client who asks for a level by name would get a worse reply than before. So a few
-rows of stage ``mix`` at named levels, and native ones, join every update with their
-cross-entropy, by a weight. No part of the paper; docs/decisions/0017-replay.md has what it costs
-and brings. Knows nothing of rewards.
+Rollouts in policy mode train only the levels that are chosen, and the others get worse: a client
+who asks for a level by name would get a worse reply than before. So a few rows of stage ``mix`` at
+named levels, and native ones, join every update with their cross-entropy, by a weight. This is not
+part of the paper; docs/decisions/0017-replay.md has its costs and benefits. Knows nothing of
+rewards.
 """
 
 from __future__ import annotations

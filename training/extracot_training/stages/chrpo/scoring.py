@@ -1,4 +1,4 @@
-"""From the ids of a reply to its reward, and from many of those to figures. No trainer here."""
+"""From a reply's ids to its reward, and from many rewards to figures. Knows no trainer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Stage ``chrpo``: from the model of stage sft and what stage reference measured of it.
+"""Stage ``chrpo``: from the model of stage sft and the measurements of stage reference.
 
 The folder is then a Hugging Face model folder with ``renderer.json``. Distribution over devices is
 accelerate's: ``accelerate launch -m extracot_training.cli chrpo …``.

@@ -1,4 +1,4 @@
-"""The problems that CHRPO trains on, with what was measured of them, and the order they come in.
+"""The problems that CHRPO trains on, with their measured r*, and their order.
 
 Knows rows of stage ``reference`` and the renderer; knows no trainer.
 """

@@ -1,4 +1,4 @@
-"""One request as a stream, timed, and many of them: so many at a time, retried, resumable.
+"""Sends timed streaming requests with limited concurrency, retries and resumption.
 
 Knows the OpenAI SDK and the rows it fills; knows nothing of golds or figures.
 """

@@ -1,4 +1,4 @@
-"""What the mixture is made of: each trace at every ratio, and the level each problem needs.
+"""Sources of the mixture: each trace at every ratio, and the level each problem needs.
 
 Knows the rows of the stages before; knows no tokenizer.
 """

@@ -1,4 +1,4 @@
-"""Leaving out questions that are there twice, or also in a test file.
+"""Leaves out duplicate questions and those that are also in a test file.
 
 Whether a problem is in a test file (the same question, the same words, the same template) is found
 by three tests, strictest first: equal normal forms; the share of the problem's n-grams that occur

@@ -1,4 +1,4 @@
-"""Stage ``problems``: read sources, drop what is there twice or in a test file, split, report.
+"""Stage ``problems``: read sources, drop duplicates and test problems, split, report.
 
 Everything is recomputed on each run (it takes seconds) and written at once.
 """

@@ -1,4 +1,4 @@
-"""Tries a published folder as whoever loads it next would: card, tokenizer, renderer, files.
+"""Checks a published folder the way a server loads it: card, tokenizer, renderer, files.
 
 And serves it once with ``extracot-serve``, a process of its own that it meets over HTTP only, and
 asks for every budget of the card. That needs vLLM and the server's packages.

@@ -1,4 +1,4 @@
-"""Stage ``publish``: a folder to serve, tried before anybody sees it.
+"""Stage ``publish``: a folder to serve, checked before it appears.
 
 Published again with an evaluation of it, the folder keeps its weights and gets a measured card.
 """

@@ -2,7 +2,7 @@
 
 Questions are shown as the reader's card says: without their numbers (with them a reader soon works
 the answer out by itself, half of all problems when tried, and tells little about traces), and where
-there are several threads only the sentences that ask, which are shorter to read.
+there are several stories only the sentences that ask, which are shorter to read.
 
 It learns to write the last equation with its result as the answer; every equation's result right
 behind its ``=`` (also a hidden one); and, at each mark that hides the answer, the answer itself.

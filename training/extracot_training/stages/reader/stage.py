@@ -36,7 +36,7 @@ from extracot_training.stages.reader.examples import (
 )
 from extracot_training.synthetic import Generator, WordProblem
 
-# Of a question about one of several threads, the two sentences that say which and what.
+# Of a question about one of several stories, the two sentences that say which and what.
 ASKING_SENTENCES = 2
 CHECKPOINT = "checkpoint.pt"
 LOG = "log.jsonl"

@@ -1,4 +1,4 @@
-"""Reader of reasoning-gym's ``gsm_symbolic`` (Apache-2.0), told apart by generator function.
+"""Reader of reasoning-gym's ``gsm_symbolic`` (Apache-2.0), one family per generator function.
 
 An item's ``source_index`` is only its row number. Which function made it is in the data set's
 ``task_indices``: row ``i`` comes from ``generate_<task_indices[i]>``; that number is our family.

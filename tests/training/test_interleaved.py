@@ -1,4 +1,4 @@
-"""Problems of several threads: true, told in order, and decided by the question alone."""
+"""Problems of several stories in one trace: true, in order, and decided by the question alone."""
 
 from __future__ import annotations
 
@@ -85,42 +85,42 @@ def test_every_equation_holds_and_only_the_answer_is_the_answer(
 
 @pytest.mark.parametrize("seed", range(5))
 def test_the_trace_is_the_same_whatever_is_asked(seed: int) -> None:
-    threads = sheet(seed)
-    trace = tell(threads, Random(seed))
-    asked = [problem(0, threads, place, trace, Random(seed)) for place in range(3)]
+    stories = sheet(seed)
+    trace = tell(stories, Random(seed))
+    asked = [problem(0, stories, place, trace, Random(seed)) for place in range(3)]
     assert len({one.trace for one in asked}) == 1
     assert len({one.question for one in asked}) == len({one.answer for one in asked}) == 3
     # The stories stand in all questions alike; only the end of a question differs.
-    facts = " ".join(" ".join(thread.story.facts) for thread in threads)
+    facts = " ".join(" ".join(story.story.facts) for story in stories)
     assert all(one.question.startswith(facts) for one in asked)
-    for thread, one in zip(threads, asked, strict=True):
-        assert thread.who in one.question.removeprefix(facts)
-        others = {other.who for other in threads} - {thread.who}
+    for story, one in zip(stories, asked, strict=True):
+        assert story.who in one.question.removeprefix(facts)
+        others = {other.who for other in stories} - {story.who}
         assert not any(other in one.question.removeprefix(facts) for other in others)
 
 
-def test_each_thread_is_told_in_its_order_and_threads_are_mixed() -> None:
+def test_each_story_is_told_in_its_order_and_stories_are_mixed() -> None:
     mixed = 0
     for seed in range(12):
-        threads = sheet(seed)
-        steps = tell(threads, Random(seed)).split("\n\n")[0].split(". ")[1:]
-        turns = [next(t.who for t in threads if t.who in step) for step in steps]
-        for thread in threads:
-            own = [step.rstrip(".") for step in steps if thread.who in step]
+        stories = sheet(seed)
+        steps = tell(stories, Random(seed)).split("\n\n")[0].split(". ")[1:]
+        turns = [next(t.who for t in stories if t.who in step) for step in steps]
+        for story in stories:
+            own = [step.rstrip(".") for step in steps if story.who in step]
             results = [int(step.rpartition("= ")[2]) for step in own]
-            assert results == [step.result.value for step in thread.story.steps]
+            assert results == [step.result.value for step in story.story.steps]
         mixed += turns != sorted(turns, key=turns.index)
     assert mixed >= 9
 
 
-def test_threads_can_be_told_one_after_the_other() -> None:
+def test_stories_can_be_told_one_after_the_other() -> None:
     for seed in range(6):
-        threads = sheet(seed)
-        mixed, plain = (tell(threads, Random(seed), interleaved=on) for on in (True, False))
+        stories = sheet(seed)
+        mixed, plain = (tell(stories, Random(seed), interleaved=on) for on in (True, False))
         steps = plain.split("\n\n")[0].split(". ")[1:]
-        turns = [next(t.who for t in threads if t.who in step) for step in steps]
-        assert turns == [thread.who for thread in threads for _ in thread.story.steps]
-        assert people_in_results(plain) == [thread.who for thread in threads]
+        turns = [next(t.who for t in stories if t.who in step) for step in steps]
+        assert turns == [story.who for story in stories for _ in story.story.steps]
+        assert people_in_results(plain) == [story.who for story in stories]
         assert sorted(equations(plain.split("\n\n")[0])) == sorted(
             equations(mixed.split("\n\n")[0])
         )
@@ -129,7 +129,7 @@ def test_threads_can_be_told_one_after_the_other() -> None:
     assert told.trace != generator().problem(4).trace
 
 
-def test_any_thread_may_be_asked_for_and_families_take_turns() -> None:
+def test_any_story_may_be_asked_for_and_families_take_turns() -> None:
     made = [generator().problem(index) for index in range(48)]
     assert {name: sum(p.family == name for p in made) for name in CHOSEN} == dict.fromkeys(
         CHOSEN, 6
@@ -144,9 +144,9 @@ def test_any_thread_may_be_asked_for_and_families_take_turns() -> None:
 def test_distinct_stories_are_of_different_families(monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[list[str]] = []
 
-    def spy(threads: list[InterleavedStory], rng: Random, **how: bool) -> str:
-        told.append([thread.family for thread in threads])
-        return tell(threads, rng, **how)
+    def spy(stories: list[InterleavedStory], rng: Random, **how: bool) -> str:
+        told.append([story.family for story in stories])
+        return tell(stories, rng, **how)
 
     monkeypatch.setattr(interleaved, "tell", spy)
     apart = Generator(3, 20, (2, 3), CHOSEN, threads=3, distinct=True)
@@ -255,7 +255,7 @@ def test_problems_are_the_same_every_time_and_differ_by_seed() -> None:
     assert digest(list(generator().make(8))) == digest([generator().problem(i) for i in range(8)])
     assert digest(list(generator(1).make(8))) != digest(list(generator(2).make(8)))
     assert digest(list(generator(1, 2).make(8))) != digest(list(generator(1, 3).make(8)))
-    # One thread is what it always was.
+    # One story is what it always was.
     assert Generator(1).problem(3) == Generator(1, threads=1).problem(3)
 
 
@@ -308,7 +308,7 @@ def source(**changes: object) -> GeneratorSource:
     return GeneratorSource(families=CHOSEN, **{**settings_, **changes})  # type: ignore[arg-type]
 
 
-def test_rows_say_how_many_threads_and_that_they_are_synthetic(tmp_path: Path) -> None:
+def test_rows_say_how_many_stories_and_that_they_are_synthetic(tmp_path: Path) -> None:
     run(ProblemsConfig(out=tmp_path, sources=(source(),)))
     rows = list(read_rows(tmp_path, Problem))
     assert len(rows) == 6
@@ -318,7 +318,7 @@ def test_rows_say_how_many_threads_and_that_they_are_synthetic(tmp_path: Path) -
     assert all(row.solution == made[row.question].trace for row in rows)
 
 
-def test_several_threads_want_brief_traces() -> None:
+def test_several_stories_want_brief_traces() -> None:
     with pytest.raises(ValidationError, match="with 3 threads: want 'brief'"):
         source(trace="verbose")
 
@@ -338,7 +338,7 @@ def kept(question: str, trace: str, gold: str) -> tuple[list[str], str]:
 
 
 @pytest.mark.parametrize("seed", [3, 4])
-def test_rules_keep_the_asked_thread_and_no_other(seed: int) -> None:
+def test_rules_keep_the_asked_story_and_no_other(seed: int) -> None:
     for made in generator(seed).make(32):
         formulas, text = kept(made.question, made.trace, str(made.answer))
         assert formulas == made.terse.splitlines()
@@ -348,11 +348,11 @@ def test_rules_keep_the_asked_thread_and_no_other(seed: int) -> None:
 
 
 def test_rules_follow_the_question_not_the_trace() -> None:
-    threads = sheet(1)
-    trace = tell(threads, Random(1))
+    stories = sheet(1)
+    trace = tell(stories, Random(1))
     found = set()
     for place in range(3):
-        made = problem(0, threads, place, trace, Random(1))
+        made = problem(0, stories, place, trace, Random(1))
         found.add(tuple(kept(made.question, made.trace, str(made.answer))[0]))
     assert len(found) == 3
 

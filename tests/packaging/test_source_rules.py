@@ -1,4 +1,4 @@
-"""The house's rules that linters do not know, each checked on the source or in a fresh process."""
+"""Rules that linters do not check, each tested on the source or in a fresh process."""
 
 from __future__ import annotations
 

@@ -53,7 +53,7 @@ def test_a_collection_while_serving_looks_at_little_of_the_heap() -> None:
     assert at_the_end == 0
 
 
-def test_an_engine_that_has_ended_is_freed_though_it_was_settled() -> None:
+def test_an_engine_that_has_ended_is_freed_though_it_was_frozen() -> None:
     ended, lives = Ring(), Ring()
     gone, there = weakref.ref(ended), weakref.ref(lives)
     freeze()
@@ -65,6 +65,6 @@ def test_an_engine_that_has_ended_is_freed_though_it_was_settled() -> None:
     assert gc.get_freeze_count() > 0  # what still lives is left out again
 
 
-def test_what_was_never_settled_is_not_by_an_engine_that_ends() -> None:
+def test_what_was_never_frozen_is_not_by_an_engine_that_ends() -> None:
     collect()
     assert gc.get_freeze_count() == 0
