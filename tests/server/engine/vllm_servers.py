@@ -71,6 +71,17 @@ class Server:
                         return
                 await asyncio.sleep(0.2)
 
+    async def ended(self) -> int:
+        """Wait until it and its engine process, which has the listener too, are gone; its port."""
+        port = int(self.url.rpartition(":")[2])
+        async with asyncio.timeout(START_SECONDS):
+            while True:
+                with contextlib.suppress(OSError):
+                    socket.create_server(("127.0.0.1", port)).close()
+                    if self.process.poll() is not None:
+                        return port
+                await asyncio.sleep(0.05)
+
     async def metric(self, name: str, **labels: str) -> float:
         """Sum of one of its own metrics, of the samples with these labels."""
         async with httpx.AsyncClient() as client:
@@ -84,8 +95,14 @@ class Server:
         )
 
 
-def start_server(model: Path, folder: Path, *flags: str, port: int = 0) -> Server:
-    """Begin to start one; returns at once."""
+def start_server(
+    model: Path, folder: Path, *flags: str, port: int = 0, pinned: bool = True
+) -> Server:
+    """Begin to start one; returns at once.
+
+    vLLM pins a server's worker, which spins, to the first cores of the machine, so those of several
+    servers share them however many others are idle; not where ``pinned`` is false.
+    """
     with socket.create_server(("127.0.0.1", port)) as probe:
         port = probe.getsockname()[1]
     log = folder / f"server-{port}.log"
@@ -95,6 +112,8 @@ def start_server(model: Path, folder: Path, *flags: str, port: int = 0) -> Serve
     for name, value in ARGUMENTS.items():
         command += [f"--{name.replace('_', '-')}", *([] if value is True else [str(value)])]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "VLLM_LOGGING_LEVEL": "ERROR"}
+    if not pinned:
+        environment["VLLM_CPU_OMP_THREADS_BIND"] = "nobind"
     with log.open("wb") as output:
         process = subprocess.Popen(
             [*command, "--disable-uvicorn-access-log", *flags],
