@@ -255,7 +255,7 @@ class RemoteEngine:
                     last = begun or self._next(tried) is None
                     await self._on_failure(upstream, failure, wait=last)
             if begun:
-                raise self._failed(f"a reply broke off unfinished: {why}", ReplyLostError)
+                raise self._failed(f"a reply broke off in the middle: {why}", ReplyLostError)
             _log.warning("a request could not be served: %s", why)
         if waits:  # healthy upstreams exist, but all are busy
             raise EngineBusyError(why, retry_after=min(waits))
