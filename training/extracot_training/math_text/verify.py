@@ -35,8 +35,12 @@ _HUGE = re.compile(r"\d{4,}\s*!|[)}\]!]\s*!|binom.*\d{4,}|\\(?:int|sum|prod|lim)
 _SPACES = re.compile(r"\\[ ,;:!]|\\(?:quad|qquad|left|right)(?![a-zA-Z])|\s+|~")
 _PLAIN_NUMBER = re.compile(r"[-+]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?")
 # A number in a base that a subscript names, as figures or as an English word.
-_IN_BASE = re.compile(r"([\dA-Za-z]+)_(?:\{(?:\\text\{)?(\w+)\}?\}|(\d))")
-_BASES = ["two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]
+_IN_BASE = re.compile(
+    r"(?:[a-z]+=)?(-?)([0-9a-z,]+)(?:\.([0-9a-z]+))?"
+    r"_\{?\(?(?:\\(?:text|mathrm|textbf)\{)?([0-9]{1,2}|[a-z]+)[})]*"
+)
+_BASES = ["two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven"]
+_BASES += ["twelve", "thirteen", "fourteen", "fifteen", "sixteen"]
 _WRAPPERS = (("\\text{", "}"), ("\\mathrm{", "}"), ("\\textbf{", "}"), ("$", "$"), ("{", "}"))
 
 
@@ -66,12 +70,10 @@ def equal(answer: str, gold: str) -> bool:
         return False
     if tidy(answer) == tidy(gold):
         return True
-    bases = _in_base(answer), _in_base(gold)
-    if bases[0] and bases[1]:  # math-verify 0.9 reads past the subscripts
-        return bases[0] == bases[1]
-    left, right = _number(answer), _number(gold)
-    if left is not None and right is not None:
-        return left == right
+    for read in (_number, _in_base):  # math-verify 0.9 rounds, and drops bases
+        left, right = read(answer), read(gold)
+        if left is not None and right is not None:
+            return left == right
     if _hopeless(answer) or _hopeless(gold):
         return False
     return _math_equal(answer, gold)
@@ -109,12 +111,14 @@ def _number(answer: str) -> tuple[str, str] | None:
     return ("" if zero else sign) + whole, decimals
 
 
-def _in_base(answer: str) -> tuple[str, str] | None:
-    """``2516_8``, ``2516_{8}`` and ``2516_{\\text{eight}}`` as (digits, base)."""
-    found = _IN_BASE.fullmatch(tidy(answer))
-    base = (found[2] or found[3]).lower() if found else ""
-    base = str(_BASES.index(base) + 2) if base in _BASES else base
-    return (found[1].upper().lstrip("0"), base) if found and base.isdecimal() else None
+def _in_base(answer: str) -> tuple[str, str, int] | None:
+    """``-2A.8_{12}`` as (sign and digits, decimals, base), however the base is written."""
+    if not (found := _IN_BASE.fullmatch(tidy(answer).lower())):
+        return None
+    sign, whole, decimals, name = found[1], found[2].replace(",", ""), found[3] or "", found[4]
+    base = int(name) if name.isdigit() else _BASES.index(name) + 2 if name in _BASES else 0
+    valid = all(int(digit, 36) < base for digit in whole + decimals)
+    return (sign + whole.lstrip("0"), decimals.rstrip("0"), base) if valid else None
 
 
 def _hopeless(answer: str) -> bool:
@@ -131,16 +135,14 @@ def _hopeless(answer: str) -> bool:
 def _math_equal(answer: str, gold: str) -> bool:
     import math_verify
 
-    outcome: list[bool] = []
+    found: list[bool] = []
     worker = threading.Thread(
-        target=lambda: outcome.append(_compare(math_verify, answer, gold)),
-        name="verify",
-        daemon=True,
+        target=lambda: found.append(_compare(math_verify, answer, gold)), name="verify", daemon=True
     )
     worker.start()
     worker.join(PATIENCE)
     # A thread can't be stopped; it ends by itself or with the process, and its result is unused.
-    return bool(outcome) and outcome[0]
+    return bool(found) and found[0]
 
 
 def _compare(math_verify: Any, answer: str, gold: str) -> bool:
