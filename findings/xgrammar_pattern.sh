@@ -1,11 +1,13 @@
 #!/usr/bin/env bash
-# xgrammar 0.2.8 (vLLM 0.32's default for JSON), against llguidance 1.7.6: `pattern` of JSON Schema.
+# xgrammar 0.2.8 (the first choice of vLLM 0.32 for JSON), against llguidance 1.7.6: `pattern` of
+# JSON Schema. Python 3.11, Linux on x86-64.
 #
 # In JSON Schema a `pattern` is searched for: "^[A-Z]" allows every text that begins with a capital.
 # xgrammar reads it as a match of the whole text, so that the only texts allowed are one letter
 # long: a model that is held to {"type": "string", "pattern": "^[A-Z]"} must write "A" and close the
 # quote. vLLM 0.32 lets this through, and the replies keep to the schema, so nothing looks wrong but
-# the data. Beside a pattern, `maxLength` is dropped without a word (vLLM refuses that pair).
+# the data. Beside a pattern, `maxLength` is dropped without a word (vLLM sends that pair to
+# llguidance, or refuses it where the backend is fixed to xgrammar).
 # llguidance, vLLM's other grammar library, does what the specification says in all of these.
 #
 # Seen (schema, text, xgrammar accepts, llguidance accepts):
@@ -19,8 +21,8 @@ folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 python3 -m venv "$folder/venv"
 pip=("$folder/venv/bin/pip" install --quiet --disable-pip-version-check)
-"${pip[@]}" torch==2.13.0
-# All that xgrammar imports; triton, which it also asks for, is for GPUs.
+"${pip[@]}" torch==2.13.0  # a build for the CPU is enough; the usual one is several GB
+# All that xgrammar imports; triton, which it also asks for, is not needed for this.
 "${pip[@]}" llguidance==1.7.6 apache-tvm-ffi==0.1.15.post2 numpy==2.3.5 \
   pydantic==2.14.3 transformers==5.19.0 typing-extensions==4.16.0
 "${pip[@]}" --no-deps xgrammar==0.2.8

@@ -1,4 +1,4 @@
-"""The outermost middleware: one request record each, written as a log line and a span.
+"""The outermost middleware: keeps one record per request, written as a log line and a span.
 
 One line for each request to ``/v1/``, however it ends; what probes and scrapes ask for is only of
 interest at level ``debug``. Keys are never in a record.

@@ -26,7 +26,7 @@ from extracot_server.model_registry.registry import AppState
 REF = "#/components/schemas/{model}"
 _HEADER = {"required": True, "schema": {"type": "string"}}
 _REQUEST_ID = {
-    "description": "the client's own `x-request-id` if it is plain text, else a new one",
+    "description": "the client's `x-request-id` if it is 1 to 128 of `A-Za-z0-9._:-`, or a new one",
     **_HEADER,
 }
 _BUDGET_HEADER = {
