@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import csv
+import gc
 import io
 import json
 from pathlib import Path
@@ -20,6 +21,7 @@ from extracot_client import (
     NotFoundError,
     RetryPolicy,
     ServerUnreachableError,
+    Solution,
     SweepProblem,
     SweepRow,
     summarise,
@@ -27,7 +29,7 @@ from extracot_client import (
 from extracot_client.matching import gold_answer, same_answer
 from extracot_client.plots import _name_points, _Point, draw_sweep
 from extracot_client.sweep_files import RowStore, SweepFileError, read_problems, write_csv
-from extracot_client.sweeps import wilson
+from extracot_client.sweeps import sweep_rows, wilson
 from tests.clients import fake_server as fake
 from tests.clients.conftest import LiveServer
 from tests.clients.fake_server import GOOD, FakeServer
@@ -121,6 +123,24 @@ def test_what_all_would_meet_is_raised(
     arguments = {"budgets": [0.2], **options}
     with Extracot(live.url) as client, pytest.raises(kind):
         list(client.sweep(PROBLEMS, **arguments))  # type: ignore[arg-type]
+
+
+def test_refusals_of_all_are_one_error() -> None:
+    """Several requests fail at once: the first is raised, and none is left to the event loop."""
+    left: list[dict[str, object]] = []
+
+    async def refuse(*_: object, **__: object) -> Solution:
+        raise InvalidBudgetError("no such budget")
+
+    async def sweep() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _, told: left.append(told))
+        rows = sweep_rows(refuse, PROBLEMS, ["fast", "slow"], concurrency=4, skip=None)
+        with pytest.raises(InvalidBudgetError):
+            await anext(rows)
+        gc.collect()
+
+    asyncio.run(sweep())
+    assert left == []
 
 
 def test_no_server_ends_a_sweep(no_server: str) -> None:

@@ -14,6 +14,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -65,17 +66,25 @@ class Server:
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """It restarts what dies, and takes ten seconds of silence for a stall."""
-    folder = tmp_path_factory.mktemp("faults")
+    with started(tmp_path_factory.mktemp("faults"), grace=1) as found:
+        yield found
+
+
+@contextmanager
+def started(folder: Path, grace: int) -> Iterator[Server]:
+    """A server in a process group of its own, ready."""
     model, port, log = build_tiny_model(folder / "tiny"), free_port(), folder / "log"
     options = [
-        *("--model", str(model), "--port", str(port), "--grace-seconds", "1"),
+        *("--model", str(model), "--port", str(port), "--grace-seconds", str(grace)),
         *("--vllm", f"max_model_len={CONTEXT}", "--vllm", f"kv_cache_memory_bytes={KV_BYTES}"),
         *("--engine-stall-seconds", "10", "--health-interval-seconds", "0.3"),
     ]
     url = f"http://127.0.0.1:{port}"
     with (
         log.open("wb") as said,
-        subprocess.Popen([*COMMAND, *options], stderr=said, stdout=said) as process,
+        subprocess.Popen(
+            [*COMMAND, *options], stderr=said, stdout=said, start_new_session=True
+        ) as process,
         httpx.Client(base_url=url, timeout=PATIENCE) as http,
     ):
         try:
@@ -208,3 +217,14 @@ def test_a_disk_that_is_full_while_the_model_is_prepared(tmp_path: Path) -> None
     assert "Traceback" not in done.stderr
     left = [path for path in (tmp_path / "extracot" / "models").iterdir() if path.is_dir()]
     assert left == []  # nothing half made that a later start would take for a model
+
+
+def test_ctrl_c_goes_to_all_processes_and_lets_a_reply_finish(tmp_path: Path) -> None:
+    """A terminal sends it to the whole group, and a worker of vLLM would end at once."""
+    with started(tmp_path, grace=600) as server:
+        lines = stream_until_told(server)
+        first = next(lines)
+        os.killpg(server.process.pid, signal.SIGINT)
+        chunks = read_chunks(first + "\n" + "\n".join(lines) + "\n")
+        assert chunks[-1]["choices"][0]["finish_reason"] == "length"
+        assert server.process.wait(PATIENCE) == 0

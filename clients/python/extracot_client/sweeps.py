@@ -135,9 +135,10 @@ async def sweep_rows(
                 running.add(asyncio.create_task(one(*item)))
             if not running:
                 return
-            done, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+            done, _ = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 yield task.result()
+            running -= done
     finally:
         for task in running:
             task.cancel()

@@ -140,8 +140,7 @@ def to_http(error: BaseException) -> HttpError:
             text = "The servers behind this one are busy; try again later."
             return _later(503, text, "engine_busy", error.retry_after)
         case ReplyLostError():
-            text = "The server that wrote this reply failed before it was complete; "
-            text += "send the request again."
+            text = "The server that wrote this reply failed in the middle; send the request again."
             return HttpError(500, text, "server_error", code="reply_lost")
         case EngineClosedError():
             return to_http(RefusedError(Refusal.STOPPING))

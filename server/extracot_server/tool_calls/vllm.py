@@ -6,7 +6,6 @@ parser is asked for. Knows no HTTP and no engine.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 from typing import Any
 
@@ -22,8 +21,7 @@ def vllm_reader_factory(name: str, tokenizer: Tokenizer) -> CallReaderFactory:
 
     names = ToolParserManager.list_registered()
     if name not in names:
-        near = difflib.get_close_matches(name, names, n=3) or names
-        raise SettingsError(f"tool_parser is {name!r:.60}; vLLM has {', '.join(near)}")
+        raise SettingsError(f"tool_parser is {name!r:.60}; vLLM has {', '.join(sorted(names))}")
     parser = ToolParserManager.get_tool_parser(name)
     try:
         parser(tokenizer)

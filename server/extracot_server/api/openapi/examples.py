@@ -48,7 +48,7 @@ BODIES: dict[str, dict[str, dict[str, Any]]] = {
     "/v1/chat/completions": {
         "a ratio": {"messages": QUESTION, "budget": 0.2},
         "a stream": {
-            "model": "scripted@auto",
+            "budget": "auto",
             "messages": QUESTION,
             "stream": True,
             "stream_options": {"include_usage": True},

@@ -14,6 +14,7 @@ import dataclasses
 import json
 import logging
 import os
+import signal
 import sys
 import traceback
 from collections import Counter
@@ -173,6 +174,7 @@ class VllmEngine:
     def _load(self) -> None:
         """Set ``_llm``. Not returned: a finished future would keep the engine after its end."""
         level = os.environ.get("VLLM_LOGGING_LEVEL", "").upper()
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # the engine's processes, too
         prepare_environment()
         output = ChildOutput(hold=level not in ("DEBUG", "INFO"), drop=NOISE)
         # Whatever vLLM and the model's own files raise while loading ends the start alike.

@@ -15,7 +15,6 @@ import multiprocessing
 import os
 import signal
 import sys
-from collections.abc import Callable
 from multiprocessing import forkserver, reduction
 from multiprocessing.context import ForkContext, ForkProcess, ForkServerContext, ForkServerProcess
 from typing import Any
@@ -60,7 +59,8 @@ class _WorkerProcess(ForkProcess):
     """A worker: its threads are where vLLM's variables say, which OpenMP has read long ago."""
 
     def run(self) -> None:
-        """In the new process."""
+        """In the new process. It ends with its engine, never by a signal to all of a service."""
+        signal.pthread_sigmask(signal.SIG_BLOCK, _ENDED_BY)
         _end_with(self.__dict__["_parent_pid"])
         with contextlib.suppress(ValueError):  # lists of vLLM's; other forms are OpenMP's own
             if (cores := os.environ.get("GOMP_CPU_AFFINITY")) is not None:
@@ -110,8 +110,7 @@ def _release_guards() -> None:
 
 def possible() -> bool:
     """Whether engine processes may be forks."""
-    preloaded = os.environ.get("LD_PRELOAD", "")
-    other = any(name in preloaded for name in _OTHER_OPENMP)
+    other = any(name in os.environ.get("LD_PRELOAD", "") for name in _OTHER_OPENMP)
     return sys.platform == "linux" and on_cpu() and _OPERATORS_OWN is None and not other
 
 
@@ -136,8 +135,7 @@ def _use(forks: bool) -> None:
     from vllm.utils.system_utils import get_mp_context
     from vllm.v1.engine import utils
 
-    context: Callable[[], Any] = EngineContext if forks else get_mp_context
-    vars(utils)["get_mp_context"] = context
+    vars(utils)["get_mp_context"] = EngineContext if forks else get_mp_context
 
 
 def use_for_workers() -> None:

@@ -24,7 +24,8 @@ def _be_quiet() -> None:
 
 
 def _preload() -> None:
-    # Signals to a whole group (a terminal's, a service manager's) are for the engines.
+    # To a whole group: SIGTERM and SIGHUP are for engines, too, and Ctrl-C for the server alone.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     _be_quiet()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -74,6 +75,7 @@ def sampling_values(request: GenerationRequest, defaults: Mapping[str, Any]) -> 
 def refusal(error: BaseException) -> EngineRequestError:
     """vLLM's complaint in one line, with the field of the request it is about."""
     text = " ".join(str(error.args[0] if error.args else error).split())
+    text = re.sub(r"\[[\d:]+\] \S+:\d+: ", "", text)  # where in its library's source, and when
     field = _FIELDS.get(getattr(error, "parameter", None) or text.partition(" ")[0])
     lowered = text.lower()
     if field is None and ("grammar" in lowered or "schema" in lowered or "json" in lowered):
