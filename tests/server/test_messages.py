@@ -151,6 +151,12 @@ def test_a_schema_binds_the_answer(token_server: Live) -> None:
     assert json.loads(message.content[-1].text) == {"n": 3}
 
 
+def test_a_bad_schema_is_refused_by_the_name_of_its_field(token_server: Live) -> None:
+    form = {"type": "json_schema", "schema": {"type": "nope"}}
+    with pytest.raises(anthropic.BadRequestError, match=r"output_config\.format\.schema: .*nope"):
+        ask(token_server, output_config={"format": form})
+
+
 def test_tokens_are_counted(token_server: Live) -> None:
     fields: Any = {"model": "scripted", "messages": user(), "system": "Be brief."}
     with client(token_server) as asking:

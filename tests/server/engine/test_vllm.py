@@ -169,6 +169,7 @@ async def test_a_format_is_judged_before_anything_runs(engine: VllmEngine) -> No
         with pytest.raises(EngineRequestError) as refused:
             await engine.check_format(AnswerFormat("json_schema", wrong))
         assert refused.value.param == SCHEMA_FIELD and "\n" not in str(refused.value)
+        assert ".cc:" not in str(refused.value), "no place in a library's source"
     await engine.check_health()
     assert await engine.in_flight() == 0
 
