@@ -227,5 +227,5 @@ def test_vllm_s_parser_reads_as_ours_does(live: Live) -> None:
         single = read(new(ToolUse((TOOL,), parallel=False)))
         assert single == (wanted[0], wanted[1][:1])
         assert new(use).feed("No call", ()) + new(use).finish() == ["No call"]
-        with pytest.raises(SettingsError, match="hermes, .*mistral, "):
+        with pytest.raises(SettingsError, match=r"hermes, .*mistral, "):
             vllm_reader_factory("hermess", tokenizer)
