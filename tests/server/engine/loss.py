@@ -170,5 +170,5 @@ def _going_on(load: list[Reading], seen: list[int]) -> int:
 
 def _judge(lost: list[dict[str, Any]]) -> None:
     for error in lost:
-        assert "before it was complete" in error["message"]
+        assert "failed in the middle" in error["message"]
         assert (error["type"], error["code"]) == ("server_error", "reply_lost")

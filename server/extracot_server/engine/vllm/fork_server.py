@@ -59,8 +59,7 @@ class _WorkerProcess(ForkProcess):
     """A worker: its threads are where vLLM's variables say, which OpenMP has read long ago."""
 
     def run(self) -> None:
-        """In the new process. It ends with its engine, never by a signal to all of a service."""
-        signal.pthread_sigmask(signal.SIG_BLOCK, _ENDED_BY)
+        """In the new process."""
         _end_with(self.__dict__["_parent_pid"])
         with contextlib.suppress(ValueError):  # lists of vLLM's; other forms are OpenMP's own
             if (cores := os.environ.get("GOMP_CPU_AFFINITY")) is not None:
