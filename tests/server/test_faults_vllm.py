@@ -154,8 +154,8 @@ def test_a_prompt_larger_than_the_cache_is_refused(server: Server) -> None:
 
 
 def test_a_killed_engine_is_replaced(server: Server) -> None:
-    lines = stream_until_told(server)
-    first, engine = next(lines), server.engine()
+    engine, lines = server.engine(), stream_until_told(server)
+    first = next(lines)
     signal.pidfd_send_signal(engine, signal.SIGKILL)
     assert last_words(lines, first) == "engine_unavailable"
     wait_for(lambda: server.ready() == (503, "engine restarting"))
@@ -171,8 +171,8 @@ def test_a_killed_engine_is_replaced(server: Server) -> None:
 
 
 def test_a_stopped_engine_is_noticed_and_replaced(server: Server) -> None:
-    lines = stream_until_told(server)
-    first, engine = next(lines), server.engine()
+    engine, lines = server.engine(), stream_until_told(server)
+    first = next(lines)
     signal.pidfd_send_signal(engine, signal.SIGSTOP)  # it lives, and does nothing
     assert last_words(lines, first) == "engine_unavailable"
     wait_for(lambda: ended(engine), PATIENCE)

@@ -148,8 +148,7 @@ class Upstream:
     async def version(self) -> str:
         """Its version of vLLM; ``unknown`` where it does not tell."""
         try:
-            response = await self._get("/version")
-            return Version.model_validate_json(response.content).version
+            return Version.model_validate_json((await self._get("/version")).content).version
         except (UpstreamFailure, ValidationError):
             return "unknown"
 

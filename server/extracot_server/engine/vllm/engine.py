@@ -19,6 +19,7 @@ import sys
 import traceback
 from collections import Counter
 from collections.abc import AsyncGenerator, Mapping
+from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import Any, cast
 
@@ -174,7 +175,8 @@ class VllmEngine:
     def _load(self) -> None:
         """Set ``_llm``. Not returned: a finished future would keep the engine after its end."""
         level = os.environ.get("VLLM_LOGGING_LEVEL", "").upper()
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # the engine's processes, too
+        resource_tracker.ensure_running()  # which would unblock signals; children inherit the mask
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         prepare_environment()
         output = ChildOutput(hold=level not in ("DEBUG", "INFO"), drop=NOISE)
         # Whatever vLLM and the model's own files raise while loading ends the start alike.
