@@ -185,8 +185,8 @@ def test_a_stopped_engine_is_noticed_and_replaced(server: Server) -> None:
 
 def test_a_killed_server_under_load_leaves_nothing_behind(server: Server) -> None:
     engine, streams = server.engine(), [stream_until_told(server, seed=n) for n in range(4)]
-    for lines in streams:
-        next(lines)
+    with ThreadPoolExecutor(4) as pool:  # at once, or the first ends while the last one waits
+        list(pool.map(next, streams))
     server.process.send_signal(signal.SIGKILL)
     for lines in streams:
         with pytest.raises(httpx.TransportError):
