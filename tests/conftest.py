@@ -8,7 +8,6 @@ from __future__ import annotations
 import functools
 import importlib.util
 import os
-import re
 import shutil
 import signal
 import subprocess
@@ -121,11 +120,7 @@ def group_of(module: Path) -> str:
 
     Modules stay whole, and all that runs vLLM is one group, because its tests share engines.
     """
-    text = module.read_text(encoding="utf-8")
-    named = re.search(r'mark\.group\("(\w+)"\)', text)
-    if named is not None:
-        return named[1]
-    return "vllm" if "mark.vllm" in text else str(module)
+    return "vllm" if "mark.vllm" in module.read_text(encoding="utf-8") else str(module)
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -22,7 +22,6 @@ from tests.recipe import finished_run
 pytestmark = [
     pytest.mark.vllm,
     pytest.mark.slow,
-    pytest.mark.group("recipe"),
     pytest.mark.timeout(3000),
 ]
 

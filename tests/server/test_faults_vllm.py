@@ -31,9 +31,9 @@ from tests.server.test_process import COMMAND, free_port
 pytestmark = [pytest.mark.vllm, pytest.mark.slow]
 
 PATIENCE = 300.0  # seconds; a start takes ten on an idle machine
-CONTEXT = 1024
-# Of one full request and a quarter: 2 (K, V) * layers * heads * width * 4 bytes a token.
-KV_BYTES = 2 * 2 * 1 * 64 * 4 * (CONTEXT + 256)
+CONTEXT = 8192  # a reply so long outlasts a client that is starved of its core
+KV_TOKENS = CONTEXT + 256
+KV_BYTES = 2 * 2 * 1 * 64 * 4 * KV_TOKENS  # 2 (K, V) * layers * heads * width * 4 bytes a token
 
 
 @dataclass
@@ -73,7 +73,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 @contextmanager
 def started(folder: Path, grace: int) -> Iterator[Server]:
     """A server in a process group of its own, ready."""
-    model, port, log = build_tiny_model(folder / "tiny"), free_port(), folder / "log"
+    model, port, log = folder / "tiny", free_port(), folder / "log"
+    build_tiny_model(model, context=CONTEXT)
     options = [
         *("--model", str(model), "--port", str(port), "--grace-seconds", str(grace)),
         *("--vllm", f"max_model_len={CONTEXT}", "--vllm", f"kv_cache_memory_bytes={KV_BYTES}"),
@@ -113,7 +114,7 @@ def body(**fields: Any) -> dict[str, Any]:
 
 def stream_until_told(server: Server, **fields: Any) -> Iterator[str]:
     """The lines of an endless stream; the first one has come when this returns."""
-    whole = body(stream=True, max_tokens=900, **fields)
+    whole = body(stream=True, **{"max_tokens": CONTEXT - 200, **fields})
     with server.http.stream("POST", "/v1/chat/completions", json=whole) as response:
         yield from response.iter_lines()
 
@@ -127,20 +128,21 @@ def last_words(lines: Iterator[str], first: str) -> str:
 
 
 def test_out_of_kv_cache_every_reply_is_still_whole(server: Server) -> None:
-    """Six requests of which two fit: some are preempted, computed again, and none is cut short."""
+    """More requests than fit: some are preempted, computed again, and none is cut short."""
 
     def ask(seed: int) -> list[dict[str, Any]]:
         whole = body(stream=True, max_tokens=500, seed=seed)
         return read_chunks(server.http.post("/v1/chat/completions", json=whole).text)
 
-    with ThreadPoolExecutor(6) as pool:
-        replies = list(pool.map(ask, range(6)))
+    asked = KV_TOKENS // 500 + 4
+    with ThreadPoolExecutor(asked) as pool:
+        replies = list(pool.map(ask, range(asked)))
     for chunks in replies:
         report = next(chunk["budget"] for chunk in chunks if "budget" in chunk)
         counts = (report[f"{name}_tokens"] for name in ("reasoning", "answer", "overhead"))
         assert sum(counts) - report["injected_tokens"] == 500
     assert server.metric("vllm:num_preemptions_total") > 0
-    assert server.metric("extracot_requests_total", outcome="length") == 6
+    assert server.metric("extracot_requests_total", outcome="length") == asked
     assert server.metric("extracot_requests_in_flight") == 0
     assert server.ready() == (200, "ready")
 
@@ -222,7 +224,7 @@ def test_a_disk_that_is_full_while_the_model_is_prepared(tmp_path: Path) -> None
 def test_ctrl_c_goes_to_all_processes_and_lets_a_reply_finish(tmp_path: Path) -> None:
     """A terminal sends it to the whole group, and a worker of vLLM would end at once."""
     with started(tmp_path, grace=600) as server:
-        lines = stream_until_told(server)
+        lines = stream_until_told(server, max_tokens=2000)
         first = next(lines)
         os.killpg(server.process.pid, signal.SIGINT)
         chunks = read_chunks(first + "\n" + "\n".join(lines) + "\n")
