@@ -211,6 +211,8 @@ def check(before: dict[str, Any], after: dict[str, Any], requests: int) -> None:
     assert after["ready"]
     for name in ("tasks", "files"):
         assert after[name] <= before[name], (name, before, after)
+    # An object kept for each request would be at least one each; caches may still fill a little.
+    assert after["objects"] - before["objects"] < requests / 10 + 500, (before, after)
     assert after["resident_kib"] - before["resident_kib"] < 8 * 1024 + requests, (before, after)
 
 
@@ -251,18 +253,13 @@ def soak(requests: int, seed: int = 1) -> str:
     with target() as server:
         asyncio.run(burst(size, seed, server.address, seen))
         first = before = server.at_rest()
-        kept = []
         for number in range(1, BURSTS):
             asyncio.run(burst(size, seed + number, server.address, seen))
             after = server.at_rest()
             check(before, after, size)
-            kept.append(after["objects"] - before["objects"])
             before = after
         check_counters(server.counters(), seen)
         check(first, after, size * (BURSTS - 1))
-    # A request that is kept is a dozen objects, in every burst. Between two bursts the number
-    # differs by some hundreds without that: caches fill, garbage waits.
-    assert min(kept) < 0.75 * size, kept
     grown = (after["resident_kib"] - first["resident_kib"]) / 1024
     return (
         f"{seen.sent.total()} requests in {perf_counter() - began:.0f} s: {seen.whole} whole, "
@@ -270,7 +267,7 @@ def soak(requests: int, seed: int = 1) -> str:
         f"{seen.sent['leave in stream']} left in the stream, {seen.sent['leave at once']} at once, "
         f"{seen.sent['half']} half sent; in the engine at the end: {after['in_engine']}; "
         f"memory {grown:+.1f} MiB ({first['resident_kib'] // 1024} MiB after the first quarter), "
-        f"objects {kept}"
+        f"objects {after['objects'] - first['objects']:+d}"
     )
 
 
