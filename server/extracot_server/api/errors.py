@@ -64,7 +64,9 @@ _ANTHROPIC_TYPES = {  # Anthropic's word for a kind of error
 def anthropic_body(error: HttpError) -> dict[str, Any]:
     """The error as Anthropic's API has it; the message names the field."""
     kind = _ANTHROPIC_TYPES.get(error.status, "api_error")
-    return {"type": "error", "error": {"type": kind, "message": _encodable(error.message)}}
+    named = error.param is None or error.param in error.message
+    message = _encodable(error.message if named else f"{error.param}: {error.message}")
+    return {"type": "error", "error": {"type": kind, "message": message}}
 
 
 def speaks_anthropic(path: str) -> bool:

@@ -72,5 +72,4 @@ async def metrics(request: Request) -> Response:
     state = app_state(request)
     for engine in state.engines:
         engine.show_upstreams()
-    body = generate_latest(state.metrics.exposed)
-    return Response(body, media_type=CONTENT_TYPE_PLAIN_0_0_4)
+    return Response(generate_latest(state.metrics.exposed), media_type=CONTENT_TYPE_PLAIN_0_0_4)

@@ -106,8 +106,7 @@ def may_be_held_out(resolved: ResolvedBudget, policy: BudgetPolicy) -> bool:
 
 def held_out(resolved: ResolvedBudget) -> ResolvedBudget:
     """The same request, run natively; what was requested stays in its report."""
-    native = BudgetKind.NATIVE
-    return replace(resolved, kind=native, applied_ratio=None, level=None, allowed=())
+    return replace(resolved, kind=BudgetKind.NATIVE, applied_ratio=None, level=None, allowed=())
 
 
 @dataclass(slots=True)

@@ -72,7 +72,7 @@ class ChatService:
         try:
             await chat.model.runtime.engine.check_format(wanted)
         except EngineRequestError as error:
-            raise EngineRequestError(f"{wanted.field}: {error}", param=wanted.field) from None
+            raise EngineRequestError(str(error), param=wanted.field) from None
 
     async def run(self, chat: PreparedChat) -> AsyncGenerator[Event, None]:
         """Serve a prepared request. Closing the generator aborts it in the engine.

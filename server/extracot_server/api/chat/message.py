@@ -85,8 +85,7 @@ def read_message(message: ChatMessage, index: int) -> Message:
 def _call(call: dict[str, Any], where: str) -> ToolCall:
     function = call.get("function")
     if call.get("type", "function") != "function" or not isinstance(function, dict):
-        what = "must be a call of a function: id, type and function."
-        raise InvalidRequestError.of(where, what)
+        raise InvalidRequestError.of(where, "must be a call of a function: id, type and function.")
     name, call_id = function.get("name"), call.get("id")
     if not isinstance(name, str) or not name:
         raise InvalidRequestError.of(f"{where}.function.name", "must be a name.")

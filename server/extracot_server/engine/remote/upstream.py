@@ -242,8 +242,7 @@ class Upstream:
             finally:
                 await response.aclose()
             if wire is Wire.COMPLETIONS or response.status_code not in (403, 404):
-                retry_after = response.headers.get("retry-after")
-                raise read_error(response.status_code, content, retry_after)
+                raise read_error(response.status_code, content, response.headers.get("retry-after"))
             self.scale_out = False
 
     async def _open(self, wire: Wire, body: bytes) -> httpx.Response:

@@ -14,12 +14,10 @@ import dataclasses
 import json
 import logging
 import os
-import signal
 import sys
 import traceback
 from collections import Counter
 from collections.abc import AsyncGenerator, Mapping
-from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import Any, cast
 
@@ -175,8 +173,6 @@ class VllmEngine:
     def _load(self) -> None:
         """Set ``_llm``. Not returned: a finished future would keep the engine after its end."""
         level = os.environ.get("VLLM_LOGGING_LEVEL", "").upper()
-        resource_tracker.ensure_running()  # which would unblock signals; children inherit the mask
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         prepare_environment()
         output = ChildOutput(hold=level not in ("DEBUG", "INFO"), drop=NOISE)
         # Whatever vLLM and the model's own files raise while loading ends the start alike.

@@ -15,7 +15,7 @@ import multiprocessing
 import os
 import signal
 import sys
-from multiprocessing import forkserver, reduction
+from multiprocessing import forkserver, reduction, resource_tracker
 from multiprocessing.context import ForkContext, ForkProcess, ForkServerContext, ForkServerProcess
 from typing import Any
 
@@ -124,7 +124,13 @@ def build(values: dict[str, Any]) -> Any:
     allow_compiling(compiles)
     _use(forks=not compiles and possible())
     disable_envs_cache()  # a start reads the environment, and sets some of it
-    llm = AsyncLLM.from_engine_args(AsyncEngineArgs(**values))
+    resource_tracker.ensure_running()  # or it does so in between, and unblocks signals
+    # Ctrl-C goes to a whole group, and is for the server alone: processes inherit this.
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        llm = AsyncLLM.from_engine_args(AsyncEngineArgs(**values))
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
     enable_envs_cache()  # or vLLM's statistics look a variable up for every token
     return llm
 
