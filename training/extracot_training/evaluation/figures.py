@@ -31,6 +31,7 @@ from extracot_training.evaluation.table import (
     spread,
     tables_of,
 )
+from extracot_training.math_text.verify import grader
 from extracot_training.pipeline.records import Problem
 from extracot_training.pipeline.statistics import (
     Estimate,
@@ -71,6 +72,7 @@ def figures_of(
         "concurrency": config.concurrency,
         "resamples": config.resamples,
         "margin": config.margin,
+        "grader": grader(),
         "refused": {name: table.refused for name, table in tables.items() if table.refused},
         "budgets": budgets,
     }

@@ -20,7 +20,7 @@ def report_of(figures: Mapping[str, Any]) -> str:
         f"`{figures['model']}` ({_kind(server)}) on {figures['dataset']}: {figures['problems']} "
         f"problems{synthetic}, {figures['samples']} per problem and budget (accuracy is "
         f"avg@{figures['samples']}), sampling {counts(figures['sampling'])}, "
-        f"{figures['concurrency']} requests at a time.",
+        f"{figures['concurrency']} requests at a time. Graded by {figures['grader']}.",
         "",
         "Brackets are 95% intervals, bootstrap over problems; differences are paired on the same "
         "problems. Where every problem ends alike an interval has no width; that is not certainty. "
@@ -50,8 +50,7 @@ def report_of(figures: Mapping[str, Any]) -> str:
 
 def _accuracy(budgets: Mapping[str, Any]) -> list[str]:
     return table(
-        "budget | problems | accuracy (math-verify) | accuracy (strict boxed) | unclosed "
-        "| cap hits | no box",
+        "budget | problems | accuracy | accuracy (strict boxed) | unclosed | cap hits | no box",
         (
             f"{name} | {of['n']} | {interval(of['accuracy'])} | {interval(of['strict'])} "
             f"| {of['unclosed_rate']:.3f} | {of['cap_hit_rate']:.3f} | {of['no_box_rate']:.3f}"

@@ -1,4 +1,7 @@
-"""Whether an answer equals the gold: by mathematics (math-verify), and by strict comparison.
+"""Whether an answer equals the gold: by mathematics, and by strict comparison.
+
+Plain answers (numbers, units, words) are :mod:`extracot.answers`' to judge, since math-verify 0.9.0
+rounds, drops bases, and reads words as products of letters; math-verify judges the rest.
 
 Total: nothing a model writes makes it raise or hang. Works on any thread: math-verify's own timeout
 needs signals and the main thread, so it is off. Instead, text that would make sympy hang (power
@@ -16,10 +19,11 @@ import re
 import threading
 from dataclasses import dataclass
 from functools import lru_cache
+from importlib.metadata import version
 from itertools import accumulate
 from typing import Any
 
-from extracot.answers import extract_answer
+from extracot.answers import GRADER, extract_answer, same_plain_answer
 
 PATIENCE = 5.0
 LONGEST_ANSWER = 400
@@ -32,15 +36,8 @@ _COMPUTED_EXPONENT = re.compile(
     r"[\d)}\]]\s*(?:\^|\*\*)\s*[{(][^{}()]*\d\s*(?:[*^!]|\\cdot|\\times)"
 )
 _HUGE = re.compile(r"\d{4,}\s*!|[)}\]!]\s*!|binom.*\d{4,}|\\(?:int|sum|prod|lim)(?![a-z])")
+_BETWEEN_DIGITS = re.compile(r"(?<=\d)(?:\s|~|\\[ ,;:])+(?=\d)")
 _SPACES = re.compile(r"\\[ ,;:!]|\\(?:quad|qquad|left|right)(?![a-zA-Z])|\s+|~")
-_PLAIN_NUMBER = re.compile(r"[-+]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?")
-# A number in a base that a subscript names, as figures or as an English word.
-_IN_BASE = re.compile(
-    r"(?:[a-z]+=)?(-?)([0-9a-z,]+)(?:\.([0-9a-z]+))?"
-    r"_\{?\(?(?:\\(?:text|mathrm|textbf)\{)?([0-9]{1,2}|[a-z]+)[})]*"
-)
-_BASES = ["two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven"]
-_BASES += ["twelve", "thirteen", "fourteen", "fifteen", "sixteen"]
 _WRAPPERS = (("\\text{", "}"), ("\\mathrm{", "}"), ("\\textbf{", "}"), ("$", "$"), ("{", "}"))
 
 
@@ -64,24 +61,35 @@ def verify(text: str, gold: str) -> VerifyResult:
     return VerifyResult(answer, correct=strict or equal(answer, gold), strict=strict)
 
 
+def grader() -> str:
+    """What judges, for reports: our own rules and the installed math-verify."""
+    return f"{GRADER}, math-verify {version('math-verify')}"
+
+
 def equal(answer: str, gold: str) -> bool:
     """Whether two bare answers are the same mathematics: ``1/2``, ``\\frac12`` and ``0.5`` are."""
     if not tidy(answer) or not tidy(gold):
         return False
     if tidy(answer) == tidy(gold):
         return True
-    for read in (_number, _in_base):  # math-verify 0.9 rounds, and drops bases
-        left, right = read(answer), read(gold)
-        if left is not None and right is not None:
-            return left == right
+    plain = same_plain_answer(answer, gold)
+    if plain is not None:
+        return plain
     if _hopeless(answer) or _hopeless(gold):
         return False
     return _math_equal(answer, gold)
 
 
 def tidy(answer: str) -> str:
-    """The answer without spacing, dollar signs and ``\\text{}`` around it, or a final full stop."""
-    text = _SPACES.sub("", answer).replace("\\$", "").replace("\\%", "%").rstrip(".")
+    """The answer without spacing (but between two digits), dollar signs and ``\\text{}`` around it,
+    or a final full stop."""
+    pieces = _BETWEEN_DIGITS.split(answer.strip())
+    text = (
+        " ".join(_SPACES.sub("", piece) for piece in pieces)
+        .replace("\\$", "")
+        .replace("\\%", "%")
+        .rstrip(".")
+    )
     text = text.replace("\\dfrac", "\\frac").replace("\\tfrac", "\\frac")
     changed = len(text) <= LONGEST_ANSWER
     while changed:
@@ -97,28 +105,6 @@ def tidy(answer: str) -> str:
 def _balanced(text: str) -> bool:
     depths = list(accumulate({"{": 1, "}": -1}.get(character, 0) for character in text))
     return not depths or (min(depths) >= 0 and depths[-1] == 0)
-
-
-def _number(answer: str) -> tuple[str, str] | None:
-    """A plain decimal as (sign and digits, decimals), exact at any size; ``None`` otherwise."""
-    text = tidy(answer).replace("{,}", ",").removeprefix("$")
-    if not _PLAIN_NUMBER.fullmatch(text):
-        return None
-    sign = "-" if text.startswith("-") else ""
-    whole, _, decimals = text.lstrip("+-").replace(",", "").partition(".")
-    whole, decimals = whole.lstrip("0") or "0", decimals.rstrip("0")
-    zero = whole == "0" and not decimals
-    return ("" if zero else sign) + whole, decimals
-
-
-def _in_base(answer: str) -> tuple[str, str, int] | None:
-    """``-2A.8_{12}`` as (sign and digits, decimals, base), however the base is written."""
-    if not (found := _IN_BASE.fullmatch(tidy(answer).lower())):
-        return None
-    sign, whole, decimals, name = found[1], found[2].replace(",", ""), found[3] or "", found[4]
-    base = int(name) if name.isdigit() else _BASES.index(name) + 2 if name in _BASES else 0
-    valid = all(int(digit, 36) < base for digit in whole + decimals)
-    return (sign + whole.lstrip("0"), decimals.rstrip("0"), base) if valid else None
 
 
 def _hopeless(answer: str) -> bool:

@@ -16,7 +16,7 @@ from extracot_training.errors import ConfigError, StageError
 from extracot_training.generation.rollout.base import PromptMaker, Rollout, RolloutRequest
 from extracot_training.generation.rollout.engines import open_rollouts
 from extracot_training.generation.rollout.sampler import seed_of
-from extracot_training.math_text.verify import equal
+from extracot_training.math_text.verify import equal, grader
 from extracot_training.pipeline.progress import progress
 from extracot_training.pipeline.records import JsonlWriter, Problem, read_rows, rows_file
 from extracot_training.pipeline.reference_rows import LevelAttempt, LevelAttempts, ReferenceRow
@@ -53,7 +53,7 @@ def _work(config: ReferenceConfig, stage: StageRun) -> Counts:
     # A run that was cut may have left its rows in another order.
     by_key = {row.key: row for row in read_rows(stage.rows, ReferenceRow)}
     rows = [by_key[problem.id] for problem in problems]
-    figures = figures_of(rows, resamples=1000, seed=config.seed)
+    figures = figures_of(rows, resamples=1000, seed=config.seed) | {"grader": grader()}
     stage.report(report_of(figures, config), figures)
     solved = sum(row.unanimous for row in rows)
     return {"problems": len(rows), "rollouts": len(rows) * len(levels) * config.k,

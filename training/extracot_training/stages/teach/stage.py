@@ -20,7 +20,7 @@ from extracot_training.errors import StageError
 from extracot_training.generation.sampling.backends import open_backend
 from extracot_training.generation.sampling.base import Failure, Request, Sample, SampleResult
 from extracot_training.math_text.normalise import unit_interval
-from extracot_training.math_text.verify import verify
+from extracot_training.math_text.verify import grader, verify
 from extracot_training.pipeline.markdown import counts
 from extracot_training.pipeline.progress import progress
 from extracot_training.pipeline.records import (
@@ -214,6 +214,7 @@ def _finish(config: TeachConfig, problems: Sequence[Problem], stage: StageRun) -
         "problems": len(problems),
         "attempts": len(attempts),
         "kept": len(kept),
+        "grader": grader(),
         "rejected": dict(reasons.most_common()),
         "problems_solved": solved,
         "problems_kept": len({trace.problem_id for trace in kept}),
