@@ -30,6 +30,7 @@ from extracot_server.api.access import AccessMiddleware
 from extracot_server.api.auth import KeyMiddleware
 from extracot_server.api.errors import ErrorReply, HttpError, speaks_anthropic, to_http
 from extracot_server.api.openapi.document import install_openapi
+from extracot_server.api.responses.held_items import HeldItems
 from extracot_server.budget.holdout import Holdout
 from extracot_server.config.model_settings import ModelSettings, check_names
 from extracot_server.config.settings import Settings, SettingsError
@@ -112,6 +113,7 @@ def create_app(
         redoc_url=None,
     )
     app.state.extracot = state
+    app.state.held_items = HeldItems(settings.held_items_bytes, settings.held_items_seconds)
     for endpoints in (replies, tokenize, models, health):
         app.include_router(endpoints.router)
     _add_error_handlers(app, state, tracing)

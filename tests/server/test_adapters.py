@@ -11,7 +11,7 @@ from extracot_server.api.messages.request import MessagesRequest
 from extracot_server.api.messages.response import InputTokens, MessageObject
 from extracot_server.api.openapi.examples import BODIES, REPLIES
 from extracot_server.api.responses.request import ResponsesRequest
-from extracot_server.api.responses.response import ResponseObject
+from extracot_server.api.responses.schemas import ResponseObject
 from extracot_server.app import openapi_document
 from tests.server.live import Live, user
 

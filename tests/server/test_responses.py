@@ -14,6 +14,7 @@ from tests.server.test_tools import ARGUMENTS, ASK, CLOCK, SPOOF, WEATHER
 
 TOOL = {"type": "function", **WEATHER["function"], "strict": True}
 OTHER = {"type": "function", **CLOCK["function"]}
+ENCRYPTED = "reasoning.encrypted_content"
 
 
 def ask(live: Live, **fields: Any) -> Any:
@@ -178,7 +179,9 @@ def test_functions_are_called_and_answered(tool_live: Live) -> None:
         ({}, "input"),
         ({"input": ""}, "input"),
         ({"input": []}, "input"),
-        ({"input": [{"type": "item_reference", "id": "x"}]}, "input[0].type"),
+        ({"input": [{"type": "item_reference"}]}, "input[0].id"),
+        ({"input": [{"type": "item_reference", "id": "x"}]}, "input[0].id"),
+        ({"input": [{"id": "x"}]}, "input[0].id"),
         ({"input": [{"role": "user"}]}, "input[0].content"),
         ({"input": [{"role": "robot", "content": "x"}]}, "input[0].role"),
         (
@@ -191,10 +194,33 @@ def test_functions_are_called_and_answered(tool_live: Live) -> None:
         ({"input": "x", "budget": 1.2}, "budget"),
         ({"input": "x", "buget": 0.2}, "buget"),
         ({"input": "x", "previous_response_id": "resp_1"}, "previous_response_id"),
-        ({"input": "x", "store": True}, "store"),
+        ({"input": "x", "store": "yes"}, "store"),
+        ({"input": "x", "conversation": "conv_1"}, "conversation"),
+        ({"input": "x", "generate": False}, "generate"),
+        ({"input": "x", "moderation": {"model": "m"}}, "moderation"),
+        ({"input": "x", "top_logprobs": 3}, "top_logprobs"),
+        ({"input": "x", "truncation": "head"}, "truncation"),
+        ({"input": "x", "max_tool_calls": -1}, "max_tool_calls"),
+        ({"input": "x", "prompt_cache_options": {"prewarm": True}}, "prompt_cache_options.prewarm"),
+        ({"input": "x", "stream_options": {"include_obfuscation": False}}, "stream_options"),
+        ({"input": "x", "include": "all"}, "include"),
+        ({"input": "x", "include": [1]}, "include[0]"),
+        ({"input": "x", "include": ["reasoning.content"]}, "include[0]"),
+        (
+            {"input": "x", "include": [ENCRYPTED, "message.output_text.logprobs"]},
+            "include[1]",
+        ),
+        ({"input": "x", "reasoning": {"summary": "short"}}, "reasoning.summary"),
+        ({"input": "x", "reasoning": {"summary": True}}, "reasoning.summary"),
+        ({"input": "x", "reasoning": {"generate_summary": ""}}, "reasoning.generate_summary"),
+        ({"input": "x", "reasoning": {"context": "all_turns"}}, "reasoning.context"),
+        ({"input": "x", "reasoning": {"mode": "pro"}}, "reasoning.mode"),
+        ({"input": "x", "text": {"verbosity": "loud"}}, "text.verbosity"),
         ({"input": "x", "background": True}, "background"),
         ({"input": "x", "max_tokens": 5}, "max_tokens"),
         ({"input": "x", "tools": [{"type": "web_search"}]}, "tools[0]"),
+        ({"input": "x", "tools": [{}]}, "tools[0]"),
+        ({"input": "x", "tools": [{"type": "function"}]}, "tools[0]"),
         ({"input": "x", "tools": [OTHER]}, "tools"),
         ({"input": "x", "text": {"format": {"type": "xml"}}}, "text.format.type"),
         ({"input": "x", "text": {"format": {"type": "json_schema"}}}, "text.format.schema"),
@@ -220,7 +246,7 @@ def test_harmless_and_unknown_fields(token_server: Live) -> None:
         extra_body={"truncation": "disabled", "zebra": 1},
     )
     assert response.metadata == {"a": "b"}
-    assert response.budget["ignored_fields"] == ["store", "truncation", "zebra"]
+    assert response.budget["ignored_fields"] == ["truncation", "zebra"]
 
 
 def test_errors_are_the_sdk_s(token_server: Live) -> None:

@@ -5,18 +5,23 @@ All take the same path to a reply; each brings its own body and its own way of w
 
 from __future__ import annotations
 
+from functools import partial
+
 from fastapi import APIRouter, Request
 from starlette.responses import JSONResponse, Response
 
+from extracot_server.api.auth import principal_of
 from extracot_server.api.chat import request as chat
 from extracot_server.api.chat.response import ChatReply
 from extracot_server.api.chat.schemas import ChatCompletion
-from extracot_server.api.exchange import BodyRoute, chat_request_of, handle, tokenising
+from extracot_server.api.exchange import BodyRoute, app_state, chat_request_of, handle, tokenising
 from extracot_server.api.messages import request as anthropic
 from extracot_server.api.messages.response import InputTokens, MessageObject, MessageWriter
 from extracot_server.api.openapi.errors import ERRORS_OF_A_REPLY, AnthropicError, errors
 from extracot_server.api.responses import request as items
-from extracot_server.api.responses.response import ResponseObject, ResponseWriter
+from extracot_server.api.responses.held_items import held_items, with_held_items
+from extracot_server.api.responses.response import ResponseWriter
+from extracot_server.api.responses.schemas import ResponseObject
 from extracot_server.generation.prepare import render_only
 
 router = APIRouter(route_class=BodyRoute)
@@ -40,8 +45,12 @@ async def chat_completions(request: Request, body: chat.ChatCompletionRequest) -
     responses=errors(*ERRORS_OF_A_REPLY),
 )
 async def responses(request: Request, body: items.ResponsesRequest) -> Response:
-    """Create a response within a reasoning budget. Nothing is stored."""
-    return await handle(request, body, items.to_chat_request, ResponseWriter, stream=body.stream)
+    """Create a response within a reasoning budget. Its items are held for a while, and no more."""
+    state = app_state(request)
+    body = with_held_items(request, body, state.settings.max_body_bytes)
+    hold = held_items(request).holder(principal_of(request).name)
+    writer = partial(ResponseWriter, hold=None if body.store is False else hold)
+    return await handle(request, body, items.to_chat_request, writer, stream=body.stream)
 
 
 @router.post(

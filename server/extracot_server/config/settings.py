@@ -110,6 +110,15 @@ class Settings(BaseSettings, ModelSettings):
     # HTTP
     max_body_bytes: int = Field(4 * 2**20, ge=1024, description="larger bodies are refused (413)")
     max_messages: int = Field(1024, ge=1, description="most messages in one request")
+    held_items_bytes: int = Field(
+        64 * 2**20,
+        ge=0,
+        description="memory for items of replies of /v1/responses, which a later request may name "
+        "(`item_reference`); 0: none is held",
+    )
+    held_items_seconds: float = Field(
+        3600.0, gt=0, description="how long such an item is held after its last use"
+    )
     max_choices: int = Field(16, ge=1, le=128, description="largest `n`")
     heartbeat_seconds: float = Field(
         15.0, gt=0, description="a silent stream sends an SSE comment this often"

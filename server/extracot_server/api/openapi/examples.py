@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from extracot.report import BudgetReport
-from extracot_server.api.responses import response
+from extracot_server.api.responses import schemas
 
 QUESTION: list[dict[str, Any]] = [{"role": "user", "content": "What is 12 * 3 + 4?"}]
 _ASKED = QUESTION[0]["content"]
@@ -118,24 +118,24 @@ REPLIES: dict[str, dict[str, Any]] = {
         },
         "budget": _REPORT,
     },
-    "/v1/responses": response.ResponseObject(
+    "/v1/responses": schemas.ResponseObject(
         id="resp_req-1",
         created_at=1770000000,
         completed_at=1770000001,
         status="completed",
         model="scripted",
         output=[
-            response.ReasoningItem(
-                id="rs_req-1_0", status="completed", content=[response.ReasoningText(text=_THOUGHT)]
+            schemas.ReasoningItem(
+                id="rs_req-1_0", status="completed", content=[schemas.ReasoningText(text=_THOUGHT)]
             ),
-            response.MessageItem(
-                id="msg_req-1_1", status="completed", content=[response.OutputText(text=_ANSWER)]
+            schemas.MessageItem(
+                id="msg_req-1_1", status="completed", content=[schemas.OutputText(text=_ANSWER)]
             ),
         ],
-        usage=response.ResponseUsage(
+        usage=schemas.ResponseUsage(
             input_tokens=43,
             output_tokens=32,
-            output_tokens_details=response.OutputTokensDetails(reasoning_tokens=19),
+            output_tokens_details=schemas.OutputTokensDetails(reasoning_tokens=19),
             total_tokens=75,
         ),
         budget=_BUDGET,

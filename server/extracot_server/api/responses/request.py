@@ -6,15 +6,14 @@ Knows what the Responses API calls things; runs nothing.
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import partial
-from typing import Any
+from functools import cached_property
+from typing import Any, Literal, cast
 
 from pydantic import Field
 
 from extracot.prompt import Message, ToolCall
-from extracot_server.api.body import Body, ChatBody, Unsupported, validated
+from extracot_server.api.body import Body, ChatBody, Unsupported
 from extracot_server.api.conversation import (
-    FunctionDefinition,
     ToolMode,
     json_schema_format,
     read_arguments,
@@ -23,16 +22,18 @@ from extracot_server.api.conversation import (
     text_of,
 )
 from extracot_server.api.exchange import RequestContext
+from extracot_server.api.responses.offered_tools import OfferedTools, read_offered
 from extracot_server.engine.base import AnswerFormat, SamplingParams
 from extracot_server.errors import InvalidRequestError
 from extracot_server.generation.request import ChatRequest
 from extracot_server.tool_calls.tools import ToolUse
 
-_PLAIN = """background conversation context_management continuation_id image include
-input_transformations max_tool_calls moderation prompt store top_logprobs truncation"""
+_EARLIER = "no conversation is stored here: send the earlier items, or their ids, as `input`"
+_LOGPROBS = "log-probabilities are in `/v1/chat/completions`"
 _HINTS = {
-    **dict.fromkeys(_PLAIN.split(), ""),
-    "previous_response_id": "nothing is stored here: send the earlier items as `input`",
+    **dict.fromkeys(("background", "generate", "moderation", "prompt"), ""),
+    **dict.fromkeys(("conversation", "previous_response_id"), _EARLIER),
+    "top_logprobs": _LOGPROBS,
     "messages": "use `input`",
     "max_tokens": "use `max_output_tokens`",
     "max_completion_tokens": "use `max_output_tokens`",
@@ -41,23 +42,42 @@ _HINTS = {
 }
 _DEFAULTS: dict[str, tuple[Any, ...]] = {
     "background": (False,),
-    "store": (False,),
-    "include": ([],),
-    "truncation": ("disabled",),
+    "generate": (True,),
     "top_logprobs": (0,),
 }
-_CHOICES = 'auto, none, required or {"type": "function", "name": …}'
+_CHOICES = (
+    'auto, none, required, {"type": "function", "name": …} or '
+    '{"type": "allowed_tools", "mode": "auto" or "required", "tools": […]}'
+)
+_ANSWERED = "reasoning.encrypted_content"
+_WITH_LOGPROBS = "message.output_text.logprobs"
+_INCLUDABLE = (  # what nothing of a reply here has is harmless to ask for
+    *(_ANSWERED, _WITH_LOGPROBS, "message.input_image.image_url"),
+    *("web_search_call.results", "web_search_call.action.sources", "file_search_call.results"),
+    *("code_interpreter_call.outputs", "computer_call_output.output.image_url"),
+)
+_ADVICE = ("max_tool_calls", "truncation")
 UNSUPPORTED = Unsupported(_HINTS, _DEFAULTS)
 _TEXT_PARTS = ("input_text", "output_text", "text")
 _KINDS = ("message", "reasoning", "function_call", "function_call_output")
 _ROLES = ("system", "developer", "user", "assistant")
 
 
+Summary = Literal["auto", "concise", "detailed"]
+
+
 class Reasoning(Body):
     """``reasoning``."""
 
     effort: str | None = Field(None, description="an effort of the server's map to budgets")
-    summary: str | None = Field(None, description="accepted; the reasoning itself is in the reply")
+    summary: Summary | None = Field(
+        None, description="any: the reasoning, in full, is in `summary` instead of `content`"
+    )
+    generate_summary: Summary | None = Field(None, description="old name of `summary`")
+    context: Literal["auto", "current_turn"] | None = Field(
+        None, description="which earlier reasoning the model sees; that of no earlier turn"
+    )
+    mode: Literal["standard"] | None = Field(None, description="as always")
 
 
 class TextConfig(Body):
@@ -66,7 +86,15 @@ class TextConfig(Body):
     format: dict[str, Any] | None = Field(
         None, description="text, json_object, or json_schema with `name` and `schema`"
     )
-    verbosity: str | None = Field(None, description="accepted and not used")
+    verbosity: Literal["low", "medium", "high"] | None = Field(
+        None, description="accepted and not used"
+    )
+
+
+class PromptCacheOptions(Body):
+    """``prompt_cache_options``."""
+
+    prewarm: Literal[False] | None = Field(None, description="true, for no reply, is a 400")
 
 
 class ResponsesRequest(ChatBody):
@@ -76,7 +104,7 @@ class ResponsesRequest(ChatBody):
 
     input: str | list[dict[str, Any]] = Field(
         description="a text, or items: messages, function calls and their outputs, and reasoning, "
-        "which is left out"
+        "which is left out; or an `item_reference` to an item of an earlier reply"
     )
     instructions: str | None = Field(None, description="the system message")
     reasoning: Reasoning | None = Field(None, description="`effort` sets a budget")
@@ -85,13 +113,36 @@ class ResponsesRequest(ChatBody):
     temperature: float | None = Field(None, ge=0, le=2)
     top_p: float | None = Field(None, gt=0, le=1)
     text: TextConfig | None = Field(None, description="`format` of the answer")
-    tools: list[dict[str, Any]] | None = Field(None, description="functions only")
-    tool_choice: ToolMode | dict[str, Any] | None = Field(
-        None, description='auto, none, required, or {"type": "function", "name": …}'
+    tools: list[dict[str, Any]] | None = Field(
+        None,
+        description="functions, also in namespaces; other tools are left out where functions are "
+        "beside them and `tool_choice` is auto, and listed in `budget.ignored_fields`",
     )
+    tool_choice: ToolMode | dict[str, Any] | None = Field(None, description=_CHOICES)
     parallel_tool_calls: bool | None = None
     stream: bool | None = None
-    stream_options: dict[str, Any] | None = Field(None, description="accepted and not used")
+    stream_options: dict[str, Any] | None = Field(
+        None, description="goes with `stream`; accepted and not used"
+    )
+    store: bool | None = Field(
+        None,
+        description="false: the reply's items are not held in memory for `item_reference`; nothing "
+        "is stored beyond that",
+    )
+    include: list[str] | None = Field(
+        None,
+        description=f"`{_ANSWERED}` is answered with null; others that OpenAI has are accepted "
+        f"and not used, but for `{_WITH_LOGPROBS}`",
+    )
+    truncation: Literal["auto", "disabled"] | None = Field(
+        None, description="accepted and not used: a prompt that is too long is a 400"
+    )
+    max_tool_calls: int | None = Field(
+        None, ge=0, description="accepted and not used: it is of tools that run on the server"
+    )
+    prompt_cache_options: PromptCacheOptions | None = Field(
+        None, description="accepted and not used"
+    )
     user: str | None = Field(None, description="accepted and not used")
     metadata: dict[str, str] | None = Field(None, description="returned in the reply")
     service_tier: str | None = Field(None, description="accepted and not used")
@@ -99,13 +150,38 @@ class ResponsesRequest(ChatBody):
     prompt_cache_key: str | None = Field(None, description="accepted and not used")
     prompt_cache_retention: str | None = Field(None, description="accepted and not used")
 
+    @cached_property
+    def offered(self) -> OfferedTools:
+        """The tools as the model is given them; raises :class:`InvalidRequestError`."""
+        return read_offered(self.tools or ())
+
+    @property
+    def summary(self) -> Summary | None:
+        """The summary that is wanted, by either name."""
+        asked = self.reasoning
+        return None if asked is None else asked.summary or asked.generate_summary
+
+    @property
+    def ignored_fields(self) -> tuple[str, ...]:
+        """Fields that would change a reply elsewhere and do nothing here, and unknown ones."""
+        found = {*super().ignored_fields, *self.offered.left_out}
+        found |= {f"include[{n}]" for n, what in enumerate(self.include or ()) if what != _ANSWERED}
+        found |= {name for name in _ADVICE if getattr(self, name) is not None}
+        for name, part in (("reasoning", self.reasoning), ("text", self.text)):
+            extra = part.model_extra or {} if part is not None else {}
+            found |= {f"{name}.{key[:64]}" for key in extra}
+        if self.text is not None and self.text.verbosity is not None:
+            found.add("text.verbosity")
+        return tuple(sorted(found))
+
 
 def to_chat_request(request: ResponsesRequest, context: RequestContext) -> ChatRequest:
     """The chat that asks for the same; raises :class:`InvalidRequestError` for the rest."""
+    _check_reply_fields(request)
     answer_format = _answer_format(request.text)
     return context.chat_request(
         request,
-        _messages(request),
+        _messages(_as_the_model_calls(request)),
         messages_field="input",
         budget=request.budget,
         effort=request.reasoning.effort if request.reasoning is not None else None,
@@ -115,6 +191,33 @@ def to_chat_request(request: ResponsesRequest, context: RequestContext) -> ChatR
         answer_format=answer_format,
         max_tokens=request.max_output_tokens,
     )
+
+
+def _check_reply_fields(request: ResponsesRequest) -> None:
+    """Raises :class:`InvalidRequestError` for what would change how a reply looks."""
+    for index, wanted in enumerate(request.include or ()):
+        where = f"include[{index}]"
+        if wanted not in _INCLUDABLE:
+            what = f"is {wanted[:60]!r}. Allowed: {', '.join(_INCLUDABLE)}."
+            raise InvalidRequestError.of(where, what)
+        if wanted == _WITH_LOGPROBS:
+            what = f"is {wanted!r}, which is not supported by this server; {_LOGPROBS}."
+            raise InvalidRequestError.of(where, what, "unsupported_parameter")
+    if request.stream_options is not None and not request.stream:
+        raise InvalidRequestError.of("stream_options", "needs `stream` to be true.")
+
+
+def _as_the_model_calls(request: ResponsesRequest) -> ResponsesRequest:
+    """Earlier calls of functions in namespaces, by the names that the model has for them."""
+    if isinstance(request.input, str):
+        return request
+    items = [
+        {**item, "name": request.offered.name_of(item.get("namespace"), item["name"])}
+        if item.get("type") == "function_call" and isinstance(item.get("name"), str)
+        else item
+        for item in request.input
+    ]
+    return request.model_copy(update={"input": items})
 
 
 def _messages(request: ResponsesRequest) -> list[Message]:
@@ -184,21 +287,19 @@ def _answer_format(text: TextConfig | None) -> AnswerFormat | None:
 
 
 def _tools(request: ResponsesRequest, answer_format: AnswerFormat | None) -> ToolUse | None:
-    functions = [_function(tool, f"tools[{n}]") for n, tool in enumerate(request.tools or ())]
-    excluded = {"text.format": answer_format is not None}
-    read = partial(read_tools, functions, parallel=request.parallel_tool_calls, excluded=excluded)
+    offered, name = request.offered, None
+    functions, mode = offered.functions, cast(Any, request.tool_choice)
     match request.tool_choice:
-        case {"type": "function", "name": str(name)}:
-            return read("named", name)
+        case {"type": "function", "name": str(called), **rest}:
+            mode, name = "named", offered.name_of(rest.get("namespace"), called)
+        case {"type": "allowed_tools", "mode": "auto" | "required" as mode, "tools": list(allowed)}:
+            functions = offered.among(allowed, "tool_choice.tools", forced=mode == "required")
         case dict() as choice:
             what = f"is {str(choice)[:60]!r}. Allowed: {_CHOICES}."
             raise InvalidRequestError.of("tool_choice", what)
-        case mode:
-            return read(mode)
-
-
-def _function(tool: dict[str, Any], where: str) -> tuple[str, FunctionDefinition]:
-    if tool.get("type") != "function" or not isinstance(tool.get("name"), str):
-        what = "must be a function with a name; other tools are not supported."
-        raise InvalidRequestError.of(where, what, "unsupported_parameter")
-    return where, validated(FunctionDefinition, tool, where)
+    if mode != "none":
+        offered.check(forced=request.tool_choice == "required")
+    excluded = {"text.format": answer_format is not None}
+    return read_tools(
+        functions, mode, name, parallel=request.parallel_tool_calls, excluded=excluded
+    )

@@ -6,144 +6,56 @@ what a reply repeats of it.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from time import time
 from typing import Any, Literal
-
-from pydantic import ConfigDict, Field
+from uuid import uuid4
 
 from extracot.reasoning import Part
-from extracot.report import BudgetReport
-from extracot_server.api.body import ReplyModel
 from extracot_server.api.errors import HttpError
 from extracot_server.api.responses.request import ResponsesRequest
+from extracot_server.api.responses.schemas import (
+    FunctionCallItem,
+    Item,
+    ItemStatus,
+    MessageItem,
+    OutputText,
+    OutputTokensDetails,
+    ReasoningItem,
+    ReasoningText,
+    ResponseObject,
+    ResponseUsage,
+    SummaryText,
+)
 from extracot_server.api.sse import to_json
 from extracot_server.generation.events import CallDelta, ChoiceDone, Delta, Event, Finished
 from extracot_server.generation.request import PreparedChat
 
-ItemStatus = Literal["in_progress", "completed", "incomplete"]
-
-
-class _Model(ReplyModel):
-    """Fields with a fixed or first value are always there, too."""
-
-    model_config = ConfigDict(json_schema_serialization_defaults_required=True)
-
-
-class ReasoningText(_Model):
-    """Reasoning as it is."""
-
-    type: Literal["reasoning_text"] = "reasoning_text"
-    text: str = ""
-
-
-class ReasoningItem(_Model):
-    """What the model thought; nothing is summed up."""
-
-    id: str
-    type: Literal["reasoning"] = "reasoning"
-    status: ItemStatus = "in_progress"
-    summary: list[Any] = Field([], max_length=0)
-    content: list[ReasoningText] = Field([])
-
-
-class OutputText(_Model):
-    """The answer."""
-
-    type: Literal["output_text"] = "output_text"
-    text: str = ""
-    annotations: list[Any] = Field([], max_length=0)
-    logprobs: list[Any] = Field([], max_length=0)
-
-
-class MessageItem(_Model):
-    """The answer's item."""
-
-    id: str
-    type: Literal["message"] = "message"
-    status: ItemStatus = "in_progress"
-    role: Literal["assistant"] = "assistant"
-    content: list[OutputText] = Field([])
-
-
-class FunctionCallItem(_Model):
-    """A call of one of the request's functions."""
-
-    id: str
-    type: Literal["function_call"] = "function_call"
-    status: ItemStatus = "in_progress"
-    call_id: str
-    name: str
-    arguments: str = Field("", description="JSON text as the model wrote it")
-
-
-Item = ReasoningItem | MessageItem | FunctionCallItem
 _PREFIXES: dict[type[Item], str] = {ReasoningItem: "rs", MessageItem: "msg", FunctionCallItem: "fc"}
-
-
-class InputTokensDetails(_Model):
-    """Parts of the prompt; the cache is the engine's and is not told."""
-
-    cached_tokens: int = 0
-    cache_write_tokens: int = 0
-
-
-class OutputTokensDetails(_Model):
-    """Parts of the generated tokens."""
-
-    reasoning_tokens: int
-
-
-class ResponseUsage(_Model):
-    """Token counts; reasoning is part of the output."""
-
-    input_tokens: int
-    input_tokens_details: InputTokensDetails = InputTokensDetails()
-    output_tokens: int
-    output_tokens_details: OutputTokensDetails
-    total_tokens: int
-
-
-class ResponseObject(_Model):
-    """A whole response; what is not listed as measured repeats the request."""
-
-    id: str
-    object: Literal["response"] = "response"
-    created_at: int = Field(description="Unix seconds")
-    completed_at: int | None = None
-    status: Literal["in_progress", "completed", "incomplete", "failed"] = "in_progress"
-    background: Literal[False] = False
-    error: dict[str, Any] | None = None
-    incomplete_details: dict[str, Any] | None = Field(
-        None, description="`max_output_tokens` ended it"
-    )
-    instructions: str | None = None
-    max_output_tokens: int | None = None
-    metadata: dict[str, str] = Field({})
-    model: str
-    output: list[Item] = Field([])
-    parallel_tool_calls: bool = True
-    previous_response_id: None = None
-    reasoning: dict[str, Any] = Field({"effort": None, "summary": None})
-    store: Literal[False] = False
-    temperature: float | None = None
-    text: dict[str, Any] = Field({"format": {"type": "text"}})
-    tool_choice: str | dict[str, Any] = "auto"
-    tools: list[dict[str, Any]] = Field([])
-    top_p: float | None = None
-    truncation: Literal["disabled"] = "disabled"
-    usage: ResponseUsage | None = None
-    user: str | None = None
-    budget: BudgetReport | None = None
+TextPart = ReasoningText | SummaryText | OutputText
 
 
 class ResponseWriter:
-    """Turns our events into those of the Responses API, and keeps the response up to date."""
+    """Turns our events into those of the Responses API, and keeps the response up to date.
 
-    def __init__(self, chat: PreparedChat, body: ResponsesRequest) -> None:
-        self._id = chat.request.request_id
+    ``hold`` is given each item once it is whole; ``None``: nothing is to be kept of this reply.
+    """
+
+    def __init__(
+        self,
+        chat: PreparedChat,
+        body: ResponsesRequest,
+        hold: Callable[[dict[str, Any]], None] | None = None,
+    ) -> None:
+        # Not of the request's id, which a client may send again: these name one item for ever.
+        self._id = uuid4().hex
         self._show_reasoning = body.include_reasoning is not False
-        self._reply = _new_response(chat, body)
+        self._reasoning_part: type[TextPart] = SummaryText if body.summary else ReasoningText
+        self._offered = body.offered
+        self._hold = hold
+        self._reply = _new_response(chat, body, stored=hold is not None)
         self._output = self._reply.output
+        self._part: TextPart | None = None
         self._text: list[str] = []
         self._open = False
         self._reason = "stop"
@@ -193,19 +105,18 @@ class ResponseWriter:
         kind = ReasoningItem if reasoning else MessageItem
         out = [] if self._open and isinstance(self._output[-1], kind) else self._begin(kind)
         self._text.append(event.text)
-        part = "reasoning_text" if reasoning else "output_text"
-        delta = {"type": f"response.{part}.delta", **self._place(), "delta": event.text}
+        delta = {"type": f"{self._text_event}.delta", **self._place(), "delta": event.text}
         return [*out, delta if reasoning else {**delta, "logprobs": []}]
 
     def _call(self, event: CallDelta) -> list[dict[str, Any]]:
         part, out = event.part, []
         if part.name is not None:
-            out = self._begin(FunctionCallItem, call_id=part.id, name=part.name)
+            namespace, name = self._offered.namespaces.get(part.name, (None, part.name))
+            out = self._begin(FunctionCallItem, call_id=part.id, name=name, namespace=namespace)
         if part.arguments:
             self._text.append(part.arguments)
-            place = self._place(content=False)
             kind = "response.function_call_arguments.delta"
-            out.append({"type": kind, **place, "delta": part.arguments})
+            out.append({"type": kind, **self._place(), "delta": part.arguments})
         return out
 
     def _begin(self, kind: type[Item], **fields: Any) -> list[dict[str, Any]]:
@@ -217,14 +128,24 @@ class ResponseWriter:
         self._open = True
         added = {"type": "response.output_item.added", "output_index": index}
         out.append({**added, "item": item.model_dump()})
+        self._part = self._new_part(item)
+        if self._part is not None:
+            part = self._part.model_dump()
+            out.append({"type": f"{self._part_event}.added", **self._place(), "part": part})
+        return out
+
+    def _new_part(self, item: Item) -> TextPart | None:
+        """The part that an item's text goes into; a call has none."""
         if isinstance(item, FunctionCallItem):
-            return out
-        if isinstance(item, ReasoningItem):
-            item.content.append(ReasoningText())
-        else:
-            item.content.append(OutputText())
-        part = item.content[0].model_dump()
-        return [*out, {"type": "response.content_part.added", **self._place(), "part": part}]
+            return None
+        if isinstance(item, MessageItem):
+            item.content.append(answer := OutputText())
+            return answer
+        if self._reasoning_part is SummaryText:
+            item.summary.append(summary := SummaryText())
+            return summary
+        item.content.append(reasoning := ReasoningText())
+        return reasoning
 
     def _close(self, status: ItemStatus) -> list[dict[str, Any]]:
         item, text = self._output[-1], "".join(self._text)
@@ -233,21 +154,22 @@ class ResponseWriter:
         item.status = status
         if isinstance(item, FunctionCallItem):
             item.arguments = text
-            place = self._place(content=False)
             written = {"name": item.name, "arguments": text}
-            out = [{"type": "response.function_call_arguments.done", **place, **written}]
+            out = [{"type": "response.function_call_arguments.done", **self._place(), **written}]
         else:
-            part = item.content[0]
-            part.text = text
+            assert self._part is not None
+            self._part.text = text
             place = self._place()
-            done = {"type": f"response.{part.type}.done", **place, "text": text}
-            if isinstance(part, OutputText):
+            done = {"type": f"{self._text_event}.done", **place, "text": text}
+            if isinstance(self._part, OutputText):
                 done["logprobs"] = []
-            kind = "response.content_part.done"
-            out = [done, {"type": kind, **place, "part": part.model_dump()}]
+            kind, part = f"{self._part_event}.done", self._part.model_dump()
+            out = [done, {"type": kind, **place, "part": part}]
+        whole = item.model_dump()
+        if self._hold is not None:
+            self._hold(whole)
         index = len(self._output) - 1
-        end = {"type": "response.output_item.done", "output_index": index}
-        return [*out, {**end, "item": item.model_dump()}]
+        return [*out, {"type": "response.output_item.done", "output_index": index, "item": whole}]
 
     def _finish(self, end: Finished) -> dict[str, Any]:
         cut, usage = self._reason == "length", end.usage
@@ -273,31 +195,53 @@ class ResponseWriter:
             self._number += 1
         return "".join(frames).encode()
 
-    def _place(self, *, content: bool = True) -> dict[str, Any]:
+    @property
+    def _text_event(self) -> str:
+        """What the events of the open part's text are called."""
+        if isinstance(self._part, SummaryText):
+            return "response.reasoning_summary_text"
+        reasoning = isinstance(self._part, ReasoningText)
+        return "response.reasoning_text" if reasoning else "response.output_text"
+
+    @property
+    def _part_event(self) -> str:
+        """What the events of the open part itself are called."""
+        summary = isinstance(self._part, SummaryText)
+        return "response.reasoning_summary_part" if summary else "response.content_part"
+
+    def _place(self) -> dict[str, Any]:
+        """Where the open item is, and the part in it that is written."""
         index = len(self._output) - 1
         place = {"item_id": self._output[index].id, "output_index": index}
-        return {**place, "content_index": 0} if content else place
+        if self._part is None:
+            return place
+        summary = isinstance(self._part, SummaryText)
+        return {**place, "summary_index" if summary else "content_index": 0}
 
 
-def _new_response(chat: PreparedChat, body: ResponsesRequest) -> ResponseObject:
+def _new_response(chat: PreparedChat, body: ResponsesRequest, *, stored: bool) -> ResponseObject:
     """The response before anything has come of it."""
-    told = ("name", "strict", "description", "parameters")
+    reasoning, text = body.reasoning, body.text
     return ResponseObject(
         id=f"resp_{chat.request.request_id}",
         created_at=int(time()),
         instructions=body.instructions,
         max_output_tokens=body.max_output_tokens,
+        max_tool_calls=body.max_tool_calls,
         metadata=body.metadata or {},
         model=chat.model.name,
         parallel_tool_calls=body.parallel_tool_calls is not False,
-        reasoning={"effort": body.reasoning and body.reasoning.effort, "summary": None},
+        prompt_cache_key=body.prompt_cache_key,
+        reasoning={"effort": reasoning and reasoning.effort, "summary": body.summary},
+        safety_identifier=body.safety_identifier,
+        store=stored,
         temperature=body.temperature,
-        text={"format": (body.text and body.text.format) or {"type": "text"}},
+        text={
+            "format": (text and text.format) or {"type": "text"},
+            "verbosity": text and text.verbosity,
+        },
         tool_choice=body.tool_choice or "auto",
-        tools=[
-            {"type": "function", **{name: tool.get(name) for name in told}}
-            for tool in body.tools or ()
-        ],
+        tools=[dict(tool) for tool in body.offered.shown],
         top_p=body.top_p,
         user=body.user,
     )
