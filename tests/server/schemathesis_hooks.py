@@ -65,6 +65,8 @@ def mended_response(body: dict[str, Any]) -> dict[str, Any]:
     if isinstance(body["input"], list):
         body["input"] = [{"role": "user", "content": "What is 2 + 2?"}]
     body["input"] = body["input"] or "hm"
+    if not body.get("stream"):
+        body["stream_options"] = None
     if body.get("text"):
         body["text"] = {"format": {"type": "json_schema", "schema": SCHEMA}}
     return body

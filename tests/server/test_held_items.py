@@ -65,7 +65,12 @@ def test_a_reference_is_the_item_itself(
     live: Live, stream: bool, store: bool | None, reasoning: dict[str, Any]
 ) -> None:
     """With a call, its answer, and the text after it: the prompt is the same to the token."""
-    fields = {"stream": stream, "tools": [TOOL], "store": store, "reasoning": reasoning}
+    fields: dict[str, Any] = {
+        "stream": stream,
+        "tools": [TOOL],
+        "store": store,
+        "reasoning": reasoning,
+    }
     first = ask(live, ASK, **fields)
     assert first["store"] is True
     call = first["output"][-1]

@@ -8,6 +8,7 @@ from typing import Any, get_args
 import pytest
 from openai.types.responses import Response, ResponseStreamEvent
 
+from extracot_server.engine.scripted.engine import ScriptedBehaviour
 from tests.server.live import QUESTION, Live, serve
 from tests.server.test_responses import ENCRYPTED, EVENTS, OTHER, TOOL, ask
 from tests.server.test_tools import ASK
@@ -69,12 +70,13 @@ def test_a_stream_has_the_summary_s_events_and_no_others(token_server: Live) -> 
     assert added.item.summary == []
 
 
-def test_a_summary_that_is_cut_is_incomplete() -> None:
-    with serve() as live:  # in cap mode there is no room that is kept for the answer
-        cut = ask(live, reasoning={"summary": "auto"}, max_output_tokens=2)
-    if cut.output[0].type == "reasoning":
-        assert cut.output[0].summary[0].text
-    assert cut.output[-1].status == "incomplete"
+def test_a_summary_that_breaks_off_is_incomplete() -> None:
+    with serve(ScriptedBehaviour(fail_after_tokens=5)) as live:
+        events = ask(live, stream=True, reasoning={"summary": "auto"})
+    (item,) = events[-1].response.output
+    assert (events[-1].type, item.status) == ("response.failed", "incomplete")
+    text = "".join(e.delta for e in events if e.type.endswith("summary_text.delta"))
+    assert item.summary[0].text == text != ""
 
 
 def test_hidden_reasoning_has_no_summary_either(token_server: Live) -> None:

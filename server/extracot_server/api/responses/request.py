@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import cached_property
-from typing import Any, Literal, cast
+from typing import Annotated, Any, Literal, cast, get_args
 
 from pydantic import Field
 
 from extracot.prompt import Message, ToolCall
-from extracot_server.api.body import Body, ChatBody, Unsupported
+from extracot_server.api.body import Body, ChatBody, Unsupported, described_as
 from extracot_server.api.conversation import (
     ToolMode,
     json_schema_format,
@@ -51,11 +51,15 @@ _CHOICES = (
 )
 _ANSWERED = "reasoning.encrypted_content"
 _WITH_LOGPROBS = "message.output_text.logprobs"
-_INCLUDABLE = (  # what nothing of a reply here has is harmless to ask for
-    *(_ANSWERED, _WITH_LOGPROBS, "message.input_image.image_url"),
-    *("web_search_call.results", "web_search_call.action.sources", "file_search_call.results"),
-    *("code_interpreter_call.outputs", "computer_call_output.output.image_url"),
-)
+Includable = Literal[  # what nothing of a reply here has is harmless to ask for
+    "reasoning.encrypted_content",
+    "message.input_image.image_url",
+    "web_search_call.results",
+    "web_search_call.action.sources",
+    "file_search_call.results",
+    "code_interpreter_call.outputs",
+    "computer_call_output.output.image_url",
+]
 _ADVICE = ("max_tool_calls", "truncation")
 UNSUPPORTED = Unsupported(_HINTS, _DEFAULTS)
 _TEXT_PARTS = ("input_text", "output_text", "text")
@@ -94,7 +98,9 @@ class TextConfig(Body):
 class PromptCacheOptions(Body):
     """``prompt_cache_options``."""
 
-    prewarm: Literal[False] | None = Field(None, description="true, for no reply, is a 400")
+    prewarm: Annotated[bool | None, described_as(Literal[False] | None)] = Field(
+        None, description="true, for no reply, is a 400"
+    )
 
 
 class ResponsesRequest(ChatBody):
@@ -129,7 +135,7 @@ class ResponsesRequest(ChatBody):
         description="false: the reply's items are not held in memory for `item_reference`; nothing "
         "is stored beyond that",
     )
-    include: list[str] | None = Field(
+    include: list[Annotated[str, described_as(Includable)]] | None = Field(
         None,
         description=f"`{_ANSWERED}` is answered with null; others that OpenAI has are accepted "
         f"and not used, but for `{_WITH_LOGPROBS}`",
@@ -197,12 +203,15 @@ def _check_reply_fields(request: ResponsesRequest) -> None:
     """Raises :class:`InvalidRequestError` for what would change how a reply looks."""
     for index, wanted in enumerate(request.include or ()):
         where = f"include[{index}]"
-        if wanted not in _INCLUDABLE:
-            what = f"is {wanted[:60]!r}. Allowed: {', '.join(_INCLUDABLE)}."
-            raise InvalidRequestError.of(where, what)
         if wanted == _WITH_LOGPROBS:
             what = f"is {wanted!r}, which is not supported by this server; {_LOGPROBS}."
             raise InvalidRequestError.of(where, what, "unsupported_parameter")
+        if wanted not in get_args(Includable):
+            what = f"is {wanted[:60]!r}. Allowed: {', '.join(get_args(Includable))}."
+            raise InvalidRequestError.of(where, what)
+    if request.prompt_cache_options is not None and request.prompt_cache_options.prewarm:
+        what = "asks for no reply, which is not supported by this server."
+        raise InvalidRequestError.of("prompt_cache_options.prewarm", what, "unsupported_parameter")
     if request.stream_options is not None and not request.stream:
         raise InvalidRequestError.of("stream_options", "needs `stream` to be true.")
 
