@@ -18,7 +18,6 @@ from typing import Any, NamedTuple
 from starlette.requests import Request
 
 from extracot_server.api.auth import principal_of
-from extracot_server.api.conversation import require_text
 from extracot_server.api.errors import BodyTooLargeError
 from extracot_server.api.responses.request import ResponsesRequest
 from extracot_server.errors import InvalidRequestError
@@ -138,15 +137,15 @@ def with_held_items(request: Request, body: ResponsesRequest, limit: int) -> Res
         if not is_reference(item):
             found.append(item)
             continue
-        where = f"input[{index}]"
-        require_text(item, ("id",), where)
-        text = held.find(owner, item["id"])
+        where, item_id = f"input[{index}].id", item.get("id")
+        if not isinstance(item_id, str) or not item_id:
+            raise InvalidRequestError.of(where, "must be a string that is not empty.")
+        text = held.find(owner, item_id)
         if text is None:
-            what = _UNKNOWN.format(id=item["id"][:80])
-            raise InvalidRequestError.of(f"{where}.id", what, "item_not_found")
-        if item["id"] in seen:
-            raise InvalidRequestError.of(f"{where}.id", "is named a second time.")
-        seen.add(item["id"])
+            raise InvalidRequestError.of(where, _UNKNOWN.format(id=item_id[:80]), "item_not_found")
+        if item_id in seen:
+            raise InvalidRequestError.of(where, "is named a second time.")
+        seen.add(item_id)
         size += len(text)
         if size > limit:
             raise BodyTooLargeError(limit)

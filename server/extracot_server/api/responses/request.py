@@ -187,7 +187,7 @@ def to_chat_request(request: ResponsesRequest, context: RequestContext) -> ChatR
     answer_format = _answer_format(request.text)
     return context.chat_request(
         request,
-        _messages(_as_the_model_calls(request)),
+        _messages(request.model_copy(update={"input": _as_the_model_calls(request)})),
         messages_field="input",
         budget=request.budget,
         effort=request.reasoning.effort if request.reasoning is not None else None,
@@ -216,17 +216,16 @@ def _check_reply_fields(request: ResponsesRequest) -> None:
         raise InvalidRequestError.of("stream_options", "needs `stream` to be true.")
 
 
-def _as_the_model_calls(request: ResponsesRequest) -> ResponsesRequest:
-    """Earlier calls of functions in namespaces, by the names that the model has for them."""
+def _as_the_model_calls(request: ResponsesRequest) -> str | list[dict[str, Any]]:
+    """The input with earlier calls of functions in namespaces, by the names that the model has for them."""
     if isinstance(request.input, str):
-        return request
-    items = [
+        return request.input
+    return [
         {**item, "name": request.offered.name_of(item.get("namespace"), item["name"])}
         if item.get("type") == "function_call" and isinstance(item.get("name"), str)
         else item
         for item in request.input
     ]
-    return request.model_copy(update={"input": items})
 
 
 def _messages(request: ResponsesRequest) -> list[Message]:
