@@ -217,7 +217,7 @@ def _check_reply_fields(request: ResponsesRequest) -> None:
 
 
 def _as_the_model_calls(request: ResponsesRequest) -> str | list[dict[str, Any]]:
-    """The input with earlier calls of functions in namespaces, by the names that the model has for them."""
+    """The input, in which functions in namespaces are called as the model knows them."""
     if isinstance(request.input, str):
         return request.input
     return [
