@@ -1,6 +1,10 @@
 """Limits of a connection: bounds on a request's head, on its time to arrive, and on the
 silence of a peer that has vanished. uvicorn itself has none of them.
 
+And what a client offers to speak instead of HTTP/1.1 is ignored, as RFC 9110 (7.8) has it: llhttp,
+the parser below, ends such a request at its head, so it would lose its body, and the next request
+would be looked for in there.
+
 Refusals have OpenAI's shape, like every other. Knows nothing of what is asked.
 """
 
@@ -14,6 +18,7 @@ from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any
 
+import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from extracot_server.api.errors import HttpError
@@ -44,6 +49,8 @@ class BoundedProtocol(HttpToolsProtocol):
         self._in_head = False
         self._begun = False
         self._head_bytes = 0
+        self._plain_head = b""  # of a request with an offer: its head without that
+        self._tunnel = False
         super().connection_made(transport)
         self._expect()
 
@@ -54,11 +61,31 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Parse; what is in no complete header yet is counted here."""
-        super().data_received(data)
+        self._unset_keepalive_if_required()
+        try:
+            self._parse(data)
+        except httptools.HttpParserError:
+            self.send_400_response("Invalid HTTP request received.")
+            return
         if self._in_head and not self.transport.is_closing():
             self._head_bytes += len(data)
             if self._head_bytes > self.max_header_bytes:
                 self._refuse_head()
+
+    def _parse(self, data: bytes) -> None:
+        """Feed the parser. Where it ends a request at an offer, another one begins that request
+        again without it, so body and what follows are read as of any other.
+        """
+        rest: bytes | memoryview = data
+        while True:
+            try:
+                self.parser.feed_data(rest)
+                return
+            except httptools.HttpParserUpgrade as ended:
+                rest = memoryview(rest)[ended.args[0] :]
+            self.parser = httptools.HttpRequestParser(self)
+            self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn's is
+            self.parser.feed_data(self._plain_head)
 
     def on_message_begin(self) -> None:
         """The first byte of a request."""
@@ -79,7 +106,13 @@ class BoundedProtocol(HttpToolsProtocol):
         self._count(len(name) + len(value) + _PER_HEADER)
 
     def on_headers_complete(self) -> None:
-        """The head is whole."""
+        """The head is whole; one with an offer is parsed again without."""
+        if self.parser.get_method() == b"CONNECT":
+            self._tunnel = True  # what follows is no HTTP, whatever it looks like
+            raise ValueError("no tunnels")
+        if self.parser.should_upgrade():
+            self._plain_head = self._without_offer()
+            return
         self._in_head = False
         super().on_headers_complete()
         if self.cycle is not None:
@@ -87,6 +120,8 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """The request is whole: from here on its time is the server's."""
+        if self.parser.should_upgrade():
+            return  # only the parser thinks so
         self._arrived()
         self._begun = False
         super().on_message_complete()
@@ -95,8 +130,21 @@ class BoundedProtocol(HttpToolsProtocol):
         """What could not be parsed, or had a head too large, which ends the parsing as well."""
         if self._head_bytes > self.max_header_bytes:
             self._refuse_head()
+        elif self._tunnel:
+            text = "This is no proxy: CONNECT is not allowed."
+            self._refuse(405, "method_not_allowed", text, "allow: GET, HEAD, POST, OPTIONS\r\n")
         else:
             self._refuse(400, "invalid_http", msg)
+
+    def _without_offer(self) -> bytes:
+        """The head that has just been parsed, for a parser that is to see no offer in it.
+
+        Without `Upgrade`, `Connection: upgrade` has no meaning; what else that field says has one.
+        """
+        first = (self.parser.get_method(), self.url, self.parser.get_http_version().encode())
+        lines = [b"%b %b HTTP/%b" % first]
+        lines += [b"%b: %b" % pair for pair in self.headers if pair[0] != b"upgrade"]
+        return b"\r\n".join([*lines, b"", b""])
 
     def _count(self, size: int) -> None:
         self._head_bytes += size
@@ -131,7 +179,7 @@ class BoundedProtocol(HttpToolsProtocol):
         limit = self.max_header_bytes
         self._refuse(431, "headers_too_large", f"The request's head is larger than {limit} bytes.")
 
-    def _refuse(self, status: int, code: str, message: str) -> None:
+    def _refuse(self, status: int, code: str, message: str, fields: str = "") -> None:
         """Answer outside of the app, unless an answer has begun, and hang up."""
         self._arrived()
         if self.transport.is_closing():
@@ -142,7 +190,7 @@ class BoundedProtocol(HttpToolsProtocol):
             body = json.dumps(error.body).encode()
             head = (
                 f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\n"
-                "content-type: application/json\r\n"
+                f"{fields}content-type: application/json\r\n"
                 f"content-length: {len(body)}\r\nconnection: close\r\n\r\n"
             )
             self.transport.write(head.encode() + body)
