@@ -28,7 +28,9 @@ from extracot_server.admission.scheduler import RateLimits, Scheduler
 from extracot_server.api import health, models, replies, tokenize
 from extracot_server.api.access import AccessMiddleware
 from extracot_server.api.auth import KeyMiddleware
+from extracot_server.api.cors import cors
 from extracot_server.api.errors import ErrorReply, HttpError, speaks_anthropic, to_http
+from extracot_server.api.openapi.docs_page import install_docs_page
 from extracot_server.api.openapi.document import install_openapi
 from extracot_server.api.responses.held_items import HeldItems
 from extracot_server.budget.holdout import Holdout
@@ -110,6 +112,7 @@ def create_app(
         version=extracot.__version__,
         description="OpenAI-compatible chat completions with a reasoning budget.",
         lifespan=lifespan,
+        docs_url=None,
         redoc_url=None,
     )
     app.state.extracot = state
@@ -118,6 +121,7 @@ def create_app(
         app.include_router(endpoints.router)
     _add_error_handlers(app, state, tracing)
     install_openapi(app)
+    install_docs_page(app)
     return app
 
 
@@ -190,7 +194,11 @@ def _add_error_handlers(app: FastAPI, state: AppState, tracing: Tracing | None) 
         assert isinstance(error, HTTPException)
         text = f"{error.detail}: {request.method} {request.url.path[:200]}"
         code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code)
-        kind, headers = "invalid_request_error", error.headers or {}
+        kind, headers = "invalid_request_error", dict(error.headers or {})
+        if "Allow" in headers:
+            allowed = set(headers["Allow"].split(", "))
+            allowed |= {"HEAD"} if "GET" in allowed else set()
+            headers["Allow"] = ", ".join(sorted(allowed))
         return respond(HttpError(error.status_code, text, kind, code=code, headers=headers))
 
     async def on_validation(_: Request, error: Exception) -> JSONResponse:
@@ -218,6 +226,8 @@ def _add_error_handlers(app: FastAPI, state: AppState, tracing: Tracing | None) 
         protect_metrics=state.settings.protect_metrics,
     )
     app.add_middleware(RequestIdMiddleware, respond=answer)  # outer: a 401 has an id too
+    if state.settings.cors_origins:
+        app.add_middleware(cors, origins=state.settings.cors_origins)
     app.add_middleware(  # the outermost: whatever became of a request, it is written down
         AccessMiddleware, keep_prompts=state.settings.log_prompts, tracing=tracing
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from starlette.responses import JSONResponse
@@ -56,6 +56,7 @@ _ANTHROPIC_TYPES = {  # Anthropic's word for a kind of error
     404: "not_found_error",
     405: "invalid_request_error",
     413: "request_too_large",
+    415: "invalid_request_error",
     429: "rate_limit_error",
     503: "overloaded_error",
 }
@@ -104,6 +105,17 @@ class BodyTooLargeError(InvalidRequestError):
         )
 
 
+class EncodedBodyError(InvalidRequestError):
+    """The body is compressed, which this server does not read."""
+
+    def __init__(self, field: str, value: str) -> None:
+        super().__init__(
+            f"The request body is encoded (`{field}: {value[:40]}`); send it as plain JSON, "
+            f"without `{field}`.",
+            code="unsupported_content_encoding",
+        )
+
+
 class InvalidKeyError(ExtracotError):
     """No key, or an unknown one."""
 
@@ -126,6 +138,8 @@ def to_http(error: BaseException) -> HttpError:
             return _invalid(404, error, kind="not_found_error")
         case BodyTooLargeError():
             return _invalid(413, error)
+        case EncodedBodyError():
+            return replace(_invalid(415, error), headers={"Accept-Encoding": "identity"})
         case ContextLengthError() | InvalidRequestError():
             return _invalid(400, error)
         case PromptError():

@@ -21,7 +21,13 @@ from extracot.prompt import Message
 from extracot_server.admission.keys import Principal
 from extracot_server.api.auth import principal_of
 from extracot_server.api.body import ChatBody, parse_json_object
-from extracot_server.api.errors import BodyTooLargeError, EngineNotReadyError, HttpError, to_http
+from extracot_server.api.errors import (
+    BodyTooLargeError,
+    EncodedBodyError,
+    EngineNotReadyError,
+    HttpError,
+    to_http,
+)
 from extracot_server.api.sse import Encoder, EventStream, frames_of, wait_for_disconnect
 from extracot_server.budget.resolve import BudgetSources
 from extracot_server.budget.values import BudgetSpec, Target
@@ -36,6 +42,8 @@ from extracot_server.tool_calls.tools import ToolUse
 
 RENDER_HERE = 32 * 1024
 """Bytes of body up to which a prompt is tokenised at once; longer ones in a thread."""
+_PLAIN = {"content-encoding": "identity", "transfer-encoding": "chunked"}
+"""What these fields may say of a body that is not compressed."""
 P = ParamSpec("P")
 T = TypeVar("T")
 B = TypeVar("B", bound=ChatBody)
@@ -154,7 +162,14 @@ async def read_json(request: Request) -> dict[str, Any]:
 
 
 async def read_body(request: Request, limit: int) -> bytes:
-    """The whole body; :class:`BodyTooLargeError` before more than ``limit`` bytes are held."""
+    """The whole body; :class:`BodyTooLargeError` before more than ``limit`` bytes are held.
+
+    :class:`EncodedBodyError` for one that is compressed.
+    """
+    for name, plain in _PLAIN.items():
+        value = ",".join(request.headers.getlist(name))
+        if {coding.strip().lower() for coding in value.split(",")} - {"", plain}:
+            raise EncodedBodyError(name, value)
     declared = request.headers.get("content-length", "")
     if declared.isdigit() and int(declared) > limit:
         raise BodyTooLargeError(limit)

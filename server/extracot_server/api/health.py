@@ -12,8 +12,9 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from extracot_server.api.body import ReplyModel
 from extracot_server.api.exchange import app_state
 from extracot_server.api.openapi.errors import errors
+from extracot_server.api.read_route import ReadRoute
 
-router = APIRouter()
+router = APIRouter(route_class=ReadRoute)
 
 
 class Status(ReplyModel):

@@ -15,6 +15,7 @@ from extracot_server.api.auth import principal_of
 from extracot_server.api.body import ReplyModel
 from extracot_server.api.exchange import app_state
 from extracot_server.api.openapi.errors import errors
+from extracot_server.api.read_route import ReadRoute
 from extracot_server.budget.holdout import CONFIDENCE, Holdout, Saving
 from extracot_server.budget.resolve import (
     BudgetPolicy,
@@ -25,7 +26,7 @@ from extracot_server.budget.resolve import (
 from extracot_server.budget.values import Target
 from extracot_server.generation.request import ServedModel
 
-router = APIRouter()
+router = APIRouter(route_class=ReadRoute)
 
 
 class LevelInformation(ReplyModel):

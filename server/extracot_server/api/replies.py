@@ -68,7 +68,7 @@ async def messages(request: Request, body: anthropic.MessagesRequest) -> Respons
     "/v1/messages/count_tokens",
     response_model=InputTokens,
     response_description="Tokens of the prompt",
-    responses=errors(400, 401, 404, 413, 500, 503, body=AnthropicError),
+    responses=errors(400, 401, 404, 413, 415, 500, 503, body=AnthropicError),
 )
 async def count_tokens(request: Request, body: anthropic.CountRequest) -> Response:
     """How many tokens of prompt a message would have."""

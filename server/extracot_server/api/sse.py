@@ -24,8 +24,22 @@ SEND_BODY = "extracot.send_body"
 """The ASGI extension, ``{"call": send}``, that leads a body past the middlewares' wrappers of
 ``send``: they are only interested in how a reply starts, and a stream has a message a token."""
 HEARTBEAT = b": keep-alive\n\n"
-to_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
-"""JSON as it goes out, on one line."""
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+_LINE_ENDS = {end: f"\\u{ord(end):04x}" for end in "\u0085\u2028\u2029"}
+
+
+def to_json(value: object) -> str:
+    """JSON as it goes out, on one line, for those too who know more line ends than SSE does.
+
+    >>> to_json("a\\u2028é")
+    '"a\\\\u2028é"'
+    """
+    text = _encode(value)
+    if not text.isascii():  # most is, and knows it
+        for end, escaped in _LINE_ENDS.items():
+            if end in text:  # only within a string
+                text = text.replace(end, escaped)
+    return text
 
 
 class Encoder(Protocol):

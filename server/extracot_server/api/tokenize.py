@@ -53,7 +53,7 @@ _EITHER = [
 @router.post(
     "/v1/tokenize",
     response_description="Token ids",
-    responses=errors(400, 401, 404, 413, 500),
+    responses=errors(400, 401, 404, 413, 415, 500),
     openapi_extra={
         "requestBody": {
             "required": True,

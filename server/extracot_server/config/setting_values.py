@@ -106,6 +106,33 @@ def parse_upstreams(value: Any) -> list[str]:
     return urls
 
 
+def parse_origins(value: Any) -> list[str]:
+    """``"a,b"`` or a list of such -> origins as browsers write them, or ``*`` alone."""
+    items = value if isinstance(value, list | tuple) else [value]
+    texts = [part.strip() for item in items for part in str(item).split(",") if part.strip()]
+    if "*" in texts and len(texts) > 1:
+        raise ValueError("* is every page already: give it alone, or the pages' origins")
+    return [text if text == "*" else _origin(text) for text in texts]
+
+
+def _origin(text: str) -> str:
+    """Scheme, host and port in lower case; a port that the scheme implies is left out."""
+    wrong = ValueError(f"{text!r:.100} is not an origin like https://app.example.com, nor *")
+    try:
+        parts = urlsplit(text)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        raise wrong from None
+    scheme = parts.scheme.lower()
+    named = scheme and host and text.isascii() and text.isprintable() and " " not in text
+    bare = not (parts.path.strip("/") or parts.query or parts.fragment or "@" in parts.netloc)
+    if not (named and bare) or port == 0 or "*" in text:
+        raise wrong
+    host = f"[{host}]" if ":" in str(host) else host
+    usual = {"http": 80, "https": 443}.get(scheme)
+    return f"{scheme}://{host}" + ("" if port in (None, usual) else f":{port}")
+
+
 def _base_url(text: str) -> str:
     """An http address. The ``/v1`` of OpenAI clients is dropped: it is not the only path used."""
     try:

@@ -49,6 +49,7 @@ from extracot_server.config.setting_values import (
     did_you_mean,
     key_text,
     one_line,
+    parse_origins,
     read_text,
 )
 
@@ -137,6 +138,19 @@ class Settings(BaseSettings, ModelSettings):
     )
     max_header_bytes: int = Field(
         64 * 1024, ge=1024, description="larger request heads are refused (431)"
+    )
+    keep_alive_seconds: float = Field(
+        120.0,
+        ge=1,
+        le=24 * 60 * 60,
+        description="an idle connection is kept this long; longer than the proxy in front keeps "
+        "its own, or it sends requests on connections that are being closed",
+    )
+    cors_origins: Annotated[list[str], NoDecode, BeforeValidator(parse_origins)] = Field(
+        default_factory=list,
+        description="web pages that may call this server from a browser: "
+        "https://app.example.com (repeatable, or separated by commas), or * for every page; "
+        "none by default",
     )
     on_engine_death: Literal["restart", "exit", "stay"] = Field(
         "restart",

@@ -67,6 +67,8 @@ class BoundedProtocol(HttpToolsProtocol):
         except httptools.HttpParserError:
             self.send_400_response("Invalid HTTP request received.")
             return
+        if self._arriving is None and not self._replying():
+            self._expect()  # stray line ends, which begin no request and yet end uvicorn's wait
         if self._in_head and not self.transport.is_closing():
             self._head_bytes += len(data)
             if self._head_bytes > self.max_header_bytes:

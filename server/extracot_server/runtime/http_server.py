@@ -91,6 +91,6 @@ def make_server(app: Callable[..., Any], state: AppState) -> GracefulServer:
         log_config=None,
         access_log=settings.log_level == "debug",
         server_header=False,
-        timeout_keep_alive=30,
+        timeout_keep_alive=settings.keep_alive_seconds,  # type: ignore[arg-type]  # only waited for
     )
     return GracefulServer(config, state)

@@ -11,6 +11,7 @@ from extracot_server.admission.scheduler import Refusal, RefusedError
 from extracot_server.api.body import ReplyModel
 from extracot_server.api.errors import (
     BodyTooLargeError,
+    EncodedBodyError,
     EngineNotReadyError,
     InvalidKeyError,
     anthropic_body,
@@ -24,7 +25,7 @@ from extracot_server.errors import (
     ModelNotFoundError,
 )
 
-ERRORS_OF_A_REPLY = (400, 401, 404, 413, 429, 500, 503)
+ERRORS_OF_A_REPLY = (400, 401, 404, 413, 415, 429, 500, 503)
 """What a request for a reply can be refused with."""
 _RETRY_AFTER = {
     "description": "whole seconds to wait",
@@ -37,12 +38,14 @@ _TEXTS = {
     401: "No key, or a wrong one",
     404: "No model of that name, or none for this key",
     413: "The body is too large",
+    415: "The body is compressed, which is not supported",
     429: "This key has sent too many requests",
     500: "The server failed",
     503: "The queue is full, the server is stopping, or the engine is not available",
 }
 _HEADERS: Mapping[int, Mapping[str, Any]] = {
     401: {"WWW-Authenticate": _CHALLENGE},
+    415: {"Accept-Encoding": {"required": True, "schema": {"const": "identity"}}},
     429: {"Retry-After": _RETRY_AFTER},
     503: {"Retry-After": _RETRY_AFTER},
 }
@@ -65,6 +68,7 @@ _ERRORS: Mapping[int, Mapping[str, BaseException]] = {
     401: {"missing": InvalidKeyError(missing=True), "wrong": InvalidKeyError(missing=False)},
     404: {"model": ModelNotFoundError("gpt-4o", ["scripted"])},
     413: {"body": BodyTooLargeError(4 * 2**20)},
+    415: {"gzip": EncodedBodyError("content-encoding", "gzip")},
     429: {
         "rate": RefusedError(Refusal.RATE, 17, 60),
         "concurrency": RefusedError(Refusal.CONCURRENCY, 2, 4),
