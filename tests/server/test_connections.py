@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from extracot_server.cli import bind
+from extracot_server.config.settings import Settings
 from extracot_server.engine.scripted.engine import ScriptedBehaviour
 from extracot_server.runtime.connections import notice_vanished_peers
 from tests.server.live import Live, read_events, serve, user
@@ -159,6 +160,28 @@ def read_all_chunked(raw: socket.socket) -> str:
         size, _, rest = rest.partition(b"\r\n")
         body, rest = body + rest[: int(size, 16)], rest[int(size, 16) + 2 :]
     return body.decode()
+
+
+def test_an_idle_connection_is_kept_as_long_as_is_set() -> None:
+    assert Settings(engine="scripted").keep_alive_seconds > 90  # pools of proxies wait that long
+    with serve(keep_alive_seconds=1.0) as live, connect(live) as raw:
+        raw.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
+        reply = read_all(raw)  # until it hangs up
+        assert reply.startswith(b"HTTP/1.1 200 OK") and b"connection: close" not in reply.lower()
+    with serve() as live:
+        live.http.get("/health")
+        (kept,) = live.server.server_state.connections
+        assert kept.timeout_keep_alive == 120  # type: ignore[union-attr]
+
+
+def test_line_ends_alone_keep_no_connection() -> None:
+    with serve(receive_timeout_seconds=2.0) as live, connect(live) as raw:
+        raw.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
+        reply = b""
+        while not reply.endswith(b"}"):
+            reply += raw.recv(2**16)
+        raw.sendall(b"\r\n")
+        assert read_all(raw) == b""
 
 
 def test_a_half_closed_socket_counts_as_gone() -> None:

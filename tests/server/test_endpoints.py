@@ -76,7 +76,10 @@ def test_health_ready_metrics(token_server: Live) -> None:
         ("GET", "/nope", 404, "not_found"),
         ("POST", "/v1/completions", 404, "not_found"),
         ("GET", "/v1/chat/completions", 405, "method_not_allowed"),
+        ("OPTIONS", "/v1/chat/completions", 405, "method_not_allowed"),
         ("DELETE", "/v1/models", 405, "method_not_allowed"),
+        ("OPTIONS", "/v1/models", 405, "method_not_allowed"),
+        ("POST", "/docs", 405, "method_not_allowed"),
     ],
 )
 def test_routes_that_are_not_there(
@@ -87,7 +90,40 @@ def test_routes_that_are_not_there(
     error = response.json()["error"]
     assert (error["code"], error["type"]) == (code, "invalid_request_error")
     assert response.headers["x-request-id"]
-    assert ("allow" in response.headers) is (status == 405)
+    reads = "completions" not in path
+    allowed = ("GET, HEAD" if reads else "POST") if status == 405 else None
+    assert response.headers.get("allow") == allowed
+
+
+READ = ["/health", "/ready", "/metrics", "/v1/models", "/v1/models/scripted@0.2", "/v1/budget"]
+
+
+@pytest.mark.parametrize("path", [*READ, "/ready?model=nope", "/v1/models/nope", "/openapi.json"])
+def test_head_is_get_without_a_body(token_server: Live, path: str) -> None:
+    own = {"x-request-id": "one"}
+    read, head = (token_server.http.request(name, path, headers=own) for name in ("GET", "HEAD"))
+    assert (head.status_code, head.content) == (read.status_code, b"")
+    changing = {"date", "content-length" if path == "/metrics" else "date"}
+    for name in {*read.headers} - changing:
+        assert head.headers[name] == read.headers[name], name
+    assert {*head.headers} == {*read.headers}
+    # The connection is still in step.
+    assert token_server.http.get("/health").json() == {"status": "ok"}
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/messages", "/v1/tokenize"])
+def test_what_cannot_be_read_has_no_head(token_server: Live, path: str) -> None:
+    response = token_server.http.head(path)
+    assert (response.status_code, response.headers["allow"]) == (405, "POST")
+
+
+def test_head_needs_a_key_and_a_dead_engine_is_not_ready() -> None:
+    with serve(api_key="sk-a") as live:
+        assert live.http.head("/v1/models").status_code == 401
+        assert live.http.head("/v1/models", headers={"x-api-key": "sk-a"}).status_code == 200
+        live.loop.call_soon_threadsafe(live.engine.die)
+        live.wait_for(lambda: live.http.head("/ready").status_code == 503)
+        assert live.http.head("/health").status_code == 200
 
 
 def test_request_ids(token_server: Live) -> None:

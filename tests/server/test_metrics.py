@@ -223,3 +223,19 @@ def test_what_counts_every_token_shows_what_a_histogram_would(values: list[float
         return [line.partition("_created ")[0] for line in lines]  # when it was made may differ
 
     assert shown(ours) == shown(theirs)
+
+
+def test_buckets_reach_as_far_as_replies_may(traffic: tuple[Live, list[dict[str, Any]]]) -> None:
+    """Nor are there so many that each model's levels fill a database with them."""
+    bounds: dict[str, set[float]] = {}
+    for name, labels in traffic[0].metrics():
+        if name.startswith("extracot_") and name.endswith("_bucket"):
+            bounds.setdefault(name, set()).add(float(dict(labels)["le"]))
+    assert len(bounds) > 6
+    for name, found in bounds.items():
+        longest = max(found - {float("inf")})
+        assert len(found) <= 20, name
+        if "tokens_per_request" in name:
+            assert longest == 262_144
+        elif any(word in name for word in ("time_to", "duration", "queue")):
+            assert longest == 3600, name

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 
 from extracot_server.api.chat.request import UNSUPPORTED
 from tests.server.live import Live, serve, user
+from tests.server.test_connections import connect
 
 
 @pytest.mark.parametrize(
@@ -234,6 +236,50 @@ def test_bodies_that_are_too_large(token_server: Live) -> None:
     response = token_server.http.post("/v1/chat/completions", content=pieces())
     assert response.status_code == 413  # no content-length to go by
     assert response.json()["error"]["code"] == "request_too_large"
+
+
+PATHS = ["chat/completions", "responses", "messages", "messages/count_tokens", "tokenize"]
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize(
+    "coding", ["gzip", "GZIP", "br", "zstd", "deflate", "identity, gzip", "x-gzip", "aws-chunked"]
+)
+def test_a_compressed_body_is_a_415_that_says_so(
+    token_server: Live, path: str, coding: str
+) -> None:
+    before = len(token_server.engine.requests)
+    body = gzip.compress(json.dumps({"messages": user()}).encode())
+    response = token_server.http.post(
+        f"/v1/{path}", content=body, headers={"content-encoding": coding}
+    )
+    assert response.status_code == 415
+    assert response.headers["accept-encoding"] == "identity"
+    error = response.json()["error"]
+    assert "content-encoding" in error["message"] and coding in error["message"]
+    assert error["type"] == "invalid_request_error"
+    if path.startswith("messages"):
+        assert response.json()["type"] == "error" and response.json()["request_id"]
+    else:
+        assert error["code"] == "unsupported_content_encoding"
+    assert len(token_server.engine.requests) == before
+
+
+def test_a_transfer_that_is_compressed_is_a_415_too(token_server: Live) -> None:
+    body = gzip.compress(json.dumps({"messages": user()}).encode())
+    head = b"POST /v1/responses HTTP/1.1\r\nTransfer-Encoding: gzip, chunked\r\n\r\n"
+    with connect(token_server) as raw:
+        raw.sendall(head + b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body))
+        assert raw.recv(2**16).startswith(b"HTTP/1.1 415 ")
+
+
+@pytest.mark.parametrize("coding", ["identity", "Identity", "", "identity, identity"])
+def test_a_body_that_says_it_is_not_compressed_is_read(token_server: Live, coding: str) -> None:
+    body = json.dumps({"messages": user(), "max_tokens": 5})
+    response = token_server.http.post(
+        "/v1/chat/completions", content=body, headers={"content-encoding": coding}
+    )
+    assert response.status_code == 200
 
 
 def test_a_body_within_the_limit_may_still_be_too_long(token_server: Live) -> None:

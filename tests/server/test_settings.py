@@ -68,6 +68,22 @@ def test_engine_arguments_from_everywhere(file: Path, monkeypatch: pytest.Monkey
     assert load_settings([]).vllm == {"quantization": "fp8", "enforce_eager": True}
 
 
+def test_origins_from_everywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert load_settings([]).cors_origins == []
+    flags = ["--cors-origins", "https://A.example:443/", "--cors-origins", "http://b.example:3000"]
+    both = ["https://a.example", "http://b.example:3000"]
+    assert load_settings(flags).cors_origins == both
+    path = tmp_path / "s.yaml"
+    path.write_text(f"cors_origins: {both}\n")
+    assert load_settings(["--config", str(path)]).cors_origins == both
+    monkeypatch.setenv("EXTRACOT_CORS_ORIGINS", ", ".join(both))
+    assert load_settings([]).cors_origins == both
+    monkeypatch.setenv("EXTRACOT_CORS_ORIGINS", "*")
+    assert load_settings([]).cors_origins == ["*"]
+    app = load_settings(["--cors-origins", "tauri://localhost,http://[::1]:3000"])
+    assert app.cors_origins == ["tauri://localhost", "http://[::1]:3000"]
+
+
 def test_efforts_are_replaced_one_by_one() -> None:
     efforts = load_settings(["--reasoning-effort-map", "low=0.25"]).reasoning_effort_map
     assert (efforts["low"], efforts["high"], efforts["max"]) == (0.25, 0.8, "native")
@@ -87,6 +103,13 @@ def test_efforts_are_replaced_one_by_one() -> None:
         (["--budget-floor", "0.8", "--budget-ceiling", "0.2"], ("budget_floor", "budget_ceiling")),
         (["--think-start", "<t>", "--think-end", "<t>"], ("think_start", "differ")),
         (["--vllm", "nonsense"], ("vllm", "KEY=VALUE")),
+        (["--keep-alive-seconds", "0"], ("keep_alive_seconds", "greater than or equal to 1")),
+        (["--keep-alive-seconds", "inf"], ("keep_alive_seconds", "86400")),
+        (["--cors-origins", "app.example.com"], ("cors_origins", "https://app.example.com")),
+        (["--cors-origins", "https://a.example/page"], ("cors_origins", "is not an origin")),
+        (["--cors-origins", "https://*.a.example"], ("cors_origins", "is not an origin")),
+        (["--cors-origins", "https://a@b.example"], ("cors_origins", "is not an origin")),
+        (["--cors-origins", "https://a.example,*"], ("cors_origins", "alone")),
         (["--config", "/nowhere/at/all.yaml"], ("/nowhere/at/all.yaml", "No such file")),
     ],
 )

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from extracot_server.engine.scripted import stream
 from extracot_server.engine.scripted.engine import ScriptedBehaviour
 from tests.server.live import Live, collect, read_chunks, read_events, serve, user
 
@@ -104,6 +106,57 @@ def test_headers_of_a_stream(token_server: Live) -> None:
     assert json.loads(response.headers["x-extracot-budget"])["level"] == "native"
     assert response.text.endswith("data: [DONE]\n\n")
     assert response.text.count("[DONE]") == 1
+
+
+ENDS = "a\u2028b\u2029c\u0085d é \U0001f600"
+SCHEMA = {"type": "object", "properties": {"a": {"const": ENDS}}, "required": ["a"]}
+NAMED = {"name": "note", "schema": SCHEMA}
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        (
+            "/v1/chat/completions",
+            {"messages": user(), "response_format": {"type": "json_schema", "json_schema": NAMED}},
+        ),
+        (
+            "/v1/responses",
+            {"input": "x", "text": {"format": {"type": "json_schema", **NAMED}}},
+        ),
+        (
+            "/v1/messages",
+            {
+                "messages": user(),
+                "max_tokens": 2048,
+                "output_config": {"format": {"type": "json_schema", "schema": SCHEMA}},
+            },
+        ),
+    ],
+)
+def test_an_event_is_one_line_for_those_too_who_know_more_line_ends(
+    token_server: Live, path: str, body: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Python's `splitlines` knows eleven; JSON leaves three of them as they are."""
+    raw = json.JSONEncoder(ensure_ascii=False).encode  # as a model writes it
+    monkeypatch.setattr(stream, "json", SimpleNamespace(dumps=raw))
+    field = f"zeb{ENDS}ra"
+    response = token_server.http.post(path, json={**body, "stream": True, field: 1})
+    assert response.status_code == 200, response.text
+    text = response.text
+    assert text.splitlines() == text.removesuffix("\n").split("\n")
+    found = [json.loads(line[6:]) for line in text.splitlines() if line.startswith("data: {")]
+    assert json.loads("".join(map(_new_text, found))) == {"a": ENDS}
+    assert any(field in raw(event) for event in found)
+
+
+def _new_text(event: dict[str, Any]) -> str:
+    """What an event of any API adds to the answer."""
+    if "choices" in event:
+        return "".join(choice["delta"].get("content") or "" for choice in event["choices"])
+    if event["type"] == "response.output_text.delta":
+        return str(event["delta"])
+    return str(event["delta"].get("text", "")) if event["type"] == "content_block_delta" else ""
 
 
 def test_a_silent_stream_has_a_heartbeat() -> None:
