@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import itertools
 import json
 import shutil
@@ -22,7 +23,7 @@ from uvicorn.server import ServerState
 
 from extracot_server.runtime.connections import bounded
 from tests.conftest import IN_CI
-from tests.server.live import Live, read_chunks, user
+from tests.server.live import Live, read_chunks, serve, user
 from tests.server.test_connections import connect, error_of, read_all
 
 JDK = (
@@ -271,14 +272,17 @@ def test_a_connect_is_refused_and_what_follows_is_no_request(token_server: Live)
 
 
 @pytest.fixture(scope="module")
-def jdk(token_server: Live) -> Any:
+def jdk() -> Any:
     """Posts bodies with a JDK's own client, one connection for all: status and body of replies."""
     java = shutil.which("java")
     if java is None:
         assert not IN_CI, "CI puts a JDK here (.ci/run)"
         pytest.skip("there is no java (apt-get install openjdk-17-jdk-headless)")
-    command = [java, str(Path(__file__).parent / "JdkClient.java"), token_server.url]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+    with contextlib.ExitStack() as stack:
+        url = stack.enter_context(serve(tool_parser="hermes")).url
+        command = [java, str(Path(__file__).parent / "JdkClient.java"), url]
+        pipe = subprocess.PIPE
+        process = stack.enter_context(subprocess.Popen(command, stdin=pipe, stdout=pipe))
         assert process.stdin is not None and process.stdout is not None
         given, printed = process.stdin, process.stdout
 
@@ -306,3 +310,15 @@ def test_a_jdks_own_client_reads_a_stream(jdk: Any) -> None:
     status, text = jdk("/v1/chat/completions", {"messages": user(), "stream": True})
     assert status == 200
     assert read_chunks(text)[-1]["choices"][0]["finish_reason"] == "stop"
+
+
+def test_a_jdks_own_client_calls_a_tool_in_two_turns(jdk: Any) -> None:
+    path, place = "/v1/chat/completions", {"type": "object", "properties": {}}
+    tools = [{"type": "function", "function": {"name": "get_weather", "parameters": place}}]
+    asked = user("What does get_weather say?")
+    status, text = jdk(path, {"messages": asked, "tools": tools}, "chunks")
+    message = json.loads(text)["choices"][0]["message"]
+    assert status == 200 and message["tool_calls"][0]["function"]["name"] == "get_weather"
+    result = {"role": "tool", "tool_call_id": message["tool_calls"][0]["id"], "content": "Sunny."}
+    status, text = jdk(path, {"messages": [*asked, message, result], "tools": tools})
+    assert status == 200 and json.loads(text)["choices"][0]["message"]["content"]
