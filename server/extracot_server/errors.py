@@ -2,25 +2,41 @@
 
 from __future__ import annotations
 
-from typing import Self
+from collections.abc import Mapping, Sequence
+from typing import Any, Self
 
 from extracot.errors import ExtracotError
 
 
 class InvalidRequestError(ExtracotError):
-    """The request is wrong; ``param`` names the field, ``code`` is OpenAI's word for the kind."""
+    """The request is wrong; ``param`` names the field, ``code`` is OpenAI's word for the kind.
+
+    ``details`` is what Anthropic's SDKs read of an error, where they act on it.
+    """
 
     def __init__(
-        self, message: str, *, param: str | None = None, code: str | None = "invalid_value"
+        self,
+        message: str,
+        *,
+        param: str | None = None,
+        code: str | None = "invalid_value",
+        details: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(message)
         self.param = param
         self.code = code
+        self.details = details
 
     @classmethod
-    def of(cls, field: str, what: str, code: str = "invalid_value") -> Self:
+    def of(
+        cls,
+        field: str,
+        what: str,
+        code: str = "invalid_value",
+        details: Mapping[str, Any] | None = None,
+    ) -> Self:
         """``field`` is wrong: named first in the message, and as ``param``."""
-        return cls(f"`{field}` {what}", param=field, code=code)
+        return cls(f"`{field}` {what}", param=field, code=code, details=details)
 
 
 class BudgetError(InvalidRequestError):
@@ -41,11 +57,13 @@ class ContextLengthError(InvalidRequestError):
 
 
 class ModelNotFoundError(InvalidRequestError):
-    """No model of that name is served here."""
+    """No model of that name is served here; ``aliases`` are those of the model that was meant."""
 
-    def __init__(self, name: str, served: list[str]) -> None:
+    def __init__(self, name: str, served: Sequence[str], aliases: Sequence[str] = ()) -> None:
+        with_budget = f"; with a budget in the name: {', '.join(aliases)}" if aliases else ""
         super().__init__(
-            f"The model `{name[:200]}` does not exist. Served here: {', '.join(served)}.",
+            f"The model `{name[:200]}` does not exist. Served here: {', '.join(served)}"
+            f"{with_budget}.",
             param="model",
             code="model_not_found",
         )

@@ -160,7 +160,7 @@ def test_a_near_miss_of_the_name_is_refused(token_server: Live) -> None:
 def test_an_alias_is_a_budget(token_server: Live, alias: str, level: str) -> None:
     reply = token_server.chat(model=f"scripted@{alias}")
     assert (reply["budget"]["source"], reply["budget"]["level"]) == ("alias", level)
-    assert reply["model"] == "scripted"
+    assert reply["model"] == f"scripted@{alias}"
 
 
 def test_an_alias_and_a_budget_must_agree(token_server: Live) -> None:

@@ -61,7 +61,7 @@ def test_each_model_answers_by_its_name_and_with_its_own_policy(live: Live) -> N
     plain = live.chat(model="plain", budget=1.0)["budget"]
     assert (plain["enforcement"], plain["baseline_tokens"]) == ("cap", 77)
     alias = live.chat(model="big@0.4")
-    assert (alias["model"], alias["budget"]["level"]) == ("big", "0.4")
+    assert (alias["model"], alias["budget"]["level"]) == ("big@0.4", "0.4")
     assert [len(engine.requests) > 0 for engine in live.engine] == [True] * 3
 
 
@@ -87,6 +87,7 @@ def test_a_name_that_is_unknown_or_missing_is_a_clear_error(live: Live) -> None:
         error = response.json()["error"]
         assert (response.status_code, error["code"]) == (404, "model_not_found"), name
         assert "small, big, plain" in error["message"]
+        assert ("small@0.4" in error["message"]) is name.startswith("small@")
     for path in ("/v1/chat/completions", "/v1/tokenize"):
         response = live.http.post(path, json={"messages": user()})
         error = response.json()["error"]

@@ -6,17 +6,27 @@ The same for every API; which fields those are is each API's to say.
 
 from __future__ import annotations
 
-import difflib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Self, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    ValidationError,
+)
 
 from extracot.tokens import is_unicode
+from extracot_server.api.budget_asked import hidden
+from extracot_server.api.budget_readers import Say, Table, snake
+from extracot_server.api.budget_words import WORDS, check_unknown, nested, read_words
+from extracot_server.api.wrong_values import first_fault
 from extracot_server.budget.values import BudgetSpec
-from extracot_server.errors import BudgetError, InvalidRequestError
+from extracot_server.errors import InvalidRequestError
 
 _MAX_DEPTH = 128  # of lists and objects; deeper values break code that walks them
 _MAX_FIELDS = 256  # each unknown one is compared with `budget` and reported back
@@ -50,6 +60,8 @@ class Unsupported:
 
     hints: Mapping[str, str]
     defaults: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
+    details: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """What the error about a field tells a program, where an SDK acts on it."""
 
     def accepts(self, name: str, value: Any) -> bool:
         """Whether a field of the list may have this value."""
@@ -80,17 +92,29 @@ class RequestBody(Body):
 
     model_config = ConfigDict(json_schema_extra=_with_unsupported)
     unsupported: ClassVar[Unsupported]
+    words: ClassVar[Table] = {}
+    """The API's own objects in which other vendors' words for a budget may stand, too."""
+
+    _says: list[Say] = PrivateAttr(default_factory=list)
+    _words: frozenset[str] = PrivateAttr(frozenset())
+    _ignored: list[str] = PrivateAttr(default_factory=list)
+
+    @property
+    def says(self) -> list[Say]:
+        """What it says of the reasoning in the words of other vendors."""
+        return self._says
 
     @property
     def ignored_fields(self) -> tuple[str, ...]:
         """Fields that this server does not know, for the report."""
-        return tuple(sorted(key[:64] for key in self.model_extra or {}))
+        extra = [key[:64] for key in self.model_extra or {} if key not in self._words]
+        return tuple(sorted([*extra, *self._ignored]))
 
     @classmethod
     def read(cls, body: Mapping[str, Any]) -> Self:
         """A JSON object as this body; :class:`InvalidRequestError` for its first wrong field.
 
-        A near miss of ``budget`` is a :class:`BudgetError`.
+        What seems to be a budget and is none that is known is a :class:`BudgetError`.
         """
         known = cls.model_fields
         for key, value in body.items():
@@ -98,11 +122,17 @@ class RequestBody(Body):
                 continue
             if (hint := cls.unsupported.hints.get(key)) is not None:
                 what = "is not supported by this server" + (f"; {hint}." if hint else ".")
-                raise InvalidRequestError.of(key, what, "unsupported_parameter")
-            if difflib.get_close_matches(key.lower(), ["budget"], n=1, cutoff=0.75):
-                name = key[:64]
-                raise BudgetError(f"Unknown field `{name}`; did you mean `budget`?", param=name)
-        return validated(cls, body)
+                details = cls.unsupported.details.get(key)
+                raise InvalidRequestError.of(key, what, "unsupported_parameter", details)
+            if snake(key) not in WORDS:
+                check_unknown(key, known)
+        says, words = read_words(body, known, cls.words)
+        if "include_reasoning" in known and any(say.shown is False for say in says):
+            body = {**body, "include_reasoning": hidden(says, body.get("include_reasoning"))}
+        found = validated(cls, body)
+        found._says, found._words = says, words
+        found._ignored = nested(cls.words, body)
+        return found
 
 
 class ChatBody(RequestBody):
@@ -129,12 +159,9 @@ def validated(kind: type[B], value: Mapping[str, Any], where: str = "") -> B:
     try:
         return kind.model_validate(value)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        param = ".".join(part for part in (where, field_path(first["loc"])) if part)
-        missing = first["type"] == "missing"
+        param, what, missing = first_fault(error, where)
         code = "missing_required_parameter" if missing else "invalid_value"
-        message = f"`{param}`: {first['msg']}."
-        raise InvalidRequestError(message, param=param or None, code=code) from None
+        raise InvalidRequestError.of(param or "body", f"{what}.", code) from None
 
 
 def _number(text: str) -> float | int:
@@ -178,14 +205,3 @@ def _depth(value: Any) -> int:
             inner for one in level for inner in (one if isinstance(one, list) else one.values())
         ]
     return depth
-
-
-def field_path(location: tuple[int | str, ...]) -> str:
-    """``("messages", 1, "role")`` -> ``messages[1].role``; names of union branches are left out."""
-    path = ""
-    for part in location:
-        if isinstance(part, int):
-            path += f"[{part}]"
-        elif "[" not in part and part not in ("str", "float", "int", "bool"):
-            path += f".{part}" if path else part
-    return path

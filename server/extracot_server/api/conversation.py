@@ -14,6 +14,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from extracot_server.api.body import Body
+from extracot_server.budget.values import shown
 from extracot_server.engine.base import AnswerFormat
 from extracot_server.errors import InvalidRequestError
 from extracot_server.tool_calls.tools import ToolUse
@@ -37,7 +38,7 @@ def text_part(part: dict[str, Any], where: str, kinds: tuple[str, ...] = ("text"
     """The text of a content part; raises :class:`InvalidRequestError` for any other part."""
     kind, text = part.get("type"), part.get("text")
     if kind not in kinds:
-        what = f"is {str(kind)[:40]!r}; this server takes text only."
+        what = f"is {shown(kind)}; this server takes text only."
         raise InvalidRequestError.of(f"{where}.type", what, "unsupported_content")
     if not isinstance(text, str):
         raise InvalidRequestError.of(f"{where}.text", "must be a string.")
@@ -114,7 +115,7 @@ def read_tools(
         return None
     definitions = _definitions(functions)
     if name is not None and name not in {d["function"]["name"] for d in definitions}:
-        what = f"names {name[:64]!r}, which is none of `tools`."
+        what = f"names {shown(name)}, which is none of `tools`."
         raise InvalidRequestError.of("tool_choice", what)
     if choice == "none":
         return None

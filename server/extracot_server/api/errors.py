@@ -31,6 +31,8 @@ class HttpError:
     param: str | None = None
     code: str | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
+    details: Mapping[str, Any] | None = None
+    """What Anthropic's SDKs read of an error."""
 
     @property
     def body(self) -> dict[str, Any]:
@@ -67,7 +69,10 @@ def anthropic_body(error: HttpError) -> dict[str, Any]:
     kind = _ANTHROPIC_TYPES.get(error.status, "api_error")
     named = error.param is None or error.param in error.message
     message = _encodable(error.message if named else f"{error.param}: {error.message}")
-    return {"type": "error", "error": {"type": kind, "message": message}}
+    told: dict[str, Any] = {"type": kind, "message": message}
+    if error.details is not None:
+        told["details"] = dict(error.details)
+    return {"type": "error", "error": told}
 
 
 def speaks_anthropic(path: str) -> bool:
@@ -175,7 +180,7 @@ def _later(status: int, text: str, code: str, seconds: int) -> HttpError:
 
 
 def _invalid(status: int, error: InvalidRequestError, kind: str = _INVALID) -> HttpError:
-    return HttpError(status, str(error), kind, error.param, error.code)
+    return HttpError(status, str(error), kind, error.param, error.code, details=error.details)
 
 
 def _encodable(text: str) -> str:

@@ -21,6 +21,7 @@ from extracot.prompt import Message
 from extracot_server.admission.keys import Principal
 from extracot_server.api.auth import principal_of
 from extracot_server.api.body import ChatBody, parse_json_object
+from extracot_server.api.budget_asked import Asked, join_words
 from extracot_server.api.errors import (
     BodyTooLargeError,
     EncodedBodyError,
@@ -71,7 +72,7 @@ class RequestContext:
         messages: Sequence[Message],
         *,
         budget: BudgetSpec | None,
-        effort: str | None,
+        effort: Any,
         sampling: SamplingParams,
         tools: ToolUse | None,
         answer_format: AnswerFormat | None,
@@ -88,13 +89,16 @@ class RequestContext:
         if len(messages) > self.max_messages:
             message = f"At most {self.max_messages} messages."
             raise InvalidRequestError(message, param=messages_field)
+        if getattr(body, "stream_options", None) is not None and not getattr(body, "stream", None):
+            raise InvalidRequestError.of("stream_options", "needs `stream` to be true.")
+        asked = join_words(body.says, Asked(budget, effort, effort_field), self.alias)
         with_instruction = body.include_instruction
         if with_instruction is None:  # it asks for an answer in words
             with_instruction = answer_format is None and tools is None
         return ChatRequest(
             request_id=self.request_id,
             messages=tuple(messages),
-            budget=BudgetSources(budget, self.alias, effort, effort_field),
+            budget=BudgetSources(asked.budget, self.alias, asked.effort, asked.effort_field),
             sampling=sampling,
             n=n,
             max_tokens=max_tokens,
@@ -105,6 +109,7 @@ class RequestContext:
             ignored_fields=body.ignored_fields,
             tools=tools,
             messages_field=messages_field,
+            asked_model=body.model,
         )
 
 

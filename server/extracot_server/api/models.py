@@ -9,7 +9,6 @@ from fastapi import APIRouter, Request
 from pydantic import ConfigDict, Field
 
 from extracot.card import BudgetCard
-from extracot.control import DEFAULT_RATIOS
 from extracot_server.admission.keys import Principal
 from extracot_server.api.auth import principal_of
 from extracot_server.api.body import ReplyModel
@@ -139,7 +138,7 @@ async def list_models(request: Request) -> ModelList:
     data: list[ModelEntry] = []
     principal = principal_of(request)
     for service in app_state(request).usable(principal).values():
-        names = [service.model.name, *_aliases(service.model)]
+        names = [service.model.name, *service.model.aliases]
         data += [_entry(service.model, name, principal) for name in names]
     return ModelList(object="list", data=data)
 
@@ -215,7 +214,7 @@ def _entry(served: ServedModel, name: str, principal: Principal) -> ModelEntry:
             mode=served.mode,
             allowed=_allowed(served),
             levels=_levels(served, principal.narrow(served.policy)),
-            aliases=_aliases(served),
+            aliases=list(served.aliases),
         ),
     )
 
@@ -239,11 +238,3 @@ def _levels(served: ServedModel, policy: BudgetPolicy) -> list[LevelInformation]
 def _allowed(served: ServedModel) -> list[str]:
     words = ["a number in (0, 1]", "native", "none"]
     return words if policy_level(served.card) is None else [*words, "auto"]
-
-
-def _aliases(served: ServedModel) -> list[str]:
-    names = [str(ratio) for ratio in DEFAULT_RATIOS]
-    if served.card is not None:
-        names = [f"{level.ratio:g}" for level in served.card.levels if level.ratio is not None]
-    words = [] if policy_level(served.card) is None else ["auto"]
-    return [f"{served.name}@{name}" for name in [*names, *words, "native", "none"]]

@@ -35,7 +35,8 @@ router = APIRouter(route_class=BodyRoute)
 )
 async def chat_completions(request: Request, body: chat.ChatCompletionRequest) -> Response:
     """Create a chat completion within a reasoning budget."""
-    return await handle(request, body, chat.to_chat_request, ChatReply, stream=body.stream)
+    writer = partial(ChatReply, reasoning_field=app_state(request).settings.reasoning_field)
+    return await handle(request, body, chat.to_chat_request, writer, stream=body.stream)
 
 
 @router.post(

@@ -14,6 +14,7 @@ from pydantic import Field
 
 from extracot_server.api.auth import principal_of
 from extracot_server.api.body import Body, ReplyModel, described_as, validated
+from extracot_server.api.budget_words import read_words
 from extracot_server.api.chat.request import ChatCompletionRequest, to_chat_request
 from extracot_server.api.exchange import app_state, chat_request_of, read_json, tokenising
 from extracot_server.api.openapi.errors import errors
@@ -64,6 +65,9 @@ _EITHER = [
 async def tokenize(request: Request) -> Tokens:
     """Token ids of `messages` (with a `budget`, if one is given) or of a `prompt`."""
     body = await read_json(request)
+    if body.get("prompt") is None and body.get("messages") is None:
+        what = "is missing; a `prompt` can be sent in its place."
+        raise InvalidRequestError.of("messages", what, "missing_required_parameter")
     work = _of_text if body.get("prompt") is not None else _of_messages
     return await tokenising(request, work, request, body)
 
@@ -73,6 +77,9 @@ def _of_text(request: Request, body: dict[str, Any]) -> Tokens:
     for name in ("messages", "budget", "reasoning_effort"):
         if getattr(wanted, name) is not None:
             raise InvalidRequestError.of(name, "cannot be combined with `prompt`.")
+    for say in read_words(body, {}, {})[0]:
+        what = "is a budget, and cannot be combined with `prompt`."
+        raise InvalidRequestError.of(say.field, what)
     service, alias = app_state(request).find(wanted.model, principal_of(request))
     if alias is not None:
         raise InvalidRequestError("A budget cannot be combined with `prompt`.", param="model")

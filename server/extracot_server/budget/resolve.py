@@ -63,7 +63,7 @@ class BudgetSources:
 
     budget: BudgetSpec | None = None
     alias: Target | None = None
-    effort: str | None = None
+    effort: Any = None
     effort_field: str = "reasoning_effort"
 
 
@@ -190,8 +190,8 @@ def _choose_source(
 
 
 def _effort_target(sources: BudgetSources, policy: BudgetPolicy) -> Target:
-    effort, field = sources.effort or "", sources.effort_field
-    if effort not in policy.efforts:
+    effort, field = sources.effort, sources.effort_field
+    if not isinstance(effort, str) or effort not in policy.efforts:
         raise BudgetError(
             f"`{field}` is {shown(effort)}. Allowed: {', '.join(policy.efforts)}.", param=field
         )

@@ -7,6 +7,7 @@ and lists what is allowed. Knows no policy and no card.
 from __future__ import annotations
 
 import difflib
+import json
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -24,6 +25,7 @@ from extracot_server.config.model_settings import BudgetWord, Ratio
 from extracot_server.errors import BudgetError
 
 Target = Ratio | BudgetWord
+_LONGEST_ALIAS = 32  # replies repeat it, streams in every chunk
 WORDS = ("auto", "native", "none")
 ALLOWED = (
     'a number in (0, 1], "auto", "native", "none", or an object with `ratio` (one of these), '
@@ -102,6 +104,8 @@ def parse_budget(value: Any) -> BudgetSpec:
 
 def parse_alias(text: str) -> Target | None:
     """The part of a model name after ``@``: ``0.4``, ``auto``, …; ``None`` if it is no budget."""
+    if len(text) > _LONGEST_ALIAS:
+        return None
     try:
         return _target.validate_python(text if text in WORDS else float(text))
     except ValueError:
@@ -109,6 +113,6 @@ def parse_alias(text: str) -> Target | None:
 
 
 def shown(value: Any) -> str:
-    """A value as it may be quoted in an error: cut where it is long."""
-    text = repr(value)
+    """A value as it may be quoted in an error, in JSON; cut where it is long."""
+    text = json.dumps(value, ensure_ascii=False)
     return text if len(text) <= 60 else text[:57] + "..."

@@ -152,7 +152,7 @@ class ModelSettings(BaseModel):
         None, ge=0, description="hard cap on the reasoning tokens of any request"
     )
     reasoning_effort_map: Annotated[
-        dict[str, Ratio | BudgetWord], BeforeValidator(parse_efforts)
+        dict[str, Ratio | BudgetWord], NoDecode, BeforeValidator(parse_efforts)
     ] = Field(
         default_factory=lambda: dict(DEFAULT_EFFORT_MAP),  # type: ignore[arg-type]
         description="reasoning_effort -> budget; given entries replace the default ones",

@@ -19,6 +19,9 @@ from extracot.errors import ExtracotError
 _RULES = {
     "default_budget": "must be a number in (0, 1], auto, native or none",
     "keys": "must be the path of a YAML file",
+    "reasoning_effort_map": "takes EFFORT=BUDGET pairs such as low=0.3,high=auto; an effort is "
+    "none, minimal, low, medium, high, xhigh or max, a budget a number in (0, 1], auto, native or "
+    "none",
 }
 
 
@@ -77,7 +80,7 @@ def parse_key_values(value: Any, name: str) -> Any:
     if isinstance(value, str):
         stripped = value.strip()
         if stripped.startswith("{"):
-            value = yaml.safe_load(stripped)
+            value = _yaml(stripped, name)
         else:
             value = [part for part in stripped.split(",") if part]
     if isinstance(value, list):
@@ -86,11 +89,18 @@ def parse_key_values(value: Any, name: str) -> Any:
             key, equals, text = str(item).partition("=")
             if not equals or not key.strip():
                 raise ValueError(f"{name} takes KEY=VALUE, not {item!r}")
-            pairs[key.strip().replace("-", "_")] = yaml.safe_load(text)
+            pairs[key.strip().replace("-", "_")] = _yaml(text, name)
         return pairs
     if not isinstance(value, dict):
         raise ValueError(f"{name} takes KEY=VALUE pairs, not {value!r}")
     return {str(key).replace("-", "_"): item for key, item in value.items()}
+
+
+def _yaml(text: str, name: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise ValueError(f"{name}: {text!r:.80} is not JSON") from None
 
 
 def parse_upstreams(value: Any) -> list[str]:

@@ -54,6 +54,7 @@ from extracot_server.config.setting_values import (
 )
 
 ENV_PREFIX = "EXTRACOT_"
+ReasoningField = Literal["both", "reasoning", "reasoning_content"]
 # Variables of the same prefix that belong to the installer and the client, not to the server.
 FOREIGN_VARIABLES = {"EXTRACOT_DEVICE", "EXTRACOT_BASE_URL", "EXTRACOT_CONFIG"}
 
@@ -109,6 +110,11 @@ class Settings(BaseSettings, ModelSettings):
     holdout_seed: int | None = Field(None, description="makes the draw repeatable, for tests")
 
     # HTTP
+    reasoning_field: ReasoningField = Field(
+        "both",
+        description="where chat replies have their reasoning: `reasoning`, `reasoning_content`, or "
+        "`both`; a request's own `reasoning_field` takes precedence",
+    )
     max_body_bytes: int = Field(4 * 2**20, ge=1024, description="larger bodies are refused (413)")
     max_messages: int = Field(1024, ge=1, description="most messages in one request")
     held_items_bytes: int = Field(

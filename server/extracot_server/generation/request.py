@@ -12,12 +12,19 @@ from time import perf_counter, time
 from typing import Literal
 
 from extracot.card import BudgetCard
+from extracot.control import DEFAULT_RATIOS
 from extracot.prompt import Message, PromptRenderer, RenderedPrompt
 from extracot.reasoning import ThinkTags
 from extracot_server.admission.keys import ANONYMOUS, Principal
 from extracot_server.budget.holdout import Arm
 from extracot_server.budget.limits import Limits
-from extracot_server.budget.resolve import BudgetKind, BudgetPolicy, BudgetSources, ResolvedBudget
+from extracot_server.budget.resolve import (
+    BudgetKind,
+    BudgetPolicy,
+    BudgetSources,
+    ResolvedBudget,
+    policy_level,
+)
 from extracot_server.engine.base import AnswerFormat, Engine, SamplingParams
 from extracot_server.generation.detokenize import DetokenizerFactory
 from extracot_server.tool_calls.tools import CallReaderFactory, ToolUse
@@ -71,6 +78,15 @@ class ServedModel:
         """Whether budgets are trained levels or hard caps."""
         return "cap" if self.card is None else "token"
 
+    @property
+    def aliases(self) -> tuple[str, ...]:
+        """Its names with a budget, for lists; any other ratio is one, too."""
+        names = [str(ratio) for ratio in DEFAULT_RATIOS]
+        if self.card is not None:
+            names = [f"{level.ratio:g}" for level in self.card.levels if level.ratio is not None]
+        words = [] if policy_level(self.card) is None else ["auto"]
+        return tuple(f"{self.name}@{name}" for name in [*names, *words, "native", "none"])
+
 
 @dataclass(frozen=True, slots=True)
 class ChatRequest:
@@ -92,6 +108,8 @@ class ChatRequest:
     ignored_fields: tuple[str, ...] = ()
     tools: ToolUse | None = None
     messages_field: str = "messages"
+    asked_model: str | None = None
+    """The model's name as the client wrote it, alias and all; the reply repeats it."""
 
     def own_field(self, field: str | None) -> str | None:
         """What this request's API calls a field that an engine names as a chat has it."""
@@ -115,6 +133,11 @@ class PreparedChat:
     control_token: str | None
     arm: Arm | None
     times: RequestTimes
+
+    @property
+    def reply_model(self) -> str:
+        """The model's name in the reply."""
+        return self.request.asked_model or self.model.name
 
     @property
     def calibrated(self) -> bool:

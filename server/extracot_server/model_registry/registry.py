@@ -55,7 +55,9 @@ class AppState:
         base, _, suffix = name.rpartition("@")
         alias = parse_alias(suffix)
         if base not in services or alias is None:
-            raise ModelNotFoundError(name, list(services))
+            meant = services.get(base)
+            aliases = meant.model.aliases if meant is not None else ()
+            raise ModelNotFoundError(name, list(services), aliases)
         return services[base], alias
 
     def reload_keys(self) -> None:

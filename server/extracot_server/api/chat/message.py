@@ -12,6 +12,7 @@ from pydantic import Field
 from extracot.prompt import Message, ToolCall
 from extracot_server.api.body import Body, described_as
 from extracot_server.api.conversation import read_arguments, text_of
+from extracot_server.budget.values import shown
 from extracot_server.errors import InvalidRequestError
 
 Role = Literal["system", "developer", "user", "assistant", "tool"]
@@ -61,7 +62,7 @@ def read_message(message: ChatMessage, index: int) -> Message:
     """One message as the renderer takes it; raises :class:`InvalidRequestError` with its field."""
     where = f"messages[{index}]"
     if message.role not in _ROLES:
-        what = f"is {message.role[:40]!r}. Allowed: {', '.join(_ROLES)}."
+        what = f"is {shown(message.role)}. Allowed: {', '.join(_ROLES)}."
         raise InvalidRequestError.of(f"{where}.role", what)
     if (message.model_extra or {}).get("function_call"):
         raise InvalidRequestError(

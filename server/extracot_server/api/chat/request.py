@@ -21,6 +21,8 @@ from extracot_server.api.conversation import (
     read_tools,
 )
 from extracot_server.api.exchange import RequestContext
+from extracot_server.budget.values import shown
+from extracot_server.config.settings import ReasoningField
 from extracot_server.engine.base import SCHEMA_FIELD, AnswerFormat, SamplingParams
 from extracot_server.errors import InvalidRequestError
 from extracot_server.generation.request import ChatRequest
@@ -28,12 +30,8 @@ from extracot_server.tool_calls.tools import ToolUse
 
 _CHOICES = 'auto, none, required or {"type": "function", "function": {"name": …}}'
 _REPLACED = {
-    "thinking_token_budget": "use `budget.max_reasoning_tokens`",
-    "thinking_budget": "use `budget`",
-    "thinking_budget_tokens": "use `budget.max_reasoning_tokens`",
     "structured_outputs": "use `response_format`",
     "guided_json": "use `response_format`",
-    "chat_template_kwargs": "use `budget` to steer reasoning",
 }
 _PLAIN = """functions function_call audio prediction web_search_options best_of
 guided_regex guided_choice guided_grammar prompt_logprobs use_beam_search length_penalty
@@ -106,13 +104,18 @@ class ChatCompletionRequest(ChatBody):
     messages: list[ChatMessage] = Field(
         min_length=1, description="the conversation; the last message is the user's"
     )
-    reasoning_effort: str | None = Field(
+    reasoning_effort: Annotated[Any, described_as(str | None)] = Field(
         None,
         description="a budget by OpenAI's names (`GET /v1/budget` shows what each stands for); "
         "`budget` and a model alias with a budget take precedence",
     )
     include_reasoning: bool | None = Field(
         None, description="false hides the reasoning; it is still generated and counted"
+    )
+    reasoning_field: ReasoningField | None = Field(
+        None,
+        description="where the reply has its reasoning: `reasoning`, `reasoning_content`, or both "
+        "(the server's setting says which is the default)",
     )
     stream: bool | None = Field(None, description="server-sent events, `[DONE]` at the end")
     stream_options: StreamOptions | None = Field(None, description="goes with `stream`")
@@ -223,7 +226,7 @@ def _logit_bias(bias: dict[str, float] | None) -> dict[int, float]:
     converted: dict[int, float] = {}
     for key, value in (bias or {}).items():
         if not key.isascii() or not key.isdigit() or len(key) > 9:
-            raise InvalidRequestError.of("logit_bias", f"keys are token ids, not {key[:40]!r}.")
+            raise InvalidRequestError.of("logit_bias", f"keys are token ids, not {shown(key)}.")
         converted[int(key)] = value
     return converted
 
@@ -239,7 +242,7 @@ def _tools(request: ChatCompletionRequest, answer_format: AnswerFormat | None) -
         case {"type": "function", "function": {"name": str(name)}}:
             return read("named", name)
         case dict() as choice:
-            what = f"is {str(choice)[:60]!r}. Allowed: {_CHOICES}."
+            what = f"is {shown(choice)}. Allowed: {_CHOICES}."
             raise InvalidRequestError.of("tool_choice", what)
         case mode:
             return read(mode)

@@ -15,10 +15,17 @@ from extracot.reasoning import Part
 from extracot_server.api.chat.request import ChatCompletionRequest
 from extracot_server.api.errors import HttpError
 from extracot_server.api.sse import to_json
+from extracot_server.config.settings import ReasoningField
 from extracot_server.engine.base import EngineDeadError, TokenLogprob
 from extracot_server.generation.detokenize import token_text
 from extracot_server.generation.events import CallDelta, ChoiceDone, Delta, Event, Finished
 from extracot_server.generation.request import PreparedChat
+
+_FIELDS: dict[ReasoningField, tuple[str, ...]] = {
+    "both": ("reasoning", "reasoning_content"),
+    "reasoning": ("reasoning",),
+    "reasoning_content": ("reasoning_content",),
+}
 
 
 @dataclass(slots=True)
@@ -36,16 +43,24 @@ class _Choice:
 class ChatReply:
     """A chat completion from the events of one request: whole, or as ``data:`` frames."""
 
-    def __init__(self, chat: PreparedChat, body: ChatCompletionRequest) -> None:
+    def __init__(
+        self,
+        chat: PreparedChat,
+        body: ChatCompletionRequest,
+        reasoning_field: ReasoningField = "both",
+    ) -> None:
         self._model = chat.model
-        self._show_reasoning = body.include_reasoning is not False
+        self._name = chat.reply_model
+        self._reasoning = _FIELDS[body.reasoning_field or reasoning_field]
+        if body.include_reasoning is False:
+            self._reasoning = ()
         self._logprobs = bool(body.logprobs)
         options = body.stream_options
         self._include_usage = bool(options and options.include_usage)
         self._reply_id = f"chatcmpl-{chat.request.request_id}"
         self._created = int(time())
         head = {"id": self._reply_id, "object": "chat.completion.chunk", "created": self._created}
-        head["model"] = self._model.name
+        head["model"] = self._name
         self._head = "data: " + to_json(head)[:-1]
         self._usage = ',"usage":null' if self._include_usage else ""
         self._started: set[int] = set()
@@ -81,9 +96,9 @@ class ChatReply:
         opening = self._open(event.index)
         text = to_json(event.text)
         if event.part is Part.REASONING:
-            if not self._show_reasoning:
+            if not self._reasoning:
                 return opening
-            body = f'{{"reasoning":{text},"reasoning_content":{text}}}'
+            body = "{" + ",".join([f'"{name}":{text}' for name in self._reasoning]) + "}"
             return opening + self._chunk(event.index, body)
         body = f'{{"content":{text}}}'
         logprobs = "null"
@@ -163,7 +178,7 @@ class ChatReply:
             "id": self._reply_id,
             "object": "chat.completion",
             "created": self._created,
-            "model": self._model.name,
+            "model": self._name,
             "choices": [self._choice(choice) for choice in self._choices],
             "usage": end.usage.as_openai(),
             "budget": end.report.as_object(),
@@ -176,8 +191,7 @@ class ChatReply:
         reasoning, answer = ("".join(choice.texts[part]) for part in (Part.REASONING, Part.ANSWER))
         content = answer if answer or not choice.calls else None
         message: dict[str, Any] = {"role": "assistant", "content": content, "refusal": None}
-        if self._show_reasoning:
-            message["reasoning"] = message["reasoning_content"] = reasoning or None
+        message |= dict.fromkeys(self._reasoning, reasoning or None)
         if choice.calls:
             message["tool_calls"] = choice.calls
         logprobs = self._logprob_table(tuple(choice.logprobs)) if self._logprobs else None

@@ -51,7 +51,8 @@ class ToolCall(ReplyModel):
 
 
 class AssistantMessage(ReplyModel):
-    """The reply. Without `reasoning` at all where the request hides it."""
+    """The reply. Of `reasoning` and `reasoning_content` it has those that `reasoning_field` names,
+    and neither where the request hides it."""
 
     role: Literal["assistant"]
     content: str | None = Field(description="null: the reply has only tool calls")

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
 from extracot.prompt import Message, ToolCall
-from extracot_server.api.body import Body, ChatBody, Unsupported, validated
+from extracot_server.api.body import Body, ChatBody, Unsupported, described_as, validated
+from extracot_server.api.budget_words import MESSAGES_WORDS
 from extracot_server.api.conversation import (
     FunctionDefinition,
     ToolMode,
@@ -24,21 +25,27 @@ from extracot_server.api.conversation import (
     text_part,
 )
 from extracot_server.api.exchange import RequestContext
-from extracot_server.budget.values import BudgetSpec
 from extracot_server.engine.base import AnswerFormat, SamplingParams
-from extracot_server.errors import BudgetError, InvalidRequestError
+from extracot_server.errors import InvalidRequestError
 from extracot_server.generation.request import ChatRequest
 from extracot_server.tool_calls.tools import ToolUse
 
-_PLAIN = "container context_management diagnostics inference_geo speed mcp_servers"
+_ALL_MESSAGES = "nothing is stored here: send all messages, without it"
 _HINTS = {
-    **dict.fromkeys(_PLAIN.split(), ""),
+    "container": "",
+    "mcp_servers": "",
+    "thread": _ALL_MESSAGES,
+    "output_format": "use `output_config.format`",
     "reasoning_effort": "use `output_config.effort`",
     "response_format": "use `output_config.format`",
     "stop": "use `stop_sequences`",
 }
-_DEFAULTS: dict[str, tuple[Any, ...]] = {"mcp_servers": ([],), "speed": ("standard",)}
-UNSUPPORTED = Unsupported(_HINTS, _DEFAULTS)
+_DEFAULTS: dict[str, tuple[Any, ...]] = {"mcp_servers": ([],)}
+# Anthropic's SDKs then send the whole conversation by themselves.
+_DETAILS = {"thread": {"error_code": "thread_unsupported_request"}}
+_SUMMARY = {"compaction": "a summary in place of a reply is nothing that this server makes"}
+COUNT_UNSUPPORTED = Unsupported(_HINTS, _DEFAULTS, _DETAILS)
+UNSUPPORTED = Unsupported(_HINTS | _SUMMARY, _DEFAULTS, _DETAILS)
 _TOOL_MODES: dict[str, ToolMode] = {"auto": "auto", "any": "required", "none": "none"}
 
 
@@ -46,14 +53,18 @@ class Thinking(Body):
     """``thinking``: a hard cap on reasoning, or none of it."""
 
     type: Literal["enabled", "disabled", "adaptive"]
-    budget_tokens: int | None = Field(None, ge=1, description="enabled: the cap, in tokens")
+    budget_tokens: int | None = Field(
+        None, ge=1, description="enabled: the cap, in tokens, and required; adaptive: the same"
+    )
     display: str | None = Field(None, description="`omitted` leaves the thinking's text out")
 
 
 class OutputConfig(Body):
     """``output_config``."""
 
-    effort: str | None = Field(None, description="an effort of the server's map to budgets")
+    effort: Annotated[Any, described_as(str | None)] = Field(
+        None, description="an effort of the server's map to budgets"
+    )
     format: dict[str, Any] | None = Field(None, description="json_schema with `schema`")
 
 
@@ -69,7 +80,8 @@ class MessageParam(Body):
 class CountRequest(ChatBody):
     """Body of ``POST /v1/messages/count_tokens``, and what both have in common."""
 
-    unsupported = UNSUPPORTED
+    unsupported = COUNT_UNSUPPORTED
+    words = MESSAGES_WORDS
 
     messages: list[MessageParam] = Field(min_length=1, description="the last message is the user's")
     system: str | list[dict[str, Any]] | None = Field(None, description="a text or text blocks")
@@ -81,6 +93,8 @@ class CountRequest(ChatBody):
 
 class MessagesRequest(CountRequest):
     """Body of ``POST /v1/messages``: the text subset of Anthropic's, and ``budget``."""
+
+    unsupported = UNSUPPORTED
 
     max_tokens: int = Field(ge=1, description="thinking included")
     stop_sequences: list[str] | None = Field(None, description="they end the answer only")
@@ -109,12 +123,13 @@ def to_chat_request(request: CountRequest, context: RequestContext) -> ChatReque
             temperature=request.temperature, top_p=request.top_p, top_k=request.top_k
         )
         stops = read_stops(request.stop_sequences, "stop_sequences")
+    _check_thinking(request.thinking, max_tokens)
     config = request.output_config
     answer_format = _answer_format(config)
     return context.chat_request(
         request,
         _messages(request),
-        budget=_budget(request.budget, request.thinking, max_tokens),
+        budget=request.budget,
         effort=config.effort if config is not None else None,
         effort_field="output_config.effort",
         sampling=sampling,
@@ -125,29 +140,16 @@ def to_chat_request(request: CountRequest, context: RequestContext) -> ChatReque
     )
 
 
-def _budget(
-    budget: BudgetSpec | None, thinking: Thinking | None, max_tokens: int | None
-) -> BudgetSpec | None:
-    """``budget`` with what ``thinking`` says: its tokens are a cap on whatever else is asked."""
-    if thinking is None or thinking.type == "adaptive":
-        return budget
-    if thinking.type == "disabled":
-        if budget is not None and budget.given != "none":
-            raise BudgetError.of("thinking", "is disabled, but `budget` asks for reasoning.")
-        return BudgetSpec("none", given="none")
+def _check_thinking(thinking: Thinking | None, max_tokens: int | None) -> None:
+    """Anthropic's own rules of it; what it says of the budget is read as in every API."""
+    if thinking is None or thinking.type != "enabled":
+        return
     tokens, where = thinking.budget_tokens, "thinking.budget_tokens"
     if tokens is None:
         raise InvalidRequestError.of(where, "is missing.")
     if max_tokens is not None and tokens >= max_tokens:
         what = f"({tokens}) must be less than `max_tokens` ({max_tokens})."
         raise InvalidRequestError.of(where, what)
-    if budget is None:
-        return BudgetSpec(max_reasoning_tokens=tokens, given={"max_reasoning_tokens": tokens})
-    if budget.max_reasoning_tokens not in (None, tokens):
-        raise BudgetError(f"`{where}` and `budget.max_reasoning_tokens` disagree.", param=where)
-    given = budget.given if isinstance(budget.given, dict) else {"ratio": budget.given}
-    given = {**given, "max_reasoning_tokens": tokens}
-    return replace(budget, max_reasoning_tokens=tokens, given=given)
 
 
 def _messages(request: CountRequest) -> list[Message]:
@@ -228,7 +230,7 @@ def _tools(request: CountRequest, answer_format: AnswerFormat | None) -> ToolUse
 
 
 def _function(tool: dict[str, Any], where: str) -> tuple[str, FunctionDefinition]:
-    if tool.get("type", "custom") != "custom" or not isinstance(tool.get("input_schema"), dict):
+    if tool.get("type") not in (None, "custom") or not isinstance(tool.get("input_schema"), dict):
         what = "must be a tool with an `input_schema`; Anthropic's own are not supported."
         raise InvalidRequestError.of(where, what, "unsupported_parameter")
     function = {**tool, "parameters": tool["input_schema"]}

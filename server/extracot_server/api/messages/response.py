@@ -9,6 +9,8 @@ from __future__ import annotations
 import json
 from typing import Any, Literal
 
+from pydantic import Field
+
 from extracot.reasoning import Part
 from extracot.report import BudgetReport
 from extracot_server.api.body import ReplyModel
@@ -18,6 +20,9 @@ from extracot_server.api.sse import to_json
 from extracot_server.generation.events import CallDelta, ChoiceDone, Delta, Event, Finished
 from extracot_server.generation.request import PreparedChat
 
+UNSIGNED = "bm90IHNpZ25lZA=="
+"""The signature of thinking: "not signed" in base64, for clients take a block without one for text
+of the user's, or decode it."""
 StopReason = Literal["end_turn", "max_tokens", "stop_sequence", "tool_use"]
 _STOP_REASONS: dict[str, StopReason] = {
     "stop": "end_turn",
@@ -31,7 +36,7 @@ class ThinkingBlock(ReplyModel):
 
     type: Literal["thinking"]
     thinking: str
-    signature: Literal[""]
+    signature: str = Field(description="always the same words; clients take an empty one amiss")
 
 
 class TextBlock(ReplyModel):
@@ -88,8 +93,7 @@ class MessageWriter:
     """Turns our events into Anthropic's, and keeps the message up to date."""
 
     def __init__(self, chat: PreparedChat, body: MessagesRequest) -> None:
-        thinking = body.thinking
-        self._show_thinking = thinking is None or thinking.display != "omitted"
+        self._show_thinking = all(say.shown is not False for say in body.says)
         self._content: list[dict[str, Any]] = []
         self._open: str | None = None
         self._text: list[str] = []
@@ -97,7 +101,7 @@ class MessageWriter:
             "id": f"msg_{chat.request.request_id}",
             "type": "message",
             "role": "assistant",
-            "model": chat.model.name,
+            "model": chat.reply_model,
             "content": self._content,
             "stop_reason": None,
             "stop_sequence": None,
@@ -182,7 +186,8 @@ class MessageWriter:
         else:
             block[self._open] = text
         if self._open == "thinking":
-            out.append(self._delta({"type": "signature_delta", "signature": ""}))
+            block["signature"] = UNSIGNED
+            out.append(self._delta({"type": "signature_delta", "signature": UNSIGNED}))
         self._open = None
         return [*out, {"type": "content_block_stop", "index": len(self._content) - 1}]
 

@@ -57,7 +57,7 @@ _ERRORS: Mapping[int, Mapping[str, BaseException]] = {
             param="budget",
         ),
         "missing": InvalidRequestError(
-            "`messages`: Field required.", param="messages", code="missing_required_parameter"
+            "`messages` is missing.", param="messages", code="missing_required_parameter"
         ),
         "unsupported": InvalidRequestError(
             "`audio` is not supported by this server.", param="audio", code="unsupported_parameter"
@@ -103,6 +103,9 @@ class AnthropicErrorDetail(ReplyModel):
 
     type: str
     message: str
+    details: dict[str, Any] | None = Field(
+        None, description="only where Anthropic's SDKs act on it: `error_code`"
+    )
 
 
 class AnthropicError(ReplyModel):

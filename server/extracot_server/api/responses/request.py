@@ -13,6 +13,7 @@ from pydantic import Field
 
 from extracot.prompt import Message, ToolCall
 from extracot_server.api.body import Body, ChatBody, Unsupported, described_as
+from extracot_server.api.budget_words import responses_words
 from extracot_server.api.conversation import (
     ToolMode,
     json_schema_format,
@@ -23,6 +24,7 @@ from extracot_server.api.conversation import (
 )
 from extracot_server.api.exchange import RequestContext
 from extracot_server.api.responses.offered_tools import OfferedTools, read_offered
+from extracot_server.budget.values import shown
 from extracot_server.engine.base import AnswerFormat, SamplingParams
 from extracot_server.errors import InvalidRequestError
 from extracot_server.generation.request import ChatRequest
@@ -73,7 +75,9 @@ Summary = Literal["auto", "concise", "detailed"]
 class Reasoning(Body):
     """``reasoning``."""
 
-    effort: str | None = Field(None, description="an effort of the server's map to budgets")
+    effort: Annotated[Any, described_as(str | None)] = Field(
+        None, description="an effort of the server's map to budgets"
+    )
     summary: Summary | None = Field(
         None, description="any: the reasoning, in full, is in `summary` instead of `content`"
     )
@@ -107,6 +111,7 @@ class ResponsesRequest(ChatBody):
     """Body of ``POST /v1/responses``: the text subset of OpenAI's, and ``budget``."""
 
     unsupported = UNSUPPORTED
+    words = responses_words(Reasoning.model_fields)
 
     input: str | list[dict[str, Any]] = Field(
         description="a text, or items: messages, function calls and their outputs, and reasoning, "
@@ -259,7 +264,7 @@ def _message(item: dict[str, Any], where: str) -> Message | None:
         case "message":
             role = item.get("role")
             if role not in _ROLES:
-                what = f"is {str(role)[:40]!r}. Allowed: {', '.join(_ROLES)}."
+                what = f"is {shown(role)}. Allowed: {', '.join(_ROLES)}."
                 raise InvalidRequestError.of(f"{where}.role", what)
             text = text_of(item.get("content"), f"{where}.content", _TEXT_PARTS)
             return Message(role, text, field=where)
@@ -274,7 +279,7 @@ def _message(item: dict[str, Any], where: str) -> Message | None:
             require_text(item, ("call_id",), where)
             text = text_of(item.get("output"), f"{where}.output", _TEXT_PARTS)
             return Message("tool", text, tool_call_id=item["call_id"], field=where)
-    what = f"is {str(kind)[:40]!r}. Allowed: {', '.join(_KINDS)}."
+    what = f"is {shown(kind)}. Allowed: {', '.join(_KINDS)}."
     raise InvalidRequestError.of(f"{where}.type", what, "unsupported_content")
 
 
@@ -290,7 +295,7 @@ def _answer_format(text: TextConfig | None) -> AnswerFormat | None:
         case "json_schema":
             return json_schema_format(wanted.get("schema"), "text.format.schema")
         case kind:
-            what = f"is {str(kind)[:40]!r}. Allowed: text, json_object, json_schema."
+            what = f"is {shown(kind)}. Allowed: text, json_object, json_schema."
             raise InvalidRequestError.of("text.format.type", what)
 
 
@@ -303,7 +308,7 @@ def _tools(request: ResponsesRequest, answer_format: AnswerFormat | None) -> Too
         case {"type": "allowed_tools", "mode": "auto" | "required" as mode, "tools": list(allowed)}:
             functions = offered.among(allowed, "tool_choice.tools", forced=mode == "required")
         case dict() as choice:
-            what = f"is {str(choice)[:60]!r}. Allowed: {_CHOICES}."
+            what = f"is {shown(choice)}. Allowed: {_CHOICES}."
             raise InvalidRequestError.of("tool_choice", what)
     if mode != "none":
         offered.check(forced=request.tool_choice == "required")

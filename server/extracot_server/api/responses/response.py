@@ -229,7 +229,7 @@ def _new_response(chat: PreparedChat, body: ResponsesRequest, *, stored: bool) -
         max_output_tokens=body.max_output_tokens,
         max_tool_calls=body.max_tool_calls,
         metadata=body.metadata or {},
-        model=chat.model.name,
+        model=chat.reply_model,
         parallel_tool_calls=body.parallel_tool_calls is not False,
         prompt_cache_key=body.prompt_cache_key,
         reasoning={"effort": reasoning and reasoning.effort, "summary": body.summary},

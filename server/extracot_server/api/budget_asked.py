@@ -1,0 +1,103 @@
+"""Joins what a body's words say of the reasoning with its `budget`, its alias and its effort.
+
+What disagrees is an error that names both fields. Knows neither bodies nor words.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from extracot_server.api.budget_readers import Say
+from extracot_server.budget.values import BudgetSpec, Target
+from extracot_server.errors import BudgetError
+
+NO_REASONING = "none"
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a request asks for in our words; ``effort_field`` is where its effort stands."""
+
+    budget: BudgetSpec | None
+    effort: Any
+    effort_field: str
+
+
+def join_words(says: Sequence[Say], asked: Asked, alias: Target | None) -> Asked:
+    """``asked`` with what the words say: none of the reasoning, a cap on it, or an effort.
+
+    Raises :class:`BudgetError` for words that disagree, with each other or with the rest.
+    """
+    for say in says:
+        if say.effort is not None:
+            if asked.effort not in (None, say.effort):
+                raise _disagree(say.field, asked.effort_field)
+            asked = replace(asked, effort=say.effort, effort_field=say.field)
+    wanted = [say for say in says if say.thinks is True or say.cap]
+    unwanted = next((say for say in says if say.thinks is False), None)
+    if unwanted is not None:
+        if wanted:
+            raise _disagree(unwanted.field, wanted[0].field)
+        return _without(unwanted.field, asked, alias)
+    thinks = next((say for say in says if say.thinks is True), None)
+    silent = thinks is not None and _silent(asked, alias)
+    if thinks is not None and silent:
+        raise _disagree(thinks.field, silent)
+    for say in says:
+        if say.cap is not None:
+            if say.cap == 0 and wanted:
+                raise _disagree(say.field, wanted[0].field)
+            asked = replace(asked, budget=_capped(asked.budget, say.cap, say.field))
+    return asked
+
+
+def hidden(says: Sequence[Say], shown: bool | None) -> bool | None:
+    """``include_reasoning`` with what the words say of it."""
+    hide = next((say for say in says if say.shown is False), None)
+    if hide is None:
+        return shown
+    if shown is True:
+        raise _disagree(hide.field, "include_reasoning")
+    return False
+
+
+def _disagree(field: str, other: str) -> BudgetError:
+    text = f"`{field}` and `{other}` disagree: send only one of them, or `budget` alone."
+    return BudgetError(text, param=field)
+
+
+def _silent(asked: Asked, alias: Target | None) -> str:
+    """The field that asks for no reasoning, if any does."""
+    budget = asked.budget
+    if budget is not None and (budget.target == NO_REASONING or budget.max_reasoning_tokens == 0):
+        return "budget"
+    if budget is not None and budget.target is not None:
+        return ""
+    if alias is not None:
+        return "model" if alias == NO_REASONING else ""
+    return asked.effort_field if asked.effort == NO_REASONING else ""
+
+
+def _without(field: str, asked: Asked, alias: Target | None) -> Asked:
+    """No reasoning, where nothing else asks for some."""
+    if asked.budget is not None and _silent(asked, alias) != "budget":
+        raise BudgetError.of(field, "asks for no reasoning, but `budget` asks for some.")
+    if alias not in (None, NO_REASONING):
+        raise BudgetError.of(field, "asks for no reasoning, but `model` asks for a budget.")
+    if asked.effort not in (None, NO_REASONING):
+        raise _disagree(field, asked.effort_field)
+    budget = asked.budget or BudgetSpec("none", given=NO_REASONING)
+    return replace(asked, budget=budget, effort=None)
+
+
+def _capped(budget: BudgetSpec | None, cap: int, field: str) -> BudgetSpec:
+    """A cap on whatever else is asked."""
+    if budget is None:
+        return BudgetSpec(max_reasoning_tokens=cap, given={"max_reasoning_tokens": cap})
+    if budget.max_reasoning_tokens not in (None, cap):
+        raise _disagree(field, "budget.max_reasoning_tokens")
+    given = budget.given if isinstance(budget.given, dict) else {"ratio": budget.given}
+    given = {**given, "max_reasoning_tokens": cap}
+    return replace(budget, max_reasoning_tokens=cap, given=given)
