@@ -36,6 +36,8 @@ def mended(body: dict[str, Any]) -> dict[str, Any]:
     first = {**first, "role": "user"} if first["role"] == "tool" else first
     later = [m if m["role"] == "assistant" else {**m, "role": "user"} for m in rest]
     body["messages"] = [spoken(message) for message in (first, *later)]
+    if body.get("stream_options") is not None:
+        body["stream"] = True
     if body.get("top_logprobs") is not None:
         body["logprobs"] = True
     if body.get("min_tokens") is not None:

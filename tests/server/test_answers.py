@@ -172,6 +172,36 @@ def test_reasoning_has_two_names_and_can_be_hidden(token_server: Live) -> None:
     assert "".join(d.get("content") or "" for d in deltas) == message["content"]
 
 
+FIELDS = {
+    "both": {"reasoning", "reasoning_content"},
+    "reasoning": {"reasoning"},
+    "reasoning_content": {"reasoning_content"},
+}
+
+
+def reasoning_fields(live: Live, **fields: Any) -> set[str]:
+    """Under which names a reply has its reasoning: whole and as a stream they are the same."""
+    names = FIELDS["both"]
+    message = live.chat(budget=0.2, **fields)["choices"][0]["message"]
+    deltas = [c["delta"] for chunk in live.chunks(budget=0.2, **fields) for c in chunk["choices"]]
+    streamed = {name for delta in deltas for name in names & set(delta)}
+    assert streamed == names & set(message)
+    for name in streamed:
+        assert "".join(delta.get(name, "") for delta in deltas) == message[name]
+    return streamed
+
+
+@pytest.mark.parametrize("setting", FIELDS)
+def test_the_name_of_reasoning_is_a_setting_and_a_field(setting: str) -> None:
+    with serve(reasoning_field=setting) as live:
+        assert reasoning_fields(live) == reasoning_fields(live, reasoning_field=None)
+        assert reasoning_fields(live) == FIELDS[setting]
+        for asked, names in FIELDS.items():
+            assert reasoning_fields(live, reasoning_field=asked) == names
+            assert reasoning_fields(live, reasoning_field=asked, include_reasoning=False) == set()
+        assert live.refused(reasoning_field="none")["param"] == "reasoning_field"
+
+
 def test_earlier_reasoning_is_accepted_and_not_rendered(token_server: Live) -> None:
     def prompt(assistant: dict[str, Any]) -> tuple[int, ...]:
         messages = [*user("One?"), {"role": "assistant", **assistant}, *user("Two?")]

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import pytest
 
 import extracot
 from extracot_server.app import openapi_document
-from tests.server.live import Live, serve
+from tests.server.live import Live, serve, user
 
 
 def test_models_and_aliases(token_server: Live) -> None:
@@ -169,3 +170,23 @@ def test_a_reply_has_what_the_openapi_document_promises(token_server: Live) -> N
     reply = token_server.chat(budget=0.2)
     assert set(schemas["ChatCompletion"]["required"]) <= set(reply)
     assert set(schemas["BudgetReport"]["properties"]) == set(reply["budget"])
+
+
+def test_the_reply_has_the_model_s_name_as_it_was_asked(token_server: Live) -> None:
+    """On every API, whole and as a stream; metrics and the key's limits know the model itself."""
+    bodies: dict[str, dict[str, Any]] = {
+        "/v1/chat/completions": {"messages": user()},
+        "/v1/responses": {"input": "What is 2 + 2?"},
+        "/v1/messages": {"messages": user(), "max_tokens": 99},
+    }
+    for path, body in bodies.items():
+        for name in ("scripted", "scripted@0.4", "scripted@auto", "scripted@none", None):
+            asked = {**body, "model": name, "budget": None}
+            expected = name or "scripted"
+            reply = token_server.http.post(path, json=asked)
+            assert reply.json()["model"] == expected, path
+            text = token_server.http.post(path, json={**asked, "stream": True}).text
+            told = set(re.findall(r'"model": ?"([^"]*)"', text))
+            assert told == {expected}, path
+    labels = {dict(has).get("model") for _, has in token_server.metrics()}
+    assert labels <= {"scripted", None}

@@ -174,7 +174,10 @@ def test_peer_13_the_usage_chunk_is_last_and_kept(token_server: Live) -> None:
     chunks = token_server.chunks(n=2, stream_options={"include_usage": True, "other": 1})
     assert [bool(chunk["choices"]) for chunk in chunks].index(False) == len(chunks) - 1
     assert chunks[-1]["usage"]["completion_tokens"] > 0
-    assert token_server.chat(stream_options={"include_usage": True})["usage"]  # without a stream
+    for stream in ({}, {"stream": None}, {"stream": False}):  # OpenAI and vLLM refuse it as well
+        error = token_server.refused(stream_options={"include_usage": True}, **stream)
+        assert error["param"] == "stream_options"
+    assert token_server.chat(stream_options=None)["usage"]
 
 
 def test_peer_14_errors_have_openais_shape_and_codes(token_server: Live) -> None:

@@ -56,7 +56,9 @@ class Thinking(Body):
     budget_tokens: int | None = Field(
         None, ge=1, description="enabled: the cap, in tokens, and required; adaptive: the same"
     )
-    display: str | None = Field(None, description="`omitted` leaves the thinking's text out")
+    display: Literal["summarized", "omitted", "updates"] | None = Field(
+        None, description="`omitted` leaves the thinking's text out"
+    )
 
 
 class OutputConfig(Body):
