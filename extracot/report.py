@@ -48,7 +48,10 @@ class BudgetReport(_Reported):
     ``saved_tokens_estimate`` is negative where more was spent than the baseline.
     """
 
-    requested: Any = _sent("the `budget`, alias or effort as the client sent it; null: none")
+    requested: Any = _sent(
+        "the `budget`, alias or effort as the client sent it, another vendor's words as they were "
+        "read; null: none"
+    )
     source: str | None = _sent(
         "where the budget comes from",
         *("budget", "alias", "reasoning_effort", "default"),

@@ -1,9 +1,11 @@
-"""docs/budgets.md gives every default of the effort map."""
+"""docs/budgets.md gives every default of the effort map, and every word of other vendors."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
+from extracot_server.api.budget_words import WORDS
 from extracot_server.config.effort_map import DEFAULT_EFFORT_MAP
 
 TEXT = (Path(__file__).resolve().parents[2] / "docs" / "budgets.md").read_text(encoding="utf-8")
@@ -17,3 +19,10 @@ def test_the_table_of_efforts_is_the_default_map() -> None:
     head, _, row = TEXT[TEXT.index("| `reasoning_effort` |") :].splitlines()[:3]
     told = dict(zip(cells(head)[1:], cells(row)[1:], strict=True))
     assert told == {effort: str(budget) for effort, budget in DEFAULT_EFFORT_MAP.items()}
+
+
+def test_the_table_of_words_is_complete() -> None:
+    start = TEXT.index("| word | read as |")
+    rows = TEXT[start : TEXT.index("\n\n", start)].splitlines()[2:]
+    told = {word for row in rows for word in re.findall(r"`(\w+)`", cells(row)[0])}
+    assert told == set(WORDS)

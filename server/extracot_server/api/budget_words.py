@@ -140,8 +140,7 @@ def check_unknown(key: str, known: Mapping[str, Any]) -> None:
     flat = snake(key)
     near = difflib.get_close_matches(flat, ["budget"], n=1, cutoff=0.75)
     ours = [one for one in _OURS if one in known]
-    words = [one for one in (*ours, *WORDS) if len(one) >= _SHORTEST]
-    near = near or difflib.get_close_matches(flat, words, n=1, cutoff=0.85)
+    near = near or difflib.get_close_matches(flat, _alike(flat, ours), n=1, cutoff=0.85)
     if near:
         text = f"Unknown field `{name}`; did you mean `{near[0]}`?"
         hint = "" if near[0] == "budget" else " Or use `budget`."
@@ -150,6 +149,16 @@ def check_unknown(key: str, known: Mapping[str, Any]) -> None:
     if "budget" in parts or (parts & set(_THOUGHT.split()) and parts & set(_BOUND.split())):
         text = f"Unknown field `{name}`; to bound the reasoning use `budget`."
         raise BudgetError(text, param=name)
+
+
+def _alike(name: str, ours: list[str]) -> list[str]:
+    """Words that begin or end as a name does, for comparing with all of them takes long."""
+    start, end = name[:3], name[-3:]
+    return [
+        word
+        for word in (*ours, *WORDS)
+        if len(word) >= _SHORTEST and (word.startswith(start) or word.endswith(end))
+    ]
 
 
 def read_words(
