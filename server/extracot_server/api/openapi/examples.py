@@ -146,7 +146,7 @@ REPLIES: dict[str, dict[str, Any]] = {
         "role": "assistant",
         "model": "scripted",
         "content": [
-            {"type": "thinking", "thinking": _THOUGHT, "signature": ""},
+            {"type": "thinking", "thinking": _THOUGHT, "signature": "bm90IHNpZ25lZA=="},
             {"type": "text", "text": _ANSWER},
         ],
         "stop_reason": "end_turn",

@@ -178,9 +178,8 @@ class ResponsesRequest(ChatBody):
         found = {*super().ignored_fields, *self.offered.left_out}
         found |= {f"include[{n}]" for n, what in enumerate(self.include or ()) if what != _ANSWERED}
         found |= {name for name in _ADVICE if getattr(self, name) is not None}
-        for name, part in (("reasoning", self.reasoning), ("text", self.text)):
-            extra = part.model_extra or {} if part is not None else {}
-            found |= {f"{name}.{key[:64]}" for key in extra}
+        extra = self.text.model_extra or {} if self.text is not None else {}
+        found |= {f"text.{key[:64]}" for key in extra}
         if self.text is not None and self.text.verbosity is not None:
             found.add("text.verbosity")
         return tuple(sorted(found))
@@ -217,8 +216,6 @@ def _check_reply_fields(request: ResponsesRequest) -> None:
     if request.prompt_cache_options is not None and request.prompt_cache_options.prewarm:
         what = "asks for no reply, which is not supported by this server."
         raise InvalidRequestError.of("prompt_cache_options.prewarm", what, "unsupported_parameter")
-    if request.stream_options is not None and not request.stream:
-        raise InvalidRequestError.of("stream_options", "needs `stream` to be true.")
 
 
 def _as_the_model_calls(request: ResponsesRequest) -> str | list[dict[str, Any]]:
