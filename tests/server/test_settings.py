@@ -89,6 +89,12 @@ def test_efforts_are_replaced_one_by_one() -> None:
     assert (efforts["low"], efforts["high"], efforts["max"]) == (0.25, 0.8, "native")
     assert "slow" in message(["--reasoning-effort-map", "slow=0.25"])
     assert "reasoning_effort_map" in message(["--reasoning-effort-map", "low=7"])
+    for wrong in ("foo", "low", "low=7", "low=fast", "low=[1]", "low=[", "{", '{"low": 0.3}x'):
+        told = message(["--reasoning-effort-map", wrong])
+        assert "takes EFFORT=BUDGET pairs such as low=0.3,high=auto" in told, told
+    several = load_settings(["--reasoning-effort-map", "low=0.3,high=auto"]).reasoning_effort_map
+    assert (several["low"], several["high"], several["medium"]) == (0.3, "auto", 0.6)
+    assert "is not JSON" in message(["--vllm", "{"])
 
 
 @pytest.mark.parametrize(
