@@ -6,13 +6,16 @@ Knows roles, contents and think blocks; nothing of templates, tokens or instruct
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, NamedTuple
 
 from extracot.errors import PromptError
 from extracot.reasoning import ThinkTags, split_reasoning
 from extracot.tokens import check_unicode
+
+BETWEEN = "\n\n"
+"""What stands between texts that become one turn."""
 
 
 class Role(StrEnum):
@@ -29,11 +32,25 @@ _ROLES = {**{role.value: role for role in Role}, "developer": Role.SYSTEM}
 
 @dataclass(frozen=True, slots=True)
 class ToolCall:
-    """A function that an assistant's message called; ``arguments`` is its JSON object, read."""
+    """A function that an assistant's message called; ``arguments`` is its JSON object, read.
+
+    Arguments that are no JSON object (a reply that was cut off) are the text itself. ``field``
+    names the call in errors, where it is not its place in its message's ``tool_calls``.
+    """
 
     name: str
-    arguments: Mapping[str, Any]
+    arguments: Mapping[str, Any] | str
     id: str = ""
+    field: str = ""
+
+
+class Fields(NamedTuple):
+    """What an API calls the parts of a message, where it is not ``.role`` and the like."""
+
+    role: str
+    content: str
+    call_id: str
+    """Which call a tool's message answers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +59,8 @@ class Message:
 
     ``tool_calls`` go with an assistant's, ``tool_call_id`` with a tool's: which call it answers.
     ``field`` names the message in errors, where it is not its place in the list: another one's
-    place (``input[2]``), or the field that is all of it (``instructions``).
+    place (``input[2]``), or the field that is all of it (``instructions``); ``fields`` names its
+    parts. ``omitted`` are the fields of what it held and its content only mentions.
     """
 
     role: str
@@ -50,6 +68,8 @@ class Message:
     tool_calls: tuple[ToolCall, ...] = ()
     tool_call_id: str = ""
     field: str = ""
+    fields: Fields | None = None
+    omitted: tuple[str, ...] = ()
 
 
 class Turn(NamedTuple):
@@ -63,6 +83,7 @@ class Turn(NamedTuple):
     calls: tuple[ToolCall, ...] = ()
     answers: ToolCall | None = None
     """The call that a tool's turn answers."""
+    call_field: str = ""
 
 
 def read_messages(
@@ -73,62 +94,118 @@ def read_messages(
 ) -> list[Turn]:
     """The turns of a conversation (``field`` names it), earlier replies without their reasoning.
 
+    System messages at the beginning are one turn. One that comes after the last answer, with
+    nothing of the user's after that answer, is what the reply is for, so it is the user's.
+
     Raises :class:`PromptError`, which names the field, for a conversation that is empty, has no
-    user message, does not end with the user or a tool or has a system message anywhere but first,
-    for an unknown role, for a tool message that answers no call before it, and for a content that
-    is not valid Unicode, or empty where it is a user's.
+    user message or ends with the assistant, for an unknown role, for a tool message that answers
+    no call before it, and for a content that is not valid Unicode, or empty where it is the
+    user's last.
     """
     if not messages:
         raise PromptError("at least one message is needed", field=field)
     turns = [
-        _turn(message, message.field or f"{field}[{index}]", index > 0, tags, control_tokens)
+        _turn(message, message.field or f"{field}[{index}]", tags, control_tokens)
         for index, message in enumerate(messages)
     ]
-    turns = [_answering(turn, turns[:index], messages[index]) for index, turn in enumerate(turns)]
-    if turns[-1].role not in (Role.USER, Role.TOOL):
+    if any(turn.role is Role.TOOL for turn in turns):
+        turns = _answering(turns, messages)
+    users = [turn for turn in turns if turn.role is Role.USER]
+    if turns[-1].role is Role.ASSISTANT or (not users and turns[-1].role is Role.SYSTEM):
         raise PromptError("the last message must be the user's", field=turns[-1].role_field)
-    if all(turn.role is not Role.USER for turn in turns):
+    if not users:
         raise PromptError("a message of the user is needed", field=field)
-    return turns
+    turns = _with_last_user(turns)
+    asked = next(turn for turn in reversed(turns) if turn.role is Role.USER)
+    if not asked.text:
+        raise PromptError("must not be empty", field=asked.content_field)
+    return _joined_beginning(turns)
 
 
-def _turn(
-    message: Message, where: str, later: bool, tags: ThinkTags, control_tokens: Collection[str]
-) -> Turn:
-    role_field = content_field = where
-    if where.endswith("]"):  # an element of a list has parts, a field that is a text has none
-        role_field, content_field = f"{where}.role", f"{where}.content"
+def _turn(message: Message, where: str, tags: ThinkTags, control_tokens: Collection[str]) -> Turn:
+    fields = message.fields
+    if fields is None and where.endswith("]"):  # an element of a list has parts
+        fields = Fields(f"{where}.role", f"{where}.content", f"{where}.tool_call_id")
+    elif fields is None:  # a field that is a text has none
+        fields = Fields(where, where, where)
     role = _ROLES.get(message.role)
     if role is None:
         allowed = ", ".join(_ROLES)
-        raise PromptError(f"{message.role!r} is not one of {allowed}", field=role_field)
-    if role is Role.SYSTEM and later:
-        raise PromptError("a system message must be the first", field=role_field)
+        raise PromptError(f"{message.role!r} is not one of {allowed}", field=fields.role)
     if message.tool_calls and role is not Role.ASSISTANT:
         raise PromptError("go with an assistant's message", field=f"{where}.tool_calls")
     text = message.content
-    if not text and role is Role.USER:
-        raise PromptError("must not be empty", field=content_field)
-    check_unicode(text, content_field)
+    check_unicode(text, fields.content)
     if role is Role.ASSISTANT:
         text = _without_reasoning(text, tags, control_tokens)
-    return Turn(role, text, role_field, content_field, calls=message.tool_calls)
+    calls = tuple(
+        call if call.field else replace(call, field=f"{where}.tool_calls[{index}]")
+        for index, call in enumerate(message.tool_calls)
+    )
+    return Turn(role, text, fields.role, fields.content, calls=calls, call_field=fields.call_id)
 
 
-def _answering(turn: Turn, before: Sequence[Turn], message: Message) -> Turn:
-    """A tool's turn with the call it answers, one of the assistant's message just before it."""
-    if turn.role is not Role.TOOL:
-        return turn
-    calls = next((other.calls for other in reversed(before) if other.role is not Role.TOOL), ())
-    if not calls:
-        raise PromptError(
-            "a tool's message must follow an assistant's with tool_calls", field=turn.role_field
-        )
-    found = next((call for call in calls if call.id == message.tool_call_id), None)
-    if found is None:
-        where = turn.role_field.removesuffix("role") + "tool_call_id"
-        raise PromptError("names none of the calls before it", field=where)
-    return turn._replace(answers=found)
+def _answering(turns: Sequence[Turn], messages: Sequence[Message]) -> list[Turn]:
+    """Tools' turns with the calls they answer: of calls by that id, the last one made.
+
+    Of several in one message, it is the first that has no answer yet.
+    """
+    made: dict[str, list[ToolCall]] = {}
+    answered: list[Turn] = []
+    for turn, message in zip(turns, messages, strict=True):
+        latest: dict[str, list[ToolCall]] = {}
+        for call in turn.calls:
+            latest.setdefault(call.id, []).append(call)
+        made |= latest
+        if turn.role is Role.TOOL:
+            waiting = made.get(message.tool_call_id)
+            if waiting is None:
+                raise _unanswerable(turn, message, bool(made))
+            found = waiting.pop(0) if len(waiting) > 1 else waiting[0]
+            turn = turn._replace(answers=found)
+        answered.append(turn)
+    return answered
+
+
+def _unanswerable(turn: Turn, message: Message, any_call: bool) -> PromptError:
+    if any_call:
+        return PromptError("names none of the calls before it", field=turn.call_field)
+    return PromptError(
+        "a tool's message must follow an assistant's with tool_calls"
+        if message.fields is None
+        else "names a call, but there is none before it",
+        field=turn.role_field if message.fields is None else turn.call_field,
+    )
+
+
+def _with_last_user(turns: list[Turn]) -> list[Turn]:
+    """The turns, the last system message as the user's where nothing else is unanswered."""
+    last_said: int | None = None
+    for index, turn in reversed(list(enumerate(turns))):
+        if turn.role is Role.USER:
+            break
+        if turn.role is Role.SYSTEM and turn.text and last_said is None:
+            last_said = index
+        if turn.role is Role.ASSISTANT and not turn.calls:
+            if last_said is not None:
+                turns[last_said] = turns[last_said]._replace(role=Role.USER)
+            break
+    return turns
+
+
+def _joined_beginning(turns: list[Turn]) -> list[Turn]:
+    """The turns, with the system messages that they begin with as one."""
+    count = next(n for n, turn in enumerate(turns) if turn.role is not Role.SYSTEM)
+    return [joined(turns[:count]), *turns[count:]] if count > 1 else turns
+
+
+def joined(turns: Sequence[Turn]) -> Turn:
+    """Turns of one role as one, a blank line between their texts."""
+    first = turns[0]
+    return first._replace(
+        text=BETWEEN.join(turn.text for turn in turns if turn.text),
+        calls=tuple(call for turn in turns for call in turn.calls),
+    )
 
 
 def _without_reasoning(reply: str, tags: ThinkTags, control_tokens: Collection[str]) -> str:

@@ -13,13 +13,15 @@ from functools import cached_property, lru_cache
 from typing import Any, NamedTuple
 
 from extracot.control import Control, ControlKind
-from extracot.conversation import Message, Role, ToolCall, Turn, read_messages
+from extracot.conversation import Fields, Message, Role, ToolCall, Turn, read_messages
 from extracot.errors import ControlTokenError, PromptError
+from extracot.fitting import fit
 from extracot.reasoning import ThinkTags
 from extracot.template import ChatTemplate, Mixed
 from extracot.tokens import TextEncoder, Tokenizer
 
 __all__ = [
+    "Fields",
     "Message",
     "PromptRenderer",
     "RenderedPrompt",
@@ -61,8 +63,8 @@ class PromptRenderer:
     """Renders conversations for one tokenizer; see :class:`~extracot.control.Control`.
 
     ``instruction`` precedes the last user message, ``system_prompt`` stands in where the client
-    sends no system message, and ``control_tokens`` are protected from being spelled in a message
-    even where the tokenizer holds them as ordinary tokens.
+    begins with no system message, and ``control_tokens`` are protected from being spelled in a
+    message even where the tokenizer holds them as ordinary tokens.
 
     Raises :class:`ControlTokenError` if one of ``control_tokens`` is not exactly one id.
     """
@@ -131,17 +133,20 @@ class PromptRenderer:
         """Token ids of a conversation, and of the start of its reply.
 
         The user's last message becomes: instruction, line break, text, and for LEVEL and POLICY a
-        space and the token. Earlier turns are rendered without any of that. It is the last of
-        all, or answers of tools follow it. ``tools`` are definitions in OpenAI's form. ``field``
-        names the conversation in errors.
+        space and the token, which ends the last turn that is rendered as the user's. Earlier turns
+        are rendered without any of that. Calls, answers of tools and system messages may follow.
+        :mod:`extracot.fitting` says what becomes of turns that the template refuses as they are.
+        ``tools`` are definitions in OpenAI's form. ``field`` names the conversation in errors.
 
-        Raises :class:`PromptError` with the ``field`` at fault: no messages, an unknown role, a
-        system message that is not the first, a last message that is an assistant's, an empty
-        content or one that is no valid Unicode, messages or tools that the template refuses.
+        Raises :class:`PromptError` with the ``field`` at fault: no messages, none of the user's,
+        an unknown role, a last message that is an assistant's, a content that is no valid Unicode
+        or, in the user's last, empty, messages or tools that the template refuses in any form.
         Raises :class:`ControlTokenError` if the control's token is not one id.
         """
-        turns = self._turns(messages, control, with_instruction, field)
-        *parts, last = self._layout(turns, tools, field)
+        said, own_system = self._turns(messages, with_instruction, field)
+        turns, layout = fit(self._template, said, tools, field, own_system)
+        turns = self._controlled(turns, control)
+        *parts, last = layout
         before, opening = self._split_opening(last)
         keep_block, prefill, in_reasoning = self._reply_start(control, opening)
         ids: list[int] = []
@@ -218,42 +223,25 @@ class PromptRenderer:
             raise PromptError(str(error), field=field) from error
 
     def _turns(
-        self, messages: Sequence[Message], control: Control, with_instruction: bool, field: str
-    ) -> list[Turn]:
+        self, messages: Sequence[Message], with_instruction: bool, field: str
+    ) -> tuple[list[Turn], bool]:
+        """What was said, and whether it begins with our own system prompt."""
         turns = read_messages(messages, self.tags, self._control_tokens, field)
-        if turns[0].role is not Role.SYSTEM and self._system_prompt:
-            turns.insert(
-                0, Turn(Role.SYSTEM, self._system_prompt, "system_prompt", "system_prompt")
-            )
         at = max(index for index, turn in enumerate(turns) if turn.role is Role.USER)
-        text = turns[at].text
         if with_instruction and self._instruction:
-            text = f"{self._instruction}\n{text}"
-        token_id = None
-        if control.token is not None:
-            token_id = self._control_id(control.token)
-            text += " "
-        turns[at] = turns[at]._replace(text=text, token_id=token_id)
-        return turns
+            turns[at] = turns[at]._replace(text=f"{self._instruction}\n{turns[at].text}")
+        if turns[0].role is Role.SYSTEM or not self._system_prompt:
+            return turns, False
+        own = Turn(Role.SYSTEM, self._system_prompt, "system_prompt", "system_prompt")
+        return [own, *turns], True
 
-    def _layout(
-        self, turns: Sequence[Turn], tools: Sequence[Mapping[str, Any]], field: str
-    ) -> list[Mixed | int]:
-        with_tools = bool(tools) or any(turn.calls for turn in turns)
-        roles = [turn.role.value for turn in turns]
-        try:
-            if with_tools:
-                return self._template.layout_with_tools(turns, tools)
-            return self._template.layout(roles)
-        except PromptError as error:
-            if error.field is not None:
-                raise
-            begins_with_system = turns[0].role is Role.SYSTEM and not with_tools
-            if not begins_with_system or not self._template.accepts(roles[1:]):
-                raise PromptError(str(error), field=field) from error
-            raise PromptError(
-                "this model's chat template takes no system message", field=turns[0].role_field
-            ) from error
+    def _controlled(self, turns: list[Turn], control: Control) -> list[Turn]:
+        """The turns, with the control's token at the end of the user's last one."""
+        if control.token is not None:
+            at = max(index for index, turn in enumerate(turns) if turn.role is Role.USER)
+            token_id = self._control_id(control.token)
+            turns[at] = turns[at]._replace(text=f"{turns[at].text} ", token_id=token_id)
+        return turns
 
     def _split_opening(self, last: Mixed | int) -> tuple[Mixed, _Opening]:
         """The last fixed text of a prompt without, and with, what it says of reasoning."""

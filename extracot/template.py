@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from enum import Enum, auto
 from functools import cached_property
 from itertools import chain
 from typing import Any
@@ -24,11 +25,27 @@ _PLACEHOLDER = "qXzMessage{:06d}qXz"
 _PLACEHOLDERS = re.compile(r"qXzMessage(\d{6})qXz")
 
 _PROBED = ("system", "user", "assistant", "user")
+_LATER_SYSTEM = (
+    ("system", "user", "assistant", "user", "system", "user"),
+    ("system", "user", "assistant", "system", "user"),
+    ("system", "user", "system"),
+)
 _PROBE_TOOL = {"type": "function", "function": {"name": "probe", "parameters": {"type": "object"}}}
+
+_NO_OBJECT = "INVALID_JSON"
+"""Under this name a text that is no JSON object stands in one, as in Anthropic's API."""
 
 Mixed = tuple[str | Slot, ...]
 """A stretch of a prompt that belongs together: fixed text with clients' texts in it, fixed text
 first and last."""
+
+
+class _Arguments(Enum):
+    """How a template gets the arguments of calls; some take only one of these."""
+
+    VALUE = auto()  # an object, or a text that is none
+    TEXT = auto()  # JSON text
+    OBJECT = auto()  # an object, which holds a text that is none
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +85,29 @@ class ChatTemplate:
         return True
 
     @cached_property
+    def takes_later_system(self) -> bool:
+        """A system message further on is a turn of its own, marked as the one at the beginning is.
+
+        Many templates write the name of whatever role they are given, so that one is written
+        proves nothing: where a model was trained with a system turn, the template shows its mark
+        at the beginning, too. What stands before a user's text is no such mark.
+        """
+        for roles in _LATER_SYSTEM:
+            try:
+                layout = self.layout(roles)
+            except PromptError:
+                continue
+            if [part for part in layout if isinstance(part, int)] != list(range(len(roles))):
+                continue
+            before = [_fixed(part) for part in layout[::2]]
+            first, user, later = before[0], before[1], before[roles.index("system", 1)]
+            start = next(n for n in range(len(later) + 1) if later[n:] in first)
+            mark = later[start:]
+            if mark.strip() and not user.endswith(mark):
+                return True
+        return False
+
+    @cached_property
     def takes_tools(self) -> bool:
         """Whether the template writes the definitions of tools into a prompt."""
         turn = Turn(Role.USER, "x", "", "")
@@ -77,6 +117,21 @@ class ChatTemplate:
             return False
         return any(slot.text == "probe" for slot in _slots(parts))
 
+    @cached_property
+    def takes_calls(self) -> bool:
+        """Whether the template writes a call and its result."""
+        call = ToolCall("probe", {}, "probe0001", "call")
+        turns = [
+            Turn(Role.USER, "x", "", "user"),
+            Turn(Role.ASSISTANT, "", "", "assistant", calls=(call,)),
+            Turn(Role.TOOL, "x", "", "tool", answers=call, call_field="id"),
+        ]
+        try:
+            self.layout_with_tools(turns, [])
+        except PromptError:
+            return False
+        return True
+
     def layout_with_tools(
         self, turns: Sequence[Turn], tools: Sequence[Mapping[str, Any]]
     ) -> list[Mixed | int]:
@@ -85,21 +140,25 @@ class ChatTemplate:
         Like :meth:`layout`, but a tool's content, the calls and the definitions are in place.
         Raises :class:`PromptError` with the field if the template refuses or leaves out any of it.
         """
-        try:
-            return self._mixed(turns, tools, as_text=False)
-        except PromptError as error:
-            if not any(turn.calls for turn in turns):
-                raise
-            try:  # some templates want a call's arguments as JSON text
-                return self._mixed(turns, tools, as_text=True)
-            except PromptError:
-                raise error from None
+        ways = [_Arguments.VALUE]
+        if any(turn.calls for turn in turns):
+            ways.append(_Arguments.TEXT)
+        if any(isinstance(call.arguments, str) for turn in turns for call in turn.calls):
+            ways.append(_Arguments.OBJECT)
+        refusal: PromptError | None = None
+        for way in ways:
+            try:
+                return self._mixed(turns, tools, way)
+            except PromptError as error:
+                refusal = refusal or error
+        assert refusal is not None
+        raise refusal
 
     def _mixed(
-        self, turns: Sequence[Turn], tools: Sequence[Mapping[str, Any]], *, as_text: bool
+        self, turns: Sequence[Turn], tools: Sequence[Mapping[str, Any]], way: _Arguments
     ) -> list[Mixed | int]:
         placeholders = Placeholders()
-        entries = [_entry(turn, index, placeholders, as_text) for index, turn in enumerate(turns)]
+        entries = [_entry(turn, index, placeholders, way) for index, turn in enumerate(turns)]
         masked = [
             placeholders.masked(tool, f"tools[{index}]") for index, tool in enumerate(tools)
         ] or None
@@ -107,7 +166,7 @@ class ChatTemplate:
         layout: list[Mixed | int] = [
             int(part) if n % 2 else tuple(placeholders.split(part)) for n, part in enumerate(parts)
         ]
-        _check_complete(turns, layout)
+        _check_complete(turns, layout, placeholders)
         return layout
 
     def trim(self, role: str, text: str, *, tail: bool = True) -> str:
@@ -159,29 +218,29 @@ class ChatTemplate:
         }
 
 
-def _entry(turn: Turn, index: int, placeholders: Placeholders, as_text: bool) -> dict[str, Any]:
+def _entry(turn: Turn, index: int, placeholders: Placeholders, way: _Arguments) -> dict[str, Any]:
     """A turn as templates take it."""
     entry: dict[str, Any] = {"role": turn.role.value, "content": _PLACEHOLDER.format(index)}
-    field = turn.content_field.removesuffix("content")
     if turn.answers is not None:
         entry["content"] = placeholders.of(turn.text, turn.content_field)
-        entry["tool_call_id"] = _shown_id(turn.answers.id, placeholders, f"{field}tool_call_id")
-        entry["name"] = placeholders.of(turn.answers.name, f"{field}tool_call_id")
+        entry["tool_call_id"] = _shown_id(turn.answers.id, placeholders, turn.call_field)
+        entry["name"] = placeholders.of(turn.answers.name, turn.call_field)
     elif turn.calls:
         entry["content"] = entry["content"] if turn.text else ""
-        entry["tool_calls"] = [
-            _call(call, placeholders, f"{field}tool_calls[{n}]", as_text)
-            for n, call in enumerate(turn.calls)
-        ]
+        entry["tool_calls"] = [_call(call, placeholders, way) for call in turn.calls]
     return entry
 
 
-def _call(call: ToolCall, placeholders: Placeholders, field: str, as_text: bool) -> dict[str, Any]:
+def _call(call: ToolCall, placeholders: Placeholders, way: _Arguments) -> dict[str, Any]:
+    given, field = call.arguments or {}, call.field
     arguments: Any
-    if as_text:
-        arguments = placeholders.of(json.dumps(call.arguments, ensure_ascii=False), field)
+    if not isinstance(given, str) and way is not _Arguments.TEXT:
+        arguments = placeholders.masked(given, field)
     else:
-        arguments = placeholders.masked(call.arguments, field)
+        text = given if isinstance(given, str) else json.dumps(given, ensure_ascii=False)
+        arguments = placeholders.of(text, field)
+        if way is _Arguments.OBJECT:
+            arguments = {_NO_OBJECT: arguments}
     function = {"name": placeholders.of(call.name, field), "arguments": arguments}
     return {"id": _shown_id(call.id, placeholders, field), "type": "function", "function": function}
 
@@ -193,20 +252,25 @@ def _shown_id(call_id: str, placeholders: Placeholders, field: str) -> str:
     return placeholders.of(call_id, field)
 
 
+def _fixed(part: Mixed | int) -> str:
+    """A part of a layout without clients' texts, which is one text."""
+    return str(part[0]) if isinstance(part, tuple) else ""
+
+
 def _slots(layout: Sequence[Mixed | int]) -> Iterator[Slot]:
     pieces = chain.from_iterable(part for part in layout if isinstance(part, tuple))
     return (piece for piece in pieces if isinstance(piece, Slot))
 
 
-def _check_complete(turns: Sequence[Turn], layout: Sequence[Mixed | int]) -> None:
+def _check_complete(
+    turns: Sequence[Turn], layout: Sequence[Mixed | int], placeholders: Placeholders
+) -> None:
     """Refuse what the template leaves out."""
     shown = {part for part in layout if isinstance(part, int)}
     fields = {slot.field for slot in _slots(layout)}
     for index, turn in enumerate(turns):
         if turn.calls:
-            called = turn.content_field.removesuffix("content") + "tool_calls"
-            if not any(field.startswith(called) for field in fields):
-                raise PromptError("this model's chat template has no tool calls", field=called)
+            _check_calls(turn.calls, fields, placeholders)
         elif turn.answers is not None:
             if turn.text and turn.content_field not in fields:
                 raise PromptError(
@@ -214,3 +278,23 @@ def _check_complete(turns: Sequence[Turn], layout: Sequence[Mixed | int]) -> Non
                 )
         elif index not in shown:
             raise PromptError(f"the chat template leaves out the {turn.role.value} message")
+
+
+def no_calls(calls: Sequence[ToolCall]) -> PromptError:
+    """The template has no place for any calls."""
+    where = calls[0].field
+    if where.endswith(".tool_calls[0]"):  # all of them, where they have a field of their own
+        where = where.removesuffix("[0]")
+    return PromptError("this model's chat template has no tool calls", field=where)
+
+
+def _check_calls(
+    calls: Sequence[ToolCall], fields: Collection[str], placeholders: Placeholders
+) -> None:
+    if not any(call.field in fields for call in calls):
+        raise no_calls(calls)
+    for call in calls:
+        text = call.arguments
+        if isinstance(text, str) and text and not placeholders.wrote(text, call.field):
+            what = "this model's chat template has no place for arguments that are text"
+            raise PromptError(what, field=call.field)

@@ -62,6 +62,7 @@ class Placeholders:
     def __init__(self) -> None:
         self._texts: list[tuple[str, str]] = []
         self._known: dict[tuple[str, str], int] = {}
+        self._written: set[int] = set()
 
     def of(self, text: str, field: str) -> str:
         """The placeholder of a text, which came in at ``field``; an empty text is its own.
@@ -75,6 +76,10 @@ class Placeholders:
         if number == len(self._texts):
             self._texts.append((text, field))
         return f"qXzText{number:06d}q{_PROBE}qXzEnd"
+
+    def wrote(self, text: str, field: str) -> bool:
+        """Whether a text that came in at ``field`` was found in what was split so far."""
+        return self._known.get((text, field)) in self._written
 
     def masked(self, value: Any, field: str, depth: int = 0) -> Any:
         """A JSON value with placeholders for its texts; keys are texts too.
@@ -103,6 +108,7 @@ class Placeholders:
         for match in _PLACE.finditer(text):
             yield text[at : match.start()]
             found, field = self._texts[int(match[1])]
+            self._written.add(int(match[1]))
             write = _WRITTEN.get(match[2])
             if write is None:
                 raise PromptError(

@@ -64,7 +64,7 @@ def test_brackets_in_a_text_are_no_levels(token_server: Live) -> None:
         ([{"role": 5, "content": "x"}], "messages[0].role"),
         ([{"role": "assistant", "content": "x"}], "messages[0].role"),
         ([*user(), {"role": "assistant", "content": "x"}], "messages[1].role"),
-        ([*user(), {"role": "system", "content": "x"}], "messages[1].role"),
+        ([{"role": "system", "content": "x"}] * 2, "messages[1].role"),
         ([{"role": "system", "content": "x"}], "messages[0].role"),
     ],
 )

@@ -236,8 +236,8 @@ def test_wrong_tools_are_named(tool_server: Live, fields: dict[str, Any], param:
     assert tool_server.refused(body)["param"] == param
 
 
-@pytest.mark.parametrize("arguments", ["", "[]", "{", "3", None])
-def test_arguments_must_be_an_object(tool_server: Live, arguments: Any) -> None:
+@pytest.mark.parametrize("arguments", [3, True, [], [{}]])
+def test_arguments_must_be_text_or_an_object(tool_server: Live, arguments: Any) -> None:
     talk = conversation()
     talk[1]["tool_calls"][0]["function"]["arguments"] = arguments
     error = tool_server.refused({"messages": talk, "tools": TOOLS})

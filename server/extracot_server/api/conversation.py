@@ -1,12 +1,10 @@
-"""Reads texts, tools and grammars of a request, which every API's body has under some name.
+"""Reads stops, tools and grammars of a request, which every API's body has under some name.
 
-Errors name the field by the API's own name. Whether a conversation makes sense to a
-template is the renderer's to say.
+Errors name the field by the API's own name.
 """
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
@@ -32,51 +30,6 @@ class FunctionDefinition(Body):
     description: str | None = None
     parameters: dict[str, Any] | None = Field(None, description="JSON schema of its arguments")
     strict: bool | None = Field(None, description="accepted; forced calls always follow it")
-
-
-def text_part(part: dict[str, Any], where: str, kinds: tuple[str, ...] = ("text",)) -> str:
-    """The text of a content part; raises :class:`InvalidRequestError` for any other part."""
-    kind, text = part.get("type"), part.get("text")
-    if kind not in kinds:
-        what = f"is {shown(kind)}; this server takes text only."
-        raise InvalidRequestError.of(f"{where}.type", what, "unsupported_content")
-    if not isinstance(text, str):
-        raise InvalidRequestError.of(f"{where}.text", "must be a string.")
-    return text
-
-
-def text_of(content: Any, where: str, kinds: tuple[str, ...] = ("text",)) -> str:
-    """A content that is a text, or a list of text parts, which are joined."""
-    if isinstance(content, str):
-        return content
-    if not isinstance(content, list) or not content:
-        what = "must be a text or a list of text parts, and not empty."
-        raise InvalidRequestError.of(where, what)
-    parts = []
-    for index, part in enumerate(content):
-        at = f"{where}[{index}]"
-        if not isinstance(part, dict):
-            raise InvalidRequestError.of(at, "must be an object.")
-        parts.append(text_part(part, at, kinds))
-    return "".join(parts)
-
-
-def require_text(block: Mapping[str, Any], names: Sequence[str], where: str) -> None:
-    """Raise :class:`InvalidRequestError` unless these keys of a block are texts, not empty."""
-    for name in names:
-        if not isinstance(block.get(name), str) or not block[name]:
-            raise InvalidRequestError.of(f"{where}.{name}", "must be a string that is not empty.")
-
-
-def read_arguments(text: Any, where: str) -> dict[str, Any]:
-    """A call's arguments: JSON text of an object; raises :class:`InvalidRequestError`."""
-    try:
-        arguments = json.loads(text) if isinstance(text, str) else None
-    except (ValueError, RecursionError):
-        arguments = None
-    if not isinstance(arguments, dict):
-        raise InvalidRequestError.of(where, "must be the JSON text of an object.")
-    return arguments
 
 
 def read_stops(stops: Sequence[str] | None, field: str) -> tuple[str, ...]:

@@ -45,6 +45,8 @@ RENDER_HERE = 32 * 1024
 """Bytes of body up to which a prompt is tokenised at once; longer ones in a thread."""
 _PLAIN = {"content-encoding": "identity", "transfer-encoding": "chunked"}
 """What these fields may say of a body that is not compressed."""
+MAX_OMITTED = 64
+"""Fields within a conversation that a report names at most: it is sent as a header, too."""
 P = ParamSpec("P")
 T = TypeVar("T")
 B = TypeVar("B", bound=ChatBody)
@@ -106,11 +108,16 @@ class RequestContext:
             answer_format=answer_format if tools is None else tools.answer_format(),
             with_instruction=with_instruction,
             principal=self.principal,
-            ignored_fields=body.ignored_fields,
+            ignored_fields=(*body.ignored_fields, *_omitted(messages)),
             tools=tools,
             messages_field=messages_field,
             asked_model=body.model,
         )
+
+
+def _omitted(messages: Sequence[Message]) -> list[str]:
+    """Fields of what a conversation holds and its prompt only mentions, for the report."""
+    return [where for message in messages for where in message.omitted][:MAX_OMITTED]
 
 
 ToChat = Callable[[B, RequestContext], ChatRequest]

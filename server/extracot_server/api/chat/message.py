@@ -1,17 +1,18 @@
-"""Messages of a chat request: only text and tool calls are accepted.
+"""Messages of a chat request, as far as they are text and tool calls.
 
 Knows OpenAI's forms; whether a conversation makes sense to a template is the renderer's to say.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field
 
 from extracot.prompt import Message, ToolCall
 from extracot_server.api.body import Body, described_as
-from extracot_server.api.conversation import read_arguments, text_of
+from extracot_server.api.contents import read_arguments, read_content, require_text
 from extracot_server.budget.values import shown
 from extracot_server.errors import InvalidRequestError
 
@@ -30,7 +31,7 @@ class CalledFunctionParam(Body):
     """A function and its arguments."""
 
     name: str = Field(min_length=1)
-    arguments: str = Field(description="JSON text of an object")
+    arguments: str = Field(description="JSON text of an object; other text stays text")
 
 
 class ToolCallParam(Body):
@@ -45,26 +46,38 @@ class ChatMessage(Body):
     """One message; ``content`` is text or a list of text parts."""
 
     role: Annotated[str, described_as(Role)] = Field(
-        description="system or developer (first only), user, assistant, or tool; the last message "
-        "is a user's or a tool's"
+        description="system or developer, user, assistant, or tool; the last message is not an "
+        "assistant's, and one is a user's"
     )
     content: Annotated[
         str | list[dict[str, Any]] | None,
         described_as(str | Annotated[list[TextPart], Field(min_length=1)] | None),
-    ] = Field(None, description="text, or text parts that are joined")
+    ] = Field(
+        None,
+        description="text, or text parts that are joined; other parts stand in earlier messages "
+        "only, and the prompt mentions them",
+    )
     tool_calls: Annotated[list[dict[str, Any]] | None, described_as(list[ToolCallParam] | None)] = (
         Field(None, description="assistant only: the calls, as in the reply")
     )
     tool_call_id: str | None = Field(None, description="tool only: id of the call answered")
 
 
-def read_message(message: ChatMessage, index: int) -> Message:
-    """One message as the renderer takes it; raises :class:`InvalidRequestError` with its field."""
-    where = f"messages[{index}]"
-    if message.role not in _ROLES:
-        what = f"is {shown(message.role)}. Allowed: {', '.join(_ROLES)}."
+def read_messages(messages: Sequence[ChatMessage]) -> list[Message]:
+    """The messages as the renderer takes them; :class:`InvalidRequestError` names a field."""
+    asked = [index for index, message in enumerate(messages) if message.role == "user"]
+    return [
+        _message(message, f"messages[{index}]", newest=asked[-1:] == [index])
+        for index, message in enumerate(messages)
+    ]
+
+
+def _message(message: ChatMessage, where: str, *, newest: bool) -> Message:
+    role, more = message.role, message.model_extra or {}
+    if role not in _ROLES:
+        what = f"is {shown(role)}. Allowed: {', '.join(_ROLES)}."
         raise InvalidRequestError.of(f"{where}.role", what)
-    if (message.model_extra or {}).get("function_call"):
+    if more.get("function_call"):
         raise InvalidRequestError(
             "`function_call` is not supported by this server; use `tool_calls`.",
             param=f"{where}.function_call",
@@ -73,24 +86,37 @@ def read_message(message: ChatMessage, index: int) -> Message:
     calls = [
         _call(call, f"{where}.tool_calls[{n}]") for n, call in enumerate(message.tool_calls or ())
     ]
-    if message.role == "tool" and not message.tool_call_id:
+    if role == "tool" and not message.tool_call_id:
         what = "is missing; it names the call that is answered."
         raise InvalidRequestError.of(f"{where}.tool_call_id", what)
-    content = message.content
-    if content is None and message.role == "assistant":
-        content = ""
-    text = text_of(content, f"{where}.content")
-    return Message(message.role, text, tuple(calls), message.tool_call_id or "")
+    reply = role == "assistant"
+    strict = newest or role in ("system", "developer")
+    if role == "user" and message.content is None:
+        strict = True
+    content = read_content(message.content, f"{where}.content", strict=strict, reply=reply)
+    if reply:
+        if isinstance(more.get("refusal"), str) and not content.text:
+            content.add(more["refusal"])
+        if more.get("audio"):
+            content.mention("audio", f"{where}.audio")
+    answered = message.tool_call_id or ""
+    omitted = tuple(content.omitted)
+    return Message(role, content.text, tuple(calls), answered, omitted=omitted)
 
 
 def _call(call: dict[str, Any], where: str) -> ToolCall:
-    function = call.get("function")
-    if call.get("type", "function") != "function" or not isinstance(function, dict):
+    """A call; one of a tool that takes free text has it as its arguments."""
+    kind = call.get("type") or "function"
+    called = call.get(kind) if kind in ("function", "custom") else None
+    if not isinstance(called, dict):
         raise InvalidRequestError.of(where, "must be a call of a function: id, type and function.")
-    name, call_id = function.get("name"), call.get("id")
-    if not isinstance(name, str) or not name:
-        raise InvalidRequestError.of(f"{where}.function.name", "must be a name.")
-    if not isinstance(call_id, str) or not call_id:
-        raise InvalidRequestError.of(f"{where}.id", "must be a text.")
-    arguments = function.get("arguments")
-    return ToolCall(name, read_arguments(arguments, f"{where}.function.arguments"), call_id)
+    require_text(call, ("id",), where)
+    at = f"{where}.{kind}"
+    require_text(called, ("name",), at)
+    if kind == "function":
+        arguments = read_arguments(called.get("arguments"), f"{at}.arguments")
+        return ToolCall(called["name"], arguments, call["id"])
+    given = called.get("input")
+    if not isinstance(given, str):
+        raise InvalidRequestError.of(f"{at}.input", "must be a string.")
+    return ToolCall(called["name"], given or {}, call["id"])

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from extracot_server.api.body import Body, ChatBody, Unsupported, described_as
-from extracot_server.api.chat.message import ChatMessage, read_message
+from extracot_server.api.chat.message import ChatMessage, read_messages
 from extracot_server.api.conversation import (
     FunctionDefinition,
     ToolMode,
@@ -102,7 +102,7 @@ class ChatCompletionRequest(ChatBody):
     unsupported = UNSUPPORTED
 
     messages: list[ChatMessage] = Field(
-        min_length=1, description="the conversation; the last message is the user's"
+        min_length=1, description="the conversation; the last message is not an assistant's"
     )
     reasoning_effort: Annotated[Any, described_as(str | None)] = Field(
         None,
@@ -191,7 +191,7 @@ def to_chat_request(request: ChatCompletionRequest, context: RequestContext) -> 
     answer_format = _answer_format(request.response_format)
     return context.chat_request(
         request,
-        [read_message(message, index) for index, message in enumerate(request.messages)],
+        read_messages(request.messages),
         budget=request.budget,
         effort=request.reasoning_effort,
         sampling=_sampling(request),

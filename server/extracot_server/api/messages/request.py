@@ -5,13 +5,11 @@ Knows what Anthropic's Messages API calls things; runs nothing.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import partial
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from extracot.prompt import Message, ToolCall
 from extracot_server.api.body import Body, ChatBody, Unsupported, described_as, validated
 from extracot_server.api.budget_words import MESSAGES_WORDS
 from extracot_server.api.conversation import (
@@ -20,11 +18,9 @@ from extracot_server.api.conversation import (
     json_schema_format,
     read_stops,
     read_tools,
-    require_text,
-    text_of,
-    text_part,
 )
 from extracot_server.api.exchange import RequestContext
+from extracot_server.api.messages.conversation import read_conversation
 from extracot_server.engine.base import AnswerFormat, SamplingParams
 from extracot_server.errors import InvalidRequestError
 from extracot_server.generation.request import ChatRequest
@@ -85,7 +81,9 @@ class CountRequest(ChatBody):
     unsupported = COUNT_UNSUPPORTED
     words = MESSAGES_WORDS
 
-    messages: list[MessageParam] = Field(min_length=1, description="the last message is the user's")
+    messages: list[MessageParam] = Field(
+        min_length=1, description="the last message is the user's or the system's"
+    )
     system: str | list[dict[str, Any]] | None = Field(None, description="a text or text blocks")
     thinking: Thinking | None = Field(None, description="sets a budget")
     output_config: OutputConfig | None = None
@@ -130,7 +128,7 @@ def to_chat_request(request: CountRequest, context: RequestContext) -> ChatReque
     answer_format = _answer_format(config)
     return context.chat_request(
         request,
-        _messages(request),
+        read_conversation(request.system, request.messages),
         budget=request.budget,
         effort=config.effort if config is not None else None,
         effort_field="output_config.effort",
@@ -152,57 +150,6 @@ def _check_thinking(thinking: Thinking | None, max_tokens: int | None) -> None:
     if max_tokens is not None and tokens >= max_tokens:
         what = f"({tokens}) must be less than `max_tokens` ({max_tokens})."
         raise InvalidRequestError.of(where, what)
-
-
-def _messages(request: CountRequest) -> list[Message]:
-    messages: list[Message] = []
-    if request.system:
-        messages.append(Message("system", text_of(request.system, "system"), field="system"))
-    for index, message in enumerate(request.messages):
-        for found in _turns(message, f"messages[{index}]"):
-            last = messages[-1] if messages else None
-            if last is not None and found.role == last.role and found.role in ("user", "assistant"):
-                # Turns of one role in a row are one turn.
-                text = "\n".join(text for text in (last.content, found.content) if text)
-                calls = last.tool_calls + found.tool_calls
-                messages[-1] = replace(last, content=text, tool_calls=calls)
-            else:
-                messages.append(found)
-    return messages
-
-
-def _turns(message: MessageParam, where: str) -> list[Message]:
-    """The chat messages of one message: results of tools come before what the user says."""
-    content = message.content
-    if isinstance(content, str):
-        return [Message(message.role, content, field=where)]
-    if not content:
-        raise InvalidRequestError.of(f"{where}.content", "must not be empty.")
-    texts: list[str] = []
-    calls: list[ToolCall] = []
-    results: list[Message] = []
-    for index, block in enumerate(content):
-        at = f"{where}.content[{index}]"
-        match message.role, block.get("type"):
-            case "assistant", "thinking" | "redacted_thinking":
-                continue
-            case "assistant", "tool_use":
-                calls.append(_call(block, at))
-            case "user", "tool_result":
-                require_text(block, ["tool_use_id"], at)
-                text = text_of(block.get("content") or "", f"{at}.content")
-                results.append(Message("tool", text, (), block["tool_use_id"], where))
-            case _:
-                texts.append(text_part(block, at))
-    said = Message(message.role, "".join(texts), tuple(calls), field=where)
-    return [*results, said] if texts or calls or not results else results
-
-
-def _call(block: dict[str, Any], at: str) -> ToolCall:
-    require_text(block, ["id", "name"], at)
-    if not isinstance(block.get("input"), dict):
-        raise InvalidRequestError.of(f"{at}.input", "must be an object.")
-    return ToolCall(block["name"], block["input"], block["id"])
 
 
 def _answer_format(config: OutputConfig | None) -> AnswerFormat | None:

@@ -13,6 +13,7 @@ from typing import Any
 
 from extracot_server.api.body import validated
 from extracot_server.api.conversation import FunctionDefinition
+from extracot_server.budget.values import shown
 from extracot_server.errors import InvalidRequestError
 
 Named = tuple[str, FunctionDefinition]
@@ -46,7 +47,7 @@ class OfferedTools:
         """
         for where, kind in self.left_out.items():
             if forced or not self.functions:
-                what = f"is of type {kind[:40]!r}, which is not supported by this server; "
+                what = f"is of type {shown(kind)}, which is not supported by this server; "
                 hint = "only beside functions, and with `tool_choice` auto, it is left out."
                 raise InvalidRequestError.of(where, what + hint, _UNSUPPORTED)
 

@@ -5,24 +5,20 @@ Knows what the Responses API calls things; runs nothing.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import cached_property
 from typing import Annotated, Any, Literal, cast, get_args
 
 from pydantic import Field
 
-from extracot.prompt import Message, ToolCall
 from extracot_server.api.body import Body, ChatBody, Unsupported, described_as
 from extracot_server.api.budget_words import responses_words
 from extracot_server.api.conversation import (
     ToolMode,
     json_schema_format,
-    read_arguments,
     read_tools,
-    require_text,
-    text_of,
 )
 from extracot_server.api.exchange import RequestContext
+from extracot_server.api.responses.conversation import read_input
 from extracot_server.api.responses.offered_tools import OfferedTools, read_offered
 from extracot_server.budget.values import shown
 from extracot_server.engine.base import AnswerFormat, SamplingParams
@@ -64,9 +60,6 @@ Includable = Literal[  # what nothing of a reply here has is harmless to ask for
 ]
 _ADVICE = ("max_tool_calls", "truncation")
 UNSUPPORTED = Unsupported(_HINTS, _DEFAULTS)
-_TEXT_PARTS = ("input_text", "output_text", "text")
-_KINDS = ("message", "reasoning", "function_call", "function_call_output")
-_ROLES = ("system", "developer", "user", "assistant")
 
 
 Summary = Literal["auto", "concise", "detailed"]
@@ -191,7 +184,7 @@ def to_chat_request(request: ResponsesRequest, context: RequestContext) -> ChatR
     answer_format = _answer_format(request.text)
     return context.chat_request(
         request,
-        _messages(request.model_copy(update={"input": _as_the_model_calls(request)})),
+        read_input(request.instructions, _as_the_model_calls(request)),
         messages_field="input",
         budget=request.budget,
         effort=request.reasoning.effort if request.reasoning is not None else None,
@@ -208,10 +201,10 @@ def _check_reply_fields(request: ResponsesRequest) -> None:
     for index, wanted in enumerate(request.include or ()):
         where = f"include[{index}]"
         if wanted == _WITH_LOGPROBS:
-            what = f"is {wanted!r}, which is not supported by this server; {_LOGPROBS}."
+            what = f"is {shown(wanted)}, which is not supported by this server; {_LOGPROBS}."
             raise InvalidRequestError.of(where, what, "unsupported_parameter")
         if wanted not in get_args(Includable):
-            what = f"is {wanted[:60]!r}. Allowed: {', '.join(get_args(Includable))}."
+            what = f"is {shown(wanted)}. Allowed: {', '.join(get_args(Includable))}."
             raise InvalidRequestError.of(where, what)
     if request.prompt_cache_options is not None and request.prompt_cache_options.prewarm:
         what = "asks for no reply, which is not supported by this server."
@@ -228,56 +221,6 @@ def _as_the_model_calls(request: ResponsesRequest) -> str | list[dict[str, Any]]
         else item
         for item in request.input
     ]
-
-
-def _messages(request: ResponsesRequest) -> list[Message]:
-    messages: list[Message] = []
-    if request.instructions:
-        messages.append(Message("system", request.instructions, field="instructions"))
-    if isinstance(request.input, str):
-        return [*messages, Message("user", request.input, field="input")]
-    if not request.input:
-        raise InvalidRequestError.of("input", "must not be empty.")
-    for index, item in enumerate(request.input):
-        found = _message(item, f"input[{index}]")
-        if found is None:
-            continue
-        last = messages[-1] if messages else None
-        if last is not None and found.tool_calls and last.role == "assistant":
-            calls = last.tool_calls + found.tool_calls
-            messages[-1] = replace(last, tool_calls=calls)
-        elif last is not None and found.role in ("system", "developer") and index == 0:
-            # It goes with the instructions.
-            messages[-1] = replace(last, content=f"{last.content}\n\n{found.content}")
-        else:
-            messages.append(found)
-    return messages
-
-
-def _message(item: dict[str, Any], where: str) -> Message | None:
-    """A message of an item; ``None`` for earlier reasoning."""
-    kind = item.get("type", "message")
-    match kind:
-        case "message":
-            role = item.get("role")
-            if role not in _ROLES:
-                what = f"is {shown(role)}. Allowed: {', '.join(_ROLES)}."
-                raise InvalidRequestError.of(f"{where}.role", what)
-            text = text_of(item.get("content"), f"{where}.content", _TEXT_PARTS)
-            return Message(role, text, field=where)
-        case "reasoning":
-            return None
-        case "function_call":
-            require_text(item, ("call_id", "name", "arguments"), where)
-            arguments = read_arguments(item["arguments"], f"{where}.arguments")
-            call = ToolCall(item["name"], arguments, item["call_id"])
-            return Message("assistant", "", (call,), field=where)
-        case "function_call_output":
-            require_text(item, ("call_id",), where)
-            text = text_of(item.get("output"), f"{where}.output", _TEXT_PARTS)
-            return Message("tool", text, tool_call_id=item["call_id"], field=where)
-    what = f"is {shown(kind)}. Allowed: {', '.join(_KINDS)}."
-    raise InvalidRequestError.of(f"{where}.type", what, "unsupported_content")
 
 
 def _answer_format(text: TextConfig | None) -> AnswerFormat | None:

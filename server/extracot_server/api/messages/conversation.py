@@ -1,0 +1,117 @@
+"""From the messages of ``POST /v1/messages`` to those of a chat: blocks become messages.
+
+Knows what Anthropic's Messages API calls things; what a template makes of them is the renderer's
+to say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from extracot.prompt import Fields, Message, ToolCall
+from extracot_server.api.contents import (
+    THOUGHTS,
+    Content,
+    add_part,
+    one_message,
+    read_arguments,
+    read_content,
+    require_text,
+)
+from extracot_server.budget.values import shown
+from extracot_server.errors import InvalidRequestError
+
+_TEXT = ("text",)
+_WHOSE = {"tool_use": "assistant", "tool_result": "user"}
+
+
+class Spoken(Protocol):
+    """One of ``messages``."""
+
+    role: Any
+    content: str | list[dict[str, Any]]
+
+
+def read_conversation(
+    system: str | list[dict[str, Any]] | None, spoken: Sequence[Spoken]
+) -> list[Message]:
+    """The conversation of ``system`` and ``messages``.
+
+    Raises :class:`InvalidRequestError` for a block that can't be read where it stands.
+    """
+    runs: list[list[Message]] = []
+    if system:
+        text = read_content(system, "system", _TEXT, strict=True).text
+        runs.append([Message("system", text, field="system")])
+    asked = [index for index, message in enumerate(spoken) if _asks(message)]
+    for index, message in enumerate(spoken):
+        for found in _turns(message, f"messages[{index}]", newest=asked[-1:] == [index]):
+            if runs and _goes_on(runs[-1], found):
+                runs[-1].append(found)
+            else:
+                runs.append([found])
+    return [one_message(run) for run in runs]
+
+
+def _goes_on(run: Sequence[Message], found: Message) -> bool:
+    """The same one speaks on; what an assistant says after its calls is a turn of its own."""
+    if found.role not in ("user", "assistant") or found.role != run[-1].role:
+        return False
+    return not (found.content and run[-1].tool_calls)
+
+
+def _asks(message: Spoken) -> bool:
+    """The user says something, and not only a tool."""
+    content = message.content
+    return message.role == "user" and (
+        isinstance(content, str)
+        or not content
+        or any(block.get("type") != "tool_result" for block in content)
+    )
+
+
+def _turns(message: Spoken, where: str, *, newest: bool) -> list[Message]:
+    """The chat messages of one message: results of tools come before what the user says."""
+    role, content = message.role, message.content
+    if isinstance(content, str):
+        return [Message(role, content, field=where)]
+    said = Content()
+    calls: list[ToolCall] = []
+    results: list[Message] = []
+    for index, block in enumerate(content):
+        at = f"{where}.content[{index}]"
+        kind = block.get("type")
+        if isinstance(kind, str) and _WHOSE.get(kind, role) != role:
+            what = f"is {shown(kind)}, which a message of the {role} can't hold."
+            raise InvalidRequestError.of(f"{at}.type", what)
+        match kind:
+            case "tool_use":
+                calls.append(_call(block, at))
+            case "tool_result":
+                results.append(_result(block, at))
+            case "compaction" if role == "assistant" and isinstance(block.get("content"), str):
+                said.add(block["content"])
+            case str() if role == "assistant" and kind in THOUGHTS:
+                continue
+            case _:
+                add_part(said, block, at, _TEXT, strict=newest or role == "system")
+    if results and not said.text:
+        return results
+    return [*results, Message(role, said.text, tuple(calls), "", where, None, tuple(said.omitted))]
+
+
+def _call(block: dict[str, Any], at: str) -> ToolCall:
+    require_text(block, ["id", "name"], at)
+    given = block.get("input")
+    if not (given is None or isinstance(given, str | dict)):
+        raise InvalidRequestError.of(f"{at}.input", "must be an object.")
+    return ToolCall(block["name"], read_arguments(given, f"{at}.input"), block["id"], at)
+
+
+def _result(block: dict[str, Any], at: str) -> Message:
+    require_text(block, ["tool_use_id"], at)
+    content = read_content(block.get("content"), f"{at}.content", _TEXT)
+    fields = Fields(f"{at}.type", f"{at}.content", f"{at}.tool_use_id")
+    omitted = tuple(content.omitted)
+    return Message("tool", content.text, (), block["tool_use_id"], at, fields, omitted)
