@@ -285,9 +285,9 @@ def test_a_template_without_calls_is_told_so(strict: Live, api: str, names: str)
         ({"type": "function_call", "name": "f"}, "`input[0].call_id` is missing"),
         ({"type": "function_call", "call_id": "1"}, "`input[0].name` is missing"),
         ({"type": "function_call_output", "output": "x"}, "`input[0].call_id` is missing"),
-        ({"type": "compaction", "encrypted_content": "x"}, "`input[0].type` is 'compaction'"),
-        ({"type": "zebra"}, "`input[0].type` is 'zebra'. Allowed: message"),
-        ({"type": 3}, "`input[0].type` is '3'. Allowed: message"),
+        ({"type": "compaction", "encrypted_content": "x"}, '`input[0].type` is "compaction"'),
+        ({"type": "zebra"}, '`input[0].type` is "zebra". Allowed: message'),
+        ({"type": 3}, "`input[0].type` is 3. Allowed: message"),
         ({"type": "custom_tool_call", "call_id": "1", "name": "f"}, "`input[0].input`"),
     ],
 )

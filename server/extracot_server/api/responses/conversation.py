@@ -85,7 +85,9 @@ def _message(item: dict[str, Any], where: str, *, newest: bool) -> Message | Non
         case str(kind) if kind in _CALLS or kind in _MENTIONED:
             return Message("assistant", placeholder(kind), field=where, omitted=(where,))
         case str(kind) if kind in _SEALED:
-            what = f"is {shown(kind)}, which only its maker can read; send the items that it stands for."
+            what = (
+                f"is {shown(kind)}, which only its maker reads; send the items that it stands for."
+            )
             raise InvalidRequestError.of(f"{where}.type", what, "unsupported_content")
         case kind:
             what = f"is {shown(kind)}. Allowed: {', '.join(_KINDS)}."
