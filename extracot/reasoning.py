@@ -1,12 +1,14 @@
 """Splitting a reply into reasoning and answer, whole or as a stream, without losing a character.
 
 Knows think tags and white space, and nothing of tokens: because the pieces put together are
-exactly the text that was fed, a caller can attribute tokens to parts by character offset.
+exactly the text that was fed, a caller can attribute tokens to parts by character offset. Where a
+tag is one token, the caller says so by :meth:`ReasoningSplitter.mark`, and its spelling is text.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Literal, NamedTuple
@@ -87,19 +89,36 @@ class ReasoningSplitter:
       once is MARKUP.
     - With ``expect_reasoning=False`` everything is answer, except end tags at the very start.
 
+    Tags in ``marked`` come by :meth:`mark` alone, and their spelling is text wherever it stands:
+
+    - A marked start tag opens a block, also one after an answer has begun, and is MARKUP inside a
+      block.
+    - A marked end tag that closes nothing is MARKUP, unless there never was a block: then the
+      text before it may be reasoning that nothing announced, and the tag is shown.
+    - With ``expect_reasoning=False`` marked tags are MARKUP, and nothing is opened.
+
     Only what may still turn into markup is held back: the beginning of a tag, and white space
     that a tag may follow.
     """
 
     def __init__(
-        self, tags: ThinkTags | None = None, *, in_reasoning: bool, expect_reasoning: bool = True
+        self,
+        tags: ThinkTags | None = None,
+        *,
+        in_reasoning: bool,
+        expect_reasoning: bool = True,
+        marked: Collection[str] = (),
     ) -> None:
         self._tags = tags if tags is not None else ThinkTags()
+        self._expects = expect_reasoning or in_reasoning
+        # The spellings that are tags.
+        self._start = None if self._tags.start in marked else self._tags.start
+        self._end = None if self._tags.end in marked else self._tags.end
         if in_reasoning:
             self._mode = _Mode.PROMPT_OPENED
         else:
             self._mode = _Mode.BEFORE if expect_reasoning else _Mode.BEFORE_ANSWER
-        self._hint = self._tags.end[0]
+        self._hint = None if self._end is None else self._end[0]
         self.opened = in_reasoning
         """A reasoning block was opened, by the prompt or by the reply."""
         self.closed = False
@@ -125,15 +144,19 @@ class ReasoningSplitter:
         if self._mode is _Mode.ANSWER:
             return Part.ANSWER
         held = self._partial or self._space
-        if self._mode is _Mode.REASONING and not held and self._hint not in text:
+        if self._mode is _Mode.REASONING and not held and self._plain(text):
             return Part.REASONING if text and not text[-1].isspace() else None
         return None
+
+    def _plain(self, text: str) -> bool:
+        """Whether no end tag can begin in a text of reasoning."""
+        return self._hint is None or self._hint not in text
 
     def feed(self, text: str) -> list[Piece]:
         """Take the next stretch of the reply; returns what is decided by now, possibly nothing."""
         if self._mode is _Mode.ANSWER:
             return [Piece(Part.ANSWER, text)] if text else []
-        if self._mode is _Mode.REASONING and not self._partial and self._hint not in text:
+        if self._mode is _Mode.REASONING and not self._partial and self._plain(text):
             return self._plain_reasoning(text)
         text = self._partial + text
         self._partial = ""
@@ -141,6 +164,36 @@ class ReasoningSplitter:
         while at < len(text):
             at = self._step(text, at)
         return self._take()
+
+    def mark(self, tag: str) -> list[Piece]:
+        """Take one of the ``marked`` tags; its own text is part of what is returned."""
+        self._drop_beginning()
+        part = Part.MARKUP
+        inside = self._mode in _INSIDE
+        if tag == self._tags.start and self._mode is _Mode.REASONING:
+            self._release_space(Part.REASONING)
+        elif tag == self._tags.start and self._expects:
+            self._mode, self.opened = _Mode.JUST_OPENED, True
+        elif tag == self._tags.end and inside:
+            self._mode, self.closed = _Mode.JUST_CLOSED, True
+        elif tag == self._tags.end and self._expects and not self.opened:
+            part, self._mode = Part.ANSWER, _Mode.ANSWER
+        elif self._mode is _Mode.BEFORE_ANSWER:
+            self._mode = _Mode.JUST_CLOSED
+        self._release_space(part)
+        self._emit(part, tag)
+        return self._take()
+
+    def _drop_beginning(self) -> None:
+        """What might have become a spelled tag is text, since another tag follows it."""
+        if not self._partial:
+            return
+        inside = self._mode in _INSIDE
+        part = Part.REASONING if inside else Part.ANSWER
+        self._release_space(part)
+        self._emit(part, self._partial)
+        self._partial = ""
+        self._mode = _Mode.REASONING if inside else _Mode.ANSWER
 
     def finish(self) -> list[Piece]:
         """The reply is over: returns what was held back. Calling it again returns nothing."""
@@ -172,9 +225,12 @@ class ReasoningSplitter:
 
     def _reason(self, text: str, at: int) -> int:
         """Inside the block: look for the end tag; returns where to go on."""
-        end = self._tags.end
-        found = text.find(end, at)
-        stop = found if found >= 0 else len(text) - tag_beginning(text, at, end)
+        end = self._end
+        if end is None:
+            found, stop = -1, len(text)
+        else:
+            found = text.find(end, at)
+            stop = found if found >= 0 else len(text) - tag_beginning(text, at, end)
         body = text[at:stop]
         words = body.rstrip()
         if words:
@@ -182,7 +238,7 @@ class ReasoningSplitter:
             self._emit(Part.REASONING, words)
         if len(words) < len(body):
             self._space.append(body[len(words) :])
-        if found < 0:
+        if end is None or found < 0:
             self._partial = text[stop:]
             return len(text)
         self._release_space(Part.MARKUP)
@@ -206,14 +262,14 @@ class ReasoningSplitter:
             self._mode = _Mode.REASONING
             return at
         opening = mode in (_Mode.BEFORE, _Mode.PROMPT_OPENED)
-        tag = self._tags.start if opening else self._tags.end
-        if text.startswith(tag, at):
+        tag = self._start if opening else self._end
+        if tag is not None and text.startswith(tag, at):
             self._release_space(Part.MARKUP)
             self._emit(Part.MARKUP, tag)
             self._mode = _Mode.JUST_OPENED if opening else _Mode.JUST_CLOSED
             self.opened = self.opened or opening
             return at + len(tag)
-        if len(text) - at < len(tag) and tag.startswith(text[at:]):
+        if tag is not None and len(text) - at < len(tag) and tag.startswith(text[at:]):
             self._partial = text[at:]
             return len(text)
         self._release_space(Part.ANSWER)  # held in the BEFORE modes only

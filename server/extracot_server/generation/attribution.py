@@ -2,13 +2,14 @@
 
 A token belongs to the part in which its first character lies; white space that is markup does not
 count for a token that goes on (" First" after a tag is reasoning). Ids without text of their own
-(half a character) go with the next one that completes it. Knows nothing of caps or budgets.
+(half a character) go with the next one that completes it. A think tag that is one id is told from
+its spelling here, by the id. Knows nothing of caps or budgets.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from extracot.reasoning import Part, Piece, ReasoningSplitter
@@ -31,10 +32,14 @@ class Fragment(NamedTuple):
 
 
 class Attributor:
-    """Feeds a splitter token by token and gives back fragments that carry their ids."""
+    """Feeds a splitter token by token and gives back fragments that carry their ids.
 
-    def __init__(self, splitter: ReasoningSplitter) -> None:
+    ``tags`` are the ids that are think tags, each with its tag: the splitter's ``marked`` ones.
+    """
+
+    def __init__(self, splitter: ReasoningSplitter, tags: Mapping[int, str] | None = None) -> None:
         self._splitter = splitter
+        self._tags = tags or {}
         self._mute: list[SampledToken] = []  # ids still without text
         # (ids not yet given out, characters that are left of their text), in order
         self._waiting: deque[tuple[tuple[SampledToken, ...], int]] = deque()
@@ -45,7 +50,7 @@ class Attributor:
         return len(self._mute)
 
     def certain(self, text: str) -> Part | None:
-        """The part of a token with this text, where no other token can change it.
+        """The part of a token with this text that is no tag, where no other token can change it.
 
         Such a token need not be fed.
         """
@@ -53,12 +58,31 @@ class Attributor:
 
     def feed(self, token_id: int, text: str, logprob: TokenLogprob | None) -> list[Fragment]:
         """Add one id with the text it completed; return what became certain."""
+        tag = self._tags.get(token_id)
+        if tag is not None:
+            return self._feed_tag(SampledToken(token_id, logprob), tag, text)
         self._mute.append(SampledToken(token_id, logprob))
         if not text:
             return []
         self._waiting.append((tuple(self._mute), len(text)))
         self._mute = []
         return self._match(self._splitter.feed(text))
+
+    def _feed_tag(self, token: SampledToken, tag: str, text: str) -> list[Fragment]:
+        """A tag by its id; what else the decoder gave with it is text (a broken character, say)."""
+        before, _, after = text.partition(tag)
+        pieces: list[Piece] = []
+        if before:
+            self._waiting.append((tuple(self._mute), len(before)))
+            self._mute = []
+            pieces += self._splitter.feed(before)
+        self._waiting.append(((*self._mute, token), len(tag)))
+        self._mute = []
+        pieces += self._splitter.mark(tag)
+        if after:
+            self._waiting.append(((), len(after)))
+            pieces += self._splitter.feed(after)
+        return self._match(pieces)
 
     def finish(self) -> list[Fragment]:
         """The end of the stream: everything held back, and ids that never became text."""
