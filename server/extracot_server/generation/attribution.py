@@ -17,10 +17,11 @@ from extracot_server.engine.base import TokenLogprob
 
 
 class SampledToken(NamedTuple):
-    """One id and, if requested, its log-probability."""
+    """One id and, if requested, its log-probability and the bytes of the answer that are its."""
 
     token_id: int
     logprob: TokenLogprob | None
+    data: bytes = b""
 
 
 class Fragment(NamedTuple):

@@ -1,22 +1,22 @@
 """One choice (of ``n``) from prompt to last token: reason, close, answer.
 
-The engine is asked for one continuation at a time; ids are detokenised, split and attributed here,
-so a cap is exact whatever the model's tags look like: the token that would be reasoning token
-cap + 1 is dropped, the engine's request is aborted, the block is closed and a second request
-answers. The same second request serves a model that ends its text inside the block, and answers
-that need a grammar. Knows nothing of HTTP, reports or metrics.
+The engine is asked for one continuation at a time; ids are detokenised, split and attributed in
+:mod:`extracot_server.generation.continuation`, so a cap is exact whatever the model's tags look
+like: the token that would be reasoning token cap + 1 is dropped, the engine's request is aborted,
+the block is closed and a second request answers. The same second request serves a model that ends
+its text inside the block, and answers that need a grammar. Knows nothing of HTTP, reports or
+metrics.
 """
 
 from __future__ import annotations
 
 import contextlib
 import math
+from collections import deque
 from collections.abc import AsyncGenerator
 from dataclasses import replace
-from typing import Literal
 
 from extracot.card import LevelCard
-from extracot.reasoning import Part, ReasoningSplitter
 from extracot_server.budget.resolve import BudgetKind
 from extracot_server.engine.base import (
     EngineDeadError,
@@ -24,13 +24,14 @@ from extracot_server.engine.base import (
     GenerationDelta,
     GenerationRequest,
     SamplingParams,
-    TokenLogprob,
 )
-from extracot_server.generation.attribution import Attributor, Fragment, SampledToken
-from extracot_server.generation.events import ChoiceEnded, Delta, DeltaBuffer
+from extracot_server.generation.attribution import SampledToken
+from extracot_server.generation.continuation import Continuation
+from extracot_server.generation.events import ChoiceEnded, Delta, hermes_format
 from extracot_server.generation.report import ChoiceState
 from extracot_server.generation.request import PreparedChat
 from extracot_server.generation.stop_strings import AnswerText
+from extracot_server.generation.token_bytes import TokenBytes, token_bytes
 
 # A second request of the same choice must not replay the first one's random numbers.
 _SEED_STEP = 1_000_003
@@ -51,6 +52,15 @@ class ChoiceStream:
         self.sampling = _shift_seed(chat.request.sampling, index)
         self.answer: AnswerText[SampledToken] = AnswerText(chat.request.stops)
         self.context: list[int] = []
+        self.reads_hermes = (hermes := hermes_format(chat)) is not None
+        prompt_ids = chat.rendered.prompt_ids
+        self.call_tags = {} if hermes is None else hermes.tag_ids(prompt_ids)
+        """Ids that are tags of calls."""
+        self.answered = 0
+        """Characters of the answer so far."""
+        self.call_marks: deque[tuple[int, str]] = deque()
+        """Where in the answer tags of calls stand that came as ids."""
+        self._token_bytes: TokenBytes | None = None
         self._rendered = chat.rendered
         self._requests = 0
 
@@ -69,7 +79,7 @@ class ChoiceStream:
         in_reasoning = self._rendered.in_reasoning
         answering = kind is BudgetKind.NONE
         while self.remaining > 0:
-            run = _Continuation(self, in_reasoning=in_reasoning, answering=answering)
+            run = Continuation(self, in_reasoning=in_reasoning, answering=answering)
             async with contextlib.aclosing(self.runtime.engine.generate(run.request())) as stream:
                 async for delta in stream:
                     for shown in run.take(delta):
@@ -84,7 +94,7 @@ class ChoiceStream:
             if run.ended_by != "close":
                 break
             if run.forced:
-                self._close_block()
+                self.close_block()
             answering = True
         if self.state.finish_reason is None:
             self.state.finish_reason = "length"
@@ -95,11 +105,17 @@ class ChoiceStream:
     def remaining(self) -> int:
         return self.state.limits.max_tokens - self.state.sampled
 
+    def bytes_of(self, token_id: int) -> bytes:
+        """The bytes of a token as the vocabulary has them, for log-probabilities."""
+        if self._token_bytes is None:
+            self._token_bytes = token_bytes(self.runtime.engine.tokenizer)
+        return self._token_bytes(token_id)
+
     def _inject(self, count: int) -> None:
         self.state.injected += count
         self.state.overhead += count
 
-    def _close_block(self) -> None:
+    def close_block(self) -> None:
         """Write the end of the think block into the context, as the renderer would."""
         ids = self.runtime.renderer.close_ids
         self.context.extend(ids)
@@ -163,175 +179,6 @@ class ChoiceStream:
             answer_format=request.answer_format if answering else None,
             priority=request.principal.priority,
         )
-
-
-class _Continuation:
-    """One request to the engine and what is made of its tokens."""
-
-    def __init__(self, choice: ChoiceStream, *, in_reasoning: bool, answering: bool) -> None:
-        self._choice = choice
-        self._state = choice.state
-        self._runtime = runtime = choice.runtime
-        self._answering = answering
-        request = choice.chat.request
-        self._may_reason = not answering
-        # A grammar or min_tokens binds from a request's first token: the answer needs its own.
-        self._strict = request.answer_format is not None or request.sampling.min_tokens > 0
-        self._splitter = ReasoningSplitter(
-            runtime.tags,
-            in_reasoning=in_reasoning and not answering,
-            expect_reasoning=not answering,
-        )
-        self._attributor = Attributor(self._splitter)
-        new = runtime.new_detokenizer if request.tools is None else runtime.new_plain_detokenizer
-        self._decode = new(choice.context)
-        self._shown = DeltaBuffer(choice.index)
-        self.ended_by: Literal["engine", "stop", "close"] | None = None
-        """What has ended it; ``None`` while it goes on."""
-        self.forced = False
-
-    def request(self) -> GenerationRequest:
-        """What the engine is asked for."""
-        strict = self._strict and self._may_reason and self._splitter.state != "answer"
-        return self._choice.next_request(answering=self._answering, strict=strict)
-
-    def take(self, delta: GenerationDelta) -> list[Delta]:
-        """What a delta shows: id by id, so that how an engine bundles them makes no difference."""
-        ids = delta.token_ids
-        ended = delta.finish_reason == "stop" and ids
-        if ended and ids[-1] != self._runtime.renderer.think_end_id:
-            ids = ids[:-1]
-        out = self._shown
-        for at, token_id in enumerate(ids):
-            logprob = delta.logprobs[at] if delta.logprobs is not None else None
-            silent = token_id in self._runtime.control_ids
-            text = "" if silent else self._decode(token_id)
-            if text and (shown := self._plain(token_id, text, logprob)) is not None:
-                if len(delta.token_ids) == 1:
-                    return [shown]
-                out.add(shown)
-                continue
-            self._absorb(self._attributor.feed(token_id, text, logprob), out)
-            if self.ended_by is None and self._in_block and self._over(self._attributor.mute):
-                self._cut(self._attributor.mute)
-            if self.ended_by is not None:
-                return out.deltas()
-        if len(ids) < len(delta.token_ids):  # the end-of-text token: neither text nor context
-            self._state.sampled += 1
-            self._state.overhead += 1
-        return out.deltas()
-
-    def _plain(self, token_id: int, text: str, logprob: TokenLogprob | None) -> Delta | None:
-        """A token in the midst of reasoning or answer, which nothing can turn into anything else.
-
-        Nearly all are, so they take this way, which costs a fraction of the other and counts the
-        same; ``None`` for the rest, of which nothing has been counted then.
-        """
-        choice, state = self._choice, self._state
-        part = self._attributor.certain(text)
-        if part is Part.ANSWER:
-            if not choice.answer.holds_nothing_back or (self._strict and self._may_reason):
-                return None
-            state.answer += 1
-            logprobs = () if logprob is None else (logprob,)
-            shown = Delta(choice.index, part, text, logprobs, (token_id,))
-        elif part is Part.REASONING and self._may_reason and not self._over(1):
-            state.reasoning += 1
-            shown = Delta(choice.index, part, text)
-        else:
-            return None
-        state.sampled += 1
-        choice.context.append(token_id)
-        return shown
-
-    def _absorb(self, fragments: list[Fragment], out: DeltaBuffer) -> None:
-        """Count and show fragments in order, until one of them ends this run."""
-        for fragment in fragments:
-            if fragment.tokens and not self._admit(fragment):
-                break
-            if fragment.part is Part.ANSWER:
-                out.add_answer(*self._choice.answer.feed(fragment.text, fragment.tokens))
-                if self._choice.answer.stopped:
-                    self.ended_by = "stop"
-                    self._state.finish_reason = "stop"
-                    self._state.stop = self._choice.answer.met
-                    break
-            elif fragment.part is Part.REASONING:
-                out.reasoning.append(fragment.text)
-        if self._may_reason and self._splitter.closed:
-            self._state.closed_by = "model"
-            if self.ended_by is None and self._strict:
-                self._end_block(forced=False)
-
-    def _admit(self, fragment: Fragment) -> bool:
-        """Count the ids of a fragment, or end the run before them."""
-        state, size = self._state, len(fragment.tokens)
-        reasoning = fragment.part is Part.REASONING
-        if fragment.part is Part.ANSWER and self._strict and self._may_reason:
-            self._end_block(forced=False)
-            return False
-        closing = fragment.part is Part.MARKUP and state.closed_by is None and self._splitter.closed
-        if self._may_reason and reasoning and self._over(size):
-            self._cut(size)
-            return False
-        if self._may_reason and closing and self._leaves_no_room(size):
-            self._end_block(forced=True)  # it has ended by itself; only its tag is written for it
-            return False
-        self._choice.context.extend(token.token_id for token in fragment.tokens)
-        state.sampled += size
-        if reasoning:
-            state.reasoning += size
-        elif fragment.part is Part.ANSWER:
-            state.answer += size
-        else:
-            state.overhead += size
-            if self._in_block and self._leaves_no_room(1):
-                self._cut(1)  # the tag alone took all there was
-        return True
-
-    @property
-    def _in_block(self) -> bool:
-        return self._may_reason and self._splitter.state == "reasoning"
-
-    def _over(self, more: int) -> bool:
-        """Whether this many more reasoning ids are too many."""
-        return more > 0 and (self._over_cap(more) or self._leaves_no_room(more))
-
-    def _over_cap(self, more: int) -> bool:
-        return self._state.reasoning + more > self._state.limits.reasoning_cap
-
-    def _leaves_no_room(self, more: int) -> bool:
-        """Whether the reserve of the answer would be touched."""
-        limits = self._state.limits
-        return self._state.sampled + more > limits.max_tokens - limits.answer_reserve
-
-    def _cut(self, more: int) -> None:
-        """End reasoning that may not have this many more ids: the cap's doing, or the room's."""
-        self._state.cap_hit = True
-        self._state.cut_for_room = not self._over_cap(more)
-        self._end_block(forced=True)
-
-    def _end_block(self, *, forced: bool) -> None:
-        """End the run and let another answer; ``forced``: the end tag has to be written."""
-        self.ended_by = "close"
-        self.forced = forced
-
-    def finish(self, reason: Literal["stop", "length"]) -> list[Delta]:
-        """The engine is done: flush what was held back, and see whether an answer is still owed."""
-        in_block = self._splitter.state == "reasoning"
-        out = self._shown
-        self._absorb(self._attributor.finish(), out)
-        if self.ended_by is not None:
-            return out.deltas()
-        owed = in_block or (self._strict and self._may_reason)
-        if owed and reason == "stop" and self._choice.remaining > 0:
-            self._end_block(forced=in_block)
-            return out.deltas()
-        out.add_answer(*self._choice.answer.finish())
-        self.ended_by = "engine"
-        self._state.finish_reason = reason
-        self._state.unclosed = in_block
-        return out.deltas()
 
 
 def _shift_seed(sampling: SamplingParams, by: int) -> SamplingParams:

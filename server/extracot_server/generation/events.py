@@ -5,16 +5,25 @@ A JSON reply collects them and a stream forwards them, so the two cannot diverge
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from extracot.reasoning import Part
 from extracot_server.engine.base import TokenLogprob
 from extracot_server.generation.attribution import SampledToken
 from extracot_server.generation.report import BudgetReport, Usage
 from extracot_server.generation.request import PreparedChat
+from extracot_server.tool_calls.hermes import HermesFormat, HermesReader
 from extracot_server.tool_calls.tool_reading import NamedReader, RequiredReader
 from extracot_server.tool_calls.tools import CallPart, CallReader
+
+
+class ShownLogprob(NamedTuple):
+    """The log-probability of an answer's token, and its bytes: joined they are the answer's."""
+
+    logprob: TokenLogprob
+    data: bytes
 
 
 @dataclass(slots=True)  # one is made for every token, and a frozen one takes many times as long
@@ -24,7 +33,7 @@ class Delta:
     index: int
     part: Part
     text: str
-    logprobs: tuple[TokenLogprob, ...] = ()
+    logprobs: tuple[ShownLogprob, ...] = ()
     token_ids: tuple[int, ...] = ()
 
 
@@ -42,8 +51,8 @@ class DeltaBuffer:
         if delta.part is Part.REASONING:
             self.reasoning.append(delta.text)
         else:
-            logprob = delta.logprobs[0] if delta.logprobs else None
-            self.add_answer(delta.text, [SampledToken(delta.token_ids[0], logprob)])
+            logprob, data = delta.logprobs[0] if delta.logprobs else (None, b"")
+            self.add_answer(delta.text, [SampledToken(delta.token_ids[0], logprob, data)])
 
     def add_answer(self, text: str, tokens: list[SampledToken]) -> None:
         """Answer text and the tokens that begin in it."""
@@ -58,7 +67,9 @@ class DeltaBuffer:
         reasoning, answer = "".join(self.reasoning), "".join(self._answer)
         if reasoning:
             out.append(Delta(self._index, Part.REASONING, reasoning))
-        logprobs = tuple(t.logprob for t in self._tokens if t.logprob is not None)
+        logprobs = tuple(
+            ShownLogprob(t.logprob, t.data) for t in self._tokens if t.logprob is not None
+        )
         if answer or logprobs:
             ids = tuple(token.token_id for token in self._tokens)
             out.append(Delta(self._index, Part.ANSWER, answer, logprobs, ids))
@@ -105,19 +116,37 @@ Event = Delta | CallDelta | ChoiceDone | Finished
 class ToolEventReader:
     """Deltas of choice ``index`` as events: text goes on as text, tool calls as calls.
 
-    Knows no budget and counts nothing: tokens of a call are answer tokens.
+    ``marks`` are the tags of calls that came as ids, by where they stand in the answer, each there
+    before its delta is. Knows no budget and counts nothing: tokens of a call are answer tokens.
     """
 
-    def __init__(self, chat: PreparedChat, index: int) -> None:
+    def __init__(
+        self, chat: PreparedChat, index: int, marks: deque[tuple[int, str]] | None = None
+    ) -> None:
         self._index = index
+        self._marks: deque[tuple[int, str]] = deque() if marks is None else marks
         self._reader = _reader(chat)
+        self._read = self._over = 0
         self.called = False
 
     def read(self, delta: Delta) -> list[Event]:
         """The events of one delta."""
         if self._reader is None or delta.part is not Part.ANSWER:
             return [delta]
-        return self._events(self._reader.feed(delta.text, delta.token_ids))
+        start, text = self._read, delta.text
+        self._read += len(text)
+        if not (self._marks or self._over):
+            return self._events(self._reader.feed(text, delta.token_ids))
+        at, self._over = self._over, max(0, self._over - len(text))
+        found: list[str | CallPart] = []
+        while self._marks and self._marks[0][0] < self._read:
+            assert isinstance(self._reader, HermesReader)
+            place, tag = self._marks.popleft()
+            found += self._reader.feed(text[at : place - start], ())
+            found += self._reader.mark(tag)
+            at = place - start + len(tag)
+            self._over = max(0, at - len(text))  # of a tag that a stop string holds back in part
+        return self._events(found + self._reader.feed(text[at:], ()))
 
     def finish(self) -> list[Event]:
         """The events of what was held back."""
@@ -134,6 +163,13 @@ class ToolEventReader:
         return out
 
 
+def hermes_format(chat: PreparedChat) -> HermesFormat | None:
+    """The format of calls that the model makes by itself, if it is the one that is built in."""
+    tools, found = chat.request.tools, chat.model.runtime.new_call_reader
+    own = tools is not None and not tools.forced
+    return found if own and isinstance(found, HermesFormat) else None
+
+
 def _reader(chat: PreparedChat) -> CallReader | None:
     tools = chat.request.tools
     if tools is None:
@@ -142,6 +178,9 @@ def _reader(chat: PreparedChat) -> CallReader | None:
         return NamedReader(tools.name or "")
     if tools.choice == "required":
         return RequiredReader()
+    hermes = hermes_format(chat)
+    if hermes is not None:
+        return hermes(tools, marked=bool(hermes.tag_ids(chat.rendered.prompt_ids)))
     factory = chat.model.runtime.new_call_reader
     assert factory is not None, "refused before"
     return factory(tools)

@@ -81,7 +81,7 @@ class ChatService:
         after a wait.
         """
         choices = [ChoiceStream(chat, index) for index in range(chat.request.n)]
-        readers = [ToolEventReader(chat, index) for index in range(chat.request.n)]
+        readers = [ToolEventReader(chat, c.index, c.call_marks) for c in choices]
         reports: dict[int, BudgetReport] = {}
         outcome, refused_for = "aborted", ""
         items = _merge(choices)

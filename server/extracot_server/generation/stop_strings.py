@@ -1,7 +1,7 @@
 """Cuts the answer at the first stop string, text and tokens alike.
 
-Text that may become a stop string is held back, and so are the tokens that begin in it: what is
-shown and what is listed beside it never part. Knows no reasoning.
+Text that may become a stop string is held back from the beginning of its token, with its tokens:
+what is shown and what is listed beside it never part. Knows no reasoning.
 """
 
 from __future__ import annotations
@@ -45,6 +45,8 @@ class AnswerText(Generic[Token]):
         self._fed += len(text)
         self._held += text
         cut = self._find_stop()
+        if not self.stopped and cut < len(self._held):
+            cut = self._whole_tokens(cut)
         shown, self._held = self._held[:cut], "" if self.stopped else self._held[cut:]
         self._shown += cut
         ready: list[Token] = []
@@ -58,6 +60,11 @@ class AnswerText(Generic[Token]):
         self._waiting.clear()
         held, self._held = self._held, ""
         return held, rest
+
+    def _whole_tokens(self, cut: int) -> int:
+        """Where the token begins that reaches beyond ``cut``."""
+        begun = [offset for offset, _ in self._waiting if offset <= self._shown + cut]
+        return begun[-1] - self._shown if begun else cut
 
     def _find_stop(self) -> int:
         """Where the held text has a stop string, or may be about to have one."""

@@ -16,10 +16,18 @@ from extracot_server.api.chat.request import ChatCompletionRequest
 from extracot_server.api.errors import HttpError
 from extracot_server.api.sse import to_json
 from extracot_server.config.settings import ReasoningField
-from extracot_server.engine.base import EngineDeadError, TokenLogprob
+from extracot_server.engine.base import EngineDeadError
 from extracot_server.generation.detokenize import token_text
-from extracot_server.generation.events import CallDelta, ChoiceDone, Delta, Event, Finished
+from extracot_server.generation.events import (
+    CallDelta,
+    ChoiceDone,
+    Delta,
+    Event,
+    Finished,
+    ShownLogprob,
+)
 from extracot_server.generation.request import PreparedChat
+from extracot_server.generation.token_bytes import TokenBytes, token_bytes
 
 _FIELDS: dict[ReasoningField, tuple[str, ...]] = {
     "both": ("reasoning", "reasoning_content"),
@@ -36,7 +44,7 @@ class _Choice:
         default_factory=lambda: {Part.REASONING: [], Part.ANSWER: []}
     )
     calls: list[dict[str, Any]] = field(default_factory=list)
-    logprobs: list[TokenLogprob] = field(default_factory=list)
+    logprobs: list[ShownLogprob] = field(default_factory=list)
     done: ChoiceDone | None = None
 
 
@@ -55,6 +63,7 @@ class ChatReply:
         if body.include_reasoning is False:
             self._reasoning = ()
         self._logprobs = bool(body.logprobs)
+        self._token_bytes: TokenBytes | None = None
         options = body.stream_options
         self._include_usage = bool(options and options.include_usage)
         self._reply_id = f"chatcmpl-{chat.request.request_id}"
@@ -142,12 +151,16 @@ class ChatReply:
         usage, budget = to_json(event.usage.as_openai()), to_json(event.report.as_object())
         return f'{self._head},"choices":[],"usage":{usage},"budget":{budget}}}\n\n'.encode()
 
-    def _logprob_table(self, logprobs: tuple[TokenLogprob, ...]) -> dict[str, Any]:
+    def _logprob_table(self, logprobs: tuple[ShownLogprob, ...]) -> dict[str, Any]:
         tokenizer = self._model.runtime.engine.tokenizer
+        if self._token_bytes is None:
+            self._token_bytes = token_bytes(tokenizer)
         rows = []
-        for item in logprobs:
-            row = _logprob_row(tokenizer, item.token_id, item.logprob)
-            row["top_logprobs"] = [_logprob_row(tokenizer, i, lp) for i, lp in item.top]
+        for item, data in logprobs:
+            row = _logprob_row(tokenizer, item.token_id, item.logprob, data)
+            row["top_logprobs"] = [
+                _logprob_row(tokenizer, i, lp, self._token_bytes(i)) for i, lp in item.top
+            ]
             rows.append(row)
         return {"content": rows, "refusal": None}
 
@@ -204,6 +217,8 @@ class ChatReply:
         }
 
 
-def _logprob_row(tokenizer: Tokenizer, token_id: int, logprob: float) -> dict[str, Any]:
+def _logprob_row(
+    tokenizer: Tokenizer, token_id: int, logprob: float, data: bytes
+) -> dict[str, Any]:
     text = token_text(tokenizer, token_id)
-    return {"token": text, "logprob": max(logprob, -9999.0), "bytes": list(text.encode())}
+    return {"token": text, "logprob": max(logprob, -9999.0), "bytes": list(data)}

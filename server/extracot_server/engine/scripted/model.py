@@ -77,6 +77,8 @@ class ScriptedBehaviour:
     template_opens_think: bool = False
     """The chat template starts every reply with the opening tag."""
     max_model_len: int = 4096
+    says: tuple[int, ...] | None = None
+    """Ids that every reply goes on with after its opening tag, in place of made-up words."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,10 +227,17 @@ class ScriptedReply:
         encode = self._tokenizer.encode
         if self._level is not None:
             opening = [self._level, *encode(f"\n{THINK_START}\n")]
-            return chain(opening, self._reasoning(), self._end())
+            return chain(opening, self._inside())
         if self._behaviour.opens_think or self._starts_with_tag:
-            return chain(encode(f"{THINK_START}\n"), self._reasoning(), self._end())
+            return chain(encode(f"{THINK_START}\n"), self._inside())
         return iter(self._answer())
+
+    def _inside(self) -> Iterator[int]:
+        """A reply from inside its block."""
+        says = self._behaviour.says
+        if says is not None:
+            return chain(says, [self._tokenizer.turn_end_id])
+        return chain(self._reasoning(), self._end())
 
     @property
     def _starts_with_tag(self) -> bool:
@@ -269,13 +278,22 @@ class ScriptedReply:
         start = _skip_space(body, 0)
         if not body.startswith(THINK_START.encode(), start):
             return self._resume_answer(body, start, skip)
-        end = body.find(THINK_END.encode(), start)
+        end = self._end_of_block(body, start, skip)
         if end < 0:
             inside = start + len(THINK_START)
             inside += body.startswith(b"\n", inside)
             done = self._tokens_from(inside, skip)
-            return islice(chain(self._reasoning(), self._end()), done, None)
+            return islice(self._inside(), done, None)
         return self._resume_answer(body, end + len(THINK_END), skip)
+
+    def _end_of_block(self, body: bytes, start: int, skip: int) -> int:
+        """Where the end tag is in the reply so far: its id, where it has one."""
+        tag = self._tokenizer.get_added_vocab().get(THINK_END)
+        if tag is None:
+            return body.find(THINK_END.encode(), start)
+        reply = self._context.reply[skip:]
+        before = reply[: reply.index(tag)] if tag in reply else None
+        return -1 if before is None else sum(len(self._tokenizer.id_to_bytes(i)) for i in before)
 
     def _resume_answer(self, body: bytes, position: int, skip: int) -> Iterator[int]:
         start = _skip_space(body, position)
