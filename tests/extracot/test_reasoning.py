@@ -239,13 +239,15 @@ def test_tags_that_cannot_work(start: str, end: str) -> None:
         ThinkTags(start, end)
 
 
-@given(chunked(), st.booleans(), st.booleans())
+@given(chunked(), st.booleans(), st.booleans(), st.booleans())
 def test_what_is_certain_need_not_be_fed(
-    chunks: list[str], in_reasoning: bool, expect_reasoning: bool
+    chunks: list[str], in_reasoning: bool, expect_reasoning: bool, marked: bool
 ) -> None:
     """Feeding it gives that one piece, and leaving it out changes nothing of what follows."""
     options = {"in_reasoning": in_reasoning, "expect_reasoning": expect_reasoning}
-    fed, spared = ReasoningSplitter(TAGS, **options), ReasoningSplitter(TAGS, **options)
+    tags = (TAGS.start, TAGS.end) if marked else ()
+    fed = ReasoningSplitter(TAGS, **options, marked=tags)
+    spared = ReasoningSplitter(TAGS, **options, marked=tags)
     for chunk in chunks:
         part = spared.certain(chunk)
         pieces = fed.feed(chunk)
@@ -255,3 +257,115 @@ def test_what_is_certain_need_not_be_fed(
             assert spared.feed(chunk) == pieces
         assert (spared.state, spared.closed) == (fed.state, fed.closed)
     assert spared.finish() == fed.finish()
+
+
+MARKED = (TAGS.start, TAGS.end)
+
+
+@st.composite
+def mixed(draw: st.DrawFn) -> list[str | list[str]]:
+    """Tags (one text in a list) among texts that spell some, cut anywhere."""
+    marks = st.sampled_from([[TAGS.start], [TAGS.end]])
+    return draw(st.lists(marks | chunked().filter(bool).map("".join), max_size=10))
+
+
+def by_the_rules_of_marks(
+    items: Sequence[str | list[str]], *, in_reasoning: bool, expect_reasoning: bool
+) -> list[tuple[Part, str]]:
+    """The rules for marked tags once more: one character or tag at a time, looking ahead."""
+    flat: list[tuple[bool, str]] = []
+    for item in items:
+        flat += [(True, item[0])] if isinstance(item, list) else [(False, c) for c in item]
+    inside, begun, had = in_reasoning, False, in_reasoning  # begun: past white space at a tag
+    answered, closed = False, not (in_reasoning or expect_reasoning)
+    out: list[Piece] = []
+    for at, (tag, text) in enumerate(flat):
+        part = Part.REASONING if inside else Part.ANSWER
+        later = next(((t, x) for t, x in flat[at:] if t or not x.isspace()), None)
+        if not tag:
+            if not text.isspace():
+                begun = True
+                answered = answered or not inside
+                closed = closed and inside
+            elif inside and not begun:
+                part = Part.MARKUP
+            elif inside:
+                part = Part.MARKUP if later == (True, TAGS.end) else part
+            elif closed and had:
+                part = Part.MARKUP
+            elif not answered:
+                opens = (
+                    later is not None
+                    and later[0]
+                    and (later[1] == TAGS.start or not expect_reasoning)
+                )
+                part = Part.MARKUP if opens else part
+        elif text == TAGS.start:
+            part = Part.MARKUP
+            if not inside and expect_reasoning:
+                inside, had, begun, closed = True, True, False, False
+            elif not inside and not answered:
+                had = True
+        elif inside:
+            part, inside, closed, answered = Part.MARKUP, False, True, True
+        elif expect_reasoning and not had:
+            part, answered = Part.ANSWER, True
+        else:
+            part = Part.MARKUP
+            if not answered:
+                had = True
+        out.append(Piece(part, text))
+    return merged(out)
+
+
+@given(mixed(), st.booleans(), st.booleans())
+@example([" a ", ["</think>"], "</think>", ["<think>"], " b</think> ", ["</think>"]], True, True)
+def test_marked_tags_count_and_spelled_ones_are_text(
+    items: list[str | list[str]], in_reasoning: bool, expect_reasoning: bool
+) -> None:
+    expect_reasoning = expect_reasoning or in_reasoning
+    splitter = ReasoningSplitter(
+        TAGS, in_reasoning=in_reasoning, expect_reasoning=expect_reasoning, marked=MARKED
+    )
+    pieces: list[Piece] = []
+    for item in items:
+        pieces += splitter.mark(item[0]) if isinstance(item, list) else splitter.feed(item)
+    pieces += splitter.finish()
+    assert all(piece.text for piece in pieces)
+    assert merged(pieces) == by_the_rules_of_marks(
+        items, in_reasoning=in_reasoning, expect_reasoning=expect_reasoning
+    )
+
+
+def test_a_block_may_open_again_by_a_mark_alone() -> None:
+    splitter = ReasoningSplitter(TAGS, in_reasoning=True, marked=MARKED)
+    found = splitter.feed("a <think> </think> b\n") + splitter.mark("</think>")
+    found += splitter.feed("\n\nOne <think>. ") + splitter.mark("<think>")
+    assert splitter.state == "reasoning"
+    found += splitter.feed("\nmore") + splitter.mark("<think>") + splitter.feed(" c")
+    found += splitter.mark("</think>") + splitter.mark("</think>") + splitter.feed(" Two.")
+    parts = {part: "".join(p.text for p in found if p.part is part) for part in Part}
+    assert parts[Part.REASONING] == "a <think> </think> bmore c"
+    assert parts[Part.ANSWER] == "One <think>. Two."
+
+
+def test_one_tag_may_be_marked_and_the_other_spelled() -> None:
+    splitter = ReasoningSplitter(TAGS, in_reasoning=False, marked=[TAGS.end])
+    found = splitter.feed("<think>a </think> b") + splitter.mark("</think>")
+    found += splitter.feed("c") + splitter.finish()
+    assert merged(found) == [
+        (Part.MARKUP, "<think>"),
+        (Part.REASONING, "a </think> b"),
+        (Part.MARKUP, "</think>"),
+        (Part.ANSWER, "c"),
+    ]
+    other = ReasoningSplitter(TAGS, in_reasoning=False, marked=[TAGS.end])
+    assert other.feed("<thi") == []
+    assert merged(other.mark("</think>")) == [(Part.ANSWER, "<thi</think>")]
+
+
+def test_an_end_tag_without_any_block_is_shown() -> None:
+    """What stands before it may be reasoning that nothing announced."""
+    splitter = ReasoningSplitter(TAGS, in_reasoning=False, marked=MARKED)
+    found = splitter.feed("so") + splitter.mark("</think>") + splitter.feed("4")
+    assert merged(found) == [(Part.ANSWER, "so</think>4")]
