@@ -119,9 +119,16 @@ class HermesReader:
     def _begin_call(self, text: str) -> str:
         """The rest of the text, from where an object begins or it is clear that none does."""
         rest = text.lstrip(_AFTER if self._made else _BETWEEN)
+        between = text[: len(text) - len(rest)]
         if not self._made:
-            self._raw += text[: len(text) - len(rest)]
+            self._raw += between
+        elif between.isspace():
+            self._space += between  # of text that follows, perhaps
+        elif between:
+            self._space = between[len(between.rstrip()) :]
         if rest.startswith("{"):
+            if self._made:
+                self._space = ""
             self._call = CallObject(self._count)
         elif rest:
             self._where = _Where.TAIL if self._made else _Where.TEXT
@@ -140,6 +147,8 @@ class HermesReader:
                 self._end_call(out)
             if self._raw:
                 self._show(self._raw + (tag if tag == CLOSE else ""), out)
+            else:
+                self._space = ""
         elif self._where is _Where.TEXT and tag == CLOSE:
             self._show(tag, out)
         self._where, self._raw, self._made = _Where.TEXT, "", 0
