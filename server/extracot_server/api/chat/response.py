@@ -220,5 +220,8 @@ class ChatReply:
 def _logprob_row(
     tokenizer: Tokenizer, token_id: int, logprob: float, data: bytes
 ) -> dict[str, Any]:
-    text = token_text(tokenizer, token_id)
+    try:  # as it is in the content, where it is whole characters
+        text = data.decode() or token_text(tokenizer, token_id)
+    except UnicodeDecodeError:
+        text = token_text(tokenizer, token_id)
     return {"token": text, "logprob": max(logprob, -9999.0), "bytes": list(data)}
