@@ -98,8 +98,8 @@ class ModelSettings(BaseModel):
     )
     tool_parser: str | None = Field(
         None,
-        description="how the model writes tool calls: a name of vLLM's tool parsers, such as "
-        "`hermes` (Qwen, Hermes), `llama3_json` or `mistral`",
+        description="how the model writes tool calls: `hermes` (Qwen, Hermes; built in), or one of "
+        "vLLM's tool parsers: `llama3_json`, `mistral`, `vllm:hermes`, …",
     )
     vllm: Annotated[
         dict[str, Any], NoDecode, BeforeValidator(partial(parse_key_values, name="vllm"))
