@@ -220,7 +220,6 @@ def test_a_call_that_is_cut_off_is_a_length_stop(tool_server: Live) -> None:
             "tool_choice",
         ),
         ({"tool_choice": "required"}, "tool_choice"),
-        ({"tools": [CLOCK], "response_format": {"type": "json_object"}}, "response_format"),
         ({"tools": [CLOCK], "logprobs": True}, "logprobs"),
         ({"messages": conversation(call_id="call_2")}, "messages[2].tool_call_id"),
         ({"messages": conversation()[:2]}, "messages[1].role"),

@@ -14,6 +14,7 @@ from pydantic import Field
 from extracot_server.api.body import Body
 from extracot_server.budget.values import shown
 from extracot_server.engine.base import AnswerFormat
+from extracot_server.engine.json_schema import simplified
 from extracot_server.errors import InvalidRequestError
 from extracot_server.tool_calls.tools import ToolUse
 
@@ -45,7 +46,10 @@ def json_schema_format(schema: Any, field: str) -> AnswerFormat:
     """The grammar of a JSON schema that stands in ``field``."""
     if not isinstance(schema, dict):
         raise InvalidRequestError.of(field, "must be a JSON schema object.")
-    return AnswerFormat("json_schema", schema, field)
+    try:
+        return AnswerFormat("json_schema", simplified(schema), field)
+    except RecursionError:
+        raise InvalidRequestError.of(field, "is nested too deeply.") from None
 
 
 def read_tools(
@@ -55,11 +59,13 @@ def read_tools(
     *,
     parallel: bool | None,
     excluded: Mapping[str, bool],
+    parameters: str = "parameters",
 ) -> ToolUse | None:
     """What the reply may or must call; ``None`` where nothing is offered or may be called.
 
     ``functions`` come with their fields; ``name`` goes with the choice ``named``. ``excluded`` are
-    fields that do not go with tools, and whether they are there. Raises
+    fields that do not go with tools, and whether they are there; ``parameters`` is the API's name
+    for a tool's schema. Raises
     :class:`InvalidRequestError` for a choice among tools that are not there.
     """
     if not functions:
@@ -76,7 +82,8 @@ def read_tools(
         if given:
             what = 'cannot be combined with `tools`, unless `tool_choice` is "none".'
             raise InvalidRequestError.of(field, what)
-    return ToolUse(definitions, choice or "auto", name, parallel is not False)
+    fields = tuple(f"{where}.{parameters}" for where, _ in functions)
+    return ToolUse(definitions, choice or "auto", name, parallel is not False, fields)
 
 
 def _definitions(functions: Sequence[tuple[str, FunctionDefinition]]) -> tuple[dict[str, Any], ...]:

@@ -105,7 +105,7 @@ class RequestContext:
             n=n,
             max_tokens=max_tokens,
             stops=stops,
-            answer_format=answer_format if tools is None else tools.answer_format(),
+            answer_format=(tools.answer_format() if tools else None) or answer_format,
             with_instruction=with_instruction,
             principal=self.principal,
             ignored_fields=(*body.ignored_fields, *_omitted(messages)),

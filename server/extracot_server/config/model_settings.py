@@ -107,6 +107,11 @@ class ModelSettings(BaseModel):
         default_factory=dict,
         description="any vLLM engine argument: tensor_parallel_size=2 (repeatable, or JSON)",
     )
+    grammar_backend: Literal["auto", "guidance", "xgrammar"] = Field(
+        "auto",
+        description="vllm: what holds answers to a JSON schema; `auto`: guidance, and xgrammar "
+        "where the model's tokenizer is none of the fast ones (upstreams have their own)",
+    )
     lora: Annotated[dict[str, str], NoDecode, BeforeValidator(parse_adapters)] = Field(
         default_factory=dict,
         description="vllm: LoRA adapters served as models of their own: NAME=FOLDER (repeatable)",

@@ -85,6 +85,14 @@ class AnswerFormat:
     schema: Mapping[str, Any] | None = None
     field: str = SCHEMA_FIELD
     """Where in a request it comes from, for errors."""
+    parts: tuple[tuple[str, Mapping[str, Any]], ...] = ()
+    """The client's own schemas that ``schema`` is made of, with their fields; empty: it is one."""
+
+
+def grammar_failure(wanted: AnswerFormat) -> EngineRequestError:
+    """The grammar of a format gave up; asked again, it would do the same."""
+    what = f"`{wanted.field}`: the grammar backend could not go on with this format."
+    return EngineRequestError(what, param=wanted.field)
 
 
 @dataclass(frozen=True, slots=True)

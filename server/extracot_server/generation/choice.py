@@ -19,6 +19,7 @@ from dataclasses import replace
 from extracot.card import LevelCard
 from extracot_server.budget.resolve import BudgetKind
 from extracot_server.engine.base import (
+    AnswerFormat,
     EngineDeadError,
     EngineError,
     GenerationDelta,
@@ -79,6 +80,9 @@ class ChoiceStream:
         in_reasoning = self._rendered.in_reasoning
         answering = kind is BudgetKind.NONE
         while self.remaining > 0:
+            if answering and self._undecided:
+                await self._choose_calls()
+                continue
             run = Continuation(self, in_reasoning=in_reasoning, answering=answering)
             async with contextlib.aclosing(self.runtime.engine.generate(run.request())) as stream:
                 async for delta in stream:
@@ -125,32 +129,49 @@ class ChoiceStream:
     async def _choose_level(self) -> None:
         """Step 1 of auto: one token among the allowed levels; step 2 goes on from it."""
         by_id = {level.token_id: level for level in self.chat.resolved.allowed}
+        chosen, delta = await self._pick(self._rendered.token_ids, tuple(by_id))
+        self.state.probabilities = _renormalise(delta, by_id)
+        level = by_id[chosen]
+        self.state.level = level
+        self.state.limits = self.chat.limits_for(level=level)
+        self._rendered = self.runtime.renderer.after_choice(self._rendered, level.token)
+
+    @property
+    def _undecided(self) -> bool:
+        return self.chat.call_choice is not None and self.state.calls is None
+
+    async def _choose_calls(self) -> None:
+        """With tools and a format: one token, which is not kept, says which of both it will be."""
+        choice = self.chat.call_choice
+        assert choice is not None
+        context = tuple(self.context)
+        if self.remaining > len(choice.line_break) + 1 and self.state.closed_by == "model":
+            context += choice.line_break  # where a model that has reasoned begins its answer
+        chosen, _ = await self._pick(context, choice.allowed)
+        self.state.calls = chosen in choice.begins_call
+
+    async def _pick(
+        self, context: tuple[int, ...], allowed: tuple[int, ...]
+    ) -> tuple[int, GenerationDelta]:
+        """One token among ``allowed``, sampled as the request asks; it counts as overhead."""
         plain = self.sampling
         request = GenerationRequest(
             request_id=self._next_id(),
-            token_ids=self._rendered.token_ids,
+            token_ids=context,
             max_tokens=1,
             sampling=SamplingParams(
                 temperature=plain.temperature, top_p=plain.top_p, seed=plain.seed
             ),
-            allowed_token_ids=tuple(by_id),
+            allowed_token_ids=allowed,
             priority=self.chat.request.principal.priority,
         )
-        chosen: int | None = None
         async with contextlib.aclosing(self.runtime.engine.generate(request)) as stream:
             async for delta in stream:
-                if delta.token_ids:
-                    chosen = delta.token_ids[0]
-                    self.state.probabilities = _renormalise(delta, by_id)
-                    break
-        if chosen is None or chosen not in by_id:
-            raise EngineError("the engine chose no level token for an `auto` request")
-        level = by_id[chosen]
-        self.state.level = level
-        self.state.limits = self.chat.limits_for(level=level)
-        self.state.sampled += 1
-        self.state.overhead += 1
-        self._rendered = self.runtime.renderer.after_choice(self._rendered, level.token)
+                if delta.token_ids and delta.token_ids[0] in allowed:
+                    self.state.sampled += 1
+                    self.state.overhead += 1
+                    return delta.token_ids[0], delta
+        raise EngineError("the engine chose none of the tokens it was given")
 
     def _next_id(self) -> str:
         self._requests += 1
@@ -176,9 +197,13 @@ class ChoiceStream:
             max_tokens=self.remaining,
             sampling=sampling,
             stop_token_ids=stop_ids,
-            answer_format=request.answer_format if answering else None,
+            answer_format=self._format() if answering else None,
             priority=request.principal.priority,
         )
+
+    def _format(self) -> AnswerFormat | None:
+        choice = self.chat.call_choice
+        return choice.calls if choice and self.state.calls else self.chat.request.answer_format
 
 
 def _shift_seed(sampling: SamplingParams, by: int) -> SamplingParams:

@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple
 from extracot.reasoning import Part
 from extracot_server.engine.base import TokenLogprob
 from extracot_server.generation.attribution import SampledToken
-from extracot_server.generation.report import BudgetReport, Usage
+from extracot_server.generation.report import BudgetReport, ChoiceState, Usage
 from extracot_server.generation.request import PreparedChat
 from extracot_server.tool_calls.hermes import HermesFormat, HermesReader
 from extracot_server.tool_calls.tool_reading import NamedReader, RequiredReader
@@ -117,13 +117,18 @@ class ToolEventReader:
     """Deltas of choice ``index`` as events: text goes on as text, tool calls as calls.
 
     ``marks`` are the tags of calls that came as ids, by where they stand in the answer, each there
-    before its delta is. Knows no budget and counts nothing: tokens of a call are answer tokens.
+    before its delta is; ``state`` says what was chosen where there is a format too. Knows no budget and counts nothing: tokens of a call are answer tokens.
     """
 
     def __init__(
-        self, chat: PreparedChat, index: int, marks: deque[tuple[int, str]] | None = None
+        self,
+        chat: PreparedChat,
+        index: int,
+        marks: deque[tuple[int, str]] | None = None,
+        state: ChoiceState | None = None,
     ) -> None:
         self._index = index
+        self._state = state
         self._marks: deque[tuple[int, str]] = deque() if marks is None else marks
         self._reader = _reader(chat)
         self._read = self._over = 0
@@ -131,6 +136,8 @@ class ToolEventReader:
 
     def read(self, delta: Delta) -> list[Event]:
         """The events of one delta."""
+        if self._reader is None and self._state is not None and self._state.calls:
+            self._reader = RequiredReader()
         if self._reader is None or delta.part is not Part.ANSWER:
             return [delta]
         start, text = self._read, delta.text
@@ -166,13 +173,13 @@ class ToolEventReader:
 def hermes_format(chat: PreparedChat) -> HermesFormat | None:
     """The format of calls that the model makes by itself, if it is the one that is built in."""
     tools, found = chat.request.tools, chat.model.runtime.new_call_reader
-    own = tools is not None and not tools.forced
+    own = tools is not None and not tools.forced and chat.call_choice is None
     return found if own and isinstance(found, HermesFormat) else None
 
 
 def _reader(chat: PreparedChat) -> CallReader | None:
     tools = chat.request.tools
-    if tools is None:
+    if tools is None or chat.call_choice is not None:
         return None
     if tools.choice == "named":
         return NamedReader(tools.name or "")

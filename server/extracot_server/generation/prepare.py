@@ -21,6 +21,7 @@ from extracot_server.budget.resolve import (
     resolve_budget,
 )
 from extracot_server.errors import ContextLengthError, InvalidRequestError
+from extracot_server.generation.answer_formats import CallChoice, call_choice
 from extracot_server.generation.request import ChatRequest, PreparedChat, RequestTimes, ServedModel
 
 
@@ -59,6 +60,7 @@ def prepare(
         control_token=_control(model, resolved).token,
         arm=arm,
         times=times,
+        call_choice=_call_choice(model, request),
     )
 
 
@@ -144,3 +146,17 @@ def _check_call_reader(model: ServedModel, request: ChatRequest) -> None:
             param="tools",
             code="unsupported_parameter",
         )
+
+
+def _call_choice(model: ServedModel, request: ChatRequest) -> CallChoice | None:
+    runtime, wanted = model.runtime, request.answer_format
+    try:
+        return call_choice(request.tools, wanted, runtime.call_opener, runtime.engine.tokenizer)
+    except ValueError as error:
+        field = wanted.field.partition(".json_schema")[0] if wanted is not None else None
+        raise InvalidRequestError(
+            f"`{field}` cannot be combined with `tools` on this model unless `tool_choice` is "
+            f'"none", "required" or a function: {error}.',
+            param=field,
+            code="unsupported_parameter",
+        ) from None

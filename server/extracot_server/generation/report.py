@@ -58,6 +58,8 @@ class ChoiceState:
     finish_reason: Literal["stop", "length"] | None = None
     stop: str | None = None
     """The stop string that ended the answer."""
+    calls: bool | None = None
+    """With tools and a format: whether the model chose calls; ``None``: it has not chosen."""
 
 
 def announced(chat: PreparedChat) -> dict[str, Any]:

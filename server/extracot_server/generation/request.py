@@ -26,6 +26,7 @@ from extracot_server.budget.resolve import (
     policy_level,
 )
 from extracot_server.engine.base import AnswerFormat, Engine, SamplingParams
+from extracot_server.generation.answer_formats import CallChoice
 from extracot_server.generation.detokenize import DetokenizerFactory
 from extracot_server.tool_calls.tools import CallReaderFactory, ToolUse
 
@@ -60,6 +61,8 @@ class ModelRuntime:
     """Also shows special tokens, by which some models mark their tool calls."""
     new_call_reader: CallReaderFactory | None = None
     """Reads the calls that this model writes by itself; ``None``: no tool parser is configured."""
+    call_opener: str | None = None
+    """What calls begin with; ``None``: not known of that parser."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +136,8 @@ class PreparedChat:
     control_token: str | None
     arm: Arm | None
     times: RequestTimes
+    call_choice: CallChoice | None = None
+    """With tools and a format: how the model chooses between calls and an answer."""
 
     @property
     def reply_model(self) -> str:

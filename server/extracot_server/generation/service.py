@@ -18,7 +18,13 @@ from extracot.reasoning import Part
 from extracot_server.admission.queue import RequestQueue
 from extracot_server.admission.scheduler import RefusedError, Scheduler, Ticket
 from extracot_server.budget.holdout import Holdout
-from extracot_server.engine.base import EngineBusyError, EngineClosedError, EngineRequestError
+from extracot_server.engine.base import (
+    EngineBusyError,
+    EngineClosedError,
+    EngineRequestError,
+    grammar_failure,
+)
+from extracot_server.generation.answer_formats import holds_json
 from extracot_server.generation.choice import ChoiceStream
 from extracot_server.generation.events import (
     ChoiceDone,
@@ -66,13 +72,16 @@ class ChatService:
 
     async def check(self, chat: PreparedChat) -> None:
         """Let the engine refuse an answer's format, before any token of the reply is paid for."""
-        wanted = chat.request.answer_format
-        if wanted is None:
-            return
-        try:
-            await chat.model.runtime.engine.check_format(wanted)
-        except EngineRequestError as error:
-            raise EngineRequestError(str(error), param=wanted.field) from None
+        wanted = [chat.request.answer_format]
+        if chat.call_choice is not None:
+            wanted.append(chat.call_choice.calls)
+        for form in wanted:
+            if form is None:
+                continue
+            try:
+                await chat.model.runtime.engine.check_format(form)
+            except EngineRequestError as error:
+                raise EngineRequestError(str(error), param=form.field) from None
 
     async def run(self, chat: PreparedChat) -> AsyncGenerator[Event, None]:
         """Serve a prepared request. Closing the generator aborts it in the engine.
@@ -81,7 +90,8 @@ class ChatService:
         after a wait.
         """
         choices = [ChoiceStream(chat, index) for index in range(chat.request.n)]
-        readers = [ToolEventReader(chat, c.index, c.call_marks) for c in choices]
+        readers = [ToolEventReader(chat, c.index, c.call_marks, c.state) for c in choices]
+        written: list[list[str]] = [[] for _ in choices]
         reports: dict[int, BudgetReport] = {}
         outcome, refused_for = "aborted", ""
         items = _merge(choices)
@@ -90,7 +100,10 @@ class ChatService:
         try:
             async for item in items:
                 if isinstance(item, Delta):
-                    self.observer.text(chat.times, answer=item.part is Part.ANSWER)
+                    answer = item.part is Part.ANSWER
+                    self.observer.text(chat.times, answer=answer)
+                    if answer and chat.request.answer_format is not None:
+                        written[item.index].append(item.text)
                     for event in readers[item.index].read(item):
                         yield event
                     continue
@@ -98,6 +111,7 @@ class ChatService:
                 for event in readers[index].finish():
                     yield event
                 state = choices[index].state
+                _check_format(chat, state, written[index])
                 reports[index] = choice_report(chat, state)
                 reason = state.finish_reason or "length"
                 if readers[index].called and reason == "stop":
@@ -171,6 +185,17 @@ class ChatService:
             self.holdout.record(chat.arm, tokens, claimed, complete=whole)
             result = replace(result, saving=self.holdout.saving)
         self.observer.finished(chat, result)
+
+
+def _check_format(chat: PreparedChat, state: ChoiceState, written: Sequence[str]) -> None:
+    """Raise :class:`EngineRequestError` for an answer that ended before its format did.
+
+    A grammar backend that gives up lets a reply end wherever it is, without a word.
+    """
+    wanted = chat.request.answer_format
+    ended = state.finish_reason == "stop" and state.stop is None
+    if wanted is not None and ended and not holds_json("".join(written)):
+        raise grammar_failure(wanted)
 
 
 def _merge(choices: Sequence[ChoiceStream]) -> AsyncGenerator[Delta | ChoiceEnded, None]:

@@ -17,6 +17,7 @@ from extracot_server.config.setting_values import SettingsError
 from extracot_server.config.settings import Settings
 from extracot_server.engine.base import Engine
 from extracot_server.engine.lora import AdapterEngine
+from extracot_server.generation.answer_formats import CALL_OPENERS
 from extracot_server.generation.detokenize import detokenizer_factory
 from extracot_server.generation.request import ModelRuntime, ServedModel
 from extracot_server.model_registry.bundled import resolve_model
@@ -40,6 +41,7 @@ def build_engine(server: Settings, settings: ModelSettings) -> Engine:
         stall_seconds=server.engine_stall_seconds,
         served_name=settings.served_model_name or _last_part(settings.model) or None,
         adapters=settings.lora,
+        grammar_backend=settings.grammar_backend,
     )
 
 
@@ -147,6 +149,7 @@ def serve_model(settings: ModelSettings, engine: Engine) -> ServedModel:
         new_call_reader=call_reader_factory(
             settings.tool_parser, engine.info.kind, engine.tokenizer
         ),
+        call_opener=CALL_OPENERS.get(settings.tool_parser or ""),
     )
     return ServedModel(
         name=served_name(settings, engine),

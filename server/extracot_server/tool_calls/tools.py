@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 from extracot_server.engine.base import AnswerFormat
+from extracot_server.engine.json_schema import moved, simplified
 
 CALLS_FIELD = "tools"
 """The field of a request that a schema of a forced call comes from."""
@@ -28,6 +29,8 @@ class ToolUse:
     choice: Literal["auto", "required", "named"] = "auto"
     name: str | None = None
     parallel: bool = True
+    fields: tuple[str, ...] = ()
+    """Where in the request the schema of each tool stands, for errors."""
 
     @property
     def forced(self) -> bool:
@@ -37,31 +40,49 @@ class ToolUse:
     def answer_format(self) -> AnswerFormat | None:
         """The grammar that makes the answer a call: of its arguments, or of a list of calls."""
         if self.choice == "named":
-            return AnswerFormat("json_schema", self._parameters(self.name), CALLS_FIELD)
-        if self.choice == "required":
-            calls = [self._call(str(tool["function"]["name"])) for tool in self.tools]
-            items = calls[0] if len(calls) == 1 else {"anyOf": calls}
-            schema = {"type": "array", "minItems": 1, "items": items}
-            if not self.parallel:
-                schema["maxItems"] = 1
-            return AnswerFormat("json_schema", schema, CALLS_FIELD)
-        return None
+            schema = simplified(self._parameters(self._named(self.name)))
+            return AnswerFormat("json_schema", schema, CALLS_FIELD, (self._part(self.name),))
+        return self.calls_format() if self.choice == "required" else None
 
-    def _call(self, name: str) -> dict[str, Any]:
+    def calls_format(self) -> AnswerFormat:
+        """The grammar of a list of calls, whatever ``choice`` is."""
+        names = [str(tool["function"]["name"]) for tool in self.tools]
+        calls = [self._call(name, f"#/$defs/{index}") for index, name in enumerate(names)]
+        # Each tool's schema stands in a place of its own, so that what it refers to is found.
+        definitions = {
+            str(index): moved(simplified(self._parameters(tool)), f"#/$defs/{index}")
+            for index, tool in enumerate(self.tools)
+        }
+        items = calls[0] if len(calls) == 1 else {"anyOf": calls}
+        schema = {"type": "array", "minItems": 1, "items": items, "$defs": definitions}
+        if not self.parallel:
+            schema["maxItems"] = 1
+        return AnswerFormat("json_schema", schema, CALLS_FIELD, tuple(map(self._part, names)))
+
+    def _call(self, name: str, reference: str) -> dict[str, Any]:
         return {
             "type": "object",
             "properties": {
                 "name": {"type": "string", "enum": [name]},
-                "arguments": self._parameters(name),
+                "arguments": {"$ref": reference},
             },
             "required": ["name", "arguments"],
             "additionalProperties": False,
         }
 
-    def _parameters(self, name: str | None) -> Mapping[str, Any]:
-        found = next(t["function"] for t in self.tools if t["function"]["name"] == name)
+    def _named(self, name: str | None) -> Mapping[str, Any]:
+        return next(tool for tool in self.tools if tool["function"]["name"] == name)
+
+    def _part(self, name: str | None) -> tuple[str, Mapping[str, Any]]:
+        """A tool's schema, with its field."""
+        tool = self._named(name)
+        at = self.tools.index(tool)
+        field = self.fields[at] if self.fields else f"{CALLS_FIELD}[{at}].function.parameters"
+        return field, simplified(self._parameters(tool))
+
+    def _parameters(self, tool: Mapping[str, Any]) -> Mapping[str, Any]:
         nothing = {"type": "object", "properties": {}, "additionalProperties": False}
-        parameters: Mapping[str, Any] = found.get("parameters") or nothing
+        parameters: Mapping[str, Any] = tool["function"].get("parameters") or nothing
         return parameters
 
 

@@ -195,7 +195,7 @@ def to_chat_request(request: ChatCompletionRequest, context: RequestContext) -> 
         budget=request.budget,
         effort=request.reasoning_effort,
         sampling=_sampling(request),
-        tools=_tools(request, answer_format),
+        tools=_tools(request),
         answer_format=answer_format,
         max_tokens=max_tokens,
         stops=read_stops([request.stop] if isinstance(request.stop, str) else request.stop, "stop"),
@@ -231,12 +231,12 @@ def _logit_bias(bias: dict[str, float] | None) -> dict[int, float]:
     return converted
 
 
-def _tools(request: ChatCompletionRequest, answer_format: AnswerFormat | None) -> ToolUse | None:
+def _tools(request: ChatCompletionRequest) -> ToolUse | None:
     functions = [
         (f"tools[{index}].function", tool.function)
         for index, tool in enumerate(request.tools or ())
     ]
-    excluded = {"response_format": answer_format is not None, "logprobs": bool(request.logprobs)}
+    excluded = {"logprobs": bool(request.logprobs)}
     read = partial(read_tools, functions, parallel=request.parallel_tool_calls, excluded=excluded)
     match request.tool_choice:
         case {"type": "function", "function": {"name": str(name)}}:

@@ -133,7 +133,7 @@ def to_chat_request(request: CountRequest, context: RequestContext) -> ChatReque
         effort=config.effort if config is not None else None,
         effort_field="output_config.effort",
         sampling=sampling,
-        tools=_tools(request, answer_format),
+        tools=_tools(request),
         answer_format=answer_format,
         max_tokens=max_tokens,
         stops=stops,
@@ -161,12 +161,11 @@ def _answer_format(config: OutputConfig | None) -> AnswerFormat | None:
     return json_schema_format(wanted.get("schema"), "output_config.format.schema")
 
 
-def _tools(request: CountRequest, answer_format: AnswerFormat | None) -> ToolUse | None:
+def _tools(request: CountRequest) -> ToolUse | None:
     functions = [_function(tool, f"tools[{n}]") for n, tool in enumerate(request.tools or ())]
-    excluded = {"output_config.format": answer_format is not None}
     choice = request.tool_choice or {}
     parallel = choice.get("disable_parallel_tool_use") is not True
-    read = partial(read_tools, functions, parallel=parallel, excluded=excluded)
+    read = partial(read_tools, functions, parallel=parallel, excluded={}, parameters="input_schema")
     match request.tool_choice:
         case None:
             return read(None)

@@ -190,7 +190,7 @@ def to_chat_request(request: ResponsesRequest, context: RequestContext) -> ChatR
         effort=request.reasoning.effort if request.reasoning is not None else None,
         effort_field="reasoning.effort",
         sampling=SamplingParams(temperature=request.temperature, top_p=request.top_p),
-        tools=_tools(request, answer_format),
+        tools=_tools(request),
         answer_format=answer_format,
         max_tokens=request.max_output_tokens,
     )
@@ -239,7 +239,7 @@ def _answer_format(text: TextConfig | None) -> AnswerFormat | None:
             raise InvalidRequestError.of("text.format.type", what)
 
 
-def _tools(request: ResponsesRequest, answer_format: AnswerFormat | None) -> ToolUse | None:
+def _tools(request: ResponsesRequest) -> ToolUse | None:
     offered, name = request.offered, None
     functions, mode = offered.functions, cast(Any, request.tool_choice)
     match request.tool_choice:
@@ -252,7 +252,4 @@ def _tools(request: ResponsesRequest, answer_format: AnswerFormat | None) -> Too
             raise InvalidRequestError.of("tool_choice", what)
     if mode != "none":
         offered.check(forced=request.tool_choice == "required")
-    excluded = {"text.format": answer_format is not None}
-    return read_tools(
-        functions, mode, name, parallel=request.parallel_tool_calls, excluded=excluded
-    )
+    return read_tools(functions, mode, name, parallel=request.parallel_tool_calls, excluded={})

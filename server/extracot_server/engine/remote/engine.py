@@ -10,9 +10,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
-import json
 import logging
-from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping, Sequence
 from typing import Any
 from uuid import uuid4
 
@@ -20,7 +19,6 @@ import httpx
 
 from extracot.prompt import Tokenizer
 from extracot_server.engine.base import (
-    SCHEMA_FIELD,
     AnswerFormat,
     EngineBusyError,
     EngineClosedError,
@@ -33,13 +31,13 @@ from extracot_server.engine.base import (
     GenerationRequest,
     ReplyLostError,
 )
+from extracot_server.engine.grammar_checks import GrammarChecks
 from extracot_server.engine.remote.catalog import ModelCard, UpstreamMismatchError, choose_model
 from extracot_server.engine.remote.model import LocalModel, load_local_model
 from extracot_server.engine.remote.upstream import Upstream, UpstreamTimes
 from extracot_server.engine.remote.wire import UpstreamFailure
 from extracot_server.engine.request_checks import check_request
 
-_SCHEMAS_KEPT = 256
 _log = logging.getLogger(__name__)
 
 
@@ -83,7 +81,7 @@ class RemoteEngine:
         self._idle = asyncio.Event()
         self._idle.set()
         self._uses = itertools.count(1)
-        self._good_schemas: dict[str, None] = {}
+        self._grammars = GrammarChecks(self._refusal, lambda: "of the upstream")
         self._tasks: set[asyncio.Task[None]] = set()
         self._checking: set[Upstream] = set()
 
@@ -196,20 +194,29 @@ class RemoteEngine:
 
         vLLM has no call that only compiles a schema; it refuses a bad one before any token.
         """
-        text = json.dumps(wanted.schema, sort_keys=True)
-        if wanted.kind != "json_schema" or text in self._good_schemas:
-            return
+        await self._grammars.check(wanted)
+
+    async def _refusal(self, schema: Mapping[str, Any]) -> str | None:
+        """Why the upstreams refuse a schema."""
+        try:
+            return await self._tried(AnswerFormat("json_schema", schema))
+        except EngineRequestError as error:
+            return str(error)
+        except (EngineDeadError, EngineBusyError):
+            raise
+        except EngineError:
+            # Status 500 is what vLLM makes of a grammar that cannot be compiled.
+            await self._tried(None)
+            return "the upstream failed on it"
+
+    async def _tried(self, wanted: AnswerFormat | None) -> str | None:
         token = self._model.tokenizer.encode("x", add_special_tokens=False)[0]
         probe = GenerationRequest(f"format-{uuid4().hex}", (token,), 1, answer_format=wanted)
-        try:
-            async with contextlib.aclosing(self.generate(probe)) as stream:
-                async for _ in stream:
-                    pass
-        except EngineRequestError as error:
-            raise EngineRequestError(str(error), param=SCHEMA_FIELD) from None
-        self._good_schemas[text] = None
-        if len(self._good_schemas) > _SCHEMAS_KEPT:
-            self._good_schemas.pop(next(iter(self._good_schemas)))
+        async with contextlib.aclosing(self.generate(probe)) as stream:
+            async for delta in stream:
+                if wanted and delta.finish_reason == "stop" and not delta.token_ids:
+                    return "no value keeps to it"
+        return None
 
     async def generate(self, request: GenerationRequest) -> AsyncGenerator[GenerationDelta, None]:
         """Stream one continuation; closing the generator aborts it at its upstream.

@@ -26,9 +26,10 @@ from extracot_server.engine.base import (
     GenerationRequest,
 )
 from extracot_server.engine.request_checks import check_request
+from extracot_server.engine.scripted.grammar import check_scripted
 from extracot_server.engine.scripted.model import NATURAL_TOKENS, REALISED_RATIOS
 from extracot_server.engine.scripted.model import ScriptedBehaviour as ScriptedBehaviour
-from extracot_server.engine.scripted.stream import RequestStream, value_of
+from extracot_server.engine.scripted.stream import RequestStream
 from extracot_server.engine.scripted.tokenizer import THINK_END, THINK_START, ScriptedTokenizer
 
 _REQUESTS_KEPT = 1024
@@ -104,9 +105,8 @@ class ScriptedEngine:
         self._closed = True
 
     async def check_format(self, wanted: AnswerFormat) -> None:
-        """Refuse a schema that the script has no value for."""
-        if wanted.kind == "json_schema":
-            value_of(wanted)
+        """Refuse a schema that the script has no value for, and what vLLM would refuse."""
+        check_scripted(wanted)
 
     async def generate(self, request: GenerationRequest) -> AsyncGenerator[GenerationDelta, None]:
         """Stream the script's continuation of ``request.token_ids``."""

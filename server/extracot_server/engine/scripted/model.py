@@ -16,9 +16,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from hashlib import blake2b
 from itertools import chain, islice
+from typing import Any
 
 from extracot.control import DEFAULT_RATIOS, POLICY_TOKEN, level_token
-from extracot_server.engine.base import EngineRequestError
+from extracot_server.engine.base import AnswerFormat, EngineRequestError
 from extracot_server.engine.scripted.json_value import SchemaError, minimal_instance
 from extracot_server.engine.scripted.tokenizer import (
     CALL_END,
@@ -192,6 +193,19 @@ class ScriptedReply:
             return allowed[weights.index(max(weights))]
         draw = random.Random(digest(self._context.problem, self._seed, position, "choice"))
         return draw.choices(allowed, weights)[0]
+
+    def are_levels(self, allowed: Sequence[int]) -> bool:
+        """Whether a choice among these ids is one among levels."""
+        return any(id_ in self._level_ids for id_ in allowed)
+
+    def calls_in(self, wanted: AnswerFormat) -> list[Any]:
+        """The script's calls as a format of several calls has them; none in any other format."""
+        schema = wanted.schema or {}
+        if not wanted.parts or schema.get("type") != "array":
+            return []
+        lines = self._context.calls.split("\n")
+        calls = [json.loads(line) for line in lines if line not in ("", CALL_START, CALL_END)]
+        return calls[: schema.get("maxItems")]
 
     def filler(self) -> Iterator[int]:
         """Words without end, for requests that forbid the model to stop."""

@@ -13,14 +13,12 @@ from itertools import chain, islice
 from typing import Any, Literal
 
 from extracot_server.engine.base import (
-    SCHEMA_FIELD,
     AnswerFormat,
     EngineInfo,
-    EngineRequestError,
     GenerationRequest,
     TokenLogprob,
 )
-from extracot_server.engine.scripted.json_value import SchemaError, minimal_instance
+from extracot_server.engine.scripted.grammar import value_of
 from extracot_server.engine.scripted.model import (
     ScriptedBehaviour,
     ScriptedReply,
@@ -61,14 +59,21 @@ class RequestStream:
 
     def _choices(self, allowed: tuple[int, ...]) -> Iterator[int]:
         temperature = self._request.sampling.temperature
+        if not self._reply.are_levels(allowed):
+            yield self._likeliest(allowed)
+            return
         start = len(self._request.token_ids)
         for position in range(start, start + self._limit):
             yield self._reply.choose(allowed, position, 1.0 if temperature is None else temperature)
 
+    def _likeliest(self, allowed: tuple[int, ...]) -> int:
+        """The first of the script's next tokens that is allowed, else the first of ``allowed``."""
+        return next((id_ for id_ in islice(self._reply.rest(), 8) if id_ in allowed), allowed[0])
+
     def _formatted(self, wanted: AnswerFormat) -> list[int]:
         value: Any = {"answer": self._reply.answer_value}
         if wanted.kind == "json_schema":
-            value = value_of(wanted)
+            value = self._reply.calls_in(wanted) or value_of(wanted)
         return [*self._tokenizer.encode(json.dumps(value)), self._tokenizer.turn_end_id]
 
     def tokens(self) -> Iterator[tuple[int, Literal["stop", "length"] | None]]:
@@ -114,11 +119,3 @@ class RequestStream:
         ranked = [(id_ % len(self._tokenizer), own - 1.0 - n) for n, id_ in enumerate(others)]
         rivals = [pair for pair in ranked if pair[0] != token]
         return TokenLogprob(token, own, ((token, own), *rivals)[:wanted])
-
-
-def value_of(wanted: AnswerFormat) -> Any:
-    """A value in the format's schema; raises :class:`EngineRequestError` where there is none."""
-    try:
-        return minimal_instance(wanted.schema or {})
-    except SchemaError as error:
-        raise EngineRequestError(f"invalid JSON schema: {error}", param=SCHEMA_FIELD) from None

@@ -14,6 +14,7 @@ from extracot_server.engine.base import EngineStartError
 
 _KV_CACHE_ON_CPU = 2**30  # bytes
 _KV_BLOCK_ON_CPU = 32  # vLLM's own 128 gives short prompts no prefix-cache hit; 16 crashes
+_GUIDANCE = "guidance"  # takes more schemas, and keeps to them: docs/experiments.md
 _MOST_LEVELS = 50  # `auto` asks for the log-probability of every level of a card
 
 
@@ -24,11 +25,13 @@ def engine_arguments(
     known: Collection[str],
     cpu: bool,
     shutdown_grace: float,
+    grammar_backend: str = "auto",
     defaults: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Fields of vLLM's AsyncEngineArgs. Text in ``given`` is read as YAML; ``known`` are its names.
 
-    ``defaults`` are more of our own, which ``given`` may replace. Raises
+    ``grammar_backend`` is vLLM's for structured outputs, or ``auto``. ``defaults`` are more of our
+    own, which ``given`` may replace. Raises
     :class:`EngineStartError` in one line for a name vLLM does not have.
     """
     own = {name.replace("-", "_"): _typed(value) for name, value in given.items()}
@@ -57,10 +60,15 @@ def engine_arguments(
         # As an argument: the variable VLLM_CPU_KVCACHE_SPACE would beat an operator's own.
         if "gpu_memory_utilization" not in own:
             values["kv_cache_memory_bytes"] = _KV_CACHE_ON_CPU
-    # Without the second a small model may write white space until it runs out of tokens.
-    grammar = {"backend": "xgrammar", "disable_any_whitespace": True}
     asked = own.pop("structured_outputs_config", None)
-    values["structured_outputs_config"] = grammar | (asked if isinstance(asked, dict) else {})
+    grammar: dict[str, Any] = {
+        "backend": _GUIDANCE if grammar_backend == "auto" else grammar_backend
+    }
+    grammar |= asked if isinstance(asked, dict) else {}
+    if grammar["backend"] in (_GUIDANCE, "xgrammar"):  # vLLM does not start the others with it
+        # Without this a small model may write white space until it runs out of tokens.
+        grammar = {"disable_any_whitespace": True, **grammar}
+    values["structured_outputs_config"] = grammar
     return values | dict(defaults or {}) | own
 
 

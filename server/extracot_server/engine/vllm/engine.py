@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
-import json
 import logging
 import os
 import sys
@@ -25,7 +24,6 @@ from prometheus_client.registry import Collector
 
 from extracot.prompt import Tokenizer
 from extracot_server.engine.base import (
-    SCHEMA_FIELD,
     AnswerFormat,
     EngineClosedError,
     EngineDeadError,
@@ -36,10 +34,12 @@ from extracot_server.engine.base import (
     GenerationDelta,
     GenerationRequest,
 )
+from extracot_server.engine.grammar_checks import GrammarChecks
 from extracot_server.engine.lora import Adapter, adapter_arguments, read_adapters
 from extracot_server.engine.vllm import fork_server
 from extracot_server.engine.vllm.arguments import check_folder, engine_arguments
 from extracot_server.engine.vllm.child_output import ChildOutput
+from extracot_server.engine.vllm.grammars import Compiler, complaint, grammar_of, settle_backend
 from extracot_server.engine.vllm.orphans import Guard
 from extracot_server.engine.vllm.process import (
     NOISE,
@@ -67,7 +67,8 @@ class VllmEngine:
     (text is read as YAML). ``shutdown_grace`` is how long, in seconds, the engine process lets
     requests run on when it is told to stop. An engine that answers nothing for ``stall_seconds``
     is reported as dead until it answers again. ``served_name`` is what vLLM's own metrics call the
-    model; ``adapters`` are folders of LoRA adapters by their names.
+    model; ``adapters`` are folders of LoRA adapters by their names. ``grammar_backend`` is vLLM's
+    for structured outputs; ``auto`` is the better one that the model's tokenizer works with.
     """
 
     def __init__(
@@ -79,6 +80,7 @@ class VllmEngine:
         stall_seconds: float = 120.0,
         served_name: str | None = None,
         adapters: Mapping[str, str] | None = None,
+        grammar_backend: str = "auto",
     ) -> None:
         self.source = model
         """Folder or hub id of the weights."""
@@ -91,6 +93,9 @@ class VllmEngine:
         self._shutdown_grace = shutdown_grace
         self._pulse = Pulse(self._ping, stall_seconds)
         self._llm: Any = None
+        self._backend = grammar_backend
+        compiler = Compiler(self._refusal_of)
+        self._grammars = GrammarChecks(compiler.refusal, lambda: self._grammar_config().backend)
         self._guard: Guard | None = None
         self._closed = False
         self._info: EngineInfo | None = None
@@ -125,6 +130,8 @@ class VllmEngine:
         except asyncio.CancelledError:
             loading.add_done_callback(self._discard)
             raise
+        if self._backend == "auto":
+            settle_backend(self._llm)
         self.collectors = own_collectors()
         self._guard = Guard(process_ids(self._llm))
         try:
@@ -204,6 +211,7 @@ class VllmEngine:
             known={field.name for field in dataclasses.fields(AsyncEngineArgs)},
             cpu=bool(current_platform.is_cpu()),
             shutdown_grace=self._shutdown_grace,
+            grammar_backend=self._backend,
             defaults=adapter_arguments(self._known)
             | ({} if self._served_name is None else {"served_model_name": [self._served_name]}),
         )
@@ -230,26 +238,27 @@ class VllmEngine:
         )
 
     async def check_format(self, wanted: AnswerFormat) -> None:
-        """Refuse a schema that vLLM's grammar backend would refuse, in its words.
+        """Refuse a schema that vLLM's grammar backend would refuse, or give up on later."""
+        self._alive()
+        await self._grammars.check(wanted)
 
-        In a thread: the schema is compiled.
-        """
+    def _grammar_config(self) -> Any:
+        return self._alive().vllm_config.structured_outputs_config
+
+    def _refusal_of(self, schema: Mapping[str, Any]) -> str | None:
+        """Why the grammar backend refuses a schema. In a thread: the schema is compiled."""
         from vllm.exceptions import VLLMClientError
 
         llm = self._alive()
+        wanted = AnswerFormat("json_schema", schema)
         probe = GenerationRequest("format", (0,), max_tokens=1, answer_format=wanted)
+        config, own = llm.vllm_config, self._grammar_config()
+        rest = (config.model_config, config.speculative_config, own, llm.get_tokenizer())
         try:
-            params = self._sampling_params(probe)
-            config = llm.vllm_config
-            await asyncio.to_thread(
-                params.verify,
-                config.model_config,
-                config.speculative_config,
-                config.structured_outputs_config,
-                llm.get_tokenizer(),
-            )
+            self._sampling_params(probe).verify(*rest)
+            return complaint(schema) if own.backend == "guidance" else None
         except (VLLMClientError, ValueError, TypeError, RecursionError) as error:
-            raise EngineRequestError(str(refusal(error)), param=SCHEMA_FIELD) from None
+            return str(refusal(error))
 
     async def generate(self, request: GenerationRequest) -> AsyncGenerator[GenerationDelta, None]:
         """Stream one continuation; closing the generator aborts the request in vLLM."""
@@ -306,7 +315,7 @@ class VllmEngine:
 
         return SamplingParams(
             **sampling_values(request, self._defaults),
-            structured_outputs=_grammar(request),
+            structured_outputs=grammar_of(request.answer_format),
             output_kind=RequestOutputKind.DELTA,
         )
 
@@ -378,14 +387,3 @@ def _lora_request(adapter: Adapter) -> Any:
     from vllm.lora.request import LoRARequest
 
     return LoRARequest(adapter.name, adapter.number, str(adapter.folder))
-
-
-def _grammar(request: GenerationRequest) -> Any:
-    from vllm.sampling_params import StructuredOutputsParams
-
-    wanted = request.answer_format
-    if wanted is None:
-        return None
-    if wanted.kind == "json_object":
-        return StructuredOutputsParams(json_object=True)
-    return StructuredOutputsParams(json=json.dumps(dict(wanted.schema or {})))

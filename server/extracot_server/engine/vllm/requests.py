@@ -14,6 +14,7 @@ from extracot_server.engine.base import (
     GenerationDelta,
     GenerationRequest,
     TokenLogprob,
+    grammar_failure,
 )
 
 # vLLM's name of a sampling parameter -> the request field it came from.
@@ -89,6 +90,9 @@ def delta(output: Any, request: GenerationRequest) -> GenerationDelta:
     reason = output.finish_reason
     if reason == "abort":
         raise EngineClosedError("the engine dropped the request while shutting down")
+    if reason == "error" and request.answer_format is not None:
+        # vLLM ends a request so whose grammar cannot be compiled, or does not fit its tokens.
+        raise grammar_failure(request.answer_format)
     if reason not in (None, "stop", "length"):
         raise EngineError(f"the engine ended this request with {reason!r}")
     token_ids = tuple(output.token_ids)

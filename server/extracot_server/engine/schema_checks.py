@@ -1,0 +1,314 @@
+"""What is wrong with a JSON schema by itself, whatever grammar backend it is for.
+
+Every engine asks this before a token is paid for: shapes, references, rules that no value can
+keep, and sizes that a compiler should never see. What a certain backend lacks it says itself.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from extracot_server.engine.base import AnswerFormat, EngineRequestError
+from extracot_server.engine.json_schema import (
+    ALTERNATIVES,
+    OF_NAMES,
+    SINGLE,
+    ReferenceFault,
+    Steps,
+    follow,
+    spelled,
+    walk,
+)
+
+MAX_DEPTH = 48  # vLLM's own limit is 64, and a call's grammar adds some of its own
+_MAX_SCHEMAS = 4000
+_MAX_PROPERTIES = 1000
+_MAX_ENUM = 2000
+_MAX_TEXT = 200_000
+_MAX_COUNT = 2**31 - 1
+_MAX_ITEMS = 5000
+_MAX_PATTERN = 4000
+_LARGEST = 2**63
+_TYPES = ("array", "boolean", "integer", "null", "number", "object", "string")
+_FOREIGN = ("$dynamicRef", "$recursiveRef", "x-guidance")
+"""Keywords that change what a grammar is, and that no client needs."""
+# Ways to write a pattern that Python's `re` does not know and other engines do.
+_NOT_PYTHON = re.compile(r"\\[pPuxcdwsk]|\(\?<|\[\[|&&|\(\?[a-z]*[:)]")
+
+Fault = tuple[Steps, str]
+
+
+def check_format(wanted: AnswerFormat) -> None:
+    """Raise :class:`EngineRequestError`, which names the place, for a schema that is none."""
+    for field, schema in own_schemas(wanted):
+        fault = next(_faults(schema), None)
+        if fault is not None:
+            raise EngineRequestError(f"`{spelled(field, fault[0])}`: {fault[1]}", param=field)
+
+
+def own_schemas(wanted: AnswerFormat) -> tuple[tuple[str, Mapping[str, Any]], ...]:
+    """The client's own schemas in a format, each with its field."""
+    if wanted.kind != "json_schema":
+        return ()
+    return wanted.parts or ((wanted.field, wanted.schema or {}),)
+
+
+def _faults(schema: Any) -> Iterator[Fault]:
+    yield from _size_faults(schema)
+    for steps, node in walk(schema):
+        if isinstance(node, bool):
+            continue
+        if not isinstance(node, Mapping):
+            yield steps, "must be a schema: an object or a boolean."
+            return
+        for word, value in node.items():
+            if (what := _word_fault(word, value)) is not None:
+                yield (*steps, word), what
+        if "$ref" in node:
+            yield from _reference_faults((*steps, "$ref"), node["$ref"], schema)
+        yield from _contradictions(steps, node)
+    endless = _without_end(schema)
+    if endless is not None:
+        yield endless, "no JSON value keeps to this schema: it refers to itself without an end."
+
+
+def _size_faults(schema: Any) -> Iterator[Fault]:
+    depth, level, text = 0, [schema], 0
+    while level:
+        depth += 1
+        if depth > MAX_DEPTH:
+            yield (), f"is nested too deeply: at most {MAX_DEPTH} levels of objects and lists."
+            return
+        text += sum(len(v) for v in level if isinstance(v, str))
+        text += sum(len(k) for v in level if isinstance(v, Mapping) for k in v)
+        level = [
+            part
+            for value in level
+            if isinstance(value, Mapping | list)
+            for part in (value.values() if isinstance(value, Mapping) else value)
+        ]
+    if text > _MAX_TEXT:
+        yield (), f"is too large: at most {_MAX_TEXT} characters of names and texts."
+    enumerated = 0
+    for schemas, (steps, node) in enumerate(walk(schema), start=1):
+        if isinstance(node, Mapping):
+            values, properties = node.get("enum"), node.get("properties")
+            enumerated += len(values) if isinstance(values, list) else 0
+            if isinstance(properties, Mapping) and len(properties) > _MAX_PROPERTIES:
+                yield (*steps, "properties"), f"has more than {_MAX_PROPERTIES} properties."
+        if schemas > _MAX_SCHEMAS or enumerated > _MAX_ENUM:
+            what = f"at most {_MAX_SCHEMAS} schemas and {_MAX_ENUM} values of `enum`."
+            yield (), f"is too large: {what}"
+            return
+
+
+def _word_fault(word: str, value: Any) -> str | None:
+    """What is wrong with the value of a keyword, seen by itself."""
+    check = _SHAPES.get(word)
+    if word in _FOREIGN:
+        return "this keyword is not supported."
+    return check(value) if check is not None else None
+
+
+def _type(value: Any) -> str | None:
+    kinds = value if isinstance(value, list) else [value]
+    if kinds and all(isinstance(kind, str) and kind in _TYPES for kind in kinds):
+        return None
+    return f"is {str(value)[:60]!r}; a type is one of {', '.join(_TYPES)}, or a list of them."
+
+
+def _count(most: int) -> Callable[[Any], str | None]:
+    def check(value: Any) -> str | None:
+        whole = isinstance(value, int | float) and not isinstance(value, bool) and value == value
+        if whole and 0 <= value <= most and value == int(value):
+            return None
+        return f"must be a whole number from 0 to {most}."
+
+    return check
+
+
+def _number(value: Any) -> str | None:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return "must be a number."
+    return None if abs(value) <= _LARGEST else "is out of range: numbers of 64 bits."
+
+
+def _positive(value: Any) -> str | None:
+    return _number(value) or (None if value > 0 else "must be above 0.")
+
+
+def _texts(value: Any) -> str | None:
+    texts = isinstance(value, list) and all(isinstance(item, str) for item in value)
+    return None if texts else "must be a list of strings."
+
+
+def _some(value: Any) -> str | None:
+    return None if isinstance(value, list) and value else "must be a list that is not empty."
+
+
+def _map(value: Any) -> str | None:
+    return None if isinstance(value, Mapping) else "must be an object of schemas."
+
+
+def _items(value: Any) -> str | None:
+    return None if isinstance(value, Mapping | bool | list) else "must be a schema."
+
+
+def _text(value: Any) -> str | None:
+    return None if isinstance(value, str) else "must be a string."
+
+
+def _flag(value: Any) -> str | None:
+    return None if isinstance(value, bool) else "must be true or false."
+
+
+def _pattern(value: Any) -> str | None:
+    if not isinstance(value, str):
+        return "must be a string."
+    if "\0" in value or len(value) > _MAX_PATTERN:
+        return f"must have at most {_MAX_PATTERN} characters and no NUL."
+    if _NOT_PYTHON.search(value):
+        return None  # only the backend knows
+    try:
+        re.compile(value)
+    except (re.error, OverflowError, RecursionError) as error:
+        return f"is no regular expression: {error}."
+    return None
+
+
+def _patterns(value: Any) -> str | None:
+    if not isinstance(value, Mapping):
+        return "must be an object of schemas."
+    return next((f"{name!r:.60} {what}" for name in value if (what := _pattern(name))), None)
+
+
+_SHAPES: Mapping[str, Callable[[Any], str | None]] = {
+    "type": _type,
+    "enum": _some,
+    "required": _texts,
+    "pattern": _pattern,
+    "format": _text,
+    "uniqueItems": _flag,
+    "multipleOf": _positive,
+    **dict.fromkeys(("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"), _number),
+    **dict.fromkeys(("minLength", "maxLength"), _count(_MAX_COUNT)),
+    **dict.fromkeys(("minItems", "maxItems", "minContains", "maxContains"), _count(_MAX_ITEMS)),
+    **dict.fromkeys(("minProperties", "maxProperties"), _count(_MAX_PROPERTIES)),
+    **dict.fromkeys(OF_NAMES, _map),
+    "patternProperties": _patterns,
+    **dict.fromkeys((*ALTERNATIVES, "prefixItems"), _some),
+    **dict.fromkeys((*SINGLE, "items"), _items),
+}
+
+
+def _reference_faults(steps: Steps, reference: Any, root: Any) -> Iterator[Fault]:
+    """A reference that leads nowhere, or by references alone back to itself."""
+    seen = set()
+    node: Any = {"$ref": reference}
+    while isinstance(node, Mapping) and "$ref" in node:
+        try:
+            where, node = follow(node["$ref"], root)
+        except ReferenceFault as fault:
+            yield steps, f"{fault}."
+            return
+        if where in seen:
+            yield steps, "this reference leads to itself, so that it says nothing."
+            return
+        seen.add(where)
+    if not isinstance(node, Mapping | bool):
+        yield steps, f"{reference!r:.80} leads to what is no schema."
+
+
+_ORDERED = (
+    ("minimum", "maximum"),
+    ("minLength", "maxLength"),
+    ("minItems", "maxItems"),
+    ("minProperties", "maxProperties"),
+)
+
+
+def _contradictions(steps: Steps, node: Mapping[str, Any]) -> Iterator[Fault]:
+    """Rules beside each other that no value can keep together."""
+    for low, high in _ORDERED:
+        if low in node and high in node and node[low] > node[high]:
+            yield (*steps, low), f"is above `{high}`, so that no value keeps to both."
+    listed = node.get("enum", [node["const"]] if "const" in node else None)
+    kinds = node.get("type")
+    if isinstance(listed, list) and kinds is not None:
+        allowed = kinds if isinstance(kinds, list) else [kinds]
+        if not any(_is_of(value, kind) for value in listed for kind in allowed):
+            word = "enum" if "enum" in node else "const"
+            yield (*steps, word), "has no value of the schema's own `type`."
+
+
+def _is_of(value: Any, kind: Any) -> bool:
+    match value:
+        case None:
+            return bool(kind == "null")
+        case bool():
+            return bool(kind == "boolean")
+        case int() | float():
+            return bool(kind == "number" or (kind == "integer" and float(value).is_integer()))
+        case str():
+            return bool(kind == "string")
+        case list():
+            return bool(kind == "array")
+    return bool(kind == "object")
+
+
+def _without_end(root: Any) -> Steps | None:
+    """A schema that every value would have to be infinite for; ``None`` where the root is none.
+
+    What can end is found step by step: first what needs nothing, then what needs only that.
+    """
+    nodes = {id(node): (steps, node) for steps, node in walk(root)}
+    ends: set[int] = set()
+    grew = True
+    while grew:
+        grew = False
+        for key, (_, node) in reversed(nodes.items()):
+            if key not in ends and _can_end(node, root, ends):
+                ends.add(key)
+                grew = True
+    if id(root) in ends:
+        return None
+    left = [steps for key, (steps, node) in nodes.items() if key not in ends and "$ref" in node]
+    return min(left, key=len, default=())
+
+
+def _can_end(node: Any, root: Any, ends: set[int]) -> bool:
+    if not isinstance(node, Mapping):
+        return True
+    if "$ref" in node and not _ended(follow(node["$ref"], root)[1], ends):
+        return False
+    if "const" in node or "enum" in node:
+        return True
+    for word in ("anyOf", "oneOf"):
+        if word in node and not any(_ended(part, ends) for part in node[word]):
+            return False
+    if not all(_ended(part, ends) for part in node.get("allOf", ())):
+        return False
+    kinds = node.get("type")
+    kinds = kinds if isinstance(kinds, list) else [kinds]
+    return any(_kind_can_end(kind, node, ends) for kind in kinds)
+
+
+def _kind_can_end(kind: Any, node: Mapping[str, Any], ends: set[int]) -> bool:
+    if kind in ("object", None):
+        properties = node.get("properties", {})
+        needed = [properties[n] for n in node.get("required", ()) if n in properties]
+        if kind == "object" or needed:
+            return all(_ended(part, ends) for part in needed)
+    if kind == "array" and node.get("minItems", 0) > 0:
+        fixed = node.get("prefixItems", ())
+        needed = list(fixed[: int(node["minItems"])])
+        if len(fixed) < node["minItems"] and isinstance(node.get("items"), Mapping):
+            needed.append(node["items"])
+        return all(_ended(part, ends) for part in needed)
+    return True
+
+
+def _ended(part: Any, ends: set[int]) -> bool:
+    return not isinstance(part, Mapping) or id(part) in ends

@@ -1,0 +1,78 @@
+"""JSON schemas and vLLM's grammar backends: how a format is handed over, and what it refuses late.
+
+vLLM 0.32 asks guidance only whether a schema parses: `{"$ref": "#"}` does, and the reply is empty.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from extracot_server.engine.base import AnswerFormat
+
+_SECONDS = 10.0
+_AT_ONCE = 2
+
+
+class Compiler:
+    """Asks ``refuses``, which compiles a schema, in threads: few at once, and within a time.
+
+    Only a schema that keeps within the limits on sizes comes here; none is known that takes as
+    long. One that did would keep its thread until it is done.
+    """
+
+    def __init__(self, refuses: Callable[[Mapping[str, Any]], str | None]) -> None:
+        self._refuses = refuses
+        self._slots = asyncio.Semaphore(_AT_ONCE)
+
+    async def refusal(self, schema: Mapping[str, Any]) -> str | None:
+        """Why a schema is refused; ``None``: it is not."""
+        await self._slots.acquire()
+        work = asyncio.ensure_future(asyncio.to_thread(self._refuses, schema))
+        work.add_done_callback(lambda _: self._slots.release())
+        done, _ = await asyncio.wait({work}, timeout=_SECONDS)
+        return work.result() if done else "it takes too long to compile; try a simpler one"
+
+
+def grammar_of(wanted: AnswerFormat | None) -> Any:
+    """A format as vLLM's StructuredOutputsParams."""
+    from vllm.sampling_params import StructuredOutputsParams
+
+    if wanted is None:
+        return None
+    if wanted.kind == "json_object":
+        return StructuredOutputsParams(json_object=True)
+    return StructuredOutputsParams(json=json.dumps(dict(wanted.schema or {})))
+
+
+def complaint(schema: Mapping[str, Any]) -> str | None:
+    """Why guidance would give up on a schema at its first token; ``None``: it would not.
+
+    vLLM asks it only whether the schema parses.
+    """
+    import llguidance
+
+    grammar = llguidance.LLMatcher.grammar_from_json_schema(
+        json.dumps(dict(schema)), defaults={"whitespace_flexible": False}
+    )
+    matcher = llguidance.LLMatcher(llguidance.LLTokenizer("byte"), grammar, log_level=0)
+    if matcher.is_error():
+        return str(matcher.get_error()).partition("\n")[0][:200]
+    matcher.compute_bitmask()
+    return "no value keeps to it" if matcher.is_stopped() else None
+
+
+def settle_backend(llm: Any) -> None:
+    """Use xgrammar where guidance, which is measured to be better, has no use for the tokenizer.
+
+    Internal to vLLM: its engine process takes the backend that the first request names.
+    """
+    from vllm.v1.structured_output.backend_guidance import GuidanceBackend
+
+    config = llm.vllm_config.structured_outputs_config
+    if config.backend == "guidance" and not GuidanceBackend.is_tokenizer_supported(
+        llm.get_tokenizer()
+    ):
+        config.backend = "xgrammar"
