@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -67,7 +68,8 @@ _ANTHROPIC_TYPES = {  # Anthropic's word for a kind of error
 def anthropic_body(error: HttpError) -> dict[str, Any]:
     """The error as Anthropic's API has it; the message names the field."""
     kind = _ANTHROPIC_TYPES.get(error.status, "api_error")
-    named = error.param is None or error.param in error.message
+    # A place inside of the field names the field only in passing.
+    named = error.param is None or re.search(rf"{re.escape(error.param)}(?![\w.\[])", error.message)
     message = _encodable(error.message if named else f"{error.param}: {error.message}")
     told: dict[str, Any] = {"type": kind, "message": message}
     if error.details is not None:

@@ -25,7 +25,6 @@ _DEFINITIONS = ("$defs", "definitions")
 _APPLIED = frozenset({*ALTERNATIVES, "$ref", "if", "then", "else", "dependentSchemas"})
 _ANY_TEXT = frozenset({"binary", "password", "path", "file-path", "directory-path"})
 """Formats that say what a text is for and nothing about its characters."""
-_ROOT = "root"
 _TRIES = 100
 _PLAIN_NAME = re.compile(r"[A-Za-z_$][\w$-]*")
 
@@ -190,7 +189,7 @@ async def locate(
     steps: Steps = ()
     node: Mapping[str, Any] = schema
     why: str | None = None
-    seen: set[str] = set()
+    seen = {"#"}
     while True:
         reference = node.get("$ref")
         if isinstance(reference, str) and reference not in seen:
@@ -200,23 +199,51 @@ async def locate(
                 steps, node, why = where, target, found
                 continue
         for more, part in children(node):
-            if more[0] in _DEFINITIONS or not isinstance(part, Mapping):
+            if more[0] in _DEFINITIONS or not isinstance(part, Mapping) or _known(part, seen):
                 continue
             if (found := await asked(part)) is not None:
                 steps, node, why = (*steps, *more), part, found
                 break
         else:
             break
-    for word in node:
-        if word not in ("type", *_DEFINITIONS):
-            rest = {name: value for name, value in node.items() if name != word}
-            if tries < _TRIES and await asked(rest) is None:
-                return steps, word, why
+    words = [word for word in node if word not in ("type", *_DEFINITIONS)]
+    for word in words:
+        if await asked({name: value for name, value in node.items() if name != word}) is None:
+            return steps, (word if tries <= _TRIES else None), why
+    # A part that refers back to this one has the same fault: those come last.
+    for word in sorted(words, key=lambda word: "$ref" in str(node[word])):
+        if await asked({name: node[name] for name in ("type", word) if name in node}) is not None:
+            return steps, word, why
     return steps, None, why
 
 
+def _known(part: Mapping[str, Any], seen: set[str]) -> bool:
+    reference = part.get("$ref")
+    return isinstance(reference, str) and reference in seen
+
+
 def _alone(part: Mapping[str, Any], root: Mapping[str, Any]) -> dict[str, Any]:
-    """A part as a schema of its own, which may still refer to the whole."""
-    own: dict[str, Any] = {k: v for k, v in part.items() if k not in _DEFINITIONS}
-    pointer = f"#/$defs/{_ROOT}"
-    return {**moved(own, pointer), "$defs": {_ROOT: moved(root, pointer)}}
+    """A part as a schema of its own, with what it refers to and nothing else of the whole."""
+    names: dict[str, str] = {}
+    left: list[str] = []
+
+    def change(node: dict[str, Any]) -> dict[str, Any]:
+        reference = node.get("$ref")
+        if isinstance(reference, str) and reference.startswith("#"):
+            if reference not in names:
+                names[reference] = str(len(names))
+                left.append(reference)
+            node["$ref"] = f"#/$defs/{names[reference]}"
+        return {word: value for word, value in node.items() if word not in ("$id", "$schema")}
+
+    def own(schema: Any) -> Any:
+        if isinstance(schema, Mapping):
+            schema = {word: value for word, value in schema.items() if word not in _DEFINITIONS}
+        return rebuilt(schema, change)
+
+    alone: dict[str, Any] = own(part)
+    definitions: dict[str, Any] = {}
+    while left:
+        reference = left.pop()
+        definitions[names[reference]] = own(follow(reference, root)[1])
+    return {**alone, "$defs": definitions} if definitions else alone

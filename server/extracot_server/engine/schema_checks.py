@@ -71,7 +71,10 @@ def _faults(schema: Any) -> Iterator[Fault]:
         yield from _contradictions(steps, node)
     endless = _without_end(schema)
     if endless is not None:
-        yield endless, "no JSON value keeps to this schema: it refers to itself without an end."
+        yield (
+            endless,
+            "no value keeps to this part of the schema: it refers to itself without an end.",
+        )
 
 
 def _size_faults(schema: Any) -> Iterator[Fault]:
@@ -259,7 +262,7 @@ def _is_of(value: Any, kind: Any) -> bool:
 
 
 def _without_end(root: Any) -> Steps | None:
-    """A schema that every value would have to be infinite for; ``None`` where the root is none.
+    """A part that every value would have to be infinite for: a model that begins one is lost.
 
     What can end is found step by step: first what needs nothing, then what needs only that.
     """
@@ -272,10 +275,10 @@ def _without_end(root: Any) -> Steps | None:
             if key not in ends and _can_end(node, root, ends):
                 ends.add(key)
                 grew = True
-    if id(root) in ends:
-        return None
-    left = [steps for key, (steps, node) in nodes.items() if key not in ends and "$ref" in node]
-    return min(left, key=len, default=())
+    left = [place for key, place in nodes.items() if key not in ends and isinstance(place[1], dict)]
+    by_reference = [steps for steps, node in left if "$ref" in node]
+    named = by_reference or [steps for steps, _ in left]
+    return min(named, key=lambda steps: (len(steps), str(steps)), default=None)
 
 
 def _can_end(node: Any, root: Any, ends: set[int]) -> bool:

@@ -53,6 +53,8 @@ class Faults:
     health_hangs: bool = False
     answer: tuple[int, Any] | None = None
     """Every generation request gets this status and body."""
+    only_formats: bool = False
+    """``answer`` is for requests with a grammar only."""
     retry_after: str | None = None
     """The header that goes with ``answer``."""
     error: dict[str, Any] | None = None
@@ -142,7 +144,8 @@ class FakeUpstream:
         self.bodies.append((path, body))
         if path == GENERATE and not self.scale_out:
             return error_body(403, "Scale-out endpoints are disabled.", "PermissionDeniedError")
-        if self.faults.answer is not None:
+        formatted = "structured_outputs" in body.get("sampling_params", body)
+        if self.faults.answer is not None and (formatted or not self.faults.only_formats):
             status, content = self.faults.answer
             raw = content if isinstance(content, str) else json.dumps(content)
             after = self.faults.retry_after
@@ -155,6 +158,11 @@ class FakeUpstream:
             return error_body(400, "Requested sample logprobs of too many", param="logprobs")
         if path == COMPLETIONS and len(asked.token_ids) + asked.max_tokens > self.max_model_len:
             return error_body(400, "This model's maximum context length is smaller.")
+        if asked.answer_format is not None:
+            try:
+                await self.engine.check_format(asked.answer_format)
+            except EngineRequestError as error:
+                return error_body(400, str(error), param="structured_outputs")
         stream = self.stream(path, asked, request)
         return StreamingResponse(stream, media_type="text/event-stream")
 

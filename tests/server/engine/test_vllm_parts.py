@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 import subprocess
 import sys
+import threading
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,6 +14,7 @@ from typing import Any
 import pytest
 
 from extracot_server.engine.base import (
+    AnswerFormat,
     EngineDeadError,
     EngineError,
     EngineRequestError,
@@ -20,6 +23,7 @@ from extracot_server.engine.base import (
     SamplingParams,
     TokenLogprob,
 )
+from extracot_server.engine.vllm import grammars
 from extracot_server.engine.vllm.arguments import check_folder, engine_arguments
 from extracot_server.engine.vllm.requests import delta, refusal, sampling_values
 from extracot_server.engine.vllm.start_errors import explain_start
@@ -74,11 +78,54 @@ def test_defaults_depend_on_the_device() -> None:
 
 
 def test_grammar_settings_are_merged() -> None:
-    values = arguments({"structured_outputs_config": '{"backend": "guidance"}'})
+    values = arguments({"structured_outputs_config": '{"backend": "xgrammar"}'})
     assert values["structured_outputs_config"] == {
-        "backend": "guidance",
+        "backend": "xgrammar",
         "disable_any_whitespace": True,
     }
+    # vLLM does not start with the second where the backend is another one.
+    values = arguments({"structured_outputs_config": '{"backend": "outlines"}'})
+    assert values["structured_outputs_config"] == {"backend": "outlines"}
+
+
+@pytest.mark.parametrize(
+    ("setting", "backend"),
+    [("auto", "guidance"), ("guidance", "guidance"), ("xgrammar", "xgrammar")],
+)
+def test_the_grammar_backend_is_a_setting(setting: str, backend: str) -> None:
+    values = engine_arguments(
+        "m", {}, known=KNOWN, cpu=False, shutdown_grace=1, grammar_backend=setting
+    )
+    assert values["structured_outputs_config"]["backend"] == backend
+    assert values["structured_outputs_config"]["disable_any_whitespace"] is True
+
+
+def test_a_grammar_that_fails_late_is_not_asked_for_again() -> None:
+    output = SimpleNamespace(finish_reason="error", token_ids=[], logprobs=None)
+    plain = GenerationRequest("r", (1,), max_tokens=1)
+    with pytest.raises(EngineError) as caught:
+        delta(output, plain)
+    assert not isinstance(caught.value, EngineRequestError)
+    wanted = AnswerFormat("json_schema", {}, "text.format.schema")
+    with pytest.raises(EngineRequestError, match=r"`text\.format\.schema`") as refused:
+        delta(output, replace(plain, answer_format=wanted))
+    assert refused.value.param == "text.format.schema"
+
+
+@pytest.mark.anyio
+async def test_what_takes_too_long_to_compile_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(grammars, "_SECONDS", 0.0)
+    ends = threading.Event()
+    compiler = grammars.Compiler(lambda schema: "late" if ends.wait(30) else None)
+    try:
+        assert "too long" in str(await compiler.refusal({}))
+    finally:
+        ends.set()
+
+
+def test_what_guidance_would_answer_with_nothing() -> None:
+    assert grammars.complaint({"$ref": "#"}) and grammars.complaint({"allOf": [{"$ref": "#"}]})
+    assert grammars.complaint({"type": "object", "properties": {"a": {"$ref": "#"}}}) is None
 
 
 @pytest.mark.parametrize(

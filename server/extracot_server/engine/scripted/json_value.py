@@ -1,7 +1,7 @@
 """The smallest JSON value a schema allows, which the scripted engine gives for a grammar.
 
 Covers what structured-output requests use: types, enum, const, anyOf/oneOf/allOf, local `$ref`,
-required properties and minimum sizes. Not a validator; patterns and formats are ignored.
+required properties, minimum sizes and formats. Not a validator; patterns are ignored.
 """
 
 from __future__ import annotations
@@ -9,6 +9,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+_SAMPLES = {
+    "date": "2026-01-31",
+    "date-time": "2026-01-31T12:00:00Z",
+    "time": "12:00:00Z",
+    "duration": "PT1H",
+    "email": "ann@example.org",
+    "hostname": "example.org",
+    "ipv4": "192.0.2.1",
+    "ipv6": "2001:db8::1",
+    "uri": "https://example.org/",
+    "uuid": "123e4567-e89b-42d3-a456-426614174000",
+}
 _MAX_DEPTH = 64
 _IMPLIED = {
     **{"items": "array", "minItems": "array"},
@@ -93,34 +105,57 @@ def _of_type(kind: str, schema: Mapping[str, Any], root: Any, depth: int) -> Any
         case "boolean":
             return False
         case "string":
-            return "x" * int(schema.get("minLength", 0))
-        case "integer" | "number":
+            sample = _SAMPLES.get(str(schema.get("format")), "")
+            return sample.ljust(int(schema.get("minLength", 0)), "x")
+        case "integer":
+            return int(_number(kind, schema))
+        case "number":
             return _number(kind, schema)
         case "array":
-            fixed = [_build(item, root, depth + 1) for item in schema.get("prefixItems", ())]
-            missing = max(0, int(schema.get("minItems", 0)) - len(fixed))
-            more = (_build(schema.get("items", True), root, depth + 1) for _ in range(missing))
-            return [*fixed, *more]
+            return _array(schema, root, depth)
         case "object":
-            properties = schema.get("properties", {})
-            return {
-                name: _build(properties.get(name, True), root, depth + 1)
-                for name in schema.get("required", ())
-            }
+            return _object(schema, root, depth)
         case _:
             raise SchemaError(f"unknown type {kind!r}")
 
 
-def _number(kind: str, schema: Mapping[str, Any]) -> int | float:
-    whole = kind == "integer"
-    if "minimum" in schema:
-        low = schema["minimum"]
-        return int(-(-low // 1)) if whole else low
-    if "exclusiveMinimum" in schema:
-        return int(schema["exclusiveMinimum"] // 1) + 1
-    if "maximum" in schema and schema["maximum"] < 0:
-        return int(schema["maximum"] // 1)
-    return -1 if "exclusiveMaximum" in schema and schema["exclusiveMaximum"] <= 0 else 0
+def _array(schema: Mapping[str, Any], root: Any, depth: int) -> list[Any]:
+    items = schema.get("items", True)
+    listed = isinstance(items, list)  # a tuple, as draft 7 has it
+    first = items if listed else schema.get("prefixItems", ())
+    rest = schema.get("additionalItems", True) if listed else items
+    least = int(schema.get("minItems", 0))
+    fixed = [_build(item, root, depth + 1) for item in first]
+    return [*fixed, *(_build(rest, root, depth + 1) for _ in range(least - len(fixed)))]
+
+
+def _object(schema: Mapping[str, Any], root: Any, depth: int) -> dict[str, Any]:
+    properties = schema.get("properties", {})
+    names = list(schema.get("required", ()))
+    least = int(schema.get("minProperties", 0))
+    more = [*properties, *(f"p{number}" for number in range(least))]
+    names += [name for name in more if name not in names][: max(0, least - len(names))]
+    others = schema.get("additionalProperties", True)
+    return {name: _build(properties.get(name, others), root, depth + 1) for name in names}
+
+
+def _number(kind: str, schema: Mapping[str, Any]) -> Any:
+    whole = kind == "integer" or "multipleOf" in schema
+    step = schema.get("multipleOf", 1)
+    low, above = schema.get("minimum"), schema.get("exclusiveMinimum")
+    high, below = schema.get("maximum"), schema.get("exclusiveMaximum")
+    if not whole and low is None and above is not None and (high or below) is not None:
+        ceiling = min(bound for bound in (high, below) if bound is not None)
+        return float(above + ceiling) / 2
+    if low is not None:
+        return -(-low // step) * step if whole else low
+    if above is not None:
+        return int(above // step + 1) * step if whole else int(above // 1) + 1
+    if high is not None and high < 0:
+        return int(high // step) * step
+    if below is not None and below <= 0:
+        return (-(-below // step) - 1) * step if whole else below - 1
+    return 0
 
 
 def _follow(reference: str, root: Any) -> Any:
