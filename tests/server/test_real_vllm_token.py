@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from jsonschema import Draft202012Validator
 
 from extracot import PromptRenderer
 from extracot_server.config.setting_values import SettingsError
@@ -159,7 +160,7 @@ def tool_template(live: Live) -> Iterator[Any]:
     tokens = [level.token for level in [*model.card.levels, model.card.policy]]
     renderer = PromptRenderer(tokenizer, tags=parts.tags, control_tokens=tokens)
     new_reader = vllm_reader_factory("hermes", tokenizer)
-    tools = replace(parts, renderer=renderer, new_call_reader=new_reader)
+    tools = replace(parts, renderer=renderer, new_call_reader=new_reader, call_opener="<tool_call>")
     service.model = replace(model, runtime=tools)
     try:
         yield tokenizer
@@ -196,6 +197,72 @@ def test_a_forced_call_keeps_to_its_schema(live: Live, choice: Any) -> None:
         for call in made["delta"].get("tool_calls", ())
     )
     assert json.loads(streamed)["city"] in CITIES
+
+
+def test_with_a_format_the_reply_is_calls_or_keeps_to_it(live: Live) -> None:
+    schema = {
+        "type": "object",
+        "properties": {"rain": {"type": "boolean"}},
+        "required": ["rain"],
+        "additionalProperties": False,
+    }
+    form = {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}
+    fields = {"model": MODEL, "messages": user("Rain?"), "tools": [TOOL], "response_format": form}
+    budget = {"ratio": 0.6, "max_reasoning_tokens": 8}
+    kinds = set()
+    with tool_template(live):
+        for seed in range(12):  # a model of this size chooses by chance
+            reply = live.chat(
+                **fields, budget=budget, max_tokens=200, seed=seed, parallel_tool_calls=False
+            )
+            (choice,) = reply["choices"]
+            kinds.add(choice["finish_reason"])
+            message = choice["message"]
+            if choice["finish_reason"] == "tool_calls":
+                (call,) = message["tool_calls"]
+                assert json.loads(call["function"]["arguments"])["city"] in CITIES
+                assert message["content"] is None
+            else:
+                assert set(json.loads(message["content"])) == {"rain"}
+    assert kinds <= {"tool_calls", "stop"} and kinds
+
+
+@pytest.mark.parametrize(
+    ("part", "named"),
+    [
+        ({"$ref": "#/properties/a"}, ".properties.a.$ref`"),
+        ({"type": "array", "uniqueItems": True}, ".properties.a`: `uniqueItems`"),
+        ({"type": "string", "pattern": "a(?=b)"}, ".properties.a`: `pattern`"),
+        ({"not": {"type": "null"}}, ".properties.a`: `not`"),
+    ],
+)
+def test_a_schema_that_the_grammar_cannot_take_is_named(
+    live: Live, part: dict[str, Any], named: str
+) -> None:
+    schema = {"type": "object", "properties": {"a": part}}
+    form = {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}
+    reply = live.post(model=MODEL, messages=user(), response_format=form)
+    assert reply.status_code == 400
+    assert f"`response_format.json_schema.schema{named}" in reply.json()["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        {"type": "string", "format": "uri", "maxLength": 30},
+        {"type": "integer", "multipleOf": 3, "minimum": 0, "maximum": 30},
+        {"allOf": [{"type": "integer"}, {"minimum": 3}, {"maximum": 5}]},
+        {"type": "string", "pattern": "^[A-Z]", "maxLength": 8},
+    ],
+)
+def test_schemas_that_people_write_are_kept(live: Live, part: dict[str, Any]) -> None:
+    schema = {"type": "object", "properties": {"a": part}, "required": ["a"]}
+    schema["additionalProperties"] = False
+    form = {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}
+    reply = live.chat(model=MODEL, messages=user(), response_format=form, budget="none", seed=2)
+    (choice,) = reply["choices"]
+    assert choice["finish_reason"] == "stop"
+    Draft202012Validator(schema).validate(json.loads(choice["message"]["content"]))
 
 
 def test_vllm_s_parser_reads_as_ours_does(live: Live) -> None:

@@ -15,6 +15,7 @@ from extracot_server.api.body import Body
 from extracot_server.budget.values import shown
 from extracot_server.engine.base import AnswerFormat
 from extracot_server.engine.json_schema import simplified
+from extracot_server.engine.schema_checks import check_size
 from extracot_server.errors import InvalidRequestError
 from extracot_server.tool_calls.tools import ToolUse
 
@@ -46,10 +47,8 @@ def json_schema_format(schema: Any, field: str) -> AnswerFormat:
     """The grammar of a JSON schema that stands in ``field``."""
     if not isinstance(schema, dict):
         raise InvalidRequestError.of(field, "must be a JSON schema object.")
-    try:
-        return AnswerFormat("json_schema", simplified(schema), field)
-    except RecursionError:
-        raise InvalidRequestError.of(field, "is nested too deeply.") from None
+    check_size(schema, field)
+    return AnswerFormat("json_schema", simplified(schema), field)
 
 
 def read_tools(

@@ -27,6 +27,7 @@ _MAX_SCHEMAS = 4000
 _MAX_PROPERTIES = 1000
 _MAX_ENUM = 2000
 _MAX_TEXT = 200_000
+_MAX_VALUES = 20_000
 _MAX_COUNT = 2**31 - 1
 _MAX_ITEMS = 5000
 _MAX_PATTERN = 4000
@@ -55,6 +56,12 @@ def own_schemas(wanted: AnswerFormat) -> tuple[tuple[str, Mapping[str, Any]], ..
     return wanted.parts or ((wanted.field, wanted.schema or {}),)
 
 
+def check_size(schema: Any, field: str) -> None:
+    """Raise :class:`EngineRequestError` for a schema that is too large to look at."""
+    if (what := _bulk(schema)) is not None:
+        raise EngineRequestError(f"`{field}`: {what}", param=field)
+
+
 def _faults(schema: Any) -> Iterator[Fault]:
     yield from _size_faults(schema)
     for steps, node in walk(schema):
@@ -77,23 +84,31 @@ def _faults(schema: Any) -> Iterator[Fault]:
         )
 
 
-def _size_faults(schema: Any) -> Iterator[Fault]:
-    depth, level, text = 0, [schema], 0
+def _bulk(schema: Any) -> str | None:
+    """Whether a value is too large for a schema, whatever it means; stops where it is."""
+    depth, level, text, values = 0, [schema], 0, 0
     while level:
-        depth += 1
+        depth, values = depth + 1, values + len(level)
         if depth > MAX_DEPTH:
-            yield (), f"is nested too deeply: at most {MAX_DEPTH} levels of objects and lists."
-            return
+            return f"is nested too deeply: at most {MAX_DEPTH} levels of objects and lists."
         text += sum(len(v) for v in level if isinstance(v, str))
         text += sum(len(k) for v in level if isinstance(v, Mapping) for k in v)
+        if text > _MAX_TEXT or values > _MAX_VALUES:
+            most = f"{_MAX_VALUES} values and {_MAX_TEXT} characters of names and texts"
+            return f"is too large: at most {most}."
         level = [
             part
             for value in level
             if isinstance(value, Mapping | list)
             for part in (value.values() if isinstance(value, Mapping) else value)
         ]
-    if text > _MAX_TEXT:
-        yield (), f"is too large: at most {_MAX_TEXT} characters of names and texts."
+    return None
+
+
+def _size_faults(schema: Any) -> Iterator[Fault]:
+    if (what := _bulk(schema)) is not None:
+        yield (), what
+        return
     enumerated = 0
     for schemas, (steps, node) in enumerate(walk(schema), start=1):
         if isinstance(node, Mapping):

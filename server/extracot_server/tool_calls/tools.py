@@ -12,9 +12,11 @@ from typing import Any, Literal, Protocol
 
 from extracot_server.engine.base import AnswerFormat
 from extracot_server.engine.json_schema import moved, simplified
+from extracot_server.engine.schema_checks import check_size
 
 CALLS_FIELD = "tools"
 """The field of a request that a schema of a forced call comes from."""
+_NOTHING = {"type": "object", "properties": {}, "additionalProperties": False}
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +42,8 @@ class ToolUse:
     def answer_format(self) -> AnswerFormat | None:
         """The grammar that makes the answer a call: of its arguments, or of a list of calls."""
         if self.choice == "named":
-            schema = simplified(self._parameters(self._named(self.name)))
-            return AnswerFormat("json_schema", schema, CALLS_FIELD, (self._part(self.name),))
+            part = self._part(self.name)
+            return AnswerFormat("json_schema", part[1], CALLS_FIELD, (part,))
         return self.calls_format() if self.choice == "required" else None
 
     def calls_format(self) -> AnswerFormat:
@@ -49,15 +51,15 @@ class ToolUse:
         names = [str(tool["function"]["name"]) for tool in self.tools]
         calls = [self._call(name, f"#/$defs/{index}") for index, name in enumerate(names)]
         # Each tool's schema stands in a place of its own, so that what it refers to is found.
+        parts = tuple(map(self._part, names))
         definitions = {
-            str(index): moved(simplified(self._parameters(tool)), f"#/$defs/{index}")
-            for index, tool in enumerate(self.tools)
+            str(index): moved(schema, f"#/$defs/{index}") for index, (_, schema) in enumerate(parts)
         }
         items = calls[0] if len(calls) == 1 else {"anyOf": calls}
         schema = {"type": "array", "minItems": 1, "items": items, "$defs": definitions}
         if not self.parallel:
             schema["maxItems"] = 1
-        return AnswerFormat("json_schema", schema, CALLS_FIELD, tuple(map(self._part, names)))
+        return AnswerFormat("json_schema", schema, CALLS_FIELD, parts)
 
     def _call(self, name: str, reference: str) -> dict[str, Any]:
         return {
@@ -70,20 +72,13 @@ class ToolUse:
             "additionalProperties": False,
         }
 
-    def _named(self, name: str | None) -> Mapping[str, Any]:
-        return next(tool for tool in self.tools if tool["function"]["name"] == name)
-
     def _part(self, name: str | None) -> tuple[str, Mapping[str, Any]]:
         """A tool's schema, with its field."""
-        tool = self._named(name)
-        at = self.tools.index(tool)
+        at, tool = next(p for p in enumerate(self.tools) if p[1]["function"]["name"] == name)
         field = self.fields[at] if self.fields else f"{CALLS_FIELD}[{at}].function.parameters"
-        return field, simplified(self._parameters(tool))
-
-    def _parameters(self, tool: Mapping[str, Any]) -> Mapping[str, Any]:
-        nothing = {"type": "object", "properties": {}, "additionalProperties": False}
-        parameters: Mapping[str, Any] = tool["function"].get("parameters") or nothing
-        return parameters
+        parameters = tool["function"].get("parameters") or _NOTHING
+        check_size(parameters, field)
+        return field, simplified(parameters)
 
 
 @dataclass(frozen=True, slots=True)

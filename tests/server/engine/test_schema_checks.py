@@ -93,6 +93,7 @@ BAD: dict[str, tuple[Any, str]] = {
     "too many items": ({"type": "array", "minItems": 10**9}, "minItems"),
     "too many properties": ({"properties": {str(n): {} for n in range(2000)}}, "properties"),
     "too many values": ({"enum": list(range(5000))}, ""),
+    "too much": ({"examples": [0] * 50_000}, ""),
     "too long": ({"const": "x" * 300_000}, ""),
     "a keyword that changes the grammar": ({"x-guidance": {"lenient": True}}, "x-guidance"),
 }

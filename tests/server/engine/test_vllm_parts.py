@@ -126,6 +126,9 @@ async def test_what_takes_too_long_to_compile_is_refused(monkeypatch: pytest.Mon
 def test_what_guidance_would_answer_with_nothing() -> None:
     assert grammars.complaint({"$ref": "#"}) and grammars.complaint({"allOf": [{"$ref": "#"}]})
     assert grammars.complaint({"type": "object", "properties": {"a": {"$ref": "#"}}}) is None
+    many = {f"p{number}": {"type": "string"} for number in range(900)}  # it stops after the first {
+    assert "max is" in str(grammars.complaint({"type": "object", "properties": many}))
+    assert grammars.complaint({"type": "object", "properties": many, "required": [*many]}) is None
 
 
 @pytest.mark.parametrize(

@@ -106,7 +106,7 @@ def start_server(
     with socket.create_server(("127.0.0.1", port)) as probe:
         port = probe.getsockname()[1]
     log = folder / f"server-{port}.log"
-    grammar = '{"backend": "xgrammar", "disable_any_whitespace": true}'
+    grammar = '{"backend": "guidance", "disable_any_whitespace": true}'
     command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(model)]
     command += ["--host", "127.0.0.1", "--port", str(port), "--structured-outputs-config", grammar]
     for name, value in ARGUMENTS.items():

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -14,6 +15,10 @@ from extracot_server.engine.base import AnswerFormat
 
 _SECONDS = 10.0
 _AT_ONCE = 2
+_TOO_LONG = "it takes too long to compile; try a simpler one"
+_CPU_SECONDS = 1.0  # vLLM compiles once more for each request, and on the event loop
+_STEPS = 48
+_FIRST = b'"}],:{['
 
 
 class Compiler:
@@ -30,10 +35,16 @@ class Compiler:
     async def refusal(self, schema: Mapping[str, Any]) -> str | None:
         """Why a schema is refused; ``None``: it is not."""
         await self._slots.acquire()
-        work = asyncio.ensure_future(asyncio.to_thread(self._refuses, schema))
+        work = asyncio.ensure_future(asyncio.to_thread(self._timed, schema))
         work.add_done_callback(lambda _: self._slots.release())
         done, _ = await asyncio.wait({work}, timeout=_SECONDS)
-        return work.result() if done else "it takes too long to compile; try a simpler one"
+        return work.result() if done else _TOO_LONG
+
+    def _timed(self, schema: Mapping[str, Any]) -> str | None:
+        began = time.thread_time()
+        found = self._refuses(schema)
+        long = time.thread_time() - began > _CPU_SECONDS
+        return _TOO_LONG if found is None and long else found
 
 
 def grammar_of(wanted: AnswerFormat | None) -> Any:
@@ -48,9 +59,9 @@ def grammar_of(wanted: AnswerFormat | None) -> Any:
 
 
 def complaint(schema: Mapping[str, Any]) -> str | None:
-    """Why guidance would give up on a schema at its first token; ``None``: it would not.
+    """Why guidance would give up on a schema while a text is written; ``None``: it would not.
 
-    vLLM asks it only whether the schema parses.
+    vLLM asks it only whether the schema parses. Here a short text is written, byte by byte.
     """
     import llguidance
 
@@ -58,10 +69,15 @@ def complaint(schema: Mapping[str, Any]) -> str | None:
         json.dumps(dict(schema)), defaults={"whitespace_flexible": False}
     )
     matcher = llguidance.LLMatcher(llguidance.LLTokenizer("byte"), grammar, log_level=0)
-    if matcher.is_error():
-        return str(matcher.get_error()).partition("\n")[0][:200]
-    matcher.compute_bitmask()
-    return "no value keeps to it" if matcher.is_stopped() else None
+    for step in range(_STEPS):
+        mask = b"" if matcher.is_error() else matcher.compute_bitmask()
+        if matcher.is_error():
+            return str(matcher.get_error()).partition("\n")[0][:200]
+        if matcher.is_stopped():
+            return None if step else "no value keeps to it"
+        allowed = [byte for byte in range(256) if mask[byte // 8] >> (byte % 8) & 1]
+        matcher.consume_token(next((b for b in _FIRST if b in allowed), allowed[0]))
+    return None
 
 
 def settle_backend(llm: Any) -> None:
