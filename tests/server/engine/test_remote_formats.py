@@ -1,4 +1,4 @@
-"""Formats of answers on the remote engine: what upstreams are asked before reasoning is paid for."""
+"""Formats of answers on the remote engine: what upstreams are asked before a token is paid for."""
 
 from __future__ import annotations
 
