@@ -117,7 +117,8 @@ class ToolEventReader:
     """Deltas of choice ``index`` as events: text goes on as text, tool calls as calls.
 
     ``marks`` are the tags of calls that came as ids, by where they stand in the answer, each there
-    before its delta is; ``state`` says what was chosen where there is a format too. Knows no budget and counts nothing: tokens of a call are answer tokens.
+    before its delta is; ``state`` says what was chosen where there is a format too. Knows no budget
+    and counts nothing: tokens of a call are answer tokens.
     """
 
     def __init__(

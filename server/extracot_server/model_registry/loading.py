@@ -149,7 +149,7 @@ def serve_model(settings: ModelSettings, engine: Engine) -> ServedModel:
         new_call_reader=call_reader_factory(
             settings.tool_parser, engine.info.kind, engine.tokenizer
         ),
-        call_opener=CALL_OPENERS.get(settings.tool_parser or ""),
+        call_opener=CALL_OPENERS.get((settings.tool_parser or "").removeprefix("vllm:")),
     )
     return ServedModel(
         name=served_name(settings, engine),
