@@ -15,8 +15,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 from itertools import zip_longest
 
+from extracot_training.math_text.clauses import whole_claims
 from extracot_training.math_text.latex import latex_spans
-from extracot_training.math_text.plain_math import number_spans
+from extracot_training.math_text.lexemes import UNSPACED as _UNSPACED
+from extracot_training.math_text.plain_math import expressions
 
 
 class Kind(StrEnum):
@@ -39,10 +41,6 @@ MAX_WORD = 64
 MAX_GLUE = 16
 
 # Scripts written without spaces: one character is one atom, with the punctuation after it.
-_UNSPACED = (
-    r"\u0e00-\u0eff\u1780-\u17ff\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff"
-    r"\uf900-\ufaff\U00020000-\U0003ffff"
-)
 _UNSPACED_PUNCTUATION = r"\u3001\u3002\uff01\uff0c\uff1a\uff1b\uff1f\uff09\u300d\u300f\u201d"
 _WORD = re.compile(
     rf"[{_UNSPACED}][{_UNSPACED_PUNCTUATION}]*"
@@ -160,13 +158,12 @@ def _ends(atom: Atom, *, first: bool) -> bool:
 
 def _bodies(text: str) -> list[tuple[int, int, Kind]]:
     """(start, end, kind) of every atom without white space: sorted, disjoint, covering the rest."""
-    latex = [(start, end, Kind(kind)) for start, end, kind in latex_spans(text)]
-    taken = [(start, end) for start, end, _ in latex]
-    plain = [
-        (start, end, Kind.EQUATION if relation else Kind.NUMBER)
-        for start, end, relation in number_spans(text, taken)
+    latex = {(start, end): Kind(kind) for start, end, kind in latex_spans(text)}
+    lexemes, found = expressions(text, list(latex))
+    special = [
+        (start, end, latex.get((start, end), Kind.EQUATION if formula else Kind.NUMBER))
+        for start, end, formula in whole_claims(lexemes, found)
     ]
-    special = sorted([*latex, *plain])
     bodies: list[tuple[int, int, Kind]] = []
     at = 0
     for index, (start, end, kind) in enumerate(special):

@@ -13,6 +13,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 
+from extracot_training.math_text.lexemes import SCRIPTS
+from extracot_training.math_text.vocabulary import UNITS
+
 _NUMBER = re.compile(r"\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?|\.\d+")
 _SIDES = re.compile(r"(?<![<>!:])=+")
 _LATEX = (
@@ -24,6 +27,19 @@ _LATEX = (
 )
 _SIGNS = str.maketrans({"×": "*", "·": "*", "∙": "*", "÷": "/", "−": "-", "–": "-", ":": "/"})
 _ARITHMETIC = re.compile(r"[\d\s.+*/()-]+", re.ASCII)
+_LETTER = rf"[^\W\d_{SCRIPTS}]"
+_WORD = re.compile(rf"{_LETTER}{{2,}}")
+# Words that change a value, and names behind a number: what holds them is not judged.
+_UNJUDGED = re.compile(
+    r"\b(?:of|half|twice|double|triple|thrice|squared?|cubed?|root|plus|minus|times|divided|multiplied"
+    r"|over|mod|choose|more|less|fewer|than|and|or|out|to|log|ln|exp|sin|cos|tan|sqrt|max|min|gcd|lcm)"
+    rf"\b|\d(?:[Α-ω]|{_LETTER}{{2,}}(?<=[Α-ω]))"
+)
+# Implications, which are several equations, and times of day.
+_NO_EQUATION = re.compile(
+    r"[-=]>|[→⇒⟹⇔←]|\\(?:to|iff|implies|[Rr]ightarrow|[Ll]eftrightarrow)(?![A-Za-z])"
+    r"|\d{1,2}:\d\d(?!\d)"
+)
 _OPERATIONS: dict[type[ast.operator], Callable[[Fraction, Fraction], Fraction]] = {
     ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv,
 }  # fmt: skip
@@ -52,19 +68,24 @@ def read_equation(text: str) -> Equation | None:
     if len(sides) < 2:
         return None
     values = [value for side in sides if (value := evaluate(side)) is not None]
+    judged = len(values) > 1 and not _NO_EQUATION.search(text)
+    if judged and len(set(values)) > 1:
+        judged = not _converts(sides)
     last = numbers_in(sides[-1])
     return Equation(
         operands=tuple(number for side in sides[:-1] for number in numbers_in(side)),
         result=last[0] if len(last) == 1 else None,
-        correct=len(set(values)) == 1 if len(values) > 1 else None,
+        correct=len(set(values)) == 1 if judged else None,
     )
 
 
 def evaluate(text: str) -> Fraction | None:
     """The value of plain arithmetic (units ignored), or ``None`` if it is anything else."""
+    if _UNJUDGED.search(text):
+        return None
     plain = re.sub(r"(?<=\d),(?=\d{3})", "", _plain(text))
     plain = re.sub(r"\s+x\s+(?=\d)", " * ", plain)
-    plain = re.sub(r"[^\W\d_]{2,}|\b[^\W\d_]\.|[€£¥]", " ", plain)
+    plain = _WORD.sub(" ", re.sub(rf"\b{_LETTER}\.|[€£¥]", " ", plain))
     if len(plain) > _MAX_LENGTH or not plain.strip():
         return None
     # As Python writes numbers: no leading zeros, and a digit behind each point.
@@ -75,6 +96,13 @@ def evaluate(text: str) -> Fraction | None:
         return _value(ast.parse(plain, mode="eval").body, plain)
     except (SyntaxError, ValueError, ZeroDivisionError, RecursionError, MemoryError):
         return None
+
+
+def _converts(sides: list[str]) -> bool:
+    """Whether the sides are told in different units: ``1 hour = 60 minutes``."""
+    units = [{word for word in _WORD.findall(side) if word in UNITS} for side in sides]
+    told = [found for found in units if found]
+    return len(told) > 1 and any(told[0].isdisjoint(found) for found in told[1:])
 
 
 def _value(node: ast.expr, text: str) -> Fraction:

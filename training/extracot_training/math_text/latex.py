@@ -12,6 +12,8 @@ from bisect import bisect_left
 from collections import defaultdict
 from typing import Literal
 
+from extracot_training.math_text.vocabulary import FUNCTIONS, is_symbol
+
 # Start, end (half-open) and kind. ``boxed`` is a `\\boxed{}` outside any other math.
 LatexSpan = tuple[int, int, Literal["math", "boxed"]]
 
@@ -26,6 +28,16 @@ PROSE_ENVIRONMENTS = frozenset(_PROSE.split())
 _BLANK_LINE = re.compile(r"\n[ \t]*\n")
 _ENVIRONMENT = re.compile(r"\\(begin|end)[ \t]*\{([A-Za-z]+\*?)\}")
 _BOXED = re.compile(r"\\boxed\b[ \t]*(?=\{)")
+# Formulas with white space inside their dollars, and with blank lines, are at most this long.
+LONGEST_SPACED = 400
+LONGEST_WITH_BLANKS = 4000
+# Text inside a formula, which says nothing about where the formula ends.
+_WORDING = re.compile(
+    r"\\(?:text\w*|mathrm|mathbf|operatorname|mbox|begin|end)\*?\s*\{[^{}]*\}|\\[A-Za-z]+"
+)
+_WORD = re.compile(r"[^\W\d_]{2,}")
+_SIGNS = re.compile(r"[\\^_=<>+*/]")
+_SENTENCE = re.compile(r"[^\W\d_]{2,}[,;]?\s+[^\W\d_]{2,}[,;]?\s+[^\W\d_]{2,}")
 _TOKEN = re.compile(r"\\[\\$()\[\]{}]|\$\$?|[{}]")
 
 
@@ -33,8 +45,9 @@ def latex_spans(text: str) -> list[LatexSpan]:
     """Outermost LaTeX spans of ``text``, sorted and disjoint.
 
     Inline `$..$` follows Pandoc's rule (no white space inside the dollars, no digit after the
-    closing one, the next dollar decides), so that prices stay prices. No math but an environment
-    runs over a blank line: TeX itself forbids it, and it bounds what one stray delimiter swallows.
+    closing one, the next dollar decides), so that prices stay prices; as KaTeX does, it also takes
+    `$ x $`, if what is inside looks like a formula. Display math may hold blank lines on the same
+    condition; no other math but an environment does, so that a stray delimiter swallows little.
     """
     blank = [match.start() for match in _BLANK_LINE.finditer(text)]
     found = [*_environments(text), *_delimited(text, blank), *_boxes(text, blank)]
@@ -87,22 +100,50 @@ def _delimited(text: str, blank: list[int]) -> list[LatexSpan]:
             where = closers[pairs[token]] if token in pairs else []
             position = bisect_left(where, index)
             close = where[position] if position < len(where) else None
-        if close is None or _crosses(blank, start, stop := tokens[close][2]):
+            if close is not None and token != "$$" and _reopened(closers[token], index, close):
+                continue
+        if close is None:
+            continue
+        stop = tokens[close][2]
+        if _crosses(blank, start, stop) and (token == "$" or not _is_display(text[start:stop])):
             continue
         spans.append((start, stop, "math"))
         index = close + 1
     return spans
 
 
+def _reopened(openers: list[int], index: int, close: int) -> bool:
+    """Whether the same delimiter opens once more before it closes: then the first one is stray."""
+    position = bisect_left(openers, index)
+    return position < len(openers) and openers[position] < close
+
+
+def _is_display(formula: str) -> bool:
+    """Whether a formula with blank lines in it is one: it holds no sentence."""
+    return len(formula) <= LONGEST_WITH_BLANKS and not _SENTENCE.search(_WORDING.sub(" ", formula))
+
+
 def _is_inline(text: str, begin: int, closer: tuple[str, int, int]) -> bool:
     token, at, end = closer
-    return (
-        token == "$"
-        and at > begin
-        and not text[begin].isspace()
-        and not text[at - 1].isspace()
-        and not text[end : end + 1].isdigit()
-    )
+    if token != "$" or at <= begin or text[end : end + 1].isdigit():
+        return False
+    if not text[begin].isspace() and not text[at - 1].isspace():
+        return not (text[begin].isdigit() and _SENTENCE.search(text, begin, at))
+    inside = _WORDING.sub(" ", text[begin:at]).strip()
+    if at - begin > LONGEST_SPACED or not text[begin:at].strip():
+        return False
+    # "$ 5 + $ 7", "$ 5, $ 7": prices.
+    ending = inside[-1:] in "+-−–×*/=<>" or text[end : end + 2].lstrip(" ")[:1].isdigit()
+    if inside[:1].isdigit() and ending:
+        return False
+    if not inside[:1].isdigit() and _SIGNS.search(text, begin, at):
+        return not _SENTENCE.search(inside)
+    return all(map(_is_name, _WORD.findall(inside)))
+
+
+def _is_name(word: str) -> bool:
+    named = is_symbol(word) or word in FUNCTIONS or word.isupper()
+    return named or not set(word.lower()) & set("aeiou")
 
 
 def _boxes(text: str, blank: list[int]) -> list[LatexSpan]:

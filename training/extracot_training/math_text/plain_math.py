@@ -1,194 +1,316 @@
-"""Finds mathematics written as plain text: equations and numbers with their units.
+r"""Finds mathematics written as plain text: equations, expressions, and numbers with their units.
 
-``35 × 3 = 105``, ``x = 2(3 + 4)``, ``$12 + $7 = $19``, ``total = 5``, ``12.5 km``. One pass over
-lexemes with a small state machine: no backtracking, linear in the text. LaTeX is not its business:
-spans already taken are stepped over.
+``35 × 3 = 105``, ``x² + 2x = 8``, ``|x − 2| = 3``, ``C(5,2) = 10``, ``\frac{1}{2}``, ``total = 5``,
+``12.5 km``. One pass over lexemes: an operand, then connectors and operands as long as they last.
+Linear in the text. Formulas that have their LaTeX delimiters are operands like any other. What
+words before or behind an equation belong to it is told by :mod:`math_text.clauses`.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
+from dataclasses import dataclass
+
+from extracot_training.math_text.lexemes import Group, Kind, Lexemes, read_lexemes
+from extracot_training.math_text.operands import Operands
+from extracot_training.math_text.vocabulary import PROSE_LETTERS, SMALLER_UNITS, is_symbol
 
 # A plain-text formula longer than this is cut there: "1+1+1+…" must not be one atom of a megabyte.
-MAX_LENGTH = 400
+MAX_LENGTH = 900
 
-_UNIT_NAMES = (
-    "% ° °C °F mm cm dm m km ft yd mi inch inches foot feet yard yards mile miles meter meters "
-    "metre metres centimeter centimeters centimetre centimetres kilometer kilometers kilometre "
-    "kilometres mg g kg t lb lbs oz gram grams kilogram kilograms pound pounds ounce ounces ton "
-    "tons ml cl l L liter liters litre litres gallon gallons cup cups s sec secs second seconds "
-    "min mins minute minutes h hr hrs hour hours day days week weeks month months year years mph "
-    "kmh km/h m/s cent cents dollar dollars euro euros pence USD EUR GBP percent degree degrees "
-    "square cubic dozen points times J kJ W kW V A Hz kHz N Pa K mol rad"
-)
-UNITS = frozenset(_UNIT_NAMES.split())
+# Digits right behind a word up to this long are part of it: ``A4``, ``log10``.
+LONGEST_NAME = 4
 
-_LEXEME = re.compile(
-    r"(?P<space>[^\S\n]+)"
-    r"|(?P<number>(?:[$€£¥])?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?|\.\d+)"
-    r"|(?P<relation>[=≈≠≤≥<>≡]=?|:=|!=)"
-    r"|(?P<operator>[-+−–×·∙*/÷^:]|\*\*|(?<![\w.])x(?=\s?[\d(]))"
-    r"|(?P<open>[(\[{√])"
-    r"|(?P<close>[)\]}²³!%°])"
-    r"|(?P<word>[^\W\d_]+(?:_\w+)?)"
-    r"|(?P<other>.|\n)"
-)
-_LINKS = frozenset(("per", "of", "in", "each", "every", "a", "an", "for", "more", "at"))
-_KILOMETRES_PER_HOUR = re.compile(r"(?:km/h|m/s|°[CF])\b")
+_HYPHENS = frozenset("-–:*/")
+# Signs at the beginning of a line that go on with the line before. ``>`` quotes in Markdown, and
+# ``-`` and ``*`` begin the items of a list.
+_CONTINUES = frozenset("=≈≠≤≥≡<×·÷−")
+_WORD_OPERATORS = frozenset(("plus", "minus", "times", "mod", "over", "choose"))
+_AFTER_LIST_WORDS = "and or so then which where when we the for is are as by if but because since"
+_AFTER_LIST = frozenset(_AFTER_LIST_WORDS.split())
+_BY = frozenset(("divided", "multiplied"))
 
 
-def number_spans(text: str, taken: Sequence[tuple[int, int]] = ()) -> list[tuple[int, int, bool]]:
-    """Sorted, disjoint (start, end, is_formula) outside ``taken`` (sorted, disjoint spans).
+@dataclass(frozen=True, slots=True)
+class Expression:
+    """Lexemes ``first`` to ``last`` (exclusive). ``formula``: more than a number with its unit;
+    ``relation``: it says that something equals (is less than, …) something."""
 
-    ``is_formula`` is false for a lone number with its unit, true for anything with an operator or
-    relation between two operands, at least one number, or a name and a relation.
-    """
-    found: list[tuple[int, int, bool]] = []
+    first: int
+    last: int
+    formula: bool
+    relation: bool
+
+
+def expressions(
+    text: str, taken: Sequence[tuple[int, int]] = ()
+) -> tuple[Lexemes, list[Expression]]:
+    """The lexemes of ``text`` and the expressions among them, in order. ``taken`` are spans of
+    LaTeX (sorted, disjoint)."""
+    lexemes = read_lexemes(text, taken)
+    found: list[Expression] = []
     at = 0
-    for start, end in [*taken, (len(text), len(text))]:
-        lexemes = list(_LEXEME.finditer(text, at, start))
-        at = end
-        index = 0
-        while index < len(lexemes):
-            run = _Run(lexemes, index)
-            span = run.read()
-            if span is not None:
-                found.append(span)
-            index = max(index + 1, run.stop)
-    return found
+    kinds = lexemes.kinds
+    while at < len(lexemes):
+        if kinds[at] not in _BEGINS:
+            at += 1
+            continue
+        expression, stop = _Run(lexemes).read(at)
+        if expression is not None:
+            found.append(expression)
+        at = max(at + 1, stop)
+    return lexemes, found
 
 
-class _Run:
-    """Reads one expression from ``lexemes[begin:]``; ``stop`` is the first lexeme it left."""
+_BEGINS = frozenset(
+    {Kind.NUMBER, Kind.WORD, Kind.OPEN, Kind.PIPE, Kind.OPERATOR, Kind.FORMULA, Kind.COMMAND,
+     Kind.PREFIX, Kind.SYMBOL, Kind.SCRIPT, Kind.DOTS}
+)  # fmt: skip
 
-    def __init__(self, lexemes: list[re.Match[str]], begin: int) -> None:
-        self._lexemes = lexemes
-        self._begin = self._at = self.stop = begin
-        self._operands = self._numbers = self._relations = self._depth = 0
 
-    def read(self) -> tuple[int, int, bool] | None:
-        """The expression as (start, end, is_formula), or ``None`` if none begins here."""
-        if self._kind() not in ("number", "word", "open", "operator"):
-            return None
-        glued = self._begin and self._kind(-1) not in ("space", "other")
-        if glued and self._kind() == "operator":
-            return None
-        end = None
-        first = self._lexemes[self._begin].start()
-        while self._operand():
-            end = self._lexemes[self._at - 1].end()
-            self.stop = self._at
-            if end - first > MAX_LENGTH or not self._connector():
+class _Run(Operands):
+    """Reads one expression."""
+
+    def read(self, begin: int) -> tuple[Expression | None, int]:
+        """The expression that begins at lexeme ``begin``, if one does, and where to go on."""
+        if not self._may_begin(begin):
+            return None, begin
+        end = self.operand(begin, tied=False)
+        if end == begin:
+            return None, begin
+        soft: int | None = None
+        while self._lexemes.ends[end - 1] - self._lexemes.starts[begin] <= MAX_LENGTH:
+            links, relations = self.links, self.relations
+            following = self._connector(end)
+            if following is None:
                 break
-        if end is None:
-            return None
-        formula = self._operands > 1 and (self._numbers > 0 or self._relations > 0)
-        if not formula and (self._numbers == 0 or self._operands > 1):
-            # No later start inside this run could do better, so it is not read again.
-            return None
-        return first, end, formula
-
-    def _kind(self, ahead: int = 0) -> str:
-        at = self._at + ahead
-        return self._lexemes[at].lastgroup or "other" if at < len(self._lexemes) else "end"
-
-    def _text(self, ahead: int = 0) -> str:
-        at = self._at + ahead
-        return self._lexemes[at].group() if at < len(self._lexemes) else ""
-
-    def _operand(self) -> bool:
-        """Step over brackets, sign, number or name, unit and closing brackets; false if none."""
-        begin = self._at
-        depth = self._depth
-        while self._kind() == "open" or (self._kind() == "operator" and self._text() in "-−+"):
-            depth += self._kind() == "open" and self._text() != "√"
-            self._at += 1
-            if self._at - begin > 8:
+            # What is multiplied without a sign may be any bracket: "(mod 5)".
+            tied = (
+                self.links > links
+                or self.relations > 0
+                or self._kinds[following] in (Kind.OPEN, Kind.PIPE)
+            )
+            stop = self.operand(following, tied=tied)
+            if stop == following and self.relations and self.links > links:
+                stop = self._unknown(following)
+            if stop == following:
+                self.links, self.relations = links, relations
                 break
-        if self._kind() == "number":
-            self._numbers += 1
-            self._at += 1
-            self._coefficient()
-            self._unit()
-        elif self._kind() == "word" and self._is_name():
-            self._at += 1
-        else:
-            self._at = begin
+            if not tied and following > end and soft is None and self._may_be_prose(following):
+                soft = end
+            end = stop
+        if soft is not None and not self.links:
+            end, self.operands, self.structured = soft, 1, self.first_structured
+        return self._judged(begin, end), end
+
+    def _may_be_prose(self, at: int) -> bool:
+        """Whether what a space seemed to multiply may be none of it: the B of "room 5 B"."""
+        certain = self.links or self.structured or self._kinds[at] in (Kind.COMMAND, Kind.PREFIX)
+        return not (certain or "\u0370" <= self._lexemes.word(at) <= "\u03ff")
+
+    def _judged(self, begin: int, end: int) -> Expression | None:
+        relation = self.relations > 0
+        formula = relation or self.structured or (
+            self.operands > 1 and (self.numbers > 0 or self.strong > 0)
+        )  # fmt: skip
+        if not formula and (self.numbers == 0 or self.operands > 1):
+            return None
+        return Expression(begin, end, formula, relation)
+
+    def _may_begin(self, at: int) -> bool:
+        """Not within a word: the 4 of ``A4``, the sign in ``-5`` behind a letter."""
+        kind, before = self._kinds[at], self._kinds[at - 1]
+        if kind is Kind.OPERATOR:
+            return before in (Kind.SPACE, Kind.LINE, Kind.OTHER, Kind.OPEN, Kind.MARK, Kind.END)
+        if kind is Kind.DOTS:
             return False
-        self._depth = depth
-        self._operands += 1
-        self._closers()
+        if kind is Kind.NUMBER and before is Kind.WORD:
+            return len(self._lexemes.word(at - 1)) > LONGEST_NAME
         return True
 
-    def _coefficient(self) -> None:
-        """``2x``: a letter right behind a number belongs to it."""
-        if self._kind() == "word" and len(self._text().split("_")[0]) <= 2:
-            self._at += 1
+    def _connector(self, end: int) -> int | None:
+        """Where the next operand would begin, behind what ties it to the operand before it: an
+        operator or relation, a word for one, nothing, or a space that multiplies."""
+        at = self.skip(end)
+        spaced = at > end
+        kind = self._kinds[at]
+        if kind is Kind.LINE:
+            return self._next_line(at)
+        if kind in (Kind.RELATION, Kind.ARROW):
+            self.relations += kind is Kind.RELATION
+            self.strong += 1
+            self.links += 1
+            return self._onwards(at + 1)
+        if kind is Kind.OPERATOR:
+            return self._behind_operator(at, spaced=spaced)
+        if kind is Kind.PIPE and spaced and at not in self._lexemes.groups:
+            # "3 | 12": divides.
+            self.links += 1
+            return self._onwards(at + 1)
+        if kind is Kind.OTHER:
+            return self._list(at) if self._lexemes.word(at) == "," and not spaced else None
+        if kind is Kind.WORD and spaced and self.relations and self._lexemes.word(at) == "or":
+            return self._one_more(self.skip(at + 1))
+        if kind is Kind.WORD and spaced and (following := self._word_operator(at)):
+            self.links += 1
+            self.strong += 1
+            return following
+        return self._product(end, at)
 
-    def _unit(self) -> None:
-        """What is counted ("3 apples per box") before an operator, else a known unit."""
-        first = 1 if self._kind() == "space" else 0
-        words: list[str] = []
-        while first and len(words) < 3:
-            behind = 2 * len(words)
-            if self._kind(behind) != "space" or self._kind(behind + 1) != "word":
-                break
-            words.append(self._text(behind + 1))
-            spaced = self._kind(behind + 2) == "space"
-            if (
-                spaced
-                and self._kind(behind + 3) in ("relation", "operator")
-                and len(words[-1]) > 1
-                and (len(words) == 1 or (len(words) == 3 and words[1] in _LINKS))
-            ):
-                self._at += behind + 2
-                return
-        if self._kind(first) == "word" and self._text(first) in UNITS:
-            self._at += first + 1
+    def _behind_operator(self, at: int, *, spaced: bool) -> int | None:
+        sign = self._lexemes.word(at)
+        behind = self._kinds[at + 1]
+        # "5 -" and "well-known" are prose: a spaced sign needs a space on its other side too.
+        if spaced and sign in _HYPHENS and behind not in (Kind.SPACE, Kind.LINE):
+            after = self._kinds[self.skip(at + 2)]
+            linked = self.links or self.operands > self.numbers
+            if sign not in "-–" or behind is not Kind.NUMBER:
+                return None
+            if not linked and after not in (Kind.RELATION, Kind.OPERATOR):
+                return None
+        if not spaced and sign == ":" and behind in (Kind.SPACE, Kind.LINE, Kind.END):
+            # Only in "f: A → B"
+            mapped = self._kinds[self.skip(self.skip(at + 1) + 1)] is Kind.ARROW
+            if not mapped:
+                return None
+        self.links += 1
+        self.strong += sign not in _HYPHENS or spaced
+        return self._onwards(at + 1)
 
-    def _is_name(self) -> bool:
-        """A single letter, an indexed or called name, or a word next to a relation."""
-        text = self._text()
-        if len(text) == 1 or "_" in text or self._kind(1) == "open":
-            return len(text) == 1 or "_" in text or text in ("sqrt", "max", "min", "gcd", "lcm")
-        behind = 2 if self._kind(1) == "space" else 1
-        return self._kind(behind) == "relation"
+    def _onwards(self, at: int) -> int:
+        """Over spaces, and over one line break: ``x =`` may go on in the next line."""
+        at = self.skip(at)
+        if self._kinds[at] is Kind.LINE and self._kinds[self.skip(at + 1)] not in (
+            Kind.LINE, Kind.OPERATOR, Kind.WORD,
+        ):  # fmt: skip
+            at = self.skip(at + 1)
+        return at
 
-    def _closers(self) -> None:
-        while self._kind() == "close":
-            text = self._text()
-            if text in ")]}":
-                if self._depth == 0:
-                    break
-                self._depth -= 1
-            self._at += 1
-        if self._kind() == "word" and _KILOMETRES_PER_HOUR.match(self._text()):
-            self._at += 1
+    def _next_line(self, at: int) -> int | None:
+        at = self.skip(at + 1)
+        kind, sign = self._kinds[at], self._lexemes.word(at)
+        if kind is Kind.RELATION and (sign[0] in _CONTINUES or sign[0] == "\\"):
+            self.relations += 1
+        elif kind is not Kind.OPERATOR or sign not in _CONTINUES:
+            return None
+        self.links += 1
+        return self._onwards(at + 1)
 
-    def _connector(self) -> bool:
-        """Step over an operator or relation (spaces around it allowed) or an implied product."""
-        begin = self._at
-        if self._kind() == "space":
-            self._at += 1
-        spaced = self._at > begin
-        if self._kind() == "relation":
-            self._relations += 1
-            joins = True
-        elif self._kind() == "operator":
-            # "5 -" and "well-known" are prose: a spaced sign needs a space on its other side too.
-            prose = spaced and self._text() in "-–:*" and self._kind(1) != "space"
-            joins = not prose and (spaced or self._text() != ":")
-        elif self._kind() == "open" and not spaced and self._text() == "(":
+    def _word_operator(self, at: int) -> int | None:
+        """Behind ``plus``, ``times``, ``divided by``, ``of``, ``x`` between two operands."""
+        word = self._lexemes.word(at)
+        following = self.skip(at + 1)
+        if word in ("x", "X") and self.numbers:
+            return following if self._numeric(following) else None
+        if word in _BY and self._lexemes.word(following) == "by":
+            following = self.skip(following + 1)
+        elif word == "of":
+            # "50% of 20 = 10", "3/4 of 12 = 9"
+            return following if self.numbers and self._numeric(following) else None
+        elif word not in _WORD_OPERATORS:
+            return None
+        return following if self._symbolic(following) else None
+
+    def _numeric(self, at: int) -> bool:
+        return self._kinds[at] in (Kind.NUMBER, Kind.OPEN, Kind.PREFIX, Kind.FORMULA)
+
+    def _symbolic(self, at: int) -> bool:
+        return self._numeric(at) or (self._kinds[at] in (Kind.WORD, Kind.COMMAND) and self.name(at))
+
+    def _product(self, end: int, at: int) -> int | None:
+        """``2(3 + 4)``, ``2πr``, ``3√2``; with a space ``2 x``, ``4 a c``, ``2 (3 + 4)``."""
+        kind = self._kinds[at]
+        if at == end:
+            fits = kind in _GLUES or (kind is Kind.WORD and self.name(at))
+            return at if fits or self._group(at) is not None else None
+        if self._kinds[end - 1] is Kind.MARK:
+            return None
+        if kind in (Kind.PREFIX, Kind.COMMAND):
+            return at
+        if kind is Kind.FORMULA:
+            return at if self._lexemes.word(at).startswith("\\begin") else None
+        if kind is Kind.NUMBER:
+            factor = self._kinds[end - 1] is Kind.CLOSE and self._linked_number(at)
+            return at if factor or self._continues_measure(end, at) or self.after_x(end) else None
+        if kind is Kind.WORD:
+            return at if self.name(at) and self._alone(at) else None
+        group = self._group(at)
+        if group is None or (kind is Kind.PIPE and not group.math):
+            return None
+        behind = self.skip(group.end + 1)
+        linked = self._kinds[behind] in (Kind.RELATION, Kind.OPERATOR)
+        modulus = self._lexemes.word(at + 1) == "mod"
+        tied = self.links > 0 or (self.structured and group.signs > 0)
+        return at if modulus or linked or (group.math and tied) else None
+
+    def _group(self, at: int) -> Group | None:
+        if self._kinds[at] not in (Kind.OPEN, Kind.PIPE):
+            return None
+        return self._lexemes.groups.get(at)
+
+    def _linked_number(self, at: int) -> bool:
+        """``(1/2) 18 = 9``: not the second number of "(5) 18 days"."""
+        return self._kinds[self.skip(at + 1)] is Kind.RELATION
+
+    def _alone(self, at: int) -> bool:
+        """A letter that stands for itself: "2 a b", not the article in "2 a day"."""
+        word = self._lexemes.word(at)
+        if word not in PROSE_LETTERS:
             return True
-        else:
-            # "50% of 20 = 10", "3/4 of 12 = 9": a product in words, if a number follows.
-            ahead = (self._text(), self._kind(1), self._kind(2))
-            joins = self._numbers > 0 and ahead == ("of", "space", "number")
-        if not joins:
-            self._at = begin
+        behind = self.skip(at + 1)
+        kind = self._kinds[behind]
+        return kind in (Kind.RELATION, Kind.OPERATOR) or (
+            kind is Kind.WORD and is_symbol(self._lexemes.word(behind))
+        )
+
+    def _continues_measure(self, end: int, at: int) -> bool:
+        """The 2 in "3 ft 2 in": a number whose unit follows one."""
+        if self._lexemes.word(end - 1) not in SMALLER_UNITS:
             return False
-        self._at += 1
-        if self._kind() == "space":
-            self._at += 1
-        return True
+        unit = at + 1 + (self._kinds[at + 1] is Kind.SPACE)
+        return self._lexemes.word(unit) in SMALLER_UNITS
+
+    def _list(self, comma: int) -> int | None:
+        """``x = 1, 2, 3`` and ``x, y > 0``: what follows the comma is one more of the same."""
+        at = self.skip(comma + 1)
+        if self._kinds[comma + 1] is not Kind.SPACE:
+            return None
+        if self.relations:
+            if self._kinds[at] is Kind.WORD and self._lexemes.word(at) in ("or", "and"):
+                at = self.skip(at + 1)
+            return self._one_more(at)
+        if not self.numbers and not self.links and self._kinds[at] is Kind.WORD:
+            word = self._lexemes.word(at)
+            behind = self.skip(at + 1)
+            follows = self._kinds[behind] is Kind.RELATION
+            if is_symbol(word) and (follows or self._lexemes.word(behind) == ","):
+                return at
+        return None
+
+    def _one_more(self, at: int) -> int | None:
+        """``at``, if one more value stands there by itself: no beginning of something else."""
+        end = at
+        if self._kinds[at] is Kind.OPERATOR and self._lexemes.word(at) in "-−±":
+            end = self.skip(at + 1)
+        group = self._group(at)
+        if group is not None and group.math:
+            end = group.end
+        elif self._kinds[end] not in (Kind.NUMBER, Kind.DOTS):
+            return None
+        behind = self.skip(end + 1)
+        kind = self._kinds[behind]
+        if kind is Kind.WORD and behind > end + 1:
+            return at if self._lexemes.word(behind) in _AFTER_LIST else None
+        return at if kind in _LIST_ENDS else None
+
+    def _unknown(self, at: int) -> int:
+        """``x = ?`` and ``x = the number of apples``: a relation keeps what it is about."""
+        if self._lexemes.word(at) == "?":
+            return at + 1
+        return self.phrase(at)
+
+
+_LIST_ENDS = frozenset(
+    {Kind.OTHER, Kind.LINE, Kind.END, Kind.DOTS, Kind.CLOSE, Kind.POSTFIX, Kind.MARK}
+)
+_GLUES = frozenset({Kind.FORMULA, Kind.COMMAND, Kind.PREFIX, Kind.NUMBER, Kind.SYMBOL, Kind.SCRIPT})
