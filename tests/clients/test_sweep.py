@@ -28,7 +28,8 @@ from extracot_client import (
 )
 from extracot_client.matching import gold_answer, same_answer
 from extracot_client.plots import _name_points, _Point, draw_sweep
-from extracot_client.sweep_files import RowStore, SweepFileError, read_problems, write_csv
+from extracot_client.problem_files import SweepFileError, read_problems
+from extracot_client.sweep_files import RowStore, write_csv
 from extracot_client.sweeps import sweep_rows, wilson
 from tests.clients import fake_server as fake
 from tests.clients.conftest import LiveServer
@@ -215,12 +216,121 @@ def test_problems_from_jsonl_and_csv() -> None:
         ('{"id": 1, "question": "a"}\n{"id": 1, "question": "b"}', False, "already in in:1"),
         ("name\nx\n", True, "in:2: no field question"),
         ('question\n"open', True, "not CSV"),
+        ('[{"question": "q"}]', False, "in:1: a problem is an object or a string, one a line"),
+        ("\ufeff\n", False, "in: holds no problem"),
     ],
 )
 def test_bad_problem_files_name_the_line(text: str, as_csv: bool, words: str) -> None:
     with pytest.raises(SweepFileError) as caught:
         read(text, as_csv=as_csv)
     assert words in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("gold", "told"),
+    [
+        ('["$388$"]', "is a list"),
+        ("[]", "is a list"),
+        ('{"value": 4}', "is an object"),
+        ("true", "is true"),
+        ("null", "is null"),
+        ("NaN", "is nan"),
+        ("-Infinity", "is -inf"),
+        ("1e400", "is inf"),
+        ("1e99", "is a number of 100 digits"),
+        ('""', "holds no answer"),
+        ('"  "', "holds no answer"),
+        ('"$ $"', "holds no answer"),
+        ('"work and no result ####"', "holds no answer"),
+        ('"NaN"', "is 'NaN'"),
+        ("\"['388']\"", "want the bare answer"),
+    ],
+)
+def test_golds_that_never_match_are_errors(gold: str, told: str) -> None:
+    good = '{"question": "p", "answer": 5}\n'
+    for name in ("answer", "gold", "final_answer"):
+        with pytest.raises(SweepFileError) as caught:
+            read(f'{good}{{"question": "q", "{name}": {gold}}}')
+        message = str(caught.value)
+        assert message.startswith(f"in:2: field '{name}' ")
+        assert told in message and "want the bare answer as a text or a number" in message
+
+
+@pytest.mark.parametrize(
+    ("gold", "answer"),
+    [
+        ("42", "42"),
+        ("0.5", "0.5"),
+        ("1e3", "1000.0"),
+        ("-7", "-7"),
+        ('"$388$"', "$388$"),
+        (r'"so \\boxed{\\frac{1}{2}}"', r"\frac{1}{2}"),
+        ('"(1, 2]"', "(1, 2]"),
+        ('"none"', "none"),
+    ],
+)
+def test_golds_as_texts_and_numbers(gold: str, answer: str) -> None:
+    (problem,) = read(f'{{"question": "q", "answer": {gold}}}')
+    assert problem.answer == answer and same_answer(answer, problem.answer)
+
+
+@pytest.mark.parametrize(
+    ("table", "told"),
+    [
+        ("question, answer\nq,4\n", "in:2: unknown column ' answer' (did you mean 'answer'?)"),
+        ("question,Answer\nq,4\n", "unknown column 'Answer' (did you mean 'answer'?)"),
+        ("question,answers\nq,4\n", "unknown column 'answers' (did you mean 'answer'?)"),
+        ("question,final answer\nq,4\n", "did you mean 'final_answer'?"),
+        (" question,answer\nq,4\n", "unknown column ' question' (did you mean 'question'?)"),
+        ("question,answer,ID\nq,4,1\n", "unknown column 'ID' (did you mean 'id'?)"),
+        ("question,answer,answer\nq,4,5\n", "in:1: column 'answer' is there twice"),
+        ("question,answer\nq,1,000\n", "in:2: more cells than the 2 columns"),
+        ("question,answer\nq\n", "in:2: no cell for column 'answer'"),
+        ("question,answer\nq,  \n", "in:2: column 'answer' holds no answer"),
+        ("question,answer\nq,nan\n", "in:2: column 'answer' is 'nan'"),
+        ("question,answer\np,3\nq,\"['4']\"\n", "in:3: column 'answer' is"),
+        ("question,answer,gold\nq,4,5\n", "column 'answer' and column 'gold' are different"),
+        ("question;answer\nq;4\n", "no column question"),
+    ],
+)
+def test_columns_that_hold_no_gold_are_errors(table: str, told: str) -> None:
+    with pytest.raises(SweepFileError) as caught:
+        read(table, as_csv=True)
+    assert told in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ('{"question": "q", "Answer": 4}', "unknown field 'Answer' (did you mean 'answer'?)"),
+        ('{"question": "q", "answer": 4, "answer": 5}', "field 'answer' is there twice"),
+        ('{"question": "q", "id": true}', "field 'id' is true; want a text or a whole number"),
+        ('{"question": "q", "id": [1]}', "field 'id' is a list"),
+        ('"q"\n"q"', "in:2: the same question was already in in:1; give each an id of its own"),
+    ],
+)
+def test_fields_that_are_not_read_as_meant_are_errors(line: str, told: str) -> None:
+    with pytest.raises(SweepFileError) as caught:
+        read(line)
+    assert told in str(caught.value)
+
+
+def test_other_fields_and_a_byte_order_mark_do_no_harm() -> None:
+    text = '\ufeff{"problem": "p", "solution": "s", "answer": "4", "level": 2, "final_answer": 4.0}'
+    assert [(p.question, p.answer) for p in read(text)] == [("p", "4")]
+
+
+def test_problems_of_ones_own_are_checked_before_any_is_asked() -> None:
+    async def ask(*_: object, **__: object) -> Solution:
+        raise AssertionError("asked")
+
+    async def sweep(answer: object) -> None:
+        problems = [*PROBLEMS, SweepProblem("c", "q", answer)]  # type: ignore[arg-type]
+        with pytest.raises(InvalidArgumentError, match="The answer of problem 'c' is"):
+            await anext(sweep_rows(ask, problems, [0.2], concurrency=1, skip=None))
+
+    for answer in (4, ["4"], "", True):
+        asyncio.run(sweep(answer))
 
 
 def row(problem: str, budget: object, tokens: int | None = 10, **more: object) -> SweepRow:

@@ -9,15 +9,17 @@ from __future__ import annotations
 
 import re
 
-from extracot.answers import same_plain_answer
+from extracot.answers import extract_answer, same_plain_answer
 from extracot.quantities import plain_text
 
 _DROPPED = re.compile(r"\\[!,;: ]|\\(?:left|right)(?![A-Za-z])|\s+")
 
 
 def gold_answer(text: str) -> str:
-    """The bare answer of a data set's answer field; GSM8K puts it after ``####``."""
-    return text.rpartition("####")[2].strip()
+    r"""The bare answer of a data set's answer field; GSM8K puts it after ``####``, others into
+    ``\boxed{}``."""
+    bare = text.rpartition("####")[2].strip()
+    return extract_answer(bare) or bare
 
 
 def same_answer(found: str | None, gold: str) -> bool:

@@ -1,106 +1,22 @@
-"""The files of a sweep: problems in (JSONL or CSV), rows kept (JSONL, resumable), rows out (CSV).
+"""The files that a sweep writes: rows kept (JSONL, resumable), rows out (CSV).
 
-Every message names the file and the line.
+Problems are read by :mod:`extracot_client.problem_files`.
 """
 
 from __future__ import annotations
 
 import csv
 import io
-import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable
 from pathlib import Path
-from typing import IO, Any, Self, TextIO
+from typing import IO, Any, Self
 
 from pydantic import ValidationError
 
 from extracot.files import write_atomic
-from extracot_client.errors import InvalidArgumentError
-from extracot_client.matching import gold_answer
-from extracot_client.sweeps import SweepProblem, as_problem, budget_key
+from extracot_client.problem_files import SweepFileError
+from extracot_client.sweeps import budget_key
 from extracot_client.types import SweepRow
-
-QUESTION_FIELDS = ("question", "problem", "prompt")
-ANSWER_FIELDS = ("answer", "gold", "final_answer")
-ID_FIELDS = ("id", "problem_id")
-
-
-class SweepFileError(InvalidArgumentError):
-    """A file of a sweep cannot be used as it is; the message names file and line."""
-
-
-def read_problems(stream: TextIO, name: str, *, as_csv: bool) -> list[SweepProblem]:
-    """Problems, one a line: an object or columns with ``question`` (or ``problem``, ``prompt``)
-    and perhaps ``answer`` and ``id``; a JSONL line may also be a bare string. Raises
-    :class:`SweepFileError`."""
-    rows = _csv_rows(stream, name) if as_csv else _jsonl_rows(stream, name)
-    problems: list[SweepProblem] = []
-    seen: dict[str, str] = {}
-    for where, row in rows:
-        problem = _problem(row, where)
-        if problem.id in seen:
-            raise SweepFileError(
-                f"{where}: the id {problem.id!r} was already in {seen[problem.id]}"
-            )
-        seen[problem.id] = where
-        problems.append(problem)
-    if not problems:
-        raise SweepFileError(f"{name}: holds no problem")
-    return problems
-
-
-def _lines(stream: TextIO, name: str) -> Iterator[str]:
-    try:
-        yield from stream
-    except UnicodeDecodeError as error:
-        raise SweepFileError(f"{name}: not UTF-8: {error.reason}") from None
-
-
-def _jsonl_rows(stream: TextIO, name: str) -> Iterator[tuple[str, Any]]:
-    for number, line in enumerate(_lines(stream, name), start=1):
-        if not line.strip():
-            continue
-        where = f"{name}:{number}"
-        try:
-            yield where, json.loads(line)
-        except (ValueError, RecursionError):
-            raise SweepFileError(f"{where}: not JSON") from None
-
-
-def _csv_rows(stream: TextIO, name: str) -> Iterator[tuple[str, Any]]:
-    reader = csv.DictReader(_lines(stream, name), strict=True)
-    try:
-        for row in reader:
-            yield f"{name}:{reader.line_num}", row
-    except csv.Error as error:
-        raise SweepFileError(f"{name}:{reader.line_num}: not CSV: {error}") from None
-
-
-def _problem(row: Any, where: str) -> SweepProblem:
-    if isinstance(row, str):
-        return as_problem(_question(row, where))
-    if not isinstance(row, Mapping):
-        raise SweepFileError(f"{where}: a problem is an object or a string")
-    question = _field(row, QUESTION_FIELDS)
-    if question is None:
-        raise SweepFileError(f"{where}: no field {' or '.join(QUESTION_FIELDS)}")
-    bare = as_problem(_question(question, where))
-    given, answer = _field(row, ID_FIELDS), _field(row, ANSWER_FIELDS)
-    return SweepProblem(
-        id=bare.id if given is None else str(given),
-        question=bare.question,
-        answer=None if answer is None else gold_answer(str(answer)),
-    )
-
-
-def _question(text: object, where: str) -> str:
-    if not isinstance(text, str) or not text.strip():
-        raise SweepFileError(f"{where}: the question is empty or no text")
-    return text
-
-
-def _field(row: Mapping[str, Any], names: Iterable[str]) -> Any:
-    return next((row[name] for name in names if row.get(name) not in (None, "")), None)
 
 
 class RowStore:

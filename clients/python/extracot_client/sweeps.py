@@ -57,8 +57,16 @@ Skip = Callable[[str, Budget, str], bool]
 
 
 def as_problem(problem: str | SweepProblem) -> SweepProblem:
-    """A bare question gets an id made from its text, the same in every run."""
+    """A bare question gets an id made from its text, the same in every run. Raises
+    :class:`InvalidArgumentError` for an answer that no reply could match."""
     if isinstance(problem, SweepProblem):
+        gold: object = problem.answer
+        if gold is not None and (not isinstance(gold, str) or not same_answer(gold, gold)):
+            raise errors.InvalidArgumentError(
+                f"The answer of problem {problem.id!r} is {gold!r}; want the bare answer as text, "
+                "such as '42', or None",
+                param="problems",
+            )
         return problem
     return SweepProblem(hashlib.sha256(problem.encode("utf-8")).hexdigest()[:12], problem)
 
@@ -113,6 +121,8 @@ async def sweep_rows(
     """
     if concurrency < 1:
         raise errors.InvalidArgumentError("The concurrency is 1 or more", param="concurrency")
+    if isinstance(problems, Sequence):  # All of them, before the first is asked.
+        problems = [as_problem(problem) for problem in problems]
 
     async def one(problem: SweepProblem, budget: Budget, mark: str) -> SweepRow:
         try:

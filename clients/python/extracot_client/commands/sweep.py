@@ -14,7 +14,8 @@ from extracot_client.commands.common import budgets_of, make_client, note, optio
 from extracot_client.errors import InvalidArgumentError
 from extracot_client.formatting import percent, seconds, tokens
 from extracot_client.plots import draw_sweep
-from extracot_client.sweep_files import RowStore, read_problems, write_csv
+from extracot_client.problem_files import ANSWER_FIELDS, read_problems, ungraded
+from extracot_client.sweep_files import RowStore, write_csv
 from extracot_client.sweeps import (
     BudgetSummary,
     SweepProblem,
@@ -78,7 +79,10 @@ def _problems(arguments: argparse.Namespace) -> list[SweepProblem]:
     else:
         with open(name, encoding="utf-8-sig", newline="") as stream:
             problems = read_problems(stream, name, as_csv=name.lower().endswith(".csv"))
-    return problems[: arguments.limit]
+    problems = problems[: arguments.limit]
+    if ungraded(problems):
+        note(f"no problem has a known answer ({', '.join(ANSWER_FIELDS)}): nothing is graded")
+    return problems
 
 
 def _check_outputs(arguments: argparse.Namespace) -> None:

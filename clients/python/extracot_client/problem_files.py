@@ -1,0 +1,213 @@
+"""Problems for a sweep, from JSONL or CSV, checked before anything is asked.
+
+A known answer that could never match a reply (a list, ``true``, an empty text, a column called
+`` answer``) is an error that names the line and the column, and says what is wanted.
+"""
+
+from __future__ import annotations
+
+import csv
+import difflib
+import json
+import math
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from decimal import Decimal
+from typing import Any, TextIO
+
+from extracot_client.errors import InvalidArgumentError
+from extracot_client.matching import gold_answer, same_answer
+from extracot_client.sweeps import SweepProblem, as_problem
+
+QUESTION_FIELDS = ("question", "problem", "prompt")
+ANSWER_FIELDS = ("answer", "gold", "final_answer")
+ID_FIELDS = ("id", "problem_id")
+FIELDS = (QUESTION_FIELDS, ANSWER_FIELDS, ID_FIELDS)
+
+# More digits than the comparison of numbers takes.
+_LONGEST_NUMBER = 60
+_WANTED = "want the bare answer as a text or a number, such as 42"
+# What another program wrote for a value that is none: pandas' NaN, a Python list as text.
+_NO_VALUE = re.compile(r"nan|null|<na>", re.IGNORECASE)
+_PYTHON_LIST = re.compile(r"[\[({]\s*(['\"]).*[\])}]", re.DOTALL)
+
+
+class SweepFileError(InvalidArgumentError):
+    """A file of a sweep cannot be used as it is; the message names file and line."""
+
+
+def read_problems(stream: TextIO, name: str, *, as_csv: bool) -> list[SweepProblem]:
+    """Problems, one a line: an object or columns with ``question`` (or ``problem``, ``prompt``)
+    and perhaps ``answer`` (or ``gold``, ``final_answer``) and ``id``; a JSONL line may also be a
+    bare string. Other fields are not read. Raises :class:`SweepFileError`."""
+    rows = _csv_rows(stream, name) if as_csv else _jsonl_rows(stream, name)
+    problems: list[SweepProblem] = []
+    seen: dict[str, str] = {}
+    for where, row in rows:
+        problem = _problem(row, where, "column" if as_csv else "field", as_csv=as_csv)
+        if problem.id in seen:
+            same = problem.id == as_problem(problem.question).id
+            told = "the same question" if same else f"the id {problem.id!r}"
+            hint = "; give each an id of its own" if same else ""
+            raise SweepFileError(f"{where}: {told} was already in {seen[problem.id]}{hint}")
+        seen[problem.id] = where
+        problems.append(problem)
+    if not problems:
+        raise SweepFileError(f"{name}: holds no problem")
+    return problems
+
+
+def _lines(stream: TextIO, name: str) -> Iterator[str]:
+    try:
+        for number, line in enumerate(stream):
+            yield line if number else line.removeprefix("\ufeff")
+    except UnicodeDecodeError as error:
+        raise SweepFileError(f"{name}: not UTF-8: {error.reason}") from None
+
+
+def _jsonl_rows(stream: TextIO, name: str) -> Iterator[tuple[str, Any]]:
+    for number, line in enumerate(_lines(stream, name), start=1):
+        if not line.strip():
+            continue
+        where = f"{name}:{number}"
+        try:
+            yield where, json.loads(line, object_pairs_hook=_object(where))
+        except SweepFileError:
+            raise
+        except (ValueError, RecursionError):
+            raise SweepFileError(f"{where}: not JSON; want one object a line") from None
+
+
+def _object(where: str) -> Callable[[list[tuple[str, Any]]], dict[str, Any]]:
+    def made(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        names = [name for name, _ in pairs]
+        if twice := next((name for name in names if names.count(name) > 1), None):
+            raise SweepFileError(f"{where}: field {twice!r} is there twice")
+        return dict(pairs)
+
+    return made
+
+
+def _csv_rows(stream: TextIO, name: str) -> Iterator[tuple[str, Any]]:
+    reader = csv.DictReader(_lines(stream, name), strict=True)
+    try:
+        columns = list(reader.fieldnames or ())
+        if twice := next((c for c in columns if c.strip() and columns.count(c) > 1), None):
+            raise SweepFileError(f"{name}:1: column {twice!r} is there twice")
+        for row in reader:
+            where = f"{name}:{reader.line_num}"
+            if None in row:
+                raise SweepFileError(
+                    f"{where}: more cells than the {len(columns)} columns of the header; "
+                    "a text with commas wants double quotes around it"
+                )
+            if None in row.values():
+                missing = next(column for column, cell in row.items() if cell is None)
+                raise SweepFileError(f"{where}: no cell for column {missing!r}")
+            yield where, row
+    except csv.Error as error:
+        raise SweepFileError(f"{name}:{reader.line_num}: not CSV: {error}") from None
+
+
+def _problem(row: Any, where: str, part: str, *, as_csv: bool) -> SweepProblem:
+    if isinstance(row, str):
+        return as_problem(_question(row, where))
+    if not isinstance(row, Mapping):
+        raise SweepFileError(f"{where}: a problem is an object or a string, one a line")
+    _check_names(row, where, part)
+    question = next(
+        (row[name] for name in QUESTION_FIELDS if row.get(name) not in (None, "")), None
+    )
+    if question is None:
+        raise SweepFileError(f"{where}: no {part} {' or '.join(QUESTION_FIELDS)}")
+    bare = as_problem(_question(question, where))
+    # An empty cell is CSV's only way to say that there is none; in JSON one leaves the field out.
+    given = [name for name in ANSWER_FIELDS if name in row and not (as_csv and row[name] == "")]
+    golds = [(name, _gold(row[name], f"{where}: {part} {name!r}")) for name in given]
+    for name, gold in golds[1:]:
+        if not same_answer(gold, golds[0][1]):
+            raise SweepFileError(
+                f"{where}: {part} {golds[0][0]!r} and {part} {name!r} are different answers; "
+                "want one of them"
+            )
+    return SweepProblem(
+        id=_id(row, where, part) or bare.id,
+        question=bare.question,
+        answer=golds[0][1] if golds else None,
+    )
+
+
+def _check_names(row: Mapping[str, Any], where: str, part: str) -> None:
+    """Refuse a name that is nearly one of ours, where ours is missing: `` answer``, ``Answer``."""
+    for names in FIELDS:
+        if any(name in row for name in names):
+            continue
+        for other in row:
+            meant = other.strip().strip("\ufeff'\"").casefold().replace(" ", "_").replace("-", "_")
+            if meant not in names:
+                close = difflib.get_close_matches(meant, names, n=1, cutoff=0.8)
+                meant = close[0] if close else ""
+            if meant:
+                raise SweepFileError(f"{where}: unknown {part} {other!r} (did you mean {meant!r}?)")
+
+
+def _question(text: object, where: str) -> str:
+    if not isinstance(text, str) or not text.strip():
+        raise SweepFileError(f"{where}: the question is empty or no text")
+    return text
+
+
+def _id(row: Mapping[str, Any], where: str, part: str) -> str | None:
+    name = next((name for name in ID_FIELDS if row.get(name) not in (None, "")), None)
+    if name is None:
+        return None
+    value = row[name]
+    if isinstance(value, bool) or not isinstance(value, str | int) or not str(value).strip():
+        raise SweepFileError(
+            f"{where}: {part} {name!r} is {_told(value)}; want a text or a whole number"
+        )
+    return str(value)
+
+
+def _gold(value: Any, where: str) -> str:
+    """The bare answer, or an error that says why this is none."""
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        hint = "; leave it out if there is none" if value is None else ""
+        raise SweepFileError(f"{where} is {_told(value)}; {_WANTED}{hint}")
+    if not isinstance(value, str):
+        return _number(value, where)
+    text = gold_answer(value)
+    if not text or not same_answer(text, text):
+        raise SweepFileError(f"{where} holds no answer; {_WANTED}, or leave it out")
+    if _NO_VALUE.fullmatch(text) or _PYTHON_LIST.fullmatch(text):
+        raise SweepFileError(f"{where} is {text[:40]!r}; {_WANTED}")
+    return text
+
+
+def _number(value: float, where: str) -> str:
+    if isinstance(value, float) and not math.isfinite(value):
+        raise SweepFileError(f"{where} is {_told(value)}; {_WANTED}")
+    text = f"{Decimal(repr(value)):f}" if isinstance(value, float) else str(value)
+    if len(text) > _LONGEST_NUMBER:
+        raise SweepFileError(f"{where} is a number of {len(text)} digits; {_WANTED}")
+    return text
+
+
+def _told(value: Any) -> str:
+    """What a value is, in JSON's words."""
+    if isinstance(value, list):
+        return "a list"
+    if isinstance(value, dict):
+        return "an object"
+    return (
+        "null"
+        if value is None
+        else str(value).lower()
+        if value is True or value is False
+        else str(value)
+    )
+
+
+def ungraded(problems: Iterable[SweepProblem]) -> bool:
+    """Whether no problem has a known answer."""
+    return all(problem.answer is None for problem in problems)
