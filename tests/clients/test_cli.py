@@ -216,6 +216,29 @@ def test_chat_sends_answers_without_reasoning_and_survives_a_refusal(
     assert out == "It is \\boxed{4}.\n" * 2 and "no two (HTTP 400)" in err
 
 
+def test_chat_refuses_a_wrong_budget_at_once(
+    at_live: LiveServer, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wrong = ["foo", "1.5", "nan", "{broken", '{"ratio": "foo"}', "a number in (0, 1]"]
+    stdin(monkeypatch, "/budget 0.4\n" + "".join(f"/budget {text}\n" for text in wrong) + "Hi?\n")
+    assert run("chat", "--json") == 1
+    out, err = capsys.readouterr()
+    first, *refused = err.splitlines()
+    assert first == "budget 0.4" and len(refused) == len(wrong)
+    assert refused[0].startswith("no budget: foo. Allowed: a number in (0, 1], ")
+    assert refused[0].endswith("It stays 0.4")
+    assert json.loads(out)["budget"]["level"] == "0.4"
+
+
+def test_chat_after_quit_is_well_whatever_failed(
+    capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stdin(monkeypatch, "one\n/quit\n")
+    with FakeServer([fake.error(400, "no one")]) as server:
+        assert run("chat", "--base-url", server.url) == 0
+    assert "no one (HTTP 400)" in capsys.readouterr().err
+
+
 def test_wrong_budgets_are_the_servers_to_refuse(at_live: LiveServer, capsys: Captured) -> None:
     for budget in ("fast", "1.2", "nan", '{"speed": 1}'):
         err = fails(capsys, 1, "ask", PROBLEM, "-b", budget)

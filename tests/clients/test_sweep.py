@@ -214,7 +214,7 @@ def test_problems_from_jsonl_and_csv() -> None:
         ('{"question": "  "}', False, "in:1: the question is empty"),
         ('{"question": 5}', False, "in:1: the question is empty or no text"),
         ('{"id": 1, "question": "a"}\n{"id": 1, "question": "b"}', False, "already in in:1"),
-        ("name\nx\n", True, "in:2: no field question"),
+        ("name\nx\n", True, "in:2: no column question"),
         ('question\n"open', True, "not CSV"),
         ('[{"question": "q"}]', False, "in:1: a problem is an object or a string, one a line"),
         ("\ufeff\n", False, "in: holds no problem"),

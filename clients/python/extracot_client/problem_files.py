@@ -11,7 +11,7 @@ import difflib
 import json
 import math
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from decimal import Decimal
 from typing import Any, TextIO
 
@@ -139,16 +139,19 @@ def _problem(row: Any, where: str, part: str, *, as_csv: bool) -> SweepProblem:
 
 def _check_names(row: Mapping[str, Any], where: str, part: str) -> None:
     """Refuse a name that is nearly one of ours, where ours is missing: `` answer``, ``Answer``."""
+    ours = {name for names in FIELDS for name in names}
     for names in FIELDS:
         if any(name in row for name in names):
             continue
         for other in row:
-            meant = other.strip().strip("\ufeff'\"").casefold().replace(" ", "_").replace("-", "_")
-            if meant not in names:
-                close = difflib.get_close_matches(meant, names, n=1, cutoff=0.8)
-                meant = close[0] if close else ""
-            if meant:
-                raise SweepFileError(f"{where}: unknown {part} {other!r} (did you mean {meant!r}?)")
+            bare = re.sub(r"[\W_]+", "_", other.strip("\ufeff \t'\"")).casefold()
+            close = difflib.get_close_matches(bare, names, n=1, cutoff=0.8)
+            if names is ID_FIELDS and bare not in names:
+                close = []  # short words are alike by chance
+            if other not in ours and close:
+                raise SweepFileError(
+                    f"{where}: unknown {part} {other!r} (did you mean {close[0]!r}?)"
+                )
 
 
 def _question(text: object, where: str) -> str:
@@ -206,8 +209,3 @@ def _told(value: Any) -> str:
         if value is True or value is False
         else str(value)
     )
-
-
-def ungraded(problems: Iterable[SweepProblem]) -> bool:
-    """Whether no problem has a known answer."""
-    return all(problem.answer is None for problem in problems)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from extracot_client.client import Extracot
@@ -18,7 +19,11 @@ from extracot_client.commands.common import (
     print_json,
     print_reply,
 )
-from extracot_client.errors import ExtracotAPIError
+from extracot_client.errors import (
+    ExtracotAPIError,
+    ExtracotClientError,
+    InvalidArgumentError,
+)
 from extracot_client.formatting import summary_line
 from extracot_client.requests import SolveOptions
 from extracot_client.sweeps import budget_key
@@ -40,7 +45,7 @@ class ChatSession:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Answer until the input ends; for piped input, 1 if a turn failed."""
+    """Answer until the input ends: then, if it was piped, 1 if a turn failed. After /quit 0."""
     chat = ChatSession(parse_budget(arguments.budget), options_of(arguments), arguments.json)
     live = is_terminal(sys.stdin)
     if live:
@@ -52,7 +57,7 @@ def run(arguments: argparse.Namespace) -> int:
             except EOFError:
                 break
             if line.strip() and not _turn(client, chat, line.strip(), live):
-                break
+                return 0
     return int(chat.failed and not live)
 
 
@@ -70,7 +75,7 @@ def _read_line(live: bool) -> str:
 def _turn(client: Extracot, chat: ChatSession, line: str, live: bool) -> bool:
     """One line of input; ``False`` ends the session."""
     if line.startswith("/"):
-        return _command(chat, line)
+        return _command(client, chat, line)
     chat.messages.append({"role": "user", "content": line})
     try:
         solution = _reply(client, chat)
@@ -101,7 +106,7 @@ def _reply(client: Extracot, chat: ChatSession) -> Solution:
     return solution
 
 
-def _command(chat: ChatSession, line: str) -> bool:
+def _command(client: Extracot, chat: ChatSession, line: str) -> bool:
     name, _, value = line.partition(" ")
     match name:
         case "/quit" | "/exit":
@@ -110,8 +115,36 @@ def _command(chat: ChatSession, line: str) -> bool:
             chat.messages.clear()
             note("a new conversation")
         case "/budget" if value.strip():
-            chat.budget = parse_budget(value)
-            note(f"budget {budget_key(chat.budget)}")
+            _set_budget(client, chat, value)
         case _:
             note(_HELP)
     return True
+
+
+def _set_budget(client: Extracot, chat: ChatSession, text: str) -> None:
+    """Take what the server allows; of anything else say what it does, and keep the budget."""
+    try:
+        budget = parse_budget(text)
+    except InvalidArgumentError as error:
+        note(str(error), bad=True)
+        chat.failed = True
+        return
+    try:
+        allowed = client.budget_card(chat.options.get("model")).allowed
+    except ExtracotClientError:  # Another OpenAI-compatible server, or none: a turn will tell.
+        allowed = []
+    if allowed and not _is_allowed(budget, allowed):
+        now = budget_key(chat.budget)
+        note(f"no budget: {text.strip()}. Allowed: {', '.join(allowed)}. It stays {now}", bad=True)
+        chat.failed = True
+        return
+    chat.budget = budget
+    note(f"budget {budget_key(budget)}")
+
+
+def _is_allowed(budget: Budget, allowed: Sequence[str]) -> bool:
+    if isinstance(budget, Mapping):  # Its other keys are the server's to check.
+        return "ratio" not in budget or _is_allowed(budget["ratio"], allowed)
+    if isinstance(budget, str):
+        return budget in allowed and budget.isalnum()
+    return budget is None or (not isinstance(budget, bool) and 0 < budget <= 1)

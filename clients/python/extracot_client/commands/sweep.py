@@ -14,7 +14,7 @@ from extracot_client.commands.common import budgets_of, make_client, note, optio
 from extracot_client.errors import InvalidArgumentError
 from extracot_client.formatting import percent, seconds, tokens
 from extracot_client.plots import draw_sweep
-from extracot_client.problem_files import ANSWER_FIELDS, read_problems, ungraded
+from extracot_client.problem_files import ANSWER_FIELDS, read_problems
 from extracot_client.sweep_files import RowStore, write_csv
 from extracot_client.sweeps import (
     BudgetSummary,
@@ -79,10 +79,7 @@ def _problems(arguments: argparse.Namespace) -> list[SweepProblem]:
     else:
         with open(name, encoding="utf-8-sig", newline="") as stream:
             problems = read_problems(stream, name, as_csv=name.lower().endswith(".csv"))
-    problems = problems[: arguments.limit]
-    if ungraded(problems):
-        note(f"no problem has a known answer ({', '.join(ANSWER_FIELDS)}): nothing is graded")
-    return problems
+    return problems[: arguments.limit]
 
 
 def _check_outputs(arguments: argparse.Namespace) -> None:
@@ -151,6 +148,8 @@ def _print_table(summaries: Sequence[BudgetSummary]) -> None:
         remarks.append("saved: not counted where the baseline is assumed, not measured")
     if any(0 < summary.saved_rows < summary.n for summary in summaries):
         remarks.append("saved: sum over the replies that have an estimate")
+    if not any(summary.graded for summary in summaries):
+        remarks.append(f"right: no problem has a known answer ({', '.join(ANSWER_FIELDS)})")
     for remark in remarks:
         print(style.dim(remark))
 
