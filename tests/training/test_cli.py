@@ -94,6 +94,43 @@ def test_wrong_settings_name_the_key(
     assert said.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    ("stage", "given", "message"),
+    [
+        (
+            "evaluate",
+            "budgets=[0.2,7]",
+            "setting 'budgets[1]': Input should be less than or equal to 1, or 'auto', 'native' "
+            "or 'none'",
+        ),
+        (
+            "evaluate",
+            "budgets=[fast]",
+            "setting 'budgets[0]': Input should be a valid number, or 'auto', 'native' or 'none'",
+        ),
+        ("evaluate", "prompt_bins=[5,0]", "setting 'prompt_bins[1]': Input should be greater"),
+        ("teach", "backend={kind: http, base_url: nowhere}", "setting 'backend.base_url': "),
+        ("teach", "backend={kind: http, modle: m}", "unknown setting 'backend.modle'"),
+        ("teach", "source=policy", "source 'policy' needs a backend"),
+        ("problems", "sources=[{kind: generator, size: 0}]", "setting 'sources[0].size': "),
+    ],
+)
+def test_a_wrong_setting_is_named_as_it_was_given(
+    stage: str, given: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = [] if stage == "problems" else ["--set", "base_url=http://localhost/v1"]
+    flags = [*flags, "--set", "model=m"] if stage == "evaluate" else []
+    where = ["--out", str(tmp_path / "o")] + ([] if stage == "problems" else ["--input", "i"])
+    assert main([stage, *where, *flags, "--set", given]) == 2
+    said = capsys.readouterr().err
+    assert message in said and "(all)" not in said and said.count("\n") == 1
+
+
+def test_evaluate_says_what_becomes_of_long_replies() -> None:
+    text = " ".join(shown_help()["evaluate"].text.split())
+    assert "sampling.max_tokens [4096]: longest reply; a longer one is cut, and judged" in text
+
+
 def test_a_failing_stage_is_one_line_and_code_1(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -15,6 +15,14 @@ Budget = Annotated[float, Field(gt=0.0, le=1.0)] | Literal["auto", "native", "no
 _OURS = frozenset({"budget", "model", "messages", "stream", "stream_options", "seed", "n"})
 
 
+class EvaluateSampling(SamplingParams):
+    """How the measured replies are drawn; what is cut counts."""
+
+    max_tokens: int = Field(
+        4096, ge=1, description="longest reply; a longer one is cut, and judged as it is"
+    )
+
+
 class EvaluateConfig(StageConfig, BootstrapSettings, ApiSettings):
     """Measures what users of a running server get: accuracy, tokens, time, at every budget."""
 
@@ -42,8 +50,8 @@ class EvaluateConfig(StageConfig, BootstrapSettings, ApiSettings):
         description="a number names a trained level, or is the ratio that is sent as it is",
     )
     samples: int = Field(1, ge=1, description="samples per problem and budget (avg@k)")
-    sampling: SamplingParams = Field(
-        default_factory=lambda: SamplingParams(temperature=0.7, top_p=0.9),
+    sampling: EvaluateSampling = Field(
+        default_factory=lambda: EvaluateSampling(temperature=0.7, top_p=0.9),
         description="how tokens are drawn",
     )
     seed: int = Field(0, description="every request's seed follows from it and the row's key")

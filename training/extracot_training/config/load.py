@@ -17,6 +17,7 @@ from pydantic_core import PydanticUndefined
 
 from extracot_training.errors import ConfigError
 
+_SHOULD_BE = "Input should be "
 M = TypeVar("M", bound=BaseModel)
 
 
@@ -39,7 +40,7 @@ def load_config(model: type[M], file: Path | None, overrides: Sequence[str] = ()
     try:
         return model.model_validate(data)
     except ValidationError as error:
-        raise _one_line(error, model, file) from error
+        raise _one_line(error, model, file, data) from error
 
 
 def read_yaml(file: Path) -> dict[str, Any]:
@@ -112,18 +113,43 @@ def _assign(data: dict[str, Any], path: Sequence[str], value: Any, override: str
     holder[key] = value
 
 
-def _one_line(error: ValidationError, model: type[BaseModel], file: Path | None) -> ConfigError:
+def _one_line(
+    error: ValidationError, model: type[BaseModel], file: Path | None, data: dict[str, Any]
+) -> ConfigError:
     faults = error.errors(include_url=False)
     # A misspelt key also leaves the right one missing: the misspelling is what to tell.
     fault = next((f for f in faults if f["type"] == "extra_forbidden"), faults[0])
-    key = ".".join(str(part) for part in fault["loc"]) or "(all)"
+    key = _key(fault["loc"], data)
     where = f"{file}: " if file is not None else ""
     if fault["type"] == "extra_forbidden":
         name = str(fault["loc"][-1])
         hint = near_miss(name, sorted(set(_field_names(model))))
         return ConfigError(f"{where}unknown setting {key!r}{hint}", key=key)
-    message = fault["msg"].removeprefix("Value error, ")
+    # Of a setting that may be one of several things, each says why it is not that.
+    told = dict.fromkeys(_message(f["msg"]) for f in faults if _key(f["loc"], data) == key)
+    first, *others = told
+    message = ", or ".join([first, *(other.removeprefix(_SHOULD_BE) for other in others)])
+    if not key:  # What the settings must be together; the message names them.
+        return ConfigError(f"{where}{message}")
     return ConfigError(f"{where}setting {key!r}: {message}", key=key)
+
+
+def _message(text: str) -> str:
+    return text.removeprefix("Value error, ").partition(", unable to parse ")[0]
+
+
+def _key(location: Sequence[int | str], data: Any) -> str:
+    """``budgets[1]``, ``splits.dev``: the place in the settings as they were given. pydantic also
+    names the kinds that it tried (``constrained-float``); those are in no file."""
+    key, level = "", data
+    for place, part in enumerate(location):
+        if isinstance(level, list | tuple) and isinstance(part, int):
+            key += f"[{part}]"
+            level = level[part] if part < len(level) else None
+        elif isinstance(level, dict) and (part in level or place == len(location) - 1):
+            key += f".{part}" if key else str(part)
+            level = level.get(part)
+    return key
 
 
 def _field_names(model: type[BaseModel]) -> Iterator[str]:

@@ -270,7 +270,8 @@ def read_json(path: Path, model: type[M]) -> M:
         return model.model_validate_json(path.read_bytes())
     except ValidationError as error:
         field, message = first_problem(error)
-        raise StageError(f"{path}: field {field or '(all)'!r}: {message}") from error
+        where = f"field {field!r}: " if field else ""
+        raise StageError(f"{path}: {where}{message}") from error
 
 
 def _parse(path: Path, number: int, line: bytes, model: type[R]) -> R:

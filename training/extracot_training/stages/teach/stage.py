@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import aclosing
 from typing import Any
 
@@ -191,6 +191,13 @@ def _own(config: TeachConfig, problem: Problem, count: CountTokens | None) -> Sa
     )
 
 
+def _first_refusal(attempts: Iterable[SampledTrace]) -> str:
+    """What the server said when it first refused a request, to end a message with."""
+    refused = (attempt.finish_reason for attempt in attempts if attempt.reason == "refused")
+    said = next(refused, None)
+    return f"; the first was {said}" if said else ""
+
+
 def _finish(config: TeachConfig, problems: Sequence[Problem], stage: StageRun) -> Counts:
     """Choose what is kept, write it in the problems' order, and report."""
     attempts = {row.key: row for row in read_rows(stage.folder / ATTEMPTS_FILENAME, SampledTrace)}
@@ -208,7 +215,7 @@ def _finish(config: TeachConfig, problems: Sequence[Problem], stage: StageRun) -
         kept += [Trace(**one.model_dump(include=set(Trace.model_fields))) for one in chosen]
     reasons = +reasons
     if not kept:
-        raise StageError(f"no trace was kept: {dict(reasons)}")
+        raise StageError(f"no trace was kept: {counts(reasons)}{_first_refusal(attempts.values())}")
     write_rows(stage.rows, kept)
     found = {
         "problems": len(problems),
