@@ -85,7 +85,8 @@ def _widened(lexemes: Lexemes, one: Expression, floor: int) -> int:
         return one.first
     tie = lexemes.word(before).lower()
     joins = tie in ("and", "or", "to", "from", "by", "between")
-    if tie not in _TIES and not _is_false(lexemes, one):
+    correct = _correct(lexemes, one)
+    if correct or (tie not in _TIES and correct is None):
         return one.first
     begin, numbers = before, 0
     for at in range(before, max(floor, one.first - _LONGEST) - 1, -1):
@@ -101,10 +102,11 @@ def _widened(lexemes: Lexemes, one: Expression, floor: int) -> int:
     return one.first if (joins or tie not in _TIES) and not numbers else begin
 
 
-def _is_false(lexemes: Lexemes, one: Expression) -> bool:
+def _correct(lexemes: Lexemes, one: Expression) -> bool | None:
+    """Whether its arithmetic is right by itself; ``None`` where that is not to be told."""
     text = lexemes.text[lexemes.starts[one.first] : lexemes.ends[one.last - 1]]
     equation = read_equation(text) if "=" in text else None
-    return equation is not None and equation.correct is False
+    return None if equation is None else equation.correct
 
 
 def _behind(lexemes: Lexemes, last: int, limit: int) -> int:
