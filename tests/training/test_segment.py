@@ -119,7 +119,13 @@ def test_one_formula_is_one_atom() -> None:
 
 
 @pytest.mark.timeout(120)
-@pytest.mark.parametrize("piece", ["The sum 3 + 4 = 7 is $x$. ", "f(", "$a ", "{", "1 + ", "a"])
+@pytest.mark.parametrize(
+    "piece",
+    [
+        "The sum 3 + 4 = 7 is $x$. ", "f(", "$a ", "{", "1 + ", "a", "sin ", "\\sqrt ", "|x", "√",
+        "total = ", "a/", "x, ", "**a ", " ", "| - ", "(a)", "half of ", "$$ a\n\n",
+    ],
+)  # fmt: skip
 def test_a_million_characters(piece: str) -> None:
     # The suite's time limit is the guard: anything quadratic takes hours on this.
     text = piece * (1_000_000 // len(piece))

@@ -37,7 +37,7 @@ _WORDING = re.compile(
 )
 _WORD = re.compile(r"[^\W\d_]{2,}")
 _SIGNS = re.compile(r"[\\^_=<>+*/]")
-_SENTENCE = re.compile(r"[^\W\d_]{2,}[,;]?\s+[^\W\d_]{2,}[,;]?\s+[^\W\d_]{2,}")
+_SENTENCE = re.compile(r"(?<![^\W\d_])[^\W\d_]{2,}[,;]?\s+[^\W\d_]{2,}[,;]?\s+[^\W\d_]{2,}")
 _TOKEN = re.compile(r"\\[\\$()\[\]{}]|\$\$?|[{}]")
 
 

@@ -93,7 +93,9 @@ _LEXEME = re.compile(
     rf"|(?P<word>[ap]\.m\.|(?:[{_GREEK}]+|(?:(?![{_GREEK}]){_LETTER})+)(?:_\w+)?)"
     rf"|(?P<other>.)"
 )
-_TABLE_RULE = re.compile(r"^[ \t]*\|?[ \t]*:?-+:?[ \t]*(?:\|[ \t]*:?-+:?[ \t]*)+\|?[ \t]*$", re.M)
+_TABLE_RULE = re.compile(
+    r"^[ \t]*(?:\|[ \t]*)?:?-+:?[ \t]*(?:\|[ \t]*:?-+:?[ \t]*)+(?:\|[ \t]*)?$", re.M
+)
 _PAIRS = {")": "([.", "]": "[(.", "}": "{.", "⌋": "⌊.", "⌉": "⌈.", "⟩": "⟨.", "|": "|."}
 _PAIRS["."] = "([{⌊⌈⟨|"
 _TEXTS = frozenset(("\\text", "\\mathrm", "\\mbox", "\\operatorname", "\\textrm"))

@@ -8,7 +8,7 @@ Keeps count of what was read, from which the expression is judged.
 from __future__ import annotations
 
 from extracot_training.math_text.lexemes import Group, Kind
-from extracot_training.math_text.sides import BREAKS, Sides
+from extracot_training.math_text.sides import BREAKS, MOST_SCRIPTS, Sides
 from extracot_training.math_text.vocabulary import (
     FUNCTIONS,
     PREFIX_COMMANDS,
@@ -20,6 +20,8 @@ from extracot_training.math_text.vocabulary import (
 
 _LINKS = frozenset(("per", "of", "in", "each", "every", "a", "an", "for", "more", "at"))
 LONGEST_CALL = 80
+# Functions of functions without brackets, at most: "sin sin sin …" must not recurse for ever.
+DEEPEST = 8
 _SIGNS = frozenset("-−+±∓–－＋") | {"\\pm", "\\mp"}
 _DASHES = frozenset("-+–＋－")
 _CALLED = frozenset(("Pr", "Var", "Cov", "sqrt", "max", "min", "gcd", "lcm"))
@@ -196,6 +198,14 @@ class Operands(Sides):
 
     def _applied(self, at: int) -> int:
         """Behind a function's argument, or ``at``: ``sin x``, ``log₂ 8``, ``cos²θ``."""
+        if self._nested >= DEEPEST:
+            return at
+        self._nested += 1
+        end = self._argument(at)
+        self._nested -= 1
+        return end
+
+    def _argument(self, at: int) -> int:
         after = self._scripts(at)
         inner = after + (self._kinds[after] is Kind.SPACE)
         if self._kinds[inner] is Kind.SCRIPT:
@@ -273,7 +283,7 @@ class Operands(Sides):
 
     def _behind(self, at: int) -> int:
         """Over all that belongs to the operand before ``at``."""
-        while True:
+        for _ in range(MOST_SCRIPTS):
             end = self._primes(self._scripts(at))
             kind = self._kinds[end]
             if kind is Kind.POSTFIX and self._lexemes.word(end)[0] != "'":
@@ -295,8 +305,9 @@ class Operands(Sides):
             elif kind is Kind.DOTS and self._kinds[end - 1] is Kind.NUMBER:
                 end += 1
             if end == at:
-                return end
+                break
             at = end
+        return at
 
     def _closes(self, at: int) -> bool:
         return self._kinds[at + 1] not in (Kind.WORD, Kind.NUMBER, Kind.OPEN)

@@ -21,6 +21,9 @@ MAX_LENGTH = 900
 # Digits right behind a word up to this long are part of it: ``A4``, ``log10``.
 LONGEST_NAME = 4
 
+# In a list before a relation: "x, y, z > 0".
+MOST_NAMES = 6
+
 _HYPHENS = frozenset("-–:*/")
 # Signs at the beginning of a line that go on with the line before. ``>`` quotes in Markdown, and
 # ``-`` and ``*`` begin the items of a list.
@@ -279,7 +282,8 @@ class _Run(Operands):
             if self._kinds[at] is Kind.WORD and self._lexemes.word(at) in ("or", "and"):
                 at = self.skip(at + 1)
             return self._one_more(at)
-        if not self.numbers and not self.links and self._kinds[at] is Kind.WORD:
+        names = not self.numbers and not self.links and self.operands < MOST_NAMES
+        if names and self._kinds[at] is Kind.WORD:
             word = self._lexemes.word(at)
             behind = self.skip(at + 1)
             follows = self._kinds[behind] is Kind.RELATION

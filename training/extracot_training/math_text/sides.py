@@ -18,6 +18,8 @@ BREAKS = frozenset(BREAKS_WORDS.split())
 LONGEST_PHRASE = 6
 # Lexemes at most between a word and the relation that makes it a side.
 _LOOK_AHEAD = 24
+# Of one operand: "x^x^x^…" must not be one atom of a megabyte.
+MOST_SCRIPTS = 16
 _TIED_BY = frozenset("/-–'’")
 _WEAK = frozenset("-–:/*")
 _WITHIN_SIDE = frozenset(
@@ -34,6 +36,7 @@ class Sides:
         self._kinds = lexemes.kinds
         self.operands = self.numbers = self.relations = self.links = self.strong = 0
         self.structured = self.first_structured = False
+        self._nested = 0
 
     def skip(self, at: int) -> int:
         """Behind spaces and Markdown's signs."""
@@ -43,7 +46,7 @@ class Sides:
 
     def _scripts(self, at: int) -> int:
         """Over what is raised or lowered: ``²``, ``^{n+1}``, ``^-1``, ``_2``."""
-        while True:
+        for _ in range(MOST_SCRIPTS):
             kind = self._kinds[at]
             if kind is Kind.SCRIPT:
                 at += 1
@@ -55,6 +58,7 @@ class Sides:
             else:
                 return at
             self.structured = True
+        return at
 
     def _script(self, at: int) -> int:
         kind, word = self._kinds[at], self._lexemes.word(at)
