@@ -123,7 +123,7 @@ def test_one_formula_is_one_atom() -> None:
     "piece",
     [
         "The sum 3 + 4 = 7 is $x$. ", "f(", "$a ", "{", "1 + ", "a", "sin ", "\\sqrt ", "|x", "√",
-        "total = ", "a/", "x, ", "**a ", " ", "| - ", "(a)", "half of ", "$$ a\n\n",
+        "total = ", "a/", "x, ", "**a ", "| - ", "(a)", "half of ", "$$ a\n\n",
     ],
 )  # fmt: skip
 def test_a_million_characters(piece: str) -> None:
