@@ -251,12 +251,19 @@ def _match_brackets(found: Lexemes) -> None:
                 _close(found, stack, count, at, "|")
                 last = Kind.CLOSE
                 continue
-            stack.append(_Open(at, "|", wording=False))
-            count["|"] += 1
+            if not _divides(found, at, last):
+                stack.append(_Open(at, "|", wording=False))
+                count["|"] += 1
         elif stack:
             _note(stack[-1], kind, found, at)
         if kind is not Kind.SPACE:
             last = kind
+
+
+def _divides(found: Lexemes, at: int, last: Kind) -> bool:
+    """``3 | 12``: a bar with spaces around it, behind something that is no word."""
+    spaced = found.kinds[at - 1] is Kind.SPACE and found.kinds[at + 1] is Kind.SPACE
+    return spaced and last is not Kind.WORD and _ends_operand(last)
 
 
 def _ends_operand(kind: Kind) -> bool:
