@@ -63,7 +63,8 @@ def whole_claims(lexemes: Lexemes, found: Sequence[Expression]) -> list[Span]:
                 claims.pop()
             if claims and claims[-1][1] > first:
                 first = claims.pop()[0]
-            limit = found[index + 1].first if index + 1 < len(found) else len(lexemes)
+            following = (other.first for other in found[index + 1 : index + 9] if other.relation)
+            limit = next(following, len(lexemes))
             last = _behind(lexemes, last, limit)
         claims.append((first, last, one.formula, one.relation))
     return [
