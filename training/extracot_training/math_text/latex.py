@@ -38,6 +38,7 @@ _WORDING = re.compile(
 _WORD = re.compile(r"[^\W\d_]{2,}")
 _SIGNS = re.compile(r"[\\^_=<>+*/]")
 _SENTENCE = re.compile(r"(?<![^\W\d_])[^\W\d_]{2,}[,;]?\s+[^\W\d_]{2,}[,;]?\s+[^\W\d_]{2,}")
+_PROSE_BEHIND_A_PRICE = re.compile(rf"{_SENTENCE.pattern}|[.!?]\s")
 _TOKEN = re.compile(r"\\[\\$()\[\]{}]|\$\$?|[{}]")
 
 
@@ -128,7 +129,7 @@ def _is_inline(text: str, begin: int, closer: tuple[str, int, int]) -> bool:
     if token != "$" or at <= begin or text[end : end + 1].isdigit():
         return False
     if not text[begin].isspace() and not text[at - 1].isspace():
-        return not (text[begin].isdigit() and _SENTENCE.search(text, begin, at))
+        return not (text[begin].isdigit() and _PROSE_BEHIND_A_PRICE.search(text, begin, at))
     inside = _WORDING.sub(" ", text[begin:at]).strip()
     if at - begin > LONGEST_SPACED or not text[begin:at].strip():
         return False
