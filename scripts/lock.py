@@ -1,8 +1,10 @@
 """Writes requirements/*.txt from pyproject.toml's extras and the .in files.
 
 All locks of one kind of machine are one joint resolution, so that any of them can be installed
-together: cpu or cuda, with training, playground and dev. Pins already in a lock stay as long as
-they fit (``--upgrade`` lets go of them); ``--check`` only says whether the locks are current.
+together: cpu or cuda, with training, playground and dev. The clients of tests/real_clients each
+have an environment, and so a resolution, of their own (clients-*.in). Pins already in a lock stay
+as long as they fit (``--upgrade`` lets go of them); ``--check`` only says whether the locks are
+current.
 Needs `uv` in the running Python. Knows nothing of installing: that is install.py.
 """
 
@@ -15,6 +17,7 @@ import tempfile
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from packaging.markers import Marker
 from packaging.requirements import Requirement
@@ -81,10 +84,17 @@ LOCKS = {
 }
 
 
+LOCKS |= {
+    path.stem: Lock(path.stem, (), False, f"The client {path.stem.removeprefix('clients-')}.")
+    for path in sorted(FOLDER.glob("clients-*.in"))
+}
+CLIENTS = tuple(name for name in LOCKS if name.startswith("clients-"))
+
+
 def inputs(lock: Lock) -> list[str]:
     """The requirement lines of one lock: base dependencies, its extras, its .in file."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    lines: list[str] = list(project["dependencies"])
+    lines: list[str] = list(project["dependencies"]) if lock.base else []
     for extra in lock.extras:
         lines += project["optional-dependencies"][extra]
     extra_file = FOLDER / f"{lock.name}.in"
@@ -94,7 +104,13 @@ def inputs(lock: Lock) -> list[str]:
 
 
 def compile_lock(
-    lines: list[str], *, cpu: bool, prefer: str = "", constraints: str = "", upgrade: bool = False
+    lines: list[str],
+    *,
+    cpu: bool,
+    prefer: str = "",
+    constraints: str = "",
+    upgrade: bool = False,
+    options: tuple[str, ...] = (),
 ) -> str:
     """Resolve ``lines`` with uv and return its pins. Raises CalledProcessError where it cannot."""
     overrides: list[str] = []
@@ -112,7 +128,7 @@ def compile_lock(
         command = [sys.executable, "-m", "uv", "pip", "compile", "--quiet", "--universal"]
         command += ["--python-version", PYTHONS[0], "--no-header", "--no-annotate"]
         command += ["-c", "constraints.txt", "-o", "out.txt", "in.txt"]
-        command += ["--upgrade"] if upgrade else []
+        command += [*options, *(["--upgrade"] if upgrade else [])]
         subprocess.run(command, cwd=folder, check=True)
         return simplify((folder / "out.txt").read_text())
 
@@ -188,7 +204,18 @@ def resolve(upgrade: bool) -> dict[str, str]:
     cuda = compile_lock(inputs(LOCKS["cuda"]), cpu=False, constraints=joint_cuda)
     # `==` also fits a CPU build (2.13.0+cpu) where pip has one at hand; `===` does not.
     locks["cuda"] = cuda.replace(f"torch=={TORCH}\n", f"torch==={TORCH}\n")
-    return locks
+    return locks | resolve_clients(upgrade)
+
+
+def resolve_clients(upgrade: bool) -> dict[str, str]:
+    """The clients' locks, by name: they agree with no other; one version for every Python."""
+    settled: dict[str, Any] = {"cpu": False, "options": ("--fork-strategy", "fewest")}
+    return {
+        name: compile_lock(
+            inputs(LOCKS[name]), prefer=read_pins(name), upgrade=upgrade, **settled
+        )
+        for name in CLIENTS
+    }
 
 
 def heading(lock: Lock) -> str:
@@ -204,9 +231,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Write requirements/*.txt.")
     parser.add_argument("--upgrade", action="store_true", help="take the newest that fits")
     parser.add_argument("--check", action="store_true", help="write nothing; 1 if out of date")
+    parser.add_argument("--clients", action="store_true", help="those of the clients only")
     options = parser.parse_args()
     try:
-        locks = resolve(options.upgrade)
+        locks = (resolve_clients if options.clients else resolve)(options.upgrade)
     except subprocess.CalledProcessError as error:
         print(f"extracot: uv could not resolve (exit {error.returncode})", file=sys.stderr)
         return 1

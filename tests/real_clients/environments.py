@@ -1,0 +1,134 @@
+"""Makes each client's environment from its lock, and runs a script in it.
+
+``requirements/clients-NAME.txt`` is for Python, ``requirements/clients-NAME/`` (package.json and
+its lock) for npm. Environments are kept in ``.venv-clients/NAME`` and made anew when the lock or
+the Python changes. One that cannot be made fails in CI and skips elsewhere.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+LOCKS = ROOT / "requirements"
+ENVIRONMENTS = ROOT / ".venv-clients"
+TALKS = Path(__file__).with_name("talks")
+SECONDS_OF_A_TALK = 120
+STAMP = "made-from"
+
+
+class NotMade(Exception):
+    """An environment could not be made; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Environment:
+    """A client's environment. ``runner`` runs a script that lies in ``folder``."""
+
+    folder: Path
+    runner: tuple[str, ...]
+    variables: dict[str, str] = field(default_factory=dict)
+
+    def talk(self, script: str, **words: Any) -> Any:
+        """What ``talks/script``, given ``words`` as JSON, prints as JSON on its last line."""
+        # Next to node_modules, where node looks for packages.
+        copy = self.folder / script
+        shutil.copyfile(TALKS / script, copy)
+        out = self.run(*self.runner, str(copy), json.dumps(words))
+        return json.loads(out.splitlines()[-1])
+
+    def run(self, *command: str, cwd: Path | None = None, **variables: str) -> str:
+        """Standard output of a command that must succeed; nothing of the developer's own is set."""
+        kept = {n: os.environ[n] for n in ("PATH", "LANG", "TMPDIR") if n in os.environ}
+        done = subprocess.run(
+            command,
+            cwd=cwd or self.folder,
+            env={**kept, "HOME": str(self.folder), **self.variables, **variables},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=SECONDS_OF_A_TALK,
+            check=False,
+        )
+        assert done.returncode == 0, f"{done.stdout[-1000:]}\n{done.stderr[-1500:]}"
+        return done.stdout
+
+
+def environment(name: str) -> Environment:
+    """The environment of ``requirements/clients-NAME``, made if it is not there yet."""
+    try:
+        return _npm(name) if (LOCKS / f"clients-{name}").is_dir() else _python(name)
+    except NotMade as reason:
+        message = f"the environment of {name} cannot be made: {reason}"
+        if os.environ.get("CI", "").lower() not in ("", "0", "false"):
+            pytest.fail(message)
+        pytest.skip(message)
+
+
+def _python(name: str) -> Environment:
+    lock, folder = LOCKS / f"clients-{name}.txt", ENVIRONMENTS / name
+    python = folder / "bin" / "python"
+    stamp = _digest(lock.read_bytes(), sys.version.encode())
+    if _stale(folder, stamp):
+        uv = _uv()
+        _must([*uv, "venv", "--quiet", "--python", sys.executable, str(folder)])
+        _must([*uv, "pip", "install", "--quiet", "--no-deps", "--python", str(python), "-r", lock])
+        (folder / STAMP).write_text(stamp)
+    # -P: a script's own folder must not hide the client that is named like it.
+    variables = {"DO_NOT_TRACK": "1", "PYTHONDONTWRITEBYTECODE": "", "NO_PROXY": "127.0.0.1"}
+    return Environment(folder, (str(python), "-P"), variables)
+
+
+def _npm(name: str) -> Environment:
+    lock, folder = LOCKS / f"clients-{name}", ENVIRONMENTS / name
+    files = [lock / "package.json", lock / "package-lock.json"]
+    stamp = _digest(*(file.read_bytes() for file in files))
+    if _stale(folder, stamp):
+        npm = shutil.which("npm")
+        if npm is None or shutil.which("node") is None:
+            raise NotMade("node and npm are not here")
+        folder.mkdir(parents=True)
+        for file in files:
+            shutil.copy(file, folder)
+        _must([npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--silent"], cwd=folder)
+        (folder / STAMP).write_text(stamp)
+    return Environment(folder, ("node",), {"NO_PROXY": "127.0.0.1"})
+
+
+def _uv() -> list[str]:
+    if importlib.util.find_spec("uv"):
+        return [sys.executable, "-m", "uv"]
+    found = shutil.which("uv")
+    if found is None:
+        raise NotMade("uv is not here (make test-clients installs it)")
+    return [found]
+
+
+def _digest(*parts: bytes) -> str:
+    return hashlib.sha256(b"\0".join(parts)).hexdigest()
+
+
+def _stale(folder: Path, stamp: str) -> bool:
+    """Whether it is to be made; what a run that was cut short has left is then removed."""
+    made = folder / STAMP
+    if made.exists() and made.read_text() == stamp:
+        return False
+    shutil.rmtree(folder, ignore_errors=True)
+    return True
+
+
+def _must(command: list[Any], cwd: Path | None = None) -> None:
+    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise NotMade((done.stderr or done.stdout).strip()[-2000:])

@@ -1,0 +1,68 @@
+"""pydantic-ai on all three APIs, whole and streamed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.real_clients.environments import environment
+from tests.real_clients.recording import Recorded
+from tests.real_clients.session import BUDGET, SYSTEM, WORDS, check_prompts, check_turns
+
+PATHS = {"chat": "/v1/chat/completions", "responses": "/v1/responses", "messages": "/v1/messages"}
+SUMMARY = {"openai_reasoning_summary": "auto"}
+
+
+def talk(server: Recorded, api: str, *, stream: bool = False, **settings: Any) -> Any:
+    words = {**WORDS, "url": server.url, "api": api, "stream": stream, "settings": settings}
+    return environment("pydantic-ai").talk("pydantic_ai.py", **words)
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+@pytest.mark.parametrize("api", PATHS)
+def test_two_turns_and_a_tool(server: Recorded, api: str, stream: bool) -> None:
+    more = SUMMARY if api == "responses" else {}
+    turns = talk(server, api, stream=stream, extra_body={"budget": BUDGET}, **more)
+    check_turns(turns)
+    check_prompts(server, system=SYSTEM)
+    sent = server.posts(PATHS[api])
+    assert len(sent) == 3 and all(e.streams == stream for e in sent)
+    for turn in turns:
+        assert all(text.strip() for text in turn["reasoning"]), turn
+        assert (turn["pieces"] > 1) == stream
+        assert turn["usage"][0] > turn["usage"][1] > 0
+    assert [len(turn["reasoning"]) for turn in turns] == [2, 1]
+    counted = {"messages": "thinking_tokens"}.get(api, "reasoning_tokens")
+    assert all(0 < turn["details"][counted] < turn["usage"][1] for turn in turns)
+
+
+def test_the_system_messages_are_several(server: Recorded) -> None:
+    talk(server, "chat")
+    roles = [message["role"] for message in server.posts(PATHS["chat"])[0].body["messages"]]
+    assert roles == ["system", "system", "system", "user"]
+
+
+def test_reasoning_is_not_sent_back_as_the_users_words(server: Recorded) -> None:
+    turns = talk(server, "messages")
+    texts = [text.strip() for turn in turns for text in turn["reasoning"]]
+    last = server.posts(PATHS["messages"])[-1].body["messages"]
+    users = str([message for message in last if message["role"] == "user"])
+    assert texts and not any(text[:40] in users for text in texts), users
+
+
+@pytest.mark.parametrize(
+    ("api", "settings"),
+    [
+        ("chat", {"openai_reasoning_effort": "none"}),
+        ("responses", {"openai_reasoning_effort": "none"}),
+        ("messages", {"anthropic_thinking": {"type": "disabled"}}),
+    ],
+)
+def test_its_own_words_for_no_reasoning(
+    server: Recorded, api: str, settings: dict[str, Any]
+) -> None:
+    turns = talk(server, api, **settings)
+    check_turns(turns)
+    check_prompts(server, budget=False, system=SYSTEM)
+    assert not any(text.strip() for turn in turns for text in turn["reasoning"])
