@@ -1,4 +1,4 @@
-"""Makes each client's environment from its lock, and runs a script in it.
+"""Makes each client's environment from its lock, and runs scripts in it.
 
 ``requirements/clients-NAME.txt`` is for Python, ``requirements/clients-NAME/`` (package.json and
 its lock) for npm. Environments are kept in ``.venv-clients/NAME`` and made anew when the lock or
@@ -14,6 +14,10 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -40,29 +44,92 @@ class Environment:
     runner: tuple[str, ...]
     variables: dict[str, str] = field(default_factory=dict)
 
-    def talk(self, script: str, **words: Any) -> Any:
-        """What ``talks/script``, given ``words`` as JSON, prints as JSON on its last line."""
+    @contextmanager
+    def talking(self, script: str) -> Iterator[Talk]:
+        """``talks/script``, which plays a session for each line of words; started on demand."""
         # Next to node_modules, where node looks for packages.
         copy = self.folder / script
         shutil.copyfile(TALKS / script, copy)
-        out = self.run(*self.runner, str(copy), json.dumps(words))
-        return json.loads(out.splitlines()[-1])
+        talk = Talk((*self.runner, str(copy)), self.folder, self.surroundings())
+        try:
+            yield talk
+        finally:
+            talk.close()
+
+    def surroundings(self) -> dict[str, str]:
+        """The variables of what runs in it; nothing of the developer's own is set."""
+        kept = {n: os.environ[n] for n in ("PATH", "LANG", "TMPDIR") if n in os.environ}
+        return {**kept, "HOME": str(self.folder), **self.variables}
 
     def run(self, *command: str, cwd: Path | None = None, **variables: str) -> str:
-        """Standard output of a command that must succeed; nothing of the developer's own is set."""
-        kept = {n: os.environ[n] for n in ("PATH", "LANG", "TMPDIR") if n in os.environ}
+        """Standard output of a command that must succeed."""
         done = subprocess.run(
             command,
             cwd=cwd or self.folder,
-            env={**kept, "HOME": str(self.folder), **self.variables, **variables},
+            env={**self.surroundings(), **variables},
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
             timeout=SECONDS_OF_A_TALK,
             check=False,
         )
-        assert done.returncode == 0, f"{done.stdout[-1000:]}\n{done.stderr[-1500:]}"
+        assert done.returncode == 0, f"{done.stdout[-1000:]}\n{done.stderr[-2000:]}"
         return done.stdout
+
+
+class Talk:
+    """One process of a client for several sessions, because its imports take longest.
+
+    Called with the words of a session it gives what the script saw. A script that fails ends; the
+    next session starts another.
+    """
+
+    def __init__(self, command: tuple[str, ...], folder: Path, variables: dict[str, str]) -> None:
+        self._command, self._folder, self._variables = command, folder, variables
+        self._process: subprocess.Popen[str] | None = None
+        self._errors = tempfile.TemporaryFile("w+")
+
+    def __call__(self, **words: Any) -> Any:
+        """Play one session; an ``AssertionError`` with the script's own words if it fails."""
+        process = self._process = self._process or self._start()
+        assert process.stdin is not None and process.stdout is not None
+        timer = threading.Timer(SECONDS_OF_A_TALK, process.kill)
+        timer.start()
+        try:
+            process.stdin.write(json.dumps(words) + "\n")
+            process.stdin.flush()
+            line = process.stdout.readline()
+        finally:
+            timer.cancel()
+        if not line:
+            self.close()
+            self._errors.seek(0)
+            said = self._errors.read()
+            raise AssertionError(f"the client failed:\n{said[-3000:]}")
+        return json.loads(line)
+
+    def close(self) -> None:
+        """End the process."""
+        if self._process is not None:
+            for stream in (self._process.stdin, self._process.stdout):
+                assert stream is not None
+                stream.close()
+            self._process.terminate()
+            self._process.wait()
+            self._process = None
+
+    def _start(self) -> subprocess.Popen[str]:
+        self._errors.seek(0)
+        self._errors.truncate()
+        return subprocess.Popen(
+            self._command,
+            cwd=self._folder,
+            env=self._variables,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+            text=True,
+        )
 
 
 def environment(name: str) -> Environment:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from tests.real_clients.environments import environment
+from tests.real_clients.environments import Talk, environment
 from tests.real_clients.recording import Recorded
 from tests.real_clients.session import BUDGET, SYSTEM, WORDS, check_prompts, check_turns
 
@@ -14,16 +15,21 @@ PATHS = {"chat": "/v1/chat/completions", "responses": "/v1/responses", "messages
 SUMMARY = {"openai_reasoning_summary": "auto"}
 
 
-def talk(server: Recorded, api: str, *, stream: bool = False, **settings: Any) -> Any:
-    words = {**WORDS, "url": server.url, "api": api, "stream": stream, "settings": settings}
-    return environment("pydantic-ai").talk("pydantic_ai.py", **words)
+@pytest.fixture(scope="module")
+def client() -> Iterator[Talk]:
+    with environment("pydantic-ai").talking("pydantic_ai.py") as talk:
+        yield talk
+
+
+def play(client: Talk, server: Recorded, api: str, *, stream: bool = False, **settings: Any) -> Any:
+    return client(**WORDS, url=server.url, api=api, stream=stream, settings=settings)
 
 
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
 @pytest.mark.parametrize("api", PATHS)
-def test_two_turns_and_a_tool(server: Recorded, api: str, stream: bool) -> None:
+def test_two_turns_and_a_tool(client: Talk, server: Recorded, api: str, stream: bool) -> None:
     more = SUMMARY if api == "responses" else {}
-    turns = talk(server, api, stream=stream, extra_body={"budget": BUDGET}, **more)
+    turns = play(client, server, api, stream=stream, extra_body={"budget": BUDGET}, **more)
     check_turns(turns)
     check_prompts(server, system=SYSTEM)
     sent = server.posts(PATHS[api])
@@ -37,14 +43,14 @@ def test_two_turns_and_a_tool(server: Recorded, api: str, stream: bool) -> None:
     assert all(0 < turn["details"][counted] < turn["usage"][1] for turn in turns)
 
 
-def test_the_system_messages_are_several(server: Recorded) -> None:
-    talk(server, "chat")
+def test_the_system_messages_are_several(client: Talk, server: Recorded) -> None:
+    play(client, server, "chat")
     roles = [message["role"] for message in server.posts(PATHS["chat"])[0].body["messages"]]
     assert roles == ["system", "system", "system", "user"]
 
 
-def test_reasoning_is_not_sent_back_as_the_users_words(server: Recorded) -> None:
-    turns = talk(server, "messages")
+def test_reasoning_is_not_sent_back_as_the_users_words(client: Talk, server: Recorded) -> None:
+    turns = play(client, server, "messages")
     texts = [text.strip() for turn in turns for text in turn["reasoning"]]
     last = server.posts(PATHS["messages"])[-1].body["messages"]
     users = str([message for message in last if message["role"] == "user"])
@@ -60,9 +66,9 @@ def test_reasoning_is_not_sent_back_as_the_users_words(server: Recorded) -> None
     ],
 )
 def test_its_own_words_for_no_reasoning(
-    server: Recorded, api: str, settings: dict[str, Any]
+    client: Talk, server: Recorded, api: str, settings: dict[str, Any]
 ) -> None:
-    turns = talk(server, api, **settings)
+    turns = play(client, server, api, **settings)
     check_turns(turns)
     check_prompts(server, budget=False, system=SYSTEM)
     assert not any(text.strip() for turn in turns for text in turn["reasoning"])

@@ -12,41 +12,42 @@ from pydantic_ai.models.openai import OpenAIChatModel, OpenAIResponsesModel
 from pydantic_ai.providers.anthropic import AnthropicProvider
 from pydantic_ai.providers.openai import OpenAIProvider
 
-WORDS = json.loads(sys.argv[1])
 
-
-def model() -> Any:
+def model(words: Any) -> Any:
     """The model of the API asked for."""
-    if WORDS["api"] == "messages":
-        provider = AnthropicProvider(base_url=WORDS["url"], api_key="none")
+    if words["api"] == "messages":
+        provider = AnthropicProvider(base_url=words["url"], api_key="none")
         return AnthropicModel("scripted", provider=provider)
-    kind = {"chat": OpenAIChatModel, "responses": OpenAIResponsesModel}[WORDS["api"]]
-    return kind("scripted", provider=OpenAIProvider(base_url=f"{WORDS['url']}/v1", api_key="none"))
+    kind = {"chat": OpenAIChatModel, "responses": OpenAIResponsesModel}[words["api"]]
+    return kind("scripted", provider=OpenAIProvider(base_url=f"{words['url']}/v1", api_key="none"))
 
 
-agent = Agent(
-    model(),
-    system_prompt="You are terse.",
-    instructions="Answer in English.",
-    model_settings=WORDS["settings"],
-)
+def agent_of(words: Any) -> Agent:
+    """An agent with a tool, and instructions from three places."""
+    agent = Agent(
+        model(words),
+        system_prompt="You are terse.",
+        instructions="Answer in English.",
+        model_settings=words["settings"],
+    )
+
+    @agent.system_prompt
+    def of_the_day() -> str:
+        return "It is Monday."  # a message of its own
+
+    @agent.tool_plain
+    def get_weather(city: Literal["Bern"]) -> str:
+        """The weather in a city."""
+        return str(words["weather"])
+
+    return agent
 
 
-@agent.system_prompt
-def of_the_day() -> str:
-    """pydantic-ai sends each of these as a message of its own."""
-    return "It is Monday."
-
-
-@agent.tool_plain
-def get_weather(city: Literal["Bern"]) -> str:
-    """The weather in a city."""
-    return WORDS["weather"]
-
-
-async def turn(question: str, history: Any) -> tuple[dict[str, Any], Any]:
+async def turn(
+    agent: Agent, question: str, history: Any, stream: bool
+) -> tuple[dict[str, Any], Any]:
     """What a user of the agent sees of one turn, and the history for the next."""
-    if WORDS["stream"]:
+    if stream:
         async with agent.run_stream(question, message_history=history) as run:
             pieces = [piece async for piece in run.stream_text(delta=True, debounce_by=None)]
             text, pieces_count = "".join(pieces), len(pieces)
@@ -68,11 +69,13 @@ async def turn(question: str, history: Any) -> tuple[dict[str, Any], Any]:
     return seen, messages
 
 
-async def main() -> None:
+async def play(words: Any) -> list[dict[str, Any]]:
     """Two turns."""
-    first, history = await turn(WORDS["ask"], None)
-    second, _ = await turn(WORDS["then"], history)
-    print(json.dumps([first, second]))
+    agent = agent_of(words)
+    first, history = await turn(agent, words["ask"], None, words["stream"])
+    second, _ = await turn(agent, words["then"], history, words["stream"])
+    return [first, second]
 
 
-asyncio.run(main())
+for line in sys.stdin:
+    print(json.dumps(asyncio.run(play(json.loads(line)))), flush=True)
