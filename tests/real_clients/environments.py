@@ -7,6 +7,7 @@ the Python changes. One that cannot be made fails in CI and skips elsewhere.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib.util
 import json
@@ -14,10 +15,8 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -44,7 +43,7 @@ class Environment:
     runner: tuple[str, ...]
     variables: dict[str, str] = field(default_factory=dict)
 
-    @contextmanager
+    @contextlib.contextmanager
     def talking(self, script: str) -> Iterator[Talk]:
         """``talks/script``, which plays a session for each line of words; started on demand."""
         # Next to node_modules, where node looks for packages.
@@ -87,7 +86,7 @@ class Talk:
     def __init__(self, command: tuple[str, ...], folder: Path, variables: dict[str, str]) -> None:
         self._command, self._folder, self._variables = command, folder, variables
         self._process: subprocess.Popen[str] | None = None
-        self._errors = tempfile.TemporaryFile("w+")
+        self._errors = folder / "errors.txt"
 
     def __call__(self, **words: Any) -> Any:
         """Play one session; an ``AssertionError`` with the script's own words if it fails."""
@@ -103,33 +102,28 @@ class Talk:
             timer.cancel()
         if not line:
             self.close()
-            self._errors.seek(0)
-            said = self._errors.read()
-            raise AssertionError(f"the client failed:\n{said[-3000:]}")
+            raise AssertionError(f"the client failed:\n{self._errors.read_text()[-3000:]}")
         return json.loads(line)
 
     def close(self) -> None:
         """End the process."""
         if self._process is not None:
-            for stream in (self._process.stdin, self._process.stdout):
-                assert stream is not None
-                stream.close()
             self._process.terminate()
-            self._process.wait()
+            with contextlib.suppress(BrokenPipeError):
+                self._process.communicate()
             self._process = None
 
     def _start(self) -> subprocess.Popen[str]:
-        self._errors.seek(0)
-        self._errors.truncate()
-        return subprocess.Popen(
-            self._command,
-            cwd=self._folder,
-            env=self._variables,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._errors,
-            text=True,
-        )
+        with self._errors.open("w") as errors:
+            return subprocess.Popen(
+                self._command,
+                cwd=self._folder,
+                env=self._variables,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                text=True,
+            )
 
 
 def environment(name: str) -> Environment:
