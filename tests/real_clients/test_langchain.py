@@ -61,5 +61,7 @@ def test_its_own_words_for_no_reasoning(
     check_turns(turns)
     check_prompts(server, budget=False, system=SYSTEM)
     assert not any(text.strip() for turn in turns for text in turn["reasoning"])
-    counted = [usage["output_token_details"].get("reasoning") for t in turns for usage in t["usage"]]
+    counted = [
+        usage["output_token_details"].get("reasoning") for t in turns for usage in t["usage"]
+    ]
     assert not any(counted)
