@@ -16,7 +16,7 @@ import shutil
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -59,6 +59,21 @@ class Environment:
         """The variables of what runs in it; nothing of the developer's own is set."""
         kept = {n: os.environ[n] for n in ("PATH", "LANG", "TMPDIR") if n in os.environ}
         return {**kept, "HOME": str(self.folder), **self.variables}
+
+    @contextlib.contextmanager
+    def running(self, *command: str) -> Iterator[Callable[[], str | None]]:
+        """A program that runs until the block ends; gives what says why it has ended, if it has."""
+        said = self.folder / "output.txt"
+        with said.open("w") as out:
+            surroundings = self.surroundings()
+            process = subprocess.Popen(
+                command, cwd=self.folder, env=surroundings, stdout=out, stderr=out
+            )
+        try:
+            yield lambda: None if process.poll() is None else said.read_text()[-3000:]
+        finally:
+            process.terminate()
+            process.wait()
 
     def run(self, *command: str, cwd: Path | None = None, **variables: str) -> str:
         """Standard output of a command that must succeed."""

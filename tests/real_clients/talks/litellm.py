@@ -7,6 +7,8 @@ from typing import Any
 import litellm
 
 litellm.telemetry = False
+# LiteLLM prints on standard output, which is for the answers here.
+ANSWERS, sys.stdout = sys.stdout, sys.stderr
 
 PARAMETERS = {
     "type": "object",
@@ -25,7 +27,7 @@ TOOL = {
 
 def completion(words: Any, messages: list[Any]) -> Any:
     """One reply, put together if it is streamed, and the number of its pieces."""
-    chosen = {"model": words["model"], "api_base": words["base"], "api_key": "none"}
+    chosen = {"model": words["model"], "api_base": words["base"], "api_key": words["key"]}
     reply = litellm.completion(
         **chosen,
         messages=messages,
@@ -75,4 +77,4 @@ def play(words: Any) -> list[dict[str, Any]]:
 
 
 for line in sys.stdin:
-    print(json.dumps(play(json.loads(line)), default=str), flush=True)
+    print(json.dumps(play(json.loads(line)), default=str), file=ANSWERS, flush=True)
