@@ -162,7 +162,8 @@ def _python(name: str) -> Environment:
         _must([*uv, "pip", "install", "--quiet", "--no-deps", "--python", str(python), "-r", lock])
         (folder / STAMP).write_text(stamp)
     # -P: a script's own folder must not hide the client that is named like it.
-    variables = {"DO_NOT_TRACK": "1", "PYTHONDONTWRITEBYTECODE": "", "NO_PROXY": "127.0.0.1"}
+    # LiteLLM would ask the internet for prices, and wait for it.
+    variables = {"NO_PROXY": "127.0.0.1", "LITELLM_LOCAL_MODEL_COST_MAP": "True"}
     return Environment(folder, (str(python), "-P"), variables)
 
 

@@ -11,8 +11,10 @@ import pytest
 
 from tests.real_clients.environments import TALKS, Environment, environment
 from tests.real_clients.recording import Recorded
-from tests.real_clients.session import ASK, CONTROL, THEN, WEATHER
+from tests.real_clients.session import CONTROL, THEN, WEATHER
 
+# The model's name for a tool of a namespace says both.
+ASK = "Please use mcp__weather__get_weather for Bern."
 RESPONSES = "/v1/responses"
 SETTINGS = """\
 model = "scripted"

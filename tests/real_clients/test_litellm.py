@@ -39,7 +39,7 @@ WAYS: dict[str, tuple[str, str, str, dict[str, Any]]] = {
         RESPONSES,
         {"reasoning_effort": {"effort": "low", "summary": "auto"}},
     ),
-    "anthropic": ("anthropic/scripted", "", MESSAGES, {"extra_body": {"budget": BUDGET}}),
+    "anthropic": ("anthropic/scripted", "", MESSAGES, {"budget": BUDGET}),
 }
 
 
@@ -78,7 +78,11 @@ def gateway(made: Environment, module_server: Recorded) -> Iterator[str]:
     upstream = {"api_base": f"{module_server.url}/v1", "api_key": "none"}
     named = {"chat": "openai/scripted", "vllm": "hosted_vllm/scripted"}
     models = [
-        {"model_name": name, "litellm_params": {"model": model, **upstream}}
+        {
+            "model_name": name,
+            "litellm_params": {"model": model, **upstream},
+            "model_info": {"supports_reasoning": True},  # else a budget is refused by LiteLLM
+        }
         for name, model in named.items()
     ]
     config = made.folder / "config.yaml"

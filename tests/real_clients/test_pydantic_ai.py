@@ -12,6 +12,8 @@ from tests.real_clients.recording import Recorded
 from tests.real_clients.session import BUDGET, SYSTEM, WORDS, check_prompts, check_turns
 
 PATHS = {"chat": "/v1/chat/completions", "responses": "/v1/responses", "messages": "/v1/messages"}
+# On Responses the instructions are a field of their own, which comes before the input.
+SYSTEMS = {api: SYSTEM if api != "responses" else (SYSTEM[2], *SYSTEM[:2]) for api in PATHS}
 SUMMARY = {"openai_reasoning_summary": "auto"}
 
 
@@ -31,7 +33,7 @@ def test_two_turns_and_a_tool(client: Talk, server: Recorded, api: str, stream: 
     more = SUMMARY if api == "responses" else {}
     turns = play(client, server, api, stream=stream, extra_body={"budget": BUDGET}, **more)
     check_turns(turns)
-    check_prompts(server, system=SYSTEM)
+    check_prompts(server, system=SYSTEMS[api])
     sent = server.posts(PATHS[api])
     assert len(sent) == 3 and all(e.streams == stream for e in sent)
     for turn in turns:
@@ -70,5 +72,5 @@ def test_its_own_words_for_no_reasoning(
 ) -> None:
     turns = play(client, server, api, **settings)
     check_turns(turns)
-    check_prompts(server, budget=False, system=SYSTEM)
+    check_prompts(server, budget=False, system=SYSTEMS[api])
     assert not any(text.strip() for turn in turns for text in turn["reasoning"])

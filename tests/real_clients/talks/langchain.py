@@ -1,4 +1,4 @@
-"""LangChain: an agent (langgraph's loop), two turns, a tool in the first. Run by test_langchain.py."""
+"""LangChain: an agent (langgraph), two turns, a tool in the first. Run by test_langchain.py."""
 
 import json
 import sys
