@@ -53,11 +53,15 @@ playground: ## Serve with a page for the browser at /playground
 
 .PHONY: test
 test: install-dev ## Run the tests, real vLLM on the CPU included, but for the slow ones (15 minutes)
-	@$(PYTEST) -m "not slow" $(ARGS)
+	@$(PYTEST) -m "not slow and not clients" $(ARGS)
 
 .PHONY: test-all
 test-all: install-dev ## Run all tests, the slow ones too: what docs/testing.md lists
 	@$(PYTEST) $(ARGS)
+
+.PHONY: test-clients
+test-clients: install-dev uv ## Run the clients that people use, each from its lock in an environment of its own
+	@$(PYTEST) -m clients tests/real_clients $(ARGS)
 
 .PHONY: check
 check: lint test-all ## Run everything that must pass before a commit: lint, then test-all
@@ -117,6 +121,6 @@ uv:
 	@$(BIN)/python -m pip install -q --disable-pip-version-check uv==$(UV_VERSION)
 
 .PHONY: clean
-clean: ## Remove files left by builds and tests; keeps .venv
+clean: ## Remove files left by builds and tests; keeps .venv and .venv-clients
 	@rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	@find $(CODE) -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -211,9 +211,7 @@ def resolve_clients(upgrade: bool) -> dict[str, str]:
     """The clients' locks, by name: they agree with no other; one version for every Python."""
     settled: dict[str, Any] = {"cpu": False, "options": ("--fork-strategy", "fewest")}
     return {
-        name: compile_lock(
-            inputs(LOCKS[name]), prefer=read_pins(name), upgrade=upgrade, **settled
-        )
+        name: compile_lock(inputs(LOCKS[name]), prefer=read_pins(name), upgrade=upgrade, **settled)
         for name in CLIENTS
     }
 

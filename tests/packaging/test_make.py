@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -28,7 +29,7 @@ def make(*words: str, **variables: str) -> subprocess.CompletedProcess[str]:
 
 def test_plain_make_lists_the_targets() -> None:
     listed = make().stdout
-    tests = ("test", "test-all", "check", "gpu-smoke")
+    tests = ("test", "test-all", "test-clients", "check", "gpu-smoke")
     for target in ("install", "serve", *tests, "wheel", "lock", "clean"):
         assert f"make {target} " in listed
 
@@ -52,9 +53,17 @@ def test_serve_hands_on_only_what_is_set(words: tuple[str, ...], command: str) -
 
 def test_test_leaves_out_what_is_slow_and_check_does_not() -> None:
     shown = {target: make("-n", target, "ARGS=-x").stdout for target in ("test", "check")}
-    assert '-m "not slow" -x' in shown["test"]
+    assert '-m "not slow and not clients" -x' in shown["test"]
     assert " -x" in shown["check"] and "slow" not in shown["check"]
     assert "lint-imports" in shown["check"]
+
+
+def test_real_clients_run_apart_and_ci_runs_them() -> None:
+    shown = make("-n", "test-clients", "ARGS=-x").stdout
+    assert "uv==" in shown and "-m clients tests/real_clients -x" in shown
+    assert "make test-clients" in (ROOT / ".ci" / "run").read_text()
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["pytest"]
+    assert settings["ini_options"]["addopts"][-2:] == ["-m", "not clients"]
 
 
 def test_playground_is_serve_with_the_page() -> None:

@@ -35,6 +35,9 @@ class Session:
             "ANTHROPIC_API_KEY": "none",
             "ANTHROPIC_MODEL": "scripted",
             "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
+            # Else tools of MCP servers come only after a call of ToolSearch, which the scripted
+            # engine would not think of.
+            "ENABLE_TOOL_SEARCH": "false",
         }
         weather = {"command": sys.executable, "args": [str(TALKS / "mcp_weather.py"), WEATHER]}
         (folder / "mcp.json").write_text(json.dumps({"mcpServers": {"weather": weather}}))

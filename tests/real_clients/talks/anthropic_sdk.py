@@ -59,7 +59,7 @@ def thread_turns(client: Anthropic, words: Any) -> Any:
     )
     try:
         return [
-            turn_of([thread.send([{"role": "user", "content": text}])], [])
+            turn_of([thread.send({"role": "user", "content": text})], [])
             for text in (words["ask"], words["then"])
         ]
     except APIStatusError as error:

@@ -110,7 +110,7 @@ def read_context(tokenizer: ScriptedTokenizer, ids: Sequence[int]) -> Context:
         role, _, content = text.partition("\n")
         if role == "user":
             problem, policy, answered = content.strip(), policy_id in turn, False
-        elif role == "system":
+        elif role == "system" and TOOLS_START in content:  # later ones offer no tools
             offered = content
         elif role == "tool":
             answered = True
