@@ -57,6 +57,18 @@ def test_a_stream_shows_the_reasoning_once(
         assert shown[kind] == kept and kept.strip()
 
 
+@pytest.mark.parametrize(("field", "times"), [("reasoning", 1), ("both", 2)])
+def test_a_chat_stream_shows_the_reasoning_once_where_it_is_in_one_field(
+    client: Talk, server: Recorded, field: str, times: int
+) -> None:
+    body = {"budget": BUDGET, "reasoning_field": field}
+    turns = play(client, server, "chat", stream=True, extra_body=body)
+    check_turns(turns)
+    for turn in turns:
+        shown = [text for kind, text in turn["shown"].items() if "reasoning" in kind]
+        assert len(shown) == times and len(set(shown)) == 1 and shown[0].strip()
+
+
 @pytest.mark.parametrize("api", PATHS)
 def test_its_own_words_for_no_reasoning(client: Talk, server: Recorded, api: str) -> None:
     turns = play(client, server, api, reasoning={"effort": "none"})
