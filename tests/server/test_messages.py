@@ -278,3 +278,34 @@ def test_a_failure_in_a_stream_is_an_error_event() -> None:
         assert caught.value.body["error"]["type"] == "api_error"  # type: ignore[index,call-overload]
         with pytest.raises(anthropic.InternalServerError):
             ask(live)
+
+
+DEFERRED = {"name": "get_weather", "input_schema": {"type": "object"}, "defer_loading": True}
+SEARCH = {"name": "ToolSearch", "input_schema": {"type": "object"}}
+
+
+@pytest.mark.parametrize("found", [False, True])
+def test_a_deferred_tool_is_offered_once_a_search_has_found_it(
+    tool_live: Live, found: bool
+) -> None:
+    call = {"type": "tool_use", "id": "a", "name": "ToolSearch", "input": {}}
+    kept = {"type": "tool_reference", "tool_name": "get_weather" if found else "another"}
+    result = {"type": "tool_result", "tool_use_id": "a", "content": [kept]}
+    said = [{"type": "text", "text": "Please use get_weather."}]
+    messages = [
+        *user(),
+        {"role": "assistant", "content": [call]},
+        {"role": "user", "content": [result, *said]},
+    ]
+    reply = ask(tool_live, messages=messages, tools=[SEARCH, DEFERRED], max_tokens=500)
+    assert [b.name for b in reply.content if b.type == "tool_use"] == ["get_weather"] * found
+    engine = tool_live.engine
+    prompt = engine.tokenizer.decode(engine.requests[-1].token_ids)
+    assert kept["tool_name"] in prompt and "omitted" not in prompt
+    assert ('"name": "get_weather"' in prompt) == found and '"name": "ToolSearch"' in prompt
+
+
+def test_a_deferred_tool_is_offered_where_it_must_be_called(tool_live: Live) -> None:
+    choice = {"type": "tool", "name": "get_weather"}
+    reply = ask(tool_live, tools=[SEARCH, DEFERRED], tool_choice=choice, max_tokens=500)
+    assert [b.name for b in reply.content if b.type == "tool_use"] == ["get_weather"]

@@ -6,7 +6,7 @@ to say.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
 from extracot.prompt import Fields, Message, ToolCall
@@ -109,9 +109,29 @@ def _call(block: dict[str, Any], at: str) -> ToolCall:
     return ToolCall(block["name"], read_arguments(given, f"{at}.input"), block["id"], at)
 
 
+def found_tools(spoken: Sequence[Spoken]) -> Iterator[str]:
+    """The names of the tools that results of tools refer to: what a search for tools has found."""
+    for message in spoken:
+        for block in message.content if isinstance(message.content, list) else ():
+            results = block.get("content") if block.get("type") == "tool_result" else None
+            for part in results if isinstance(results, list) else ():
+                if _refers(part):
+                    yield part["tool_name"]
+
+
+def _refers(part: Any) -> bool:
+    """A block that stands for the definition of a tool."""
+    if not isinstance(part, dict) or part.get("type") != "tool_reference":
+        return False
+    return isinstance(part.get("tool_name"), str)
+
+
 def _result(block: dict[str, Any], at: str) -> Message:
     require_text(block, ["tool_use_id"], at)
-    content = read_content(block.get("content"), f"{at}.content", _TEXT)
+    given = block.get("content")
+    if isinstance(given, list):
+        given = [{"type": "text", "text": p["tool_name"]} if _refers(p) else p for p in given]
+    content = read_content(given, f"{at}.content", _TEXT)
     fields = Fields(f"{at}.type", f"{at}.content", f"{at}.tool_use_id")
     omitted = tuple(content.omitted)
     return Message("tool", content.text, (), block["tool_use_id"], at, fields, omitted)

@@ -20,7 +20,7 @@ from extracot_server.api.conversation import (
     read_tools,
 )
 from extracot_server.api.exchange import RequestContext
-from extracot_server.api.messages.conversation import read_conversation
+from extracot_server.api.messages.conversation import found_tools, read_conversation
 from extracot_server.engine.base import AnswerFormat, SamplingParams
 from extracot_server.errors import InvalidRequestError
 from extracot_server.generation.request import ChatRequest
@@ -162,8 +162,14 @@ def _answer_format(config: OutputConfig | None) -> AnswerFormat | None:
 
 
 def _tools(request: CountRequest) -> ToolUse | None:
-    functions = [_function(tool, f"tools[{n}]") for n, tool in enumerate(request.tools or ())]
     choice = request.tool_choice or {}
+    loaded = {*found_tools(request.messages), choice.get("name")}
+    functions = []
+    for n, tool in enumerate(request.tools or ()):
+        function = _function(tool, f"tools[{n}]")
+        # Deferred until a search for tools has found it, which is one of the client's own.
+        if tool.get("defer_loading") is not True or tool.get("name") in loaded:
+            functions.append(function)
     parallel = choice.get("disable_parallel_tool_use") is not True
     read = partial(read_tools, functions, parallel=parallel, excluded={}, parameters="input_schema")
     match request.tool_choice:
