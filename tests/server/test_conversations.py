@@ -121,6 +121,12 @@ def test_what_has_nothing_to_reply_to_is_refused(
     assert error(live, api, said(*roles)).startswith(f"{where}{field}")
 
 
+def test_blocks_of_a_system_prompt_are_paragraphs(live: Live) -> None:
+    blocks = [{"type": "text", "text": text} for text in ("You are terse.", "It is Monday.")]
+    text = prompt(live, "messages", said("user"), system=blocks)
+    assert "You are terse.\n\nIt is Monday." in text
+
+
 def test_what_claude_code_and_codex_send(live: Live) -> None:
     blocks = [{"type": "text", "text": "Note.", "cache_control": {"type": "ephemeral"}}]
     claude = prompt(

@@ -36,6 +36,8 @@ _MAX_DEPTH = 60  # of a call's arguments: templates write no deeper ones
 class Content:
     """A text that is put together of parts, and the fields of those that are only mentioned."""
 
+    between: str = ""
+    """What stands between texts that have no white space of their own there."""
     omitted: list[str] = field(default_factory=list)
     _parts: list[str] = field(default_factory=list)
     _mentioned: bool = False
@@ -51,6 +53,8 @@ class Content:
             return
         if self._mentioned:
             self._parts.append("\n")
+        elif self._parts and not (self._parts[-1][-1].isspace() or text[0].isspace()):
+            self._parts.append(self.between)
         self._parts.append(text)
         self._mentioned = False
 
@@ -76,13 +80,15 @@ def read_content(
     *,
     strict: bool = False,
     reply: bool = False,
+    between: str = "",
 ) -> Content:
     """A content: a text, or a list of parts. Nothing at all is an empty text, unless ``strict``.
 
     ``kinds`` are the types of parts that are text; others are mentioned, or refused if
-    ``strict``. In a ``reply`` refusals are text, and reasoning is left out.
+    ``strict``. In a ``reply`` refusals are text, and reasoning is left out. Texts are joined with
+    ``between``.
     """
-    found = Content()
+    found = Content(between)
     if isinstance(content, str):
         found.add(content)
         return found

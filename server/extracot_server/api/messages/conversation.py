@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
+from extracot.conversation import BETWEEN
 from extracot.prompt import Fields, Message, ToolCall
 from extracot_server.api.contents import (
     THOUGHTS,
@@ -42,7 +43,8 @@ def read_conversation(
     """
     runs: list[list[Message]] = []
     if system:
-        text = read_content(system, "system", _TEXT, strict=True).text
+        # Clients send paragraphs of their own as blocks, without line breaks between them.
+        text = read_content(system, "system", _TEXT, strict=True, between=BETWEEN).text
         runs.append([Message("system", text, field="system")])
     asked = [index for index, message in enumerate(spoken) if _asks(message)]
     for index, message in enumerate(spoken):
