@@ -143,10 +143,11 @@ class ReasoningSplitter:
         """
         if self._mode is _Mode.ANSWER:
             return Part.ANSWER
-        held = self._partial or self._space
-        if self._mode is _Mode.REASONING and not held and self._plain(text):
-            return Part.REASONING if text and not text[-1].isspace() else None
-        return None
+        if self._mode is not _Mode.REASONING or self._partial or self._space:
+            return None
+        if self._hint is not None and self._hint in text:  # `_plain` without a call: a token's way
+            return None
+        return Part.REASONING if text and not text[-1].isspace() else None
 
     def _plain(self, text: str) -> bool:
         """Whether no end tag can begin in a text of reasoning."""

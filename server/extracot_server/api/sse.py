@@ -9,6 +9,7 @@ import asyncio
 import json
 import logging
 from collections.abc import AsyncGenerator, Callable, Mapping
+from json.encoder import encode_basestring
 from typing import Protocol
 
 from starlette.responses import Response
@@ -34,7 +35,8 @@ def to_json(value: object) -> str:
     >>> to_json("a\\u2028é")
     '"a\\\\u2028é"'
     """
-    text = _encode(value)
+    # Most are the text of a token, which takes no encoder.
+    text = encode_basestring(value) if value.__class__ is str else _encode(value)
     if not text.isascii():  # most is, and knows it
         for end, escaped in _LINE_ENDS.items():
             if end in text:  # only within a string

@@ -128,12 +128,14 @@ class Continuation:
                     break
             elif fragment.part is Part.REASONING:
                 out.reasoning.append(fragment.text)
-        if self._may_reason and self._in_block:
-            self._state.closed_by = None  # of the block before
-        elif self._may_reason and self._splitter.closed:
-            self._state.closed_by = "model"
-            if self.ended_by is None and self._strict:
-                self._end_block(forced=False)
+        if not (self._may_reason and self._splitter.closed):
+            return
+        if self._in_block:  # a second one
+            self._state.closed_by = None
+            return
+        self._state.closed_by = "model"
+        if self.ended_by is None and self._strict:
+            self._end_block(forced=False)
 
     def _answer(self, fragment: Fragment, out: DeltaBuffer) -> None:
         """Show a fragment of the answer, with what its tokens are beside their text."""

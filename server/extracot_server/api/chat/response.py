@@ -107,7 +107,9 @@ class ChatReply:
         if event.part is Part.REASONING:
             if not self._reasoning:
                 return opening
-            body = "{" + ",".join([f'"{name}":{text}' for name in self._reasoning]) + "}"
+            first, second = self._reasoning[0], self._reasoning[-1]
+            also = "" if first is second else f',"{second}":{text}'
+            body = f'{{"{first}":{text}{also}}}'
             return opening + self._chunk(event.index, body)
         body = f'{{"content":{text}}}'
         logprobs = "null"

@@ -288,11 +288,12 @@ class ScriptedReply:
         """Go on after text that is not the start of the script: a block closed by force."""
         reply, tokenizer = self._context.reply, self._tokenizer
         skip = 1 if reply[0] in self._level_ids else 0
-        body = b"".join(tokenizer.id_to_bytes(i) for i in reply[skip:])
+        pieces = [tokenizer.id_to_bytes(token) for token in reply[skip:]]
+        body = b"".join(pieces)
         start = _skip_space(body, 0)
         if not body.startswith(THINK_START.encode(), start):
             return self._resume_answer(body, start, skip)
-        end = self._end_of_block(body, start, skip)
+        end = self._end_of_block(pieces, start, skip)
         if end < 0:
             inside = start + len(THINK_START)
             inside += body.startswith(b"\n", inside)
@@ -300,14 +301,13 @@ class ScriptedReply:
             return islice(self._inside(), done, None)
         return self._resume_answer(body, end + len(THINK_END), skip)
 
-    def _end_of_block(self, body: bytes, start: int, skip: int) -> int:
+    def _end_of_block(self, pieces: Sequence[bytes], start: int, skip: int) -> int:
         """Where the end tag is in the reply so far: its id, where it has one."""
         tag = self._tokenizer.get_added_vocab().get(THINK_END)
         if tag is None:
-            return body.find(THINK_END.encode(), start)
+            return b"".join(pieces).find(THINK_END.encode(), start)
         reply = self._context.reply[skip:]
-        before = reply[: reply.index(tag)] if tag in reply else None
-        return -1 if before is None else sum(len(self._tokenizer.id_to_bytes(i)) for i in before)
+        return len(b"".join(pieces[: reply.index(tag)])) if tag in reply else -1
 
     def _resume_answer(self, body: bytes, position: int, skip: int) -> Iterator[int]:
         start = _skip_space(body, position)
