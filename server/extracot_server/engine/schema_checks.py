@@ -21,6 +21,7 @@ from extracot_server.engine.json_schema import (
     spelled,
     walk,
 )
+from extracot_server.engine.schema_ends import without_end
 
 MAX_DEPTH = 48  # vLLM's own limit is 64, and a call's grammar adds some of its own
 _MAX_SCHEMAS = 4000
@@ -64,6 +65,7 @@ def check_size(schema: Any, field: str) -> None:
 
 def _faults(schema: Any) -> Iterator[Fault]:
     yield from _size_faults(schema)
+    sound: set[Steps] = set()
     for steps, node in walk(schema):
         if isinstance(node, bool):
             continue
@@ -74,9 +76,9 @@ def _faults(schema: Any) -> Iterator[Fault]:
             if (what := _word_fault(word, value)) is not None:
                 yield (*steps, word), what
         if "$ref" in node:
-            yield from _reference_faults((*steps, "$ref"), node["$ref"], schema)
+            yield from _reference_faults((*steps, "$ref"), node["$ref"], schema, sound)
         yield from _contradictions(steps, node)
-    endless = _without_end(schema)
+    endless = without_end(schema)
     if endless is not None:
         yield (
             endless,
@@ -132,7 +134,9 @@ def _word_fault(word: str, value: Any) -> str | None:
 
 def _type(value: Any) -> str | None:
     kinds = value if isinstance(value, list) else [value]
-    if kinds and all(isinstance(kind, str) and kind in _TYPES for kind in kinds):
+    if 0 < len(kinds) <= len(_TYPES) and all(
+        isinstance(kind, str) and kind in _TYPES for kind in kinds
+    ):
         return None
     return f"is {str(value)[:60]!r}; a type is one of {', '.join(_TYPES)}, or a list of them."
 
@@ -221,9 +225,14 @@ _SHAPES: Mapping[str, Callable[[Any], str | None]] = {
 }
 
 
-def _reference_faults(steps: Steps, reference: Any, root: Any) -> Iterator[Fault]:
-    """A reference that leads nowhere, or by references alone back to itself."""
-    seen = set()
+def _reference_faults(
+    steps: Steps, reference: Any, root: Any, sound: set[Steps]
+) -> Iterator[Fault]:
+    """A reference that leads nowhere, or by references alone back to itself.
+
+    ``sound`` are places that are known to lead to a schema; more are added.
+    """
+    seen: set[Steps] = set()
     node: Any = {"$ref": reference}
     while isinstance(node, Mapping) and "$ref" in node:
         try:
@@ -234,9 +243,13 @@ def _reference_faults(steps: Steps, reference: Any, root: Any) -> Iterator[Fault
         if where in seen:
             yield steps, "this reference leads to itself, so that it says nothing."
             return
+        if where in sound:
+            break
         seen.add(where)
     if not isinstance(node, Mapping | bool):
         yield steps, f"{reference!r:.80} leads to what is no schema."
+        return
+    sound |= seen
 
 
 _ORDERED = (
@@ -268,65 +281,9 @@ def _is_of(value: Any, kind: Any) -> bool:
         case bool():
             return bool(kind == "boolean")
         case int() | float():
-            return bool(kind == "number" or (kind == "integer" and float(value).is_integer()))
+            return bool(kind == "number" or (kind == "integer" and value % 1 == 0))
         case str():
             return bool(kind == "string")
         case list():
             return bool(kind == "array")
     return bool(kind == "object")
-
-
-def _without_end(root: Any) -> Steps | None:
-    """A part that every value would have to be infinite for: a model that begins one is lost.
-
-    What can end is found step by step: first what needs nothing, then what needs only that.
-    """
-    nodes = {id(node): (steps, node) for steps, node in walk(root)}
-    ends: set[int] = set()
-    grew = True
-    while grew:
-        grew = False
-        for key, (_, node) in reversed(nodes.items()):
-            if key not in ends and _can_end(node, root, ends):
-                ends.add(key)
-                grew = True
-    left = [place for key, place in nodes.items() if key not in ends and isinstance(place[1], dict)]
-    by_reference = [steps for steps, node in left if "$ref" in node]
-    named = by_reference or [steps for steps, _ in left]
-    return min(named, key=lambda steps: (len(steps), str(steps)), default=None)
-
-
-def _can_end(node: Any, root: Any, ends: set[int]) -> bool:
-    if not isinstance(node, Mapping):
-        return True
-    if "$ref" in node and not _ended(follow(node["$ref"], root)[1], ends):
-        return False
-    if "const" in node or "enum" in node:
-        return True
-    for word in ("anyOf", "oneOf"):
-        if word in node and not any(_ended(part, ends) for part in node[word]):
-            return False
-    if not all(_ended(part, ends) for part in node.get("allOf", ())):
-        return False
-    kinds = node.get("type")
-    kinds = kinds if isinstance(kinds, list) else [kinds]
-    return any(_kind_can_end(kind, node, ends) for kind in kinds)
-
-
-def _kind_can_end(kind: Any, node: Mapping[str, Any], ends: set[int]) -> bool:
-    if kind in ("object", None):
-        properties = node.get("properties", {})
-        needed = [properties[n] for n in node.get("required", ()) if n in properties]
-        if kind == "object" or needed:
-            return all(_ended(part, ends) for part in needed)
-    if kind == "array" and node.get("minItems", 0) > 0:
-        fixed = node.get("prefixItems", ())
-        needed = list(fixed[: int(node["minItems"])])
-        if len(fixed) < node["minItems"] and isinstance(node.get("items"), Mapping):
-            needed.append(node["items"])
-        return all(_ended(part, ends) for part in needed)
-    return True
-
-
-def _ended(part: Any, ends: set[int]) -> bool:
-    return not isinstance(part, Mapping) or id(part) in ends

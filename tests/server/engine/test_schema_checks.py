@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import llguidance
 import pytest
 from jsonschema.validators import validator_for
 
+from extracot_server.engine import schema_checks, schema_ends
 from extracot_server.engine.base import AnswerFormat, EngineRequestError
 from extracot_server.engine.grammar_checks import GrammarChecks
 from extracot_server.engine.json_schema import (
@@ -72,6 +74,7 @@ BAD: dict[str, tuple[Any, str]] = {
     "a reference to no schema": ({"$ref": "#/title", "title": "x"}, "$ref"),
     "an unknown type": ({"properties": {"age": {"type": "int"}}}, "properties.age.type"),
     "no type": ({"type": []}, "type"),
+    "more types than there are": ({"type": ["string"] * 8}, "type"),
     "properties as a list": ({"properties": []}, "properties"),
     "a schema that is a text": ({"properties": {"a b": "string"}}, 'properties["a b"]'),
     "required as a text": ({"required": "a"}, "required"),
@@ -107,6 +110,39 @@ def test_what_no_engine_could_take_is_named(name: str) -> None:
     where = "text.format.schema" + (place if place[:1] in ("", "[") else f".{place}")
     assert str(caught.value).startswith(f"`{where}`: ")
     assert caught.value.param == "text.format.schema"
+
+
+@pytest.mark.parametrize("size", [100, 200])
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize("through", ["references alone", "properties"])
+def test_a_long_chain_of_references_is_looked_through_once(
+    monkeypatch: pytest.MonkeyPatch, size: int, reverse: bool, through: str
+) -> None:
+    links: dict[str, Any] = {str(n): {"$ref": f"#/$defs/{n + 1}"} for n in range(size)}
+    if through == "properties":
+        links = {
+            n: {"type": "object", "properties": {"next": link}, "required": ["next"]}
+            for n, link in links.items()
+        }
+    links[str(size)] = {"type": "string"}
+    names = sorted(links, key=int, reverse=reverse)
+    schema = {"$ref": "#/$defs/0", "$defs": {name: links[name] for name in names}}
+    looked: list[str] = []
+
+    def counted(name: str, real: Callable[..., Any], *given: Any) -> Any:
+        looked.append(name)
+        return real(*given)
+
+    for module, name in ((schema_checks, "follow"), (schema_ends, "_can_end")):
+        monkeypatch.setattr(module, name, partial(counted, name, getattr(module, name)))
+
+    check_format(of(schema))
+
+    assert len(looked) <= 8 * size
+
+
+def test_an_integer_that_no_float_holds_is_one() -> None:
+    check_format(of({"type": "integer", "enum": [10**400]}))
 
 
 @pytest.mark.parametrize("name", ORDINARY)

@@ -57,6 +57,8 @@ def test_minimal_instance(schema: dict[str, Any], expected: Any) -> None:
         {"$ref": "#/nowhere"},
         {"$ref": "https://example.org/schema"},
         {"type": "object", "properties": {"a": {"$ref": "#"}}, "required": ["a"]},
+        {"type": "string", "minLength": 10**9},
+        {"type": "array", "minItems": 5000, "items": {"type": "array", "minItems": 5000}},
     ],
 )
 def test_impossible_schemas(schema: dict[str, Any]) -> None:

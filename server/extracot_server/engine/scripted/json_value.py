@@ -7,6 +7,7 @@ required properties, minimum sizes and formats. Not a validator; patterns are ig
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 _SAMPLES = {
@@ -22,6 +23,7 @@ _SAMPLES = {
     "uuid": "123e4567-e89b-42d3-a456-426614174000",
 }
 _MAX_DEPTH = 64
+_MAX_SIZE = 200_000  # characters and values
 _IMPLIED = {
     **{"items": "array", "minItems": "array"},
     **{"minimum": "number", "multipleOf": "number", "minLength": "string"},
@@ -32,6 +34,20 @@ class SchemaError(ValueError):
     """The schema cannot be followed (unknown reference, endless recursion, a wrong type)."""
 
 
+@dataclass(slots=True)
+class _Root:
+    """The whole schema, and how much the value may still hold."""
+
+    schema: Any
+    left: int = _MAX_SIZE
+
+    def spend(self, size: int) -> None:
+        """Raises :class:`SchemaError` where a value would be too large to be made."""
+        self.left -= size
+        if self.left < 0:
+            raise SchemaError("the smallest value is too large")
+
+
 def minimal_instance(schema: Mapping[str, Any] | bool) -> Any:
     """A small value that satisfies ``schema``; raises :class:`SchemaError`.
 
@@ -39,14 +55,15 @@ def minimal_instance(schema: Mapping[str, Any] | bool) -> Any:
     {'n': 3}
     """
     try:
-        return _build(schema, schema, 0)
+        return _build(schema, _Root(schema), 0)
     except (AttributeError, TypeError, ValueError) as error:
         if isinstance(error, SchemaError):
             raise
         raise SchemaError(f"a keyword has a value of the wrong type: {error}") from None
 
 
-def _build(schema: Any, root: Any, depth: int) -> Any:
+def _build(schema: Any, root: _Root, depth: int) -> Any:
+    root.spend(1)
     if schema is True or schema == {}:
         return {}
     if not isinstance(schema, Mapping):
@@ -67,7 +84,7 @@ def _build(schema: Any, root: Any, depth: int) -> Any:
     return _of_type(_kind(schema), schema, root, depth)
 
 
-def _first_finite(options: list[Any], root: Any, depth: int) -> Any:
+def _first_finite(options: list[Any], root: _Root, depth: int) -> Any:
     problem: SchemaError | None = None
     for option in options:
         try:
@@ -77,7 +94,7 @@ def _first_finite(options: list[Any], root: Any, depth: int) -> Any:
     raise problem or SchemaError("no option to choose from")
 
 
-def _merge(schema: Mapping[str, Any], root: Any) -> dict[str, Any]:
+def _merge(schema: Mapping[str, Any], root: _Root) -> dict[str, Any]:
     merged: dict[str, Any] = {key: value for key, value in schema.items() if key != "allOf"}
     for part in schema["allOf"]:
         resolved = _follow(part["$ref"], root) if "$ref" in part else part
@@ -98,7 +115,7 @@ def _kind(schema: Mapping[str, Any]) -> str:
     return str(kind[0] if isinstance(kind, list) else kind)
 
 
-def _of_type(kind: str, schema: Mapping[str, Any], root: Any, depth: int) -> Any:
+def _of_type(kind: str, schema: Mapping[str, Any], root: _Root, depth: int) -> Any:
     match kind:
         case "null":
             return None
@@ -106,7 +123,8 @@ def _of_type(kind: str, schema: Mapping[str, Any], root: Any, depth: int) -> Any
             return False
         case "string":
             sample = _SAMPLES.get(str(schema.get("format")), "")
-            return sample.ljust(int(schema.get("minLength", 0)), "x")
+            root.spend(length := int(schema.get("minLength", 0)))
+            return sample.ljust(length, "x")
         case "integer":
             return int(_number(kind, schema))
         case "number":
@@ -119,7 +137,7 @@ def _of_type(kind: str, schema: Mapping[str, Any], root: Any, depth: int) -> Any
             raise SchemaError(f"unknown type {kind!r}")
 
 
-def _array(schema: Mapping[str, Any], root: Any, depth: int) -> list[Any]:
+def _array(schema: Mapping[str, Any], root: _Root, depth: int) -> list[Any]:
     items = schema.get("items", True)
     listed = isinstance(items, list)  # a tuple, as draft 7 has it
     first = items if listed else schema.get("prefixItems", ())
@@ -129,12 +147,13 @@ def _array(schema: Mapping[str, Any], root: Any, depth: int) -> list[Any]:
     return [*fixed, *(_build(rest, root, depth + 1) for _ in range(least - len(fixed)))]
 
 
-def _object(schema: Mapping[str, Any], root: Any, depth: int) -> dict[str, Any]:
+def _object(schema: Mapping[str, Any], root: _Root, depth: int) -> dict[str, Any]:
     properties = schema.get("properties", {})
-    names = list(schema.get("required", ()))
+    names = dict.fromkeys(schema.get("required", ()))
     least = int(schema.get("minProperties", 0))
     more = [*properties, *(f"p{number}" for number in range(least))]
-    names += [name for name in more if name not in names][: max(0, least - len(names))]
+    missing = [name for name in dict.fromkeys(more) if name not in names]
+    names |= dict.fromkeys(missing[: max(0, least - len(names))])
     others = schema.get("additionalProperties", True)
     return {name: _build(properties.get(name, others), root, depth + 1) for name in names}
 
@@ -158,10 +177,10 @@ def _number(kind: str, schema: Mapping[str, Any]) -> Any:
     return 0
 
 
-def _follow(reference: str, root: Any) -> Any:
+def _follow(reference: str, root: _Root) -> Any:
     if not reference.startswith("#"):
         raise SchemaError(f"only local references are followed, not {reference!r:.80}")
-    node = root
+    node = root.schema
     for step in reference.lstrip("#").strip("/").split("/"):
         if step:
             step = step.replace("~1", "/").replace("~0", "~")
