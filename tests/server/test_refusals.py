@@ -218,7 +218,7 @@ def test_half_characters_are_refused_in_a_reply_that_can_be_read(
 
 
 def test_unknown_models(token_server: Live) -> None:
-    for name in ("gpt-4o", "", "\ud800", "x" * 100_000, "scripted@@0.2"):
+    for name in ("gpt-4o", "", "x" * 100_000, "scripted@@0.2"):
         error = token_server.refused(model=name, status=404)
         assert (error["code"], error["param"]) == ("model_not_found", "model")
         assert "scripted" in error["message"] and len(error["message"]) < 400

@@ -149,3 +149,20 @@ def test_an_unknown_alias_lists_those_there_are(token_server: Live) -> None:
     assert "scripted@0.4" in error["message"] and "scripted@auto" in error["message"]
     long = f"scripted@0.{'0' * 5000}4"  # a reply would repeat it
     assert token_server.refused(model=long, status=404)["code"] == "model_not_found"
+
+
+@pytest.mark.parametrize(("path", "good", "name"), CASES)
+def test_half_a_character_is_refused_wherever_it_stands(
+    token_server: Live, path: str, good: dict[str, Any], name: str
+) -> None:
+    for value, place in (("\ud800", ""), ({"a": ["x", "\udfff"]}, ".a[1]"), ({"\ud800": 1}, ".?")):
+        reply = token_server.http.post(path, content=json.dumps({**good, name: value}))
+        assert reply.status_code == 400, reply.text
+        assert f"`{name}{place}` is not valid Unicode" in reply.json()["error"]["message"]
+
+
+def test_a_whole_character_in_two_escapes_is_none(token_server: Live) -> None:
+    body = json.dumps({"input": "\U0001f600", "metadata": {"a": "\U0001f600"}})
+    assert "\\ud83d" in body
+    reply = token_server.http.post("/v1/responses", content=body)
+    assert reply.json()["metadata"] == {"a": "\U0001f600"}

@@ -7,6 +7,7 @@ The same for every API; which fields those are is each API's to say.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Self, TypeVar
@@ -30,6 +31,7 @@ from extracot_server.errors import InvalidRequestError
 
 _MAX_DEPTH = 128  # of lists and objects; deeper values break code that walks them
 _MAX_FIELDS = 256  # each unknown one is compared with `budget` and reported back
+_HALF = re.compile(rb"\\u[dD][89a-fA-F]")  # of a pair of surrogates, perhaps a whole one
 B = TypeVar("B", bound=BaseModel)
 
 
@@ -185,15 +187,28 @@ def parse_json_object(raw: bytes) -> dict[str, Any]:
         raise _too_deep()
     if len(body) > _MAX_FIELDS:
         raise InvalidRequestError(f"The body has more than {_MAX_FIELDS} fields.")
-    for key in body:
-        if not is_unicode(key):
-            raise InvalidRequestError("A field's name is not valid Unicode.", param=key[:64])
+    if _HALF.search(raw) and (where := _not_unicode(body)) is not None:
+        raise InvalidRequestError.of(where[1:], "is not valid Unicode: it holds half a character.")
     return body
 
 
 def _too_deep() -> InvalidRequestError:
     message = f"The body is nested more than {_MAX_DEPTH} levels deep."
     return InvalidRequestError(message, code="invalid_json")
+
+
+def _not_unicode(value: Any) -> str | None:
+    """The path of a text or a name that UTF-8 cannot hold, so that no prompt or reply could."""
+    if isinstance(value, str):
+        return None if is_unicode(value) else ""
+    inner = value.items() if isinstance(value, dict) else ()
+    for key, one in enumerate(value) if isinstance(value, list) else inner:
+        rest = _not_unicode(key)
+        if rest is None:
+            rest = _not_unicode(one)
+        if rest is not None:
+            return f"[{key}]{rest}" if isinstance(key, int) else f".{key[:64]}{rest}"
+    return None
 
 
 def _depth(value: Any) -> int:
