@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from extracot_server.api.budget_words import WORDS
+from extracot_server.api.exchange import MAX_IGNORED
 from tests.server.live import QUESTION, Live, read_chunks, user
 
 CHAT, RESPONSES, MESSAGES = "/v1/chat/completions", "/v1/responses", "/v1/messages"
@@ -301,6 +302,13 @@ def test_what_only_advises_is_listed(token_server: Live) -> None:
     thinking = {"type": "adaptive", "block_binding": {}}
     report = ask(token_server, MESSAGES, {"thinking": thinking})["budget"]
     assert report["ignored_fields"] == ["thinking.block_binding"]
+
+
+def test_no_report_repeats_more_names_than_it_may(token_server: Live) -> None:
+    reasoning = {f"zebra{n}": 1 for n in range(5000)}
+    for path in (CHAT, RESPONSES):
+        report = ask(token_server, path, {"reasoning": reasoning})["budget"]
+        assert len(report["ignored_fields"]) == MAX_IGNORED
 
 
 @pytest.mark.parametrize(

@@ -45,8 +45,10 @@ RENDER_HERE = 32 * 1024
 """Bytes of body up to which a prompt is tokenised at once; longer ones in a thread."""
 _PLAIN = {"content-encoding": "identity", "transfer-encoding": "chunked"}
 """What these fields may say of a body that is not compressed."""
+MAX_IGNORED = 256
 MAX_OMITTED = 64
-"""Fields within a conversation that a report names at most: it is sent as a header, too."""
+"""Fields of a body, and more within its conversation, that a report names at most: each chunk with
+a report repeats them."""
 P = ParamSpec("P")
 T = TypeVar("T")
 B = TypeVar("B", bound=ChatBody)
@@ -108,7 +110,7 @@ class RequestContext:
             answer_format=(tools.answer_format() if tools else None) or answer_format,
             with_instruction=with_instruction,
             principal=self.principal,
-            ignored_fields=(*body.ignored_fields, *_omitted(messages)),
+            ignored_fields=(*body.ignored_fields[:MAX_IGNORED], *_omitted(messages)),
             tools=tools,
             messages_field=messages_field,
             asked_model=body.model,

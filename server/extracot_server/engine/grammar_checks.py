@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from hashlib import blake2b
 from typing import Any
 
 from extracot_server.engine.base import AnswerFormat, EngineRequestError
@@ -27,7 +28,7 @@ class GrammarChecks:
     def __init__(self, refuses: Refuses, backend: Callable[[], str]) -> None:
         self._refuses = refuses
         self._backend = backend
-        self._known: dict[str, str | None] = {}
+        self._known: dict[bytes, str | None] = {}
 
     async def check(self, wanted: AnswerFormat) -> None:
         """Raise :class:`EngineRequestError` for a format that the backend cannot keep."""
@@ -38,7 +39,8 @@ class GrammarChecks:
             await self._check(wanted.field, wanted.schema)
 
     async def _check(self, field: str, schema: Mapping[str, Any]) -> None:
-        key = f"{field} {json.dumps(schema, sort_keys=True)}"
+        text = f"{field} {json.dumps(schema, sort_keys=True)}"
+        key = blake2b(text.encode(), digest_size=16).digest()  # a schema may be of megabytes
         if key not in self._known:
             fault = await self._fault(field, schema)
             self._known[key] = fault

@@ -54,14 +54,15 @@ class OfferedTools:
     def among(self, allowed: Sequence[Any], where: str, *, forced: bool) -> list[Named]:
         """The functions that ``tool_choice`` allows; the field of their list is ``where``."""
         names: set[str] = set()
+        known, missing = {one.name for _, one in self.functions}, set(self.left_out.values())
         for index, tool in enumerate(allowed):
             at = f"{where}[{index}]"
             if not isinstance(tool, dict) or not isinstance(tool.get("type"), str):
                 raise InvalidRequestError.of(at, "must be a tool with its `type`.")
-            if tool["type"] in self.left_out.values() and not forced:
+            if tool["type"] in missing and not forced:
                 continue
             name = self.name_of(tool.get("namespace"), str(tool.get("name")))
-            if tool["type"] != "function" or name not in {one.name for _, one in self.functions}:
+            if tool["type"] != "function" or name not in known:
                 raise InvalidRequestError.of(at, "is no function of `tools`.")
             names.add(name)
         if not names:
