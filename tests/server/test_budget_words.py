@@ -28,6 +28,7 @@ OFF: list[dict[str, Any]] = [
     {"chat_template_kwargs": {"enable_thinking": False}},
     {"chat_template_kwargs": {"thinking": False}},
     {"reasoning": {"enabled": False}},
+    {"reasoning": {"type": "disabled"}},
     {"reasoning": {"effort": "none"}},
     {"reasoning": {"max_tokens": 0}},
     {"thinking_budget": 0},
@@ -94,6 +95,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"reasoning": {"effort": "huge"}}, "reasoning.effort"),
     ({"reasoning": {"effort": 3}}, "reasoning.effort"),
     ({"reasoning": {"enabled": "yes"}}, "reasoning.enabled"),
+    ({"reasoning": {"type": "off"}}, "reasoning.type"),
     ({"reasoning": {"budget": 100}}, "reasoning.budget"),
     ({"reasoning": {"budget_tokens": 100}}, "reasoning.budget_tokens"),
     ({"reasoning": "high"}, "reasoning"),
@@ -139,6 +141,11 @@ NOBODY_S = [
     "token_budget",
     "budgetTokenz",
     "enable_thinkng",
+    "effort_level",
+    "reasoning_options",
+    "reasoning_strength",
+    "deepThink",
+    "nothink",
     "thinking-buget",
     "max_reasonning_tokens",
     "cot_budget",
@@ -328,3 +335,47 @@ def test_prompts_are_counted_and_tokenised_with_them(token_server: Live) -> None
     assert reply.status_code == 400 and "enable_thinking" in reply.text
     reply = token_server.http.post(COUNT, json={"messages": user(), "thinking_budget": "x"})
     assert reply.status_code == 400 and "thinking_budget" in reply.text
+
+
+@pytest.mark.parametrize("path", BODIES)
+@pytest.mark.parametrize(
+    ("fields", "where"),
+    [
+        ({"options": {"think": False}}, "options.think"),  # Ollama's own API
+        ({"parameters": {"enable_thinking": False}}, "parameters.enable_thinking"),  # DashScope's
+        ({"custom_params": {"thinking_budget": 9}}, "custom_params.thinking_budget"),  # SGLang's
+        (
+            {"providerOptions": {"anthropic": {"thinking": {"type": "disabled"}}}},
+            "providerOptions.anthropic.thinking",
+        ),
+        ({"model_kwargs": {"reasoning_effort": "low"}}, "model_kwargs.reasoning_effort"),
+    ],
+    ids=str,
+)
+def test_a_word_inside_an_unknown_object_is_not_dropped(
+    token_server: Live, path: str, fields: dict[str, Any], where: str
+) -> None:
+    message = refused(token_server, path, fields)
+    assert f"`{where}`" in message and "`budget`" in message
+
+
+def test_notes_and_objects_without_such_words_are_listed(token_server: Live) -> None:
+    fields = {
+        "client_metadata": {"reasoning_effort": "low"},
+        "options": {"num_ctx": 8192, "think": None},
+        "context": {"a": {"b": [{"thinking": True}]}},
+    }
+    report = ask(token_server, CHAT, fields)["budget"]
+    assert (report["level"], report["ignored_fields"]) == ("native", sorted(fields))
+
+
+def test_no_thinking_goes_with_an_effort_of_anthropic_s(token_server: Live) -> None:
+    fields: dict[str, Any] = {"thinking": {"type": "disabled"}, "output_config": {"effort": "high"}}
+    assert ask(token_server, MESSAGES, fields)["budget"]["level"] == "none"
+    fields["output_config"]["effort"] = "huge"
+    assert "output_config.effort" in refused(token_server, MESSAGES, fields)
+
+
+def test_two_caps_that_disagree_are_both_named(token_server: Live) -> None:
+    message = refused(token_server, CHAT, {"max_reasoning_tokens": 30, "thinking_budget": 40})
+    assert "`thinking_budget` and `max_reasoning_tokens` disagree" in message

@@ -207,6 +207,22 @@ def test_tools_are_used_and_answered(tool_live: Live) -> None:
     assert [block.type for block in single.content] == ["thinking", "tool_use"]
 
 
+def test_calls_that_a_limit_cut_off_are_the_same_in_a_stream(tool_live: Live) -> None:
+    fields: Any = {"model": "scripted", "messages": ASK, "tools": [TOOL]}
+    fields["thinking"] = {"type": "disabled"}
+    found = []
+    with client(tool_live) as asking:
+        for limit in range(6, 120, 3):
+            whole = asking.messages.create(**fields, max_tokens=limit).content
+            with asking.messages.stream(**fields, max_tokens=limit) as stream:
+                parts = stream.get_final_message().content
+            found += [block.input for block in whole if block.type == "tool_use"]
+            assert [block.type for block in parts] == [block.type for block in whole]
+            if found and found[-1] == {}:  # only its name was written
+                assert parts[-1].input == {}  # type: ignore[union-attr]
+    assert {} in found and ARGUMENTS in found
+
+
 @pytest.mark.parametrize(
     ("change", "names"),
     [
@@ -239,6 +255,10 @@ def test_tools_are_used_and_answered(tool_live: Live) -> None:
         ({"tools": [{"type": "bash_20250124", "name": "bash"}]}, "tools[0]"),
         ({"tools": [OTHER]}, "tools"),
         ({"tool_choice": {"type": "some"}}, "tool_choice.type"),
+        (
+            {"tool_choice": {"type": "auto", "disable_parallel_tool_use": "yes"}},
+            "tool_choice.disable_parallel_tool_use",
+        ),
     ],
 )
 def test_wrong_bodies_are_errors_in_anthropic_s_form(

@@ -209,6 +209,16 @@ def test_sampling_must_be_finite(token_server: Live, field: str, literal: str) -
         {"\ud800budget": 1},
         {"zebra\udfff": 1},
         {"reasoning_effort": "\ud800"},
+        {"thinking": {"\ud800": 1}},
+        {"stop": ["a", "\ud800"]},
+        {"metadata": {"a": "\udfff"}},
+        {"tools": [{"type": "function", "function": {"name": "f", "parameters": {"\ud83d": 1}}}]},
+        {
+            "response_format": {
+                "type": "json_schema",
+                "json_schema": {"schema": {"const": "\ud83d"}},
+            }
+        },
     ],
 )
 def test_half_characters_are_refused_in_a_reply_that_can_be_read(

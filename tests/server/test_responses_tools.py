@@ -201,3 +201,8 @@ def read(live: Live, body: dict[str, Any]) -> list[dict[str, Any]]:
     events = [json.loads(frame.partition("data: ")[2]) for frame in frames]
     assert events[-1]["type"] == "response.completed"
     return events
+
+
+def test_a_free_choice_among_no_tools_is_none(live: Live) -> None:
+    reply = ask(live, input=ASK, tools=[], tool_choice="auto", parallel_tool_calls=False)
+    assert [item.type for item in reply.output] == ["reasoning", "message"]

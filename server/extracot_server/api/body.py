@@ -24,14 +24,15 @@ from pydantic import (
 from extracot.tokens import is_unicode
 from extracot_server.api.budget_asked import hidden
 from extracot_server.api.budget_readers import Say, Table, snake
-from extracot_server.api.budget_words import WORDS, check_unknown, nested, read_words
+from extracot_server.api.budget_words import WORDS, check_inside, check_unknown, nested, read_words
 from extracot_server.api.wrong_values import first_fault
 from extracot_server.budget.values import BudgetSpec
 from extracot_server.errors import InvalidRequestError
 
 _MAX_DEPTH = 128  # of lists and objects; deeper values break code that walks them
 _MAX_FIELDS = 256  # each unknown one is compared with `budget` and reported back
-_HALF = re.compile(rb"\\u[dD][89a-fA-F]")  # of a pair of surrogates, perhaps a whole one
+# What may be half a character: its escape, its bytes, or another encoding than UTF-8.
+_HALF = re.compile(rb"\\u[dD][89a-fA-F]|\xed[\xa0-\xbf]|\x00")
 B = TypeVar("B", bound=BaseModel)
 
 
@@ -128,6 +129,7 @@ class RequestBody(Body):
                 raise InvalidRequestError.of(key, what, "unsupported_parameter", details)
             if snake(key) not in WORDS:
                 check_unknown(key, known)
+                check_inside(key, value)
         says, words = read_words(body, known, cls.words)
         if "include_reasoning" in known and any(say.shown is False for say in says):
             body = {**body, "include_reasoning": hidden(says, body.get("include_reasoning"))}
@@ -187,28 +189,33 @@ def parse_json_object(raw: bytes) -> dict[str, Any]:
         raise _too_deep()
     if len(body) > _MAX_FIELDS:
         raise InvalidRequestError(f"The body has more than {_MAX_FIELDS} fields.")
-    if _HALF.search(raw) and (where := _not_unicode(body)) is not None:
-        raise InvalidRequestError.of(where[1:], "is not valid Unicode: it holds half a character.")
+    if _HALF.search(raw):
+        _check_characters(body)
     return body
+
+
+def _check_characters(body: Mapping[str, Any]) -> None:
+    """Raise :class:`InvalidRequestError` for half a character: no prompt and no reply can hold it.
+
+    An unknown model's name is told apart from the others all the same.
+    """
+    left: list[tuple[str, Any]] = [(key, value) for key, value in body.items() if key != "model"]
+    left.extend(("", key) for key in body)
+    for where, value in left:
+        if isinstance(value, str) and not is_unicode(value):
+            what = "A field's name" if not where else f"`{where}`"
+            message = f"{what} is not valid Unicode: it holds half a character."
+            raise InvalidRequestError(message, param=where or value[:64], code="invalid_value")
+        if isinstance(value, Mapping):
+            left.extend((where, key) for key in value)
+            left.extend((f"{where}.{key[:64]}", inner) for key, inner in value.items())
+        elif isinstance(value, list):
+            left.extend((f"{where}[{index}]", inner) for index, inner in enumerate(value))
 
 
 def _too_deep() -> InvalidRequestError:
     message = f"The body is nested more than {_MAX_DEPTH} levels deep."
     return InvalidRequestError(message, code="invalid_json")
-
-
-def _not_unicode(value: Any) -> str | None:
-    """The path of a text or a name that UTF-8 cannot hold, so that no prompt or reply could."""
-    if isinstance(value, str):
-        return None if is_unicode(value) else ""
-    inner = value.items() if isinstance(value, dict) else ()
-    for key, one in enumerate(value) if isinstance(value, list) else inner:
-        rest = _not_unicode(key)
-        if rest is None:
-            rest = _not_unicode(one)
-        if rest is not None:
-            return f"[{key}]{rest}" if isinstance(key, int) else f".{key[:64]}{rest}"
-    return None
 
 
 def _depth(value: Any) -> int:

@@ -14,6 +14,7 @@ from extracot_server.budget.values import BudgetSpec, Target
 from extracot_server.errors import BudgetError
 
 NO_REASONING = "none"
+_OF_ALL = "output_config.effort"  # Anthropic's is of the answer, too, so it goes with no thinking
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +46,13 @@ def join_words(says: Sequence[Say], asked: Asked, alias: Target | None) -> Asked
     silent = thinks is not None and _silent(asked, alias)
     if thinks is not None and silent:
         raise _disagree(thinks.field, silent)
+    capped_by = "budget.max_reasoning_tokens"
     for say in says:
         if say.cap is not None:
             if say.cap == 0 and wanted:
                 raise _disagree(say.field, wanted[0].field)
-            asked = replace(asked, budget=_capped(asked.budget, say.cap, say.field))
+            asked = replace(asked, budget=_capped(asked.budget, say, capped_by))
+            capped_by = say.field
     return asked
 
 
@@ -86,18 +89,23 @@ def _without(field: str, asked: Asked, alias: Target | None) -> Asked:
         raise BudgetError.of(field, "asks for no reasoning, but `budget` asks for some.")
     if alias not in (None, NO_REASONING):
         raise BudgetError.of(field, "asks for no reasoning, but `model` asks for a budget.")
+    budget = asked.budget or BudgetSpec("none", given=NO_REASONING)
+    if (
+        asked.effort_field == _OF_ALL
+    ):  # what it may be is checked with the budget, which comes first
+        return replace(asked, budget=budget)
     if asked.effort not in (None, NO_REASONING):
         raise _disagree(field, asked.effort_field)
-    budget = asked.budget or BudgetSpec("none", given=NO_REASONING)
     return replace(asked, budget=budget, effort=None)
 
 
-def _capped(budget: BudgetSpec | None, cap: int, field: str) -> BudgetSpec:
-    """A cap on whatever else is asked."""
+def _capped(budget: BudgetSpec | None, say: Say, capped_by: str) -> BudgetSpec:
+    """A cap on whatever else is asked; one that is there already is that of ``capped_by``."""
+    cap = say.cap
     if budget is None:
         return BudgetSpec(max_reasoning_tokens=cap, given={"max_reasoning_tokens": cap})
     if budget.max_reasoning_tokens not in (None, cap):
-        raise _disagree(field, "budget.max_reasoning_tokens")
+        raise _disagree(say.field, capped_by)
     given = budget.given if isinstance(budget.given, dict) else {"ratio": budget.given}
     given = {**given, "max_reasoning_tokens": cap}
     return replace(budget, max_reasoning_tokens=cap, given=given)

@@ -46,6 +46,7 @@ _THINKING = Inside(
 )
 _OPENROUTER = Inside(
     {
+        "type": _THINKING.table["type"],
         "effort": EFFORT,
         "max_tokens": CAP,
         "enabled": SWITCH,
@@ -118,8 +119,12 @@ WORDS: Table = MappingProxyType(
 
 _OURS = ("reasoning_effort", "reasoning_field")
 _THOUGHT = "think thinking thought thoughts reason reasoning cot"
-_BOUND = """budget budgets token tokens max min limit cap effort level ratio length depth steps mode
-enable enabled disable disabled no on off use allow skip force with without do"""
+_BOUND = """budget budgets token tokens max min limit cap level ratio length depth deep steps mode
+enable enabled disable disabled no on off use allow skip force with without do options config
+intensity strength"""
+_BY_ITSELF = "budget effort nothink nothinking"
+_NESTED = frozenset({*WORDS, "reasoning_effort", "budget"})
+_DEEPEST = 4  # levels of objects inside each other in which a word is looked for
 _LONGEST = 48  # longer names are no near miss of any of these,
 _SHORTEST = 8  # and shorter ones are near to too much (`next` to `nvext`)
 
@@ -146,9 +151,29 @@ def check_unknown(key: str, known: Mapping[str, Any]) -> None:
         hint = "" if near[0] == "budget" else " Or use `budget`."
         raise BudgetError(text + hint, param=name)
     parts = set(flat.split("_"))
-    if "budget" in parts or (parts & set(_THOUGHT.split()) and parts & set(_BOUND.split())):
+    bounds = parts & set(_THOUGHT.split()) and parts & set(_BOUND.split())
+    if bounds or parts & set(_BY_ITSELF.split()):
         text = f"Unknown field `{name}`; to bound the reasoning use `budget`."
         raise BudgetError(text, param=name)
+
+
+def check_inside(key: str, value: Any) -> None:
+    """Raise :class:`BudgetError` for a word inside an object that none knows.
+
+    Vendors have objects for their own parameters (`options`, `parameters`, `custom_params`), and a
+    client that puts a budget there must not get native reasoning. Notes on a request
+    (`client_metadata`) say what they like.
+    """
+    if "metadata" in snake(key):
+        return
+    left: list[tuple[str, Any, int]] = [(key[:64], value, 1)]
+    for where, inner, depth in left:
+        for name, held in inner.items() if isinstance(inner, Mapping) else ():
+            if held is not None and snake(name[:_LONGEST]) in _NESTED:
+                what = f"is not read there; send `{name}` at the body's top level, or use `budget`."
+                raise BudgetError.of(f"{where}.{name}", what)
+            if depth < _DEEPEST:
+                left.append((f"{where}.{name[:64]}", held, depth + 1))
 
 
 def _alike(name: str, ours: list[str]) -> list[str]:

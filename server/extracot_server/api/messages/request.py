@@ -21,6 +21,7 @@ from extracot_server.api.conversation import (
 )
 from extracot_server.api.exchange import RequestContext
 from extracot_server.api.messages.conversation import found_tools, read_conversation
+from extracot_server.budget.values import shown
 from extracot_server.engine.base import AnswerFormat, SamplingParams
 from extracot_server.errors import InvalidRequestError
 from extracot_server.generation.request import ChatRequest
@@ -163,14 +164,18 @@ def _answer_format(config: OutputConfig | None) -> AnswerFormat | None:
 
 def _tools(request: CountRequest) -> ToolUse | None:
     choice = request.tool_choice or {}
-    loaded = {*found_tools(request.messages), choice.get("name")}
+    alone, named = choice.get("disable_parallel_tool_use"), choice.get("name")
+    if not (alone is None or isinstance(alone, bool)):
+        what = f"must be true or false, not {shown(alone)}."
+        raise InvalidRequestError.of("tool_choice.disable_parallel_tool_use", what)
+    parallel = alone is not True
+    loaded = {*found_tools(request.messages), named if isinstance(named, str) else None}
     functions = []
     for n, tool in enumerate(request.tools or ()):
         function = _function(tool, f"tools[{n}]")
         # Deferred until a search for tools has found it, which is one of the client's own.
         if tool.get("defer_loading") is not True or tool.get("name") in loaded:
             functions.append(function)
-    parallel = choice.get("disable_parallel_tool_use") is not True
     read = partial(read_tools, functions, parallel=parallel, excluded={}, parameters="input_schema")
     match request.tool_choice:
         case None:

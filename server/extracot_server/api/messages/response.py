@@ -209,7 +209,12 @@ class MessageWriter:
 
 
 def _read_input(arguments: str) -> dict[str, Any]:
-    """A call's input; what is no JSON object is wrapped in one, as Anthropic advises."""
+    """A call's input; what is no JSON object is wrapped in one, as Anthropic advises.
+
+    Nothing at all, where a limit ended the reply before them, is `{}`, as SDKs read a stream.
+    """
+    if not arguments.strip():
+        return {}
     try:
         found = json.loads(arguments)
     except (ValueError, RecursionError):

@@ -252,4 +252,6 @@ def _tools(request: ResponsesRequest) -> ToolUse | None:
             raise InvalidRequestError.of("tool_choice", what)
     if mode != "none":
         offered.check(forced=request.tool_choice == "required")
+    if mode == "auto" and not functions:  # Codex sends it with an empty list, as OpenAI takes it
+        return None
     return read_tools(functions, mode, name, parallel=request.parallel_tool_calls, excluded={})
