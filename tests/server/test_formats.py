@@ -272,3 +272,34 @@ def test_a_grammar_that_gives_up_is_no_answer_and_no_500(stream: bool) -> None:
             error = response.json()["error"]
         assert error["param"] == FIELDS["chat"] and "grammar backend" in error["message"]
         assert error["type"] == "invalid_request_error"
+
+
+@pytest.mark.parametrize(
+    ("path", "fields", "param"),
+    [
+        (
+            "/v1/chat/completions",
+            {"messages": user(), "response_format": {"type": "json_object", "schema": {}}},
+            "response_format.schema",
+        ),
+        (
+            "/v1/chat/completions",
+            {
+                "messages": user(),
+                "response_format": {"type": "text", "json_schema": {"schema": {"type": "object"}}},
+            },
+            "response_format.json_schema",
+        ),
+        (
+            "/v1/responses",
+            {"input": "x", "text": {"format": {"type": "json_object", "schema": {}}}},
+            "text.format.schema",
+        ),
+    ],
+    ids=["chat", "text", "responses"],
+)
+def test_a_schema_where_nothing_would_hold_to_it_is_refused(
+    token_server: Live, path: str, fields: dict[str, Any], param: str
+) -> None:
+    reply = token_server.http.post(path, json=fields)
+    assert (reply.status_code, reply.json()["error"]["param"]) == (400, param)

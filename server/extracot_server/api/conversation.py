@@ -51,6 +51,17 @@ def json_schema_format(schema: Any, field: str) -> AnswerFormat:
     return AnswerFormat("json_schema", simplified(schema), field)
 
 
+def check_no_schema(given: Mapping[str, Any], field: str) -> None:
+    """Raise :class:`InvalidRequestError` for a schema in a format of another type.
+
+    Some servers take one there (`{"type": "json_object", "schema": …}`); nothing would hold to it.
+    """
+    for name in ("schema", "json_schema"):
+        if given.get(name) is not None:
+            what = f"goes with the type json_schema only; set `{field}.type` to it."
+            raise InvalidRequestError.of(f"{field}.{name}", what)
+
+
 def read_tools(
     functions: Sequence[tuple[str, FunctionDefinition]],
     choice: ToolMode | Literal["named"] | None,

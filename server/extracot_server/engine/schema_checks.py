@@ -6,8 +6,10 @@ keep, and sizes that a compiler should never see. What a certain backend lacks i
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterator, Mapping
+from itertools import product
 from typing import Any
 
 from extracot_server.engine.base import AnswerFormat, EngineRequestError
@@ -265,6 +267,11 @@ def _contradictions(steps: Steps, node: Mapping[str, Any]) -> Iterator[Fault]:
     for low, high in _ORDERED:
         if low in node and high in node and node[low] > node[high]:
             yield (*steps, low), f"is above `{high}`, so that no value keeps to both."
+            return
+    for low, high in product(("minimum", "exclusiveMinimum"), ("maximum", "exclusiveMaximum")):
+        if low in node and high in node and _none_between(node, low, high):
+            yield (*steps, low), f"leaves no number up to `{high}`, so that no value keeps to both."
+            return
     listed = node.get("enum", [node["const"]] if "const" in node else None)
     kinds = node.get("type")
     if isinstance(listed, list) and kinds is not None:
@@ -272,6 +279,17 @@ def _contradictions(steps: Steps, node: Mapping[str, Any]) -> Iterator[Fault]:
         if not any(_is_of(value, kind) for value in listed for kind in allowed):
             word = "enum" if "enum" in node else "const"
             yield (*steps, word), "has no value of the schema's own `type`."
+
+
+def _none_between(node: Mapping[str, Any], low: str, high: str) -> bool:
+    """Whether there is no number between two bounds, or no whole one where those are wanted."""
+    least, most = node[low], node[high]
+    open_low, open_high = low != "minimum", high != "maximum"
+    if node.get("type") == "integer":
+        least = math.floor(least) + 1 if open_low else math.ceil(least)
+        most = math.ceil(most) - 1 if open_high else math.floor(most)
+        open_low = open_high = False
+    return bool(least > most or (least == most and (open_low or open_high)))
 
 
 def _is_of(value: Any, kind: Any) -> bool:

@@ -5,10 +5,13 @@ A model that begins such a value writes until it runs out of tokens. Knows no gr
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from extracot_server.engine.json_schema import Steps, children, follow, walk
+
+_SIMPLE = re.compile(r"\^?[\w -]*\$?\Z")  # no choice and no repetition: quick on any text
 
 
 def without_end(root: Any) -> Steps | None:
@@ -58,8 +61,7 @@ def _can_end(node: Mapping[str, Any], root: Any, ends: set[int]) -> bool:
 
 def _kind_can_end(kind: Any, node: Mapping[str, Any], ends: set[int]) -> bool:
     if kind in ("object", None):
-        properties = node.get("properties", {})
-        needed = [properties[n] for n in node.get("required", ()) if n in properties]
+        needed = list(_needed(node))
         if kind == "object" or needed:
             return all(_ended(part, ends) for part in needed)
     if kind == "array" and node.get("minItems", 0) > 0:
@@ -69,6 +71,20 @@ def _kind_can_end(kind: Any, node: Mapping[str, Any], ends: set[int]) -> bool:
             needed.append(node["items"])
         return all(_ended(part, ends) for part in needed)
     return True
+
+
+def _needed(node: Mapping[str, Any]) -> Iterator[Any]:
+    """The schemas of the properties that an object must have, as far as that is quickly told."""
+    properties, others = node.get("properties", {}), node.get("additionalProperties")
+    patterned = node.get("patternProperties", {})
+    plain = all(map(_SIMPLE.match, patterned))
+    for name in node.get("required", ()):
+        found = [properties[name]] if name in properties else []
+        if plain:
+            found += [part for pattern, part in patterned.items() if re.search(pattern, name)]
+        yield from found or ([others] if plain else ())
+    if node.get("minProperties", 0) > len(properties) and not patterned:
+        yield others
 
 
 def _ended(part: Any, ends: set[int]) -> bool:

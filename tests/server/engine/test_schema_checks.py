@@ -59,6 +59,18 @@ BAD: dict[str, tuple[Any, str]] = {
         "properties.a",
     ),
     "itself, at least once": ({"type": "array", "items": {"$ref": "#"}, "minItems": 1}, "items"),
+    "itself, required and by no name": (
+        {"type": "object", "additionalProperties": {"$ref": "#"}, "required": ["a"]},
+        "additionalProperties",
+    ),
+    "itself, as one property at least": (
+        {"type": "object", "additionalProperties": {"$ref": "#"}, "minProperties": 1},
+        "additionalProperties",
+    ),
+    "itself, by the pattern of a name": (
+        {"type": "object", "patternProperties": {"^a": {"$ref": "#"}}, "required": ["a"]},
+        'patternProperties["^a"]',
+    ),
     "itself, in a part that may be left out": (
         {
             "properties": {"a": {"$ref": "#/$defs/a"}},
@@ -82,6 +94,12 @@ BAD: dict[str, tuple[Any, str]] = {
     "an enum of another type": ({"type": "integer", "enum": ["a"]}, "enum"),
     "a const of another type": ({"type": "string", "const": 1}, "const"),
     "too little and too much": ({"type": "integer", "minimum": 5, "maximum": 1}, "minimum"),
+    "above and below the same": ({"minimum": 1, "exclusiveMaximum": 1}, "minimum"),
+    "nothing whole between": (
+        {"type": "integer", "exclusiveMinimum": 0, "exclusiveMaximum": 1},
+        "exclusiveMinimum",
+    ),
+    "nothing whole inside": ({"type": "integer", "minimum": 0.2, "maximum": 0.8}, "minimum"),
     "longer than it may be": ({"type": "string", "minLength": 5, "maxLength": 1}, "minLength"),
     "a negative length": ({"type": "string", "minLength": -1}, "minLength"),
     "half a length": ({"type": "string", "maxLength": 1.5}, "maxLength"),
@@ -143,6 +161,45 @@ def test_a_long_chain_of_references_is_looked_through_once(
 
 def test_an_integer_that_no_float_holds_is_one() -> None:
     check_format(of({"type": "integer", "enum": [10**400]}))
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"minimum": 1, "maximum": 1},
+        {"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1},
+        {"type": ["integer", "null"], "exclusiveMinimum": 0, "exclusiveMaximum": 1},
+        {"type": "integer", "exclusiveMinimum": 0, "maximum": 1},
+        {"type": "object", "additionalProperties": {"$ref": "#"}},
+        {
+            "type": "object",
+            "properties": {"a": {"type": "string"}},
+            "additionalProperties": {"$ref": "#"},
+            "required": ["a"],
+            "minProperties": 1,
+        },
+        {
+            "type": "object",
+            "patternProperties": {"^(a|b)+$": {"type": "string"}},
+            "additionalProperties": {"$ref": "#"},
+            "required": ["ab"],
+        },
+    ],
+    ids=str,
+)
+def test_what_a_value_can_keep_passes(schema: Any) -> None:
+    check_format(of(schema))
+
+
+def test_the_scripted_engine_makes_no_value_that_is_too_large() -> None:
+    row = {"type": "array", "minItems": 4000, "items": {"type": "integer"}}
+    for schema in (
+        {"type": "array", "minItems": 4000, "items": row},
+        {"type": "string", "minLength": 10**6},
+    ):
+        check_format(of(schema))
+        with pytest.raises(EngineRequestError, match="smallest value is too large"):
+            check_scripted(of(schema))
 
 
 @pytest.mark.parametrize("name", ORDINARY)

@@ -16,6 +16,7 @@ from extracot_server.api.chat.message import ChatMessage, read_messages
 from extracot_server.api.conversation import (
     FunctionDefinition,
     ToolMode,
+    check_no_schema,
     json_schema_format,
     read_stops,
     read_tools,
@@ -249,7 +250,13 @@ def _tools(request: ChatCompletionRequest) -> ToolUse | None:
 
 
 def _answer_format(value: ResponseFormat | None) -> AnswerFormat | None:
-    if value is None or value.type == "text":
+    if value is None:
+        return None
+    if value.type != "json_schema":
+        check_no_schema(
+            {"json_schema": value.json_schema, **(value.model_extra or {})}, "response_format"
+        )
+    if value.type == "text":
         return None
     if value.type == "json_object":
         return AnswerFormat("json_object")

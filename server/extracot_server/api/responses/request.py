@@ -14,6 +14,7 @@ from extracot_server.api.body import Body, ChatBody, Unsupported, described_as
 from extracot_server.api.budget_words import responses_words
 from extracot_server.api.conversation import (
     ToolMode,
+    check_no_schema,
     json_schema_format,
     read_tools,
 )
@@ -227,6 +228,8 @@ def _answer_format(text: TextConfig | None) -> AnswerFormat | None:
     wanted = text.format if text is not None else None
     if wanted is None:
         return None
+    if wanted.get("type") in ("text", "json_object"):
+        check_no_schema(wanted, "text.format")
     match wanted.get("type"):
         case "text":
             return None
