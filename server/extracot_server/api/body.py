@@ -195,20 +195,17 @@ def parse_json_object(raw: bytes) -> dict[str, Any]:
 
 
 def _check_characters(body: Mapping[str, Any]) -> None:
-    """Raise :class:`InvalidRequestError` for half a character: no prompt and no reply can hold it.
-
-    An unknown model's name is told apart from the others all the same.
-    """
-    left: list[tuple[str, Any]] = [(key, value) for key, value in body.items() if key != "model"]
-    left.extend(("", key) for key in body)
+    """Raise :class:`InvalidRequestError` for half a character: no prompt and no reply can hold it."""
+    left: list[tuple[str, Any]] = [("", body)]
     for where, value in left:
         if isinstance(value, str) and not is_unicode(value):
-            what = "A field's name" if not where else f"`{where}`"
-            message = f"{what} is not valid Unicode: it holds half a character."
-            raise InvalidRequestError(message, param=where or value[:64], code="invalid_value")
+            message = f"`{where}` is not valid Unicode: it holds half a character."
+            raise InvalidRequestError(message, param=where, code="invalid_value")
         if isinstance(value, Mapping):
-            left.extend((where, key) for key in value)
-            left.extend((f"{where}.{key[:64]}", inner) for key, inner in value.items())
+            prefix = f"{where}." if where else ""
+            for key, inner in value.items():
+                place = f"{prefix}{key[:64]}"
+                left += ((place, key), (place, inner))
         elif isinstance(value, list):
             left.extend((f"{where}[{index}]", inner) for index, inner in enumerate(value))
 
