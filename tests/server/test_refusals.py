@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import gzip
 import json
+import tracemalloc
 from typing import Any
 
 import pytest
 
+from extracot_server.api.body import parse_json_object
 from extracot_server.api.chat.request import UNSUPPORTED
+from extracot_server.errors import InvalidRequestError
 from tests.server.live import Live, serve, user
 from tests.server.test_connections import connect
 
@@ -316,3 +319,18 @@ def test_refusals_are_counted_by_a_bounded_reason(token_server: Live) -> None:
     assert count("invalid_value") == before + 2
     labels = {dict(has)["reason"] for name, has in token_server.metrics() if "rejected" in name}
     assert len(labels) < 20
+
+
+def test_places_of_half_characters_are_spelled_only_where_one_is() -> None:
+    value: Any = [1] * 50_000
+    for _ in range(100):
+        value = {"k" * 64: value}
+    whole = json.dumps({"messages": value, "emoji": "😀"}).encode()
+    tracemalloc.start()
+    parse_json_object(whole)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 30_000_000  # each place spelled would be more than 300 MB
+    with pytest.raises(InvalidRequestError) as caught:
+        parse_json_object(json.dumps({"a": [{"b": ["x", "\ud83d"]}]}).encode())
+    assert caught.value.param == "a[0].b[1]"

@@ -195,19 +195,32 @@ def parse_json_object(raw: bytes) -> dict[str, Any]:
 
 
 def _check_characters(body: Mapping[str, Any]) -> None:
-    """Raise :class:`InvalidRequestError` for half a character: no prompt and no reply can hold it."""
-    left: list[tuple[str, Any]] = [("", body)]
-    for where, value in left:
-        if isinstance(value, str) and not is_unicode(value):
-            message = f"`{where}` is not valid Unicode: it holds half a character."
-            raise InvalidRequestError(message, param=where, code="invalid_value")
-        if isinstance(value, Mapping):
-            prefix = f"{where}." if where else ""
-            for key, inner in value.items():
-                place = f"{prefix}{key[:64]}"
-                left += ((place, key), (place, inner))
-        elif isinstance(value, list):
-            left.extend((f"{where}[{index}]", inner) for index, inner in enumerate(value))
+    """Raise :class:`InvalidRequestError` for half a character: no prompt and no reply can hold it.
+
+    A place is spelled only where one is at fault: a body may have millions of long ones.
+    """
+    left: list[tuple[_Place, Any]] = [(None, body)]
+    while left:
+        place, value = left.pop()
+        for step, inner in value.items() if isinstance(value, Mapping) else enumerate(value):
+            if isinstance(inner, list | dict):
+                left.append(((place, step), inner))
+            if any(isinstance(one, str) and not is_unicode(one) for one in (step, inner)):
+                where = _spelled((place, step))
+                message = f"`{where}` is not valid Unicode: it holds half a character."
+                raise InvalidRequestError(message, param=where, code="invalid_value")
+
+
+_Place = tuple[Any, str | int] | None
+"""A step, and the place that it leads on from."""
+
+
+def _spelled(place: _Place) -> str:
+    steps: list[str] = []
+    while place is not None:
+        place, step = place
+        steps.append(f"[{step}]" if isinstance(step, int) else f".{step[:64]}")
+    return "".join(reversed(steps)).removeprefix(".")
 
 
 def _too_deep() -> InvalidRequestError:
