@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from extracot_server.api.budget_words import WORDS
+from extracot_server.api.budget_words import WORDS, check_inside
 from extracot_server.api.exchange import MAX_IGNORED
+from extracot_server.errors import BudgetError
 from tests.server.live import QUESTION, Live, read_chunks, user
 
 CHAT, RESPONSES, MESSAGES = "/v1/chat/completions", "/v1/responses", "/v1/messages"
@@ -379,3 +380,11 @@ def test_no_thinking_goes_with_an_effort_of_anthropic_s(token_server: Live) -> N
 def test_two_caps_that_disagree_are_both_named(token_server: Live) -> None:
     message = refused(token_server, CHAT, {"max_reasoning_tokens": 30, "thinking_budget": 40})
     assert "`thinking_budget` and `max_reasoning_tokens` disagree" in message
+
+
+def test_data_in_an_unknown_object_is_not_searched() -> None:
+    many: Any = {f"k{n}": {"a": n} for n in range(300)}
+    check_inside("zebra", many | {"think": False})
+    check_inside("zebra", {f"k{n}": {f"l{m}": {} for m in range(200)} for n in range(200)})
+    with pytest.raises(BudgetError):
+        check_inside("zebra", {"a": {"b": {"c": {"think": False}}}})

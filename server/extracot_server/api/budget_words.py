@@ -125,6 +125,8 @@ intensity strength"""
 _BY_ITSELF = "budget effort nothink nothinking"
 _NESTED = frozenset({*WORDS, "reasoning_effort", "budget"})
 _DEEPEST = 4  # levels of objects inside each other in which a word is looked for
+_WIDEST = 256  # keys of one; larger ones are data, and
+_MOST = 1000  # so are more values than this in all
 _LONGEST = 48  # longer names are no near miss of any of these,
 _SHORTEST = 8  # and shorter ones are near to too much (`next` to `nvext`)
 
@@ -164,15 +166,15 @@ def check_inside(key: str, value: Any) -> None:
     client that puts a budget there must not get native reasoning. Notes on a request
     (`client_metadata`) say what they like.
     """
-    if "metadata" in snake(key):
+    if not isinstance(value, Mapping) or "metadata" in snake(key):
         return
-    left: list[tuple[str, Any, int]] = [(key[:64], value, 1)]
+    left: list[tuple[str, Mapping[str, Any], int]] = [(key[:64], value, 1)]
     for where, inner, depth in left:
-        for name, held in inner.items() if isinstance(inner, Mapping) else ():
+        for name, held in inner.items() if len(inner) <= _WIDEST else ():
             if held is not None and snake(name[:_LONGEST]) in _NESTED:
                 what = f"is not read there; send `{name}` at the body's top level, or use `budget`."
                 raise BudgetError.of(f"{where}.{name}", what)
-            if depth < _DEEPEST:
+            if isinstance(held, Mapping) and depth < _DEEPEST and len(left) < _MOST:
                 left.append((f"{where}.{name[:64]}", held, depth + 1))
 
 
