@@ -334,3 +334,35 @@ def test_places_of_half_characters_are_spelled_only_where_one_is() -> None:
     with pytest.raises(InvalidRequestError) as caught:
         parse_json_object(json.dumps({"a": [{"b": ["x", "\ud83d"]}]}).encode())
     assert caught.value.param == "a[0].b[1]"
+
+
+@pytest.mark.parametrize(
+    ("path", "name", "value", "hint"),
+    [
+        ("chat/completions", "system", "Be brief.", "role system"),
+        ("chat/completions", "instructions", "Be brief.", "role system"),
+        ("chat/completions", "max_output_tokens", 5, "`max_completion_tokens`"),
+        ("chat/completions", "stop_sequences", ["x"], "`stop`"),
+        ("chat/completions", "text", {"format": {"type": "json_object"}}, "`response_format`"),
+        ("responses", "stop", ["x"], "`/v1/chat/completions`"),
+        ("responses", "seed", 0, "`/v1/chat/completions`"),
+        ("responses", "n", 2, "`/v1/chat/completions`"),
+        ("responses", "system", "Be brief.", "`instructions`"),
+        ("messages", "stop", ["x"], "`stop_sequences`"),
+        ("messages", "seed", 1, "`/v1/chat/completions`"),
+        ("messages", "max_output_tokens", 5, "`max_tokens`"),
+        ("messages", "instructions", "Be brief.", "`system`"),
+    ],
+)
+def test_the_words_of_another_api_are_not_dropped(
+    token_server: Live, path: str, name: str, value: Any, hint: str
+) -> None:
+    asked = {"input": "Hi"} if path == "responses" else {"messages": user(), "max_tokens": 5}
+    body = {"model": "scripted", **asked, name: value}
+    reply = token_server.http.post(f"/v1/{path}", json=body)
+    assert reply.status_code == 400, reply.text
+    message = reply.json()["error"]["message"]
+    assert f"`{name}`" in message and hint in message
+    for harmless in (None, 1 if name == "n" else None):
+        reply = token_server.http.post(f"/v1/{path}", json={**body, name: harmless})
+        assert reply.status_code == 200, reply.text

@@ -86,6 +86,19 @@ class Unsupported:
         }
 
 
+_SAMPLING = """stop seed n presence_penalty frequency_penalty logit_bias logprobs min_p
+repetition_penalty min_tokens ignore_eos"""
+CHAT_ONLY = dict.fromkeys(_SAMPLING.split(), "use `/v1/chat/completions`, which has it")
+"""Fields of chat that would change a reply, which the other two APIs do not have."""
+CHAT_DEFAULTS: Mapping[str, tuple[Any, ...]] = {
+    "n": (1,),
+    "logit_bias": ({},),
+    "repetition_penalty": (1, 1.0),
+    **dict.fromkeys(("logprobs", "ignore_eos"), (False,)),
+    **dict.fromkeys(("presence_penalty", "frequency_penalty", "min_p", "min_tokens"), (0, 0.0)),
+}
+
+
 def _with_unsupported(schema: dict[str, Any], kind: type[RequestBody]) -> None:
     schema["properties"] |= kind.unsupported.schema()
 
@@ -195,7 +208,7 @@ def parse_json_object(raw: bytes) -> dict[str, Any]:
 
 
 def _check_characters(body: Mapping[str, Any]) -> None:
-    """Raise :class:`InvalidRequestError` for half a character: no prompt and no reply can hold it.
+    """Raise :class:`InvalidRequestError` for half a character, which no prompt can hold.
 
     A place is spelled only where one is at fault: a body may have millions of long ones.
     """

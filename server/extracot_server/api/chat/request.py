@@ -33,6 +33,12 @@ _CHOICES = 'auto, none, required or {"type": "function", "function": {"name": â€
 _REPLACED = {
     "structured_outputs": "use `response_format`",
     "guided_json": "use `response_format`",
+    # What the other APIs call things.
+    "text": "use `response_format`",
+    "input": "use `messages`",
+    **dict.fromkeys(("system", "instructions"), "use a message of the role system"),
+    "max_output_tokens": "use `max_completion_tokens`",
+    "stop_sequences": "use `stop`",
 }
 _PLAIN = """functions function_call audio prediction web_search_options best_of
 guided_regex guided_choice guided_grammar prompt_logprobs use_beam_search length_penalty

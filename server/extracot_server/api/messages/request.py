@@ -10,7 +10,15 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from extracot_server.api.body import Body, ChatBody, Unsupported, described_as, validated
+from extracot_server.api.body import (
+    CHAT_DEFAULTS,
+    CHAT_ONLY,
+    Body,
+    ChatBody,
+    Unsupported,
+    described_as,
+    validated,
+)
 from extracot_server.api.budget_words import MESSAGES_WORDS
 from extracot_server.api.conversation import (
     FunctionDefinition,
@@ -35,9 +43,13 @@ _HINTS = {
     "output_format": "use `output_config.format`",
     "reasoning_effort": "use `output_config.effort`",
     "response_format": "use `output_config.format`",
+    **CHAT_ONLY,
     "stop": "use `stop_sequences`",
+    "input": "use `messages`",
+    "instructions": "use `system`",
+    **dict.fromkeys(("max_completion_tokens", "max_output_tokens"), "use `max_tokens`"),
 }
-_DEFAULTS: dict[str, tuple[Any, ...]] = {"mcp_servers": ([],)}
+_DEFAULTS: dict[str, tuple[Any, ...]] = {**CHAT_DEFAULTS, "mcp_servers": ([],)}
 # Anthropic's SDKs then send the whole conversation by themselves.
 _DETAILS = {"thread": {"error_code": "thread_unsupported_request"}}
 _SUMMARY = {"compaction": "a summary in place of a reply is nothing that this server makes"}

@@ -10,7 +10,14 @@ from typing import Annotated, Any, Literal, cast, get_args
 
 from pydantic import Field
 
-from extracot_server.api.body import Body, ChatBody, Unsupported, described_as
+from extracot_server.api.body import (
+    CHAT_DEFAULTS,
+    CHAT_ONLY,
+    Body,
+    ChatBody,
+    Unsupported,
+    described_as,
+)
 from extracot_server.api.budget_words import responses_words
 from extracot_server.api.conversation import (
     ToolMode,
@@ -38,8 +45,11 @@ _HINTS = {
     "max_completion_tokens": "use `max_output_tokens`",
     "reasoning_effort": "use `reasoning.effort`",
     "response_format": "use `text.format`",
+    "system": "use `instructions`",
+    **CHAT_ONLY,
 }
 _DEFAULTS: dict[str, tuple[Any, ...]] = {
+    **CHAT_DEFAULTS,
     "background": (False,),
     "generate": (True,),
     "top_logprobs": (0,),
