@@ -20,11 +20,12 @@ from starlette.requests import Request
 from extracot_server.api.auth import principal_of
 from extracot_server.api.errors import BodyTooLargeError
 from extracot_server.api.responses.request import ResponsesRequest
+from extracot_server.budget.values import shown
 from extracot_server.errors import InvalidRequestError
 
 _COST = 512  # bytes of an entry besides its JSON, roughly
 _UNKNOWN = (
-    "names {id!r}, which is not held here: items are kept in memory, for a time, by the process "
+    "names {id}, which is not held here: items are kept in memory, for a time, by the process "
     "that wrote them. Send the item itself, and `store: false`, by which clients learn to."
 )
 
@@ -142,7 +143,8 @@ def with_held_items(request: Request, body: ResponsesRequest, limit: int) -> Res
             raise InvalidRequestError.of(where, "must be a string that is not empty.")
         text = held.find(owner, item_id)
         if text is None:
-            raise InvalidRequestError.of(where, _UNKNOWN.format(id=item_id[:80]), "item_not_found")
+            what = _UNKNOWN.format(id=shown(item_id))
+            raise InvalidRequestError.of(where, what, "item_not_found")
         if item_id in seen:
             raise InvalidRequestError.of(where, "is named a second time.")
         seen.add(item_id)
