@@ -1,4 +1,4 @@
-"""One call written as a JSON object, read character by character while a model writes it.
+"""One call written as a JSON object, read while a model writes it, however the text is cut.
 
 The text that makes up the arguments is passed on as it is, never re-written; only what is not an
 object but stands for one becomes it: JSON text in a string, nothing at all. Knows no tags.
@@ -7,10 +7,14 @@ object but stands for one becomes it: JSON text in a string, nothing at all. Kno
 from __future__ import annotations
 
 import json
+import re
 
 from extracot_server.tool_calls.tools import CallPart, new_call_id
 
 _ARGUMENTS = ('"arguments"', '"parameters"')
+# Characters that change nothing of where one is, so that a run of them is taken at once.
+_IN_STRING = re.compile(r'[^"\\]+')
+_IN_VALUE = re.compile(r'[^"{}\[\]]+')
 
 
 class CallObject:
@@ -41,11 +45,15 @@ class CallObject:
 
     def feed(self, text: str) -> tuple[list[CallPart], int]:
         """What has become certain, and how many characters belong to the object."""
-        for at, character in enumerate(text):
-            if self.ended:
-                return self._take(), at
-            self._step(character)
-        return self._take(), len(text)
+        at = 0
+        while at < len(text) and not self.ended:
+            if run := self._run(text, at):
+                self._add(run)
+                at += len(run)
+            else:
+                self._step(text[at])
+                at += 1
+        return self._take(), at
 
     def close(self) -> list[CallPart]:
         """It ends here, whole or not: what is left of the arguments, ``{}`` where there are none.
@@ -72,6 +80,15 @@ class CallObject:
             out.append(CallPart(self._number, text))
         self._held.clear()
         return out
+
+    def _run(self, text: str, at: int) -> str:
+        """What is part of a string, or of a value inside of another one, whatever it is."""
+        if self._quoted:
+            found = None if self._escaped else _IN_STRING.match(text, at)
+        else:
+            inside = self._key is not None and self._depth > 1
+            found = _IN_VALUE.match(text, at) if inside else None
+        return found[0] if found is not None else ""
 
     def _step(self, character: str) -> None:
         if self._quoted:
@@ -101,16 +118,16 @@ class CallObject:
     def _in_arguments(self) -> bool:
         return self._key in _ARGUMENTS and not self._taken
 
-    def _add(self, character: str) -> None:
-        """A character of a key or value: kept, and passed on if it is one of the arguments."""
-        space = character.isspace() and self._depth == 1 and not self._quoted
+    def _add(self, text: str) -> None:
+        """A part of a key or value: kept, and passed on if it is one of the arguments."""
+        space = self._depth == 1 and not self._quoted and text.isspace()
         if space and not (self._word and self._key):
             return
-        self._word.append(character)
+        self._word.append(text)
         if self._in_arguments and space:
-            self._space += character  # only a value that goes on keeps it
+            self._space += text  # only a value that goes on keeps it
         elif self._in_arguments:
-            self._held.append(self._arguments.feed(self._space + character))
+            self._held.append(self._arguments.feed(self._space + text))
             self._space = ""
 
     def _end_value(self) -> None:

@@ -60,6 +60,9 @@ class HermesReader:
     def feed(self, text: str, token_ids: Sequence[int]) -> list[str | CallPart]:
         """See :class:`~extracot_server.tool_calls.tools.CallReader`."""
         out: list[str | CallPart] = []
+        if not self._tag and "<" not in text:  # nearly all text
+            self._read(text, out)
+            return out
         for piece in self._pieces(text):
             if _TAG.fullmatch(piece) and not self._marked:
                 self._read_tag(piece, out)
@@ -111,7 +114,8 @@ class HermesReader:
                 continue
             parts, taken = self._call.feed(text)
             out += parts if self._parallel or not self._count else []
-            self._raw += text[:taken]
+            if not self._call.named:  # it may turn out to be none
+                self._raw += text[:taken]
             text = text[taken:]
             if self._call.ended:
                 self._end_call(out)
