@@ -56,6 +56,8 @@ class ResponseWriter:
         self._reply = _new_response(chat, body, stored=hold is not None)
         self._output = self._reply.output
         self._part: TextPart | None = None
+        self._delta_head: dict[str, Any] = {}
+        """What is the same in each event of the open item's text."""
         self._text: list[str] = []
         self._open = False
         self._reason = "stop"
@@ -105,8 +107,10 @@ class ResponseWriter:
         kind = ReasoningItem if reasoning else MessageItem
         out = [] if self._open and isinstance(self._output[-1], kind) else self._begin(kind)
         self._text.append(event.text)
-        delta = {"type": f"{self._text_event}.delta", **self._place(), "delta": event.text}
-        return [*out, delta if reasoning else {**delta, "logprobs": []}]
+        delta = {**self._delta_head, "delta": event.text}
+        if not reasoning:
+            delta["logprobs"] = []
+        return [*out, delta]
 
     def _call(self, event: CallDelta) -> list[dict[str, Any]]:
         part, out = event.part, []
@@ -115,8 +119,7 @@ class ResponseWriter:
             out = self._begin(FunctionCallItem, call_id=part.id, name=name, namespace=namespace)
         if part.arguments:
             self._text.append(part.arguments)
-            kind = "response.function_call_arguments.delta"
-            out.append({"type": kind, **self._place(), "delta": part.arguments})
+            out.append({**self._delta_head, "delta": part.arguments})
         return out
 
     def _begin(self, kind: type[Item], **fields: Any) -> list[dict[str, Any]]:
@@ -129,6 +132,7 @@ class ResponseWriter:
         added = {"type": "response.output_item.added", "output_index": index}
         out.append({**added, "item": item.model_dump()})
         self._part = self._new_part(item)
+        self._delta_head = {"type": f"{self._text_event}.delta", **self._place()}
         if self._part is not None:
             part = self._part.model_dump()
             out.append({"type": f"{self._part_event}.added", **self._place(), "part": part})
@@ -155,7 +159,7 @@ class ResponseWriter:
         if isinstance(item, FunctionCallItem):
             item.arguments = text
             written = {"name": item.name, "arguments": text}
-            out = [{"type": "response.function_call_arguments.done", **self._place(), **written}]
+            out = [{"type": f"{self._text_event}.done", **self._place(), **written}]
         else:
             assert self._part is not None
             self._part.text = text
@@ -197,7 +201,9 @@ class ResponseWriter:
 
     @property
     def _text_event(self) -> str:
-        """What the events of the open part's text are called."""
+        """What the events of the open item's text are called."""
+        if self._part is None:
+            return "response.function_call_arguments"
         if isinstance(self._part, SummaryText):
             return "response.reasoning_summary_text"
         reasoning = isinstance(self._part, ReasoningText)
