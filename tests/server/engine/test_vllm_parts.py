@@ -15,6 +15,7 @@ import pytest
 
 from extracot_server.engine.base import (
     AnswerFormat,
+    EngineBusyError,
     EngineDeadError,
     EngineError,
     EngineRequestError,
@@ -119,6 +120,23 @@ async def test_what_takes_too_long_to_compile_is_refused(monkeypatch: pytest.Mon
     compiler = grammars.Compiler(lambda schema: "late" if ends.wait(30) else None)
     try:
         assert "too long" in str(await compiler.refusal({}))
+    finally:
+        ends.set()
+
+
+@pytest.mark.anyio
+async def test_a_schema_that_gets_no_turn_is_to_be_sent_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(grammars, "_SECONDS", 0.0)
+    ends = threading.Event()
+    compiler = grammars.Compiler(lambda schema: "late" if ends.wait(30) else None)
+    try:
+        for _ in range(2):
+            assert "too long" in str(await compiler.refusal({}))
+        monkeypatch.setattr(grammars, "_TURN_SECONDS", 0.0)
+        with pytest.raises(EngineBusyError):
+            await compiler.refusal({})
     finally:
         ends.set()
 

@@ -202,7 +202,7 @@ class RemoteEngine:
             return await self._tried(AnswerFormat("json_schema", schema))
         except EngineRequestError as error:
             return str(error)
-        except (EngineDeadError, EngineBusyError):
+        except (EngineDeadError, EngineBusyError, ReplyLostError):
             raise
         except EngineError:
             # Status 500 is what vLLM makes of a grammar that cannot be compiled.

@@ -11,9 +11,10 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from extracot_server.engine.base import AnswerFormat
+from extracot_server.engine.base import AnswerFormat, EngineBusyError
 
 _SECONDS = 10.0
+_TURN_SECONDS = 10.0
 _AT_ONCE = 2
 _TOO_LONG = "it takes too long to compile; try a simpler one"
 _CPU_SECONDS = 1.0  # vLLM compiles once more for each request, and on the event loop
@@ -33,8 +34,14 @@ class Compiler:
         self._slots = asyncio.Semaphore(_AT_ONCE)
 
     async def refusal(self, schema: Mapping[str, Any]) -> str | None:
-        """Why a schema is refused; ``None``: it is not."""
-        await self._slots.acquire()
+        """Why a schema is refused; ``None``: it is not.
+
+        :class:`EngineBusyError` where others are compiled all the time: nothing is known of it.
+        """
+        try:
+            await asyncio.wait_for(self._slots.acquire(), _TURN_SECONDS)
+        except TimeoutError:
+            raise EngineBusyError("other schemas are being compiled", retry_after=10) from None
         work = asyncio.ensure_future(asyncio.to_thread(self._timed, schema))
         work.add_done_callback(lambda _: self._slots.release())
         done, _ = await asyncio.wait({work}, timeout=_SECONDS)
@@ -76,6 +83,8 @@ def complaint(schema: Mapping[str, Any]) -> str | None:
         if matcher.is_stopped():
             return None if step else "no value keeps to it"
         allowed = [byte for byte in range(256) if mask[byte // 8] >> (byte % 8) & 1]
+        if not allowed:  # nothing but the end
+            return None
         matcher.consume_token(next((b for b in _FIRST if b in allowed), allowed[0]))
     return None
 
