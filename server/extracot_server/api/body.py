@@ -33,6 +33,7 @@ _MAX_DEPTH = 128  # of lists and objects; deeper values break code that walks th
 _MAX_FIELDS = 256  # each unknown one is compared with `budget` and reported back
 # What may be half a character: its escape, its bytes, or another encoding than UTF-8.
 _HALF = re.compile(rb"\\u[dD][89a-fA-F]|\xed[\xa0-\xbf]|\x00")
+_HOLDERS = (dict, list)
 B = TypeVar("B", bound=BaseModel)
 
 
@@ -216,9 +217,10 @@ def _check_characters(body: Mapping[str, Any]) -> None:
     while left:
         place, value = left.pop()
         for step, inner in value.items() if isinstance(value, Mapping) else enumerate(value):
-            if isinstance(inner, list | dict):
+            if isinstance(inner, _HOLDERS):
                 left.append(((place, step), inner))
-            if any(isinstance(one, str) and not is_unicode(one) for one in (step, inner)):
+            half = isinstance(inner, str) and not is_unicode(inner)
+            if half or (isinstance(step, str) and not is_unicode(step)):
                 where = _spelled((place, step))
                 message = f"`{where}` is not valid Unicode: it holds half a character."
                 raise InvalidRequestError(message, param=where, code="invalid_value")
