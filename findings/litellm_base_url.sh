@@ -3,8 +3,8 @@
 #
 # `completion` and `text_completion` take `base_url` as another name of `api_base`, as the OpenAI
 # client calls it. One would guess the same of `responses` and `embedding`. They take it without an
-# error and send the request, with the key and the text, where they would without it: to the
-# address of the environment or, if there is none, to OpenAI. `api_base` is obeyed by all four.
+# error and send the request where they would without it: to the address of the environment or, if
+# there is none, to OpenAI. `api_base` is obeyed by all four.
 #
 # Seen (call, argument, where the request went):
 #   completion base_url argument
