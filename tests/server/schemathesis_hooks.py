@@ -48,8 +48,11 @@ def mended(body: dict[str, Any]) -> dict[str, Any]:
     if body["tools"]:
         body |= {"response_format": None, "logprobs": None, "top_logprobs": None}
     wanted = body.get("response_format")
-    if wanted and wanted["type"] == "json_schema":
-        body["response_format"] = {**wanted, "json_schema": {"schema": SCHEMA}}
+    if wanted:
+        schema = {"schema": SCHEMA} if wanted["type"] == "json_schema" else None
+        body["response_format"] = {**wanted, "json_schema": schema}
+    if body.get("logit_bias"):  # other ids are in no vocabulary
+        body["logit_bias"] = {"1": next(iter(body["logit_bias"].values()))}
     return body
 
 
