@@ -9,7 +9,7 @@ roles nor templates.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
@@ -138,7 +138,33 @@ def _text(part: Mapping[str, Any], name: str, at: str) -> str:
     return text
 
 
-def one_message(messages: Sequence[Message]) -> Message:
+def read_free_text(call: Mapping[str, Any], where: str) -> dict[str, Any] | str:
+    """The arguments of a call of a tool that takes free text: its ``input``."""
+    given = call.get("input")
+    if not isinstance(given, str):
+        raise InvalidRequestError.of(f"{where}.input", "must be a string.")
+    return given or {}
+
+
+def last_place(found: Iterable[bool]) -> int | None:
+    """Where the last true one stands, as that of the newest message of the user."""
+    return max((index for index, one in enumerate(found) if one), default=None)
+
+
+def in_runs(
+    messages: Iterable[Message], goes_on: Callable[[Sequence[Message], Message], bool]
+) -> list[Message]:
+    """Messages in order, each that goes on from those before it joined with them."""
+    runs: list[list[Message]] = []
+    for message in messages:
+        if runs and goes_on(runs[-1], message):
+            runs[-1].append(message)
+        else:
+            runs.append([message])
+    return [_one_message(run) for run in runs]
+
+
+def _one_message(messages: Sequence[Message]) -> Message:
     """Messages of one role as one, a line break between their texts."""
     if len(messages) == 1:
         return messages[0]

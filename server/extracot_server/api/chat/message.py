@@ -12,7 +12,13 @@ from pydantic import Field
 
 from extracot.prompt import Message, ToolCall
 from extracot_server.api.body import Body, described_as
-from extracot_server.api.contents import read_arguments, read_content, require_text
+from extracot_server.api.contents import (
+    last_place,
+    read_arguments,
+    read_content,
+    read_free_text,
+    require_text,
+)
 from extracot_server.budget.values import shown
 from extracot_server.errors import InvalidRequestError
 
@@ -65,9 +71,9 @@ class ChatMessage(Body):
 
 def read_messages(messages: Sequence[ChatMessage]) -> list[Message]:
     """The messages as the renderer takes them; :class:`InvalidRequestError` names a field."""
-    asked = [index for index, message in enumerate(messages) if message.role == "user"]
+    asked = last_place(message.role == "user" for message in messages)
     return [
-        _message(message, f"messages[{index}]", newest=asked[-1:] == [index])
+        _message(message, f"messages[{index}]", newest=index == asked)
         for index, message in enumerate(messages)
     ]
 
@@ -116,7 +122,4 @@ def _call(call: dict[str, Any], where: str) -> ToolCall:
     if kind == "function":
         arguments = read_arguments(called.get("arguments"), f"{at}.arguments")
         return ToolCall(called["name"], arguments, call["id"])
-    given = called.get("input")
-    if not isinstance(given, str):
-        raise InvalidRequestError.of(f"{at}.input", "must be a string.")
-    return ToolCall(called["name"], given or {}, call["id"])
+    return ToolCall(called["name"], read_free_text(called, at), call["id"])

@@ -15,7 +15,8 @@ from extracot_server.api.contents import (
     THOUGHTS,
     Content,
     add_part,
-    one_message,
+    in_runs,
+    last_place,
     read_arguments,
     read_content,
     require_text,
@@ -41,19 +42,15 @@ def read_conversation(
 
     Raises :class:`InvalidRequestError` for a block that can't be read where it stands.
     """
-    runs: list[list[Message]] = []
+    messages: list[Message] = []
     if system:
         # Clients send paragraphs of their own as blocks, without line breaks between them.
         text = read_content(system, "system", _TEXT, strict=True, between=BETWEEN).text
-        runs.append([Message("system", text, field="system")])
-    asked = [index for index, message in enumerate(spoken) if _asks(message)]
+        messages.append(Message("system", text, field="system"))
+    asked = last_place(map(_asks, spoken))
     for index, message in enumerate(spoken):
-        for found in _turns(message, f"messages[{index}]", newest=asked[-1:] == [index]):
-            if runs and _goes_on(runs[-1], found):
-                runs[-1].append(found)
-            else:
-                runs.append([found])
-    return [one_message(run) for run in runs]
+        messages += _turns(message, f"messages[{index}]", newest=index == asked)
+    return in_runs(messages, _goes_on)
 
 
 def _goes_on(run: Sequence[Message], found: Message) -> bool:

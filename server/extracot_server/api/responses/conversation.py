@@ -13,10 +13,12 @@ from extracot.prompt import Fields, Message, ToolCall
 from extracot_server.api.contents import (
     Content,
     add_part,
-    one_message,
+    in_runs,
+    last_place,
     placeholder,
     read_arguments,
     read_content,
+    read_free_text,
     require_text,
 )
 from extracot_server.budget.values import shown
@@ -45,15 +47,11 @@ def read_input(instructions: str | None, given: str | list[dict[str, Any]]) -> l
         return [*told, Message("user", given, field="input")]
     if not given:
         raise InvalidRequestError.of("input", "must not be empty.")
-    asked = [index for index, item in enumerate(given) if item.get("role") == "user"]
-    runs = [[message] for message in told]
-    for index, item in enumerate(given):
-        found = _message(item, f"input[{index}]", newest=asked[-1:] == [index])
-        if found is not None and runs and _goes_on(runs[-1], found):
-            runs[-1].append(found)
-        elif found is not None:
-            runs.append([found])
-    return [one_message(run) for run in runs]
+    asked = last_place(item.get("role") == "user" for item in given)
+    found = (
+        _message(item, f"input[{index}]", newest=index == asked) for index, item in enumerate(given)
+    )
+    return in_runs([*told, *(message for message in found if message is not None)], _goes_on)
 
 
 def _goes_on(run: Sequence[Message], found: Message) -> bool:
@@ -116,10 +114,7 @@ def _ran(item: dict[str, Any], where: str, name: str) -> Message:
     require_text(item, ("call_id",), where)
     if name == "custom_tool":
         require_text(item, ("name",), where)
-        given = item.get("input")
-        if not isinstance(given, str):
-            raise InvalidRequestError.of(f"{where}.input", "must be a string.")
-        return _called(item["name"], given or {}, item["call_id"], where)
+        return _called(item["name"], read_free_text(item, where), item["call_id"], where)
     wanted = ("action", "actions", "operation", "arguments")
     asked = {key: item[key] for key in wanted if item.get(key) is not None}
     return _called(name, asked, item["call_id"], where)
