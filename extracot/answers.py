@@ -7,9 +7,19 @@ for a verifier to say (math-verify, in training).
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from fractions import Fraction
+from itertools import accumulate
 
-from extracot.quantities import Numeral, Quantity, Words, plain_text, read, units_differ
+from extracot.quantities import (
+    LONGEST,
+    Numeral,
+    Quantity,
+    Words,
+    plain_text,
+    read_plain,
+    units_differ,
+)
 
 GRADER = "extracot.answers 1"
 """Names the rules of :func:`same_plain_answer`, for reports; it changes when a verdict does."""
@@ -17,6 +27,10 @@ GRADER = "extracot.answers 1"
 # One pass over what can open, close or hide a brace. Backslashes before "boxed" may be doubled
 # (text that went through JSON twice); any other escaped character, braces among them, is skipped.
 _TOKEN = re.compile(r"(?P<boxed>\\+boxed\s*\{)|\\.|(?P<open>\{)|(?P<close>\})", re.DOTALL)
+
+_BETWEEN_DIGITS = re.compile(r"(?<=\d)(?:\s|~|\\[ ,;:])+(?=\d)")
+_SPACES = re.compile(r"\\[ ,;:!]|\\(?:quad|qquad|left|right)(?![a-zA-Z])|\s+|~")
+_WRAPPERS = (("\\text{", "}"), ("\\mathrm{", "}"), ("\\textbf{", "}"), ("$", "$"), ("{", "}"))
 
 
 def extract_answer(text: str) -> str | None:
@@ -29,16 +43,38 @@ def extract_answer(text: str) -> str | None:
     >>> extract_answer(r"so \boxed{\frac{1}{2}}.")
     '\\frac{1}{2}'
     """
-    opened: list[tuple[int, bool]] = []  # (where the content starts, is it a box)
     best_start, best = -1, None
+    for start, end in _boxes(text):
+        if start > best_start and (content := text[start:end].strip()):
+            best_start, best = start, content
+    return best
+
+
+def boxes(text: str) -> list[str]:
+    r"""Contents of all balanced, non-blank ``\boxed{...}`` that are in no other, in order.
+
+    >>> boxes(r"either \boxed{1} or \boxed{2}")
+    ['1', '2']
+    """
+    found: list[str] = []
+    within = 0
+    for start, end in sorted(_boxes(text)):
+        if start >= within and (content := text[start:end].strip()):
+            found.append(content)
+            within = end
+    return found
+
+
+def _boxes(text: str) -> Iterator[tuple[int, int]]:
+    """Where each balanced box's content starts and ends, in order of the ends."""
+    opened: list[tuple[int, bool]] = []  # (where the content starts, is it a box)
     for match in _TOKEN.finditer(text):
         if match["boxed"] or match["open"]:
             opened.append((match.end(), match["boxed"] is not None))
         elif match["close"] and opened:
             start, is_box = opened.pop()
-            if is_box and start > best_start and text[start : match.start()].strip():
-                best_start, best = start, text[start : match.start()].strip()
-    return best
+            if is_box:
+                yield start, match.start()
 
 
 def same_plain_answer(answer: str, gold: str) -> bool | None:
@@ -52,12 +88,13 @@ def same_plain_answer(answer: str, gold: str) -> bool | None:
     >>> same_plain_answer("18 dollars", "18"), same_plain_answer("3 feet 6 inches", "3")
     (True, False)
     """
-    if plain_text(answer) == plain_text(gold):
-        return bool(plain_text(gold))
-    left, right = read(answer), read(gold)
+    texts = plain_text(answer), plain_text(gold)
+    if texts[0] == texts[1]:
+        return bool(texts[0])
+    left, right = map(read_plain, texts)
     match left, right:
         case None, None:
-            return _brackets(answer, gold)
+            return _brackets(*texts)
         case None, _:
             return None
         case _, None:
@@ -94,9 +131,7 @@ def _digits(value: Fraction) -> str | None:
 
 def _brackets(answer: str, gold: str) -> bool | None:
     """False for an interval beside a set, or beside one that is open elsewhere."""
-    kinds = [
-        _kind(plain_text(text).replace("\\{", "{").replace("\\}", "}")) for text in (answer, gold)
-    ]
+    kinds = [_kind(text.replace("\\{", "{").replace("\\}", "}")) for text in (answer, gold)]
     return False if None not in kinds and kinds[0] != kinds[1] else None
 
 
@@ -110,3 +145,30 @@ def _kind(text: str) -> str | None:
         if depth == 0 and at < len(text) - 1:
             return None  # several, side by side
     return text[0] + text[-1]
+
+
+def tidy(answer: str) -> str:
+    """The answer without spacing (but between two digits), dollar signs and ``\\text{}`` around it,
+    or a final full stop."""
+    pieces = _BETWEEN_DIGITS.split(answer.strip())
+    text = (
+        " ".join(_SPACES.sub("", piece) for piece in pieces)
+        .replace("\\$", "")
+        .replace("\\%", "%")
+        .rstrip(".")
+    )
+    text = text.replace("\\dfrac", "\\frac").replace("\\tfrac", "\\frac")
+    changed = len(text) <= LONGEST
+    while changed:
+        changed = False
+        for start, end in _WRAPPERS:
+            if text.startswith(start) and text.endswith(end) and len(text) > len(start):
+                inner = text[len(start) : -len(end)]
+                if _balanced(inner):
+                    text, changed = inner, True
+    return text
+
+
+def _balanced(text: str) -> bool:
+    depths = list(accumulate({"{": 1, "}": -1}.get(character, 0) for character in text))
+    return not depths or (min(depths) >= 0 and depths[-1] == 0)

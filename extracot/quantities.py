@@ -149,9 +149,12 @@ def read(answer: str) -> Reading:
     >>> read(r"3\frac{1}{2} \text{ hours}")
     (Quantity(value=Fraction(7, 2), unit=('hour',), clock=''),)
     """
-    if len(answer) > LONGEST:
-        return None
-    text = _digits_first(plain_text(answer))
+    return read_plain(plain_text(answer)) if len(answer) <= LONGEST else None
+
+
+def read_plain(text: str) -> Reading:
+    """The same of a text that :func:`plain_text` gave."""
+    text = _digits_first(text) if len(text) <= LONGEST else ""
     if not text:
         return None
     return _numeral(text) or _quantities(text) or _words(text)

@@ -26,7 +26,7 @@ from extracot_client import (
     SweepRow,
     summarise,
 )
-from extracot_client.matching import gold_answer, same_answer
+from extracot_client.matching import same_answer
 from extracot_client.plots import _name_points, _Point, draw_sweep
 from extracot_client.problem_files import SweepFileError, read_problems
 from extracot_client.sweep_files import RowStore, write_csv
@@ -177,11 +177,6 @@ def test_answers_that_match(found: str | None, gold: str, same: bool) -> None:
     assert same_answer(found, gold) is same
 
 
-def test_gold_answers_of_gsm8k() -> None:
-    assert gold_answer("She has 3.\n#### 1,200") == "1,200"
-    assert gold_answer(" 7 ") == "7"
-
-
 @given(st.text(max_size=40), st.text(max_size=40))
 def test_matching_takes_any_text(found: str, gold: str) -> None:
     assert same_answer(found, gold) == same_answer(gold, found)
@@ -234,14 +229,14 @@ def test_bad_problem_files_name_the_line(text: str, as_csv: bool, words: str) ->
         ('{"value": 4}', "is an object"),
         ("true", "is true"),
         ("null", "is null"),
-        ("NaN", "is nan"),
-        ("-Infinity", "is -inf"),
-        ("1e400", "is inf"),
+        ("NaN", "is NaN"),
+        ("-Infinity", "is -Infinity"),
+        ("1e400", "is Infinity"),
         ("1e99", "is a number of 100 digits"),
         ('""', "holds no answer"),
         ('"  "', "holds no answer"),
         ('"$ $"', "holds no answer"),
-        ('"work and no result ####"', "holds no answer"),
+        ('"work and no result ####"', "has nothing behind"),
         ('"NaN"', "is 'NaN'"),
         ("\"['388']\"", "want the bare answer"),
     ],
@@ -261,7 +256,7 @@ def test_golds_that_never_match_are_errors(gold: str, told: str) -> None:
     [
         ("42", "42"),
         ("0.5", "0.5"),
-        ("1e3", "1000.0"),
+        ("1e3", "1000"),
         ("-7", "-7"),
         ('"$388$"', "$388$"),
         (r'"so \\boxed{\\frac{1}{2}}"', r"\frac{1}{2}"),

@@ -92,7 +92,10 @@ GOOD = {"question": "q?", "answer": "#### 1"}
     [
         ('{"question": "q?"}', "field 'answer': is missing"),
         ('{"question": "q?", "answer": "no mark"}', "field 'answer': no '#### ANSWER'"),
-        ('{"question": "q?", "answer": "a ####  "}', "field 'answer': no '#### ANSWER'"),
+        ('{"question": "q?", "answer": "a ####  "}', "field 'answer': has nothing behind"),
+        ('{"question": "q?", "answer": "#### 1\\nThe answer is: 2"}', "'answer': has two answers"),
+        ('{"question": "q?", "answer": NaN}', "field 'answer': "),
+        ('{"question": "q?", "answer": ' + "1" * 5000 + "}", "not JSON"),
         ('{"question": "   ", "answer": "#### 1"}', "field 'question': is empty"),
         ('{"question": ["q"], "answer": "#### 1"}', "field 'question': want text"),
         ('{"question": true, "answer": "#### 1"}', "field 'question': want text"),

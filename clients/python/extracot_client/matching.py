@@ -7,19 +7,8 @@ here, and an evaluation that needs more brings a verifier of its own.
 
 from __future__ import annotations
 
-import re
-
-from extracot.answers import extract_answer, same_plain_answer
+from extracot.answers import same_plain_answer, tidy
 from extracot.quantities import plain_text
-
-_DROPPED = re.compile(r"\\[!,;: ]|\\(?:left|right)(?![A-Za-z])|\s+")
-
-
-def gold_answer(text: str) -> str:
-    r"""The bare answer of a data set's answer field; GSM8K puts it after ``####``, others into
-    ``\boxed{}``."""
-    bare = text.rpartition("####")[2].strip()
-    return extract_answer(bare) or bare
 
 
 def same_answer(found: str | None, gold: str) -> bool:
@@ -31,9 +20,4 @@ def same_answer(found: str | None, gold: str) -> bool:
     if found is None:
         return False
     same = same_plain_answer(found, gold)
-    return same if same is not None else _tidy(found) == _tidy(gold)
-
-
-def _tidy(text: str) -> str:
-    text = _DROPPED.sub("", plain_text(text))
-    return text.replace("dfrac", "frac").replace("tfrac", "frac")
+    return same if same is not None else tidy(plain_text(found)) == tidy(plain_text(gold))

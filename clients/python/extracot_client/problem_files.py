@@ -9,27 +9,19 @@ from __future__ import annotations
 import csv
 import difflib
 import json
-import math
 import re
 from collections.abc import Callable, Iterator, Mapping
-from decimal import Decimal
 from typing import Any, TextIO
 
+from extracot.golds import GoldError, read_gold
 from extracot_client.errors import InvalidArgumentError
-from extracot_client.matching import gold_answer, same_answer
+from extracot_client.matching import same_answer
 from extracot_client.sweeps import SweepProblem, as_problem
 
 QUESTION_FIELDS = ("question", "problem", "prompt")
 ANSWER_FIELDS = ("answer", "gold", "final_answer")
 ID_FIELDS = ("id", "problem_id")
 FIELDS = (QUESTION_FIELDS, ANSWER_FIELDS, ID_FIELDS)
-
-# More digits than the comparison of numbers takes.
-_LONGEST_NUMBER = 60
-_WANTED = "want the bare answer as a text or a number, such as 42"
-# What another program wrote for a value that is none: pandas' NaN, a Python list as text.
-_NO_VALUE = re.compile(r"nan|null|<na>", re.IGNORECASE)
-_PYTHON_LIST = re.compile(r"[\[({]\s*(['\"]).*[\])}]", re.DOTALL)
 
 
 class SweepFileError(InvalidArgumentError):
@@ -174,26 +166,12 @@ def _id(row: Mapping[str, Any], where: str, part: str) -> str | None:
 
 def _gold(value: Any, where: str) -> str:
     """The bare answer, or an error that says why this is none."""
-    if isinstance(value, bool) or not isinstance(value, str | int | float):
-        hint = "; leave it out if there is none" if value is None else ""
-        raise SweepFileError(f"{where} is {_told(value)}; {_WANTED}{hint}")
-    if not isinstance(value, str):
-        return _number(value, where)
-    text = gold_answer(value)
-    if not text or not same_answer(text, text):
-        raise SweepFileError(f"{where} holds no answer; {_WANTED}, or leave it out")
-    if _NO_VALUE.fullmatch(text) or _PYTHON_LIST.fullmatch(text):
-        raise SweepFileError(f"{where} is {text[:40]!r}; {_WANTED}")
-    return text
-
-
-def _number(value: float, where: str) -> str:
-    if isinstance(value, float) and not math.isfinite(value):
-        raise SweepFileError(f"{where} is {_told(value)}; {_WANTED}")
-    text = f"{Decimal(repr(value)):f}" if isinstance(value, float) else str(value)
-    if len(text) > _LONGEST_NUMBER:
-        raise SweepFileError(f"{where} is a number of {len(text)} digits; {_WANTED}")
-    return text
+    try:
+        return read_gold(value).answer
+    except GoldError as error:
+        none = value is None or (isinstance(value, str) and not value.strip())
+        hint = "; leave it out if there is none" if none else ""
+        raise SweepFileError(f"{where} {error}{hint}") from None
 
 
 def _told(value: Any) -> str:
@@ -202,10 +180,4 @@ def _told(value: Any) -> str:
         return "a list"
     if isinstance(value, dict):
         return "an object"
-    return (
-        "null"
-        if value is None
-        else str(value).lower()
-        if value is True or value is False
-        else str(value)
-    )
+    return str(value).lower() if isinstance(value, bool) else str(value)

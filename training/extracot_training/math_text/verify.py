@@ -20,10 +20,9 @@ import threading
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.metadata import version
-from itertools import accumulate
 from typing import Any
 
-from extracot.answers import GRADER, extract_answer, same_plain_answer
+from extracot.answers import GRADER, extract_answer, same_plain_answer, tidy
 
 PATIENCE = 5.0
 LONGEST_ANSWER = 400
@@ -36,9 +35,6 @@ _COMPUTED_EXPONENT = re.compile(
     r"[\d)}\]]\s*(?:\^|\*\*)\s*[{(][^{}()]*\d\s*(?:[*^!]|\\cdot|\\times)"
 )
 _HUGE = re.compile(r"\d{4,}\s*!|[)}\]!]\s*!|binom.*\d{4,}|\\(?:int|sum|prod|lim)(?![a-z])")
-_BETWEEN_DIGITS = re.compile(r"(?<=\d)(?:\s|~|\\[ ,;:])+(?=\d)")
-_SPACES = re.compile(r"\\[ ,;:!]|\\(?:quad|qquad|left|right)(?![a-zA-Z])|\s+|~")
-_WRAPPERS = (("\\text{", "}"), ("\\mathrm{", "}"), ("\\textbf{", "}"), ("$", "$"), ("{", "}"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,33 +74,6 @@ def equal(answer: str, gold: str) -> bool:
     if _hopeless(answer) or _hopeless(gold):
         return False
     return _math_equal(answer, gold)
-
-
-def tidy(answer: str) -> str:
-    """The answer without spacing (but between two digits), dollar signs and ``\\text{}`` around it,
-    or a final full stop."""
-    pieces = _BETWEEN_DIGITS.split(answer.strip())
-    text = (
-        " ".join(_SPACES.sub("", piece) for piece in pieces)
-        .replace("\\$", "")
-        .replace("\\%", "%")
-        .rstrip(".")
-    )
-    text = text.replace("\\dfrac", "\\frac").replace("\\tfrac", "\\frac")
-    changed = len(text) <= LONGEST_ANSWER
-    while changed:
-        changed = False
-        for start, end in _WRAPPERS:
-            if text.startswith(start) and text.endswith(end) and len(text) > len(start):
-                inner = text[len(start) : -len(end)]
-                if _balanced(inner):
-                    text, changed = inner, True
-    return text
-
-
-def _balanced(text: str) -> bool:
-    depths = list(accumulate({"{": 1, "}": -1}.get(character, 0) for character in text))
-    return not depths or (min(depths) >= 0 and depths[-1] == 0)
 
 
 def _hopeless(answer: str) -> bool:

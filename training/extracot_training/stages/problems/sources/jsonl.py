@@ -38,7 +38,7 @@ def read_rows(path: Path) -> Iterator[Row]:
                 values = json.loads(line.decode("utf-8"))
             except UnicodeDecodeError as error:
                 raise RowError(path, number, "not UTF-8 text") from error
-            except (json.JSONDecodeError, RecursionError) as error:
+            except (ValueError, RecursionError) as error:  # ValueError: thousands of digits, too
                 raise RowError(path, number, f"not JSON ({error})") from error
             if not isinstance(values, dict):
                 raise RowError(path, number, f"want an object, not {type(values).__name__}")
@@ -70,7 +70,7 @@ def read_amc(source: AmcSource) -> Iterator[Problem]:
     origin = Origin("amc", source.license, source.split)
     for row in read_rows(source.path):
         question = row.first("problem", "question")
-        yield problem(row, origin, question, row.text("answer"), meta=row.some("url", "id"))
+        yield problem(row, origin, question, row.gold("answer").answer, meta=row.some("url", "id"))
 
 
 def read_mapped(source: JsonlSource) -> Iterator[Problem]:

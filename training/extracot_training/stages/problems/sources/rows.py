@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from extracot.answers import extract_answer
+from extracot.golds import Gold, GoldError, read_gold
 from extracot_training.config.problems import FieldMap
 from extracot_training.errors import RowError
 from extracot_training.math_text.normalise import clean, problem_id
 from extracot_training.pipeline.records import Problem, Split
 
 # GSM8K writes its calculator calls into the text: "48/2 = <<48/2=24>>24".
-_CALCULATOR = re.compile(r"<<[^<>]*>>")
+_CALCULATOR = re.compile(r"<<[^<>=\n]*=[^<>=\n]*>>")
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +29,7 @@ class Row:
 
     def text(self, field: str) -> str:
         """The field as cleaned text (numbers as written). :class:`RowError` if absent or empty."""
-        if field not in self.values:
-            raise RowError(self.path, self.line, "is missing", field=field)
+        self._present(field)
         value = self.values[field]
         if isinstance(value, bool) or not isinstance(value, str | int | float):
             kind = type(value).__name__
@@ -40,6 +40,15 @@ class Row:
         if not text.isascii() and any("\ud800" <= c <= "\udfff" for c in text):
             raise RowError(self.path, self.line, "holds half a character", field=field)
         return text
+
+    def gold(self, field: str) -> Gold:
+        """The field's answer, and the solution it stands in. :class:`RowError` if it has none."""
+        self._present(field)
+        value = self.values[field]
+        try:
+            return read_gold(self.text(field) if isinstance(value, str) else value)
+        except GoldError as error:
+            raise RowError(self.path, self.line, str(error), field=field) from None
 
     def first(self, *fields: str) -> str:
         """The first of ``fields`` the row has."""
@@ -55,6 +64,10 @@ class Row:
             return None
         return self.text(field)
 
+    def _present(self, field: str) -> None:
+        if field not in self.values:
+            raise RowError(self.path, self.line, "is missing", field=field)
+
 
 @dataclass(frozen=True, slots=True)
 class Origin:
@@ -67,25 +80,24 @@ class Origin:
 
 def plain_number(value: int | float) -> str:
     """``25.0`` -> ``25``, ``2.5`` -> ``2.5``."""
-    return str(int(value)) if float(value).is_integer() else repr(value)
+    return str(int(value)) if isinstance(value, int) or value.is_integer() else repr(value)
 
 
 def gsm8k_parts(row: Row, field: str) -> tuple[str, str]:
-    """A GSM8K answer field as (worked solution, final number without thousands separators).
+    """A GSM8K answer field as (worked solution, final answer without thousands separators).
 
     Raises :class:`RowError` when there is no ``#### number`` at its end.
     """
-    solution, mark, final = row.text(field).rpartition("####")
-    answer = final.strip().replace(",", "").removeprefix("$")
-    if not mark or not answer:
+    if "####" not in row.text(field):
         raise RowError(row.path, row.line, "no '#### ANSWER' at the end", field=field)
-    return _CALCULATOR.sub("", solution).strip(), answer
+    gold = row.gold(field)
+    return _CALCULATOR.sub("", gold.solution).strip(), gold.answer
 
 
 def math_answer(row: Row) -> str:
-    """MATH's gold: the ``answer`` field, else the last box of ``solution``."""
+    """MATH's gold: the ``answer`` field, else the last box of ``solution``, as this data means."""
     if row.values.get("answer") not in (None, ""):
-        return row.text("answer")
+        return row.gold("answer").answer
     answer = extract_answer(row.text("solution"))
     if not answer:
         message = "no \\boxed{} in it, and the row has no 'answer'"
@@ -94,16 +106,17 @@ def math_answer(row: Row) -> str:
 
 
 def mapped(row: Row, fields: FieldMap, origin: Origin) -> Problem:
-    """A row read by a field map. A gold in GSM8K's form or in a box is taken out of it."""
-    solution = row.optional(fields.solution)
-    gold = row.text(fields.answer)
-    if "####" in gold:
-        worked, gold = gsm8k_parts(row, fields.answer)
-        solution = solution or worked
-    elif "\\boxed" in gold:
-        solution, gold = solution or gold, extract_answer(gold) or gold
-    family = row.optional(fields.family)
-    return problem(row, origin, row.text(fields.question), gold, solution=solution, family=family)
+    """A row read by a field map. A gold that stands in a worked solution is taken out of it."""
+    gold = row.gold(fields.answer)
+    solution = row.optional(fields.solution) or gold.solution
+    return problem(
+        row,
+        origin,
+        row.text(fields.question),
+        gold.answer,
+        solution=_CALCULATOR.sub("", solution).strip(),
+        family=row.optional(fields.family),
+    )
 
 
 def problem(
