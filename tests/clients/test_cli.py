@@ -99,7 +99,8 @@ def test_summary_lines_are_honest(capsys: Captured) -> None:
 
 def test_compare(at_live: LiveServer, capsys: Captured) -> None:
     assert run("compare", PROBLEM) == 0
-    head, *lines = capsys.readouterr().out.splitlines()
+    head, *lines, sampling = capsys.readouterr().out.splitlines()
+    assert sampling.startswith("sampling: the model's own; one reply a budget")
     assert head.split() == [
         "budget",
         "level",

@@ -7,6 +7,7 @@ import csv
 import gc
 import io
 import json
+from itertools import combinations
 from pathlib import Path
 
 import pytest
@@ -27,7 +28,7 @@ from extracot_client import (
     summarise,
 )
 from extracot_client.matching import same_answer
-from extracot_client.plots import _name_points, _Point, draw_sweep
+from extracot_client.plots import _box_of, _draw_points, _frame, _name_points, _Point, draw_sweep
 from extracot_client.problem_files import SweepFileError, read_problems
 from extracot_client.sweep_files import RowStore, write_csv
 from extracot_client.sweeps import sweep_rows, wilson
@@ -401,17 +402,39 @@ def test_pictures(tmp_path: Path) -> None:
     assert draw_sweep(summarise([row("a", 0.2)], []), path).startswith("no picture: no problem")
 
 
-def test_a_picture_names_every_budget_even_where_points_coincide() -> None:
+@pytest.mark.parametrize(
+    "points",
+    [
+        [_Point(50.0, 80.0, 70.0, 90.0, name) for name in ("0.2", "1", "auto", "native", "none")],
+        [_Point(40.0 + n, 90.0 + n / 10, 88.0, 93.0, f"0.{n + 1}") for n in range(8)],
+        [_Point(0.0, 0.0, 0.0, 0.0, "none"), _Point(0.0, 100.0, 100.0, 100.0, "auto")],
+    ],
+)
+def test_names_in_a_picture_lie_on_nothing(points: list[_Point]) -> None:
+    pytest.importorskip("matplotlib")
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7.0, 4.5), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    _frame(axes, points, "")
+    names = _name_points(figure, axes, points)
+    assert sorted(name.get_text() for name in names) == sorted(point.name for point in points)
+    boxes = [name.get_window_extent() for name in names]
+    marks = [_box_of(axes, point) for point in points]
+    assert not any(one.overlaps(other) for one, other in combinations(boxes, 2))
+    assert not any(box.overlaps(mark) for box in boxes for mark in marks)
+
+
+def test_the_line_of_a_picture_goes_from_left_to_right() -> None:
     pytest.importorskip("matplotlib")
     from matplotlib.figure import Figure
-    from matplotlib.text import Annotation
 
-    names = ("0.2", "1", "auto", "native", "none", '{"ratio": 0.2}')
-    figure = Figure()
-    _name_points(figure.add_subplot(), [_Point(50.0, 80.0, 70.0, 90.0, name) for name in names])
-    texts = [text for text in figure.axes[0].texts if isinstance(text, Annotation)]
-    assert [text.get_text() for text in texts] == list(names)
-    assert len({text.xyann for text in texts}) == len(names)  # none lies on another
+    axes = Figure().add_subplot()
+    tokens = {"0.2": 30.0, "0.4": 90.0, "0.6": 60.0, "0.8": 120.0}
+    _draw_points(axes, [_Point(at, 50.0, 40.0, 60.0, name) for name, at in tokens.items()])
+    assert list(axes.lines[0].get_xdata()) == sorted(tokens.values())
 
 
 def test_no_picture_without_matplotlib(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

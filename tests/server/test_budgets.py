@@ -49,6 +49,34 @@ def test_a_ratio_picks_the_level_by_what_it_realises(
     assert report["calibrated"] is True
 
 
+@pytest.mark.parametrize(
+    ("budget", "meant"),
+    [
+        ("0.2", "the number 0.2?"),
+        (" 1 ", "the number 1?"),
+        ("20%", '0.2 or {"max_reasoning_tokens": 20}?'),
+        ("low", '`reasoning_effort`: "low"?'),
+        ("High", '`reasoning_effort`: "high"?'),
+        ("Auto", '"auto"?'),
+        ("nativ", '"native"?'),
+        ("off", '"none"?'),
+        (False, '"none"?'),
+        (0, '"none"?'),
+        (40, '0.4 or {"max_reasoning_tokens": 40}?'),
+        (2048, '{"max_reasoning_tokens": 2048}?'),
+        ({"ratio": "0.2"}, "the number 0.2?"),
+    ],
+)
+def test_a_wrong_budget_gets_a_hint(token_server: Live, budget: Any, meant: str) -> None:
+    error = token_server.refused(budget=budget)
+    assert f" Did you mean {meant}" in error["message"] and "Allowed: " in error["message"]
+
+
+@pytest.mark.parametrize("budget", ["fast", "", -1, True, [0.2], 10**12, "nan", "-0.2", "1e999"])
+def test_a_budget_like_nothing_gets_none(token_server: Live, budget: Any) -> None:
+    assert "Did you mean" not in token_server.refused(budget=budget)["message"]
+
+
 def test_a_level_costs_what_its_card_says(token_server: Live) -> None:
     used = [token_server.chat(budget=r)["budget"]["reasoning_tokens"] for r in (0.2, 0.4, 0.8, 1)]
     assert used == sorted(set(used))

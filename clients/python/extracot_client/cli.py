@@ -7,11 +7,12 @@ Exit codes: 0 success, 1 the server or the connection failed, 2 wrong usage or a
 from __future__ import annotations
 
 import argparse
+import difflib
 import importlib
 import os
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NoReturn, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias, cast
 
 if TYPE_CHECKING:
     Commands: TypeAlias = argparse._SubParsersAction["_Parser"]
@@ -27,7 +28,35 @@ Exit codes: 0 success, 1 server or connection error, 2 wrong usage, 130 interrup
 
 
 class _Parser(argparse.ArgumentParser):
-    """argparse, with errors on one line."""
+    """argparse, with errors on one line; for an unknown flag the nearest of the command's."""
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        words = sys.argv[1:] if args is None else list(args)
+        commands = self._commands()
+        # argparse takes an unknown flag's value for the command, and complains of that.
+        before = next((n for n, word in enumerate(words) if word in commands), 0)
+        self._check_flags([word for word in words[:before] if word.startswith("--")])
+        found, rest = super().parse_known_args(args, namespace)
+        if not commands:  # else a command's own parser has seen them
+            self._check_flags([word for word in rest if word.startswith("--")], unknown=True)
+        return found, rest
+
+    def _commands(self) -> dict[str, argparse.ArgumentParser]:
+        choices = (action.choices for action in self._actions if not action.option_strings)
+        return next((c for c in choices if isinstance(c, dict)), {})
+
+    def _check_flags(self, words: Sequence[str], *, unknown: bool = False) -> None:
+        """Refuse the first of these words that is none of the flags, or the start of one."""
+        own = [flag for flag in self._option_string_actions if flag.startswith("--")]
+        others = (p._option_string_actions for p in self._commands().values())
+        known = [*own, *(flag for flags in others for flag in flags if flag.startswith("--"))]
+        for word in words:
+            flag = word.partition("=")[0]
+            if unknown or not any(one.startswith(flag) for one in own):
+                if flag in known and not unknown:
+                    self.error(f"{flag} goes behind the command")
+                near = difflib.get_close_matches(flag, known, n=1, cutoff=0.7)
+                self.error(f"unknown flag {flag}" + (f"; did you mean {near[0]}?" if near else ""))
 
     def error(self, message: str) -> NoReturn:
         self.exit(USAGE, f"extracot: {message} (see {self.prog} --help)\n")

@@ -6,15 +6,19 @@ matplotlib is optional: without it, or without graded answers, a line says why t
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from extracot_client.sweeps import BudgetSummary
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from matplotlib.text import Annotation
+    from matplotlib.transforms import Bbox
 
 # Ratios are one line in one colour; the words that are no ratio each have a mark of their own.
 # The colours can be told apart by colour-blind eyes, the marks by all.
@@ -68,12 +72,14 @@ def draw_sweep(summaries: Sequence[BudgetSummary], path: Path, title: str = "") 
     axes = figure.add_subplot()
     _draw_points(axes, points)
     _frame(axes, points, title)
+    _name_points(figure, axes, points)
     figure.savefig(path, dpi=150, format="png")
     return f"picture: {path}"
 
 
 def _draw_points(axes: Axes, points: list[_Point]) -> None:
-    ratios = sorted((point for point in points if point.is_ratio), key=lambda p: float(p.name))
+    # From left to right: levels whose lengths are not in their order would make a zigzag.
+    ratios = sorted((point for point in points if point.is_ratio), key=lambda p: p.tokens)
     axes.plot([p.tokens for p in ratios], [p.accuracy for p in ratios], color=_RATIO_COLOUR, lw=1.5)
     for point in points:
         mark, colour = ("o", _RATIO_COLOUR) if point.is_ratio else _WORDS.get(point.name, _OTHER)
@@ -89,23 +95,66 @@ def _draw_points(axes: Axes, points: list[_Point]) -> None:
             color=colour,
             zorder=3,
         )
-    _name_points(axes, points)
 
 
-def _name_points(axes: Axes, points: list[_Point]) -> None:
-    """Ratios are named right above the whisker, words right below it: ``native`` often lies on
-    the last ratio. Names that would still touch move a line further out."""
-    style: dict[str, Any] = {"textcoords": "offset points", "ha": "center", "fontsize": 9}
-    widest = max(point.tokens for point in points) or 1.0
-    taken: dict[bool, list[tuple[float, int]]] = {True: [], False: []}
+def _name_points(figure: Figure, axes: Axes, points: list[_Point]) -> list[Annotation]:
+    """Names beside their points, none on another or on a point; the axes must be final.
+
+    Ratios go above their whisker and words below it where there is room, since ``native`` often
+    lies on the last ratio; else to a side, else further out.
+    """
+    figure.draw_without_rendering()
+    taken = [_box_of(axes, point) for point in points]
+    names: list[Annotation] = []
     for point in sorted(points, key=lambda p: p.tokens):
-        up = point.is_ratio
-        used = {line for x, line in taken[up] if abs(x - point.tokens) < 0.07 * widest}
-        line = next(number for number in range(len(points)) if number not in used)
-        taken[up].append((point.tokens, line))
-        y, shift = (point.high, 5 + 11 * line) if up else (point.low, -13 - 11 * line)
-        colour = _RATIO_COLOUR if up else _WORDS.get(point.name, _OTHER)[1]
-        axes.annotate(point.name, (point.tokens, y), xytext=(0, shift), color=colour, **style)
+        colour = _RATIO_COLOUR if point.is_ratio else _WORDS.get(point.name, _OTHER)[1]
+        name = axes.annotate(
+            point.name,
+            (point.tokens, point.accuracy),
+            xytext=(0, 0),
+            textcoords="offset points",
+            ha="center",
+            va="center",
+            fontsize=9,
+            color=colour,
+        )
+        for place in _places(axes, point):
+            name.set_position(place)
+            box = name.get_window_extent().padded(1.0)
+            if not any(box.overlaps(other) for other in taken):
+                break
+        taken.append(name.get_window_extent().padded(1.0))
+        names.append(name)
+    return names
+
+
+def _places(axes: Axes, point: _Point) -> Iterator[tuple[float, float]]:
+    """Offsets from the point, in typographic points, the nearest first."""
+    box = _box_of(axes, point)
+    _, y = axes.transData.transform((point.tokens, point.accuracy))
+    dots = axes.figure.dpi / 72
+    above, below = (box.y1 - y) / dots + 8, (box.y0 - y) / dots - 8
+    aside = 14 + 3 * len(point.name)
+    first, second = (above, below) if point.is_ratio else (below, above)
+    for further in range(12):
+        out = 11.0 * further
+        yield 0, first + math.copysign(out, first)
+        yield 0, second + math.copysign(out, second)
+        yield aside, out
+        yield -aside, out
+        yield aside, -out
+        yield -aside, -out
+
+
+def _box_of(axes: Axes, point: _Point) -> Bbox:
+    """What the point's mark and whisker cover, in pixels."""
+    x, low = axes.transData.transform((point.tokens, point.low))
+    _, high = axes.transData.transform((point.tokens, point.high))
+    _, y = axes.transData.transform((point.tokens, point.accuracy))
+    from matplotlib.transforms import Bbox
+
+    half = 5 * axes.figure.dpi / 72
+    return Bbox([[x - half, min(low, y - half)], [x + half, max(high, y + half)]])
 
 
 def _frame(axes: Axes, points: list[_Point], title: str) -> None:

@@ -19,9 +19,11 @@ from extracot_client.matching import same_answer
 from extracot_client.sweeps import SweepProblem, as_problem
 
 QUESTION_FIELDS = ("question", "problem", "prompt")
-ANSWER_FIELDS = ("answer", "gold", "final_answer")
+ANSWER_FIELDS = ("answer", "gold", "final_answer", "final")
+SOLUTION_FIELD = "solution"
+"""Read for its answer where a row has none of :data:`ANSWER_FIELDS`, as MATH's rows."""
 ID_FIELDS = ("id", "problem_id")
-FIELDS = (QUESTION_FIELDS, ANSWER_FIELDS, ID_FIELDS)
+FIELDS = (QUESTION_FIELDS, (*ANSWER_FIELDS, SOLUTION_FIELD), ID_FIELDS)
 
 
 class SweepFileError(InvalidArgumentError):
@@ -30,8 +32,9 @@ class SweepFileError(InvalidArgumentError):
 
 def read_problems(stream: TextIO, name: str, *, as_csv: bool) -> list[SweepProblem]:
     """Problems, one a line: an object or columns with ``question`` (or ``problem``, ``prompt``)
-    and perhaps ``answer`` (or ``gold``, ``final_answer``) and ``id``; a JSONL line may also be a
-    bare string. Other fields are not read. Raises :class:`SweepFileError`."""
+    and perhaps ``answer`` (or ``gold``, ``final_answer``, ``final``, else ``solution``) and ``id``;
+    a JSONL line may also be a bare string. Other fields are not read. Raises
+    :class:`SweepFileError`."""
     rows = _csv_rows(stream, name) if as_csv else _jsonl_rows(stream, name)
     problems: list[SweepProblem] = []
     seen: dict[str, str] = {}
@@ -115,6 +118,8 @@ def _problem(row: Any, where: str, part: str, *, as_csv: bool) -> SweepProblem:
     bare = as_problem(_question(question, where))
     # An empty cell is CSV's only way to say that there is none; in JSON one leaves the field out.
     given = [name for name in ANSWER_FIELDS if name in row and not (as_csv and row[name] == "")]
+    if not given and row.get(SOLUTION_FIELD) not in (None, ""):
+        given = [SOLUTION_FIELD]
     golds = [(name, _gold(row[name], f"{where}: {part} {name!r}")) for name in given]
     for name, gold in golds[1:]:
         if not same_answer(gold, golds[0][1]):
@@ -171,6 +176,8 @@ def _gold(value: Any, where: str) -> str:
     except GoldError as error:
         none = value is None or (isinstance(value, str) and not value.strip())
         hint = "; leave it out if there is none" if none else ""
+        if where.endswith(repr(SOLUTION_FIELD)):
+            hint += f", or the field {ANSWER_FIELDS[0]!r}"
         raise SweepFileError(f"{where} {error}{hint}") from None
 
 

@@ -21,12 +21,15 @@ from pydantic import (
 )
 from pydantic_core import CoreSchema, core_schema
 
+from extracot_server.config.effort_map import DEFAULT_EFFORT_MAP
 from extracot_server.config.model_settings import BudgetWord, Ratio
 from extracot_server.errors import BudgetError
 
 Target = Ratio | BudgetWord
 _LONGEST_ALIAS = 32  # replies repeat it, streams in every chunk
 WORDS = ("auto", "native", "none")
+_SYNONYMS = {"off": "none", "no": "none", "false": "none", "zero": "none", "automatic": "auto"}
+_SYNONYMS |= {"full": "native", "unlimited": "native", "default": "native"}
 ALLOWED = (
     'a number in (0, 1], "auto", "native", "none", or an object with `ratio` (one of these), '
     '`max_reasoning_tokens` (an integer of 0 or more) and `enforce` ("soft" or "hard")'
@@ -81,7 +84,7 @@ def parse_budget(value: Any) -> BudgetSpec:
         try:
             return BudgetSpec(_target.validate_python(value), given=value)
         except ValidationError:
-            text = f"`budget` is {shown(value)}. Allowed: {ALLOWED}."
+            text = f"`budget` is {shown(value)}.{_meant(value)} Allowed: {ALLOWED}."
             raise BudgetError(text, param="budget") from None
     for key in value:
         if key not in _RULES:
@@ -97,9 +100,48 @@ def parse_budget(value: Any) -> BudgetSpec:
         found = BudgetObject.model_validate(value)
     except ValidationError as error:
         key = str(error.errors()[0]["loc"][0])
-        text = f"`budget.{key}` {_RULES[key].format(shown(value[key]))}."
+        hint = _meant(value[key]) if key == "ratio" else ""
+        text = f"`budget.{key}` {_RULES[key].format(shown(value[key]))}.{hint}"
         raise BudgetError(text, param=f"budget.{key}") from None
     return BudgetSpec(found.ratio, found.max_reasoning_tokens, found.enforce == "hard", value)
+
+
+def _meant(value: Any) -> str:
+    """`` Did you mean …?`` for what people write in place of a budget, else nothing."""
+    meant: str | None = None
+    if isinstance(value, str):
+        meant = _meant_by_text(" ".join(value.split()).casefold())
+    elif value is False:
+        meant = '"none"'
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        meant = _meant_by_number(value)
+    return f" Did you mean {meant}?" if meant else ""
+
+
+def _meant_by_text(text: str) -> str | None:
+    if text in WORDS:
+        return f'"{text}"'
+    if text in DEFAULT_EFFORT_MAP:
+        return f'`reasoning_effort`: "{text}"'
+    percent = text.endswith("%")
+    try:
+        number = float(text.removesuffix("%").strip())
+    except ValueError:
+        word = _SYNONYMS.get(text) or next(iter(difflib.get_close_matches(text, WORDS, n=1)), None)
+        return f'"{word}"' if word else None
+    if not percent and 0 < number <= 1:
+        return f"the number {number:g}"
+    return _meant_by_number(number)
+
+
+def _meant_by_number(number: float) -> str | None:
+    """Beyond 1 it is a percentage, or a number of tokens."""
+    if number == 0:
+        return '"none"'
+    tokens = f'{{"max_reasoning_tokens": {number:.0f}}}' if number % 1 == 0 else None
+    if 1 < number <= 100:
+        return f"{number / 100:g}" + (f" or {tokens}" if tokens else "")
+    return tokens if 100 < number < 10**9 else None
 
 
 def parse_alias(text: str) -> Target | None:

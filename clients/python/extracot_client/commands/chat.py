@@ -30,7 +30,7 @@ from extracot_client.sweeps import budget_key
 from extracot_client.terminal import is_terminal
 from extracot_client.types import Budget, Solution
 
-_HELP = "/budget B sets the budget, /reset starts a new conversation, /quit or Ctrl-D ends it"
+_HELP = "/budget B sets the budget, /reset starts a new conversation, exit or Ctrl-D ends it"
 
 
 @dataclass(slots=True)
@@ -45,7 +45,7 @@ class ChatSession:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Answer until the input ends: then, if it was piped, 1 if a turn failed. After /quit 0."""
+    """Answer until the input ends: then, if it was piped, 1 if a turn failed. After ``exit`` 0."""
     chat = ChatSession(parse_budget(arguments.budget), options_of(arguments), arguments.json)
     live = is_terminal(sys.stdin)
     if live:
@@ -74,6 +74,8 @@ def _read_line(live: bool) -> str:
 
 def _turn(client: Extracot, chat: ChatSession, line: str, live: bool) -> bool:
     """One line of input; ``False`` ends the session."""
+    if line.lower() in ("exit", "quit"):  # what other programs take
+        return False
     if line.startswith("/"):
         return _command(client, chat, line)
     chat.messages.append({"role": "user", "content": line})

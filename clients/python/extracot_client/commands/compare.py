@@ -13,6 +13,7 @@ from extracot_client.commands.common import (
     read_problem,
 )
 from extracot_client.formatting import seconds, tokens
+from extracot_client.requests import SolveOptions
 from extracot_client.sweeps import budget_key
 from extracot_client.terminal import Progress, Style, table
 from extracot_client.types import SweepRow
@@ -41,9 +42,27 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         style = Style.of(sys.stdout)
         print(table(_HEAD, [_cells(row) for row in ordered], style, left=2))
+        print(style.dim(sampling_line(options_of(arguments))))
         if any(row.baseline_source == "assumed" for row in ordered):
             print(style.dim("saved: not counted where the baseline is assumed, not measured"))
     return int(any(row.error for row in ordered))
+
+
+def sampling_line(options: SolveOptions) -> str:
+    """How the replies were drawn, in words.
+
+    >>> sampling_line({"temperature": 0.0})
+    'sampling: temperature 0; one reply a budget'
+    """
+    named = [
+        f"{name.replace('_', '-')} {value:g}"
+        for name in ("temperature", "top_p", "seed", "max_tokens")
+        if isinstance(value := options.get(name), int | float)
+    ]
+    drawn = "sampling: " + (", ".join(named) or "the model's own")
+    told = "" if options.get("temperature") == 0 else ", drawn at random: another run differs"
+    told = "" if "seed" in options else told
+    return f"{drawn}; one reply a budget{told}"
 
 
 def _cells(row: SweepRow) -> list[str]:
