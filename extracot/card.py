@@ -35,6 +35,7 @@ CARD_VERSION = 1
 PROMPT_FORMAT = 1
 """Version of what :mod:`extracot.prompt` renders; a checkpoint is bound to the one it learned."""
 
+_Question = Annotated[str, StringConstraints(min_length=1, max_length=4000, pattern=r"\S")]
 _Token = Annotated[str, StringConstraints(pattern=r"^\S+$")]
 
 
@@ -69,6 +70,10 @@ class BudgetCard(CardModel):
     base_model: str
     system_prompt: str | None = None
     instruction: str
+    domain: Annotated[str, StringConstraints(min_length=1, max_length=400)] | None = None
+    """What the checkpoint has learnt, where that is little: in words, after "It knows"."""
+    examples: Annotated[list[_Question], Field(max_length=20)] = Field(default_factory=list)
+    """Questions that it can be expected to answer; the first is shown first."""
     think_start: _Token = "<think>"
     think_end: _Token = "</think>"
     sampling: dict[str, Any] = Field(default_factory=dict)

@@ -33,6 +33,7 @@ from extracot_server.api.errors import ErrorReply, HttpError, speaks_anthropic, 
 from extracot_server.api.openapi.docs_page import install_docs_page
 from extracot_server.api.openapi.document import install_openapi
 from extracot_server.api.responses.held_items import HeldItems
+from extracot_server.api.start_page import install_start_page
 from extracot_server.budget.holdout import Holdout
 from extracot_server.config.model_settings import ModelSettings, check_names
 from extracot_server.config.settings import Settings, SettingsError
@@ -122,6 +123,7 @@ def create_app(
     _add_error_handlers(app, state, tracing)
     install_openapi(app)
     install_docs_page(app)
+    install_start_page(app, state)
     return app
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
-import json
 import logging
 import signal
 import socket
@@ -24,7 +23,6 @@ from extracot.errors import ExtracotError
 
 try:
     from extracot_server.config.settings import Settings, SettingsError, load_settings
-    from extracot_server.model_registry.bundled import first_question
     from extracot_server.observability.logging import ANNOUNCEMENTS, configure_logging
     from extracot_server.runtime.mounts import mount_page
     from extracot_server.runtime.workers import Workers, forget_metrics_folder
@@ -179,35 +177,23 @@ def own_url(listener: socket.socket) -> str:
 def _announcement(
     app: FastAPI, settings: Settings, listener: socket.socket, seconds: float
 ) -> Iterator[str]:
+    from extracot_server.api.start_page import example_line, levels_line
+
     url = own_url(listener)
-    for service in app.state.extracot.services.values():
+    state = app.state.extracot
+    for service in state.services.values():
         model, info = service.model, service.model.runtime.engine.info
-        levels = [level.name for level in model.card.levels] if model.card is not None else []
-        what = (
-            f"token mode, levels {', '.join(levels)}"
-            if levels
-            else f"cap mode: a ratio is a hard cap on {model.policy.assumed_baseline} tokens"
-        )
-        yield (f"serving {model.name} ({what}) with {info.kind} {info.version} on {info.device}")
+        engine = f"{info.kind} {info.version} on {info.device}"
+        yield f"serving {model.name} ({levels_line(model)}) with {engine}"
+        if model.card is not None and model.card.domain:
+            yield f"{model.name} knows {model.card.domain}"
     yield f"ready after {seconds:.0f} s at {url}/v1  (metrics {url}/metrics, docs {url}/docs)"
     if settings.workers > 1:
         yield f"{settings.workers} workers; limits of keys and queues hold for each of them"
     if settings.playground:
         yield f"playground at {url}/playground/"
     yield _who_may(app)
-    first = settings.served_models()[0]
-    question = first_question(first.model if first.engine == "vllm" else "")
-    body = json.dumps(
-        {
-            "model": next(iter(app.state.extracot.services)),
-            "messages": [{"role": "user", "content": question}],
-            "budget": 0.2,
-        }
-    )
-    headers = "-H 'content-type: application/json'"
-    if app.state.extracot.keys.required:
-        headers += ' -H "authorization: Bearer $EXTRACOT_API_KEY"'
-    yield (f"try: curl -s {url}/v1/chat/completions {headers} -d '{body}'")
+    yield f"try: {example_line(state, url)}"
 
 
 def _source(model: ModelSettings) -> str:

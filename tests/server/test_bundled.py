@@ -15,13 +15,14 @@ from types import SimpleNamespace
 
 import pytest
 
+from extracot.card import BudgetCard
+from extracot_server.api.start_page import first_question
 from extracot_server.engine.base import EngineStartError
 from extracot_server.model_registry import bundled
 from extracot_server.model_registry.bundled import (
     SHIPPED,
     SMOLLM2,
     BundledModel,
-    first_question,
     prepare_bundled,
     resolve_model,
 )
@@ -217,11 +218,11 @@ def test_the_real_folder_splits_digits_and_ends_replies() -> None:
     assert text.endswith("<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\n")
 
 
-def test_the_first_question_is_one_the_model_has_learnt(tmp_path: Path) -> None:
+def test_the_first_question_is_one_the_model_has_learnt() -> None:
     readme = (Path(__file__).parents[2] / "README.md").read_text()
-    asked = first_question("small")
+    card = BudgetCard.load(SHIPPED["small"])
+    asked = first_question(card)
     assert f'"content": "{asked}"' in readme and f'problem="{asked}"' in readme
-    assert "'" not in asked, "it is shown within them"
-    assert first_question("Small") == first_question(str(SHIPPED["small"])) == asked
-    for other in ("smollm2", "Qwen/Qwen3-1.7B", str(tmp_path), ""):
-        assert first_question(other) == "What is 12 * 3 + 4?"
+    assert card.domain and len(card.examples) > 3
+    assert first_question(None) == "What is 12 * 3 + 4?"
+    assert first_question(card.model_copy(update={"examples": []})) == first_question(None)

@@ -64,13 +64,6 @@ SMOLLM2 = BundledModel(
 BUNDLED = {model.name: model for model in (SMOLLM2,)}
 SHIPPED = {"small": Path(__file__).parents[1] / "models" / "small"}
 """Checkpoints of the recipe ``training/recipes/small.sh`` that come with this package."""
-_SHIPPED_QUESTION = (
-    "In the first bed, Ben plants 6 rows of 2 lettuces. Snails eat 3 of all these lettuces. Samir "
-    "buys 4 stickers at 2 dollars each. Samir hands the cashier 19 dollars. Hana bakes 3 batches "
-    "of muffins with 5 muffins in each batch. The family eats 1 muffin. Only Samir counts now. "
-    "How many dollars does Samir get back?"
-)
-_ANY_QUESTION = "What is 12 * 3 + 4?"
 
 
 def resolve_model(name_or_path: str) -> Path | str:
@@ -96,12 +89,6 @@ def _folder_at_hand(name_or_path: str) -> Path | None:
     """A folder of the operator's own, or else one that comes with this package."""
     path = Path(name_or_path).expanduser()
     return path if path.is_dir() else SHIPPED.get(name_or_path.lower())
-
-
-def first_question(name_or_path: str) -> str:
-    """What to ask a model first: something that it has learnt, where it has learnt little."""
-    shipped = _folder_at_hand(name_or_path) in SHIPPED.values()
-    return _SHIPPED_QUESTION if shipped else _ANY_QUESTION
 
 
 def cache_folder() -> Path:

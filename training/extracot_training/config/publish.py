@@ -30,6 +30,15 @@ class PublishConfig(StageConfig):
         None, description="what the model was made from (else found in the stages before)"
     )
     license: str = Field("other", description="licence of the weights, as an SPDX id")
+    domain: str | None = Field(
+        None,
+        min_length=1,
+        max_length=400,
+        description="what the model has learnt, if little: read after 'It knows'",
+    )
+    examples: tuple[str, ...] = Field(
+        (), max_length=20, description="questions it should answer, for whoever tries it first"
+    )
     dtype: Literal["keep", "bfloat16", "float16", "float32"] = Field(
         "keep", description="floating-point type of the published weights"
     )

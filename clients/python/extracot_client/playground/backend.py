@@ -22,6 +22,7 @@ from extracot_client.playground.session import remember, solution_row
 from extracot_client.playground.views import (
     compare_cards,
     compare_charts,
+    example_questions,
     server_line,
     status,
     summary_card,
@@ -69,6 +70,8 @@ class ServerView:
     models: list[str] = field(default_factory=list)
     """What there is to choose from; empty where there is no choice."""
     model: str | None = None
+    examples: list[str] = field(default_factory=list)
+    """Questions for this model; empty where its card names none."""
 
 
 class Backend:
@@ -111,6 +114,7 @@ class Backend:
             auto="auto" in budgets,
             models=models if len(models) > 1 else [],
             model=model if len(models) > 1 else None,
+            examples=example_questions(page),
         )
 
     async def solve(

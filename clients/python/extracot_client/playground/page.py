@@ -30,6 +30,7 @@ from extracot_client.playground.tabs import (
 )
 from extracot_client.playground.views import status
 
+# For a model whose card names none.
 EXAMPLES = (
     "What is 12 * 12?",
     "A shirt costs $40. It is discounted by 25%, then by another $5. What is the final price?",
@@ -101,7 +102,13 @@ def build_playground(backend: Backend) -> gr.Blocks:
             autofocus=True,
             elem_id="xc-problem",
         )
-        gr.Examples([[text] for text in EXAMPLES], inputs=[problem], label="Examples")
+        examples = gr.Dataset(
+            label="Examples",
+            components=[gr.Textbox(visible=False)],
+            samples=[[text] for text in EXAMPLES],
+            elem_id="xc-examples",
+        )
+        examples.click(lambda sample: sample[0], examples, problem, **QUIET)
         with gr.Accordion("Sampling", open=False):
             options = sampling_boxes()
         shared = Shared(problem, [model, *options], gr.State([]))
@@ -116,14 +123,15 @@ def build_playground(backend: Backend) -> gr.Blocks:
         async def describe(wanted: str | None) -> tuple[Any, ...]:
             view = await backend.describe(wanted)
             if not view.reached:
-                return view.line, gr.skip(), gr.skip(), gr.skip()
+                return view.line, gr.skip(), gr.skip(), gr.skip(), gr.skip()
             modes = [entry for entry in MODES if entry[1] != "auto" or view.auto]
             radio = gr.Radio(choices=modes) if view.auto else gr.Radio(modes, value="ratio")
             group = gr.CheckboxGroup(choices=list(view.budgets), value=view.budgets)
             choice = gr.Dropdown(view.models, value=view.model, visible=bool(view.models))
-            return view.line, radio, group, choice
+            shown = gr.Dataset(samples=[[text] for text in view.examples or EXAMPLES])
+            return view.line, radio, group, choice, shown
 
         for event in (page.load, model.input):
-            event(describe, model, [server, mode, chosen, model], **QUIET)
+            event(describe, model, [server, mode, chosen, model, examples], **QUIET)
     page.queue(default_concurrency_limit=32)
     return page

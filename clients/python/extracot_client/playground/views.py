@@ -45,10 +45,18 @@ def server_line(page: BudgetCardPage, url: str) -> str:
     else:
         mode = f"no budget card, so {cap_words(page)}"
     name = html.escape(page.model or "a model")
+    domain = (page.card or {}).get("domain")
+    knows = f'<p class="xc-domain">It knows {html.escape(str(domain))}.</p>' if domain else ""
     return (
         f'<p class="xc-server" role="status"><strong>{name}</strong>'
-        f" at {html.escape(url)} · {html.escape(mode)}</p>"
+        f" at {html.escape(url)} · {html.escape(mode)}</p>{knows}"
     )
+
+
+def example_questions(page: BudgetCardPage) -> list[str]:
+    """Those of the model's card."""
+    given = (page.card or {}).get("examples")
+    return [text for text in given if isinstance(text, str)] if isinstance(given, list) else []
 
 
 def summary_to_come(text: str, *, kind: str = "") -> str:

@@ -29,6 +29,8 @@ def make_card(
     weights: str,
     ancestors: Sequence[Ancestor],
     revision: str | None,
+    domain: str | None = None,
+    examples: Sequence[str] = (),
 ) -> BudgetCard:
     """The card; a draft without ``figures``.
 
@@ -49,6 +51,8 @@ def make_card(
             tokenizer_hash=hash_,
             base_model=base_model,
             **told,
+            domain=domain,
+            examples=list(examples),
             sampling={} if figures is None else {**figures.sampling, "samples": figures.samples},
             levels=levels,
             policy=policy,

@@ -75,6 +75,8 @@ def _write_card(config: PublishConfig, planned: Manifest, folder: Path) -> Budge
         weights=weights_hash(planned.inputs),
         ancestors=ancestors,
         revision=own or planned.git_revision,
+        domain=config.domain,
+        examples=config.examples,
     )
     card.save(folder)
     page = readme(
