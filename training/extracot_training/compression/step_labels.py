@@ -7,12 +7,14 @@ the trace. This module does not know who makes labels or who learns from them.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from itertools import pairwise
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, Field, model_validator
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from extracot_training.compression.steps import steps
+from extracot_training.pipeline.records import first_problem
 
 # Key of the labels in a row's ``meta``.
 META_KEY = "step_labels"
@@ -88,6 +90,22 @@ class StepLabels(_Labels):
         _check_within("atoms", [(atom.start, atom.end) for atom in self.atoms], where)
         _check_within("protected", list(self.protected), where)
         return self
+
+    @classmethod
+    def of(cls, meta: Mapping[str, Any], text: str) -> StepLabels | None:
+        """The labels of ``text`` in a row's ``meta``, ``None`` where it has none. Raises
+        :class:`ValueError` in one line for labels that are broken or another text's."""
+        if (found := meta.get(META_KEY)) is None:
+            return None
+        try:
+            labels = cls.model_validate(found)
+            labels.check(text)
+        except ValidationError as error:
+            field, message = first_problem(error)
+            raise ValueError(f"meta.{META_KEY}{f'.{field}' if field else ''}: {message}") from error
+        except ValueError as error:
+            raise ValueError(f"meta.{META_KEY}: {error}") from error
+        return labels
 
     def check(self, text: str) -> None:
         """Raises :class:`ValueError` unless these are labels of this text."""

@@ -32,6 +32,15 @@ class LikelihoodSettings(Section):
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
 
 
+class GoldSettings(Section):
+    """Labels that the trace came with: what the answer depends on, known by who made it."""
+
+    kind: Literal["gold"] = "gold"
+    threshold: float = Field(
+        0.5, gt=0, le=1, description="keep atoms of this weight: 1 formulas and values, 0.6 names"
+    )
+
+
 class LlmSettings(ApiSettings):
     """A large model behind an OpenAI-compatible endpoint. ``first_wait_s`` is ``backoff_s`` too."""
 
@@ -56,7 +65,7 @@ class LlmSettings(ApiSettings):
 
 
 AnnotatorSettings = Annotated[
-    RulesSettings | LikelihoodSettings | LlmSettings, Field(discriminator="kind")
+    RulesSettings | LikelihoodSettings | GoldSettings | LlmSettings, Field(discriminator="kind")
 ]
 
 

@@ -113,6 +113,36 @@ class GeneratorSource(ProblemSource):
         return self
 
 
+class ReasoningSource(ProblemSource):
+    """Long reasoning that takes things back, told by our generator, with gold labels."""
+
+    kind: Literal["reasoning"] = "reasoning"
+    size: int = Field(gt=0, description="problems to make")
+    seed: int = Field(0, description="seed; problem i does not depend on size")
+    kinds: tuple[str, ...] | None = Field(None, description="only these; all if empty")
+    heldout: tuple[str, ...] = Field((), description="kinds that go into heldout_families")
+    length: tuple[int, int] = Field(
+        (300, 3000), description="fewest and most words, digits and signs per trace, about"
+    )
+    needed: tuple[float, float] = Field(
+        (0.08, 0.28), description="least and most share of a trace that the answer needs"
+    )
+    slips: Share = Field(0.6, description="most likely share of facts that are first got wrong")
+    late: Share = Field(0.55, description="share of those that are noticed only later")
+    moves: dict[str, Annotated[float, Field(ge=0.0)]] = Field(
+        default_factory=dict,
+        description="weights of what is told between facts, where they differ from the defaults",
+    )
+
+    @model_validator(mode="after")
+    def _ranges(self) -> Self:
+        if not 50 <= self.length[0] <= self.length[1]:
+            raise ValueError(f"length {list(self.length)}: want fewest and most, at least 50")
+        if not 0 < self.needed[0] <= self.needed[1] <= 0.9:
+            raise ValueError(f"needed {list(self.needed)}: want least and most within 0..0.9")
+        return self
+
+
 AnySource = Annotated[
     Gsm8kSource
     | MathSource
@@ -120,7 +150,8 @@ AnySource = Annotated[
     | JsonlSource
     | HubSource
     | GsmSymbolicSource
-    | GeneratorSource,
+    | GeneratorSource
+    | ReasoningSource,
     Field(discriminator="kind"),
 ]
 

@@ -102,21 +102,25 @@ class TraceText(ReasonedSample, extra="ignore"):
 
 
 class Trace(TraceText, extra="forbid"):
-    """One reasoning trace. ``tokens`` counts ``reasoning`` in the teacher's tokens, if known."""
+    """One reasoning trace. ``tokens`` counts ``reasoning`` in the teacher's tokens, if known.
+    ``meta`` holds what is known of the text, such as labels of its steps."""
 
     teacher: NonEmpty
     synthetic: bool = False
     tokens: Count | None = None
+    meta: dict[str, Any] = Field(default_factory=dict)
 
 
 class Annotation(ReasonedSample):
     """Which characters of ``reasoning`` to keep: half-open spans, sorted, disjoint, each a union of
-    whole atoms. ``scores`` has one number per atom; ``usage`` counts tokens and cost."""
+    whole atoms. ``scores`` has one number per atom; ``usage`` counts tokens and cost; ``meta`` is
+    the trace's."""
 
     keep: list[tuple[int, int]]
     annotator: NonEmpty
     scores: list[float] | None = None
     usage: dict[str, Any] = Field(default_factory=dict)
+    meta: dict[str, Any] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _spans_fit(self) -> Self:

@@ -1,6 +1,7 @@
 """The annotator interface: from a question and a trace to the atoms to keep.
 
-Three exist (``rules``, ``likelihood``, ``llm``); the stage and the agreement report see only this.
+Four exist (``rules``, ``likelihood``, ``gold``, ``llm``); the stage and the agreement report see
+only this.
 """
 
 from __future__ import annotations

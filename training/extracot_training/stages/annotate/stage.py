@@ -11,12 +11,18 @@ from pathlib import Path
 from typing import Any
 
 from extracot_training.compression.segment import Kind, atoms_in, segment, spans_of
-from extracot_training.config.annotate import AnnotateConfig, LikelihoodSettings, LlmSettings
+from extracot_training.config.annotate import (
+    AnnotateConfig,
+    GoldSettings,
+    LikelihoodSettings,
+    LlmSettings,
+)
 from extracot_training.pipeline.markdown import counts, number, table
 from extracot_training.pipeline.records import Annotation, JsonlWriter, Trace, read_rows, rows_file
 from extracot_training.pipeline.stage import Counts, StageResult, StageRun, run_stage
 from extracot_training.pipeline.statistics import percentile
 from extracot_training.stages.annotate.base import Annotator, Job, KeepLabels, Usage
+from extracot_training.stages.annotate.gold import GoldAnnotator
 from extracot_training.stages.annotate.rules import RulesAnnotator
 
 
@@ -40,6 +46,8 @@ def make_annotator(config: AnnotateConfig) -> Annotator:
 
         reader = Reader.load(settings.reader, device=settings.device, dtype=settings.dtype)
         return LikelihoodAnnotator(reader, settings)
+    if isinstance(settings, GoldSettings):
+        return GoldAnnotator(settings)
     return RulesAnnotator(settings.context)
 
 

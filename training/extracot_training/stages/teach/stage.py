@@ -15,6 +15,7 @@ from typing import Any
 
 from extracot.answers import extract_answer
 from extracot_training.compression.budget import token_counter
+from extracot_training.compression.step_labels import META_KEY, StepLabels
 from extracot_training.config.teach import TeachConfig
 from extracot_training.errors import StageError
 from extracot_training.generation.sampling.backends import open_backend
@@ -187,8 +188,18 @@ def _own(config: TeachConfig, problem: Problem, count: CountTokens | None) -> Sa
         teacher=f"own:{problem.source}",
         synthetic=problem.synthetic,
         tokens=count(reasoning) if count is not None else None,
+        meta={} if terse else _labels(problem, reasoning),
         reason=reason,
     )
+
+
+def _labels(problem: Problem, reasoning: str) -> dict[str, Any]:
+    """The labels of the trace's steps, where the problem has some."""
+    try:
+        labels = StepLabels.of(problem.meta, reasoning)
+    except ValueError as error:
+        raise StageError(f"problem {problem.id}: {error}") from error
+    return {} if labels is None else {META_KEY: problem.meta[META_KEY]}
 
 
 def _first_refusal(attempts: Iterable[SampledTrace]) -> str:

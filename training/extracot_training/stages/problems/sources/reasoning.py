@@ -1,0 +1,63 @@
+"""Reader of our generator of long reasoning: traces that take things back, with gold labels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from extracot_training.compression.step_labels import META_KEY
+from extracot_training.config.load import near_miss
+from extracot_training.config.problems import ReasoningSource
+from extracot_training.errors import ConfigError
+from extracot_training.math_text.normalise import problem_id
+from extracot_training.pipeline.records import Problem
+from extracot_training.synthetic.reasoning import (
+    MOVES,
+    ReasoningGenerator,
+    ReasoningProblem,
+    Telling,
+)
+
+SOURCE = "reasoning"
+LICENSE = "Apache-2.0"
+
+
+def read(source: ReasoningSource) -> Iterator[Problem]:
+    """Generated problems; ``solution`` is the trace and ``meta.step_labels`` its labels.
+
+    Raises :class:`ConfigError` for unknown kinds and moves.
+    """
+    for move in source.moves:
+        if move not in MOVES:
+            raise ConfigError(f"moves: there is no move {move!r}{near_miss(move, list(MOVES))}")
+    moves = dict(MOVES) | source.moves
+    if not any(moves.values()):
+        raise ConfigError("moves: at least one needs a weight above 0")
+    telling = Telling(source.length, source.needed, source.slips, source.late, moves)
+    generator = ReasoningGenerator(source.seed, source.kinds, telling)
+    used = generator.chosen()
+    for name in source.heldout:
+        if name not in used:
+            raise ConfigError(f"held-out kind {name!r} is not generated{near_miss(name, used)}")
+    return (_row(source, made) for made in generator.make(source.size))
+
+
+def _row(source: ReasoningSource, made: ReasoningProblem) -> Problem:
+    held_out = made.kind in source.heldout
+    return Problem(
+        id=problem_id(SOURCE, made.question),
+        question=made.question,
+        answer=made.answer,
+        solution=made.trace,
+        source=SOURCE,
+        license=LICENSE,
+        split="heldout_families" if held_out else source.split or "train",
+        family=made.kind,
+        steps=len(made.labels.needs),
+        synthetic=True,
+        meta={
+            "seed": source.seed,
+            "index": made.index,
+            "final": made.final,
+            META_KEY: made.labels.model_dump(mode="json"),
+        },
+    )

@@ -1,0 +1,441 @@
+"""Counting and probability: orders with restrictions, choices, inclusion and exclusion, draws."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from math import comb, factorial, perm
+from random import Random
+
+from extracot_training.synthetic.reasoning.facts import Graph, Problem, Reject, tex
+from extracot_training.synthetic.reasoning.kinds.registry import NAMES, kind, slip
+
+WORDS = {2: "two", 3: "three", 4: "four", 5: "five", 6: "six", 7: "seven", 8: "eight", 9: "nine"}
+
+
+@kind("not_at_the_ends", "counting")
+def not_at_the_ends(rng: Random) -> Problem:
+    n = rng.randint(5, 8)
+    a, b = rng.sample(NAMES, 2)
+    what, place = rng.choice((("stand in a row for a photo", "place"), ("sit on a bench", "seat"),
+                              ("give talks one after the other", "slot"), ("queue up", "place"),
+                              ("run one after the other in a relay", "leg")))  # fmt: skip
+    second = rng.choice((None, "first", "last"))
+
+    def solve(g: Graph) -> None:
+        places = g.whole(
+            "places", (f"the number of {place}s for {a}", f"the {place}s that are open to {a}"),
+            f"{n} - 2", n - 2,
+            why=(f"{a} can be *neither* first *nor* last", f"{a} can*not* be first or last",
+                 f"{a} must *not* be at *either* end"),
+            slips=[slip(f"{n} - 1", n - 1, f"{a} can be *neither* first *nor* last, so two "
+                                           f"{place}s go",
+                        "*both* ends are forbidden", kind="misreading"),
+                   slip(f"{n}", n, f"{a} may *not* take the ends", kind="misreading")],
+        )  # fmt: skip
+        rest = g.whole(
+            "rest", (f"the number of orders of the other {WORDS[n - 1]}", "the orders of the "
+                                                                          "others"),
+            (f"{n - 1}!", " \\cdot ".join(str(i) for i in range(n - 1, 0, -1))), factorial(n - 1),
+            why=(f"the others may take the remaining {place}s in *any* order",),
+            slips=[slip(f"{n}!", factorial(n), f"{a} is placed already, only ${n - 1}$ people "
+                                               "are left",
+                        kind="off_by_one")],
+        )  # fmt: skip
+        total = g.whole(
+            "total", (f"the number of orders in which {a} is *not* at an end",
+                      f"the orders that respect the rule for {a}"),
+            f"{places} \\cdot {rest}", places * rest, "places rest",
+            slips=[slip(f"{places} + {rest}", places + rest,
+                        "for *each* place there are all those orders, so they're multiplied")],
+        )  # fmt: skip
+        if second is not None:
+            bad = g.whole(
+                "bad", (f"the number of those orders in which {b} is {second}",
+                        f"the ones with {b} {second}"),
+                f"{places} \\cdot {n - 2}!", places * factorial(n - 2), "places",
+                why=(f"with {b} {second} there are ${n - 2}$ people left besides {a}",),
+                slips=[slip(f"{places} \\cdot {n - 1}!", places * factorial(n - 1),
+                            f"{b} is fixed as well, so only ${n - 2}$ others can move",
+                            kind="off_by_one")],
+            )  # fmt: skip
+            g.value(
+                "answer", ("the number of allowed orders", "what remains"), f"{total} - {bad}",
+                total - bad, "total bad",
+                why=(f"{b} must *not* be {second}", f"the orders with {b} {second} are *not* "
+                                                    "allowed"),
+            )  # fmt: skip
+
+    answer = (n - 2) * factorial(n - 1) - ((n - 2) * factorial(n - 2) if second else 0)
+    extra = f", and {b} must not be {second}" if second else ""
+    return Problem(
+        "not_at_the_ends",
+        f"{WORDS[n].capitalize()} people, among them {a} and {b}, {what}. {a} can't be first or "
+        f"last{extra}. "
+        "In how many orders is this possible?",
+        str(answer), ("the number of allowed orders", "the number of orders"), solve,
+        "answer" if second else "total",
+        conditions=(f"{a} can*not* be first or last", f"there are ${n}$ people",
+                    *((f"{b} must *not* be {second}",) if second else ("there is *no* other "
+                                                                       "rule",))),
+        dead=(("I could list the orders one by one", f"there are ${factorial(n)}$ orders without "
+                                                     "any rule",
+               "that's far too many to list"),
+              (f"start from all ${factorial(n)}$ orders and take half", "by some symmetry half "
+                                                                        "of them "
+               "should be fine", "there is *no* such symmetry here"),
+              (f"what if {a} is in the middle", f"there are ${factorial(n - 1)}$ orders",
+               "the middle is *only* one of the possibilities")),
+        checks=((f"from all ${factorial(n)}$ orders take away ${2 * factorial(n - 1)}$ with {a} "
+                 "at an end, "
+                 f"which leaves ${(n - 2) * factorial(n - 1)}$",)),
+        remarks=(f"without any rule there would be ${factorial(n)}$ orders",
+                 f"the share of the allowed orders is ${tex(Fraction(answer, factorial(n)))}$"),
+    )  # fmt: skip
+
+
+@kind("committee", "counting")
+def committee(rng: Random) -> Problem:
+    men, women, size = rng.randint(4, 8), rng.randint(3, 7), rng.randint(3, 4)
+    one, other = rng.choice((("teachers", "students"), ("women", "men"), ("doctors", "nurses"),
+                             ("red balls", "blue balls"), ("juniors", "seniors")))  # fmt: skip
+    n = men + women
+    two = rng.random() < 0.45
+
+    def solve(g: Graph) -> None:
+        total = g.whole(
+            "total", ("the number of *all* choices", "the choices without any condition"),
+            f"\\binom{{{n}}}{{{size}}}", comb(n, size),
+            why=("the order does *not* matter",),
+            slips=[slip(" \\cdot ".join(str(n - i) for i in range(size)), perm(n, size),
+                        "the order does *not* matter in a choice", "that counts *ordered* "
+                                                                   "choices")],
+        )  # fmt: skip
+        none = g.whole(
+            "none", (f"the number of choices with *no* {one}", f"the choices *without* {one}"),
+            f"\\binom{{{men}}}{{{size}}}", comb(men, size),
+            why=(f"then *all* come from the ${men}$ {other}",),
+            slips=[slip(f"\\binom{{{women}}}{{{size}}}", comb(women, size),
+                        f"*without* {one} they have to come from the {other}", kind="misreading")]
+            if women >= size else (),
+        )  # fmt: skip
+        bad, deps = none, "none"
+        if two:
+            single = g.whole(
+                "single", (f"the number of choices with *exactly* one of the {one}",),
+                f"{women} \\cdot \\binom{{{men}}}{{{size - 1}}}", women * comb(men, size - 1),
+                slips=[slip(f"\\binom{{{men}}}{{{size - 1}}}", comb(men, size - 1),
+                            f"the one can be *any* of the ${women}$")],
+            )  # fmt: skip
+            bad = g.whole("bad", (f"the number of choices with *fewer* than two {one}",),
+                          f"{none} + {single}", none + single, "none single")  # fmt: skip
+            deps = "bad"
+        g.value(
+            "answer", (f"the number of choices with *at least* {'two' if two else 'one'} of the "
+                       f"{one}",
+                       "the number of allowed choices"),
+            f"{total} - {bad}", total - bad, f"total {deps}",
+            why=(f"*at least* {'two' if two else 'one'} is the opposite of "
+                 f"{'*at most* one' if two else '*none*'}",
+                 "the complement is easier to count"),
+        )  # fmt: skip
+
+    answer = comb(n, size) - comb(men, size) - (women * comb(men, size - 1) if two else 0)
+    least = 2 if two else 1
+    cases = " + ".join(
+        f"{comb(women, i) * comb(men, size - i)}" for i in range(least, min(size, women) + 1)
+    )
+    return Problem(
+        "committee",
+        f"From ${women}$ {one} and ${men}$ {other}, ${size}$ are chosen. In how many ways can "
+        "this be done "
+        f"if at least {'two' if two else 'one'} of the {one} must be among them?",
+        str(answer), ("the number of allowed choices", "the number of ways"), solve, "answer",
+        conditions=(f"*at least* {'two' if two else 'one'} of the {one} must be chosen",
+                    f"${size}$ are chosen in all", f"there are ${women}$ {one} and ${men}$ "
+                                                   f"{other}"),
+        dead=((f"first choose one of the {one}, there are ${women}$ ways",
+               f"choose the other ${size - 1}$ from the remaining ${n - 1}$, "
+               f"that's ${comb(n - 1, size - 1)}$ ways",
+               f"multiplied it would be ${women * comb(n - 1, size - 1)}$",
+               f"choices with several of the {one} are counted more than once that way"),
+              ("list the choices", f"there are ${comb(n, size)}$ of them", "too long a list")),
+        checks=(f"by cases it is ${cases}$, which is ${answer}$ as well",),
+        remarks=(f"there are ${comb(women, 2)}$ pairs of {one}",
+                 f"$\\binom{{{n}}}{{{size}}} = \\binom{{{n}}}{{{n - size}}}$",
+                 f"the {other} alone could be chosen in ${comb(men, size)}$ ways"),
+    )  # fmt: skip
+
+
+@kind("neither_divides", "counting")
+def neither_divides(rng: Random) -> Problem:
+    a, b = rng.choice(
+        ((2, 3), (3, 5), (2, 5), (4, 6), (6, 9), (3, 7), (4, 10), (5, 7), (6, 8), (2, 7))
+    )
+    n = rng.randint(5, 40) * 10 + rng.choice((0, 0, 0, 3, 7))
+    lcm = a * b // _gcd(a, b)
+
+    def solve(g: Graph) -> None:
+        counts = {}
+        for key, d in (("a", a), ("b", b)):
+            counts[key] = g.whole(
+                key, (f"the number of multiples of ${d}$", f"how many are divisible by ${d}$"),
+                f"\\lfloor \\frac{{{n}}}{{{d}}} \\rfloor", n // d,
+                slips=[slip(f"\\lfloor \\frac{{{n}}}{{{d}}} \\rfloor + 1", n // d + 1,
+                            "the count begins at $1$ and *not* at $0$", kind="off_by_one")],
+            )  # fmt: skip
+        both_d = a * b if lcm == a * b else lcm
+        step = g.whole(
+            "lcm", (f"the least common multiple of ${a}$ and ${b}$",), f"\\mathrm{{lcm}}({a}, "
+                                                                       f"{b})", both_d,
+            why=(f"*both* ${a}$ and ${b}$ have to divide the number",),
+            slips=[slip(f"{a} \\cdot {b}", a * b, f"${a}$ and ${b}$ have a common factor",
+                        "the product counts their common factor twice")] if lcm != a * b else (),
+        )  # fmt: skip
+        both = g.whole(
+            "both", ("the number of common multiples", "how many are divisible by *both*"),
+            f"\\lfloor \\frac{{{n}}}{{{step}}} \\rfloor", n // step, "lcm")  # fmt: skip
+        either = g.whole(
+            "either", (f"the number of multiples of ${a}$ or ${b}$", "the size of the union"),
+            f"{counts['a']} + {counts['b']} - {both}", counts["a"] + counts["b"] - both, "a b both",
+            why=("the common multiples have been counted twice",
+                 "those divisible by *both* are in *each* of the two counts"),
+            slips=[slip(f"{counts['a']} + {counts['b']}", counts["a"] + counts["b"],
+                        "the common multiples are counted twice then",
+                        "numbers divisible by *both* may be counted *only* once")],
+        )  # fmt: skip
+        g.value(
+            "answer", ("the number of integers divisible by *neither*", "what remains"),
+            f"{n} - {either}", n - either, "either",
+            why=(f"*neither* ${a}$ *nor* ${b}$ may divide them",),
+        )  # fmt: skip
+
+    union = n // a + n // b - n // lcm
+    return Problem(
+        "neither_divides",
+        f"How many of the integers from $1$ to ${n}$ are divisible by neither ${a}$ nor ${b}$?",
+        str(n - union), (f"the number of integers divisible by neither ${a}$ nor ${b}$",
+                         "the number of such integers"), solve, "answer",
+        conditions=(f"the integers run from $1$ to ${n}$, *both* included",
+                    f"*neither* ${a}$ *nor* ${b}$ may divide the number"),
+        dead=((f"maybe the share is $(1 - \\frac{{1}}{{{a}}})(1 - \\frac{{1}}{{{b}}})$",
+               f"times ${n}$ that gives ${tex(n * Fraction(a - 1, a) * Fraction(b - 1, b))}$",
+               f"this holds exactly *only if* ${lcm}$ divides ${n}$ and the two have no common "
+               "factor"),
+              ("write down the first few", "they begin with "
+               + ", ".join(f"${i}$" for i in [j for j in range(1, 40) if j % a and j % b][:5]),
+               f"going on like that to ${n}$ is too long")),
+        checks=(f"in *each* block of ${lcm}$ there are ${lcm - lcm // a - lcm // b + 1}$ such "
+                "numbers",
+                f"${union} + {n - union} = {n}$"),
+        remarks=(f"${n // lcm * lcm}$ is the largest common multiple in range",
+                 f"${n // a * a}$ is the last multiple of ${a}$",
+                 f"${n // b * b}$ is the last multiple of ${b}$"),
+    )  # fmt: skip
+
+
+def _gcd(a: int, b: int) -> int:
+    return a if b == 0 else _gcd(b, a % b)
+
+
+@kind("even_numbers", "counting")
+def even_numbers(rng: Random) -> Problem:
+    digits = sorted(rng.sample(range(1, 10), rng.randint(4, 6)))
+    with_zero = rng.random() < 0.7
+    if with_zero:
+        digits = [0, *digits[:-1]]
+    n = len(digits)
+    even = [d for d in digits if d % 2 == 0]
+    odd_first = len([d for d in digits if d])
+    if not 2 <= len(even) <= n - 1 or (not with_zero and n < 4):
+        raise Reject
+    shown = ", ".join(f"${d}$" for d in digits)
+
+    def solve(g: Graph) -> None:
+        if with_zero:
+            zero = g.whole(
+                "zero", ("the number of those ending in $0$", "the case that the last digit is "
+                                                              "$0$"),
+                f"{n - 1} \\cdot {n - 2}", (n - 1) * (n - 2),
+                why=("with $0$ at the end the first two digits are free *except* for repeats",),
+                slips=[slip(f"{n} \\cdot {n - 1}", n * (n - 1), "the $0$ is used up, *no* digit "
+                                                                "may repeat",
+                            kind="off_by_one")],
+            )  # fmt: skip
+            ends = g.whole(
+                "ends", ("the number of other even last digits",), f"{len(even)} - 1", len(even) - 1
+            )
+            first = g.whole(
+                "first", ("the number of first digits in the other case",), f"{n} - 2", n - 2,
+                why=("the first digit can be *neither* $0$ *nor* the last digit",),
+                slips=[slip(f"{n} - 1", n - 1, "the first digit can*not* be $0$ either",
+                            "a leading $0$ is *not* allowed", kind="misreading")],
+            )  # fmt: skip
+            middle = g.whole("middle", ("the number of middle digits",), f"{n} - 2", n - 2,
+                             why=("two digits are used already",))  # fmt: skip
+            other = g.whole(
+                "other",
+                ("the number of those with another even digit at the end",),
+                f"{ends} \\cdot {first} \\cdot {middle}",
+                ends * first * middle,
+                "ends first middle",
+            )
+            g.value("answer", ("the number of even numbers", "the total"), f"{zero} + {other}",
+                    zero + other, "zero other",
+                    why=("*either* the last digit is $0$ *or* it is *not*",))  # fmt: skip
+        else:
+            ends = g.whole("ends", ("the number of choices for the last digit",),
+                           f"{len(even)}", len(even), why=("the last digit must be "
+                                                           "*even*",))  # fmt: skip
+            rest = g.whole(
+                "rest", ("the number of choices for the other two digits",),
+                f"{n - 1} \\cdot {n - 2}", (n - 1) * (n - 2), why=("*no* digit may repeat",),
+                slips=[slip(f"{n} \\cdot {n}", n * n, "*no* digit may be used twice",
+                            "the digits must be *different*", kind="misreading")],
+            )  # fmt: skip
+            g.value("answer", ("the number of even numbers", "the total"), f"{ends} \\cdot {rest}",
+                    ends * rest, "ends rest")  # fmt: skip
+
+    if with_zero:
+        answer = (n - 1) * (n - 2) + (len(even) - 1) * (n - 2) * (n - 2)
+    else:
+        answer = len(even) * (n - 1) * (n - 2)
+    every = odd_first * (n - 1) * (n - 2)
+    return Problem(
+        "even_numbers",
+        "How many even three-digit numbers with different digits can be formed from the digits "
+        f"{shown}?",
+        str(answer), ("the number of even numbers", "how many such numbers there "
+                                                    "are"), solve, "answer",
+        conditions=("*no* digit may be used twice", "the number must be *even*",
+                    "a number does *not* begin with $0$" if with_zero else "*all* digits are "
+                                                                           "positive"),
+        dead=(("begin with the first digit", f"it has ${odd_first}$ possibilities",
+               "what is left for the last digit depends on whether the first one was even",
+               "that splits into many cases"),
+              (f"half of all ${every}$ numbers might be even", "that would be "
+                                                               f"${tex(Fraction(every, 2))}$",
+               "even and odd digits are *not* equally many")),
+        checks=(f"there are ${every}$ numbers in all, and ${every - answer}$ of them are odd",),
+        remarks=(f"with *no* condition of evenness there would be ${every}$",
+                 f"the smallest of them begins with ${min(d for d in digits if d)}$"),
+    )  # fmt: skip
+
+
+@kind("urn", "counting")
+def urn(rng: Random) -> Problem:
+    red, blue = rng.randint(2, 8), rng.randint(2, 8)
+    n = red + blue
+    thing = rng.choice(("balls", "marbles", "socks", "cards", "beads"))
+    c1, c2 = rng.sample(("red", "blue", "green", "white", "black", "yellow"), 2)
+    same = rng.random() < 0.5
+
+    def solve(g: Graph) -> None:
+        keep = f"the first of the {thing} is *not* put back"
+        if same:
+            parts = []
+            for key, colour, k in (("a", c1, red), ("b", c2, blue)):
+                parts.append(g.number(
+                    key, (f"the probability of two {colour} {thing}",),
+                    f"\\frac{{{k}}}{{{n}}} \\cdot \\frac{{{k - 1}}}{{{n - 1}}}",
+                    Fraction(k * (k - 1), n * (n - 1)), why=(keep,),
+                    slips=[slip(f"\\frac{{{k}}}{{{n}}} \\cdot "
+                                f"\\frac{{{k}}}{{{n}}}", Fraction(k * k, n * n),
+                                keep, "the second draw has one less to choose "
+                                      "from", kind="misreading")],
+                ))  # fmt: skip
+            g.value("answer", ("the probability of equal colours",),
+                    f"{tex(parts[0])} + {tex(parts[1])}", parts[0] + parts[1], "a b",
+                    why=(f"*either* both are {c1} *or* both are {c2}",),
+                    slips=[slip(f"{tex(parts[0])} \\cdot {tex(parts[1])}", parts[0] * parts[1],
+                                "the two cases exclude each other, so they're "
+                                "*added*")])  # fmt: skip
+        else:
+            none = g.number(
+                "none", (f"the probability of *no* {c1} one", "the probability that *neither* "
+                                                              f"is {c1}"),
+                f"\\frac{{{blue}}}{{{n}}} \\cdot \\frac{{{blue - 1}}}{{{n - 1}}}",
+                Fraction(blue * (blue - 1), n * (n - 1)), why=(keep,),
+                slips=[slip(f"\\frac{{{blue}}}{{{n}}} \\cdot \\frac{{{blue}}}{{{n}}}",
+                            Fraction(blue * blue, n * n), keep,
+                            "the second draw has one less to choose from", kind="misreading")],
+            )  # fmt: skip
+            g.value("answer", ("the probability of *at least* one "
+                               f"{c1}",), f"1 - {tex(none)}", 1 - none,
+                    "none", why=("*at least* one is the opposite of *none*",))  # fmt: skip
+
+    both = Fraction(red * (red - 1) + blue * (blue - 1), n * (n - 1))
+    answer = both if same else 1 - Fraction(blue * (blue - 1), n * (n - 1))
+    ask = "both have the same colour" if same else f"at least one of them is {c1}"
+    mixed = Fraction(2 * red * blue, n * (n - 1))
+    return Problem(
+        "urn",
+        f"A bag holds ${red}$ {c1} and ${blue}$ {c2} {thing}. Two {thing} are drawn one after "
+        "the other "
+        f"without putting the first back. What is the probability that {ask}?",
+        tex(answer), ("the probability", f"the probability that {ask}"), solve, "answer",
+        conditions=(f"there are ${red}$ {c1} and ${blue}$ {c2} {thing}", "two are drawn "
+                                                                         "*without* replacement",
+                    f"the question is whether {ask}"),
+        dead=((f"the chance for a {c1} one is $\\frac{{{red}}}{{{n}}}$ in the first draw",
+               f"twice that would be ${tex(Fraction(2 * red, n))}$", "chances do *not* just add "
+                                                                     "up like that"),
+              ("draw a tree with all branches", "there are four paths", "I only need some of "
+                                                                        "them")),
+        checks=((f"the chance of different colours is ${tex(mixed)}$, and ${tex(both)}$ is what "
+                 "is left "
+                 "for equal ones",)),
+        remarks=(f"a pair of different colours has the probability ${tex(mixed)}$",
+                 f"there are ${comb(n, 2)}$ pairs in all"),
+    )  # fmt: skip
+
+
+@kind("not_adjacent", "counting")
+def not_adjacent(rng: Random) -> Problem:
+    n = rng.randint(5, 8)
+    a, b = rng.sample(NAMES, 2)
+    things = rng.random() < 0.3
+    who = (
+        f"{WORDS[n].capitalize()} different books, among them an atlas and a dictionary, "
+        "are put on a shelf"
+    )
+    if things:
+        a, b = "the atlas", "the dictionary"
+
+    def solve(g: Graph) -> None:
+        total = g.whole("total", ("the number of *all* orders",), f"{n}!", factorial(n),
+                        slips=[slip(f"{n - 1}!", factorial(n - 1), f"there are ${n}$ of them in "
+                                                                   "the row",
+                                    kind="off_by_one")])  # fmt: skip
+        blocks = g.whole(
+            "blocks", (f"the number of orders with {a} and {b} as one block",), f"{n - 1}!",
+            factorial(n - 1), why=(f"{a} and {b} count as one, so ${n - 1}$ things are ordered",),
+            slips=[slip(f"{n - 2}!", factorial(n - 2), "the block itself has to be ordered, too",
+                        kind="off_by_one")],
+        )  # fmt: skip
+        together = g.whole(
+            "together", (f"the number of orders with {a} *next to* {b}",), f"2 \\cdot {blocks}",
+            2 * blocks, "blocks",
+            why=("the two can swap within the block",),
+            slips=[slip(f"{blocks}", blocks, "the two can stand in *either* order within the block",
+                        "I forgot that they can swap")],
+        )  # fmt: skip
+        g.value("answer", (f"the number of orders with {a} and {b} *not* next to each other",),
+                f"{total} - {together}", total - together, "total together",
+                why=("they must *not* be neighbours",))  # fmt: skip
+
+    answer = factorial(n) - 2 * factorial(n - 1)
+    intro = who if things else f"{WORDS[n].capitalize()} friends, among them {a} and {b}, line up"
+    return Problem(
+        "not_adjacent",
+        f"{intro}. In how many orders are {a} and {b} not next to each other?",
+        str(answer), ("the number of such orders",), solve, "answer",
+        conditions=(f"{a} and {b} must *not* be next to each other", f"there are ${n}$ in the row"),
+        dead=((f"fix a place for {a}", f"if that's an end, {b} has ${n - 2}$ places left",
+               f"otherwise ${n - 3}$", "that is a case distinction I would rather avoid"),
+              (f"say that half of the ${factorial(n)}$ orders are bad", "there's *no* reason for "
+                                                                        "a half")),
+        checks=(f"the other ${n - 2}$ make ${n - 1}$ gaps, and ${n - 1} \\cdot {n - 2} \\cdot "
+                f"{n - 2}! = {answer}$",),
+        remarks=(f"there are ${n - 1}$ pairs of neighbouring places",
+                 f"in $\\frac{{2}}{{{n}}}$ of all orders the two *are* neighbours"),
+    )  # fmt: skip

@@ -1,0 +1,448 @@
+"""Geometry: areas, right triangles, similar figures, angles, coordinates, circles."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from random import Random
+
+from extracot_training.synthetic.reasoning.facts import Graph, Problem, Reject, Root, tex
+from extracot_training.synthetic.reasoning.kinds.registry import NAMES, kind, misread, slip
+
+
+@kind("border", "geometry")
+def border(rng: Random) -> Problem:
+    w, h, d = rng.randint(4, 25), rng.randint(3, 20), rng.randint(1, 4)
+    pool, path = rng.choice((("pool", "path"), ("picture", "frame"), ("lawn", "gravel strip"),
+                             ("flower bed", "stone border"), ("stage", "carpet")))  # fmt: skip
+    unit = "cm" if pool == "picture" else "m"
+
+    def solve(g: Graph) -> None:
+        both = (f"the {path} lies on *both* sides", f"the {path} adds ${d}$ at *each* end")
+        sizes = []
+        for key, name, size in (("w", "width", w), ("h", "length", h)):
+            sizes.append(g.whole(
+                f"outer_{key}", (f"the outer {name}", f"the {name} with the {path}",
+                                 f"the {name} of the large rectangle"),
+                (f"{size} + 2 \\cdot {d}", f"{size} + {d} + "
+                                           f"{d}"), size + 2 * d, why=both, unit=unit,
+                slips=[slip(f"{size} + {d}", size + d, f"the {path} lies on *both* sides",
+                            f"I added the {path} on *one* side only",
+                            f"there is {path} at the other end, too", kind="misreading")],
+            ))  # fmt: skip
+        outer = g.whole(
+            "outer", ("the outer area", f"the area of {pool} and {path} together"),
+            f"{sizes[0]} \\cdot {sizes[1]}", sizes[0] * sizes[1], "outer_w outer_h",
+            slips=[slip(f"2 \\cdot ({sizes[0]} + {sizes[1]})", 2 * (sizes[0] + sizes[1]),
+                        "that's a perimeter and *not* an area",
+                        "for an area the sides are multiplied")],
+        )  # fmt: skip
+        inner = g.whole("inner", (f"the area of the {pool}", "the inner area"),
+                        (f"{w} \\cdot {h}", f"{h} \\cdot {w}"), w * h)  # fmt: skip
+        g.value(
+            "path", (f"the area of the {path}", f"what is left for the {path}"),
+            f"{outer} - {inner}", outer - inner, "outer inner",
+            why=(f"the {pool} itself does *not* count", f"*only* the {path} is asked for",
+                 f"the {path} is *everything except* the {pool}"),
+            slips=[slip(f"{outer} + {inner}", outer + inner, "the inner part has to be taken "
+                                                             "away")],
+        )  # fmt: skip
+
+    answer = (w + 2 * d) * (h + 2 * d) - w * h
+    return Problem(
+        "border",
+        f"A rectangular {pool} measures ${w}$ {unit} by ${h}$ {unit}. All around it runs a "
+        f"{path} that "
+        f"is ${d}$ {unit} wide. What is the area of the {path}, in square {unit}?",
+        str(answer), (f"the area of the {path}",), solve, "path",
+        conditions=(f"the {pool} is ${w}$ by ${h}$", f"the {path} is ${d}$ {unit} wide on "
+                                                     "*every* side",
+                    f"the {path} goes *all* the way around"),
+        dead=((f"I could cut the {path} into strips", f"two strips of length ${w}$ and two of "
+                                                      f"length ${h}$",
+               "the corners are missing then"),
+              (f"take the perimeter of the {pool}", f"that is ${2 * (w + h)}$",
+               f"times ${d}$ it would be ${2 * (w + h) * d}$", "this leaves out the corners")),
+        checks=(f"two strips of ${w + 2 * d}$ by ${d}$ and two of ${h}$ by ${d}$ have the area "
+                f"${2 * (w + 2 * d) * d} + {2 * h * d} = {answer}$",
+                f"the strips along the sides have ${2 * (w + h) * d}$ and the four corners "
+                f"${4 * d * d}$, "
+                f"together ${answer}$"),
+        remarks=(f"the perimeter of the {pool} is ${2 * (w + h)}$ {unit}",
+                 f"*each* corner of the {path} is a square of area ${d * d}$",
+                 f"the outer perimeter is ${2 * (w + h) + 8 * d}$"),
+    )  # fmt: skip
+
+
+@kind("right_triangle", "geometry")
+def right_triangle(rng: Random) -> Problem:
+    leg = rng.choice((True, True, False))
+    a, b = rng.randint(2, 15), rng.randint(2, 15)
+    if leg:
+        c, a = max(a, b) + rng.randint(1, 6), min(a, b)
+        story, target, known = rng.choice((
+            (f"A ladder of length ${c}$ m leans against a wall. Its foot stands ${a}$ m away "
+             "from the "
+             "wall. How high up the wall does it reach?", "the height on the wall", "ladder"),
+            (f"In a right triangle the hypotenuse is ${c}$ and one leg is ${a}$. How long is the "
+             "other "
+             "leg?", "the other leg", "hypotenuse"),
+            (f"A kite flies at the end of a straight string of ${c}$ m. The point right below it "
+             "is "
+             f"${a}$ m away from the child who holds the string at the ground. How high is the "
+             "kite?",
+             "the height of the kite", "string"),
+        ))  # fmt: skip
+    else:
+        c = 0
+        story, target, known = rng.choice((
+            (f"A rectangle has the sides ${a}$ and ${b}$. How long is its diagonal?",
+             "the diagonal", "diagonal"),
+            (f"A boat sails ${a}$ km east and then ${b}$ km north. How far is it from its start, "
+             "as the "
+             "crow flies?", "the distance from the start", "direct line"),
+        ))  # fmt: skip
+    p, q = (c, a) if leg else (a, b)
+    sign = "-" if leg else "+"
+
+    def solve(g: Graph) -> None:
+        form = f"x^2 = {p}^2 {sign} {q}^2"
+        bad = f"x^2 = {p}^2 {'+' if leg else '-'} {q}^2"
+        why = (f"the {known} is the *longest* side here", f"the {known} lies opposite the right "
+                                                          "angle",
+               f"the {known} is the hypotenuse")  # fmt: skip
+        found = g.claim(
+            "law",
+            (f"by Pythagoras ${form}$", f"${form}$ holds by the Pythagorean theorem",
+             f"for {{{target}}} $x$ we have ${form}$", "the theorem of Pythagoras says that "
+                                                       f"${form}$"),
+            value=form, why=why,
+            slips=[misread((f"by Pythagoras ${bad}$", f"${bad}$ by Pythagoras"), bad, *why,
+                           f"the {known} has to stand *alone* on its side")],
+        )  # fmt: skip
+        right = found == form
+        squares = [
+            g.whole(f"square_{key}", (f"${n}^2$", f"the square of ${n}$"),
+                    (f"{n}^2", f"{n} \\cdot {n}"), n * n,
+                    slips=[slip(f"2 \\cdot {n}", 2 * n, "that's doubled and *not* squared")]
+                    if n > 2 else ())
+            for key, n in (("p", p), ("q", q))
+        ]  # fmt: skip
+        minus = (sign == "-") == right
+        value = squares[0] - squares[1] if minus else squares[0] + squares[1]
+        if value <= 0:
+            raise Reject
+        g.value(
+            "square",
+            (f"the square of {target}", "$x^2$"),
+            f"{squares[0]} {'-' if minus else '+'} {squares[1]}",
+            value,
+            "law square_p square_q",
+        )
+        root = Root.of(value)
+        g.value(
+            "x", (target,), f"\\sqrt{{{value}}}", root, "square", symbol="x",
+            why=("I still have to take the root", "a length is *positive*"),
+            slips=[slip(f"\\frac{{{value}}}{{2}}", Fraction(value, 2),
+                        "a square root is *not* a half", "I halved it instead of taking the root")],
+        )  # fmt: skip
+        if isinstance(root, Root) and abs(root.factor) != 1:
+            square = int(root.factor**2)
+            g.claim(
+                "factor",
+                (f"${value}$ contains the square number ${square}$",),
+                "square",
+                aside=True,
+            )
+
+    answer = Root.of(p * p - q * q if leg else p * p + q * q)
+    square = p * p - q * q if leg else p * p + q * q
+    low = int(square**0.5)
+    return Problem(
+        "right_triangle", story, tex(answer), (target,), solve, "x",
+        conditions=(f"the lengths ${p}$ and ${q}$ are given", "there is a right angle",
+                    f"the {known} is *not* one of the legs"),
+        dead=(("maybe it's one of the well-known triples", "$3, 4, 5$ or $5, 12, 13$ come to mind",
+               "I can't be sure that it fits"),
+              ("use the angles", "the cosine of one angle is "
+                                 f"$\\frac{{{min(p, q)}}}{{{max(p, q)}}}$"
+               if leg else f"its tangent is $\\frac{{{p}}}{{{q}}}$",
+               "for that I'd need a calculator"),
+              (f"just subtract or add the lengths, ${max(p, q)} - {min(p, q)} = {abs(p - q)}$",
+               "lengths at a right angle do *not* add up like that")),
+        checks=(f"${square}$ lies between ${low}^2 = {low * low}$ and ${low + 1}^2 = "
+                f"{(low + 1) ** 2}$",
+                f"the square of the result is ${square}$" + (f", and ${square} + {q * q} = {p * p}$"
+                                                           if leg else "")),
+        remarks=(f"the third side lies between ${abs(p - q)}$ and ${p + q}$ in any case",
+                 "in a right triangle the two acute angles add up to $90^\\circ$"),
+    )  # fmt: skip
+
+
+@kind("similar_triangles", "geometry")
+def similar_triangles(rng: Random) -> Problem:
+    pole, shade, other = rng.randint(2, 9), rng.randint(2, 9), rng.randint(5, 40)
+    if pole == shade:
+        raise Reject
+    name, tall = rng.choice(NAMES), rng.choice(("tree", "tower", "flagpole", "chimney", "house"))
+
+    def solve(g: Graph) -> None:
+        form, bad = f"\\frac{{H}}{{{other}}} = \\frac{{{pole}}}{{{shade}}}", \
+            f"\\frac{{H}}{{{other}}} = \\frac{{{shade}}}{{{pole}}}"  # fmt: skip
+        g.claim(
+            "similar", ("the two triangles are *similar*", "*both* triangles have the same angles",
+                        "the sun's rays are parallel, so the triangles are *similar*"),
+        )  # fmt: skip
+        found = g.claim(
+            "ratio",
+            (f"${form}$, where $H$ is {{the height of the {tall}}}",
+             f"height and shadow have the same ratio in *both* cases, ${form}$",
+             f"the proportion is ${form}$"),
+            "similar", value=form,
+            slips=[misread((f"the proportion is ${bad}$", f"so ${bad}$"), bad,
+                           "on the right I put the shadow above the height",
+                           "heights have to be on top on *both* sides")],
+        )  # fmt: skip
+        top, below = (pole, shade) if found == form else (shade, pole)
+        product = g.whole(
+            "product", ("the product for the numerator", f"${other}$ times ${top}$"),
+            f"{other} \\cdot {top}", other * top, "ratio")  # fmt: skip
+        g.value(
+            "height", (f"the height of the {tall}", "$H$"), f"\\frac{{{product}}}{{{below}}}",
+            Fraction(product, below), "product", symbol="H", unit="m",
+            slips=[slip(f"{product} - {below}", product - below,
+                        f"one has to divide by ${below}$", "ratios aren't differences")],
+        )  # fmt: skip
+
+    answer = Fraction(other * pole, shade)
+    return Problem(
+        "similar_triangles",
+        f"{name} puts up a stick that is ${pole}$ m tall; its shadow is ${shade}$ m long. At the "
+        "same time "
+        f"the shadow of a {tall} is ${other}$ m long. How tall is the {tall}, in metres?",
+        tex(answer), (f"the height of the {tall}",), solve, "height",
+        conditions=(f"a stick of ${pole}$ m has a shadow of ${shade}$ m",
+                    f"the shadow of the {tall} is ${other}$ m long", "it's the *same* time of day"),
+        dead=((f"the shadow differs from the stick by ${abs(pole - shade)}$",
+               f"for the {tall} it would be ${other + pole - shade}$",
+               "the difference is *not* the same for both, only the ratio is"),
+              ("find the angle of the sun", f"its tangent is $\\frac{{{pole}}}{{{shade}}}$",
+               "I don't need the angle itself")),
+        checks=(f"${tex(answer)}$ to ${other}$ is the same as ${pole}$ to ${shade}$",
+                f"${tex(answer)} \\cdot {shade} = {other * pole}$" if answer.denominator == 1
+                else f"${shade}$ times the height is ${other * pole}$"),
+        remarks=(f"the shadow of the {tall} is ${tex(Fraction(other, shade))}$ times that of the "
+                 "stick",
+                 "the shadows are longer than the things when the sun is low"),
+    )  # fmt: skip
+
+
+@kind("triangle_angles", "geometry")
+def triangle_angles(rng: Random) -> Problem:
+    a = rng.randint(2, 8) * 10 + rng.choice((0, 2, 4, 5, 6, 8))
+    outside = rng.randint(95, 160)
+    if outside - a <= 5 or a >= outside:
+        raise Reject
+    p, q, r = rng.choice((("A", "B", "C"), ("P", "Q", "R"), ("K", "L", "M"), ("X", "Y", "Z")))
+    halved = rng.random() < 0.6
+
+    def solve(g: Graph) -> None:
+        deg = "^\\circ"
+        at_q = g.whole(
+            "inner", (f"the angle of the triangle at ${q}$", f"the inner angle at ${q}$"),
+            f"180{deg} - {outside}{deg}", 180 - outside,
+            why=("an exterior angle and its neighbour make a straight line",
+                 f"${outside}{deg}$ is the angle *outside* of the triangle"),
+            slips=[slip(f"{outside}{deg} - 90{deg}", outside - 90,
+                        f"the two angles make $180{deg}$ and *not* $90{deg}$"),
+                   slip(f"360{deg} - {outside}{deg}", 360 - outside,
+                        f"a straight line is $180{deg}$", "a full turn is *not* what they make")],
+        )  # fmt: skip
+        third = 180 - a - at_q
+        if third <= 0:
+            raise Reject
+        third = g.whole(
+            "third", (f"the angle at ${r}$", "the third angle"),
+            f"180{deg} - {a}{deg} - {at_q}{deg}", third, "inner",
+            why=(f"*all* three angles together make $180{deg}$",
+                 f"the angle sum of a triangle is $180{deg}$"),
+            slips=[slip(f"360{deg} - {a}{deg} - {at_q}{deg}", 360 - a - at_q,
+                        f"the angles of a *triangle* sum to $180{deg}$")],
+        )  # fmt: skip
+        if halved:
+            half = g.number("half", (f"half of the angle at ${r}$",),
+                            f"\\frac{{{third}{deg}}}{{2}}", Fraction(third, 2), "third",
+                            why=("the bisector cuts the angle into two *equal* "
+                                 "parts",))  # fmt: skip
+            g.value(
+                "last", ("the angle between the bisector and the side", "the angle asked for"),
+                f"180{deg} - {a}{deg} - {tex(half)}{deg}", 180 - a - half, "half",
+                why=(f"the bisector, ${p}{r}$ and ${p}{q}$ form a triangle of their own",
+                     f"the small triangle at ${p}$ has the angle sum $180{deg}$, too"),
+                slips=[slip(f"180{deg} - {a}{deg} - {third}{deg}", 180 - a - third,
+                            f"*only* half of the angle at ${r}$ lies in that triangle")],
+            )  # fmt: skip
+
+    third = outside - a
+    answer = Fraction(180 - a) - Fraction(third, 2) if halved else Fraction(third)
+    ask = (
+        f"The bisector of the angle at ${r}$ meets ${p}{q}$ at a point $D$. How large is the angle "
+        f"${p}D{r}$, in degrees?" if halved else f"How large is the angle at ${r}$, in degrees?"
+    )  # fmt: skip
+    return Problem(
+        "triangle_angles",
+        f"In triangle ${p}{q}{r}$ the angle at ${p}$ is ${a}^\\circ$ and the exterior angle at "
+        f"${q}$ is "
+        f"${outside}^\\circ$. {ask}",
+        tex(answer), (f"the angle ${p}D{r}$" if halved else f"the angle at ${r}$", "the angle "
+                                                                                   "asked for"),
+        solve, "last" if halved else "third",
+        conditions=(f"the angle at ${p}$ is ${a}^\\circ$",
+                    f"${outside}^\\circ$ is the *exterior* angle at ${q}$",
+                    *((f"the bisector halves the angle at ${r}$",) if halved else ())),
+        dead=(("maybe the triangle is isosceles", f"two angles would be ${a}^\\circ$",
+               "nothing in the problem says so"),
+              ("the law of sines might help", f"$\\frac{{{p}{q}}}{{\\sin {r}}}$ is the same for "
+                                              "all sides",
+               "no length is known, so that gives nothing")),
+        checks=((f"the exterior angle is the sum of the two others, ${a} + {third} = {outside}$",)),
+        remarks=(f"the exterior angle at ${p}$ is ${180 - a}^\\circ$",
+                 "the longest side lies opposite the largest angle"),
+    )  # fmt: skip
+
+
+@kind("triangle_coordinates", "geometry")
+def triangle_coordinates(rng: Random) -> Problem:
+    points = [(rng.randint(-5, 8), rng.randint(-5, 8)) for _ in range(3)]
+    (x1, y1), (x2, y2), (x3, y3) = points
+    area2 = (x2 - x1) * (y3 - y1) - (x3 - x1) * (y2 - y1)
+    u, v, s, t = x2 - x1, y2 - y1, x3 - x1, y3 - y1
+    if abs(area2) < 4 or 0 in (u, v, s, t):
+        raise Reject
+    names = rng.choice(("ABC", "PQR", "XYZ"))
+
+    def minus(a: int, b: int) -> str:
+        return f"{a} - {b}" if b >= 0 else f"{a} + {-b}"
+
+    def par(n: int) -> str:
+        return f"({n})" if n < 0 else str(n)
+
+    def solve(g: Graph) -> None:
+        parts = {}
+        for key, label, a, b in (
+            ("u", f"the first coordinate of ${names[0]}{names[1]}$", x2, x1),
+            ("v", f"the second coordinate of ${names[0]}{names[1]}$", y2, y1),
+            ("s", f"the first coordinate of ${names[0]}{names[2]}$", x3, x1),
+            ("t", f"the second coordinate of ${names[0]}{names[2]}$", y3, y1),
+        ):
+            flipped = a + b
+            parts[key] = g.whole(
+                key, (label,), minus(a, b), a - b,
+                slips=[slip(f"{a} + {par(b)}", flipped, "one has to subtract the starting point",
+                            "I got a sign wrong there")] if flipped != a - b else (),
+            )  # fmt: skip
+        first = g.whole("first", ("the first product",), f"{par(parts['u'])} \\cdot "
+                                                         f"{par(parts['t'])}",
+                        parts["u"] * parts["t"], "u t")  # fmt: skip
+        second = g.whole("second", ("the second product",), f"{par(parts['v'])} \\cdot "
+                                                            f"{par(parts['s'])}",
+                         parts["v"] * parts["s"], "v s")  # fmt: skip
+        det = g.whole("det", ("the determinant", "the difference of the "
+                                                 "products"), minus(first, second),
+                      first - second, "first second",
+                      slips=[slip(f"{first} + {par(second)}", first + second,
+                                  "the products have to be *subtracted*")])  # fmt: skip
+        g.value(
+            "area", ("the area of the triangle", "the area"), f"\\frac{{1}}{{2}} \\cdot |{det}|",
+            Fraction(abs(det), 2), "det",
+            why=("the triangle is half of the parallelogram", "an area is *never* negative"),
+            slips=[slip(f"|{det}|", abs(det), "that's the parallelogram, the triangle is half of "
+                                              "it",
+                        "I forgot the factor $\\frac{1}{2}$")],
+        )  # fmt: skip
+
+    shown = ", ".join(f"${n}({x}, {y})$" for n, (x, y) in zip(names, points, strict=True))
+    answer = Fraction(abs(area2), 2)
+    box = (max(p[0] for p in points) - min(p[0] for p in points)) * (
+        max(p[1] for p in points) - min(p[1] for p in points))  # fmt: skip
+    return Problem(
+        "triangle_coordinates", "Find the area of the triangle with the corners "
+                                f"{shown}.", tex(answer),
+        ("the area of the triangle", "the area"), solve, "area",
+        conditions=tuple(f"${n}$ is the point $({x}, "
+                         f"{y})$" for n, (x, y) in zip(names, points, strict=True)),
+        dead=(("Heron's formula would do it", "one side has the length "
+                                              f"$\\sqrt{{{u * u + v * v}}}$",
+               f"another one $\\sqrt{{{s * s + t * t}}}$", "those roots are ugly"),
+              ("find the height first", f"the side ${names[0]}{names[1]}$ has the slope "
+                                        f"${tex(Fraction(v, u))}$",
+               "for that I'd need a perpendicular and its foot, that's long")),
+        checks=(f"the triangle lies in a box of area ${box}$, and ${tex(answer)}$ is at most "
+                "half of that",),
+        remarks=(f"the midpoint of ${names[0]}{names[1]}$ is $({tex(Fraction(x1 + x2, 2))}, "
+                 f"{tex(Fraction(y1 + y2, 2))})$",
+                 f"the slope of ${names[0]}{names[2]}$ is ${tex(Fraction(t, s))}$"),
+    )  # fmt: skip
+
+
+@kind("circle_part", "geometry")
+def circle_part(rng: Random) -> Problem:
+    diameter = 2 * rng.randint(2, 12)
+    angle = rng.choice((30, 40, 45, 60, 72, 80, 90, 120, 135, 150, 240, 270))
+    r = diameter // 2
+    share = Fraction(angle, 360)
+    round_thing = rng.choice(("pizza", "disc", "cake", "round table top", "circle"))
+
+    def pi(value: Fraction) -> str:
+        top = "" if value.numerator == 1 else str(value.numerator)
+        if value.denominator == 1:
+            return f"{top}\\pi"
+        return f"\\frac{{{top}\\pi}}{{{value.denominator}}}"
+
+    def solve(g: Graph) -> None:
+        radius = g.number(
+            "radius", ("the radius",), f"\\frac{{{diameter}}}{{2}}", Fraction(diameter, 2),
+            symbol="r",
+            why=(f"${diameter}$ is the diameter and *not* the radius", "the radius is half of it"),
+            slips=[slip(f"{diameter}", diameter, "that's the *diameter*, the radius is half of it",
+                        f"${diameter}$ goes *all* the way across", kind="misreading")],
+        )  # fmt: skip
+        square = g.whole("square", ("the square of the radius", "$r^2$"), f"{radius}^2",
+                         int(radius) ** 2, "radius",
+                         slips=[slip(f"2 \\cdot {radius}", 2 * radius, "the radius must be "
+                                                                       "*squared*")]
+                         if radius > 2 else ())  # fmt: skip
+        part = g.number(
+            "share", ("the share of the circle", "the part of the full turn"),
+            (f"\\frac{{{angle}}}{{360}}",), share,
+            slips=[slip(f"\\frac{{{angle}}}{{180}}", Fraction(angle, 180),
+                        "a full turn has $360^\\circ$", "the whole circle is $360^\\circ$ and "
+                                                        "*not* $180^\\circ$")],
+        )  # fmt: skip
+        g.value(
+            "area", ("the area of the sector", "the area of the piece"),
+            (f"{tex(part)} \\cdot \\pi \\cdot {square}", f"{tex(part)} \\cdot {square} \\pi"),
+            pi(part * square), "square share",
+            why=("the area of the whole circle is $\\pi r^2$",),
+            slips=[slip(f"{tex(part)} \\cdot 2 \\cdot \\pi \\cdot {radius}", pi(part * 2 * radius),
+                        "$2 \\pi r$ is the *circumference* and not the "
+                        "area")] if radius != 2 else (),
+        )  # fmt: skip
+
+    return Problem(
+        "circle_part",
+        f"A {round_thing} has a diameter of ${diameter}$. A sector with an angle of "
+        f"${angle}^\\circ$ is cut "
+        "out of it. What is the area of the sector, in terms of $\\pi$?",
+        pi(share * r * r), ("the area of the sector",), solve, "area",
+        conditions=(f"the diameter is ${diameter}$", f"the angle of the sector is ${angle}^\\circ$",
+                    "the result shall contain $\\pi$, *not* a decimal"),
+        dead=(("find the length of the arc first", f"the circumference is ${diameter}\\pi$",
+               "I want an area and no length"),
+              (f"a triangle with the sides ${r}$ and ${r}$ is close to it", "its area needs a sine",
+               "and the round part is missing, too")),
+        checks=(f"the arc has the length ${pi(share * diameter)}$, and half of that times the "
+                "radius is "
+                f"${pi(share * r * r)}$",),
+        remarks=(f"the circumference is ${diameter}\\pi$", "the rest of the circle has "
+                                                           f"${360 - angle}^\\circ$"),
+    )  # fmt: skip

@@ -1,0 +1,269 @@
+"""What a narrator does between facts: checks, repeats, detours, dead ends, doubts and hedges.
+
+Each move adds sentences that the answer does not need. This module chooses and words them; it does
+not know which facts come next or how long a trace shall be.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from extracot_training.synthetic.reasoning import telling
+from extracot_training.synthetic.reasoning.facts import Fact, miscalculations, tex
+from extracot_training.synthetic.story import listing
+
+if TYPE_CHECKING:
+    from extracot_training.synthetic.reasoning.narrator import Narrator
+
+# Weights of the moves between facts.
+MOVES: Mapping[str, float] = {
+    "hedge": 2.0,
+    "repeat": 2.0,
+    "recheck": 2.5,
+    "summary": 0.8,
+    "restate": 1.2,
+    "asked": 0.6,
+    "detour": 1.5,
+    "dead_end": 1.6,
+    "shelve": 0.8,
+    "false_alarm": 1.2,
+    "restart": 0.3,
+}
+# Moves that make no sense once the answer is known.
+BEFORE_THE_END = frozenset({"restart", "shelve", "asked"})
+
+
+class Moves:
+    """The moves of one narrator."""
+
+    def __init__(self, narrator: Narrator) -> None:
+        self._narrator = narrator
+        self._rng = narrator.rng
+        self._last = ""
+        self._dead = list(narrator.problem.dead)
+        self._remarks = list(narrator.problem.remarks)
+        self._checks = list(narrator.problem.checks)
+        self._asides = [key for key, fact in narrator.right.items() if fact.aside]
+        self._shelved: list[str] = []
+        self._rng.shuffle(self._dead)
+        self._rng.shuffle(self._remarks)
+        self._rng.shuffle(self._checks)
+
+    def opening(self) -> None:
+        """The task, some of its conditions, perhaps a plan."""
+        rng = self._rng
+        for _ in range(rng.choice((1, 1, 2))):
+            self._narrator.say("open", target=self._target())
+        conditions = list(self._narrator.problem.conditions)
+        if rng.random() < 0.8:
+            for condition in conditions[: rng.randint(1, max(1, len(conditions)))]:
+                self._narrator.say("given", cond=condition)
+
+    def before(self, fact: Fact) -> None:
+        """Announce what comes, now and then."""
+        if fact.what and self._rng.random() < 0.35:
+            self._narrator.say("plan", what=self._rng.choice(fact.what))
+        elif self._shelved and self._rng.random() < 0.5:
+            self._reuse()
+
+    def one(self, but: frozenset[str] = frozenset()) -> None:
+        """One move; not the same kind twice in a row, if there is another, and none of ``but``."""
+        weights = {
+            name: weight
+            for name, weight in self._narrator.style.moves.items()
+            if name != self._last and name not in but and weight > 0
+        }
+        if not weights:
+            return
+        name = self._rng.choices(list(weights), list(weights.values()))[0]
+        self._last = name
+        getattr(self, name)()
+
+    def closing(self) -> None:
+        """A move after the answer is known."""
+        if self._shelved:
+            self._reuse()
+        if self._checks and self._rng.random() < 0.5:
+            self.check()
+        elif self._rng.random() < 0.15:
+            self._narrator.say("sense")
+        else:
+            self.one(BEFORE_THE_END)
+
+    def check(self) -> None:
+        """The answer confirmed, by what the problem gives for that."""
+        narrator = self._narrator
+        if self._rng.random() < 0.6:
+            narrator.say("check_open")
+        clause = self._checks.pop()
+        refers = [
+            narrator.stated[key] for key in (narrator.problem.last,) if key in narrator.stated
+        ]
+        for part in narrator.voice.sentences("check", clause=clause):
+            narrator.add(part, "check", refers=refers)
+        if self._rng.random() < 0.5:
+            narrator.say("check_close", "check")
+
+    def hedge(self) -> None:
+        self._narrator.say("hedge")
+
+    def asked(self) -> None:
+        self._narrator.say("again_asked", target=self._target())
+
+    def restate(self) -> None:
+        conditions = self._narrator.problem.conditions
+        if conditions:
+            self._narrator.say("given", cond=self._rng.choice(conditions))
+
+    def repeat(self) -> None:
+        """A told fact once more, in whole."""
+        if (key := self._told()) is not None:
+            fact = self._narrator.belief(key)
+            rule = "repeat_claim" if fact.says else "repeat"
+            if fact.says or fact.what:
+                said = self._narrator.voice.say(rule, **telling.slots(fact, self._narrator.voice))
+                self._narrator.about(key, said, "repeat")
+
+    def recheck(self) -> None:
+        """A told fact worked out again with the same result, be that right or wrong."""
+        if (key := self._told()) is None:
+            return
+        fact, voice = self._narrator.belief(key), self._narrator.voice
+        if not fact.says and not fact.what:
+            return
+        rule = "recheck_claim" if fact.says else "recheck"
+        found = telling.slots(fact, voice)
+        for part in voice.sentences(rule, **found):
+            whole = "$" in part if not fact.says else len(part) > len(found["clause"])
+            if whole and not part.endswith("?"):
+                self._narrator.about(key, part, "check")
+            else:
+                self._narrator.add(part, "check", refers=[self._narrator.stated[key]])
+
+    def summary(self) -> None:
+        """Some told values in one sentence. Wrong ones are left out."""
+        narrator = self._narrator
+        keys = [
+            key
+            for key in narrator.stated
+            if key in narrator.right
+            and narrator.right[key].what
+            and not narrator.right[key].says
+            and not narrator.belief(key).wrong
+            and key in narrator.first
+        ]
+        if len(keys) < 2:
+            return
+        picked = self._rng.sample(keys, min(len(keys), self._rng.choice((2, 3, 4))))
+        chosen = [key for key in keys if key in picked]
+        parts = []
+        for key in chosen:
+            found = telling.slots(narrator.right[key], narrator.voice)
+            parts.append(f"{found['what']} is {found['value']}")
+        *before, last = narrator.voice.sentences("summary", list=listing(parts))
+        for part in before:
+            narrator.add(part, "narration")
+        narrator.add(last, "repeat", groups=chosen, refers=[narrator.stated[key] for key in chosen])
+
+    def detour(self) -> None:
+        """Something true that is not needed."""
+        narrator = self._narrator
+        ready = [
+            key
+            for key in self._asides
+            if key not in narrator.stated
+            and all(d in narrator.stated and not narrator.belief(d).wrong
+                    for d in narrator.right[key].deps)
+        ]  # fmt: skip
+        if ready and self._rng.random() < 0.6:
+            key = self._rng.choice(ready)
+            fact = narrator.right[key]
+            said = narrator.voice.say(
+                "detour", clause=telling.clause(fact, narrator.voice, plain=True)
+            )
+            refers = [narrator.stated[d] for d in fact.deps]
+            narrator.stated[key] = narrator.add(said, "detour", groups=(key,), refers=refers)
+            narrator.first[key] = narrator.stated[key]
+        elif self._remarks:
+            narrator.add(narrator.voice.say("detour", clause=self._remarks.pop()), "detour")
+
+    def dead_end(self) -> None:
+        """A way that is begun and given up."""
+        if not self._dead:
+            return
+        narrator, voice = self._narrator, self._narrator.voice
+        first, *rest = self._dead.pop()
+        gone = [narrator.add(voice.say("try", clause=first), "revoked")]
+        for place, clause in enumerate(rest):
+            said = voice.say("try_end" if place + 1 == len(rest) else "try_on", clause=clause)
+            gone.append(narrator.add(said, "revoked", refers=gone[-1:]))
+        narrator.add(voice.say("abandon"), "takeback", refers=gone[-1:], revokes=gone)
+
+    def shelve(self) -> None:
+        """A right fact that seems to be of no use; it is needed later."""
+        narrator = self._narrator
+        key = self._told(right=True)
+        if key is None or self._shelved or not narrator.right[key].what:
+            return
+        what = "{" + self._rng.choice(narrator.right[key].what) + "}"
+        for part in narrator.voice.sentences("shelve", what=what):
+            narrator.add(part, "narration", refers=[narrator.stated[key]])
+        self._shelved.append(key)
+        self.dead_end()
+
+    def _reuse(self) -> None:
+        narrator = self._narrator
+        key = self._shelved.pop()
+        what = "{" + self._rng.choice(narrator.right[key].what) + "}"
+        for part in narrator.voice.sentences("reuse", what=what):
+            narrator.add(part, "narration", refers=[narrator.stated[key]])
+
+    def false_alarm(self) -> None:
+        """A right value is believed wrong for a moment, and then restored."""
+        narrator = self._narrator
+        key = self._told(right=True)
+        if key is None or not narrator.right[key].what:
+            return
+        fact = narrator.right[key]
+        slips = miscalculations(fact, self._rng)
+        if not slips:
+            return
+        found = telling.slots(fact, narrator.voice)
+        found["wrong"] = f"${tex(self._rng.choice(slips).value)}$"
+        refers = [narrator.stated[key]]
+        *before, last = narrator.voice.sentences("wrong_revision", **found)
+        for part in before:
+            narrator.add(part, "narration")
+        gone = narrator.add(last, "revoked", misstates=(key,), refers=refers)
+        *before, last = narrator.voice.sentences("restore", **found)
+        for part in before:
+            narrator.add(part, "narration")
+        narrator.add(last, "takeback", refers=[gone], revokes=[gone])
+        if self._rng.random() < 0.5:
+            self._narrator.about(key, narrator.voice.say("repeat", **found), "repeat")
+
+    def restart(self) -> None:
+        """Begin again: some right facts are said once more."""
+        narrator = self._narrator
+        keys = [key for key in narrator.first if key in narrator.needed]
+        if narrator.trouble is not None or len(keys) < 2:
+            return
+        narrator.say("restart")
+        for key in keys[: self._rng.choice((2, 3))]:
+            said = telling.clause(
+                narrator.right[key], narrator.voice, plain=self._rng.random() < 0.4
+            )
+            narrator.about(key, said, "repeat")
+
+    def _told(self, *, right: bool = False) -> str | None:
+        narrator = self._narrator
+        keys = [
+            key
+            for key in narrator.stated
+            if key in narrator.right and not (right and narrator.belief(key).wrong)
+        ]
+        return self._rng.choice(keys[-6:]) if keys else None
+
+    def _target(self) -> str:
+        return self._rng.choice(self._narrator.problem.target)
