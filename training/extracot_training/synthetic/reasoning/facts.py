@@ -177,7 +177,8 @@ class Graph:
 class Problem:
     """``answer``: bare LaTeX. ``target``: what is asked for, as a noun phrase. ``conditions``:
     clauses of the question that matter, to restate. ``dead``: ways that lead nowhere, each some
-    clauses. ``checks``: clauses that confirm the answer. ``last``: the fact that is the answer."""
+    clauses. ``checks``: clauses that confirm the answer. ``last``: the fact that is the answer.
+    ``parts``: kinds of the problems that it is made of, if it is made of some."""
 
     kind: str
     question: str
@@ -190,6 +191,7 @@ class Problem:
     checks: tuple[str, ...] = ()
     remarks: tuple[str, ...] = ()
     unit: str = ""
+    parts: tuple[str, ...] = ()
 
     def world(self, slips: Mapping[str, Slip] | None = None) -> tuple[dict[str, Fact], bool]:
         """All facts as far as they can be worked out, and whether that is all of them."""

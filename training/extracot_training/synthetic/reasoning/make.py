@@ -30,6 +30,7 @@ class ReasoningProblem:
     trace: str
     final: str
     labels: StepLabels
+    parts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +56,9 @@ class ReasoningGenerator:
     def problem(self, index: int) -> ReasoningProblem:
         """Problem ``index``."""
         rng = Random(f"reasoning:{self.seed}:{index}")
-        drawn = draw(rng.choice(self.chosen()), rng)
+        names = self.chosen()
+        name = rng.choices(names, [KINDS[name].weight for name in names])[0]
+        drawn = draw(name, rng)
         trace, labels = Narrator(drawn, rng, self.telling).tell()
         notation = Notation("dollars", bare=rng.random() < 0.5)
         if rng.random() < 0.3:
@@ -68,6 +71,7 @@ class ReasoningGenerator:
             trace=trace,
             final=f"The answer is \\boxed{{{drawn.answer}}}.",
             labels=labels,
+            parts=drawn.parts,
         )
 
 

@@ -42,7 +42,7 @@ def read(source: ReasoningSource) -> Iterator[Problem]:
 
 
 def _row(source: ReasoningSource, made: ReasoningProblem) -> Problem:
-    held_out = made.kind in source.heldout
+    held_out = not {made.kind, *made.parts}.isdisjoint(source.heldout)
     return Problem(
         id=problem_id(SOURCE, made.question),
         question=made.question,

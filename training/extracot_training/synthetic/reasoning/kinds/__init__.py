@@ -1,6 +1,30 @@
 """Kinds of reasoning problems; importing this package registers all of them."""
 
-from extracot_training.synthetic.reasoning.kinds import algebra, counting, geometry
+from extracot_training.synthetic.reasoning.kinds import (
+    algebra,
+    chances,
+    coordinates,
+    counting,
+    geometry,
+    numbers,
+    rates,
+    sequences,
+    stories,
+    systems,
+)
 from extracot_training.synthetic.reasoning.kinds.registry import KINDS, Kind
 
-__all__ = ["KINDS", "Kind", "algebra", "counting", "geometry"]
+__all__ = [
+    "KINDS",
+    "Kind",
+    "algebra",
+    "chances",
+    "coordinates",
+    "counting",
+    "geometry",
+    "numbers",
+    "rates",
+    "sequences",
+    "stories",
+    "systems",
+]

@@ -15,23 +15,25 @@ Draw = Callable[[Random], Problem]
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """``draw`` makes a problem; :class:`Reject` where the numbers don't work out."""
+    """``draw`` makes a problem; :class:`Reject` where the numbers don't work out. ``weight``: how
+    often it is drawn beside others."""
 
     name: str
     topic: Topic
     draw: Draw
+    weight: float = 1.0
 
 
 KINDS: dict[str, Kind] = {}
 
 
-def kind(name: str, topic: Topic) -> Callable[[Draw], Draw]:
+def kind(name: str, topic: Topic, *, weight: float = 1.0) -> Callable[[Draw], Draw]:
     """Register a kind of problem."""
 
     def register(draw: Draw) -> Draw:
         if name in KINDS:
             raise ValueError(f"kind {name!r} is registered twice")
-        KINDS[name] = Kind(name, topic, draw)
+        KINDS[name] = Kind(name, topic, draw, weight)
         return draw
 
     return register
