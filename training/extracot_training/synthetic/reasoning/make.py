@@ -44,6 +44,8 @@ class ReasoningGenerator:
     def chosen(self) -> list[str]:
         """Names of the kinds, in a fixed order."""
         known = sorted(KINDS)
+        if self.kinds is not None and not self.kinds:
+            raise ConfigError("kinds: the list is empty")
         for name in self.kinds or ():
             if name not in KINDS:
                 raise ConfigError(f"kinds: there is no kind {name!r}{near_miss(name, known)}")

@@ -14,6 +14,12 @@ from dataclasses import dataclass
 MATH_WEIGHT = 1.0
 NAME_WEIGHT = 0.6
 
+_DOUBLED = re.compile(
+    r"\b((?:and |okay and |after )?(?:then|so|and|next|that|hence|thus|consequently)),? "
+    r"(?:and )?(?:then|so|therefore|hence|thus) ",
+    re.IGNORECASE,
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Rendered:
@@ -32,7 +38,7 @@ def render(markup: str, notation: Callable[[str], str]) -> Rendered:
     named: int | None = None
     kept: int | None = None
     for part in re.split(r"(\$[^$]*\$|[*{}])", markup):
-        if part.startswith("$") and len(part) > 1:
+        if re.fullmatch(r"\$[^$]*\$", part):
             _name(text, atoms, named)
             formula = notation(part[1:-1])
             atoms.append((len(text), len(text) + len(formula), MATH_WEIGHT))
@@ -79,5 +85,7 @@ def capitalised(markup: str) -> str:
 
 
 def tidied(markup: str) -> str:
-    """Single spaces, none before punctuation."""
-    return re.sub(r" +([,.;:?!])", r"\1", re.sub(r" {2,}", " ", markup)).strip()
+    """Single spaces, none before punctuation, and no "then then"; mathematics stays as it is."""
+    parts = re.split(r"(\$[^$]*\$)", re.sub(r" {2,}", " ", markup))
+    parts[::2] = [_DOUBLED.sub(r"\1 ", re.sub(r" +([,.;:?!])", r"\1", p)) for p in parts[::2]]
+    return "".join(parts).strip()

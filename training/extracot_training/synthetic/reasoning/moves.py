@@ -27,8 +27,9 @@ MOVES: Mapping[str, float] = {
     "detour": 1.5,
     "dead_end": 1.6,
     "shelve": 0.8,
-    "false_alarm": 1.2,
+    "false_alarm": 0.7,
     "restart": 0.3,
+    "again": 0.25,
 }
 # Moves that make no sense once the answer is known.
 BEFORE_THE_END = frozenset({"restart", "shelve", "asked"})
@@ -119,7 +120,7 @@ class Moves:
     def repeat(self) -> None:
         """A told fact once more, in whole."""
         if (key := self._told()) is not None:
-            fact = self._narrator.belief(key)
+            fact = self._narrator.beliefs.fact(key)
             rule = "repeat_claim" if fact.says else "repeat"
             if fact.says or fact.what:
                 said = self._narrator.voice.say(rule, **telling.slots(fact, self._narrator.voice))
@@ -129,7 +130,7 @@ class Moves:
         """A told fact worked out again with the same result, be that right or wrong."""
         if (key := self._told()) is None:
             return
-        fact, voice = self._narrator.belief(key), self._narrator.voice
+        fact, voice = self._narrator.beliefs.fact(key), self._narrator.voice
         if not fact.says and not fact.what:
             return
         rule = "recheck_claim" if fact.says else "recheck"
@@ -150,7 +151,7 @@ class Moves:
             if key in narrator.right
             and narrator.right[key].what
             and not narrator.right[key].says
-            and not narrator.belief(key).wrong
+            and not narrator.beliefs.fact(key).wrong
             and key in narrator.first
         ]
         if len(keys) < 2:
@@ -173,7 +174,7 @@ class Moves:
             key
             for key in self._asides
             if key not in narrator.stated
-            and all(d in narrator.stated and not narrator.belief(d).wrong
+            and all(d in narrator.stated and not narrator.beliefs.fact(d).wrong
                     for d in narrator.right[key].deps)
         ]  # fmt: skip
         if ready and self._rng.random() < 0.6:
@@ -256,12 +257,24 @@ class Moves:
             )
             narrator.about(key, said, "repeat")
 
+    def again(self) -> None:
+        """The way so far once more, step by step and briefly."""
+        narrator = self._narrator
+        keys = [key for key in narrator.needed if key in narrator.first]
+        if narrator.trouble is not None or len(keys) < 3:
+            return
+        narrator.say("again_open")
+        for key in keys[:8]:
+            narrator.about(
+                key, telling.clause(narrator.right[key], narrator.voice, plain=True), "repeat"
+            )
+
     def _told(self, *, right: bool = False) -> str | None:
         narrator = self._narrator
         keys = [
             key
             for key in narrator.stated
-            if key in narrator.right and not (right and narrator.belief(key).wrong)
+            if key in narrator.right and not (right and narrator.beliefs.fact(key).wrong)
         ]
         return self._rng.choice(keys[-6:]) if keys else None
 

@@ -14,14 +14,8 @@ from random import Random
 
 from extracot_training.compression.step_labels import Role, StepLabels
 from extracot_training.synthetic.reasoning import telling
-from extracot_training.synthetic.reasoning.facts import (
-    Fact,
-    Problem,
-    Slip,
-    miscalculations,
-    needed_facts,
-    tex,
-)
+from extracot_training.synthetic.reasoning.beliefs import Beliefs, Trouble
+from extracot_training.synthetic.reasoning.facts import Fact, Problem, tex
 from extracot_training.synthetic.reasoning.grammar import Register, Voice
 from extracot_training.synthetic.reasoning.markup import capitalised
 from extracot_training.synthetic.reasoning.moves import MOVES, Moves
@@ -31,6 +25,10 @@ from extracot_training.synthetic.reasoning.script import Paragraphs, Sentence, a
 CONCLUSION = "conclusion"
 # A sentence that states a fact has about so many tokens; only to guess a trace's length.
 TYPICAL = 19
+# More moves than this in one place would be more than anybody reads.
+MOST_MOVES = 60
+# Share of statements, right or wrong, that are put as a question.
+ASKED = 0.03
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,23 +39,10 @@ class Telling:
     moves between facts."""
 
     length: tuple[int, int] = (300, 3000)
-    needed: tuple[float, float] = (0.1, 0.28)
+    needed: tuple[float, float] = (0.08, 0.28)
     slips: float = 0.6
     late: float = 0.55
     moves: Mapping[str, float] = field(default_factory=lambda: dict(MOVES))
-
-
-@dataclass(slots=True)
-class Trouble:
-    """A slip that has not been noticed. ``told``: keys of wrong facts told since, in order."""
-
-    key: str
-    slip: Slip
-    facts: dict[str, Fact]
-    wrong: frozenset[str]
-    due: int
-    told: list[str] = field(default_factory=list)
-    sentences: list[Sentence] = field(default_factory=list)
 
 
 class Narrator:
@@ -68,29 +53,32 @@ class Narrator:
         registers: tuple[Register, ...] = ("chatty", "chatty", "chatty", "textbook", "notes")
         self.voice = Voice(rng, rng.choice(registers))
         self.notation = Notation.draw(rng)
-        facts, complete = problem.world()
-        if not complete:
-            raise AssertionError(f"{problem.kind}: the right solution breaks off at {list(facts)}")
-        self.right = facts
-        self.needed = needed_facts(facts, problem.last)
+        self.beliefs = Beliefs(problem, rng)
+        self.right, self.needed = self.beliefs.right, self.beliefs.needed
         self.script: list[Sentence] = []
         self.stated: dict[str, Sentence] = {}
         self.first: dict[str, Sentence] = {}
         self.needs: list[str] = []
-        self.trouble: Trouble | None = None
         self.total = 0
         self.needed_total = 0
-        self.share = self._share()
+        low, high = style.length
+        guess = TYPICAL * (len(self.needed) + 1)
+        self.share = min(max(rng.uniform(*style.needed), guess / high), guess / low)
         self._slip_rate = rng.uniform(0.3, 1.0) * style.slips
         self._split_rate = rng.choice((0.0, 0.1, 0.3))
         self._display_rate = rng.choice((0.0, 0.0, 0.15, 0.3))
-        self._join_rate = rng.choice((0.0, 0.2, 0.4))
+        self._join_rate = rng.choice((0.0, 0.2, 0.4, 0.6))
         self._moves = Moves(self)
+
+    @property
+    def trouble(self) -> Trouble | None:
+        """The slip that is open."""
+        return self.beliefs.trouble
 
     def tell(self) -> tuple[str, StepLabels]:
         """The trace and its labels."""
         self._moves.opening()
-        pending = self._order()
+        pending = self.beliefs.order()
         while pending:
             self._moves.before(self.right[pending[0]])
             pending = self._next(pending)
@@ -111,7 +99,7 @@ class Narrator:
         size = tokens(markup.translate({ord(mark): None for mark in "{}*$"}))
         sentence = Sentence(
             capitalised(markup), role, tuple(groups), tuple(misstates), list(refers),
-            list(revokes), after, size,
+            list(revokes), after,
         )  # fmt: skip
         self.script.append(sentence)
         self.total += size
@@ -124,150 +112,150 @@ class Narrator:
         for part in self.voice.sentences(rule, **slots):
             self.add(part, role)
 
-    def belief(self, key: str) -> Fact:
-        """The fact as it was last told."""
-        trouble = self.trouble
-        return trouble.facts[key] if trouble and key in trouble.told else self.right[key]
-
-    def about(self, key: str, markup: str, role: Role, **changes: Sequence[Sentence]) -> Sentence:
+    def about(self, key: str, markup: str, role: Role) -> Sentence:
         """A sentence that says again a fact which has been told: where the fact is believed wrongly
         this sentence will be revoked with it."""
-        refers = [self.stated[key]]
-        if self.belief(key).wrong:
-            assert self.trouble is not None
-            sentence = self.add(markup, "revoked", misstates=(key,), refers=refers)
-            self.trouble.sentences.append(sentence)
-            return sentence
-        return self.add(markup, role, groups=(key,), refers=refers)
+        if self.beliefs.fact(key).wrong:
+            return self._wrong(markup, (key,), [self.stated[key]])
+        return self.add(markup, role, groups=(key,), refers=[self.stated[key]])
+
+    def _wrong(
+        self, markup: str, keys: Sequence[str], refers: Sequence[Sentence], after: str = " "
+    ) -> Sentence:
+        """A sentence that will be taken back with the slip that is open."""
+        assert self.trouble is not None
+        sentence = self.add(markup, "revoked", misstates=keys, refers=refers, after=after)
+        self.trouble.sentences.append(sentence)
+        return sentence
 
     # Facts.
 
-    def _order(self) -> list[str]:
-        """The needed facts, each after those it depends on; independent ones in any order."""
-        left = list(self.needed)
-        order: list[str] = []
-        loose = self.rng.choice((0.0, 0.0, 0.3, 0.6))
-        while left:
-            ready = [key for key in left if set(self.right[key].deps) <= set(order)]
-            chosen = self.rng.choice(ready) if self.rng.random() < loose else ready[0]
-            order.append(chosen)
-            left.remove(chosen)
-        return order
-
     def _next(self, pending: list[str]) -> list[str]:
-        """Tell the first pending fact, or two; gives back those still pending."""
-        key, *rest = pending
+        """Tell the first pending fact, or some; gives back those still pending."""
+        key = pending[0]
+        if self.trouble is None and self.rng.random() < self._slip_rate:
+            slipped = self.beliefs.trouble = self.beliefs.slip(key, self.style.late)
+            if slipped is not None:
+                self._tell_wrong([key])
+                if slipped.due <= 0:
+                    self.notice(late=False)
+                return pending[1:]
         trouble = self.trouble
+        if trouble is not None and key in trouble.wrong:
+            if not self.beliefs.tellable(key):
+                self.notice()
+                return pending
+            chosen = self._together(pending)
+            self._tell_wrong(chosen)
+        else:
+            chosen = self._together(pending)
+            self._state_some([self.right[name] for name in chosen])
         if trouble is not None:
-            trouble.due -= 1
-            if key in trouble.wrong:
-                if key not in trouble.facts or self._same(trouble.facts[key]):
-                    self.notice()
-                    return pending
-                self._state(trouble.facts[key])
-                trouble.told.append(key)
-                return rest
-            self._state(self.right[key])
-            return rest
-        if self.rng.random() < self._slip_rate and (made := self._slip(key)) is not None:
-            self.trouble = made
-            self._state(made.facts[key])
-            made.told.append(key)
-            if made.due <= 0:
-                self.notice(late=False)
-            return rest
-        if rest and self.rng.random() < self._join_rate:
-            self._state_both(self.right[key], self.right[rest[0]])
-            return rest[1:]
-        self._state(self.right[key])
-        return rest
+            trouble.due -= len(chosen)
+        return pending[len(chosen) :]
 
-    def _same(self, fact: Fact) -> bool:
-        return fact.value == self.right[fact.key].value and not isinstance(fact.value, str)
+    def _together(self, pending: list[str]) -> list[str]:
+        """The first pending facts that one sentence states: all right, or all wrong."""
+        wrong = self.trouble.wrong if self.trouble is not None else frozenset()
+        chosen = pending[:1]
+        for name in pending[1:3]:
+            alike = self.beliefs.tellable(name) if chosen[0] in wrong else name not in wrong
+            if not alike or self.rng.random() >= self._join_rate:
+                break
+            chosen.append(name)
+        return chosen
 
-    def _slip(self, key: str) -> Trouble | None:
-        """A slip at this fact: not in what is right after all."""
-        fact, rng = self.right[key], self.rng
-        own = list(fact.slips)
-        hasty = miscalculations(fact, rng)
-        rng.shuffle(own)
-        for slip in [*own, *hasty] if rng.random() < 0.7 else [*hasty, *own]:
-            facts, _ = self.problem.world({key: slip})
-            world = {name: found for name, found in facts.items() if not self._unchanged(found)}
-            wrong = frozenset(world) | frozenset(self.right) - frozenset(facts)
-            if key not in world or self._same(world[key]):
-                continue
-            if any(not found.wrong for found in world.values()):
-                raise AssertionError(f"{self.problem.kind}: {key} changes a fact that does not "
-                                     "say that it depends on it")  # fmt: skip
-            late = rng.random() < self.style.late
-            due = rng.choice((1, 1, 2, 2, 3, 4, 6)) if late else 0
-            return Trouble(key, slip, world, wrong, due)
-        return None
-
-    def _unchanged(self, fact: Fact) -> bool:
-        """Whether it says what the right one does; an aside of a wrong world alone is not told."""
-        right = self.right.get(fact.key)
-        if right is None:
-            return True
-        return (fact.value, fact.expr, fact.says) == (right.value, right.expr, right.says)
+    def _tell_wrong(self, keys: list[str]) -> None:
+        assert self.trouble is not None
+        self._state_some([self.trouble.facts[key] for key in keys])
+        self.trouble.told += keys
 
     def _sources(self, fact: Fact) -> list[Sentence]:
-        return [self.stated[key] for key in fact.deps if key in self.stated]
+        """What it is derived from. A right fact that does not change with what it is derived from
+        (a formula) is told while that is wrong, too, and then does not refer to it."""
+        found = [self.stated[key] for key in fact.deps if key in self.stated]
+        return found if fact.wrong else [one for one in found if one.role != "revoked"]
 
-    def _state(self, fact: Fact, *, lead: str = "", revokes: Sequence[Sentence] = ()) -> Sentence:
+    def _state_some(self, facts: Sequence[Fact]) -> None:
+        """One fact, or several in one sentence; all are right or all are wrong."""
+        if len(facts) == 1:
+            self._state(facts[0])
+            return
+        said = telling.clause(facts[0], self.voice, plain=True)
+        for fact in facts[1:]:
+            said = self.voice.say("joined", a=said, b=telling.clause(fact, self.voice, plain=True))
+        refers = [sentence for fact in facts for sentence in self._sources(fact)]
+        keys = tuple(fact.key for fact in facts)
+        if facts[0].wrong:
+            sentence = self._wrong(said, keys, refers)
+        else:
+            sentence = self.add(said, "needed", groups=keys, refers=refers)
+            self.first.update(dict.fromkeys(keys, sentence))
+            self.needs += keys
+        self.stated.update(dict.fromkeys(keys, sentence))
+
+    def _state(self, fact: Fact, *, lead: str = "", revokes: Sequence[Sentence] = ()) -> None:
         """Tell a fact, in one sentence or two."""
         refers, voice, rng = self._sources(fact), self.voice, self.rng
-        kind = rng.random()
-        if not lead and telling.can_split(fact) and kind < self._split_rate:
+        kind = rng.random() if not lead and telling.can_split(fact) else 1.0
+        if kind < self._split_rate:
             first, second = telling.halves(fact, voice)
-            begun = self._fact_sentence(fact, first, refers, part=True)
-            return self._fact_sentence(fact, second, [begun])
-        if not lead and telling.can_split(fact) and kind < self._split_rate + self._display_rate:
+            begun = self._half(fact, first, refers)
+            self._whole(fact, second, [begun])
+        elif kind < self._split_rate + self._display_rate:
             first, second = telling.displayed(fact, voice)
             if rng.random() < 0.5:
-                return self._fact_sentence(fact, f"{first.removesuffix(':')} {second}", refers)
-            begun = self._fact_sentence(fact, first, refers, part=True, after="\n")
-            return self._fact_sentence(fact, second, [begun])
-        said = telling.clause(fact, voice, plain=bool(lead) and rng.random() < 0.6)
-        if lead:
-            said = voice.say(lead, clause=said) if "fused" in lead else voice.say(lead) + " " + said
-        return self._fact_sentence(fact, said, refers, revokes=revokes)
-
-    def _fact_sentence(
-        self, fact: Fact, markup: str, refers: Sequence[Sentence], *, part: bool = False,
-        revokes: Sequence[Sentence] = (), after: str = " ",
-    ) -> Sentence:  # fmt: skip
-        key = f"{fact.key}/formula" if part else fact.key
-        if fact.wrong:
-            assert self.trouble is not None
-            sentence = self.add(markup, "revoked", misstates=(fact.key,), refers=refers,
-                                after=after)  # fmt: skip
-            self.trouble.sentences.append(sentence)
+                self._whole(fact, f"{first.removesuffix(':')} {second}", refers)
+            else:
+                begun = self._half(fact, first, refers, after="\n")
+                self._whole(fact, second, [begun])
         else:
-            role: Role = "detour" if fact.key not in (*self.needed, CONCLUSION) else "needed"
-            again = key in self.first
-            if again:
-                role = "repeat"
-            sentence = self.add(markup, role, groups=(key,), refers=refers, revokes=revokes,
-                                after=after)  # fmt: skip
-            if not again:
-                self.first[key] = sentence
-                if role == "needed":
-                    self.needs.append(key)
-        if not part:
-            self.stated[fact.key] = sentence
-        return sentence
+            said = telling.clause(fact, voice, plain=bool(lead) and rng.random() < 0.6)
+            if "fused" in lead:
+                said = voice.say(lead, clause=said)
+            elif lead:
+                said = f"{voice.say(lead)} {said}"
+            if rng.random() < ASKED:
+                said = f"{said}?"
+            self._whole(fact, said, refers, revokes)
 
-    def _state_both(self, left: Fact, right: Fact) -> None:
-        """Two facts in one sentence."""
-        parts = (telling.clause(fact, self.voice, plain=True) for fact in (left, right))
-        said = self.voice.say("joined", **dict(zip("ab", parts, strict=True)))
-        refers = [*self._sources(left), *self._sources(right)]
-        sentence = self.add(said, "needed", groups=(left.key, right.key), refers=refers)
-        for fact in (left, right):
-            self.stated[fact.key] = self.first[fact.key] = sentence
-            self.needs.append(fact.key)
+    def _half(
+        self, fact: Fact, markup: str, refers: Sequence[Sentence], after: str = " "
+    ) -> Sentence:
+        """A sentence that names a fact or gives its formula; the next one has its value."""
+        key = f"{fact.key}/formula"
+        if not fact.wrong:
+            return self._right(key, markup, refers, (), after)
+        trouble = self.trouble
+        assert trouble is not None
+        if fact.key == trouble.key and trouble.slip.expr is None:
+            # The formula is right, only its value isn't.
+            return self.add(markup, "narration", refers=refers, after=after)
+        return self._wrong(markup, (fact.key,), refers, after)
+
+    def _whole(
+        self, fact: Fact, markup: str, refers: Sequence[Sentence],
+        revokes: Sequence[Sentence] = (),
+    ) -> None:  # fmt: skip
+        self.stated[fact.key] = (
+            self._wrong(markup, (fact.key,), refers)
+            if fact.wrong
+            else self._right(fact.key, markup, refers, revokes)
+        )
+
+    def _right(
+        self, key: str, markup: str, refers: Sequence[Sentence], revokes: Sequence[Sentence],
+        after: str = " ",
+    ) -> Sentence:  # fmt: skip
+        """A right statement: needed where it is the first of its fact, else a repeat."""
+        role: Role = "repeat" if key in self.first else "needed"
+        sentence = self.add(
+            markup, role, groups=(key,), refers=refers, revokes=revokes, after=after
+        )
+        if role == "needed":
+            self.first[key] = sentence
+            self.needs.append(key)
+        return sentence
 
     # Taking back.
 
@@ -276,9 +264,7 @@ class Narrator:
         trouble = self.trouble
         assert trouble is not None
         late = len(trouble.sentences) > 1 if late is None else late
-        fact = trouble.facts[trouble.key]
-        found = telling.slots(fact, self.voice)
-        self.trouble = None
+        self.beliefs.trouble = None
         right = self.right[trouble.key]
         if late and self.rng.random() < 0.5:
             self.say("doubt_late")
@@ -286,13 +272,14 @@ class Narrator:
             lead = "fused_late" if late and self.rng.random() < 0.7 else "fused"
             self._state(right, lead=lead, revokes=trouble.sentences)
         else:
-            self._take_back(trouble, found, late)
+            self._take_back(trouble, late)
             self._state(right, lead=self.rng.choice(("redo", "")))
         for key in trouble.told[1:]:
             self._state(self.right[key], lead=self.rng.choice(("follow", "", "")))
 
-    def _take_back(self, trouble: Trouble, found: dict[str, str], late: bool) -> None:
+    def _take_back(self, trouble: Trouble, late: bool) -> None:
         fact = trouble.facts[trouble.key]
+        found = telling.slots(fact, self.voice)
         wrong = f"${tex(fact.value)}$"
         if trouble.slip.notes:
             note = self.rng.choice(trouble.slip.notes)
@@ -302,51 +289,45 @@ class Narrator:
             note = self.voice.say("note_general")
         named = bool(fact.what) and tex(fact.value) != ""
         rule = "takeback_late" if late and named else "takeback_now" if named else "takeback_claim"
-        what = found.get("what", "")
-        *before, last = self.voice.sentences(rule, note=note, wrong=wrong, what=what)
+        *before, last = self.voice.sentences(
+            rule, note=note, wrong=wrong, what=found.get("what", "")
+        )
         for part in before:
             self.add(part, "narration")
         self.add(last, "takeback", refers=[trouble.sentences[0]], revokes=trouble.sentences)
 
-    # Length.
-
-    def _share(self) -> float:
-        """The share of needed tokens, so that the length is in range."""
-        low, high = self.style.length
-        guess = TYPICAL * (len(self.needed) + 1)
-        share = self.rng.uniform(*self.style.needed)
-        return min(max(share, guess / high), guess / low)
+    # Length, and the end.
 
     def _pad(self) -> None:
         """Moves until what is needed so far has its share of what has been said so far."""
         wanted = self.needed_total / self.share * self.rng.uniform(0.45, 0.95)
-        stop = 60
-        while self.total < wanted and stop:
+        for _ in range(MOST_MOVES):
+            if self.total >= wanted:
+                break
             self._moves.one()
-            stop -= 1
 
     def _end(self) -> None:
-        """A summary or a check, the conclusion, perhaps another check and the conclusion again."""
-        rng = self.rng
-        if self.trouble is not None:
-            wrong = self.trouble.facts.get(self.problem.last)
-            if wrong is not None and self.problem.last in self.trouble.told and rng.random() < 0.6:
-                self._conclude(wrong)
+        """Moves, the conclusion, perhaps another check and the conclusion again."""
+        last, rng = self.problem.last, self.rng
+        if (trouble := self.trouble) is not None:
+            if last in trouble.told and rng.random() < 0.6:
+                self._conclude(trouble.facts[last])
                 self._moves.hedge()
             self.notice()
         again = rng.random() < 0.3
         if again:
-            self._conclude(self.right[self.problem.last])
+            self._conclude(self.right[last])
         wanted = max(self.needed_total / self.share, self.style.length[0])
-        stop = 60
-        while self.total < wanted and stop:
+        for _ in range(MOST_MOVES):
+            if self.total >= wanted:
+                break
             self._moves.closing()
-            stop -= 1
         if again:
-            said = self.voice.say("conclude_again", **self._answer(self.right[self.problem.last]))
-            self.add(said, "repeat", groups=(CONCLUSION,), refers=[self.stated[CONCLUSION]])
+            said = self.voice.say("conclude_again", **self._answer(self.right[last]))
+            refers = [self.stated[CONCLUSION]]
+            self.add(said, "repeat", groups=(CONCLUSION,), refers=refers)
         else:
-            self._conclude(self.right[self.problem.last])
+            self._conclude(self.right[last])
 
     def _answer(self, fact: Fact) -> dict[str, str]:
         value = tex(fact.value) if fact.wrong else self.problem.answer
@@ -359,7 +340,5 @@ class Narrator:
 
     def _conclude(self, last: Fact) -> None:
         conclusion = Fact(CONCLUSION, last.value, deps=(last.key,), wrong=last.wrong)
-        if last.wrong and self.trouble is not None:
-            self.trouble.facts[CONCLUSION] = conclusion
         said = self.voice.say("conclude", **self._answer(last))
-        self._fact_sentence(conclusion, said, [self.stated[last.key]])
+        self._whole(conclusion, said, [self.stated[last.key]])

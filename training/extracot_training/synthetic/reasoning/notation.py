@@ -18,12 +18,12 @@ _SIGNS = {
     r"\dots": "...", r"\approx": "≈", r"\equiv": "≡", r"\angle": "angle ", r"\mid": "|",
     r"\lt": "<", r"\gt": ">", r"\left": "", r"\right": "", r"\%": "%", r"\,": " ", r"\quad": "  ",
     r"\Rightarrow": "=>", r"\to": "->", r"\alpha": "alpha", r"\beta": "beta", r"\gamma": "gamma",
-    r"\times": "×", r"\cdot": "·", r"\colon": ":", r"\in": " in ", r"\cup": " ∪ ", r"\cap": " ∩ ",
+    r"\times": "×", r"\cdot": "·", r"\div": "÷", r"\in": " in ", r"\cup": " ∪ ", r"\cap": " ∩ ",
     r"\lfloor": "⌊", r"\rfloor": "⌋",
     r"\triangle": "triangle ", r"\gcd": "gcd", r"\sum": "sum", r"\bmod": "mod", r"\not": "not ",
 }  # fmt: skip
 _ASCII = {"≤": "<=", "≥": ">=", "≠": "!=", "π": "pi", "±": "+-", "≈": "~", "≡": "=", "×": "*",
-          "·": "*", "∪": "or", "∩": "and", "°": " degrees"}  # fmt: skip
+          "·": "*", "÷": "/", "∪": "or", "∩": "and", "°": " degrees"}  # fmt: skip
 _COMMAND = re.compile(r"\\(?:[A-Za-z]+|[,%])")
 _ATOMIC = re.compile(r"[\w.!√π()]+|\d+(?:\.\d+)?")
 

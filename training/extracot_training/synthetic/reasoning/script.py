@@ -34,7 +34,6 @@ class Sentence:
     refers: list[Sentence] = field(default_factory=list)
     revokes: list[Sentence] = field(default_factory=list)
     after: str = " "
-    tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)

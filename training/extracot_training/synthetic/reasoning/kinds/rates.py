@@ -57,7 +57,7 @@ def work_together(rng: Random) -> Problem:
         )  # fmt: skip
         g.value(
             "time", ("the time they need together", f"the time in {unit}"),
-            f"{tex(rest)} : {tex(both)}", rest / both, deps, unit=unit,
+            f"{tex(rest)} \\div {tex(both)}", rest / both, deps, unit=unit,
             why=("time is work divided by rate",),
             slips=[slip(f"{tex(rest)} \\cdot {tex(both)}", rest * both,
                         "the work has to be *divided* by the rate", "a rate times work is no "
@@ -124,7 +124,7 @@ def mixture(rng: Random) -> Problem:
                         f"${r}\\%$ counts",
                         f"of the ${q}\\%$ it needs ${r}\\%$ for itself")],
         )  # fmt: skip
-        g.value("x", (f"the amount of the {add}", "the amount to add"), f"{tex(gap)} : "
+        g.value("x", (f"the amount of the {add}", "the amount to add"), f"{tex(gap)} \\div "
                                                                         f"{tex(per)}", gap / per,
                 "gap per", symbol="x", unit="litres")  # fmt: skip
 
@@ -183,7 +183,7 @@ def percent_twice(rng: Random) -> Problem:
                         "the second one refers to the *raised* price")],
         )  # fmt: skip
         if back:
-            g.value("price", ("the original price", "the price at first"), f"{tex(final)} : "
+            g.value("price", ("the original price", "the price at first"), f"{tex(final)} \\div "
                                                                            f"{tex(both)}",
                     final / both, "both", unit=unit,
                     why=("I go back, so it has to be *divided*",),
@@ -254,7 +254,7 @@ def round_trip(rng: Random) -> Problem:
                         "the way back has to be counted, *too*", kind="misreading")],
         )  # fmt: skip
         g.value(
-            "speed", ("the average speed",), f"{length} : "
+            "speed", ("the average speed",), f"{length} \\div "
                                              f"{tex(total)}", length / total, "length total",
             unit="km/h", why=("average speed is the *whole* distance over the *whole* time",),
             slips=[slip(f"\\frac{{{v} + {w}}}{{2}}", Fraction(v + w, 2),

@@ -89,10 +89,10 @@ def geometric_series(rng: Random) -> Problem:
     def solve(g: Graph) -> None:
         q = g.number(
             "ratio", ("the common ratio",), f"\\frac{{{tex(second)}}}{{{first}}}"
-            if second.denominator == 1 else f"{tex(second)} : {first}", ratio, symbol="q",
+            if second.denominator == 1 else f"{tex(second)} \\div {first}", ratio, symbol="q",
             why=("*each* term is divided by the one before it",),
             slips=[slip(f"\\frac{{{first}}}{{{tex(second)}}}" if second.denominator == 1
-                        else f"{first} : {_par(second)}", 1 / ratio,
+                        else f"{first} \\div {_par(second)}", 1 / ratio,
                         "the second term has to be on top", "I divided the wrong way round")],
         )  # fmt: skip
         g.claim(
@@ -108,8 +108,8 @@ def geometric_series(rng: Random) -> Problem:
             slips=[slip(f"1 + {tex(q)}" if q > 0 else f"1 - {tex(-q)}", 1 + q,
                         "the formula has $1 - q$ below", "that sign is wrong in the formula")],
         )  # fmt: skip
-        g.value("sum", ("the sum of the series", "the sum"), f"{first} : {tex(rest)}", first / rest,
-                "converges rest", symbol="S",
+        g.value("sum", ("the sum of the series", "the sum"), f"{first} \\div {tex(rest)}",
+                first / rest, "converges rest", symbol="S",
                 slips=[slip(f"{first} \\cdot {tex(rest)}", first * rest,
                             "the first term is *divided* by $1 - q$")])  # fmt: skip
 

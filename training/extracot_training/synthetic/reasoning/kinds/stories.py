@@ -21,7 +21,7 @@ from extracot_training.synthetic.story import Draw, Op, Step, Story
 
 # Bound of every number in a story.
 CAP = 1000
-_SIGN = {Op.ADD: "+", Op.SUB: "-", Op.MUL: "\\cdot", Op.DIV: ":"}
+_SIGN = {Op.ADD: "+", Op.SUB: "-", Op.MUL: "\\cdot", Op.DIV: "\\div"}
 
 
 @kind("word_problem", "stories", weight=4.0)
