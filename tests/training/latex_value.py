@@ -104,7 +104,8 @@ class _Reader:
         if ahead == "(":
             return self.group("(", ")")
         if ahead == "|":
-            return abs(self.group("|", "|"))
+            inside = self.group("|", "|")
+            return -inside if inside < 0 else inside
         if ahead == "\\lfloor":
             return Fraction(math.floor(self.group("\\lfloor", "\\rfloor")))
         name = self.take()

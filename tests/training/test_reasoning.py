@@ -18,9 +18,10 @@ from extracot_training.synthetic.reasoning import KINDS, ReasoningGenerator, Rea
 from extracot_training.synthetic.reasoning.facts import Fact, Problem, Root, needed_facts, tex
 from extracot_training.synthetic.reasoning.make import draw
 from extracot_training.synthetic.reasoning.markup import render, tidied
-from extracot_training.synthetic.reasoning.narrator import Narrator, Telling
+from extracot_training.synthetic.reasoning.narrator import Narrator
 from extracot_training.synthetic.reasoning.notation import Notation, plain
 from extracot_training.synthetic.reasoning.script import tokens
+from extracot_training.synthetic.reasoning.style import Telling
 from tests.training.latex_value import NoNumber, value_of
 
 

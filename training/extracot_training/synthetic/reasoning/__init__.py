@@ -7,7 +7,6 @@ telling, ``grammar`` (over ``wording/*.txt``), ``markup`` and ``notation`` the w
 
 from extracot_training.synthetic.reasoning.kinds import KINDS
 from extracot_training.synthetic.reasoning.make import ReasoningGenerator, ReasoningProblem
-from extracot_training.synthetic.reasoning.moves import MOVES
-from extracot_training.synthetic.reasoning.narrator import Telling
+from extracot_training.synthetic.reasoning.style import MOVES, Telling
 
 __all__ = ["KINDS", "MOVES", "ReasoningGenerator", "ReasoningProblem", "Telling"]

@@ -12,8 +12,9 @@ from extracot_training.errors import ConfigError
 from extracot_training.synthetic.reasoning.facts import Problem, Reject
 from extracot_training.synthetic.reasoning.kinds import KINDS
 from extracot_training.synthetic.reasoning.markup import render
-from extracot_training.synthetic.reasoning.narrator import Narrator, Telling
+from extracot_training.synthetic.reasoning.narrator import Narrator
 from extracot_training.synthetic.reasoning.notation import Notation
+from extracot_training.synthetic.reasoning.style import Telling
 
 # A kind whose numbers don't work out is drawn again; none needs anywhere near so many draws.
 DRAWS = 200

@@ -14,8 +14,9 @@ from dataclasses import dataclass
 MATH_WEIGHT = 1.0
 NAME_WEIGHT = 0.6
 
+_TWICE = re.compile(r"\b(\w+)(?: \1\b)+", re.IGNORECASE)
 _DOUBLED = re.compile(
-    r"\b((?:and |okay and |after )?(?:then|so|and|next|that|hence|thus|consequently)),? "
+    r"\b((?:and |okay and |after )?(?:then|so|and|next)),? "
     r"(?:and )?(?:then|so|therefore|hence|thus) ",
     re.IGNORECASE,
 )
@@ -87,5 +88,6 @@ def capitalised(markup: str) -> str:
 def tidied(markup: str) -> str:
     """Single spaces, none before punctuation, and no "then then"; mathematics stays as it is."""
     parts = re.split(r"(\$[^$]*\$)", re.sub(r" {2,}", " ", markup))
+    parts[::2] = [_TWICE.sub(r"\1", p) for p in parts[::2]]
     parts[::2] = [_DOUBLED.sub(r"\1 ", re.sub(r" +([,.;:?!])", r"\1", p)) for p in parts[::2]]
     return "".join(parts).strip()

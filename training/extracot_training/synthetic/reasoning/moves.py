@@ -6,9 +6,9 @@ not know which facts come next or how long a trace shall be.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from extracot_training.compression.step_labels import Role
 from extracot_training.synthetic.reasoning import telling
 from extracot_training.synthetic.reasoning.facts import Fact, miscalculations, tex
 from extracot_training.synthetic.story import listing
@@ -16,21 +16,6 @@ from extracot_training.synthetic.story import listing
 if TYPE_CHECKING:
     from extracot_training.synthetic.reasoning.narrator import Narrator
 
-# Weights of the moves between facts.
-MOVES: Mapping[str, float] = {
-    "hedge": 2.0,
-    "repeat": 2.0,
-    "recheck": 2.5,
-    "summary": 0.8,
-    "restate": 1.2,
-    "asked": 0.6,
-    "detour": 1.5,
-    "dead_end": 1.6,
-    "shelve": 0.8,
-    "false_alarm": 0.7,
-    "restart": 0.3,
-    "again": 0.25,
-}
 # Moves that make no sense once the answer is known.
 BEFORE_THE_END = frozenset({"restart", "shelve", "asked"})
 
@@ -121,26 +106,36 @@ class Moves:
         """A told fact once more, in whole."""
         if (key := self._told()) is not None:
             fact = self._narrator.beliefs.fact(key)
-            rule = "repeat_claim" if fact.says else "repeat"
             if fact.says or fact.what:
-                said = self._narrator.voice.say(rule, **telling.slots(fact, self._narrator.voice))
-                self._narrator.about(key, said, "repeat")
+                found = telling.slots(fact, self._narrator.voice)
+                said = self._said("repeat_claim" if fact.says else "repeat", **found)
+                self._about(key, said, "repeat", found)
 
     def recheck(self) -> None:
         """A told fact worked out again with the same result, be that right or wrong."""
         if (key := self._told()) is None:
             return
         fact, voice = self._narrator.beliefs.fact(key), self._narrator.voice
-        if not fact.says and not fact.what:
-            return
-        rule = "recheck_claim" if fact.says else "recheck"
-        found = telling.slots(fact, voice)
-        for part in voice.sentences(rule, **found):
-            whole = "$" in part if not fact.says else len(part) > len(found["clause"])
-            if whole and not part.endswith("?"):
-                self._narrator.about(key, part, "check")
-            else:
-                self._narrator.add(part, "check", refers=[self._narrator.stated[key]])
+        if fact.says or fact.what:
+            found = telling.slots(fact, voice)
+            for part in voice.sentences("recheck_claim" if fact.says else "recheck", **found):
+                self._about(key, part, "check", found)
+
+    def _about(self, key: str, said: str, role: Role, found: dict[str, str]) -> None:
+        """A sentence about a told fact: it states it only if it says what is what."""
+        named = [found[name][1:] for name in ("clause", "eq", "what") if name in found]
+        whole = any(name in said for name in named) and not said.endswith("?")
+        if whole and ("$" in said or "clause" in found):
+            self._narrator.about(key, said, role)
+        else:
+            self._narrator.add(said, role, refers=[self._narrator.stated[key]])
+
+    def _said(self, rule: str, **slots: str) -> str:
+        """The last sentence of what a rule says; those before it are told as narration."""
+        *before, last = self._narrator.voice.sentences(rule, **slots)
+        for part in before:
+            self._narrator.add(part, "narration")
+        return last
 
     def summary(self) -> None:
         """Some told values in one sentence. Wrong ones are left out."""
@@ -162,9 +157,7 @@ class Moves:
         for key in chosen:
             found = telling.slots(narrator.right[key], narrator.voice)
             parts.append(f"{found['what']} is {found['value']}")
-        *before, last = narrator.voice.sentences("summary", list=listing(parts))
-        for part in before:
-            narrator.add(part, "narration")
+        last = self._said("summary", list=listing(parts))
         narrator.add(last, "repeat", groups=chosen, refers=[narrator.stated[key] for key in chosen])
 
     def detour(self) -> None:
@@ -180,32 +173,32 @@ class Moves:
         if ready and self._rng.random() < 0.6:
             key = self._rng.choice(ready)
             fact = narrator.right[key]
-            said = narrator.voice.say(
-                "detour", clause=telling.clause(fact, narrator.voice, plain=True)
-            )
+            said = self._said("detour", clause=telling.clause(fact, narrator.voice, plain=True))
             refers = [narrator.stated[d] for d in fact.deps]
             narrator.stated[key] = narrator.add(said, "detour", groups=(key,), refers=refers)
             narrator.first[key] = narrator.stated[key]
         elif self._remarks:
-            narrator.add(narrator.voice.say("detour", clause=self._remarks.pop()), "detour")
+            narrator.add(self._said("detour", clause=self._remarks.pop()), "detour")
 
     def dead_end(self) -> None:
         """A way that is begun and given up."""
         if not self._dead:
             return
-        narrator, voice = self._narrator, self._narrator.voice
+        narrator = self._narrator
         first, *rest = self._dead.pop()
-        gone = [narrator.add(voice.say("try", clause=first), "revoked")]
+        gone = [narrator.add(self._said("try", clause=first), "revoked")]
         for place, clause in enumerate(rest):
-            said = voice.say("try_end" if place + 1 == len(rest) else "try_on", clause=clause)
+            said = self._said("try_end" if place + 1 == len(rest) else "try_on", clause=clause)
             gone.append(narrator.add(said, "revoked", refers=gone[-1:]))
-        narrator.add(voice.say("abandon"), "takeback", refers=gone[-1:], revokes=gone)
+        narrator.add(self._said("abandon"), "takeback", refers=gone[-1:], revokes=gone)
 
     def shelve(self) -> None:
         """A right fact that seems to be of no use; it is needed later."""
         narrator = self._narrator
         key = self._told(right=True)
-        if key is None or self._shelved or not narrator.right[key].what:
+        if key is None or key == narrator.problem.last or self._shelved:
+            return
+        if not narrator.right[key].what:
             return
         what = "{" + self._rng.choice(narrator.right[key].what) + "}"
         for part in narrator.voice.sentences("shelve", what=what):
@@ -233,16 +226,13 @@ class Moves:
         found = telling.slots(fact, narrator.voice)
         found["wrong"] = f"${tex(self._rng.choice(slips).value)}$"
         refers = [narrator.stated[key]]
-        *before, last = narrator.voice.sentences("wrong_revision", **found)
-        for part in before:
-            narrator.add(part, "narration")
-        gone = narrator.add(last, "revoked", misstates=(key,), refers=refers)
-        *before, last = narrator.voice.sentences("restore", **found)
-        for part in before:
-            narrator.add(part, "narration")
-        narrator.add(last, "takeback", refers=[gone], revokes=[gone])
+        said = self._said("wrong_revision", **found)
+        gone = narrator.add(said, "revoked", misstates=(key,), refers=refers)
+        said = self._said("restore", **found)
+        groups = (key,) if found["eq"] in said else ()
+        narrator.add(said, "takeback", groups=groups, refers=[gone], revokes=[gone])
         if self._rng.random() < 0.5:
-            self._narrator.about(key, narrator.voice.say("repeat", **found), "repeat")
+            self._about(key, self._said("repeat", **found), "repeat", found)
 
     def restart(self) -> None:
         """Begin again: some right facts are said once more."""

@@ -8,8 +8,7 @@ takes the wanted share of the whole. The wordings are the grammar's; this module
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from random import Random
 
 from extracot_training.compression.step_labels import Role, StepLabels
@@ -18,9 +17,10 @@ from extracot_training.synthetic.reasoning.beliefs import Beliefs, Trouble
 from extracot_training.synthetic.reasoning.facts import Fact, Problem, tex
 from extracot_training.synthetic.reasoning.grammar import Register, Voice
 from extracot_training.synthetic.reasoning.markup import capitalised
-from extracot_training.synthetic.reasoning.moves import MOVES, Moves
+from extracot_training.synthetic.reasoning.moves import Moves
 from extracot_training.synthetic.reasoning.notation import Notation
 from extracot_training.synthetic.reasoning.script import Paragraphs, Sentence, assemble, tokens
+from extracot_training.synthetic.reasoning.style import Telling
 
 CONCLUSION = "conclusion"
 # A sentence that states a fact has about so many tokens; only to guess a trace's length.
@@ -29,20 +29,6 @@ TYPICAL = 19
 MOST_MOVES = 60
 # Share of statements, right or wrong, that are put as a question.
 ASKED = 0.03
-
-
-@dataclass(frozen=True, slots=True)
-class Telling:
-    """How a trace is told. ``length``: fewest and most tokens, about. ``needed``: least and most
-    share of the tokens that needed sentences take. ``slips``: most likely share of facts that are
-    first got wrong. ``late``: share of slips that are noticed only later. ``moves``: weights of the
-    moves between facts."""
-
-    length: tuple[int, int] = (300, 3000)
-    needed: tuple[float, float] = (0.08, 0.28)
-    slips: float = 0.6
-    late: float = 0.55
-    moves: Mapping[str, float] = field(default_factory=lambda: dict(MOVES))
 
 
 class Narrator:
@@ -215,7 +201,7 @@ class Narrator:
                 said = voice.say(lead, clause=said)
             elif lead:
                 said = f"{voice.say(lead)} {said}"
-            if rng.random() < ASKED:
+            if not lead and rng.random() < ASKED:
                 said = f"{said}?"
             self._whole(fact, said, refers, revokes)
 
@@ -278,23 +264,37 @@ class Narrator:
             self._state(self.right[key], lead=self.rng.choice(("follow", "", "")))
 
     def _take_back(self, trouble: Trouble, late: bool) -> None:
-        fact = trouble.facts[trouble.key]
-        found = telling.slots(fact, self.voice)
-        wrong = f"${tex(fact.value)}$"
+        """The sentences that do: one of them revokes, others doubt, compare or explain."""
+        fact, right, rng = trouble.facts[trouble.key], self.right[trouble.key], self.rng
+        slots = telling.slots(fact, self.voice)
+        slots |= {"wrong": f"${tex(fact.value)}$", "right": f"${tex(right.value)}$"}
         if trouble.slip.notes:
-            note = self.rng.choice(trouble.slip.notes)
+            slots["note"] = rng.choice(trouble.slip.notes)
         elif trouble.slip.kind == "miscalculation":
-            note = self.voice.say("note_miscalculation", wrong=wrong, expr=found["expr"])
+            slots["note"] = self.voice.say("note_miscalculation", **slots)
         else:
-            note = self.voice.say("note_general")
-        named = bool(fact.what) and tex(fact.value) != ""
-        rule = "takeback_late" if late and named else "takeback_now" if named else "takeback_claim"
-        *before, last = self.voice.sentences(
-            rule, note=note, wrong=wrong, what=found.get("what", "")
-        )
-        for part in before:
+            slots["note"] = self.voice.say("note_general")
+        named = bool(fact.what) and bool(tex(fact.value)) and bool(fact.expr)
+        same_formula = named and trouble.slip.expr is None
+        rule = "takeback_claim" if not named else "takeback_late" if late else "takeback_now"
+        before: list[str] = []
+        after: list[str] = []
+        if same_formula and rng.random() < 0.2:
+            before = self.voice.sentences("mismatch", **slots)
+        if same_formula and rng.random() < 0.3:
+            rule = "takeback_value"
+        elif named and rng.random() < 0.2:
+            before += self.voice.sentences("explain", **slots)
+            rule = "withdraw"
+        elif rng.random() < 0.1:
+            after = self.voice.sentences("explain", **slots)
+        *doubts, last = self.voice.sentences(rule, **slots)
+        origin = [trouble.sentences[0]]
+        for part in (*before, *doubts):
+            self.add(part, "narration", refers=origin if "$" in part else ())
+        self.add(last, "takeback", refers=origin, revokes=trouble.sentences)
+        for part in after:
             self.add(part, "narration")
-        self.add(last, "takeback", refers=[trouble.sentences[0]], revokes=trouble.sentences)
 
     # Length, and the end.
 

@@ -17,7 +17,13 @@ def slots(fact: Fact, voice: Voice, *, symbol: bool = False) -> dict[str, str]:
     value = tex(fact.value)
     expr = rng.choice(fact.expr) if fact.expr else ""
     unit = f" {fact.unit}" if fact.unit and rng.random() < 0.7 else ""
-    parts = [fact.symbol] if fact.symbol and (symbol or not expr or rng.random() < 0.6) else []
+    what = rng.choice(fact.what) if fact.what else ""
+    named = what == f"${fact.symbol}$"
+    parts = (
+        [fact.symbol]
+        if fact.symbol and not named and (symbol or not expr or rng.random() < 0.6)
+        else []
+    )
     parts += [part for part in (expr, value) if part]
     if len(parts) > 1 and parts[-1] == parts[-2]:
         parts.pop()
@@ -26,8 +32,8 @@ def slots(fact: Fact, voice: Voice, *, symbol: bool = False) -> dict[str, str]:
         "expr": f"${expr.split(' = ')[0]}$" if expr else f"${value}$",
         "value": f"${value}${unit}",
     }
-    if fact.what:
-        found["what"] = "{" + rng.choice(fact.what) + "}"
+    if what:
+        found["what"] = f"{{{what}}}"
     if fact.why:
         found["why"] = rng.choice(fact.why)
     if fact.says:
@@ -46,10 +52,10 @@ def clause(fact: Fact, voice: Voice, *, plain: bool = False) -> str:
         return voice.say("claim_why" if why else "claim", **found)
     if not fact.what:
         return voice.say("symbol_only", **found)
-    if plain:
-        return voice.say("short", **found)
     if not fact.expr or found["expr"] == f"${tex(fact.value)}$":
         return voice.say("state_value", **found)
+    if plain:
+        return voice.say("short", **found)
     if fact.why and rng.random() < 0.6:
         return voice.say("state_why", **found)
     if fact.symbol and rng.random() < 0.35:
@@ -71,5 +77,5 @@ def halves(fact: Fact, voice: Voice) -> tuple[str, str]:
 def displayed(fact: Fact, voice: Voice) -> tuple[str, str]:
     """Words that name it, and its formula set apart."""
     found = slots(fact, voice)
-    begun = voice.say("display_open", **found) + voice.rng.choice((":", ""))
+    begun = voice.say("display_open", **found).removesuffix(",") + voice.rng.choice((":", ""))
     return begun, f"$!{found['eq'].split('$')[1]}$"

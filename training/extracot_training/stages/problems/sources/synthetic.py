@@ -1,4 +1,4 @@
-"""Reader of our own generator: the only rows that are marked synthetic."""
+"""Reader of our generator of word problems; its rows are marked synthetic."""
 
 from __future__ import annotations
 
