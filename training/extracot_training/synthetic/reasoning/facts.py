@@ -183,7 +183,8 @@ class Problem:
     """``answer``: bare LaTeX. ``target``: what is asked for, as a noun phrase. ``conditions``:
     clauses of the question that matter, to restate. ``dead``: ways that lead nowhere, each some
     clauses. ``checks``: clauses that confirm the answer. ``last``: the fact that is the answer.
-    ``parts``: kinds of the problems that it is made of, if it is made of some."""
+    ``other``: another way to the answer, clause by clause. ``parts``: kinds of the problems that it
+    is made of, if it is made of some."""
 
     kind: str
     question: str
@@ -197,6 +198,7 @@ class Problem:
     remarks: tuple[str, ...] = ()
     unit: str = ""
     parts: tuple[str, ...] = ()
+    other: tuple[str, ...] = ()
 
     def world(self, slips: Mapping[str, Slip] | None = None) -> tuple[dict[str, Fact], bool]:
         """All facts as far as they can be worked out, and whether that is all of them."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from extracot_training.compression.step_labels import Role
 from extracot_training.synthetic.reasoning import telling
 from extracot_training.synthetic.reasoning.facts import Fact, miscalculations, tex
+from extracot_training.synthetic.reasoning.side_math import inverse, mistake, remarks
 from extracot_training.synthetic.story import listing
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ class Moves:
         self._dead = list(narrator.problem.dead)
         self._remarks = list(narrator.problem.remarks)
         self._checks = list(narrator.problem.checks)
+        self._other = narrator.problem.other
         self._asides = [key for key, fact in narrator.right.items() if fact.aside]
         self._shelved: list[str] = []
         self._rng.shuffle(self._dead)
@@ -48,7 +50,7 @@ class Moves:
 
     def before(self, fact: Fact) -> None:
         """Announce what comes, now and then."""
-        if fact.what and self._rng.random() < 0.35:
+        if fact.what and self._rng.random() < 0.25:
             self._narrator.say("plan", what=self._rng.choice(fact.what))
         elif self._shelved and self._rng.random() < 0.5:
             self._reuse()
@@ -72,7 +74,9 @@ class Moves:
             self._reuse()
         if self._checks and self._rng.random() < 0.5:
             self.check()
-        elif self._rng.random() < 0.15:
+        elif self._other and self._rng.random() < 0.4:
+            self.other_way()
+        elif self._rng.random() < 0.05:
             self._narrator.say("sense")
         else:
             self.one(BEFORE_THE_END)
@@ -90,6 +94,50 @@ class Moves:
             narrator.add(part, "check", refers=refers)
         if self._rng.random() < 0.5:
             narrator.say("check_close", "check")
+
+    def other_way(self) -> None:
+        """The answer found on another way, by what the problem gives for that."""
+        narrator, clauses = self._narrator, self._other
+        self._other = ()
+        narrator.say("other_open", "check")
+        refers = [narrator.stated[narrator.problem.last]]
+        for clause in clauses:
+            said = narrator.add(self._said("other_on", clause=clause), "check", refers=refers)
+            refers = [said]
+        if self._rng.random() < 0.6:
+            narrator.say("other_close", "check")
+
+    def undo(self) -> None:
+        """A told value led back to what it came from."""
+        key = self._told(right=True)
+        if key is None or (back := inverse(self._narrator.right[key])) is None:
+            return
+        fact = self._narrator.right[key]
+        what = "{" + self._rng.choice(fact.what or ("this",)) + "}"
+        said = self._said("undo", back=f"${back}$", what=what)
+        self._narrator.add(said, "check", refers=[self._narrator.stated[key]])
+
+    def size(self) -> None:
+        """Something true about a value that was told; about a wrong one it goes with it."""
+        key = self._told()
+        if key is None:
+            return
+        fact = self._narrator.beliefs.fact(key)
+        found = remarks(fact, self._rng)
+        if found:
+            said = self._said("size", remark=found[0])
+            if fact.wrong:
+                self._narrator.about(key, said, "detour")
+            else:
+                self._narrator.add(said, "detour", refers=[self._narrator.stated[key]])
+
+    def what_if(self) -> None:
+        """What a mistake would have given, which was not made."""
+        key = self._told(right=True)
+        if key is None or (found := mistake(self._narrator.right[key], self._rng)) is None:
+            return
+        said = self._said("what_if", **found)
+        self._narrator.add(said, "detour", refers=[self._narrator.stated[key]])
 
     def hedge(self) -> None:
         self._narrator.say("hedge")

@@ -7,12 +7,15 @@ from dataclasses import dataclass, field
 
 # Weights of the moves between facts.
 MOVES: Mapping[str, float] = {
-    "hedge": 2.0,
-    "repeat": 1.6,
-    "recheck": 2.2,
-    "summary": 0.7,
-    "restate": 1.0,
-    "asked": 0.5,
+    "hedge": 1.2,
+    "repeat": 1.1,
+    "recheck": 1.4,
+    "undo": 1.4,
+    "size": 1.3,
+    "what_if": 1.0,
+    "summary": 0.6,
+    "restate": 0.7,
+    "asked": 0.3,
     "detour": 1.2,
     "dead_end": 1.6,
     "shelve": 0.8,

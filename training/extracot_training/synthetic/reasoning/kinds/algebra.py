@@ -183,6 +183,11 @@ def quadratic_length(rng: Random) -> Problem:
                "side")),
         checks=(f"${width} \\cdot {width + more} = {area}$",
                 f"the sides ${width}$ and ${width + more}$ differ by ${more}$"),
+        other=(
+            f"I look for two numbers with the product ${area}$ and the difference ${more}$",
+            f"${width} \\cdot {width + more} = {area}$ and ${width + more} - {width} = {more}$",
+            f"so the sides are ${width}$ and ${width + more}$",
+        ),
         remarks=(f"the perimeter is ${2 * (2 * width + more)}$",
                  "a quadratic equation has *at most* two solutions",
                  f"the product of the two solutions is $-{area}$"),
@@ -264,6 +269,11 @@ def one_solution(rng: Random) -> Problem:
         checks=(f"with this, the equation has the double solution $x = -{tex(half)}$",
                 f"${b * b} - 4 \\cdot {a} \\cdot {tex(answer)} = 0$" if answer.denominator == 1
                 else f"$4 \\cdot {a}$ times ${tex(answer)}$ is ${b * b}$"),
+        other=(
+            f"*exactly* one solution means that the left side is ${a}$ times a perfect square",
+            f"${lead}(x + {tex(half)})^2$ has the middle term ${b}x$",
+            f"its constant term is ${a} \\cdot {tex(half * half)} = {tex(answer)}$",
+        ),
         remarks=(f"the parabola has its vertex at $x = -{tex(half)}$",
                  "for smaller values there are two solutions",
                  "for larger values there is *no* real solution",

@@ -75,6 +75,13 @@ def urn(rng: Random) -> Problem:
         checks=((f"the chance of different colours is ${tex(mixed)}$, and ${tex(both)}$ is what "
                  "is left "
                  "for equal ones",)),
+        other=(
+            f"there are $\\binom{{{n}}}{{2}} = {comb(n, 2)}$ pairs, all equally likely",
+            f"$\\binom{{{red}}}{{2}} = {comb(red, 2)}$ of them are {c1} only",
+            f"$\\binom{{{blue}}}{{2}} = {comb(blue, 2)}$ are {c2} only",
+            f"and ${red} \\cdot {blue} = {red * blue}$ are mixed",
+            f"the favourable share is ${tex(answer)}$",
+        ),
         remarks=(f"a pair of different colours has the probability ${tex(mixed)}$",
                  f"there are ${comb(n, 2)}$ pairs in all"),
     )  # fmt: skip
@@ -127,6 +134,93 @@ def not_adjacent(rng: Random) -> Problem:
                                                                         "a half")),
         checks=(f"the other ${n - 2}$ make ${n - 1}$ gaps, and ${n - 1} \\cdot {n - 2} \\cdot "
                 f"{n - 2}! = {answer}$",),
+        other=(
+            f"put the other ${n - 2}$ in a row first, which goes in ${n - 2}! = "
+            f"{factorial(n - 2)}$ ways",
+            f"they leave ${n - 1}$ gaps, the ends included",
+            f"{a} gets one of them and {b} another, ${n - 1} \\cdot {n - 2} = "
+            f"{(n - 1) * (n - 2)}$ ways",
+            f"${factorial(n - 2)} \\cdot {(n - 1) * (n - 2)} = {answer}$",
+        ),
         remarks=(f"there are ${n - 1}$ pairs of neighbouring places",
                  f"in $\\frac{{2}}{{{n}}}$ of all orders the two *are* neighbours"),
     )  # fmt: skip
+
+
+@kind("neither_divides", "counting")
+def neither_divides(rng: Random) -> Problem:
+    a, b = rng.choice(
+        ((2, 3), (3, 5), (2, 5), (4, 6), (6, 9), (3, 7), (4, 10), (5, 7), (6, 8), (2, 7))
+    )
+    n = rng.randint(5, 40) * 10 + rng.choice((0, 0, 0, 3, 7))
+    lcm = a * b // _gcd(a, b)
+
+    def solve(g: Graph) -> None:
+        counts = {}
+        for key, d in (("a", a), ("b", b)):
+            counts[key] = g.whole(
+                key, (f"the number of multiples of ${d}$", f"how many are divisible by ${d}$"),
+                f"\\lfloor \\frac{{{n}}}{{{d}}} \\rfloor", n // d,
+                slips=[slip(f"\\lfloor \\frac{{{n}}}{{{d}}} \\rfloor + 1", n // d + 1,
+                            "the count begins at $1$ and *not* at $0$", kind="off_by_one")],
+            )  # fmt: skip
+        both_d = a * b if lcm == a * b else lcm
+        step = g.whole(
+            "lcm", (f"the least common multiple of ${a}$ and ${b}$",), f"\\mathrm{{lcm}}({a}, "
+                                                                       f"{b})", both_d,
+            why=(f"*both* ${a}$ and ${b}$ have to divide the number",),
+            slips=[slip(f"{a} \\cdot {b}", a * b, f"${a}$ and ${b}$ have a common factor",
+                        "the product counts their common factor twice")] if lcm != a * b else (),
+        )  # fmt: skip
+        both = g.whole(
+            "both", ("the number of common multiples", "how many are divisible by *both*"),
+            f"\\lfloor \\frac{{{n}}}{{{step}}} \\rfloor", n // step, "lcm")  # fmt: skip
+        either = g.whole(
+            "either", (f"the number of multiples of ${a}$ or ${b}$", "the size of the union"),
+            f"{counts['a']} + {counts['b']} - {both}", counts["a"] + counts["b"] - both, "a b both",
+            why=("the common multiples have been counted twice",
+                 "those divisible by *both* are in *each* of the two counts"),
+            slips=[slip(f"{counts['a']} + {counts['b']}", counts["a"] + counts["b"],
+                        "the common multiples are counted twice then",
+                        "numbers divisible by *both* may be counted *only* once")],
+        )  # fmt: skip
+        g.value(
+            "answer", ("the number of integers divisible by *neither*", "what remains"),
+            f"{n} - {either}", n - either, "either",
+            why=(f"*neither* ${a}$ *nor* ${b}$ may divide them",),
+        )  # fmt: skip
+
+    union = n // a + n // b - n // lcm
+    return Problem(
+        "neither_divides",
+        f"How many of the integers from $1$ to ${n}$ are divisible by neither ${a}$ nor ${b}$?",
+        str(n - union), (f"the number of integers divisible by neither ${a}$ nor ${b}$",
+                         "the number of such integers"), solve, "answer",
+        conditions=(f"the integers run from $1$ to ${n}$, *both* included",
+                    f"*neither* ${a}$ *nor* ${b}$ may divide the number"),
+        dead=((f"maybe the share is $(1 - \\frac{{1}}{{{a}}})(1 - \\frac{{1}}{{{b}}})$",
+               f"times ${n}$ that gives ${tex(n * Fraction(a - 1, a) * Fraction(b - 1, b))}$",
+               f"this holds exactly *only if* ${lcm}$ divides ${n}$ and the two have no common "
+               "factor"),
+              ("write down the first few", "they begin with "
+               + ", ".join(f"${i}$" for i in [j for j in range(1, 40) if j % a and j % b][:5]),
+               f"going on like that to ${n}$ is too long")),
+        checks=(f"in *each* block of ${lcm}$ there are ${lcm - lcm // a - lcm // b + 1}$ such "
+                "numbers",
+                f"${union} + {n - union} = {n}$"),
+        other=(
+            f"*only* ${a}$, but not ${b}$, divides ${n // a} - {n // lcm} = {n // a - n // lcm}$ "
+            "numbers",
+            f"*only* ${b}$, but not ${a}$, divides ${n // b} - {n // lcm} = {n // b - n // lcm}$",
+            f"both divide ${n // lcm}$",
+            f"so ${n} - {n // a - n // lcm} - {n // b - n // lcm} - {n // lcm} = {n - union}$ "
+            "remain",
+        ),
+        remarks=(f"${n // lcm * lcm}$ is the largest common multiple in range",
+                 f"${n // a * a}$ is the last multiple of ${a}$",
+                 f"${n // b * b}$ is the last multiple of ${b}$"),
+    )  # fmt: skip
+
+
+def _gcd(a: int, b: int) -> int:
+    return a if b == 0 else _gcd(b, a % b)

@@ -77,6 +77,13 @@ def triangle_coordinates(rng: Random) -> Problem:
                "for that I'd need a perpendicular and its foot, that's long")),
         checks=(f"the triangle lies in a box of area ${box}$, and ${tex(answer)}$ is at most "
                 "half of that",),
+        other=(
+            "the shoelace formula adds up products of neighbouring corners",
+            f"${x1} \\cdot {par(y2)} - {par(x2)} \\cdot {par(y1)} = {x1 * y2 - x2 * y1}$",
+            f"${x2} \\cdot {par(y3)} - {par(x3)} \\cdot {par(y2)} = {x2 * y3 - x3 * y2}$",
+            f"${x3} \\cdot {par(y1)} - {par(x1)} \\cdot {par(y3)} = {x3 * y1 - x1 * y3}$",
+            f"the sum is ${area2}$, and half of its size is ${tex(answer)}$",
+        ),
         remarks=(f"the midpoint of ${names[0]}{names[1]}$ is $({tex(Fraction(x1 + x2, 2))}, "
                  f"{tex(Fraction(y1 + y2, 2))})$",
                  f"the slope of ${names[0]}{names[2]}$ is ${tex(Fraction(t, s))}$"),
@@ -142,6 +149,11 @@ def circle_part(rng: Random) -> Problem:
         checks=(f"the arc has the length ${pi(share * diameter)}$, and half of that times the "
                 "radius is "
                 f"${pi(share * r * r)}$",),
+        other=(
+            f"the whole circle has the area ${r}^2 \\pi = {r * r}\\pi$",
+            f"one degree of it has $\\frac{{{r * r}\\pi}}{{360}}$",
+            f"${angle}$ times that is ${pi(share * r * r)}$",
+        ),
         remarks=(f"the circumference is ${diameter}\\pi$", "the rest of the circle has "
                                                            f"${360 - angle}^\\circ$"),
     )  # fmt: skip

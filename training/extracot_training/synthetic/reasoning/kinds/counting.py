@@ -88,6 +88,16 @@ def not_at_the_ends(rng: Random) -> Problem:
         checks=((f"from all ${factorial(n)}$ orders take away ${2 * factorial(n - 1)}$ with {a} "
                  "at an end, "
                  f"which leaves ${(n - 2) * factorial(n - 1)}$",)),
+        other=(
+            f"all together there are ${n}! = {factorial(n)}$ orders",
+            f"with {a} first there are ${n - 1}! = {factorial(n - 1)}$ of them, and as many with "
+            f"{a} last",
+            f"taking these away leaves ${factorial(n)} - {2 * factorial(n - 1)} = "
+            f"{factorial(n) - 2 * factorial(n - 1)}$",
+            *((f"of these, ${n - 2} \\cdot {factorial(n - 2)} = {(n - 2) * factorial(n - 2)}$ "
+               f"have {b} "
+               f"{second}", f"which leaves ${answer}$") if second else ()),
+        ),
         remarks=(f"without any rule there would be ${factorial(n)}$ orders",
                  f"the share of the allowed orders is ${tex(Fraction(answer, factorial(n)))}$"),
     )  # fmt: skip
@@ -160,81 +170,17 @@ def committee(rng: Random) -> Problem:
                f"choices with several of the {one} are counted more than once that way"),
               ("list the choices", f"there are ${comb(n, size)}$ of them", "too long a list")),
         checks=(f"by cases it is ${cases}$, which is ${answer}$ as well",),
+        other=(
+            "going by cases, the number of those from the first group is counted up",
+            *(f"with ${i}$ of the {one} there are $\\binom{{{women}}}{{{i}}} \\cdot "
+              f"\\binom{{{men}}}{{{size - i}}} = {comb(women, i) * comb(men, size - i)}$ choices"
+              for i in range(least, min(size, women) + 1)),
+            f"added up, ${cases} = {answer}$",
+        ),
         remarks=(f"there are ${comb(women, 2)}$ pairs of {one}",
                  f"$\\binom{{{n}}}{{{size}}} = \\binom{{{n}}}{{{n - size}}}$",
                  f"the {other} alone could be chosen in ${comb(men, size)}$ ways"),
     )  # fmt: skip
-
-
-@kind("neither_divides", "counting")
-def neither_divides(rng: Random) -> Problem:
-    a, b = rng.choice(
-        ((2, 3), (3, 5), (2, 5), (4, 6), (6, 9), (3, 7), (4, 10), (5, 7), (6, 8), (2, 7))
-    )
-    n = rng.randint(5, 40) * 10 + rng.choice((0, 0, 0, 3, 7))
-    lcm = a * b // _gcd(a, b)
-
-    def solve(g: Graph) -> None:
-        counts = {}
-        for key, d in (("a", a), ("b", b)):
-            counts[key] = g.whole(
-                key, (f"the number of multiples of ${d}$", f"how many are divisible by ${d}$"),
-                f"\\lfloor \\frac{{{n}}}{{{d}}} \\rfloor", n // d,
-                slips=[slip(f"\\lfloor \\frac{{{n}}}{{{d}}} \\rfloor + 1", n // d + 1,
-                            "the count begins at $1$ and *not* at $0$", kind="off_by_one")],
-            )  # fmt: skip
-        both_d = a * b if lcm == a * b else lcm
-        step = g.whole(
-            "lcm", (f"the least common multiple of ${a}$ and ${b}$",), f"\\mathrm{{lcm}}({a}, "
-                                                                       f"{b})", both_d,
-            why=(f"*both* ${a}$ and ${b}$ have to divide the number",),
-            slips=[slip(f"{a} \\cdot {b}", a * b, f"${a}$ and ${b}$ have a common factor",
-                        "the product counts their common factor twice")] if lcm != a * b else (),
-        )  # fmt: skip
-        both = g.whole(
-            "both", ("the number of common multiples", "how many are divisible by *both*"),
-            f"\\lfloor \\frac{{{n}}}{{{step}}} \\rfloor", n // step, "lcm")  # fmt: skip
-        either = g.whole(
-            "either", (f"the number of multiples of ${a}$ or ${b}$", "the size of the union"),
-            f"{counts['a']} + {counts['b']} - {both}", counts["a"] + counts["b"] - both, "a b both",
-            why=("the common multiples have been counted twice",
-                 "those divisible by *both* are in *each* of the two counts"),
-            slips=[slip(f"{counts['a']} + {counts['b']}", counts["a"] + counts["b"],
-                        "the common multiples are counted twice then",
-                        "numbers divisible by *both* may be counted *only* once")],
-        )  # fmt: skip
-        g.value(
-            "answer", ("the number of integers divisible by *neither*", "what remains"),
-            f"{n} - {either}", n - either, "either",
-            why=(f"*neither* ${a}$ *nor* ${b}$ may divide them",),
-        )  # fmt: skip
-
-    union = n // a + n // b - n // lcm
-    return Problem(
-        "neither_divides",
-        f"How many of the integers from $1$ to ${n}$ are divisible by neither ${a}$ nor ${b}$?",
-        str(n - union), (f"the number of integers divisible by neither ${a}$ nor ${b}$",
-                         "the number of such integers"), solve, "answer",
-        conditions=(f"the integers run from $1$ to ${n}$, *both* included",
-                    f"*neither* ${a}$ *nor* ${b}$ may divide the number"),
-        dead=((f"maybe the share is $(1 - \\frac{{1}}{{{a}}})(1 - \\frac{{1}}{{{b}}})$",
-               f"times ${n}$ that gives ${tex(n * Fraction(a - 1, a) * Fraction(b - 1, b))}$",
-               f"this holds exactly *only if* ${lcm}$ divides ${n}$ and the two have no common "
-               "factor"),
-              ("write down the first few", "they begin with "
-               + ", ".join(f"${i}$" for i in [j for j in range(1, 40) if j % a and j % b][:5]),
-               f"going on like that to ${n}$ is too long")),
-        checks=(f"in *each* block of ${lcm}$ there are ${lcm - lcm // a - lcm // b + 1}$ such "
-                "numbers",
-                f"${union} + {n - union} = {n}$"),
-        remarks=(f"${n // lcm * lcm}$ is the largest common multiple in range",
-                 f"${n // a * a}$ is the last multiple of ${a}$",
-                 f"${n // b * b}$ is the last multiple of ${b}$"),
-    )  # fmt: skip
-
-
-def _gcd(a: int, b: int) -> int:
-    return a if b == 0 else _gcd(b, a % b)
 
 
 @kind("even_numbers", "counting")
@@ -316,6 +262,11 @@ def even_numbers(rng: Random) -> Problem:
                                                                f"${tex(Fraction(every, 2))}$",
                "even and odd digits are *not* equally many")),
         checks=(f"there are ${every}$ numbers in all, and ${every - answer}$ of them are odd",),
+        other=(
+            f"all in all there are ${odd_first} \\cdot {n - 1} \\cdot {n - 2} = {every}$ numbers",
+            f"the odd ones are ${every - answer}$, as one sees by starting with the last digit",
+            f"${every} - {every - answer} = {answer}$",
+        ),
         remarks=(f"with *no* condition of evenness there would be ${every}$",
                  f"the smallest of them begins with ${min(d for d in digits if d)}$"),
     )  # fmt: skip

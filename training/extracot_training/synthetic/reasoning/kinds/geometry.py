@@ -67,6 +67,13 @@ def border(rng: Random) -> Problem:
                 f"the strips along the sides have ${2 * (w + h) * d}$ and the four corners "
                 f"${4 * d * d}$, "
                 f"together ${answer}$"),
+        other=(
+            f"the two strips along the top and bottom measure ${w + 2 * d}$ by ${d}$",
+            f"together they have $2 \\cdot {w + 2 * d} \\cdot {d} = {2 * d * (w + 2 * d)}$",
+            f"the two strips at the sides measure ${h}$ by ${d}$, so $2 \\cdot {h} \\cdot {d} = "
+            f"{2 * h * d}$",
+            f"the sum is ${2 * d * (w + 2 * d)} + {2 * h * d} = {answer}$",
+        ),
         remarks=(f"the perimeter of the {pool} is ${2 * (w + h)}$ {unit}",
                  f"*each* corner of the {path} is a square of area ${d * d}$",
                  f"the outer perimeter is ${2 * (w + h) + 8 * d}$"),
@@ -230,6 +237,11 @@ def similar_triangles(rng: Random) -> Problem:
         checks=(f"${tex(answer)}$ to ${other}$ is the same as ${pole}$ to ${shade}$",
                 f"${tex(answer)} \\cdot {shade} = {other * pole}$" if answer.denominator == 1
                 else f"${shade}$ times the height is ${other * pole}$"),
+        other=(
+            f"the shadow of the {tall} is $\\frac{{{other}}}{{{shade}}}$ times that of the stick",
+            "so its height must be that many times the height of the stick",
+            f"${pole} \\cdot {tex(Fraction(other, shade))} = {tex(answer)}$",
+        ),
         remarks=(f"the shadow of the {tall} is ${tex(Fraction(other, shade))}$ times that of the "
                  "stick",
                  "the shadows are longer than the things when the sun is low"),
@@ -305,6 +317,10 @@ def triangle_angles(rng: Random) -> Problem:
                                               "all sides",
                "no length is known, so that gives nothing")),
         checks=((f"the exterior angle is the sum of the two others, ${a} + {third} = {outside}$",)),
+        other=(
+            f"the exterior angle at ${q}$ is the sum of the angles at ${p}$ and ${r}$",
+            f"so at ${r}$ there are ${outside}^\\circ - {a}^\\circ = {outside - a}^\\circ$",
+        ),
         remarks=(f"the exterior angle at ${p}$ is ${180 - a}^\\circ$",
                  "the longest side lies opposite the largest angle"),
     )  # fmt: skip

@@ -252,6 +252,13 @@ def two_remainders(rng: Random) -> Problem:
                "it's the step between solutions and no solution itself")),
         checks=(f"${answer}$ leaves ${answer % m}$ by ${m}$ and ${answer % n}$ by ${n}$",
                 f"${answer} = {m} \\cdot {answer // m} + {a}$"),
+        other=(
+            f"numbers that leave ${a}$ by ${m}$ are "
+            f"${', '.join(str(a + m * i) for i in range(answer // m + 1))}$ and so on",
+            f"numbers that leave ${b}$ by ${n}$ are "
+            f"${', '.join(str(b + n * i) for i in range(answer // n + 1))}$ and so on",
+            f"the *first* in both lists is ${answer}$",
+        ),
         remarks=(f"the next such number is ${answer + m * n}$", f"${m}$ and ${n}$ have *no* "
                                                                 "common factor"),
     )  # fmt: skip
@@ -314,6 +321,13 @@ def common_period(rng: Random) -> Problem:
                 f"${span // every} \\cdot {every} = {span // every * every}$ is *at most* "
                 f"${span}$, and "
                 "the next one is beyond"),
+        other=(
+            f"the multiples of ${lcm(a, b)}$ are common to the first two",
+            f"${every}$ is the *first* of them that ${c}$ divides, since ${every} = {c} \\cdot "
+            f"{every // c}$",
+            f"the next ones are ${2 * every}$, ${3 * every}$ and so on",
+            f"up to ${span}$ that makes ${span // every}$, and one more at the start",
+        ),
         remarks=(f"the first two coincide every ${lcm(a, b)}$ {unit}",
                  f"the last two coincide every ${lcm(b, c)}$ {unit}"),
     )  # fmt: skip

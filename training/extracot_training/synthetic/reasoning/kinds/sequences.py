@@ -70,6 +70,12 @@ def arithmetic_sum(rng: Random) -> Problem:
         checks=(f"the mean of first and last is ${tex(Fraction(first + last, 2))}$, and ${n}$ "
                 "times that is "
                 f"${total}$", f"term ${j}$ is ${first} + {j - 1} \\cdot {step} = {at_j}$"),
+        other=(
+            f"the mean of all ${n}$ terms is the mean of the first and the last",
+            f"the first is ${first}$ and the last is ${first} + {n - 1} \\cdot {step} = {last}$",
+            f"their mean is ${tex(Fraction(first + last, 2))}$",
+            f"${n} \\cdot {tex(Fraction(first + last, 2))} = {total}$",
+        ),
         remarks=(f"the tenth term is ${first + 9 * step}$", "the terms are *strictly* increasing",
                  f"the middle between the two given terms is ${tex(Fraction(at_i + at_j, 2))}$"),
     )  # fmt: skip
@@ -133,6 +139,13 @@ def geometric_series(rng: Random) -> Problem:
         checks=(f"${tex(ratio)}$ times the sum is ${tex(answer * ratio)}$, and the difference of "
                 "the two is "
                 f"${first}$, the first term",),
+        other=(
+            f"call the sum $S$; without its first term the series is ${tex(ratio)}$ times itself",
+            f"so $S = {first} + {tex(ratio)}S$" if ratio > 0 else f"so $S = {first} - "
+                                                                  f"{tex(-ratio)}S$",
+            f"that means ${tex(1 - ratio)}S = {first}$",
+            f"and $S = {tex(answer)}$",
+        ),
         remarks=(f"the fourth term is ${tex(terms[3])}$",
                  f"the first two terms make ${tex(terms[0] + terms[1])}$"),
     )  # fmt: skip

@@ -97,6 +97,13 @@ def linear_system(rng: Random) -> Problem:
                "neither of the unknowns goes away")),
         checks=(f"${p} \\cdot {x} + {q} \\cdot {y} = {total}$", f"${x} + {y} = {n}$",
                 f"${x}$ {first} and ${y}$ {second} are ${n}$ {count}"),
+        other=(
+            f"if all ${n}$ were {first}, there would be ${p} \\cdot {n} = {p * n}$ {sum_word}",
+            f"that's ${p * n} - {total} = {p * n - total}$ too many",
+            f"each of the {second} saves ${p - q}$, so there are "
+            f"${tex(Fraction(p * n - total, p - q))}$ of those",
+            f"and ${n} - {y} = {x}$ {first}",
+        ),
         remarks=(f"if *all* were {first}, there would be ${p * n}$ {sum_word}",
                  f"the difference of the two rates is ${p - q}$"),
     )  # fmt: skip
