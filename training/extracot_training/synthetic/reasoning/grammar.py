@@ -15,7 +15,7 @@ from importlib.resources import files
 from random import Random
 from typing import Literal
 
-from extracot_training.synthetic.reasoning.markup import capitalised, tidied
+from extracot_training.synthetic.reasoning.markup import tidied
 
 Register = Literal["chatty", "textbook", "notes"]
 _LETTER = {"chatty": "c", "textbook": "t", "notes": "n"}
@@ -58,8 +58,8 @@ class Voice:
         return tidied(self._expand(f"<{rule}>", slots))
 
     def sentences(self, rule: str, **slots: str) -> list[str]:
-        """One or more sentences, each with its capital."""
-        return [capitalised(part) for part in self.say(rule, **slots).split(" / ")]
+        """One or more sentences, without capitals."""
+        return self.say(rule, **slots).split(" / ")
 
     def has(self, rule: str) -> bool:
         return rule in rules()

@@ -6,6 +6,7 @@ not know which facts come next or how long a trace shall be.
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from extracot_training.compression.step_labels import Role
@@ -19,6 +20,11 @@ if TYPE_CHECKING:
 
 # Moves that make no sense once the answer is known.
 BEFORE_THE_END = frozenset({"restart", "shelve", "asked"})
+
+
+def bare(clause: str) -> str:
+    """Without a word that only joins it to what was before."""
+    return re.sub(r"^(?:and|so|then|now|here) ", "", clause)
 
 
 class Moves:
@@ -102,7 +108,7 @@ class Moves:
         narrator.say("other_open", "check")
         refers = [narrator.stated[narrator.problem.last]]
         for clause in clauses:
-            said = narrator.add(self._said("other_on", clause=clause), "check", refers=refers)
+            said = narrator.add(self._said("other_on", clause=bare(clause)), "check", refers=refers)
             refers = [said]
         if self._rng.random() < 0.6:
             narrator.say("other_close", "check")
@@ -236,7 +242,9 @@ class Moves:
         first, *rest = self._dead.pop()
         gone = [narrator.add(self._said("try", clause=first), "revoked")]
         for place, clause in enumerate(rest):
-            said = self._said("try_end" if place + 1 == len(rest) else "try_on", clause=clause)
+            said = self._said(
+                "try_end" if place + 1 == len(rest) else "try_on", clause=bare(clause)
+            )
             gone.append(narrator.add(said, "revoked", refers=gone[-1:]))
         narrator.add(self._said("abandon"), "takeback", refers=gone[-1:], revokes=gone)
 

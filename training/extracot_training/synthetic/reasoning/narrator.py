@@ -16,7 +16,7 @@ from extracot_training.synthetic.reasoning import telling
 from extracot_training.synthetic.reasoning.beliefs import Beliefs, Trouble
 from extracot_training.synthetic.reasoning.facts import Fact, Problem, tex
 from extracot_training.synthetic.reasoning.grammar import Register, Voice
-from extracot_training.synthetic.reasoning.markup import capitalised
+from extracot_training.synthetic.reasoning.merging import merged
 from extracot_training.synthetic.reasoning.moves import Moves
 from extracot_training.synthetic.reasoning.notation import Notation
 from extracot_training.synthetic.reasoning.script import Paragraphs, Sentence, assemble, tokens
@@ -27,6 +27,8 @@ CONCLUSION = "conclusion"
 TYPICAL = 19
 # More moves than this in one place would be more than anybody reads.
 MOST_MOVES = 60
+# Shares of sentences that are put together with the one before; one of them per trace.
+MERGED = (0.0, 0.1, 0.25, 0.45)
 # Share of statements, right or wrong, that are put as a question.
 ASKED = 0.03
 
@@ -72,7 +74,8 @@ class Narrator:
             if self.trouble is not None and self.trouble.due <= 0:
                 self.notice()
         self._end()
-        return assemble(self.script, self.notation, self.rng, Paragraphs.draw(self.rng), self.needs)
+        told = merged(self.script, self.rng, self.rng.choice(MERGED))
+        return assemble(told, self.notation, self.rng, Paragraphs.draw(self.rng), self.needs)
 
     # What is said.
 
@@ -84,7 +87,7 @@ class Narrator:
         """Append a sentence."""
         size = tokens(markup.translate({ord(mark): None for mark in "{}*$"}))
         sentence = Sentence(
-            capitalised(markup), role, tuple(groups), tuple(misstates), list(refers),
+            markup, role, tuple(groups), tuple(misstates), list(refers),
             list(revokes), after,
         )  # fmt: skip
         self.script.append(sentence)

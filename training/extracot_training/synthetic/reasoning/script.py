@@ -15,7 +15,7 @@ from random import Random
 
 from extracot_training.compression.step_labels import AtomLabel, Role, StepLabel, StepLabels
 from extracot_training.compression.steps import steps
-from extracot_training.synthetic.reasoning.markup import Rendered, render
+from extracot_training.synthetic.reasoning.markup import Rendered, capitalised, render
 
 _END = re.compile(r"[.!?][\"')\]]*$")
 _TOKEN = re.compile(r"[A-Za-z]+|\d|[^\w\s]")
@@ -75,7 +75,7 @@ def assemble(
     protected: list[tuple[int, int]] = []
     for number, sentence in enumerate(sentences):
         start, last = len(text), number + 1 == len(sentences)
-        rendered = render(sentence.markup, notation)
+        rendered = render(capitalised(sentence.markup), notation)
         if sentence.after == " ":
             rendered = _ended(rendered)
         front = _front(text, rendered.text, rng)
