@@ -325,7 +325,7 @@ def test_takebacks_revoke_and_reach_far_back() -> None:
             if step.role == "takeback":
                 assert step.revokes
     far = sum(distance >= 10 for distance in distances)
-    assert far >= 100
+    assert far >= 60
     assert max(distances) >= 25
 
 
@@ -340,7 +340,7 @@ def test_lengths_and_shares() -> None:
             size[step.role] += tokens(text)
         lengths.append(size.total())
         shares.append(size["needed"] / size.total())
-    assert min(lengths) >= 250 and max(lengths) > 2000
+    assert min(lengths) >= 250 and 2000 < max(lengths) < 4500
     assert statistics.quantiles(lengths, n=10)[8] > 1200
     assert 0.12 <= statistics.fmean(shares) <= 0.25
     assert sum(0.08 <= share <= 0.32 for share in shares) > 0.95 * len(shares)

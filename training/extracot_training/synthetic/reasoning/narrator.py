@@ -304,6 +304,8 @@ class Narrator:
     def _pad(self) -> None:
         """Moves until what is needed so far has its share of what has been said so far."""
         wanted = self.needed_total / self.share * self.rng.uniform(0.45, 0.95)
+        told = sum(key in self.stated for key in self.needed) / len(self.needed)
+        wanted = min(wanted, 0.8 * told * self.style.length[1])
         for _ in range(MOST_MOVES):
             if self.total >= wanted:
                 break
@@ -320,7 +322,8 @@ class Narrator:
         again = rng.random() < 0.3
         if again:
             self._conclude(self.right[last])
-        wanted = max(self.needed_total / self.share, self.style.length[0])
+        shortest, longest = self.style.length
+        wanted = min(max(self.needed_total / self.share, shortest), 0.95 * longest)
         for _ in range(MOST_MOVES):
             if self.total >= wanted:
                 break
