@@ -117,7 +117,7 @@ def spend(
     solid = [index for index, atom in enumerate(atoms) if atom.kind is not Kind.SPACE]
     order = sorted(solid, key=lambda i: (i not in always, -scores[i], i))
     least = max(min(1, len(order)), sum(index in always for index in order))
-    ladder = _Ladder(atoms, order, list(accumulate(costs[i] for i in order)), counter, least)
+    ladder = Ladder(atoms, order, list(accumulate(costs[i] for i in order)), counter, least)
     full = counter.count(text)
     found: list[Selection] = []
     for ratio in ratios:
@@ -130,7 +130,7 @@ def spend(
 
 
 @dataclass(frozen=True, slots=True)
-class _Ladder:
+class Ladder:
     """Sizes of the texts of the first 1, 2, … atoms in order of score, measured when asked."""
 
     atoms: Sequence[Atom]
