@@ -26,11 +26,12 @@ def step_order(
     revoked: Sequence[float],
     first: int | None,
     *,
+    caution: float = 1.0,
     repeated: float = REPEATED,
 ) -> list[int]:
     """All steps. ``needed`` and ``revoked`` are probabilities; ``first`` states the final answer
-    and leads. Ties go to the earlier step."""
-    worth = [want * (1 - gone) for want, gone in zip(needed, revoked, strict=True)]
+    and leads. Worth is ``needed * (1 - revoked) ** caution``. Ties go to the earlier step."""
+    worth = [want * (1 - gone) ** caution for want, gone in zip(needed, revoked, strict=True)]
     stated = [facts(reading) for reading in readings]
     told: set[str] = set()
     order: list[int] = []
@@ -38,11 +39,12 @@ def step_order(
     if first is not None:
         order.append(first)
         left.discard(first)
-    while left:
-        def rank(step: int) -> tuple[float, int]:
-            again = bool(stated[step]) and stated[step] <= told
-            return (worth[step] * (repeated if again else 1.0), -step)
 
+    def rank(step: int) -> tuple[float, int]:
+        again = bool(stated[step]) and stated[step] <= told
+        return (worth[step] * (repeated if again else 1.0), -step)
+
+    while left:
         best = max(left, key=rank)
         order.append(best)
         left.discard(best)

@@ -21,7 +21,8 @@ _LEAST = 0.15
 
 @dataclass(frozen=True, slots=True)
 class Edge:
-    """A use at a later step refers to ``source``; ``weight`` in (0, 1]; ``key`` is value or name."""
+    """A use at a later step refers to ``source`` by ``key``, a value or a name; ``weight`` is in
+    (0, 1]."""
 
     source: int
     weight: float

@@ -16,7 +16,9 @@ from extracot_training.compression.segment import FORMULAS, Atom, Kind
 from extracot_training.math_text.values import exact, flat, key_of, value_key
 
 _RELATION = re.compile(r"(?<![<>≤≥!:])(=+|≈|≡)(?!>)")
-_PARTS = re.compile(r"⇒|⟺|<=>|=>|;|,(?!\d{3}(?!\d))(?![^()]*\))|\b(?:and|or|so|with|where|if|then)\b")
+_PARTS = re.compile(
+    r"⇒|⟺|<=>|=>|;|,(?!\d{3}(?!\d))(?![^()]*\))|\b(?:and|or|so|with|where|if|then)\b"
+)
 _PLAIN_VALUE = re.compile(r"[-($€£]*[\d.,]*\s*(?:√\(?\d+\)?)?\s*(?:/\s*\d+)?π?\)*\s*[^\d+*/()√]*")
 _INEQUALITY = re.compile(r"[<>≤≥≠]")
 _SYMBOL_TEXT = (
@@ -27,14 +29,16 @@ _SYMBOL = re.compile(_SYMBOL_TEXT)
 _NUMBER = re.compile(
     r"(?<![\w.])(?:\d+(?:\.\d+)?)?√\(?\d+\)?(?:/\d+)?|\d{1,3}(?:,\d{3})+(?!\d)|\d+(?:\.\d+)?(?:\s?/\s?\d+)?|\d*π"
 )
-_VERBS = frozenset(
-    "is are was were equals equal gives give gave get got gets makes make leaves leave becomes "
-    "become yields yield total totals be need needs have has only there's it's that's be".split()
-)
-_STOP = frozenset(
-    "the a an of so then now that this it which i we there here total also just and or but be to "
-    "in at for by with as on from get gives is are was were".split()
-)
+_VERB_WORDS = """
+is are was were equals equal gives give gave get got gets makes make leaves leave becomes become
+yields yield total totals be need needs have has only there's it's that's
+"""
+_VERBS = frozenset(_VERB_WORDS.split())
+_STOP_WORDS = """
+the a an of so then now that this it which i we there here total also just and or but be to in at
+for by with as on from get gives is are was were
+"""
+_STOP = frozenset(_STOP_WORDS.split())
 _SPELLED = {
     "one": 1, "two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8,
     "nine": 9, "ten": 10, "eleven": 11, "twelve": 12, "twenty": 20, "thirty": 30, "half": None,
@@ -186,4 +190,3 @@ def _without_words(text: str) -> str:
 
 def _tight(text: str) -> str:
     return re.sub(r"\s+", "", text)
-

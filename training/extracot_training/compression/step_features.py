@@ -139,7 +139,9 @@ def graph_scores(one: Structure) -> tuple[list[float], list[float]]:
     """
     gone = _taken_back(one)
     graph = dependencies(
-        one.readings, one.asked, {*one.answers[-1:], *([one.final] if one.final is not None else [])},
+        one.readings,
+        one.asked,
+        {*one.answers[-1:], *([one.final] if one.final is not None else [])},
         {i for i, share in enumerate(gone) if share >= 0.5},
     )
     needed = []
@@ -163,6 +165,8 @@ def _taken_back(one: Structure) -> list[float]:
                 break
             gone[i] = max(gone[i], strength * 0.75 ** (at - 1 - i))
     for i, late in enumerate(one.graph.overruled):
-        if any(one.cues[k] & {Cue.TAKEBACK, Cue.DOUBT} for j in late[:1] for k in range(i + 1, j + 1)):
+        if any(
+            one.cues[k] & {Cue.TAKEBACK, Cue.DOUBT} for j in late[:1] for k in range(i + 1, j + 1)
+        ):
             gone[i] = max(gone[i], 0.8)
     return gone

@@ -37,8 +37,15 @@ class CompressConfig(StageConfig):
     units: Literal["atoms", "words"] = Field(
         "atoms", description="words: cut at white space, no formula or answer kept whole (baseline)"
     )
-    scores: Literal["compressor", "random"] = Field(
-        "compressor", description="random: atoms in random order, the answer kept (baseline)"
+    strategy: Literal["steps", "atoms"] | None = Field(
+        None,
+        description="steps: whole sentences by what the answer depends on; atoms: formulas and "
+        "words one by one; null: what the compressor was trained for (the shipped ones: steps)",
+    )
+    scores: Literal["compressor", "random", "graph"] = Field(
+        "compressor",
+        description="random: atoms in random order, the answer kept; graph: steps by cues and "
+        "dependencies alone (baselines)",
     )
     seed: int = Field(0, description="with scores random: of the order")
     bucket: float = Field(0.05, gt=0, description="distance of realised from target in rows.jsonl")
@@ -50,8 +57,12 @@ class CompressConfig(StageConfig):
 
     @model_validator(mode="after")
     def _scored(self) -> Self:
-        if self.scores == "random" and self.compressor is not None:
-            raise ValueError("scores random reads no compressor; want compressor null")
+        if self.scores != "compressor" and self.compressor is not None:
+            raise ValueError(f"scores {self.scores} reads no compressor; want compressor null")
+        if self.units == "words" and (self.strategy == "steps" or self.scores == "graph"):
+            raise ValueError("units words chooses no steps; want units atoms")
+        if self.scores != "compressor" and self.strategy is not None:
+            raise ValueError(f"scores {self.scores} has its own strategy; want strategy null")
         return self
 
     @field_validator("ratios")

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from extracot_training.pipeline.settings import Section, StageConfig
 
@@ -28,15 +28,49 @@ class LossSettings(Section):
     )
 
 
+class NetworkSettings(Section):
+    """With strategy steps: the networks over a trace's steps."""
+
+    width: int = Field(64, ge=8)
+    layers: int = Field(2, ge=1)
+    heads: int = Field(4, ge=1)
+    dropout: float = Field(0.3, ge=0, lt=1)
+    members: int = Field(3, ge=1, description="networks of other seeds, averaged")
+    step_dropout: float = Field(0.1, ge=0, lt=1, description="share of steps left out in training")
+    marked_weight: int = Field(1, ge=1, description="how often a marked trace is seen an epoch")
+    caution: float = Field(
+        2.0, gt=0, description="a step's worth is needed * (1 - revoked) ** caution"
+    )
+
+    @model_validator(mode="after")
+    def _divides(self) -> Self:
+        if self.width % self.heads:
+            raise ValueError(f"width {self.width} is no multiple of heads {self.heads}")
+        return self
+
+
+class MarkedFiles(Section):
+    """Traces whose steps are marked by hand, as the benchmark compressor_gate reads them."""
+
+    traces: Path
+    marks: tuple[Path, ...] = Field(min_length=1, description="one file for each reader")
+
+
 class CompressorConfig(StageConfig):
     """Trains a token classifier on annotated traces with the Hugging Face Trainer. Under
-    ``accelerate launch`` the same command runs on many devices (DDP, FSDP by its configuration)."""
+    ``accelerate launch`` the same command runs on many devices (DDP, FSDP by its configuration).
+    With ``strategy: steps`` it trains networks that choose steps, on traces with labelled steps."""
 
     runtime: ClassVar[frozenset[str]] = StageConfig.runtime | {
         "eval_batch_size", "logging_steps", "threads", "gradient_checkpointing",
     }  # fmt: skip
 
-    input: Path = Field(description="folder of stage annotate")
+    input: Path = Field(description="folder of stage annotate, or of teach with labelled steps")
+    strategy: Literal["atoms", "steps"] = Field(
+        "atoms", description="steps: the encoder stays frozen under networks over whole traces"
+    )
+    marked: tuple[MarkedFiles, ...] = Field((), description="with strategy steps: more traces")
+    network: NetworkSettings = NetworkSettings()
     encoder: str = Field("bundled:minilm", description="folder, hub name or bundled: name")
     layers: int | None = Field(
         None, ge=1, description="use the encoder's first layers only, for speed; null: all"
@@ -69,3 +103,11 @@ class CompressorConfig(StageConfig):
     patience: int = Field(2, ge=1, description="evaluations without gain in macro-F1 before a stop")
     logging_steps: int = Field(10, ge=1)
     threads: int = Field(0, ge=0, description="torch threads; 0: torch decides")
+
+    @model_validator(mode="after")
+    def _fits_its_strategy(self) -> Self:
+        if self.strategy == "steps" and self.adapter is not None:
+            raise ValueError("strategy steps keeps its encoder frozen; want adapter null")
+        if self.strategy == "atoms" and self.marked:
+            raise ValueError("strategy atoms learns from annotations alone; want marked empty")
+        return self

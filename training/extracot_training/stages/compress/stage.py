@@ -26,9 +26,13 @@ from extracot_training.compression.budget import (
     spend,
     words,
 )
+from extracot_training.compression.choice import step_order
 from extracot_training.compression.final_answer import final_atoms, likely_final_atoms
 from extracot_training.compression.scoring import CompressorScorer
 from extracot_training.compression.segment import Atom, Kind, segment
+from extracot_training.compression.step_model import CARD as STEPS_CARD
+from extracot_training.compression.step_scoring import GraphScorer, ScoredSteps, StepScorer
+from extracot_training.compression.structure import spend_on_steps
 from extracot_training.config.compress import CleaningSettings, CompressConfig
 from extracot_training.pipeline.markdown import counts, table
 from extracot_training.pipeline.records import (
@@ -67,20 +71,28 @@ class RandomScorer:
 
 @dataclass(frozen=True, slots=True)
 class Compressor:
-    """What scores atoms, and a way to count. ``units`` "words" is the baseline without formulas."""
+    """What scores atoms or steps, and a way to count. With scores of steps whole steps are chosen;
+    ``units`` "words" is the baseline without formulas."""
 
-    scorer: CompressorScorer | RandomScorer
+    scorer: CompressorScorer | RandomScorer | StepScorer | GraphScorer
     counter: TokenCounter
     units: str = field(default="atoms", kw_only=True)
 
     @classmethod
     def load(
         cls, folder: Path | None = None, *, tokenizer: str | None = None, units: str = "atoms",
-        batch: int = 8, device: str = "cpu",
+        batch: int = 8, device: str = "cpu", strategy: str | None = None,
     ) -> Compressor:  # fmt: skip
         """``folder``: a trained compressor (``None``: the shipped one). ``tokenizer``: the policy
-        model's (``None``: the encoder's own). Raises ``CompressorError``, ``PretrainedError``."""
-        scorer = CompressorScorer.load(folder, batch=batch, device=device)
+        model's (``None``: the encoder's own). ``strategy``: "steps" or "atoms" (``None``: what the
+        folder is for; of the shipped ones that of steps, for words that of atoms).
+
+        Raises ``CompressorError``, ``PretrainedError``."""
+        scorer: CompressorScorer | StepScorer
+        if (strategy or _strategy_of(folder, units)) == "steps":
+            scorer = StepScorer.load(folder, batch=batch, device=device)
+        else:
+            scorer = CompressorScorer.load(folder, batch=batch, device=device)
         counting = scorer.tokenizer if tokenizer is None else load_tokenizer(tokenizer)
         return cls(scorer, TokenCounter(counting), units=units)
 
@@ -100,6 +112,12 @@ class Compressor:
         """As :meth:`compress` for many (question, text, answer); their windows share batches."""
         for ratio in ratios:
             checked_ratio(ratio)
+        if isinstance(self.scorer, StepScorer | GraphScorer):
+            read = self.scorer.steps(items)
+            return [
+                chosen_steps(text, one, ratios, self.counter)
+                for (_, text, _), one in zip(items, read, strict=True)
+            ]
         cut = segment if self.units == "atoms" else words
         scored = self.scorer.atoms([(question, text) for question, text, _ in items], cut)
         found = []
@@ -109,6 +127,26 @@ class Compressor:
                 always = likely_final_atoms(atoms) if answer is None else final_atoms(atoms, answer)
             found.append(spend(text, atoms, scores, ratios, self.counter, always=always))
         return found
+
+
+def _strategy_of(folder: Path | None, units: str) -> str:
+    """What a compressor's folder is for; a folder without a card fails as one of atoms."""
+    if units == "words":
+        return "atoms"
+    return "steps" if folder is None or (folder / STEPS_CARD).is_file() else "atoms"
+
+
+def chosen_steps(
+    text: str, scored: ScoredSteps, ratios: Sequence[float], counter: TokenCounter
+) -> list[Selection]:
+    """``text`` shortened to each ratio by whole steps, most needed first, its answer first."""
+    read = scored.structure
+    order = step_order(
+        read.readings, scored.needed, scored.revoked, read.final, caution=scored.caution
+    )
+    return spend_on_steps(
+        text, read.plan, order, scored.weights, ratios, counter, always=read.always
+    )
 
 
 def run(config: CompressConfig, *, force: bool = False) -> StageResult:
@@ -148,9 +186,11 @@ def _compressor(config: CompressConfig) -> Compressor:
     if config.scores == "random":
         counter = TokenCounter(load_tokenizer(config.tokenizer))
         return Compressor(RandomScorer(config.seed), counter, units=config.units)
+    if config.scores == "graph":
+        return Compressor(GraphScorer(), TokenCounter(load_tokenizer(config.tokenizer)))
     return Compressor.load(
         config.compressor, tokenizer=config.tokenizer, units=config.units, batch=config.batch,
-        device=config.device,
+        device=config.device, strategy=config.strategy,
     )  # fmt: skip
 
 

@@ -37,6 +37,7 @@ from extracot_training.pipeline.records import Annotation, read_rows, rows_file
 from extracot_training.pipeline.stage import Counts, StageResult, StageRun, run_stage
 from extracot_training.policy.pretrained import load_tokenizer, pad_id
 from extracot_training.policy.trainer import WholeCheckpoints, train
+from extracot_training.stages.compressor import steps
 from extracot_training.stages.compressor.loss import class_weights, f1_scores, loss_function
 
 
@@ -52,6 +53,13 @@ class _Row(TypedDict):
 def run(config: CompressorConfig, *, force: bool = False) -> StageResult:
     """Stage ``compressor``."""
     inputs = {"annotations": rows_file(config.input)}
+    if config.strategy == "steps":
+        for number, files in enumerate(config.marked):
+            inputs[f"traces{number}"] = files.traces
+            inputs |= {f"marks{number}.{i}": path for i, path in enumerate(files.marks)}
+        return run_stage(
+            "compressor", config, inputs, lambda stage: steps.work(config, stage), force=force
+        )
     return run_stage("compressor", config, inputs, lambda stage: _work(config, stage), force=force)
 
 
