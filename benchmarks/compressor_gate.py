@@ -78,17 +78,19 @@ def systems(counter: TokenCounter, folder: Path | None) -> dict[str, System]:
     atoms = Compressor(shipped, counter)
     lingua = Compressor(shipped, counter, units="words")
 
-    def by_steps(scorer: StepScorer | GraphScorer) -> System:
-        def run(case: Case) -> Result:
-            (scored,) = scorer.steps(
-                [(case.trace.question, case.trace.thinking, case.trace.answer)]
-            )
-            return _spans(case, chosen_steps(case.trace.thinking, scored, RATIOS, counter))
+    @cache
+    def read(trace: MarkedTrace) -> ScoredSteps:
+        return ours.steps([(trace.question, trace.thinking, trace.answer)])[0]
 
-        return run
+    def learnt(case: Case) -> Result:
+        return _spans(case, chosen_steps(case.trace.thinking, read(case.trace), RATIOS, counter))
 
-    def without_graph(case: Case) -> Result:
-        (scored,) = ours.steps([(case.trace.question, case.trace.thinking, case.trace.answer)])
+    def unlearnt(case: Case) -> Result:
+        (scored,) = graph.steps([(case.trace.question, case.trace.thinking, case.trace.answer)])
+        return _spans(case, chosen_steps(case.trace.thinking, scored, RATIOS, counter))
+
+    def by_need(case: Case) -> Result:
+        scored = read(case.trace)
         plain = sorted(range(len(case.costs)), key=lambda i: (-scored.needed[i], i))
         return _by_order(case, plain, counter)
 
@@ -105,9 +107,9 @@ def systems(counter: TokenCounter, folder: Path | None) -> dict[str, System]:
 
     return {
         "oracle (gold marks)": lambda case: _by_order(case, _oracle(case), counter),
-        "steps (ours)": by_steps(ours),
-        "steps, by need alone": without_graph,
-        "steps, graph without a model": by_steps(graph),
+        "steps (ours)": learnt,
+        "steps, by need alone": by_need,
+        "steps, graph without a model": unlearnt,
         "atoms (token classifier)": old,
         "LLMLingua-2-style: words, no question": blind,
         "random steps": lambda case: _by_order(case, _shuffled(case), counter),
@@ -135,10 +137,12 @@ def report(name: str, rows: Sequence[Case], tried: dict[str, System]) -> list[st
     ]
     entries = mean(len(case.marks.needed) for case in rows)
     steps, tokens = mean(len(case.costs) for case in rows), mean(sum(c.costs) for c in rows)
+    revoked = mean(len(case.marks.revoked) for case in rows)
     lines = [
         f"## {name}: {len(rows)} traces", "",
-        f"{steps:.0f} steps and {tokens:.0f} tokens a trace; {entries:.1f} needed steps, which take {mean(shares):.3f} of the tokens "
-        f"({max(shares):.3f} at most); {mean(len(c.marks.revoked) for c in rows):.1f} revoked.", "",
+        f"{steps:.0f} steps and {tokens:.0f} tokens a trace; {entries:.1f} needed steps, which "
+        f"take {mean(shares):.3f} of the tokens ({max(shares):.3f} at most); {revoked:.1f} "
+        "revoked.", "",
     ]  # fmt: skip
     results = {system: [run(case) for case in rows] for system, run in tried.items()}
     for place, ratio in enumerate(RATIOS):
@@ -214,6 +218,9 @@ def main() -> None:
     parser.add_argument("--compressor", type=Path, help="a trained one of steps [the shipped one]")
     parser.add_argument("--tokenizer", default="bundled:smollm2", help="the policy model's")
     parser.add_argument("--recorded", action="append", default=[], metavar="NAME=FILE")
+    parser.add_argument(
+        "--systems", nargs="+", metavar="X", help="only those whose names begin so [all]"
+    )
     parser.add_argument("--out", type=Path, help="write the report here, too")
     args = parser.parse_args()
     counter = TokenCounter(load_tokenizer(args.tokenizer))
@@ -223,6 +230,8 @@ def main() -> None:
         if not equals:
             parser.error(f"--recorded {given}: want NAME=FILE")
         tried[name] = recorded(Path(file))
+    if args.systems:
+        tried = {name: run for name, run in tried.items() if name.startswith(tuple(args.systems))}
     lines = ["# The compressor's gate", "", f"Tokens are those of `{args.tokenizer}`.", ""]
     for given in args.set:
         if len(given) < 3:

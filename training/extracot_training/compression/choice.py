@@ -1,52 +1,32 @@
-"""Puts the steps of a trace in the order in which a budget takes them: most needed first.
-
-Taken one by one: a step's worth is how likely the answer needs it, less how likely it is taken
-back. What says only things that are already told comes last but for what was revoked. Pure.
-"""
+"""Puts the steps of a trace in the order in which a budget takes them: most needed first. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from extracot_training.compression.reading import StepReading
-
-# What is left of a step's worth if the steps already taken state all that it states.
-REPEATED = 0.25
-
-
-def facts(reading: StepReading) -> frozenset[str]:
-    """What a step states, as keys: named values, outcomes, relations."""
-    named = frozenset(f"{name}={value}" for name, value in reading.defines)
-    return named | reading.results | reading.relations
+# 0 would take long steps that are a little more likely needed; 1 is worth by the token, which takes
+# short steps that say little.
+THRIFT = 0.5
 
 
 def step_order(
-    readings: Sequence[StepReading],
     needed: Sequence[float],
     revoked: Sequence[float],
+    costs: Sequence[int],
     first: int | None,
     *,
     caution: float = 1.0,
-    repeated: float = REPEATED,
+    thrift: float = THRIFT,
 ) -> list[int]:
-    """All steps. ``needed`` and ``revoked`` are probabilities; ``first`` states the final answer
-    and leads. Worth is ``needed * (1 - revoked) ** caution``. Ties go to the earlier step."""
-    worth = [want * (1 - gone) ** caution for want, gone in zip(needed, revoked, strict=True)]
-    stated = [facts(reading) for reading in readings]
-    told: set[str] = set()
-    order: list[int] = []
-    left = set(range(len(readings)))
-    if first is not None:
-        order.append(first)
-        left.discard(first)
+    """All steps, by ``needed * (1 - revoked) ** caution / costs ** thrift``: probabilities, and
+    tokens. Of two steps equally likely to be needed the shorter one leaves more room. ``first``
+    states the final answer and leads. Ties go to the earlier step.
 
-    def rank(step: int) -> tuple[float, int]:
-        again = bool(stated[step]) and stated[step] <= told
-        return (worth[step] * (repeated if again else 1.0), -step)
-
-    while left:
-        best = max(left, key=rank)
-        order.append(best)
-        left.discard(best)
-        told |= stated[best]
-    return order
+    >>> step_order([0.9, 0.5, 0.9, 0.2], [0.0, 0.0, 0.9, 0.0], [4, 4, 4, 4], 3)
+    [3, 0, 1, 2]
+    """
+    worth = [
+        want * (1 - gone) ** caution / max(1, cost) ** thrift
+        for want, gone, cost in zip(needed, revoked, costs, strict=True)
+    ]
+    return sorted(range(len(worth)), key=lambda step: (step != first, -worth[step], step))

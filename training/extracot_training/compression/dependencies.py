@@ -7,6 +7,7 @@ chance, so an edge weighs the less the more steps state its value. Pure: reading
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
@@ -62,6 +63,7 @@ def _edges(
     spread = Counter(key for reading in readings for key in reading.values)
     maker: dict[str, int] = {}
     named: dict[str, int] = {}
+    related: dict[str, int] = {}
     found = []
     for index, reading in enumerate(readings):
         best: dict[int, Edge] = {}
@@ -71,12 +73,16 @@ def _edges(
         for name in reading.names:
             if (source := named.get(name)) is not None:
                 _put(best, Edge(source, 0.6 if len(name) == 1 else 0.8, name))
+            if (source := related.get(name)) is not None:
+                _put(best, Edge(source, 0.45, name))
         found.append(tuple(sorted(best.values(), key=lambda edge: edge.source)))
         if index in revoked:
             continue
         new = {key for key in reading.uses if key not in maker and key not in asked}
         maker |= dict.fromkeys(reading.results | new, index)
         named |= {name: index for name, _ in reading.defines}
+        if reading.relations:
+            related |= dict.fromkeys(reading.names, index)
     return tuple(found)
 
 
@@ -96,7 +102,7 @@ def _worth(key: str, spread: int, asked: bool) -> float:
         common = small = False
     weight = 0.25 if common else 0.7 if small else 1.0
     weight *= 0.5 if asked else 1.0
-    return max(_LEAST, weight * min(1.0, (4 / max(1, spread)) ** 0.5))
+    return float(max(_LEAST, weight * min(1.0, math.sqrt(4 / max(1, spread)))))
 
 
 def _walk(

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from extracot.answers import extract_answer
 from extracot_training.compression.segment import Atom, Kind
 from extracot_training.math_text.equations import numbers_in
+from extracot_training.math_text.values import flat, value_key
 
 MARK = "[?]"
 
@@ -31,11 +32,16 @@ def final_atoms(atoms: Sequence[Atom], answer: str) -> list[int]:
 
 
 def states(body: str, answer: str) -> bool:
-    """Whether a piece of text ends in the answer: ``= 105.`` states ``105``."""
+    """Whether a piece of text ends in the answer: ``= 105.`` states ``105``, and ``x = 36/5``
+    states ``\\frac{36}{5}``, which no ``36`` does."""
     if not answer.strip():
         return False
     if _bare(body) == _bare(answer):
         return True
+    wanted_value = value_key(flat(answer))
+    stated_value = value_key(flat(body.rstrip(" .,;:!?").rpartition("=")[2]))
+    if wanted_value is not None and stated_value is not None:
+        return stated_value == wanted_value
     wanted = numbers_in(answer)
     if len(wanted) == 1 and _is_number(answer):
         stated = numbers_in(body)
@@ -49,7 +55,8 @@ def same_answer(left: str, right: str) -> bool:
         return bool(_bare(left))
     if _is_number(left) and _is_number(right):
         return numbers_in(left) == numbers_in(right)
-    return False
+    value = value_key(flat(left))
+    return value is not None and value == value_key(flat(right))
 
 
 def _is_number(text: str) -> bool:

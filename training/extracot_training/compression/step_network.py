@@ -50,7 +50,7 @@ class StepNetwork(nn.Module):
         """States (batch, steps, width) of ``text`` (batch, steps, text), ``features`` (batch,
         steps, features), ``refers`` (batch, steps, steps; weight of step i's reference to j) and
         ``mask`` (batch, steps; true where a step is)."""
-        state = self.features(features)
+        state: Tensor = self.features(features)
         if self.text is not None:
             state = state + self.text(self.drop(text))
         state = self.drop(torch.nn.functional.gelu(self.norm(state)))
@@ -63,14 +63,16 @@ class StepNetwork(nn.Module):
 
     def step_logits(self, state: Tensor) -> Tensor:
         """(…, 2): needed, revoked."""
-        return self.head(state)
+        logits: Tensor = self.head(state)
+        return logits
 
     def token_logits(self, tokens: Tensor, steps: Tensor) -> Tensor:
         """Keep-logits (n) of ``tokens`` (n, text) within steps of state ``steps`` (n, width)."""
         if self.token is None:
             return torch.zeros(len(steps), device=steps.device)
         mixed = torch.nn.functional.gelu(self.token(tokens) + self.token_step(steps))
-        return self.token_head(mixed).squeeze(-1)
+        logits: Tensor = self.token_head(mixed)
+        return logits.squeeze(-1)
 
 
 class _Layer(nn.Module):
@@ -101,7 +103,8 @@ class _Layer(nn.Module):
         bias = bias.masked_fill(~mask[:, None, None, :], -1e4)
         mixed = nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=bias)
         state = state + self.drop(self.out(mixed.transpose(1, 2).reshape(batch, count, width)))
-        return state + self.drop(self.feed(self.feed_norm(state)))
+        grown: Tensor = state + self.drop(self.feed(self.feed_norm(state)))
+        return grown
 
 
 _EDGES = (0, 1, 2, 3, 4, 6, 9, 14, 22, 36, _FURTHEST + 1)

@@ -83,7 +83,7 @@ def spend_on_steps(
     atoms = plan.atoms
     costs = counter.per_atom(text, atoms)
     first = sorted(i for i in always if atoms[i].kind is not Kind.SPACE)
-    flat, ends = list(first), []
+    flat, ends = list(first), list[int]()
     for step in order:
         flat += _by_importance(plan, step, weights, frozenset(first))
         if not ends or ends[-1] < len(flat):

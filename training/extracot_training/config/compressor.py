@@ -37,7 +37,10 @@ class NetworkSettings(Section):
     dropout: float = Field(0.3, ge=0, lt=1)
     members: int = Field(3, ge=1, description="networks of other seeds, averaged")
     step_dropout: float = Field(0.1, ge=0, lt=1, description="share of steps left out in training")
-    marked_weight: int = Field(1, ge=1, description="how often a marked trace is seen an epoch")
+    marked_epochs: float = Field(
+        0.0, ge=0, description="after `epochs` over all traces, over the marked ones alone"
+    )
+    marked_rate: float = Field(0.5, gt=0, description="learning rate then, a share of the first")
     caution: float = Field(
         2.0, gt=0, description="a step's worth is needed * (1 - revoked) ** caution"
     )

@@ -71,6 +71,7 @@ def flat(text: str) -> str:
             text = pattern.sub(replacement, text)
         if text == before:
             break
+    text = re.sub(r"\^\s*\\circ(?![A-Za-z])", "°", text)
     text = _COMMAND.sub(lambda m: _COMMANDS.get(m.group(1), f" {m.group(1)} "), text)
     text = _DELIMITER.sub(" ", text).translate(_SIGNS)
     return " ".join(text.split())

@@ -1,8 +1,10 @@
-"""Which of a trace's equations the answer comes from: a walk back over results that are operands.
+"""Which of a trace's formulas the answer comes from: a walk back by value and by symbol.
 
-Small numbers recur. So an equation whose result is an operand further on counts only if it is about
-the same people or things, or if nothing tells, or if the question does not state that number (then
-it must have been worked out). Knows equations and words, no atoms and no scores.
+A value is the whole of it: ``\\frac{36}{5}`` comes from no 36. Small numbers recur. So a formula
+whose outcome is an operand further on counts only if it is about the same people or things, or if
+nothing tells, or if the question does not state that value (then it must have been worked out). A
+symbol comes from where it was last defined, and from the relations that hold it. Knows formulas
+and words, no atoms and no scores.
 """
 
 from __future__ import annotations
@@ -10,13 +12,12 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 
-from extracot_training.math_text.equations import Equation, numbers_in
+from extracot_training.compression.reading import StepReading, question_values
+from extracot_training.math_text.values import flat, value_key
 
 _SPELLED = {
-    "half": 2, "twice": 2, "double": 2, "two": 2, "both": 2, "three": 3, "triple": 3, "thrice": 3,
-    "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8, "nine": 9, "ten": 10, "dozen": 12,
+    "half": 2, "twice": 2, "double": 2, "both": 2, "triple": 3, "thrice": 3, "dozen": 12,
 }  # fmt: skip
 
 
@@ -43,9 +44,9 @@ class Mention:
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """A formula (``None``: no equation) and what its sentence speaks of."""
+    """What a formula says and what its sentence speaks of."""
 
-    equation: Equation | None
+    reading: StepReading
     about: Mention
 
 
@@ -55,32 +56,39 @@ def other_people(one: Mention, other: Mention) -> bool:
 
 
 def leading_to(gold: str, question: str, links: Mapping[int, Link]) -> frozenset[int]:
-    """The keys (positions) of the links the answer comes from. All of them if no result is the
-    answer; formulas that state no result can't be judged and are always among them."""
+    """The keys (positions) of the links the answer comes from; all of them if none states it."""
     stated = _stated(question)
-    answers = set(numbers_in(gold)[:1])
+    answer = value_key(flat(gold))
+    written = re.sub(r"\s", "", flat(gold))
     kept: set[int] = set()
     for index in sorted(links, reverse=True):
-        equation = links[index].equation
-        if equation is None or equation.result is None:
-            continue
-        if equation.result in answers or index in kept:
+        reading = links[index].reading
+        ends = any(relation.endswith(f"={written}") for relation in reading.relations)
+        if index in kept or ends or (answer is not None and answer in reading.results):
             kept.add(index)
-            for operand in equation.operands:
-                kept |= _sources(operand, index, links, stated)
-    unread = {i for i, one in links.items() if one.equation is None or one.equation.result is None}
-    return frozenset(kept | unread) if kept else frozenset(links)
+            for value in reading.uses:
+                kept |= _sources(value, index, links, stated)
+            for name in reading.names:
+                kept |= _named(name, index, links)
+    return frozenset(kept or links)
 
 
-def _sources(
-    operand: Fraction, user: int, links: Mapping[int, Link], stated: frozenset[Fraction]
-) -> set[int]:
-    """The earlier equations that an operand of the equation at ``user`` comes from."""
+def _named(name: str, user: int, links: Mapping[int, Link]) -> set[int]:
+    """Where a symbol of the formula at ``user`` comes from: its last definition before, and the
+    relations before that hold it."""
+    earlier = {index: one.reading for index, one in links.items() if index < user}
+    makers = [i for i, one in earlier.items() if any(name == own for own, _ in one.defines)]
+    relations = {i for i, one in earlier.items() if one.relations and name in one.names}
+    return relations | set(sorted(makers)[-1:])
+
+
+def _sources(value: str, user: int, links: Mapping[int, Link], stated: frozenset[str]) -> set[int]:
+    """The earlier formulas that an operand of the formula at ``user`` comes from."""
     about = links[user].about
     makers = {
         index: one.about
         for index, one in links.items()
-        if index < user and one.equation is not None and one.equation.result == operand
+        if index < user and value in one.reading.results
     }
     shared = {i: about.words & words.words for i, words in makers.items()}
     near = {i for i, common in shared.items() if common and not other_people(about, makers[i])}
@@ -89,11 +97,10 @@ def _sources(
     open_ = {i for i, one in makers.items() if not (about.words and one.words)}
     if open_:
         return open_
-    return set() if operand in stated else set(makers)
+    return set() if value in stated else set(makers)
 
 
-def _stated(question: str) -> frozenset[Fraction]:
-    """The numbers a question gives, in digits or in the commonest words."""
+def _stated(question: str) -> frozenset[str]:
+    """The values a question gives, in digits or in the commonest words."""
     words = re.findall(r"[a-z]+", question.lower())
-    spelled = {Fraction(_SPELLED[word]) for word in words if word in _SPELLED}
-    return frozenset(spelled | set(numbers_in(question)))
+    return question_values(question) | {str(_SPELLED[word]) for word in words if word in _SPELLED}

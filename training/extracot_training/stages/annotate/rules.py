@@ -12,12 +12,13 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 
 from extracot_training.compression.final_answer import final_atoms
+from extracot_training.compression.reading import read_step
 from extracot_training.compression.segment import FORMULAS, Atom, Kind, sentences
-from extracot_training.math_text.equations import Equation, numbers_in, read_equation
+from extracot_training.math_text.equations import Equation, read_equation
 from extracot_training.stages.annotate.base import Job, KeepLabels
 from extracot_training.stages.annotate.chain import Link, Mention, leading_to, other_people
 
-VERSION = 2
+VERSION = 3
 
 _WORD = re.compile(r"[^\W\d_]+(?:'[a-z]+)?")
 _FUNCTION_WORDS = """
@@ -113,17 +114,20 @@ class _Scoring:
         """Keep the sentences next to a decisive equation that put its numbers in or take its result
         out: their numbers, and the words naming them."""
         atoms, about = self._atoms, self._about
-        used = {number for index in equations for number in numbers_in(atoms[index].body)}
+        used = {value for index in equations for value in self._values(index)}
         for neighbour in range(max(0, place - 3), min(len(self._parts), place + 2)):
             part = self._parts[neighbour]
             stated = [
                 index
                 for index in part
-                if atoms[index].kind is Kind.NUMBER and used & set(numbers_in(atoms[index].body))
+                if atoms[index].kind is Kind.NUMBER and used & self._values(index)
             ]
             if neighbour == place or not stated or other_people(about[place], about[neighbour]):
                 continue
             self._raise(i for i in part if i in stated or _content(atoms[i], None))
+
+    def _values(self, index: int) -> frozenset[str]:
+        return read_step([self._atoms[index]]).values
 
     def _raise(self, indices: Iterable[int]) -> None:
         for index in indices:
@@ -162,7 +166,7 @@ class _Scoring:
                 mark = _same_as(atom.body, equation)
                 if mark not in seen:
                     seen.add(mark)
-                    parsed[index] = Link(equation, about)
+                    parsed[index] = Link(read_step([atom]), about)
         return leading_to(self._job.trace.gold, self._job.trace.question, parsed)
 
 

@@ -141,9 +141,9 @@ def chosen_steps(
 ) -> list[Selection]:
     """``text`` shortened to each ratio by whole steps, most needed first, its answer first."""
     read = scored.structure
-    order = step_order(
-        read.readings, scored.needed, scored.revoked, read.final, caution=scored.caution
-    )
+    each = counter.per_atom(text, read.plan.atoms)
+    costs = [sum(each[i] for i in own) for own in read.plan.members]
+    order = step_order(scored.needed, scored.revoked, costs, read.final, caution=scored.caution)
     return spend_on_steps(
         text, read.plan, order, scored.weights, ratios, counter, always=read.always
     )

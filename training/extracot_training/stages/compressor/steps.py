@@ -59,22 +59,31 @@ def work(config: CompressorConfig, stage: StageRun) -> Counts:
 def fit(
     rows: Sequence[StepExample], config: CompressorConfig, card: StepsCard, *, seed: int
 ) -> StepNetwork:
-    """One network, trained. The same rows, settings and seed give the same weights."""
+    """One network: ``epochs`` over all traces, then ``marked_epochs`` over the marked ones alone.
+
+    The same rows, settings and seed give the same weights.
+    """
     torch.manual_seed(seed)
     draw = torch.Generator().manual_seed(seed)
     network = StepNetwork(card.shape(config.network.dropout)).train()
-    listed = [
-        index
-        for index, row in enumerate(rows)
-        for _ in range(config.network.marked_weight if row.marked else 1)
-    ]
+    improve(network, rows, config, draw, config.epochs, config.learning_rate)
+    marked = [row for row in rows if row.marked]
+    if marked and len(marked) < len(rows) and config.network.marked_epochs:
+        rate = config.learning_rate * config.network.marked_rate
+        improve(network, marked, config, draw, config.network.marked_epochs, rate)
+    return network.eval().requires_grad_(False)
+
+
+def improve(
+    network: StepNetwork, rows: Sequence[StepExample], config: CompressorConfig,
+    draw: torch.Generator, epochs: float, rate: float,
+) -> None:  # fmt: skip
+    """Trains ``network`` on ``rows``: AdamW, a linear schedule with warm-up, clipped gradients."""
     weights = [_weights(config, [row.steps[:, head] for row in rows]) for head in (0, 1)]
     weights.append(_weights(config, [row.tokens for row in rows]))
     gamma = config.loss.gamma if config.loss.kind == "focal" else 0.0
-    steps = math.ceil(math.ceil(len(listed) / config.batch_size) * config.epochs)
-    optimizer = torch.optim.AdamW(
-        network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
-    )
+    steps = math.ceil(math.ceil(len(rows) / config.batch_size) * epochs)
+    optimizer = torch.optim.AdamW(network.parameters(), lr=rate, weight_decay=config.weight_decay)
     warm = max(1, round(steps * config.warmup))
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda at: min((at + 1) / warm, max(0.0, (steps - at) / max(1, steps - warm)))
@@ -82,18 +91,15 @@ def fit(
     order: list[int] = []
     for _ in range(steps):
         if len(order) < config.batch_size:
-            order += [listed[i] for i in torch.randperm(len(listed), generator=draw).tolist()]
-        batch = [
-            thinned(rows[i], config.network.step_dropout, draw) for i in order[: config.batch_size]
-        ]
-        del order[: config.batch_size]
+            order += torch.randperm(len(rows), generator=draw).tolist()
+        taken, order = order[: config.batch_size], order[config.batch_size :]
+        batch = [thinned(rows[i], config.network.step_dropout, draw) for i in taken]
         loss = _loss(network, batch, weights, gamma)
         optimizer.zero_grad()
         torch.autograd.backward(loss)
         clip_grad_norm_(network.parameters(), config.clip)
         optimizer.step()
         schedule.step()
-    return network.eval().requires_grad_(False)
 
 
 @torch.no_grad()
@@ -136,10 +142,12 @@ def _loss(
     total = torch.zeros(())
     for head in (0, 1):
         total = total + _part(logits[..., head], labels[..., head], weights[head], gamma)
+    marks = torch.cat([row[6] for row in batch])
+    if not bool((marks != IGNORED).any()):
+        return total
     tokens = torch.cat([
         network.token_logits(row[4], own[row[5]]) for row, own in zip(batch, state, strict=True)
     ])  # fmt: skip
-    marks = torch.cat([row[6] for row in batch])
     return total + 0.25 * _part(tokens, marks, weights[2], gamma)
 
 
