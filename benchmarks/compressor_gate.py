@@ -16,6 +16,7 @@ import argparse
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from random import Random
 from statistics import mean
@@ -24,7 +25,7 @@ from extracot_training.compression.budget import Selection, TokenCounter, spend,
 from extracot_training.compression.scoring import CompressorScorer
 from extracot_training.compression.segment import segment, spans_of
 from extracot_training.compression.step_features import structure
-from extracot_training.compression.step_scoring import GraphScorer, StepScorer
+from extracot_training.compression.step_scoring import GraphScorer, ScoredSteps, StepScorer
 from extracot_training.compression.structure import Outline, outline, spend_on_steps
 from extracot_training.evaluation.marks import (
     Kept,

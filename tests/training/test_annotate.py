@@ -69,6 +69,19 @@ def test_rules_drop_equations_that_lead_nowhere() -> None:
     assert "2 + 3 = 5" in kept
 
 
+def test_rules_read_a_fraction_whole_and_follow_symbols() -> None:
+    text = (
+        r"We have $x + y = 12$. Also $a + b = 3$. Of 36 tiles $40 - 4 = 36$ are left. "
+        r"Since $y = \frac{24}{5}$, we get $x = 12 - \frac{24}{5} = \frac{36}{5}$. It is $7.2$."
+    )
+    kept = kept_by_rules(text, r"\frac{36}{5}")
+    assert "x + y = 12" in kept
+    assert r"y = \frac{24}{5}" in kept
+    assert r"= \frac{36}{5}" in kept
+    assert "40 - 4" not in kept, "36 is not 36/5"
+    assert "a + b" not in kept, "a symbolic formula that leads nowhere"
+
+
 @given(st.text(max_size=200), st.text(min_size=1, max_size=5))
 def test_rules_take_any_text(text: str, gold: str) -> None:
     one = job(text, gold)
