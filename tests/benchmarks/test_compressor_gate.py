@@ -17,7 +17,7 @@ def test_every_system_is_reported(
     traces, marks, kept = (tmp_path / name for name in ("t.jsonl", "m.jsonl", "kept.jsonl"))
     row = {"id": "t", "question": QUESTION, "answer": "8", "thinking": TRACE}
     traces.write_text(json.dumps(row) + "\n", encoding="utf-8")
-    marked = {"id": "t", "needed": [[4], [6], [9, 11]], "revoked": [7], "protected": []}
+    marked = {"id": "t", "needed": [[4], [6], [9, 10]], "revoked": [7], "protected": []}
     marks.write_text(json.dumps(marked) + "\n", encoding="utf-8")
     monkeypatch.setattr("sys.argv", ["record_selections", str(traces), str(kept)])
     record_selections.main()

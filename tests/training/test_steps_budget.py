@@ -15,7 +15,7 @@ from extracot_training.compression.budget import RatioError, TokenCounter
 from extracot_training.compression.choice import step_order
 from extracot_training.compression.segment import join, segment, spans_of
 from extracot_training.compression.structure import NEAR, outline, spend_on_steps
-from extracot_training.errors import RowError
+from extracot_training.errors import RowError, StageError
 from extracot_training.evaluation.marks import MarkedTrace, Marks, agreed, judge, read_marked
 from tests.training.tiny import word_tokenizer
 
@@ -119,6 +119,9 @@ def test_bad_rows_are_named(tmp_path: Path) -> None:
     traces.write_text(TRACE.model_dump_json() + "\n", encoding="utf-8")
     marks.write_text(json.dumps({"id": "t", "needed": [["x"]]}) + "\n", encoding="utf-8")
     with pytest.raises(RowError, match=r"m\.jsonl:1: field 'needed"):
+        read_marked(traces, [marks])
+    marks.write_text(json.dumps({"id": "t", "needed": [[4]]}) + "\n", encoding="utf-8")
+    with pytest.raises(StageError, match=r"t\.jsonl: t: marks name step 4 of 4"):
         read_marked(traces, [marks])
     marks.write_text(json.dumps({"id": "other", "needed": [[0]]}) + "\n", encoding="utf-8")
     assert read_marked(traces, [marks]) == []

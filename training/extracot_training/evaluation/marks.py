@@ -14,7 +14,9 @@ from pathlib import Path
 
 from extracot_training.compression.reading import read_step
 from extracot_training.compression.segment import Atom, atoms_in
+from extracot_training.compression.steps import steps
 from extracot_training.compression.structure import Outline
+from extracot_training.errors import StageError
 from extracot_training.pipeline.records import NonEmpty, Record, read_rows
 
 Span = tuple[int, int]
@@ -66,14 +68,27 @@ class Kept:
 
 def read_marked(traces: Path, marks: Sequence[Path]) -> list[tuple[MarkedTrace, Marks]]:
     """Traces with their marks, in the traces' order; those without marks are left out. With
-    several readers' files, their :func:`agreed` marks. Raises :class:`RowError`."""
+    several readers' files, their :func:`agreed` marks. Raises ``RowError``, ``StageError``."""
     readers = [{row.id: row for row in read_rows(path, Marks)} for path in marks]
     found = []
     for trace in read_rows(traces, MarkedTrace):
         own = [reader[trace.id] for reader in readers if trace.id in reader]
         if own and len(own) == len(readers):
+            _check(trace, own, traces)
             found.append((trace, agreed(own)))
     return found
+
+
+def _check(trace: MarkedTrace, readers: Sequence[Marks], path: Path) -> None:
+    """Raises :class:`StageError` if marks name a step that the trace does not have."""
+    count = len(steps(trace.thinking))
+    for marks in readers:
+        named = {step for entry in marks.needed for step in entry} | set(marks.revoked)
+        named |= {step for step, _ in marks.protected}
+        if beyond := sorted(step for step in named if not 0 <= step < count):
+            raise StageError(f"{path}: {trace.id}: marks name step {beyond[0]} of {count}")
+        if () in marks.needed:
+            raise StageError(f"{path}: {trace.id}: a needed entry names no step")
 
 
 def agreed(readers: Sequence[Marks]) -> Marks:

@@ -18,9 +18,10 @@ from torch import Tensor
 from extracot_training.compression.encoding import IGNORED, token_labels
 from extracot_training.compression.step_labels import META_KEY, StepLabels
 from extracot_training.compression.step_scoring import EncodedSteps, Item, StepEncoder
+from extracot_training.compression.steps import steps
 from extracot_training.config.compressor import CompressorConfig
 from extracot_training.errors import StageError
-from extracot_training.evaluation.marks import Marks, read_marked
+from extracot_training.evaluation.marks import read_marked
 from extracot_training.pipeline.records import TraceText, first_problem, read_rows
 
 # Atoms of a needed step that weigh at least this are to be kept when it is thinned.
@@ -125,24 +126,13 @@ def _from_labels(row: LabelledTrace, labels: StepLabels) -> Source:
 def _marked(config: CompressorConfig) -> Iterator[Source]:
     for files in config.marked:
         for trace, marks in read_marked(files.traces, files.marks):
-            count = _counted(trace.thinking, marks, files.traces.name)
+            count = len(steps(trace.thinking))
             first = [min(entry) for entry in marks.needed]
             yield Source(
                 trace.id, (trace.question, trace.thinking, trace.answer),
                 _needed(count, first, marks.needed), _flags(count, marks.revoked), (), (),
                 marked=True,
             )  # fmt: skip
-
-
-def _counted(text: str, marks: Marks, name: str) -> int:
-    """Steps of the text. Raises :class:`StageError` if the marks name others."""
-    from extracot_training.compression.steps import steps
-
-    count = len(steps(text))
-    named = {step for entry in marks.needed for step in entry} | set(marks.revoked)
-    if beyond := [step for step in named if not 0 <= step < count]:
-        raise StageError(f"{name}: {marks.id}: step {min(beyond)} is none of {count}")
-    return count
 
 
 def _needed(count: int, first: Sequence[int], entries: Sequence[Sequence[int]]) -> tuple[int, ...]:
