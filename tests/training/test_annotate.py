@@ -82,6 +82,12 @@ def test_rules_read_a_fraction_whole_and_follow_symbols() -> None:
     assert "a + b" not in kept, "a symbolic formula that leads nowhere"
 
 
+def test_rules_tell_a_division_from_a_fraction() -> None:
+    text = "We have 18 - 2 = 16. Also 9 - 7 = 2. Then 16 ÷ 2 = 8. The answer is 8."
+    assert "18 - 2 = 16" in kept_by_rules(text)
+    assert "9 - 7 = 2" in kept_by_rules(text)
+
+
 @given(st.text(max_size=200), st.text(min_size=1, max_size=5))
 def test_rules_take_any_text(text: str, gold: str) -> None:
     one = job(text, gold)

@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from extracot_training.compression.final_answer import MARK, redact
-from extracot_training.compression.reading import read_step
 from extracot_training.compression.segment import FORMULAS, join, segment
 from extracot_training.config.problems import GeneratorSource, ProblemsConfig
 from extracot_training.errors import ConfigError, StageError
 from extracot_training.math_text.normalise import problem_id
 from extracot_training.pipeline.records import Problem, Trace, read_rows, write_rows
+from extracot_training.stages.annotate import chain
 from extracot_training.stages.annotate.base import Job
 from extracot_training.stages.annotate.chain import Link, Mention, leading_to, other_people
 from extracot_training.stages.annotate.rules import RulesAnnotator
@@ -358,7 +358,7 @@ def test_rules_follow_the_question_not_the_trace() -> None:
 
 
 def link(text: str, words: str = "", question: str = "") -> Link:
-    return Link(read_step(segment(text)), Mention.of(words.split(), question))
+    return chain.link(text, Mention.of(words.split(), question))
 
 
 def test_an_operand_the_question_states_needs_no_source() -> None:

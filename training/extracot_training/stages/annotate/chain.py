@@ -11,14 +11,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from extracot_training.compression.reading import StepReading, question_values
+from extracot_training.compression.reading import StepReading, question_values, read_step
+from extracot_training.compression.segment import segment
 from extracot_training.math_text.values import flat, value_key
 
 _SPELLED = {
     "half": 2, "twice": 2, "double": 2, "both": 2, "triple": 3, "thrice": 3, "dozen": 12,
 }  # fmt: skip
+_NUMBER = r"([\d,]*\.?\d+)"
+_DIVISION = re.compile(rf"{_NUMBER}(?:\s*(?:÷|\\div)\s*|\s+/\s+){_NUMBER}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +51,15 @@ class Link:
 
     reading: StepReading
     about: Mention
+
+
+def link(text: str, about: Mention) -> Link:
+    """A formula's text read. A division, told from a fraction by its sign or its spaces, uses both
+    of its numbers."""
+    reading = read_step(segment(text))
+    parts = {value_key(number) for pair in _DIVISION.findall(text) for number in pair}
+    divided = frozenset(part for part in parts if part is not None) - reading.results
+    return Link(replace(reading, uses=reading.uses | divided), about)
 
 
 def other_people(one: Mention, other: Mention) -> bool:

@@ -16,7 +16,7 @@ from extracot_training.compression.reading import read_step
 from extracot_training.compression.segment import FORMULAS, Atom, Kind, sentences
 from extracot_training.math_text.equations import Equation, read_equation
 from extracot_training.stages.annotate.base import Job, KeepLabels
-from extracot_training.stages.annotate.chain import Link, Mention, leading_to, other_people
+from extracot_training.stages.annotate.chain import Link, Mention, leading_to, link, other_people
 
 VERSION = 3
 
@@ -166,7 +166,7 @@ class _Scoring:
                 mark = _same_as(atom.body, equation)
                 if mark not in seen:
                     seen.add(mark)
-                    parsed[index] = Link(read_step([atom]), about)
+                    parsed[index] = link(atom.body, about)
         return leading_to(self._job.trace.gold, self._job.trace.question, parsed)
 
 
