@@ -51,16 +51,36 @@ def dev(folder: Path, at: int) -> dict[str, Any]:
     return found
 
 
-def test_problems_that_no_level_solves_are_led_upwards(root: Path, tmp_path: Path) -> None:
+CAPPED = {"kind": "chrpo_capped"}
+
+
+def test_capped_leads_problems_that_no_level_solves_upwards(root: Path, tmp_path: Path) -> None:
     """r* is 1.0 for blue pens and the answer is always wrong: only a larger level costs less."""
-    done = run(chrpo_config(root, out=tmp_path / "up", steps=16, learning_rate=0.001, group=8))
+    done = run(
+        chrpo_config(
+            root, out=tmp_path / "up", steps=16, learning_rate=0.001, group=8, objective=CAPPED
+        )
+    )
     before, after = dev(done.folder, 0), dev(done.folder, -1)
     assert after["by_r_star"]["1"]["level_mean"] > before["by_r_star"]["1"]["level_mean"] + 0.1
     assert after["by_r_star"]["1"]["reward"] > before["by_r_star"]["1"]["reward"] + 0.1
     assert after["reward"] > before["reward"] + 0.03
 
 
-@pytest.mark.parametrize("objective", [{}, {"mode": False}])
+def test_what_a_level_does_not_bring_is_not_paid_for(root: Path, tmp_path: Path) -> None:
+    """Every level is right about red pens and wrong about blue ones: the smallest is enough, though
+    the policy had leant to large ones for those."""
+    done = run(chrpo_config(root, out=tmp_path / "price", steps=16))
+    before, after = dev(done.folder, 0), dev(done.folder, -1)
+    assert before["by_r_star"]["1"]["level_mean"] > 0.5
+    for of in after["by_r_star"].values():
+        assert of["level_mean"] < 0.35
+    assert after["accuracy"] >= before["accuracy"] - 0.02
+    prices = [line["price"] for line in log_of(done.folder) if "price" in line]
+    assert prices[-1] > prices[0] + 0.05, "accuracy was to spare"
+
+
+@pytest.mark.parametrize("objective", [CAPPED, {"mode": False}])
 def test_problems_that_every_level_solves_are_led_downwards(
     root: Path, tmp_path: Path, objective: dict[str, Any]
 ) -> None:
@@ -87,7 +107,7 @@ def test_the_folder_is_a_model_with_its_renderer(root: Path, whole: Path) -> Non
     )
     assert not (whole / CHECKPOINTS).exists() and not (whole / "training_args.bin").exists()
     text = (whole / "report.md").read_text()
-    assert "## Levels chosen" in text and "Objective: chrpo." in text
+    assert "## Levels chosen" in text and "Objective: chrpo" in text
     assert run(chrpo_config(root, out=whole)).status is Status.UP_TO_DATE
 
 
@@ -280,7 +300,7 @@ def test_a_loss_that_is_no_number_ends_the_run(
 ) -> None:
     monkeypatch.setattr(
         ChrpoTrainer, "_token_advantages",
-        lambda self, output: torch.full(output["completion_ids"].shape, float("nan")),
+        lambda self, output, groups: torch.full(output["completion_ids"].shape, float("nan")),
     )  # fmt: skip
     with pytest.raises(LossError, match="step 1: the loss is nan"):
         run(chrpo_config(root, out=tmp_path / "nan"))

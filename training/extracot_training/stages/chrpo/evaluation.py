@@ -10,9 +10,10 @@ from extracot_training.config.chrpo import ChrpoConfig
 from extracot_training.generation.rollout.sampler import seed_of
 from extracot_training.pipeline.checkpoints import log_lines
 from extracot_training.policy.trainer import TrainingLog
+from extracot_training.stages.chrpo.choice import choice_figures
 from extracot_training.stages.chrpo.scoring import RewardScorer, figures_of
 from extracot_training.stages.chrpo.tasks import Task
-from extracot_training.stages.chrpo.trainer import ChrpoTrainer, choice_figures
+from extracot_training.stages.chrpo.trainer import ChrpoTrainer
 
 LOGGED = ("loss", "grad_norm", "learning_rate", "kl", "entropy", "step_time")
 

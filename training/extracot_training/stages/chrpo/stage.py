@@ -28,6 +28,7 @@ from extracot_training.policy.mixed_rows import MixedRow
 from extracot_training.policy.pretrained import pad_id
 from extracot_training.policy.prompt_settings import RENDERER_FILENAME, PromptSettings
 from extracot_training.policy.trainer import common_arguments, load_for, run_training, save, train
+from extracot_training.stages.chrpo.choice import ChoiceState
 from extracot_training.stages.chrpo.evaluation import (
     ChrpoLog,
     DevEvaluation,
@@ -59,6 +60,11 @@ def _work(config: ChrpoConfig, stage: StageRun) -> Counts:
         raise ConfigError("this model has no policy token (renderer.json)", key="model")
     model, tokenizer, tokens = load_for(config, prompt)
     tokenizer.pad_token_id = pad_id(tokenizer)
+    if config.stratified and config.group < len(prompt.ratios):
+        raise ConfigError(
+            f"want at least {len(prompt.ratios)}, one rollout per level, with groups stratified",
+            key="group",
+        )
     problems, dev = _read(config, PromptMaker(tokenizer, prompt), prompt)
     trainer = make_trainer(
         config,
@@ -91,6 +97,7 @@ def _read(config: ChrpoConfig, maker: PromptMaker, prompt: PromptSettings) -> tu
         config.split,
         maker,
         levels=prompt.ratios,
+        which=config.needed,
         unsolved=config.unsolved,
         at_levels=config.given_share > 0,
     )
@@ -99,6 +106,7 @@ def _read(config: ChrpoConfig, maker: PromptMaker, prompt: PromptSettings) -> tu
         config.dev_split,
         maker,
         levels=prompt.ratios,
+        which=config.needed,
         limit=config.evaluation.problems,
     )
     return train, dev
@@ -134,6 +142,7 @@ def make_trainer(
         tokens,
         prompt.ratios,
         _replay(config, prompt, tokens, tokenizer),
+        ChoiceState.of(config, tasks, train.measured, prompt.ratios),
         model=model,
         args=arguments,
         train_dataset=Dataset.from_dict({"prompt": order}),
