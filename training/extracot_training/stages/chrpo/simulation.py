@@ -165,8 +165,8 @@ def simulate(config: ChrpoConfig) -> dict[str, Any]:
 def best_mix(levels: Sequence[float], accuracies: Sequence[float], cost: float) -> float:
     """Best accuracy of a fixed level or a mixture of two whose mean level is ``cost`` at most.
 
-    >>> best_mix((0.2, 0.6, 1.0), (0.5, 0.9, 0.8), 0.4)
-    0.7
+    >>> best_mix((0.25, 0.75, 1.0), (0.5, 1.0, 0.75), 0.5)
+    0.75
     """
     best = 0.0
     for one, (low, at_low) in enumerate(zip(levels, accuracies, strict=True)):
