@@ -32,6 +32,13 @@ class ReplaySettings(Section):
     rows: Path = Field(description="folder of stage mix; its level and native rows are used")
     weight: float = Field(0.2, gt=0, description="of their mean loss per token, beside the rest")
     batch: int = Field(16, ge=1, description="rows per update and process")
+    policy_share: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="share of the level rows shown under the policy token, without loss on the "
+        "level; null: 0.5 with stratified groups, else 0",
+    )
 
 
 class DevSettings(Section):

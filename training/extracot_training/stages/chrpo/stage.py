@@ -161,7 +161,15 @@ def _replay(
     rows = list(read_rows(config.replay.rows, MixedRow))
     folder = config.replay.rows
     check_mixed_rows(folder, rows, prompt, tokenizer, tokens, model=config.model)
-    return Replay(config.replay, rows, seed=config.seed, pad_id=tokenizer.pad_token_id)
+    share = config.replay.policy_share
+    return Replay(
+        config.replay,
+        rows,
+        seed=config.seed,
+        pad_id=tokenizer.pad_token_id,
+        tokens=tokens,
+        policy_share=(0.5 if config.stratified else 0.0) if share is None else share,
+    )
 
 
 def grpo_arguments(config: ChrpoConfig, folder: Path) -> GRPOConfig:
