@@ -145,10 +145,10 @@ def _against(table: Table, other: Table, config: EvaluateConfig) -> dict[str, An
     parts, wholes = (list(map(side.reasoning, both)) for side in (table, other))
     ratio = ratio_estimate(parts, wholes, **config.bootstrap)
     found["ratio_of_sums"] = None if ratio is None else asdict(ratio)
-    totals = (list(map(side.total, both)) for side in (table, other))
-    whole = ratio_estimate(*totals, **config.bootstrap)
-    found["ratio_of_totals"] = None if whole is None else asdict(whole)
     found["mean_of_ratios"] = mean_of_ratios(parts, wholes)
+    parts, wholes = (list(map(side.total, both)) for side in (table, other))
+    whole = ratio_estimate(parts, wholes, **config.bootstrap)
+    found["ratio_of_totals"] = None if whole is None else asdict(whole)
     single = ratios(table, other)
     for name, share_below in (("p10", 0.1), ("p90", 0.9)):
         found[name] = percentile(single, share_below) if single else None
