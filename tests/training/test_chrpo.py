@@ -79,7 +79,7 @@ def test_what_a_level_does_not_bring_is_not_paid_for(root: Path, tmp_path: Path)
         assert of["level_mean"] < 0.35
     assert after["accuracy"] >= before["accuracy"] - 0.02
     prices = [line["price"] for line in log_of(done.folder) if "price" in line]
-    assert prices[-1] > prices[0] + 0.05, "accuracy was to spare"
+    assert prices[-1] > prices[0], "accuracy was to spare"
 
 
 @pytest.mark.parametrize("objective", [CAPPED, {"mode": False}])
@@ -109,7 +109,8 @@ def test_the_folder_is_a_model_with_its_renderer(root: Path, whole: Path) -> Non
     )
     assert not (whole / CHECKPOINTS).exists() and not (whole / "training_args.bin").exists()
     text = (whole / "report.md").read_text()
-    assert "## Levels chosen" in text and "Objective: chrpo" in text
+    assert "## Levels chosen" in text and "Objective: chrpo." in text
+    assert "## The price of tokens" in text
     assert run(chrpo_config(root, out=whole)).status is Status.UP_TO_DATE
 
 

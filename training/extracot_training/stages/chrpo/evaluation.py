@@ -89,6 +89,19 @@ def forced_course(log: Path) -> list[dict[str, dict[str, float]]]:
     return [_together(part) for part in (rounds[:size], rounds[-size:]) if part]
 
 
+def price_course(log: Path) -> list[dict[str, float]]:
+    """Means of the price and of what it follows in the first tenth of the rounds of a log, and in
+    the last; empty where nothing had a price."""
+    rounds = [line for line in log_lines(log) if "accuracy_choice" in line]
+    size = -(-len(rounds) // 10)
+    names = ("price", "accuracy_choice", "accuracy_whole", "spent_choice")
+    return [
+        {name: sum(one[name] for one in part) / len(part) for name in names}
+        for part in (rounds[:size], rounds[-size:])
+        if part
+    ]
+
+
 def _together(rounds: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
     found: dict[str, dict[str, float]] = {}
     for level in sorted({level for one in rounds for level in one}, key=float):

@@ -34,6 +34,7 @@ from extracot_training.stages.chrpo.evaluation import (
     DevEvaluation,
     dev_lines,
     forced_course,
+    price_course,
 )
 from extracot_training.stages.chrpo.replay import Replay
 from extracot_training.stages.chrpo.report import report_of
@@ -86,8 +87,9 @@ def _work(config: ChrpoConfig, stage: StageRun) -> Counts:
         prompt.save(stage.folder)
         evaluations = dev_lines(stage.folder / LOG)
         forced = forced_course(stage.folder / LOG)
-        figures = {**counts, "dev": evaluations, "given": forced}
-        stage.report(report_of(config, counts, evaluations, forced), figures)
+        prices = price_course(stage.folder / LOG) if config.objective.kind == "chrpo" else []
+        figures = {**counts, "dev": evaluations, "given": forced, "prices": prices}
+        stage.report(report_of(config, counts, evaluations, forced, prices), figures)
     return counts
 
 
