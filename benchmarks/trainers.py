@@ -179,7 +179,9 @@ def chrpo(world: World, backend: str | None, report: Report) -> None:
             {"input": folder, "model": world.model, "out": folder, "seed": SEED,
              "steps": world.steps, "prompts": scale.prompts, "group": scale.group,
              "rollouts": {"backend": backend or "generate", "max_tokens": scale.reply},
-             "evaluation": {"every": 0}, "checkpoint_every": 0, **_ON_A_CPU}
+             "evaluation": {"every": 0}, "checkpoint_every": 0, **_ON_A_CPU,
+             # Levels are drawn, as TRL's trainer has them.
+             "groups": "chosen", "objective": {"price_rate": 0}}
         )  # fmt: skip
         make = _plain_grpo if backend is None else _chrpo_trainer
         trainer = make(world, config, folder)

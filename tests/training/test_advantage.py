@@ -9,7 +9,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from extracot_training.config.chrpo import Objective
+from extracot_training.config.objective import Objective
 from extracot_training.stages.chrpo import advantage as module
 from extracot_training.stages.chrpo.advantage import (
     Advantage,
@@ -22,7 +22,7 @@ from extracot_training.stages.chrpo.advantage import (
 from extracot_training.stages.chrpo.reward import Result, reward
 
 LEVELS = (0.2, 0.4, 0.6, 0.8, 1.0)
-PAPER = Objective()
+PAPER = Objective(kind="chrpo_capped")
 BETA = PAPER.beta
 
 results = st.builds(

@@ -10,6 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from extracot_training.errors import ConfigError
 from extracot_training.generation.rollout.base import PromptMaker, ReplyReader
 from extracot_training.pipeline.checkpoints import CHECKPOINTS, LOG, LossError
 from extracot_training.pipeline.stage import Status
@@ -18,6 +19,7 @@ from extracot_training.policy.prompt_settings import PromptSettings
 from extracot_training.stages.chrpo.advantage import batch_advantages
 from extracot_training.stages.chrpo.scoring import RewardScorer, Scored
 from extracot_training.stages.chrpo.stage import run
+from extracot_training.stages.chrpo.stratified import planned_levels, stratified_advantages
 from extracot_training.stages.chrpo.tasks import read_tasks
 from extracot_training.stages.chrpo.trainer import ChrpoTrainer
 from tests.training.tiny_chrpo import PROMPT, chrpo_config, make_all, run_until_killed
@@ -51,16 +53,36 @@ def dev(folder: Path, at: int) -> dict[str, Any]:
     return found
 
 
-def test_problems_that_no_level_solves_are_led_upwards(root: Path, tmp_path: Path) -> None:
+CAPPED = {"kind": "chrpo_capped"}
+
+
+def test_capped_leads_problems_that_no_level_solves_upwards(root: Path, tmp_path: Path) -> None:
     """r* is 1.0 for blue pens and the answer is always wrong: only a larger level costs less."""
-    done = run(chrpo_config(root, out=tmp_path / "up", steps=16, learning_rate=0.001, group=8))
+    done = run(
+        chrpo_config(
+            root, out=tmp_path / "up", steps=16, learning_rate=0.001, group=8, objective=CAPPED
+        )
+    )
     before, after = dev(done.folder, 0), dev(done.folder, -1)
     assert after["by_r_star"]["1"]["level_mean"] > before["by_r_star"]["1"]["level_mean"] + 0.1
     assert after["by_r_star"]["1"]["reward"] > before["by_r_star"]["1"]["reward"] + 0.1
     assert after["reward"] > before["reward"] + 0.03
 
 
-@pytest.mark.parametrize("objective", [{}, {"mode": False}])
+def test_what_a_level_does_not_bring_is_not_paid_for(root: Path, tmp_path: Path) -> None:
+    """Every level is right about red pens and wrong about blue ones: the smallest is enough, though
+    the policy had leant to large ones for those."""
+    done = run(chrpo_config(root, out=tmp_path / "price", steps=16))
+    before, after = dev(done.folder, 0), dev(done.folder, -1)
+    assert before["by_r_star"]["1"]["level_mean"] > 0.5
+    for of in after["by_r_star"].values():
+        assert of["level_mean"] < 0.35
+    assert after["accuracy"] >= before["accuracy"] - 0.02
+    prices = [line["price"] for line in log_of(done.folder) if "price" in line]
+    assert prices[-1] > prices[0], "accuracy was to spare"
+
+
+@pytest.mark.parametrize("objective", [CAPPED, {"mode": False}])
 def test_problems_that_every_level_solves_are_led_downwards(
     root: Path, tmp_path: Path, objective: dict[str, Any]
 ) -> None:
@@ -88,6 +110,7 @@ def test_the_folder_is_a_model_with_its_renderer(root: Path, whole: Path) -> Non
     assert not (whole / CHECKPOINTS).exists() and not (whole / "training_args.bin").exists()
     text = (whole / "report.md").read_text()
     assert "## Levels chosen" in text and "Objective: chrpo." in text
+    assert "## The price of tokens" in text
     assert run(chrpo_config(root, out=whole)).status is Status.UP_TO_DATE
 
 
@@ -107,7 +130,14 @@ def test_the_log_has_what_was_promised(whole: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("settings", [{}, {"micro_batch": 8, "given_share": 0.5}])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"refresh": {"every": 2}},
+        {"micro_batch": 8, "given_share": 0.5, "refresh": {"every": 3}},
+        {"objective": CAPPED},
+    ],
+)
 def test_a_killed_run_ends_as_an_uncut_one(
     root: Path,
     whole: Path,
@@ -187,8 +217,9 @@ def test_level_tokens_and_the_others_get_their_advantages(
     _Probe.seen = []
     monkeypatch.setattr("extracot_training.stages.chrpo.stage.ChrpoTrainer", _Probe)
     config = chrpo_config(
-        root, out=tmp_path / "probe", steps=1, rollouts={"max_tokens": 24}, given_share=given
-    )
+        root, out=tmp_path / "probe", steps=1, rollouts={"max_tokens": 24}, given_share=given,
+        objective=CAPPED,
+    )  # fmt: skip
     run(config)
     (seen,) = _Probe.seen
     tokenizer, tokens = load_policy_tokenizer(str(root / "sft"), PROMPT)
@@ -228,6 +259,74 @@ def test_level_tokens_and_the_others_get_their_advantages(
         )
         assert found[~mask].abs().sum() == 0
     assert with_level > (1 - given) * len(advantages) / 2
+
+
+@pytest.mark.parametrize("backend", ["generate", "trl"])
+def test_every_level_is_tried_and_its_token_has_the_choices_gradient(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, backend: str
+) -> None:
+    """What reaches the loss is ``chrpo.stratified`` of the rewards and of the policy's own choice,
+    which is worked out here by the model itself."""
+    _Probe.seen = []
+    monkeypatch.setattr("extracot_training.stages.chrpo.stage.ChrpoTrainer", _Probe)
+    config = chrpo_config(
+        root, out=tmp_path / "probe", steps=1, prompts=3, group=7,
+        rollouts={"max_tokens": 48, "backend": backend}, objective={"entropy": 0.02},
+    )  # fmt: skip
+    run(config)
+    (seen,) = _Probe.seen
+    model, tokenizer, tokens = load_policy_model(str(root / "sft"), PROMPT, seed=0)
+    maker = PromptMaker(tokenizer, PROMPT)
+    tasks = {
+        task.key: task
+        for task in read_tasks(root / "reference", "train", maker, levels=LEVELS).chosen
+    }
+    arms, main, level, shares = [], [], [], []
+    for number in range(3):
+        own = seen["scored"][7 * number : 7 * number + 7]
+        task = tasks[seen["inputs"][7 * number]["prompt"]]
+        planned = planned_levels(7, 5, number)
+        assert [one.level for one in own] == [LEVELS[arm] for arm in planned]
+        with torch.no_grad():
+            logits = model(torch.tensor([task.prompt_ids])).logits[0, -1]
+        arms.append(planned)
+        main.append([one.reward.main for one in own])
+        level.append([one.reward.ctrl for one in own])
+        shares.append(torch.softmax(logits, -1)[list(tokens.levels)].tolist())
+        for row, arm in enumerate(planned):
+            ids = seen["completion_ids"][7 * number + row]
+            assert int(ids[0]) == tokens.levels[arm]
+    expected = stratified_advantages(arms, main, level, shares, entropy=0.02)
+    for row, advantage in enumerate(one for group in expected for one in group):
+        mask, found = seen["completion_mask"][row].bool(), seen["advantages"][row]
+        assert found[0].item() == pytest.approx(advantage.level, abs=1e-4)
+        assert found[mask][1:].tolist() == pytest.approx(
+            [advantage.rest] * (int(mask.sum()) - 1), abs=1e-5
+        )
+        assert found[~mask].abs().sum() == 0
+
+
+def test_what_problems_need_is_measured_again(root: Path, tmp_path: Path) -> None:
+    """Level 1.0 is said to be twice as long as it is; rollouts show better, and a resumed run has
+    what an uncut one had."""
+    rows = [json.loads(line) for line in (root / "reference/rows.jsonl").read_text().splitlines()]
+    for row in rows:
+        row["l_ref"] = 38.0
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    settings = {"input": tmp_path / "rows.jsonl", "learning_rate": 1e-5, "steps": 6}
+    lines = {}
+    for name, every in (("kept", 0), ("renewed", 2)):
+        done = run(chrpo_config(root, out=tmp_path / name, refresh={"every": every}, **settings))
+        lines[name] = [line for line in log_of(done.folder) if "loss" in line]
+    whole = {name: [one["levels"]["1"]["realised"] for one in of] for name, of in lines.items()}
+    assert all(value < 0.6 for value in whole["kept"])
+    assert whole["renewed"][:2] == whole["kept"][:2], "the first rounds go by the reference"
+    assert all(value > 0.7 for value in whole["renewed"][2:])
+
+
+def test_a_group_has_room_for_every_level(root: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="want at least 5"):
+        run(chrpo_config(root, out=tmp_path / "few", group=4))
 
 
 @pytest.mark.parametrize("share", [0.5, 1.0])
@@ -280,7 +379,7 @@ def test_a_loss_that_is_no_number_ends_the_run(
 ) -> None:
     monkeypatch.setattr(
         ChrpoTrainer, "_token_advantages",
-        lambda self, output: torch.full(output["completion_ids"].shape, float("nan")),
+        lambda self, output, groups: torch.full(output["completion_ids"].shape, float("nan")),
     )  # fmt: skip
     with pytest.raises(LossError, match="step 1: the loss is nan"):
         run(chrpo_config(root, out=tmp_path / "nan"))

@@ -9,17 +9,19 @@ from pathlib import Path
 import pytest
 
 from extracot_training.cli import main
-from extracot_training.config.chrpo import ChrpoConfig, Objective
+from extracot_training.config.chrpo import ChrpoConfig
+from extracot_training.config.objective import Objective
 from extracot_training.errors import ConfigError, StageError
 from extracot_training.generation.rollout.base import PromptMaker, ReplyReader
 from extracot_training.policy.loading import load_policy_tokenizer
+from extracot_training.stages.chrpo.choice import choice_figures
 from extracot_training.stages.chrpo.scoring import RewardScorer, Scored, figures_of
 from extracot_training.stages.chrpo.stage import grpo_arguments, run
 from extracot_training.stages.chrpo.tasks import Task, read_tasks, schedule
-from extracot_training.stages.chrpo.trainer import choice_figures
 from tests.training.tiny_chrpo import COUNT, PROMPT, chrpo_config, make_all
 
 LEVELS = PROMPT.ratios
+CAPPED = Objective(kind="chrpo_capped")
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +94,7 @@ def test_a_share_of_the_problems_comes_at_a_given_level() -> None:
 
 def test_what_a_problem_needs_is_nothing_to_a_given_level(root: Path) -> None:
     tokenizer, tokens = load_policy_tokenizer(str(root / "sft"), PROMPT)
-    scorer = RewardScorer(ReplyReader(tokenizer, PROMPT, tokens), Objective())
+    scorer = RewardScorer(ReplyReader(tokenizer, PROMPT, tokens), CAPPED)
     ids = tokenizer.encode("1 2\n</think>\n\n\\boxed{7}<|im_end|>", add_special_tokens=False)
     maker = PromptMaker(tokenizer, PROMPT)
     found = read_tasks(root / "reference", "train", maker, levels=LEVELS, at_levels=True)
@@ -104,8 +106,8 @@ def test_what_a_problem_needs_is_nothing_to_a_given_level(root: Path) -> None:
 
 def test_figures_by_hand(root: Path) -> None:
     tokenizer, tokens = load_policy_tokenizer(str(root / "sft"), PROMPT)
-    scorer = RewardScorer(ReplyReader(tokenizer, PROMPT, tokens), Objective())
-    task = Task("p", (1,), "7", 0.4, 10.0)
+    scorer = RewardScorer(ReplyReader(tokenizer, PROMPT, tokens), CAPPED)
+    task = Task("p", (1,), "7", 0.4, 10.0, need=20.0)
 
     def scored(text: str) -> Scored:
         return scorer.score(task, tokenizer.encode(text, add_special_tokens=False))

@@ -66,7 +66,12 @@ def test_it_measures_what_the_model_does(whole: Path) -> None:
     assert realised[0] == pytest.approx(0.2, abs=0.1)  # it counts to 2 instead of 10
     assert set(figures["by_family"]) == {"red", "blue"} and set(figures["by_steps"]) == {"1"}
     text = (whole / "report.md").read_text()
-    assert "| r* | problems |" in text and "## By family" in text
+    assert "| r* | problems, estimated |" in text and "## By family" in text
+    for row in rows:
+        assert row.estimate is not None and row.estimate.level == 0.2, "no level does better"
+        assert row.estimate.solved == (row.family == "red")
+        assert sum(row.estimate.probabilities) == pytest.approx(1.0, abs=1e-3)
+        assert row.answer_need is not None and row.answer_need > 0
 
 
 def test_a_cut_run_ends_as_an_uncut_one(root: Path, whole: Path, tmp_path: Path) -> None:

@@ -65,6 +65,29 @@ def test_the_loss_is_that_of_level_rows_and_passes_add_up(root: Path, rows: list
     assert replay.loss(model, drawn[:1], 1, 2).item() == 0
 
 
+def test_a_share_of_the_rows_is_shown_under_the_policy_token(
+    root: Path, rows: list[MixedRow]
+) -> None:
+    """Their prompt is what the renderer makes of the question in policy mode, and the level's own
+    token is not taught."""
+    settings = ReplaySettings(rows=root / "mixed", batch=30)
+    _, _, tokens = load_policy_model(str(root / "sft"), PROMPT, seed=0)
+    made = {
+        share: Replay(settings, rows, seed=1, pad_id=0, tokens=tokens, policy_share=share)
+        for share in (0.0, 0.5, 1.0)
+    }
+    drawn = {share: replay.drawn(3, 0) for share, replay in made.items()}
+    assert {row.kind for row in drawn[0.0]} == {"level"}
+    assert {row.kind for row in drawn[1.0]} == {"policy"}
+    assert 5 <= sum(row.kind == "policy" for row in drawn[0.5]) <= 25
+    known = {tuple(row.prompt_ids) for row in rows if row.kind == "policy"}
+    for row, old in zip(drawn[1.0], drawn[0.0], strict=True):
+        assert tuple(row.prompt_ids) in known and row.reply_ids == old.reply_ids
+    _, _, labels = made[1.0]._batch(drawn[1.0])
+    for row, own in zip(drawn[1.0], labels, strict=True):
+        assert own[own >= 0].tolist() == row.reply_ids[1:]
+
+
 def test_a_level_that_nobody_chooses_stays_good(
     root: Path, rows: list[MixedRow], tmp_path: Path
 ) -> None:

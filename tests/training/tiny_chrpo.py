@@ -82,10 +82,13 @@ def make_model(root: Path, *, steps: int = 250) -> Path:
 def make_reference(root: Path) -> Path:
     """``reference``: what stage reference would find, with L_ref as counted at level 1.0."""
     rows = []
+    tokenizer, _ = load_policy_tokenizer(str(root / "sft"), PROMPT)
+    renderer = PROMPT.renderer(tokenizer)
+    outside = len([*renderer.close_ids, *renderer.encode_text("\\boxed{7}")]) + 1
     for colour in COLOURS:
         for number in range(COUNT):
             attempts = [
-                LevelAttempts(level=level, attempts=[_attempt(colour, level)] * 2)
+                LevelAttempts(level=level, attempts=[_attempt(colour, level, outside)] * 2)
                 for level in PROMPT.ratios
             ]
             rows.append(
@@ -154,10 +157,10 @@ def run_until_killed(config: ChrpoConfig, monkeypatch: pytest.MonkeyPatch, *, af
         run(config)
 
 
-def _attempt(colour: str, level: float) -> LevelAttempt:
+def _attempt(colour: str, level: float, outside: int) -> LevelAttempt:
     tokens = round(10 * level) * 2 - 1
     return LevelAttempt(
-        correct=colour == "red", closed=True, boxed="7", tokens=tokens, total=tokens + 9
+        correct=colour == "red", closed=True, boxed="7", tokens=tokens, total=tokens + outside
     )
 
 

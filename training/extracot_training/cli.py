@@ -64,7 +64,11 @@ STAGES: dict[str, Stage] = {
     "reference": Stage(
         "measure which level each problem needs, and what level 1.0 takes", "ReferenceConfig"
     ),
-    "chrpo": Stage("train the model's own choice of a level", "ChrpoConfig"),
+    "chrpo": Stage(
+        "train the model's own choice of a level; with --simulate, try the objective in a bandit",
+        "ChrpoConfig",
+        direct=True,
+    ),
     "evaluate": Stage(
         "measure a running server at every budget: accuracy, tokens, time", "EvaluateConfig"
     ),

@@ -7,53 +7,11 @@ from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
+from extracot_training.config.objective import Objective
+from extracot_training.config.simulation import SimulationSettings
 from extracot_training.pipeline.records import Split
 from extracot_training.pipeline.settings import Section
 from extracot_training.policy.training_settings import TrainingSettings
-
-
-class Objective(Section):
-    """What is rewarded, and how credit reaches tokens. The formulas are in ``chrpo.reward`` and
-    ``chrpo.advantage``; ``kind`` picks the method, the rest its coefficients."""
-
-    kind: Literal["chrpo", "length_penalty", "degrpo"] = Field(
-        "chrpo",
-        description="chrpo; or, to compare: length_penalty (plain GRPO), degrpo (as Thinkless)",
-    )
-    mode: bool = Field(True, description="chrpo: the ratio-mode term of the main reward")
-    ctrl: bool = Field(True, description="chrpo: the level token's own reward")
-    beta: float = Field(0.5, ge=0, le=0.5, description="chrpo: weight of the level token's own")
-    kappa: float = Field(0.2, gt=0, le=0.5, description="chrpo: cap on what a smaller level earns")
-    slope: float = Field(0.25, ge=0, description="chrpo: what a correct level below r* earns")
-    calibration: float = Field(0.1, ge=0, description="chrpo: weight of length as promised")
-    tolerance: float = Field(0.1, gt=0, description="chrpo: difference of ratio that is fine")
-    repetition: float = Field(0.2, ge=0, description="chrpo: cost of a reply that repeats itself")
-    ngram: int = Field(8, ge=2, description="tokens that count as repeated when seen again")
-    length_weight: float = Field(0.2, ge=0, lt=1, description="length_penalty: what L_ref costs")
-    level_weight: float = Field(
-        0.2, ge=0, lt=1, description="degrpo: cost of level 1.0 for a correct answer"
-    )
-    scale: Literal["none", "group"] = Field(
-        "none",
-        description="group: divide advantages by their group's deviation; the cap then has no unit",
-    )
-    control_weight: float | None = Field(
-        None,
-        gt=0,
-        description="degrpo: weight of the level token's loss beside the mean of the others'",
-    )
-
-    @model_validator(mode="after")
-    def _holds(self) -> Self:
-        least = 1 - self.calibration - self.kappa / 2 - self.repetition
-        if self.kind == "chrpo" and least <= 0:
-            raise ValueError(
-                f"a correct answer could earn {least:g}, no more than a wrong one: want "
-                "1 - calibration - kappa/2 - repetition > 0"
-            )
-        if (self.kind == "degrpo") != (self.control_weight is not None):
-            raise ValueError("control_weight goes with kind degrpo, and degrpo wants it")
-        return self
 
 
 class ChrpoRollouts(Section):
@@ -74,6 +32,13 @@ class ReplaySettings(Section):
     rows: Path = Field(description="folder of stage mix; its level and native rows are used")
     weight: float = Field(0.2, gt=0, description="of their mean loss per token, beside the rest")
     batch: int = Field(16, ge=1, description="rows per update and process")
+    policy_share: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="share of the level rows shown under the policy token, without loss on the "
+        "level; null: 0.5 with stratified groups, else 0",
+    )
 
 
 class DevSettings(Section):
@@ -85,18 +50,31 @@ class DevSettings(Section):
     temperature: float = Field(1.0, ge=0, description="0 is greedy")
 
 
+class RefreshSettings(Section):
+    """What stage reference measured, kept up with the model by the stratified rollouts."""
+
+    every: int = Field(20, ge=0, description="steps between new estimates; 0: never")
+    weight: float = Field(
+        4.0, gt=0, description="of what stage reference measured, in rollouts at a level"
+    )
+
+
 class ChrpoConfig(TrainingSettings):
     """Trains the choice of a level with CHRPO, from the model of stage ``sft``. The folder is then
     a Hugging Face model folder with ``renderer.json``; a cut run goes on from its last whole
     checkpoint and ends as an uncut one does."""
 
-    runtime: ClassVar[frozenset[str]] = TrainingSettings.runtime | {"dev"}
+    runtime: ClassVar[frozenset[str]] = TrainingSettings.runtime | {"dev", "simulation"}
 
     input: Path = Field(description="folder of stage reference (training problems)")
     dev: Path | None = Field(None, description="same for held-out problems; null: `input`")
     split: Split = Field("train", description="problems to train on")
     dev_split: Split = Field("dev", description="problems to evaluate on")
-    unsolved: bool = Field(True, description="train on problems that no level solves (r* is 1.0)")
+    unsolved: bool = Field(True, description="train on problems that no level solves")
+    needed: Literal["estimated", "unanimous"] = Field(
+        "estimated", description="which r* of stage reference (rows without: unanimous)"
+    )
+    delta: float = Field(0.05, ge=0, lt=1, description="accuracy below the best that r* may have")
     model: str = Field(description="folder of stage sft")
     seed: int = Field(0, description="seed of the order of problems and of every rollout")
     objective: Objective = Objective()
@@ -105,7 +83,14 @@ class ChrpoConfig(TrainingSettings):
     evaluation: DevSettings = DevSettings()
     steps: int = Field(200, ge=1, description="rounds of rollouts, each with one update or more")
     prompts: int = Field(16, ge=1, description="problems per step and process")
-    group: int = Field(8, ge=2, description="rollouts per problem")
+    group: int = Field(10, ge=2, description="rollouts per problem")
+    groups: Literal["stratified", "chosen"] | None = Field(
+        None,
+        description="stratified: every level forced in turn; chosen: the policy draws them; null: "
+        "stratified for kind chrpo",
+    )
+    refresh: RefreshSettings = RefreshSettings()
+    simulation: SimulationSettings = SimulationSettings()
     given_share: float = Field(
         0.0,
         ge=0,
@@ -131,11 +116,28 @@ class ChrpoConfig(TrainingSettings):
         rows = self.prompts * self.group
         if rows % (self.micro_batch or rows):
             raise ValueError(f"micro_batch: want a divisor of prompts x group, which is {rows}")
-        if self.given_share and self.objective.kind != "chrpo":
+        if self.given_share and not self.objective.own:
             raise ValueError(
-                "given_share: want 0 unless objective.kind is chrpo, whose reward alone follows a "
-                "level that is named"
+                "given_share: want 0 unless objective.kind is chrpo or chrpo_capped, whose reward "
+                "alone follows a level that is named"
+            )
+        if self.groups == "stratified" and not self.objective.own:
+            raise ValueError(
+                "groups: want chosen unless objective.kind is chrpo or chrpo_capped; the other "
+                "methods draw levels by the policy"
+            )
+        if self.objective.kind == "chrpo" and not self.stratified and self.objective.price_rate:
+            raise ValueError(
+                "objective.price_rate: want 0 with groups chosen: accuracy at level 1.0 is not "
+                "measured there"
             )
         if 0 < self.given_share * self.steps * self.prompts < 1:
             raise ValueError("given_share: too small for any of steps x prompts")
         return self
+
+    @property
+    def stratified(self) -> bool:
+        """Whether every group has replies at every level."""
+        return (self.groups or ("stratified" if self.objective.kind == "chrpo" else "chosen")) == (
+            "stratified"
+        )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, ClassVar, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -25,7 +25,10 @@ class PolicySettings(Section):
     proportions: tuple[Share, ...] = Field(
         PAPER_PROPORTIONS, description="share of each level, in the order of prompt.ratios"
     )
-    unsolved: bool = Field(True, description="with reference: use problems no level solves (1.0)")
+    needed: Literal["estimated", "unanimous"] = Field(
+        "estimated", description="with reference: which r* (rows without an estimate: unanimous)"
+    )
+    unsolved: bool = Field(True, description="with reference: use problems that no level solves")
 
 
 class MixConfig(StageConfig):

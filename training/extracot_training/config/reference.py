@@ -35,5 +35,8 @@ class ReferenceConfig(StageConfig):
     k: int = Field(4, ge=1, description="replies per problem and level")
     drawing: RolloutSamplingParams = RolloutSamplingParams()
     backend: RolloutBackendConfig = GenerateBackend()
+    delta: float = Field(
+        0.05, ge=0, lt=1, description="accuracy below the best level's that r* may have (estimated)"
+    )
     seed: int = Field(0, description="seed of every reply, with its problem, level and number")
     threads: int = Field(0, ge=0, description="torch threads; 0: torch decides")

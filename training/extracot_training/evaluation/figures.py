@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 from extracot.usage import mean_of_ratios
 from extracot_training.config.evaluate import EvaluateConfig
 from extracot_training.evaluation.card import card_of
+from extracot_training.evaluation.choice import against_every, information
 from extracot_training.evaluation.rows import EvalRow, budget_name
 from extracot_training.evaluation.server import Server
 from extracot_training.evaluation.table import (
@@ -78,6 +79,7 @@ def figures_of(
     }
     if AUTO in tables and tables[AUTO].rows:
         figures["auto_against_fixed"] = against_fixed(tables, config)
+        figures["auto_against_every"] = against_every(tables, config)
     figures["card"] = card_of(figures, tables, config, server)
     return figures
 
@@ -116,6 +118,14 @@ def _budget(
         found["levels"] = _levels(rows)
         found["levels_by_steps"] = _levels_by(rows, lambda row: row.steps)
         found["levels_by_r_star"] = _levels_by(rows, lambda row: r_star.get(row.problem_id))
+        found["choice"] = information(
+            rows,
+            {
+                "r_star": lambda row: r_star.get(row.problem_id),
+                "steps": lambda row: row.steps,
+                "family": lambda row: row.family,
+            },
+        )
     return found
 
 
@@ -136,6 +146,9 @@ def _against(table: Table, other: Table, config: EvaluateConfig) -> dict[str, An
     ratio = ratio_estimate(parts, wholes, **config.bootstrap)
     found["ratio_of_sums"] = None if ratio is None else asdict(ratio)
     found["mean_of_ratios"] = mean_of_ratios(parts, wholes)
+    parts, wholes = (list(map(side.total, both)) for side in (table, other))
+    whole = ratio_estimate(parts, wholes, **config.bootstrap)
+    found["ratio_of_totals"] = None if whole is None else asdict(whole)
     single = ratios(table, other)
     for name, share_below in (("p10", 0.1), ("p90", 0.9)):
         found[name] = percentile(single, share_below) if single else None

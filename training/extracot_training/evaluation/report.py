@@ -72,11 +72,13 @@ def _comparison(budgets: Mapping[str, Any], other: str, margin: float) -> str:
     pairs = {name: pair for name in budgets if (pair := budgets[name]["against"].get(other))}
     lines = table(
         f"budget | problems | accuracy difference | no lower than {margin:g} below "
-        "| strict difference | realised ratio (of sums) | mean of ratios | p10 to p90",
+        "| strict difference | realised ratio (of sums) | of all tokens | mean of ratios "
+        "| p10 to p90",
         (
             f"{name} | {pair['n']} | {interval(pair['accuracy'], sign=True)} "
             f"| {'yes' if pair['accuracy_non_inferior'] else 'not shown'} "
             f"| {interval(pair['strict'], sign=True)} | {interval(pair['ratio_of_sums'])} "
+            f"| {interval(pair.get('ratio_of_totals'))} "
             f"| {number(pair['mean_of_ratios'])} | {number(pair['p10'])} to {number(pair['p90'])}"
             for name, pair in pairs.items()
         ),
@@ -121,7 +123,48 @@ def _auto(figures: Mapping[str, Any]) -> list[str]:
     match = figures.get("auto_against_fixed")
     if match is not None:
         lines += ["", *_matched(match)]
-    return lines
+    every = figures.get("auto_against_every")
+    if every is not None:
+        lines += ["", *_every(every)]
+    return [*lines, *_information(auto.get("choice", {}))]
+
+
+def _every(found: Mapping[str, Any]) -> list[str]:
+    hardest = found["hardest"]
+    said = "" if hardest is None else (
+        f" The hardest opponent of no greater cost is {hardest['name']}: auto is "
+        f"{interval(hardest['difference'], sign=True)} beside it."
+    )  # fmt: skip
+    return [
+        "### By all tokens",
+        "",
+        f"Auto generates {found['tokens']:.1f} tokens a reply in all, reasoning or not, at an "
+        f"accuracy of {found['accuracy']:.3f}. Against every fixed level, and every mix of two "
+        f"that generates as many in the mean ({found['n']} problems).{said}",
+        "",
+        *table(
+            "fixed level, or mix (share of the second) | tokens in all | accuracy | auto minus it",
+            (_opponent(one["name"], one) for one in (*found["levels"], *found["mixes"])),
+        ),
+    ]
+
+
+def _information(found: Mapping[str, Any]) -> list[str]:
+    names = {"r_star": "r*", "steps": "steps", "family": "family"}
+    rows = [
+        f"{title} | {of['n']} | {of['mutual']:.3f} | {of['by_chance']:.3f} | {of['most']:.3f}"
+        for name, title in names.items()
+        if (of := found.get(name)) is not None
+    ]
+    if not rows:
+        return []
+    return [
+        "",
+        f"The choice has an entropy of {found['entropy']:.3f} nats. What it tells of the problem "
+        "(mutual information, nats):",
+        "",
+        *table("of | replies | mutual information | by chance about | at most", rows),
+    ]
 
 
 def _matched(match: Mapping[str, Any]) -> list[str]:

@@ -37,6 +37,15 @@ class Table:
         """Reasoning tokens of all samples of a problem."""
         return sum(row.reasoning_tokens or 0 for row in self.rows[problem])
 
+    def total(self, problem: str) -> int:
+        """All tokens generated for all samples of a problem."""
+        return sum(row.completion_tokens for row in self.rows[problem])
+
+    def mean_total(self, problems: Sequence[str]) -> float:
+        """Tokens generated per reply to these problems."""
+        replies = sum(len(self.rows[problem]) for problem in problems)
+        return sum(map(self.total, problems)) / replies
+
     def mean_reasoning(self, problems: Sequence[str]) -> float:
         """Reasoning tokens per reply to these problems."""
         replies = sum(len(self.rows[problem]) for problem in problems)

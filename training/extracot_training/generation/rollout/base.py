@@ -15,6 +15,7 @@ from typing import Any, Protocol
 from extracot.answers import extract_answer
 from extracot.control import Control, level_token
 from extracot.prompt import Message, Role
+from extracot_training.pipeline.metering import metered_tokens
 from extracot_training.policy.control_tokens import ControlTokens
 from extracot_training.policy.prompt_settings import PromptSettings
 
@@ -41,7 +42,8 @@ class Rollout:
     ``ids`` are the generated ones (empty where a backend gives text only). ``level`` is the level
     asked for or chosen, ``None`` if the model began with something else. ``reasoning_tokens`` is
     the think text without the tags and the white space beside them, or all of it where the block
-    is not ``closed``; ``total_tokens`` is everything generated. ``answer`` is the text after the
+    is not ``closed``; ``total_tokens`` is everything generated, of which ``opening_tokens`` are the
+    choice: level token, tag and the white space of the layout. ``answer`` is the text after the
     block, ``boxed`` what it boxes.
     """
 
@@ -54,11 +56,18 @@ class Rollout:
     answer: str
     boxed: str | None
     reasoning_ids: tuple[int, ...] = ()
+    opening_tokens: int = 0
 
     @property
     def valid(self) -> bool:
-        """There is a level, a closed think block, and a boxed answer after it."""
+        """There is a level, a closed think block right after it, and a boxed answer after that."""
         return self.level is not None and self.closed and self.boxed is not None
+
+    def metered(self, need: float) -> float:
+        """Its length in tokens, wherever it reasoned; ``need`` as in
+        :mod:`extracot_training.pipeline.metering`."""
+        total = self.total_tokens - self.opening_tokens
+        return metered_tokens(self.reasoning_tokens, total, need)
 
 
 class RolloutBackend(Protocol):
@@ -98,15 +107,18 @@ class ReplyReader:
         self._tokens = tokens
         self._levels = dict(zip(tokens.levels, prompt.ratios, strict=True))
         self._is_blank = cache(lambda id_: not tokenizer.decode([id_]).strip())
+        # What the layout has there; white space beyond it is no part of a choice.
+        self._opening = _opening_length(tokenizer, prompt) if prompt.policy else 0
 
     def read(self, request: RolloutRequest, ids: Sequence[int]) -> Rollout:
         """What a reply came to; ``ids`` are the generated ones, with the end token if there is one.
 
         With ``request.level`` the think block is open already; otherwise the reply has to begin
-        with a level token and to open the block itself.
+        with a level token and to open the block itself, right after it: a reply that says something
+        else in between has no closed block.
         """
         ids = list(ids)
-        level, reasoning, rest = self._parts(request, ids)
+        level, opening, reasoning, rest = self._parts(request, ids)
         answer_ids = [id_ for id_ in rest or () if id_ != self._tokenizer.eos_token_id]
         answer = self._tokenizer.decode(answer_ids, skip_special_tokens=False)
         return Rollout(
@@ -119,26 +131,40 @@ class ReplyReader:
             answer=answer,
             boxed=extract_answer(answer),
             reasoning_ids=tuple(reasoning),
+            opening_tokens=opening,
         )
 
     def _parts(
         self, request: RolloutRequest, ids: list[int]
-    ) -> tuple[float | None, list[int], list[int] | None]:
-        """(level, reasoning without white space around it, what follows the block or ``None``)."""
+    ) -> tuple[float | None, int, list[int], list[int] | None]:
+        """(level, tokens of the opening, reasoning without white space around it, what follows the
+        block or ``None``)."""
         start, end = self._tokens.think_start, self._tokens.think_end
-        level, begin = request.level, 0
+        level, begin, opening, opened = request.level, 0, 0, True
         if level is None:
             level = self._levels.get(ids[0]) if ids else None
             # Without an opening tag nothing is reasoning, and no block was closed.
             begin = ids.index(start) + 1 if start in ids else len(ids)
+            between = ids[1 : begin - 1]
+            opened = level is not None and start in ids and all(map(self._is_blank, between))
+            blanks = len(ids) - begin - len(list(dropwhile(self._is_blank, ids[begin:])))
+            opening = min(begin + blanks, self._opening) if opened else 0
         if end in ids[begin:]:
             stop = ids.index(end, begin)
-            return level, self._trimmed(ids[begin:stop]), ids[stop + 1 :]
+            after = ids[stop + 1 :] if opened or level is None else None
+            return level, opening, self._trimmed(ids[begin:stop]), after
         tail = ids[begin:-1] if ids and ids[-1] == self._tokenizer.eos_token_id else ids[begin:]
-        return level, self._trimmed(tail), None
+        return level, opening, self._trimmed(tail), None
 
     def _trimmed(self, ids: list[int]) -> list[int]:
         kept = list(dropwhile(self._is_blank, ids))
         while kept and self._is_blank(kept[-1]):
             kept.pop()
         return kept
+
+
+def _opening_length(tokenizer: Any, prompt: PromptSettings) -> int:
+    """Tokens of a reply in policy mode before its reasoning begins."""
+    renderer = prompt.renderer(tokenizer)
+    asked = renderer.render([Message(Role.USER, "?")], Control.policy())
+    return len(renderer.after_choice(asked, level_token(prompt.ratios[-1])).prefill_ids)

@@ -27,8 +27,8 @@ ROOM = 64
 
 @dataclass(frozen=True, slots=True)
 class Generated:
-    """``ids`` with the end token, if it came; ``first`` holds the probabilities (at temperature 1)
-    of the watched ids to be the first token."""
+    """``ids`` with the end token, if it came; ``first`` holds the probabilities of the watched ids
+    to be the first token, whichever it was."""
 
     ids: tuple[int, ...]
     first: tuple[float, ...]
@@ -45,8 +45,8 @@ class Sampler:
     """Generates from ``model``, at most ``batch`` replies at a time, in the order given.
 
     ``end_ids`` end a reply. ``pad_id`` fills prompts up on the left and is masked. ``watched`` ids
-    have their probability of being first reported. The model's training mode is put back
-    afterwards.
+    have their probability of being first reported, at temperature ``watched_at``. The model's
+    training mode is put back afterwards.
     """
 
     model: Any
@@ -56,15 +56,28 @@ class Sampler:
     batch: int
     pad_id: int
     watched: Sequence[int] = ()
+    watched_at: float = 1.0
 
-    def generate(self, prompts: Sequence[Sequence[int]], seeds: Sequence[int]) -> list[Generated]:
-        """One reply per prompt. Raises ``ValueError`` for an empty prompt."""
-        return [one for part in self.batches(prompts, seeds) for one in part]
+    def generate(
+        self,
+        prompts: Sequence[Sequence[int]],
+        seeds: Sequence[int],
+        forced: Sequence[int | None] | None = None,
+    ) -> list[Generated]:
+        """One reply per prompt; it begins with its id of ``forced``, where that is one.
+
+        Raises ``ValueError`` for an empty prompt.
+        """
+        return [one for part in self.batches(prompts, seeds, forced) for one in part]
 
     def batches(
-        self, prompts: Sequence[Sequence[int]], seeds: Sequence[int]
+        self,
+        prompts: Sequence[Sequence[int]],
+        seeds: Sequence[int],
+        forced: Sequence[int | None] | None = None,
     ) -> Iterator[list[Generated]]:
         """The same, batch by batch."""
+        begin = [-1 if id_ is None else id_ for id_ in forced or [None] * len(prompts)]
         if not all(prompts):
             raise ValueError("a prompt is empty")
         training = self.model.training
@@ -73,15 +86,20 @@ class Sampler:
             for at in range(0, len(prompts), self.batch):
                 rows = [tuple(prompt) for prompt in prompts[at : at + self.batch]]
                 with torch.no_grad():
-                    yield self._batch(rows, seeds[at : at + self.batch])
+                    yield self._batch(
+                        rows, seeds[at : at + self.batch], begin[at : at + self.batch]
+                    )
         finally:
             self.model.train(training)
 
-    def _batch(self, prompts: list[tuple[int, ...]], seeds: Sequence[int]) -> list[Generated]:
+    def _batch(
+        self, prompts: list[tuple[int, ...]], seeds: Sequence[int], begin: Sequence[int]
+    ) -> list[Generated]:
         limit, rows = self.params.max_tokens, len(prompts)
         device = self.model.get_input_embeddings().weight.device
         logits, mask, cache = self._read(prompts, device)
-        first = torch.softmax(logits, -1)[:, list(self.watched)].tolist()
+        first = torch.softmax(logits / self.watched_at, -1)[:, list(self.watched)].tolist()
+        forced = torch.tensor(begin, device=device)
         # Uniform draws in [0, 1): a row's depend on its seed alone.
         drawn = [np.random.default_rng(seed).random(limit, dtype=np.float32) for seed in seeds]
         draws = torch.from_numpy(np.stack(drawn)).to(device)
@@ -91,6 +109,8 @@ class Sampler:
         running = torch.ones(rows, dtype=torch.bool, device=device)
         for step in range(limit):
             tokens = self._pick(logits, draws[alive, step])
+            if step == 0:
+                tokens = torch.where(forced >= 0, forced, tokens)
             made[alive[running], step] = tokens[running]
             running = running & ~torch.isin(tokens, ends)
             left = int(running.sum())

@@ -7,8 +7,9 @@ kappa) holds for advantages, too. Divided by its deviation, a group of right ans
 a hundredth would push as hard as right against wrong.
 
 With A the group-relative main reward and A_ctrl that of the level token's own, a level token gets
-``A + beta * A_ctrl`` and every other token ``A``. As every right answer outranks every wrong one in
-both rewards, it does so in any such sum.
+``A + beta * A_ctrl`` (kind ``chrpo``: ``A_ctrl`` alone) and every other token ``A``. As every right
+answer outranks every wrong one in both rewards, it does so in any such sum. Groups in which every
+level is forced have advantages of their own: :mod:`extracot_training.stages.chrpo.stratified`.
 
 Knows no tensors and no trainer.
 """
@@ -17,7 +18,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, TypedDict
+
+from extracot_training.config.objective import Objective
 
 Scale = Literal["none", "group"]
 
@@ -52,17 +55,41 @@ def group_relative(rewards: Sequence[float], scale: Scale = "none") -> list[floa
 
 
 def group_advantages(
-    main: Sequence[float], ctrl: Sequence[float], *, beta: float, scale: Scale = "none"
+    main: Sequence[float],
+    ctrl: Sequence[float],
+    *,
+    beta: float,
+    alone: bool = False,
+    scale: Scale = "none",
 ) -> list[Advantage]:
-    """Advantages of one group of rollouts. ``beta=0`` is without the level token's own credit.
+    """Advantages of one group of rollouts. ``beta=0`` is without the level token's own credit; if
+    ``alone``, the level token has that and nothing of ``main``.
 
     Raises ``ValueError`` if the lengths differ.
 
     >>> group_advantages([1.0, 0.0], [0.0, -1.0], beta=0.5)
     [Advantage(level=0.75, rest=0.5), Advantage(level=-0.75, rest=-0.5)]
+    >>> group_advantages([1.0, 0.0], [0.0, -1.0], beta=1.0, alone=True)
+    [Advantage(level=0.5, rest=0.5), Advantage(level=-0.5, rest=-0.5)]
     """
     rest, own = group_relative(main, scale), group_relative(ctrl, scale)
-    return [Advantage(a + beta * b, a) for a, b in zip(rest, own, strict=True)]
+    part = 0.0 if alone else 1.0
+    return [Advantage(part * a + beta * b, a) for a, b in zip(rest, own, strict=True)]
+
+
+class ChoiceScale(TypedDict):
+    """How the level token's advantage is made of the two rewards' in a group that was drawn."""
+
+    beta: float
+    alone: bool
+
+
+def choice_scale(objective: Objective) -> ChoiceScale:
+    """``beta`` and ``alone`` of :func:`group_advantages`, by the objective."""
+    if objective.kind == "chrpo":
+        return {"beta": objective.choice_weight, "alone": True}
+    capped = objective.kind == "chrpo_capped" and objective.ctrl
+    return {"beta": objective.beta if capped else 0.0, "alone": False}
 
 
 def batch_advantages(
@@ -71,6 +98,7 @@ def batch_advantages(
     *,
     group: int,
     beta: float,
+    alone: bool = False,
     scale: Scale = "none",
 ) -> list[Advantage]:
     """Advantages of consecutive groups of ``group`` rollouts each.
@@ -83,7 +111,7 @@ def batch_advantages(
         advantage
         for at in range(0, len(main), group)
         for advantage in group_advantages(
-            main[at : at + group], ctrl[at : at + group], beta=beta, scale=scale
+            main[at : at + group], ctrl[at : at + group], beta=beta, alone=alone, scale=scale
         )
     ]
 

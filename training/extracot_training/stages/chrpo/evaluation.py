@@ -10,9 +10,10 @@ from extracot_training.config.chrpo import ChrpoConfig
 from extracot_training.generation.rollout.sampler import seed_of
 from extracot_training.pipeline.checkpoints import log_lines
 from extracot_training.policy.trainer import TrainingLog
+from extracot_training.stages.chrpo.choice import choice_figures
 from extracot_training.stages.chrpo.scoring import RewardScorer, figures_of
 from extracot_training.stages.chrpo.tasks import Task
-from extracot_training.stages.chrpo.trainer import ChrpoTrainer, choice_figures
+from extracot_training.stages.chrpo.trainer import ChrpoTrainer
 
 LOGGED = ("loss", "grad_norm", "learning_rate", "kl", "entropy", "step_time")
 
@@ -86,6 +87,19 @@ def forced_course(log: Path) -> list[dict[str, dict[str, float]]]:
     rounds = [line["given"] for line in log_lines(log) if "given" in line]
     size = -(-len(rounds) // 10)
     return [_together(part) for part in (rounds[:size], rounds[-size:]) if part]
+
+
+def price_course(log: Path) -> list[dict[str, float]]:
+    """Means of the price and of what it follows in the first tenth of the rounds of a log, and in
+    the last; empty where nothing had a price."""
+    rounds = [line for line in log_lines(log) if "accuracy_choice" in line]
+    size = -(-len(rounds) // 10)
+    names = ("price", "accuracy_choice", "accuracy_whole", "spent_choice")
+    return [
+        {name: sum(one[name] for one in part) / len(part) for name in names}
+        for part in (rounds[:size], rounds[-size:])
+        if part
+    ]
 
 
 def _together(rounds: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:

@@ -3,8 +3,12 @@
 Rollouts in policy mode train only the levels that are chosen, and the others get worse: a client
 who asks for a level by name would get a worse reply than before. So a few rows of stage ``mix`` at
 named levels, and native ones, join every update with their cross-entropy, by a weight. This is not
-part of the paper; docs/decisions/0017-replay.md has its costs and benefits. Knows nothing of
-rewards.
+part of the paper; docs/decisions/0017-replay.md has its costs and benefits.
+
+A share of the level rows is shown under the policy token instead, with the level in the reply and
+no loss on it: a level that policy rows hardly ever taught answers worse there than by its name, and
+the policy would learn to avoid it for that alone (docs/decisions/0029-chrpo-by-price.md). Knows
+nothing of rewards.
 """
 
 from __future__ import annotations
@@ -19,6 +23,7 @@ from torch import Tensor
 from extracot_training.config.chrpo import ReplaySettings
 from extracot_training.errors import StageError
 from extracot_training.generation.rollout.sampler import seed_of
+from extracot_training.policy.control_tokens import ControlTokens
 from extracot_training.policy.mixed_rows import MixedRow
 from extracot_training.policy.reply_loss import IGNORED, reply_loss
 
@@ -30,7 +35,14 @@ class Replay:
     """
 
     def __init__(
-        self, settings: ReplaySettings, rows: Sequence[MixedRow], *, seed: int, pad_id: int
+        self,
+        settings: ReplaySettings,
+        rows: Sequence[MixedRow],
+        *,
+        seed: int,
+        pad_id: int,
+        tokens: ControlTokens | None = None,
+        policy_share: float = 0.0,
     ) -> None:
         self._rows = [row for row in rows if row.kind != "policy"]
         if not self._rows:
@@ -39,11 +51,33 @@ class Replay:
         self.weight = settings.weight
         self._seed = seed
         self._pad_id = pad_id
+        self._tokens = tokens
+        self._policy_share = policy_share if tokens is not None else 0.0
 
     def drawn(self, update: int, process: int) -> list[MixedRow]:
-        """The rows of one update, ``batch`` of them or all there are."""
+        """The rows of one update, ``batch`` of them or all there are; of kind ``policy`` are those
+        that are shown under the policy token."""
         random = Random(seed_of(self._seed, "replay", update, process))
-        return random.sample(self._rows, min(self._batch_size, len(self._rows)))
+        rows = random.sample(self._rows, min(self._batch_size, len(self._rows)))
+        if not self._policy_share:
+            return rows
+        return [
+            self._as_policy(row)
+            if row.kind == "level" and random.random() < self._policy_share
+            else row
+            for row in rows
+        ]
+
+    def _as_policy(self, row: MixedRow) -> MixedRow:
+        """The row with the policy token in the level token's place: its reply begins with the level
+        in either case."""
+        assert self._tokens is not None
+        levels, policy = self._tokens.levels, self._tokens.policy
+        at = max((n for n, id_ in enumerate(row.prompt_ids) if id_ in levels), default=None)
+        if at is None or policy is None or row.reply_ids[0] not in levels:
+            return row
+        prompt = [*row.prompt_ids[:at], policy, *row.prompt_ids[at + 1 :]]
+        return row.model_copy(update={"kind": "policy", "prompt_ids": prompt})
 
     def loss(self, model: Any, rows: Sequence[MixedRow], part: int, parts: int) -> Tensor:
         """Mean negative log-likelihood per reply token of ``rows``, a scalar, unweighted; of it the
@@ -66,4 +100,6 @@ class Replay:
             ids[at, : row.length] = torch.tensor(row.prompt_ids + row.reply_ids)
             mask[at, : row.length] = 1
             labels[at, len(row.prompt_ids) : row.length] = torch.tensor(row.reply_ids)
+            if row.kind == "policy":  # the choice is not taught here
+                labels[at, len(row.prompt_ids)] = IGNORED
         return ids, mask, labels

@@ -8,6 +8,7 @@ from typing import Any
 from extracot_training.config.chrpo import ChrpoConfig
 from extracot_training.pipeline.markdown import table
 
+PRICED = ("price", "accuracy_choice", "accuracy_whole", "spent_choice")
 COLUMNS = ("reward", "accuracy", "tokens", "realised", "level_mean", "invalid", "choice_entropy")
 
 
@@ -16,12 +17,14 @@ def report_of(
     counts: Mapping[str, Any],
     evaluations: Sequence[Mapping[str, Any]],
     forced: Sequence[Mapping[str, Mapping[str, float]]],
+    prices: Sequence[Mapping[str, float]] = (),
 ) -> str:
     """``evaluations`` in the order of steps; the first is the model that training began with.
-    ``forced`` is what :func:`extracot_training.stages.chrpo.evaluation.forced_course` found."""
+    ``forced`` and ``prices`` are what ``forced_course`` and ``price_course`` of
+    :mod:`extracot_training.stages.chrpo.evaluation` found."""
     objective = config.objective
     parts: list[str] = [objective.kind]
-    if objective.kind == "chrpo":
+    if objective.kind == "chrpo_capped":
         parts += [f"without {name}" for name in ("mode", "ctrl") if not getattr(objective, name)]
     if config.given_share:
         parts.append(f"a share of {config.given_share:g} of the problems at forced levels")
@@ -66,9 +69,27 @@ def report_of(
                 ),
             ),
             "",
+            *(_priced(config, prices) if prices else ()),
             *(_forced(*forced) if forced else ()),
         ]
     )
+
+
+def _priced(config: ChrpoConfig, prices: Sequence[Mapping[str, float]]) -> list[str]:
+    against = "level 1.0" if config.objective.against == "whole" else "the best level"
+    return [
+        "## The price of tokens",
+        "",
+        f"Accuracy of the choice is to stay within {config.objective.slack:g} of {against}; the "
+        "price of a whole length, in accuracy, follows it. Rollouts of training, by tenths of the "
+        "rounds, the first and the last:",
+        "",
+        *table(
+            f"price | accuracy of the choice | of {against} | level spent",
+            (" | ".join(_numbers(one, PRICED)) for one in prices),
+        ),
+        "",
+    ]
 
 
 def _forced(

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from extracot_training.config.chrpo import Objective
+from extracot_training.config.objective import Objective
 from extracot_training.generation.rollout.base import ReplyReader, RolloutRequest
 from extracot_training.math_text.verify import equal
 from extracot_training.stages.chrpo.reward import Result, Reward, repeated_share, reward
@@ -19,18 +19,25 @@ TERMS = ("accuracy", "calibration", "mode", "repetition", "under", "length", "in
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """One rollout of a task, in plain numbers that processes can exchange."""
+    """One rollout of a task, in plain numbers that processes can exchange. ``tokens`` is its
+    metered length, ``total`` everything generated."""
 
     task: Task
     result: Result
     reward: Reward
-    tokens: int
+    tokens: float
     total: int
+    closed: bool = True
 
     @property
     def level(self) -> float | None:
         """The level that was chosen, or that the prompt named."""
         return self.result.level
+
+    @property
+    def right(self) -> bool:
+        """A whole reply with the right answer."""
+        return self.result.valid and self.result.correct
 
     @property
     def forced(self) -> bool:
@@ -39,31 +46,33 @@ class Scored:
 
 
 class RewardScorer:
-    """Scores replies by an objective's reward."""
+    """Scores replies by an objective's reward. ``price`` is lambda as it is now."""
 
     def __init__(self, reader: ReplyReader, objective: Objective) -> None:
         self._reader = reader
         self._objective = objective
+        self.price = objective.price
 
     def score(self, task: Task, ids: Sequence[int]) -> Scored:
         """``ids`` are the generated ones, the end token included if it came."""
         request = RolloutRequest(task.problem_id, "", task.prompt_ids, task.level, 0)
         rollout = self._reader.read(request, ids)
+        length = rollout.metered(task.need)
         result = Result(
             level=rollout.level,
             valid=rollout.valid,
             correct=rollout.boxed is not None and equal(rollout.boxed, task.gold),
-            ratio=rollout.reasoning_tokens / task.l_ref,
+            ratio=length / task.l_ref,
             repeated=repeated_share(list(rollout.reasoning_ids), self._objective.ngram),
         )
-        earned = reward(result, task.needed, self._objective)
-        return Scored(task, result, earned, rollout.reasoning_tokens, rollout.total_tokens)
+        earned = reward(result, task.needed, self._objective, self.price)
+        return Scored(task, result, earned, length, rollout.total_tokens, rollout.closed)
 
 
 def figures_of(scored: Sequence[Scored], levels: Sequence[float]) -> dict[str, Any]:
     """Means over rollouts in policy mode (one is needed), JSON-ready.
 
-    ``realised`` is a ratio of sums of reasoning tokens and L_ref. ``entropy_of_levels`` is that of
+    ``realised`` is a ratio of sums of metered tokens and L_ref. ``entropy_of_levels`` is that of
     the histogram, in nats; ``by_r_star`` groups rollouts by what their problem needs.
     """
     count = len(scored)
@@ -105,14 +114,10 @@ def entropy(choices: Sequence[object]) -> float:
     return abs(math.fsum(share * math.log(share) for share in shares))
 
 
-def _right(one: Scored) -> bool:
-    return one.result.valid and one.result.correct
-
-
 def _means(scored: Sequence[Scored]) -> dict[str, Any]:
     return {
         "reward": _mean([one.reward.main for one in scored]),
-        "accuracy": _mean([float(_right(one)) for one in scored]),
+        "accuracy": _mean([float(one.right) for one in scored]),
         "invalid": _mean([float(not one.result.valid) for one in scored]),
         "tokens": _mean([one.tokens for one in scored]),
         "realised": sum(one.tokens for one in scored) / sum(one.task.l_ref for one in scored),
@@ -123,7 +128,7 @@ def _of_level(scored: Sequence[Scored], level: float) -> dict[str, Any]:
     chosen = [one for one in scored if one.level == level]
     return {
         "share": len(chosen) / len(scored),
-        "accuracy": _mean([float(_right(one)) for one in chosen]),
+        "accuracy": _mean([float(one.right) for one in chosen]),
         "realised": sum(one.tokens for one in chosen) / sum(one.task.l_ref for one in chosen)
         if chosen
         else None,

@@ -28,11 +28,13 @@ from extracot_training.policy.mixed_rows import MixedRow
 from extracot_training.policy.pretrained import pad_id
 from extracot_training.policy.prompt_settings import RENDERER_FILENAME, PromptSettings
 from extracot_training.policy.trainer import common_arguments, load_for, run_training, save, train
+from extracot_training.stages.chrpo.choice import ChoiceState
 from extracot_training.stages.chrpo.evaluation import (
     ChrpoLog,
     DevEvaluation,
     dev_lines,
     forced_course,
+    price_course,
 )
 from extracot_training.stages.chrpo.replay import Replay
 from extracot_training.stages.chrpo.report import report_of
@@ -59,6 +61,11 @@ def _work(config: ChrpoConfig, stage: StageRun) -> Counts:
         raise ConfigError("this model has no policy token (renderer.json)", key="model")
     model, tokenizer, tokens = load_for(config, prompt)
     tokenizer.pad_token_id = pad_id(tokenizer)
+    if config.stratified and config.group < len(prompt.ratios):
+        raise ConfigError(
+            f"want at least {len(prompt.ratios)}, one rollout per level, with groups stratified",
+            key="group",
+        )
     problems, dev = _read(config, PromptMaker(tokenizer, prompt), prompt)
     trainer = make_trainer(
         config,
@@ -80,8 +87,9 @@ def _work(config: ChrpoConfig, stage: StageRun) -> Counts:
         prompt.save(stage.folder)
         evaluations = dev_lines(stage.folder / LOG)
         forced = forced_course(stage.folder / LOG)
-        figures = {**counts, "dev": evaluations, "given": forced}
-        stage.report(report_of(config, counts, evaluations, forced), figures)
+        prices = price_course(stage.folder / LOG) if config.objective.kind == "chrpo" else []
+        figures = {**counts, "dev": evaluations, "given": forced, "prices": prices}
+        stage.report(report_of(config, counts, evaluations, forced, prices), figures)
     return counts
 
 
@@ -91,6 +99,7 @@ def _read(config: ChrpoConfig, maker: PromptMaker, prompt: PromptSettings) -> tu
         config.split,
         maker,
         levels=prompt.ratios,
+        which=config.needed,
         unsolved=config.unsolved,
         at_levels=config.given_share > 0,
     )
@@ -99,6 +108,7 @@ def _read(config: ChrpoConfig, maker: PromptMaker, prompt: PromptSettings) -> tu
         config.dev_split,
         maker,
         levels=prompt.ratios,
+        which=config.needed,
         limit=config.evaluation.problems,
     )
     return train, dev
@@ -134,6 +144,7 @@ def make_trainer(
         tokens,
         prompt.ratios,
         _replay(config, prompt, tokens, tokenizer),
+        ChoiceState.of(config, tasks, train.measured, prompt.ratios),
         model=model,
         args=arguments,
         train_dataset=Dataset.from_dict({"prompt": order}),
@@ -152,7 +163,15 @@ def _replay(
     rows = list(read_rows(config.replay.rows, MixedRow))
     folder = config.replay.rows
     check_mixed_rows(folder, rows, prompt, tokenizer, tokens, model=config.model)
-    return Replay(config.replay, rows, seed=config.seed, pad_id=tokenizer.pad_token_id)
+    share = config.replay.policy_share
+    return Replay(
+        config.replay,
+        rows,
+        seed=config.seed,
+        pad_id=tokenizer.pad_token_id,
+        tokens=tokens,
+        policy_share=(0.5 if config.stratified else 0.0) if share is None else share,
+    )
 
 
 def grpo_arguments(config: ChrpoConfig, folder: Path) -> GRPOConfig:

@@ -5,8 +5,8 @@ Knows rows of stage ``reference`` and the renderer; knows no trainer.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from math import floor
 from pathlib import Path
 from random import Random
@@ -14,12 +14,13 @@ from random import Random
 from extracot_training.errors import StageError
 from extracot_training.generation.rollout.base import PromptMaker
 from extracot_training.pipeline.records import Split, read_rows
-from extracot_training.pipeline.reference_rows import ReferenceRow
+from extracot_training.pipeline.reference_rows import ReferenceRow, Which
 
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """A problem in policy mode: its prompt's ids, its right answer, r* and L_ref.
+    """A problem in policy mode: its prompt's ids, its right answer, r*, L_ref and the tokens that
+    its answer needs.
 
     Or at a forced ``level``, which the prompt names; what the problem needs is no question then,
     and ``needed`` is that level.
@@ -31,6 +32,7 @@ class Task:
     needed: float
     l_ref: float
     level: float | None = None
+    need: float = 0.0
 
     @property
     def key(self) -> str:
@@ -42,11 +44,13 @@ class Task:
 class Tasks:
     """``forced`` is empty or has each of the ``chosen`` problems at every level. ``left_out``
     counts problems without L_ref (no reply at level 1.0 was ever closed) and, where those are not
-    wanted, problems that no level solves."""
+    wanted, problems that no level solves. ``measured`` has each problem's counts of right replies
+    and of all, by ascending level."""
 
     chosen: tuple[Task, ...]
     forced: tuple[Task, ...]
     left_out: int
+    measured: Mapping[str, tuple[list[float], list[float]]] = field(default_factory=dict)
 
 
 def read_tasks(
@@ -55,6 +59,7 @@ def read_tasks(
     maker: PromptMaker,
     *,
     levels: Sequence[float],
+    which: Which = "estimated",
     unsolved: bool = True,
     at_levels: bool = False,
     limit: int | None = None,
@@ -65,24 +70,29 @@ def read_tasks(
     id is that of another one at a level.
     """
     rows = [row for row in read_rows(folder, ReferenceRow) if row.split == split]
-    usable = [row for row in rows if row.l_ref is not None and (unsolved or row.unanimous)][:limit]
+    usable = [row for row in rows if row.l_ref is not None and (unsolved or row.solved(which))][
+        :limit
+    ]
     if not usable:
         raise StageError(f"{folder}: no problem of split {split!r} that could be used")
     for row in usable:
-        if row.r_star not in levels:
+        if (needed := row.needed(which)) not in levels:
             known = ", ".join(f"{level:g}" for level in levels)
             raise StageError(
-                f"{folder}: r_star {row.r_star:g} of problem {row.problem_id!r} is no level of "
+                f"{folder}: r_star {needed:g} of problem {row.problem_id!r} is no level of "
                 f"the model ({known})"
             )
     chosen = tuple(
-        Task(row.problem_id, maker.policy(row.question), row.gold, row.r_star, row.l_ref or 0.0)
+        Task(
+            row.problem_id, maker.policy(row.question), row.gold, row.needed(which),
+            row.l_ref or 0.0, None, row.need,
+        )
         for row in usable
-    )
+    )  # fmt: skip
     forced = tuple(
         Task(
             row.problem_id, maker.level(row.question, level), row.gold, level, row.l_ref or 0.0,
-            level,
+            level, row.need,
         )
         for row in usable
         for level in (levels if at_levels else ())
@@ -91,7 +101,15 @@ def read_tasks(
         raise StageError(
             f"{folder}: a problem has the id of another one at a level (such as p@0.4)"
         )
-    return Tasks(chosen, forced, len(rows) - len(usable) if limit is None else 0)
+    measured = {row.problem_id: _counts(row, levels) for row in usable}
+    return Tasks(chosen, forced, len(rows) - len(usable) if limit is None else 0, measured)
+
+
+def _counts(row: ReferenceRow, levels: Sequence[float]) -> tuple[list[float], list[float]]:
+    found = {one.level: one.attempts for one in row.levels}
+    tries = [found.get(level, []) for level in levels]
+    right = [float(sum(one.correct for one in own)) for own in tries]
+    return right, [float(len(own)) for own in tries]
 
 
 def schedule(

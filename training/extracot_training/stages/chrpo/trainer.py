@@ -1,29 +1,35 @@
 """TRL's GRPO trainer with what CHRPO needs: exact prompts, seeded rollouts, advantages per token.
 
-What is TRL's stays TRL's: the clipped loss, KL, accumulation, devices. Five things are put in:
+What is TRL's stays TRL's: the clipped loss, KL, accumulation, devices. Six things are put in:
 
 - prompts are the ids that :mod:`extracot.prompt` rendered: the data set holds keys of tasks, and
   nothing is tokenised again;
 - rollouts are drawn by seeds made of the run's seed, the step and the row, so that they are a
   function of the weights and a resumed run draws what an uncut one does;
+- in stratified groups the first token of every reply is a level in its turn, and what the policy
+  would have chosen is known from the prompt's logits, read once for all its replies
+  (:mod:`extracot_training.stages.chrpo.stratified`, :mod:`~extracot_training.stages.chrpo.choice`);
 - each rollout has two rewards, and its level token another advantage than the rest;
 - a share of the prompts may name their level, which is forced then, not chosen: such a reply has no
   level token, and only ``main`` counts;
 - rows of fine-tuning may join every update (:mod:`extracot_training.stages.chrpo.replay`).
 
-The first token is drawn from the whole vocabulary, as the loss has it, and a reply that begins with
-something else than a level is invalid (reward -1). A server restricts that token to levels; after
-SFT nearly all of the probability lies there anyway (``level_mass`` in the log says how much).
+Where the policy draws (groups ``chosen``), the first token is drawn from the whole vocabulary, as
+the loss has it, and a reply that begins with something else than a level is invalid (reward -1). A
+server restricts that token to levels; after SFT nearly all of the probability lies there anyway
+(``level_mass`` in the log says how much).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate.utils import gather_object
 from torch import Tensor
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from trl import GRPOTrainer
 from trl.models import unwrap_model_for_generation
 
@@ -32,9 +38,15 @@ from extracot_training.config.sampling import RolloutSamplingParams
 from extracot_training.generation.rollout.sampler import Generated, Sampler, seed_of
 from extracot_training.policy.control_tokens import ControlTokens
 from extracot_training.policy.trainer import PolicyTrainer
-from extracot_training.stages.chrpo.advantage import batch_advantages, control_weights, token_row
+from extracot_training.stages.chrpo.advantage import (
+    Advantage,
+    control_weights,
+    token_row,
+)
+from extracot_training.stages.chrpo.choice import ChoiceState, Group, advantages_of, choice_figures
 from extracot_training.stages.chrpo.replay import Replay
 from extracot_training.stages.chrpo.scoring import RewardScorer, Scored, figures_of, forced_figures
+from extracot_training.stages.chrpo.stratified import planned_levels
 from extracot_training.stages.chrpo.tasks import Task
 
 
@@ -60,6 +72,10 @@ class Rewards:
         """Of the rollouts that were scored last."""
         return [one.reward.ctrl for one in self.scored]
 
+    def set_price(self, price: float) -> None:
+        """What a level costs from now on."""
+        self._scorer.price = price
+
 
 class ChrpoTrainer(PolicyTrainer, GRPOTrainer):  # type: ignore[misc]
     """See the module. ``figures`` are those of the last round of rollouts."""
@@ -72,6 +88,7 @@ class ChrpoTrainer(PolicyTrainer, GRPOTrainer):  # type: ignore[misc]
         tokens: ControlTokens,
         levels: Sequence[float],
         replay: Replay | None = None,
+        choice: ChoiceState | None = None,
         **kwargs: Any,
     ) -> None:
         self._config = config
@@ -80,15 +97,21 @@ class ChrpoTrainer(PolicyTrainer, GRPOTrainer):  # type: ignore[misc]
         self._tokens = tokens
         self._levels = tuple(levels)
         self._replay = replay
-        self._gathered: Tensor | None = None
+        self._choice = choice or ChoiceState.of(config, {}, {}, levels)
+        self._arms: list[int | None] = []
         self._first: list[tuple[float, ...]] = []
         self.figures: dict[str, Any] = {}
         super().__init__(reward_funcs=[rewards.main, rewards.ctrl], **kwargs)
 
     def sample(
-        self, prompts: Sequence[Sequence[int]], seeds: Sequence[int], temperature: float
+        self,
+        prompts: Sequence[Sequence[int]],
+        seeds: Sequence[int],
+        temperature: float,
+        forced: Sequence[int | None] | None = None,
     ) -> list[Generated]:
-        """Replies to prompts, drawn by their seeds from the model as it is now."""
+        """Replies to prompts, drawn by their seeds from the model as it is now; ``forced`` are ids
+        that they begin with."""
         settings = self._config.rollouts
         params = RolloutSamplingParams(temperature=temperature, max_tokens=settings.max_tokens)
         with unwrap_model_for_generation(
@@ -103,8 +126,9 @@ class ChrpoTrainer(PolicyTrainer, GRPOTrainer):  # type: ignore[misc]
                 batch=settings.batch,
                 pad_id=self._tokenizer.pad_token_id,
                 watched=self._tokens.levels,
+                watched_at=temperature or 1.0,
             )
-            return sampler.generate(prompts, seeds)
+            return sampler.generate(prompts, seeds, forced)
 
     def _compute_loss(self, model: Any, inputs: Any) -> Tensor:
         """A scalar: TRL's, and where rows are replayed, theirs beside it."""
@@ -125,52 +149,113 @@ class ChrpoTrainer(PolicyTrainer, GRPOTrainer):  # type: ignore[misc]
     def _generate_single_turn(
         self, prompt_ids: list[list[int]], *args: Any, **kwargs: Any
     ) -> tuple[list[list[int]], Any]:
+        forced = [None if arm is None else self._tokens.levels[arm] for arm in self._arms]
         if self._config.rollouts.backend == "trl":
             self._first = []
-            ids, logps = super()._generate_single_turn(prompt_ids, *args, **kwargs)
-            return ids, logps
+            return self._generate_by_trl(prompt_ids, forced, *args, **kwargs)
         step, process = self.state.global_step, self.accelerator.process_index
         seeds = [
             seed_of(self._config.seed, "rollout", step, process, row)
             for row in range(len(prompt_ids))
         ]
-        replies = self.sample(prompt_ids, seeds, self._config.rollouts.temperature)
+        temperature = self._config.rollouts.temperature
+        replies = self.sample(prompt_ids, seeds, temperature, forced)
         self._first = [reply.first for reply in replies]
         return [list(reply.ids) for reply in replies], None
 
-    def _calculate_rewards(self, *args: Any, **kwargs: Any) -> Tensor:
-        gathered: Tensor = super()._calculate_rewards(*args, **kwargs)
-        self._gathered = gathered
-        return gathered
+    def _generate_by_trl(
+        self, prompt_ids: list[list[int]], forced: Sequence[int | None],
+        images: Any, fields: Any, number: int, *args: Any, **kwargs: Any,
+    ) -> tuple[list[list[int]], Any]:  # fmt: skip
+        """TRL's own generation; a forced id goes to the end of its prompt and then to the reply."""
+        begin = [[] if id_ is None else [id_] for id_ in forced]
+        prompts = [[*ids, *first] for ids, first in zip(prompt_ids, begin, strict=True)]
+        each = 1 if any(begin) else number  # prompts of a group differ then
+        ids, logps = super()._generate_single_turn(prompts, images, fields, each, *args, **kwargs)
+        ids = [[*first, *own] for first, own in zip(begin, ids, strict=True)]
+        if logps is not None:  # none was drawn for a forced id: TRL takes its ratio as 1
+            logps = [[*(None for _ in first), *own]
+                     for first, own in zip(begin, logps, strict=True)]  # fmt: skip
+        return ids, logps
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
+        self._arms = self._planned([entry["prompt"] for entry in inputs])
+        self._rewards.set_price(self._choice.controller.price)
         output: dict[str, Any] = super()._generate_and_score_completions(inputs)
-        output["advantages"] = self._token_advantages(output)
-        self.figures = self._round_figures()
+        groups = self._groups(output)
+        output["advantages"] = self._token_advantages(output, groups)
+        self.figures = self._round_figures() | self._choice.learn(
+            gather_object(groups), gather_object(self._rewards.scored), self._round + 1
+        )
         return output
 
-    def _token_advantages(self, output: Mapping[str, Any]) -> Tensor:
+    @property
+    def _round(self) -> int:
+        return int(self.state.global_step) // self._config.iterations
+
+    def _planned(self, keys: Sequence[str]) -> list[int | None]:
+        """The level that each row is forced to, as a place; ``None`` where none is."""
+        size, found = self.num_generations, list[int | None]()
+        count = len(keys) // size
+        turn = self._round * self.accelerator.num_processes + self.accelerator.process_index
+        for number, key in enumerate(keys[::size]):
+            if self._config.stratified and self._tasks[key].level is None:
+                found += planned_levels(size, len(self._levels), turn * count + number)
+            else:
+                found += [None] * size
+        return found
+
+    def _groups(self, output: Mapping[str, Any]) -> list[Group]:
+        """This process's groups, in their order."""
+        size, scored = self.num_generations, self._rewards.scored
+        first = self._first or self._choice_shares(output)
+        found = []
+        for at in range(0, len(scored), size):
+            arms = [arm for arm in self._arms[at : at + size] if arm is not None]
+            own = scored[at : at + size]
+            found.append(Group.of(arms, own, first[at] if arms else (), self._config))
+        return found
+
+    def _choice_shares(self, output: Mapping[str, Any]) -> list[tuple[float, ...]]:
+        """Per row the policy's probabilities of the levels at its prompt, from the log
+        probabilities of forced first tokens; where TRL generates, nobody else knows them."""
+        if all(arm is None for arm in self._arms):
+            return []
+        ids = torch.cat([output["prompt_ids"], output["completion_ids"][:, :1]], dim=1)
+        mask = torch.cat([output["prompt_mask"], output["completion_mask"][:, :1]], dim=1)
+        with torch.no_grad():
+            logps, _, _ = self._get_per_token_logps_and_entropies(
+                self.model, ids, mask, 1, batch_size=self.args.per_device_train_batch_size
+            )
+        found: list[tuple[float, ...]] = []
+        size = self.num_generations
+        for at in range(0, len(self._arms), size):
+            by_arm = {
+                arm: logps[at + row, 0].exp().item()
+                for row, arm in enumerate(self._arms[at : at + size])
+            }
+            shares = tuple(by_arm.get(arm, 0.0) for arm in range(len(self._levels)))
+            found += [shares] * size
+        return found
+
+    def _token_advantages(self, output: Mapping[str, Any], groups: Sequence[Group]) -> Tensor:
         """Shape (rows, tokens), of this process's rows; 0 beyond a reply's end."""
-        objective, gathered = self._config.objective, self._gathered
-        assert gathered is not None  # rewards were calculated just now
-        main, ctrl = gathered.double().T.tolist()
-        advantages = batch_advantages(
-            main,
-            ctrl,
-            group=self.num_generations,
-            beta=objective.beta if objective.ctrl and objective.kind == "chrpo" else 0.0,
-            scale=objective.scale,
-        )
+        objective = self._config.objective
+        every: list[Group] = gather_object(list(groups))
+        first = self.accelerator.process_index * len(groups)
+        own_groups = advantages_of(every, self._config)[first : first + len(groups)]
+        advantages: list[Advantage] = [one for group in own_groups for one in group]
         lengths = output["completion_mask"].sum(dim=1).tolist()
-        tokens, first = int(output["num_items_in_batch"]), self.accelerator.process_index
+        rollouts = len(lengths) * self.accelerator.num_processes
+        tokens = int(output["num_items_in_batch"])
         made = torch.zeros(output["completion_ids"].shape, dtype=torch.float32)
         for row, length in enumerate(lengths):
             scored = self._rewards.scored[row]
             has_level = scored.level is not None and not scored.forced
-            own = token_row(advantages[first * len(lengths) + row], length, has_level=has_level)
+            own = token_row(advantages[row], length, has_level=has_level)
             if objective.control_weight is not None:
                 weights = control_weights(
-                    length, alpha=objective.control_weight, tokens=tokens, rollouts=len(main)
+                    length, alpha=objective.control_weight, tokens=tokens, rollouts=rollouts
                 )
                 own = [weight * value for weight, value in zip(weights, own, strict=True)]
             made[row, :length] = torch.tensor(own)
@@ -193,11 +278,16 @@ class ChrpoTrainer(PolicyTrainer, GRPOTrainer):  # type: ignore[misc]
             figures |= choice_figures(first)
         return figures
 
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        super()._save_checkpoint(model, trial)
+        if self.args.should_save:
+            self._choice.save(self._checkpoint_folder(trial))
 
-def choice_figures(first: Sequence[Sequence[float]]) -> dict[str, float]:
-    """Of the levels' probabilities at the first token, one row per reply: ``level_mass``, their
-    sum; ``choice_entropy``, the mean entropy in nats of a choice restricted to levels."""
-    shares = torch.tensor(first, dtype=torch.float64)
-    mass = shares.sum(dim=1)
-    entropies = torch.special.entr(shares / mass[:, None].clamp(min=1e-300)).sum(dim=1)
-    return {"level_mass": mass.mean().item(), "choice_entropy": entropies.mean().item()}
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        super()._load_optimizer_and_scheduler(checkpoint)
+        if checkpoint is not None:
+            self._choice.load(Path(checkpoint))
+
+    def _checkpoint_folder(self, trial: Any) -> Path:
+        name = f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
+        return Path(self._get_output_dir(trial=trial)) / name

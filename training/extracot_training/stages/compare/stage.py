@@ -99,8 +99,8 @@ def _markdown(runs: Runs, differences: Mapping[str, Any], base: str) -> str:
         "# Comparison",
         "",
         *table(
-            "run | budget | problems | accuracy | strict | reasoning tokens | ratio against 1.0 "
-            "| unclosed | end to end p50 / p90 (s)",
+            "run | budget | problems | accuracy | strict | reasoning tokens | all tokens "
+            "| ratio against 1.0 | unclosed | end to end p50 / p90 (s)",
             (
                 f"{name} | {budget} | {_measured(found)}"
                 for name, figures in runs.items()
@@ -127,7 +127,8 @@ def _measured(found: Mapping[str, Any]) -> str:
     ratio = (found["against"].get(FULL) or {}).get("ratio_of_sums") or {}
     return (
         f"{found['n']} | {interval(found['accuracy'])} | {interval(found['strict'])} "
-        f"| {found['tokens']['reasoning']['mean']:.1f} | {number(ratio.get('mean'))} "
+        f"| {found['tokens']['reasoning']['mean']:.1f} "
+        f"| {found['tokens']['completion']['mean']:.1f} | {number(ratio.get('mean'))} "
         f"| {found['unclosed_rate']:.3f} | {times['p50']:.3f} / {times['p90']:.3f}"
     )
 

@@ -62,7 +62,7 @@ def report_of(figures: Mapping[str, Any], config: MixConfig) -> str:
     """The report as Markdown."""
     left_out = sum(figures["over_cutoff"].values())
     if config.policy.share and config.reference is not None:
-        policy = "Policy targets are measured (r* of stage `reference`)."
+        policy = f"Policy targets are measured (r* of stage `reference`, {config.policy.needed})."
     elif config.policy.share:
         policy = "Policy targets are apportioned, not measured."
     else:

@@ -99,24 +99,24 @@ def _whole_sources(config: MixConfig, wanted: Callable[[SampleRecord], bool]) ->
 def policy_targets(config: MixConfig, sources: Sequence[Source], random: Random) -> list[float]:
     """The level to teach for each of ``sources``, 0.0 for one that has none.
 
-    With a reference folder: its r* of the problem. Without: levels in the given proportions,
-    apportioned and shuffled by ``random``. Raises :class:`StageError` if r* is no level of
-    ``prompt.ratios``.
+    With a reference folder: its r* of the problem, the estimated one by default. Without: levels in
+    the given proportions, apportioned and shuffled by ``random``. Raises :class:`StageError` if r*
+    is no level of ``prompt.ratios``.
     """
     ratios = config.prompt.ratios
     if config.reference is None:
         levels = apportion(ratios, config.policy.proportions, len(sources))
         random.shuffle(levels)
         return levels
-    targets: dict[str, float] = {}
+    which, targets = config.policy.needed, dict[str, float]()
     for row in read_rows(config.reference, RStarRow):
-        if row.r_star not in ratios:
+        if (needed := row.needed(which)) not in ratios:
             raise StageError(
-                f"{config.reference}: r_star {row.r_star:g} of problem {row.problem_id!r} is no "
+                f"{config.reference}: r_star {needed:g} of problem {row.problem_id!r} is no "
                 f"level; prompt.ratios are {', '.join(f'{ratio:g}' for ratio in ratios)}"
             )
-        if row.unanimous or config.policy.unsolved:
-            targets[row.problem_id] = row.r_star
+        if row.solved(which) or config.policy.unsolved:
+            targets[row.problem_id] = needed
     return [targets.get(source.problem_id, 0.0) for source in sources]
 
 

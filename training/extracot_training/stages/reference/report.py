@@ -35,14 +35,18 @@ def report_of(figures: dict[str, Any], config: ReferenceConfig) -> str:
         *_level_table(whole),
         "",
         f"L_ref: mean {number(whole['l_ref_mean'], 1)} tokens; {whole['without_l_ref']} problems "
-        "have none (no closed reply at level 1.0).",
+        "have none (no closed reply at level 1.0). It counts everything but what an answer of the "
+        f"problem needs, {number(whole['answer_need_mean'], 1)} tokens in the mean.",
         "",
         "## What problems need (r*)",
         "",
-        "r* is the smallest level such that it and all above it were right in every reply; "
-        f"{whole['unsolved']} problems have no such level and count as 1.0.",
+        "Estimated: the smallest level whose accuracy is within "
+        f"{config.delta:g} of the best, by what all problems say together; `certainty` is the mean "
+        "probability of that level, `expected` what the probabilities of all problems add up to. "
+        "Unanimous: the smallest level such that it and all above it were right in every reply, "
+        f"which is partly luck; {whole['unsolved']} problems have no such level and count as 1.0.",
         "",
-        *table("r* | problems", (f"{level} | {count}" for level, count in whole["r_star"].items())),
+        *_needs_table(whole),
     ]
     for name, title in (("by_steps", "steps"), ("by_family", "family")):
         lines += ["", f"## By {title}", "", *_difficulty_table(figures[name], title)]
@@ -62,6 +66,8 @@ def _group(rows: Sequence[ReferenceRow], bootstrap: dict[str, int]) -> dict[str,
         "r_star": dict(sorted(Counter(f"{row.r_star:g}" for row in rows).items())),
         "r_star_mean": sum(row.r_star for row in rows) / len(rows),
         "unsolved": sum(not row.unanimous for row in rows),
+        "r_star_estimated": _estimated(rows),
+        "answer_need_mean": sum(row.need for row in rows) / len(rows),
         "l_ref_mean": sum(lengths) / len(lengths) if lengths else None,
         "without_l_ref": len(rows) - len(lengths),
     }
@@ -83,6 +89,34 @@ def _level(
         "unclosed": sum(not attempt.closed for attempt in attempts) / len(attempts),
         "unboxed": sum(attempt.boxed is None for attempt in attempts) / len(attempts),
     }
+
+
+def _estimated(rows: Sequence[ReferenceRow]) -> dict[str, dict[str, float]]:
+    """By level, how many problems need it by the estimate (``problems``), how many are to be
+    expected by the probabilities, and how certain it is of those; empty for rows without."""
+    found = [row.estimate for row in rows if row.estimate is not None]
+    table: dict[str, dict[str, float]] = {}
+    for at, one in enumerate(rows[0].levels if found else ()):
+        own = [need for need in found if need.level == one.level]
+        table[f"{one.level:g}"] = {
+            "problems": len(own),
+            "expected": sum(need.probabilities[at] for need in found),
+            "certainty": sum(n.probabilities[at] for n in own) / len(own) if own else 0.0,
+        }
+    return table
+
+
+def _needs_table(figures: dict[str, Any]) -> list[str]:
+    estimated, unanimous = figures["r_star_estimated"], figures["r_star"]
+    rows = []
+    for level in sorted({*estimated, *unanimous}, key=float):
+        of = estimated.get(level)
+        own = "- | - | -" if of is None else (
+            f"{of['problems']} | {of['expected']:.1f} | "
+            + (f"{of['certainty']:.2f}" if of["problems"] else "-")
+        )  # fmt: skip
+        rows.append(f"{level} | {own} | {unanimous.get(level, 0)}")
+    return table("r* | problems, estimated | expected | certainty | problems, unanimous", rows)
 
 
 def _by(rows: Sequence[ReferenceRow], name: str, bootstrap: dict[str, int]) -> dict[str, Any]:

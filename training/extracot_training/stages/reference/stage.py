@@ -18,8 +18,19 @@ from extracot_training.generation.rollout.engines import open_rollouts
 from extracot_training.generation.rollout.sampler import seed_of
 from extracot_training.math_text.verify import equal, grader
 from extracot_training.pipeline.progress import progress
-from extracot_training.pipeline.records import JsonlWriter, Problem, read_rows, rows_file
-from extracot_training.pipeline.reference_rows import LevelAttempt, LevelAttempts, ReferenceRow
+from extracot_training.pipeline.records import (
+    JsonlWriter,
+    Problem,
+    read_rows,
+    rows_file,
+    write_rows,
+)
+from extracot_training.pipeline.reference_rows import (
+    LevelAttempt,
+    LevelAttempts,
+    ReferenceRow,
+    with_estimates,
+)
 from extracot_training.pipeline.stage import Counts, StageResult, StageRun, run_stage
 from extracot_training.policy.loading import load_policy_tokenizer, model_inputs
 from extracot_training.policy.prompt_settings import RENDERER_FILENAME, PromptSettings
@@ -52,7 +63,8 @@ def _work(config: ReferenceConfig, stage: StageRun) -> Counts:
             _sample(config, prompt, levels, waiting, writer, len(problems))
     # A run that was cut may have left its rows in another order.
     by_key = {row.key: row for row in read_rows(stage.rows, ReferenceRow)}
-    rows = [by_key[problem.id] for problem in problems]
+    rows = with_estimates([by_key[problem.id] for problem in problems], delta=config.delta)
+    write_rows(stage.rows, rows)
     figures = figures_of(rows, resamples=1000, seed=config.seed) | {"grader": grader()}
     stage.report(report_of(figures, config), figures)
     solved = sum(row.unanimous for row in rows)
