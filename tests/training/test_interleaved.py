@@ -87,7 +87,7 @@ def test_every_equation_holds_and_only_the_answer_is_the_answer(
 def test_the_trace_is_the_same_whatever_is_asked(seed: int) -> None:
     stories = sheet(seed)
     trace = tell(stories, Random(seed))
-    asked = [problem(0, stories, place, trace, Random(seed)) for place in range(3)]
+    asked = [problem(0, stories, [place], trace, Random(seed)) for place in range(3)]
     assert len({one.trace for one in asked}) == 1
     assert len({one.question for one in asked}) == len({one.answer for one in asked}) == 3
     # The stories stand in all questions alike; only the end of a question differs.
@@ -352,7 +352,7 @@ def test_rules_follow_the_question_not_the_trace() -> None:
     trace = tell(stories, Random(1))
     found = set()
     for place in range(3):
-        made = problem(0, stories, place, trace, Random(1))
+        made = problem(0, stories, [place], trace, Random(1))
         found.add(tuple(kept(made.question, made.trace, str(made.answer))[0]))
     assert len(found) == 3
 

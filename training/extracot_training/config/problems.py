@@ -93,6 +93,11 @@ class GeneratorSource(ProblemSource):
     threads: int = Field(
         1, ge=1, le=6, description="stories per problem, worked through together, one asked for"
     )
+    asked: tuple[int, ...] = Field(
+        (1,),
+        min_length=1,
+        description="or for the sum of so many, each number alike often, such as [1, 2, 3]",
+    )
     distinct: bool = Field(False, description="the stories of a problem are of different families")
     interleaved: bool = Field(True, description="their steps are mixed in the trace")
     thorough: bool = Field(
@@ -108,6 +113,8 @@ class GeneratorSource(ProblemSource):
             raise ValueError(f"steps {list(self.steps)}: want fewest and most within 2..8")
         if self.threads > 1 and self.trace != "brief":
             raise ValueError(f"trace {self.trace!r} with {self.threads} threads: want 'brief'")
+        if not all(1 <= count <= self.threads for count in self.asked):
+            raise ValueError(f"asked {list(self.asked)}: want numbers within 1..{self.threads}")
         if self.thorough and (self.interleaved or self.threads == 1):
             raise ValueError("thorough: wants interleaved: false and two threads or more")
         return self

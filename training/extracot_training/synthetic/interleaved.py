@@ -1,8 +1,9 @@
-"""Several stories worked through in one trace, of which the question asks for one.
+"""Several stories worked through in one trace, of which the question asks for one or more.
 
 Which part of such a trace matters is decided by the question alone: the telling takes no account
-of what is asked, so it is the same for every question about these stories. Every story is about
-somebody, whom each of its sentences names. This module knows no families and draws no stories.
+of what is asked, so it is the same for every question about these stories. Results of several that
+are to be added are added in what follows the trace. Every story is about somebody, whom each of its
+sentences names. This module knows no families and draws no stories.
 """
 
 from __future__ import annotations
@@ -11,10 +12,17 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate, combinations, pairwise
 from random import Random
 
-from extracot_training.synthetic.narrate import brief_final, expression, plain_equation, terse
-from extracot_training.synthetic.story import NAMES, Quantity, Step, Story, WordProblem
+from extracot_training.synthetic.narrate import (
+    brief_final,
+    equation,
+    expression,
+    plain_equation,
+    terse,
+)
+from extracot_training.synthetic.story import NAMES, Op, Quantity, Step, Story, WordProblem, listing
 
 # Families whose stories need not name anybody: these can't be interleaved.
 FAMILIES_WITHOUT_NAMES = frozenset(
@@ -36,6 +44,14 @@ ASKS = (
     "This is about {who}. {ask}",
     "Only {who} counts now. {ask}",
     "Now tell me about {who}. {ask}",
+)
+# Of several: what each comes to is asked first, whose are added last, so that the end of a question
+# shows how many it needs.
+SUM_ASKS = (
+    "{asks} Add {whose} results.",
+    "{asks} What do {whose} results add up to?",
+    "{asks} What is the sum of {whose} results?",
+    "{asks} Put {whose} results together.",
 )
 
 
@@ -61,10 +77,15 @@ def without_names(story: Story) -> str:
     return text
 
 
-def well_posed(stories: Sequence[Story]) -> bool:
+def well_posed(stories: Sequence[Story], added: int = 1, cap: int | None = None) -> bool:
     """Whether these can be told together: each names somebody, nobody occurs in two, no equation
     comes twice, and each answer is a number that occurs nowhere else in the texts (whoever hides it
-    hides nothing else) and is at least :data:`SMALLEST_ANSWER`."""
+    hides nothing else) and is at least :data:`SMALLEST_ANSWER`.
+
+    ``added``: a question may ask for the sum of so many of them. Then the sums of any two up to any
+    ``added`` are no larger than ``cap``, and occur nowhere in the texts and only once among the
+    sums. That holds for all of them, asked for or not, so that numbers tell nobody what is asked.
+    """
     cast = [people(story) for story in stories]
     if not all(cast) or len({name for names in cast for name in names}) < sum(map(len, cast)):
         return False
@@ -72,13 +93,24 @@ def well_posed(stories: Sequence[Story]) -> bool:
     numbers = [(s.result.value, *sorted(term.value for term in s.terms)) for s in steps]
     if len(set(numbers)) < len(numbers):
         return False
-    values = Counter(step.result.value for step in steps)
+    values = _occurring(stories)
+    answers = [story.answer.value for story in stories]
+    if not all(values[answer] == 1 and answer >= SMALLEST_ANSWER for answer in answers):
+        return False
+    sums = [sum(some) for size in range(2, added + 1) for some in combinations(answers, size)]
+    if len(set(sums)) < len(sums) or any(values[total] for total in sums):
+        return False
+    return cap is None or max(sums, default=0) <= cap
+
+
+def _occurring(stories: Sequence[Story]) -> Counter[int]:
+    """How often each number is given, told or worked out, repetitions in telling aside."""
+    values = Counter(step.result.value for story in stories for step in story.steps)
     for story in stories:
         told = [story.text, *(step.result.what for step in story.steps)]
         values.update(int(number) for text in told for number in re.findall(r"\d+", text))
         values.update(given.value for given in story.givens)
-    answers = [story.answer.value for story in stories]
-    return all(values[answer] == 1 and answer >= SMALLEST_ANSWER for answer in answers)
+    return values
 
 
 def tell(
@@ -144,32 +176,65 @@ def _short(quantity: Quantity) -> str:
 def problem(
     index: int,
     stories: Sequence[InterleavedStory],
-    asked: int,
+    asked: Sequence[int],
     trace: str,
     rng: Random,
     *,
     named: bool = False,
 ) -> WordProblem:
-    """All the stories' facts and the question of story ``asked``, solved by ``trace``. ``named``:
-    what follows the trace begins with whose story it answers and what is asked for."""
-    wanted = stories[asked]
-    others = [one for one in stories if one is not wanted]
+    """All the stories' facts and a question about those at the places ``asked``, in that order (of
+    several: what their answers add up to), solved by ``trace``. ``named``: what follows the trace
+    begins with whose story it answers and what is asked for; of several it always does."""
+    wanted = [stories[place] for place in asked]
+    others = [one for one in stories if one not in wanted]
     facts = [" ".join(one.story.facts) for one in stories]
-    ask = rng.choice(ASKS).format(who=wanted.who, ask=wanted.story.ask)
-    final = brief_final(wanted.story)
-    if named:
-        final = f"{wanted.who}, {_short(wanted.story.answer)}. {final}"
+    final = _final(wanted, named=named)
+    told = [terse(one.story) for one in stories if one in wanted]
     return WordProblem(
         index=index,
-        family=wanted.family,
-        question=" ".join([*facts, ask]),
-        answer=wanted.story.answer.value,
-        steps=len(wanted.story.steps),
+        family=wanted[0].family,
+        question=" ".join([*facts, _question(wanted, rng)]),
+        answer=sum(one.story.answer.value for one in wanted),
+        steps=sum(len(one.story.steps) for one in wanted),
         trace=trace,
-        terse=terse(wanted.story),
+        terse="\n".join([*told, *_sums(wanted)]),
         final=final,
         brief=trace,
         brief_final=final,
         numbers=tuple(given.value for one in stories for given in one.story.givens),
-        stories=tuple(without_names(one.story) for one in (wanted, *others)),
+        stories=tuple(without_names(one.story) for one in (*wanted, *others)),
+        families=tuple(one.family for one in wanted),
     )
+
+
+def _question(wanted: Sequence[InterleavedStory], rng: Random) -> str:
+    asks = " ".join(one.story.ask for one in wanted)
+    if len(wanted) == 1:
+        return rng.choice(ASKS).format(who=wanted[0].who, ask=asks)
+    return rng.choice(SUM_ASKS).format(asks=asks, whose=listing([f"{w.who}'s" for w in wanted]))
+
+
+def _final(wanted: Sequence[InterleavedStory], *, named: bool) -> str:
+    if len(wanted) == 1:
+        final = brief_final(wanted[0].story)
+        return f"{_whose(wanted[0])} {final}" if named else final
+    replies = [
+        f"{_whose(one)} {one.story.reply.format(one.story.answer.amount)}" for one in wanted
+    ]
+    total = sum(one.story.answer.value for one in wanted)
+    return " ".join([*replies, *(f"{eq}." for eq in _sums(wanted)), f"\\boxed{{{total}}}"])
+
+
+def _whose(one: InterleavedStory) -> str:
+    """Before the number: two layers find it by whose it is and what."""
+    return f"{one.who}, {_short(one.story.answer)}."
+
+
+def _sums(wanted: Sequence[InterleavedStory]) -> list[str]:
+    """``11 + 20 = 31`` and ``31 + 7 = 38``: one number at a time. Empty for one story."""
+    answers = [one.story.answer.value for one in wanted]
+    totals = pairwise(accumulate(answers))
+    return [
+        equation(Op.ADD, (before, answer), after)
+        for (before, after), answer in zip(totals, answers[1:], strict=True)
+    ]

@@ -36,6 +36,8 @@ class Generator:
     ``threads`` above 1 makes problems of that many stories, all worked through in one trace, with a
     question about one of them (see :mod:`interleaved`); ``steps`` then counts those of each story,
     and ``verbosity`` plays no part. Families that name nobody are left out, or refused if named.
+    ``asked`` says for how many of them a question may ask, each number alike often (named twice,
+    twice as often); of several it asks for the sum, which ``max_number`` bounds too.
     ``distinct``: no two stories of a problem are of one family; ``interleaved``: their steps are
     mixed in the trace, else one story is worked through after the other. ``thorough``: so told,
     every story is announced, concluded and checked, and the answer names whose it is.
@@ -50,12 +52,18 @@ class Generator:
     distinct: bool = False
     interleaved: bool = True
     thorough: bool = False
+    asked: tuple[int, ...] = (1,)
 
     def __post_init__(self) -> None:
         if self.threads < 1:
             raise ConfigError(f"threads {self.threads}: want 1 or more", key="threads")
         if self.thorough and self.interleaved:
             raise ConfigError("thorough: wants interleaved: false", key="thorough")
+        if not self.asked or not all(1 <= count <= self.threads for count in self.asked):
+            raise ConfigError(
+                f"asked {list(self.asked)}: want numbers of stories within 1..{self.threads}",
+                key="asked",
+            )
         families = len(self.chosen())
         if self.distinct and families < self.threads:
             raise ConfigError(
@@ -114,7 +122,8 @@ class Generator:
         )
 
     def _interleaved(self, index: int, asked: Family, families: Sequence[Family]) -> WordProblem:
-        """A problem of several stories about one of family ``asked``, at any place among them."""
+        """A problem of several stories, about one of family ``asked``, at any place among them, and
+        perhaps about further ones."""
         rng = Random(f"{self.seed}:{index}:threads:{self.threads}")
         place = rng.randrange(self.threads)
         for _ in range(ATTEMPTS_TOGETHER):
@@ -125,7 +134,7 @@ class Generator:
                 chosen = [rng.choice(families) for _ in range(self.threads)]
                 chosen[place] = asked
             stories = [self._story(family, rng, alone=False) for family in chosen]
-            if not interleaved.well_posed(stories):
+            if not interleaved.well_posed(stories, max(self.asked), self.max_number):
                 continue
             told = [
                 interleaved.InterleavedStory(interleaved.people(story)[0], family.name, story)
@@ -134,11 +143,21 @@ class Generator:
             trace = interleaved.tell(
                 told, rng, interleaved=self.interleaved, thorough=self.thorough
             )
-            return interleaved.problem(index, told, place, trace, rng, named=self.thorough)
+            # Drawn last: stories and trace are the same whatever is asked.
+            places = self._asked(place, rng)
+            return interleaved.problem(index, told, places, trace, rng, named=self.thorough)
         raise GeneratorError(
             f"family {asked.name!r}: no {self.threads} stories under max_number {self.max_number} "
             "go together; want fewer threads or a larger max_number"
         )
+
+    def _asked(self, place: int, rng: Random) -> list[int]:
+        """The places of the stories asked for, ``place`` and perhaps others, in any order."""
+        if set(self.asked) == {1}:
+            return [place]
+        others = [other for other in range(self.threads) if other != place]
+        more = rng.choice(self.asked) - 1
+        return rng.sample([place, *rng.sample(others, more)], 1 + more)
 
     def _misfit(self, family: Family) -> str | None:
         if family.min_cap > self.max_number:
@@ -164,6 +183,7 @@ def _told(index: int, family: Family, story: Story, narrator: Narrator) -> WordP
         brief_final=brief_final(story),
         numbers=tuple(given.value for given in story.givens),
         stories=(interleaved.without_names(story),),
+        families=(family.name,),
     )
 
 

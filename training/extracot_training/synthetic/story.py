@@ -210,7 +210,8 @@ class WordProblem:
     the same in a few fixed sentences; ``numbers`` are the given ones.
 
     With interleaved stories there is one telling: ``trace`` and ``brief`` are the same text, over
-    all; ``family``, ``steps``, ``terse`` and the final texts are those of the one asked for.
+    all; ``families``, ``steps``, ``terse`` and the final texts are those of the stories asked for,
+    ``family`` is that of the first.
     """
 
     index: int
@@ -225,7 +226,9 @@ class WordProblem:
     brief_final: str
     numbers: tuple[int, ...]
     stories: tuple[str, ...]
-    """What each story tells, without the names of persons; the one asked for first."""
+    """What each story tells, without the names of persons; those asked for first."""
+    families: tuple[str, ...]
+    """Of each story that is asked for."""
 
 
 NAMES = (

@@ -24,7 +24,7 @@ KNOWN_IN_A_ROW = 2000
 def read(source: GeneratorSource) -> Iterator[Problem]:
     """Generated problems. ``meta.final`` is the answer text, ``meta.terse`` the bare equations.
 
-    With ``unlike`` there are ``size`` problems still, and the story that each asks for is told by
+    With ``unlike`` there are ``size`` problems still, and the stories that each asks for are told by
     no row of those folders, names of persons aside. Raises :class:`ConfigError` for unknown or
     unusable families, :class:`StageError` where ``unlike`` has no stories or leaves none over.
     """
@@ -49,13 +49,13 @@ def _stories(folder: Path) -> Iterator[str]:
 
 
 def _new(generator: Generator, size: int, known: Set[str]) -> Iterator[WordProblem]:
-    """The first ``size`` problems whose asked story is not known."""
+    """The first ``size`` problems of whose asked stories none is known."""
     found = skipped = 0
     for index in count():
         if found == size:
             return
         made = generator.problem(index)
-        if made.stories[0] not in known:
+        if not known.intersection(made.stories[: len(made.families)]):
             found, skipped = found + 1, 0
             yield made
         elif (skipped := skipped + 1) == KNOWN_IN_A_ROW:
@@ -63,7 +63,7 @@ def _new(generator: Generator, size: int, known: Set[str]) -> Iterator[WordProbl
 
 
 def _row(source: GeneratorSource, made: WordProblem) -> Problem:
-    held_out = made.family in source.heldout
+    held_out = not set(source.heldout).isdisjoint(made.families)
     return Problem(
         id=problem_id(SOURCE, made.question),
         question=made.question,
@@ -82,6 +82,7 @@ def _row(source: GeneratorSource, made: WordProblem) -> Problem:
             "terse": made.terse,
             "max_number": source.max_number,
             "threads": source.threads,
+            "asked": len(made.families),
             "stories": list(made.stories),
         },
     )
