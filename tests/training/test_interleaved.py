@@ -326,11 +326,11 @@ def test_several_stories_want_brief_traces() -> None:
 # -- what the rules annotator makes of them
 
 
-def kept(question: str, trace: str, gold: str) -> tuple[list[str], str]:
+def kept(question: str, trace: str, gold: str, answer: str | None = None) -> tuple[list[str], str]:
     atoms = segment(trace)
     row = Trace(
-        problem_id="p", sample=0, question=question, reasoning=trace, answer=gold, gold=gold,
-        teacher="t",
+        problem_id="p", sample=0, question=question, reasoning=trace, answer=answer or gold,
+        gold=gold, teacher="t",
     )  # fmt: skip
     (verdict,) = RulesAnnotator().annotate([Job(row, atoms)])
     formulas = [atoms[i].body.rstrip(".") for i in verdict.keep if atoms[i].kind in FORMULAS]

@@ -218,9 +218,7 @@ def _final(wanted: Sequence[InterleavedStory], *, named: bool) -> str:
     if len(wanted) == 1:
         final = brief_final(wanted[0].story)
         return f"{_whose(wanted[0])} {final}" if named else final
-    replies = [
-        f"{_whose(one)} {one.story.reply.format(one.story.answer.amount)}" for one in wanted
-    ]
+    replies = [f"{_whose(one)} {one.story.reply.format(one.story.answer.amount)}" for one in wanted]
     total = sum(one.story.answer.value for one in wanted)
     return " ".join([*replies, *(f"{eq}." for eq in _sums(wanted)), f"\\boxed{{{total}}}"])
 

@@ -67,8 +67,19 @@ def other_people(one: Mention, other: Mention) -> bool:
     return bool(one.names and other.names) and not one.names & other.names
 
 
-def leading_to(gold: str, question: str, links: Mapping[int, Link]) -> frozenset[int]:
-    """The keys (positions) of the links the answer comes from; all of them if none states it."""
+def leading_to(
+    gold: str, question: str, links: Mapping[int, Link], closing: Sequence[str] = ()
+) -> frozenset[int]:
+    """The keys (positions) of the links the answer comes from; all of them if none states it.
+    ``closing`` are formulas behind the last link: what they start from counts, if they end in the
+    answer."""
+    behind = max(links, default=-1) + 1
+    nobody = Mention(frozenset(), frozenset())
+    after = {behind + place: link(text, nobody) for place, text in enumerate(closing)}
+    return (_leading_to(gold, question, {**links, **after}) - after.keys()) or frozenset(links)
+
+
+def _leading_to(gold: str, question: str, links: Mapping[int, Link]) -> frozenset[int]:
     stated = _stated(question)
     answer = value_key(flat(gold))
     written = re.sub(r"\s", "", flat(gold))

@@ -2,8 +2,10 @@
 
 It keeps what an answer is built from: the target's definition, the earliest correct form of each
 equation on the way to the answer, the words that name them, relations and negations, the final
-answer. It drops narration, hedges, repeats, double-checks and equations that lead nowhere, among
-them those about somebody or something else than what was asked (:mod:`annotate.chain`).
+answer. Where the answer is worked out only behind the reasoning (``11 + 20 = 31``), it keeps what
+that is worked out from. It drops narration, hedges, repeats, double-checks and equations that lead
+nowhere, among them those about somebody or something else than what was asked
+(:mod:`annotate.chain`).
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from extracot_training.compression.final_answer import final_atoms
 from extracot_training.compression.reading import read_step
-from extracot_training.compression.segment import FORMULAS, Atom, Kind, sentences
+from extracot_training.compression.segment import FORMULAS, Atom, Kind, segment, sentences
 from extracot_training.math_text.equations import Equation, read_equation
 from extracot_training.stages.annotate.base import Job, KeepLabels
 from extracot_training.stages.annotate.chain import Link, Mention, leading_to, link, other_people
@@ -85,7 +87,8 @@ class _Scoring:
 
     def scores(self) -> list[float]:
         checking = self._checking()
-        decisive = self._decisive(checking)
+        closing = self._closing()
+        decisive = self._decisive(checking, closing)
         asked = frozenset(word.lower() for word in _WORD.findall(self._job.trace.question))
         target_seen = False
         for place, (part, text) in enumerate(zip(self._parts, self._texts, strict=True)):
@@ -100,8 +103,9 @@ class _Scoring:
                 for index in part:
                     if _content(self._atoms[index], asked):
                         self._scores[index] = _TARGET_WORD
-        for index in final_atoms(self._atoms, self._job.trace.gold):
-            self._scores[index] = _FINAL
+        for answer in _brought(closing) if closing else [self._job.trace.gold]:
+            for index in final_atoms(self._atoms, answer):
+                self._scores[index] = _FINAL
         return self._scores
 
     def _name(self, part: range, at: int) -> None:
@@ -151,7 +155,19 @@ class _Scoring:
         named = [word for word in content if not _HEDGE.search(word)]
         return Mention.of(named, self._job.trace.question)
 
-    def _decisive(self, checking: Sequence[bool]) -> frozenset[int]:
+    def _closing(self) -> list[tuple[str, Equation]]:
+        """The right equations of the reply's answer and their texts, if the reasoning does not
+        state the answer."""
+        trace = self._job.trace
+        if final_atoms(self._atoms, trace.gold):
+            return []
+        formulas = (atom.body for atom in segment(trace.answer) if atom.kind in FORMULAS)
+        read = [(body, equation) for body in formulas if (equation := read_equation(body))]
+        return [(body, one) for body, one in read if one.correct and one.operands]
+
+    def _decisive(
+        self, checking: Sequence[bool], closing: Sequence[tuple[str, Equation]]
+    ) -> frozenset[int]:
         """Formula atoms to keep: first, not wrong, where it can be told leading to the answer."""
         seen: set[str] = set()
         parsed: dict[int, Link] = {}
@@ -167,7 +183,14 @@ class _Scoring:
                 if mark not in seen:
                     seen.add(mark)
                     parsed[index] = link(atom.body, about)
-        return leading_to(self._job.trace.gold, self._job.trace.question, parsed)
+        texts = [text for text, _ in closing]
+        return leading_to(self._job.trace.gold, self._job.trace.question, parsed, texts)
+
+
+def _brought(closing: Sequence[tuple[str, Equation]]) -> list[str]:
+    """The numbers that these equations take from elsewhere."""
+    made = {equation.result for _, equation in closing}
+    return [str(n) for _, equation in closing for n in equation.operands if n not in made]
 
 
 def _content(atom: Atom, among: frozenset[str] | None) -> bool:

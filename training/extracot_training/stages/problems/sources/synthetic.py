@@ -24,8 +24,8 @@ KNOWN_IN_A_ROW = 2000
 def read(source: GeneratorSource) -> Iterator[Problem]:
     """Generated problems. ``meta.final`` is the answer text, ``meta.terse`` the bare equations.
 
-    With ``unlike`` there are ``size`` problems still, and the stories that each asks for are told by
-    no row of those folders, names of persons aside. Raises :class:`ConfigError` for unknown or
+    With ``unlike`` there are ``size`` problems still, and the stories that each asks for are told
+    by no row of those folders, names of persons aside. Raises :class:`ConfigError` for unknown or
     unusable families, :class:`StageError` where ``unlike`` has no stories or leaves none over.
     """
     shared = {field.name for field in fields(Generator)}
