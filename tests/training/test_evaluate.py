@@ -118,6 +118,29 @@ def test_levels_of_auto_by_difficulty_and_against_fixed() -> None:
     assert match["mix"]["difference"]["mean"] == pytest.approx(-0.25 * share)
 
 
+def test_figures_by_how_many_stories_are_asked_for() -> None:
+    assert figures()["budgets"]["0.2"]["by_asked"] == {}
+    assert "Stories asked for" not in report_of(figures())
+    rows = [
+        row.model_copy(update={"asked": {"p0": 1, "p1": 3, "p2": 3}.get(row.problem_id)})
+        for row in table_rows()
+    ]
+    found = figures_of(rows, [problem(number) for number in range(4)], config(), SERVER, {})
+    low, auto = found["budgets"]["0.2"], found["budgets"]["auto"]
+    assert low["by_asked"] == {
+        "1": {"n": 1, "accuracy": 1.0, "reasoning": 20.0, "ratio": 0.2},
+        "3": {"n": 2, "accuracy": 0.5, "reasoning": 40.0, "ratio": 80 / 300},
+    }
+    assert auto["levels_by_asked"]["1"]["mean"] == 0.2
+    assert auto["levels_by_asked"]["3"] == {"n": 2, "mean": 1.0, "levels": {"1.0": 1.0}}
+    told = report_of(found)
+    assert "## Stories asked for: accuracy" in told
+    assert "| stories asked for | replies | mean level | levels |" in told
+    assert [problem(1, meta={"asked": count}).asked for count in (2, 0, "2", None)] == [
+        2, None, None, None,
+    ]  # fmt: skip
+
+
 def test_a_policy_beyond_the_levels_is_compared_with_the_nearest() -> None:
     levels = [Fixed("0.2", 10.0, (0.0,)), Fixed("1.0", 20.0, (1.0,))]
     assert around(levels, 5.0) == (levels[0], levels[0], 0.0)

@@ -151,7 +151,11 @@ def test_figures_by_hand() -> None:
     assert low <= 90 / 218 <= high
     assert figures["all"]["r_star"] == {"0.2": 1, "1": 2} and figures["all"]["unsolved"] == 1
     assert figures["by_steps"]["3"]["levels"]["1"]["accuracy"] == 0.5
-    assert figures["by_family"] == {}
+    assert figures["by_family"] == figures["by_asked"] == {}
+    asked = [one.model_copy(update={"asked": 1 + (place > 0)}) for place, one in enumerate(rows)]
+    of = figures_of(asked, resamples=200, seed=1)["by_asked"]
+    assert [of["1"]["problems"], of["2"]["problems"]] == [1, 2]
+    assert of["1"]["r_star_mean"] == 1.0 and of["2"]["r_star_mean"] == 0.6
 
 
 def test_levels_of_a_row_ascend() -> None:

@@ -113,10 +113,12 @@ def _budget(
         "times": _times(rows),
         "by_steps": _grouped(table, tables.get(FULL), lambda row: row.steps),
         "by_family": _grouped(table, tables.get(FULL), lambda row: row.family),
+        "by_asked": _grouped(table, tables.get(FULL), lambda row: row.asked),
     }
     if name == AUTO:
         found["levels"] = _levels(rows)
         found["levels_by_steps"] = _levels_by(rows, lambda row: row.steps)
+        found["levels_by_asked"] = _levels_by(rows, lambda row: row.asked)
         found["levels_by_r_star"] = _levels_by(rows, lambda row: r_star.get(row.problem_id))
         found["choice"] = information(
             rows,

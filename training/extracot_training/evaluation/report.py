@@ -36,6 +36,7 @@ def report_of(figures: Mapping[str, Any]) -> str:
         *_auto(figures),
         *_breakdown(budgets, "by_steps", "Steps"),
         *_breakdown(budgets, "by_family", "Family"),
+        *_breakdown(budgets, "by_asked", "Stories asked for"),
         "",
         "## Plots",
         "",
@@ -113,7 +114,12 @@ def _auto(figures: Mapping[str, Any]) -> list[str]:
         return []
     lines = ["", "## What auto chooses", ""]
     lines.append(f"Levels: {_shares(auto['levels'])}.")
-    for title, key in (("r*", "levels_by_r_star"), ("steps", "levels_by_steps")):
+    by = (
+        ("r*", "levels_by_r_star"),
+        ("steps", "levels_by_steps"),
+        ("stories asked for", "levels_by_asked"),
+    )
+    for title, key in by:
         if auto[key]:
             rows = (
                 f"{value} | {found['n']} | {found['mean']:.3f} | {_shares(found['levels'])}"

@@ -66,12 +66,14 @@ class Reply(Measured):
 class EvalRow(Measured):
     """A line of ``rows.jsonl``: the reply judged against the gold.
 
-    ``correct`` by mathematics, ``strict`` by the boxed text; ``boxed`` is the answer found.
+    ``correct`` by mathematics, ``strict`` by the boxed text; ``boxed`` is the answer found,
+    ``asked`` the problem's.
     """
 
     gold: NonEmpty
     family: str | None = None
     steps: Count | None = None
+    asked: Count | None = None
     boxed: str | None = None
     correct: bool
     strict: bool

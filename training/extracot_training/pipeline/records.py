@@ -59,6 +59,13 @@ class Problem(Record):
     def key(self) -> str:
         return self.id
 
+    @property
+    def asked(self) -> int | None:
+        """How many of several stories the question asks for; ``None`` where there are not
+        several."""
+        asked = self.meta.get("asked")
+        return asked if type(asked) is int and asked > 0 else None
+
 
 class SampleRecord(Record):
     """What every row about one sample of one problem holds.

@@ -94,6 +94,7 @@ class ReferenceRow(RStarRow, extra="forbid"):
 
     ``l_ref`` is :func:`reference_length`'s, of the highest level, in the measure of
     :mod:`extracot_training.pipeline.metering`; ``answer_need`` its allowance for the answer.
+    ``asked`` is the problem's.
     """
 
     question: NonEmpty
@@ -101,6 +102,7 @@ class ReferenceRow(RStarRow, extra="forbid"):
     split: Split
     family: str | None = None
     steps: Count | None = None
+    asked: Count | None = None
     levels: Annotated[list[LevelAttempts], Field(min_length=1)]
     unanimous: bool
     l_ref: float | None

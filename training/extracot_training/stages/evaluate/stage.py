@@ -165,6 +165,7 @@ def _judged(reply: Reply, problem: Problem, count: CountTokens | None) -> EvalRo
         **fields,
         gold=problem.answer,
         **problem.model_dump(include={"family", "steps"}),
+        asked=problem.asked,
         boxed=verified.answer,
         correct=verified.correct,
         strict=verified.strict,

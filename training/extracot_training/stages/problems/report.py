@@ -28,6 +28,7 @@ def figures(
         "licenses": {row.source: row.license for row in rows},
         "families": dict(Counter(row.family for row in rows if row.family).most_common()),
         "steps": dict(sorted(Counter(row.steps for row in rows if row.steps).items())),
+        "asked": dict(sorted(Counter(row.asked for row in rows if row.asked).items())),
         "synthetic": sum(row.synthetic for row in rows),
         "duplicates": {
             "dropped": dict(unique.dropped),
@@ -82,6 +83,8 @@ def markdown(found: Mapping[str, Any]) -> str:
     lines += [f"Solution words: {counts(found['solution_words'])}."]
     if found["families"]:
         lines += ["", "## Families", "", f"{len(found['families'])}: {counts(found['families'])}."]
+    if found["asked"]:
+        lines += ["", f"Problems by the stories they ask for: {counts(found['asked'])}."]
     return "\n".join(lines) + "\n"
 
 

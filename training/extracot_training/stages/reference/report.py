@@ -13,12 +13,13 @@ from extracot_training.pipeline.statistics import estimate, ratio_estimate
 
 
 def figures_of(rows: Sequence[ReferenceRow], **bootstrap: int) -> dict[str, Any]:
-    """All figures of ``rows`` (one is needed): over all of them, by split, steps and family.
+    """All figures of ``rows`` (one is needed): over all of them, by split, steps, family and number
+    of stories asked for.
 
     Intervals are bootstraps over problems (``resamples``, ``seed``); ``realised`` is a ratio of
     sums of reasoning tokens, those of blocks that were never closed counted in full.
     """
-    by = ("split", "steps", "family", "r_star")
+    by = ("split", "steps", "family", "asked", "r_star")
     return {"all": _group(rows, bootstrap)} | {f"by_{n}": _by(rows, n, bootstrap) for n in by}
 
 
@@ -48,7 +49,10 @@ def report_of(figures: dict[str, Any], config: ReferenceConfig) -> str:
         "",
         *_needs_table(whole),
     ]
-    for name, title in (("by_steps", "steps"), ("by_family", "family")):
+    titles = [("by_steps", "steps"), ("by_family", "family")]
+    if figures["by_asked"]:
+        titles.append(("by_asked", "stories asked for"))
+    for name, title in titles:
         lines += ["", f"## By {title}", "", *_difficulty_table(figures[name], title)]
     return "\n".join(lines) + "\n"
 

@@ -153,7 +153,8 @@ def _row(
         for level in levels
     ]
     fields: dict[str, Any] = problem.model_dump(include={"question", "split", "family", "steps"})
-    return ReferenceRow.measured(attempts, problem_id=problem.id, gold=problem.answer, **fields)
+    fields |= {"problem_id": problem.id, "gold": problem.answer, "asked": problem.asked}
+    return ReferenceRow.measured(attempts, **fields)
 
 
 def _attempt(rollout: Rollout, gold: str) -> LevelAttempt:
