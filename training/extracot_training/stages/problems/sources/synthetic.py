@@ -55,7 +55,7 @@ def _new(generator: Generator, size: int, known: Set[str]) -> Iterator[WordProbl
         if found == size:
             return
         made = generator.problem(index)
-        if not known.intersection(made.stories[: len(made.families)]):
+        if known.isdisjoint(made.stories[: len(made.families)]):
             found, skipped = found + 1, 0
             yield made
         elif (skipped := skipped + 1) == KNOWN_IN_A_ROW:
