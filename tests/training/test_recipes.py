@@ -16,7 +16,7 @@ RECIPES = ROOT / "training" / "recipes"
 
 # Stands in for extracot-train: reads the flags and the configuration as it does, makes the folder.
 STAND_IN = """
-import re, sys
+import os, re, sys
 from pathlib import Path
 from extracot_training.cli import config_class
 from extracot_training.config.load import load_config
@@ -34,13 +34,17 @@ for text in re.findall(r"Path\\('([^']+)'\\)|'([^']+)'", repr(config)):
     path = Path(text[0] or text[1])
     if str(path).startswith(out + "/") and path != config.out and not path.is_dir():
         sys.exit(f"{stage}: {path} was not made by a stage before")
+if "LOG" in os.environ:
+    with open(os.environ["LOG"], "a") as log:
+        print(config.out.name, *sorted(overrides), file=log)
 config.out.mkdir(parents=True, exist_ok=stage == "publish")  # again, to add a card
 print("ran", stage)
 """
 
 
-def dry(recipe: str, tmp_path: Path, *flags: str) -> str:
-    """What a recipe prints when its commands only read their configuration."""
+def dry(recipe: str, tmp_path: Path, *flags: str, log: Path | None = None) -> str:
+    """What a recipe prints when its commands only read their configuration. ``log`` gets a line for
+    each: the folder's name and the settings."""
     tmp_path.mkdir(exist_ok=True)
     stand_in = tmp_path / "stand_in.py"
     stand_in.write_text(STAND_IN)
@@ -49,6 +53,8 @@ def dry(recipe: str, tmp_path: Path, *flags: str) -> str:
         "DRY": "yes",
         "TRAIN_COMMAND": f"{sys.executable} {stand_in}",
     }
+    if log is not None:
+        environment["LOG"] = str(log)
     command = ["bash", str(RECIPES / f"{recipe}.sh"), *flags]
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-500:] + done.stderr[-2000:]
@@ -107,12 +113,24 @@ def test_measuring_again_says_which_flag_is_wrong(flags: list[str], message: str
     assert message in done.stderr
 
 
-def test_the_bundled_models_baselines_are_all_measured_and_compared(tmp_path: Path) -> None:
-    told = dry("small", tmp_path, "--baselines")
-    measured = {path.name.removeprefix("eval-") for path in (tmp_path / "out").glob("eval-*")}
-    assert told.count("ran evaluate") == len(measured)
-    assert measured >= {
-        *("small", "families", "untrained", "whole", "words-40", "caps", "tokenskip", "random"),
-        *("sft", "chrpo", "length-penalty", "no-ctrl", "no-mode", "none"),
+def test_the_bundled_models_baselines_are_matched_measured_and_compared(tmp_path: Path) -> None:
+    told = dry("small", tmp_path, "--baselines", log=tmp_path / "log")
+    lines = (tmp_path / "log").read_text().replace(str(tmp_path), "").splitlines()
+    flags = {line.split()[0]: line for line in lines}
+    made = {name.removeprefix("eval-") for name in flags if name.startswith("eval-")}
+    assert told.count("ran evaluate") == len(made)
+    assert made >= {
+        *("small", "small-2", "sft", "fixed", "blind", "words", "tokenskip", "length-penalty"),
+        *("families", "untrained", "whole", "none"),
     }
-    assert (tmp_path / "out" / "compare").is_dir()
+    assert not [name for name in made if name.startswith(("words-", "caps"))], "straw men"
+    assert {"compare", "compare-rows", "compare-rewards"} <= flags.keys()
+    # Each had the same rounds as ours: another folder of rows, the same start and settings.
+    for other in ("blind", "words", "tokenskip"):
+        for stage in ("sft-short", "sft-fixed", "mix-short", "mix-long"):
+            assert flags[f"{stage}-{other}"].replace(f"-{other}", "") == flags[stage]
+    # And the second seed is the first but for its seed.
+    for stage in ("sft-single", "sft-whole", "sft-short", "sft-fixed", "sft", "chrpo"):
+        second = flags[f"{stage}-2"]
+        assert "seed=2" in second
+        assert second.replace("-2", "").replace("seed=2", "seed=1") == flags[stage]

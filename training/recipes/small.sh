@@ -40,128 +40,130 @@ step teach-single teach teach-own --input "$out/problems-single"
 step base base base-small --set "inputs=[$out/teach,$out/teach-single]"
 step mix-single mix mix-full --set "traces=$out/teach-single" \
   --set "problems=$out/problems-single" --set "model=$out/base"
-step sft-single sft sft-small --input "$out/mix-single" --set "model=$out/base" \
-  --set learning_rate=3.0e-3 --set epochs=1.5
 step mix-full mix mix-full --set "traces=$out/teach" --set "problems=$out/problems" \
   --set "model=$out/base"
-step sft-full sft sft-small --input "$out/mix-full" --set "model=$out/sft-single" \
-  --set learning_rate=2.0e-3 --set epochs=1.3 --set batch=24
 
-# Stage 2: every level; whole traces again, until it no longer mixes stories up; and levels again,
-# first with more of the short ones, whose rows are quick to learn from, then of the long ones.
-step compress compress compress-small --input "$out/teach" \
-  --set "compressor=$out/compressor" --set "tokenizer=$out/base"
+# Whole traces come before levels. `seeded NAME SEED MODEL INPUT [FLAG …]`: one fine-tuning.
+seeded() {
+  local name=$1 seed=$2 model=$3 rows=$4
+  shift 4
+  step "$name" sft sft-small --input "$out/$rows" --set "model=$out/$model" --set "seed=$seed" "$@"
+}
+whole() { # SUFFIX SEED BASE
+  seeded "sft-single$1" "$2" "$3" mix-single --set learning_rate=3.0e-3 --set epochs=1.5
+  seeded "sft-whole$1" "$2" "sft-single$1" mix-full --set learning_rate=2.0e-3 --set epochs=2
+}
+whole "" 1 base
+
+# Stage 2: rows of every level; two rounds, first with more of the short ones, whose rows are quick to
+# learn from, then of the long ones. Whatever ours is compared with goes through the same rounds, from
+# the same whole traces: `compressed NAME FLAG …` makes its rows, `levels SUFFIX SEED NAME` trains on them.
 mixed=(--set "traces=$out/teach" --set "problems=$out/problems" --set "model=$out/base")
-short=(--set "level_shares=[1.0,0.6,0.35,0.35,0.35]" --set further_native=1500)
-long=(--set "level_shares=[0.5,0.5,0.5,0.5,1.0]")
-step mix-fixed mix mix-small "${mixed[@]}" --set "compressed=$out/compress"
-step mix-short mix mix-small "${mixed[@]}" --set "compressed=$out/compress" "${short[@]}"
-step mix-long mix mix-small "${mixed[@]}" --set "compressed=$out/compress" "${long[@]}"
-step sft-levels sft sft-small --input "$out/mix-fixed" --set "model=$out/sft-full" --set epochs=2.5
-step sft-whole sft sft-small --input "$out/mix-full" --set "model=$out/sft-levels" \
-  --set learning_rate=2.0e-3 --set epochs=1 --set warmup=0.02
-step sft-again sft sft-small --input "$out/mix-fixed" --set "model=$out/sft-whole" \
-  --set learning_rate=2.0e-3 --set epochs=1
-step sft-short sft sft-small --input "$out/mix-short" --set "model=$out/sft-again"
-step sft-fixed sft sft-small --input "$out/mix-long" --set "model=$out/sft-short" \
-  --set learning_rate=2.0e-3 --set epochs=1.6 --set warmup=0.02
-# Then the choice as it was measured.
-step reference-fixed reference reference-small --input "$out/problems" \
-  --set "model=$out/sft-fixed"
-step mix-policy mix mix-policy-brief "${mixed[@]}" --set "compressed=$out/compress" \
-  --set "reference=$out/reference-fixed" --set "model=$out/sft-fixed"
-step sft sft sft-small --input "$out/mix-policy" --set "model=$out/sft-fixed" \
-  --set learning_rate=5.0e-4 --set epochs=1
-step reference reference reference-small --input "$out/problems" --set "model=$out/sft"
+short=(--set "level_shares=[1.0,0.8,0.6,0.35,0.35]" --set further_native=1500)
+long=(--set "level_shares=[0.5,0.6,0.8,0.8,1.0]")
+compressed() {
+  local name=$1
+  shift
+  step "compress$name" compress compress-small --input "$out/teach" --set "tokenizer=$out/base" "$@"
+  step "mix-short$name" mix mix-small "${mixed[@]}" --set "compressed=$out/compress$name" "${short[@]}"
+  step "mix-long$name" mix mix-small "${mixed[@]}" --set "compressed=$out/compress$name" "${long[@]}"
+}
+levels() {
+  seeded "sft-short$1$3" "$2" "sft-whole$1" "mix-short$3" --set epochs=3
+  seeded "sft-fixed$1$3" "$2" "sft-short$1$3" "mix-long$3" --set learning_rate=2.0e-3 \
+    --set epochs=1.6 --set warmup=0.02
+}
+compressed "" --set "compressor=$out/compressor"
+levels "" 1 ""
 
-# Stage 3.
-chrpo=(--input "$out/reference" --set "model=$out/sft" --set "replay.rows=$out/mix-fixed")
-step chrpo chrpo chrpo-small "${chrpo[@]}"
-# And at forced levels: those that users name are trained by the same rewards, two problems of
-# twelve still choosing (0.8334 gives exactly that; those are rewarded as if every problem needed 1.0,
-# since it is only measured how long 1.0 is).
-step lengths reference reference-small --input "$out/problems" --set "model=$out/chrpo" \
-  --set "levels=[1.0]" --set k=1 --set limit=2500 --set "splits=[train]"
-step practised chrpo chrpo-small --input "$out/lengths" --set "dev=$out/reference" \
-  --set "model=$out/chrpo" --set "replay.rows=$out/mix-fixed" --set replay.weight=0.2 \
-  --set given_share=0.8334 --set steps=200 --set schedule=cosine --set checkpoint_every=25
+# Then the choice as it was measured, and stage 3, with rollouts at every level.
+chosen() { # SUFFIX SEED
+  step "reference-fixed$1" reference reference-small --input "$out/problems" \
+    --set "model=$out/sft-fixed$1" --set "seed=$2"
+  step "mix-policy$1" mix mix-policy-brief "${mixed[@]}" --set "compressed=$out/compress" \
+    --set "reference=$out/reference-fixed$1" --set "model=$out/sft-fixed$1"
+  seeded "sft$1" "$2" "sft-fixed$1" "mix-policy$1" --set learning_rate=5.0e-4 --set epochs=1
+  step "reference$1" reference reference-small --input "$out/problems" \
+    --set "model=$out/sft$1" --set "seed=$2"
+  step "chrpo$1" chrpo chrpo-small --input "$out/reference$1" --set "model=$out/sft$1" \
+    --set "replay.rows=$out/mix-long" --set "seed=$2"
+}
+chosen "" 1
 
 # Evaluation through vLLM: `measure NAME MODEL [FLAG …]` into $out/eval-NAME, the problems
-# of $asked, by a server with $serve_flags.
+# of $asked.
 asked=$out/problems-test
-serve_flags=()
 measure() {
   local name=$1 model=$2
   shift 2
-  step "draft-$name" publish publish-draft --set "model=$model" --set "name=$name"
-  serving "$out/draft-$name" "eval-$name" "${serve_flags[@]}"
+  step "draft-$name" publish publish-draft --set "model=$out/$model" --set "name=$name"
+  serving "$out/draft-$name" "eval-$name"
   step "eval-$name" evaluate evaluate-small --input "$asked" \
     --set "model=draft-$name" --set "dataset=held-out numbers" \
     --set "base_url=http://127.0.0.1:$port/v1" "$@"
   served
 }
-measure small "$out/practised" --set "reference=$out/reference"
-step published publish publish --set "model=$out/practised" --set "evaluation=$out/eval-small" \
+measure small chrpo --set "reference=$out/reference"
+step published publish publish --set "model=$out/chrpo" --set "evaluation=$out/eval-small" \
   --set name=small
 
 [[ $baselines ]] || exit 0
-levels="budgets=[0.2,0.4,0.6,0.8,1.0]"
+every="budgets=[0.2,0.4,0.6,0.8,1.0]"
+few="budgets=[0.2,0.4,0.6,1.0,auto]"
 
-# Families that nothing was trained on.
-measure families "$out/practised" --set "splits=[heldout_families]" --set "dataset=held-out families" \
-  --set "budgets=[0.2,1.0,auto]"
-# Problems whose words it does not know.
+# Ours from another seed, whole.
+step base-2 base base-small --set "inputs=[$out/teach,$out/teach-single]" --set seed=2
+whole -2 2 base-2
+levels -2 2 ""
+chosen -2 2
+measure small-2 chrpo-2 --set "reference=$out/reference-2"
+
+# Ours before any reward: the fair partner of what has none. The same compressor that sees no question,
+# and the same that knows no formulas; and neither, as TokenSkip and LLMLingua-2 do.
+measure sft sft --set "budgets=[0.2,0.4,0.6,0.8,1.0,auto]"
+step compressor-blind compressor compressor-minilm --input "$out/annotate" --set question=0
+compressed -blind --set "compressor=$out/compressor-blind"
+compressed -words --set "compressor=$out/compressor" --set units=words
+compressed -tokenskip --set "compressor=$out/compressor-blind" --set units=words
+measure fixed sft-fixed --set "$every"
+for other in blind words tokenskip; do
+  levels "" 1 "-$other"
+  measure "$other" "sft-fixed-$other" --set "$every"
+done
+# Whole traces alone: what the levels start from. And before any training.
+measure whole sft-whole --set "budgets=[native]"
+seeded sft-untrained 1 base mix-long --set max_steps=1 --set learning_rate=1.0e-12
+measure untrained sft-untrained --set "budgets=[native]" --set limit=500
+# No reasoning at all, which it was never taught.
+measure none chrpo --set "budgets=[none]" --set limit=1000
+
+# Families that nothing was trained on; problems whose words it does not know.
+measure families chrpo --set "splits=[heldout_families]" --set "dataset=held-out families" \
+  --set "$few"
 step problems-symbolic problems problems-small-symbolic
 asked=$out/problems-symbolic
 for split in test heldout_families; do
-  measure "symbolic-$split" "$out/practised" --set "splits=[$split]" --set "dataset=gsm_symbolic, $split" \
-    --set "budgets=[0.2,1.0,auto]"
+  measure "symbolic-$split" chrpo --set "splits=[$split]" --set "dataset=gsm_symbolic, $split" \
+    --set "$few"
 done
 if [[ ${GSM8K:-} ]]; then
   step problems-gsm8k-test problems problems-gsm8k --set "sources.0.path=$GSM8K/test.jsonl" \
     --set sources.0.split=test --set "contamination.against=[]"
   asked=$out/problems-gsm8k-test
-  measure gsm8k "$out/practised" --set "dataset=GSM8K test" --set "budgets=[0.2,1.0,auto]"
+  measure gsm8k chrpo --set "dataset=GSM8K test" --set "$few"
 fi
 asked=$out/problems-test
-# Before any training.
-step sft-untrained sft sft-small --input "$out/mix-fixed" --set "model=$out/base" \
-  --set max_steps=1 --set learning_rate=1.0e-12
-measure untrained "$out/sft-untrained" --set "budgets=[native]" --set limit=500
-# No reasoning at all, which it was never taught.
-measure none "$out/practised" --set "budgets=[none]" --set limit=1000
-# Ours without its levels: asked to be brief in words; cut by force.
-for words in 20 40 60 80; do
-  measure "words-$words" "$out/practised" --set "budgets=[native]" \
-    --set "suffix=Use about $words% of the words you would usually use."
-done
-serve_flags=(--card none --assumed-reasoning-tokens "${FULL_TOKENS:-181}")
-measure caps "$out/practised" --set asking=ratios --set "budgets=[0.2,0.4,0.6,0.8]"
-serve_flags=()
-# Whole traces alone: what the levels start from.
-measure whole "$out/sft-whole" --set "budgets=[native]"
 
-# TokenSkip-style: a compressor that sees no question and no formula; and atoms at random.
-step compressor-blind compressor compressor-minilm --input "$out/annotate" --set question=0
-step compress-tokenskip compress compress-small --input "$out/teach" --set units=words \
-  --set "compressor=$out/compressor-blind" --set "tokenizer=$out/base"
-step compress-random compress compress-small --input "$out/teach" --set scores=random \
-  --set compressor=null --set "tokenizer=$out/base"
-for other in tokenskip random; do
-  step "mix-$other" mix mix-small "${mixed[@]}" --set "compressed=$out/compress-$other" "${short[@]}"
-  step "sft-$other" sft sft-small --input "$out/mix-$other" --set "model=$out/sft-whole"
-  measure "$other" "$out/sft-$other" --set "$levels"
-done
-# Ours before CHRPO, after CHRPO without forced levels, and with other rewards.
-measure sft "$out/sft" --set "budgets=[0.2,0.4,0.6,0.8,1.0,auto]"
-measure chrpo "$out/chrpo" --set "budgets=[0.2,0.4,0.6,0.8,1.0,auto,native]"
-rewarded() { # NAME SETTING
-  step "chrpo-$1" chrpo chrpo-small "${chrpo[@]}" --set "$2"
-  measure "$1" "$out/chrpo-$1" --set "budgets=[0.2,1.0,auto]"
+# Other rewards.
+rewarded() { # NAME SETTING …
+  local name=$1
+  shift
+  step "chrpo-$name" chrpo chrpo-small --input "$out/reference" --set "model=$out/sft" \
+    --set "replay.rows=$out/mix-long" "$@"
+  measure "$name" "chrpo-$name" --set "$few"
 }
-rewarded length-penalty 'objective={kind: length_penalty, length_weight: 0.2, scale: group}'
-rewarded no-ctrl objective.ctrl=false
-rewarded no-mode objective.mode=false
+rewarded length-penalty --set 'objective={kind: length_penalty, length_weight: 0.2, scale: group}'
+#REWARDS
 
 compared() { # NAME RUN …: side by side, differences against the first
   local name=$1 runs=
@@ -169,6 +171,6 @@ compared() { # NAME RUN …: side by side, differences against the first
   for run in "$@"; do runs+="${runs:+,}\"$run\":\"$out/eval-$run\""; done
   step "$name" compare compare --set "runs={$runs}" --set "base=$1"
 }
-compared compare small sft chrpo whole untrained tokenskip random caps
-compared compare-sft sft tokenskip random      # none of them with rewards
-compared compare-rewards chrpo length-penalty no-ctrl no-mode
+compared compare small small-2 sft fixed whole untrained
+compared compare-rows fixed blind words tokenskip      # none of them with rewards
+compared compare-rewards small length-penalty
