@@ -23,11 +23,13 @@ done
 out=${OUT:-runs/small}
 source training/recipes/steps.sh
 
-# Stage 1: the compressor of compressor_cpu.sh.
-step compressor-problems problems problems-compressor
+# Stage 1: a compressor like compressor_cpu.sh's, on more problems, since who is asked for is harder to
+# tell of one to three. It sees the end of the question, three names long.
+step compressor-problems problems problems-small-compressor
 step compressor-teach teach teach-own --input "$out/compressor-problems"
 step annotate annotate annotate-rules --input "$out/compressor-teach"
-step compressor compressor compressor-minilm --input "$out/annotate"
+minilm=(--input "$out/annotate" --set attention_dropout=0)
+step compressor compressor compressor-minilm "${minilm[@]}" --set question=32
 
 # Single stories teach arithmetic; then three at once, and which numbers belong to which story.
 step problems problems problems-small
@@ -121,7 +123,7 @@ measure small-2 chrpo-2 --set "reference=$out/reference-2"
 # Ours before any reward: the fair partner of what has none. The same compressor that sees no question,
 # and the same that knows no formulas; and neither, as TokenSkip and LLMLingua-2 do.
 measure sft sft --set "budgets=[0.2,0.4,0.6,0.8,1.0,auto]"
-step compressor-blind compressor compressor-minilm --input "$out/annotate" --set question=0
+step compressor-blind compressor compressor-minilm "${minilm[@]}" --set question=0
 compressed -blind --set "compressor=$out/compressor-blind"
 compressed -words --set "compressor=$out/compressor" --set units=words
 compressed -tokenskip --set "compressor=$out/compressor-blind" --set units=words
