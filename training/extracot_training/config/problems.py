@@ -150,6 +150,16 @@ class ReasoningSource(ProblemSource):
         return self
 
 
+class DrillSource(ProblemSource):
+    """Lists of calculations, no stories: arithmetic for a model that knows none."""
+
+    kind: Literal["drill"] = "drill"
+    size: int = Field(gt=0, description="lists to make")
+    seed: int = Field(0, description="seed; list i does not depend on size")
+    max_number: int = Field(100, ge=20, description="bound of every number that occurs")
+    count: int = Field(24, ge=1, le=200, description="calculations per list")
+
+
 AnySource = Annotated[
     Gsm8kSource
     | MathSource
@@ -158,7 +168,8 @@ AnySource = Annotated[
     | HubSource
     | GsmSymbolicSource
     | GeneratorSource
-    | ReasoningSource,
+    | ReasoningSource
+    | DrillSource,
     Field(discriminator="kind"),
 ]
 

@@ -2,7 +2,7 @@
 
 ``story`` holds quantities and checked arithmetic, ``families`` the problems, ``narrate`` and
 ``phrases`` the telling, ``interleaved`` several stories told in one trace, ``make`` the seeded
-drawing. Everything made here is synthetic and says so in the rows that
+drawing, ``drill`` lists of single calculations. Everything made here is synthetic and says so in the rows that
 :mod:`extracot_training.stages.problems.sources.synthetic` makes of it.
 """
 

@@ -13,7 +13,14 @@ from typing import Any
 
 from extracot_training.config.problems import AnySource
 from extracot_training.pipeline.records import Problem
-from extracot_training.stages.problems.sources import gsm_symbolic, hub, jsonl, reasoning, synthetic
+from extracot_training.stages.problems.sources import (
+    drill,
+    gsm_symbolic,
+    hub,
+    jsonl,
+    reasoning,
+    synthetic,
+)
 
 # By ``kind``, which tells the type of the settings that a reader takes.
 READERS: dict[str, Callable[[Any], Iterator[Problem]]] = {
@@ -25,6 +32,7 @@ READERS: dict[str, Callable[[Any], Iterator[Problem]]] = {
     "gsm_symbolic": gsm_symbolic.read,
     "generator": synthetic.read,
     "reasoning": reasoning.read,
+    "drill": drill.read,
 }
 
 
