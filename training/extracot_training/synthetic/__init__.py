@@ -2,8 +2,8 @@
 
 ``story`` holds quantities and checked arithmetic, ``families`` the problems, ``narrate`` and
 ``phrases`` the telling, ``interleaved`` several stories told in one trace, ``make`` the seeded
-drawing, ``drill`` lists of single calculations. Everything made here is synthetic and says so in the rows that
-:mod:`extracot_training.stages.problems.sources.synthetic` makes of it.
+drawing, ``drill`` lists of single calculations. Everything made here is synthetic and says so in
+the rows that :mod:`extracot_training.stages.problems.sources` makes of it.
 """
 
 from extracot_training.synthetic.families import FAMILIES
