@@ -84,7 +84,8 @@ levels() {
 compressed "" --set "compressor=$out/compressor"
 levels "" 1 ""
 
-# Then the choice as it was measured, and stage 3, with rollouts at every level.
+# Then the choice as it was measured, and stage 3: every level tried for half of the problems, which
+# trains the choice; a level named by the prompt for the others, which trains what users name.
 chosen() { # SUFFIX SEED
   step "reference-fixed$1" reference reference-small --input "$out/problems" \
     --set "model=$out/sft-fixed$1" --set "seed=$2"
@@ -170,8 +171,9 @@ rewarded() { # NAME SETTING …
     --set "replay.rows=$out/mix-long" "$@"
   measure "$name" "chrpo-$name" --set "$few"
 }
-rewarded length-penalty --set 'objective={kind: length_penalty, length_weight: 0.2, scale: group}'
-#REWARDS
+rewarded capped --set 'objective={kind: chrpo_capped}'
+rewarded length-penalty --set given_share=0 \
+  --set 'objective={kind: length_penalty, length_weight: 0.2, scale: group}'
 
 compared() { # NAME RUN …: side by side, differences against the first
   local name=$1 runs=
@@ -181,4 +183,4 @@ compared() { # NAME RUN …: side by side, differences against the first
 }
 compared compare small small-2 sft fixed whole untrained
 compared compare-rows fixed blind words tokenskip      # none of them with rewards
-compared compare-rewards small length-penalty
+compared compare-rewards small capped length-penalty
