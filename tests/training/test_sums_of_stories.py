@@ -178,6 +178,17 @@ def test_rules_keep_all_asked_stories_and_no_other(thorough: bool) -> None:
         assert all(str(results(made.trace)[name]) in re.findall(r"\d+", listed) for name in asked)
 
 
+def test_each_asked_story_needs_about_a_fifth_of_the_trace() -> None:
+    needs: dict[int, list[float]] = {1: [], 2: [], 3: []}
+    for made in summing(5).make(120):
+        _, text = kept(made.question, made.trace, str(made.answer), made.final)
+        pieces = [len(re.findall(r"\w+|[^\w\s]", one)) for one in (text, made.trace)]
+        needs[len(made.families)].append(pieces[0] / pieces[1])
+    for asked, shares in needs.items():
+        mean = sum(shares) / len(shares)
+        assert 0.2 * asked - 0.06 < mean < 0.2 * asked + 0.02
+
+
 def test_equations_of_the_answer_count_only_where_the_reasoning_lacks_it() -> None:
     question = "Ana has 4 pens and buys 3. Ben has 5 pens and buys 8."
     trace = "Ana: 4 + 3 = 7. Ben: 5 + 8 = 13. Ana and Ben: 7 + 13 = 20."
