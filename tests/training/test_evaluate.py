@@ -133,6 +133,9 @@ def test_figures_by_how_many_stories_are_asked_for() -> None:
     }
     assert auto["levels_by_asked"]["1"]["mean"] == 0.2
     assert auto["levels_by_asked"]["3"] == {"n": 2, "mean": 1.0, "levels": {"1.0": 1.0}}
+    # One story goes with 0.2, three with 1.0: the choice tells all of it.
+    chosen = auto["choice"]["asked"]
+    assert chosen["mutual"] == pytest.approx(chosen["most"])
     told = report_of(found)
     assert "## Stories asked for: accuracy" in told
     assert "| stories asked for | replies | mean level | levels |" in told

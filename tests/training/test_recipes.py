@@ -131,7 +131,8 @@ def test_the_bundled_models_baselines_are_matched_measured_and_compared(tmp_path
         for stage in ("sft-short", "sft-fixed", "mix-short", "mix-long"):
             assert flags[f"{stage}-{other}"].replace(f"-{other}", "") == flags[stage]
     # And the second seed is the first but for its seed.
-    for stage in ("sft-single", "sft-drill", "sft-whole", "sft-short", "sft-fixed", "sft", "chrpo"):
+    rounds = ("single", "drill", "both", "whole", "short", "fixed")
+    for stage in (*(f"sft-{one}" for one in rounds), "sft", "chrpo"):
         second = flags[f"{stage}-2"]
         assert "seed=2" in second
         assert second.replace("-2", "").replace("seed=2", "seed=1") == flags[stage]

@@ -126,6 +126,7 @@ def _budget(
                 "r_star": lambda row: r_star.get(row.problem_id),
                 "steps": lambda row: row.steps,
                 "family": lambda row: row.family,
+                "asked": lambda row: row.asked,
             },
         )
     return found

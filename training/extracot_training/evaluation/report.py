@@ -156,7 +156,7 @@ def _every(found: Mapping[str, Any]) -> list[str]:
 
 
 def _information(found: Mapping[str, Any]) -> list[str]:
-    names = {"r_star": "r*", "steps": "steps", "family": "family"}
+    names = {"r_star": "r*", "steps": "steps", "family": "family", "asked": "stories asked for"}
     rows = [
         f"{title} | {of['n']} | {of['mutual']:.3f} | {of['by_chance']:.3f} | {of['most']:.3f}"
         for name, title in names.items()
