@@ -53,8 +53,11 @@ def test_after_fine_tuning_every_level_is_as_long_as_it_says(made: Path) -> None
 def test_chrpo_improves_the_choice(made: Path) -> None:
     evaluations = report(made / "chrpo")["dev"]
     before, after = evaluations[0], evaluations[-1]
-    # Rows that are replayed make replies better by themselves: 0.06 with all advantages zero.
-    assert after["reward"] > before["reward"] + 0.12
+    # Fine-tuning leaves 0.4 for nearly all, though some problems need 0.6. Rows that are replayed
+    # make replies better by themselves, but they move no choice.
+    assert after["level_mean"] > before["level_mean"] + 0.03
+    assert after["levels"]["0.6"]["share"] > before["levels"]["0.6"]["share"] + 0.1
+    assert after["accuracy"] > before["accuracy"] + 0.03
     assert after["choice_entropy"] > 0.02
     assert after["entropy_of_levels"] > 0.05
 
