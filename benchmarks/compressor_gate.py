@@ -25,7 +25,7 @@ from extracot_training.compression.budget import Selection, TokenCounter, spend,
 from extracot_training.compression.scoring import CompressorScorer
 from extracot_training.compression.segment import segment, spans_of
 from extracot_training.compression.step_features import structure
-from extracot_training.compression.step_scoring import GraphScorer, ScoredSteps, StepScorer
+from extracot_training.compression.step_scoring import GraphScorer, Item, ScoredSteps, StepScorer
 from extracot_training.compression.structure import Outline, outline, spend_on_steps
 from extracot_training.evaluation.marks import (
     Kept,
@@ -47,12 +47,19 @@ RESAMPLES = 2000
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One marked trace, cut into steps, and the tokens of each."""
+    """One marked trace, cut into steps, and the tokens of each; ``always`` are the atoms that stay
+    whatever the budget."""
 
     trace: MarkedTrace
     marks: Marks
     plan: Outline
     costs: tuple[int, ...]
+    always: tuple[int, ...]
+
+    @property
+    def item(self) -> Item:
+        """As scorers take it."""
+        return self.trace.question, self.trace.thinking, self.trace.answer
 
 
 # Kept spans and realised ratio of a case at each ratio.
@@ -67,7 +74,8 @@ def cases(traces: Path, marks: Sequence[Path], counter: TokenCounter) -> list[Ca
         plan = outline(trace.thinking, segment(trace.thinking))
         each = counter.per_atom(trace.thinking, plan.atoms)
         costs = tuple(sum(each[i] for i in own) for own in plan.members)
-        found.append(Case(trace, marked, plan, costs))
+        always = structure(trace.question, plan, trace.answer).always
+        found.append(Case(trace, marked, plan, costs, always))
     return found
 
 
@@ -80,18 +88,14 @@ def systems(counter: TokenCounter, folder: Path | None) -> dict[str, System]:
     lingua = Compressor(shipped, counter, units="words")
 
     @cache
-    def read(trace: MarkedTrace) -> ScoredSteps:
-        return ours.steps([(trace.question, trace.thinking, trace.answer)])[0]
+    def read(item: Item) -> ScoredSteps:
+        return ours.steps([item])[0]
 
-    def learnt(case: Case) -> Result:
-        return _spans(case, chosen_steps(case.trace.thinking, read(case.trace), RATIOS, counter))
-
-    def unlearnt(case: Case) -> Result:
-        (scored,) = graph.steps([(case.trace.question, case.trace.thinking, case.trace.answer)])
+    def chosen(case: Case, scored: ScoredSteps) -> Result:
         return _spans(case, chosen_steps(case.trace.thinking, scored, RATIOS, counter))
 
     def by_need(case: Case) -> Result:
-        scored = read(case.trace)
+        scored = read(case.item)
         plain = sorted(range(len(case.costs)), key=lambda i: (-scored.needed[i], i))
         return _by_order(case, plain, counter)
 
@@ -108,9 +112,9 @@ def systems(counter: TokenCounter, folder: Path | None) -> dict[str, System]:
 
     return {
         "oracle (gold marks)": lambda case: _by_order(case, _oracle(case), counter),
-        "steps (ours)": learnt,
+        "steps (ours)": lambda case: chosen(case, read(case.item)),
         "steps, by need alone": by_need,
-        "steps, graph without a model": unlearnt,
+        "steps, graph without a model": lambda case: chosen(case, graph.steps([case.item])[0]),
         "atoms (token classifier)": old,
         "LLMLingua-2-style: words, no question": blind,
         "random steps": lambda case: _by_order(case, _shuffled(case), counter),
@@ -182,10 +186,9 @@ def _spans(case: Case, selections: Sequence[Selection]) -> Result:
 
 
 def _by_order(case: Case, order: Sequence[int], counter: TokenCounter) -> Result:
-    read = structure(case.trace.question, case.plan, case.trace.answer)
     flat = [0.0] * len(case.plan.atoms)
     found = spend_on_steps(
-        case.trace.thinking, case.plan, order, flat, RATIOS, counter, always=read.always
+        case.trace.thinking, case.plan, order, flat, RATIOS, counter, always=case.always
     )
     return _spans(case, found)
 

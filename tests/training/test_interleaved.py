@@ -282,15 +282,17 @@ def test_nameless_families_are_refused_or_left_out() -> None:
         Generator(0, threads=0)
 
 
-def test_stories_that_share_a_person_an_equation_or_an_answer_do_not_go_together() -> None:
-    def story(who: str, first: int, second: int) -> Story:
-        one = Story(50)
-        a, b = one.given(first, "the pens"), one.given(second, "the rulers")
-        one.fact(f"{who} has {first} pens and {second} rulers.")
-        one.add((a, b), "all things")
-        one.question("How many?", "{}.")
-        return one
+def story(who: str, first: int, second: int) -> Story:
+    """Somebody's pens and rulers, added up."""
+    one = Story(150)
+    a, b = one.given(first, "the pens"), one.given(second, "the rulers")
+    one.fact(f"{who} has {first} pens and {second} rulers.")
+    one.add((a, b), "all things")
+    one.question("How many?", "{}.")
+    return one
 
+
+def test_stories_that_share_a_person_an_equation_or_an_answer_do_not_go_together() -> None:
     assert well_posed([story("Ana", 3, 4), story("Ben", 5, 8)])
     assert not well_posed([story("Ana", 3, 4), story("Ana", 5, 8)])
     assert not well_posed([story("Ana", 3, 4), story("Ben", 4, 3)])

@@ -18,9 +18,9 @@ from extracot_training.stages.problems.sources.synthetic import read
 from extracot_training.stages.problems.stage import run
 from extracot_training.synthetic import Generator
 from extracot_training.synthetic.interleaved import well_posed
-from extracot_training.synthetic.story import Story, WordProblem
+from extracot_training.synthetic.story import WordProblem
 from tests.training.test_generator import equations, value_of
-from tests.training.test_interleaved import CHOSEN, asked_name, kept, people_named, source
+from tests.training.test_interleaved import CHOSEN, asked_name, kept, people_named, source, story
 
 
 def summing(
@@ -114,14 +114,6 @@ def test_a_number_of_stories_that_are_not_there_is_refused(asked: tuple[int, ...
 
 
 def test_sums_that_are_too_large_or_occur_elsewhere_are_not_well_posed() -> None:
-    def story(who: str, first: int, second: int) -> Story:
-        one = Story(150)
-        a, b = one.given(first, "the pens"), one.given(second, "the rulers")
-        one.fact(f"{who} has {first} pens and {second} rulers.")
-        one.add((a, b), "all things")
-        one.question("How many?", "{}.")
-        return one
-
     ana, ben = story("Ana", 3, 4), story("Ben", 5, 8)
     assert well_posed([ana, ben, story("Carmen", 20, 20)])
     third = story("Carmen", 22, 38)

@@ -60,8 +60,8 @@ def sampling_line(options: SolveOptions) -> str:
         if isinstance(value := options.get(name), int | float)
     ]
     drawn = "sampling: " + (", ".join(named) or "the model's own")
-    told = "" if options.get("temperature") == 0 else ", drawn at random: another run differs"
-    told = "" if "seed" in options else told
+    repeats = options.get("temperature") == 0 or "seed" in options
+    told = "" if repeats else ", drawn at random: another run differs"
     return f"{drawn}; one reply a budget{told}"
 
 
