@@ -147,6 +147,21 @@ def _kind(text: str) -> str | None:
     return text[0] + text[-1]
 
 
+def same_answer(found: str | None, gold: str) -> bool:
+    r"""Whether ``found`` says what ``gold`` says: by the rules of :func:`same_plain_answer`, else
+    as the same text after :func:`tidy`. ``None`` is no answer.
+
+    There is no algebra in it: ``x+1`` and ``1+x`` differ here.
+
+    >>> same_answer(r"\$1,200", "1200.0"), same_answer(r"\dfrac{1}{2}", "0.5")
+    (True, True)
+    """
+    if found is None:
+        return False
+    same = same_plain_answer(found, gold)
+    return same if same is not None else tidy(plain_text(found)) == tidy(plain_text(gold))
+
+
 def tidy(answer: str) -> str:
     """The answer without spacing (but between two digits), dollar signs and ``\\text{}`` around it,
     or a final full stop."""

@@ -12,7 +12,7 @@ import re
 from dataclasses import dataclass
 from decimal import Decimal
 
-from extracot.answers import boxes, same_plain_answer, tidy
+from extracot.answers import boxes, same_answer, tidy
 from extracot.quantities import LONGEST
 
 LONGEST_NUMBER = 60
@@ -58,7 +58,7 @@ def read_gold(value: object) -> Gold:
     (Gold(answer='1200', solution='48/2 = 24'), '(1,2)', '27')
     """
     if isinstance(value, bool) or not isinstance(value, str | int | float):
-        raise GoldError(f"is {_told(value)}; {WANTED}")
+        raise GoldError(f"is {told(value)}; {WANTED}")
     if not isinstance(value, str):
         return Gold(_number(value))
     text = value.strip("\ufeff \t\r\n")
@@ -86,7 +86,7 @@ def _marked(text: str) -> Gold | None:
         repeated = _STATED.fullmatch(rest)
         if repeated is None:
             return None
-        if not _same(_ended(repeated[1]), answer):
+        if not same_answer(_ended(repeated[1]), answer):
             raise GoldError(
                 f"has two answers, {answer[:40]!r} behind '####' and {_ended(repeated[1])[:40]!r}"
             )
@@ -105,7 +105,7 @@ def _boxed(text: str) -> Gold | None:
         if "\\boxed" in text:
             raise GoldError(f"has a \\boxed{{}} with nothing in it or no end; {WANTED}")
         return None
-    others = [box for box in found if not _same(box, found[-1])]
+    others = [box for box in found if not same_answer(box, found[-1])]
     if others:
         raise GoldError(
             f"has boxes with different answers, {others[0][:40]!r} and {found[-1][:40]!r}; "
@@ -153,14 +153,9 @@ def _ended(text: str) -> str:
     return text.strip().removesuffix(".").strip()
 
 
-def _same(one: str, other: str) -> bool:
-    plain = same_plain_answer(one, other)
-    return tidy(one) == tidy(other) if plain is None else plain
-
-
 def _number(value: float) -> str:
     if isinstance(value, float) and not math.isfinite(value):
-        raise GoldError(f"is {_told(value)}; {WANTED}")
+        raise GoldError(f"is {told(value)}; {WANTED}")
     text = f"{Decimal(repr(value)):f}" if isinstance(value, float) else str(value)
     text = text.rstrip("0").removesuffix(".") if "." in text else text
     if len(text) > LONGEST_NUMBER:
@@ -168,7 +163,7 @@ def _number(value: float) -> str:
     return text
 
 
-def _told(value: object) -> str:
+def told(value: object) -> str:
     """What a value is, in JSON's words."""
     match value:
         case None:
@@ -179,6 +174,8 @@ def _told(value: object) -> str:
             return "a list"
         case dict():
             return "an object"
-        case float():
+        case float() if not math.isfinite(value):
             return {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}[str(value)]
+        case float() | int() | str():
+            return str(value)
     return f"of type {type(value).__name__}"

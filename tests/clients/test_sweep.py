@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from extracot.answers import same_answer
 from extracot_client import (
     AsyncExtracot,
     Extracot,
@@ -27,7 +28,6 @@ from extracot_client import (
     SweepRow,
     summarise,
 )
-from extracot_client.matching import same_answer
 from extracot_client.plots import _box_of, _draw_points, _frame, _name_points, _Point, draw_sweep
 from extracot_client.problem_files import SweepFileError, read_problems
 from extracot_client.sweep_files import RowStore, write_csv

@@ -6,8 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from extracot.answers import same_plain_answer
-from extracot_client.matching import same_answer
+from extracot.answers import same_answer, same_plain_answer
 from extracot_training.math_text.verify import equal, verify
 from tests.examples import examples
 from tests.extracot.answer_pairs import ALGEBRA, DIFFERENT, NOUNS, SAME

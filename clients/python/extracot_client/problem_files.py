@@ -13,9 +13,9 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TextIO
 
-from extracot.golds import GoldError, read_gold
+from extracot.answers import same_answer
+from extracot.golds import GoldError, read_gold, told
 from extracot_client.errors import InvalidArgumentError
-from extracot_client.matching import same_answer
 from extracot_client.sweeps import SweepProblem, as_problem
 
 QUESTION_FIELDS = ("question", "problem", "prompt")
@@ -164,7 +164,7 @@ def _id(row: Mapping[str, Any], where: str, part: str) -> str | None:
     value = row[name]
     if isinstance(value, bool) or not isinstance(value, str | int) or not str(value).strip():
         raise SweepFileError(
-            f"{where}: {part} {name!r} is {_told(value)}; want a text or a whole number"
+            f"{where}: {part} {name!r} is {told(value)}; want a text or a whole number"
         )
     return str(value)
 
@@ -179,12 +179,3 @@ def _gold(value: Any, where: str) -> str:
         if where.endswith(repr(SOLUTION_FIELD)):
             hint += f", or the field {ANSWER_FIELDS[0]!r}"
         raise SweepFileError(f"{where} {error}{hint}") from None
-
-
-def _told(value: Any) -> str:
-    """What a value is, in JSON's words."""
-    if isinstance(value, list):
-        return "a list"
-    if isinstance(value, dict):
-        return "an object"
-    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -14,9 +14,9 @@ from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequen
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol, Unpack
 
+from extracot.answers import same_answer
 from extracot.usage import ratio_of_sums
 from extracot_client import errors
-from extracot_client.matching import same_answer
 from extracot_client.requests import Problem, SolveOptions
 from extracot_client.types import Budget, Solution, SweepRow
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import torch
 from pydantic import BaseModel, ValidationError
@@ -18,15 +18,23 @@ from torch import Tensor
 
 from extracot_training.compression.encoding import Layout, Window
 from extracot_training.config.compressor import AdapterSettings
-from extracot_training.errors import TrainingError
+from extracot_training.errors import ConfigError, TrainingError
 from extracot_training.pipeline.files import write_atomic
 from extracot_training.pipeline.records import first_problem
-from extracot_training.policy.pretrained import PretrainedError, load_tokenizer, located, pad_id
+from extracot_training.policy.pretrained import (
+    PretrainedError,
+    first_line,
+    load_encoder,
+    load_tokenizer,
+    located,
+    pad_id,
+)
 
 CARD = "compressor.json"
 SHIPPED = Path(__file__).with_name("shipped")
 # One of these is what encoders of transformers call it.
 _ATTENTION_DROPOUT = ("attention_probs_dropout_prob", "attention_dropout")
+Card = TypeVar("Card", bound=BaseModel)
 
 
 class CompressorError(TrainingError):
@@ -56,13 +64,18 @@ class CompressorCard(BaseModel, extra="forbid", frozen=True):
     @classmethod
     def load(cls, folder: Path) -> CompressorCard:
         """Raises :class:`CompressorError` in one line."""
-        try:
-            return cls.model_validate_json((folder / CARD).read_bytes())
-        except OSError as error:
-            raise CompressorError(f"{folder}: no trained compressor ({CARD} missing)") from error
-        except ValidationError as error:
-            field, message = first_problem(error)
-            raise CompressorError(f"{folder / CARD}: field {field!r}: {message}") from error
+        return read_card(cls, folder, CARD)
+
+
+def read_card(kind: type[Card], folder: Path, name: str) -> Card:
+    """The file ``name`` of a compressor's folder. Raises :class:`CompressorError` in one line."""
+    try:
+        return kind.model_validate_json((folder / name).read_bytes())
+    except OSError as error:
+        raise CompressorError(f"{folder}: no trained compressor ({name} missing)") from error
+    except ValidationError as error:
+        field, message = first_problem(error)
+        raise CompressorError(f"{folder / name}: field {field!r}: {message}") from error
 
 
 def new_model(
@@ -129,13 +142,15 @@ def load_compressor(folder: Path, *, device: str = "cpu") -> tuple[Any, Any, Com
     return model.to(device).eval().requires_grad_(False), tokenizer, card
 
 
-def longest_input(model: Any) -> int | None:
-    """Positions the encoder has, if limited; RoBERTa-like ones lose two to padding."""
+def check_length(length: int, model: Any) -> None:
+    """Raises :class:`ConfigError` for inputs longer than the encoder has positions; RoBERTa-like
+    ones lose two to padding."""
     positions = getattr(model.config, "max_position_embeddings", None)
     if positions is None:
-        return None
+        return
     lost = 2 if model.config.model_type in ("roberta", "longformer", "xlm-roberta") else 0
-    return int(positions) - lost
+    if length > (limit := int(positions) - lost):
+        raise ConfigError(f"length {length}: the encoder has {limit} positions", key="length")
 
 
 def batch_of(
@@ -180,36 +195,28 @@ def _classifier(
     name: str, layers: int | None = None, attention_dropout: float | None = None
 ) -> Any:
     from transformers import AutoModelForTokenClassification
-    from transformers.utils import logging
 
     path, extra = located(name)
     if layers is not None:
         extra["num_hidden_layers"] = layers
-    # A new head is what we want here; transformers would print a warning with a table.
-    level = logging.get_verbosity()
-    logging.set_verbosity_error()
-    try:
-        if attention_dropout is not None:
-            extra[_attention_dropout_of(name, path)] = attention_dropout
-        return AutoModelForTokenClassification.from_pretrained(
-            path,
-            num_labels=2,
-            id2label={0: "drop", 1: "keep"},
-            label2id={"drop": 0, "keep": 1},
-            dtype=torch.float32,
-            **extra,
-        )
-    except (OSError, ValueError) as error:
-        raise PretrainedError(f"encoder {name!r}: {str(error).splitlines()[0]}") from error
-    finally:
-        logging.set_verbosity(level)
+    if attention_dropout is not None:
+        extra[_attention_dropout_of(name, path)] = attention_dropout
+    labels = ("drop", "keep")
+    return load_encoder(
+        AutoModelForTokenClassification, name, path, num_labels=len(labels),
+        id2label=dict(enumerate(labels)), label2id={label: i for i, label in enumerate(labels)},
+        **extra,
+    )  # fmt: skip
 
 
 def _attention_dropout_of(name: str, path: str) -> str:
     """What the encoder's own configuration calls it. Raises :class:`PretrainedError`."""
     from transformers import AutoConfig
 
-    config = AutoConfig.from_pretrained(path)
+    try:
+        config = AutoConfig.from_pretrained(path)
+    except (OSError, ValueError) as error:
+        raise PretrainedError(f"encoder {name!r}: {first_line(error)}") from error
     for known in _ATTENTION_DROPOUT:
         if hasattr(config, known):
             return known

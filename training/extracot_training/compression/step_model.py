@@ -11,16 +11,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field
 
 from extracot_training.compression.encoding import Layout
-from extracot_training.compression.model import CompressorError
+from extracot_training.compression.model import CompressorError, read_card
 from extracot_training.compression.step_features import NAMES
 from extracot_training.compression.step_network import NetworkShape, StepNetwork
 from extracot_training.pipeline.files import write_atomic
-from extracot_training.pipeline.records import first_problem
-from extracot_training.policy.pretrained import PretrainedError, load_tokenizer, located
+from extracot_training.policy import pretrained
+from extracot_training.policy.pretrained import load_tokenizer, located
 
 CARD = "steps.json"
 WEIGHTS = "steps.safetensors"
@@ -63,35 +62,20 @@ class StepsCard(BaseModel, extra="forbid", frozen=True):
     @classmethod
     def load(cls, folder: Path) -> StepsCard:
         """Raises :class:`CompressorError` in one line."""
-        try:
-            card = cls.model_validate_json((folder / CARD).read_bytes())
-        except OSError as error:
-            raise CompressorError(f"{folder}: no trained compressor ({CARD} missing)") from error
-        except ValidationError as error:
-            field, message = first_problem(error)
-            raise CompressorError(f"{folder / CARD}: field {field!r}: {message}") from error
+        card = read_card(cls, folder, CARD)
         if card.features != NAMES:
             raise CompressorError(f"{folder}: made for other features of steps; train it anew")
         return card
 
 
 def load_encoder(name: str, layers: int | None, *, device: str = "cpu") -> tuple[Any, Any]:
-    """(frozen encoder, tokenizer). Raises :class:`PretrainedError`."""
+    """(frozen encoder, tokenizer). Raises :class:`~pretrained.PretrainedError`."""
     from transformers import AutoModel
-    from transformers.utils import logging
 
     path, extra = located(name)
     if layers is not None:
         extra["num_hidden_layers"] = layers
-    # Layers left out, and a pooler that nobody asks for, would be told in a table.
-    level = logging.get_verbosity()
-    logging.set_verbosity_error()
-    try:
-        model = AutoModel.from_pretrained(path, dtype=torch.float32, **extra)
-    except (OSError, ValueError) as error:
-        raise PretrainedError(f"encoder {name!r}: {str(error).splitlines()[0]}") from error
-    finally:
-        logging.set_verbosity(level)
+    model = pretrained.load_encoder(AutoModel, name, path, **extra)
     return model.to(device).eval().requires_grad_(False), load_tokenizer(name)
 
 

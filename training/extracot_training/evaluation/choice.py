@@ -10,7 +10,6 @@ best of them.
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from itertools import combinations
@@ -19,7 +18,7 @@ from typing import Any
 from extracot_training.evaluation.rows import EvalRow
 from extracot_training.evaluation.table import AUTO, Table, levels_of
 from extracot_training.pipeline.settings import BootstrapSettings
-from extracot_training.pipeline.statistics import paired
+from extracot_training.pipeline.statistics import entropy, paired
 
 
 def against_every(tables: Mapping[str, Table], config: BootstrapSettings) -> dict[str, Any] | None:
@@ -73,7 +72,7 @@ def information(
     cannot exceed.
     """
     chosen = [row for row in rows if row.level is not None]
-    found: dict[str, Any] = {"n": len(chosen), "entropy": _entropy([row.level for row in chosen])}
+    found: dict[str, Any] = {"n": len(chosen), "entropy": entropy([row.level for row in chosen])}
     for name, need in needs.items():
         pairs = [(row.level, value) for row in chosen if (value := need(row)) is not None]
         levels, values = [level for level, _ in pairs], [value for _, value in pairs]
@@ -81,14 +80,8 @@ def information(
             continue
         found[name] = {
             "n": len(pairs),
-            "mutual": max(0.0, _entropy(levels) + _entropy(values) - _entropy(pairs)),
+            "mutual": max(0.0, entropy(levels) + entropy(values) - entropy(pairs)),
             "by_chance": (len(set(levels)) - 1) * (len(set(values)) - 1) / (2 * len(pairs)),
-            "most": _entropy(values),
+            "most": entropy(values),
         }
     return found
-
-
-def _entropy(values: Sequence[object]) -> float:
-    """Of how often each value occurs, in nats; 0 for none."""
-    shares = [number / len(values) for number in Counter(values).values()]
-    return abs(math.fsum(share * math.log(share) for share in shares))

@@ -3,6 +3,8 @@ rows, the same ones for both sides of a difference or a ratio. Pure numbers."""
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -64,6 +66,16 @@ def means_at(size: int, found: Iterable[tuple[int, float]], missing: float) -> l
         sums[place] += value
         counts[place] += 1
     return [total / count if count else missing for total, count in zip(sums, counts, strict=True)]
+
+
+def entropy(choices: Sequence[object]) -> float:
+    """Entropy in nats of how often each choice occurs; 0 for none.
+
+    >>> round(entropy([0.2, 0.2, 1.0, 1.0]), 4), entropy([1, 1])
+    (0.6931, 0.0)
+    """
+    shares = [number / len(choices) for number in Counter(choices).values()]
+    return abs(math.fsum(share * math.log(share) for share in shares))
 
 
 def percentile(values: Sequence[float], share: float) -> float:

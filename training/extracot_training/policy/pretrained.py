@@ -109,6 +109,25 @@ def open_causal_lm(name: str, **arguments: Any) -> Any:
     return model
 
 
+def load_encoder(kind: Any, name: str, path: str, **arguments: Any) -> Any:
+    """What ``kind.from_pretrained`` (of an ``AutoModel…``) gives for an encoder, in float32.
+
+    A new head, or layers left out, is what its callers want; transformers would warn of them in a
+    table, which is kept quiet. Raises :class:`PretrainedError`, which says ``name``.
+    """
+    import torch
+    from transformers.utils import logging
+
+    level = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        return kind.from_pretrained(path, dtype=torch.float32, **arguments)
+    except (OSError, ValueError) as error:
+        raise PretrainedError(f"encoder {name!r}: {first_line(error)}") from error
+    finally:
+        logging.set_verbosity(level)
+
+
 def new_llama(tokenizer: Any, shape: Any, **further: Any) -> Any:
     """A Llama model with tied embeddings and random weights, for a tokenizer's words.
 

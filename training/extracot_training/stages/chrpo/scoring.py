@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 from extracot_training.config.objective import Objective
 from extracot_training.generation.rollout.base import ReplyReader, RolloutRequest
 from extracot_training.math_text.verify import equal
+from extracot_training.pipeline.statistics import entropy
 from extracot_training.stages.chrpo.reward import Result, Reward, repeated_share, reward
 from extracot_training.stages.chrpo.tasks import Task
 
@@ -102,16 +102,6 @@ def forced_figures(scored: Sequence[Scored]) -> dict[str, dict[str, Any]]:
         f"{level:g}": {"rollouts": len(own), **_means(own)}
         for level, own in sorted(by_level.items())
     }
-
-
-def entropy(choices: Sequence[object]) -> float:
-    """Entropy in nats of how often each choice occurs.
-
-    >>> round(entropy([0.2, 0.2, 1.0, 1.0]), 4), entropy([1, 1])
-    (0.6931, 0.0)
-    """
-    shares = [number / len(choices) for number in Counter(choices).values()]
-    return abs(math.fsum(share * math.log(share) for share in shares))
 
 
 def _means(scored: Sequence[Scored]) -> dict[str, Any]:

@@ -6,7 +6,6 @@ unchanged. Early stopping on macro-F1; a cut run goes on from its last checkpoin
 
 from __future__ import annotations
 
-import hashlib
 import math
 import shutil
 import sys
@@ -25,13 +24,13 @@ from extracot_training.compression.encoding import (
 )
 from extracot_training.compression.model import (
     CompressorCard,
-    longest_input,
+    check_length,
     new_model,
     pad_batch,
     save_compressor,
 )
 from extracot_training.config.compressor import CompressorConfig
-from extracot_training.errors import ConfigError, StageError
+from extracot_training.errors import StageError
 from extracot_training.pipeline.checkpoints import CHECKPOINTS
 from extracot_training.pipeline.records import Annotation, read_rows, rows_file
 from extracot_training.pipeline.stage import Counts, StageResult, StageRun, run_stage
@@ -39,6 +38,7 @@ from extracot_training.policy.pretrained import load_tokenizer, pad_id
 from extracot_training.policy.trainer import WholeCheckpoints, train
 from extracot_training.stages.compressor import steps
 from extracot_training.stages.compressor.loss import class_weights, f1_scores, loss_function
+from extracot_training.stages.compressor.splitting import held_out
 
 
 class _Row(TypedDict):
@@ -72,11 +72,7 @@ def _work(config: CompressorConfig, stage: StageRun) -> Counts:
         config.encoder, config.adapter, layers=config.layers,
         attention_dropout=config.attention_dropout,
     )  # fmt: skip
-    limit = longest_input(model)
-    if limit is not None and config.length > limit:
-        raise ConfigError(
-            f"length {config.length}: the encoder has {limit} positions", key="length"
-        )
+    check_length(config.length, model)
     layout = Layout(config.length, config.question, config.overlap, config.asking)
     rows, dev = _datasets(config, WindowEncoder(tokenizer, layout))
     counts = [sum(row["labels"].count(value) for row in rows) for value in (0, 1)]
@@ -111,7 +107,7 @@ def _datasets(config: CompressorConfig, encoder: WindowEncoder) -> tuple[list[_R
     for row in read_rows(config.input, Annotation):
         encoded = encoder.encode(row.question, row.reasoning, overlap=0.0)
         labels = token_labels(encoded.spans, row.keep)
-        side = dev if _held_out(row.problem_id, config.dev_share) else train
+        side = dev if held_out(row.problem_id, config.dev_share) else train
         side.extend(
             _Row(
                 input_ids=window.ids,
@@ -126,11 +122,6 @@ def _datasets(config: CompressorConfig, encoder: WindowEncoder) -> tuple[list[_R
             f"{config.input}: {len(train)} training and {len(dev)} held-out windows; want both"
         )
     return train, dev
-
-
-def _held_out(problem_id: str, share: float) -> bool:
-    digest = hashlib.sha256(f"dev:{problem_id}".encode()).digest()
-    return int.from_bytes(digest[:4], "big") / 2**32 < share
 
 
 def _trainer(

@@ -6,7 +6,6 @@ said is asked for. Knows labels and tensors, no network.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +22,7 @@ from extracot_training.config.compressor import CompressorConfig
 from extracot_training.errors import StageError
 from extracot_training.evaluation.marks import read_marked
 from extracot_training.pipeline.records import TraceText, first_problem, read_rows
+from extracot_training.stages.compressor.splitting import held_out
 
 # Atoms of a needed step that weigh at least this are to be kept when it is thinned.
 KEPT_WEIGHT = 0.5
@@ -63,9 +63,7 @@ def sources(config: CompressorConfig) -> tuple[list[Source], list[Source]]:
     train: list[Source] = []
     held: list[Source] = []
     for source in [*_labelled(config), *_marked(config)]:
-        digest = hashlib.sha256(f"dev:{source.name}".encode()).digest()
-        out = int.from_bytes(digest[:4], "big") / 2**32 < config.dev_share
-        (held if out else train).append(source)
+        (held if held_out(source.name, config.dev_share) else train).append(source)
     if not train or not held:
         raise StageError(
             f"{config.input}: {len(train)} training and {len(held)} held-out traces; want both"

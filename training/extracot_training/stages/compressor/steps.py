@@ -16,12 +16,12 @@ from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 
 from extracot_training.compression.encoding import IGNORED
+from extracot_training.compression.model import check_length
 from extracot_training.compression.step_features import NAMES
 from extracot_training.compression.step_model import StepsCard, load_encoder, save_steps
 from extracot_training.compression.step_network import StepNetwork
 from extracot_training.compression.step_scoring import StepEncoder, StepScorer
 from extracot_training.config.compressor import CompressorConfig
-from extracot_training.errors import ConfigError
 from extracot_training.pipeline.markdown import table
 from extracot_training.pipeline.stage import Counts, StageRun
 from extracot_training.stages.compressor.loss import class_weights, f1_scores, token_loss
@@ -33,11 +33,7 @@ def work(config: CompressorConfig, stage: StageRun) -> Counts:
     if config.threads:
         torch.set_num_threads(config.threads)
     encoder, tokenizer = load_encoder(config.encoder, config.layers)
-    limit = getattr(encoder.config, "max_position_embeddings", None)
-    if limit is not None and config.length > limit:
-        raise ConfigError(
-            f"length {config.length}: the encoder has {limit} positions", key="length"
-        )
+    check_length(config.length, encoder)
     learnt, kept_back = sources(config)
     card = _card(config, int(encoder.config.hidden_size), len(learnt))
     reader = StepEncoder(encoder, tokenizer, card)
