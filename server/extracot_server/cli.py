@@ -184,6 +184,7 @@ def _announcement(
     for service in state.services.values():
         model, info = service.model, service.model.runtime.engine.info
         engine = f"{info.kind} {info.version} on {info.device}"
+        engine += f" in {info.precision}" if info.precision else ""
         yield f"serving {model.name} ({levels_line(model)}) with {engine}"
         if model.card is not None and model.card.domain:
             yield f"{model.name} knows {model.card.domain}"

@@ -135,7 +135,8 @@ class GenerationDelta(NamedTuple):  # one for every token: a frozen dataclass ta
 
 @dataclass(frozen=True, slots=True)
 class EngineInfo:
-    """What start-up and the model list tell about an engine."""
+    """What start-up and the model list tell about an engine. ``precision`` is the number format it
+    computes in, where that is known."""
 
     kind: str
     version: str
@@ -144,6 +145,7 @@ class EngineInfo:
     max_model_len: int
     vocab_size: int
     eos_token_ids: frozenset[int]
+    precision: str = ""
 
 
 @runtime_checkable

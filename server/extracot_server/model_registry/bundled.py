@@ -203,8 +203,8 @@ def _say(line: str) -> None:
 def convert(source: Path, folder: Path, max_model_len: int = SMOLLM2.max_model_len) -> None:
     """Write a Hugging Face folder holding the weights of a GGUF file; needs torch and gguf.
 
-    float32, because vLLM runs float32 on the CPU (bfloat16 is several times slower there) and
-    because it is exact: a Q4_1 weight is scale * q + offset, which 8 bits of mantissa would round.
+    float32, because it is exact: a Q4_1 weight is scale * q + offset, which 8 bits of mantissa
+    would round. What the engine computes in is for it to say.
     """
     import torch
     from tokenizers import pre_tokenizers

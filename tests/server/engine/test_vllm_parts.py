@@ -26,6 +26,7 @@ from extracot_server.engine.base import (
 )
 from extracot_server.engine.vllm import grammars
 from extracot_server.engine.vllm.arguments import check_folder, engine_arguments
+from extracot_server.engine.vllm.precision import computes_bfloat16, precision_on_cpu
 from extracot_server.engine.vllm.requests import delta, refusal, sampling_values
 from extracot_server.engine.vllm.start_errors import explain_start
 
@@ -69,13 +70,51 @@ def test_what_adapters_need_is_a_default_too() -> None:
 
 def test_defaults_depend_on_the_device() -> None:
     cpu, gpu = arguments({}, cpu=True), arguments({})
-    assert (cpu["dtype"], cpu["enforce_eager"], cpu["block_size"]) == ("float32", True, 32)
+    dtype = "bfloat16" if computes_bfloat16() else "float32"
+    assert (cpu["dtype"], cpu["enforce_eager"], cpu["block_size"]) == (dtype, True, 32)
     assert cpu["kv_cache_memory_bytes"] == 2**30
     assert cpu["enable_chunked_prefill"] is False
     assert {"dtype", "enforce_eager", "block_size", "kv_cache_memory_bytes"}.isdisjoint(gpu)
     assert "enable_chunked_prefill" not in gpu
     share = arguments({"gpu_memory_utilization": "0.5"}, cpu=True)
     assert "kv_cache_memory_bytes" not in share
+
+
+@pytest.mark.parametrize(
+    ("told", "known"),
+    [
+        ("processor : 0\nflags\t\t: fpu avx512f avx512_bf16\n\nflags\t\t: avx512_bf16 fpu\n", True),
+        ("flags\t\t: fpu amx_bf16\n", True),
+        ("Features\t: fp asimd bf16\n", True),
+        ("flags\t\t: fpu avx2 f16c\n", False),
+        ("flags\t\t: avx512_bf16\nflags\t\t: avx2\n", False),  # cores that differ
+        ("flags\t\t: fpu avx512_bf16x\nvmx flags\t: bf16\n", False),
+        ("", False),
+    ],
+)
+def test_the_processor_says_whether_it_computes_bfloat16(
+    told: str, known: bool, tmp_path: Path
+) -> None:
+    file = tmp_path / "cpuinfo"
+    file.write_text(told)
+    assert computes_bfloat16(file) is known
+    assert computes_bfloat16(tmp_path / "none") is False
+
+
+def test_bfloat16_is_for_processors_that_have_it_and_models_that_gain(tmp_path: Path) -> None:
+    for name, size in (("tiny", 10), ("large", 2**26)):
+        (tmp_path / name).mkdir()
+        with (tmp_path / name / "model.safetensors").open("wb") as file:
+            file.truncate(size)
+    found = {
+        (name, has): precision_on_cpu(tmp_path / name, bfloat16=has)
+        for name in ("tiny", "large", "some-hub/id")
+        for has in (True, False)
+    }
+    assert {pair for pair, dtype in found.items() if dtype == "bfloat16"} == {
+        ("large", True),
+        ("some-hub/id", True),
+    }
 
 
 def test_grammar_settings_are_merged() -> None:

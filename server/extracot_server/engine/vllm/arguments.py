@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from extracot_server.engine.base import EngineStartError
+from extracot_server.engine.vllm.precision import computes_bfloat16, precision_on_cpu
 
 _KV_CACHE_ON_CPU = 2**30  # bytes
 _KV_BLOCK_ON_CPU = 32  # vLLM's own 128 gives short prompts no prefix-cache hit; 16 crashes
@@ -53,7 +54,8 @@ def engine_arguments(
     if _in_mistrals_format(Path(model)):
         values["load_format"] = "auto"
     if cpu:
-        values |= {"dtype": "float32", "enforce_eager": True, "block_size": _KV_BLOCK_ON_CPU}
+        dtype = precision_on_cpu(Path(model), bfloat16=computes_bfloat16())
+        values |= {"dtype": dtype, "enforce_eager": True, "block_size": _KV_BLOCK_ON_CPU}
         # For a prompt in chunks vLLM 0.32 sets a random generator back, which a CPU's can't be:
         # one seeded request too many at a time, and the engine dies.
         values["enable_chunked_prefill"] = False

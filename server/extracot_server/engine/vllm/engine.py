@@ -235,6 +235,7 @@ class VllmEngine:
             max_model_len=int(config.max_model_len),
             vocab_size=int(config.get_vocab_size()),
             eos_token_ids=eos_ids(self._llm.get_tokenizer().eos_token_id, config),
+            precision=str(config.dtype).removeprefix("torch."),
         )
 
     async def check_format(self, wanted: AnswerFormat) -> None:
