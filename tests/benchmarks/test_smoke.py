@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
-from benchmarks import budgets, frontend, growth, training
-from benchmarks.harness import Load, joined, milliseconds, percentile, table
+from benchmarks import budgets, frontend, growth, precision, training
+from benchmarks.harness import Load, Server, joined, milliseconds, percentile, table
 from benchmarks.paired import Cost, Parts, Side, ratios, spread, take_turns, tokens_per_second
 
 
@@ -45,6 +45,21 @@ def test_budgets(capsys: pytest.CaptureFixture[str]) -> None:
     reasoning = {row[0]: float(row[1]) for row in rows}
     assert reasoning["none"] == 0 < reasoning["0.2"] < reasoning["0.8"] < reasoning["native"]
     assert rows[0][-1] == "×1.00"
+
+
+def test_formats_are_compared_in_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[str, int]] = []
+
+    def measured(server: Server, requests: Sequence[bytes]) -> Load:
+        asked.append((server.name, len(requests)))
+        return Load(len(requests), tokens=100, wall={"float32": 2.0, "bfloat16": 1.0}[server.name])
+
+    monkeypatch.setattr(precision, "measure", measured)
+    servers = [Server(name, "http://127.0.0.1:1", None, "m") for name in precision.FORMATS]  # type: ignore[arg-type]
+    found = precision.rounds(servers, 4, 16, repeats=2)
+    assert found == [(50.0, 100.0)] * 2 and precision.row(4, found)[3] == "2.00"
+    names = [name for name, _ in asked]
+    assert names[2:4] == names[4:6][::-1] and set(asked) == {(name, 4) for name in names}
 
 
 def test_figures_are_put_together_rightly() -> None:
