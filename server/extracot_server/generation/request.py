@@ -28,6 +28,7 @@ from extracot_server.budget.resolve import (
 from extracot_server.engine.base import AnswerFormat, Engine, SamplingParams
 from extracot_server.generation.answer_formats import CallChoice
 from extracot_server.generation.detokenize import DetokenizerFactory
+from extracot_server.profiles.profile import UNKNOWN, Profile
 from extracot_server.tool_calls.tools import CallReaderFactory, ToolUse
 
 UNFINISHED = {"aborted": "disconnect", "error": "engine", "dropped": "shutdown"}
@@ -63,6 +64,8 @@ class ModelRuntime:
     """Reads the calls that this model writes by itself; ``None``: no tool parser is configured."""
     call_opener: str | None = None
     """What calls begin with; ``None``: not known of that parser."""
+    profile: Profile = UNKNOWN
+    """What is known of the model's family."""
 
 
 @dataclass(frozen=True, slots=True)
