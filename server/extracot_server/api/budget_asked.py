@@ -66,6 +66,16 @@ def hidden(says: Sequence[Say], shown: bool | None) -> bool | None:
     return False
 
 
+def in_content(says: Sequence[Say]) -> bool:
+    """Whether the reasoning stands in the content, its tags around it."""
+    apart, inside = (
+        next((say for say in says if say.separate is wanted), None) for wanted in (True, False)
+    )
+    if apart is not None and inside is not None:
+        raise _disagree(inside.field, apart.field)
+    return inside is not None
+
+
 def _disagree(field: str, other: str) -> BudgetError:
     text = f"`{field}` and `{other}` disagree: send only one of them, or `budget` alone."
     return BudgetError(text, param=field)

@@ -23,7 +23,8 @@ class Say:
     """What one field says of the reasoning. ``None``: nothing.
 
     ``thinks``: whether there is any; ``cap``: at most so many tokens; ``effort``: a word of the
-    server's map; ``shown``: whether the reply has it.
+    server's map; ``shown``: whether the reply has it; ``separate``: whether it stands apart from
+    the answer; ``variable``: a variable of the chat template, and its value.
     """
 
     field: str
@@ -31,6 +32,13 @@ class Say:
     cap: int | None = None
     effort: str | None = None
     shown: bool | None = None
+    separate: bool | None = None
+    variable: tuple[str, Any] | None = None
+
+    @property
+    def budgets(self) -> bool:
+        """Whether it says anything of how much reasoning there is."""
+        return self.thinks is not None or self.cap is not None or self.effort is not None
 
 
 class Reader(Protocol):
@@ -157,6 +165,30 @@ class Inside:
 
 
 @dataclass(frozen=True, slots=True)
+class TemplateVariables:
+    """An object of a chat template's own variables; those in the table are words as well.
+
+    Which variables there are is the model's template's to say, and is checked once it is known.
+    """
+
+    table: Table
+
+    def read(self, value: Any, where: str) -> list[Say]:
+        """See :class:`Reader`."""
+        if not isinstance(value, dict):
+            raise BudgetError.of(where, f"must be an object, not {shown(value)}; or use `budget`.")
+        found: list[Say] = []
+        for key, inner in value.items():
+            at = f"{where}.{key[:64]}"
+            if inner is None:
+                continue
+            if (reader := self.table.get(key)) is not None:
+                found += reader.read(inner, at)
+            found.append(Say(at, variable=(key, inner)))
+        return found
+
+
+@dataclass(frozen=True, slots=True)
 class Flattened:
     """An object that holds words of the top level, and nothing else."""
 
@@ -194,6 +226,9 @@ _HIDE = "`include_reasoning` says the same"
 SWITCH = _Flag({"thinks": True}, {"thinks": False}, _OFF)
 SHOWN = _Flag(_FREE, {"shown": False}, _HIDE)
 HIDDEN = _Flag({"shown": False}, _FREE, _HIDE)
+APART = _Flag(
+    {"separate": True}, {"separate": False}, "false writes the reasoning into the content"
+)
 CAP = _Tokens(0)
 LIMIT = _Tokens(-1)
 EFFORT = _Effort()

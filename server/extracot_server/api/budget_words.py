@@ -13,6 +13,7 @@ from types import MappingProxyType
 from typing import Any
 
 from extracot_server.api.budget_readers import (
+    APART,
     CAP,
     EFFORT,
     HIDDEN,
@@ -24,6 +25,7 @@ from extracot_server.api.budget_readers import (
     Inside,
     Say,
     Table,
+    TemplateVariables,
     Unread,
     Words,
     snake,
@@ -61,14 +63,23 @@ _GEMINI = Inside(
     },
     strict=True,
 )
-_TEMPLATE = Inside(
+_TEMPLATE = TemplateVariables(
     {
         "enable_thinking": SWITCH,
         "thinking": SWITCH,
         "thinking_budget": LIMIT,
         "reasoning_effort": EFFORT,
-    },
-    strict=True,
+    }
+)
+_LAYOUT = Words(
+    {
+        "parsed": {"separate": True},
+        "deepseek": {"separate": True},
+        "raw": {"separate": False},
+        "none": {"separate": False},
+        "hidden": {"shown": False},
+        "auto": {},
+    }
 )
 _TASK_BUDGET = Unread("use `budget`, which bounds the reasoning of each reply")
 _OUTPUT_CONFIG = Inside({"effort": EFFORT, "task_budget": _TASK_BUDGET}, frozenset(["format"]))
@@ -97,6 +108,9 @@ _TOP: Table = {
     # what is shown
     "include_reasoning": SHOWN,  # ours, where an API has another name for it
     "include_thoughts": SHOWN,  # Gemini
+    # where it is shown
+    "separate_reasoning": APART,  # SGLang
+    "reasoning_format": _LAYOUT,  # Groq, llama.cpp
     # objects
     "reasoning": _OPENROUTER,
     "reasoning_config": _THINKING,  # Bedrock

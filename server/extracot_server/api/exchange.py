@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any, ParamSpec, Protocol, TypeVar
 
@@ -22,6 +22,7 @@ from extracot_server.admission.keys import Principal
 from extracot_server.api.auth import principal_of
 from extracot_server.api.body import ChatBody, parse_json_object
 from extracot_server.api.budget_asked import Asked, join_words
+from extracot_server.api.budget_readers import Say
 from extracot_server.api.errors import (
     BodyTooLargeError,
     EncodedBodyError,
@@ -29,7 +30,9 @@ from extracot_server.api.errors import (
     HttpError,
     to_http,
 )
+from extracot_server.api.reasoning_in_content import in_content
 from extracot_server.api.sse import Encoder, EventStream, frames_of, wait_for_disconnect
+from extracot_server.api.template_variables import read_variables
 from extracot_server.budget.resolve import BudgetSources
 from extracot_server.budget.values import BudgetSpec, Target
 from extracot_server.engine.base import AnswerFormat, EngineDeadError, SamplingParams
@@ -47,6 +50,7 @@ _PLAIN = {"content-encoding": "identity", "transfer-encoding": "chunked"}
 """What these fields may say of a body that is not compressed."""
 MAX_IGNORED = 256
 MAX_OMITTED = 64
+MAX_SOURCES = 16
 """Fields of a body, and more within its conversation, that a report names at most: each chunk with
 a report repeats them."""
 P = ParamSpec("P")
@@ -69,6 +73,8 @@ class RequestContext:
     alias: Target | None
     max_messages: int
     max_choices: int
+    template_variables: Collection[str]
+    """Those that the model's chat template takes."""
 
     def chat_request(
         self,
@@ -95,6 +101,7 @@ class RequestContext:
             raise InvalidRequestError(message, param=messages_field)
         if getattr(body, "stream_options", None) is not None and not getattr(body, "stream", None):
             raise InvalidRequestError.of("stream_options", "needs `stream` to be true.")
+        fields = _budget_fields(budget, self.alias, effort, effort_field, body.says)
         asked = join_words(body.says, Asked(budget, effort, effort_field), self.alias)
         with_instruction = body.include_instruction
         if with_instruction is None:  # it asks for an answer in words
@@ -102,7 +109,9 @@ class RequestContext:
         return ChatRequest(
             request_id=self.request_id,
             messages=tuple(messages),
-            budget=BudgetSources(asked.budget, self.alias, asked.effort, asked.effort_field),
+            budget=BudgetSources(
+                asked.budget, self.alias, asked.effort, asked.effort_field, fields
+            ),
             sampling=sampling,
             n=n,
             max_tokens=max_tokens,
@@ -114,7 +123,18 @@ class RequestContext:
             tools=tools,
             messages_field=messages_field,
             asked_model=body.model,
+            template_variables=read_variables(body.says, self.template_variables),
         )
+
+
+def _budget_fields(
+    budget: BudgetSpec | None, alias: Target | None, effort: Any, effort_field: str, says: list[Say]
+) -> tuple[str, ...]:
+    """The fields that a request's budget is read from."""
+    ours = {"budget": budget, "model": alias, effort_field: effort}
+    given = [field for field, value in ours.items() if value is not None]
+    words = [say.field for say in says if say.budgets]
+    return tuple(dict.fromkeys([*given, *words]))[:MAX_SOURCES]
 
 
 def _omitted(messages: Sequence[Message]) -> list[str]:
@@ -220,7 +240,10 @@ def chat_request_of(
     if engine_up and not state.engine_of(service.model.name).up:
         raise EngineNotReadyError("the engine is not up")
     limits = (state.settings.max_messages, state.settings.max_choices)
-    context = RequestContext(request.state.request_id, principal, alias, *limits)
+    profile = service.model.runtime.profile
+    context = RequestContext(
+        request.state.request_id, principal, alias, *limits, profile.switches.keys()
+    )
     return service, to_chat(body, context)
 
 
@@ -237,7 +260,9 @@ async def handle(
     times = request.state.received.times
     chat = await tokenising(request, service.prepare, chat_request, times)
     await service.check(chat)
-    exchange = _Exchange(app_state(request), service, chat, writer(chat, body))
+    exchange = _Exchange(
+        app_state(request), service, chat, writer(chat, body), body.reasoning_in_content
+    )
     request.state.running = True
     gone = asyncio.create_task(wait_for_disconnect(request.receive))
     try:
@@ -255,6 +280,12 @@ class _Exchange:
     _service: ChatService
     _chat: PreparedChat
     _writer: ReplyWriter
+    _in_content: bool
+
+    def _events(self) -> AsyncGenerator[Event, None]:
+        """What happens while the request runs."""
+        events = self._service.run(self._chat)
+        return in_content(events, self._chat.model.runtime.tags) if self._in_content else events
 
     @property
     def _headers(self) -> dict[str, str]:
@@ -262,7 +293,7 @@ class _Exchange:
 
     async def stream(self, gone: asyncio.Task[None]) -> Response:
         """Wait for the first event, so that an early failure is still an HTTP status."""
-        events = self._service.run(self._chat)
+        events = self._events()
         first = asyncio.create_task(anext(events))
         await asyncio.wait(
             {first, gone},
@@ -305,7 +336,7 @@ class _Exchange:
 
     async def _collect(self) -> None:
         event: Event | None = None
-        events = self._service.run(self._chat)
+        events = self._events()
         try:
             async for event in events:
                 self._writer.add(event)

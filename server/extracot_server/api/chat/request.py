@@ -196,6 +196,7 @@ def to_chat_request(request: ChatCompletionRequest, context: RequestContext) -> 
     if max_tokens is not None and (request.min_tokens or 0) > max_tokens:
         raise InvalidRequestError.of("min_tokens", "is above `max_tokens`.")
     answer_format = _answer_format(request.response_format)
+    _check_in_content(request)
     return context.chat_request(
         request,
         read_messages(request.messages),
@@ -208,6 +209,16 @@ def to_chat_request(request: ChatCompletionRequest, context: RequestContext) -> 
         stops=read_stops([request.stop] if isinstance(request.stop, str) else request.stop, "stop"),
         n=request.n or 1,
     )
+
+
+def _check_in_content(request: ChatCompletionRequest) -> None:
+    """Raise :class:`InvalidRequestError` for what needs the reasoning apart from the content."""
+    if not request.reasoning_in_content:
+        return
+    for field in ("logprobs", "reasoning_field"):
+        if getattr(request, field):
+            what = "cannot be combined with reasoning in the content (`separate_reasoning: false`)."
+            raise InvalidRequestError.of(field, what)
 
 
 def _sampling(request: ChatCompletionRequest) -> SamplingParams:
