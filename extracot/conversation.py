@@ -232,9 +232,7 @@ def joined(turns: Sequence[Turn]) -> Turn:
     )
 
 
-def _split_reply(
-    reply: str, tags: ThinkTags, control_tokens: Collection[str]
-) -> tuple[str, str]:
+def _split_reply(reply: str, tags: ThinkTags, control_tokens: Collection[str]) -> tuple[str, str]:
     """Reasoning and answer of an earlier reply, without the level that it may begin with."""
     text = reply.lstrip()
     for token in control_tokens:
