@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, Callable, Collection, Coroutine, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any, ParamSpec, Protocol, TypeVar
 
@@ -39,7 +39,7 @@ from extracot_server.engine.base import AnswerFormat, EngineDeadError, SamplingP
 from extracot_server.errors import InvalidRequestError
 from extracot_server.generation.events import Event, Finished
 from extracot_server.generation.report import announced
-from extracot_server.generation.request import ChatRequest, PreparedChat, RequestTimes
+from extracot_server.generation.request import ChatRequest, PreparedChat, RequestTimes, ServedModel
 from extracot_server.generation.service import ChatService
 from extracot_server.model_registry.registry import AppState
 from extracot_server.tool_calls.tools import ToolUse
@@ -73,8 +73,7 @@ class RequestContext:
     alias: Target | None
     max_messages: int
     max_choices: int
-    template_variables: Collection[str]
-    """Those that the model's chat template takes."""
+    model: ServedModel
 
     def chat_request(
         self,
@@ -123,7 +122,7 @@ class RequestContext:
             tools=tools,
             messages_field=messages_field,
             asked_model=body.model,
-            template_variables=read_variables(body.says, self.template_variables),
+            template_variables=read_variables(body.says, self.model.runtime.engine.tokenizer),
         )
 
 
@@ -240,10 +239,7 @@ def chat_request_of(
     if engine_up and not state.engine_of(service.model.name).up:
         raise EngineNotReadyError("the engine is not up")
     limits = (state.settings.max_messages, state.settings.max_choices)
-    profile = service.model.runtime.profile
-    context = RequestContext(
-        request.state.request_id, principal, alias, *limits, profile.switches.keys()
-    )
+    context = RequestContext(request.state.request_id, principal, alias, *limits, service.model)
     return service, to_chat(body, context)
 
 

@@ -1,47 +1,73 @@
 """Variables of a model's chat template that a client sets (`chat_template_kwargs`).
 
-Which there are is the template's to say. A value is a word, a number or a switch: text that a
-template writes into a prompt as its own must not be able to spell one of its tokens.
+Which there are is the template's to say; what values they may have is the renderer's.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
+from jinja2 import Environment, TemplateError, meta
+
+from extracot.errors import PromptError
+from extracot.prompt import Tokenizer
+from extracot.switches import check_switches
 from extracot_server.api.budget_readers import Say
-from extracot_server.budget.values import shown
 from extracot_server.errors import InvalidRequestError
 
-_TEXT = re.compile(r"[A-Za-z0-9 .,:;!?'\"()/_+*%&@=-]{0,200}")
+_PARSER = Environment(autoescape=True, extensions=["jinja2.ext.loopcontrols"])
+_UNSUPPORTED = "unsupported_parameter"
+# transformers' own tag, which says what a template of training data has from the assistant
+_GENERATION = re.compile(r"\{%[-+]?\s*(?:end)?generation\s*[-+]?%\}")
 
 
-def read_variables(says: Sequence[Say], taken: Collection[str]) -> dict[str, Any]:
-    """The variables that a body's words set, of those that the template takes (``taken``).
+def taken_by(tokenizer: Tokenizer) -> frozenset[str]:
+    """The variables that a tokenizer's chat template looks at and a request may set."""
+    source = getattr(tokenizer, "chat_template", None)
+    texts = source.values() if isinstance(source, Mapping) else [source]
+    found = [_looked_up(text) for text in texts if isinstance(text, str)]
+    return frozenset().union(*found)
+
+
+@lru_cache(maxsize=64)
+def _looked_up(source: str) -> frozenset[str]:
+    try:
+        names = meta.find_undeclared_variables(_PARSER.parse(_GENERATION.sub("", source)))
+    except TemplateError:
+        return frozenset()  # of no use to a prompt either, which the server has said at its start
+    return frozenset(filter(_may_be_set, names))
+
+
+def _may_be_set(name: str) -> bool:
+    try:
+        check_switches({name: True})
+    except PromptError:
+        return False
+    return True
+
+
+def read_variables(says: Sequence[Say], tokenizer: Tokenizer) -> dict[str, Any]:
+    """The variables that a body's words set, of those that the template takes.
 
     What is read as a budget (`enable_thinking`) may be sent to any model, and is left out here
     where its template has no such variable. Raises :class:`InvalidRequestError` for others.
     """
-    found: dict[str, Any] = {}
+    given = [(say.field, *say.variable) for say in says if say.variable is not None]
+    if not given:
+        return {}
+    taken = taken_by(tokenizer)
     budgets = {say.field for say in says if say.budgets}
-    for say in says:
-        if say.variable is None:
-            continue
-        name, value = say.variable
-        if name not in taken:
-            if say.field in budgets:
-                continue
-            what = f"is no variable of this model's chat template, which {_listed(taken)}; "
-            what += "to bound the reasoning use `budget`."
-            raise InvalidRequestError.of(say.field, what, "unsupported_parameter")
-        if isinstance(value, list | dict) or (
-            isinstance(value, str) and not _TEXT.fullmatch(value)
-        ):
-            what = f"is {shown(value)}. Allowed: true, false, a number, or a text of at most 200 "
-            what += "letters, digits and common punctuation, without brackets."
-            raise InvalidRequestError.of(say.field, what)
-        found[name] = value
+    found: dict[str, Any] = {}
+    for field, name, value in given:
+        if name in taken:
+            found[name] = value
+        elif field not in budgets:
+            what = "is no variable that a request may set of this model's chat template, which "
+            hint = "; to bound the reasoning use `budget`."
+            raise InvalidRequestError.of(field, what + _listed(taken) + hint, _UNSUPPORTED)
     return found
 
 

@@ -84,6 +84,7 @@ def _render(model: ServedModel, request: ChatRequest, resolved: ResolvedBudget) 
         with_instruction=request.with_instruction,
         tools=request.tools.tools if request.tools is not None else (),
         field=request.messages_field,
+        switches=request.template_variables,
     )
 
 
