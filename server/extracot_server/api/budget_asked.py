@@ -37,7 +37,7 @@ def join_words(says: Sequence[Say], asked: Asked, alias: Target | None) -> Asked
                 raise _disagree(say.field, asked.effort_field)
             asked = replace(asked, effort=say.effort, effort_field=say.field)
     wanted = [say for say in says if say.thinks is True or say.cap]
-    unwanted = next((say for say in says if say.thinks is False), None)
+    unwanted = next((say for say in says if say.thinks is False or say.cap == 0), None)
     if unwanted is not None:
         if wanted:
             raise _disagree(unwanted.field, wanted[0].field)
@@ -49,8 +49,6 @@ def join_words(says: Sequence[Say], asked: Asked, alias: Target | None) -> Asked
     capped_by = "budget.max_reasoning_tokens"
     for say in says:
         if say.cap is not None:
-            if say.cap == 0 and wanted:
-                raise _disagree(say.field, wanted[0].field)
             asked = replace(asked, budget=_capped(asked.budget, say, capped_by))
             capped_by = say.field
     return asked
