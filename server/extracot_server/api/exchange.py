@@ -11,6 +11,7 @@ import asyncio
 import json
 from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ParamSpec, Protocol, TypeVar
 
 from fastapi import Request
@@ -23,6 +24,7 @@ from extracot_server.api.auth import principal_of
 from extracot_server.api.body import ChatBody, parse_json_object
 from extracot_server.api.budget_asked import Asked, join_words
 from extracot_server.api.budget_readers import Say
+from extracot_server.api.earlier_reasoning import EarlierReasoning, check_blocks
 from extracot_server.api.errors import (
     BodyTooLargeError,
     EncodedBodyError,
@@ -31,6 +33,7 @@ from extracot_server.api.errors import (
     to_http,
 )
 from extracot_server.api.reasoning_in_content import in_content
+from extracot_server.api.reasoning_seal import ReasoningSeal
 from extracot_server.api.sse import Encoder, EventStream, frames_of, wait_for_disconnect
 from extracot_server.api.template_variables import read_variables
 from extracot_server.budget.resolve import BudgetSources
@@ -64,6 +67,12 @@ def app_state(request: Request) -> AppState:
     return state
 
 
+def reasoning_seal(request: Request) -> ReasoningSeal:
+    """What seals reasoning for the clients of the app that serves this request."""
+    seal: ReasoningSeal = request.app.state.reasoning_seal
+    return seal
+
+
 @dataclass(frozen=True, slots=True)
 class RequestContext:
     """What is not in the body: the principal, the alias, and the limits of this server."""
@@ -74,6 +83,7 @@ class RequestContext:
     max_messages: int
     max_choices: int
     model: ServedModel
+    thoughts: EarlierReasoning
 
     def chat_request(
         self,
@@ -100,6 +110,7 @@ class RequestContext:
             raise InvalidRequestError(message, param=messages_field)
         if getattr(body, "stream_options", None) is not None and not getattr(body, "stream", None):
             raise InvalidRequestError.of("stream_options", "needs `stream` to be true.")
+        check_blocks(messages, self.model.runtime.tags, messages_field)
         fields = _budget_fields(budget, self.alias, effort, effort_field, body.says)
         asked = join_words(body.says, Asked(budget, effort, effort_field), self.alias)
         with_instruction = body.include_instruction
@@ -118,7 +129,10 @@ class RequestContext:
             answer_format=(tools.answer_format() if tools else None) or answer_format,
             with_instruction=with_instruction,
             principal=self.principal,
-            ignored_fields=(*body.ignored_fields[:MAX_IGNORED], *_omitted(messages)),
+            ignored_fields=(
+                *body.ignored_fields[:MAX_IGNORED],
+                *_omitted(messages, self.thoughts.unread),
+            ),
             tools=tools,
             messages_field=messages_field,
             asked_model=body.model,
@@ -136,9 +150,10 @@ def _budget_fields(
     return tuple(dict.fromkeys([*given, *words]))[:MAX_SOURCES]
 
 
-def _omitted(messages: Sequence[Message]) -> list[str]:
-    """Fields of what a conversation holds and its prompt only mentions, for the report."""
-    return [where for message in messages for where in message.omitted][:MAX_OMITTED]
+def _omitted(messages: Sequence[Message], unread: Sequence[str]) -> list[str]:
+    """Fields of what a conversation holds and its prompt only mentions, or has not."""
+    mentioned = [where for message in messages for where in message.omitted]
+    return [*mentioned, *unread][:MAX_OMITTED]
 
 
 ToChat = Callable[[B, RequestContext], ChatRequest]
@@ -239,7 +254,10 @@ def chat_request_of(
     if engine_up and not state.engine_of(service.model.name).up:
         raise EngineNotReadyError("the engine is not up")
     limits = (state.settings.max_messages, state.settings.max_choices)
-    context = RequestContext(request.state.request_id, principal, alias, *limits, service.model)
+    thoughts = EarlierReasoning(partial(reasoning_seal(request).open, principal.name))
+    context = RequestContext(
+        request.state.request_id, principal, alias, *limits, service.model, thoughts
+    )
     return service, to_chat(body, context)
 
 

@@ -199,7 +199,7 @@ def to_chat_request(request: ChatCompletionRequest, context: RequestContext) -> 
     _check_in_content(request)
     return context.chat_request(
         request,
-        read_messages(request.messages),
+        read_messages(request.messages, context.thoughts),
         budget=request.budget,
         effort=request.reasoning_effort,
         sampling=_sampling(request),

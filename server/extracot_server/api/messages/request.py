@@ -141,7 +141,7 @@ def to_chat_request(request: CountRequest, context: RequestContext) -> ChatReque
     answer_format = _answer_format(config)
     return context.chat_request(
         request,
-        read_conversation(request.system, request.messages),
+        read_conversation(request.system, request.messages, context.thoughts),
         budget=request.budget,
         effort=config.effort if config is not None else None,
         effort_field="output_config.effort",

@@ -39,6 +39,7 @@ class ResponseWriter:
     """Turns our events into those of the Responses API, and keeps the response up to date.
 
     ``hold`` is given each item once it is whole; ``None``: nothing is to be kept of this reply.
+    ``seal`` makes of reasoning what a client may send back; ``None``: it has not asked for that.
     """
 
     def __init__(
@@ -46,13 +47,14 @@ class ResponseWriter:
         chat: PreparedChat,
         body: ResponsesRequest,
         hold: Callable[[dict[str, Any]], None] | None = None,
+        seal: Callable[[str], str | None] | None = None,
     ) -> None:
         # Not of the request's id, which a client may send again: these name one item for ever.
         self._id = uuid4().hex
         self._show_reasoning = body.include_reasoning is not False
         self._reasoning_part: type[TextPart] = SummaryText if body.summary else ReasoningText
         self._offered = body.offered
-        self._hold = hold
+        self._hold, self._seal = hold, seal
         self._reply = _new_response(chat, body, stored=hold is not None)
         self._output = self._reply.output
         self._part: TextPart | None = None
@@ -163,6 +165,8 @@ class ResponseWriter:
         else:
             assert self._part is not None
             self._part.text = text
+            if isinstance(item, ReasoningItem) and self._seal is not None:
+                item.encrypted_content = self._seal(text)
             place = self._place()
             done = {"type": f"{self._text_event}.done", **place, "text": text}
             if isinstance(self._part, OutputText):
