@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from functools import cached_property
 from itertools import chain
+from types import MappingProxyType
 from typing import Any
 
 from extracot.conversation import Role, ToolCall, Turn
@@ -31,6 +32,8 @@ _LATER_SYSTEM = (
     ("system", "user", "system"),
 )
 _PROBE_TOOL = {"type": "function", "function": {"name": "probe", "parameters": {"type": "object"}}}
+
+_NONE: Mapping[str, Any] = MappingProxyType({})
 
 _NO_OBJECT = "INVALID_JSON"
 """Under this name a text that is no JSON object stands in one, as in Anthropic's API."""
@@ -62,14 +65,17 @@ class ChatTemplate:
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
 
-    def layout(self, roles: Sequence[str]) -> list[Mixed | int]:
+    def layout(
+        self, roles: Sequence[str], switches: Mapping[str, Any] = _NONE
+    ) -> list[Mixed | int]:
         """The prompt for messages of these roles, up to where the reply begins.
 
         Fixed text and the index of a message in turn, beginning and ending with fixed text
         (which may be empty). Raises :class:`PromptError` if the template refuses the roles, or
         leaves a message out.
         """
-        layout = self._render(roles, [_PLACEHOLDER.format(index) for index in range(len(roles))])
+        names = [_PLACEHOLDER.format(index) for index in range(len(roles))]
+        layout = self._render(roles, names, switches)
         missing = set(range(len(roles))) - {part for part in layout if isinstance(part, int)}
         if missing:
             index = min(missing)
@@ -133,7 +139,10 @@ class ChatTemplate:
         return True
 
     def layout_with_tools(
-        self, turns: Sequence[Turn], tools: Sequence[Mapping[str, Any]]
+        self,
+        turns: Sequence[Turn],
+        tools: Sequence[Mapping[str, Any]],
+        switches: Mapping[str, Any] = _NONE,
     ) -> list[Mixed | int]:
         """The prompt for turns that may call tools or answer calls, and for definitions of tools.
 
@@ -148,21 +157,25 @@ class ChatTemplate:
         refusal: PromptError | None = None
         for way in ways:
             try:
-                return self._mixed(turns, tools, way)
+                return self._mixed(turns, tools, way, switches)
             except PromptError as error:
                 refusal = refusal or error
         assert refusal is not None
         raise refusal
 
     def _mixed(
-        self, turns: Sequence[Turn], tools: Sequence[Mapping[str, Any]], way: _Arguments
+        self,
+        turns: Sequence[Turn],
+        tools: Sequence[Mapping[str, Any]],
+        way: _Arguments,
+        switches: Mapping[str, Any],
     ) -> list[Mixed | int]:
         placeholders = Placeholders()
         entries = [_entry(turn, index, placeholders, way) for index, turn in enumerate(turns)]
         masked = [
             placeholders.masked(tool, f"tools[{index}]") for index, tool in enumerate(tools)
         ] or None
-        parts = _PLACEHOLDERS.split(self._apply(entries, tools=masked))
+        parts = _PLACEHOLDERS.split(self._apply(entries, {**switches, "tools": masked}))
         layout: list[Mixed | int] = [
             int(part) if n % 2 else tuple(placeholders.split(part)) for n, part in enumerate(parts)
         ]
@@ -178,13 +191,15 @@ class ChatTemplate:
             text = text.rstrip(trim.tail)
         return text
 
-    def _render(self, roles: Sequence[str], contents: Sequence[str]) -> list[Mixed | int]:
+    def _render(
+        self, roles: Sequence[str], contents: Sequence[str], switches: Mapping[str, Any] = _NONE
+    ) -> list[Mixed | int]:
         turns = zip(roles, contents, strict=True)
         conversation = [{"role": role, "content": content} for role, content in turns]
-        parts = _PLACEHOLDERS.split(self._apply(conversation))
+        parts = _PLACEHOLDERS.split(self._apply(conversation, switches))
         return [int(part) if n % 2 else (part,) for n, part in enumerate(parts)]
 
-    def _apply(self, conversation: list[dict[str, Any]], **options: Any) -> str:
+    def _apply(self, conversation: list[dict[str, Any]], options: Mapping[str, Any]) -> str:
         try:
             text: str = self._tokenizer.apply_chat_template(
                 conversation, tokenize=False, add_generation_prompt=True, **options
