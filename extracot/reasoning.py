@@ -47,9 +47,11 @@ class ThinkTags:
         }
         for name, form in forms.items():
             object.__setattr__(self, name, form)
-        if not self.opens.strip().startswith(self.start) or self.end in self.opens:
+        if not self.opens.strip().startswith(self.start) or self.end in self.opens.replace(
+            self.start, ""
+        ):
             raise ControlTokenError(f"{self.opens!r} does not open a block of {self.start!r}")
-        if self.end not in self.closes or self.start in self.closes:
+        if self.end not in self.closes or self.start in self.closes.replace(self.end, ""):
             raise ControlTokenError(f"{self.closes!r} does not close a block with {self.end!r}")
         if not self.skips.strip():
             raise ControlTokenError("what skips the block is empty")
@@ -212,6 +214,13 @@ class ReasoningSplitter:
             self._mode = _Mode.JUST_CLOSED
         self._release_space(part)
         self._emit(part, tag)
+        return self._take()
+
+    def leave(self) -> list[Piece]:
+        """The block has ended without a tag: what follows is answer."""
+        self._drop_beginning()
+        self._release_space(Part.MARKUP)
+        self._mode, self.closed = _Mode.ANSWER, True
         return self._take()
 
     def _drop_beginning(self) -> None:

@@ -66,6 +66,8 @@ class ModelRuntime:
     """What calls begin with; ``None``: not known of that parser."""
     profile: Profile = UNKNOWN
     """What is known of the model's family."""
+    ending_ids: frozenset[int] = frozenset()
+    """Ids that end a block besides its tag, where there are tools: calls begin with them."""
 
 
 @dataclass(frozen=True, slots=True)

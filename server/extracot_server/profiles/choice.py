@@ -74,6 +74,8 @@ def matches(match: Match, facts: ModelFacts) -> bool:
     """Whether a model is of a family, as far as it can be told."""
     if not (match.template or match.tokens):
         return False
+    if match.needs_config and facts.model_type is None:
+        return False
     if facts.model_type is not None and (match.model_types or match.architectures):
         by_type = any(fnmatchcase(facts.model_type, pattern) for pattern in match.model_types)
         by_class = any(

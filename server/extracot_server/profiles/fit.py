@@ -76,8 +76,7 @@ def fitted(profile: Profile, facts: ModelFacts, *, exactly: bool) -> Profile:
         if token not in facts.added:
             raise UnfitProfileError(f"the tokenizer has no token {token}")
     for tag in (profile.tags.start, profile.tags.end):
-        if profile.single and len(facts.ids(tag)) != 1:
-            count = len(facts.ids(tag))
+        if profile.single and (count := len(facts.ids(tag))) != 1:
             raise UnfitProfileError(f"its tag {tag} is {count} tokens here, and single is true")
     _check_closing(profile.closing, facts)
     absent: list[str] = []
@@ -131,12 +130,28 @@ def _budget_switch(profile: Profile, facts: ModelFacts, absent: list[str]) -> st
 
 
 def _efforts(profile: Profile, facts: ModelFacts, absent: list[str]) -> dict[str, Any]:
-    """The efforts that the template takes; none, where it writes the same for all of them."""
-    prompts = {effort: facts.rendered(profile.told_effort(effort)) for effort in profile.efforts}
-    taken = [effort for effort, prompt in prompts.items() if prompt is not None]
-    absent += [f"efforts: the chat template refuses {e}" for e in prompts if e not in taken]
-    if taken and len({prompts[effort] for effort in taken} | {facts.rendered({})}) == 1:
-        absent.append("efforts: the chat template writes the same for all of them")
-        taken = []
+    """The efforts that the template takes, each by variables that make a difference.
+
+    Asked with reasoning turned on: some templates say nothing of an effort without it.
+    """
+    on = {name: switch.on for name, switch in profile.switches.items()}
+    usual = facts.rendered(on)
+    prompts = {e: facts.rendered({**on, **profile.told_effort(e)}) for e in profile.efforts}
+    known = {
+        variable
+        for effort, prompt in prompts.items()
+        for variable in profile.told_effort(effort)
+        if prompt is not None and prompt != usual
+    }
+    taken: list[str] = []
+    for effort, prompt in prompts.items():
+        if prompt is None:
+            absent.append(f"efforts: the chat template refuses {effort}")
+        elif unknown := sorted(set(profile.told_effort(effort)) - known):
+            absent.append(f"unknown switch {unknown[0]}: the chat template writes the same without")
+        else:
+            taken.append(effort)
+    if not any(profile.told_effort(effort) for effort in taken):
+        taken = []  # what is left says nothing
     told = {e: profile.effort_switches[e] for e in taken if e in profile.effort_switches}
     return {"efforts": tuple(taken), "effort_switches": MappingProxyType(told)}

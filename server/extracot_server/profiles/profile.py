@@ -41,6 +41,8 @@ class Match:
     template: tuple[str, ...] = ()
     not_template: tuple[str, ...] = ()
     tokens: tuple[str, ...] = ()
+    needs_config: bool = False
+    """Template and tokenizer alone do not tell this family from others."""
 
 
 @dataclass(frozen=True, slots=True)

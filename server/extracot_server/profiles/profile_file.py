@@ -7,7 +7,7 @@ Knows no tokenizer; whether a profile fits one is :mod:`extracot_server.profiles
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -18,16 +18,15 @@ import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 from pydantic import ValidationError as InvalidError
 
-from extracot.errors import ControlTokenError
+from extracot.errors import ControlTokenError, PromptError
 from extracot.reasoning import ThinkTags
+from extracot.switches import check_switches
 from extracot_server.config.setting_values import SettingsError, did_you_mean
 from extracot_server.profiles.profile import KeepsReasoning, Match, Profile, Switch, SwitchValue
 
 _Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
 _Word = Annotated[str, StringConstraints(min_length=1, max_length=256)]
 _Variable = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,63}$")]
-_OURS = frozenset({"messages", "tools", "add_generation_prompt", "documents", "tokenize"})
-"""What a template gets from the request itself: no switch."""
 _RESERVED = frozenset({"none", "unknown"})
 
 
@@ -57,6 +56,7 @@ class _Match(_Data):
     template: list[_Word] = Field(default_factory=list)
     not_template: list[_Word] = Field(default_factory=list)
     tokens: list[_Word] = Field(default_factory=list)
+    needs_config: bool = False
 
 
 class _Switch(_Data):
@@ -180,7 +180,7 @@ def _profile(data: _File) -> Profile:
     profile = Profile(
         name=data.name,
         tags=tags,
-        match=Match(**{key: tuple(value) for key, value in data.match.model_dump().items()}),
+        match=_match(data.match),
         single=data.single,
         closing=data.closing,
         ends_reasoning=tuple(data.ends_reasoning),
@@ -197,9 +197,34 @@ def _profile(data: _File) -> Profile:
         baseline_source=data.baseline.source if data.baseline else None,
         source=data.source,
     )
-    if ours := sorted(profile.variables & _OURS):
-        raise ValueError(f"{ours[0]} is no switch: a template gets it from the request")
+    for values in _told(profile):
+        try:
+            check_switches(values)
+        except PromptError as error:
+            name = str(error.field).rpartition(".")[2]
+            raise ValueError(f"{name} as a switch {error}") from None
     for tag in (tags.start, tags.end):
         if tag in data.closing:
             raise ValueError(f"closing holds the think tag {tag}: give the sentence alone")
     return profile
+
+
+def _match(data: _Match) -> Match:
+    return Match(
+        tuple(data.model_types),
+        tuple(data.architectures),
+        tuple(data.template),
+        tuple(data.not_template),
+        tuple(data.tokens),
+        data.needs_config,
+    )
+
+
+def _told(profile: Profile) -> Iterator[Mapping[str, SwitchValue | None]]:
+    """All that the profile may tell a template."""
+    for name, switch in profile.switches.items():
+        yield {name: switch.on}
+        yield {name: switch.off}
+    yield from map(profile.told_effort, profile.efforts)
+    if profile.budget_switch is not None:
+        yield {profile.budget_switch: 1}
