@@ -176,6 +176,7 @@ def serve_model(settings: ModelSettings, engine: Engine) -> ServedModel:
             answer_reserve=settings.answer_reserve_tokens,
         ),
         open_think=settings.open_think,
+        assumes_setting="assumed_reasoning_tokens" in settings.model_fields_set,
     )
 
 
