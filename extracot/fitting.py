@@ -65,8 +65,8 @@ def _layout(
     tools: Sequence[Mapping[str, Any]],
     switches: Mapping[str, Any],
 ) -> Layout:
-    if tools or any(turn.calls for turn in turns):
-        layout = template.layout_with_tools(turns, tools, switches)
+    if tools or any(turn.calls or turn.reasoning for turn in turns):
+        layout = template.layout_of(turns, tools, switches)
     else:
         layout = template.layout([turn.role.value for turn in turns], switches)
     places = [part for part in layout if isinstance(part, int)]
