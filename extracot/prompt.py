@@ -95,7 +95,7 @@ class PromptRenderer:
         self._tag_ids = {self.tags.start: self.think_start_id, self.tags.end: self.think_end_id}
         # Template text repeats from prompt to prompt.
         self._trusted = lru_cache(maxsize=512)(self._encode_trusted)
-        self.close_ids = self._trusted(f"\n{self.tags.end}\n\n")
+        self.close_ids = self._trusted(self.tags.closes)
         for token in self._control_tokens:
             self._control_id(token)
 
@@ -209,7 +209,7 @@ class PromptRenderer:
             _, prefill, inside = self._reply_start(control, self._usual_opening)
             ids = list(prefill)
         if reasoning is not None and not inside:
-            ids += self._trusted(f"{self.tags.start}\n")
+            ids += self._trusted(self.tags.opens)
         if reasoning is not None:
             ids += self.encode_text(reasoning.strip(), "reasoning")
         if reasoning is not None or inside:
@@ -276,14 +276,14 @@ class PromptRenderer:
             case ControlKind.NATIVE:
                 return True, (), opened
             case ControlKind.OPEN:
-                prefill = () if opened else self._trusted(f"{self.tags.start}\n")
+                prefill = () if opened else self._trusted(self.tags.opens)
                 return opened, prefill, True
             case ControlKind.NONE if closed:
                 return True, (), False
             case ControlKind.NONE if opened:
                 return True, self.close_ids, False
             case ControlKind.NONE:
-                return False, self._trusted(f"{self.tags.start}\n\n{self.tags.end}\n\n"), False
+                return False, self._trusted(self.tags.skips), False
 
     def _level_prefill(self, token: str) -> tuple[int, ...]:
         level = (self._control_id(token),)

@@ -35,7 +35,7 @@ from extracot_server.api.errors import (
 from extracot_server.api.reasoning_in_content import in_content
 from extracot_server.api.reasoning_seal import ReasoningSeal
 from extracot_server.api.sse import Encoder, EventStream, frames_of, wait_for_disconnect
-from extracot_server.api.template_variables import read_variables
+from extracot_server.api.template_variables import read_variables, said_by_variables
 from extracot_server.budget.resolve import BudgetSources
 from extracot_server.budget.values import BudgetSpec, Target
 from extracot_server.engine.base import AnswerFormat, EngineDeadError, SamplingParams
@@ -110,9 +110,11 @@ class RequestContext:
             raise InvalidRequestError(message, param=messages_field)
         if getattr(body, "stream_options", None) is not None and not getattr(body, "stream", None):
             raise InvalidRequestError.of("stream_options", "needs `stream` to be true.")
-        check_blocks(messages, self.model.runtime.tags, messages_field)
-        fields = _budget_fields(budget, self.alias, effort, effort_field, body.says)
-        asked = join_words(body.says, Asked(budget, effort, effort_field), self.alias)
+        runtime = self.model.runtime
+        check_blocks(messages, runtime.tags, messages_field)
+        says = [*body.says, *said_by_variables(body.says, runtime.profile)]
+        fields = _budget_fields(budget, self.alias, effort, effort_field, says)
+        asked = join_words(says, Asked(budget, effort, effort_field), self.alias)
         with_instruction = body.include_instruction
         if with_instruction is None:  # it asks for an answer in words
             with_instruction = answer_format is None and tools is None
@@ -136,7 +138,7 @@ class RequestContext:
             tools=tools,
             messages_field=messages_field,
             asked_model=body.model,
-            template_variables=read_variables(body.says, self.model.runtime.engine.tokenizer),
+            template_variables=read_variables(body.says, runtime.engine.tokenizer),
         )
 
 

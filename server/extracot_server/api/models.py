@@ -14,6 +14,12 @@ from extracot_server.api.auth import principal_of
 from extracot_server.api.body import ReplyModel
 from extracot_server.api.exchange import app_state
 from extracot_server.api.openapi.errors import errors
+from extracot_server.api.profiles import (
+    AssumedBy,
+    ProfileInformation,
+    assumed_by,
+    profile_information,
+)
 from extracot_server.api.read_route import ReadRoute
 from extracot_server.budget.holdout import CONFIDENCE, Holdout, Saving
 from extracot_server.budget.resolve import (
@@ -45,6 +51,7 @@ class ModelBudget(ReplyModel):
     allowed: list[str]
     levels: list[LevelInformation]
     aliases: list[str] = Field(description="names with a budget")
+    profile: ProfileInformation
 
 
 class ModelEntry(ReplyModel):
@@ -87,6 +94,7 @@ class BaselineInformation(ReplyModel):
 
     source: Literal["card", "assumed", "holdout"]
     assumed_reasoning_tokens: int | None
+    assumed_by: AssumedBy | None = Field(description="who says so: setting, profile or default")
     measured_reasoning_tokens: float | None
 
 
@@ -129,6 +137,7 @@ class BudgetInformation(ReplyModel):
     policy: PolicyInformation
     baseline: BaselineInformation
     holdout: HoldoutInformation
+    profile: ProfileInformation
     card: BudgetCard | None
 
 
@@ -167,6 +176,7 @@ async def get_budget(request: Request, model: str | None = None) -> BudgetInform
         policy=PolicyInformation.model_validate(policy),
         baseline=_baseline(served, service.holdout),
         holdout=_holdout(service.holdout),
+        profile=profile_information(served),
         card=served.card,
     )
 
@@ -176,6 +186,7 @@ def _baseline(served: ServedModel, holdout: Holdout) -> BaselineInformation:
     return BaselineInformation(
         source="card" if served.card else "assumed" if measured is None else "holdout",
         assumed_reasoning_tokens=None if served.card else served.policy.assumed_baseline,
+        assumed_by=assumed_by(served),
         measured_reasoning_tokens=measured,
     )
 
@@ -215,6 +226,7 @@ def _entry(served: ServedModel, name: str, principal: Principal) -> ModelEntry:
             allowed=_allowed(served),
             levels=_levels(served, principal.narrow(served.policy)),
             aliases=list(served.aliases),
+            profile=profile_information(served),
         ),
     )
 

@@ -15,8 +15,9 @@ from jinja2 import Environment, TemplateError, meta
 from extracot.errors import PromptError
 from extracot.prompt import Tokenizer
 from extracot.switches import check_switches
-from extracot_server.api.budget_readers import Say
+from extracot_server.api.budget_readers import LIMIT, Say
 from extracot_server.errors import InvalidRequestError
+from extracot_server.profiles.profile import Profile, SwitchValue
 
 _PARSER = Environment(autoescape=True, extensions=["jinja2.ext.loopcontrols"])
 _UNSUPPORTED = "unsupported_parameter"
@@ -69,6 +70,28 @@ def read_variables(says: Sequence[Say], tokenizer: Tokenizer) -> dict[str, Any]:
             hint = "; to bound the reasoning use `budget`."
             raise InvalidRequestError.of(field, what + _listed(taken) + hint, _UNSUPPORTED)
     return found
+
+
+def said_by_variables(says: Sequence[Say], profile: Profile) -> list[Say]:
+    """What variables say of the reasoning that are this family's own (`thinking_mode`)."""
+    found: list[Say] = []
+    known = {say.field for say in says if say.budgets}
+    for say in says:
+        if say.variable is None or say.field in known:
+            continue
+        name, value = say.variable
+        switch = profile.switches.get(name)
+        if switch is not None and _same(value, switch.off):
+            found.append(Say(say.field, thinks=False))
+        elif switch is not None and _same(value, switch.on):
+            found.append(Say(say.field, thinks=True))
+        elif name == profile.budget_switch:
+            found += LIMIT.read(value, say.field)
+    return found
+
+
+def _same(value: Any, other: SwitchValue | None) -> bool:
+    return type(value) is type(other) and bool(value == other)
 
 
 def _listed(taken: Collection[str]) -> str:

@@ -68,6 +68,8 @@ class ModelRuntime:
     """What calls begin with; ``None``: not known of that parser."""
     profile: Profile = UNKNOWN
     """What is known of the model's family."""
+    ending_ids: frozenset[int] = frozenset()
+    """Ids that end a block besides its tag, where there are tools: calls begin with them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +81,8 @@ class ServedModel:
     card: BudgetCard | None
     policy: BudgetPolicy
     open_think: bool = False
+    assumes_setting: bool = False
+    """Cap mode: the assumed baseline is a setting's, not the profile's or the default."""
     created: int = field(default_factory=lambda: int(time()))
 
     @property
