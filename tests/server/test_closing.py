@@ -69,6 +69,8 @@ def test_whose_closing_it_is() -> None:
             reply = live.chat(budget={**CAP, "closing": nothing})
             assert reply["budget"]["closing_tokens"] == 0
             assert OPERATORS not in reply["choices"][0]["message"]["reasoning"]
+        said = live.http.get("/v1/budget").json()["cutting_off"]
+        assert said == {"closing": OPERATORS, "grace_tokens": 32, "loop_tokens": 512}
         room = live.chat(max_tokens=20)
         assert room["budget"]["cap_reason"] == "room"
         assert room["choices"][0]["message"]["reasoning"].endswith(shown(OPERATORS))
