@@ -14,6 +14,12 @@ from extracot_server.api.auth import principal_of
 from extracot_server.api.body import ReplyModel
 from extracot_server.api.exchange import app_state
 from extracot_server.api.openapi.errors import errors
+from extracot_server.api.profiles import (
+    AssumedBy,
+    ProfileInformation,
+    assumed_by,
+    profile_information,
+)
 from extracot_server.api.read_route import ReadRoute
 from extracot_server.budget.holdout import CONFIDENCE, Holdout, Saving
 from extracot_server.budget.resolve import (
@@ -45,6 +51,7 @@ class ModelBudget(ReplyModel):
     allowed: list[str]
     levels: list[LevelInformation]
     aliases: list[str] = Field(description="names with a budget")
+    profile: ProfileInformation
 
 
 class ModelEntry(ReplyModel):
@@ -95,6 +102,7 @@ class BaselineInformation(ReplyModel):
 
     source: Literal["card", "assumed", "holdout"]
     assumed_reasoning_tokens: int | None
+    assumed_by: AssumedBy | None = Field(description="who says so: setting, profile or default")
     measured_reasoning_tokens: float | None
 
 
@@ -138,6 +146,7 @@ class BudgetInformation(ReplyModel):
     cutting_off: CuttingOff
     baseline: BaselineInformation
     holdout: HoldoutInformation
+    profile: ProfileInformation
     card: BudgetCard | None
 
 
@@ -181,6 +190,7 @@ async def get_budget(request: Request, model: str | None = None) -> BudgetInform
         ),
         baseline=_baseline(served, service.holdout),
         holdout=_holdout(service.holdout),
+        profile=profile_information(served),
         card=served.card,
     )
 
@@ -190,6 +200,7 @@ def _baseline(served: ServedModel, holdout: Holdout) -> BaselineInformation:
     return BaselineInformation(
         source="card" if served.card else "assumed" if measured is None else "holdout",
         assumed_reasoning_tokens=None if served.card else served.policy.assumed_baseline,
+        assumed_by=assumed_by(served),
         measured_reasoning_tokens=measured,
     )
 
@@ -229,6 +240,7 @@ def _entry(served: ServedModel, name: str, principal: Principal) -> ModelEntry:
             allowed=_allowed(served),
             levels=_levels(served, principal.narrow(served.policy)),
             aliases=list(served.aliases),
+            profile=profile_information(served),
         ),
     )
 

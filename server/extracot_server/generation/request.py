@@ -29,6 +29,7 @@ from extracot_server.engine.base import AnswerFormat, Engine, SamplingParams
 from extracot_server.generation.answer_formats import CallChoice
 from extracot_server.generation.closing import BARE, Closing
 from extracot_server.generation.detokenize import DetokenizerFactory
+from extracot_server.profiles.profile import UNKNOWN, Profile
 from extracot_server.tool_calls.tools import CallReaderFactory, ToolUse
 
 UNFINISHED = {"aborted": "disconnect", "error": "engine", "dropped": "shutdown"}
@@ -64,6 +65,10 @@ class ModelRuntime:
     """Reads the calls that this model writes by itself; ``None``: no tool parser is configured."""
     call_opener: str | None = None
     """What calls begin with; ``None``: not known of that parser."""
+    profile: Profile = UNKNOWN
+    """What is known of the model's family."""
+    ending_ids: frozenset[int] = frozenset()
+    """Ids that end a block besides its tag, where there are tools: calls begin with them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +84,8 @@ class ServedModel:
     """What ends a block that is cut off, where a request does not say."""
     loop_tokens: int = 0
     """How long a loop in the block may become before it is closed; 0: as long as it likes."""
+    assumes_setting: bool = False
+    """Cap mode: the assumed baseline is a setting's, not the profile's or the default."""
     created: int = field(default_factory=lambda: int(time()))
 
     @property
