@@ -17,8 +17,8 @@ from extracot.report import Usage as Usage
 
 Budget = float | int | str | dict[str, Any] | None
 """A ratio in (0, 1], ``"auto"``, ``"native"``, ``"none"``, or an object with ``ratio``,
-``max_reasoning_tokens`` and ``enforce``; ``None`` is the server's default. What is allowed is the
-server's to say."""
+``max_reasoning_tokens``, ``enforce``, ``closing`` and ``grace``; ``None`` is the server's default.
+What is allowed is the server's to say."""
 
 
 def value_at(value: Any, *path: str) -> Any:

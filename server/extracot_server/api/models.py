@@ -89,6 +89,14 @@ class PolicyInformation(ReplyModel):
     )
 
 
+class CuttingOff(ReplyModel):
+    """How reasoning is cut off where a request does not say."""
+
+    closing: str = Field(description="what is written before the end tag")
+    grace_tokens: int = Field(description="cap mode: most tokens beyond a soft ratio's cap")
+    loop_tokens: int = Field(description="how long a loop may become; 0: as long as it likes")
+
+
 class BaselineInformation(ReplyModel):
     """Where the native reasoning length to compare with comes from."""
 
@@ -135,6 +143,7 @@ class BudgetInformation(ReplyModel):
     allowed: list[str]
     levels: list[LevelInformation]
     policy: PolicyInformation
+    cutting_off: CuttingOff
     baseline: BaselineInformation
     holdout: HoldoutInformation
     profile: ProfileInformation
@@ -174,6 +183,11 @@ async def get_budget(request: Request, model: str | None = None) -> BudgetInform
         allowed=_allowed(served),
         levels=_levels(served, policy),
         policy=PolicyInformation.model_validate(policy),
+        cutting_off=CuttingOff(
+            closing=served.closing.text.strip(),
+            grace_tokens=policy.grace_tokens,
+            loop_tokens=served.loop_tokens,
+        ),
         baseline=_baseline(served, service.holdout),
         holdout=_holdout(service.holdout),
         profile=profile_information(served),

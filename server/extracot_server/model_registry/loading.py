@@ -17,6 +17,7 @@ from extracot_server.config.settings import Settings
 from extracot_server.engine.base import Engine
 from extracot_server.engine.lora import AdapterEngine
 from extracot_server.generation.answer_formats import CALL_OPENERS
+from extracot_server.generation.closing import Closing, ClosingError, make_closing
 from extracot_server.generation.detokenize import detokenizer_factory
 from extracot_server.generation.request import ModelRuntime, ServedModel
 from extracot_server.model_registry.bundled import resolve_model
@@ -174,10 +175,25 @@ def serve_model(settings: ModelSettings, engine: Engine) -> ServedModel:
             efforts=settings.reasoning_effort_map,
             assumed_baseline=assumed_tokens(settings, profile),
             answer_reserve=settings.answer_reserve_tokens,
+            grace_tokens=settings.grace_tokens,
         ),
         open_think=settings.open_think,
+        closing=_closing(settings, card, tools),
+        loop_tokens=settings.loop_tokens,
         assumes_setting="assumed_reasoning_tokens" in settings.model_fields_set,
     )
+
+
+def _closing(settings: ModelSettings, card: BudgetCard | None, runtime: ModelRuntime) -> Closing:
+    """The operator's closing, else the profile's; a model with a card has learnt its own ends."""
+    text, profile, whose = settings.closing, runtime.profile, "closing"
+    if text is None:
+        text, whose = profile.closing if card is None else "", f"profile {profile.name}: closing"
+    reserved = profile.ends_reasoning
+    try:
+        return make_closing(text, runtime.renderer, runtime.engine.tokenizer, reserved)
+    except ClosingError as error:
+        raise SettingsError(f"{whose} {error}") from None
 
 
 def _refuse_auto(settings: ModelSettings) -> None:
