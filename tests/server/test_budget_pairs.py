@@ -54,6 +54,7 @@ FIELDS: list[tuple[dict[str, Any], Meaning]] = [
     ({"budget": {"max_reasoning_tokens": 7}}, 7),
     ({"model": "m@none"}, OFF),
     ({"separate_reasoning": False}, SILENT),
+    ({"reasoning_budget_message": "Time is up."}, SILENT),
 ]
 OF_ALL = "output_config"  # Anthropic's effort is of the answer as well
 NONE_AT_ALL = ({"budget": "none"}, {"model": "m@none"})

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Protocol
 
-from extracot_server.budget.values import shown
+from extracot_server.budget.values import LONGEST_CLOSING, shown
 from extracot_server.errors import BudgetError, InvalidRequestError
 
 _BOUNDING = "budget budgets token tokens max min limit effort level ratio enable enabled disabled"
@@ -24,7 +24,8 @@ class Say:
 
     ``thinks``: whether there is any; ``cap``: at most so many tokens; ``effort``: a word of the
     server's map; ``shown``: whether the reply has it; ``separate``: whether it stands apart from
-    the answer; ``variable``: a variable of the chat template, and its value.
+    the answer; ``closing``: what ends it where it is cut off; ``variable``: a variable of the chat
+    template, and its value.
     """
 
     field: str
@@ -33,12 +34,14 @@ class Say:
     effort: str | None = None
     shown: bool | None = None
     separate: bool | None = None
+    closing: str | None = None
     variable: tuple[str, Any] | None = None
 
     @property
     def budgets(self) -> bool:
-        """Whether it says anything of how much reasoning there is."""
-        return self.thinks is not None or self.cap is not None or self.effort is not None
+        """Whether it says anything of how much reasoning there is, or how it ends."""
+        said = (self.thinks, self.cap, self.effort, self.closing)
+        return any(one is not None for one in said)
 
 
 class Reader(Protocol):
@@ -97,6 +100,18 @@ class _Effort:
     def read(self, value: Any, where: str) -> list[Say]:
         """See :class:`Reader`."""
         return [Say(where, effort=value)]
+
+
+@dataclass(frozen=True, slots=True)
+class _Closing:
+    """A text; which tokens it may have is the model's to say."""
+
+    def read(self, value: Any, where: str) -> list[Say]:
+        """See :class:`Reader`."""
+        if not isinstance(value, str) or len(value) > LONGEST_CLOSING:
+            text = f"must be a text of at most {LONGEST_CLOSING} characters, not {shown(value)}; "
+            raise BudgetError.of(where, f"{text}it is read as `budget.closing`.")
+        return [Say(where, closing=value)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,3 +247,4 @@ APART = _Flag(
 CAP = _Tokens(0)
 LIMIT = _Tokens(-1)
 EFFORT = _Effort()
+CLOSING = _Closing()

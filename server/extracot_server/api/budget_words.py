@@ -15,6 +15,7 @@ from typing import Any
 from extracot_server.api.budget_readers import (
     APART,
     CAP,
+    CLOSING,
     EFFORT,
     HIDDEN,
     LIMIT,
@@ -101,6 +102,8 @@ _TOP: Table = {
     "thinking_budget": LIMIT,  # DashScope, SiliconFlow
     "reasoning_budget": LIMIT,  # llama.cpp
     "reasoning_budget_tokens": LIMIT,
+    # what ends reasoning that is cut off
+    "reasoning_budget_message": CLOSING,  # llama.cpp
     # an effort
     "effort": EFFORT,
     "thinking_effort": EFFORT,

@@ -82,15 +82,15 @@ def render_only(model: ServedModel, request: ChatRequest) -> RenderedPrompt:
 
 def _closing(model: ServedModel, request: ChatRequest) -> Closing:
     """The request's own closing, else its model's."""
-    asked = request.budget.budget.closing if request.budget.budget is not None else None
-    if asked is None:
+    budget = request.budget.budget
+    if budget is None or budget.closing is None:
         return model.closing
     runtime = model.runtime
     reserved = runtime.profile.ends_reasoning
     try:
-        return make_closing(asked, runtime.renderer, runtime.engine.tokenizer, reserved)
+        return make_closing(budget.closing, runtime.renderer, runtime.engine.tokenizer, reserved)
     except ClosingError as error:
-        raise BudgetError(f"`budget.closing` {error}.", param="budget.closing") from None
+        raise BudgetError.of(budget.closing_field, f"{error}.") from None
 
 
 def _render(
