@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -270,6 +271,23 @@ def test_a_response_has_its_reasoning_sealed_where_it_is_asked_for(token_server:
     assert seal.open("", sealed["encrypted_content"]) == text
     summed = reasoned(token_server, **wanted, reasoning={"summary": "auto"})
     assert summed["encrypted_content"] and summed["content"] == []
+
+
+def test_hidden_reasoning_is_sealed_alone(token_server: Live) -> None:
+    wanted = {"include": ["reasoning.encrypted_content"], "include_reasoning": False}
+    found = reasoned(token_server, **wanted)
+    assert (found["content"], found["summary"], found["status"]) == ([], [], "completed")
+    seal = token_server.app.state.reasoning_seal
+    sealed = reasoned(token_server)["content"][0]["text"]
+    assert seal.open("", found["encrypted_content"]) == sealed
+    body = {"input": "What is 12 * 3 + 4?", "stream": True, **wanted}
+    text = token_server.http.post("/v1/responses", json=body).text
+    events = [json.loads(line[6:]) for line in text.splitlines() if line.startswith("data: ")]
+    assert not any("reasoning" in event["type"] for event in events)
+    items = [e["item"] for e in events if e["type"] == "response.output_item.done"]
+    assert [item["type"] for item in items] == ["reasoning", "message"]
+    assert seal.open("", items[0]["encrypted_content"]) == sealed
+    assert events[-1]["response"]["output"] == items
 
 
 def test_thinking_that_is_left_out_is_in_its_signature(token_server: Live) -> None:

@@ -104,11 +104,14 @@ class ResponseWriter:
 
     def _delta(self, event: Delta) -> list[dict[str, Any]]:
         reasoning = event.part is Part.REASONING
-        if (reasoning and not self._show_reasoning) or not event.text:
+        hidden = reasoning and not self._show_reasoning
+        if (hidden and self._seal is None) or not event.text:
             return []
         kind = ReasoningItem if reasoning else MessageItem
         out = [] if self._open and isinstance(self._output[-1], kind) else self._begin(kind)
         self._text.append(event.text)
+        if hidden:
+            return out
         delta = {**self._delta_head, "delta": event.text}
         if not reasoning:
             delta["logprobs"] = []
@@ -141,8 +144,10 @@ class ResponseWriter:
         return out
 
     def _new_part(self, item: Item) -> TextPart | None:
-        """The part that an item's text goes into; a call has none."""
+        """The part that an item's text goes into; a call has none, nor has what is hidden."""
         if isinstance(item, FunctionCallItem):
+            return None
+        if isinstance(item, ReasoningItem) and not self._show_reasoning:
             return None
         if isinstance(item, MessageItem):
             item.content.append(answer := OutputText())
@@ -158,15 +163,16 @@ class ResponseWriter:
         self._text.clear()
         self._open = False
         item.status = status
+        if isinstance(item, ReasoningItem) and self._seal is not None:
+            item.encrypted_content = self._seal(text)
         if isinstance(item, FunctionCallItem):
             item.arguments = text
             written = {"name": item.name, "arguments": text}
             out = [{"type": f"{self._text_event}.done", **self._place(), **written}]
+        elif self._part is None:
+            out = []
         else:
-            assert self._part is not None
             self._part.text = text
-            if isinstance(item, ReasoningItem) and self._seal is not None:
-                item.encrypted_content = self._seal(text)
             place = self._place()
             done = {"type": f"{self._text_event}.done", **place, "text": text}
             if isinstance(self._part, OutputText):
