@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from extracot_server.api.budget_words import WORDS, check_inside
-from extracot_server.api.exchange import MAX_IGNORED
+from extracot_server.api.request_context import MAX_IGNORED
 from extracot_server.errors import BudgetError
 from tests.server.live import QUESTION, Live, read_chunks, user
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from extracot_server.api.exchange import MAX_SOURCES
+from extracot_server.api.request_context import MAX_SOURCES
 from tests.server.live import Live, user
 from tests.server.test_budget_words import BODIES, CAPS, CHAT, MESSAGES, RESPONSES, ask
 

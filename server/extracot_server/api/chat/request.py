@@ -21,7 +21,7 @@ from extracot_server.api.conversation import (
     read_stops,
     read_tools,
 )
-from extracot_server.api.exchange import RequestContext
+from extracot_server.api.request_context import RequestContext
 from extracot_server.budget.values import shown
 from extracot_server.config.settings import ReasoningField
 from extracot_server.engine.base import SCHEMA_FIELD, AnswerFormat, SamplingParams

@@ -25,7 +25,7 @@ from extracot_server.api.conversation import (
     json_schema_format,
     read_tools,
 )
-from extracot_server.api.exchange import RequestContext
+from extracot_server.api.request_context import RequestContext
 from extracot_server.api.responses.conversation import read_input
 from extracot_server.api.responses.offered_tools import OfferedTools, read_offered
 from extracot_server.budget.values import shown
