@@ -102,7 +102,7 @@ def mended_message(body: dict[str, Any]) -> dict[str, Any]:
 
 
 def spoken(message: dict[str, Any]) -> dict[str, Any]:
-    """Only an assistant may have said nothing; no call has been made, and reasoning has one name."""
+    """Only an assistant may have said nothing; no call has been made; reasoning has one name."""
     left_out = ("tool_calls", "reasoning_content", "reasoning_details")
     message = {key: value for key, value in message.items() if key not in left_out}
     if isinstance(message.get("content"), str) and "<think>" in message["content"]:
