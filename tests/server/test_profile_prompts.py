@@ -34,8 +34,7 @@ FAMILIES = {profile.name: profile for profile in built_in()}
 @contextmanager
 def serving(name: str, **settings: Any) -> Iterator[Live]:
     """A server on one of trl's templates whose model thinks for 3,000 tokens."""
-    tokenizer = template_tokenizer(TRL[name])
-    engine = SayingEngine(tokenizer, lambda request: [*b"so " * 1000])
+    engine = SayingEngine(template_tokenizer(TRL[name]), lambda request: engine.ids("so " * 1000))
     with serve(on=engine, card="none", **settings) as live:
         yield live
 
@@ -177,7 +176,7 @@ def test_a_template_that_takes_tokens_is_told_the_cap() -> None:
     """As Seed-OSS's does."""
     tags = ("<seed:think>", "</seed:think>", "<seed:bos>", "<seed:eos>")
     tokenizer = template_tokenizer(SEED, more=tags)
-    engine = SayingEngine(tokenizer, lambda request: [*b"so " * 1000], model_type="seed_oss")
+    engine = SayingEngine(tokenizer, lambda _: engine.ids("so " * 1000), model_type="seed_oss")
     with serve(on=engine, card="none") as live:
         assert live.http.get("/v1/budget").json()["profile"]["name"] == "seed-oss"
         assert "You may use" not in asked(live)[0]
