@@ -177,7 +177,7 @@ def test_a_template_that_takes_tokens_is_told_the_cap() -> None:
     tags = ("<seed:think>", "</seed:think>", "<seed:bos>", "<seed:eos>")
     tokenizer = template_tokenizer(SEED, more=tags)
     engine = SayingEngine(tokenizer, lambda _: engine.ids("so " * 1000), model_type="seed_oss")
-    with serve(on=engine, card="none") as live:
+    with serve(on=engine, card="none", loop_tokens=0, grace_tokens=0) as live:
         assert live.http.get("/v1/budget").json()["profile"]["name"] == "seed-oss"
         assert "You may use" not in asked(live)[0]
         assert "You may use" not in asked(live, budget="native")[0]

@@ -94,9 +94,10 @@ def test_reasoning_and_answer_are_told_apart(form: str) -> None:
 @pytest.mark.parametrize("form", FORMS)
 def test_a_cap_is_exact_and_closes_as_the_family_does(form: str) -> None:
     with saying(form) as live:
-        closes = live.app.state.extracot.services["said"].model.runtime.tags.closes
+        runtime = live.app.state.extracot.services["said"].model.runtime
+        closes, closing = runtime.tags.closes, f"\n\n{runtime.profile.closing}"
         choice = live.chat(budget={"max_reasoning_tokens": 7})["choices"][0]
-        assert choice["message"]["reasoning"] == THOUGHT[:7].rstrip()
+        assert choice["message"]["reasoning"] == THOUGHT[:7].rstrip() + closing
         assert choice["message"]["content"] == ANSWER
         assert choice["budget"]["reasoning_tokens"] <= 7
         assert (choice["budget"]["cap_hit"], choice["budget"]["closed_by"]) == (True, "server")
