@@ -94,7 +94,7 @@ class ModelSettings(BaseModel):
     card: str | None = Field(
         None,
         description="budget card to use instead of the one beside the weights; "
-        "`none` ignores it and serves hard caps only",
+        "`none` ignores it and serves caps only",
     )
     profile: str | None = Field(
         None,
