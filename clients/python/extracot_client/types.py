@@ -67,7 +67,8 @@ class LevelInfo(ServerModel):
 
 class BudgetCardPage(ServerModel):
     """The body of ``GET /v1/budget``: levels, the operator's policy, where baselines come from,
-    what the holdout has measured, and the card itself (``None`` for a model in cap mode)."""
+    what the holdout has measured, the profile of the model's family, and the card itself (``None``
+    for a model in cap mode)."""
 
     model: str | None = None
     mode: str | None = None
@@ -76,6 +77,7 @@ class BudgetCardPage(ServerModel):
     policy: dict[str, Any] = Field(default_factory=dict)
     baseline: dict[str, Any] = Field(default_factory=dict)
     holdout: dict[str, Any] = Field(default_factory=dict)
+    profile: dict[str, Any] = Field(default_factory=dict)
     card: dict[str, Any] | None = None
 
 

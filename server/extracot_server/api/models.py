@@ -47,7 +47,7 @@ class LevelInformation(ReplyModel):
 class ModelBudget(ReplyModel):
     """Which budgets a model takes."""
 
-    mode: Literal["token", "cap"] = Field(description="trained levels, or hard caps")
+    mode: Literal["token", "cap"] = Field(description="trained levels, or caps")
     allowed: list[str]
     levels: list[LevelInformation]
     aliases: list[str] = Field(description="names with a budget")

@@ -92,7 +92,7 @@ class ServedModel:
 
     @property
     def mode(self) -> Literal["token", "cap"]:
-        """Whether budgets are trained levels or hard caps."""
+        """Whether budgets are trained levels or caps."""
         return "cap" if self.card is None else "token"
 
     @property
