@@ -17,7 +17,7 @@ from typing import Any
 
 from extracot.conversation import Role, ToolCall, Turn
 from extracot.errors import PromptError
-from extracot.template_messages import PLACEHOLDER, Arguments, message_of, tool_forms
+from extracot.template_messages import PLACEHOLDER, Arguments, message_of, whole_tool
 from extracot.tokens import Tokenizer
 from extracot.tool_text import Placeholders, Slot
 
@@ -62,6 +62,12 @@ class ChatTemplate:
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
+
+    @property
+    def source(self) -> str:
+        """The template as it is written; of several, all of them."""
+        found: Any = getattr(self._tokenizer, "chat_template", None) or ""
+        return "\n".join(found.values()) if isinstance(found, Mapping) else str(found)
 
     def layout(
         self, roles: Sequence[str], switches: Mapping[str, Any] = _NONE
@@ -152,15 +158,27 @@ class ChatTemplate:
             ways.append(Arguments.TEXT)
         if any(isinstance(call.arguments, str) for turn in turns for call in turn.calls):
             ways.append(Arguments.OBJECT)
+        if self._wants_whole_tools:
+            tools = [whole_tool(tool) for tool in tools]
+        if self._wants_text_or_reasoning:
+            turns = [t._replace(reasoning="") if t.text and t.calls else t for t in turns]
         refusal: PromptError | None = None
-        for given in tool_forms(tools):
-            for way in ways:
-                try:
-                    return self._mixed(turns, given, way, switches)
-                except PromptError as error:
-                    refusal = refusal or error
+        for way in ways:
+            try:
+                return self._mixed(turns, tools, way, switches)
+            except PromptError as error:
+                refusal = refusal or error
         assert refusal is not None
         raise refusal
+
+    def text_of(self, turns: Sequence[Turn], switches: Mapping[str, Any]) -> str:
+        """The prompt as text, placeholders for the turns' texts."""
+        parts = self.layout_of(turns, (), switches)
+        return "".join(f"({part})" if isinstance(part, int) else _fixed(part) for part in parts)
+
+    def slots_of(self, turns: Sequence[Turn], switches: Mapping[str, Any]) -> Iterator[Slot]:
+        """What is in the prompt of calls, their results and reasoning."""
+        return _slots(self.layout_of(turns, (), switches))
 
     def _mixed(
         self,
@@ -212,6 +230,34 @@ class ChatTemplate:
             reason = " ".join(str(error).split()) or type(error).__name__
             raise PromptError(f"the chat template refuses these messages: {reason}") from error
         return text
+
+    @cached_property
+    def _wants_whole_tools(self) -> bool:
+        """The template fails at a tool without a description or parameters."""
+        asked = [message_of(Turn(Role.USER, "x", "", ""), 0, Placeholders(), Arguments.VALUE)]
+        bare = {"type": "function", "function": {"name": "probe"}}
+        return self._fails(asked, bare) and not self._fails(asked, _PROBE_TOOL)
+
+    @cached_property
+    def _wants_text_or_reasoning(self) -> bool:
+        """The template fails at a message with a call that has both a text and reasoning."""
+        called = Turn(Role.ASSISTANT, "x", "", "", calls=(ToolCall("probe", {}, "probe0001"),))
+        both = called._replace(reasoning="x")
+        given = [
+            [
+                message_of(turn, n, Placeholders(), Arguments.VALUE)
+                for n, turn in enumerate((Turn(Role.USER, "x", "", ""), turn))
+            ]
+            for turn in (both, called)
+        ]
+        return self._fails(given[0], _PROBE_TOOL) and not self._fails(given[1], _PROBE_TOOL)
+
+    def _fails(self, conversation: list[dict[str, Any]], tool: Mapping[str, Any]) -> bool:
+        try:
+            self._apply(conversation, {"tools": [tool]})
+        except PromptError:
+            return True
+        return False
 
     @cached_property
     def _in_parts(self) -> bool:

@@ -7,7 +7,7 @@ and nothing of what they write.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from enum import Enum, auto
 from typing import Any
 
@@ -77,15 +77,8 @@ def _shown_id(call: ToolCall, placeholders: Placeholders) -> str:
     return placeholders.of(call.id, f"{call.field}.id")
 
 
-def tool_forms(tools: Sequence[Mapping[str, Any]]) -> Iterator[Sequence[Mapping[str, Any]]]:
-    """Definitions as they are, and with what a template may expect of each."""
-    yield tools
-    whole = [_completed(tool) for tool in tools]
-    if whole != list(tools):
-        yield whole
-
-
-def _completed(tool: Mapping[str, Any]) -> Mapping[str, Any]:
+def whole_tool(tool: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A definition with all that a template may expect of one."""
     function = tool.get("function")
     if not isinstance(function, Mapping):
         return tool
