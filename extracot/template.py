@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
@@ -17,7 +16,15 @@ from typing import Any
 
 from extracot.conversation import Role, ToolCall, Turn
 from extracot.errors import PromptError
-from extracot.template_messages import PLACEHOLDER, Arguments, message_of, whole_tool
+from extracot.template_messages import (
+    PLACEHOLDER,
+    PROBE_TOOL,
+    Arguments,
+    Forms,
+    find_forms,
+    message_of,
+    whole_tool,
+)
 from extracot.tokens import Tokenizer
 from extracot.tool_text import Placeholders, Slot
 
@@ -29,19 +36,6 @@ _LATER_SYSTEM = (
     ("system", "user", "assistant", "system", "user"),
     ("system", "user", "system"),
 )
-_PROBE_TOOL = {
-    "type": "function",
-    "function": {
-        "name": "probe",
-        "description": "probes",
-        "parameters": {
-            "type": "object",
-            "properties": {"place": {"type": "string", "description": "where"}},
-            "required": ["place"],
-        },
-    },
-}
-
 _NONE: Mapping[str, Any] = MappingProxyType({})
 
 Mixed = tuple[str | Slot, ...]
@@ -122,7 +116,7 @@ class ChatTemplate:
         """Whether the template writes the definitions of tools into a prompt."""
         turn = Turn(Role.USER, "x", "", "")
         try:
-            parts = self.layout_of([turn], [_PROBE_TOOL])
+            parts = self.layout_of([turn], [PROBE_TOOL])
         except PromptError:
             return False
         return any(slot.text == "probe" for slot in _slots(parts))
@@ -158,10 +152,8 @@ class ChatTemplate:
             ways.append(Arguments.TEXT)
         if any(isinstance(call.arguments, str) for turn in turns for call in turn.calls):
             ways.append(Arguments.OBJECT)
-        if self._wants_whole_tools:
+        if self._forms.whole_tools:
             tools = [whole_tool(tool) for tool in tools]
-        if self._wants_text_or_reasoning:
-            turns = [t._replace(reasoning="") if t.text and t.calls else t for t in turns]
         refusal: PromptError | None = None
         for way in ways:
             try:
@@ -188,11 +180,13 @@ class ChatTemplate:
         switches: Mapping[str, Any],
     ) -> list[Mixed | int]:
         placeholders = Placeholders()
-        entries = [message_of(turn, index, placeholders, way) for index, turn in enumerate(turns)]
+        entries = [
+            message_of(turn, n, placeholders, self._forms, way) for n, turn in enumerate(turns)
+        ]
         masked = [
             placeholders.masked(tool, f"tools[{index}]") for index, tool in enumerate(tools)
         ] or None
-        parts = _PLACEHOLDERS.split(self._apply(entries, {**switches, "tools": masked}))
+        parts = _PLACEHOLDERS.split(self._write(entries, {**switches, "tools": masked}))
         layout: list[Mixed | int] = [
             int(part) if n % 2 else tuple(placeholders.split(part)) for n, part in enumerate(parts)
         ]
@@ -211,15 +205,17 @@ class ChatTemplate:
     def _render(
         self, roles: Sequence[str], contents: Sequence[str], switches: Mapping[str, Any] = _NONE
     ) -> list[Mixed | int]:
-        turns = zip(roles, contents, strict=True)
-        conversation = [{"role": role, "content": content} for role, content in turns]
-        parts = _PLACEHOLDERS.split(self._apply(conversation, switches))
-        return [int(part) if n % 2 else (part,) for n, part in enumerate(parts)]
+        turns, parts = zip(roles, contents, strict=True), self._forms.parts
+        conversation: list[dict[str, Any]] = [
+            {"role": role, "content": [{"type": "text", "text": text}] if parts else text}
+            for role, text in turns
+        ]
+        written = _PLACEHOLDERS.split(self._write(conversation, switches))
+        return [int(part) if n % 2 else (part,) for n, part in enumerate(written)]
 
-    def _apply(self, conversation: list[dict[str, Any]], options: Mapping[str, Any]) -> str:
-        if self._in_parts:
-            conversation = [_in_parts(message) for message in conversation]
-        return self._write(conversation, options)
+    @cached_property
+    def _forms(self) -> Forms:
+        return find_forms(self._write)
 
     def _write(self, conversation: list[dict[str, Any]], options: Mapping[str, Any]) -> str:
         try:
@@ -230,44 +226,6 @@ class ChatTemplate:
             reason = " ".join(str(error).split()) or type(error).__name__
             raise PromptError(f"the chat template refuses these messages: {reason}") from error
         return text
-
-    @cached_property
-    def _wants_whole_tools(self) -> bool:
-        """The template fails at a tool without a description or parameters."""
-        asked = [message_of(Turn(Role.USER, "x", "", ""), 0, Placeholders(), Arguments.VALUE)]
-        bare = {"type": "function", "function": {"name": "probe"}}
-        return self._fails(asked, bare) and not self._fails(asked, _PROBE_TOOL)
-
-    @cached_property
-    def _wants_text_or_reasoning(self) -> bool:
-        """The template fails at a message with a call that has both a text and reasoning."""
-        called = Turn(Role.ASSISTANT, "x", "", "", calls=(ToolCall("probe", {}, "probe0001"),))
-        both = called._replace(reasoning="x")
-        given = [
-            [
-                message_of(turn, n, Placeholders(), Arguments.VALUE)
-                for n, turn in enumerate((Turn(Role.USER, "x", "", ""), turn))
-            ]
-            for turn in (both, called)
-        ]
-        return self._fails(given[0], _PROBE_TOOL) and not self._fails(given[1], _PROBE_TOOL)
-
-    def _fails(self, conversation: list[dict[str, Any]], tool: Mapping[str, Any]) -> bool:
-        try:
-            self._apply(conversation, {"tools": [tool]})
-        except PromptError:
-            return True
-        return False
-
-    @cached_property
-    def _in_parts(self) -> bool:
-        """Contents have to be lists of parts: a content that is a text is left out."""
-        asked = {"role": "user", "content": PLACEHOLDER.format(0)}
-        for message, found in ((asked, False), (_in_parts(asked), True)):
-            with suppress(PromptError):
-                if asked["content"] in self._write([message], {"tools": [_PROBE_TOOL]}):
-                    return found
-        return False
 
     @cached_property
     def _trims(self) -> Mapping[str, _Trim]:
@@ -293,10 +251,6 @@ class ChatTemplate:
             role: _Trim(every.get(lead[role], lead[role]), every.get(tail[role], tail[role]))
             for role in roles
         }
-
-
-def _in_parts(message: Mapping[str, Any]) -> dict[str, Any]:
-    return {**message, "content": [{"type": "text", "text": message["content"]}]}
 
 
 def _fixed(part: Mixed | int) -> str:
