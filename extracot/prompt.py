@@ -322,9 +322,10 @@ class PromptRenderer:
             return self._trusted(str(pieces[0]), beginning)
         texts = [piece if isinstance(piece, str) else piece.text for piece in pieces]
         ids = self._encode_trusted("".join(texts), beginning)
-        fixed = [self._encode_trusted(piece) for piece in pieces if isinstance(piece, str)]
-        ours = [id_ for part in fixed for id_ in part if id_ in self.protected_ids]
-        if [id_ for id_ in ids if id_ in self.protected_ids] == ours:
+        protected = self.protected_ids
+        fixed = [self._trusted(piece) for piece in pieces if isinstance(piece, str)]
+        ours = [id_ for part in fixed for id_ in part if id_ in protected]
+        if [id_ for id_ in ids if id_ in protected] == ours:
             return ids
         apart: list[int] = []
         for piece in pieces:
