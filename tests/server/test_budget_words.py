@@ -54,6 +54,7 @@ CAPS: list[dict[str, Any]] = [
     {"thinking_budget_tokens": 7},
     {"thinking": {"type": "enabled", "budget_tokens": 7}},
     {"thinking": {"type": "adaptive", "budget_tokens": 7}},
+    {"thinking": {"type": "adaptive", "token_budget": 7}},
     {"reasoning": {"max_tokens": 7}},
     {"reasoning": {"maxTokens": 7}},
     {"thinking_config": {"thinkingBudget": 7, "includeThoughts": True}},

@@ -44,6 +44,7 @@ _THINKING = Inside(
             }
         ),
         "budget_tokens": CAP,
+        "token_budget": CAP,  # Cohere
         "display": Words({"omitted": {"shown": False}, "summarized": {}, "updates": {}}),
     }
 )
