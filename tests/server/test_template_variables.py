@@ -8,9 +8,13 @@ from typing import Any
 
 import pytest
 
-from extracot_server.api.template_variables import taken_by
+from extracot_server.api.budget_readers import Say
+from extracot_server.api.template_variables import said_by_variables, taken_by
+from extracot_server.errors import BudgetError
+from extracot_server.profiles.profile import Profile, Switch
 from tests.fixtures.agent_engine import AgentEngine, AgentTokenizer
 from tests.server.live import Live, serve, user
+from tests.server.test_profile_prompts import own_prompt, serving
 from tests.server.test_tools import WEATHER
 
 KWARGS = "chat_template_kwargs"
@@ -100,3 +104,64 @@ def test_every_api_passes_them_on(live: Live, path: str) -> None:
     assert reply.status_code == 200
     counted = live.http.post("/v1/tokenize", json={"prompt": "x", KWARGS: {"keep_all": True}})
     assert counted.status_code == 400 and f"{KWARGS}.keep_all" in counted.text
+
+
+# Real templates, and words of a family's own -----------------------------------------------------
+
+
+def prompt_of(live: Live, kwargs: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    before = len(live.engine.requests)
+    report = live.chat(max_tokens=8000, **{KWARGS: kwargs})["budget"]
+    return live.engine.prompt(live.engine.requests[before]), report
+
+
+def test_real_templates_get_what_their_users_send() -> None:
+    with serving("gptoss") as oss:
+        prompt, report = prompt_of(oss, {"reasoning_effort": "low", "model_identity": "You: Bo."})
+        told = own_prompt(oss, reasoning_effort="low", model_identity="You: Bo.")
+        assert prompt.startswith(told) and "You: Bo." in prompt
+        assert (report["source"], report["requested"]) == ("reasoning_effort", "low")
+        error = oss.refused(messages=user(), **{KWARGS: {"enable_reasoning_please": True}})
+        for name in ("builtin_tools", "model_identity", "reasoning_effort"):
+            assert name in error["message"]
+    with serving("qwen3") as qwen:
+        prompt, report = prompt_of(qwen, {"enable_thinking": False})
+        assert prompt == own_prompt(qwen, enable_thinking=False)
+        assert report["level"] == "none"
+    with serving("nemotron_3_super") as nemotron:
+        prompt, report = prompt_of(nemotron, {"low_effort": True})
+        assert prompt == own_prompt(nemotron, low_effort=True) != own_prompt(nemotron)
+        assert report["source"] == "default"
+
+
+FAMILY = Profile(
+    "family",
+    switches={"thinking_mode": Switch(on="enabled", off="disabled"), "quick": Switch(off=True)},
+    budget_switch="most_thoughts",
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("thinking_mode", "disabled", [{"thinks": False}]),
+        ("thinking_mode", "enabled", [{"thinks": True}]),
+        ("thinking_mode", "adaptive", []),
+        ("quick", True, [{"thinks": False}]),
+        ("quick", 1, []),
+        ("quick", False, []),
+        ("most_thoughts", 9, [{"cap": 9}]),
+        ("most_thoughts", -1, [{"thinks": True}]),
+        ("other", "disabled", []),
+    ],
+)
+def test_a_family_s_own_switches_are_budgets(name: str, value: Any, said: list[Any]) -> None:
+    field = f"{KWARGS}.{name}"
+    says = [Say(field, variable=(name, value))]
+    assert said_by_variables(says, FAMILY) == [Say(field, **one) for one in said]
+
+
+def test_a_family_s_own_budget_is_a_number() -> None:
+    with pytest.raises(BudgetError) as caught:
+        said_by_variables([Say("most", variable=("most_thoughts", "many"))], FAMILY)
+    assert "`most`" in str(caught.value)
