@@ -117,6 +117,17 @@ def test_names_that_disagree_are_both_named(
     token_server.chat(messages=[earlier[0], {"role": "assistant", **same}, *user()])
 
 
+def test_a_think_block_beside_other_reasoning_on_the_other_apis(token_server: Live) -> None:
+    text = "<think>\nb\n</think>\nSo."
+    said = [{"type": "thinking", "thinking": "a", "signature": ""}, {"type": "text", "text": text}]
+    body: dict[str, Any] = {"messages": [*user(), {"role": "assistant", "content": said}, *user()]}
+    reply = token_server.http.post("/v1/messages", json={"max_tokens": 9, **body})
+    assert reply.status_code == 400 and "`messages[1].content`" in reply.text
+    given = [*user(), item(content=content("a")), {"role": "assistant", "content": text}, *user()]
+    reply = token_server.http.post("/v1/responses", json={"input": given})
+    assert reply.status_code == 400 and "`input[2].content`" in reply.text
+
+
 @pytest.mark.parametrize(
     ("fields", "param"),
     [

@@ -78,6 +78,14 @@ def test_other_keys_are_refused_with_what_it_takes(live: Live, name: str) -> Non
     assert "`budget`" in error["message"]
 
 
+def test_a_variable_that_is_set_twice_has_one_value(live: Live) -> None:
+    once = {KWARGS: {"plain_tools": True}}
+    live.chat(**once, extra_body=once)
+    error = live.refused(messages=user(), **once, extra_body={KWARGS: {"plain_tools": 1}})
+    assert f"`{KWARGS}.plain_tools`" in error["message"]
+    assert f"`extra_body.{KWARGS}.plain_tools`" in error["message"]
+
+
 def test_a_model_without_variables_says_so(token_server: Live) -> None:
     error = token_server.refused(messages=user(), **{KWARGS: {"plain_tools": True}})
     assert "takes none" in error["message"]

@@ -125,7 +125,7 @@ def agreed(found: Sequence[Found]) -> str | None:
     """
     for field, text in found[1:]:
         first, said = found[0]
-        if text.split() != said.split() and "".join(text.split()) != "".join(said.split()):
+        if not _same(text, said):
             message = f"`{first}` and `{field}` disagree: send the reasoning once."
             raise InvalidRequestError(message, param=field)
     return found[0][1] if found else None
@@ -140,8 +140,17 @@ def check_blocks(messages: Sequence[Message], tags: ThinkTags, conversation: str
         if message.reasoning is None or not message.content.lstrip().startswith(tags.start):
             continue
         block = split_reasoning(message.content.lstrip(), tags).reasoning
+        if _same(block, message.reasoning):
+            continue
         where = message.field or f"{conversation}[{index}]"
-        agreed([(f"{where}.reasoning", message.reasoning), (f"{where}.content", block)])
+        other = "the reasoning that came with it" if message.field else f"`{where}.reasoning`"
+        text = f"`{where}.content` begins with a think block, and {other} says something else: "
+        raise InvalidRequestError(f"{text}send the reasoning once.", param=f"{where}.content")
+
+
+def _same(text: str, other: str) -> bool:
+    """Whether two texts are the same but for white space."""
+    return text == other or "".join(text.split()) == "".join(other.split())
 
 
 def joined(reasoning: Sequence[str | None]) -> str | None:

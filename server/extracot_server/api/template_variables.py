@@ -17,7 +17,7 @@ from extracot.prompt import Tokenizer
 from extracot.switches import check_switches
 from extracot_server.api.budget_readers import LIMIT, Say
 from extracot_server.errors import InvalidRequestError
-from extracot_server.profiles.profile import Profile, SwitchValue
+from extracot_server.profiles.profile import Profile
 
 _PARSER = Environment(autoescape=True, extensions=["jinja2.ext.loopcontrols"])
 _UNSUPPORTED = "unsupported_parameter"
@@ -54,7 +54,8 @@ def read_variables(says: Sequence[Say], tokenizer: Tokenizer) -> dict[str, Any]:
     """The variables that a body's words set, of those that the template takes.
 
     What is read as a budget (`enable_thinking`) may be sent to any model, and is left out here
-    where its template has no such variable. Raises :class:`InvalidRequestError` for others.
+    where its template has no such variable. Raises :class:`InvalidRequestError` for others, and for
+    one that is given twice with different values.
     """
     given = [(say.field, *say.variable) for say in says if say.variable is not None]
     if not given:
@@ -62,9 +63,13 @@ def read_variables(says: Sequence[Say], tokenizer: Tokenizer) -> dict[str, Any]:
     taken = taken_by(tokenizer)
     budgets = {say.field for say in says if say.budgets}
     found: dict[str, Any] = {}
+    fields: dict[str, str] = {}
     for field, name, value in given:
+        if name in found and not _same(found[name], value):
+            text = f"`{fields[name]}` and `{field}` disagree: send only one of them."
+            raise InvalidRequestError(text, param=field)
         if name in taken:
-            found[name] = value
+            found[name], fields[name] = value, field
         elif field not in budgets:
             what = "is no variable that a request may set of this model's chat template, which "
             hint = "; to bound the reasoning use `budget`."
@@ -90,7 +95,7 @@ def said_by_variables(says: Sequence[Say], profile: Profile) -> list[Say]:
     return found
 
 
-def _same(value: Any, other: SwitchValue | None) -> bool:
+def _same(value: Any, other: Any) -> bool:
     return type(value) is type(other) and bool(value == other)
 
 
