@@ -24,10 +24,19 @@ CHAT_TOOL: Any = {"type": "function", "function": {"name": "get_weather", "param
 TOOL: Any = {"type": "function", "name": "get_weather", "parameters": SCHEMA}
 
 
-@pytest.fixture
-def live() -> Iterator[Live]:
-    with serve(on=AgentEngine(), card="none", tool_parser="hermes") as server:
+@pytest.fixture(scope="module", params=["closes its block", "calls in the open block"])
+def served(request: pytest.FixtureRequest) -> Iterator[Live]:
+    """A call in an open block ends it, as if the model had closed it."""
+    engine = AgentEngine(forgets=request.param != "closes its block")
+    with serve(on=engine, card="none", tool_parser="hermes") as server:
         yield server
+
+
+@pytest.fixture
+def live(served: Live) -> Live:
+    """The same with no requests yet."""
+    served.engine.requests.clear()
+    return served
 
 
 def weather(arguments: str) -> str:
