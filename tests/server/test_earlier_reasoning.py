@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from typing import Any
 
@@ -255,6 +256,7 @@ def test_sealed_text_is_opened_with_its_key_for_its_owner_alone() -> None:
         sealed = SEAL.seal("ada", text)
         assert sealed is not None and text[:9] not in sealed
         assert SEAL.open("ada", sealed) == text
+        assert base64.b64decode(sealed, validate=True)
         assert ReasoningSeal(b"a secret of the tests").open("ada", sealed) == text
         assert SEAL.open("bob", sealed) is None
         for at in range(0, len(sealed) - 4, max(1, len(sealed) // 40)):

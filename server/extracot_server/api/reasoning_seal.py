@@ -19,6 +19,8 @@ MAX_TEXT = 2**20
 """Bytes of reasoning that are sealed at most; longer reasoning isn't, nor opened."""
 MAX_SEALED = 2**21
 """Characters of what is opened at most."""
+_STANDARD, _URL_SAFE = str.maketrans("-_", "+/"), str.maketrans("+/", "-_")
+"""Some clients decode a signature, as base64 with the usual characters."""
 _PURPOSE = b"extracot reasoning 1 "
 
 
@@ -34,14 +36,14 @@ class ReasoningSeal:
         data = text.encode()
         if not data or len(data) > MAX_TEXT:
             return None
-        return self._of(owner).encrypt(zlib.compress(data)).decode()
+        return self._of(owner).encrypt(zlib.compress(data)).decode().translate(_STANDARD)
 
     def open(self, owner: str, sealed: str) -> str | None:
         """The text again; ``None`` for anything that is not one of this owner's."""
         if len(sealed) > MAX_SEALED or not sealed.isascii():
             return None
         try:
-            data = self._of(owner).decrypt(sealed)
+            data = self._of(owner).decrypt(sealed.translate(_URL_SAFE))
         except InvalidToken:
             return None
         unpack = zlib.decompressobj()
