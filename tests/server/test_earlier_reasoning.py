@@ -44,6 +44,9 @@ DETAILS = [
 ]
 
 
+SHORT = {"type": "reasoning.summary", "summary": "In short."}
+
+
 @pytest.mark.parametrize(
     "fields",
     [
@@ -57,6 +60,8 @@ DETAILS = [
         {"reasoning_details": [{"type": "reasoning.summary", "summary": "I think so."}]},
         {"reasoning": "I think so.", "reasoning_details": DETAILS},
         {"reasoning": "I think so.", "reasoning_details": [{"type": "reasoning.encrypted"}]},
+        {"reasoning": "I think so.", "reasoning_details": [SHORT]},
+        {"reasoning_details": [SHORT, *DETAILS]},
         {"thinking_blocks": [{"type": "thinking", "thinking": "I think so.", "signature": "s"}]},
         {"thinking_blocks": [{"type": "thinking", "thinking": "", "signature": SEALED}]},
         {"thinking_blocks": [{"type": "redacted_thinking", "data": SEALED}]},

@@ -29,6 +29,7 @@ THOUGHTS: Mapping[str, tuple[str, ...]] = {
     "reasoning.encrypted": (),
 }
 """Parts that hold reasoning, by type, and the keys that their text may stand under."""
+_SUMMARY = "reasoning.summary"  # it may say something else than what it sums up
 _SEALED = ("signature", "data", "encrypted_content")
 _TEXTS = ("reasoning", "reasoning_content", "thinking")
 _LISTS = ("reasoning_details", "thinking_blocks")
@@ -59,11 +60,14 @@ class EarlierReasoning:
             if text is not None and not isinstance(text, str):
                 raise InvalidRequestError.of(at, "must be a text.")
             found.append((at, text or ""))
+        summaries: list[Found] = []
         for name in _LISTS:
             at, parts = f"{where}.{name}", message.get(name)
             if parts is not None:
-                found.append((at, self._joined(parts, at)))
-        return [(at, text) for at, text in found if text.strip()]
+                found.append((at, self._joined(parts, at, without=_SUMMARY)))
+                summaries.append((at, self._joined(parts, at, only=_SUMMARY)))
+        told = [(at, text) for at, text in found if text.strip()]
+        return told or [(at, text) for at, text in summaries if text.strip()]
 
     def of_part(self, part: Mapping[str, Any], at: str) -> str:
         """The reasoning of one part; what has no text may have it sealed."""
@@ -103,14 +107,22 @@ class EarlierReasoning:
             return value or ""
         return self._joined(value, at)
 
-    def _joined(self, parts: Any, at: str) -> str:
-        """The reasoning of parts. Those of one ``index`` are pieces of one text, as streamed."""
+    def _joined(
+        self, parts: Any, at: str, *, only: str | None = None, without: str | None = None
+    ) -> str:
+        """The reasoning of parts, of those of one type ``only``, or ``without`` them.
+
+        Parts of one ``index`` are pieces of one text, as streamed.
+        """
         if not isinstance(parts, list):
             raise InvalidRequestError.of(at, "must be a text or a list of parts.")
         joined, before = "", None
         for number, part in enumerate(parts):
             if not isinstance(part, Mapping):
                 raise InvalidRequestError.of(f"{at}[{number}]", "must be an object.")
+            kind = part.get("type")
+            if (only is not None and kind != only) or (without is not None and kind == without):
+                continue
             text, index = self.of_part(part, f"{at}[{number}]"), part.get("index")
             goes_on = index is not None and index == before
             joined += text if goes_on or not (joined and text) else BETWEEN + text
