@@ -19,6 +19,7 @@ from extracot.fitting import fit
 from extracot.opening import Opening, split_opening
 from extracot.prompt_ids import Piece, PromptEncoder
 from extracot.reasoning import ThinkTags
+from extracot.switches import FIELD as SWITCHES_FIELD
 from extracot.switches import check_switches
 from extracot.template import ChatTemplate
 from extracot.template_traits import TemplateTraits, find_traits
@@ -148,7 +149,7 @@ class PromptRenderer:
         a switch that is none (:func:`~extracot.switches.check_switches`).
         Raises :class:`ControlTokenError` if the control's token is not one id.
         """
-        check_switches(switches)
+        self._check_switches(switches)
         said, own_system = self._turns(messages, with_instruction, field)
         switches = self._switches(control, switches)
         turns, layout = fit(self._template, said, tools, field, own_system, switches)
@@ -234,6 +235,13 @@ class PromptRenderer:
             token_id = self._control_id(control.token)
             turns[at] = turns[at]._replace(text=f"{turns[at].text} ", token_id=token_id)
         return turns
+
+    def _check_switches(self, switches: Mapping[str, Any]) -> None:
+        check_switches(switches)
+        for name, value in switches.items():
+            if isinstance(value, str) and not self.protected_ids.isdisjoint(self._trusted(value)):
+                field = f"{SWITCHES_FIELD}.{name}"
+                raise PromptError("must not hold a token of the template's", field=field)
 
     def _switches(self, control: Control, given: Mapping[str, Any]) -> Mapping[str, Any]:
         """The template's variables for a control; those that say whether to reason follow it."""

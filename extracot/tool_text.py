@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from functools import cache, lru_cache, partial
+from functools import cache, lru_cache
 from typing import Any, NamedTuple
 
 from extracot.errors import PromptError
@@ -20,14 +20,15 @@ from extracot.tokens import check_unicode
 
 _DEEPEST = 64
 _PLACE = re.compile(r"qXzText(\d{6,})q(.{0,120}?)qXzEnd", re.DOTALL)
-_LEFT = "qXzText"
+_LEFT, _MARK = "qXzText", "qxz"
 # Kinds of characters that some template writes in a way of its own, and one of each.
 _KINDS = (
     ("'", "'"),
     ('"', '"'),
     (r"\\", "\\"),
     ("&", "&"),
-    ("[<>]", "<"),
+    ("<", "<"),
+    (">", ">"),
     (r"\n", "\n"),
     (r"[\x00-\x09\x0b-\x1f\x7f]", "\x01"),
     (r"[^\x00-\x7f]", "é"),
@@ -72,7 +73,11 @@ def _ascii_json(text: str) -> str:
     return json.dumps(text)[1:-1]
 
 
-# Ways in which all characters of a kind may be written.
+_ENTITIES = (
+    {"&": "&amp;", "<": "&lt;", ">": "&gt;", "'": "&#39;", '"': "&#34;"},
+    {"'": "&apos;", '"': "&quot;"},
+)
+# Ways in which the characters of a kind may be written.
 _WAYS: tuple[Callable[[str], str], ...] = (
     str,
     _json,
@@ -80,7 +85,10 @@ _WAYS: tuple[Callable[[str], str], ...] = (
     lambda text: _json(_json(text)),
     lambda text: _ascii_json(_ascii_json(text)),
     lambda text: repr(text)[1:-1],
-    lambda text: {"<": "&lt;", ">": "&gt;"}.get(text, text),
+    lambda text: f"\\{text}",
+    lambda text: _ENTITIES[0].get(text, text),
+    lambda text: _ENTITIES[1].get(text, text),
+    lambda text: "".join(_ENTITIES[0].get(one, one) for one in _json(text)),
     lambda text: f"\\u{ord(text):04x}",
 )
 
@@ -100,22 +108,17 @@ def _writer(kinds: int, written: str) -> Callable[[str], str] | None:
         return None
     ways: dict[int, Callable[[str], str]] = {}
     for n, text in zip(numbers, found, strict=False):
-        kind, one = _KINDS[n]
-        if text == one:
-            continue
+        one = _KINDS[n][1]
         way = next((way for way in _WAYS if way(one) == text), None)
-        if way is None and len(kind.lstrip("\\")) > 1:
+        if way is None:
             return None
-        ways[n + 1] = way or partial(_always, text)
+        if way is not str:
+            ways[n + 1] = way
     if not ways:
         return str
     return lambda said: _SPECIAL.sub(
         lambda match: ways.get(match.lastindex or 0, str)(match[0]), said
     )
-
-
-def _always(written: str, _: str) -> str:
-    return written
 
 
 class Placeholders:
@@ -174,9 +177,9 @@ class Placeholders:
         yield self._checked(text[at:])
 
     def _checked(self, fixed: str) -> str:
-        if _LEFT not in fixed:
+        if _MARK not in fixed.lower():
             return fixed
-        number = re.search(_LEFT + r"(\d{6,})", fixed)
+        number = re.search(r"qxztext(\d{6,})", fixed.lower())
         raise _unknown_way(self._texts[int(number[1])].field if number else None)
 
     def _number(self, said: str, field: str, before: str = "") -> int:
