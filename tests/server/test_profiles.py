@@ -112,8 +112,8 @@ def test_the_configuration_has_to_agree() -> None:
     assert choose(None, None, qwen2).profile.name == "qwq"
 
 
-# The second edition of Gemma 4's template kept none; Kimi's puts turns into a list of its own, which
-# the sandbox of transformers forbids as soon as there is a call.
+# The second edition of Gemma 4's template kept none; Kimi's puts turns into a list of its own,
+# which the sandbox of transformers forbids as soon as there is a call.
 OTHERWISE = {"gemma4_v2", "Kimi-K2-Thinking"}
 
 
