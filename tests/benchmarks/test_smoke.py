@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
-from benchmarks import budgets, frontend, growth, precision, training
+from benchmarks import budgets, closing, frontend, growth, precision, training
 from benchmarks.harness import Load, Server, joined, milliseconds, percentile, table
 from benchmarks.paired import Cost, Parts, Side, ratios, spread, take_turns, tokens_per_second
 
@@ -60,6 +60,18 @@ def test_formats_are_compared_in_turns(monkeypatch: pytest.MonkeyPatch) -> None:
     assert found == [(50.0, 100.0)] * 2 and precision.row(4, found)[3] == "2.00"
     names = [name for name, _ in asked]
     assert names[2:4] == names[4:6][::-1] and set(asked) == {(name, 4) for name in names}
+
+
+def test_closing(capsys: pytest.CaptureFixture[str]) -> None:
+    head, *rows = printed(closing.main, capsys, "--quick")
+    assert head == list(closing.HEAD)
+    ratios = [str(ratio) for ratio in closing.RATIOS for _ in closing.WAYS]
+    assert [row[0] for row in rows] == ["native", *ratios]
+    of = {(row[0], row[1]): row for row in rows}
+    assert float(of["0.2", "bare"][2]) <= float(of["0.2", "both"][2]) <= float(rows[0][2])
+    assert float(of["0.2", "closing"][3]) == 0 == int(rows[0][7])
+    with pytest.raises(SystemExit):
+        closing.main(["--quick", "--problems", "/nowhere.jsonl"])
 
 
 def test_figures_are_put_together_rightly() -> None:

@@ -14,6 +14,12 @@ from extracot_server.api.auth import principal_of
 from extracot_server.api.body import ReplyModel
 from extracot_server.api.exchange import app_state
 from extracot_server.api.openapi.errors import errors
+from extracot_server.api.profiles import (
+    AssumedBy,
+    ProfileInformation,
+    assumed_by,
+    profile_information,
+)
 from extracot_server.api.read_route import ReadRoute
 from extracot_server.budget.holdout import CONFIDENCE, Holdout, Saving
 from extracot_server.budget.resolve import (
@@ -41,10 +47,11 @@ class LevelInformation(ReplyModel):
 class ModelBudget(ReplyModel):
     """Which budgets a model takes."""
 
-    mode: Literal["token", "cap"] = Field(description="trained levels, or hard caps")
+    mode: Literal["token", "cap"] = Field(description="trained levels, or caps")
     allowed: list[str]
     levels: list[LevelInformation]
     aliases: list[str] = Field(description="names with a budget")
+    profile: ProfileInformation
 
 
 class ModelEntry(ReplyModel):
@@ -82,11 +89,20 @@ class PolicyInformation(ReplyModel):
     )
 
 
+class CuttingOff(ReplyModel):
+    """How reasoning is cut off where a request does not say."""
+
+    closing: str = Field(description="what is written before the end tag")
+    grace_tokens: int = Field(description="cap mode: most tokens beyond a soft ratio's cap")
+    loop_tokens: int = Field(description="how long a loop may become; 0: as long as it likes")
+
+
 class BaselineInformation(ReplyModel):
     """Where the native reasoning length to compare with comes from."""
 
     source: Literal["card", "assumed", "holdout"]
     assumed_reasoning_tokens: int | None
+    assumed_by: AssumedBy | None = Field(description="who says so: setting, profile or default")
     measured_reasoning_tokens: float | None
 
 
@@ -127,8 +143,10 @@ class BudgetInformation(ReplyModel):
     allowed: list[str]
     levels: list[LevelInformation]
     policy: PolicyInformation
+    cutting_off: CuttingOff
     baseline: BaselineInformation
     holdout: HoldoutInformation
+    profile: ProfileInformation
     card: BudgetCard | None
 
 
@@ -165,8 +183,14 @@ async def get_budget(request: Request, model: str | None = None) -> BudgetInform
         allowed=_allowed(served),
         levels=_levels(served, policy),
         policy=PolicyInformation.model_validate(policy),
+        cutting_off=CuttingOff(
+            closing=served.closing.text.strip(),
+            grace_tokens=policy.grace_tokens,
+            loop_tokens=served.loop_tokens,
+        ),
         baseline=_baseline(served, service.holdout),
         holdout=_holdout(service.holdout),
+        profile=profile_information(served),
         card=served.card,
     )
 
@@ -176,6 +200,7 @@ def _baseline(served: ServedModel, holdout: Holdout) -> BaselineInformation:
     return BaselineInformation(
         source="card" if served.card else "assumed" if measured is None else "holdout",
         assumed_reasoning_tokens=None if served.card else served.policy.assumed_baseline,
+        assumed_by=assumed_by(served),
         measured_reasoning_tokens=measured,
     )
 
@@ -215,6 +240,7 @@ def _entry(served: ServedModel, name: str, principal: Principal) -> ModelEntry:
             allowed=_allowed(served),
             levels=_levels(served, principal.narrow(served.policy)),
             aliases=list(served.aliases),
+            profile=profile_information(served),
         ),
     )
 

@@ -45,6 +45,7 @@ class BudgetPolicy:
     assumed_baseline: int = 512
     measured_baseline: float | None = None
     answer_reserve: int = 256
+    grace_tokens: int = 0
 
     @property
     def baseline(self) -> tuple[float, Literal["holdout", "assumed"]]:
@@ -58,13 +59,15 @@ class BudgetPolicy:
 class BudgetSources:
     """The budget fields of one request; ``None``: not given.
 
-    ``effort_field`` is what the API that was asked calls the effort.
+    ``effort_field`` is what the API that was asked calls the effort; ``fields`` are all the fields
+    that any of it was read from, for the report.
     """
 
     budget: BudgetSpec | None = None
     alias: Target | None = None
     effort: Any = None
     effort_field: str = "reasoning_effort"
+    fields: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +82,7 @@ class ResolvedBudget:
     allowed: tuple[LevelCard, ...] = ()
     max_reasoning_tokens: int | None = None
     hard: bool = False
+    grace: int | None = None
 
     @property
     def label(self) -> str:
@@ -126,7 +130,7 @@ def resolve_budget(
             )
         return replace(base, kind=BudgetKind.AUTO, allowed=allowed_levels(card, policy))
     if card is None:
-        return replace(base, kind=BudgetKind.CAP, applied_ratio=target)
+        return replace(base, kind=BudgetKind.CAP, applied_ratio=target, grace=spec.grace)
     level = nearest_level(allowed_levels(card, policy), target)
     return replace(base, kind=BudgetKind.LEVEL, applied_ratio=target, level=level)
 

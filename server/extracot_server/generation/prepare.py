@@ -5,9 +5,11 @@ Refuses what is wrong before anything reaches the engine. Runs nothing and count
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from functools import partial
 from time import perf_counter
+from typing import Any
 
 from extracot.control import Control
 from extracot.prompt import RenderedPrompt
@@ -20,9 +22,12 @@ from extracot_server.budget.resolve import (
     policy_level,
     resolve_budget,
 )
-from extracot_server.errors import ContextLengthError, InvalidRequestError
+from extracot_server.budget.telling import told, told_tokens
+from extracot_server.errors import BudgetError, ContextLengthError, InvalidRequestError
 from extracot_server.generation.answer_formats import CallChoice, call_choice
+from extracot_server.generation.closing import Closing, ClosingError, make_closing
 from extracot_server.generation.request import ChatRequest, PreparedChat, RequestTimes, ServedModel
+from extracot_server.profiles.profile import Profile
 
 
 def prepare(
@@ -39,15 +44,12 @@ def prepare(
     if arm is Arm.HOLDOUT:
         resolved = held_out(resolved)
     times.resolved = perf_counter()
-    rendered = _render(model, request, resolved)
-    limits_for = _bind_limits(model, request, resolved, policy, rendered)
-    limits = limits_for()
+    closing = _closing(model, request)
+    rendered, limits_for, limits = _within_limits(model, request, resolved, policy, closing)
     if limits.reasoning_cap < 1 and resolved.kind is not BudgetKind.NONE:
         # There is room for an answer and for nothing else, not even for an empty block.
         resolved = replace(resolved, kind=BudgetKind.NONE, level=None, applied_ratio=None)
-        rendered = _render(model, request, resolved)
-        limits_for = _bind_limits(model, request, resolved, policy, rendered)
-        limits = limits_for()
+        rendered, limits_for, limits = _within_limits(model, request, resolved, policy, closing)
     _check_call_reader(model, request)
     times.overhead = perf_counter() - times.start
     return PreparedChat(
@@ -60,6 +62,7 @@ def prepare(
         control_token=_control(model, resolved).token,
         arm=arm,
         times=times,
+        closing=closing,
         call_choice=_call_choice(model, request),
     )
 
@@ -67,11 +70,54 @@ def prepare(
 def render_only(model: ServedModel, request: ChatRequest) -> RenderedPrompt:
     """The prompt of a request that is not going to run, however long it is; raises as `prepare`."""
     policy = request.principal.narrow(model.policy)
-    return _render(model, request, resolve_budget(request.budget, model.card, policy))
+    resolved = resolve_budget(request.budget, model.card, policy)
+    try:
+        return _within_limits(model, request, resolved, policy, _closing(model, request))[0]
+    except ContextLengthError:
+        return _render(model, request, resolved, policy)
 
 
-def _render(model: ServedModel, request: ChatRequest, resolved: ResolvedBudget) -> RenderedPrompt:
-    renderer = model.runtime.renderer
+def _within_limits(
+    model: ServedModel,
+    request: ChatRequest,
+    resolved: ResolvedBudget,
+    policy: BudgetPolicy,
+    closing: Closing,
+) -> tuple[RenderedPrompt, partial[Limits], Limits]:
+    """The prompt and its limits. A prompt that tells the cap is longer, and the cap may be less."""
+    cap: int | None = None
+    while True:
+        rendered = _render(model, request, resolved, policy, cap)
+        limits_for = _bind_limits(model, request, resolved, policy, rendered, closing)
+        limits = limits_for()
+        least = limits.reasoning_cap
+        if not told_tokens(model.runtime.profile, resolved, least) or (cap or math.inf) <= least:
+            return rendered, limits_for, limits
+        cap = least
+
+
+def _closing(model: ServedModel, request: ChatRequest) -> Closing:
+    """The request's own closing, else its model's."""
+    budget = request.budget.budget
+    if budget is None or budget.closing is None:
+        return model.closing
+    runtime = model.runtime
+    reserved = runtime.profile.ends_reasoning
+    try:
+        return make_closing(budget.closing, runtime.renderer, runtime.engine.tokenizer, reserved)
+    except ClosingError as error:
+        raise BudgetError.of(budget.closing_field, f"{error}.") from None
+
+
+def _render(
+    model: ServedModel,
+    request: ChatRequest,
+    resolved: ResolvedBudget,
+    policy: BudgetPolicy,
+    cap: int | None = None,
+) -> RenderedPrompt:
+    """The prompt; ``cap`` is told to a template that takes a number of reasoning tokens."""
+    renderer, profile = model.runtime.renderer, model.runtime.profile
     if request.tools is not None and not renderer.takes_tools:
         raise InvalidRequestError(
             "`tools` are not supported by this model: its chat template has no place for them.",
@@ -84,7 +130,20 @@ def _render(model: ServedModel, request: ChatRequest, resolved: ResolvedBudget) 
         with_instruction=request.with_instruction,
         tools=request.tools.tools if request.tools is not None else (),
         field=request.messages_field,
+        switches={
+            **_asked_variables(request, resolved, profile),
+            **told(profile, resolved, policy),
+            **({} if cap is None else told_tokens(profile, resolved, cap)),
+        },
     )
+
+
+def _asked_variables(
+    request: ChatRequest, resolved: ResolvedBudget, profile: Profile
+) -> dict[str, Any]:
+    """The template's variables that the client set, but for those that its budget decides."""
+    decided = profile.switches if resolved.kind is BudgetKind.NONE else ()
+    return {name: v for name, v in request.template_variables.items() if name not in decided}
 
 
 def _control(model: ServedModel, resolved: ResolvedBudget) -> Control:
@@ -109,6 +168,7 @@ def _bind_limits(
     resolved: ResolvedBudget,
     policy: BudgetPolicy,
     rendered: RenderedPrompt,
+    closing: Closing,
 ) -> partial[Limits]:
     """``resolve_limits`` for this prompt; ``level=`` is what an ``auto`` request has chosen.
 
@@ -118,7 +178,7 @@ def _bind_limits(
     renderer, context = model.runtime.renderer, model.runtime.engine.info.max_model_len
     written = len(rendered.prefill_ids)
     if resolved.kind is not BudgetKind.NONE:
-        written += len(renderer.close_ids)
+        written += len(closing.ids) + len(renderer.close_ids)
     if resolved.kind is BudgetKind.AUTO:
         chosen = renderer.after_choice(rendered, resolved.allowed[0].token)
         written += len(chosen.prefill_ids) - 1  # the level token itself is generated

@@ -6,10 +6,12 @@ about it. Knows no HTTP and runs nothing.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from time import perf_counter, time
-from typing import Literal
+from types import MappingProxyType
+from typing import Any, Literal
 
 from extracot.card import BudgetCard
 from extracot.control import DEFAULT_RATIOS
@@ -27,7 +29,9 @@ from extracot_server.budget.resolve import (
 )
 from extracot_server.engine.base import AnswerFormat, Engine, SamplingParams
 from extracot_server.generation.answer_formats import CallChoice
+from extracot_server.generation.closing import BARE, Closing
 from extracot_server.generation.detokenize import DetokenizerFactory
+from extracot_server.profiles.profile import UNKNOWN, Profile
 from extracot_server.tool_calls.tools import CallReaderFactory, ToolUse
 
 UNFINISHED = {"aborted": "disconnect", "error": "engine", "dropped": "shutdown"}
@@ -63,6 +67,10 @@ class ModelRuntime:
     """Reads the calls that this model writes by itself; ``None``: no tool parser is configured."""
     call_opener: str | None = None
     """What calls begin with; ``None``: not known of that parser."""
+    profile: Profile = UNKNOWN
+    """What is known of the model's family."""
+    ending_ids: frozenset[int] = frozenset()
+    """Ids that end a block besides its tag, where there are tools: calls begin with them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,11 +82,17 @@ class ServedModel:
     card: BudgetCard | None
     policy: BudgetPolicy
     open_think: bool = False
+    closing: Closing = BARE
+    """What ends a block that is cut off, where a request does not say."""
+    loop_tokens: int = 0
+    """How long a loop in the block may become before it is closed; 0: as long as it likes."""
+    assumes_setting: bool = False
+    """Cap mode: the assumed baseline is a setting's, not the profile's or the default."""
     created: int = field(default_factory=lambda: int(time()))
 
     @property
     def mode(self) -> Literal["token", "cap"]:
-        """Whether budgets are trained levels or hard caps."""
+        """Whether budgets are trained levels or caps."""
         return "cap" if self.card is None else "token"
 
     @property
@@ -113,6 +127,8 @@ class ChatRequest:
     messages_field: str = "messages"
     asked_model: str | None = None
     """The model's name as the client wrote it, alias and all; the reply repeats it."""
+    template_variables: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+    """Variables of the chat template that the client set."""
 
     def own_field(self, field: str | None) -> str | None:
         """What this request's API calls a field that an engine names as a chat has it."""
@@ -136,6 +152,7 @@ class PreparedChat:
     control_token: str | None
     arm: Arm | None
     times: RequestTimes
+    closing: Closing = BARE
     call_choice: CallChoice | None = None
     """With tools and a format: how the model chooses between calls and an answer."""
 

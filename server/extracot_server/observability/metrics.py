@@ -126,6 +126,9 @@ class ServerMetrics:
         self.cap_hits = counter(
             "budget_cap_hits", "Think blocks closed by a cap", *_BUDGET, "reason"
         )
+        self.escapes = counter(
+            "reasoning_escapes", "Answers that go on with reasoning that was cut off", *_BUDGET
+        )
         self.policy_choices = counter("policy_choices", "Levels chosen by auto", "model", "level")
         self.aborts = counter("aborts", "Requests that ended before their reply did", "reason")
         self.rejected = counter("rejected", "Requests refused before the engine", "reason")
@@ -200,6 +203,8 @@ class ServerMetrics:
         self.reasoning_size.labels(model, budget).observe(report.reasoning_tokens or 0)
         if report.cap_hit:
             self.cap_hits.labels(model, budget, report.cap_reason or "room").inc()
+        if report.escaped:
+            self.escapes.labels(model, budget).inc()
         if report.chosen is not None:
             self.policy_choices.labels(model, report.chosen).inc()
         saving = report.saved_tokens_estimate
@@ -222,7 +227,7 @@ class ServerMetrics:
             self.aborts.labels(UNFINISHED[outcome]).inc()
 
     def open_model(self, model: str, card: BudgetCard | None) -> None:
-        """Show what a card says of its levels, and begin a model's savings at zero.
+        """Show what a card says of its levels, and begin a model's savings and escapes at zero.
 
         A counter that appears with its first value has no increase that a query could see, so what
         the first request saves would be lost.
@@ -240,6 +245,8 @@ class ServerMetrics:
         for counter in (self.baseline, self.saved, self.overspent):
             for budget in budgets:
                 counter.labels(model, budget)
+        for budget in (*budgets, "native"):
+            self.escapes.labels(model, budget)
 
     def _show_level(self, model: str, budget: str, card: BudgetCard, level: LevelCard) -> None:
         ratio = expected_share(card, level)
