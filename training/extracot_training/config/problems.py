@@ -15,6 +15,9 @@ Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Key = Annotated[str, Field(min_length=1)]
 
 
+FIELDS = "which keys hold what, such as question=problem,answer=final (or a mapping)"
+
+
 class ProblemSource(Section):
     """What every source has. ``split`` puts all its rows there instead of splitting by seed."""
 
@@ -86,7 +89,7 @@ class JsonlSource(FileSource):
     kind: Literal["jsonl"] = "jsonl"
     name: str = Field(min_length=1, description="name recorded as the rows' source, such as mine")
     license: str = Field(description="licence recorded in each row, such as CC-BY-4.0 or unknown")
-    fields: FieldMap = Field(default_factory=FieldMap, description="which keys hold what")
+    fields: FieldMap = Field(default_factory=FieldMap, description=FIELDS)
 
 
 class HubSource(RowSource):
@@ -96,7 +99,7 @@ class HubSource(RowSource):
     part: str = Field("train", description="the data set's own split to read")
     revision: str | None = Field(None, description="commit of the data set")
     license: str = Field(description="licence recorded in each row, such as CC-BY-4.0 or unknown")
-    fields: FieldMap = Field(default_factory=FieldMap, description="which keys hold what")
+    fields: FieldMap = Field(default_factory=FieldMap, description=FIELDS)
 
 
 class GsmSymbolicSource(ProblemSource):
