@@ -132,7 +132,8 @@ def serve_model(settings: ModelSettings, engine: Engine) -> ServedModel:
     chooser = policy_level(card)
     if chooser is None:
         _refuse_auto(settings)
-    profile = profile_of(settings, engine, card)
+    name = served_name(settings, engine)
+    profile = profile_of(name, settings, engine, card)
     tags = profile.tags
     if card is None:
         instruction, system = settings.instruction, settings.system_prompt
@@ -166,7 +167,7 @@ def serve_model(settings: ModelSettings, engine: Engine) -> ServedModel:
         ending_ids=single_ids(profile.ends_reasoning, engine),
     )
     return ServedModel(
-        name=served_name(settings, engine),
+        name=name,
         runtime=tools,
         card=card,
         policy=BudgetPolicy(
