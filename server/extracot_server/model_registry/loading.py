@@ -151,7 +151,7 @@ def serve_model(settings: ModelSettings, engine: Engine) -> ServedModel:
     )
     # Editions of a family differ: what this model's own template does is what is shown.
     profile = replace(profile, keeps_reasoning=renderer.traits.keeps_reasoning)
-    spelled = (tags.start, tags.end, tags.skips)
+    spelled = (tags.start, tags.end, tags.begins_answer or "")
     tools = ModelRuntime(
         engine=engine,
         renderer=renderer,
