@@ -67,7 +67,7 @@ def simulate(seed: int, ratio: float, requests: int, fraction: float) -> Holdout
         assert arm is not None
         tokens = native if arm is Arm.HOLDOUT else native * ratio
         claims = [] if arm is Arm.HOLDOUT else [NATIVE_MEAN - tokens]
-        holdout.record(arm, tokens, claims, complete=True)
+        holdout.record(arm, tokens, tokens + 10.0, claims, complete=True)
     return holdout
 
 
@@ -110,8 +110,8 @@ def test_nothing_is_said_before_there_is_enough() -> None:
     for count in range(MIN_FOR_BASELINE):
         assert (holdout.saving is None) is (count < MIN_FOR_INTERVAL)
         assert holdout.baseline is None
-        holdout.record(Arm.HOLDOUT, 100.0, [], complete=True)
-        holdout.record(Arm.BUDGETED, 40.0, [10.0], complete=True)
+        holdout.record(Arm.HOLDOUT, 100.0, 120.0, [], complete=True)
+        holdout.record(Arm.BUDGETED, 40.0, 90.0, [10.0], complete=True)
     assert holdout.saving is not None
     assert (holdout.saving.low, holdout.saving.mean, holdout.saving.high) == (60, 60, 60)
     assert holdout.baseline == 100.0
@@ -119,7 +119,7 @@ def test_nothing_is_said_before_there_is_enough() -> None:
 
 def test_incomplete_requests_are_counted_and_not_compared() -> None:
     holdout = Holdout(0.5)
-    holdout.record(Arm.HOLDOUT, 10.0, [], complete=False)
+    holdout.record(Arm.HOLDOUT, 10.0, 20.0, [], complete=False)
     assert holdout.arms[Arm.HOLDOUT].n == 0 and holdout.left_out[Arm.HOLDOUT] == 1
 
 

@@ -113,7 +113,10 @@ class HoldoutInformation(ReplyModel):
     fraction: float
     since: int = Field(description="Unix seconds")
     arms: dict[Literal["budgeted", "holdout"], ArmInformation]
-    saving_per_reply: Saving | None = Field(description="null until there are enough requests")
+    saving_per_reply: Saving | None = Field(
+        description="reasoning tokens; null until there are enough requests"
+    )
+    total_saving_per_reply: Saving | None = Field(description="reasoning and answer tokens")
     confidence: float = Field(description="of the interval")
     against_baseline: ClaimedSaving
 
@@ -196,6 +199,7 @@ def _holdout(holdout: Holdout) -> HoldoutInformation:
             for arm, moments in holdout.arms.items()
         },
         saving_per_reply=holdout.saving,
+        total_saving_per_reply=holdout.total_saving,
         confidence=CONFIDENCE,
         against_baseline=ClaimedSaving(**asdict(claims), net_per_reply=net),
     )

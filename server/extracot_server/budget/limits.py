@@ -31,6 +31,8 @@ class Limits:
     cap_reason: CapReason
     baseline_tokens: float | None
     baseline_source: Literal["card", "assumed", "holdout"] | None
+    baseline_total: float | None = None
+    """Native reasoning and answer tokens to expect; ``None``: not measured."""
 
 
 def resolve_limits(
@@ -63,9 +65,13 @@ def resolve_limits(
         caps.append((ratio_cap, "budget"))
     reasoning_cap, reason = min(caps, key=lambda item: item[0])
     if card is None:
-        return Limits(total, reserve, reasoning_cap, reason, *policy.baseline)
-    mean = baseline.reasoning.mean if baseline else None
-    return Limits(total, reserve, reasoning_cap, reason, mean, "card" if baseline else None)
+        measured = policy.baseline
+        return Limits(total, reserve, reasoning_cap, reason, *measured, policy.measured_total)
+    if baseline is None:
+        return Limits(total, reserve, reasoning_cap, reason, None, None)
+    mean = baseline.reasoning.mean
+    both = mean + baseline.answer.mean
+    return Limits(total, reserve, reasoning_cap, reason, mean, "card", both)
 
 
 def _refuse_incomparable(

@@ -33,7 +33,11 @@ def prepare(
     Raises :class:`~extracot_server.errors.InvalidRequestError` (budget, context length) and
     :class:`~extracot.errors.PromptError`.
     """
-    policy = replace(request.principal.narrow(model.policy), measured_baseline=holdout.baseline)
+    policy = replace(
+        request.principal.narrow(model.policy),
+        measured_baseline=holdout.baseline,
+        measured_total=holdout.baseline_total,
+    )
     resolved = resolve_budget(request.budget, model.card, policy)
     arm = holdout.draw(resolved, policy)
     if arm is Arm.HOLDOUT:
@@ -60,6 +64,7 @@ def prepare(
         control_token=_control(model, resolved).token,
         arm=arm,
         times=times,
+        like_card=_like_card(model, request),
         call_choice=_call_choice(model, request),
     )
 
@@ -85,6 +90,16 @@ def _render(model: ServedModel, request: ChatRequest, resolved: ResolvedBudget) 
         tools=request.tools.tools if request.tools is not None else (),
         field=request.messages_field,
     )
+
+
+def _like_card(model: ServedModel, request: ChatRequest) -> bool:
+    """Whether the card speaks of such prompts: one user turn under the card's own instruction, as
+    all its problems were asked, and by its sketch (where it has one) a text like theirs."""
+    card, messages = model.card, request.messages
+    alone = len(messages) == 1 and messages[0].role == "user"
+    if card is None or not alone or not request.with_instruction or request.tools is not None:
+        return False
+    return card.prompts is None or card.prompts.covers(messages[0].content)
 
 
 def _control(model: ServedModel, resolved: ResolvedBudget) -> Control:

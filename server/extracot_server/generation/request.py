@@ -136,6 +136,8 @@ class PreparedChat:
     control_token: str | None
     arm: Arm | None
     times: RequestTimes
+    like_card: bool
+    """The card's figures are of prompts like this one."""
     call_choice: CallChoice | None = None
     """With tools and a format: how the model chooses between calls and an answer."""
 
@@ -146,13 +148,7 @@ class PreparedChat:
 
     @property
     def calibrated(self) -> bool:
-        """Whether the card's figures hold: prompted as the model was when they were measured."""
-        card, request = self.model.card, self.request
-        return (
-            card is not None
-            and card.is_calibrated
-            and self.resolved.kind in (BudgetKind.LEVEL, BudgetKind.AUTO)
-            and request.with_instruction
-            and request.tools is None
-            and not any(m.role in ("system", "developer") for m in request.messages)
-        )
+        """Whether the card's figures hold: those of a level, for a prompt like its problems."""
+        card, kind = self.model.card, self.resolved.kind
+        levels = kind in (BudgetKind.LEVEL, BudgetKind.AUTO)
+        return card is not None and card.is_calibrated and levels and self.like_card
