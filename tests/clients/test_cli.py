@@ -88,9 +88,14 @@ def test_summary_lines_are_honest(capsys: Captured) -> None:
     assumed = summary(saved_tokens_estimate=None, baseline_tokens=512, baseline_source="assumed")
     assert "saving not counted (the baseline of 512 is assumed, not measured)" in assumed
     assert "saving unknown (no baseline)" in summary()
-    assert "overspent ≈20 (20% of 100 expected)" in summary(
-        saved_tokens_estimate=-20, baseline_tokens=100, baseline_source="card"
+    assert "overspent ≈20 reasoning tokens (20% of 100 expected), saved ≈5 in all" in summary(
+        saved_tokens_estimate=-20,
+        total_saved_tokens_estimate=5,
+        baseline_tokens=100,
+        baseline_source="card",
     )
+    unlike = summary(no_saving="unlike_card", baseline_tokens=100, baseline_source="card")
+    assert "saving not counted (the card's baseline is of other kinds of prompts)" in unlike
     assert "native, so nothing saved" in summary(level="native", baseline_tokens=10)
     warned = summary(unclosed=True, cap_hit=True, ignored_fields=["odd"])
     assert warned.rstrip().endswith("the reasoning never ended · reasoning cap hit · ignored: odd")
@@ -99,18 +104,11 @@ def test_summary_lines_are_honest(capsys: Captured) -> None:
 
 def test_compare(at_live: LiveServer, capsys: Captured) -> None:
     assert run("compare", PROBLEM) == 0
-    head, *lines, sampling = capsys.readouterr().out.splitlines()
+    head, *lines, sampling, saved = capsys.readouterr().out.splitlines()
+    assert saved.startswith("saved: tokens less than the native reply of this table")
     assert sampling.startswith("sampling: the model's own; one reply a budget")
-    assert head.split() == [
-        "budget",
-        "level",
-        "reasoning",
-        "tokens",
-        "saved",
-        "first",
-        "total",
-        "answer",
-    ]
+    words = "budget level reasoning tokens saved of it reasoning first total answer"
+    assert head.split() == words.split()
     budgets = ["0.2", "0.4", "0.6", "0.8", "1", "auto", "native", "none"]
     assert [line.split()[0] for line in lines] == budgets
     assert run("compare", PROBLEM, "--budgets", "0.2, native,0.2", "--json") == 0
