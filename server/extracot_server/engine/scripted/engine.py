@@ -33,7 +33,7 @@ from extracot_server.engine.scripted.stream import RequestStream
 from extracot_server.engine.scripted.tokenizer import THINK_END, THINK_START, ScriptedTokenizer
 
 _REQUESTS_KEPT = 1024
-_ANSWER_TOKENS = 10
+_ANSWER_TOKENS = 9
 
 
 class ScriptedEngine:
