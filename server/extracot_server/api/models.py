@@ -45,6 +45,13 @@ class ModelBudget(ReplyModel):
     allowed: list[str]
     levels: list[LevelInformation]
     aliases: list[str] = Field(description="names with a budget")
+    default_max_tokens: int | None = Field(
+        description="most tokens of a reply whose request does not say; null: what the context "
+        "has room for"
+    )
+    default_sampling: dict[str, float] = Field(
+        description="sampling where a request does not say, besides the model's own"
+    )
 
 
 class ModelEntry(ReplyModel):
@@ -206,6 +213,7 @@ def _holdout(holdout: Holdout) -> HoldoutInformation:
 
 
 def _entry(served: ServedModel, name: str, principal: Principal) -> ModelEntry:
+    policy = principal.narrow(served.policy)
     return ModelEntry(
         id=name,
         object="model",
@@ -217,8 +225,10 @@ def _entry(served: ServedModel, name: str, principal: Principal) -> ModelEntry:
         budget=ModelBudget(
             mode=served.mode,
             allowed=_allowed(served),
-            levels=_levels(served, principal.narrow(served.policy)),
+            levels=_levels(served, policy),
             aliases=list(served.aliases),
+            default_max_tokens=served.defaults.bound(policy, has_card=served.card is not None),
+            default_sampling=dict(served.defaults.sampling),
         ),
     )
 

@@ -166,6 +166,14 @@ class ModelSettings(BaseModel):
         256, ge=0, description="tokens kept free for the answer (at most half of max_tokens)"
     )
 
+    default_max_tokens: int | None = Field(
+        None,
+        ge=0,
+        description="most tokens of a reply whose request does not say; 0: what the context has "
+        "room for; default: as many as the card's replies could have, in cap mode 8 times the "
+        "native reasoning expected",
+    )
+
     # Cap mode: a model without a budget card
     assumed_reasoning_tokens: int = Field(
         512, ge=1, description="cap mode: native reasoning tokens assumed for a request"

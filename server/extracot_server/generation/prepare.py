@@ -42,6 +42,7 @@ def prepare(
     arm = holdout.draw(resolved, policy)
     if arm is Arm.HOLDOUT:
         resolved = held_out(resolved)
+    request = replace(request, sampling=model.defaults.fill(request.sampling))
     times.resolved = perf_counter()
     rendered = _render(model, request, resolved)
     limits_for = _bind_limits(model, request, resolved, policy, rendered)
@@ -141,6 +142,9 @@ def _bind_limits(
     room = context - prompt_tokens - written
     if room < 1:
         raise ContextLengthError(prompt_tokens, context, request.messages_field)
+    max_tokens = request.max_tokens
+    if max_tokens is None:
+        max_tokens = model.defaults.bound_of(resolved, policy, has_card=model.card is not None)
     return partial(
         resolve_limits,
         resolved,
@@ -148,7 +152,7 @@ def _bind_limits(
         policy,
         prompt_tokens=prompt_tokens,
         room=room,
-        max_tokens=request.max_tokens,
+        max_tokens=max_tokens,
     )
 
 

@@ -27,6 +27,7 @@ from extracot_server.budget.resolve import (
 )
 from extracot_server.engine.base import AnswerFormat, Engine, SamplingParams
 from extracot_server.generation.answer_formats import CallChoice
+from extracot_server.generation.defaults import ReplyDefaults
 from extracot_server.generation.detokenize import DetokenizerFactory
 from extracot_server.tool_calls.tools import CallReaderFactory, ToolUse
 
@@ -74,6 +75,7 @@ class ServedModel:
     card: BudgetCard | None
     policy: BudgetPolicy
     open_think: bool = False
+    defaults: ReplyDefaults = field(default_factory=ReplyDefaults)
     created: int = field(default_factory=lambda: int(time()))
 
     @property
