@@ -18,6 +18,8 @@ from extracot_server.engine.base import SamplingParams
 
 BASELINES = 8
 """Cap mode: so many times the native reasoning expected, where no bound is set."""
+_MARKUP = 32
+"""Tokens for level and tags, which are none of the reasoning that a client caps."""
 _RANGES: Mapping[str, tuple[float, float]] = {
     "temperature": (0.0, 2.0),
     "top_p": (0.0, 1.0),
@@ -52,7 +54,7 @@ class ReplyDefaults:
         bound, cap = self.bound(policy, has_card=has_card), resolved.max_reasoning_tokens
         if bound is None or cap is None or cap == policy.reasoning_tokens_ceiling:
             return bound
-        return max(bound, cap + policy.answer_reserve + 1)
+        return max(bound, cap + policy.answer_reserve + _MARKUP)
 
 
 def card_sampling(card: BudgetCard) -> dict[str, float]:

@@ -88,7 +88,7 @@ class ServedModel:
         """Its names with a budget, for lists; any other ratio is one, too."""
         names = [str(ratio) for ratio in DEFAULT_RATIOS]
         if self.card is not None:
-            names = [f"{level.ratio:g}" for level in self.card.levels if level.ratio is not None]
+            names = [str(level.ratio) for level in self.card.levels if level.ratio is not None]
         words = [] if policy_level(self.card) is None else ["auto"]
         return tuple(f"{self.name}@{name}" for name in [*names, *words, "native", "none"])
 
