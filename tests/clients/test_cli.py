@@ -107,7 +107,7 @@ def test_compare(at_live: LiveServer, capsys: Captured) -> None:
     head, *lines, sampling, saved = capsys.readouterr().out.splitlines()
     assert saved.startswith("saved: tokens less than the native reply of this table")
     assert sampling.startswith("sampling: the model's own; one reply a budget")
-    words = "budget level reasoning tokens saved of it reasoning first total answer"
+    words = "budget level reasoning tokens saved in reasoning first total answer"
     assert head.split() == words.split()
     budgets = ["0.2", "0.4", "0.6", "0.8", "1", "auto", "native", "none"]
     assert [line.split()[0] for line in lines] == budgets

@@ -104,7 +104,7 @@ def test_a_problem_is_typed_and_solved_by_keyboard_and_streams(watched: Watched)
     wait_for(page, f"() => {COUNT}('#xc-answer .katex') === 1")
     assert page.locator(".katex-error").count() == 0
     tiles = page.locator("#xc-summary dt").all_inner_texts()
-    assert tiles[:4] == ["reasoning tokens", "answer tokens", "saved in all", "of it reasoning"]
+    assert tiles[:4] == ["reasoning tokens", "answer tokens", "saved in all", "in reasoning"]
 
 
 def test_the_keyboard_reaches_everything_and_its_place_is_seen(watched: Watched) -> None:

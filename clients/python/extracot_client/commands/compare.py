@@ -21,7 +21,7 @@ from extracot_client.terminal import Progress, Style, table
 from extracot_client.types import SweepRow
 
 _HEAD = (
-    *("budget", "level", "reasoning", "tokens", "saved", "of it reasoning"),
+    *("budget", "level", "reasoning", "tokens", "saved", "in reasoning"),
     *("first", "total", "answer"),
 )
 

@@ -29,7 +29,7 @@ from extracot_client.types import Budget, SweepRow
 
 _HEAD = (
     *("budget", "n", "failed", "right", "95%"),
-    *("reasoning", "tokens", "of native", "saved", "of it reasoning", "time"),
+    *("reasoning", "tokens", "of native", "saved", "in reasoning", "time"),
 )
 _AGAIN = "the same command goes on from there"
 

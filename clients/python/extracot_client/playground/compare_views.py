@@ -18,7 +18,7 @@ from extracot_client.types import SweepRow
 PARTS = ("reasoning", "answer")
 TIMES = ("until the answer begins", "the answer")
 HEAD = (
-    *("budget", "answer", "is", "level", "reasoning", "in all", "saved", "of it reasoning"),
+    *("budget", "answer", "is", "level", "reasoning", "in all", "saved", "in reasoning"),
     *("first token", "total"),
 )
 NOTHING_COMPARED = (

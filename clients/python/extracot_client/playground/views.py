@@ -26,7 +26,7 @@ from extracot_client.playground.session import (
 from extracot_client.types import BudgetCardPage, Solution, SweepRow
 
 SUMMARY = (
-    *("reasoning tokens", "answer tokens", "saved in all", "of it reasoning"),
+    *("reasoning tokens", "answer tokens", "saved in all", "in reasoning"),
     *("first token", "total time"),
 )
 NOTHING_YET = (
@@ -101,7 +101,7 @@ def savings_page(session: Sequence[SweepRow]) -> str:
         ("reasoning tokens", tokens(totals.reasoning_tokens)),
         ("generated tokens", tokens(totals.completion_tokens)),
         ("saved in all", _signed(totals.saved, estimated=totals.estimated)),
-        ("of it reasoning", _signed(totals.saved_reasoning, estimated=totals.estimated)),
+        ("in reasoning", _signed(totals.saved_reasoning, estimated=totals.estimated)),
     ]
     groups = realised_ratios(session)
     chart = draw(
