@@ -130,6 +130,16 @@ def test_models_and_card(at_live: LiveServer, capsys: Captured) -> None:
     assert json.loads(capsys.readouterr().out)["card"]["version"] == 1
 
 
+def test_the_card_says_what_the_model_knows(capsys: Captured) -> None:
+    prompts = {"min_characters": 277, "max_characters": 444, "words": ["a"]}
+    card = {"domain": "sums", "examples": ["What is 1 + 1?", "more"], "prompts": prompts}
+    with FakeServer([fake.reply(200, {"model": "m", "mode": "token", "card": card})]) as server:
+        assert run("card", "--base-url", server.url) == 0
+    out = capsys.readouterr().out
+    assert "knows: sums\nfor example: What is 1 + 1?\nspeaks of: prompts in its problems'" in out
+    assert "of 277 to 444 characters" in out and "more" not in out
+
+
 def test_a_server_without_a_card(capsys: Captured) -> None:
     page = {"model": "m", "mode": "cap", "baseline": {"source": "assumed"}, "card": None}
     with FakeServer([fake.reply(200, page)]) as server:
