@@ -207,6 +207,9 @@ def test_the_server_measures_the_truth(live: Live) -> None:
     saving = found["saving_per_reply"]
     assert saving["mean"] == pytest.approx(mean(arms["holdout"]) - mean(arms["budgeted"]))
     assert saving["low"] < truth < saving["high"]
+    in_all = found["total_saving_per_reply"]  # answers are as long with a budget as without
+    assert in_all["low"] < truth < in_all["high"]
+    assert in_all["mean"] == pytest.approx(saving["mean"], abs=1)
     assert saving["high"] - saving["low"] < 25
     for arm, values in arms.items():
         assert found["arms"][arm]["requests"] == len(values)
@@ -310,6 +313,10 @@ def test_cap_mode_takes_the_holdouts_mean_as_its_baseline() -> None:
         assert report["max_reasoning_tokens"] == round(0.5 * report["baseline_tokens"])
         saved = report["baseline_tokens"] - report["reasoning_tokens"]
         assert report["saved_tokens_estimate"] == pytest.approx(saved)
+        in_all = report["baseline_total_tokens"] - report["reasoning_tokens"]
+        in_all -= report["answer_tokens"]
+        assert report["total_saved_tokens_estimate"] == pytest.approx(in_all)
+        assert 7 <= report["baseline_total_tokens"] - report["baseline_tokens"] <= 9
 
 
 def test_an_error_is_left_out() -> None:
