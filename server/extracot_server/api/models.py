@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Literal
 
 from fastapi import APIRouter, Request
@@ -24,6 +24,7 @@ from extracot_server.budget.resolve import (
 )
 from extracot_server.budget.values import Target
 from extracot_server.generation.request import ServedModel
+from extracot_server.generation.service import ChatService
 
 router = APIRouter(route_class=ReadRoute)
 
@@ -149,7 +150,7 @@ async def list_models(request: Request) -> ModelList:
     principal = principal_of(request)
     for service in app_state(request).usable(principal).values():
         names = [service.model.name, *service.model.aliases]
-        data += [_entry(service.model, name, principal) for name in names]
+        data += [_entry(service, name, principal) for name in names]
     return ModelList(object="list", data=data)
 
 
@@ -158,7 +159,7 @@ async def get_model(request: Request, model: str) -> ModelEntry:
     """One model or alias; 404 for any other name."""
     principal = principal_of(request)
     service, _ = app_state(request).find(model, principal)
-    return _entry(service.model, model, principal)
+    return _entry(service, model, principal)
 
 
 @router.get("/v1/budget", responses=errors(400, 401, 404, 500))
@@ -212,8 +213,10 @@ def _holdout(holdout: Holdout) -> HoldoutInformation:
     )
 
 
-def _entry(served: ServedModel, name: str, principal: Principal) -> ModelEntry:
-    policy = principal.narrow(served.policy)
+def _entry(service: ChatService, name: str, principal: Principal) -> ModelEntry:
+    served = service.model
+    measured = service.holdout.baseline
+    policy = replace(principal.narrow(served.policy), measured_baseline=measured)
     return ModelEntry(
         id=name,
         object="model",
