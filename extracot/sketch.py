@@ -70,7 +70,8 @@ class PromptSketch(CardModel):
         is known is what the other problems would know of it, and the hundredth least of these
         shares is asked of a prompt, or :data:`KNOWN_SHARE` where that is less.
         """
-        problems = [(len(text), words_of(text)) for text in sorted(set(questions))]
+        texts = sorted({question.strip() for question in questions})
+        problems = [(len(text), words_of(text)) for text in texts]
         if len(problems) < LEAST_PROBLEMS:
             return None
         counts = Counter(word for _, words in problems for word in set(words))
@@ -90,6 +91,7 @@ class PromptSketch(CardModel):
 
     def covers(self, text: str) -> bool:
         """Whether a prompt could be one of the problems."""
+        text = text.strip()
         if not self.min_characters <= len(text) <= self.max_characters:
             return False
         return _known_share(words_of(text), self._known) >= self.known_share

@@ -10,7 +10,10 @@ from pydantic import ValidationError
 from extracot.sketch import LEAST_PROBLEMS, MOST_WORDS, PromptSketch, words_of
 
 TEXTS = st.lists(
-    st.text(st.sampled_from("ab dé我ก 12.")), min_size=LEAST_PROBLEMS, max_size=80, unique=True
+    st.text(st.sampled_from("ab dé我ก 12.")),
+    min_size=LEAST_PROBLEMS,
+    max_size=80,
+    unique_by=str.strip,
 )
 
 
@@ -23,7 +26,7 @@ def test_words_are_letters_in_a_row_and_letters_of_scripts_without_spaces() -> N
 @given(TEXTS)
 def test_a_sketch_knows_the_words_of_several_problems(questions: list[str]) -> None:
     sketch = PromptSketch.of(questions)
-    assert sketch is not None and sketch.n == len(questions)
+    assert sketch is not None and sketch.n == len({question.strip() for question in questions})
     for word in sketch.words:
         assert sum(word in words_of(question) for question in questions) >= 2
     assert sum(map(sketch.covers, questions)) >= 0.97 * len(questions)
