@@ -115,6 +115,9 @@ def test_compare(at_live: LiveServer, capsys: Captured) -> None:
     rows = json.loads(capsys.readouterr().out)
     assert [row["budget"] for row in rows] == [0.2, "native"]
     assert rows[0]["reasoning_tokens"] < rows[1]["reasoning_tokens"]
+    saved = rows[1]["completion_tokens"] - rows[0]["completion_tokens"]
+    assert (rows[0]["saved_against"], rows[0]["total_saved_tokens"]) == ("native rows", saved)
+    assert (rows[1]["saved_against"], rows[1]["total_saved_tokens"]) == (None, None)
 
 
 def test_models_and_card(at_live: LiveServer, capsys: Captured) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from extracot_client.types import SweepRow
 
@@ -98,6 +99,18 @@ def add_up(savings: Iterable[RowSaving | None]) -> Saving | None:
         reasoning=sum(reasoning) if reasoning else None,
         measured=bool(measured),
     )
+
+
+def saved_fields(saving: Saving | None) -> dict[str, Any]:
+    """As JSON has it. ``saved_against``: the asker's own native replies, or the server's baseline;
+    ``saved_tokens`` is of reasoning, ``total_saved_tokens`` of all tokens, with its interval."""
+    names = ("saved_tokens", "total_saved_tokens", "total_saved_low", "total_saved_high")
+    if saving is None:
+        return {"saved_against": None, "saved_rows": 0, **dict.fromkeys(names)}
+    values = (saving.reasoning, saving.total, saving.low, saving.high)
+    against = "native rows" if saving.measured else "server's baseline"
+    fields = dict(zip(names, values, strict=True))
+    return {"saved_against": against, "saved_rows": saving.replies, **fields}
 
 
 def interval(differences: Sequence[float]) -> tuple[float | None, float | None]:

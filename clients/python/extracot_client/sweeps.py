@@ -18,7 +18,14 @@ from extracot.usage import ratio_of_sums
 from extracot_client import errors
 from extracot_client.matching import same_answer
 from extracot_client.requests import Problem, SolveOptions
-from extracot_client.savings import RowSaving, Saving, add_up, is_native, row_savings
+from extracot_client.savings import (
+    RowSaving,
+    Saving,
+    add_up,
+    is_native,
+    row_savings,
+    saved_fields,
+)
 from extracot_client.types import Budget, Solution, SweepRow
 
 _WILSON_Z = 1.959963984540054  # two-sided 95 %
@@ -271,22 +278,7 @@ def _summary(
         reasoning_tokens=mean(row.reasoning_tokens for row in good),
         completion_tokens=mean(row.completion_tokens for row in good),
         ratio_to_native=ratio_of_sums([own for own, _ in pairs], [full for _, full in pairs]),
-        **_saved(saving),
+        **saved_fields(saving),
         assumed_baselines=sum(row.baseline_source == "assumed" for row in good),
         total_seconds=mean(row.total for row in good),
     )
-
-
-def _saved(saving: Saving | None) -> dict[str, Any]:
-    """The fields of a summary that say what was saved."""
-    if saving is None:
-        names = ("saved_tokens", "total_saved_tokens", "total_saved_low", "total_saved_high")
-        return {"saved_against": None, "saved_rows": 0, **dict.fromkeys(names)}
-    return {
-        "saved_against": "native rows" if saving.measured else "server's baseline",
-        "saved_rows": saving.replies,
-        "saved_tokens": saving.reasoning,
-        "total_saved_tokens": saving.total,
-        "total_saved_low": saving.low,
-        "total_saved_high": saving.high,
-    }

@@ -15,7 +15,7 @@ from extracot_client.commands.common import (
 )
 from extracot_client.formatting import no_saving_words, seconds, tokens
 from extracot_client.requests import SolveOptions
-from extracot_client.savings import RowSaving, row_savings
+from extracot_client.savings import RowSaving, add_up, row_savings, saved_fields
 from extracot_client.sweeps import budget_key
 from extracot_client.terminal import Progress, Style, table
 from extracot_client.types import SweepRow
@@ -42,11 +42,13 @@ def run(arguments: argparse.Namespace) -> int:
         finally:
             progress.close()
     ordered = [rows[budget_key(budget)] for budget in budgets]
+    savings = row_savings(ordered)
     if arguments.json:
-        print_json([row.model_dump(mode="json") for row in ordered])
+        told = [saved_fields(add_up([saving])) for saving in savings]
+        rows_told = zip(ordered, told, strict=True)
+        print_json([row.model_dump(mode="json") | saved for row, saved in rows_told])
     else:
         style = Style.of(sys.stdout)
-        savings = row_savings(ordered)
         cells = [_cells(row, saving) for row, saving in zip(ordered, savings, strict=True)]
         print(table(_HEAD, cells, style, left=2))
         print(style.dim(sampling_line(options_of(arguments))))
