@@ -52,8 +52,8 @@ class BudgetReport(_Reported):
     ``holdout`` ran natively although a budget was asked for. ``max_tokens`` is the bound on
     generated tokens that held: the request's, or what the context had left where that is less.
     ``cap_reason`` says whose bound ended the reasoning, or would have been the first to.
-    Both savings are negative where more was spent than the baseline, and null together, for the
-    reason that ``no_saving`` names.
+    Both savings are negative where more was spent than the baseline, and null where ``no_saving``
+    names a reason; but for what an unfinished reply overspent in all.
     """
 
     requested: Any = _sent(
@@ -113,7 +113,8 @@ class BudgetReport(_Reported):
         "native reasoning and answer tokens to expect for such a request"
     )
     total_saved_tokens_estimate: float | None = _sent(
-        "baseline_total_tokens - reasoning_tokens - answer_tokens; null as the one before"
+        "baseline_total_tokens - reasoning_tokens - answer_tokens; of a reply that was cut or is "
+        "empty only what it overspent; else null as the one before"
     )
     no_saving: str | None = _sent("why no saving is claimed; null: one is", *NO_SAVING)
     arm: str | None = _sent(

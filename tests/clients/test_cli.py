@@ -94,6 +94,11 @@ def test_summary_lines_are_honest(capsys: Captured) -> None:
         baseline_tokens=100,
         baseline_source="card",
     )
+    cut = {"baseline_tokens": 100, "baseline_source": "card", "no_saving": "unfinished"}
+    assert "(cut off, or without an answer), overspent ≈400 in all" in summary(
+        total_saved_tokens_estimate=-400, **cut
+    )
+    assert "(cut off, or without an answer) ·" in summary(total_saved_tokens_estimate=0, **cut)
     unlike = summary(no_saving="unlike_card", baseline_tokens=100, baseline_source="card")
     assert "saving not counted (the card's baseline is of other kinds of prompts)" in unlike
     assert "native, so nothing saved" in summary(level="native", baseline_tokens=10)

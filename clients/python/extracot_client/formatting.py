@@ -56,7 +56,10 @@ def _saving_text(report: BudgetReport) -> str:
         return f"saving not counted (the baseline of {tokens(baseline)} is assumed, not measured)"
     if baseline is None:
         return "saving unknown (no baseline)"
-    return f"saving not counted ({no_saving_words(report.no_saving) or 'no whole, budgeted reply'})"
+    why = no_saving_words(report.no_saving) or "no whole, budgeted reply"
+    return f"saving not counted ({why})" + (
+        f", {_saved_or_overspent(total)} in all" if total else ""
+    )
 
 
 def _saved_or_overspent(saved: float) -> str:

@@ -3,7 +3,7 @@
 A saving is claimed only for a budgeted reply that ended by itself with an answer and whose baseline
 was measured: by the holdout, or on the card, for a prompt like the card's problems to which the
 model did reason (or was told not to). An assumed baseline, a native or empty reply, an abort, an
-error or a ``length`` stop saves nothing.
+error or a ``length`` stop saves nothing; what the last overspends in all tokens counts.
 """
 
 from __future__ import annotations
@@ -108,9 +108,7 @@ def choice_report(chat: PreparedChat, state: ChoiceState) -> BudgetReport:
             saved_tokens(state.reasoning, limits.baseline_tokens) if claims else None
         ),
         baseline_total_tokens=limits.baseline_total,
-        total_saved_tokens_estimate=(
-            saved_tokens(state.reasoning + state.answer, limits.baseline_total) if claims else None
-        ),
+        total_saved_tokens_estimate=_total_saving(state, no_saving),
         no_saving=no_saving,
         arm=None if chat.arm is None else chat.arm.value,
         ignored_fields=list(chat.request.ignored_fields),
@@ -134,6 +132,15 @@ def _no_saving(chat: PreparedChat, state: ChoiceState, *, crowded_out: bool) -> 
     if state.reasoning == 0 and kind is not BudgetKind.NONE and source == "card":
         return "no_reasoning"
     return None
+
+
+def _total_saving(state: ChoiceState, no_saving: str | None) -> float | None:
+    """Reasoning and answer together. A reply that was cut or is empty did not do the same for
+    less, but what it spent above the baseline was spent."""
+    total = saved_tokens(state.reasoning + state.answer, state.limits.baseline_total)
+    if total is not None and no_saving == "unfinished":
+        return min(total, 0.0)
+    return total if no_saving is None else None
 
 
 def without_saving(report: BudgetReport) -> dict[str, Any]:

@@ -208,6 +208,9 @@ class ServerMetrics:
             self.cap_hits.labels(model, budget, report.cap_reason or "room").inc()
         if report.chosen is not None:
             self.policy_choices.labels(model, report.chosen).inc()
+        total_saved, total_overspent = split_saving(report.total_saved_tokens_estimate)
+        self.total_saved.labels(model, budget).inc(total_saved)
+        self.total_overspent.labels(model, budget).inc(total_overspent)
         saving = report.saved_tokens_estimate
         if saving is None or report.baseline_tokens is None:
             return
@@ -215,9 +218,6 @@ class ServerMetrics:
         self.baseline.labels(model, budget).inc(report.baseline_tokens)
         self.saved.labels(model, budget).inc(saved)
         self.overspent.labels(model, budget).inc(overspent)
-        total_saved, total_overspent = split_saving(report.total_saved_tokens_estimate)
-        self.total_saved.labels(model, budget).inc(total_saved)
-        self.total_overspent.labels(model, budget).inc(total_overspent)
         if report.realised_ratio is not None:
             self.ratio.labels(model, budget).observe(report.realised_ratio)
 
