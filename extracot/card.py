@@ -28,6 +28,7 @@ from extracot.figures import (
 )
 from extracot.files import write_atomic
 from extracot.prompt import Tokenizer
+from extracot.sketch import PromptSketch
 
 CARD_FILENAME = "budget_card.json"
 CARD_VERSION = 1
@@ -80,6 +81,8 @@ class BudgetCard(CardModel):
     levels: Annotated[list[LevelCard], Field(min_length=2, max_length=50)]
     policy: LevelCard | None = None
     baseline: BaselineCard | None = None
+    prompts: PromptSketch | None = None
+    """What the problems look like that the figures are of."""
     provenance: Provenance = Provenance()
 
     @model_validator(mode="after")

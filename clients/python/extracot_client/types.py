@@ -181,6 +181,8 @@ class SweepRow(BaseModel):
     baseline_source: str | None = None
     realised_ratio: float | None = None
     saved_tokens_estimate: float | None = None
+    total_saved_tokens_estimate: float | None = None
+    no_saving: str | None = None
     ttft: float | None = None
     first_answer: float | None = None
     total: float | None = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Literal
 
 from fastapi import APIRouter, Request
@@ -30,6 +30,7 @@ from extracot_server.budget.resolve import (
 )
 from extracot_server.budget.values import Target
 from extracot_server.generation.request import ServedModel
+from extracot_server.generation.service import ChatService
 
 router = APIRouter(route_class=ReadRoute)
 
@@ -52,6 +53,13 @@ class ModelBudget(ReplyModel):
     levels: list[LevelInformation]
     aliases: list[str] = Field(description="names with a budget")
     profile: ProfileInformation
+    default_max_tokens: int | None = Field(
+        description="most tokens of a reply whose request does not say; null: what the context "
+        "has room for"
+    )
+    default_sampling: dict[str, float] = Field(
+        description="sampling where a request does not say, besides the model's own"
+    )
 
 
 class ModelEntry(ReplyModel):
@@ -129,7 +137,10 @@ class HoldoutInformation(ReplyModel):
     fraction: float
     since: int = Field(description="Unix seconds")
     arms: dict[Literal["budgeted", "holdout"], ArmInformation]
-    saving_per_reply: Saving | None = Field(description="null until there are enough requests")
+    saving_per_reply: Saving | None = Field(
+        description="reasoning tokens; null until there are enough requests"
+    )
+    total_saving_per_reply: Saving | None = Field(description="reasoning and answer tokens")
     confidence: float = Field(description="of the interval")
     against_baseline: ClaimedSaving
 
@@ -157,7 +168,7 @@ async def list_models(request: Request) -> ModelList:
     principal = principal_of(request)
     for service in app_state(request).usable(principal).values():
         names = [service.model.name, *service.model.aliases]
-        data += [_entry(service.model, name, principal) for name in names]
+        data += [_entry(service, name, principal) for name in names]
     return ModelList(object="list", data=data)
 
 
@@ -166,7 +177,7 @@ async def get_model(request: Request, model: str) -> ModelEntry:
     """One model or alias; 404 for any other name."""
     principal = principal_of(request)
     service, _ = app_state(request).find(model, principal)
-    return _entry(service.model, model, principal)
+    return _entry(service, model, principal)
 
 
 @router.get("/v1/budget", responses=errors(400, 401, 404, 500))
@@ -221,12 +232,16 @@ def _holdout(holdout: Holdout) -> HoldoutInformation:
             for arm, moments in holdout.arms.items()
         },
         saving_per_reply=holdout.saving,
+        total_saving_per_reply=holdout.total_saving,
         confidence=CONFIDENCE,
         against_baseline=ClaimedSaving(**asdict(claims), net_per_reply=net),
     )
 
 
-def _entry(served: ServedModel, name: str, principal: Principal) -> ModelEntry:
+def _entry(service: ChatService, name: str, principal: Principal) -> ModelEntry:
+    served = service.model
+    measured = service.holdout.baseline
+    policy = replace(principal.narrow(served.policy), measured_baseline=measured)
     return ModelEntry(
         id=name,
         object="model",
@@ -238,9 +253,11 @@ def _entry(served: ServedModel, name: str, principal: Principal) -> ModelEntry:
         budget=ModelBudget(
             mode=served.mode,
             allowed=_allowed(served),
-            levels=_levels(served, principal.narrow(served.policy)),
+            levels=_levels(served, policy),
             aliases=list(served.aliases),
             profile=profile_information(served),
+            default_max_tokens=served.defaults.bound(policy, has_card=served.card is not None),
+            default_sampling=dict(served.defaults.sampling),
         ),
     )
 

@@ -34,6 +34,8 @@ class Limits:
     baseline_tokens: float | None
     baseline_source: Literal["card", "assumed", "holdout"] | None
     grace: int = 0
+    baseline_total: float | None = None
+    """Native reasoning and answer tokens to expect; ``None``: not measured."""
 
 
 def resolve_limits(
@@ -68,9 +70,13 @@ def resolve_limits(
         caps.append((ratio_cap, "budget"))
     reasoning_cap, reason = min(caps, key=lambda item: item[0])
     if card is None:
-        return Limits(total, reserve, reasoning_cap, reason, *policy.baseline, grace)
-    mean = baseline.reasoning.mean if baseline else None
-    return Limits(total, reserve, reasoning_cap, reason, mean, "card" if baseline else None, grace)
+        measured, total_measured = policy.baseline, policy.measured_total
+        return Limits(total, reserve, reasoning_cap, reason, *measured, grace, total_measured)
+    if baseline is None:
+        return Limits(total, reserve, reasoning_cap, reason, None, None, grace)
+    mean = baseline.reasoning.mean
+    both = mean + baseline.answer.mean
+    return Limits(total, reserve, reasoning_cap, reason, mean, "card", grace, both)
 
 
 def _grace(resolved: ResolvedBudget, cap: int, most: int, policy: BudgetPolicy) -> int:

@@ -34,7 +34,8 @@ class BudgetKind(StrEnum):
 class BudgetPolicy:
     """What the operator allows; its defaults are settings (``config.model_settings``).
 
-    Cap mode's native reasoning length is measured, else assumed.
+    Cap mode's native reasoning length is measured, else assumed; ``measured_total`` is with the
+    answer.
     """
 
     default: Target = "native"
@@ -44,6 +45,7 @@ class BudgetPolicy:
     efforts: Mapping[str, Target] = field(default_factory=dict)
     assumed_baseline: int = 512
     measured_baseline: float | None = None
+    measured_total: float | None = None
     answer_reserve: int = 256
     grace_tokens: int = 0
 

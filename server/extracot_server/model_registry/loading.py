@@ -5,6 +5,7 @@ Imports an engine only when it is asked for, so that start-up stays quick. Knows
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,9 +20,10 @@ from extracot_server.engine.base import Engine
 from extracot_server.engine.lora import AdapterEngine
 from extracot_server.generation.answer_formats import CALL_OPENERS
 from extracot_server.generation.closing import Closing, ClosingError, make_closing
+from extracot_server.generation.defaults import ReplyDefaults, card_max_tokens, card_sampling
 from extracot_server.generation.detokenize import detokenizer_factory
 from extracot_server.generation.request import ModelRuntime, ServedModel
-from extracot_server.model_registry.bundled import resolve_model
+from extracot_server.model_registry.bundled import BUNDLED, resolve_model
 from extracot_server.model_registry.family import (
     assumed_tokens,
     call_reader,
@@ -185,6 +187,7 @@ def serve_model(settings: ModelSettings, engine: Engine) -> ServedModel:
         closing=_closing(settings, card, tools),
         loop_tokens=settings.loop_tokens,
         assumes_setting="assumed_reasoning_tokens" in settings.model_fields_set,
+        defaults=_defaults(settings, card),
     )
 
 
@@ -198,6 +201,23 @@ def _closing(settings: ModelSettings, card: BudgetCard | None, runtime: ModelRun
         return make_closing(text, runtime.renderer, runtime.engine.tokenizer, reserved)
     except ClosingError as error:
         raise SettingsError(f"{whose} {error}") from None
+
+
+def _defaults(settings: ModelSettings, card: BudgetCard | None) -> ReplyDefaults:
+    """Sampling and bound of the card, else of the bundled model; the setting's bound beats both.
+
+    Raises :class:`~extracot.errors.CardError` for sampling that cannot be.
+    """
+    bundled = None if settings.engine == "scripted" else BUNDLED.get(settings.model.lower())
+    sampling: Mapping[str, float] = {}
+    bound = settings.default_max_tokens
+    if card is not None:
+        sampling = card_sampling(card)
+        bound = card_max_tokens(card) if bound is None else bound
+    elif bundled is not None:
+        sampling = bundled.sampling
+        bound = bundled.default_max_tokens if bound is None else bound
+    return ReplyDefaults(sampling, bound)
 
 
 def _refuse_auto(settings: ModelSettings) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 from extracot_client.commands.common import make_client, print_json
@@ -26,6 +27,8 @@ def run(arguments: argparse.Namespace) -> int:
         print(table(head, [_cells(level, page) for level in page.levels], style, left=2))
     else:
         print(printable(f"no budget card: {cap_words(page)}"))
+    for name, text in _known(page.card):
+        print(style.dim(f"{name}: ") + printable(text))
     for name, value in (("allowed", page.allowed), ("policy", page.policy)):
         if value:
             print(style.dim(f"{name}: ") + printable(_words(value)))
@@ -33,6 +36,18 @@ def run(arguments: argparse.Namespace) -> int:
     if (saving := holdout_words(page)) is not None:
         print(style.dim("measured saving: ") + printable(saving))
     return 0
+
+
+def _known(card: dict[str, Any] | None) -> Iterator[tuple[str, str]]:
+    """What the model has learnt, a question for it, and of which prompts the card speaks."""
+    if isinstance(domain := value_at(card, "domain"), str):
+        yield "knows", domain
+    examples = value_at(card, "examples")
+    if isinstance(examples, list) and examples:
+        yield "for example", str(examples[0])
+    low, high = (number_at(card, "prompts", f"{end}_characters") for end in ("min", "max"))
+    if low is not None and high is not None:
+        yield "speaks of", f"prompts in its problems' words, of {low:.0f} to {high:.0f} characters"
 
 
 def _cells(level: LevelInfo, page: BudgetCardPage) -> list[str]:

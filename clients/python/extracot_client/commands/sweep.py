@@ -15,6 +15,7 @@ from extracot_client.errors import InvalidArgumentError
 from extracot_client.formatting import percent, seconds, tokens
 from extracot_client.plots import draw_sweep
 from extracot_client.problem_files import ANSWER_FIELDS, read_problems
+from extracot_client.savings import LEAST_FOR_INTERVAL
 from extracot_client.sweep_files import RowStore, write_csv
 from extracot_client.sweeps import (
     BudgetSummary,
@@ -28,7 +29,7 @@ from extracot_client.types import Budget, SweepRow
 
 _HEAD = (
     *("budget", "n", "failed", "right", "95%"),
-    *("reasoning", "tokens", "of native", "saved", "time"),
+    *("reasoning", "tokens", "of native", "saved", "in reasoning", "time"),
 )
 _AGAIN = "the same command goes on from there"
 
@@ -144,14 +145,38 @@ def _print_table(summaries: Sequence[BudgetSummary]) -> None:
     style = Style.of(sys.stdout)
     print(table(_HEAD, [_cells(summary) for summary in summaries], style))
     remarks = []
-    if any(summary.assumed_baselines for summary in summaries):
+    against = {summary.saved_against for summary in summaries} - {None}
+    if "native rows" in against:
+        remarks.append(
+            "saved: all tokens of a reply less than of the native one to the same problem (mean)"
+            + (f", with its 95% interval from {LEAST_FOR_INTERVAL} problems on")
+        )
+    elif against:
+        remarks.append(
+            "saved: all tokens of a reply less than the server's baseline (mean, an estimate): "
+            "`native` among the budgets measures it"
+        )
+    elif any(summary.assumed_baselines for summary in summaries):
         remarks.append("saved: not counted where the baseline is assumed, not measured")
-    if any(0 < summary.saved_rows < summary.n for summary in summaries):
-        remarks.append("saved: sum over the replies that have an estimate")
+    if any(0 < summary.saved_rows < summary.n - summary.errors for summary in summaries):
+        remarks.append("saved: of the replies that can be compared")
     if not any(summary.graded for summary in summaries):
         remarks.append(f"right: no problem has a known answer ({', '.join(ANSWER_FIELDS)})")
     for remark in remarks:
         print(style.dim(remark))
+
+
+def saved_words(summary: BudgetSummary) -> str:
+    """All tokens saved a reply, with the interval where there is one."""
+    mean = tokens(_each(summary.total_saved_tokens, summary))
+    low, high = summary.total_saved_low, summary.total_saved_high
+    if low is None or high is None:
+        return mean
+    return f"{mean} ({tokens(_each(low, summary))} to {tokens(_each(high, summary))})"
+
+
+def _each(total: float | None, summary: BudgetSummary) -> float | None:
+    return None if total is None else total / summary.saved_rows
 
 
 def _cells(summary: BudgetSummary) -> list[str]:
@@ -165,6 +190,7 @@ def _cells(summary: BudgetSummary) -> list[str]:
         tokens(summary.reasoning_tokens),
         tokens(summary.completion_tokens),
         percent(summary.ratio_to_native),
-        tokens(summary.saved_tokens),
+        saved_words(summary),
+        tokens(_each(summary.saved_tokens, summary)),
         seconds(summary.total_seconds),
     ]
