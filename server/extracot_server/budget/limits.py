@@ -65,13 +65,13 @@ def resolve_limits(
         caps.append((ratio_cap, "budget"))
     reasoning_cap, reason = min(caps, key=lambda item: item[0])
     if card is None:
-        measured = policy.baseline
-        return Limits(total, reserve, reasoning_cap, reason, *measured, policy.measured_total)
+        both = policy.measured_total
+        return Limits(total, reserve, reasoning_cap, reason, *policy.baseline, baseline_total=both)
     if baseline is None:
         return Limits(total, reserve, reasoning_cap, reason, None, None)
     mean = baseline.reasoning.mean
     both = mean + baseline.answer.mean
-    return Limits(total, reserve, reasoning_cap, reason, mean, "card", both)
+    return Limits(total, reserve, reasoning_cap, reason, mean, "card", baseline_total=both)
 
 
 def _refuse_incomparable(
