@@ -20,6 +20,7 @@ from extracot_training.errors import ConfigError
 
 try:
     from extracot_training.config.load import describe, load_config, near_miss
+    from extracot_training.policy.training_settings import TrainingSettings
 except ModuleNotFoundError as missing:  # the base install has the command, not what it needs
     sys.exit(f"extracot-train: error: {missing}; run: pip install 'extracot[training]'")
 
@@ -146,6 +147,8 @@ def _run_stage(name: str, stage: Stage, argv: list[str]) -> int:
     if not sys.stderr.isatty():  # a library's bars for every file it reads fill a log
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
         os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
+    if isinstance(config, TrainingSettings):
+        _module("policy.launching").launch(config, [name, *argv])
     outcome = _module(f"stages.{name}.stage").run(config, force=args.force)
     counts = ", ".join(f"{key} {value}" for key, value in outcome.counts.items())
     print(f"{name}: {outcome.status} in {outcome.folder}" + (f" ({counts})" if counts else ""))
