@@ -80,6 +80,9 @@ STAGES: dict[str, Stage] = {
 }
 
 
+PLAN = "plan"
+
+
 class UsageError(ConfigError):
     """Wrong flags."""
 
@@ -114,9 +117,12 @@ def _main(argv: list[str]) -> int:
         print(f"{PROGRAM} {__version__}")
         return 0
     name = argv[0]
+    if name == PLAN:
+        planned: int = _module("planning.command").main(argv[1:], config_class)
+        return planned
     if name not in STAGES:
         kind = "flag" if name.startswith("-") else "stage"
-        known = ["--help", "--version"] if kind == "flag" else list(STAGES)
+        known = ["--help", "--version"] if kind == "flag" else [*STAGES, PLAN]
         raise UsageError(
             f"unknown {kind} {name!r}{near_miss(name, known)}; stages: {', '.join(STAGES)}"
         )
@@ -188,7 +194,8 @@ def _overview() -> Parser:
     return Parser(
         prog=PROGRAM,
         usage=f"{PROGRAM} STAGE --config FILE [--set KEY=VALUE ...] [--force]",
-        description=f"stages:\n{lines}\n\n{PROGRAM} STAGE --help lists a stage's settings",
+        description=f"stages:\n{lines}\n\n{PROGRAM} STAGE --help lists a stage's settings\n"
+        f"{PROGRAM} plan CONFIG ... says what stages would take, before anything is spent",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
 

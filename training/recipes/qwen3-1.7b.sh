@@ -15,6 +15,9 @@
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
+# What could not start at the end is said at the beginning.
+if [[ ! ${PLAN:-}${DRY:-} ]]; then PLAN=check bash training/recipes/qwen3-1.7b.sh; fi
+
 declare -A more # further settings of steps, by their names
 serve_flags=()
 if [[ ${REHEARSE:-} ]]; then

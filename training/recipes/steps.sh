@@ -1,5 +1,5 @@
 # Shared by the recipes; sourced, not run. Needs $out. PLAN=yes runs nothing and says what it would
-# take.
+# take (ASSUME: its --assume flags), PLAN=check whether every training could start on this machine.
 train=${TRAIN_COMMAND:-extracot-train}
 serve=${SERVE_COMMAND:-extracot-serve}
 port=${PORT:-8123}
@@ -15,7 +15,9 @@ finish() {
   kill "$server" 2>/dev/null || true
   if [[ $code == 0 && ${START:-} ]]; then echo "no step is named $START" >&2; exit 1; fi
   # shellcheck disable=SC2086  # TRAIN_COMMAND may be several words
-  if [[ $code == 0 && ${PLAN:-} ]]; then $train plan ${ASSUME:-} "${planned[@]}"; fi
+  if [[ $code == 0 && ${PLAN:-} == check ]]; then $train plan --check "${planned[@]}"; fi
+  # shellcheck disable=SC2086
+  if [[ $code == 0 && ${PLAN:-} == yes ]]; then $train plan ${ASSUME:-} "${planned[@]}"; fi
 }
 
 # step NAME STAGE CONFIG [FLAG …]: one stage into $out/NAME; prints its time. STOP=NAME ends there,

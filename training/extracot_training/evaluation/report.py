@@ -75,9 +75,7 @@ def _published(budgets: Mapping[str, Any], dataset: str | None) -> list[str]:
         "tokens, here in full, and the realised ratio is of the base model's length, here of "
         "level 1.0's.",
         "",
-        *table(
-            "method | reasoning tokens | accuracy, % | realised ratio", [*ours, *theirs]
-        ),
+        *table("method | reasoning tokens | accuracy, % | realised ratio", [*ours, *theirs]),
     ]
 
 
