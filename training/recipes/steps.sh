@@ -4,6 +4,7 @@ train=${TRAIN_COMMAND:-extracot-train}
 serve=${SERVE_COMMAND:-extracot-serve}
 port=${PORT:-8123}
 server=  # its process while one is served
+if ! declare -p more &>/dev/null; then declare -A more; fi # see step
 planned=() # with PLAN: the steps so far, as `extracot-train plan` reads them
 trap finish EXIT
 configs=training/configs

@@ -16,7 +16,7 @@ from extracot_training.config.load import load_config, near_miss
 from extracot_training.config.plan import Assumptions
 from extracot_training.errors import ConfigError
 from extracot_training.planning.costs import Cost
-from extracot_training.planning.estimate import STAGES, settled
+from extracot_training.planning.estimate import NO_COST, STAGES
 from extracot_training.planning.ledger import Ledger, finished, read_folder
 from extracot_training.planning.report import Planned, figures_of, report_of
 from extracot_training.policy.launching import check_launch
@@ -83,12 +83,10 @@ def plan_of(configs: Sequence[tuple[str, Any]], assume: Assumptions) -> list[Pla
     """The stages in their order; each finds what those before it would leave."""
     ledger, plan = Ledger(assume), []
     for stage, config in configs:
-        cost: Cost = STAGES[stage](config, ledger)
         done = finished(config.out)
-        if done:
-            cost = settled(cost)
-            if (config.out / "rows.jsonl").is_file():
-                ledger.put(config.out, read_folder(config.out, assume))
+        cost: Cost = NO_COST if done else STAGES[stage](config, ledger)
+        if done and (config.out / "rows.jsonl").is_file():
+            ledger.put(config.out, read_folder(config.out, assume))
         rows = ledger.rows.get(str(config.out))
         plan.append(Planned(config.out.name, stage, rows, cost, done, _note(config)))
     return plan

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -221,11 +220,6 @@ STAGES: dict[str, Callable[[Any, Ledger], Cost]] = {
     "compress": compress, "mix": mix, "sft": sft, "reference": reference, "chrpo": chrpo,
     "evaluate": evaluate, "publish": other, "compare": other,
 }  # fmt: skip
-
-
-def settled(cost: Cost) -> Cost:
-    """Of a stage that is done already: nothing more to spend."""
-    return replace(cost, hours=0.0)
 
 
 def _on_cpu(rows: float, ledger: Ledger) -> Cost:

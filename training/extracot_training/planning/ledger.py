@@ -60,7 +60,8 @@ class Ledger:
             self.put(folder, rows)
             return rows
         raise ConfigError(
-            f"setting {key!r}: {folder} is not there, and no stage before makes it", key=key
+            f"setting {key!r}: {folder} is not there or not finished, and no stage before makes it",
+            key=key,
         )
 
     def shape(self, model: str) -> Shape:
