@@ -91,7 +91,7 @@ served
 card=(--set "model=$out/chrpo" --set "evaluation=$out/evaluate" --set name=qwen3-1.7b
   --set license=apache-2.0)
 if [[ ${REHEARSE:-} ]]; then
-  refused "do not increase" step published publish publish "${card[@]}"
+  refused "of the level below it" step published publish publish "${card[@]}"
   exit
 fi
 step published publish publish "${card[@]}"

@@ -4,9 +4,9 @@
 export VLLM_CPU_KVCACHE_SPACE=${VLLM_CPU_KVCACHE_SPACE:-1}
 if [[ ! ${DRY:-}${PLAN:-} ]]; then python3 training/recipes/rehearsal.py "$out/start"; fi
 MODEL=$out/start/model DATA=$out/start/data DEVICE=cpu
-serve_flags=(--vllm dtype=float32)
+serve_flags=(--vllm dtype=float32 --vllm enforce_eager=true)
 
-engine='backend.batch=64 backend.engine={"dtype":"float32","max_model_len":1024}'
+engine='backend.batch=64 backend.engine={"dtype":"float32","max_model_len":1024,"enforce_eager":true}'
 replies=$engine
 if [[ $REHEARSE == small ]]; then
   replies='backend={"kind":"generate","batch":32,"device":"cpu"}'
@@ -21,7 +21,7 @@ learnt="$trained steps=2 global_prompts=2 group=5 micro_batch=5 trainer.use_vllm
 more[problems]="splits.dev=0.2"
 more[reasoning]="sources.0.size=8 sources.0.length=[300,400]"
 more[compressor]="marked=[] epochs=1 network.members=1 dev_share=0.2"
-more[teach]="$engine samples=2 sampling.max_tokens=96 sampling.temperature=1.0"
+more[teach]="$engine limit=12 samples=2 sampling.max_tokens=64 sampling.temperature=1.0"
 more[compress]="bucket=1.0 cleaning.min_tokens=0 cleaning.max_bigram_repeats=1.0 \
   cleaning.max_trigram_repeats=1.0 cleaning.max_top_word=1.0 cleaning.max_run=99"
 more[sft-fixed]=$tuned
