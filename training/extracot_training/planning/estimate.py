@@ -19,6 +19,7 @@ from extracot_training.pipeline.distributed import world_size
 from extracot_training.planning import costs
 from extracot_training.planning.costs import Cost
 from extracot_training.planning.ledger import Ledger, Rows, count_problems
+from extracot_training.planning.shape import GIB
 from extracot_training.policy.launching import SHARDING, sharding_of
 from extracot_training.policy.training_settings import TrainingSettings
 
@@ -52,7 +53,7 @@ def problems(config: ProblemsConfig, ledger: Ledger) -> Cost:
             shares = {"train": 1 - dev - test, "dev": dev, "test": test}
         for split, share in shares.items():
             splits[split] = splits.get(split, 0.0) + count * share
-    told = {split: rows for split, rows in splits.items() if rows}
+    told: dict[str, float] = {split: rows for split, rows in splits.items() if rows}
     ledger.put(config.out, Rows(told, tokens / total if total else 0.0))
     return _on_cpu(total, ledger)
 
@@ -64,7 +65,7 @@ def teach(config: TeachConfig, ledger: Ledger) -> Cost:
     share = asked / given.count() if given.count() else 0.0
     each = 1 if config.keep_per_problem is None else config.keep_per_problem
     kept = assume.solved * min(each, config.samples) if config.source == "policy" else 1.0
-    splits = {split: rows * share * kept for split, rows in given.splits.items()
+    splits: dict[str, float] = {split: rows * share * kept for split, rows in given.splits.items()
               if split in config.splits}  # fmt: skip
     ledger.put(config.out, Rows(splits, given.prompt, assume.reasoning_tokens,
                                 assume.answer_tokens))  # fmt: skip
@@ -135,7 +136,7 @@ def sft(config: SftConfig, ledger: Ledger) -> Cost:
 def reference(config: ReferenceConfig, ledger: Ledger) -> Cost:
     """``k`` replies per problem and level."""
     given, assume = ledger.of(config.input, "input"), ledger.assume
-    splits = {split: min(given.count(split), config.limit or float("inf"))
+    splits: dict[str, float] = {split: min(given.count(split), config.limit or float("inf"))
               for split in config.splits}  # fmt: skip
     levels = config.levels or (0.2, 0.4, 0.6, 0.8, 1.0)
     each = assume.reasoning_tokens * sum(levels) / len(levels) + assume.answer_tokens
@@ -182,7 +183,7 @@ def _chrpo_memory(
 ) -> dict[str, float]:
     """The larger of learning and generating, where vLLM sleeps meanwhile; else both."""
     shape = ledger.shape(config.model)
-    gib, trainer = ledger.assume.gpu_gib * costs.GIB, config.trainer
+    gib, trainer = ledger.assume.gpu_gib * GIB, config.trainer
     held = costs.states(config, shape, shards)
     if config.kl and config.lora is None:
         held["start"] = held["weights"]
