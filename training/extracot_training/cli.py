@@ -20,6 +20,7 @@ from extracot_training.errors import ConfigError
 
 try:
     from extracot_training.config.load import describe, load_config, near_miss
+    from extracot_training.pipeline.distributed import is_first
     from extracot_training.policy.training_settings import TrainingSettings
 except ModuleNotFoundError as missing:  # the base install has the command, not what it needs
     sys.exit(f"extracot-train: error: {missing}; run: pip install 'extracot[training]'")
@@ -157,6 +158,8 @@ def _run_stage(name: str, stage: Stage, argv: list[str]) -> int:
         _module("policy.launching").launch(config, [name, *argv])
     outcome = _module(f"stages.{name}.stage").run(config, force=args.force)
     counts = ", ".join(f"{key} {value}" for key, value in outcome.counts.items())
+    if not is_first():  # of several processes one tells it
+        return 0
     print(f"{name}: {outcome.status} in {outcome.folder}" + (f" ({counts})" if counts else ""))
     return 0
 
