@@ -206,3 +206,25 @@ def _close(one: Any, other: Any) -> bool:
     if isinstance(one, dict):
         return one.keys() == other.keys() and all(_close(one[key], other[key]) for key in one)
     return bool(one == pytest.approx(other, rel=1e-4))
+
+
+@pytest.mark.parametrize("model", [SftConfig, ChrpoConfig])
+def test_a_folder_made_before_these_settings_is_gone_on_with(
+    model: type[TrainingSettings], tmp_path: Path
+) -> None:
+    """What an older version wrote lacks them; another number of processes changes nothing."""
+    from extracot_training.pipeline.stage import difference, planned_manifest
+
+    now = model.model_validate({"input": "i", "model": "m", "out": tmp_path, "processes": 2})
+    planned = planned_manifest("x", now, {})
+    older = planned.config.copy()
+    for name in ("processes", "accelerate", "global_batch", "global_prompts"):
+        older.pop(name, None)
+    for name in ("redraws",):
+        older.get("rollouts", {}).pop(name, None)
+    for name in ("batch", "max_tokens"):
+        older.get("evaluation", {}).pop(name, None)
+    if model is ChrpoConfig:
+        older.pop("lora")
+    found = planned.model_copy(update={"config": older, "decisive": {}})
+    assert difference(found, planned, model) is None
