@@ -144,7 +144,7 @@ def test_training_goes_by_groups_with_signal_and_measures_all(
         assert after[0]["accuracy_whole"] == before[0]["accuracy_whole"]
         assert learnt[2] == learnt[0]
     text = (again.folder / "report.md").read_text()
-    assert "drawn again for other problems, at most 4 times each" in text
+    assert "drawn again for other problems, at most 4 draws a group" in text
     assert again.counts["redrawn"] == sum(line["redrawn"] for line in after)
 
 

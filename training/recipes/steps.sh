@@ -38,7 +38,7 @@ step() {
     planned+=(--step "$stage" "${flags[@]}")
   else
     # shellcheck disable=SC2086  # LAUNCH and TRAIN_COMMAND may be several words
-    ${LAUNCH:-$train} "$stage" "${flags[@]}"
+    ${LAUNCH:-$train} "$stage" "${flags[@]}" || return
     echo "[$((SECONDS - began)) s, $SECONDS s in all]"
   fi
   if [[ ${STOP:-} == "$name" ]]; then exit 0; fi

@@ -79,9 +79,8 @@ def report_of(
 def _redrawn(config: ChrpoConfig, counts: Mapping[str, Any]) -> list[str]:
     return [
         f"Groups without signal were drawn again for other problems, at most "
-        f"{config.rollouts.redraws} times each: {counts['redrawn']} draws. "
-        f"{counts['without_signal']:.1%} of the groups that were learnt from had none all the "
-        "same.",
+        f"{config.rollouts.redraws} draws a group: {counts['redrawn']} in all. "
+        f"{counts['without_signal']:.1%} of the groups that were learnt from had none.",
         "",
     ]
 
