@@ -67,13 +67,15 @@ class Rewards:
     def __init__(self, tasks: Mapping[str, Task], scorer: RewardScorer) -> None:
         self._tasks = tasks
         self._scorer = scorer
+        self.known: list[Scored] = []
         self.scored: list[Scored] = []
 
     def main(
         self, prompts: Sequence[str], completion_ids: Sequence[Sequence[int]], **_: Any
     ) -> list[float]:
-        """Scores the rollouts and keeps the scores. ``prompts`` are keys of tasks."""
-        self.scored = self.score(prompts, completion_ids)
+        """The rollouts' scores, which are kept: those that are ``known`` already, once, or made
+        here. ``prompts`` are keys of tasks."""
+        self.scored, self.known = self.known or self.score(prompts, completion_ids), []
         return [one.reward.main for one in self.scored]
 
     def score(self, keys: Sequence[str], replies: Sequence[Sequence[int]]) -> list[Scored]:
@@ -177,22 +179,24 @@ class ChrpoTrainer(PolicyTrainer, GRPOTrainer):  # type: ignore[misc]
 
     def _drawn(self, rows: Sequence[int], keys: Sequence[str], attempt: int) -> Draw:
         """Replies to the tasks of ``keys``, scored; ``rows`` are their places in this process."""
+        ids, logps, first = self._replies(rows, keys, attempt)
+        return Draw(list(keys), ids, logps, first, self._rewards.score(keys, ids))
+
+    def _replies(
+        self, rows: Sequence[int], keys: Sequence[str], attempt: int
+    ) -> tuple[list[list[int]], Any, list[tuple[float, ...]]]:
+        """Their ids, and what is known of each token and of the levels at the prompt."""
         arms = [self._arms[row] for row in rows]
         forced = [None if arm is None else self._tokens.levels[arm] for arm in arms]
         prompts = [self._tasks[key].prompt_ids for key in keys]
-        first, logps = list[tuple[float, ...]](), None
         if self._config.rollouts.backend == "trl":
-            ids, logps = self._drawn_by_trl(prompts, forced)
-        else:
-            step = self.state.global_step
-            begin = self.accelerator.process_index * len(self._arms)
-            more = (attempt,) if attempt else ()
-            seeds = [
-                seed_of(self._config.seed, "rollout", step, 0, begin + row, *more) for row in rows
-            ]
-            replies = self.sample(prompts, seeds, self._config.rollouts.temperature, forced)
-            ids, first = [list(one.ids) for one in replies], [one.first for one in replies]
-        return Draw(list(keys), ids, logps, first, self._rewards.score(keys, ids))
+            return *self._drawn_by_trl(prompts, forced), []
+        step = self.state.global_step
+        begin = self.accelerator.process_index * len(self._arms)
+        more = (attempt,) if attempt else ()
+        seeds = [seed_of(self._config.seed, "rollout", step, 0, begin + row, *more) for row in rows]
+        replies = self.sample(prompts, seeds, self._config.rollouts.temperature, forced)
+        return [list(one.ids) for one in replies], None, [one.first for one in replies]
 
     def _drawn_by_trl(
         self, prompts: Sequence[Sequence[int]], forced: Sequence[int | None]
@@ -219,6 +223,7 @@ class ChrpoTrainer(PolicyTrainer, GRPOTrainer):  # type: ignore[misc]
             inputs = [entry | {"prompt": key}
                       for entry, key in zip(inputs, self._draw.keys, strict=True)]  # fmt: skip
         self._first = self._draw.first
+        self._rewards.known = self._draw.scored
         output: dict[str, Any] = super()._generate_and_score_completions(inputs)
         groups = self._groups(self._draw)
         output["advantages"] = self._token_advantages(output, groups)
