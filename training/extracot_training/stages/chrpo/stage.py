@@ -45,9 +45,9 @@ from extracot_training.stages.chrpo.scoring import RewardScorer
 from extracot_training.stages.chrpo.tasks import Task, Tasks, read_tasks, schedule
 from extracot_training.stages.chrpo.trainer import ChrpoTrainer, Rewards
 
-# Of TRL's GRPOConfig, where the configuration names nothing else. TRL's own default drops whole
-# replies for one token that vLLM found likelier or less likely than the model did; a long reply has
-# one nearly always.
+# Of TRL's GRPOConfig, where the configuration names nothing else. TRL's own default weighs a reply
+# by the product over its tokens of how likely the model and vLLM hold them, and drops it beyond a
+# bound: small differences add up, so long replies would go.
 DEFAULTS = {"vllm_importance_sampling_mode": "token_truncate"}
 
 
