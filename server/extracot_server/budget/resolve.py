@@ -27,7 +27,7 @@ class BudgetKind(StrEnum):
     AUTO = "auto"  # the model picks the level
     NATIVE = "native"  # no control token, no ratio
     NONE = "none"  # a closed, empty think block
-    CAP = "cap"  # no card: the think block is opened and capped
+    CAP = "cap"  # no trained levels: the block is opened and capped, or an effort is asked for
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +81,11 @@ class ResolvedBudget:
     hard: bool = False
 
     @property
+    def by_effort(self) -> bool:
+        """The chat template is asked for an effort, and reasoning ends by itself."""
+        return self.level is not None and self.level.enforced_by == "effort"
+
+    @property
     def label(self) -> str:
         """The bounded value of the ``budget`` label in metrics."""
         return self.level.name if self.level is not None else self.kind.value
@@ -93,8 +98,9 @@ def resolve_budget(
 
     Total: every budget gives a result or a :class:`BudgetError`. The level of a ratio is the
     one whose realised ratio on the card is nearest (ties: the smaller), within the operator's
-    floor and ceiling; ``card`` is ``None`` in cap mode. A client's cap in tokens is kept as it is
-    here: :func:`extracot_server.budget.limits.resolve_limits` raises it to the floor.
+    floor and ceiling, and not one that is dominated; ``card`` is ``None`` where nothing was
+    measured. A client's cap in tokens is kept as it is here:
+    :func:`extracot_server.budget.limits.resolve_limits` raises it to the floor.
     """
     spec = sources.budget or BudgetSpec()
     target, source, requested = _choose_source(sources, spec, policy)
@@ -106,10 +112,11 @@ def resolve_budget(
     base = ResolvedBudget(
         BudgetKind.NONE, source, requested, max_reasoning_tokens=cap, hard=spec.hard
     )
+    named = _named_level(spec.level, sources, card)
     target = "none" if ceiling == 0 else _apply_policy(target, policy)
-    if target == "none":
+    if target == "none" and (named is None or 0 in (cap, ceiling)):
         return base
-    if target == "native":
+    if target == "native" and named is None:
         return replace(base, kind=BudgetKind.NATIVE)
     if spec.hard and card is not None and card.baseline is None:
         raise BudgetError(
@@ -117,6 +124,10 @@ def resolve_budget(
             "Use `budget.max_reasoning_tokens` for a hard cap.",
             param="budget.enforce",
         )
+    if card is not None and named is not None:
+        allowed = allowed_levels(card, policy)
+        level = named if named in allowed else nearest_level(allowed, named.expected_ratio)
+        return replace(base, kind=_kind_of(level), level=level)
     if target == "auto":
         if card is None or policy_level(card) is None:
             raise BudgetError(
@@ -125,10 +136,34 @@ def resolve_budget(
                 param="budget" if source == "budget" else None,
             )
         return replace(base, kind=BudgetKind.AUTO, allowed=allowed_levels(card, policy))
+    ratio = float(target)
     if card is None:
-        return replace(base, kind=BudgetKind.CAP, applied_ratio=target)
-    level = nearest_level(allowed_levels(card, policy), target)
-    return replace(base, kind=BudgetKind.LEVEL, applied_ratio=target, level=level)
+        return replace(base, kind=BudgetKind.CAP, applied_ratio=ratio)
+    level = nearest_level(offered_levels(card, policy), ratio)
+    return replace(base, kind=_kind_of(level), applied_ratio=ratio, level=level)
+
+
+def _kind_of(level: LevelCard) -> BudgetKind:
+    return BudgetKind.LEVEL if level.enforced_by == "token" else BudgetKind.CAP
+
+
+def _named_level(
+    name: str | None, sources: BudgetSources, card: BudgetCard | None
+) -> LevelCard | None:
+    """The level that a request names; ``None``: it names none."""
+    if name is None:
+        return None
+    if sources.alias is not None:
+        raise BudgetError(
+            f"The model name asks for the budget {sources.alias} and `budget.level` for "
+            f"{shown(name)}: send only one of them.",
+            param="budget.level",
+        )
+    levels = {} if card is None else {level.name: level for level in card.levels}
+    if name not in levels:
+        known = f"Allowed: {', '.join(levels)}." if levels else "This model has no budget card."
+        raise BudgetError(f"`budget.level` is {shown(name)}. {known}", param="budget.level")
+    return levels[name]
 
 
 def policy_level(card: BudgetCard | None) -> LevelCard | None:
@@ -156,6 +191,13 @@ def allowed_levels(card: BudgetCard, policy: BudgetPolicy) -> tuple[LevelCard, .
         return within
     bound = policy.ceiling if policy.ceiling is not None else low
     return (nearest_level(tuple(card.levels), bound),)
+
+
+def offered_levels(card: BudgetCard, policy: BudgetPolicy) -> tuple[LevelCard, ...]:
+    """The allowed levels that a ratio may be served by: those that nothing dominates, which was
+    measured to be cheaper and more accurate. Where all are dominated, all of them."""
+    allowed = allowed_levels(card, policy)
+    return tuple(level for level in allowed if level.dominated_by is None) or allowed
 
 
 def nearest_level(levels: tuple[LevelCard, ...], ratio: float) -> LevelCard:

@@ -32,10 +32,12 @@ _SYNONYMS = {"off": "none", "no": "none", "false": "none", "zero": "none", "auto
 _SYNONYMS |= {"full": "native", "unlimited": "native", "default": "native"}
 ALLOWED = (
     'a number in (0, 1], "auto", "native", "none", or an object with `ratio` (one of these), '
-    '`max_reasoning_tokens` (an integer of 0 or more) and `enforce` ("soft" or "hard")'
+    "or `level` (a name on the budget card), `max_reasoning_tokens` (an integer of 0 or more) "
+    'and `enforce` ("soft" or "hard")'
 )
 _RULES = {
     "ratio": 'is {}. Allowed: a number in (0, 1], "auto", "native" or "none"',
+    "level": "must be the name of a level, not {}",
     "max_reasoning_tokens": "must be an integer of 0 or more, not {}",
     "enforce": 'must be "soft" or "hard", not {}',
 }
@@ -55,6 +57,12 @@ class BudgetObject(BaseModel):
     )
 
     ratio: Target | None = Field(None, description="as a budget by itself")
+    level: str | None = Field(
+        None,
+        min_length=1,
+        description="a level of the budget card by its name, in place of `ratio`: also one that is "
+        "dominated, which no ratio is served by",
+    )
     max_reasoning_tokens: int | None = Field(None, ge=0, description="an exact cap")
     enforce: Literal["soft", "hard"] | None = Field(
         None, description="hard: the ratio is a cap as well"
@@ -69,6 +77,7 @@ class BudgetSpec:
     max_reasoning_tokens: int | None = None
     hard: bool = False
     given: Any = None
+    level: str | None = None
 
     @classmethod
     def __get_pydantic_core_schema__(cls, _: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
@@ -103,7 +112,11 @@ def parse_budget(value: Any) -> BudgetSpec:
         hint = _meant(value[key]) if key == "ratio" else ""
         text = f"`budget.{key}` {_RULES[key].format(shown(value[key]))}.{hint}"
         raise BudgetError(text, param=f"budget.{key}") from None
-    return BudgetSpec(found.ratio, found.max_reasoning_tokens, found.enforce == "hard", value)
+    if found.level is not None and found.ratio is not None:
+        text = "`budget.level` and `budget.ratio` are both set: send only one of them."
+        raise BudgetError(text, param="budget.level")
+    hard = found.enforce == "hard"
+    return BudgetSpec(found.ratio, found.max_reasoning_tokens, hard, value, found.level)
 
 
 def _meant(value: Any) -> str:

@@ -63,6 +63,10 @@ class ModelRuntime:
     """Reads the calls that this model writes by itself; ``None``: no tool parser is configured."""
     call_opener: str | None = None
     """What calls begin with; ``None``: not known of that parser."""
+    tokenizer_hash: str = ""
+    instruction: str | None = None
+    system_prompt: str | None = None
+    """What the renderer was made with, for those who write a card."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +83,7 @@ class ServedModel:
     @property
     def mode(self) -> Literal["token", "cap"]:
         """Whether budgets are trained levels or hard caps."""
-        return "cap" if self.card is None else "token"
+        return "cap" if self.card is None or not self.card.is_trained else "token"
 
     @property
     def aliases(self) -> tuple[str, ...]:
@@ -151,7 +155,7 @@ class PreparedChat:
         return (
             card is not None
             and card.is_calibrated
-            and self.resolved.kind in (BudgetKind.LEVEL, BudgetKind.AUTO)
+            and (self.resolved.level is not None or self.resolved.kind is BudgetKind.AUTO)
             and request.with_instruction
             and request.tools is None
             and not any(m.role in ("system", "developer") for m in request.messages)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from extracot.card import CARD_FILENAME, BudgetCard
+from extracot.card import CARD_FILENAME, BudgetCard, tokenizer_hash
 from extracot.errors import CardError
 from extracot.prompt import PromptRenderer
 from extracot.reasoning import ThinkTags
@@ -95,6 +95,7 @@ def load_card(settings: ModelSettings, engine: Engine) -> BudgetCard | None:
     else:
         card = _card_file(settings, getattr(engine, "source", engine.info.model))
     if card is not None:
+        card.check_model(served_name(settings, engine), _last_part(engine.info.model))
         card.check_tokenizer(engine.tokenizer)
     return card
 
@@ -131,7 +132,7 @@ def serve_model(settings: ModelSettings, engine: Engine) -> ServedModel:
         tags = ThinkTags(card.think_start, card.think_end)
         instruction, system = card.instruction, card.system_prompt
         levels = [*card.levels, *([chooser] if chooser is not None else [])]
-        control = {level.token: level.token_id for level in levels}
+        control = dict(level.control() for level in levels) if card.is_trained else {}
     renderer = PromptRenderer(
         engine.tokenizer,
         tags=tags,
@@ -149,6 +150,9 @@ def serve_model(settings: ModelSettings, engine: Engine) -> ServedModel:
         new_call_reader=call_reader_factory(
             settings.tool_parser, engine.info.kind, engine.tokenizer
         ),
+        tokenizer_hash=tokenizer_hash(engine.tokenizer),
+        instruction=instruction,
+        system_prompt=system,
         call_opener=CALL_OPENERS.get((settings.tool_parser or "").removeprefix("vllm:")),
     )
     return ServedModel(
