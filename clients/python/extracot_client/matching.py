@@ -11,6 +11,18 @@ from extracot.answers import same_plain_answer, tidy
 from extracot.quantities import plain_text
 
 
+def judge(found: str | None, gold: str) -> bool | None:
+    r"""The same; ``None`` where the texts differ and only algebra could tell what they say.
+
+    >>> judge("x+1", "1+x"), judge("7", "8"), judge(None, "8")
+    (None, False, False)
+    """
+    if found is None:
+        return False
+    same = same_plain_answer(found, gold)
+    return True if same is None and same_answer(found, gold) else same
+
+
 def same_answer(found: str | None, gold: str) -> bool:
     r"""Whether ``found`` says what ``gold`` says.
 

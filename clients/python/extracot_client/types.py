@@ -56,10 +56,14 @@ class ModelList(ServerModel):
 
 
 class LevelInfo(ServerModel):
-    """One level of a model with a card; ``expected_ratio`` is what it realises on average."""
+    """One level of a model with a card; ``expected_ratio`` is what it realises on average. What
+    ``dominated_by`` names was measured to be cheaper and more accurate."""
 
     name: str
+    enforced_by: str | None = None
     control_token: str | None = None
+    effort: str | None = None
+    dominated_by: str | None = None
     ratio: float | None = None
     expected_ratio: float | None = None
     allowed_by_policy: bool = True
@@ -172,6 +176,7 @@ class SweepRow(BaseModel):
     reasoning: str | None = None
     finish_reason: str | None = None
     level: str | None = None
+    prompt_tokens: int | None = None
     reasoning_tokens: int | None = None
     answer_tokens: int | None = None
     completion_tokens: int | None = None
