@@ -10,6 +10,7 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from extracot.control import Control, ControlKind
@@ -17,6 +18,7 @@ from extracot.conversation import Fields, Message, Role, ToolCall, Turn, read_me
 from extracot.errors import ControlTokenError, PromptError
 from extracot.fitting import fit
 from extracot.reasoning import ThinkTags
+from extracot.switches import check_switches
 from extracot.template import ChatTemplate, Mixed
 from extracot.tokens import TextEncoder, Tokenizer
 
@@ -93,7 +95,7 @@ class PromptRenderer:
         self._tag_ids = {self.tags.start: self.think_start_id, self.tags.end: self.think_end_id}
         # Template text repeats from prompt to prompt.
         self._trusted = lru_cache(maxsize=512)(self._encode_trusted)
-        self.close_ids = self._trusted(f"\n{self.tags.end}\n\n")
+        self.close_ids = self._trusted(self.tags.closes)
         for token in self._control_tokens:
             self._control_id(token)
 
@@ -129,6 +131,7 @@ class PromptRenderer:
         with_instruction: bool = True,
         tools: Sequence[Mapping[str, Any]] = (),
         field: str = "messages",
+        switches: Mapping[str, Any] = MappingProxyType({}),
     ) -> RenderedPrompt:
         """Token ids of a conversation, and of the start of its reply.
 
@@ -137,14 +140,17 @@ class PromptRenderer:
         are rendered without any of that. Calls, answers of tools and system messages may follow.
         :mod:`extracot.fitting` says what becomes of turns that the template refuses as they are.
         ``tools`` are definitions in OpenAI's form. ``field`` names the conversation in errors.
+        ``switches`` are variables of the template's own, and their values.
 
         Raises :class:`PromptError` with the ``field`` at fault: no messages, none of the user's,
         an unknown role, a last message that is an assistant's, a content that is no valid Unicode
-        or, in the user's last, empty, messages or tools that the template refuses in any form.
+        or, in the user's last, empty, messages or tools that the template refuses in any form,
+        a switch that is none (:func:`~extracot.switches.check_switches`).
         Raises :class:`ControlTokenError` if the control's token is not one id.
         """
+        check_switches(switches)
         said, own_system = self._turns(messages, with_instruction, field)
-        turns, layout = fit(self._template, said, tools, field, own_system)
+        turns, layout = fit(self._template, said, tools, field, own_system, switches)
         turns = self._controlled(turns, control)
         *parts, last = layout
         before, opening = self._split_opening(last)
@@ -203,7 +209,7 @@ class PromptRenderer:
             _, prefill, inside = self._reply_start(control, self._usual_opening)
             ids = list(prefill)
         if reasoning is not None and not inside:
-            ids += self._trusted(f"{self.tags.start}\n")
+            ids += self._trusted(self.tags.opens)
         if reasoning is not None:
             ids += self.encode_text(reasoning.strip(), "reasoning")
         if reasoning is not None or inside:
@@ -270,14 +276,14 @@ class PromptRenderer:
             case ControlKind.NATIVE:
                 return True, (), opened
             case ControlKind.OPEN:
-                prefill = () if opened else self._trusted(f"{self.tags.start}\n")
+                prefill = () if opened else self._trusted(self.tags.opens)
                 return opened, prefill, True
             case ControlKind.NONE if closed:
                 return True, (), False
             case ControlKind.NONE if opened:
                 return True, self.close_ids, False
             case ControlKind.NONE:
-                return False, self._trusted(f"{self.tags.start}\n\n{self.tags.end}\n\n"), False
+                return False, self._trusted(self.tags.skips), False
 
     def _level_prefill(self, token: str) -> tuple[int, ...]:
         level = (self._control_id(token),)

@@ -6,22 +6,21 @@ steered by, what a client wrote.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from enum import Enum, auto
 from functools import cached_property
 from itertools import chain
+from types import MappingProxyType
 from typing import Any
 
 from extracot.conversation import Role, ToolCall, Turn
 from extracot.errors import PromptError
+from extracot.template_messages import PLACEHOLDER, Arguments, message_of, tool_forms
 from extracot.tokens import Tokenizer
 from extracot.tool_text import Placeholders, Slot
 
-# Letters and digits only: no template trims, escapes or looks for these.
-_PLACEHOLDER = "qXzMessage{:06d}qXz"
 _PLACEHOLDERS = re.compile(r"qXzMessage(\d{6})qXz")
 
 _PROBED = ("system", "user", "assistant", "user")
@@ -30,22 +29,24 @@ _LATER_SYSTEM = (
     ("system", "user", "assistant", "system", "user"),
     ("system", "user", "system"),
 )
-_PROBE_TOOL = {"type": "function", "function": {"name": "probe", "parameters": {"type": "object"}}}
+_PROBE_TOOL = {
+    "type": "function",
+    "function": {
+        "name": "probe",
+        "description": "probes",
+        "parameters": {
+            "type": "object",
+            "properties": {"place": {"type": "string", "description": "where"}},
+            "required": ["place"],
+        },
+    },
+}
 
-_NO_OBJECT = "INVALID_JSON"
-"""Under this name a text that is no JSON object stands in one, as in Anthropic's API."""
+_NONE: Mapping[str, Any] = MappingProxyType({})
 
 Mixed = tuple[str | Slot, ...]
 """A stretch of a prompt that belongs together: fixed text with clients' texts in it, fixed text
 first and last."""
-
-
-class _Arguments(Enum):
-    """How a template gets the arguments of calls; some take only one of these."""
-
-    VALUE = auto()  # an object, or a text that is none
-    TEXT = auto()  # JSON text
-    OBJECT = auto()  # an object, which holds a text that is none
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,14 +63,17 @@ class ChatTemplate:
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
 
-    def layout(self, roles: Sequence[str]) -> list[Mixed | int]:
+    def layout(
+        self, roles: Sequence[str], switches: Mapping[str, Any] = _NONE
+    ) -> list[Mixed | int]:
         """The prompt for messages of these roles, up to where the reply begins.
 
         Fixed text and the index of a message in turn, beginning and ending with fixed text
         (which may be empty). Raises :class:`PromptError` if the template refuses the roles, or
         leaves a message out.
         """
-        layout = self._render(roles, [_PLACEHOLDER.format(index) for index in range(len(roles))])
+        names = [PLACEHOLDER.format(index) for index in range(len(roles))]
+        layout = self._render(roles, names, switches)
         missing = set(range(len(roles))) - {part for part in layout if isinstance(part, int)}
         if missing:
             index = min(missing)
@@ -112,7 +116,7 @@ class ChatTemplate:
         """Whether the template writes the definitions of tools into a prompt."""
         turn = Turn(Role.USER, "x", "", "")
         try:
-            parts = self.layout_with_tools([turn], [_PROBE_TOOL])
+            parts = self.layout_of([turn], [_PROBE_TOOL])
         except PromptError:
             return False
         return any(slot.text == "probe" for slot in _slots(parts))
@@ -127,42 +131,50 @@ class ChatTemplate:
             Turn(Role.TOOL, "x", "", "tool", answers=call, call_field="id"),
         ]
         try:
-            self.layout_with_tools(turns, [])
+            self.layout_of(turns, [])
         except PromptError:
             return False
         return True
 
-    def layout_with_tools(
-        self, turns: Sequence[Turn], tools: Sequence[Mapping[str, Any]]
+    def layout_of(
+        self,
+        turns: Sequence[Turn],
+        tools: Sequence[Mapping[str, Any]],
+        switches: Mapping[str, Any] = _NONE,
     ) -> list[Mixed | int]:
         """The prompt for turns that may call tools or answer calls, and for definitions of tools.
 
         Like :meth:`layout`, but a tool's content, the calls and the definitions are in place.
         Raises :class:`PromptError` with the field if the template refuses or leaves out any of it.
         """
-        ways = [_Arguments.VALUE]
+        ways = [Arguments.VALUE]
         if any(turn.calls for turn in turns):
-            ways.append(_Arguments.TEXT)
+            ways.append(Arguments.TEXT)
         if any(isinstance(call.arguments, str) for turn in turns for call in turn.calls):
-            ways.append(_Arguments.OBJECT)
+            ways.append(Arguments.OBJECT)
         refusal: PromptError | None = None
-        for way in ways:
-            try:
-                return self._mixed(turns, tools, way)
-            except PromptError as error:
-                refusal = refusal or error
+        for given in tool_forms(tools):
+            for way in ways:
+                try:
+                    return self._mixed(turns, given, way, switches)
+                except PromptError as error:
+                    refusal = refusal or error
         assert refusal is not None
         raise refusal
 
     def _mixed(
-        self, turns: Sequence[Turn], tools: Sequence[Mapping[str, Any]], way: _Arguments
+        self,
+        turns: Sequence[Turn],
+        tools: Sequence[Mapping[str, Any]],
+        way: Arguments,
+        switches: Mapping[str, Any],
     ) -> list[Mixed | int]:
         placeholders = Placeholders()
-        entries = [_entry(turn, index, placeholders, way) for index, turn in enumerate(turns)]
+        entries = [message_of(turn, index, placeholders, way) for index, turn in enumerate(turns)]
         masked = [
             placeholders.masked(tool, f"tools[{index}]") for index, tool in enumerate(tools)
         ] or None
-        parts = _PLACEHOLDERS.split(self._apply(entries, tools=masked))
+        parts = _PLACEHOLDERS.split(self._apply(entries, {**switches, "tools": masked}))
         layout: list[Mixed | int] = [
             int(part) if n % 2 else tuple(placeholders.split(part)) for n, part in enumerate(parts)
         ]
@@ -178,13 +190,20 @@ class ChatTemplate:
             text = text.rstrip(trim.tail)
         return text
 
-    def _render(self, roles: Sequence[str], contents: Sequence[str]) -> list[Mixed | int]:
+    def _render(
+        self, roles: Sequence[str], contents: Sequence[str], switches: Mapping[str, Any] = _NONE
+    ) -> list[Mixed | int]:
         turns = zip(roles, contents, strict=True)
         conversation = [{"role": role, "content": content} for role, content in turns]
-        parts = _PLACEHOLDERS.split(self._apply(conversation))
+        parts = _PLACEHOLDERS.split(self._apply(conversation, switches))
         return [int(part) if n % 2 else (part,) for n, part in enumerate(parts)]
 
-    def _apply(self, conversation: list[dict[str, Any]], **options: Any) -> str:
+    def _apply(self, conversation: list[dict[str, Any]], options: Mapping[str, Any]) -> str:
+        if self._in_parts:
+            conversation = [_in_parts(message) for message in conversation]
+        return self._write(conversation, options)
+
+    def _write(self, conversation: list[dict[str, Any]], options: Mapping[str, Any]) -> str:
         try:
             text: str = self._tokenizer.apply_chat_template(
                 conversation, tokenize=False, add_generation_prompt=True, **options
@@ -195,13 +214,25 @@ class ChatTemplate:
         return text
 
     @cached_property
+    def _in_parts(self) -> bool:
+        """Contents have to be lists of parts: a content that is a text is left out."""
+        asked = {"role": "user", "content": PLACEHOLDER.format(0)}
+        for message, found in ((asked, False), (_in_parts(asked), True)):
+            with suppress(PromptError):
+                if asked["content"] in self._write([message], {"tools": [_PROBE_TOOL]}):
+                    return found
+        return False
+
+    @cached_property
     def _trims(self) -> Mapping[str, _Trim]:
         """What is taken off, by role: tried out once, with one character at a time."""
-        roles = next(filter(self.accepts, (_PROBED, _PROBED[1:])), _PROBED[-1:])
+        roles = next(filter(self.accepts, (_PROBED, _PROBED[1:], _PROBED[-1:])), None)
+        if roles is None:  # some write no prompt at all without tools
+            return {}
         plain = self.layout(roles)
         lead = {role: "" for role in roles}
         tail = {role: "" for role in roles}
-        names = [_PLACEHOLDER.format(index) for index in range(len(roles))]
+        names = [PLACEHOLDER.format(index) for index in range(len(roles))]
         for space in (" ", "\n", "\t"):
             before = self._render(roles, [space + name for name in names])
             after = self._render(roles, [name + space for name in names])
@@ -218,38 +249,8 @@ class ChatTemplate:
         }
 
 
-def _entry(turn: Turn, index: int, placeholders: Placeholders, way: _Arguments) -> dict[str, Any]:
-    """A turn as templates take it."""
-    entry: dict[str, Any] = {"role": turn.role.value, "content": _PLACEHOLDER.format(index)}
-    if turn.answers is not None:
-        entry["content"] = placeholders.of(turn.text, turn.content_field)
-        entry["tool_call_id"] = _shown_id(turn.answers.id, placeholders, turn.call_field)
-        entry["name"] = placeholders.of(turn.answers.name, turn.call_field)
-    elif turn.calls:
-        entry["content"] = entry["content"] if turn.text else ""
-        entry["tool_calls"] = [_call(call, placeholders, way) for call in turn.calls]
-    return entry
-
-
-def _call(call: ToolCall, placeholders: Placeholders, way: _Arguments) -> dict[str, Any]:
-    given, field = call.arguments or {}, call.field
-    arguments: Any
-    if not isinstance(given, str) and way is not _Arguments.TEXT:
-        arguments = placeholders.masked(given, field)
-    else:
-        text = given if isinstance(given, str) else json.dumps(given, ensure_ascii=False)
-        arguments = placeholders.of(text, field)
-        if way is _Arguments.OBJECT:
-            arguments = {_NO_OBJECT: arguments}
-    function = {"name": placeholders.of(call.name, field), "arguments": arguments}
-    return {"id": _shown_id(call.id, placeholders, field), "type": "function", "function": function}
-
-
-def _shown_id(call_id: str, placeholders: Placeholders, field: str) -> str:
-    """An id of nine letters and digits as it is: some templates take no other (Mistral's)."""
-    if len(call_id) == 9 and call_id.isascii() and call_id.isalnum():
-        return call_id
-    return placeholders.of(call_id, field)
+def _in_parts(message: Mapping[str, Any]) -> dict[str, Any]:
+    return {**message, "content": [{"type": "text", "text": message["content"]}]}
 
 
 def _fixed(part: Mixed | int) -> str:
@@ -272,7 +273,7 @@ def _check_complete(
         if turn.calls:
             _check_calls(turn.calls, fields, placeholders)
         elif turn.answers is not None:
-            if turn.text and turn.content_field not in fields:
+            if turn.text.strip() and turn.content_field not in fields:
                 raise PromptError(
                     "this model's chat template has no tool messages", field=turn.role_field
                 )

@@ -1,24 +1,40 @@
-"""Tool definitions and calls as a chat template sees them: the structure, with placeholders.
+"""Clients' texts as a chat template sees them: the structure of a conversation, with placeholders.
 
-A template writes tools as JSON or as plain text, wherever it likes. So that it never sees what a
-client wrote, each text is replaced by a placeholder. From how the template writes the placeholder
-(as it is, or escaped as JSON) follows how to write the text that then takes its place.
+A template writes tools, calls, results and reasoning as JSON or as plain text, wherever it likes.
+So that it never sees what a client wrote, each text is replaced by a placeholder. The white space
+around a text stays as it is, because a template may take that off, and a placeholder holds one of
+each kind of special character that its text holds. From how the template writes these (as they are,
+or escaped in some way) follows how to write the text that then takes the placeholder's place.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import cache, lru_cache
 from typing import Any, NamedTuple
 
 from extracot.errors import PromptError
 from extracot.tokens import check_unicode
 
 _DEEPEST = 64
-# Two quotes and an accent: what becomes of them is how the template writes text at this place.
-_PROBE = "'\"é"
-_PLACE = re.compile(r"qXzText(\d{6,})q(.{3,24}?)qXzEnd")
+_PLACE = re.compile(r"qXzText(\d{6,})q(.{0,80}?)qXzEnd", re.DOTALL)
+_LEFT = "qXzText"
+# Kinds of characters that some template writes in a way of its own, with one of each.
+_KINDS = tuple(
+    (re.compile(kind), one)
+    for kind, one in (
+        ("'", "'"),
+        ('"', '"'),
+        (r"\\", "\\"),
+        ("&", "&"),
+        ("[<>]", "<"),
+        (r"\n", "\n"),
+        (r"[\x00-\x09\x0b-\x1f\x7f]", "\x01"),
+        (r"[^\x00-\x7f]", "é"),
+    )
+)
 
 # Words of JSON Schema and of a tool's definition that templates look at. A text that equals one
 # of them can steer nothing else, so a template may see it.
@@ -29,6 +45,7 @@ _WORD_LIST = """
     boolean null
 """
 _WORDS = frozenset(_WORD_LIST.split())
+_SORTED_WORDS = sorted(_WORDS, key=str.lower)
 
 
 class Slot(NamedTuple):
@@ -36,6 +53,15 @@ class Slot(NamedTuple):
 
     text: str
     field: str
+
+
+class _Masked(NamedTuple):
+    """A text, and what its placeholder holds and has in front of it."""
+
+    text: str
+    field: str
+    special: str
+    before: str
 
 
 def _json(text: str) -> str:
@@ -46,58 +72,79 @@ def _ascii_json(text: str) -> str:
     return json.dumps(text)[1:-1]
 
 
+def _attribute(text: str) -> str:
+    return text.replace("&", "&amp;").replace('"', "&quot;")
+
+
+def _markup(text: str) -> str:
+    for character, entity in (("&", "amp"), ("<", "lt"), (">", "gt"), ("'", "#39"), ('"', "#34")):
+        text = text.replace(character, f"&{entity};")
+    return text
+
+
+def _python(text: str) -> str:
+    return repr(text)[1:-1]
+
+
 _WRITERS: tuple[Callable[[str], str], ...] = (
     lambda text: text,
     _json,
     _ascii_json,
     lambda text: _json(_json(text)),
     lambda text: _ascii_json(_ascii_json(text)),
+    _attribute,
+    _markup,
+    lambda text: _markup(_json(text)),
+    _python,
 )
-_WRITTEN = {write(_PROBE): write for write in _WRITERS}
+
+
+@cache
+def _special(kinds: int) -> str:
+    """One of each kind of special character, where ``kinds`` has its bit set."""
+    return "".join(one for n, (_, one) in enumerate(_KINDS) if kinds & 1 << n)
+
+
+@lru_cache(maxsize=1024)
+def _writer(special: str, written: str) -> Callable[[str], str] | None:
+    return next((write for write in _WRITERS if write(special) == written), None)
 
 
 class Placeholders:
     """The placeholders of one prompt; the same text has the same one within a field."""
 
     def __init__(self) -> None:
-        self._texts: list[tuple[str, str]] = []
+        self._texts: list[_Masked] = []
         self._known: dict[tuple[str, str], int] = {}
         self._written: set[int] = set()
 
     def of(self, text: str, field: str) -> str:
-        """The placeholder of a text, which came in at ``field``; an empty text is its own.
+        """The placeholder of a text, which came in at ``field``; white space is its own.
 
         Raises :class:`PromptError` for a text that is not valid Unicode.
         """
-        if not text:
-            return ""
-        check_unicode(text, field)
-        number = self._known.setdefault((text, field), len(self._texts))
-        if number == len(self._texts):
-            self._texts.append((text, field))
-        return f"qXzText{number:06d}q{_PROBE}qXzEnd"
+        lead, said, tail = _edges(text)
+        if not said:
+            return text
+        check_unicode(said, field)
+        number = self._number(said, field)
+        masked = self._texts[number]
+        return f"{lead}{masked.before}{_LEFT}{number:06d}q{masked.special}qXzEnd{tail}"
 
     def wrote(self, text: str, field: str) -> bool:
         """Whether a text that came in at ``field`` was found in what was split so far."""
-        return self._known.get((text, field)) in self._written
+        return self._known.get((_edges(text)[1], field)) in self._written
 
-    def masked(self, value: Any, field: str, depth: int = 0) -> Any:
+    def masked(self, value: Any, field: str) -> Any:
         """A JSON value with placeholders for its texts; keys are texts too.
 
-        Raises :class:`PromptError` for one that is nested too deeply.
+        Sorted, the keys have the order that the real ones have. Raises :class:`PromptError` for a
+        value that is nested too deeply.
         """
-        if depth > _DEEPEST:
-            raise PromptError("is nested too deeply", field=field)
-        if isinstance(value, str):
-            return value if value in _WORDS else self.of(value, field)
-        if isinstance(value, Mapping):
-            return {
-                self.masked(key, field): self.masked(item, field, depth + 1)
-                for key, item in value.items()
-            }
-        if isinstance(value, list | tuple):
-            return [self.masked(item, field, depth + 1) for item in value]
-        return value
+        for key in sorted(_keys(value, field), key=str.lower):
+            if (said := _edges(key)[1]) and key not in _WORDS:
+                self._number(said, field, _word_before(said))
+        return self._masked(value, field)
 
     def split(self, text: str) -> Iterator[str | Slot]:
         """What a template wrote, with the texts back in their places; fixed text first and last.
@@ -106,15 +153,69 @@ class Placeholders:
         """
         at = 0
         for match in _PLACE.finditer(text):
-            yield text[at : match.start()]
-            found, field = self._texts[int(match[1])]
-            self._written.add(int(match[1]))
-            write = _WRITTEN.get(match[2])
-            if write is None:
-                raise PromptError(
-                    "this model's chat template writes tools in a way that is not supported",
-                    field=field,
-                )
-            yield Slot(write(found), field)
+            number = int(match[1])
+            said, field, special, before = self._texts[number]
+            fixed = text[at : match.start()]
+            write = _writer(special, match[2])
+            if write is None or not fixed.endswith(before):
+                raise _unknown_way(field)
+            self._written.add(number)
+            yield self._checked(fixed.removesuffix(before))
+            yield Slot(write(said), field)
             at = match.end()
-        yield text[at:]
+        yield self._checked(text[at:])
+
+    def _checked(self, fixed: str) -> str:
+        if _LEFT not in fixed:
+            return fixed
+        number = re.search(_LEFT + r"(\d{6,})", fixed)
+        raise _unknown_way(self._texts[int(number[1])].field if number else None)
+
+    def _number(self, said: str, field: str, before: str = "") -> int:
+        number = self._known.setdefault((said, field), len(self._texts))
+        if number == len(self._texts):
+            kinds = sum(1 << n for n, (kind, _) in enumerate(_KINDS) if kind.search(said))
+            self._texts.append(_Masked(said, field, _special(kinds), before))
+        return number
+
+    def _masked(self, value: Any, field: str) -> Any:
+        if isinstance(value, str):
+            return value if value in _WORDS else self.of(value, field)
+        if isinstance(value, Mapping):
+            return {
+                self._masked(key, field): self._masked(item, field) for key, item in value.items()
+            }
+        if isinstance(value, list | tuple):
+            return [self._masked(item, field) for item in value]
+        return value
+
+
+def _edges(text: str) -> tuple[str, str, str]:
+    """White space, text, white space; a full stop at the end goes with the latter."""
+    begun = text.lstrip()
+    said = begun.rstrip().removesuffix(".")
+    return text[: len(text) - len(begun)], said, begun[len(said) :]
+
+
+def _unknown_way(field: str | None) -> PromptError:
+    return PromptError(
+        "this model's chat template writes tools in a way that is not supported", field=field
+    )
+
+
+def _keys(value: Any, field: str, depth: int = 0) -> Iterable[str]:
+    """All keys in a value. Raises :class:`PromptError` for one that is nested too deeply."""
+    if depth > _DEEPEST:
+        raise PromptError("is nested too deeply", field=field)
+    if isinstance(value, Mapping):
+        yield from value
+        value = list(value.values())
+    if isinstance(value, list | tuple):
+        for item in value:
+            yield from _keys(item, field, depth + 1)
+
+
+def _word_before(key: str) -> str:
+    """What makes a placeholder come between the same words as the key, where keys are sorted."""
+    before = [word for word in _SORTED_WORDS if word.lower() < key.lower()]
+    return before[-1] if before else "0"

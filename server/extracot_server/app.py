@@ -42,7 +42,7 @@ from extracot_server.errors import InvalidRequestError
 from extracot_server.generation.request import ServedModel
 from extracot_server.generation.service import ChatService
 from extracot_server.model_registry.engine_handle import EngineHandle
-from extracot_server.model_registry.loading import build_engine, check_card_file, serve_models
+from extracot_server.model_registry.loading import build_engine, check_files, serve_models
 from extracot_server.model_registry.registry import AppState
 from extracot_server.model_registry.supervision import Supervisor
 from extracot_server.observability.metrics import EngineFamilies, ServerMetrics
@@ -88,7 +88,7 @@ def create_app(
         try:
             for model, running in zip(served, state.engines, strict=True):
                 with _naming(state, model):
-                    check_card_file(model, running.engine)
+                    check_files(model, running.engine)
             for model, running in zip(served, state.engines, strict=True):
                 await start_model(state, model, running)
             state.check_keys(keys.principals)

@@ -14,6 +14,12 @@ from extracot_server.api.auth import principal_of
 from extracot_server.api.body import ReplyModel
 from extracot_server.api.exchange import app_state
 from extracot_server.api.openapi.errors import errors
+from extracot_server.api.profiles import (
+    AssumedBy,
+    ProfileInformation,
+    assumed_by,
+    profile_information,
+)
 from extracot_server.api.read_route import ReadRoute
 from extracot_server.budget.holdout import CONFIDENCE, Holdout, Saving
 from extracot_server.budget.resolve import (
@@ -50,6 +56,7 @@ class ModelBudget(ReplyModel):
     allowed: list[str]
     levels: list[LevelInformation]
     aliases: list[str] = Field(description="names with a budget")
+    profile: ProfileInformation
 
 
 class ModelEntry(ReplyModel):
@@ -102,6 +109,7 @@ class BaselineInformation(ReplyModel):
 
     source: Literal["card", "assumed", "holdout"]
     assumed_reasoning_tokens: int | None
+    assumed_by: AssumedBy | None = Field(description="who says so: setting, profile or default")
     measured_reasoning_tokens: float | None
 
 
@@ -145,6 +153,7 @@ class BudgetInformation(ReplyModel):
     prompt: PromptInformation
     baseline: BaselineInformation
     holdout: HoldoutInformation
+    profile: ProfileInformation
     card: BudgetCard | None
 
 
@@ -184,6 +193,7 @@ async def get_budget(request: Request, model: str | None = None) -> BudgetInform
         prompt=_prompt(served),
         baseline=_baseline(served, service.holdout),
         holdout=_holdout(service.holdout),
+        profile=profile_information(served),
         card=served.card,
     )
 
@@ -204,6 +214,7 @@ def _baseline(served: ServedModel, holdout: Holdout) -> BaselineInformation:
     return BaselineInformation(
         source="card" if served.card else "assumed" if measured is None else "holdout",
         assumed_reasoning_tokens=None if served.card else served.policy.assumed_baseline,
+        assumed_by=assumed_by(served),
         measured_reasoning_tokens=measured,
     )
 
@@ -243,6 +254,7 @@ def _entry(served: ServedModel, name: str, principal: Principal) -> ModelEntry:
             allowed=_allowed(served),
             levels=_levels(served, principal.narrow(served.policy)),
             aliases=list(served.aliases),
+            profile=profile_information(served),
         ),
     )
 

@@ -96,10 +96,19 @@ class ModelSettings(BaseModel):
         description="budget card to use instead of the one beside the weights; "
         "`none` ignores it and serves hard caps only",
     )
+    profile: str | None = Field(
+        None,
+        description="family of the model, which says how it reasons: `qwen3`, `gpt-oss`, …; "
+        "default: found by its configuration and chat template; `none`: no family's",
+    )
+    profiles: Path | None = Field(
+        None, description="YAML file, or folder of such, with profiles of your own"
+    )
     tool_parser: str | None = Field(
         None,
         description="how the model writes tool calls: `hermes` (Qwen, Hermes; built in), or one of "
-        "vLLM's tool parsers: `llama3_json`, `mistral`, `vllm:hermes`, …",
+        "vLLM's tool parsers: `llama3_json`, `mistral`, `vllm:hermes`, …; `none`: not at all; "
+        "default: the profile's",
     )
     vllm: Annotated[
         dict[str, Any], NoDecode, BeforeValidator(partial(parse_key_values, name="vllm"))
@@ -168,10 +177,17 @@ class ModelSettings(BaseModel):
 
     # Cap mode: a model without a budget card
     assumed_reasoning_tokens: int = Field(
-        512, ge=1, description="cap mode: native reasoning tokens assumed for a request"
+        512,
+        ge=1,
+        description="cap mode: native reasoning tokens assumed for a request; not given: those of "
+        "the profile, if it has any",
     )
-    think_start: str = Field("<think>", min_length=1, description="cap mode: opening think tag")
-    think_end: str = Field("</think>", min_length=1, description="cap mode: closing think tag")
+    think_start: str = Field(
+        "<think>", min_length=1, description="cap mode: opening think tag, if not the profile's"
+    )
+    think_end: str = Field(
+        "</think>", min_length=1, description="cap mode: closing think tag, if not the profile's"
+    )
     open_think: bool = Field(
         False, description="cap mode: open the think block for native requests too"
     )

@@ -144,6 +144,9 @@ class EngineInfo:
     max_model_len: int
     vocab_size: int
     eos_token_ids: frozenset[int]
+    model_type: str | None = None
+    """Of the model's configuration; ``None`` where that is not at hand."""
+    architectures: tuple[str, ...] = ()
 
 
 @runtime_checkable

@@ -43,8 +43,11 @@ class Continuation:
         self._attributor = Attributor(self._splitter, tags)
         hermes = choice.reads_hermes and not answering
         self._drafts = DraftedCalls(choice.call_tags) if hermes else None
+        # With the built-in reader a call in a block is a draft until the reply has ended.
+        calls = request.tools is not None and not (answering or hermes or self._strict)
+        self._ends = runtime.ending_ids if calls else frozenset[int]()
         # Ids whose text does not say what they are.
-        self._odd = runtime.control_ids | tags.keys() | choice.call_tags.keys()
+        self._odd = runtime.control_ids | tags.keys() | choice.call_tags.keys() | self._ends
         new = runtime.new_detokenizer if request.tools is None else runtime.new_plain_detokenizer
         self._decode = new(choice.context)
         self._shown = DeltaBuffer(choice.index)
@@ -75,7 +78,8 @@ class Continuation:
                         return [shown]
                     out.add(shown)
                     continue
-            fragments = self._attributor.feed(token_id, text, logprob)
+            left = self._attributor.leave() if self._leaves(token_id) else []
+            fragments = left + self._attributor.feed(token_id, text, logprob)
             if self._drafts is not None:
                 fragments = self._drafts.take(fragments)
             self._absorb(fragments, out)
@@ -179,6 +183,10 @@ class Continuation:
             if self._in_block and self._leaves_no_room(1):
                 self._cut(1)  # the tag alone took all there was
         return True
+
+    def _leaves(self, token_id: int) -> bool:
+        """Whether a token ends the block without being its tag: a call begins."""
+        return token_id in self._ends and self._in_block
 
     @property
     def _closed(self) -> bool:

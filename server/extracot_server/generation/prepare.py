@@ -20,6 +20,7 @@ from extracot_server.budget.resolve import (
     policy_level,
     resolve_budget,
 )
+from extracot_server.budget.telling import told, told_tokens
 from extracot_server.errors import ContextLengthError, InvalidRequestError
 from extracot_server.generation.answer_formats import CallChoice, call_choice
 from extracot_server.generation.request import ChatRequest, PreparedChat, RequestTimes, ServedModel
@@ -39,13 +40,17 @@ def prepare(
     if arm is Arm.HOLDOUT:
         resolved = held_out(resolved)
     times.resolved = perf_counter()
-    rendered = _render(model, request, resolved)
+    rendered = _render(model, request, resolved, policy)
     limits_for = _bind_limits(model, request, resolved, policy, rendered)
     limits = limits_for()
+    if told_tokens(model.runtime.profile, resolved, limits.reasoning_cap):
+        rendered = _render(model, request, resolved, policy, limits.reasoning_cap)
+        limits_for = _bind_limits(model, request, resolved, policy, rendered)
+        limits = limits_for()
     if limits.reasoning_cap < 1 and resolved.kind is not BudgetKind.NONE:
         # There is room for an answer and for nothing else, not even for an empty block.
         resolved = replace(resolved, kind=BudgetKind.NONE, level=None, applied_ratio=None)
-        rendered = _render(model, request, resolved)
+        rendered = _render(model, request, resolved, policy)
         limits_for = _bind_limits(model, request, resolved, policy, rendered)
         limits = limits_for()
     _check_call_reader(model, request)
@@ -67,11 +72,18 @@ def prepare(
 def render_only(model: ServedModel, request: ChatRequest) -> RenderedPrompt:
     """The prompt of a request that is not going to run, however long it is; raises as `prepare`."""
     policy = request.principal.narrow(model.policy)
-    return _render(model, request, resolve_budget(request.budget, model.card, policy))
+    return _render(model, request, resolve_budget(request.budget, model.card, policy), policy)
 
 
-def _render(model: ServedModel, request: ChatRequest, resolved: ResolvedBudget) -> RenderedPrompt:
-    renderer = model.runtime.renderer
+def _render(
+    model: ServedModel,
+    request: ChatRequest,
+    resolved: ResolvedBudget,
+    policy: BudgetPolicy,
+    cap: int | None = None,
+) -> RenderedPrompt:
+    """The prompt; ``cap`` is told to a template that takes a number of reasoning tokens."""
+    renderer, profile = model.runtime.renderer, model.runtime.profile
     if request.tools is not None and not renderer.takes_tools:
         raise InvalidRequestError(
             "`tools` are not supported by this model: its chat template has no place for them.",
@@ -84,6 +96,10 @@ def _render(model: ServedModel, request: ChatRequest, resolved: ResolvedBudget) 
         with_instruction=request.with_instruction,
         tools=request.tools.tools if request.tools is not None else (),
         field=request.messages_field,
+        switches={
+            **told(profile, resolved, policy),
+            **({} if cap is None else told_tokens(profile, resolved, cap)),
+        },
     )
 
 

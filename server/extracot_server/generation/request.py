@@ -28,6 +28,7 @@ from extracot_server.budget.resolve import (
 from extracot_server.engine.base import AnswerFormat, Engine, SamplingParams
 from extracot_server.generation.answer_formats import CallChoice
 from extracot_server.generation.detokenize import DetokenizerFactory
+from extracot_server.profiles.profile import UNKNOWN, Profile
 from extracot_server.tool_calls.tools import CallReaderFactory, ToolUse
 
 UNFINISHED = {"aborted": "disconnect", "error": "engine", "dropped": "shutdown"}
@@ -67,6 +68,10 @@ class ModelRuntime:
     instruction: str | None = None
     system_prompt: str | None = None
     """What the renderer was made with, for those who write a card."""
+    profile: Profile = UNKNOWN
+    """What is known of the model's family."""
+    ending_ids: frozenset[int] = frozenset()
+    """Ids that end a block besides its tag, where there are tools: calls begin with them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +83,8 @@ class ServedModel:
     card: BudgetCard | None
     policy: BudgetPolicy
     open_think: bool = False
+    assumes_setting: bool = False
+    """Cap mode: the assumed baseline is a setting's, not the profile's or the default."""
     created: int = field(default_factory=lambda: int(time()))
 
     @property

@@ -10,7 +10,6 @@ from pathlib import Path
 from extracot.card import CARD_FILENAME, BudgetCard, tokenizer_hash
 from extracot.errors import CardError
 from extracot.prompt import PromptRenderer
-from extracot.reasoning import ThinkTags
 from extracot_server.budget.resolve import BudgetPolicy, policy_level
 from extracot_server.config.model_settings import ModelSettings
 from extracot_server.config.setting_values import SettingsError
@@ -21,7 +20,14 @@ from extracot_server.generation.answer_formats import CALL_OPENERS
 from extracot_server.generation.detokenize import detokenizer_factory
 from extracot_server.generation.request import ModelRuntime, ServedModel
 from extracot_server.model_registry.bundled import resolve_model
-from extracot_server.tool_calls.tool_reading import call_reader_factory
+from extracot_server.model_registry.family import (
+    assumed_tokens,
+    call_reader,
+    profile_of,
+    single_ids,
+    tool_parser_of,
+)
+from extracot_server.profiles.choice import check_settings
 
 
 def build_engine(server: Settings, settings: ModelSettings) -> Engine:
@@ -61,11 +67,13 @@ def _remote_engine(server: Settings, settings: ModelSettings) -> Engine:
     )
 
 
-def check_card_file(settings: ModelSettings, engine: Engine) -> None:
-    """Read the card before the engine starts, which may take minutes.
+def check_files(settings: ModelSettings, engine: Engine) -> None:
+    """Read card and profiles before the engine starts, which may take minutes.
 
-    Raises :class:`~extracot.errors.CardError` where it is broken or the named one is not there.
+    Raises :class:`~extracot.errors.CardError` where the card is broken or the named one is not
+    there, :class:`~extracot_server.config.setting_values.SettingsError` for a wrong profile.
     """
+    check_settings(settings.profile, settings.profiles)
     folder = getattr(engine, "source", None) if settings.engine == "vllm" else None
     _card_file(settings, folder)
 
@@ -124,12 +132,12 @@ def serve_model(settings: ModelSettings, engine: Engine) -> ServedModel:
     chooser = policy_level(card)
     if chooser is None:
         _refuse_auto(settings)
+    profile = profile_of(settings, engine, card)
+    tags = profile.tags
     if card is None:
-        tags = ThinkTags(settings.think_start, settings.think_end)
         instruction, system = settings.instruction, settings.system_prompt
         control: dict[str, int] = {}
     else:
-        tags = ThinkTags(card.think_start, card.think_end)
         instruction, system = card.instruction, card.system_prompt
         levels = [*card.levels, *([chooser] if chooser is not None else [])]
         control = dict(level.control() for level in levels) if card.is_trained else {}
@@ -140,20 +148,23 @@ def serve_model(settings: ModelSettings, engine: Engine) -> ServedModel:
         system_prompt=system,
         control_tokens=tuple(control),
     )
+    spelled = (tags.start, tags.end, tags.skips)
     tools = ModelRuntime(
         engine=engine,
         renderer=renderer,
         tags=tags,
-        new_detokenizer=detokenizer_factory(engine.tokenizer),
-        control_ids=frozenset(control.values()),
+        new_detokenizer=detokenizer_factory(engine.tokenizer, spelled),
+        control_ids=frozenset(control.values()) | single_ids(profile.hidden, engine),
         new_plain_detokenizer=detokenizer_factory(engine.tokenizer, show_special=True),
-        new_call_reader=call_reader_factory(
-            settings.tool_parser, engine.info.kind, engine.tokenizer
+        new_call_reader=call_reader(settings, profile, engine),
+        call_opener=CALL_OPENERS.get(
+            (tool_parser_of(settings, profile) or "").removeprefix("vllm:")
         ),
         tokenizer_hash=tokenizer_hash(engine.tokenizer),
         instruction=instruction,
         system_prompt=system,
-        call_opener=CALL_OPENERS.get((settings.tool_parser or "").removeprefix("vllm:")),
+        profile=profile,
+        ending_ids=single_ids(profile.ends_reasoning, engine),
     )
     return ServedModel(
         name=served_name(settings, engine),
@@ -165,10 +176,11 @@ def serve_model(settings: ModelSettings, engine: Engine) -> ServedModel:
             ceiling=settings.budget_ceiling,
             reasoning_tokens_ceiling=settings.reasoning_tokens_ceiling,
             efforts=settings.reasoning_effort_map,
-            assumed_baseline=settings.assumed_reasoning_tokens,
+            assumed_baseline=assumed_tokens(settings, profile),
             answer_reserve=settings.answer_reserve_tokens,
         ),
         open_think=settings.open_think,
+        assumes_setting="assumed_reasoning_tokens" in settings.model_fields_set,
     )
 
 
