@@ -74,21 +74,34 @@ class BudgetReport(_Reported):
     chosen: str | None = _sent("auto: the level the model chose")
     chosen_probability: float | None = _sent("auto: how likely it was among the allowed ones")
     max_tokens: int | None = _sent("the bound on generated tokens that held", null=False)
-    max_reasoning_tokens: int | None = _sent("the bound on reasoning tokens that held")
-    cap_reason: str | None = _sent(
-        "whose bound ended the reasoning, or would have been the first to",
-        *("budget", "client", "operator", "room"),
+    max_reasoning_tokens: int | None = _sent(
+        "the bound on reasoning tokens that held, without grace"
     )
-    cap_hit: bool | None = _sent("reasoning was cut off by a bound", null=False)
+    cap_reason: str | None = _sent(
+        "whose bound ended the reasoning, or would have been the first to; loop: it repeated "
+        "itself and was ended for that",
+        *("budget", "client", "operator", "room", "loop"),
+    )
+    cap_hit: bool | None = _sent("reasoning was cut off, by a bound or as a loop", null=False)
     closed_by: str | None = _sent(
         "who ended the think block; null: there was none, or it was not ended", "model", "server"
     )
     unclosed: bool | None = _sent("the reply ended inside the think block", null=False)
+    escaped: bool | None = _sent(
+        "the answer goes on with reasoning that was cut off; null: none was, or the answer is not "
+        "in words"
+    )
     reasoning_tokens: int | None = _sent("counted on token ids, without tags", null=False)
+    grace_tokens: int | None = _sent(
+        "of these, beyond the cap of a soft ratio, to the end of a sentence", null=False
+    )
     answer_tokens: int | None = _sent("counted on token ids", null=False)
-    overhead_tokens: int | None = _sent("level, tags and end tokens", null=False)
+    overhead_tokens: int | None = _sent("level, tags, closing and end tokens", null=False)
     injected_tokens: int | None = _sent(
         "of these, written by the server; all others were generated", null=False
+    )
+    closing_tokens: int | None = _sent(
+        "of these, the closing that was written into a block that was cut off", null=False
     )
     baseline_tokens: float | None = _sent("native reasoning tokens to expect for such a request")
     baseline_source: str | None = _sent(

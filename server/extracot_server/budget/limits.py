@@ -1,7 +1,8 @@
 """How many tokens a request may have: cap on reasoning, room for the answer. Pure.
 
 A cap comes from the ratio, the client, the operator or the room that is left; the smallest holds,
-and which one that was is kept. Knows neither HTTP nor engines.
+and which one that was is kept. A ratio's cap in cap mode has some grace, which is none of the
+others'. Knows neither HTTP nor engines.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ CapReason = Literal["budget", "client", "operator", "room"]
 class Limits:
     """Token counts of one request. ``reasoning_cap`` is always set: the answer needs room.
 
-    ``answer_reserve`` of ``max_tokens`` are out of reach for reasoning and for its tags.
+    ``answer_reserve`` of ``max_tokens`` are out of reach for reasoning and for its tags. ``grace``
+    is how many tokens beyond the cap a sentence may take to its end.
     """
 
     max_tokens: int
@@ -31,6 +33,7 @@ class Limits:
     cap_reason: CapReason
     baseline_tokens: float | None
     baseline_source: Literal["card", "assumed", "holdout"] | None
+    grace: int = 0
 
 
 def resolve_limits(
@@ -60,12 +63,37 @@ def resolve_limits(
         caps.append(_token_cap(resolved.max_reasoning_tokens, baseline, policy))
     of_ratio = _ratio_cap(resolved, level or resolved.level, baseline, policy)
     of_level = _level_cap(resolved.level, baseline)
-    caps += [(cap, "budget") for cap in (of_ratio, of_level) if cap is not None]
+    grace, of_budget = 0, [cap for cap in (of_ratio, of_level) if cap is not None]
+    if of_budget:
+        ratio_cap = min(of_budget)
+        grace = _grace(resolved, ratio_cap, min(cap for cap, _ in caps), baseline, policy)
+        caps.append((ratio_cap, "budget"))
     reasoning_cap, reason = min(caps, key=lambda item: item[0])
     if card is None:
-        return Limits(total, reserve, reasoning_cap, reason, *policy.baseline)
+        return Limits(total, reserve, reasoning_cap, reason, *policy.baseline, grace)
     mean = baseline.reasoning.mean if baseline else None
-    return Limits(total, reserve, reasoning_cap, reason, mean, "card" if baseline else None)
+    return Limits(total, reserve, reasoning_cap, reason, mean, "card" if baseline else None, grace)
+
+
+def _grace(
+    resolved: ResolvedBudget,
+    cap: int,
+    most: int,
+    baseline: BaselineBin | None,
+    policy: BudgetPolicy,
+) -> int:
+    """How far a soft ratio's cap may be exceeded: as far as asked, else by a quarter of it at most.
+
+    Never beyond ``most``, the smallest of the other caps, nor what the operator's ceiling allows.
+    """
+    if resolved.kind is not BudgetKind.CAP or resolved.hard:
+        return 0
+    if policy.ceiling is not None:
+        most = min(most, max(cap, _tokens_at(policy.ceiling, baseline, policy)))
+    wanted = resolved.grace
+    if wanted is None:
+        wanted = min(policy.grace_tokens, cap // 4)
+    return max(0, min(wanted, most - cap))
 
 
 def _refuse_incomparable(

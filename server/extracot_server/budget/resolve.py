@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 from extracot.card import BudgetCard, LevelCard
 from extracot_server.budget.values import BudgetSpec, Target, shown
+from extracot_server.config.effort_map import DEFAULT_EFFORT_MAP
 from extracot_server.errors import BudgetError
 
 _TIE = 1e-9
@@ -45,6 +46,7 @@ class BudgetPolicy:
     assumed_baseline: int = 512
     measured_baseline: float | None = None
     answer_reserve: int = 256
+    grace_tokens: int = 0
 
     @property
     def baseline(self) -> tuple[float, Literal["holdout", "assumed"]]:
@@ -79,6 +81,11 @@ class ResolvedBudget:
     allowed: tuple[LevelCard, ...] = ()
     max_reasoning_tokens: int | None = None
     hard: bool = False
+    grace: int | None = None
+    effort: str | None = None
+    """The effort beside a native budget, which only the chat template is told."""
+    told_ratio: float | None = None
+    """What a prompt says of a measured cap: its share of what was assumed when it was measured."""
 
     @property
     def by_effort(self) -> bool:
@@ -113,11 +120,14 @@ def resolve_budget(
         BudgetKind.NONE, source, requested, max_reasoning_tokens=cap, hard=spec.hard
     )
     named = _named_level(spec.level, sources, card)
+    if source == "reasoning_effort" and card is not None:
+        named = _effort_level(sources.effort, card, policy)
     target = "none" if ceiling == 0 else _apply_policy(target, policy)
     if target == "none" and (named is None or 0 in (cap, ceiling)):
         return base
     if target == "native" and named is None:
-        return replace(base, kind=BudgetKind.NATIVE)
+        effort = sources.effort if isinstance(sources.effort, str) else None
+        return replace(base, kind=BudgetKind.NATIVE, effort=effort)
     if spec.hard and card is not None and card.baseline is None:
         raise BudgetError(
             "This model's budget card has no baseline, so a ratio cannot be enforced. "
@@ -127,24 +137,41 @@ def resolve_budget(
     if card is not None and named is not None:
         allowed = allowed_levels(card, policy)
         level = named if named in allowed else nearest_level(allowed, named.expected_ratio)
-        return replace(base, kind=_kind_of(level), level=level)
+        return _at_level(base, level, card, spec, policy)
     if target == "auto":
-        if card is None or policy_level(card) is None:
-            raise BudgetError(
-                'This model cannot choose its own budget ("auto"): it has no policy token. '
-                'Allowed here: a number in (0, 1], "native" or "none".',
-                param="budget" if source == "budget" else None,
-            )
-        return replace(base, kind=BudgetKind.AUTO, allowed=allowed_levels(card, policy))
+        return replace(base, kind=BudgetKind.AUTO, allowed=_choice(card, policy, source))
     ratio = float(target)
     if card is None:
-        return replace(base, kind=BudgetKind.CAP, applied_ratio=ratio)
+        return replace(base, kind=BudgetKind.CAP, applied_ratio=ratio, grace=spec.grace)
     level = nearest_level(offered_levels(card, policy), ratio)
-    return replace(base, kind=_kind_of(level), applied_ratio=ratio, level=level)
+    return _at_level(replace(base, applied_ratio=ratio), level, card, spec, policy)
 
 
-def _kind_of(level: LevelCard) -> BudgetKind:
-    return BudgetKind.LEVEL if level.enforced_by == "token" else BudgetKind.CAP
+def _choice(card: BudgetCard | None, policy: BudgetPolicy, source: str) -> tuple[LevelCard, ...]:
+    """What a model may choose among; raises :class:`BudgetError` for one that cannot choose."""
+    if card is None or policy_level(card) is None:
+        raise BudgetError(
+            'This model cannot choose its own budget ("auto"): it has no policy token. '
+            'Allowed here: a number in (0, 1], "native" or "none".',
+            param="budget" if source == "budget" else None,
+        )
+    return allowed_levels(card, policy)
+
+
+def _at_level(
+    base: ResolvedBudget,
+    level: LevelCard,
+    card: BudgetCard,
+    spec: BudgetSpec,
+    policy: BudgetPolicy,
+) -> ResolvedBudget:
+    """Run at a level: by its control token, or as the level was measured."""
+    if level.enforced_by == "token":
+        return replace(base, kind=BudgetKind.LEVEL, level=level)
+    share = None
+    if level.enforced_by == "cap" and level.ratio is not None and card.native is not None:
+        share = level.ratio * card.native.reasoning.mean / policy.assumed_baseline
+    return replace(base, kind=BudgetKind.CAP, level=level, grace=spec.grace, told_ratio=share)
 
 
 def _named_level(
@@ -164,6 +191,13 @@ def _named_level(
         known = f"Allowed: {', '.join(levels)}." if levels else "This model has no budget card."
         raise BudgetError(f"`budget.level` is {shown(name)}. {known}", param="budget.level")
     return levels[name]
+
+
+def _effort_level(effort: str, card: BudgetCard, policy: BudgetPolicy) -> LevelCard | None:
+    """The level that was measured at an effort, unless the operator has said what that is."""
+    if policy.efforts[effort] != DEFAULT_EFFORT_MAP.get(effort):
+        return None
+    return next((level for level in card.levels if level.effort == effort), None)
 
 
 def policy_level(card: BudgetCard | None) -> LevelCard | None:

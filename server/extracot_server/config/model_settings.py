@@ -175,6 +175,27 @@ class ModelSettings(BaseModel):
         256, ge=0, description="tokens kept free for the answer (at most half of max_tokens)"
     )
 
+    # Blocks that are cut off
+    closing: str | None = Field(
+        None,
+        description="what is written into a think block that is cut off, before its end tag: at "
+        "most 64 tokens of text; a request's `budget.closing` takes precedence; default: the end "
+        "tag alone",
+    )
+    grace_tokens: int = Field(
+        32,
+        ge=0,
+        le=256,
+        description="cap mode: tokens beyond a soft ratio's cap within which a sentence or line "
+        "may end (at most a quarter of the cap); `budget.grace` takes precedence",
+    )
+    loop_tokens: int = Field(
+        512,
+        ge=0,
+        description="reasoning that repeats the same tokens four times or more in a row, for this "
+        "many in all, is ended and answered; 0: never",
+    )
+
     # Cap mode: a model without a budget card
     assumed_reasoning_tokens: int = Field(
         512,

@@ -21,8 +21,9 @@ from extracot_server.budget.resolve import (
     resolve_budget,
 )
 from extracot_server.budget.telling import told, told_tokens
-from extracot_server.errors import ContextLengthError, InvalidRequestError
+from extracot_server.errors import BudgetError, ContextLengthError, InvalidRequestError
 from extracot_server.generation.answer_formats import CallChoice, call_choice
+from extracot_server.generation.closing import Closing, ClosingError, make_closing
 from extracot_server.generation.request import ChatRequest, PreparedChat, RequestTimes, ServedModel
 
 
@@ -40,18 +41,19 @@ def prepare(
     if arm is Arm.HOLDOUT:
         resolved = held_out(resolved)
     times.resolved = perf_counter()
+    closing = _closing(model, request)
     rendered = _render(model, request, resolved, policy)
-    limits_for = _bind_limits(model, request, resolved, policy, rendered)
+    limits_for = _bind_limits(model, request, resolved, policy, rendered, closing)
     limits = limits_for()
     if told_tokens(model.runtime.profile, resolved, limits.reasoning_cap):
         rendered = _render(model, request, resolved, policy, limits.reasoning_cap)
-        limits_for = _bind_limits(model, request, resolved, policy, rendered)
+        limits_for = _bind_limits(model, request, resolved, policy, rendered, closing)
         limits = limits_for()
     if limits.reasoning_cap < 1 and resolved.kind is not BudgetKind.NONE:
         # There is room for an answer and for nothing else, not even for an empty block.
         resolved = replace(resolved, kind=BudgetKind.NONE, level=None, applied_ratio=None)
         rendered = _render(model, request, resolved, policy)
-        limits_for = _bind_limits(model, request, resolved, policy, rendered)
+        limits_for = _bind_limits(model, request, resolved, policy, rendered, closing)
         limits = limits_for()
     _check_call_reader(model, request)
     times.overhead = perf_counter() - times.start
@@ -65,6 +67,7 @@ def prepare(
         control_token=_control(model, resolved).token,
         arm=arm,
         times=times,
+        closing=closing,
         call_choice=_call_choice(model, request),
     )
 
@@ -73,6 +76,18 @@ def render_only(model: ServedModel, request: ChatRequest) -> RenderedPrompt:
     """The prompt of a request that is not going to run, however long it is; raises as `prepare`."""
     policy = request.principal.narrow(model.policy)
     return _render(model, request, resolve_budget(request.budget, model.card, policy), policy)
+
+
+def _closing(model: ServedModel, request: ChatRequest) -> Closing:
+    """The request's own closing, else its model's."""
+    asked = request.budget.budget.closing if request.budget.budget is not None else None
+    if asked is None:
+        return model.closing
+    runtime = model.runtime
+    try:
+        return make_closing(asked, runtime.renderer, runtime.engine.tokenizer)
+    except ClosingError as error:
+        raise BudgetError(f"`budget.closing` {error}.", param="budget.closing") from None
 
 
 def _render(
@@ -125,6 +140,7 @@ def _bind_limits(
     resolved: ResolvedBudget,
     policy: BudgetPolicy,
     rendered: RenderedPrompt,
+    closing: Closing,
 ) -> partial[Limits]:
     """``resolve_limits`` for this prompt; ``level=`` is what an ``auto`` request has chosen.
 
@@ -134,7 +150,7 @@ def _bind_limits(
     renderer, context = model.runtime.renderer, model.runtime.engine.info.max_model_len
     written = len(rendered.prefill_ids)
     if resolved.kind is not BudgetKind.NONE:
-        written += len(renderer.close_ids)
+        written += len(closing.ids) + len(renderer.close_ids)
     if resolved.kind is BudgetKind.AUTO:
         chosen = renderer.after_choice(rendered, resolved.allowed[0].control()[0])
         written += len(chosen.prefill_ids) - 1  # the level token itself is generated

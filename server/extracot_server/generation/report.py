@@ -16,14 +16,17 @@ from extracot.report import BudgetReport as BudgetReport  # also for those who h
 from extracot.report import CompletionTokensDetails
 from extracot.report import Usage as Usage
 from extracot.usage import realised_ratio, saved_tokens
-from extracot_server.budget.limits import CapReason, Limits
+from extracot_server.budget.limits import Limits
 from extracot_server.budget.resolve import BudgetKind, ResolvedBudget, expected_ratio
 from extracot_server.generation.request import PreparedChat
 
 Enforcement = Literal["token", "cap", "token+cap", "effort", "effort+cap", "none"]
 
 # How the report of several choices comes from theirs; what is in neither is alike in all.
-_SUMMED = ("reasoning_tokens", "answer_tokens", "overhead_tokens", "injected_tokens")
+_SUMMED = (
+    *("reasoning_tokens", "grace_tokens", "answer_tokens"),
+    *("overhead_tokens", "injected_tokens", "closing_tokens"),
+)
 _SHARED = (
     *("expected_ratio", "control_token", "chosen", "chosen_probability"),
     *("max_reasoning_tokens", "cap_reason", "closed_by"),
@@ -51,8 +54,16 @@ class ChoiceState:
     sampled: int = 0
     injected: int = 0
     cap_hit: bool = False
+    closing: int = 0
+    """Ids of the closing, which are among those ``injected``."""
     cut_for_room: bool = False
     """Reasoning was ended for the answer's room, before the cap itself was reached."""
+    looped: bool = False
+    """Reasoning was ended because it repeated itself."""
+    cut_off: str | None = None
+    """The end of the reasoning where it was cut off; ``None``: it was not."""
+    escaped: bool | None = None
+    """The answer goes on with reasoning that was cut off; ``None``: there is nothing to tell."""
     closed_by: Literal["model", "server"] | None = None
     unclosed: bool = False
     finish_reason: Literal["stop", "length"] | None = None
@@ -77,7 +88,9 @@ def choice_report(chat: PreparedChat, state: ChoiceState) -> BudgetReport:
     complete = (
         state.finish_reason == "stop" and state.answer > 0 and not (state.unclosed or crowded_out)
     )
-    cap_reason: CapReason = "room" if state.cut_for_room else limits.cap_reason
+    cap_reason: str = "room" if state.cut_for_room else limits.cap_reason
+    if state.looped:
+        cap_reason = "loop"
     saving = None
     measured = limits.baseline_source in ("card", "holdout")
     if complete and measured and resolved.kind is not BudgetKind.NATIVE:
@@ -101,10 +114,13 @@ def choice_report(chat: PreparedChat, state: ChoiceState) -> BudgetReport:
         cap_hit=state.cap_hit,
         closed_by=state.closed_by,
         unclosed=state.unclosed,
+        escaped=state.escaped,
         reasoning_tokens=state.reasoning,
+        grace_tokens=max(0, state.reasoning - limits.reasoning_cap) if limits.grace else 0,
         answer_tokens=state.answer,
         overhead_tokens=state.overhead,
         injected_tokens=state.injected,
+        closing_tokens=state.closing,
         baseline_tokens=limits.baseline_tokens,
         baseline_source=limits.baseline_source,
         realised_ratio=realised_ratio(state.reasoning, limits.baseline_tokens),
@@ -136,7 +152,9 @@ def total_report(choices: Sequence[BudgetReport]) -> BudgetReport:
     baselines = values("baseline_tokens")
     baseline = None if None in baselines else sum(baselines)
     savings = [saving for saving in values("saved_tokens_estimate") if saving is not None]
+    escapes = [escaped for escaped in values("escaped") if escaped is not None]
     combined |= {
+        "escaped": any(escapes) if escapes else None,
         "baseline_tokens": baseline,
         "realised_ratio": realised_ratio(combined["reasoning_tokens"], baseline),
         "saved_tokens_estimate": sum(savings) if savings else None,

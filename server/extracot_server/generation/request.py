@@ -27,6 +27,7 @@ from extracot_server.budget.resolve import (
 )
 from extracot_server.engine.base import AnswerFormat, Engine, SamplingParams
 from extracot_server.generation.answer_formats import CallChoice
+from extracot_server.generation.closing import BARE, Closing
 from extracot_server.generation.detokenize import DetokenizerFactory
 from extracot_server.profiles.profile import UNKNOWN, Profile
 from extracot_server.tool_calls.tools import CallReaderFactory, ToolUse
@@ -85,6 +86,10 @@ class ServedModel:
     open_think: bool = False
     assumes_setting: bool = False
     """Cap mode: the assumed baseline is a setting's, not the profile's or the default."""
+    closing: Closing = BARE
+    """What ends a block that is cut off, where a request does not say."""
+    loop_tokens: int = 0
+    """How long a loop in the block may become before it is closed; 0: as long as it likes."""
     created: int = field(default_factory=lambda: int(time()))
 
     @property
@@ -147,6 +152,7 @@ class PreparedChat:
     control_token: str | None
     arm: Arm | None
     times: RequestTimes
+    closing: Closing = BARE
     call_choice: CallChoice | None = None
     """With tools and a format: how the model chooses between calls and an answer."""
 

@@ -17,6 +17,7 @@ from extracot_server.config.settings import Settings
 from extracot_server.engine.base import Engine
 from extracot_server.engine.lora import AdapterEngine
 from extracot_server.generation.answer_formats import CALL_OPENERS
+from extracot_server.generation.closing import Closing, ClosingError, make_closing
 from extracot_server.generation.detokenize import detokenizer_factory
 from extracot_server.generation.request import ModelRuntime, ServedModel
 from extracot_server.model_registry.bundled import resolve_model
@@ -178,10 +179,20 @@ def serve_model(settings: ModelSettings, engine: Engine) -> ServedModel:
             efforts=settings.reasoning_effort_map,
             assumed_baseline=assumed_tokens(settings, profile),
             answer_reserve=settings.answer_reserve_tokens,
+            grace_tokens=settings.grace_tokens,
         ),
         open_think=settings.open_think,
         assumes_setting="assumed_reasoning_tokens" in settings.model_fields_set,
+        closing=_closing(settings, renderer, engine),
+        loop_tokens=settings.loop_tokens,
     )
+
+
+def _closing(settings: ModelSettings, renderer: PromptRenderer, engine: Engine) -> Closing:
+    try:
+        return make_closing(settings.closing or "", renderer, engine.tokenizer)
+    except ClosingError as error:
+        raise SettingsError(f"closing {error}") from None
 
 
 def _refuse_auto(settings: ModelSettings) -> None:

@@ -126,6 +126,9 @@ class ServerMetrics:
         self.cap_hits = counter(
             "budget_cap_hits", "Think blocks closed by a cap", *_BUDGET, "reason"
         )
+        self.escapes = counter(
+            "reasoning_escapes", "Answers that go on with reasoning that was cut off", *_BUDGET
+        )
         self.policy_choices = counter("policy_choices", "Levels chosen by auto", "model", "level")
         self.aborts = counter("aborts", "Requests that ended before their reply did", "reason")
         self.rejected = counter("rejected", "Requests refused before the engine", "reason")
@@ -200,6 +203,8 @@ class ServerMetrics:
         self.reasoning_size.labels(model, budget).observe(report.reasoning_tokens or 0)
         if report.cap_hit:
             self.cap_hits.labels(model, budget, report.cap_reason or "room").inc()
+        if report.escaped:
+            self.escapes.labels(model, budget).inc()
         if report.chosen is not None:
             self.policy_choices.labels(model, report.chosen).inc()
         saving = report.saved_tokens_estimate

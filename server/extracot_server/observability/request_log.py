@@ -101,6 +101,7 @@ class RequestRecord:
             "realised_ratio": report.realised_ratio,
             "chosen_level": report.chosen,
             "cap_hit": report.cap_hit,
+            "escaped": report.escaped,
             "finish_reasons": list(self.finish_reasons) or None,
         }
 
