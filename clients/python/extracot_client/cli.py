@@ -92,6 +92,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_sampling(compare)
     _add_sweep(commands)
     _add_calibrate(commands)
+    _add_adherence(commands)
     _add(commands, "models", "list what the server serves")
     card = _add(commands, "card", "show a model's budget card and the operator's policy")
     card.add_argument("--model", metavar="NAME", help="default: the only one served")
@@ -224,6 +225,42 @@ def _add_calibrate(commands: Commands) -> None:
     parser.add_argument(
         "--plan", action="store_true", help="say how many requests and tokens it takes, and stop"
     )
+    _add_measuring(parser)
+
+
+def _add_adherence(commands: Commands) -> None:
+    parser = _add(commands, "adherence", "measure how well servers keep to reasoning budgets")
+    parser.add_argument("urls", nargs="+", metavar="URL", help="OpenAI-compatible servers")
+    each = "once for all servers, or once for each in their order"
+    parser.add_argument(
+        "--field",
+        action="append",
+        metavar="F",
+        help="how a budget is sent: extracot, vllm, llama.cpp, openrouter, anthropic, gemini, "
+        f"nvidia, qwen, or a path such as reasoning.max_tokens; {each} (default: extracot)",
+    )
+    parser.add_argument("--model", action="append", metavar="NAME", help=f"the model; {each}")
+    parser.add_argument("--name", action="append", metavar="N", help="what to call each server")
+    parser.add_argument(
+        "--key-from",
+        action="append",
+        metavar="VAR",
+        help=f"the variable that holds the key; {each}",
+    )
+    parser.add_argument(
+        "--caps",
+        metavar="A,B,…",
+        help="reasoning tokens (default: 20, 40, 60 and 80 % of what the first server needs)",
+    )
+    parser.add_argument(
+        "-o", "--out", required=True, metavar="FILE.json", help="the report; the command resumes"
+    )
+    parser.add_argument(
+        "--tokenizer", metavar="PATH", help="a tokenizer.json, to recount reasoning tokens with"
+    )
+    parser.add_argument("--think-start", default="<think>", metavar="TAG", help="of the model")
+    parser.add_argument("--think-end", default="</think>", metavar="TAG", help="of the model")
+    parser.add_argument("--seeds", type=int, default=1, metavar="N", help="replies per problem")
     _add_measuring(parser)
 
 

@@ -109,6 +109,8 @@ def _plan(
     try:
         page = client.budget_card(model)
     except NotFoundError as error:
+        if error.code == "model_not_found":
+            raise
         raise InvalidArgumentError(
             f"{error}. A card is measured through an Extra-CoT server in front of the model"
         ) from None

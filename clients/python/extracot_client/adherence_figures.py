@@ -1,0 +1,189 @@
+"""How well a server keeps to reasoning budgets: every figure of ``extracot adherence``.
+
+``docs/adherence.md`` defines each of them in words; :data:`DEFINITION` changes when one does.
+Knows rows only, and nothing of who served them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from extracot.escapes import escape_of
+from extracot.reasoning import ThinkTags, split_reasoning
+from extracot_client.intervals import Estimate, mean_of, paired_shares, percentile, share
+from extracot_client.matching import judge
+from extracot_client.types import SweepRow
+
+DEFINITION = "adherence 1"
+WITHIN = 0.1
+Count = Callable[[str], int]
+"""How many tokens a text is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What one reply did. ``realised`` is recounted where there is a tokenizer, else reported."""
+
+    problem: str
+    realised: int | None
+    reported: int | None
+    recounted: int | None
+    correct: bool | None
+    escaped: bool
+    empty: bool
+    first_answer: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """One server at one cap (``None``: without a budget). Shares and means have intervals."""
+
+    server: str
+    requested: int | None
+    n: int
+    failed: int
+    realised: Estimate | None
+    ratio: float | None
+    """Mean realised over requested."""
+    within: Estimate | None
+    over: Estimate | None
+    binding: int | None
+    within_binding: Estimate | None
+    accuracy: Estimate | None
+    undecided: int
+    accuracy_to_first: Estimate | None
+    """Accuracy minus that of the first server, over the same problems."""
+    escapes: Estimate | None
+    empty: Estimate | None
+    reported: float | None
+    recounted: float | None
+    agreeing: Estimate | None
+    first_answer_p50: float | None
+    first_answer_p90: float | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON values."""
+        return asdict(self)
+
+
+def read_reply(row: SweepRow, count: Count | None, tags: ThinkTags) -> Reply:
+    """A row as a reply; tags that a server left in the text are taken out of the answer here."""
+    reasoning, answer = row.reasoning or "", row.answer or ""
+    if not reasoning and tags.end in answer:
+        parts = split_reasoning(
+            answer, tags, in_reasoning=not answer.lstrip().startswith(tags.start)
+        )
+        reasoning, answer = parts.reasoning, parts.answer
+    recounted = None if count is None else count(reasoning)
+    return Reply(
+        problem=row.problem_id,
+        realised=row.reasoning_tokens if recounted is None else recounted,
+        reported=row.reasoning_tokens,
+        recounted=recounted,
+        correct=None if row.gold is None else judge(row.boxed, row.gold),
+        escaped=escape_of(answer, reasoning, tags) is not None,
+        empty=not answer.strip(),
+        first_answer=row.first_answer,
+    )
+
+
+def figures(
+    server: str,
+    requested: int | None,
+    rows: Sequence[SweepRow],
+    *,
+    native: Mapping[str, float],
+    first: Mapping[str, float] | None,
+    count: Count | None = None,
+    tags: ThinkTags | None = None,
+) -> Figures:
+    """The figures of one server at one cap.
+
+    ``native`` is the mean realised length of each problem without a budget at this server (a cap
+    binds where that is no shorter), ``first`` the first server's share of right answers by problem;
+    ``None``: this is the first server.
+    """
+    replies = [
+        read_reply(row, count, tags if tags is not None else ThinkTags())
+        for row in rows
+        if row.error is None
+    ]
+    known = [reply for reply in replies if reply.realised is not None]
+    asked = requested or 0
+    bound = [reply for reply in known if native.get(reply.problem, -1.0) >= asked]
+
+    def near(reply: Reply) -> bool:
+        return abs((reply.realised or 0) - asked) <= WITHIN * asked
+
+    capped = known if requested is not None else []
+    realised = mean_of(list(means(known, lambda reply: reply.realised).values()))
+    mine = rights(replies)
+    both = [key for key in mine if first is not None and key in first]
+    times = [reply.first_answer for reply in replies if reply.first_answer is not None]
+    counted = [reply for reply in replies if None not in (reply.reported, reply.recounted)]
+    return Figures(
+        server=server,
+        requested=requested,
+        n=len(replies),
+        failed=len(rows) - len(replies),
+        realised=realised,
+        ratio=realised.mean / requested if realised is not None and requested else None,
+        within=share(_by_problem(capped, near)),
+        over=share(_by_problem(capped, lambda reply: (reply.realised or 0) > asked)),
+        binding=len(bound) if requested is not None else None,
+        within_binding=share(_by_problem(bound, near)) if requested is not None else None,
+        accuracy=share(_by_problem(replies, lambda reply: reply.correct)),
+        undecided=sum(
+            reply.correct is None and row.gold is not None
+            for reply, row in zip(replies, (row for row in rows if row.error is None), strict=True)
+        ),
+        accuracy_to_first=None
+        if first is None
+        else paired_shares([mine[key] for key in both], [first[key] for key in both]),
+        escapes=share(_by_problem(replies, lambda reply: reply.escaped)),
+        empty=share(_by_problem(replies, lambda reply: reply.empty)),
+        reported=_mean(reply.reported for reply in replies),
+        recounted=_mean(reply.recounted for reply in replies),
+        agreeing=share(_by_problem(counted, _agrees)),
+        first_answer_p50=percentile(times, 0.5) if times else None,
+        first_answer_p90=percentile(times, 0.9) if times else None,
+    )
+
+
+def rights(replies: Iterable[Reply]) -> dict[str, float]:
+    """The share of right answers by problem, of those that could be judged."""
+    return means(replies, lambda reply: reply.correct)
+
+
+def means(
+    replies: Iterable[Reply], value: Callable[[Reply], float | bool | None]
+) -> dict[str, float]:
+    """The mean of a value by problem, of the replies that have one."""
+    groups: dict[str, list[float]] = {}
+    for reply in replies:
+        if (found := value(reply)) is not None:
+            groups.setdefault(reply.problem, []).append(float(found))
+    return {problem: sum(found) / len(found) for problem, found in groups.items()}
+
+
+def _by_problem(
+    replies: Iterable[Reply], holds: Callable[[Reply], bool | None]
+) -> list[list[bool]]:
+    groups: dict[str, list[bool]] = {}
+    for reply in replies:
+        if (found := holds(reply)) is not None:
+            groups.setdefault(reply.problem, []).append(found)
+    return list(groups.values())
+
+
+def _agrees(reply: Reply) -> bool:
+    """Reported and recounted within two tokens, for white space at the tags, or 2 %."""
+    reported, recounted = reply.reported or 0, reply.recounted or 0
+    return abs(reported - recounted) <= max(2.0, 0.02 * recounted)
+
+
+def _mean(values: Iterable[int | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else None
