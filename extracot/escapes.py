@@ -44,7 +44,9 @@ _SECOND_THOUGHT = re.compile(
     re.VERBOSE | re.IGNORECASE | re.MULTILINE,
 )
 _ENDED = re.compile(r"""(?:[.!?…][)\]"'”’*_}$]*|[。！？][」』）”]*|\n|\$\$)\s*\Z""")
-_GOES_ON = re.compile(r"\s*(?:[,;.:)=×÷·≈≤≥、，。；：）]|(?P<word>[^\W\d_]{2,}))")
+_GOES_ON = re.compile(
+    r"\s*(?:=(?!=)|[,;:)×÷·≈≤≥、，。；：）]|\.(?=\s|\Z)|(?P<word>[^\W\d_]{2,})(?![\w(.=]))"
+)
 
 
 def escape_of(answer: str, cut_off: str, tags: ThinkTags) -> Escape | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -69,11 +70,52 @@ def test_whose_closing_it_is() -> None:
             reply = live.chat(budget={**CAP, "closing": nothing})
             assert reply["budget"]["closing_tokens"] == 0
             assert OPERATORS not in reply["choices"][0]["message"]["reasoning"]
+        said = live.http.get("/v1/budget").json()["cutting_off"]
+        assert said == {"closing": OPERATORS, "grace_tokens": 32, "loop_tokens": 512}
         room = live.chat(max_tokens=20)
         assert room["budget"]["cap_reason"] == "room"
         assert room["choices"][0]["message"]["reasoning"].endswith(shown(OPERATORS))
         hidden = live.chat(budget=CAP, include_reasoning=False)
         assert OPERATORS not in json.dumps(hidden["choices"])
+
+
+OWN = """
+name: mine
+source: this test
+tags: {{start: "<think>", end: "</think>"}}
+closing: {closing!r}
+ends_reasoning: ["<tool_call>"]
+"""
+
+
+def test_a_models_profile_has_one_for_cap_mode(tmp_path: Path) -> None:
+    """It is not for a model with a card, which has learnt how its blocks end."""
+    path = tmp_path / "mine.yaml"
+    path.write_text(OWN.format(closing="That was the budget."), encoding="utf-8")
+    own = {"profiles": path, "profile": "mine"}
+    for more, closing in (
+        ({"card": "none"}, "That was the budget."),
+        ({"card": "none", "closing": OPERATORS}, OPERATORS),
+        ({"card": "none", "closing": ""}, ""),
+        ({}, ""),
+    ):
+        with serve(**own, **more) as live:
+            reply = live.chat(budget=CAP)
+            assert reply["budget"]["closing_tokens"] == len(ENCODE(shown(closing))) * bool(closing)
+            assert reply["choices"][0]["message"]["reasoning"].endswith(closing)
+            error = live.refused(budget={**CAP, "closing": "A <tool_call> then."})
+            assert error["param"] == "budget.closing"
+
+
+@pytest.mark.parametrize("closing", ["Zq" * 100, "Now.<|im_end|>"])
+def test_a_profiles_closing_that_does_not_fit_ends_the_start(closing: str, tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(OWN.format(closing=closing), encoding="utf-8")
+    with (
+        pytest.raises(SettingsError, match=r"mine.* closing "),
+        serve(card="none", profiles=path, profile="mine"),
+    ):
+        pass
 
 
 def test_a_closing_alone_is_a_budget_of_the_default(cap_server: Live) -> None:

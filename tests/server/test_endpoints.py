@@ -55,6 +55,7 @@ def test_budget_tells_card_and_policy(token_server: Live, cap_server: Live) -> N
     assert capped["baseline"] == {
         "source": "assumed",
         "assumed_reasoning_tokens": 100,
+        "assumed_by": "setting",
         "measured_reasoning_tokens": None,
     }
 

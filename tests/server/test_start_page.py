@@ -70,7 +70,7 @@ def test_a_server_with_keys_says_that_one_is_needed() -> None:
 
 def test_a_model_without_a_card_says_what_a_ratio_is(cap_server: Live) -> None:
     page = cap_server.http.get("/").text
-    assert "cap mode: a ratio is a hard cap on 100 tokens" in page
+    assert "cap mode: a ratio is a cap on 100 tokens" in page
     assert "It knows" not in page and "What is 12 * 3 + 4?" in shown_command(page)
 
 

@@ -113,7 +113,7 @@ def cap_words(page: BudgetCardPage) -> str:
         "assumed": f" of {_known(page, 'assumed')} assumed tokens",
         "holdout": f" of {_known(page, 'measured')} tokens, measured on held-out requests",
     }
-    return "a ratio is a hard cap" + sizes.get(str(page.baseline.get("source")), "")
+    return "a ratio is a cap" + sizes.get(str(page.baseline.get("source")), "")
 
 
 def native_range(page: BudgetCardPage) -> str | None:

@@ -17,8 +17,8 @@ from extracot.report import Usage as Usage
 
 Budget = float | int | str | dict[str, Any] | None
 """A ratio in (0, 1], ``"auto"``, ``"native"``, ``"none"``, or an object with ``ratio``,
-``max_reasoning_tokens`` and ``enforce``; ``None`` is the server's default. What is allowed is the
-server's to say."""
+``max_reasoning_tokens``, ``enforce``, ``closing`` and ``grace``; ``None`` is the server's default.
+What is allowed is the server's to say."""
 
 
 def value_at(value: Any, *path: str) -> Any:
@@ -71,7 +71,8 @@ class LevelInfo(ServerModel):
 
 class BudgetCardPage(ServerModel):
     """The body of ``GET /v1/budget``: levels, the operator's policy, where baselines come from,
-    what the holdout has measured, and the card itself (``None`` for a model in cap mode)."""
+    what the holdout has measured, the profile of the model's family, and the card itself (``None``
+    for a model in cap mode)."""
 
     model: str | None = None
     mode: str | None = None
@@ -80,6 +81,7 @@ class BudgetCardPage(ServerModel):
     policy: dict[str, Any] = Field(default_factory=dict)
     baseline: dict[str, Any] = Field(default_factory=dict)
     holdout: dict[str, Any] = Field(default_factory=dict)
+    profile: dict[str, Any] = Field(default_factory=dict)
     card: dict[str, Any] | None = None
 
 

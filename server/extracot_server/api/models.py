@@ -104,6 +104,14 @@ class PromptInformation(ReplyModel):
     tokenizer_hash: str
 
 
+class CuttingOff(ReplyModel):
+    """How reasoning is cut off where a request does not say."""
+
+    closing: str = Field(description="what is written before the end tag")
+    grace_tokens: int = Field(description="cap mode: most tokens beyond a soft ratio's cap")
+    loop_tokens: int = Field(description="how long a loop may become; 0: as long as it likes")
+
+
 class BaselineInformation(ReplyModel):
     """Where the native reasoning length to compare with comes from."""
 
@@ -151,6 +159,7 @@ class BudgetInformation(ReplyModel):
     levels: list[LevelInformation]
     policy: PolicyInformation
     prompt: PromptInformation
+    cutting_off: CuttingOff
     baseline: BaselineInformation
     holdout: HoldoutInformation
     profile: ProfileInformation
@@ -191,6 +200,11 @@ async def get_budget(request: Request, model: str | None = None) -> BudgetInform
         levels=_levels(served, policy),
         policy=PolicyInformation.model_validate(policy),
         prompt=_prompt(served),
+        cutting_off=CuttingOff(
+            closing=served.closing.text.strip(),
+            grace_tokens=policy.grace_tokens,
+            loop_tokens=served.loop_tokens,
+        ),
         baseline=_baseline(served, service.holdout),
         holdout=_holdout(service.holdout),
         profile=profile_information(served),

@@ -94,7 +94,7 @@ class ModelSettings(BaseModel):
     card: str | None = Field(
         None,
         description="budget card to use instead of the one beside the weights; "
-        "`none` ignores it and serves hard caps only",
+        "`none` ignores it and serves caps only",
     )
     profile: str | None = Field(
         None,
@@ -179,8 +179,8 @@ class ModelSettings(BaseModel):
     closing: str | None = Field(
         None,
         description="what is written into a think block that is cut off, before its end tag: at "
-        "most 64 tokens of text; a request's `budget.closing` takes precedence; default: the end "
-        "tag alone",
+        "most 64 tokens of text; a request's `budget.closing` takes precedence; empty: the end tag "
+        "alone; default: in cap mode the profile's",
     )
     grace_tokens: int = Field(
         32,

@@ -5,6 +5,7 @@ Refuses what is wrong before anything reaches the engine. Runs nothing and count
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from functools import partial
 from time import perf_counter
@@ -42,19 +43,11 @@ def prepare(
         resolved = held_out(resolved)
     times.resolved = perf_counter()
     closing = _closing(model, request)
-    rendered = _render(model, request, resolved, policy)
-    limits_for = _bind_limits(model, request, resolved, policy, rendered, closing)
-    limits = limits_for()
-    if told_tokens(model.runtime.profile, resolved, limits.reasoning_cap):
-        rendered = _render(model, request, resolved, policy, limits.reasoning_cap)
-        limits_for = _bind_limits(model, request, resolved, policy, rendered, closing)
-        limits = limits_for()
+    rendered, limits_for, limits = _within_limits(model, request, resolved, policy, closing)
     if limits.reasoning_cap < 1 and resolved.kind is not BudgetKind.NONE:
         # There is room for an answer and for nothing else, not even for an empty block.
         resolved = replace(resolved, kind=BudgetKind.NONE, level=None, applied_ratio=None)
-        rendered = _render(model, request, resolved, policy)
-        limits_for = _bind_limits(model, request, resolved, policy, rendered, closing)
-        limits = limits_for()
+        rendered, limits_for, limits = _within_limits(model, request, resolved, policy, closing)
     _check_call_reader(model, request)
     times.overhead = perf_counter() - times.start
     return PreparedChat(
@@ -75,7 +68,30 @@ def prepare(
 def render_only(model: ServedModel, request: ChatRequest) -> RenderedPrompt:
     """The prompt of a request that is not going to run, however long it is; raises as `prepare`."""
     policy = request.principal.narrow(model.policy)
-    return _render(model, request, resolve_budget(request.budget, model.card, policy), policy)
+    resolved = resolve_budget(request.budget, model.card, policy)
+    try:
+        return _within_limits(model, request, resolved, policy, _closing(model, request))[0]
+    except ContextLengthError:
+        return _render(model, request, resolved, policy)
+
+
+def _within_limits(
+    model: ServedModel,
+    request: ChatRequest,
+    resolved: ResolvedBudget,
+    policy: BudgetPolicy,
+    closing: Closing,
+) -> tuple[RenderedPrompt, partial[Limits], Limits]:
+    """The prompt and its limits. A prompt that tells the cap is longer, and the cap may be less."""
+    cap: int | None = None
+    while True:
+        rendered = _render(model, request, resolved, policy, cap)
+        limits_for = _bind_limits(model, request, resolved, policy, rendered, closing)
+        limits = limits_for()
+        least = limits.reasoning_cap
+        if not told_tokens(model.runtime.profile, resolved, least) or (cap or math.inf) <= least:
+            return rendered, limits_for, limits
+        cap = least
 
 
 def _closing(model: ServedModel, request: ChatRequest) -> Closing:
@@ -84,8 +100,9 @@ def _closing(model: ServedModel, request: ChatRequest) -> Closing:
     if asked is None:
         return model.closing
     runtime = model.runtime
+    reserved = runtime.profile.ends_reasoning
     try:
-        return make_closing(asked, runtime.renderer, runtime.engine.tokenizer)
+        return make_closing(asked, runtime.renderer, runtime.engine.tokenizer, reserved)
     except ClosingError as error:
         raise BudgetError(f"`budget.closing` {error}.", param="budget.closing") from None
 

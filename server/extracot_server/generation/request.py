@@ -84,17 +84,17 @@ class ServedModel:
     card: BudgetCard | None
     policy: BudgetPolicy
     open_think: bool = False
-    assumes_setting: bool = False
-    """Cap mode: the assumed baseline is a setting's, not the profile's or the default."""
     closing: Closing = BARE
     """What ends a block that is cut off, where a request does not say."""
     loop_tokens: int = 0
     """How long a loop in the block may become before it is closed; 0: as long as it likes."""
+    assumes_setting: bool = False
+    """Cap mode: the assumed baseline is a setting's, not the profile's or the default."""
     created: int = field(default_factory=lambda: int(time()))
 
     @property
     def mode(self) -> Literal["token", "cap"]:
-        """Whether budgets are trained levels or hard caps."""
+        """Whether budgets are trained levels or caps."""
         return "cap" if self.card is None or not self.card.is_trained else "token"
 
     @property

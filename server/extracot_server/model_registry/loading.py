@@ -182,17 +182,23 @@ def serve_model(settings: ModelSettings, engine: Engine) -> ServedModel:
             grace_tokens=settings.grace_tokens,
         ),
         open_think=settings.open_think,
-        assumes_setting="assumed_reasoning_tokens" in settings.model_fields_set,
-        closing=_closing(settings, renderer, engine),
+        closing=_closing(settings, card, tools),
         loop_tokens=settings.loop_tokens,
+        assumes_setting="assumed_reasoning_tokens" in settings.model_fields_set,
     )
 
 
-def _closing(settings: ModelSettings, renderer: PromptRenderer, engine: Engine) -> Closing:
+def _closing(settings: ModelSettings, card: BudgetCard | None, runtime: ModelRuntime) -> Closing:
+    """The operator's closing, else the profile's; a model with trained levels ends by itself."""
+    text, profile, whose = settings.closing, runtime.profile, "closing"
+    if text is None:
+        learnt = card is not None and card.is_trained
+        text, whose = "" if learnt else profile.closing, f"profile {profile.name}: closing"
+    reserved = profile.ends_reasoning
     try:
-        return make_closing(settings.closing or "", renderer, engine.tokenizer)
+        return make_closing(text, runtime.renderer, runtime.engine.tokenizer, reserved)
     except ClosingError as error:
-        raise SettingsError(f"closing {error}") from None
+        raise SettingsError(f"{whose} {error}") from None
 
 
 def _refuse_auto(settings: ModelSettings) -> None:

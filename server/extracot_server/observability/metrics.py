@@ -227,7 +227,7 @@ class ServerMetrics:
             self.aborts.labels(UNFINISHED[outcome]).inc()
 
     def open_model(self, model: str, card: BudgetCard | None) -> None:
-        """Show what a card says of its levels, and begin a model's savings at zero.
+        """Show what a card says of its levels, and begin a model's savings and escapes at zero.
 
         A counter that appears with its first value has no increase that a query could see, so what
         the first request saves would be lost.
@@ -245,6 +245,8 @@ class ServerMetrics:
         for counter in (self.baseline, self.saved, self.overspent):
             for budget in budgets:
                 counter.labels(model, budget)
+        for budget in (*budgets, "native"):
+            self.escapes.labels(model, budget)
 
     def _show_level(self, model: str, budget: str, card: BudgetCard, level: LevelCard) -> None:
         ratio = expected_share(card, level)

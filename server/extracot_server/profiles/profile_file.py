@@ -20,7 +20,7 @@ from pydantic import ValidationError as InvalidError
 
 from extracot.errors import ControlTokenError, PromptError
 from extracot.reasoning import ThinkTags
-from extracot.switches import check_switches
+from extracot.switches import FIELD, check_switches
 from extracot_server.config.setting_values import SettingsError, did_you_mean
 from extracot_server.profiles.profile import KeepsReasoning, Match, Profile, Switch, SwitchValue
 
@@ -36,6 +36,26 @@ def _text_keys(value: Any) -> Any:
     if not isinstance(value, Mapping):
         return value
     return {words[key] if isinstance(key, bool) else key: item for key, item in value.items()}
+
+
+def _switch_value(value: Any) -> Any:
+    if isinstance(value, bool | int | str) or value is None:
+        return value
+    raise ValueError("must be true, false, a number or a word")
+
+
+def _efforts(value: Any) -> Any:
+    """A list of efforts -> each without variables of its own."""
+    if not isinstance(value, list):
+        return value
+    if not all(isinstance(item, str) for item in value):
+        raise ValueError("must be a list of words, or words with variables")
+    if len(set(value)) < len(value):
+        raise ValueError("one is listed twice")
+    return dict.fromkeys(value)
+
+
+_Value = Annotated[SwitchValue, BeforeValidator(_switch_value)]
 
 
 class _Data(BaseModel):
@@ -60,8 +80,8 @@ class _Match(_Data):
 
 
 class _Switch(_Data):
-    on: SwitchValue | None = None
-    off: SwitchValue | None = None
+    on: _Value | None = None
+    off: _Value | None = None
 
 
 class _Baseline(_Data):
@@ -80,7 +100,9 @@ class _File(_Data):
     closing: str = Field("", max_length=1000)
     ends_reasoning: list[_Word] = Field(default_factory=list)
     hidden: list[_Word] = Field(default_factory=list)
-    efforts: list[_Word] | dict[_Word, dict[_Variable, SwitchValue]] = Field(default_factory=list)
+    efforts: Annotated[dict[_Word, dict[_Variable, _Value] | None], BeforeValidator(_efforts)] = (
+        Field(default_factory=dict)
+    )
     switches: dict[_Variable, Annotated[_Switch, BeforeValidator(_text_keys)]] = Field(
         default_factory=dict
     )
@@ -144,13 +166,14 @@ def _read(text: str, where: str) -> Profile:
 
 
 def _fault(error: InvalidError) -> str:
-    """The first fault in a line: the key, and what is allowed."""
-    first = error.errors(include_url=False)[0]
-    key = ".".join(str(part) for part in first["loc"] if part not in ("list[constrained-str]",))
+    """The first fault in a line: an unknown key, which explains one that is missing, or another."""
+    every = error.errors(include_url=False)
+    first = next((e for e in every if e["type"] == "extra_forbidden"), every[0])
+    key = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
         name = str(first["loc"][-1])
         return f"unknown key {key}{did_you_mean(name, _keys_beside(first['loc']))}"
-    message = str(first["msg"])
+    message = str(first["msg"]).removeprefix("Value error, ")
     if first["type"] == "missing":
         return f"{key} is missing"
     return f"{key}: {message[:1].lower()}{message[1:]} (got {first['input']!r:.80})"
@@ -167,10 +190,7 @@ def _profile(data: _File) -> Profile:
     """Raises ``ValueError`` or :class:`ControlTokenError` for what contradicts itself."""
     if data.name in _RESERVED:
         raise ValueError(f"name: {data.name} is no name for a profile")
-    named = list(data.efforts)
-    told = data.efforts if isinstance(data.efforts, dict) else {}
-    if len(set(named)) < len(named):
-        raise ValueError("efforts: one is listed twice")
+    told = {effort: values for effort, values in data.efforts.items() if values is not None}
     for name, switch in data.switches.items():
         if switch.on is None and switch.off is None:
             raise ValueError(f"switches.{name}: give on, off or both")
@@ -185,7 +205,7 @@ def _profile(data: _File) -> Profile:
         closing=data.closing,
         ends_reasoning=tuple(data.ends_reasoning),
         hidden=tuple(data.hidden),
-        efforts=tuple(named),
+        efforts=tuple(data.efforts),
         effort_switches=MappingProxyType({key: MappingProxyType(v) for key, v in told.items()}),
         switches=MappingProxyType(
             {name: Switch(switch.on, switch.off) for name, switch in data.switches.items()}
@@ -201,8 +221,7 @@ def _profile(data: _File) -> Profile:
         try:
             check_switches(values)
         except PromptError as error:
-            name = str(error.field).rpartition(".")[2]
-            raise ValueError(f"{name} as a switch {error}") from None
+            raise ValueError(str(error).replace(f"{FIELD}.", "switch ")) from None
     for tag in (tags.start, tags.end):
         if tag in data.closing:
             raise ValueError(f"closing holds the think tag {tag}: give the sentence alone")

@@ -115,7 +115,8 @@ def _counter(path: str | None) -> Count | None:
         from tokenizers import Tokenizer
     except ImportError:
         raise InvalidArgumentError(
-            "--tokenizer needs the package tokenizers (pip install 'extracot[recount]')", param="tokenizer"
+            "--tokenizer needs the package tokenizers (pip install 'extracot[recount]')",
+            param="tokenizer",
         ) from None
     try:
         tokenizer = Tokenizer.from_buffer(file.read_bytes())
