@@ -9,6 +9,9 @@ from typing import Any
 import pytest
 
 from extracot.errors import CardError
+from extracot_server.config.settings import Settings
+from extracot_server.engine.scripted.engine import ScriptedEngine
+from extracot_server.model_registry.family import profile_of
 from tests.measured_card import card, card_data
 from tests.server.live import Live, serve, user
 
@@ -150,3 +153,15 @@ def test_a_card_of_another_model_is_refused(
     file = card(**changes).save_as(tmp_path / "measured.json")
     with pytest.raises(CardError, match=says), serve(card=str(file)):
         pass
+
+
+def test_a_measured_model_keeps_what_its_profile_says(tmp_path: Path) -> None:
+    """Its figures were measured with that; a model with trained levels was trained without."""
+    engine, settings = ScriptedEngine(), Settings(engine="scripted", profile="qwen3")
+    plain = profile_of(settings, engine, None)
+    assert plain.closing and profile_of(settings, engine, card()) == plain
+    file = card().save_as(tmp_path / "measured.json")
+    with serve(card=str(file), profile="qwen3") as live:
+        reply = live.chat(budget=0.2)
+    assert reply["budget"]["closing_tokens"] > 0
+    assert plain.closing in reply["choices"][0]["message"]["reasoning"]
