@@ -105,51 +105,57 @@ def figures(
     binds where that is no shorter), ``first`` the first server's share of right answers by problem;
     ``None``: this is the first server.
     """
-    replies = [
-        read_reply(row, count, tags if tags is not None else ThinkTags())
-        for row in rows
-        if row.error is None
-    ]
-    known = [reply for reply in replies if reply.realised is not None]
-    asked = requested or 0
-    bound = [reply for reply in known if native.get(reply.problem, -1.0) >= asked]
-
-    def near(reply: Reply) -> bool:
-        return abs((reply.realised or 0) - asked) <= WITHIN * asked
-
-    capped = known if requested is not None else []
-    realised = mean_of(list(means(known, lambda reply: reply.realised).values()))
-    mine = rights(replies)
+    good = [row for row in rows if row.error is None]
+    replies = [read_reply(row, count, tags if tags is not None else ThinkTags()) for row in good]
+    mine, times = rights(replies), [r.first_answer for r in replies if r.first_answer is not None]
     both = [key for key in mine if first is not None and key in first]
-    times = [reply.first_answer for reply in replies if reply.first_answer is not None]
     counted = [reply for reply in replies if None not in (reply.reported, reply.recounted)]
     return Figures(
         server=server,
         requested=requested,
         n=len(replies),
-        failed=len(rows) - len(replies),
-        realised=realised,
-        ratio=realised.mean / requested if realised is not None and requested else None,
-        within=share(_by_problem(capped, near)),
-        over=share(_by_problem(capped, lambda reply: (reply.realised or 0) > asked)),
-        binding=len(bound) if requested is not None else None,
-        within_binding=share(_by_problem(bound, near)) if requested is not None else None,
-        accuracy=share(_by_problem(replies, lambda reply: reply.correct)),
+        failed=len(rows) - len(good),
+        **_kept(replies, requested, native),
+        accuracy=_share(replies, lambda reply: reply.correct),
         undecided=sum(
             reply.correct is None and row.gold is not None
-            for reply, row in zip(replies, (row for row in rows if row.error is None), strict=True)
+            for reply, row in zip(replies, good, strict=True)
         ),
         accuracy_to_first=None
         if first is None
         else paired_shares([mine[key] for key in both], [first[key] for key in both]),
-        escapes=share(_by_problem(replies, lambda reply: reply.escaped)),
-        empty=share(_by_problem(replies, lambda reply: reply.empty)),
+        escapes=_share(replies, lambda reply: reply.escaped),
+        empty=_share(replies, lambda reply: reply.empty),
         reported=_mean(reply.reported for reply in replies),
         recounted=_mean(reply.recounted for reply in replies),
-        agreeing=share(_by_problem(counted, _agrees)),
+        agreeing=_share(counted, _agrees),
         first_answer_p50=percentile(times, 0.5) if times else None,
         first_answer_p90=percentile(times, 0.9) if times else None,
     )
+
+
+def _kept(
+    replies: Sequence[Reply], requested: int | None, native: Mapping[str, float]
+) -> dict[str, Any]:
+    """What there is to say of the lengths: against what was requested, if anything was."""
+    known = [reply for reply in replies if reply.realised is not None]
+    realised = mean_of(list(means(known, lambda reply: reply.realised).values()))
+    if requested is None:
+        names = ("ratio", "within", "over", "binding", "within_binding")
+        return {"realised": realised, **dict.fromkeys(names)}
+    bound = [reply for reply in known if native.get(reply.problem, -1.0) >= requested]
+
+    def near(reply: Reply) -> bool:
+        return abs((reply.realised or 0) - requested) <= WITHIN * requested
+
+    return {
+        "realised": realised,
+        "ratio": realised.mean / requested if realised is not None else None,
+        "within": _share(known, near),
+        "over": _share(known, lambda reply: (reply.realised or 0) > requested),
+        "binding": len(bound),
+        "within_binding": _share(bound, near),
+    }
 
 
 def rights(replies: Iterable[Reply]) -> dict[str, float]:
@@ -168,14 +174,13 @@ def means(
     return {problem: sum(found) / len(found) for problem, found in groups.items()}
 
 
-def _by_problem(
-    replies: Iterable[Reply], holds: Callable[[Reply], bool | None]
-) -> list[list[bool]]:
+def _share(replies: Iterable[Reply], holds: Callable[[Reply], bool | None]) -> Estimate | None:
+    """The share of replies of which something holds, of those that have it."""
     groups: dict[str, list[bool]] = {}
     for reply in replies:
         if (found := holds(reply)) is not None:
             groups.setdefault(reply.problem, []).append(found)
-    return list(groups.values())
+    return share(list(groups.values()))
 
 
 def _agrees(reply: Reply) -> bool:
