@@ -239,9 +239,23 @@ def test_empty_escaped_wrong_undecided_failed() -> None:
     assert (found.empty.mean, found.escapes.mean) == (0.25, 0.25)
 
 
+def test_an_escape_is_right_by_more_than_was_asked_for() -> None:
+    rows = [row("a", 10), row("b", 10, answer="Wait, so it is 1."), row("c", 10, "2")]
+    found = figured(rows, first=[read_reply(one, None, ThinkTags()) for one in rows[:1]])
+    assert (found.accuracy.mean, found.kept.mean) == (pytest.approx(2 / 3), pytest.approx(1 / 3))
+    assert (found.accuracy_to_first.mean, found.kept_to_first.mean) == (0, 0)
+
+
+def test_the_length_of_an_answer() -> None:
+    rows = [row("a", 10, completion_tokens=14)]
+    assert figured(rows).answer_tokens == 4
+    assert figured(rows, count=lambda text: len(text.split())).answer_tokens == 3
+
+
 def test_accuracy_is_compared_over_the_same_problems() -> None:
     rows = [row(str(n), 10, "1" if n < 30 else "2") for n in range(60)]
-    found = figured(rows, first={str(n): 1.0 for n in range(50)})
+    first = [read_reply(row(str(n), 10), None, ThinkTags()) for n in range(50)]
+    found = figured(rows, first=first)
     assert found.accuracy_to_first.mean == pytest.approx(-0.4)
     assert found.accuracy_to_first.high < -0.2
 

@@ -30,6 +30,7 @@ class Reply:
     realised: int | None
     reported: int | None
     recounted: int | None
+    answer: int | None
     correct: bool | None
     escaped: bool
     empty: bool
@@ -55,8 +56,12 @@ class Figures:
     undecided: int
     accuracy_to_first: Estimate | None
     """Accuracy minus that of the first server, over the same problems."""
+    kept: Estimate | None
+    """Right, and without reasoning in the answer, which no cap bounds."""
+    kept_to_first: Estimate | None
     escapes: Estimate | None
     empty: Estimate | None
+    answer_tokens: float | None
     reported: float | None
     recounted: float | None
     agreeing: Estimate | None
@@ -77,11 +82,15 @@ def read_reply(row: SweepRow, count: Count | None, tags: ThinkTags) -> Reply:
         )
         reasoning, answer = parts.reasoning, parts.answer
     recounted = None if count is None else count(reasoning)
+    length = None if count is None else count(answer)
+    if length is None and None not in (row.completion_tokens, row.reasoning_tokens):
+        length = (row.completion_tokens or 0) - (row.reasoning_tokens or 0)
     return Reply(
         problem=row.problem_id,
         realised=row.reasoning_tokens if recounted is None else recounted,
         reported=row.reasoning_tokens,
         recounted=recounted,
+        answer=length,
         correct=None if row.gold is None else judge(row.boxed, row.gold),
         escaped=escape_of(answer, reasoning, tags) is not None,
         empty=not answer.strip(),
@@ -95,20 +104,19 @@ def figures(
     rows: Sequence[SweepRow],
     *,
     native: Mapping[str, float],
-    first: Mapping[str, float] | None,
+    first: Sequence[Reply] | None,
     count: Count | None = None,
     tags: ThinkTags | None = None,
 ) -> Figures:
     """The figures of one server at one cap.
 
     ``native`` is the mean realised length of each problem without a budget at this server (a cap
-    binds where that is no shorter), ``first`` the first server's share of right answers by problem;
-    ``None``: this is the first server.
+    binds where that is no shorter), ``first`` the first server's replies; ``None``: this is the
+    first server.
     """
     good = [row for row in rows if row.error is None]
     replies = [read_reply(row, count, tags if tags is not None else ThinkTags()) for row in good]
-    mine, times = rights(replies), [r.first_answer for r in replies if r.first_answer is not None]
-    both = [key for key in mine if first is not None and key in first]
+    times = [reply.first_answer for reply in replies if reply.first_answer is not None]
     counted = [reply for reply in replies if None not in (reply.reported, reply.recounted)]
     return Figures(
         server=server,
@@ -116,16 +124,17 @@ def figures(
         n=len(replies),
         failed=len(rows) - len(good),
         **_kept(replies, requested, native),
-        accuracy=_share(replies, lambda reply: reply.correct),
+        accuracy=_share(replies, right),
         undecided=sum(
             reply.correct is None and row.gold is not None
             for reply, row in zip(replies, good, strict=True)
         ),
-        accuracy_to_first=None
-        if first is None
-        else paired_shares([mine[key] for key in both], [first[key] for key in both]),
+        accuracy_to_first=_against(replies, first, right),
+        kept=_share(replies, right_as_kept),
+        kept_to_first=_against(replies, first, right_as_kept),
         escapes=_share(replies, lambda reply: reply.escaped),
         empty=_share(replies, lambda reply: reply.empty),
+        answer_tokens=_mean(reply.answer for reply in replies),
         reported=_mean(reply.reported for reply in replies),
         recounted=_mean(reply.recounted for reply in replies),
         agreeing=_share(counted, _agrees),
@@ -158,9 +167,27 @@ def _kept(
     }
 
 
-def rights(replies: Iterable[Reply]) -> dict[str, float]:
-    """The share of right answers by problem, of those that could be judged."""
-    return means(replies, lambda reply: reply.correct)
+def right(reply: Reply) -> bool | None:
+    """``None``: the grader cannot tell."""
+    return reply.correct
+
+
+def right_as_kept(reply: Reply) -> bool | None:
+    """Right by the reasoning that was asked for: an escape has had more."""
+    return None if reply.correct is None else reply.correct and not reply.escaped
+
+
+def _against(
+    replies: Sequence[Reply],
+    first: Sequence[Reply] | None,
+    holds: Callable[[Reply], bool | None],
+) -> Estimate | None:
+    """A share minus the first server's, over the problems that both have."""
+    if first is None:
+        return None
+    mine, theirs = means(replies, holds), means(first, holds)
+    both = [key for key in mine if key in theirs]
+    return paired_shares([mine[key] for key in both], [theirs[key] for key in both])
 
 
 def means(

@@ -7,7 +7,7 @@ import json
 import os
 import re
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.resources import files
@@ -24,10 +24,10 @@ from extracot_client.adherence_figures import (
     DEFINITION,
     Count,
     Figures,
+    Reply,
     figures,
     means,
     read_reply,
-    rights,
 )
 from extracot_client.adherence_plot import draw_adherence
 from extracot_client.base import only_model
@@ -43,7 +43,8 @@ from extracot_client.types import SweepRow
 
 _HEAD = (
     *("server", "asked", "n", "failed", "realised", "within 10%", "of binding", "over"),
-    *("right", "95%", "to first", "escapes", "empty", "reported", "first answer"),
+    *("right", "95%", "to first", "escapes", "right, kept", "to first"),
+    *("empty", "answer", "reported", "first answer"),
 )
 _AGAIN = "the same command goes on from there"
 
@@ -239,12 +240,11 @@ def _shares_of(rows: Sequence[SweepRow], count: Count | None, tags: ThinkTags) -
 def _figures(
     measured: Sequence[_Measured], count: Count | None, tags: ThinkTags
 ) -> Iterator[Figures]:
-    first: dict[int | None, Mapping[str, float]] = {}
+    first: dict[int | None, list[Reply]] = {}
     for one in measured:
         replies = [read_reply(row, count, tags) for row in one.native if row.error is None]
         native = means(replies, lambda reply: reply.realised)
         for cap, rows in ((None, one.native), *one.capped.items()):
-            right = rights(read_reply(row, count, tags) for row in rows if row.error is None)
             yield figures(
                 one.server.name,
                 cap,
@@ -254,7 +254,8 @@ def _figures(
                 count=count,
                 tags=tags,
             )
-            first.setdefault(cap, right)
+            if one is measured[0]:
+                first[cap] = [read_reply(row, count, tags) for row in rows if row.error is None]
 
 
 def _report(
@@ -308,7 +309,10 @@ def _cells(one: Figures) -> list[str]:
     def part(found: Estimate | None) -> str:
         return percent(None if found is None else found.mean)
 
-    right, gain = one.accuracy, one.accuracy_to_first
+    def gain(found: Estimate | None) -> str:
+        return "–" if found is None else f"{100 * found.low:+.0f} to {100 * found.high:+.0f}"
+
+    right = one.accuracy
     return [
         printable(one.server),
         "native" if one.requested is None else str(one.requested),
@@ -320,9 +324,12 @@ def _cells(one: Figures) -> list[str]:
         part(one.over),
         part(right),
         "–" if right is None else f"{100 * right.low:.0f}–{100 * right.high:.0f}",
-        "–" if gain is None else f"{100 * gain.low:+.0f} to {100 * gain.high:+.0f}",
+        gain(one.accuracy_to_first),
         part(one.escapes),
+        part(one.kept),
+        gain(one.kept_to_first),
         part(one.empty),
+        tokens(one.answer_tokens),
         tokens(one.reported),
         seconds(one.first_answer_p50),
     ]

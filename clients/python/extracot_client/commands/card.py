@@ -1,4 +1,4 @@
-"""``extracot card``: the levels a model was trained for and what they realise on average."""
+"""``extracot card``: a model's levels, trained or measured, and what they realise on average."""
 
 from __future__ import annotations
 
