@@ -206,6 +206,12 @@ def test_within_is_ten_per_cent_on_either_side() -> None:
     assert found.realised.mean == 10 and found.realised.low < 10 < found.realised.high
 
 
+def test_recounted_text_may_be_two_tokens_over() -> None:
+    rows = [row(str(n), 10, reasoning="word " * n) for n in (10, 12, 13)]
+    found = figured(rows, count=lambda text: len(text.split()))
+    assert found.over.mean == pytest.approx(1 / 3) and found.realised.mean > 11
+
+
 def test_a_cap_binds_where_the_native_reply_is_no_shorter() -> None:
     rows = [row("short", 4), row("long", 10)]
     found = figured(rows, native={"short": 4.0, "long": 30.0})

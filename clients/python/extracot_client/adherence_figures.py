@@ -157,11 +157,15 @@ def _kept(
     def near(reply: Reply) -> bool:
         return abs((reply.realised or 0) - requested) <= WITHIN * requested
 
+    def over(reply: Reply) -> bool:
+        slack = 0.0 if reply.recounted is None else _slack(requested)
+        return (reply.realised or 0) > requested + slack
+
     return {
         "realised": realised,
         "ratio": realised.mean / requested if realised is not None else None,
         "within": _share(known, near),
-        "over": _share(known, lambda reply: (reply.realised or 0) > requested),
+        "over": _share(known, over),
         "binding": len(bound),
         "within_binding": _share(bound, near),
     }
@@ -211,9 +215,13 @@ def _share(replies: Iterable[Reply], holds: Callable[[Reply], bool | None]) -> E
 
 
 def _agrees(reply: Reply) -> bool:
-    """Reported and recounted within two tokens, for white space at the tags, or 2 %."""
     reported, recounted = reply.reported or 0, reply.recounted or 0
-    return abs(reported - recounted) <= max(2.0, 0.02 * recounted)
+    return abs(reported - recounted) <= _slack(recounted)
+
+
+def _slack(tokens: int) -> float:
+    """What recounting a text may add: two tokens at the tags, where a word may be cut, or 2 %."""
+    return max(2.0, 0.02 * tokens)
 
 
 def _mean(values: Iterable[int | None]) -> float | None:

@@ -42,9 +42,9 @@ from extracot_client.terminal import Progress, Style, printable, table
 from extracot_client.types import SweepRow
 
 _HEAD = (
-    *("server", "asked", "n", "failed", "realised", "within 10%", "of binding", "over"),
-    *("right", "95%", "to first", "escapes", "right, kept", "to first"),
-    *("empty", "answer", "reported", "first answer"),
+    *("server", "asked", "n", "failed", "realised", "±10%", "binding", "over"),
+    *("right", "95%", "to first", "escapes", "kept", "to first"),
+    *("empty", "answer", "reported", "first"),
 )
 _AGAIN = "the same command goes on from there"
 
