@@ -245,6 +245,9 @@ def test_no_card_is_written_over_a_folder(
 ) -> None:
     assert calibrate(plain, problems, tmp_path) == 2
     assert "no file can be written there" in refused(capsys)
+    out = tmp_path / "card.json"
+    assert calibrate(plain, problems, out, "--plot", str(out)) == 2
+    assert "named twice" in refused(capsys)
     assert calibrate(plain, problems, tmp_path / "no" / "card.json") == 2
     assert "no file can be written there" in refused(capsys)
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from extracot_server.budget.holdout import held_out
 from extracot_server.budget.resolve import (
     BudgetKind,
     BudgetPolicy,
@@ -54,6 +55,16 @@ def test_what_the_operator_says_of_an_effort_holds() -> None:
 def test_an_effort_that_was_not_measured_is_a_ratio() -> None:
     found = resolved(effort="high")
     assert found.level is not None and found.level.name == "1.0"
+
+
+def test_no_effort_is_no_reasoning_whatever_was_measured() -> None:
+    assert resolved(effort="none").kind is BudgetKind.NONE
+
+
+def test_a_request_that_is_held_out_is_told_of_no_level() -> None:
+    for budget in (0.4, {"level": "low"}):
+        found = held_out(resolved(budget))
+        assert told(PROFILE, found, policy()) == {"thinking": True}
 
 
 def test_a_budget_is_stronger_than_an_effort() -> None:

@@ -194,8 +194,10 @@ def _named_level(
 
 
 def _effort_level(effort: str, card: BudgetCard, policy: BudgetPolicy) -> LevelCard | None:
-    """The level that was measured at an effort, unless the operator has said what that is."""
-    if policy.efforts[effort] != DEFAULT_EFFORT_MAP.get(effort):
+    """The level that was measured at an effort, unless the operator has said what that is, or it
+    is to be none."""
+    meant = policy.efforts[effort]
+    if meant == "none" or meant != DEFAULT_EFFORT_MAP.get(effort):
         return None
     return next((level for level in card.levels if level.effort == effort), None)
 

@@ -73,7 +73,7 @@ def told_effort(
 def _ratio(resolved: ResolvedBudget, policy: BudgetPolicy) -> float:
     """The cap on reasoning over the baseline; infinite without one."""
     ratio = math.inf if resolved.applied_ratio is None else resolved.applied_ratio
-    if resolved.told_ratio is not None:
+    if resolved.kind is BudgetKind.CAP and resolved.told_ratio is not None:
         ratio = resolved.told_ratio
     if resolved.max_reasoning_tokens is not None:
         ratio = min(ratio, resolved.max_reasoning_tokens / policy.baseline[0])

@@ -33,7 +33,13 @@ from extracot_client.adherence_plot import draw_adherence
 from extracot_client.base import only_model
 from extracot_client.batches import BOXED, Batch, put, rows_file, run_batch
 from extracot_client.client import Extracot
-from extracot_client.commands.common import note, options_of, print_json, read_problems_of
+from extracot_client.commands.common import (
+    check_files,
+    note,
+    options_of,
+    print_json,
+    read_problems_of,
+)
 from extracot_client.errors import InvalidArgumentError
 from extracot_client.formatting import percent, seconds, tokens
 from extracot_client.intervals import Estimate
@@ -61,8 +67,7 @@ class _Measured:
 def run(arguments: argparse.Namespace) -> int:
     """Ask every server the same, keep the rows, and say what came of it; 1 if requests failed."""
     out = Path(arguments.out)
-    if out.is_dir() or not out.parent.is_dir():
-        raise InvalidArgumentError(f"--out {out}: no file can be written there", param="out")
+    check_files(arguments, "out", "plot")
     caps = _caps(arguments.caps)
     count, tags = _counter(arguments.tokenizer), _tags(arguments)
     name = arguments.problems or str(files("extracot_client") / "data" / "word_problems.jsonl")

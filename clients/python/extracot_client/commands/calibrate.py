@@ -31,6 +31,7 @@ from extracot_client.calibration import (
 from extracot_client.calibration_card import accuracy, in_order, make_card, undecided
 from extracot_client.client import Extracot
 from extracot_client.commands.common import (
+    check_files,
     make_client,
     note,
     options_of,
@@ -60,8 +61,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Ask, keep, and write the card."""
     arguments.base_url = arguments.url or arguments.base_url
     out = Path(arguments.out)
-    if out.is_dir() or not out.parent.is_dir():
-        raise InvalidArgumentError(f"--out {out}: no file can be written there", param="out")
+    check_files(arguments, "out", "plot")
     problems, name = _problems(arguments)
     with make_client(arguments) as client:
         page, plan = _plan(arguments, client, problems)

@@ -7,6 +7,7 @@ import json
 import re
 import sys
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 from extracot.control import DEFAULT_RATIOS
@@ -47,6 +48,22 @@ def read_problem(argument: str) -> str:
     if not text.strip():
         raise InvalidArgumentError("The problem is empty", param="problem")
     return text.strip("\n")
+
+
+def check_files(arguments: argparse.Namespace, *options: str) -> None:
+    """Refuse now what could not be written after hours of asking."""
+    seen: set[Path] = set()
+    for option in options:
+        if not (name := getattr(arguments, option)):
+            continue
+        path = Path(name).resolve()
+        if path.is_dir() or not path.parent.is_dir():
+            raise InvalidArgumentError(
+                f"--{option} {name}: no file can be written there", param=option
+            )
+        if path in seen:
+            raise InvalidArgumentError(f"--{option} {name}: named twice", param=option)
+        seen.add(path)
 
 
 def read_problems_of(name: str, limit: int | None) -> list[SweepProblem]:

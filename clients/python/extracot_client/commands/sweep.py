@@ -12,13 +12,13 @@ from extracot_client.base import only_model
 from extracot_client.client import Extracot
 from extracot_client.commands.common import (
     budgets_of,
+    check_files,
     make_client,
     note,
     options_of,
     print_json,
     read_problems_of,
 )
-from extracot_client.errors import InvalidArgumentError
 from extracot_client.formatting import percent, seconds, tokens
 from extracot_client.plots import draw_sweep
 from extracot_client.problem_files import ANSWER_FIELDS
@@ -78,18 +78,10 @@ def _title(rows: Sequence[SweepRow]) -> str:
 
 
 def _check_outputs(arguments: argparse.Namespace) -> None:
-    """Refuse now what would fail after hours of asking."""
-    seen: set[Path] = set()
-    for option in ("out", "csv", "plot"):
-        name = getattr(arguments, option)
-        if not name:
-            continue
-        path = Path(name).resolve()
-        if path.is_dir() or (option != "out" and not path.parent.is_dir()):
-            raise InvalidArgumentError(f"--{option} {name}: no file can be written there")
-        if path in seen:
-            raise InvalidArgumentError(f"--{option} {name}: named twice")
-        seen.add(path)
+    """The folder of the rows is made."""
+    if arguments.out and not Path(arguments.out).is_dir():
+        Path(arguments.out).parent.mkdir(parents=True, exist_ok=True)
+    check_files(arguments, "out", "csv", "plot")
 
 
 def _rows(
