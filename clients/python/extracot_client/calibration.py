@@ -17,7 +17,7 @@ from extracot_client.intervals import percentile
 from extracot_client.matching import judge
 from extracot_client.requests import SolveOptions
 from extracot_client.sweeps import SweepProblem
-from extracot_client.types import Budget, BudgetCardPage, SweepRow, number_at, value_at
+from extracot_client.types import Budget, BudgetCardPage, SweepRow, number_at
 
 NATIVE, NONE = "native", "none"
 MOST_BINS = 3
@@ -121,7 +121,7 @@ def check_page(page: BudgetCardPage) -> None:
             f"{page.model} is served with a budget card already; start the server with --card none",
             param="model",
         )
-    if value_at(page.model_extra, "prompt", "tokenizer_hash") is None:
+    if "tokenizer_hash" not in page.prompt:
         raise InvalidArgumentError(
             "The server does not tell what its prompts are made with; it is older than this client"
         )
@@ -140,7 +140,7 @@ def check_page(page: BudgetCardPage) -> None:
 
 def efforts_of(page: BudgetCardPage) -> list[str]:
     """The efforts that the chat template takes, as the model's profile says."""
-    found = value_at(page.model_extra, "profile", "efforts")
+    found = page.profile.get("efforts")
     return [effort for effort in found or () if isinstance(effort, str)]
 
 

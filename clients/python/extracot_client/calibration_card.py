@@ -21,7 +21,7 @@ from extracot.usage import ratio_of_sums
 from extracot_client.calibration import NATIVE, NONE, Level, token_summary
 from extracot_client.errors import InvalidArgumentError
 from extracot_client.intervals import Estimate, mean_of, paired_shares, percentile, share
-from extracot_client.types import BudgetCardPage, SweepRow, value_at
+from extracot_client.types import BudgetCardPage, SweepRow
 
 Rows = Mapping[str, Sequence[SweepRow]]
 """Judged rows by the name of what they were asked at; seeds are in the order of their batches."""
@@ -60,7 +60,7 @@ def make_card(
         level.model_copy(update={"dominated_by": dominator(level.name, names, sides)})
         for level in made
     ]
-    prompt = value_at(page.model_extra, "prompt") or {}
+    prompt = page.prompt
     data = {
         "tokenizer_hash": prompt["tokenizer_hash"],
         "base_model": page.model,
@@ -70,7 +70,7 @@ def make_card(
         "think_start": prompt["think_start"],
         "think_end": prompt["think_end"],
         "sampling": about["sampling"],
-        "levels": [level.model_dump() for level in sorted(marked, key=lambda x: x.expected_ratio)],
+        "levels": [level.model_dump() for level in sorted(marked, key=_order)],
         "baseline": BaselineCard(native=list(bins)).model_dump(),
         "native": _summary(rows[NATIVE]).model_dump(),
         "none": _summary(rows[NONE]).model_dump(),
@@ -78,6 +78,11 @@ def make_card(
         "calibration": dict(about),
     }
     return BudgetCard.model_validate(data)
+
+
+def _order(level: LevelCard) -> tuple[float, bool]:
+    """By length; of two alike the effort first, whose replies end by themselves."""
+    return level.expected_ratio, level.enforced_by == "cap"
 
 
 def dominator(name: str, levels: Sequence[str], sides: Mapping[str, Side]) -> str | None:

@@ -70,15 +70,16 @@ class LevelInfo(ServerModel):
 
 
 class BudgetCardPage(ServerModel):
-    """The body of ``GET /v1/budget``: levels, the operator's policy, where baselines come from,
-    what the holdout has measured, the profile of the model's family, and the card itself (``None``
-    for a model in cap mode)."""
+    """The body of ``GET /v1/budget``: levels, the operator's policy, what prompts are made with,
+    where baselines come from, what the holdout has measured, the profile of the model's family, and
+    the card itself (``None`` for a model in cap mode)."""
 
     model: str | None = None
     mode: str | None = None
     allowed: list[str] = Field(default_factory=list)
     levels: list[LevelInfo] = Field(default_factory=list)
     policy: dict[str, Any] = Field(default_factory=dict)
+    prompt: dict[str, Any] = Field(default_factory=dict)
     baseline: dict[str, Any] = Field(default_factory=dict)
     holdout: dict[str, Any] = Field(default_factory=dict)
     profile: dict[str, Any] = Field(default_factory=dict)

@@ -45,7 +45,7 @@ from extracot_client.plots import draw_sweep
 from extracot_client.sweep_files import RowStore
 from extracot_client.sweeps import BudgetSummary, SweepProblem, mean, summarise
 from extracot_client.terminal import Progress, Style, printable, table
-from extracot_client.types import BudgetCardPage, SweepRow, number_at, value_at
+from extracot_client.types import BudgetCardPage, SweepRow, number_at
 
 _HEAD = ("level", "by", "n", "right", "95%", "reasoning", "of native", "remarks")
 _ANSWER_TOKENS = 100.0
@@ -65,7 +65,7 @@ def run(arguments: argparse.Namespace) -> int:
     problems, name = _problems(arguments)
     with make_client(arguments) as client:
         page, plan = _plan(arguments, client, problems)
-        kept = rows_file(out, "rows", page.model, value_at(page.model_extra, "prompt"))
+        kept = rows_file(out, "rows", page.model, page.prompt)
         with RowStore(kept) as store:
             _estimate(plan, store, page)
             if arguments.plan:
@@ -120,7 +120,7 @@ def _plan(
     if arguments.efforts is not None:
         efforts = [word.strip() for word in arguments.efforts.split(",") if word.strip()]
     if arguments.prompt is None:  # an instruction of the server's says where the answer goes
-        told = value_at(page.model_extra, "prompt", "instruction")
+        told = page.prompt.get("instruction")
         arguments.prompt = QUESTION if told else BOXED
     plan = Plan(
         problems=put(problems, arguments.prompt),
