@@ -11,15 +11,17 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any
 
 from extracot.control import Control, ControlKind
 from extracot.conversation import Fields, Message, Role, ToolCall, Turn, read_messages
 from extracot.errors import ControlTokenError, PromptError
 from extracot.fitting import fit
+from extracot.opening import Opening, split_opening
 from extracot.reasoning import ThinkTags
 from extracot.switches import check_switches
 from extracot.template import ChatTemplate, Mixed
+from extracot.template_traits import TemplateTraits, find_traits
 from extracot.tokens import TextEncoder, Tokenizer
 
 __all__ = [
@@ -53,14 +55,6 @@ class RenderedPrompt:
         return self.prompt_ids + self.prefill_ids
 
 
-class _Opening(NamedTuple):
-    """The end of the generation prompt: before what it says of reasoning, and that."""
-
-    base: str
-    block: str
-    in_reasoning: bool
-
-
 class PromptRenderer:
     """Renders conversations for one tokenizer; see :class:`~extracot.control.Control`.
 
@@ -89,6 +83,7 @@ class PromptRenderer:
         self._encoder = TextEncoder(
             tokenizer, reserved=(*self._control_tokens, self.tags.start, self.tags.end)
         )
+        self._openings: dict[ControlKind, Opening] = {}
         self._tag = re.compile(f"({re.escape(self.tags.start)}|{re.escape(self.tags.end)})")
         self.think_start_id = self._encoder.single_id(self.tags.start)
         self.think_end_id = self._encoder.single_id(self.tags.end)
@@ -116,7 +111,12 @@ class PromptRenderer:
         Raises :class:`PromptError` if the tokenizer has no chat template that takes a user
         message, which makes it a check to do at start-up.
         """
-        return self._usual_opening.in_reasoning
+        return self._usual_opening(Control.native()).opened
+
+    @cached_property
+    def traits(self) -> TemplateTraits:
+        """What the chat template's own variables do, and which earlier reasoning it keeps."""
+        return find_traits(self._template)
 
     @property
     def takes_tools(self) -> bool:
@@ -140,7 +140,8 @@ class PromptRenderer:
         are rendered without any of that. Calls, answers of tools and system messages may follow.
         :mod:`extracot.fitting` says what becomes of turns that the template refuses as they are.
         ``tools`` are definitions in OpenAI's form. ``field`` names the conversation in errors.
-        ``switches`` are variables of the template's own, and their values.
+        ``switches`` are variables of the template's own, and their values: they go before what
+        turns reasoning on for NATIVE and OPEN, and behind what turns it off for NONE.
 
         Raises :class:`PromptError` with the ``field`` at fault: no messages, none of the user's,
         an unknown role, a last message that is an assistant's, a content that is no valid Unicode
@@ -150,10 +151,11 @@ class PromptRenderer:
         """
         check_switches(switches)
         said, own_system = self._turns(messages, with_instruction, field)
+        switches = self._switches(control, switches)
         turns, layout = fit(self._template, said, tools, field, own_system, switches)
         turns = self._controlled(turns, control)
         *parts, last = layout
-        before, opening = self._split_opening(last)
+        before, opening = split_opening(last, self.tags)
         keep_block, prefill, in_reasoning = self._reply_start(control, opening)
         ids: list[int] = []
         space = ""
@@ -206,7 +208,7 @@ class PromptRenderer:
         if level_token is not None:
             ids, inside = list(self._level_prefill(level_token)), True
         else:
-            _, prefill, inside = self._reply_start(control, self._usual_opening)
+            _, prefill, inside = self._reply_start(control, self._usual_opening(control))
             ids = list(prefill)
         if reasoning is not None and not inside:
             ids += self._trusted(self.tags.opens)
@@ -249,25 +251,31 @@ class PromptRenderer:
             turns[at] = turns[at]._replace(text=f"{turns[at].text} ", token_id=token_id)
         return turns
 
-    def _split_opening(self, last: Mixed | int) -> tuple[Mixed, _Opening]:
-        """The last fixed text of a prompt without, and with, what it says of reasoning."""
-        *before, end = last if isinstance(last, tuple) else ("",)
-        start, stop = re.escape(self.tags.start), re.escape(self.tags.end)
-        found = re.search(rf"(?:{start}\s*(?:{stop}\s*)?|{stop}\s*)\Z", str(end))
-        if found is None:
-            return tuple(before), _Opening(str(end), "", False)
-        in_reasoning = self.tags.end not in found[0]
-        return tuple(before), _Opening(str(end)[: found.start()], found[0], in_reasoning)
+    def _switches(self, control: Control, given: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The template's variables for a control; those that say whether to reason follow it."""
+        traits = self.traits
+        match control.kind:
+            case ControlKind.NATIVE | ControlKind.OPEN:
+                return {**traits.on, **given}
+            case ControlKind.NONE if traits.off is not None:
+                others = {n: value for n, value in given.items() if n not in traits.on_off}
+                return {**others, **traits.off}
+            case _:
+                return given
 
-    @cached_property
-    def _usual_opening(self) -> _Opening:
-        return self._split_opening(self._template.layout([Role.USER.value])[-1])[1]
+    def _usual_opening(self, control: Control) -> Opening:
+        """What the generation prompt of a question says of reasoning under a control."""
+        found = self._openings.get(control.kind)
+        if found is None:
+            layout = self._template.layout([Role.USER.value], self._switches(control, {}))
+            found = self._openings[control.kind] = split_opening(layout[-1], self.tags)[1]
+        return found
 
     def _reply_start(
-        self, control: Control, opening: _Opening
+        self, control: Control, opening: Opening
     ) -> tuple[bool, tuple[int, ...], bool]:
         """Whether what the template opens or closes is kept, the prefill, and ``in_reasoning``."""
-        opened, closed = opening.in_reasoning, bool(opening.block) and not opening.in_reasoning
+        opened = opening.opened
         match control.kind:
             case ControlKind.LEVEL:
                 return False, self._level_prefill(control.token or ""), True
@@ -278,10 +286,10 @@ class PromptRenderer:
             case ControlKind.OPEN:
                 prefill = () if opened else self._trusted(self.tags.opens)
                 return opened, prefill, True
-            case ControlKind.NONE if closed:
-                return True, (), False
             case ControlKind.NONE if opened:
                 return True, self.close_ids, False
+            case ControlKind.NONE if opening.closed or self.traits.off is not None:
+                return True, (), False
             case ControlKind.NONE:
                 return False, self._trusted(self.tags.skips), False
 
@@ -314,9 +322,10 @@ class PromptRenderer:
             return self._trusted(str(pieces[0]), beginning)
         texts = [piece if isinstance(piece, str) else piece.text for piece in pieces]
         ids = self._encode_trusted("".join(texts), beginning)
-        fixed = [self._encode_trusted(piece) for piece in pieces if isinstance(piece, str)]
-        ours = [id_ for part in fixed for id_ in part if id_ in self.protected_ids]
-        if [id_ for id_ in ids if id_ in self.protected_ids] == ours:
+        protected = self.protected_ids
+        fixed = [self._trusted(piece) for piece in pieces if isinstance(piece, str)]
+        ours = [id_ for part in fixed for id_ in part if id_ in protected]
+        if [id_ for id_ in ids if id_ in protected] == ours:
             return ids
         apart: list[int] = []
         for piece in pieces:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
@@ -17,7 +16,15 @@ from typing import Any
 
 from extracot.conversation import Role, ToolCall, Turn
 from extracot.errors import PromptError
-from extracot.template_messages import PLACEHOLDER, Arguments, message_of, tool_forms
+from extracot.template_messages import (
+    PLACEHOLDER,
+    PROBE_TOOL,
+    Arguments,
+    Forms,
+    find_forms,
+    message_of,
+    whole_tool,
+)
 from extracot.tokens import Tokenizer
 from extracot.tool_text import Placeholders, Slot
 
@@ -29,19 +36,6 @@ _LATER_SYSTEM = (
     ("system", "user", "assistant", "system", "user"),
     ("system", "user", "system"),
 )
-_PROBE_TOOL = {
-    "type": "function",
-    "function": {
-        "name": "probe",
-        "description": "probes",
-        "parameters": {
-            "type": "object",
-            "properties": {"place": {"type": "string", "description": "where"}},
-            "required": ["place"],
-        },
-    },
-}
-
 _NONE: Mapping[str, Any] = MappingProxyType({})
 
 Mixed = tuple[str | Slot, ...]
@@ -62,6 +56,12 @@ class ChatTemplate:
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
+
+    @property
+    def source(self) -> str:
+        """The template as it is written; of several, all of them."""
+        found: Any = getattr(self._tokenizer, "chat_template", None) or ""
+        return "\n".join(found.values()) if isinstance(found, Mapping) else str(found)
 
     def layout(
         self, roles: Sequence[str], switches: Mapping[str, Any] = _NONE
@@ -116,7 +116,7 @@ class ChatTemplate:
         """Whether the template writes the definitions of tools into a prompt."""
         turn = Turn(Role.USER, "x", "", "")
         try:
-            parts = self.layout_of([turn], [_PROBE_TOOL])
+            parts = self.layout_of([turn], [PROBE_TOOL])
         except PromptError:
             return False
         return any(slot.text == "probe" for slot in _slots(parts))
@@ -152,15 +152,25 @@ class ChatTemplate:
             ways.append(Arguments.TEXT)
         if any(isinstance(call.arguments, str) for turn in turns for call in turn.calls):
             ways.append(Arguments.OBJECT)
+        if self._forms.whole_tools:
+            tools = [whole_tool(tool) for tool in tools]
         refusal: PromptError | None = None
-        for given in tool_forms(tools):
-            for way in ways:
-                try:
-                    return self._mixed(turns, given, way, switches)
-                except PromptError as error:
-                    refusal = refusal or error
+        for way in ways:
+            try:
+                return self._mixed(turns, tools, way, switches)
+            except PromptError as error:
+                refusal = refusal or error
         assert refusal is not None
         raise refusal
+
+    def text_of(self, turns: Sequence[Turn], switches: Mapping[str, Any]) -> str:
+        """The prompt as text, placeholders for the turns' texts."""
+        parts = self.layout_of(turns, (), switches)
+        return "".join(f"({part})" if isinstance(part, int) else _fixed(part) for part in parts)
+
+    def slots_of(self, turns: Sequence[Turn], switches: Mapping[str, Any]) -> Iterator[Slot]:
+        """What is in the prompt of calls, their results and reasoning."""
+        return _slots(self.layout_of(turns, (), switches))
 
     def _mixed(
         self,
@@ -170,11 +180,13 @@ class ChatTemplate:
         switches: Mapping[str, Any],
     ) -> list[Mixed | int]:
         placeholders = Placeholders()
-        entries = [message_of(turn, index, placeholders, way) for index, turn in enumerate(turns)]
+        entries = [
+            message_of(turn, n, placeholders, self._forms, way) for n, turn in enumerate(turns)
+        ]
         masked = [
             placeholders.masked(tool, f"tools[{index}]") for index, tool in enumerate(tools)
         ] or None
-        parts = _PLACEHOLDERS.split(self._apply(entries, {**switches, "tools": masked}))
+        parts = _PLACEHOLDERS.split(self._write(entries, {**switches, "tools": masked}))
         layout: list[Mixed | int] = [
             int(part) if n % 2 else tuple(placeholders.split(part)) for n, part in enumerate(parts)
         ]
@@ -193,15 +205,17 @@ class ChatTemplate:
     def _render(
         self, roles: Sequence[str], contents: Sequence[str], switches: Mapping[str, Any] = _NONE
     ) -> list[Mixed | int]:
-        turns = zip(roles, contents, strict=True)
-        conversation = [{"role": role, "content": content} for role, content in turns]
-        parts = _PLACEHOLDERS.split(self._apply(conversation, switches))
-        return [int(part) if n % 2 else (part,) for n, part in enumerate(parts)]
+        turns, parts = zip(roles, contents, strict=True), self._forms.parts
+        conversation: list[dict[str, Any]] = [
+            {"role": role, "content": [{"type": "text", "text": text}] if parts else text}
+            for role, text in turns
+        ]
+        written = _PLACEHOLDERS.split(self._write(conversation, switches))
+        return [int(part) if n % 2 else (part,) for n, part in enumerate(written)]
 
-    def _apply(self, conversation: list[dict[str, Any]], options: Mapping[str, Any]) -> str:
-        if self._in_parts:
-            conversation = [_in_parts(message) for message in conversation]
-        return self._write(conversation, options)
+    @cached_property
+    def _forms(self) -> Forms:
+        return find_forms(self._write)
 
     def _write(self, conversation: list[dict[str, Any]], options: Mapping[str, Any]) -> str:
         try:
@@ -212,16 +226,6 @@ class ChatTemplate:
             reason = " ".join(str(error).split()) or type(error).__name__
             raise PromptError(f"the chat template refuses these messages: {reason}") from error
         return text
-
-    @cached_property
-    def _in_parts(self) -> bool:
-        """Contents have to be lists of parts: a content that is a text is left out."""
-        asked = {"role": "user", "content": PLACEHOLDER.format(0)}
-        for message, found in ((asked, False), (_in_parts(asked), True)):
-            with suppress(PromptError):
-                if asked["content"] in self._write([message], {"tools": [_PROBE_TOOL]}):
-                    return found
-        return False
 
     @cached_property
     def _trims(self) -> Mapping[str, _Trim]:
@@ -247,10 +251,6 @@ class ChatTemplate:
             role: _Trim(every.get(lead[role], lead[role]), every.get(tail[role], tail[role]))
             for role in roles
         }
-
-
-def _in_parts(message: Mapping[str, Any]) -> dict[str, Any]:
-    return {**message, "content": [{"type": "text", "text": message["content"]}]}
 
 
 def _fixed(part: Mixed | int) -> str:

@@ -215,6 +215,7 @@ def _keys(value: Any, field: str, depth: int = 0) -> Iterable[str]:
             yield from _keys(item, field, depth + 1)
 
 
+@lru_cache(maxsize=1024)
 def _word_before(key: str) -> str:
     """What makes a placeholder come between the same words as the key, where keys are sorted."""
     before = [word for word in _SORTED_WORDS if word.lower() < key.lower()]

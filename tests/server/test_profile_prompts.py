@@ -85,13 +85,14 @@ def test_none_is_the_templates_own_off_form(qwen3: Live) -> None:
         assert prompt.endswith("<think></think>")
 
 
-def test_a_request_without_a_budget_is_left_to_the_template() -> None:
+def test_native_reasons_where_the_template_does_not_by_default() -> None:
     with serving("qwen3_5_nothink") as live:
-        assert asked(live)[0] == own_prompt(live)
         on = own_prompt(live, enable_thinking=True)
         assert on != own_prompt(live)
-        assert asked(live, budget="native")[0] == on
-        assert asked(live, budget=0.2)[0] == on
+        for fields in ({}, {"budget": "native"}, {"budget": 0.2}):
+            assert asked(live, **fields)[0] == on
+    with serving("qwen3_5_nothink", default_budget="none") as live:
+        assert asked(live)[0] == own_prompt(live)
 
 
 def test_an_effort_is_no_small_cap(qwen3: Live) -> None:

@@ -22,19 +22,16 @@ def told(
     """The template's variables for a request.
 
     - None: the off values, and the effort ``none`` where the template takes that.
-    - A request that asks for nothing: no variables, so that the template does as it always does.
     - An effort-level of the card, or an effort beside a native budget: that effort.
-    - Anything else: the on values, and an effort. It is the client's own where the template takes
-      it and nothing narrows it, else the one whose budget is nearest to the cap (ties: the
+    - Anything else: the on values, and maybe an effort. It is the client's own where the template
+      takes it and nothing narrows it, else the one whose budget is nearest to the cap (ties: the
       smaller). A cap in tokens is compared by the baseline. Without a cap it is the client's, or
-      the most there is for one that the template does not take, and none at all without an effort.
+      the most there is for one that the template does not take, and none at all without an effort:
+      the template's own default holds.
     """
     if resolved.kind is BudgetKind.NONE:
         off = {name: s.off for name, s in profile.switches.items() if s.off is not None}
         return {**_effort(profile, _NO_EFFORT), **off}
-    unasked = resolved.kind is BudgetKind.NATIVE and resolved.source == "default"
-    if unasked and resolved.max_reasoning_tokens is None:
-        return {}
     on = {name: s.on for name, s in profile.switches.items() if s.on is not None}
     if resolved.level is not None and resolved.level.effort is not None:
         return {**on, **profile.told_effort(resolved.level.effort)}

@@ -5,6 +5,7 @@ Imports an engine only when it is asked for, so that start-up stays quick. Knows
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from extracot.card import CARD_FILENAME, BudgetCard, tokenizer_hash
@@ -149,6 +150,8 @@ def serve_model(settings: ModelSettings, engine: Engine) -> ServedModel:
         system_prompt=system,
         control_tokens=tuple(control),
     )
+    # Editions of a family differ: what this model's own template does is what is shown.
+    profile = replace(profile, keeps_reasoning=renderer.traits.keeps_reasoning)
     spelled = (tags.start, tags.end, tags.skips)
     tools = ModelRuntime(
         engine=engine,

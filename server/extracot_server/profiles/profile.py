@@ -53,6 +53,8 @@ class Profile:
     """
 
     name: str
+    models: str = ""
+    """Which models it is of, in words."""
     tags: ThinkTags = field(default_factory=ThinkTags)
     match: Match = field(default_factory=Match)
     single: bool = False

@@ -26,6 +26,7 @@ from extracot_server.profiles.profile import KeepsReasoning, Match, Profile, Swi
 
 _Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
 _Word = Annotated[str, StringConstraints(min_length=1, max_length=256)]
+_Text = Annotated[str, StringConstraints(min_length=1, max_length=1000)]
 _Variable = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,63}$")]
 _RESERVED = frozenset({"none", "unknown"})
 
@@ -86,14 +87,15 @@ class _Switch(_Data):
 
 class _Baseline(_Data):
     tokens: int = Field(ge=1)
-    source: _Word
+    source: _Text
 
 
 class _File(_Data):
     """A profile as it is written."""
 
     name: _Name
-    source: _Word
+    models: str = ""
+    source: _Text
     match: _Match = Field(default_factory=_Match)
     tags: _Tags
     single: bool = False
@@ -199,6 +201,7 @@ def _profile(data: _File) -> Profile:
     tags = ThinkTags(**data.tags.model_dump())
     profile = Profile(
         name=data.name,
+        models=data.models,
         tags=tags,
         match=_match(data.match),
         single=data.single,
