@@ -211,7 +211,8 @@ BAD: list[tuple[Callable[[Path], str], list[str], str]] = [
     (lambda folder: write(folder, "é\n".encode("latin-1")), [], "not UTF-8"),
     (lambda _: "", ["--ratios", "0.4"], "two levels or more"),
     (lambda _: "", ["--ratios", "0.4,2"], "--ratios: 2.0 is not in (0, 1]"),
-    (lambda _: "", ["--ratios", "0.4,low"], "--ratios"),
+    (lambda _: "", ["--ratios", "0.4,low"], "--ratios 0.4,low: numbers in (0, 1]"),
+    (lambda _: "", ["--ratios", " "], "two levels or more"),
     (lambda _: "", ["--seeds", "0"], "--seeds is 1 or more"),
     (lambda _: "", ["--limit", "0"], "--limit is 1 or more"),
     (lambda _: "", ["--concurrency", "0"], "concurrency is 1 or more"),
@@ -290,6 +291,15 @@ def test_a_model_that_does_not_reason_has_no_card(
     with serve(ScriptedBehaviour(opens_think=False), card="none") as server:
         assert calibrate(server, problems, tmp_path / "card.json") == 2
     assert "Natively the model reasons for 0 tokens" in refused(capsys)
+
+
+def test_a_baseline_that_was_cut_off_is_told(
+    plain: LiveServer, problems: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    more = ["--limit", "4", "--max-tokens", "30", "--ratios", "0.5,1"]
+    assert calibrate(plain, problems, tmp_path / "card.json", *more) == 0
+    told = capsys.readouterr().err
+    assert "native replies were cut off: the baseline is too short" in told
 
 
 def test_requests_that_fail_leave_no_card(

@@ -31,7 +31,7 @@ SHARED_FAILURES = (
     errors.InvalidArgumentError,
 )
 _OF_REPORT = {
-    *("answer_tokens", "baseline_tokens", "baseline_source"),
+    *("answer_tokens", "baseline_tokens", "baseline_source", "cap_hit"),
     *("realised_ratio", "saved_tokens_estimate"),
 }
 

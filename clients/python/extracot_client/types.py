@@ -183,6 +183,7 @@ class SweepRow(BaseModel):
     reasoning_tokens: int | None = None
     answer_tokens: int | None = None
     completion_tokens: int | None = None
+    cap_hit: bool | None = None
     baseline_tokens: float | None = None
     baseline_source: str | None = None
     realised_ratio: float | None = None

@@ -115,7 +115,12 @@ def _plan(
             f"{error}. A card is measured through an Extra-CoT server in front of the model"
         ) from None
     check_page(page)
-    ratios = [float(one) for one in parse_budgets(arguments.ratios) if isinstance(one, float)]
+    given = parse_budgets(arguments.ratios) if arguments.ratios.strip() else []
+    ratios = [one for one in given if isinstance(one, float)]
+    if len(ratios) < len(given):
+        raise InvalidArgumentError(
+            f"--ratios {arguments.ratios}: numbers in (0, 1], with commas", param="ratios"
+        )
     efforts = efforts_of(page)
     if arguments.efforts is not None:
         efforts = [word.strip() for word in arguments.efforts.split(",") if word.strip()]
@@ -174,7 +179,7 @@ def _ask(
 
     try:
         ask(words)
-        _check_failed(rows, kept)
+        _check_failed(rows)
         bins, lengths = baseline_bins(rows[NATIVE]), prompt_lengths(rows[NATIVE])
         if not any(row.reasoning_tokens for row in rows[NATIVE]):
             raise InvalidArgumentError(
@@ -182,7 +187,7 @@ def _ask(
                 "is the think tag right (--think-start, --open-think, --profile of the server)?"
             )
         ask(list(plan.of_levels(bins, lengths)))
-        _check_failed(rows, kept)
+        _check_failed(rows)
         whole = True
     finally:
         progress.close()
@@ -191,12 +196,12 @@ def _ask(
     return rows
 
 
-def _check_failed(rows: dict[str, list[SweepRow]], kept: Path) -> None:
+def _check_failed(rows: dict[str, list[SweepRow]]) -> None:
     failed = [row for found in rows.values() for row in found if row.error is not None]
     if failed:
         raise UnfinishedError(
             f"{len(failed)} requests failed, the first for problem {failed[0].problem_id}: "
-            f"{failed[0].error}"
+            f"{failed[0].error}; run the same command again, or leave such problems out"
         )
 
 
@@ -241,6 +246,9 @@ def _show(
     left_out = [name for name in rows if name not in names]
     if left_out:
         note(f"not on the card, because nothing reasons there: {', '.join(left_out)}")
+    cut = sum(bool(row.cap_hit) or row.finish_reason == "length" for row in rows[NATIVE])
+    if cut:
+        note(f"{cut} of {len(rows[NATIVE])} native replies were cut off: the baseline is too short")
     if arguments.plot:
         title = f"{card.model}: {card.levels[0].n} problems of {card.levels[0].dataset}"
         note(draw_sweep(_points(card, rows), Path(arguments.plot), title))
