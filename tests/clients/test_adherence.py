@@ -117,7 +117,9 @@ def refused(capsys: pytest.CaptureFixture[str]) -> str:
         (["--seeds", "0"], "--seeds is 1 or more"),
         (["--problems", "nowhere.jsonl"], "nowhere.jsonl: No such file"),
         (["--prompt", "x"], "--prompt has no {question}"),
-        (["--key-from", "NO_SUCH_KEY"], "--key-from NO_SUCH_KEY: it is not set"),
+        (["--key-from", "NO_SUCH_KEY", "--key-from", "-"], "--key-from NO_SUCH_KEY: it is not"),
+        (["--key-from", "HOME"], "--key-from is there 1 times; want it once for each of the 2"),
+        (["--base-url", "http://127.0.0.1:1"], "--base-url: name the servers as arguments"),
         (["--tokenizer", "nowhere"], "nowhere: No such file"),
         (["--tokenizer", "README.md"], "--tokenizer README.md: "),
         (["--think-end", "<think>"], "both think tags are"),
@@ -176,6 +178,11 @@ def test_a_key_goes_to_its_own_server_alone(
         keys = ["--key-from", "SECOND_KEY"]
         assert measure([one.url, two.url], tmp_path / "a.json", *arguments) == 0
         assert {seen.headers.get("authorization") for seen in (*one.seen, *two.seen)} == {None}
+    with FakeServer(handlers) as one, FakeServer(handlers) as two:
+        both = [*keys, "--key-from", "-"]
+        assert measure([one.url, two.url], tmp_path / "c.json", *arguments, *both) == 0
+        assert {seen.headers.get("authorization") for seen in two.seen} == {None}
+        assert {seen.headers["authorization"] for seen in one.seen} == {"Bearer of-the-second"}
     with FakeServer(handlers) as one:
         assert measure([one.url], tmp_path / "b.json", *arguments[:-4], *keys) == 0
         assert {seen.headers["authorization"] for seen in one.seen} == {"Bearer of-the-second"}

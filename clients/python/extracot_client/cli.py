@@ -245,12 +245,12 @@ def _add_adherence(commands: Commands) -> None:
         "--key-from",
         action="append",
         metavar="VAR",
-        help=f"the variable that holds the key; {each}",
+        help="the variable that holds the key; once for each server in their order, - for none",
     )
     parser.add_argument(
         "--caps",
         metavar="A,B,…",
-        help="reasoning tokens (default: 20, 40, 60 and 80 % of what the first server needs)",
+        help="reasoning tokens (default: 20, 40, 60 and 80 %% of what the first server needs)",
     )
     parser.add_argument(
         "-o", "--out", required=True, metavar="FILE.json", help="the report; the command resumes"

@@ -68,6 +68,8 @@ def run(arguments: argparse.Namespace) -> int:
     """Ask every server the same, keep the rows, and say what came of it; 1 if requests failed."""
     out = Path(arguments.out)
     check_files(arguments, "out", "plot")
+    if arguments.base_url:
+        raise InvalidArgumentError("--base-url: name the servers as arguments", param="base_url")
     caps = _caps(arguments.caps)
     count, tags = _counter(arguments.tokenizer), _tags(arguments)
     name = arguments.problems or str(files("extracot_client") / "data" / "word_problems.jsonl")
@@ -136,17 +138,19 @@ def _counter(path: str | None) -> Count | None:
 
 
 def _each(arguments: argparse.Namespace, option: str, default: str | None) -> list[str | None]:
-    """An option that is given once for all servers, or once for each in their order."""
+    """An option that is given once for all servers, or once for each in their order. A key is never
+    for all."""
     given = list(getattr(arguments, option) or [default])
     count = len(arguments.urls)
-    if len(given) not in (1, count):
-        flag = option.replace("_", "-")
+    shared = len(given) == 1 and (option != "key_from" or given == [default])
+    if not shared and len(given) != count:
+        flag, all_ = option.replace("_", "-"), "" if option == "key_from" else "once, or "
         raise InvalidArgumentError(
-            f"--{flag} is there {len(given)} times; want it once, or once for each of the {count} "
+            f"--{flag} is there {len(given)} times; want it {all_}once for each of the {count} "
             "servers in their order",
             param=option,
         )
-    return given * count if len(given) == 1 else given
+    return given * count if shared else given
 
 
 def _servers(arguments: argparse.Namespace) -> list[tuple[Server, str]]:
@@ -177,6 +181,8 @@ def _client(arguments: argparse.Namespace, url: str, key: str) -> Extracot:
 
 def _key(arguments: argparse.Namespace, variable: str | None, *, only: bool) -> str:
     """The server's key; that of one server is never sent to another one."""
+    if variable == "-":
+        return ""
     if variable is not None:
         if not (key := os.environ.get(variable)):
             raise InvalidArgumentError(f"--key-from {variable}: it is not set", param="key_from")
