@@ -6,10 +6,9 @@ from a message: what a client or a problem says is text, however it is spelled.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property, lru_cache
+from functools import cached_property
 from types import MappingProxyType
 from typing import Any
 
@@ -18,11 +17,14 @@ from extracot.conversation import Fields, Message, Role, ToolCall, Turn, read_me
 from extracot.errors import ControlTokenError, PromptError
 from extracot.fitting import fit
 from extracot.opening import Opening, split_opening
+from extracot.prompt_ids import Piece, PromptEncoder
 from extracot.reasoning import ThinkTags
+from extracot.switches import FIELD as SWITCHES_FIELD
 from extracot.switches import check_switches
-from extracot.template import ChatTemplate, Mixed
+from extracot.template import ChatTemplate
 from extracot.template_traits import TemplateTraits, find_traits
 from extracot.tokens import TextEncoder, Tokenizer
+from extracot.tool_text import Slot
 
 __all__ = [
     "Fields",
@@ -84,12 +86,10 @@ class PromptRenderer:
             tokenizer, reserved=(*self._control_tokens, self.tags.start, self.tags.end)
         )
         self._openings: dict[ControlKind, Opening] = {}
-        self._tag = re.compile(f"({re.escape(self.tags.start)}|{re.escape(self.tags.end)})")
-        self.think_start_id = self._encoder.single_id(self.tags.start)
-        self.think_end_id = self._encoder.single_id(self.tags.end)
-        self._tag_ids = {self.tags.start: self.think_start_id, self.tags.end: self.think_end_id}
-        # Template text repeats from prompt to prompt.
-        self._trusted = lru_cache(maxsize=512)(self._encode_trusted)
+        self._prompt = PromptEncoder(self._encoder, self.tags)
+        self.think_start_id = self._prompt.tag_ids[self.tags.start]
+        self.think_end_id = self._prompt.tag_ids[self.tags.end]
+        self._trusted = self._prompt.trusted
         self.close_ids = self._trusted(self.tags.closes)
         for token in self._control_tokens:
             self._control_id(token)
@@ -149,7 +149,7 @@ class PromptRenderer:
         a switch that is none (:func:`~extracot.switches.check_switches`).
         Raises :class:`ControlTokenError` if the control's token is not one id.
         """
-        check_switches(switches)
+        self._check_switches(switches)
         said, own_system = self._turns(messages, with_instruction, field)
         switches = self._switches(control, switches)
         turns, layout = fit(self._template, said, tools, field, own_system, switches)
@@ -157,23 +157,11 @@ class PromptRenderer:
         *parts, last = layout
         before, opening = split_opening(last, self.tags)
         keep_block, prefill, in_reasoning = self._reply_start(control, opening)
-        ids: list[int] = []
-        space = ""
+        pieces: list[Piece] = []
         for part in parts:
-            if isinstance(part, int):
-                ids += self._turn_ids(turns[part], space, ids)
-                continue
-            # The template's white space goes with the text that follows it, because that is how
-            # a tokenizer reads it ("USER: " + "Hi" is "USER:" and " Hi").
-            *head, tail = part
-            fixed = str(tail).rstrip()
-            space = str(tail)[len(fixed) :]
-            beginning = self._encoder.is_beginning(ids)
-            if not head and self._trusted(fixed, beginning) == self._trusted(str(tail), beginning):
-                space = ""  # an added token that swallows the white space after it
-            ids += self._mixed_ids((*head, fixed), beginning)
+            pieces += self._said(turns[part]) if isinstance(part, int) else part
         end = opening.base + (opening.block if keep_block else "")
-        ids += self._mixed_ids((*before, end), self._encoder.is_beginning(ids))
+        ids = self._prompt.encode([*pieces, *before, end])
         return RenderedPrompt(tuple(ids), prefill, in_reasoning)
 
     def after_choice(self, rendered: RenderedPrompt, level_token: str) -> RenderedPrompt:
@@ -225,10 +213,7 @@ class PromptRenderer:
 
         Raises :class:`PromptError`, with ``field``, for a text that is not valid Unicode.
         """
-        try:
-            return self._encoder.encode_text(text, beginning=beginning)
-        except PromptError as error:
-            raise PromptError(str(error), field=field) from error
+        return self._prompt.encode_text(text, field, beginning=beginning)
 
     def _turns(
         self, messages: Sequence[Message], with_instruction: bool, field: str
@@ -250,6 +235,13 @@ class PromptRenderer:
             token_id = self._control_id(control.token)
             turns[at] = turns[at]._replace(text=f"{turns[at].text} ", token_id=token_id)
         return turns
+
+    def _check_switches(self, switches: Mapping[str, Any]) -> None:
+        check_switches(switches)
+        for name, value in switches.items():
+            if isinstance(value, str) and not self.protected_ids.isdisjoint(self._trusted(value)):
+                field = f"{SWITCHES_FIELD}.{name}"
+                raise PromptError("must not hold a token of the template's", field=field)
 
     def _switches(self, control: Control, given: Mapping[str, Any]) -> Mapping[str, Any]:
         """The template's variables for a control; those that say whether to reason follow it."""
@@ -293,6 +285,13 @@ class PromptRenderer:
             case ControlKind.NONE:
                 return False, self._trusted(self.tags.skips), False
 
+    def _said(self, turn: Turn) -> Iterator[Piece]:
+        """A turn's text at its place in a prompt, and the token that ends it."""
+        text = self._template.trim(turn.role.value, turn.text, tail=turn.token_id is None)
+        yield Slot(text, turn.content_field)
+        if turn.token_id is not None:
+            yield turn.token_id
+
     def _level_prefill(self, token: str) -> tuple[int, ...]:
         level = (self._control_id(token),)
         return level + self._trusted(f"\n{self.tags.start}\n", self._encoder.is_beginning(level))
@@ -304,48 +303,3 @@ class PromptRenderer:
         if id_ not in self.protected_ids:
             raise ControlTokenError(f"{token} is an ordinary token: name it in control_tokens")
         return id_
-
-    def _turn_ids(self, turn: Turn, space: str, before: Sequence[int]) -> list[int]:
-        ended = turn.token_id is not None
-        text = space + self._template.trim(turn.role.value, turn.text, tail=not ended)
-        ids = self.encode_text(
-            text, turn.content_field, beginning=self._encoder.is_beginning(before)
-        )
-        return ids if turn.token_id is None else [*ids, turn.token_id]
-
-    def _mixed_ids(self, pieces: Mixed, beginning: bool) -> Sequence[int]:
-        """Fixed text with clients' texts in it: read as one, as any tokenizer reads a prompt.
-
-        Only if that gives a protected id which the fixed text does not is it read piece by piece.
-        """
-        if len(pieces) == 1:
-            return self._trusted(str(pieces[0]), beginning)
-        texts = [piece if isinstance(piece, str) else piece.text for piece in pieces]
-        ids = self._encode_trusted("".join(texts), beginning)
-        protected = self.protected_ids
-        fixed = [self._trusted(piece) for piece in pieces if isinstance(piece, str)]
-        ours = [id_ for part in fixed for id_ in part if id_ in protected]
-        if [id_ for id_ in ids if id_ in protected] == ours:
-            return ids
-        apart: list[int] = []
-        for piece in pieces:
-            begins = self._encoder.is_beginning(apart) if apart else beginning
-            if isinstance(piece, str):
-                apart += self._encode_trusted(piece, begins)
-            else:
-                apart += self.encode_text(piece.text, piece.field, beginning=begins)
-        return apart
-
-    def _encode_trusted(self, text: str, beginning: bool = False) -> tuple[int, ...]:
-        """Text of the template's or ours; think tags by their ids, whatever stands beside them.
-
-        (A tokenizer may know an added token only after a space, if its normaliser adds one.)
-        """
-        ids: list[int] = []
-        for piece in self._tag.split(text):
-            if (id_ := self._tag_ids.get(piece)) is not None:
-                ids.append(id_)
-            elif piece:
-                begins = self._encoder.is_beginning(ids) if ids else beginning
-                ids += self._encoder.encode_trusted(piece, beginning=begins)
-        return tuple(ids)

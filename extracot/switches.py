@@ -36,7 +36,7 @@ def check_switches(switches: Mapping[str, Any]) -> None:
         field = f"{FIELD}.{name}"
         if name in _RESERVED or name.endswith("_token") or not _NAME.fullmatch(name):
             raise PromptError("is not a variable that a request may set", field=field)
-        if isinstance(value, str) and (not _WORD.fullmatch(value) or "qXz" in value):
+        if isinstance(value, str) and (not _WORD.fullmatch(value) or "qxz" in value.lower()):
             raise PromptError("must be a word of letters and digits", field=field)
         if value is not None and not isinstance(value, bool | int | float | str):
             raise PromptError("must be true, false, null, a number or a word", field=field)

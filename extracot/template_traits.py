@@ -74,11 +74,15 @@ def find_traits(template: ChatTemplate) -> TemplateTraits:
     if plain is None:
         return TemplateTraits()
     names = set(re.findall(r"\w+", template.source))
-    on, off = _on_off(template, names, plain)
+    on_off = _on_off(template, names)
+    on: dict[str, SwitchValue] = {}
+    off: dict[str, SwitchValue] | None = None
+    for name, (yes, no) in list(on_off.items())[:1]:
+        on = {} if _written(template, {name: yes}) == plain else {name: yes}
+        off = {name: no}
     effort, efforts = _efforts(template, names, on)
     budget = next((name for name in _BUDGET if name in names and _counts(template, name)), "")
     keep = tuple(sorted(name for name in names if _KEEP.fullmatch(name) and _keeps(template, name)))
-    switching = {name for name, _, _ in _ON_OFF if name in names and _changes(template, name)}
     return TemplateTraits(
         on=on,
         off=off,
@@ -87,28 +91,22 @@ def find_traits(template: ChatTemplate) -> TemplateTraits:
         budget=budget,
         keep=keep,
         keeps_reasoning=_kept(template, on),
-        on_off=tuple(sorted(switching)),
+        on_off=tuple(sorted(on_off)),
     )
 
 
-def _on_off(
-    template: ChatTemplate, names: set[str], plain: str
-) -> tuple[Mapping[str, SwitchValue], Mapping[str, SwitchValue] | None]:
+def _on_off(template: ChatTemplate, names: set[str]) -> dict[str, tuple[SwitchValue, SwitchValue]]:
+    """The variables that say whether to reason, each with its values for yes and no."""
+    found: dict[str, tuple[SwitchValue, SwitchValue]] = {}
     for name, yes, no in _ON_OFF:
-        if name not in names:
+        if name not in names or name in found:
             continue
         reasoning, without = _written(template, {name: yes}), _written(template, {name: no})
         if reasoning is None or without is None or reasoning == without:
             continue
-        if isinstance(no, str) and _echoes(template, name):
-            continue
-        return ({} if reasoning == plain else {name: yes}), {name: no}
-    return {}, None
-
-
-def _changes(template: ChatTemplate, name: str) -> bool:
-    values = (value for known, *values in _ON_OFF if known == name for value in values)
-    return len({_written(template, {name: value}) for value in values} - {None}) > 1
+        if not (isinstance(no, str) and _echoes(template, name)):
+            found[name] = (yes, no)
+    return found
 
 
 def _echoes(template: ChatTemplate, name: str) -> bool:

@@ -19,22 +19,23 @@ from extracot.errors import PromptError
 from extracot.tokens import check_unicode
 
 _DEEPEST = 64
-_PLACE = re.compile(r"qXzText(\d{6,})q(.{0,80}?)qXzEnd", re.DOTALL)
-_LEFT = "qXzText"
-# Kinds of characters that some template writes in a way of its own, with one of each.
-_KINDS = tuple(
-    (re.compile(kind), one)
-    for kind, one in (
-        ("'", "'"),
-        ('"', '"'),
-        (r"\\", "\\"),
-        ("&", "&"),
-        ("[<>]", "<"),
-        (r"\n", "\n"),
-        (r"[\x00-\x09\x0b-\x1f\x7f]", "\x01"),
-        (r"[^\x00-\x7f]", "é"),
-    )
+_PLACE = re.compile(r"qXzText(\d{6,})q(.{0,120}?)qXzEnd", re.DOTALL)
+_LEFT, _MARK = "qXzText", "qxz"
+# Kinds of characters that some template writes in a way of its own, and one of each.
+_KINDS = (
+    ("'", "'"),
+    ('"', '"'),
+    (r"\\", "\\"),
+    ("&", "&"),
+    ("<", "<"),
+    (">", ">"),
+    (r"\n", "\n"),
+    (r"[\x00-\x09\x0b-\x1f\x7f]", "\x01"),
+    (r"[^\x00-\x7f]", "é"),
 )
+_SORTS = tuple(re.compile(kind) for kind, _ in _KINDS)
+_SPECIAL = re.compile("|".join(f"({kind})" for kind, _ in _KINDS))
+_BETWEEN = "Z"  # between the characters in a placeholder, so that it shows what became of each
 
 # Words of JSON Schema and of a tool's definition that templates look at. A text that equals one
 # of them can steer nothing else, so a template may see it.
@@ -60,7 +61,7 @@ class _Masked(NamedTuple):
 
     text: str
     field: str
-    special: str
+    kinds: int
     before: str
 
 
@@ -72,42 +73,52 @@ def _ascii_json(text: str) -> str:
     return json.dumps(text)[1:-1]
 
 
-def _attribute(text: str) -> str:
-    return text.replace("&", "&amp;").replace('"', "&quot;")
-
-
-def _markup(text: str) -> str:
-    for character, entity in (("&", "amp"), ("<", "lt"), (">", "gt"), ("'", "#39"), ('"', "#34")):
-        text = text.replace(character, f"&{entity};")
-    return text
-
-
-def _python(text: str) -> str:
-    return repr(text)[1:-1]
-
-
-_WRITERS: tuple[Callable[[str], str], ...] = (
-    lambda text: text,
+_ENTITIES = (
+    {"&": "&amp;", "<": "&lt;", ">": "&gt;", "'": "&#39;", '"': "&#34;"},
+    {"'": "&apos;", '"': "&quot;"},
+)
+# Ways in which the characters of a kind may be written.
+_WAYS: tuple[Callable[[str], str], ...] = (
+    str,
     _json,
     _ascii_json,
     lambda text: _json(_json(text)),
     lambda text: _ascii_json(_ascii_json(text)),
-    _attribute,
-    _markup,
-    lambda text: _markup(_json(text)),
-    _python,
+    lambda text: repr(text)[1:-1],
+    lambda text: f"\\{text}",
+    lambda text: _ENTITIES[0].get(text, text),
+    lambda text: _ENTITIES[1].get(text, text),
+    lambda text: "".join(_ENTITIES[0].get(one, one) for one in _json(text)),
+    lambda text: f"\\u{ord(text):04x}",
 )
 
 
 @cache
 def _special(kinds: int) -> str:
     """One of each kind of special character, where ``kinds`` has its bit set."""
-    return "".join(one for n, (_, one) in enumerate(_KINDS) if kinds & 1 << n)
+    return "".join(one + _BETWEEN for n, (_, one) in enumerate(_KINDS) if kinds & 1 << n)
 
 
 @lru_cache(maxsize=1024)
-def _writer(special: str, written: str) -> Callable[[str], str] | None:
-    return next((write for write in _WRITERS if write(special) == written), None)
+def _writer(kinds: int, written: str) -> Callable[[str], str] | None:
+    """How texts with these kinds of characters are written; ``None``: in no way that is known."""
+    found = written.split(_BETWEEN)
+    numbers = [n for n in range(len(_KINDS)) if kinds & 1 << n]
+    if len(found) != len(numbers) + 1 or found[-1]:
+        return None
+    ways: dict[int, Callable[[str], str]] = {}
+    for n, text in zip(numbers, found, strict=False):
+        one = _KINDS[n][1]
+        way = next((way for way in _WAYS if way(one) == text), None)
+        if way is None:
+            return None
+        if way is not str:
+            ways[n + 1] = way
+    if not ways:
+        return str
+    return lambda said: _SPECIAL.sub(
+        lambda match: ways.get(match.lastindex or 0, str)(match[0]), said
+    )
 
 
 class Placeholders:
@@ -129,7 +140,7 @@ class Placeholders:
         check_unicode(said, field)
         number = self._number(said, field)
         masked = self._texts[number]
-        return f"{lead}{masked.before}{_LEFT}{number:06d}q{masked.special}qXzEnd{tail}"
+        return f"{lead}{masked.before}{_LEFT}{number:06d}q{_special(masked.kinds)}qXzEnd{tail}"
 
     def wrote(self, text: str, field: str) -> bool:
         """Whether a text that came in at ``field`` was found in what was split so far."""
@@ -154,9 +165,9 @@ class Placeholders:
         at = 0
         for match in _PLACE.finditer(text):
             number = int(match[1])
-            said, field, special, before = self._texts[number]
+            said, field, kinds, before = self._texts[number]
             fixed = text[at : match.start()]
-            write = _writer(special, match[2])
+            write = _writer(kinds, match[2])
             if write is None or not fixed.endswith(before):
                 raise _unknown_way(field)
             self._written.add(number)
@@ -166,16 +177,16 @@ class Placeholders:
         yield self._checked(text[at:])
 
     def _checked(self, fixed: str) -> str:
-        if _LEFT not in fixed:
+        if _MARK not in fixed.lower():
             return fixed
-        number = re.search(_LEFT + r"(\d{6,})", fixed)
+        number = re.search(r"qxztext(\d{6,})", fixed.lower())
         raise _unknown_way(self._texts[int(number[1])].field if number else None)
 
     def _number(self, said: str, field: str, before: str = "") -> int:
         number = self._known.setdefault((said, field), len(self._texts))
         if number == len(self._texts):
-            kinds = sum(1 << n for n, (kind, _) in enumerate(_KINDS) if kind.search(said))
-            self._texts.append(_Masked(said, field, _special(kinds), before))
+            kinds = sum(1 << n for n, kind in enumerate(_SORTS) if kind.search(said))
+            self._texts.append(_Masked(said, field, kinds, before))
         return number
 
     def _masked(self, value: Any, field: str) -> Any:

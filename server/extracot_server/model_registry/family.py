@@ -26,7 +26,9 @@ _TAGS = frozenset({"think_start", "think_end"})
 _BUILT_IN_PARSER = "hermes"
 
 
-def profile_of(settings: ModelSettings, engine: Engine, card: BudgetCard | None) -> Profile:
+def profile_of(
+    name: str, settings: ModelSettings, engine: Engine, card: BudgetCard | None
+) -> Profile:
     """The profile that a started engine's model is served with; which one is logged.
 
     With trained levels the prompt stays the one that the model was trained with: no switch is set.
@@ -51,7 +53,7 @@ def profile_of(settings: ModelSettings, engine: Engine, card: BudgetCard | None)
         start = settings.think_start if "think_start" in given else profile.tags.start
         end = settings.think_end if "think_end" in given else profile.tags.end
         profile = _tagged(profile, start, end)
-    log.info("%s", _line(profile, choice.reason))
+    log.info("%s: %s", name, _line(profile, choice.reason))
     return profile
 
 

@@ -134,7 +134,8 @@ def serve_model(settings: ModelSettings, engine: Engine) -> ServedModel:
     chooser = policy_level(card)
     if chooser is None:
         _refuse_auto(settings)
-    profile = profile_of(settings, engine, card)
+    name = served_name(settings, engine)
+    profile = profile_of(name, settings, engine, card)
     tags = profile.tags
     if card is None:
         instruction, system = settings.instruction, settings.system_prompt
@@ -152,7 +153,7 @@ def serve_model(settings: ModelSettings, engine: Engine) -> ServedModel:
     )
     # Editions of a family differ: what this model's own template does is what is shown.
     profile = replace(profile, keeps_reasoning=renderer.traits.keeps_reasoning)
-    spelled = (tags.start, tags.end, tags.skips)
+    spelled = (tags.start, tags.end, tags.begins_answer or "")
     tools = ModelRuntime(
         engine=engine,
         renderer=renderer,
@@ -171,7 +172,7 @@ def serve_model(settings: ModelSettings, engine: Engine) -> ServedModel:
         ending_ids=single_ids(profile.ends_reasoning, engine),
     )
     return ServedModel(
-        name=served_name(settings, engine),
+        name=name,
         runtime=tools,
         card=card,
         policy=BudgetPolicy(

@@ -28,12 +28,11 @@ class Switch:
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """By what a family is known: all that is given has to hold, of each list but ``template`` and
-    ``tokens``, whose entries all have to be there, one entry.
+    """By what a family is known; all that is given has to hold.
 
-    ``model_types`` and ``architectures`` are of the model's configuration (``*`` stands for
-    anything), ``template`` are texts in its chat template and ``not_template`` texts that are not
-    there, ``tokens`` are added tokens of its tokenizer.
+    The model's configuration has one of ``model_types`` or ``architectures`` (``*`` stands for
+    anything), its chat template all texts of ``template`` and none of ``not_template``, its
+    tokenizer all of ``tokens`` as added tokens.
     """
 
     model_types: tuple[str, ...] = ()
@@ -58,7 +57,7 @@ class Profile:
     tags: ThinkTags = field(default_factory=ThinkTags)
     match: Match = field(default_factory=Match)
     single: bool = False
-    """Both tags are one token each in every tokenizer of the family."""
+    """Both tags have to be one token each."""
     closing: str = ""
     """A sentence to write before the end tag of a block that is cut; empty: none."""
     ends_reasoning: tuple[str, ...] = ()
@@ -87,14 +86,6 @@ class Profile:
         """The variables that tell the template one of its ``efforts``."""
         own = self.effort_switches.get(effort)
         return {EFFORT_SWITCH: effort} if own is None else own
-
-    @property
-    def variables(self) -> frozenset[str]:
-        """The template's variables that this profile may set."""
-        names = set(self.switches)
-        for effort in self.efforts:
-            names |= set(self.told_effort(effort))
-        return frozenset(names | ({self.budget_switch} if self.budget_switch else set()))
 
 
 UNKNOWN = Profile("unknown", source="no known family: what the settings say, and nothing else")
