@@ -57,6 +57,11 @@ class BudgetReport(_Reported):
         *("budget", "alias", "reasoning_effort", "default"),
         null=False,
     )
+    source_fields: list[str] | None = _sent(
+        "the fields that were read for it, as the client wrote them, another vendor's words "
+        "included; none: the default",
+        null=False,
+    )
     applied_ratio: float | None = _sent(
         "the ratio after the operator's floor and ceiling; null: not a ratio"
     )

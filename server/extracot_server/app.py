@@ -32,6 +32,7 @@ from extracot_server.api.cors import cors
 from extracot_server.api.errors import ErrorReply, HttpError, speaks_anthropic, to_http
 from extracot_server.api.openapi.docs_page import install_docs_page
 from extracot_server.api.openapi.document import install_openapi
+from extracot_server.api.reasoning_seal import ReasoningSeal
 from extracot_server.api.responses.held_items import HeldItems
 from extracot_server.api.start_page import install_start_page
 from extracot_server.budget.holdout import Holdout
@@ -118,6 +119,7 @@ def create_app(
     )
     app.state.extracot = state
     app.state.held_items = HeldItems(settings.held_items_bytes, settings.held_items_seconds)
+    app.state.reasoning_seal = ReasoningSeal(settings.reasoning_secret())
     for endpoints in (replies, tokenize, models, health):
         app.include_router(endpoints.router)
     _add_error_handlers(app, state, tracing)

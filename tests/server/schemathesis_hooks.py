@@ -110,8 +110,11 @@ def mended_message(body: dict[str, Any]) -> dict[str, Any]:
 
 
 def spoken(message: dict[str, Any]) -> dict[str, Any]:
-    """Only an assistant may have said nothing; no call has been made."""
-    message = {key: value for key, value in message.items() if key != "tool_calls"}
+    """Only an assistant may have said nothing; no call has been made; reasoning has one name."""
+    left_out = ("tool_calls", "reasoning_content", "reasoning_details")
+    message = {key: value for key, value in message.items() if key not in left_out}
+    if isinstance(message.get("content"), str) and "<think>" in message["content"]:
+        message["reasoning"] = None
     if message["role"] == "tool":
         message["role"] = "user"
     content = message.get("content")

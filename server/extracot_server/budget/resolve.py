@@ -60,13 +60,15 @@ class BudgetPolicy:
 class BudgetSources:
     """The budget fields of one request; ``None``: not given.
 
-    ``effort_field`` is what the API that was asked calls the effort.
+    ``effort_field`` is what the API that was asked calls the effort; ``fields`` are all the fields
+    that any of it was read from, for the report.
     """
 
     budget: BudgetSpec | None = None
     alias: Target | None = None
     effort: Any = None
     effort_field: str = "reasoning_effort"
+    fields: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

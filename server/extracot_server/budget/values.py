@@ -98,6 +98,8 @@ class BudgetSpec:
     closing: str | None = None
     grace: int | None = None
     level: str | None = None
+    closing_field: str = "budget.closing"
+    """Where the client wrote the closing, for errors about it."""
 
     @classmethod
     def __get_pydantic_core_schema__(cls, _: Any, handler: GetCoreSchemaHandler) -> CoreSchema:

@@ -36,7 +36,7 @@ from extracot_server.config.setting_values import (
 
 BudgetWord = Literal["auto", "native", "none"]
 Ratio = Annotated[float, Field(gt=0.0, le=1.0)]
-SECRETS = ("api_key", "upstream_api_key")
+SECRETS = ("api_key", "upstream_api_key", "reasoning_key")
 """Settings whose values are secrets: never a flag, never shown."""
 _OWN = ("model", "served_model_name", "card", "lora", "upstream", "tokenizer")
 """Settings that say which model it is, so that several models cannot have them in common."""

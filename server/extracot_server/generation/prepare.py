@@ -9,6 +9,7 @@ import math
 from dataclasses import replace
 from functools import partial
 from time import perf_counter
+from typing import Any
 
 from extracot.control import Control
 from extracot.prompt import RenderedPrompt
@@ -26,6 +27,7 @@ from extracot_server.errors import BudgetError, ContextLengthError, InvalidReque
 from extracot_server.generation.answer_formats import CallChoice, call_choice
 from extracot_server.generation.closing import Closing, ClosingError, make_closing
 from extracot_server.generation.request import ChatRequest, PreparedChat, RequestTimes, ServedModel
+from extracot_server.profiles.profile import Profile
 
 
 def prepare(
@@ -96,15 +98,15 @@ def _within_limits(
 
 def _closing(model: ServedModel, request: ChatRequest) -> Closing:
     """The request's own closing, else its model's."""
-    asked = request.budget.budget.closing if request.budget.budget is not None else None
-    if asked is None:
+    budget = request.budget.budget
+    if budget is None or budget.closing is None:
         return model.closing
     runtime = model.runtime
     reserved = runtime.profile.ends_reasoning
     try:
-        return make_closing(asked, runtime.renderer, runtime.engine.tokenizer, reserved)
+        return make_closing(budget.closing, runtime.renderer, runtime.engine.tokenizer, reserved)
     except ClosingError as error:
-        raise BudgetError(f"`budget.closing` {error}.", param="budget.closing") from None
+        raise BudgetError.of(budget.closing_field, f"{error}.") from None
 
 
 def _render(
@@ -129,10 +131,19 @@ def _render(
         tools=request.tools.tools if request.tools is not None else (),
         field=request.messages_field,
         switches={
+            **_asked_variables(request, resolved, profile),
             **told(profile, resolved, policy),
             **({} if cap is None else told_tokens(profile, resolved, cap)),
         },
     )
+
+
+def _asked_variables(
+    request: ChatRequest, resolved: ResolvedBudget, profile: Profile
+) -> dict[str, Any]:
+    """The template's variables that the client set, but for those that its budget decides."""
+    decided = profile.switches if resolved.kind is BudgetKind.NONE else ()
+    return {name: v for name, v in request.template_variables.items() if name not in decided}
 
 
 def _control(model: ServedModel, resolved: ResolvedBudget) -> Control:

@@ -100,6 +100,7 @@ def choice_report(chat: PreparedChat, state: ChoiceState) -> BudgetReport:
     return BudgetReport(
         requested=resolved.requested,
         source=resolved.source,
+        source_fields=list(chat.request.budget.fields),
         applied_ratio=resolved.applied_ratio,
         expected_ratio=None if level is None else expected_ratio(level),
         level=resolved.label,

@@ -6,10 +6,12 @@ about it. Knows no HTTP and runs nothing.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from time import perf_counter, time
-from typing import Literal
+from types import MappingProxyType
+from typing import Any, Literal
 
 from extracot.card import BudgetCard
 from extracot.control import DEFAULT_RATIOS
@@ -129,6 +131,8 @@ class ChatRequest:
     messages_field: str = "messages"
     asked_model: str | None = None
     """The model's name as the client wrote it, alias and all; the reply repeats it."""
+    template_variables: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+    """Variables of the chat template that the client set."""
 
     def own_field(self, field: str | None) -> str | None:
         """What this request's API calls a field that an engine names as a chat has it."""

@@ -18,6 +18,7 @@ _ANSWER = "The answer is \\boxed{687}."
 _BUDGET = BudgetReport(
     requested=0.2,
     source="budget",
+    source_fields=["budget"],
     applied_ratio=0.2,
     expected_ratio=0.22,
     level="0.2",
