@@ -158,8 +158,8 @@ def test_a_card_of_another_model_is_refused(
 def test_a_measured_model_keeps_what_its_profile_says(tmp_path: Path) -> None:
     """Its figures were measured with that; a model with trained levels was trained without."""
     engine, settings = ScriptedEngine(), Settings(engine="scripted", profile="qwen3")
-    plain = profile_of(settings, engine, None)
-    assert plain.closing and profile_of(settings, engine, card()) == plain
+    plain = profile_of("m", settings, engine, None)
+    assert plain.closing and profile_of("m", settings, engine, card()) == plain
     file = card().save_as(tmp_path / "measured.json")
     with serve(card=str(file), profile="qwen3") as live:
         reply = live.chat(budget=0.2)
