@@ -31,6 +31,7 @@ CARD_VERSION = 1
 PROMPT_FORMAT = 1
 """Version of what :mod:`extracot.prompt` renders; a checkpoint is bound to the one it learned."""
 
+_WORDS = frozenset({"auto", "native", "none", "cap"})
 _Question = Annotated[str, StringConstraints(min_length=1, max_length=4000, pattern=r"\S")]
 
 
@@ -72,7 +73,10 @@ class BudgetCard(CardModel):
     def _consistent(self) -> Self:
         if self.version != CARD_VERSION:
             raise wrong("version", f"{self.version}: only {CARD_VERSION} is supported")
-        self._check_trained() if self.is_trained else self._check_measured()
+        if self.is_trained:
+            self._check_trained()
+        else:
+            self._check_measured()
         if self.policy is not None and self.policy.ratio is not None:
             raise wrong("policy.ratio", "must be null")
         if self.think_start == self.think_end:
@@ -106,6 +110,8 @@ class BudgetCard(CardModel):
         for index, level in enumerate(self.levels):
             if level.enforced_by == "token":
                 raise wrong(f"levels[{index}].enforced_by", "levels before it have no token")
+            if level.name in _WORDS:
+                raise wrong(f"levels[{index}].name", f"{level.name!r} is a budget of its own")
         if self.policy is not None:
             raise wrong("policy", "must be null where levels have no token")
         if self.model is None:
@@ -246,7 +252,7 @@ class BudgetCard(CardModel):
 
         The vocabulary does not tell the models of a family apart.
         """
-        if self.model is not None and self.model not in names:
+        if not self.is_trained and self.model not in names:
             why = f"the card is of the model {self.model}, and this is {names[0]}"
             raise CardError(why, field="model")
 

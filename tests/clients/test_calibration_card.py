@@ -167,6 +167,10 @@ def test_efforts_are_asked_natively_and_seeds_go_with_every_kind() -> None:
     assert efforts == [("native", {"reasoning_effort": "low"}, seed) for seed in (3, 4)]
 
 
+def test_no_effort_is_measured_as_none() -> None:
+    assert [level.name for level in levels_of([0.4], ["none", "low"])] == ["0.4", "low"]
+
+
 def test_levels_are_refused_by_what_is_wrong_with_them() -> None:
     for ratios, says in (([0.4], "two levels"), ([0.0, 0.4], "0.0 is not in"), ([1.5, 1], "1.5")):
         with pytest.raises(InvalidArgumentError, match=says):

@@ -62,6 +62,11 @@ def test_a_level_without_a_token_has_no_control() -> None:
             "levels[1].name",
             "there before",
         ),
+        (
+            [level("none", 0.2, enforced_by="effort", effort="none"), level("1", 1)],
+            "levels[0].name",
+            "a budget of its own",
+        ),
         ([level("0.2", 0.2, dominated_by="0.2"), level("1", 1)], "levels[0].dominated_by", "0.2"),
         ([level("0.2", 0.2, dominated_by="9"), level("1", 1)], "levels[0].dominated_by", "9"),
         (

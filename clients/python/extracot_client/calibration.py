@@ -108,7 +108,8 @@ def levels_of(ratios: Iterable[float], efforts: Iterable[str]) -> list[Level]:
     for level in found:
         if not 0 < (level.ratio or 0) <= 1:
             raise InvalidArgumentError(f"--ratios: {level.name} is not in (0, 1]", param="ratios")
-    found += [Level(effort, effort=effort) for effort in dict.fromkeys(efforts)]
+    # An effort of none is the budget none, which is measured anyway.
+    found += [Level(name, effort=name) for name in dict.fromkeys(efforts) if name != NONE]
     if len(found) < 2:
         raise InvalidArgumentError("A card has two levels or more: give --ratios", param="ratios")
     return found
