@@ -166,15 +166,15 @@ def _control(model: ServedModel, resolved: ResolvedBudget) -> Control:
     chooser = policy_level(model.card)
     match resolved.kind:
         case BudgetKind.LEVEL if resolved.level is not None:
-            return Control.level(resolved.level.token)
+            return Control.level(resolved.level.control()[0])
         case BudgetKind.AUTO if chooser is not None:
-            return Control.policy(chooser.token)
+            return Control.policy(chooser.control()[0])
         case BudgetKind.NONE:
             return Control.none()
-        case BudgetKind.CAP:
+        case BudgetKind.CAP if not resolved.by_effort:
             return Control.open()
         case _:
-            opens = model.card is None and model.open_think
+            opens = model.mode == "cap" and model.open_think
             return Control.open() if opens else Control.native()
 
 
@@ -196,7 +196,7 @@ def _bind_limits(
     if resolved.kind is not BudgetKind.NONE:
         written += len(closing.ids) + len(renderer.close_ids)
     if resolved.kind is BudgetKind.AUTO:
-        chosen = renderer.after_choice(rendered, resolved.allowed[0].token)
+        chosen = renderer.after_choice(rendered, resolved.allowed[0].control()[0])
         written += len(chosen.prefill_ids) - 1  # the level token itself is generated
     prompt_tokens = len(rendered.prompt_ids)
     room = context - prompt_tokens - written
