@@ -123,6 +123,11 @@ class PromptRenderer:
         """The chat template has a place for the definitions of tools."""
         return self._template.takes_tools
 
+    @property
+    def takes_calls(self) -> bool:
+        """The chat template has a place for calls, and for what they return."""
+        return self._template.takes_calls
+
     def render(
         self,
         messages: Sequence[Message],

@@ -1,8 +1,8 @@
 """Parts of a prompt as token ids: a template's text, clients' texts in it, and control tokens.
 
-A prompt is read as one text, as any tokenizer reads it. Only where that gives a protected id which
-the template's text does not is it read in parts, the clients' texts by themselves. Knows nothing of
-templates, messages or levels.
+What stands between two added tokens is read as one text, as any tokenizer reads it. Only where that
+gives a protected id which the template's text does not are the clients' texts read by themselves.
+Knows nothing of templates, messages or levels.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ class PromptEncoder:
         self.tag_ids = {tag: encoder.single_id(tag) for tag in (tags.start, tags.end)}
         # Template text repeats from prompt to prompt.
         self.trusted = lru_cache(maxsize=512)(self._encode_trusted)
+        self._cuts = lru_cache(maxsize=512)(encoder.begins_with_token)
 
     def is_beginning(self, before: Sequence[int]) -> bool:
         """Whether the tokenizer would treat what comes after these ids as a beginning."""
@@ -60,24 +61,39 @@ class PromptEncoder:
                 stretch = []
             else:
                 stretch.append(piece)
-        return ids + list(self._stretch(stretch, self.is_beginning(ids)))
+        return ids + self._stretch(stretch, self.is_beginning(ids))
 
-    def _stretch(self, pieces: Sequence[str | Slot], beginning: bool) -> Sequence[int]:
-        read = self._as_one(pieces, beginning)
-        if read is not None:
-            return read
+    def _stretch(self, pieces: Sequence[str | Slot], beginning: bool) -> list[int]:
         ids: list[int] = []
-        for part in _pairs(pieces):
+        for part in self._parts(pieces):
             begins = self.is_beginning(ids) if ids else beginning
-            read = self._as_one(part, begins)
-            ids += self._apart(*part, begins) if read is None else read
+            if len(part) < 3:
+                ids += self._apart(part, begins)
+            elif (read := self._as_one(part, begins)) is not None:
+                ids += read
+            else:
+                for pair in _pairs(part):
+                    begins = self.is_beginning(ids) if ids else beginning
+                    read = self._as_one(pair, begins)
+                    ids += self._apart(pair, begins) if read is None else read
         return ids
+
+    def _parts(self, pieces: Sequence[str | Slot]) -> Iterator[Sequence[str | Slot]]:
+        """Cut before each text of the template's that begins with an added token.
+
+        No tokenizer reads across an added token, so that what is before it is read alone.
+        """
+        part: list[str | Slot] = []
+        for piece in pieces:
+            if part and isinstance(piece, str) and self._cuts(piece):
+                yield part
+                part = []
+            part.append(piece)
+        yield part
 
     def _as_one(self, pieces: Sequence[str | Slot], beginning: bool) -> Sequence[int] | None:
         """The ids; ``None`` if a client's text makes a protected one."""
         texts = [piece if isinstance(piece, str) else piece.text for piece in pieces]
-        if all(isinstance(piece, str) for piece in pieces):
-            return self.trusted("".join(texts), beginning)
         text = "".join(texts)
         if not is_unicode(text):
             return None
@@ -92,19 +108,27 @@ class PromptEncoder:
         ]
         return ids if [id_ for id_ in ids if id_ in protected] == ours else None
 
-    def _apart(self, fixed: str, slot: Slot, beginning: bool) -> list[int]:
+    def _apart(self, pieces: Sequence[str | Slot], beginning: bool) -> list[int]:
         """A template's text and a client's behind it, which is encoded by itself.
 
         The template's white space goes with the text that follows it, because that is how a
         tokenizer reads it ("USER: " + "Hi" is "USER:" and " Hi").
         """
-        before = fixed.rstrip()
-        space = fixed[len(before) :]
-        if self.trusted(before, beginning) == self.trusted(fixed, beginning):
-            space = ""  # an added token that swallows the white space after it
-        ids = list(self.trusted(before, beginning))
-        begins = self.is_beginning(ids) if ids else beginning
-        return ids + self.encode_text(space + slot.text, slot.field, beginning=begins)
+        ids: list[int] = []
+        space = ""
+        for n, piece in enumerate(pieces):
+            begins = self.is_beginning(ids) if ids else beginning
+            if isinstance(piece, Slot):
+                ids += self.encode_text(space + piece.text, piece.field, beginning=begins)
+                continue
+            followed = n + 1 < len(pieces) and isinstance(pieces[n + 1], Slot)
+            fixed = piece.rstrip() if followed else piece
+            space = piece[len(fixed) :]
+            read = self.trusted(fixed, begins)
+            if space and read == self.trusted(piece, begins):
+                space = ""  # an added token that swallows the white space after it
+            ids += read
+        return ids
 
     def _encode_trusted(self, text: str, beginning: bool = False) -> tuple[int, ...]:
         """Text of the template's or ours; think tags by their ids, whatever stands beside them.

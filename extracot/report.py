@@ -11,6 +11,13 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+NO_SAVING = (
+    *("native", "no_baseline", "assumed_baseline", "unlike_card"),
+    *("unfinished", "no_reasoning"),
+)
+"""Why a reply claims no saving: it had no budget; what it is compared with is not known or only
+assumed; its prompt is unlike the card's problems; it was cut or is empty; it did not reason."""
+
 
 def _sent(meaning: str, *words: str, null: bool = True) -> Any:
     """A field. Its JSON schema is what this release sends: one of ``words``, or never null."""
@@ -45,7 +52,8 @@ class BudgetReport(_Reported):
     ``holdout`` ran natively although a budget was asked for. ``max_tokens`` is the bound on
     generated tokens that held: the request's, or what the context had left where that is less.
     ``cap_reason`` says whose bound ended the reasoning, or would have been the first to.
-    ``saved_tokens_estimate`` is negative where more was spent than the baseline.
+    Both savings are negative where more was spent than the baseline, and null where ``no_saving``
+    names a reason; but for what an unfinished reply overspent in all.
     """
 
     requested: Any = _sent(
@@ -71,11 +79,14 @@ class BudgetReport(_Reported):
     level: str | None = _sent("the level used, or auto, native, none, cap")
     control_token: str | None = _sent("what was written into the prompt")
     enforcement: str | None = _sent(
-        "what keeps to the budget: a trained token, a cap, both or nothing",
-        *("token", "cap", "token+cap", "none"),
+        "what keeps to it: a trained token, an effort, a cap, a cap beside either, or nothing",
+        *("token", "cap", "token+cap", "effort", "effort+cap", "none"),
         null=False,
     )
-    calibrated: bool | None = _sent("the card's figures hold for this request", null=False)
+    calibrated: bool | None = _sent(
+        "the card's figures hold for this request: its prompt is like the problems they are of",
+        null=False,
+    )
     chosen: str | None = _sent("auto: the level the model chose")
     chosen_probability: float | None = _sent("auto: how likely it was among the allowed ones")
     max_tokens: int | None = _sent("the bound on generated tokens that held", null=False)
@@ -116,6 +127,14 @@ class BudgetReport(_Reported):
     saved_tokens_estimate: float | None = _sent(
         "baseline_tokens - reasoning_tokens; null where nothing is claimed"
     )
+    baseline_total_tokens: float | None = _sent(
+        "native reasoning and answer tokens to expect for such a request"
+    )
+    total_saved_tokens_estimate: float | None = _sent(
+        "baseline_total_tokens - reasoning_tokens - answer_tokens; of a reply that was cut or is "
+        "empty only what it overspent; else null as the one before"
+    )
+    no_saving: str | None = _sent("why no saving is claimed; null: one is", *NO_SAVING)
     arm: str | None = _sent(
         "the request's part in the holdout; null: it has none", "budgeted", "holdout"
     )

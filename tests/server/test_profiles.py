@@ -296,6 +296,6 @@ def test_which_profile_is_used_is_said_once(caplog: pytest.LogCaptureFixture) ->
         pass
     said = [record.message for record in caplog.records if "profile" in record.message]
     assert said == [
-        "no profile (no known family): think tags <think> and </think>, caps of the settings' "
-        "baseline"
+        "scripted: no profile (no known family): think tags <think> and </think>, "
+        "caps of the settings' baseline"
     ]

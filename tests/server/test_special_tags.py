@@ -10,6 +10,7 @@ import pytest
 
 from extracot_server.engine.base import GenerationRequest
 from extracot_server.generation.detokenize import detokenizer_factory
+from tests.extracot import zoo
 from tests.fixtures.saying_engine import SayingEngine
 from tests.fixtures.template_tokenizer import template_tokenizer, trl_templates
 from tests.server.live import Live, collect, serve
@@ -123,6 +124,19 @@ def test_a_channel_that_is_final_at_once_is_no_text() -> None:
 def test_special_tokens_besides_the_tags_stay_unseen() -> None:
     with saying("magistral", f"[THINK]{THOUGHT}[/THINK]It <|turn|>is 40.") as live:
         assert live.chat()["choices"][0]["message"]["content"] == ANSWER
+
+
+@pytest.mark.parametrize("build", zoo.BUILDS)
+def test_tags_change_no_other_token(build: str) -> None:
+    """A word's own space is a token in some vocabularies, and decodes to nothing by itself."""
+    tokenizer = zoo.tokenizer(build)
+    ids = tokenizer.encode("a\n\n b  c <think> 12", add_special_tokens=False)
+
+    def shown(*tags: str) -> str:
+        step = detokenizer_factory(tokenizer, tags)([])
+        return "".join(step(id_) for id_ in ids)
+
+    assert shown(" <think>\n\n</think> ", "\n </think>\n") == shown()
 
 
 class Slow:

@@ -72,7 +72,7 @@ class Moments:
 
 @dataclass(frozen=True, slots=True)
 class Saving:
-    """Reasoning tokens saved a reply: an estimate and its interval at :data:`CONFIDENCE`."""
+    """Tokens saved a reply: an estimate and its interval at :data:`CONFIDENCE`."""
 
     mean: float
     low: float
@@ -117,6 +117,8 @@ class Holdout:
     seed: int | None = None
     since: int = field(default_factory=lambda: int(time()))
     arms: dict[Arm, Moments] = field(default_factory=lambda: {arm: Moments() for arm in Arm})
+    totals: dict[Arm, Moments] = field(default_factory=lambda: {arm: Moments() for arm in Arm})
+    """As ``arms``, of reasoning and answer tokens together."""
     left_out: Counter[Arm] = field(default_factory=Counter)
     claims: Claims = field(default_factory=Claims)
     _random: random.Random = field(init=False, repr=False)
@@ -130,8 +132,11 @@ class Holdout:
             return None
         return Arm.HOLDOUT if self._random.random() < self.fraction else Arm.BUDGETED
 
-    def record(self, arm: Arm, reasoning: float, claimed: list[float], *, complete: bool) -> None:
-        """Take in one request: mean reasoning tokens a reply, and what each reply claims to save.
+    def record(
+        self, arm: Arm, reasoning: float, total: float, claimed: list[float], *, complete: bool
+    ) -> None:
+        """Take in one request: mean reasoning and mean reasoning and answer tokens a reply, and how
+        much reasoning each reply claims to save.
 
         An incomplete one is only counted, by arm: many more in one arm than in the other would mean
         that the completed ones are no longer alike.
@@ -140,6 +145,7 @@ class Holdout:
             self.left_out[arm] += 1
             return
         self.arms[arm].add(reasoning)
+        self.totals[arm].add(total)
         for saving in claimed:
             saved, overspent = split_saving(saving)
             self.claims.replies += 1
@@ -150,6 +156,16 @@ class Holdout:
     def saving(self) -> Saving | None:
         """What :func:`saving_between` the arms makes of them so far."""
         return saving_between(self.arms[Arm.HOLDOUT], self.arms[Arm.BUDGETED])
+
+    @property
+    def total_saving(self) -> Saving | None:
+        """The same of reasoning and answer tokens together."""
+        return saving_between(self.totals[Arm.HOLDOUT], self.totals[Arm.BUDGETED])
+
+    @property
+    def baseline_total(self) -> float | None:
+        """Mean native reasoning and answer tokens, where there is a :attr:`baseline`."""
+        return None if self.baseline is None else self.totals[Arm.HOLDOUT].mean
 
     @property
     def baseline(self) -> float | None:

@@ -195,6 +195,13 @@ class ModelSettings(BaseModel):
         description="reasoning that repeats the same tokens four times or more in a row, for this "
         "many in all, is ended and answered; 0: never",
     )
+    default_max_tokens: int | None = Field(
+        None,
+        ge=0,
+        description="most tokens of a reply whose request does not say; 0: what the context has "
+        "room for; default: as many as the card's replies could have, in cap mode 8 times the "
+        "native reasoning expected",
+    )
 
     # Cap mode: a model without a budget card
     assumed_reasoning_tokens: int = Field(

@@ -49,10 +49,13 @@ def token_text(tokenizer: Tokenizer, token_id: int) -> str:
 def _dropped_ids(tokenizer: Tokenizer, tags: Sequence[str]) -> dict[int, str]:
     """The ids of tags, or in them, that decoding would leave out, and their texts."""
     ids = {id_ for tag in tags for id_ in tokenizer.encode(tag, add_special_tokens=False)}
+    unknown = getattr(tokenizer, "unk_token_id", None)
     return {
-        id_: token_text(tokenizer, id_)
+        id_: text
         for id_ in ids
-        if not tokenizer.decode([id_], skip_special_tokens=True)
+        if id_ != unknown
+        and (text := token_text(tokenizer, id_))
+        and not tokenizer.decode([id_], skip_special_tokens=True)
     }
 
 

@@ -38,11 +38,16 @@ def prepare(
     Raises :class:`~extracot_server.errors.InvalidRequestError` (budget, context length) and
     :class:`~extracot.errors.PromptError`.
     """
-    policy = replace(request.principal.narrow(model.policy), measured_baseline=holdout.baseline)
+    policy = replace(
+        request.principal.narrow(model.policy),
+        measured_baseline=holdout.baseline,
+        measured_total=holdout.baseline_total,
+    )
     resolved = resolve_budget(request.budget, model.card, policy)
     arm = holdout.draw(resolved, policy)
     if arm is Arm.HOLDOUT:
         resolved = held_out(resolved)
+    request = replace(request, sampling=model.defaults.fill(request.sampling))
     times.resolved = perf_counter()
     closing = _closing(model, request)
     rendered, limits_for, limits = _within_limits(model, request, resolved, policy, closing)
@@ -63,6 +68,7 @@ def prepare(
         arm=arm,
         times=times,
         closing=closing,
+        like_card=_like_card(model, request),
         call_choice=_call_choice(model, request),
     )
 
@@ -146,19 +152,29 @@ def _asked_variables(
     return {name: v for name, v in request.template_variables.items() if name not in decided}
 
 
+def _like_card(model: ServedModel, request: ChatRequest) -> bool:
+    """Whether the card speaks of such prompts: one user turn under the card's own instruction, as
+    all its problems were asked, and by its sketch (where it has one) a text like theirs."""
+    card, messages = model.card, request.messages
+    alone = len(messages) == 1 and messages[0].role == "user"
+    if card is None or not alone or not request.with_instruction or request.tools is not None:
+        return False
+    return card.prompts is None or card.prompts.covers(messages[0].content)
+
+
 def _control(model: ServedModel, resolved: ResolvedBudget) -> Control:
     chooser = policy_level(model.card)
     match resolved.kind:
         case BudgetKind.LEVEL if resolved.level is not None:
-            return Control.level(resolved.level.token)
+            return Control.level(resolved.level.control()[0])
         case BudgetKind.AUTO if chooser is not None:
-            return Control.policy(chooser.token)
+            return Control.policy(chooser.control()[0])
         case BudgetKind.NONE:
             return Control.none()
-        case BudgetKind.CAP:
+        case BudgetKind.CAP if not resolved.by_effort:
             return Control.open()
         case _:
-            opens = model.card is None and model.open_think
+            opens = model.mode == "cap" and model.open_think
             return Control.open() if opens else Control.native()
 
 
@@ -180,12 +196,15 @@ def _bind_limits(
     if resolved.kind is not BudgetKind.NONE:
         written += len(closing.ids) + len(renderer.close_ids)
     if resolved.kind is BudgetKind.AUTO:
-        chosen = renderer.after_choice(rendered, resolved.allowed[0].token)
+        chosen = renderer.after_choice(rendered, resolved.allowed[0].control()[0])
         written += len(chosen.prefill_ids) - 1  # the level token itself is generated
     prompt_tokens = len(rendered.prompt_ids)
     room = context - prompt_tokens - written
     if room < 1:
         raise ContextLengthError(prompt_tokens, context, request.messages_field)
+    max_tokens = request.max_tokens
+    if max_tokens is None:
+        max_tokens = model.defaults.bound_of(resolved, policy, has_card=model.card is not None)
     return partial(
         resolve_limits,
         resolved,
@@ -193,7 +212,7 @@ def _bind_limits(
         policy,
         prompt_tokens=prompt_tokens,
         room=room,
-        max_tokens=request.max_tokens,
+        max_tokens=max_tokens,
     )
 
 

@@ -30,6 +30,7 @@ from extracot_server.budget.resolve import (
 from extracot_server.engine.base import AnswerFormat, Engine, SamplingParams
 from extracot_server.generation.answer_formats import CallChoice
 from extracot_server.generation.closing import BARE, Closing
+from extracot_server.generation.defaults import ReplyDefaults
 from extracot_server.generation.detokenize import DetokenizerFactory
 from extracot_server.profiles.profile import UNKNOWN, Profile
 from extracot_server.tool_calls.tools import CallReaderFactory, ToolUse
@@ -67,6 +68,10 @@ class ModelRuntime:
     """Reads the calls that this model writes by itself; ``None``: no tool parser is configured."""
     call_opener: str | None = None
     """What calls begin with; ``None``: not known of that parser."""
+    tokenizer_hash: str = ""
+    instruction: str | None = None
+    system_prompt: str | None = None
+    """What the renderer was made with, for those who write a card."""
     profile: Profile = UNKNOWN
     """What is known of the model's family."""
     ending_ids: frozenset[int] = frozenset()
@@ -88,19 +93,20 @@ class ServedModel:
     """How long a loop in the block may become before it is closed; 0: as long as it likes."""
     assumes_setting: bool = False
     """Cap mode: the assumed baseline is a setting's, not the profile's or the default."""
+    defaults: ReplyDefaults = field(default_factory=ReplyDefaults)
     created: int = field(default_factory=lambda: int(time()))
 
     @property
     def mode(self) -> Literal["token", "cap"]:
         """Whether budgets are trained levels or caps."""
-        return "cap" if self.card is None else "token"
+        return "cap" if self.card is None or not self.card.is_trained else "token"
 
     @property
     def aliases(self) -> tuple[str, ...]:
         """Its names with a budget, for lists; any other ratio is one, too."""
         names = [str(ratio) for ratio in DEFAULT_RATIOS]
         if self.card is not None:
-            names = [f"{level.ratio:g}" for level in self.card.levels if level.ratio is not None]
+            names = [str(level.ratio) for level in self.card.levels if level.ratio is not None]
         words = [] if policy_level(self.card) is None else ["auto"]
         return tuple(f"{self.name}@{name}" for name in [*names, *words, "native", "none"])
 
@@ -152,6 +158,8 @@ class PreparedChat:
     control_token: str | None
     arm: Arm | None
     times: RequestTimes
+    like_card: bool
+    """The card's figures are of prompts like this one."""
     closing: Closing = BARE
     call_choice: CallChoice | None = None
     """With tools and a format: how the model chooses between calls and an answer."""
@@ -163,13 +171,7 @@ class PreparedChat:
 
     @property
     def calibrated(self) -> bool:
-        """Whether the card's figures hold: prompted as the model was when they were measured."""
-        card, request = self.model.card, self.request
-        return (
-            card is not None
-            and card.is_calibrated
-            and self.resolved.kind in (BudgetKind.LEVEL, BudgetKind.AUTO)
-            and request.with_instruction
-            and request.tools is None
-            and not any(m.role in ("system", "developer") for m in request.messages)
-        )
+        """Whether the card's figures hold: those of a level, for a prompt like its problems."""
+        card, resolved = self.model.card, self.resolved
+        level = resolved.level is not None or resolved.kind is BudgetKind.AUTO
+        return card is not None and card.is_calibrated and level and self.like_card

@@ -186,7 +186,8 @@ class ChatService:
                 r.saved_tokens_estimate for r in every if r.saved_tokens_estimate is not None
             ]
             tokens, whole = result.reasoning_tokens, outcome == "ok"
-            self.holdout.record(chat.arm, tokens, claimed, complete=whole)
+            total = tokens + result.answer_tokens
+            self.holdout.record(chat.arm, tokens, total, claimed, complete=whole)
             result = replace(result, saving=self.holdout.saving)
         self.observer.finished(chat, result)
 

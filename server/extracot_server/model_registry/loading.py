@@ -5,10 +5,11 @@ Imports an engine only when it is asked for, so that start-up stays quick. Knows
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from extracot.card import CARD_FILENAME, BudgetCard
+from extracot.card import CARD_FILENAME, BudgetCard, tokenizer_hash
 from extracot.errors import CardError
 from extracot.prompt import PromptRenderer
 from extracot_server.budget.resolve import BudgetPolicy, policy_level
@@ -19,9 +20,10 @@ from extracot_server.engine.base import Engine
 from extracot_server.engine.lora import AdapterEngine
 from extracot_server.generation.answer_formats import CALL_OPENERS
 from extracot_server.generation.closing import Closing, ClosingError, make_closing
+from extracot_server.generation.defaults import ReplyDefaults, card_max_tokens, card_sampling
 from extracot_server.generation.detokenize import detokenizer_factory
 from extracot_server.generation.request import ModelRuntime, ServedModel
-from extracot_server.model_registry.bundled import resolve_model
+from extracot_server.model_registry.bundled import BUNDLED, resolve_model
 from extracot_server.model_registry.family import (
     assumed_tokens,
     call_reader,
@@ -105,6 +107,7 @@ def load_card(settings: ModelSettings, engine: Engine) -> BudgetCard | None:
     else:
         card = _card_file(settings, getattr(engine, "source", engine.info.model))
     if card is not None:
+        card.check_model(served_name(settings, engine), _last_part(engine.info.model))
         card.check_tokenizer(engine.tokenizer)
     return card
 
@@ -133,7 +136,8 @@ def serve_model(settings: ModelSettings, engine: Engine) -> ServedModel:
     chooser = policy_level(card)
     if chooser is None:
         _refuse_auto(settings)
-    profile = profile_of(settings, engine, card)
+    name = served_name(settings, engine)
+    profile = profile_of(name, settings, engine, card)
     tags = profile.tags
     if card is None:
         instruction, system = settings.instruction, settings.system_prompt
@@ -141,7 +145,7 @@ def serve_model(settings: ModelSettings, engine: Engine) -> ServedModel:
     else:
         instruction, system = card.instruction, card.system_prompt
         levels = [*card.levels, *([chooser] if chooser is not None else [])]
-        control = {level.token: level.token_id for level in levels}
+        control = dict(level.control() for level in levels) if card.is_trained else {}
     renderer = PromptRenderer(
         engine.tokenizer,
         tags=tags,
@@ -151,7 +155,7 @@ def serve_model(settings: ModelSettings, engine: Engine) -> ServedModel:
     )
     # Editions of a family differ: what this model's own template does is what is shown.
     profile = replace(profile, keeps_reasoning=renderer.traits.keeps_reasoning)
-    spelled = (tags.start, tags.end, tags.skips)
+    spelled = (tags.start, tags.end, tags.begins_answer or "")
     tools = ModelRuntime(
         engine=engine,
         renderer=renderer,
@@ -163,11 +167,14 @@ def serve_model(settings: ModelSettings, engine: Engine) -> ServedModel:
         call_opener=CALL_OPENERS.get(
             (tool_parser_of(settings, profile) or "").removeprefix("vllm:")
         ),
+        tokenizer_hash=tokenizer_hash(engine.tokenizer),
+        instruction=instruction,
+        system_prompt=system,
         profile=profile,
         ending_ids=single_ids(profile.ends_reasoning, engine),
     )
     return ServedModel(
-        name=served_name(settings, engine),
+        name=name,
         runtime=tools,
         card=card,
         policy=BudgetPolicy(
@@ -184,19 +191,38 @@ def serve_model(settings: ModelSettings, engine: Engine) -> ServedModel:
         closing=_closing(settings, card, tools),
         loop_tokens=settings.loop_tokens,
         assumes_setting="assumed_reasoning_tokens" in settings.model_fields_set,
+        defaults=_defaults(settings, card),
     )
 
 
 def _closing(settings: ModelSettings, card: BudgetCard | None, runtime: ModelRuntime) -> Closing:
-    """The operator's closing, else the profile's; a model with a card has learnt its own ends."""
+    """The operator's closing, else the profile's; a model with trained levels ends by itself."""
     text, profile, whose = settings.closing, runtime.profile, "closing"
     if text is None:
-        text, whose = profile.closing if card is None else "", f"profile {profile.name}: closing"
+        learnt = card is not None and card.is_trained
+        text, whose = "" if learnt else profile.closing, f"profile {profile.name}: closing"
     reserved = profile.ends_reasoning
     try:
         return make_closing(text, runtime.renderer, runtime.engine.tokenizer, reserved)
     except ClosingError as error:
         raise SettingsError(f"{whose} {error}") from None
+
+
+def _defaults(settings: ModelSettings, card: BudgetCard | None) -> ReplyDefaults:
+    """Sampling and bound of the card, else of the bundled model; the setting's bound beats both.
+
+    Raises :class:`~extracot.errors.CardError` for sampling that cannot be.
+    """
+    bundled = None if settings.engine == "scripted" else BUNDLED.get(settings.model.lower())
+    sampling: Mapping[str, float] = {}
+    bound = settings.default_max_tokens
+    if card is not None:
+        sampling = card_sampling(card)
+        bound = card_max_tokens(card) if bound is None else bound
+    elif bundled is not None:
+        sampling = bundled.sampling
+        bound = bundled.default_max_tokens if bound is None else bound
+    return ReplyDefaults(sampling, bound)
 
 
 def _refuse_auto(settings: ModelSettings) -> None:

@@ -123,6 +123,12 @@ class ServerMetrics:
         self.baseline = counter("baseline_tokens", "Reasoning tokens expected natively", *_BUDGET)
         self.saved = counter("tokens_saved", "Reasoning tokens below baseline", *_BUDGET)
         self.overspent = counter("tokens_overspent", "Reasoning tokens above baseline", *_BUDGET)
+        self.total_saved = counter(
+            "total_tokens_saved", "Reasoning and answer tokens below baseline", *_BUDGET
+        )
+        self.total_overspent = counter(
+            "total_tokens_overspent", "Reasoning and answer tokens above baseline", *_BUDGET
+        )
         self.cap_hits = counter(
             "budget_cap_hits", "Think blocks closed by a cap", *_BUDGET, "reason"
         )
@@ -207,6 +213,9 @@ class ServerMetrics:
             self.escapes.labels(model, budget).inc()
         if report.chosen is not None:
             self.policy_choices.labels(model, report.chosen).inc()
+        total_saved, total_overspent = split_saving(report.total_saved_tokens_estimate)
+        self.total_saved.labels(model, budget).inc(total_saved)
+        self.total_overspent.labels(model, budget).inc(total_overspent)
         saving = report.saved_tokens_estimate
         if saving is None or report.baseline_tokens is None:
             return
@@ -242,7 +251,8 @@ class ServerMetrics:
                     self.policy_choices.labels(model, level.name)
             if card.policy is not None:
                 self._show_level(model, "auto", card, card.policy)
-        for counter in (self.baseline, self.saved, self.overspent):
+        savings = (self.saved, self.overspent, self.total_saved, self.total_overspent)
+        for counter in (self.baseline, *savings):
             for budget in budgets:
                 counter.labels(model, budget)
         for budget in (*budgets, "native"):

@@ -98,6 +98,7 @@ class RequestRecord:
             "reasoning_tokens": report.reasoning_tokens,
             "answer_tokens": report.answer_tokens,
             "saved_tokens": report.saved_tokens_estimate,
+            "total_saved_tokens": report.total_saved_tokens_estimate,
             "realised_ratio": report.realised_ratio,
             "chosen_level": report.chosen,
             "cap_hit": report.cap_hit,

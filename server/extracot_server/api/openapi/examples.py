@@ -41,6 +41,8 @@ _BUDGET = BudgetReport(
     baseline_source="card",
     realised_ratio=0.19,
     saved_tokens_estimate=81.0,
+    baseline_total_tokens=109.0,
+    total_saved_tokens_estimate=81.0,
     ignored_fields=[],
 )
 _REPORT = _BUDGET.as_object()
