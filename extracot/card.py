@@ -52,7 +52,8 @@ class BudgetCard(CardModel):
     tokenizer_hash: Annotated[str, StringConstraints(pattern=r"^sha256:[0-9a-f]{64}$")]
     base_model: str
     model: str | None = None
-    """The served model's name, where the figures are of a model that has no levels of its own."""
+    """The model's name: a trained one is served by it unless a setting says another; where levels
+    have no token it must be the served one's, whose figures these are."""
     system_prompt: str | None = None
     instruction: str
     domain: Annotated[str, StringConstraints(min_length=1, max_length=400)] | None = None

@@ -74,7 +74,7 @@ class BudgetReport(_Reported):
         "the ratio after the operator's floor and ceiling; null: not a ratio"
     )
     expected_ratio: float | None = _sent(
-        "what the level realised when it was measured; null: no level"
+        "what the level realised when it was measured; null: no level, or not measured"
     )
     level: str | None = _sent("the level used, or auto, native, none, cap")
     control_token: str | None = _sent("what was written into the prompt")

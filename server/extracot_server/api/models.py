@@ -25,6 +25,7 @@ from extracot_server.budget.holdout import CONFIDENCE, Holdout, Saving
 from extracot_server.budget.resolve import (
     BudgetPolicy,
     allowed_levels,
+    measured_ratio,
     policy_level,
 )
 from extracot_server.budget.values import Target
@@ -42,7 +43,7 @@ class LevelInformation(ReplyModel):
     control_token: str | None = Field(description="null: it has none")
     effort: str | None = Field(description="what the chat template is asked for")
     ratio: float | None = Field(description="nominal; null for an effort")
-    expected_ratio: float = Field(description="as measured; nominal if not measured")
+    expected_ratio: float | None = Field(description="as measured; null: not measured")
     accuracy: float | None = Field(description="as measured")
     dominated_by: str | None = Field(
         description="what was measured to be cheaper and more accurate; ratios go to other levels"
@@ -301,7 +302,7 @@ def _levels(served: ServedModel, policy: BudgetPolicy) -> list[LevelInformation]
             control_token=level.token,
             effort=level.effort,
             ratio=level.ratio,
-            expected_ratio=level.expected_ratio,
+            expected_ratio=measured_ratio(level),
             accuracy=level.accuracy.mean if level.accuracy is not None else None,
             dominated_by=level.dominated_by,
             allowed_by_policy=level.name in usable,

@@ -211,6 +211,11 @@ def policy_level(card: BudgetCard | None) -> LevelCard | None:
     return None if card is None else card.policy
 
 
+def measured_ratio(level: LevelCard) -> float | None:
+    """The realised ratio of a level, ``None`` where nothing was measured: what clients are told."""
+    return level.realised.mean if level.realised is not None else None
+
+
 def expected_ratio(level: LevelCard) -> float | None:
     """The realised ratio measured for a level; its nominal ratio where none was measured."""
     return level.realised.mean if level.realised is not None else level.ratio
