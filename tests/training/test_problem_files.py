@@ -239,6 +239,6 @@ def test_a_file_without_rows_and_one_without_training_rows(tmp_path: Path) -> No
     with pytest.raises(StageError, match=r"sources\[0\] \(.*mine\.jsonl\): no rows in it"):
         run(config(tmp_path, []))
     one = [{"question": "q?", "answer": 1}]
-    with pytest.raises(StageError, match=r"the split put all 1 into dev; set splits\.dev and"):
+    with pytest.raises(StageError, match=r"for training, all 1 are in dev; set splits\.dev and"):
         run(config(tmp_path, one, splits={"dev": 0.9999}))
     assert run(config(tmp_path, one, splits={"dev": 0})).counts["rows"] == 1

@@ -13,8 +13,6 @@ from extracot_training.pipeline.settings import Section, StageConfig
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Key = Annotated[str, Field(min_length=1)]
-
-
 FIELDS = "which keys hold what, such as question=problem,answer=final (or a mapping)"
 
 
@@ -94,7 +92,9 @@ class JsonlSource(FileSource):
 
 class HubSource(RowSource):
     kind: Literal["huggingface"] = "huggingface"
-    name: str = Field(description="data set name on the hub, or a local folder or file")
+    name: str = Field(
+        min_length=1, description="data set name on the hub, or a local folder or file"
+    )
     subset: str | None = Field(None, description="configuration of the data set")
     part: str = Field("train", description="the data set's own split to read")
     revision: str | None = Field(None, description="commit of the data set")

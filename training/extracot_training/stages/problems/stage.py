@@ -70,7 +70,7 @@ def _check_left(config: ProblemsConfig, rows: Sequence[Problem]) -> None:
     by_seed = drawn and any(source.split is None for source in config.sources)
     if by_seed and {row.split for row in rows} <= {"dev", "test"}:
         raise StageError(
-            f"no problem is left for training: the split put all {len(rows)} into "
+            f"no problem is left for training, all {len(rows)} are in "
             f"{' and '.join(sorted({row.split for row in rows}))}; set splits.dev and splits.test "
             "to 0, or add problems"
         )

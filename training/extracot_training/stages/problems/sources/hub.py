@@ -37,7 +37,7 @@ def rows(source: HubSource) -> Iterator[Row]:
         return
     for number, values in enumerate(_load(source), start=1):
         row = Row(path, number, values)
-        answer = values.get(source.fields.answer)
+        answer = row.find(source.fields.answer)
         if isinstance(answer, float) and abs(answer) >= _EXACT:
             message = f"{answer:g} has lost digits in this data set; want a text, or a file"
             raise RowError(path, number, message, field=source.fields.answer)

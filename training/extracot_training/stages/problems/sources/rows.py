@@ -16,7 +16,7 @@ from extracot_training.errors import RowError
 from extracot_training.math_text.normalise import clean, problem_id
 from extracot_training.pipeline.records import Problem, Split
 
-_ABSENT = object()
+ABSENT = object()
 # GSM8K writes its calculator calls into the text: "48/2 = <<48/2=24>>24".
 _CALCULATOR = re.compile(r"<<[^<>=\n]*=[^<>=\n]*>>")
 
@@ -66,22 +66,23 @@ class Row:
 
     def optional(self, field: str | None) -> str | None:
         """The field's text, ``None`` where it is not named, absent, null, NaN or blank."""
-        value = None if field is None else self._found(field)
-        if field is None or value is None or value is _ABSENT or _no_number(value):
+        value = None if field is None else self.find(field)
+        if field is None or value is None or value is ABSENT or _no_number(value):
             return None
         return None if isinstance(value, str) and not clean(value) else self.text(field)
 
     def _value(self, field: str) -> Any:
-        value = self._found(field)
-        if value is _ABSENT:
+        value = self.find(field)
+        if value is ABSENT:
             there = ", ".join(map(str, self.values)) or "none"
             raise RowError(
                 self.path, self.line, f"is missing; the row has: {there[:200]}", field=field
             )
         return value
 
-    def _found(self, field: str) -> Any:
-        """A key of the row; with dots, where it has no such key, one of an object or list below."""
+    def find(self, field: str) -> Any:
+        """A key's value; with dots, where there is no such key, one of an object or list below.
+        :data:`ABSENT` if there is none."""
         if field in self.values:
             return self.values[field]
         level: Any = self.values
@@ -91,7 +92,7 @@ class Row:
             elif isinstance(level, Mapping) and part in level:
                 level = level[part]
             else:
-                return _ABSENT
+                return ABSENT
         return level
 
 
