@@ -1,7 +1,8 @@
 """Reader of Hugging Face data sets, by name on the hub or by local path. Imports them lazily.
 
-Files lying here are read by our own reader: ``datasets`` gives every column one type, which changes
-integers beyond 64 bits and fails where dates, texts and numbers are mixed.
+Files lying here are read by our own reader: ``datasets`` (5.2) gives every column one type, which
+makes floats of all its integers where one is beyond 64 bits, and a truth value of the text "true"
+where there are numbers too.
 """
 
 from __future__ import annotations
