@@ -147,8 +147,8 @@ class PromptRenderer:
         :mod:`extracot.fitting` says what becomes of turns that the template refuses as they are.
         ``tools`` are definitions in OpenAI's form. ``field`` names the conversation in errors.
         ``switches`` are variables of the template's own, and their values: they go before what
-        turns reasoning on for NATIVE and OPEN, and behind what turns it off for NONE. ``by_default``
-        leaves a NATIVE prompt as the template has it for whoever says nothing.
+        turns reasoning on for NATIVE and OPEN, and behind what turns it off for NONE.
+        ``by_default`` leaves a NATIVE prompt as the template has it for whoever says nothing.
 
         Raises :class:`PromptError` with the ``field`` at fault: no messages, none of the user's,
         an unknown role, a last message that is an assistant's, a content that is no valid Unicode
