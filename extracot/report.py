@@ -99,7 +99,8 @@ class BudgetReport(_Reported):
         "baseline_tokens - reasoning_tokens; null where nothing is claimed"
     )
     arm: str | None = _sent(
-        "the request's part in the holdout; null: it has none", "budgeted", "holdout"
+        "the request's part in the holdout; null: it has none",
+        *("budgeted", "holdout", "below_ceiling", "ceiling"),
     )
     ignored_fields: list[str] | None = _sent(
         "fields of the body that this server does not know", null=False

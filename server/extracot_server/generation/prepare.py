@@ -11,7 +11,7 @@ from time import perf_counter
 
 from extracot.control import Control
 from extracot.prompt import RenderedPrompt
-from extracot_server.budget.holdout import Arm, Holdout, held_out
+from extracot_server.budget.holdout import Arm, Holdout, at_ceiling, held_out
 from extracot_server.budget.limits import Limits, resolve_limits
 from extracot_server.budget.resolve import (
     BudgetKind,
@@ -23,6 +23,7 @@ from extracot_server.budget.resolve import (
 from extracot_server.errors import ContextLengthError, InvalidRequestError
 from extracot_server.generation.answer_formats import CallChoice, call_choice
 from extracot_server.generation.request import ChatRequest, PreparedChat, RequestTimes, ServedModel
+from extracot_server.ledger.meter import Account
 
 
 def prepare(
@@ -35,9 +36,12 @@ def prepare(
     """
     policy = replace(request.principal.narrow(model.policy), measured_baseline=holdout.baseline)
     resolved = resolve_budget(request.budget, model.card, policy)
-    arm = holdout.draw(resolved, policy)
+    excluded = holdout.exclusion(resolved, model.card, policy)
+    arm = None if excluded is not None else holdout.draw(resolved, policy)
     if arm is Arm.HOLDOUT:
         resolved = held_out(resolved)
+    elif arm is Arm.CEILING:
+        resolved = at_ceiling(resolved, model.card, policy)
     times.resolved = perf_counter()
     rendered = _render(model, request, resolved)
     limits_for = _bind_limits(model, request, resolved, policy, rendered)
@@ -60,6 +64,8 @@ def prepare(
         control_token=_control(model, resolved).token,
         arm=arm,
         times=times,
+        account=Account(request.principal, model.name),
+        excluded=excluded,
         call_choice=_call_choice(model, request),
     )
 

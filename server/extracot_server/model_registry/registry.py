@@ -15,6 +15,8 @@ from extracot_server.budget.values import Target, parse_alias
 from extracot_server.config.settings import Settings
 from extracot_server.errors import InvalidRequestError, ModelNotFoundError
 from extracot_server.generation.service import ChatService
+from extracot_server.ledger.meter import Meter
+from extracot_server.ledger.open import open_ledger
 from extracot_server.model_registry.engine_handle import EngineHandle
 from extracot_server.observability.metrics import ServerMetrics
 
@@ -30,6 +32,7 @@ class AppState:
     keys: KeyStore = field(default_factory=KeyStore)
     services: dict[str, ChatService] = field(default_factory=dict)
     engines: list[EngineHandle] = field(default_factory=list)
+    meter: Meter = field(default_factory=Meter)
     give_up: Callable[[], object] = lambda: None
     """Ends the server; set by the command."""
 
@@ -59,6 +62,31 @@ class AppState:
             aliases = meant.model.aliases if meant is not None else ()
             raise ModelNotFoundError(name, list(services), aliases)
         return services[base], alias
+
+    async def open_usage(self) -> None:
+        """Reach the store of usage, and go on with the holdouts that it holds.
+
+        Raises ``config.settings.SettingsError`` in one line. Before the first request.
+        """
+        lasting = self.keys.required or self.settings.holdout_fraction > 0
+        ledger = await asyncio.to_thread(open_ledger, self.settings, lasting=lasting)
+        if ledger is None:
+            return
+        ledger.told = self.metrics.show_store
+        self.meter.ledger, self.meter.lost = ledger, self.settings.usage_store_lost
+        self.meter.told = self.metrics.show_quotas
+        kept = await self.meter.found_before()
+        for service in self.services.values():
+            mine, name = {}, service.holdout_name
+            for key, value in kept.items():
+                if key.startswith(name):
+                    mine[key.removeprefix(name)] = value
+            service.holdout.restore(mine)
+
+    async def close_usage(self) -> None:
+        """Write what is not in the store yet."""
+        if self.meter.ledger is not None:
+            await self.meter.ledger.close()
 
     def reload_keys(self) -> None:
         """Read the keys file again; ``admission.keys.KeysError`` changes nothing."""

@@ -1,0 +1,187 @@
+"""The store of usage on a thread of its own, so that no request waits for what another has used.
+
+What was used is put on a heap and written a tenth of a second later, many requests at once; a
+claim is written at once, after the heap. While the store is lost the heap grows by counters, not
+by requests, and is written when it is back: the same batch again under the same number, which a
+store carries out once. Knows neither keys nor quotas.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections.abc import Callable, Collection, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from queue import Empty, SimpleQueue
+from time import monotonic, time
+from typing import Any, TypeVar
+from uuid import uuid4
+
+from extracot_server.ledger.store import Address, Amounts, Claim, Claimed, Store, StoreError
+
+FLUSH_SECONDS = 0.1
+TEND_SECONDS = 10.0
+RETRY_SECONDS = 1.0
+ANSWER_SECONDS = 3.0
+"""The longest that a request waits for the store."""
+
+log = logging.getLogger("extracot.server")
+T = TypeVar("T")
+_Job = tuple["Future[Any]", Callable[[], Any]]
+Told = Callable[[bool, int], object]
+"""Takes whether the store answers, and how many requests are not in it yet."""
+
+
+@dataclass(slots=True)
+class _Heap:
+    """What several requests used, added up, and the claims that it replaces."""
+
+    requests: int = 0
+    ids: list[str] = field(default_factory=list)
+    amounts: dict[Address, float] = field(default_factory=dict)
+
+    def add(self, claim_id: str | None, amounts: Amounts) -> None:
+        self.requests += 1
+        if claim_id is not None:
+            self.ids.append(claim_id)
+        for address, amount in amounts.items():
+            self.amounts[address] = self.amounts.get(address, 0.0) + amount
+
+
+class Ledger:
+    """One process's access to a store. Opened by :meth:`start`, which raises ``StoreError``."""
+
+    def __init__(
+        self,
+        store: Store,
+        told: Told = lambda up, waiting: None,
+        clock: Callable[[], float] = time,
+    ) -> None:
+        self.told = told
+        self._store, self._clock = store, clock
+        self._owner = uuid4().hex
+        self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
+        self._lock = threading.Lock()
+        self._heap = _Heap()
+        self._batch: _Heap | None = None  # sent, and perhaps carried out
+        self._number = 1
+        self._lost_since: float | None = None
+        self._retry_at = self._tend_at = 0.0
+        self._thread = threading.Thread(target=self._run, name="usage", daemon=True)
+
+    def start(self) -> None:
+        """Reach the store once, so that a wrong one is told at the start; then begin."""
+        try:
+            self._store.tend(self._owner, self._clock())
+        finally:
+            self._store.close()  # what is opened belongs to the thread
+        self._thread.start()
+
+    async def close(self) -> None:
+        """Write what is left, as far as the store answers."""
+        if self._thread.is_alive():
+            self._jobs.put(None)
+            await asyncio.to_thread(self._thread.join)
+
+    async def claim(self, claim: Claim) -> Claimed:
+        """Raises :class:`StoreError`, also where no answer comes in time."""
+        return await self._ask(lambda: self._store.claim(self._owner, claim))
+
+    async def values(self, addresses: Collection[Address]) -> dict[Address, float]:
+        """What these counters hold; raises :class:`StoreError`."""
+        return await self._ask(lambda: self._store.values(addresses))
+
+    async def read(self, buckets: Sequence[str]) -> dict[str, dict[str, float]]:
+        """All counters of these buckets; raises :class:`StoreError`."""
+        return await self._ask(lambda: self._store.read(buckets))
+
+    def settle(self, claim_id: str | None, amounts: Amounts) -> None:
+        """Note what a request has used instead of its claim, to be written soon. Never waits."""
+        with self._lock:
+            self._heap.add(claim_id, amounts)
+
+    async def _ask(self, work: Callable[[], T]) -> T:
+        future: Future[T] = Future()
+        self._jobs.put((future, work))
+        try:
+            return await asyncio.wait_for(asyncio.wrap_future(future), ANSWER_SECONDS)
+        except TimeoutError:
+            raise StoreError("usage store: no answer in time") from None
+
+    # -------------------------------------------------------------------------- on the thread
+
+    def _run(self) -> None:
+        going = True
+        while going:
+            try:
+                job = self._jobs.get(timeout=FLUSH_SECONDS)
+            except Empty:
+                self._keep_up()
+                continue
+            going = job is not None
+            self._keep_up(last=not going)
+            if job is not None:
+                self._answer(*job)
+        if left := self._waiting():
+            log.error("the usage of %d requests was not written: the store is lost", left)
+        self._store.close()
+
+    def _answer(self, future: Future[Any], work: Callable[[], Any]) -> None:
+        """Carry out a job, unless nobody waits for it any more."""
+        if not future.set_running_or_notify_cancel():
+            return
+        if self._lost_since is not None:
+            future.set_exception(StoreError("usage store: lost, and not back yet"))
+            return
+        try:
+            future.set_result(work())
+        except StoreError as error:
+            self._lost(error)
+            future.set_exception(error)
+
+    def _keep_up(self, *, last: bool = False) -> None:
+        """Write the heap, and show that this process is there, where it is time for it."""
+        now = monotonic()
+        if self._lost_since is not None and now < self._retry_at and not last:
+            return
+        try:
+            if now >= self._tend_at or self._lost_since is not None:
+                self._store.tend(self._owner, self._clock())
+                self._tend_at = now + TEND_SECONDS
+            self._write()
+        except StoreError as error:
+            self._lost(error)
+        else:
+            self._found()
+
+    def _write(self) -> None:
+        while True:
+            if self._batch is None:
+                with self._lock:
+                    if not self._heap.requests:
+                        return
+                    self._batch, self._heap = self._heap, _Heap()
+            batch = self._batch
+            self._store.settle(self._owner, self._number, batch.ids, batch.amounts)
+            self._number += 1
+            self._batch = None
+
+    def _lost(self, error: StoreError) -> None:
+        if self._lost_since is None:
+            self._lost_since = monotonic()
+            log.warning("%s; what is used is written when it is back", error)
+        self._retry_at = monotonic() + RETRY_SECONDS
+        self._store.close()
+        self.told(False, self._waiting())
+
+    def _found(self) -> None:
+        if self._lost_since is not None:
+            log.warning("the usage store is back after %.0f s", monotonic() - self._lost_since)
+            self._lost_since = None
+        self.told(True, self._waiting())
+
+    def _waiting(self) -> int:
+        with self._lock:
+            return self._heap.requests + (0 if self._batch is None else self._batch.requests)
