@@ -224,8 +224,17 @@ class KeyStore:
 
 
 def read_keys(path: Path) -> list[tuple[bytes, Principal]]:
+    """What :func:`parse_keys` makes of a file."""
+    try:
+        text = read_text(path, "keys file")
+    except ValueError as error:
+        raise KeysError(str(error)) from None
+    return parse_keys(text, path)
+
+
+def parse_keys(text: str, path: Path) -> list[tuple[bytes, Principal]]:
     """Digest and principal of each entry. Raises :class:`KeysError` naming entry and field."""
-    content = _read_yaml(path)
+    content = _parse_yaml(text, path)
     groups: dict[str, _Group] = {}
     for index, raw in enumerate(content["groups"]):
         group = _validated(_Group, raw, f"keys file {path}: groups[{index}]")
@@ -251,11 +260,9 @@ def _validated(kind: type[_M], raw: object, where: str) -> _M:
         raise KeysError(f"{where}: {_explain(error, kind)}") from None
 
 
-def _read_yaml(path: Path) -> dict[str, list[Any]]:
+def _parse_yaml(text: str, path: Path) -> dict[str, list[Any]]:
     try:
-        content = yaml.safe_load(read_text(path, "keys file"))
-    except ValueError as error:
-        raise KeysError(str(error)) from None
+        content = yaml.safe_load(text)
     except yaml.YAMLError as error:
         # Not the error's own text: it quotes the file.
         mark = getattr(error, "problem_mark", None)

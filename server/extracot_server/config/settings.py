@@ -15,6 +15,7 @@ import io
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -313,7 +314,7 @@ def _flag_fault(printed: str) -> str:
 
 def _refuse_password(arguments: Sequence[str]) -> None:
     """A store's URL may hold a password; :class:`SettingsError` where it came as a flag."""
-    for argument, following in zip(arguments, [*arguments[1:], ""], strict=True):
+    for argument, following in pairwise([*arguments, ""]):
         flag, _, value = argument.partition("=")
         if flag == "--usage-store" and "@" in (value or following):
             raise SettingsError(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Sequence
-from typing import Any, cast
+from typing import Any
 
 import redis
 
@@ -140,7 +140,7 @@ class RedisStore:
 
     def _call(self, script: str, *values: object) -> Any:
         try:
-            return self._scripts[script](args=cast("list[Any]", list(values)))
+            return self._scripts[script](args=list(values))
         except redis.RedisError as error:
             raise self._lost(error) from None
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from prometheus_client.registry import Collector
 
 from extracot_server.admission.keys import ANONYMOUS, KeysError, KeyStore, Principal
-from extracot_server.budget.resolve import policy_level
+from extracot_server.budget.resolve import BudgetPolicy, policy_level
 from extracot_server.budget.values import Target, parse_alias
 from extracot_server.config.settings import Settings
 from extracot_server.errors import InvalidRequestError, ModelNotFoundError
@@ -88,9 +88,42 @@ class AppState:
         if self.meter.ledger is not None:
             await self.meter.ledger.close()
 
-    def reload_keys(self) -> None:
-        """Read the keys file again; ``admission.keys.KeysError`` changes nothing."""
+    def without_holdout(self) -> list[str]:
+        """The keys none of whose requests may run natively, where there is a holdout.
+
+        ``every request`` where the server's own ceiling keeps all of them from it.
+        """
+        if not self.settings.holdout_fraction:
+            return []
+
+        def held(policy: BudgetPolicy) -> bool:
+            ratio = policy.ceiling is not None and policy.ceiling < 1
+            return policy.reasoning_tokens_ceiling is not None or (
+                ratio and not self.settings.holdout_at_ceiling
+            )
+
+        policies = [service.model.policy for service in self.services.values()]
+        if policies and all(held(policy) for policy in policies):
+            return ["every request"]
+        return [
+            f"key {principal.name}"
+            for principal in self.keys.principals
+            if policies and all(held(principal.narrow(policy)) for policy in policies)
+        ]
+
+    def reload_keys(self) -> str:
+        """Read the keys file again, and say what is new; ``KeysError`` changes nothing."""
+        before = {principal.name: principal for principal in self.keys.principals}
         self.keys.reload(self.check_keys)
+        after = {principal.name: principal for principal in self.keys.principals}
+        changed = {name for name in before.keys() & after.keys() if before[name] != after[name]}
+        told = {
+            "added": after.keys() - before.keys(),
+            "removed": before.keys() - after.keys(),
+            "changed": changed,
+        }
+        parts = [f"{word} {', '.join(sorted(names))}" for word, names in told.items() if names]
+        return "; ".join(parts) or "nothing of what they may do has changed"
 
     def check_keys(self, principals: Sequence[Principal]) -> None:
         """Whether these principals' keys fit the models that are served.
