@@ -95,7 +95,7 @@ def _name(entry: yaml.Node) -> str:
 
 def _last_scalar(node: yaml.Node) -> yaml.Node:
     """What an entry ends with: the end of a block includes the comments of what follows."""
-    if isinstance(node, yaml.ScalarNode) or node.flow_style:
+    if not isinstance(node, yaml.CollectionNode) or node.flow_style:
         return node
     return max((_last_scalar(child) for child in _children(node)), key=lambda n: n.end_mark.index)
 

@@ -1,7 +1,7 @@
 """The store of usage on a thread of its own, so that no request waits for what another has used.
 
-What was used is put on a heap and written a tenth of a second later, many requests at once; a
-claim is written at once, after the heap. While the store is lost the heap grows by counters, not
+What was used is put on a heap, which is written as soon as the thread is free: one request alone,
+or many that have ended meanwhile. While the store is lost the heap grows by counters, not
 by requests, and is written when it is back: the same batch again under the same number, which a
 store carries out once. Knows neither keys nor quotas.
 """
@@ -16,12 +16,12 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
 from time import monotonic, time
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 from uuid import uuid4
 
 from extracot_server.ledger.store import Address, Amounts, Claim, Claimed, Store, StoreError
 
-FLUSH_SECONDS = 0.1
+LOOK_SECONDS = 0.5
 TEND_SECONDS = 10.0
 RETRY_SECONDS = 1.0
 ANSWER_SECONDS = 3.0
@@ -29,7 +29,7 @@ ANSWER_SECONDS = 3.0
 
 log = logging.getLogger("extracot.server")
 T = TypeVar("T")
-_Job = tuple["Future[Any]", Callable[[], Any]]
+_Job = tuple["Future[Any]", Callable[[], Any]] | Literal["write", "close"]
 Told = Callable[[bool, int], object]
 """Takes whether the store answers, and how many requests are not in it yet."""
 
@@ -62,7 +62,7 @@ class Ledger:
         self.told = told
         self._store, self._clock = store, clock
         self._owner = uuid4().hex
-        self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
+        self._jobs: SimpleQueue[_Job] = SimpleQueue()
         self._lock = threading.Lock()
         self._heap = _Heap()
         self._batch: _Heap | None = None  # sent, and perhaps carried out
@@ -82,7 +82,7 @@ class Ledger:
     async def close(self) -> None:
         """Write what is left, as far as the store answers."""
         if self._thread.is_alive():
-            self._jobs.put(None)
+            self._jobs.put("close")
             await asyncio.to_thread(self._thread.join)
 
     async def claim(self, claim: Claim) -> Claimed:
@@ -101,6 +101,9 @@ class Ledger:
         """Note what a request has used instead of its claim, to be written soon. Never waits."""
         with self._lock:
             self._heap.add(claim_id, amounts)
+            first = self._heap.requests == 1
+        if first:
+            self._jobs.put("write")
 
     async def _ask(self, work: Callable[[], T]) -> T:
         future: Future[T] = Future()
@@ -113,16 +116,14 @@ class Ledger:
     # -------------------------------------------------------------------------- on the thread
 
     def _run(self) -> None:
-        going = True
-        while going:
+        job: _Job = "write"
+        while job != "close":
             try:
-                job = self._jobs.get(timeout=FLUSH_SECONDS)
+                job = self._jobs.get(timeout=LOOK_SECONDS)
             except Empty:
-                self._keep_up()
-                continue
-            going = job is not None
-            self._keep_up(last=not going)
-            if job is not None:
+                job = "write"
+            self._keep_up(last=job == "close")
+            if not isinstance(job, str):
                 self._answer(*job)
         if left := self._waiting():
             log.error("the usage of %d requests was not written: the store is lost", left)

@@ -138,7 +138,7 @@ class RedisStore:
         """See ``Store``."""
         self._redis.close()
 
-    def _call(self, script: str, *values: object) -> Any:
+    def _call(self, script: str, *values: str | float) -> Any:
         try:
             return self._scripts[script](args=list(values))
         except redis.RedisError as error:

@@ -68,6 +68,7 @@ class AppState:
 
         Raises ``config.settings.SettingsError`` in one line. Before the first request.
         """
+        self.metrics.show_store(True, 0)
         lasting = self.keys.required or self.settings.holdout_fraction > 0
         ledger = await asyncio.to_thread(open_ledger, self.settings, lasting=lasting)
         if ledger is None:
