@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from extracot_server.admission.quotas import Period
 from extracot_server.ledger.ledger import Ledger
 from extracot_server.ledger.sqlite import SqliteStore
-from extracot_server.ledger.store import LOST_SECONDS, Claim, Store, StoreError
+from extracot_server.ledger.store import LOST_SECONDS, Claim, Claimed, Store, StoreError
 from extracot_server.ledger.windows import window
 from tests.server.live import wait_for
 from tests.server.usage_stores import KINDS, postgres_server, redis_server
@@ -49,6 +49,12 @@ def stores(shared: object) -> Iterator[tuple[Store, Store]]:
         store.close()
 
 
+def claim_of(store: Store, owner: str, wanted: Claim) -> Claimed:
+    """One claim alone."""
+    (found,) = store.claim(owner, [wanted])
+    return found
+
+
 def claim(id: str, tokens: float, limit: float = 100) -> Claim:
     return Claim(id, {SPOT: tokens, OTHER: 1}, {SPOT: limit, OTHER: 1000})
 
@@ -56,19 +62,32 @@ def claim(id: str, tokens: float, limit: float = 100) -> Claim:
 def test_a_claim_is_all_or_nothing_and_is_seen_by_others(stores: tuple[Store, Store]) -> None:
     one, two = stores
     one.tend("one", NOW)
-    assert one.claim("one", claim("a1", 60)).admitted
-    refused = two.claim("two", claim("a2", 50))
+    assert claim_of(one, "one", claim("a1", 60)).admitted
+    refused = claim_of(two, "two", claim("a2", 50))
     assert not refused.admitted and refused.used == {SPOT: 60, OTHER: 1}
     assert two.values([SPOT, OTHER]) == {SPOT: 60, OTHER: 1}, "nothing of it was added"
-    assert two.claim("two", claim("a3", 40)).admitted, "up to the limit itself"
+    assert claim_of(two, "two", claim("a3", 40)).admitted, "up to the limit itself"
     one.settle("one", 1, ["a1"], {SPOT: 7})
     two.settle("two", 1, ["a3"], {})
     assert one.values([SPOT, OTHER]) == {SPOT: 7, OTHER: 0}
 
 
+def test_several_claims_at_once_are_each_judged_in_turn(stores: tuple[Store, Store]) -> None:
+    one, two = stores
+    found = one.claim("s", [claim(f"s{n}", amount) for n, amount in enumerate((50, 40))])
+    assert [claimed.admitted for claimed in found] == [True, True]
+    assert [claimed.used for claimed in found] == [{SPOT: 0, OTHER: 0}, {SPOT: 50, OTHER: 1}]
+    found = two.claim("t", [claim(f"t{n}", amount) for n, amount in enumerate((20, 8, 5, 2))])
+    assert [claimed.admitted for claimed in found] == [False, True, False, True]
+    assert [claimed.used[SPOT] for claimed in found] == [90, 90, 98, 98]
+    one.settle("s", 1, ["s0", "s1"], {})
+    two.settle("t", 1, ["t0", "t1", "t2", "t3"], {})
+    assert one.values([SPOT, OTHER]) == {SPOT: 0, OTHER: 0}
+
+
 def test_a_call_that_is_repeated_counts_once(stores: tuple[Store, Store]) -> None:
     one, two = stores
-    assert one.claim("r", claim("b1", 60)).admitted
+    assert claim_of(one, "r", claim("b1", 60)).admitted
     for store in (one, two, one):  # an answer was lost; another connection says it again
         store.settle("r", 1, ["b1"], {SPOT: 10, OTHER: 1})
     one.settle("r", 2, [], {SPOT: 1})
@@ -80,7 +99,7 @@ def test_claims_of_a_dead_process_are_taken_back_and_its_late_word_still_counts(
 ) -> None:
     one, two = stores
     one.tend("dead", NOW)
-    assert one.claim("dead", claim("c1", 60)).admitted
+    assert claim_of(one, "dead", claim("c1", 60)).admitted
     two.tend("alive", NOW + LOST_SECONDS - 1)
     assert two.values([SPOT])[SPOT] == 60, "it may be alive"
     two.tend("alive", NOW + LOST_SECONDS + 1)
@@ -104,7 +123,7 @@ def test_many_at_once_keep_to_the_limit(shared: object) -> None:
     def work(number: int) -> None:
         store: Store = shared()  # type: ignore[operator]
         for turn in range(25):
-            found = store.claim(f"w{number}", claim(f"d{number}-{turn}", 1, limit=40))
+            found = claim_of(store, f"w{number}", claim(f"d{number}-{turn}", 1, limit=40))
             admitted.append(found.admitted)
         store.settle(f"w{number}", 1, [f"d{number}-{turn}" for turn in range(25)], {})
         store.close()

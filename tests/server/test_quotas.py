@@ -242,7 +242,7 @@ def test_a_lost_store_serves_or_refuses_as_it_was_set(tmp_path: Path, rule: str)
         asked = live.http.get("/v1/usage", headers=bearer("sk-boss"))
         assert asked.status_code == 503 and "retry-after" in asked.headers
         live.wait_for(lambda: live.metric_sum("extracot_usage_store_up") == 0)
-        assert live.metric_sum("extracot_usage_unwritten_requests") >= 1
+        live.wait_for(lambda: live.metric_sum("extracot_usage_unwritten_requests") >= 1)
         found._run = answers
         live.wait_for(lambda: live.metric_sum("extracot_usage_unwritten_requests") == 0)
         rows = live.http.get("/v1/usage", headers=bearer("sk-boss")).json()["data"]

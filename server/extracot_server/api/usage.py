@@ -58,7 +58,10 @@ class UsageList(ReplyModel):
     "/v1/usage",
     response_model=UsageList,
     response_description="JSON, or a table with `format=csv`",
-    responses={200: {"content": {"text/csv": {}}}, **errors(400, 401, 403, 500, 503)},
+    responses={
+        200: {"content": {"text/csv": {"schema": {"type": "string"}}}},
+        **errors(400, 401, 403, 500, 503),
+    },
 )
 async def get_usage(
     request: Request,

@@ -14,6 +14,7 @@ import threading
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from functools import partial
 from queue import Empty, SimpleQueue
 from time import monotonic, time
 from typing import Any, Literal, TypeVar
@@ -24,12 +25,14 @@ from extracot_server.ledger.store import Address, Amounts, Claim, Claimed, Store
 LOOK_SECONDS = 0.5
 TEND_SECONDS = 10.0
 RETRY_SECONDS = 1.0
+MOST_AT_ONCE = 256
 ANSWER_SECONDS = 3.0
 """The longest that a request waits for the store."""
 
 log = logging.getLogger("extracot.server")
 T = TypeVar("T")
-_Job = tuple["Future[Any]", Callable[[], Any]] | Literal["write", "close"]
+_Ask = tuple["Future[Any]", "Callable[[], Any] | Claim"]
+_Job = _Ask | Literal["write", "close"]
 Told = Callable[[bool, int], object]
 """Takes whether the store answers, and how many requests are not in it yet."""
 
@@ -87,7 +90,8 @@ class Ledger:
 
     async def claim(self, claim: Claim) -> Claimed:
         """Raises :class:`StoreError`, also where no answer comes in time."""
-        return await self._ask(lambda: self._store.claim(self._owner, claim))
+        claimed: Claimed = await self._ask(claim)
+        return claimed
 
     async def values(self, addresses: Collection[Address]) -> dict[Address, float]:
         """What these counters hold; raises :class:`StoreError`."""
@@ -105,7 +109,7 @@ class Ledger:
         if first:
             self._jobs.put("write")
 
-    async def _ask(self, work: Callable[[], T]) -> T:
+    async def _ask(self, work: Callable[[], T] | Claim) -> T:
         future: Future[T] = Future()
         self._jobs.put((future, work))
         try:
@@ -116,31 +120,50 @@ class Ledger:
     # -------------------------------------------------------------------------- on the thread
 
     def _run(self) -> None:
-        job: _Job = "write"
-        while job != "close":
-            try:
-                job = self._jobs.get(timeout=LOOK_SECONDS)
-            except Empty:
-                job = "write"
-            self._keep_up(last=job == "close")
-            if not isinstance(job, str):
-                self._answer(*job)
+        jobs: list[_Job] = []
+        while "close" not in jobs:
+            jobs = self._next()
+            self._keep_up(last="close" in jobs)
+            asked = [job for job in jobs if not isinstance(job, str)]
+            self._claim([(f, work) for f, work in asked if isinstance(work, Claim)])
+            for future, work in asked:
+                if not isinstance(work, Claim) and future.set_running_or_notify_cancel():
+                    self._answer([future], partial(_alone, work))
         if left := self._waiting():
             log.error("the usage of %d requests was not written: the store is lost", left)
         self._store.close()
 
-    def _answer(self, future: Future[Any], work: Callable[[], Any]) -> None:
-        """Carry out a job, unless nobody waits for it any more."""
-        if not future.set_running_or_notify_cancel():
-            return
-        if self._lost_since is not None:
-            future.set_exception(StoreError("usage store: lost, and not back yet"))
-            return
+    def _next(self) -> list[_Job]:
+        """Wait for a job, and take all that have come meanwhile."""
+        jobs: list[_Job] = []
         try:
-            future.set_result(work())
+            jobs.append(self._jobs.get(timeout=LOOK_SECONDS))
+            while len(jobs) < MOST_AT_ONCE:
+                jobs.append(self._jobs.get_nowait())
+        except Empty:
+            pass
+        return jobs
+
+    def _claim(self, asked: Sequence[tuple[Future[Any], Claim]]) -> None:
+        """All claims that wait, in one go: a store is asked once for many."""
+        wanted = [(f, claim) for f, claim in asked if f.set_running_or_notify_cancel()]
+        if wanted:
+            claims = [claim for _, claim in wanted]
+            work = partial(self._store.claim, self._owner, claims)
+            self._answer([future for future, _ in wanted], work)
+
+    def _answer(self, futures: Sequence[Future[Any]], work: Callable[[], Sequence[Any]]) -> None:
+        """Carry out a job, and tell those who wait for it."""
+        if self._lost_since is not None:
+            return _fail(futures, StoreError("usage store: lost, and not back yet"))
+        try:
+            results = work()
         except StoreError as error:
             self._lost(error)
-            future.set_exception(error)
+            return _fail(futures, error)
+        for future, result in zip(futures, results, strict=True):
+            future.set_result(result)
+        return None
 
     def _keep_up(self, *, last: bool = False) -> None:
         """Write the heap, and show that this process is there, where it is time for it."""
@@ -186,3 +209,12 @@ class Ledger:
     def _waiting(self) -> int:
         with self._lock:
             return self._heap.requests + (0 if self._batch is None else self._batch.requests)
+
+
+def _alone(work: Callable[[], Any]) -> list[Any]:
+    return [work()]
+
+
+def _fail(futures: Sequence[Future[Any]], error: StoreError) -> None:
+    for future in futures:
+        future.set_exception(error)

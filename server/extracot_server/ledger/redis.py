@@ -88,8 +88,11 @@ class RedisStore:
         register = self._redis.register_script
         self._scripts = {name: register(text) for name, text in _TEXTS.items()}
 
-    def claim(self, owner: str, claim: Claim) -> Claimed:
+    def claim(self, owner: str, claims: Sequence[Claim]) -> list[Claimed]:
         """See ``Store``."""
+        return [self._claim(owner, claim) for claim in claims]
+
+    def _claim(self, owner: str, claim: Claim) -> Claimed:
         addresses = sorted(claim.amounts)
         rows = [
             [*address, claim.amounts[address], expires(address[0]), claim.limits.get(address, -1)]

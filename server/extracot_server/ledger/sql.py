@@ -6,7 +6,9 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from typing import Any
+from itertools import chain
+from math import inf
+from typing import Any, TypeVar
 
 from extracot_server.ledger.store import (
     FORGOTTEN_SECONDS,
@@ -28,9 +30,9 @@ TABLES = (
     "seen DOUBLE PRECISION NOT NULL, number BIGINT NOT NULL)",
 )
 _ADD = (
-    "INSERT INTO extracot_counters (bucket, name, value, expires) VALUES (?, ?, ?, ?) "
+    "INSERT INTO extracot_counters (bucket, name, value, expires) VALUES {marks} "
     "ON CONFLICT (bucket, name) DO UPDATE SET value = extracot_counters.value + excluded.value "
-    "RETURNING value"
+    "RETURNING bucket, name, value"
 )
 _SEEN = (
     "INSERT INTO extracot_owners (owner, seen, number) VALUES (?, ?, 0) "
@@ -44,7 +46,8 @@ _LOST = (
     "DELETE FROM extracot_claims WHERE owner NOT IN "
     "(SELECT owner FROM extracot_owners WHERE seen >= ?) RETURNING amounts"
 )
-_AT_ONCE = 300  # parameters of one query
+_PARAMETERS = 900  # of one query; SQLite allows no more than 999 in its older builds
+_T = TypeVar("_T")
 
 
 class SqlStore(ABC):
@@ -58,21 +61,41 @@ class SqlStore(ABC):
     def _transaction(self) -> AbstractContextManager[None]:
         """All of its block, or nothing where it raises."""
 
-    def claim(self, owner: str, claim: Claim) -> Claimed:
-        """See ``Store``."""
-        used: dict[Address, float] = {}
+    def claim(self, owner: str, claims: Sequence[Claim]) -> list[Claimed]:
+        """See ``Store``. All of them at once, as they mostly fit; else one by one."""
+        together = self._claim_all(owner, claims)
+        if together is not None:
+            return together
+        return [self._claim_one(owner, claim) for claim in claims]
+
+    def _claim_one(self, owner: str, claim: Claim) -> Claimed:
+        admitted = self._claim_all(owner, [claim])
+        return Claimed(False, self.values(claim.amounts)) if admitted is None else admitted[0]
+
+    def _claim_all(self, owner: str, claims: Sequence[Claim]) -> list[Claimed] | None:
+        """Claim them all; ``None``, and nothing is changed, where one would pass its limit."""
+        total: dict[Address, float] = {}
+        for claim in claims:
+            for address, amount in claim.amounts.items():
+                total[address] = total.get(address, 0.0) + amount
         try:
             with self._transaction():
-                for address, amount in sorted(claim.amounts.items()):
-                    used[address] = self._add(address, amount) - amount
-                if any(used[a] + claim.amounts[a] > most for a, most in claim.limits.items()):
-                    raise _OverLimitError
-                rows = [(*address, amount) for address, amount in claim.amounts.items()]
-                row = (claim.id, owner, json.dumps(rows))
-                self._run("INSERT INTO extracot_claims (id, owner, amounts) VALUES (?, ?, ?)", row)
+                held = {address: value - total[address] for address, value in self._add(total)}
+                admitted = []
+                for claim in claims:
+                    admitted.append(Claimed(True, {a: held[a] for a in claim.amounts}))
+                    for address, amount in claim.amounts.items():
+                        held[address] += amount
+                        if held[address] > claim.limits.get(address, inf):
+                            raise _OverLimitError
+                for part in _parts(claims, 3):
+                    marks = ", ".join(["(?, ?, ?)"] * len(part))
+                    rows = [(c.id, owner, json.dumps(_rows(c.amounts))) for c in part]
+                    query = f"INSERT INTO extracot_claims (id, owner, amounts) VALUES {marks}"
+                    self._run(query, chain.from_iterable(rows))
         except _OverLimitError:
-            return Claimed(False, used)
-        return Claimed(True, used)
+            return None
+        return admitted
 
     def settle(self, owner: str, number: int, ids: Sequence[str], amounts: Amounts) -> None:
         """See ``Store``."""
@@ -81,10 +104,10 @@ class SqlStore(ABC):
             if last and last[0][0] >= number:
                 return
             claims = []
-            for part, marks in _parts(ids):
-                query = f"DELETE FROM extracot_claims WHERE id IN ({marks}) RETURNING amounts"
-                claims += self._run(query, part)
-            self._add_all(claims, amounts)
+            for part in _parts(ids):
+                query = f"DELETE FROM extracot_claims WHERE id IN ({_marks(part)})"
+                claims += self._run(f"{query} RETURNING amounts", part)
+            self._settle(claims, amounts)
             self._run(_NUMBERED, [owner, number])
 
     def values(self, addresses: Collection[Address]) -> dict[Address, float]:
@@ -96,9 +119,9 @@ class SqlStore(ABC):
     def read(self, buckets: Sequence[str]) -> dict[str, dict[str, float]]:
         """See ``Store``."""
         found: dict[str, dict[str, float]] = {}
-        for part, marks in _parts(buckets):
-            query = f"SELECT bucket, name, value FROM extracot_counters WHERE bucket IN ({marks})"
-            for bucket, name, value in self._run(query, part):
+        for part in _parts(buckets):
+            query = "SELECT bucket, name, value FROM extracot_counters WHERE bucket IN"
+            for bucket, name, value in self._run(f"{query} ({_marks(part)})", part):
                 found.setdefault(bucket, {})[name] = float(value)
         return found
 
@@ -106,28 +129,41 @@ class SqlStore(ABC):
         """See ``Store``."""
         with self._transaction():
             self._run(_SEEN, [owner, now])
-            self._add_all(self._run(_LOST, [now - LOST_SECONDS]), {})
+            self._settle(self._run(_LOST, [now - LOST_SECONDS]), {})
             gone = "DELETE FROM extracot_counters WHERE expires > 0 AND expires < ?"
             self._run(gone, [int(now)])
             old = "DELETE FROM extracot_owners WHERE seen < ? AND owner <> ?"
             self._run(old, [now - FORGOTTEN_SECONDS, owner])
 
-    def _add_all(self, claims: Sequence[tuple[Any, ...]], amounts: Amounts) -> None:
-        for address, amount in taken_back([json.loads(row[0]) for row in claims], amounts).items():
-            if amount:
-                self._add(address, amount)
+    def _settle(self, claims: Sequence[tuple[Any, ...]], amounts: Amounts) -> None:
+        changed = taken_back([json.loads(row[0]) for row in claims], amounts)
+        self._add({address: amount for address, amount in changed.items() if amount})
 
-    def _add(self, address: Address, amount: float) -> float:
-        rows = self._run(_ADD, [*address, amount, expires(address[0])])
-        return float(rows[0][0])
+    def _add(self, amounts: Amounts) -> list[tuple[Address, float]]:
+        """Add to counters, in the order of addresses; what they hold then."""
+        found: list[tuple[Address, float]] = []
+        for part in _parts(sorted(amounts), 4):
+            rows = [(*address, amounts[address], expires(address[0])) for address in part]
+            query = _ADD.format(marks=", ".join(["(?, ?, ?, ?)"] * len(part)))
+            for bucket, name, value in self._run(query, chain.from_iterable(rows)):
+                found.append(((bucket, name), float(value)))
+        return found
 
 
 class _OverLimitError(Exception):
     """Ends a transaction that must not be carried out."""
 
 
-def _parts(values: Sequence[str]) -> Iterator[tuple[Sequence[str], str]]:
-    """So many at a time, with a mark for each."""
-    for start in range(0, len(values), _AT_ONCE):
-        part = values[start : start + _AT_ONCE]
-        yield part, ", ".join("?" * len(part))
+def _rows(amounts: Amounts) -> list[tuple[str, str, float]]:
+    return [(*address, amount) for address, amount in amounts.items()]
+
+
+def _parts(values: Sequence[_T], parameters: int = 1) -> Iterator[Sequence[_T]]:
+    """So many at a time as a query has parameters for."""
+    most = _PARAMETERS // parameters
+    for start in range(0, len(values), most):
+        yield values[start : start + most]
+
+
+def _marks(values: Sequence[object]) -> str:
+    return ", ".join("?" * len(values))

@@ -45,8 +45,8 @@ class Claimed:
 class Store(Protocol):
     """A store. Every method raises :class:`StoreError`, and may be called again after it."""
 
-    def claim(self, owner: str, claim: Claim) -> Claimed:
-        """Add a claim to all of its counters, or to none where one would pass its limit."""
+    def claim(self, owner: str, claims: Sequence[Claim]) -> list[Claimed]:
+        """Add each claim to all of its counters, or to none where one would pass its limit."""
 
     def settle(self, owner: str, number: int, ids: Sequence[str], amounts: Amounts) -> None:
         """Take the claims with these ids back, as far as there are any, and add what was used.

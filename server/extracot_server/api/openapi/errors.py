@@ -38,6 +38,20 @@ _RETRY_AFTER = {
     "required": True,
     "schema": {"type": "string", "pattern": "^[0-9]+$"},
 }
+RATE_LIMITS: Mapping[str, Any] = {
+    f"x-ratelimit-{what}-{kind}": {
+        "description": f"{text}; only for keys with a quota of {kind}",
+        "required": False,
+        "schema": {"type": "string"},
+    }
+    for kind in ("requests", "tokens")
+    for what, text in (
+        ("limit", f"{kind} that the quota allows"),
+        ("remaining", f"{kind} that are left of it"),
+        ("reset", "time until it begins anew, like `6m0s`"),
+    )
+}
+"""OpenAI's fields, as replies and refusals of keys with quotas have them."""
 _CHALLENGE = {"required": True, "schema": {"const": "Bearer"}}
 _TEXTS = {
     400: "The request is invalid; `param` names the field, `message` lists what is allowed",
@@ -54,7 +68,7 @@ _TEXTS = {
 _HEADERS: Mapping[int, Mapping[str, Any]] = {
     401: {"WWW-Authenticate": _CHALLENGE},
     415: {"Accept-Encoding": {"required": True, "schema": {"const": "identity"}}},
-    429: {"Retry-After": _RETRY_AFTER},
+    429: {"Retry-After": _RETRY_AFTER, **RATE_LIMITS},
     503: {"Retry-After": _RETRY_AFTER},
 }
 _ERRORS: Mapping[int, Mapping[str, BaseException]] = {
