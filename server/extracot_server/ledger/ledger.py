@@ -12,7 +12,6 @@ import asyncio
 import logging
 import threading
 from collections.abc import Callable, Collection, Sequence
-from concurrent.futures import Future
 from dataclasses import dataclass, field
 from functools import partial
 from queue import Empty, SimpleQueue
@@ -31,7 +30,7 @@ ANSWER_SECONDS = 3.0
 
 log = logging.getLogger("extracot.server")
 T = TypeVar("T")
-_Ask = tuple["Future[Any]", "Callable[[], Any] | Claim"]
+_Ask = tuple["asyncio.Future[Any]", "Callable[[], Any] | Claim"]
 _Job = _Ask | Literal["write", "close"]
 Told = Callable[[bool, int], object]
 """Takes whether the store answers, and how many requests are not in it yet."""
@@ -54,7 +53,10 @@ class _Heap:
 
 
 class Ledger:
-    """One process's access to a store. Opened by :meth:`start`, which raises ``StoreError``."""
+    """One process's access to a store, for one event loop.
+
+    Opened by :meth:`start`, which raises ``StoreError``.
+    """
 
     def __init__(
         self,
@@ -110,12 +112,15 @@ class Ledger:
             self._jobs.put("write")
 
     async def _ask(self, work: Callable[[], T] | Claim) -> T:
-        future: Future[T] = Future()
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[T] = loop.create_future()
+        late = StoreError("usage store: no answer in time")
+        timer = loop.call_later(ANSWER_SECONDS, _tell, [future], late)
         self._jobs.put((future, work))
         try:
-            return await asyncio.wait_for(asyncio.wrap_future(future), ANSWER_SECONDS)
-        except TimeoutError:
-            raise StoreError("usage store: no answer in time") from None
+            return await future
+        finally:
+            timer.cancel()
 
     # -------------------------------------------------------------------------- on the thread
 
@@ -124,10 +129,14 @@ class Ledger:
         while "close" not in jobs:
             jobs = self._next()
             self._keep_up(last="close" in jobs)
-            asked = [job for job in jobs if not isinstance(job, str)]
-            self._claim([(f, work) for f, work in asked if isinstance(work, Claim)])
+            # Nobody waits any more for what is done: it was too late, or its client has left.
+            asked = [job for job in jobs if not isinstance(job, str) and not job[0].done()]
+            claims = [(future, work) for future, work in asked if isinstance(work, Claim)]
+            if claims:  # all in one go: a store is asked once for many
+                wanted = [claim for _, claim in claims]
+                self._answer([f for f, _ in claims], partial(self._claim, wanted))
             for future, work in asked:
-                if not isinstance(work, Claim) and future.set_running_or_notify_cancel():
+                if not isinstance(work, Claim):
                     self._answer([future], partial(_alone, work))
         if left := self._waiting():
             log.error("the usage of %d requests was not written: the store is lost", left)
@@ -144,26 +153,23 @@ class Ledger:
             pass
         return jobs
 
-    def _claim(self, asked: Sequence[tuple[Future[Any], Claim]]) -> None:
-        """All claims that wait, in one go: a store is asked once for many."""
-        wanted = [(f, claim) for f, claim in asked if f.set_running_or_notify_cancel()]
-        if wanted:
-            claims = [claim for _, claim in wanted]
-            work = partial(self._store.claim, self._owner, claims)
-            self._answer([future for future, _ in wanted], work)
+    def _claim(self, claims: Sequence[Claim]) -> list[Claimed]:
+        return self._store.claim(self._owner, claims)
 
-    def _answer(self, futures: Sequence[Future[Any]], work: Callable[[], Sequence[Any]]) -> None:
+    def _answer(
+        self, futures: Sequence[asyncio.Future[Any]], work: Callable[[], Sequence[Any]]
+    ) -> None:
         """Carry out a job, and tell those who wait for it."""
+        outcome: Sequence[Any] | StoreError
         if self._lost_since is not None:
-            return _fail(futures, StoreError("usage store: lost, and not back yet"))
-        try:
-            results = work()
-        except StoreError as error:
-            self._lost(error)
-            return _fail(futures, error)
-        for future, result in zip(futures, results, strict=True):
-            future.set_result(result)
-        return None
+            outcome = StoreError("usage store: lost, and not back yet")
+        else:
+            try:
+                outcome = work()
+            except StoreError as error:
+                self._lost(error)
+                outcome = error
+        futures[0].get_loop().call_soon_threadsafe(_tell, futures, outcome)
 
     def _keep_up(self, *, last: bool = False) -> None:
         """Write the heap, and show that this process is there, where it is time for it."""
@@ -215,6 +221,12 @@ def _alone(work: Callable[[], Any]) -> list[Any]:
     return [work()]
 
 
-def _fail(futures: Sequence[Future[Any]], error: StoreError) -> None:
-    for future in futures:
-        future.set_exception(error)
+def _tell(futures: Sequence[asyncio.Future[Any]], outcome: Sequence[Any] | StoreError) -> None:
+    """On the loop: give each its result, or all the error."""
+    for number, future in enumerate(futures):
+        if future.done():
+            continue
+        if isinstance(outcome, StoreError):
+            future.set_exception(outcome)
+        else:
+            future.set_result(outcome[number])

@@ -54,6 +54,8 @@ class Account:
     claim_id: str | None = None
     standings: tuple[Standing, ...] = ()
     told_at: float = 0.0
+    addresses: tuple[Address, ...] = ()
+    """Of the counters of its key's quotas, in the windows in which it was admitted."""
 
 
 class QuotaError(RefusedError):
@@ -121,16 +123,19 @@ class Meter:
         Raises :class:`QuotaError`, and :class:`StoreLostError` where the operator wants that.
         """
         account.at = now = self.clock()
-        quotas = [quota for quota in account.principal.quotas if quota.budget is None]
-        if not quotas or self.ledger is None:
+        quotas = account.principal.quotas
+        if self.ledger is None or not quotas:
+            return
+        account.addresses = tuple(_address(quota, now) for quota in quotas)
+        limits: dict[Address, float] = {}
+        amounts: dict[Address, float] = {}
+        for quota, address in zip(quotas, account.addresses, strict=True):
+            if quota.budget is None:
+                limits[address] = min(quota.limit, limits.get(address, quota.limit))
+                amounts[address] = tokens if quota.kind == "tokens" else 1
+        if not limits:
             return
         account.claim_id = uuid4().hex
-        wanted = {"tokens": tokens, "requests": 1}
-        limits: dict[Address, float] = {}
-        for quota in quotas:
-            address = _address(quota, now)
-            limits[address] = min(quota.limit, limits.get(address, quota.limit))
-        amounts = {_address(quota, now): float(wanted[quota.kind]) for quota in quotas}
         try:
             claimed = await self.ledger.claim(Claim(account.claim_id, amounts, limits))
         except StoreError:
@@ -152,14 +157,18 @@ class Meter:
         held = dict(claimed.used)
         if claimed.admitted:
             held = {address: held[address] + amount for address, amount in amounts.items()}
-        quotas = [quota for quota in account.principal.quotas if quota.budget is None]
-        found = [_standing(quota, held[_address(quota, now)], now) for quota in quotas]
+        refusing = [
+            (quota, address)
+            for quota, address in zip(account.principal.quotas, account.addresses, strict=True)
+            if quota.budget is None
+        ]
+        found = [_standing(quota, held[address], now) for quota, address in refusing]
         account.standings, account.told_at = tuple(found), now
         self.told(found)
         if claimed.admitted:
             return
         account.claim_id = None
-        wanted = {s.quota: int(amounts[_address(s.quota, now)]) for s in found}
+        wanted = {quota: int(amounts[address]) for quota, address in refusing}
         over = [s for s in found if s.left < wanted[s.quota]]
         worst = max(over, key=lambda standing: standing.resets)
         raise QuotaError(worst, wanted[worst.quota], now, found)
@@ -179,8 +188,8 @@ class Meter:
             return
         amounts: dict[Address, float] = {(HOLDOUT, name): n for name, n in found.items()}
         spent = {"tokens": used.prompt + used.completion, "requests": 1}
-        for quota in account.principal.quotas:
-            amounts[_address(quota, account.at)] = spent[quota.kind]
+        for quota, address in zip(account.principal.quotas, account.addresses, strict=True):
+            amounts[address] = spent[quota.kind]
         hour = bucket("usage", hour_of(account.at))
         counts = {"requests": 1, **asdict(used)}
         for kind, amount in counts.items():

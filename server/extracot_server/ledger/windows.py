@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 
 from extracot_server.admission.quotas import Period
 
@@ -37,7 +38,13 @@ def window(period: Period, at: float) -> Window:
     >>> (february.end - february.start) // 86400
     29
     """
-    moment = datetime.fromtimestamp(at, UTC)
+    return _window(period, int(at // 60) * 60)
+
+
+@lru_cache(maxsize=64)
+def _window(period: Period, minute: int) -> Window:
+    """The same for the start of a minute: all requests of that minute ask for it."""
+    moment = datetime.fromtimestamp(minute, UTC)
     match period:
         case Period.MINUTE:
             start = moment.replace(second=0, microsecond=0)
