@@ -55,8 +55,11 @@ class Fields(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One turn. The content of an assistant's is its answer; a leading think block is dropped.
+    """One turn. The content of an assistant's is its answer.
 
+    ``reasoning`` is what an assistant reasoned before it; ``None`` where the client gave none: then
+    it is the leading think block of the content, if there is one. A chat template decides which
+    turns keep theirs in a prompt.
     ``tool_calls`` go with an assistant's, ``tool_call_id`` with a tool's: which call it answers.
     ``field`` names the message in errors, where it is not its place in the list: another one's
     place (``input[2]``), or the field that is all of it (``instructions``); ``fields`` names its
@@ -70,6 +73,7 @@ class Message:
     field: str = ""
     fields: Fields | None = None
     omitted: tuple[str, ...] = ()
+    reasoning: str | None = None
 
 
 class Turn(NamedTuple):
@@ -84,6 +88,9 @@ class Turn(NamedTuple):
     answers: ToolCall | None = None
     """The call that a tool's turn answers."""
     call_field: str = ""
+    reasoning: str = ""
+    """What an assistant reasoned before it said this."""
+    reasoning_field: str = ""
 
 
 def read_messages(
@@ -92,7 +99,7 @@ def read_messages(
     control_tokens: Collection[str],
     field: str = "messages",
 ) -> list[Turn]:
-    """The turns of a conversation (``field`` names it), earlier replies without their reasoning.
+    """The turns of a conversation (``field`` names it), earlier replies apart from their reasoning.
 
     System messages at the beginning are one turn. One that comes after the last answer, with
     nothing of the user's after that answer, is what the reply is for, so it is the user's.
@@ -136,13 +143,28 @@ def _turn(message: Message, where: str, tags: ThinkTags, control_tokens: Collect
         raise PromptError("go with an assistant's message", field=f"{where}.tool_calls")
     text = message.content
     check_unicode(text, fields.content)
+    reasoning, reasoning_field = message.reasoning, f"{where}.reasoning"
+    if reasoning and role is not Role.ASSISTANT:
+        raise PromptError("goes with an assistant's message", field=reasoning_field)
     if role is Role.ASSISTANT:
-        text = _without_reasoning(text, tags, control_tokens)
+        found, text = _split_reply(text, tags, control_tokens)
+        if reasoning is None:
+            reasoning, reasoning_field = found, fields.content
+        check_unicode(reasoning, reasoning_field)
     calls = tuple(
         call if call.field else replace(call, field=f"{where}.tool_calls[{index}]")
         for index, call in enumerate(message.tool_calls)
     )
-    return Turn(role, text, fields.role, fields.content, calls=calls, call_field=fields.call_id)
+    return Turn(
+        role,
+        text,
+        fields.role,
+        fields.content,
+        calls=calls,
+        call_field=fields.call_id,
+        reasoning=reasoning or "",
+        reasoning_field=reasoning_field,
+    )
 
 
 def _answering(turns: Sequence[Turn], messages: Sequence[Message]) -> list[Turn]:
@@ -205,14 +227,19 @@ def joined(turns: Sequence[Turn]) -> Turn:
     return first._replace(
         text=BETWEEN.join(turn.text for turn in turns if turn.text),
         calls=tuple(call for turn in turns for call in turn.calls),
+        reasoning=BETWEEN.join(turn.reasoning for turn in turns if turn.reasoning),
+        reasoning_field=next((t.reasoning_field for t in turns if t.reasoning), ""),
     )
 
 
-def _without_reasoning(reply: str, tags: ThinkTags, control_tokens: Collection[str]) -> str:
-    """An earlier reply as templates want it: the answer alone, no level, no think block."""
+def _split_reply(reply: str, tags: ThinkTags, control_tokens: Collection[str]) -> tuple[str, str]:
+    """Reasoning and answer of an earlier reply, without the level that it may begin with."""
     text = reply.lstrip()
     for token in control_tokens:
         if text.startswith(token):
             text = reply = text.removeprefix(token).lstrip()
             break
-    return split_reasoning(text, tags).answer if text.startswith(tags.start) else reply
+    if not text.startswith(tags.start):
+        return "", reply
+    found = split_reasoning(text, tags)
+    return found.reasoning, found.answer

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
+from types import MappingProxyType
 from typing import Any
 
 from extracot.conversation import Role, Turn, joined
@@ -31,6 +32,7 @@ def fit(
     tools: Sequence[Mapping[str, Any]],
     field: str,
     own_system: bool = False,
+    switches: Mapping[str, Any] = MappingProxyType({}),
 ) -> tuple[list[Turn], Layout]:
     """The turns in the first form that the template takes, and its layout of them.
 
@@ -41,7 +43,7 @@ def fit(
     refusal: PromptError | None = None
     for form in _forms(template, list(turns), own_system):
         try:
-            return form, _layout(template, form, tools)
+            return form, _layout(template, form, tools, switches)
         except PromptError as error:
             if refusal is None or (refusal.field is None and error.field is not None):
                 refusal = error
@@ -58,12 +60,15 @@ def fit(
 
 
 def _layout(
-    template: ChatTemplate, turns: Sequence[Turn], tools: Sequence[Mapping[str, Any]]
+    template: ChatTemplate,
+    turns: Sequence[Turn],
+    tools: Sequence[Mapping[str, Any]],
+    switches: Mapping[str, Any],
 ) -> Layout:
-    if tools or any(turn.calls for turn in turns):
-        layout = template.layout_with_tools(turns, tools)
+    if tools or any(turn.calls or turn.reasoning for turn in turns):
+        layout = template.layout_of(turns, tools, switches)
     else:
-        layout = template.layout([turn.role.value for turn in turns])
+        layout = template.layout([turn.role.value for turn in turns], switches)
     places = [part for part in layout if isinstance(part, int)]
     for index, turn in enumerate(turns):
         if turn.role is Role.SYSTEM and index > 0:

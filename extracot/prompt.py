@@ -6,19 +6,25 @@ from a message: what a client or a problem says is text, however it is spelled.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property, lru_cache
-from typing import Any, NamedTuple
+from functools import cached_property
+from types import MappingProxyType
+from typing import Any
 
 from extracot.control import Control, ControlKind
 from extracot.conversation import Fields, Message, Role, ToolCall, Turn, read_messages
 from extracot.errors import ControlTokenError, PromptError
 from extracot.fitting import fit
+from extracot.opening import Opening, split_opening
+from extracot.prompt_ids import Piece, PromptEncoder
 from extracot.reasoning import ThinkTags
-from extracot.template import ChatTemplate, Mixed
+from extracot.switches import FIELD as SWITCHES_FIELD
+from extracot.switches import check_switches
+from extracot.template import ChatTemplate
+from extracot.template_traits import TemplateTraits, find_traits
 from extracot.tokens import TextEncoder, Tokenizer
+from extracot.tool_text import Slot
 
 __all__ = [
     "Fields",
@@ -51,14 +57,6 @@ class RenderedPrompt:
         return self.prompt_ids + self.prefill_ids
 
 
-class _Opening(NamedTuple):
-    """The end of the generation prompt: before what it says of reasoning, and that."""
-
-    base: str
-    block: str
-    in_reasoning: bool
-
-
 class PromptRenderer:
     """Renders conversations for one tokenizer; see :class:`~extracot.control.Control`.
 
@@ -87,13 +85,12 @@ class PromptRenderer:
         self._encoder = TextEncoder(
             tokenizer, reserved=(*self._control_tokens, self.tags.start, self.tags.end)
         )
-        self._tag = re.compile(f"({re.escape(self.tags.start)}|{re.escape(self.tags.end)})")
-        self.think_start_id = self._encoder.single_id(self.tags.start)
-        self.think_end_id = self._encoder.single_id(self.tags.end)
-        self._tag_ids = {self.tags.start: self.think_start_id, self.tags.end: self.think_end_id}
-        # Template text repeats from prompt to prompt.
-        self._trusted = lru_cache(maxsize=512)(self._encode_trusted)
-        self.close_ids = self._trusted(f"\n{self.tags.end}\n\n")
+        self._openings: dict[ControlKind, Opening] = {}
+        self._prompt = PromptEncoder(self._encoder, self.tags)
+        self.think_start_id = self._prompt.tag_ids[self.tags.start]
+        self.think_end_id = self._prompt.tag_ids[self.tags.end]
+        self._trusted = self._prompt.trusted
+        self.close_ids = self._trusted(self.tags.closes)
         for token in self._control_tokens:
             self._control_id(token)
 
@@ -114,12 +111,22 @@ class PromptRenderer:
         Raises :class:`PromptError` if the tokenizer has no chat template that takes a user
         message, which makes it a check to do at start-up.
         """
-        return self._usual_opening.in_reasoning
+        return self._usual_opening(Control.native()).opened
+
+    @cached_property
+    def traits(self) -> TemplateTraits:
+        """What the chat template's own variables do, and which earlier reasoning it keeps."""
+        return find_traits(self._template)
 
     @property
     def takes_tools(self) -> bool:
         """The chat template has a place for the definitions of tools."""
         return self._template.takes_tools
+
+    @property
+    def takes_calls(self) -> bool:
+        """The chat template has a place for calls, and for what they return."""
+        return self._template.takes_calls
 
     def render(
         self,
@@ -129,6 +136,7 @@ class PromptRenderer:
         with_instruction: bool = True,
         tools: Sequence[Mapping[str, Any]] = (),
         field: str = "messages",
+        switches: Mapping[str, Any] = MappingProxyType({}),
     ) -> RenderedPrompt:
         """Token ids of a conversation, and of the start of its reply.
 
@@ -137,35 +145,28 @@ class PromptRenderer:
         are rendered without any of that. Calls, answers of tools and system messages may follow.
         :mod:`extracot.fitting` says what becomes of turns that the template refuses as they are.
         ``tools`` are definitions in OpenAI's form. ``field`` names the conversation in errors.
+        ``switches`` are variables of the template's own, and their values: they go before what
+        turns reasoning on for NATIVE and OPEN, and behind what turns it off for NONE.
 
         Raises :class:`PromptError` with the ``field`` at fault: no messages, none of the user's,
         an unknown role, a last message that is an assistant's, a content that is no valid Unicode
-        or, in the user's last, empty, messages or tools that the template refuses in any form.
+        or, in the user's last, empty, messages or tools that the template refuses in any form,
+        a switch that is none (:func:`~extracot.switches.check_switches`).
         Raises :class:`ControlTokenError` if the control's token is not one id.
         """
+        self._check_switches(switches)
         said, own_system = self._turns(messages, with_instruction, field)
-        turns, layout = fit(self._template, said, tools, field, own_system)
+        switches = self._switches(control, switches)
+        turns, layout = fit(self._template, said, tools, field, own_system, switches)
         turns = self._controlled(turns, control)
         *parts, last = layout
-        before, opening = self._split_opening(last)
+        before, opening = split_opening(last, self.tags)
         keep_block, prefill, in_reasoning = self._reply_start(control, opening)
-        ids: list[int] = []
-        space = ""
+        pieces: list[Piece] = []
         for part in parts:
-            if isinstance(part, int):
-                ids += self._turn_ids(turns[part], space, ids)
-                continue
-            # The template's white space goes with the text that follows it, because that is how
-            # a tokenizer reads it ("USER: " + "Hi" is "USER:" and " Hi").
-            *head, tail = part
-            fixed = str(tail).rstrip()
-            space = str(tail)[len(fixed) :]
-            beginning = self._encoder.is_beginning(ids)
-            if not head and self._trusted(fixed, beginning) == self._trusted(str(tail), beginning):
-                space = ""  # an added token that swallows the white space after it
-            ids += self._mixed_ids((*head, fixed), beginning)
+            pieces += self._said(turns[part]) if isinstance(part, int) else part
         end = opening.base + (opening.block if keep_block else "")
-        ids += self._mixed_ids((*before, end), self._encoder.is_beginning(ids))
+        ids = self._prompt.encode([*pieces, *before, end])
         return RenderedPrompt(tuple(ids), prefill, in_reasoning)
 
     def after_choice(self, rendered: RenderedPrompt, level_token: str) -> RenderedPrompt:
@@ -200,10 +201,10 @@ class PromptRenderer:
         if level_token is not None:
             ids, inside = list(self._level_prefill(level_token)), True
         else:
-            _, prefill, inside = self._reply_start(control, self._usual_opening)
+            _, prefill, inside = self._reply_start(control, self._usual_opening(control))
             ids = list(prefill)
         if reasoning is not None and not inside:
-            ids += self._trusted(f"{self.tags.start}\n")
+            ids += self._trusted(self.tags.opens)
         if reasoning is not None:
             ids += self.encode_text(reasoning.strip(), "reasoning")
         if reasoning is not None or inside:
@@ -217,10 +218,7 @@ class PromptRenderer:
 
         Raises :class:`PromptError`, with ``field``, for a text that is not valid Unicode.
         """
-        try:
-            return self._encoder.encode_text(text, beginning=beginning)
-        except PromptError as error:
-            raise PromptError(str(error), field=field) from error
+        return self._prompt.encode_text(text, field, beginning=beginning)
 
     def _turns(
         self, messages: Sequence[Message], with_instruction: bool, field: str
@@ -243,25 +241,38 @@ class PromptRenderer:
             turns[at] = turns[at]._replace(text=f"{turns[at].text} ", token_id=token_id)
         return turns
 
-    def _split_opening(self, last: Mixed | int) -> tuple[Mixed, _Opening]:
-        """The last fixed text of a prompt without, and with, what it says of reasoning."""
-        *before, end = last if isinstance(last, tuple) else ("",)
-        start, stop = re.escape(self.tags.start), re.escape(self.tags.end)
-        found = re.search(rf"(?:{start}\s*(?:{stop}\s*)?|{stop}\s*)\Z", str(end))
-        if found is None:
-            return tuple(before), _Opening(str(end), "", False)
-        in_reasoning = self.tags.end not in found[0]
-        return tuple(before), _Opening(str(end)[: found.start()], found[0], in_reasoning)
+    def _check_switches(self, switches: Mapping[str, Any]) -> None:
+        check_switches(switches)
+        for name, value in switches.items():
+            if isinstance(value, str) and not self.protected_ids.isdisjoint(self._trusted(value)):
+                field = f"{SWITCHES_FIELD}.{name}"
+                raise PromptError("must not hold a token of the template's", field=field)
 
-    @cached_property
-    def _usual_opening(self) -> _Opening:
-        return self._split_opening(self._template.layout([Role.USER.value])[-1])[1]
+    def _switches(self, control: Control, given: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The template's variables for a control; those that say whether to reason follow it."""
+        traits = self.traits
+        match control.kind:
+            case ControlKind.NATIVE | ControlKind.OPEN:
+                return {**traits.on, **given}
+            case ControlKind.NONE if traits.off is not None:
+                others = {n: value for n, value in given.items() if n not in traits.on_off}
+                return {**others, **traits.off}
+            case _:
+                return given
+
+    def _usual_opening(self, control: Control) -> Opening:
+        """What the generation prompt of a question says of reasoning under a control."""
+        found = self._openings.get(control.kind)
+        if found is None:
+            layout = self._template.layout([Role.USER.value], self._switches(control, {}))
+            found = self._openings[control.kind] = split_opening(layout[-1], self.tags)[1]
+        return found
 
     def _reply_start(
-        self, control: Control, opening: _Opening
+        self, control: Control, opening: Opening
     ) -> tuple[bool, tuple[int, ...], bool]:
         """Whether what the template opens or closes is kept, the prefill, and ``in_reasoning``."""
-        opened, closed = opening.in_reasoning, bool(opening.block) and not opening.in_reasoning
+        opened = opening.opened
         match control.kind:
             case ControlKind.LEVEL:
                 return False, self._level_prefill(control.token or ""), True
@@ -270,14 +281,21 @@ class PromptRenderer:
             case ControlKind.NATIVE:
                 return True, (), opened
             case ControlKind.OPEN:
-                prefill = () if opened else self._trusted(f"{self.tags.start}\n")
+                prefill = () if opened else self._trusted(self.tags.opens)
                 return opened, prefill, True
-            case ControlKind.NONE if closed:
-                return True, (), False
             case ControlKind.NONE if opened:
                 return True, self.close_ids, False
+            case ControlKind.NONE if opening.closed or self.traits.off is not None:
+                return True, (), False
             case ControlKind.NONE:
-                return False, self._trusted(f"{self.tags.start}\n\n{self.tags.end}\n\n"), False
+                return False, self._trusted(self.tags.skips), False
+
+    def _said(self, turn: Turn) -> Iterator[Piece]:
+        """A turn's text at its place in a prompt, and the token that ends it."""
+        text = self._template.trim(turn.role.value, turn.text, tail=turn.token_id is None)
+        yield Slot(text, turn.content_field)
+        if turn.token_id is not None:
+            yield turn.token_id
 
     def _level_prefill(self, token: str) -> tuple[int, ...]:
         level = (self._control_id(token),)
@@ -290,47 +308,3 @@ class PromptRenderer:
         if id_ not in self.protected_ids:
             raise ControlTokenError(f"{token} is an ordinary token: name it in control_tokens")
         return id_
-
-    def _turn_ids(self, turn: Turn, space: str, before: Sequence[int]) -> list[int]:
-        ended = turn.token_id is not None
-        text = space + self._template.trim(turn.role.value, turn.text, tail=not ended)
-        ids = self.encode_text(
-            text, turn.content_field, beginning=self._encoder.is_beginning(before)
-        )
-        return ids if turn.token_id is None else [*ids, turn.token_id]
-
-    def _mixed_ids(self, pieces: Mixed, beginning: bool) -> Sequence[int]:
-        """Fixed text with clients' texts in it: read as one, as any tokenizer reads a prompt.
-
-        Only if that gives a protected id which the fixed text does not is it read piece by piece.
-        """
-        if len(pieces) == 1:
-            return self._trusted(str(pieces[0]), beginning)
-        texts = [piece if isinstance(piece, str) else piece.text for piece in pieces]
-        ids = self._encode_trusted("".join(texts), beginning)
-        fixed = [self._encode_trusted(piece) for piece in pieces if isinstance(piece, str)]
-        ours = [id_ for part in fixed for id_ in part if id_ in self.protected_ids]
-        if [id_ for id_ in ids if id_ in self.protected_ids] == ours:
-            return ids
-        apart: list[int] = []
-        for piece in pieces:
-            begins = self._encoder.is_beginning(apart) if apart else beginning
-            if isinstance(piece, str):
-                apart += self._encode_trusted(piece, begins)
-            else:
-                apart += self.encode_text(piece.text, piece.field, beginning=begins)
-        return apart
-
-    def _encode_trusted(self, text: str, beginning: bool = False) -> tuple[int, ...]:
-        """Text of the template's or ours; think tags by their ids, whatever stands beside them.
-
-        (A tokenizer may know an added token only after a space, if its normaliser adds one.)
-        """
-        ids: list[int] = []
-        for piece in self._tag.split(text):
-            if (id_ := self._tag_ids.get(piece)) is not None:
-                ids.append(id_)
-            elif piece:
-                begins = self._encoder.is_beginning(ids) if ids else beginning
-                ids += self._encoder.encode_trusted(piece, beginning=begins)
-        return tuple(ids)

@@ -18,14 +18,21 @@ from extracot.errors import ControlTokenError
 
 @dataclass(frozen=True, slots=True)
 class ThinkTags:
-    """The pair of tags around a reasoning block.
+    """The pair of tags around a reasoning block, and how they are written.
 
-    Raises :class:`ControlTokenError` if one is empty or starts or ends in white space, or if
-    both are the same.
+    ``opens`` opens a block, ``closes`` closes one, and ``skips`` begins a reply without any; the
+    defaults put line breaks around the tags. Where ``skips`` does not hold the tags it is markup
+    itself, for a model that begins with it.
+
+    Raises :class:`ControlTokenError` if a tag is empty or starts or ends in white space, if both
+    are the same, or if what opens or closes does not hold its tag.
     """
 
     start: str = "<think>"
     end: str = "</think>"
+    opens: str = ""
+    closes: str = ""
+    skips: str = ""
 
     def __post_init__(self) -> None:
         for tag in (self.start, self.end):
@@ -33,6 +40,28 @@ class ThinkTags:
                 raise ControlTokenError(f"think tag {tag!r} is empty or has white space around it")
         if self.start == self.end:
             raise ControlTokenError(f"both think tags are {self.start!r}: they have to differ")
+        forms = {
+            "opens": self.opens or f"{self.start}\n",
+            "closes": self.closes or f"\n{self.end}\n\n",
+            "skips": self.skips or f"{self.start}\n\n{self.end}\n\n",
+        }
+        for name, form in forms.items():
+            object.__setattr__(self, name, form)
+        if not self.opens.strip().startswith(self.start) or self.end in self.opens.replace(
+            self.start, ""
+        ):
+            raise ControlTokenError(f"{self.opens!r} does not open a block of {self.start!r}")
+        if self.end not in self.closes or self.start in self.closes.replace(self.end, ""):
+            raise ControlTokenError(f"{self.closes!r} does not close a block with {self.end!r}")
+        if not self.skips.strip():
+            raise ControlTokenError("what skips the block is empty")
+
+    @property
+    def begins_answer(self) -> str | None:
+        """What a model may begin its answer with instead of a block, if that is none of the tags'
+        business."""
+        form = self.skips.strip()
+        return None if form.startswith((self.start, self.end)) else form
 
 
 class Part(StrEnum):
@@ -87,6 +116,7 @@ class ReasoningSplitter:
     - After that everything is answer, tags included. Look-alikes are text everywhere.
     - With ``in_reasoning`` the prompt opened the block: a start tag that the model repeats at
       once is MARKUP.
+    - What begins an answer in place of a block (:attr:`ThinkTags.begins_answer`) is MARKUP there.
     - With ``expect_reasoning=False`` everything is answer, except end tags at the very start.
 
     Tags in ``marked`` come by :meth:`mark` alone, and their spelling is text wherever it stands:
@@ -114,6 +144,7 @@ class ReasoningSplitter:
         # The spellings that are tags.
         self._start = None if self._tags.start in marked else self._tags.start
         self._end = None if self._tags.end in marked else self._tags.end
+        self._skip = self._tags.begins_answer
         if in_reasoning:
             self._mode = _Mode.PROMPT_OPENED
         else:
@@ -183,6 +214,13 @@ class ReasoningSplitter:
             self._mode = _Mode.JUST_CLOSED
         self._release_space(part)
         self._emit(part, tag)
+        return self._take()
+
+    def leave(self) -> list[Piece]:
+        """The block has ended without a tag: what follows is answer."""
+        self._drop_beginning()
+        self._release_space(Part.MARKUP)
+        self._mode, self.closed = _Mode.ANSWER, True
         return self._take()
 
     def _drop_beginning(self) -> None:
@@ -270,7 +308,16 @@ class ReasoningSplitter:
             self._mode = _Mode.JUST_OPENED if opening else _Mode.JUST_CLOSED
             self.opened = self.opened or opening
             return at + len(tag)
-        if tag is not None and len(text) - at < len(tag) and tag.startswith(text[at:]):
+        skip = self._skip if mode in (_Mode.BEFORE, _Mode.BEFORE_ANSWER) else None
+        if skip is not None and text.startswith(skip, at):
+            self._release_space(Part.MARKUP)
+            self._emit(Part.MARKUP, skip)
+            self._mode = _Mode.JUST_CLOSED
+            return at + len(skip)
+        if any(
+            wanted is not None and len(text) - at < len(wanted) and wanted.startswith(text[at:])
+            for wanted in (tag, skip)
+        ):
             self._partial = text[at:]
             return len(text)
         self._release_space(Part.ANSWER)  # held in the BEFORE modes only

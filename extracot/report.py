@@ -11,6 +11,13 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+NO_SAVING = (
+    *("native", "no_baseline", "assumed_baseline", "unlike_card"),
+    *("unfinished", "no_reasoning"),
+)
+"""Why a reply claims no saving: it had no budget; what it is compared with is not known or only
+assumed; its prompt is unlike the card's problems; it was cut or is empty; it did not reason."""
+
 
 def _sent(meaning: str, *words: str, null: bool = True) -> Any:
     """A field. Its JSON schema is what this release sends: one of ``words``, or never null."""
@@ -45,7 +52,8 @@ class BudgetReport(_Reported):
     ``holdout`` ran natively although a budget was asked for. ``max_tokens`` is the bound on
     generated tokens that held: the request's, or what the context had left where that is less.
     ``cap_reason`` says whose bound ended the reasoning, or would have been the first to.
-    ``saved_tokens_estimate`` is negative where more was spent than the baseline.
+    Both savings are negative where more was spent than the baseline, and null where ``no_saving``
+    names a reason; but for what an unfinished reply overspent in all.
     """
 
     requested: Any = _sent(
@@ -57,6 +65,11 @@ class BudgetReport(_Reported):
         *("budget", "alias", "reasoning_effort", "default"),
         null=False,
     )
+    source_fields: list[str] | None = _sent(
+        "the fields that were read for it, as the client wrote them, another vendor's words "
+        "included; none: the default",
+        null=False,
+    )
     applied_ratio: float | None = _sent(
         "the ratio after the operator's floor and ceiling; null: not a ratio"
     )
@@ -66,29 +79,45 @@ class BudgetReport(_Reported):
     level: str | None = _sent("the level used, or auto, native, none, cap")
     control_token: str | None = _sent("what was written into the prompt")
     enforcement: str | None = _sent(
-        "what keeps to the budget: a trained token, a cap, both or nothing",
-        *("token", "cap", "token+cap", "none"),
+        "what keeps to it: a trained token, an effort, a cap, a cap beside either, or nothing",
+        *("token", "cap", "token+cap", "effort", "effort+cap", "none"),
         null=False,
     )
-    calibrated: bool | None = _sent("the card's figures hold for this request", null=False)
+    calibrated: bool | None = _sent(
+        "the card's figures hold for this request: its prompt is like the problems they are of",
+        null=False,
+    )
     chosen: str | None = _sent("auto: the level the model chose")
     chosen_probability: float | None = _sent("auto: how likely it was among the allowed ones")
     max_tokens: int | None = _sent("the bound on generated tokens that held", null=False)
-    max_reasoning_tokens: int | None = _sent("the bound on reasoning tokens that held")
-    cap_reason: str | None = _sent(
-        "whose bound ended the reasoning, or would have been the first to",
-        *("budget", "client", "operator", "room"),
+    max_reasoning_tokens: int | None = _sent(
+        "the bound on reasoning tokens that held, without grace"
     )
-    cap_hit: bool | None = _sent("reasoning was cut off by a bound", null=False)
+    cap_reason: str | None = _sent(
+        "whose bound ended the reasoning, or would have been the first to; loop: it repeated "
+        "itself and was ended for that",
+        *("budget", "client", "operator", "room", "loop"),
+    )
+    cap_hit: bool | None = _sent("reasoning was cut off, by a bound or as a loop", null=False)
     closed_by: str | None = _sent(
         "who ended the think block; null: there was none, or it was not ended", "model", "server"
     )
     unclosed: bool | None = _sent("the reply ended inside the think block", null=False)
+    escaped: bool | None = _sent(
+        "the answer goes on with reasoning that was cut off; null: none was, or the answer is not "
+        "in words"
+    )
     reasoning_tokens: int | None = _sent("counted on token ids, without tags", null=False)
+    grace_tokens: int | None = _sent(
+        "of these, beyond the cap of a soft ratio, to the end of a sentence", null=False
+    )
     answer_tokens: int | None = _sent("counted on token ids", null=False)
-    overhead_tokens: int | None = _sent("level, tags and end tokens", null=False)
+    overhead_tokens: int | None = _sent("level, tags, closing and end tokens", null=False)
     injected_tokens: int | None = _sent(
         "of these, written by the server; all others were generated", null=False
+    )
+    closing_tokens: int | None = _sent(
+        "of these, the closing that was written into a block that was cut off", null=False
     )
     baseline_tokens: float | None = _sent("native reasoning tokens to expect for such a request")
     baseline_source: str | None = _sent(
@@ -98,6 +127,14 @@ class BudgetReport(_Reported):
     saved_tokens_estimate: float | None = _sent(
         "baseline_tokens - reasoning_tokens; null where nothing is claimed"
     )
+    baseline_total_tokens: float | None = _sent(
+        "native reasoning and answer tokens to expect for such a request"
+    )
+    total_saved_tokens_estimate: float | None = _sent(
+        "baseline_total_tokens - reasoning_tokens - answer_tokens; of a reply that was cut or is "
+        "empty only what it overspent; else null as the one before"
+    )
+    no_saving: str | None = _sent("why no saving is claimed; null: one is", *NO_SAVING)
     arm: str | None = _sent(
         "the request's part in the holdout; null: it has none",
         *("budgeted", "holdout", "below_ceiling", "ceiling"),

@@ -6,22 +6,28 @@ steered by, what a client wrote.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from enum import Enum, auto
 from functools import cached_property
 from itertools import chain
+from types import MappingProxyType
 from typing import Any
 
 from extracot.conversation import Role, ToolCall, Turn
 from extracot.errors import PromptError
+from extracot.template_messages import (
+    PLACEHOLDER,
+    PROBE_TOOL,
+    Arguments,
+    Forms,
+    find_forms,
+    message_of,
+    whole_tool,
+)
 from extracot.tokens import Tokenizer
 from extracot.tool_text import Placeholders, Slot
 
-# Letters and digits only: no template trims, escapes or looks for these.
-_PLACEHOLDER = "qXzMessage{:06d}qXz"
 _PLACEHOLDERS = re.compile(r"qXzMessage(\d{6})qXz")
 
 _PROBED = ("system", "user", "assistant", "user")
@@ -30,22 +36,11 @@ _LATER_SYSTEM = (
     ("system", "user", "assistant", "system", "user"),
     ("system", "user", "system"),
 )
-_PROBE_TOOL = {"type": "function", "function": {"name": "probe", "parameters": {"type": "object"}}}
-
-_NO_OBJECT = "INVALID_JSON"
-"""Under this name a text that is no JSON object stands in one, as in Anthropic's API."""
+_NONE: Mapping[str, Any] = MappingProxyType({})
 
 Mixed = tuple[str | Slot, ...]
 """A stretch of a prompt that belongs together: fixed text with clients' texts in it, fixed text
 first and last."""
-
-
-class _Arguments(Enum):
-    """How a template gets the arguments of calls; some take only one of these."""
-
-    VALUE = auto()  # an object, or a text that is none
-    TEXT = auto()  # JSON text
-    OBJECT = auto()  # an object, which holds a text that is none
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,14 +57,23 @@ class ChatTemplate:
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
 
-    def layout(self, roles: Sequence[str]) -> list[Mixed | int]:
+    @property
+    def source(self) -> str:
+        """The template as it is written; of several, all of them."""
+        found: Any = getattr(self._tokenizer, "chat_template", None) or ""
+        return "\n".join(found.values()) if isinstance(found, Mapping) else str(found)
+
+    def layout(
+        self, roles: Sequence[str], switches: Mapping[str, Any] = _NONE
+    ) -> list[Mixed | int]:
         """The prompt for messages of these roles, up to where the reply begins.
 
         Fixed text and the index of a message in turn, beginning and ending with fixed text
         (which may be empty). Raises :class:`PromptError` if the template refuses the roles, or
         leaves a message out.
         """
-        layout = self._render(roles, [_PLACEHOLDER.format(index) for index in range(len(roles))])
+        names = [PLACEHOLDER.format(index) for index in range(len(roles))]
+        layout = self._render(roles, names, switches)
         missing = set(range(len(roles))) - {part for part in layout if isinstance(part, int)}
         if missing:
             index = min(missing)
@@ -112,7 +116,7 @@ class ChatTemplate:
         """Whether the template writes the definitions of tools into a prompt."""
         turn = Turn(Role.USER, "x", "", "")
         try:
-            parts = self.layout_with_tools([turn], [_PROBE_TOOL])
+            parts = self.layout_of([turn], [PROBE_TOOL])
         except PromptError:
             return False
         return any(slot.text == "probe" for slot in _slots(parts))
@@ -127,42 +131,65 @@ class ChatTemplate:
             Turn(Role.TOOL, "x", "", "tool", answers=call, call_field="id"),
         ]
         try:
-            self.layout_with_tools(turns, [])
+            self.layout_of(turns, [])
         except PromptError:
             return False
         return True
 
-    def layout_with_tools(
-        self, turns: Sequence[Turn], tools: Sequence[Mapping[str, Any]]
+    def layout_of(
+        self,
+        turns: Sequence[Turn],
+        tools: Sequence[Mapping[str, Any]],
+        switches: Mapping[str, Any] = _NONE,
     ) -> list[Mixed | int]:
         """The prompt for turns that may call tools or answer calls, and for definitions of tools.
 
-        Like :meth:`layout`, but a tool's content, the calls and the definitions are in place.
+        Like :meth:`layout`, but a tool's content, the calls, the definitions and what the template
+        keeps of the reasoning are in place. A template that fails at reasoning gets none.
         Raises :class:`PromptError` with the field if the template refuses or leaves out any of it.
         """
-        ways = [_Arguments.VALUE]
+        ways = [Arguments.VALUE]
         if any(turn.calls for turn in turns):
-            ways.append(_Arguments.TEXT)
+            ways.append(Arguments.TEXT)
         if any(isinstance(call.arguments, str) for turn in turns for call in turn.calls):
-            ways.append(_Arguments.OBJECT)
+            ways.append(Arguments.OBJECT)
+        if self._forms.whole_tools:
+            tools = [whole_tool(tool) for tool in tools]
         refusal: PromptError | None = None
         for way in ways:
             try:
-                return self._mixed(turns, tools, way)
+                return self._mixed(turns, tools, way, switches)
             except PromptError as error:
                 refusal = refusal or error
+        if any(turn.reasoning for turn in turns):
+            return self.layout_of([t._replace(reasoning="") for t in turns], tools, switches)
         assert refusal is not None
         raise refusal
 
+    def text_of(self, turns: Sequence[Turn], switches: Mapping[str, Any]) -> str:
+        """The prompt as text, placeholders for the turns' texts."""
+        parts = self.layout_of(turns, (), switches)
+        return "".join(f"({part})" if isinstance(part, int) else _fixed(part) for part in parts)
+
+    def slots_of(self, turns: Sequence[Turn], switches: Mapping[str, Any]) -> Iterator[Slot]:
+        """What is in the prompt of calls, their results and reasoning."""
+        return _slots(self.layout_of(turns, (), switches))
+
     def _mixed(
-        self, turns: Sequence[Turn], tools: Sequence[Mapping[str, Any]], way: _Arguments
+        self,
+        turns: Sequence[Turn],
+        tools: Sequence[Mapping[str, Any]],
+        way: Arguments,
+        switches: Mapping[str, Any],
     ) -> list[Mixed | int]:
         placeholders = Placeholders()
-        entries = [_entry(turn, index, placeholders, way) for index, turn in enumerate(turns)]
+        entries = [
+            message_of(turn, n, placeholders, self._forms, way) for n, turn in enumerate(turns)
+        ]
         masked = [
             placeholders.masked(tool, f"tools[{index}]") for index, tool in enumerate(tools)
         ] or None
-        parts = _PLACEHOLDERS.split(self._apply(entries, tools=masked))
+        parts = _PLACEHOLDERS.split(self._write(entries, {**switches, "tools": masked}))
         layout: list[Mixed | int] = [
             int(part) if n % 2 else tuple(placeholders.split(part)) for n, part in enumerate(parts)
         ]
@@ -178,13 +205,22 @@ class ChatTemplate:
             text = text.rstrip(trim.tail)
         return text
 
-    def _render(self, roles: Sequence[str], contents: Sequence[str]) -> list[Mixed | int]:
-        turns = zip(roles, contents, strict=True)
-        conversation = [{"role": role, "content": content} for role, content in turns]
-        parts = _PLACEHOLDERS.split(self._apply(conversation))
-        return [int(part) if n % 2 else (part,) for n, part in enumerate(parts)]
+    def _render(
+        self, roles: Sequence[str], contents: Sequence[str], switches: Mapping[str, Any] = _NONE
+    ) -> list[Mixed | int]:
+        turns, parts = zip(roles, contents, strict=True), self._forms.parts
+        conversation: list[dict[str, Any]] = [
+            {"role": role, "content": [{"type": "text", "text": text}] if parts else text}
+            for role, text in turns
+        ]
+        written = _PLACEHOLDERS.split(self._write(conversation, switches))
+        return [int(part) if n % 2 else (part,) for n, part in enumerate(written)]
 
-    def _apply(self, conversation: list[dict[str, Any]], **options: Any) -> str:
+    @cached_property
+    def _forms(self) -> Forms:
+        return find_forms(self._write)
+
+    def _write(self, conversation: list[dict[str, Any]], options: Mapping[str, Any]) -> str:
         try:
             text: str = self._tokenizer.apply_chat_template(
                 conversation, tokenize=False, add_generation_prompt=True, **options
@@ -197,11 +233,13 @@ class ChatTemplate:
     @cached_property
     def _trims(self) -> Mapping[str, _Trim]:
         """What is taken off, by role: tried out once, with one character at a time."""
-        roles = next(filter(self.accepts, (_PROBED, _PROBED[1:])), _PROBED[-1:])
+        roles = next(filter(self.accepts, (_PROBED, _PROBED[1:], _PROBED[-1:])), None)
+        if roles is None:  # some write no prompt at all without tools
+            return {}
         plain = self.layout(roles)
         lead = {role: "" for role in roles}
         tail = {role: "" for role in roles}
-        names = [_PLACEHOLDER.format(index) for index in range(len(roles))]
+        names = [PLACEHOLDER.format(index) for index in range(len(roles))]
         for space in (" ", "\n", "\t"):
             before = self._render(roles, [space + name for name in names])
             after = self._render(roles, [name + space for name in names])
@@ -216,40 +254,6 @@ class ChatTemplate:
             role: _Trim(every.get(lead[role], lead[role]), every.get(tail[role], tail[role]))
             for role in roles
         }
-
-
-def _entry(turn: Turn, index: int, placeholders: Placeholders, way: _Arguments) -> dict[str, Any]:
-    """A turn as templates take it."""
-    entry: dict[str, Any] = {"role": turn.role.value, "content": _PLACEHOLDER.format(index)}
-    if turn.answers is not None:
-        entry["content"] = placeholders.of(turn.text, turn.content_field)
-        entry["tool_call_id"] = _shown_id(turn.answers.id, placeholders, turn.call_field)
-        entry["name"] = placeholders.of(turn.answers.name, turn.call_field)
-    elif turn.calls:
-        entry["content"] = entry["content"] if turn.text else ""
-        entry["tool_calls"] = [_call(call, placeholders, way) for call in turn.calls]
-    return entry
-
-
-def _call(call: ToolCall, placeholders: Placeholders, way: _Arguments) -> dict[str, Any]:
-    given, field = call.arguments or {}, call.field
-    arguments: Any
-    if not isinstance(given, str) and way is not _Arguments.TEXT:
-        arguments = placeholders.masked(given, field)
-    else:
-        text = given if isinstance(given, str) else json.dumps(given, ensure_ascii=False)
-        arguments = placeholders.of(text, field)
-        if way is _Arguments.OBJECT:
-            arguments = {_NO_OBJECT: arguments}
-    function = {"name": placeholders.of(call.name, field), "arguments": arguments}
-    return {"id": _shown_id(call.id, placeholders, field), "type": "function", "function": function}
-
-
-def _shown_id(call_id: str, placeholders: Placeholders, field: str) -> str:
-    """An id of nine letters and digits as it is: some templates take no other (Mistral's)."""
-    if len(call_id) == 9 and call_id.isascii() and call_id.isalnum():
-        return call_id
-    return placeholders.of(call_id, field)
 
 
 def _fixed(part: Mixed | int) -> str:
@@ -272,7 +276,7 @@ def _check_complete(
         if turn.calls:
             _check_calls(turn.calls, fields, placeholders)
         elif turn.answers is not None:
-            if turn.text and turn.content_field not in fields:
+            if turn.text.strip() and turn.content_field not in fields:
                 raise PromptError(
                     "this model's chat template has no tool messages", field=turn.role_field
                 )

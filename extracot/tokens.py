@@ -115,6 +115,10 @@ class TextEncoder:
             self._restarts[last] = ids == [last, *self._encode("b")]
         return self._restarts[last]
 
+    def begins_with_token(self, text: str) -> bool:
+        """Whether a text begins with the spelling of a protected token."""
+        return any(text.startswith(token) for token in self._spellings.values())
+
     def single_id(self, token: str) -> int | None:
         """The one id that ``token`` is; ``None`` if it is several or unknown."""
         ids = self._encode(token)

@@ -32,6 +32,7 @@ from extracot_server.api.cors import cors
 from extracot_server.api.errors import ErrorReply, HttpError, speaks_anthropic, to_http
 from extracot_server.api.openapi.docs_page import install_docs_page
 from extracot_server.api.openapi.document import install_openapi
+from extracot_server.api.reasoning_seal import ReasoningSeal
 from extracot_server.api.responses.held_items import HeldItems
 from extracot_server.api.start_page import install_start_page
 from extracot_server.budget.holdout import Holdout
@@ -42,7 +43,7 @@ from extracot_server.errors import InvalidRequestError
 from extracot_server.generation.request import ServedModel
 from extracot_server.generation.service import ChatService
 from extracot_server.model_registry.engine_handle import EngineHandle
-from extracot_server.model_registry.loading import build_engine, check_card_file, serve_models
+from extracot_server.model_registry.loading import build_engine, check_files, serve_models
 from extracot_server.model_registry.registry import AppState
 from extracot_server.model_registry.supervision import Supervisor
 from extracot_server.observability.metrics import EngineFamilies, ServerMetrics
@@ -88,7 +89,7 @@ def create_app(
         try:
             for model, running in zip(served, state.engines, strict=True):
                 with _naming(state, model):
-                    check_card_file(model, running.engine)
+                    check_files(model, running.engine)
             for model, running in zip(served, state.engines, strict=True):
                 await start_model(state, model, running)
             state.check_keys(keys.principals)
@@ -120,6 +121,7 @@ def create_app(
     )
     app.state.extracot = state
     app.state.held_items = HeldItems(settings.held_items_bytes, settings.held_items_seconds)
+    app.state.reasoning_seal = ReasoningSeal(settings.reasoning_secret())
     for endpoints in (replies, tokenize, models, usage, health):
         app.include_router(endpoints.router)
     _add_error_handlers(app, state, tracing)

@@ -16,7 +16,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from time import perf_counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import extracot
 from extracot.errors import ExtracotError
@@ -24,6 +24,7 @@ from extracot.errors import ExtracotError
 try:
     from extracot_server.config.settings import Settings, SettingsError, load_settings
     from extracot_server.observability.logging import ANNOUNCEMENTS, configure_logging
+    from extracot_server.runtime.leaving import leave
     from extracot_server.runtime.mounts import mount_page
     from extracot_server.runtime.workers import Workers, forget_metrics_folder
 except ModuleNotFoundError as missing:  # the base install has the command, not what it needs
@@ -273,5 +274,10 @@ def _fail(message: str, code: int) -> int:
     return code
 
 
+def command() -> NoReturn:
+    """The command as it is installed: :func:`main`, and a quick end."""
+    leave(main())
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    command()

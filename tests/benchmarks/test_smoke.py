@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
-from benchmarks import budgets, frontend, growth, precision, training, usage
+from benchmarks import budgets, closing, frontend, growth, precision, training, usage
 from benchmarks.harness import Load, Server, joined, milliseconds, percentile, table
 from benchmarks.paired import Cost, Parts, Side, ratios, spread, take_turns, tokens_per_second
 
@@ -66,6 +66,18 @@ def test_what_usage_costs(capsys: pytest.CaptureFixture[str]) -> None:
     head, *rows = printed(usage.main, capsys, "--streams", "4", "--tokens", "40", "--repeats", "1")
     assert head == [*usage.HEAD] and len(rows) == 3
     assert all(float(cell) > 0 for row in rows[1:] for cell in row[1:3])
+
+
+def test_closing(capsys: pytest.CaptureFixture[str]) -> None:
+    head, *rows = printed(closing.main, capsys, "--quick")
+    assert head == list(closing.HEAD)
+    ratios = [str(ratio) for ratio in closing.RATIOS for _ in closing.WAYS]
+    assert [row[0] for row in rows] == ["native", *ratios]
+    of = {(row[0], row[1]): row for row in rows}
+    assert float(of["0.2", "bare"][2]) <= float(of["0.2", "both"][2]) <= float(rows[0][2])
+    assert float(of["0.2", "closing"][3]) == 0 == int(rows[0][7])
+    with pytest.raises(SystemExit):
+        closing.main(["--quick", "--problems", "/nowhere.jsonl"])
 
 
 def test_figures_are_put_together_rightly() -> None:

@@ -39,7 +39,7 @@ def bins(*pairs: tuple[int | None, float]) -> dict[str, Any]:
 def test_assumed() -> None:
     found = page("assumed", 512)
     assert baseline_words(found).startswith("assumed, 512 reasoning tokens")
-    assert cap_words(found) == "a ratio is a hard cap of 512 assumed tokens"
+    assert cap_words(found) == "a ratio is a cap of 512 assumed tokens"
     assert "cap of 512 assumed tokens" in server_line(found, "u")
 
 
@@ -49,7 +49,7 @@ def test_measured_by_the_holdout() -> None:
     assert words == (
         "measured on held-out requests, 1,234 reasoning tokens a request (512 were assumed before)"
     )
-    assert "hard cap of 1,234 tokens, measured" in cap_words(found)
+    assert "cap of 1,234 tokens, measured" in cap_words(found)
     assert "1,234 tokens, measured" in server_line(found, "u")
     assert "assumed" not in server_line(found, "u")
 
@@ -75,7 +75,7 @@ def test_a_card_without_figures(card: Any) -> None:
 
 def test_other_servers_say_nothing() -> None:
     empty = BudgetCardPage()
-    assert (baseline_words(empty), cap_words(empty)) == ("unknown", "a ratio is a hard cap")
+    assert (baseline_words(empty), cap_words(empty)) == ("unknown", "a ratio is a cap")
     assert holdout_words(empty) is None and native_range(empty) is None
     odd = BudgetCardPage.model_validate({"card": {"baseline": {"native": [1, {"reasoning": 2}]}}})
     assert native_range(odd) is None and "some" in baseline_words(
@@ -96,7 +96,7 @@ def test_of_real_servers(live: LiveServer, capsys: pytest.CaptureFixture[str]) -
         assert main(["card", "--base-url", held.url]) == 0
         out = capsys.readouterr().out
         assert f"baseline: measured on held-out requests, {mean:,.0f} reasoning tokens" in out
-        assert f"hard cap of {mean:,.0f} tokens, measured" in out
+        assert f"cap of {mean:,.0f} tokens, measured" in out
 
 
 def test_a_measured_saving_is_shown() -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import extracot
-from extracot_client.cli import main
+from extracot_client.cli import build_parser, main
 from extracot_server.engine.scripted.engine import ScriptedBehaviour
 from tests.clients import fake_server as fake
 from tests.clients.conftest import LiveServer, serve
@@ -88,9 +88,19 @@ def test_summary_lines_are_honest(capsys: Captured) -> None:
     assumed = summary(saved_tokens_estimate=None, baseline_tokens=512, baseline_source="assumed")
     assert "saving not counted (the baseline of 512 is assumed, not measured)" in assumed
     assert "saving unknown (no baseline)" in summary()
-    assert "overspent ≈20 (20% of 100 expected)" in summary(
-        saved_tokens_estimate=-20, baseline_tokens=100, baseline_source="card"
+    assert "overspent ≈20 reasoning tokens (20% of 100 expected), saved ≈5 in all" in summary(
+        saved_tokens_estimate=-20,
+        total_saved_tokens_estimate=5,
+        baseline_tokens=100,
+        baseline_source="card",
     )
+    cut = {"baseline_tokens": 100, "baseline_source": "card", "no_saving": "unfinished"}
+    assert "(cut off, or without an answer), overspent ≈400 in all" in summary(
+        total_saved_tokens_estimate=-400, **cut
+    )
+    assert "(cut off, or without an answer) ·" in summary(total_saved_tokens_estimate=0, **cut)
+    unlike = summary(no_saving="unlike_card", baseline_tokens=100, baseline_source="card")
+    assert "saving not counted (the card's baseline is of other kinds of prompts)" in unlike
     assert "native, so nothing saved" in summary(level="native", baseline_tokens=10)
     warned = summary(unclosed=True, cap_hit=True, ignored_fields=["odd"])
     assert warned.rstrip().endswith("the reasoning never ended · reasoning cap hit · ignored: odd")
@@ -99,24 +109,20 @@ def test_summary_lines_are_honest(capsys: Captured) -> None:
 
 def test_compare(at_live: LiveServer, capsys: Captured) -> None:
     assert run("compare", PROBLEM) == 0
-    head, *lines, sampling = capsys.readouterr().out.splitlines()
+    head, *lines, sampling, saved = capsys.readouterr().out.splitlines()
+    assert saved.startswith("saved: tokens less than the native reply of this table")
     assert sampling.startswith("sampling: the model's own; one reply a budget")
-    assert head.split() == [
-        "budget",
-        "level",
-        "reasoning",
-        "tokens",
-        "saved",
-        "first",
-        "total",
-        "answer",
-    ]
+    words = "budget level reasoning tokens saved in reasoning first total answer"
+    assert head.split() == words.split()
     budgets = ["0.2", "0.4", "0.6", "0.8", "1", "auto", "native", "none"]
     assert [line.split()[0] for line in lines] == budgets
     assert run("compare", PROBLEM, "--budgets", "0.2, native,0.2", "--json") == 0
     rows = json.loads(capsys.readouterr().out)
     assert [row["budget"] for row in rows] == [0.2, "native"]
     assert rows[0]["reasoning_tokens"] < rows[1]["reasoning_tokens"]
+    saved = rows[1]["completion_tokens"] - rows[0]["completion_tokens"]
+    assert (rows[0]["saved_against"], rows[0]["total_saved_tokens"]) == ("native rows", saved)
+    assert (rows[1]["saved_against"], rows[1]["total_saved_tokens"]) == (None, None)
 
 
 def test_models_and_card(at_live: LiveServer, capsys: Captured) -> None:
@@ -132,12 +138,22 @@ def test_models_and_card(at_live: LiveServer, capsys: Captured) -> None:
     assert json.loads(capsys.readouterr().out)["card"]["version"] == 1
 
 
+def test_the_card_says_what_the_model_knows(capsys: Captured) -> None:
+    prompts = {"min_characters": 277, "max_characters": 444, "words": ["a"]}
+    card = {"domain": "sums", "examples": ["What is 1 + 1?", "more"], "prompts": prompts}
+    with FakeServer([fake.reply(200, {"model": "m", "mode": "token", "card": card})]) as server:
+        assert run("card", "--base-url", server.url) == 0
+    out = capsys.readouterr().out
+    assert "knows: sums\nfor example: What is 1 + 1?\nspeaks of: prompts in its problems'" in out
+    assert "of 277 to 444 characters" in out and "more" not in out
+
+
 def test_a_server_without_a_card(capsys: Captured) -> None:
     page = {"model": "m", "mode": "cap", "baseline": {"source": "assumed"}, "card": None}
     with FakeServer([fake.reply(200, page)]) as server:
         assert run("card", "--base-url", server.url) == 0
     out = capsys.readouterr().out
-    assert "a ratio is a hard cap" in out and "never counted as savings" in out
+    assert "a ratio is a cap" in out and "never counted as savings" in out
 
 
 def test_sweep_keeps_resumes_and_adds_up(
@@ -353,3 +369,11 @@ def test_a_stream_that_breaks_keeps_what_came(capsys: Captured) -> None:
     out, err = capsys.readouterr()
     assert out == "It is \\boxed{4}.\n" and err.count("\n") == 1
     assert "closed the connection in the middle of the reply" in err
+
+
+@pytest.mark.parametrize("command", sorted(build_parser()._commands()))
+def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main([command, "--help"])
+    assert ended.value.code == 0
+    assert capsys.readouterr().out.startswith(f"usage: extracot {command} ")

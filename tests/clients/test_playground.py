@@ -104,7 +104,7 @@ def test_a_problem_is_typed_and_solved_by_keyboard_and_streams(watched: Watched)
     wait_for(page, f"() => {COUNT}('#xc-answer .katex') === 1")
     assert page.locator(".katex-error").count() == 0
     tiles = page.locator("#xc-summary dt").all_inner_texts()
-    assert tiles[:3] == ["reasoning tokens", "answer tokens", "saved, estimated"]
+    assert tiles[:4] == ["reasoning tokens", "answer tokens", "saved in all", "in reasoning"]
 
 
 def test_the_keyboard_reaches_everything_and_its_place_is_seen(watched: Watched) -> None:
@@ -163,6 +163,8 @@ def test_compare_shows_all_budgets_and_its_plot_can_be_read(watched: Watched) ->
     page = watched.page
     page.get_by_label("Problem").fill(PROBLEM)
     page.get_by_role("tab", name="Compare").click()
+    page.get_by_text("Nothing compared yet. Here will be a line for each budget").wait_for()
+    page.evaluate(NOTE_TEXTS, "#xc-table tbody")
     page.get_by_role("button", name="Compare").click()
     page.get_by_text("8 of 8 replies").wait_for()
     names = ["0.2", "0.4", "0.6", "0.8", "1", "auto", "native", "none"]
@@ -176,16 +178,36 @@ def test_compare_shows_all_budgets_and_its_plot_can_be_read(watched: Watched) ->
     assert reasoning[:5] == sorted(reasoning[:5]) and reasoning[7] == 0 and widths[7] == 0
     scale = max(width / count for width, count in zip(widths, reasoning, strict=True) if count)
     assert widths == pytest.approx([scale * count for count in reasoning], abs=1.5)
-    cells = page.locator(".xc-table tbody td:nth-child(3)").all_inner_texts()
+    cells = page.locator(".xc-table tbody td:nth-child(5)").all_inner_texts()
     assert [int(cell) for cell in cells] == reasoning
+    for shown in page.evaluate("noted['#xc-table tbody']"):  # each has its place from the start
+        assert not shown or [line.split()[0] for line in shown.splitlines()] == names
     seconds = page.locator("#xc-charts figure", has_text="Time").locator(".xc-value")
     assert all(re.search(r"\d (ms|s) \(answer after", text) for text in seconds.all_inner_texts())
     wait_for(page, f"() => {COUNT}('#xc-cards .xc-card') === 8")
     wait_for(page, f"() => {COUNT}('#xc-cards .katex') >= 8")
     details = page.locator("#xc-cards details").first
+    assert details.locator("p").is_visible()
     details.locator("summary").focus()
     page.keyboard.press("Enter")
-    assert details.locator("p").is_visible()
+    assert details.locator("p").is_hidden()
+
+
+def test_compare_says_who_agrees_and_who_is_right(watched: Watched) -> None:
+    page = watched.page
+    page.get_by_label("Problem").fill(PROBLEM)
+    page.get_by_role("tab", name="Compare").click()
+    for name in ("0.4", "0.6", "0.8", "1", "auto"):
+        page.get_by_role("checkbox", name=name, exact=True).uncheck()
+    marks = page.locator("#xc-table tbody td:nth-child(3)")
+    page.get_by_role("button", name="Compare").click()
+    page.get_by_text("3 of 3 replies").wait_for()
+    assert marks.all_inner_texts() == ["= 2 of 2 others"] * 3
+    answer = page.locator("#xc-table tbody td:nth-child(2)").first.inner_text()
+    for known, mark in ((answer, "✓ right"), ("1" + answer, "× wrong")):
+        page.get_by_label("Known answer").fill(known)
+        page.keyboard.press("Enter")
+        page.locator("#xc-table td", has_text=mark).nth(2).wait_for()
 
 
 def test_savings_add_up_what_the_session_did(watched: Watched) -> None:
@@ -198,11 +220,12 @@ def test_savings_add_up_what_the_session_did(watched: Watched) -> None:
         page.get_by_role("checkbox", name=name, exact=True).uncheck()
     page.get_by_role("button", name="Compare").click()
     page.get_by_text("3 of 3 replies").wait_for()
-    saved = page.locator(".xc-table tbody td:nth-child(5)").all_inner_texts()
+    saved = page.locator(".xc-table tbody td:nth-child(7)").all_inner_texts()
     page.get_by_role("tab", name="Savings").click()
-    total = sum(int(text.removeprefix("≈ ")) for text in saved if text != "–")
+    total = sum(int(text) for text in saved if text != "–")
     savings = page.locator("#xc-savings")
-    savings.get_by_text(f"≈ {total}").wait_for()
+    savings.locator("dd", has_text=re.compile(f"^{total}$")).wait_for()
+    assert "2 replies are compared with a native one" in savings.inner_text()
     assert savings.locator(".xc-label").all_inner_texts() == ["0.2", "0.4", "native"]
     assert "20% requested" in savings.locator(".xc-value").first.inner_text()
     assert savings.locator(".xc-tick").count() == 2

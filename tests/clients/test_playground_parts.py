@@ -17,11 +17,12 @@ from extracot_client import ConfigurationError, ServerError, SweepRow
 from extracot_client.commands.common import offered_budgets
 from extracot_client.playground.backend import Backend
 from extracot_client.playground.charts import Bar, Chart, draw, table
+from extracot_client.playground.compare_views import compare_charts, compare_table, judgements
 from extracot_client.playground.markdown import spans, to_html, to_markdown
 from extracot_client.playground.security import OwnServerOnly
 from extracot_client.playground.session import realised_ratios, remember, session_totals
 from extracot_client.playground.stop import Runs
-from extracot_client.playground.views import NOTHING_YET, compare_charts, savings_page
+from extracot_client.playground.views import NOTHING_YET, savings_page
 from extracot_client.types import BudgetCardPage
 from tests.clients.conftest import LiveServer
 
@@ -111,7 +112,10 @@ def test_a_chart_has_its_numbers_as_text_and_its_widest_bar_fills_it() -> None:
 
 def test_a_table_names_its_columns_and_rows() -> None:
     made = table(("budget", "n"), [("<0.2>", "1")], "Numbers")
-    assert '<th scope="row">&lt;0.2&gt;</th><td>1</td>' in made and "<caption>Numbers" in made
+    assert (
+        '<th scope="row">&lt;0.2&gt;</th><td data-name="n">1</td>' in made
+        and "<caption>Numbers" in made
+    )
 
 
 def test_a_session_adds_up() -> None:
@@ -119,17 +123,51 @@ def test_a_session_adds_up() -> None:
         row(0.4),
         row(0.4, reasoning_tokens=45, saved_tokens_estimate=55.0),
         row(0.2, reasoning_tokens=130, saved_tokens_estimate=-30.0),
-        row("native", reasoning_tokens=100, saved_tokens_estimate=None),
+        row("native", reasoning_tokens=100, completion_tokens=111, saved_tokens_estimate=None),
         row(0.6, error="ServerError: broke", saved_tokens_estimate=None),
     ]
     totals = session_totals(rows)
     assert (totals.replies, totals.reasoning_tokens) == (4, 310)
-    assert (totals.saved, totals.overspent, totals.with_saving) == (120.0, 30.0, 3)
-    assert totals.share_saved == pytest.approx(0.3)
+    assert (totals.saved, totals.saved_reasoning) == (3 * 65.0, 65.0 + 55.0 - 30.0)
+    assert (totals.measured, totals.estimated) == (3, 0)
     realised = [(entry.budget, entry.n, entry.realised) for entry in realised_ratios(rows)]
     assert realised == [("0.2", 1, 1.3), ("0.4", 2, 0.4), ("native", 1, 1.0)]
     page = savings_page(rows)
     assert "40%, 40% requested, 2 replies" in page and "1 reply has no saving" in page
+
+
+def test_a_session_without_native_replies_has_the_servers_estimates() -> None:
+    totals = session_totals([row(total_saved_tokens_estimate=60.0), row(0.2, no_saving="x")])
+    assert (totals.saved, totals.saved_reasoning) == (60.0, 130.0)
+    assert (totals.measured, totals.estimated) == (0, 2)
+    assert "≈ 60" in savings_page([row(total_saved_tokens_estimate=60.0)])
+
+
+def test_agreement_is_among_the_others_and_a_known_answer_settles_it() -> None:
+    rows = [
+        row(0.2),
+        row(0.4, boxed="144.0"),
+        row(0.6, boxed="143"),
+        row(0.8, boxed=None, answer=""),
+        row("auto", error="ServerError: broke"),
+    ]
+    assert judgements(rows) == ["= 1 of 2 others", "= 1 of 2 others", "= 0 of 2 others", "", ""]
+    told = [row(0.2, correct=True), row(0.4, boxed="143", correct=False)]
+    assert judgements(told) == ["✓ right", "× wrong"]
+    assert judgements([row(0.2)]) == [""]
+
+
+def test_replies_take_their_places_in_the_table() -> None:
+    names = ["0.2", "native", "none"]
+    made = compare_table(names, {"native": row("native", level="native")})
+    assert [made.index(f'row">{name}<') for name in names] == sorted(
+        made.index(f'row">{name}<') for name in names
+    )
+    assert made.count("…") == 2 * 9 and "nothing is claimed" in made
+    failed = compare_table(["0.2"], {"0.2": row(0.2, error="ServerError:  <b>")})
+    assert "ServerError: &lt;b&gt;" in failed and ">failed<" in failed
+    long = row(0.2, boxed=None, answer="word " * 30)
+    assert "…</td>" in compare_table(["0.2"], {"0.2": long})
 
 
 def test_an_assumed_baseline_saves_nothing_and_says_so() -> None:
@@ -145,9 +183,11 @@ def test_the_session_keeps_numbers_only() -> None:
 
 
 def test_only_whole_replies_are_plotted() -> None:
-    assert compare_charts([row(error="ServerError: broke")]) == ""
-    made = compare_charts([row(0.2), row("none", first_answer=None, reasoning_tokens=0)])
+    assert compare_charts(["0.4"], {"0.4": row(error="ServerError: broke")}) == ""
+    rows = {"0.2": row(0.2), "none": row("none", first_answer=None, reasoning_tokens=0)}
+    made = compare_charts(["0.2", "native", "none"], rows)
     assert "35 + 9" in made and "500 ms (answer after –)" in made
+    assert made.count(">native<") == 2 and made.count(">…<") == 2
 
 
 def test_a_server_without_a_card_is_offered_the_usual_ratios() -> None:

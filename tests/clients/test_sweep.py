@@ -381,8 +381,9 @@ def test_summaries() -> None:
     ]
     low, native = summarise(rows, [0.2, "native"])
     assert (low.n, low.errors, low.graded, low.correct, low.accuracy) == (3, 1, 2, 1, 0.5)
-    assert (low.reasoning_tokens, low.ratio_to_native, low.saved_tokens) == (20.0, 0.1, 80.0)
-    assert low.total_seconds == 2.0 and low.saved_rows == 2
+    assert (low.reasoning_tokens, low.ratio_to_native) == (20.0, 0.1)
+    assert (low.saved_against, low.saved_tokens, low.saved_rows) == ("native rows", 360.0, 2)
+    assert low.total_seconds == 2.0
     assert native.accuracy is None and native.ratio_to_native == 1.0
     assert native.saved_tokens is None and native.assumed_baselines == 1
 

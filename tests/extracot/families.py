@@ -65,7 +65,7 @@ class Family:
 
     def tokenizer(self) -> TokenizerProtocol:
         """The family's tokenizer with these tokens as plain added ones."""
-        return _with_tokens(self.name, self.template, self.added)
+        return with_tokens(self.name, self.template, self.added)
 
     @functools.cache  # noqa: B019 - there are five of them, for the whole session
     def card(self) -> BudgetCard:
@@ -129,7 +129,7 @@ def folder(package: str) -> Path:
 
 
 @functools.cache
-def _with_tokens(name: str, template: str, added: Sequence[str]) -> TokenizerProtocol:
+def with_tokens(name: str, template: str, added: Sequence[str]) -> TokenizerProtocol:
     backend = {"qwen": _qwen3, "deepseek": _deepseek, "bytes": _bytes}[name]()
     known = backend.get_vocab()
     fresh = [AddedToken(t, normalized=False, special=False) for t in added if t not in known]

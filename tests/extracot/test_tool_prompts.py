@@ -220,7 +220,7 @@ def test_a_tool_that_is_nested_too_deeply() -> None:
 
 def test_a_template_that_writes_tools_in_an_unknown_way() -> None:
     tokenizer: Any = copy.deepcopy(zoo.tokenizer("bytes", "chatml"))
-    tokenizer.chat_template = HERMES.replace("(tool | tojson)", "(tool | string)")
+    tokenizer.chat_template = HERMES.replace("(tool | tojson)", "(tool | tojson | urlencode)")
     with pytest.raises(PromptError, match="not supported") as caught:
         PromptRenderer(tokenizer).render(talk(), Control.native(), tools=[TOOL])
     assert caught.value.field == "tools[0]"

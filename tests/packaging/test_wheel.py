@@ -79,7 +79,7 @@ def test_the_wheel_names_its_commands_and_its_description(wheel: Path) -> None:
         metadata = archive.read(f"{info}/METADATA").decode()
     for line in (
         "extracot = extracot_client.cli:main",
-        "extracot-serve = extracot_server.cli:main",
+        "extracot-serve = extracot_server.cli:command",
         "extracot-train = extracot_training.cli:main",
     ):
         assert line in commands.splitlines()

@@ -21,6 +21,7 @@ def before_call(context: Any, case: Any, kwargs: dict[str, Any]) -> None:
         # Moments are text of a certain form, the first before the last; other keys take an admin.
         case.query = {n: v for n, v in (case.query or {}).items() if n in ("by", "format")}
     if case.meta.generation.mode.is_positive and isinstance(case.body, dict):
+        case.body = at_a_level(closed_in_words(case.body))
         if "responses" in case.path:
             case.body = mended_response(case.body)
         elif "/v1/messages" in case.path:
@@ -29,6 +30,22 @@ def before_call(context: Any, case: Any, kwargs: dict[str, Any]) -> None:
             case.body = mended(case.body)
         elif "model" in case.body:
             case.body = {**case.body, "model": None}
+
+
+def closed_in_words(body: dict[str, Any]) -> dict[str, Any]:
+    """A closing has few tokens, none of them a control token."""
+    budget = body.get("budget")
+    if isinstance(budget, dict) and budget.get("closing"):
+        return {**body, "budget": {**budget, "closing": "That will do."}}
+    return body
+
+
+def at_a_level(body: dict[str, Any]) -> dict[str, Any]:
+    """A level is one of the card's, beside no ratio."""
+    budget = body.get("budget")
+    if isinstance(budget, dict) and budget.get("level") is not None:
+        return {**body, "budget": {**budget, "level": "0.4", "ratio": None}}
+    return body
 
 
 def mended(body: dict[str, Any]) -> dict[str, Any]:
@@ -96,8 +113,11 @@ def mended_message(body: dict[str, Any]) -> dict[str, Any]:
 
 
 def spoken(message: dict[str, Any]) -> dict[str, Any]:
-    """Only an assistant may have said nothing; no call has been made."""
-    message = {key: value for key, value in message.items() if key != "tool_calls"}
+    """Only an assistant may have said nothing; no call has been made; reasoning has one name."""
+    left_out = ("tool_calls", "reasoning_content", "reasoning_details")
+    message = {key: value for key, value in message.items() if key not in left_out}
+    if isinstance(message.get("content"), str) and "<think>" in message["content"]:
+        message["reasoning"] = None
     if message["role"] == "tool":
         message["role"] = "user"
     content = message.get("content")

@@ -81,6 +81,7 @@ def test_a_request_is_one_line_with_its_report(token_server: Live, lines: Lines)
         "reasoning_tokens": report["reasoning_tokens"],
         "answer_tokens": report["answer_tokens"],
         "saved_tokens": report["saved_tokens_estimate"],
+        "total_saved_tokens": report["total_saved_tokens_estimate"],
         "realised_ratio": report["realised_ratio"],
         "cap_hit": False,
         "finish_reasons": ["stop"],

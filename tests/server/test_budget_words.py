@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from extracot_server.api.budget_words import WORDS, check_inside
-from extracot_server.api.exchange import MAX_IGNORED
+from extracot_server.api.request_context import MAX_IGNORED
 from extracot_server.errors import BudgetError
 from tests.server.live import QUESTION, Live, read_chunks, user
 
@@ -54,6 +54,7 @@ CAPS: list[dict[str, Any]] = [
     {"thinking_budget_tokens": 7},
     {"thinking": {"type": "enabled", "budget_tokens": 7}},
     {"thinking": {"type": "adaptive", "budget_tokens": 7}},
+    {"thinking": {"type": "adaptive", "token_budget": 7}},
     {"reasoning": {"max_tokens": 7}},
     {"reasoning": {"maxTokens": 7}},
     {"thinking_config": {"thinkingBudget": 7, "includeThoughts": True}},

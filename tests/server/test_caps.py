@@ -179,14 +179,14 @@ def test_cap_mode_turns_a_ratio_into_a_cap(any_cap_server: Live) -> None:
     small = any_cap_server.chat(budget=0.2)["budget"]
     assert (small["level"], small["enforcement"], small["applied_ratio"]) == ("cap", "cap", 0.2)
     assert (small["max_reasoning_tokens"], small["cap_reason"]) == (20, "budget")
-    assert small["cap_hit"] and 18 <= small["reasoning_tokens"] <= 20
+    assert small["cap_hit"] and 18 <= small["reasoning_tokens"] <= 25  # with its grace
     large = any_cap_server.chat(budget=0.8)["budget"]
-    assert small["reasoning_tokens"] < large["reasoning_tokens"] <= 80
+    assert small["reasoning_tokens"] < large["reasoning_tokens"] <= 100
     assert small["expected_ratio"] is small["control_token"] is None
     assert small["calibrated"] is False
 
 
-def test_hard_is_what_cap_mode_always_is(any_cap_server: Live) -> None:
+def test_hard_is_to_the_token(any_cap_server: Live) -> None:
     """Also where there is no ratio to enforce, and where there is room for the answer alone."""
     for budget, level, cap in (
         ({"ratio": 0.2, "enforce": "hard"}, "cap", 20),
@@ -196,6 +196,8 @@ def test_hard_is_what_cap_mode_always_is(any_cap_server: Live) -> None:
     ):
         report = any_cap_server.chat(budget=budget)["budget"]
         assert (report["level"], report["max_reasoning_tokens"]) == (level, cap)
+        assert cap - 2 <= report["reasoning_tokens"] <= cap
+        assert report["grace_tokens"] == 0
     tight = any_cap_server.chat(budget={"ratio": 0.5, "enforce": "hard"}, max_tokens=1)
     assert (tight["budget"]["level"], tight["usage"]["completion_tokens"]) == ("none", 1)
     assert tight["choices"][0]["message"]["content"]

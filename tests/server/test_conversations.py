@@ -432,7 +432,9 @@ def test_what_a_reply_may_hold_on_responses(live: Live) -> None:
     assert '{"name": "patch", "arguments": "*** Begin"}' in text
     assert '{"name": "local_shell", "arguments": {"action": {"command": ["ls"]}}}' in text
     assert '{"stdout": "b.txt"}' in text and "[image omitted]" in text
-    assert reply.json()["budget"]["ignored_fields"] == ["input[2]", "input[13].output"]
+    assert reply.json()["budget"]["ignored_fields"] == [
+        *("input[2]", "input[13].output", "input[1].encrypted_content"),
+    ]
 
 
 def test_what_a_reply_may_hold_on_messages(live: Live) -> None:

@@ -18,7 +18,8 @@ def test_models_and_aliases(token_server: Live) -> None:
     names = [entry["id"] for entry in listed["data"]]
     assert names[0] == "scripted"
     assert set(names[1:]) == {
-        f"scripted@{alias}" for alias in ("0.2", "0.4", "0.6", "0.8", "1", "auto", "native", "none")
+        f"scripted@{alias}"
+        for alias in ("0.2", "0.4", "0.6", "0.8", "1.0", "auto", "native", "none")
     }
     first = listed["data"][0]
     assert (first["object"], first["parent"], first["max_model_len"]) == ("model", None, 4096)
@@ -55,6 +56,7 @@ def test_budget_tells_card_and_policy(token_server: Live, cap_server: Live) -> N
     assert capped["baseline"] == {
         "source": "assumed",
         "assumed_reasoning_tokens": 100,
+        "assumed_by": "setting",
         "measured_reasoning_tokens": None,
     }
 

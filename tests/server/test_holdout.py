@@ -68,7 +68,7 @@ def simulate(seed: int, ratio: float, requests: int, fraction: float) -> Holdout
         assert arm is not None
         tokens = native if arm is Arm.HOLDOUT else native * ratio
         claims = [] if arm is Arm.HOLDOUT else [NATIVE_MEAN - tokens]
-        holdout.record(arm, tokens, claims, complete=True)
+        holdout.record(arm, tokens, tokens + 10.0, claims, complete=True)
     return holdout
 
 
@@ -111,8 +111,8 @@ def test_nothing_is_said_before_there_is_enough() -> None:
     for count in range(MIN_FOR_BASELINE):
         assert (holdout.saving is None) is (count < MIN_FOR_INTERVAL)
         assert holdout.baseline is None
-        holdout.record(Arm.HOLDOUT, 100.0, [], complete=True)
-        holdout.record(Arm.BUDGETED, 40.0, [10.0], complete=True)
+        holdout.record(Arm.HOLDOUT, 100.0, 120.0, [], complete=True)
+        holdout.record(Arm.BUDGETED, 40.0, 90.0, [10.0], complete=True)
     assert holdout.saving is not None
     assert (holdout.saving.low, holdout.saving.mean, holdout.saving.high) == (60, 60, 60)
     assert holdout.baseline == 100.0
@@ -120,7 +120,7 @@ def test_nothing_is_said_before_there_is_enough() -> None:
 
 def test_incomplete_requests_are_counted_and_not_compared() -> None:
     holdout = Holdout(0.5)
-    holdout.record(Arm.HOLDOUT, 10.0, [], complete=False)
+    holdout.record(Arm.HOLDOUT, 10.0, 20.0, [], complete=False)
     assert holdout.arms[Arm.HOLDOUT].n == 0 and holdout.left_out[Arm.HOLDOUT] == 1
 
 
@@ -195,6 +195,9 @@ def test_the_server_measures_the_truth(live: Live) -> None:
     saving = found["saving_per_reply"]
     assert saving["mean"] == pytest.approx(mean(arms["holdout"]) - mean(arms["budgeted"]))
     assert saving["low"] < truth < saving["high"]
+    in_all = found["total_saving_per_reply"]  # answers are as long with a budget as without
+    assert in_all["low"] < truth < in_all["high"]
+    assert in_all["mean"] == pytest.approx(saving["mean"], abs=1)
     assert saving["high"] - saving["low"] < 25
     for arm, values in arms.items():
         assert found["arms"][arm]["requests"] == len(values)
@@ -298,6 +301,13 @@ def test_cap_mode_takes_the_holdouts_mean_as_its_baseline() -> None:
         assert report["max_reasoning_tokens"] == round(0.5 * report["baseline_tokens"])
         saved = report["baseline_tokens"] - report["reasoning_tokens"]
         assert report["saved_tokens_estimate"] == pytest.approx(saved)
+        in_all = report["baseline_total_tokens"] - report["reasoning_tokens"]
+        in_all -= report["answer_tokens"]
+        assert report["total_saved_tokens_estimate"] == pytest.approx(in_all)
+        assert 7 <= report["baseline_total_tokens"] - report["baseline_tokens"] <= 9
+        bound = live.http.get("/v1/models").json()["data"][0]["budget"]["default_max_tokens"]
+        native = standing(live)["arms"]["holdout"]["mean_reasoning_tokens"]
+        assert live.chat(budget="native")["budget"]["max_tokens"] == bound == round(8 * native)
 
 
 def test_an_error_is_left_out() -> None:

@@ -64,9 +64,26 @@ def test_a_small_and_a_large_ratio_differ(live: Live) -> None:
     small = live.chat(**GREEDY, budget=0.2, max_tokens=140)["budget"]
     large = live.chat(**GREEDY, budget=0.8, max_tokens=140)["budget"]
     assert (small["max_reasoning_tokens"], large["max_reasoning_tokens"]) == (16, 64)
-    assert small["reasoning_tokens"] <= 16 < large["reasoning_tokens"] <= 64
+    assert small["reasoning_tokens"] <= 20 < large["reasoning_tokens"] <= 80  # with their grace
     assert (small["enforcement"], small["baseline_source"]) == ("cap", "assumed")
     assert small["saved_tokens_estimate"] is None
+
+
+def test_a_closing_and_some_grace(live: Live) -> None:
+    """The same text up to the cap, a little more of it, the closing, and an answer."""
+    hard = live.chat(**GREEDY, budget={"ratio": 0.2, "enforce": "hard"}, max_tokens=140)
+    assert (hard["budget"]["reasoning_tokens"], hard["budget"]["closing_tokens"]) == (16, 0)
+    budget = {"ratio": 0.2, "grace": 40, "closing": "Time is up."}
+    reply = live.chat(**GREEDY, budget=budget, max_tokens=140)
+    report, message = reply["budget"], reply["choices"][0]["message"]
+    assert report["grace_tokens"] == report["reasoning_tokens"] - 16 <= 40
+    assert report["escaped"] in (True, False)
+    begun = hard["choices"][0]["message"]["reasoning"]
+    assert message["reasoning"].startswith(begun)
+    assert message["reasoning"].endswith("\n\nTime is up.")
+    assert message["content"]
+    parts = sum(report[f"{part}_tokens"] for part in ("reasoning", "answer", "overhead"))
+    assert parts == reply["usage"]["completion_tokens"] + report["injected_tokens"]
 
 
 def test_the_dashboards_names_of_vllms_metrics_are_exposed(live: Live) -> None:

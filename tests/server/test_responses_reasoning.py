@@ -86,12 +86,6 @@ def test_hidden_reasoning_has_no_summary_either(token_server: Live) -> None:
     assert [item.type for item in hidden.output] == ["message"]
 
 
-def test_encrypted_reasoning_is_answered_with_null(token_server: Live) -> None:
-    asked = ask(token_server, include=[ENCRYPTED], store=False)
-    assert reasoning(asked)["encrypted_content"] is None
-    assert asked.budget["ignored_fields"] == []
-
-
 def test_what_nothing_has_may_be_included(token_server: Live) -> None:
     wanted = ["file_search_call.results", ENCRYPTED, "web_search_call.action.sources"]
     asked = ask(token_server, include=wanted)

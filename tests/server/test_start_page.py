@@ -12,6 +12,7 @@ import httpx
 
 from extracot.card import BudgetCard
 from extracot_server.api.start_page import first_question
+from extracot_server.model_registry.bundled import SHIPPED
 from tests.server.live import Live, serve
 
 
@@ -61,6 +62,13 @@ def test_a_card_says_what_the_model_knows_and_what_to_ask(tmp_path: Path) -> Non
         assert json.loads(httpx.get(f"{live.url}/v1/budget").text)["card"]["examples"] == [asked]
 
 
+def test_the_bundled_models_command_asks_what_the_tests_ask() -> None:
+    """The README's first problem, which ``test_small`` has it solve at every budget."""
+    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    shown = re.search(r'"content": "([^"]+)"', readme)
+    assert shown and first_question(BudgetCard.load(SHIPPED["small"])) == shown[1]
+
+
 def test_a_server_with_keys_says_that_one_is_needed() -> None:
     with serve(api_key="secret-key-1234567890") as live:
         page = httpx.get(f"{live.url}/").text
@@ -70,7 +78,7 @@ def test_a_server_with_keys_says_that_one_is_needed() -> None:
 
 def test_a_model_without_a_card_says_what_a_ratio_is(cap_server: Live) -> None:
     page = cap_server.http.get("/").text
-    assert "cap mode: a ratio is a hard cap on 100 tokens" in page
+    assert "cap mode: a ratio is a cap on 100 tokens" in page
     assert "It knows" not in page and "What is 12 * 3 + 4?" in shown_command(page)
 
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
+import subprocess
+import sys
 import threading
 from typing import Any
 
@@ -101,3 +104,51 @@ def test_one_stop_lets_a_reply_finish() -> None:
         live.stop()
         assert asking.reply().status_code == 200
         assert count_of_drops(live) == (0, 0, 0)
+
+
+def test_the_end_of_the_process_keeps_what_was_asked_for_and_frees_nothing() -> None:
+    """Exit functions run and all that was said arrives; objects are left to the kernel."""
+    program = """
+import atexit, logging, sys
+from logging.handlers import MemoryHandler
+from extracot_server.runtime.leaving import leave
+
+class Freed:
+    def __del__(self): print("freed", file=sys.stderr, flush=True)
+
+kept = Freed()
+kept.itself = kept
+atexit.register(lambda: print("at exit"))
+logging.getLogger().addHandler(MemoryHandler(100, target=logging.StreamHandler(sys.stdout)))
+logging.getLogger().warning("said before")
+print("no line end", end="")
+leave(3)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (3, "")
+    assert (
+        "at exit" in done.stdout and "said before" in done.stdout and "no line end" in done.stdout
+    )
+
+
+def test_an_end_that_nobody_reads_is_an_end() -> None:
+    program = """
+import sys
+from extracot_server.runtime.leaving import leave
+sys.stdin.read()
+print("nobody is there any more")
+leave(0)
+"""
+    buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    with subprocess.Popen(
+        [sys.executable, "-c", program],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env=buffered,
+    ) as process:
+        assert process.stdout is not None and process.stdin is not None
+        process.stdout.close()
+        process.stdin.close()
+        assert process.wait(60) == 0

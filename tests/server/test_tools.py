@@ -137,6 +137,51 @@ def test_a_call_can_be_forced(tool_server: Live, choice: Any, called: Any, strea
     assert (calls, final.finish_reason) == (called, "tool_calls")
 
 
+def among(mode: str, *names: str) -> dict[str, Any]:
+    tools = [{"type": "function", "function": {"name": name}} for name in names]
+    return {"type": "allowed_tools", "allowed_tools": {"mode": mode, "tools": tools}}
+
+
+def test_allowed_tools_are_the_only_ones(tool_server: Live) -> None:
+    both = user("Please use get_weather and clock.")
+    for mode in ("auto", "required"):
+        choice = among(mode, "clock")
+        reply = tool_server.chat(messages=both, tools=TOOLS, tool_choice=choice)["choices"][0]
+        assert [name for name, _ in calls_of(reply)] == ["clock"]
+        engine = tool_server.engine
+        prompt = engine.tokenizer.decode(engine.requests[-1].token_ids)
+        assert '"name": "clock"' in prompt and "The weather" not in prompt
+    every = among("auto", "clock", "get_weather")
+    reply = tool_server.chat(messages=both, tools=TOOLS, tool_choice=every)["choices"][0]
+    assert [name for name, _ in calls_of(reply)] == ["get_weather", "clock"]
+    sdk: Any = tool_server.openai().chat.completions.create(
+        model="scripted", messages=both, tools=TOOLS, tool_choice=among("auto", "clock")
+    )
+    assert sdk.choices[0].message.tool_calls[0].function.name == "clock"
+
+
+@pytest.mark.parametrize(
+    ("allowed", "param"),
+    [
+        (among("none", "clock"), "tool_choice.allowed_tools.mode"),
+        (among("auto"), "tool_choice.allowed_tools.tools"),
+        (among("auto", "clock", "compass"), "tool_choice.allowed_tools.tools[1]"),
+        ({"type": "allowed_tools"}, "tool_choice"),
+        ({"type": "allowed_tools", "allowed_tools": {"mode": "auto"}}, "tool_choice"),
+        (
+            {"type": "allowed_tools", "allowed_tools": {"mode": "auto", "tools": ["clock"]}},
+            "tool_choice.allowed_tools.tools[0]",
+        ),
+    ],
+    ids=str,
+)
+def test_wrong_allowed_tools_are_named(tool_server: Live, allowed: Any, param: str) -> None:
+    error = tool_server.refused(messages=ASK, tools=TOOLS, tool_choice=allowed)
+    assert error["param"] == param
+    none = tool_server.refused(messages=ASK, tool_choice=among("auto", "clock"))
+    assert none["param"].startswith("tool_choice")
+
+
 def test_none_forbids_calls(tool_server: Live) -> None:
     reply = tool_server.chat(messages=ASK, tools=TOOLS, tool_choice="none")
     assert calls_of(reply["choices"][0]) == []

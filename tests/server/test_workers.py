@@ -158,6 +158,24 @@ def test_metrics_are_those_of_all_workers_whoever_is_asked(server: Server) -> No
 ARMS = ("holdout", "budgeted")
 
 
+def test_reasoning_that_one_worker_sealed_is_opened_by_the_other(server: Server) -> None:
+    first, second = server.workers()
+
+    def respond(pid: int, **fields: object) -> dict[str, object]:
+        with alone(server, pid):
+            reply = httpx.post(f"{server.url}/v1/responses", json=fields, timeout=60)
+        assert reply.status_code == 200, reply.text
+        found: dict[str, object] = reply.json()
+        return found
+
+    wanted = {"include": ["reasoning.encrypted_content"], "include_reasoning": False}
+    said = respond(first, input="What is 2 + 2?", **wanted)["output"]
+    assert isinstance(said, list) and said[0]["encrypted_content"]
+    for pid in (first, second):
+        again = respond(pid, input=[*said, *user()])["budget"]
+        assert isinstance(again, dict) and again["ignored_fields"] == []
+
+
 def test_a_worker_that_dies_is_replaced_and_what_it_counted_stays(server: Server) -> None:
     assert server.chat().status_code == 200
     counted = server.sample("extracot_requests_total")

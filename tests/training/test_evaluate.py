@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from extracot.figures import BaselineCard
+from extracot.sketch import PromptSketch
 from extracot_training.errors import ConfigError
 from extracot_training.evaluation.card import CardFigures, card_of
 from extracot_training.evaluation.figures import Fixed, around, figures_of
@@ -192,6 +193,16 @@ def test_what_a_card_gets() -> None:
     assert [b.reasoning.mean for b in bins] == [100, 150, 0]
     plain = card_of(found, tables, config(), Server("plain", "m"))
     assert plain["levels"] == {} and plain["baseline"]["full"] == []
+    assert found["card"]["prompts"] is None, "too few problems to say what they look like"
+
+
+def test_a_card_gets_what_its_problems_look_like() -> None:
+    rows = [row(n, "native", 50, problem_id=f"p{n}") for n in range(40)]
+    asked = [problem(n) for n in range(40)]
+    found = figures_of(rows, asked, config(budgets=["native"]), SERVER, {})
+    prompts = CardFigures.model_validate(found["card"]).prompts
+    assert prompts == PromptSketch.of(each.question for each in asked)
+    assert prompts is not None and prompts.n == 40
 
 
 def test_terciles_need_enough_replies() -> None:
@@ -234,3 +245,12 @@ def test_wrong_settings_are_told(changes: dict[str, Any], message: str) -> None:
     with pytest.raises((ConfigError, ValueError), match=message):
         config(**changes)
     assert budget_name(1.0) == "1.0"
+
+
+def test_the_papers_figures_stand_beside_ours_where_they_are_asked_for() -> None:
+    text = report_of(figures(published="math500"))
+    section = text.partition("## Beside the paper's figures")[2]
+    assert "| ours, 0.2 | 28 | 75.0 | 0.28 |" in section
+    assert "| base | 1675 | 64.2 |  |" in section
+    assert "| Extra-CoT CHRPO | 452 | 64.8 | 0.27 |" in section
+    assert "paper" not in report_of(figures())

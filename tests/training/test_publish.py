@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 from extracot.card import BudgetCard, tokenizer_hash
 from extracot.control import DEFAULT_RATIOS
 from extracot.errors import CardError
+from extracot.sketch import PromptSketch
 from extracot_training.config.publish import PublishConfig
 from extracot_training.errors import StageError
 from extracot_training.evaluation.card import CardFigures
@@ -125,6 +126,14 @@ def test_a_measured_card_holds_the_evaluations_figures(model: Path, tmp_path: Pa
     assert set(report["self_check"]["files"]["prompt_tokens"]) == {
         "0.2", "0.4", "0.6", "0.8", "1.0", "auto", "native", "none"
     }  # fmt: skip
+
+
+def test_the_card_says_what_its_problems_look_like(model: Path) -> None:
+    sketch = PromptSketch.of(f"What is {n} and {n + 1}?" for n in range(40))
+    assert sketch is not None
+    found = evaluation(model.parent / "evaluate", model, prompts=sketch.model_dump())
+    out = run(config(model, evaluation=found)).folder
+    assert BudgetCard.load(out).prompts == sketch
 
 
 def test_a_draft_gets_a_measured_card_and_keeps_its_weights(model: Path) -> None:

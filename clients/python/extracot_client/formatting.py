@@ -44,18 +44,41 @@ def _budget_text(report: BudgetReport) -> str:
 def _saving_text(report: BudgetReport) -> str:
     """The saving, or why there is none to tell."""
     saved, baseline = report.saved_tokens_estimate, report.baseline_tokens
+    total = report.total_saved_tokens_estimate
     if saved is not None:
-        words = f"{'saved' if saved >= 0 else 'overspent'} ≈{tokens(abs(saved))}"
-        if not baseline:
-            return words
-        return f"{words} ({percent(abs(saved) / baseline)} of {tokens(baseline)} expected)"
+        words = f"{_saved_or_overspent(saved)} reasoning tokens"
+        if baseline:
+            words += f" ({percent(abs(saved) / baseline)} of {tokens(baseline)} expected)"
+        return words if total is None else f"{words}, {_saved_or_overspent(total)} in all"
     if report.level == "native":
         return "native, so nothing saved"
     if report.baseline_source == "assumed":
         return f"saving not counted (the baseline of {tokens(baseline)} is assumed, not measured)"
     if baseline is None:
         return "saving unknown (no baseline)"
-    return "saving not counted (not a whole, budgeted reply)"
+    why = no_saving_words(report.no_saving) or "no whole, budgeted reply"
+    return f"saving not counted ({why})" + (
+        f", {_saved_or_overspent(total)} in all" if total else ""
+    )
+
+
+def _saved_or_overspent(saved: float) -> str:
+    return f"{'saved' if saved >= 0 else 'overspent'} ≈{tokens(abs(saved))}"
+
+
+_NO_SAVING = {
+    "native": "native replies save nothing",
+    "no_baseline": "nothing to compare with",
+    "assumed_baseline": "the baseline is assumed, not measured",
+    "unlike_card": "the card's baseline is of other kinds of prompts",
+    "unfinished": "cut off, or without an answer",
+    "no_reasoning": "the model did not reason",
+}
+
+
+def no_saving_words(reason: str | None) -> str:
+    """Why a report claims no saving; empty for a reason that is not known here."""
+    return _NO_SAVING.get(reason or "", "")
 
 
 def _warnings(solution: Solution) -> list[str]:
@@ -113,7 +136,7 @@ def cap_words(page: BudgetCardPage) -> str:
         "assumed": f" of {_known(page, 'assumed')} assumed tokens",
         "holdout": f" of {_known(page, 'measured')} tokens, measured on held-out requests",
     }
-    return "a ratio is a hard cap" + sizes.get(str(page.baseline.get("source")), "")
+    return "a ratio is a cap" + sizes.get(str(page.baseline.get("source")), "")
 
 
 def native_range(page: BudgetCardPage) -> str | None:
@@ -130,12 +153,17 @@ def holdout_words(page: BudgetCardPage) -> str | None:
     """The saving that the holdout has measured; ``None`` where there is none yet."""
     if not isinstance(page.holdout.get("saving_per_reply"), Mapping):
         return None
-    mean, low, high = (
-        _count(page.holdout, "saving_per_reply", name) for name in ("mean", "low", "high")
-    )
     confidence = number_at(page.holdout, "confidence")
     sure = f"{percent(confidence)} " if confidence is not None else ""
-    return f"{mean} reasoning tokens a reply ({sure}interval {low} to {high})"
+
+    def words(what: str, field: str) -> str:
+        mean, low, high = (_count(page.holdout, field, name) for name in ("mean", "low", "high"))
+        return f"{mean} {what} a reply ({sure}interval {low} to {high})"
+
+    told = words("reasoning tokens", "saving_per_reply")
+    if isinstance(page.holdout.get("total_saving_per_reply"), Mapping):
+        told += f"; {words('tokens in all', 'total_saving_per_reply')}"
+    return told
 
 
 def _bin_words(entry: Mapping[str, Any], *, only: bool) -> str:

@@ -12,12 +12,20 @@ import json
 import math
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Protocol, Unpack
+from typing import Any, Literal, Protocol, Unpack
 
 from extracot.answers import same_answer
 from extracot.usage import ratio_of_sums
 from extracot_client import errors
 from extracot_client.requests import Problem, SolveOptions
+from extracot_client.savings import (
+    RowSaving,
+    Saving,
+    add_up,
+    is_native,
+    row_savings,
+    saved_fields,
+)
 from extracot_client.types import Budget, Solution, SweepRow
 
 _WILSON_Z = 1.959963984540054  # two-sided 95 %
@@ -31,8 +39,8 @@ SHARED_FAILURES = (
     errors.InvalidArgumentError,
 )
 _OF_REPORT = {
-    *("answer_tokens", "baseline_tokens", "baseline_source"),
-    *("realised_ratio", "saved_tokens_estimate"),
+    *("answer_tokens", "baseline_tokens", "baseline_source", "cap_hit"),
+    *("realised_ratio", "saved_tokens_estimate", "total_saved_tokens_estimate", "no_saving"),
 }
 
 
@@ -90,6 +98,7 @@ def make_row(problem: SweepProblem, budget: Budget, mark: str, solution: Solutio
         reasoning=solution.reasoning,
         finish_reason=solution.finish_reason,
         level=report.chosen or report.level,
+        prompt_tokens=solution.usage.prompt_tokens,
         reasoning_tokens=solution.reasoning_tokens,
         completion_tokens=solution.usage.completion_tokens,
         **report.model_dump(include=_OF_REPORT),
@@ -192,9 +201,16 @@ class BudgetSummary:
     completion_tokens: float | None
     ratio_to_native: float | None
     """Reasoning tokens over those of the sweep's own ``native`` rows."""
-    saved_tokens: float | None
-    """Sum of the server's estimates, of the rows that have one."""
+    saved_against: Literal["native rows", "server's baseline"] | None
+    """What the savings are measured by: the sweep's own native rows, or the server's estimates."""
     saved_rows: int
+    """How many rows the sums are of."""
+    saved_tokens: float | None
+    """Sum of the reasoning tokens saved."""
+    total_saved_tokens: float | None
+    """Sum of all generated tokens saved, with its 95 % interval where it was measured."""
+    total_saved_low: float | None
+    total_saved_high: float | None
     assumed_baselines: int
     total_seconds: float | None
 
@@ -203,7 +219,7 @@ class BudgetSummary:
         return asdict(self)
 
 
-def wilson(correct: int, n: int) -> tuple[float, float]:
+def wilson(correct: float, n: float) -> tuple[float, float]:
     """The 95 % interval of a share (Wilson 1927).
 
     >>> [round(bound, 3) for bound in wilson(8, 10)]
@@ -228,13 +244,20 @@ def summarise(rows: Iterable[SweepRow], budgets: Sequence[Any]) -> list[BudgetSu
         groups.setdefault(budget_key(row.budget), []).append(row)
     native = {
         row.problem_id: row.reasoning_tokens
-        for row in groups.get("native", [])
-        if row.error is None and row.reasoning_tokens is not None
+        for group in groups.values()
+        for row in group
+        if is_native(row) and row.reasoning_tokens is not None
     }
-    return [_summary(name, group, native) for name, group in groups.items()]
+    every = [row for group in groups.values() for row in group]
+    savings: dict[str, list[RowSaving | None]] = {name: [] for name in groups}
+    for row, saving in zip(every, row_savings(every), strict=True):
+        savings[budget_key(row.budget)].append(saving)
+    return [_summary(name, group, native, add_up(savings[name])) for name, group in groups.items()]
 
 
-def _summary(name: str, rows: list[SweepRow], native: dict[str, int]) -> BudgetSummary:
+def _summary(
+    name: str, rows: list[SweepRow], native: dict[str, int], saving: Saving | None
+) -> BudgetSummary:
     good = [row for row in rows if row.error is None]
     graded = [row for row in good if row.correct is not None]
     correct = sum(row.correct is True for row in graded)
@@ -244,7 +267,6 @@ def _summary(name: str, rows: list[SweepRow], native: dict[str, int]) -> BudgetS
         for row in good
         if row.reasoning_tokens is not None and row.problem_id in native
     ]
-    savings = [row.saved_tokens_estimate for row in good if row.saved_tokens_estimate is not None]
     return BudgetSummary(
         budget=name,
         n=len(rows),
@@ -257,8 +279,7 @@ def _summary(name: str, rows: list[SweepRow], native: dict[str, int]) -> BudgetS
         reasoning_tokens=mean(row.reasoning_tokens for row in good),
         completion_tokens=mean(row.completion_tokens for row in good),
         ratio_to_native=ratio_of_sums([own for own, _ in pairs], [full for _, full in pairs]),
-        saved_tokens=sum(savings) if savings else None,
-        saved_rows=len(savings),
+        **saved_fields(saving),
         assumed_baselines=sum(row.baseline_source == "assumed" for row in good),
         total_seconds=mean(row.total for row in good),
     )

@@ -17,8 +17,8 @@ from extracot.report import Usage as Usage
 
 Budget = float | int | str | dict[str, Any] | None
 """A ratio in (0, 1], ``"auto"``, ``"native"``, ``"none"``, or an object with ``ratio``,
-``max_reasoning_tokens`` and ``enforce``; ``None`` is the server's default. What is allowed is the
-server's to say."""
+``max_reasoning_tokens``, ``enforce``, ``closing`` and ``grace``; ``None`` is the server's default.
+What is allowed is the server's to say."""
 
 
 def value_at(value: Any, *path: str) -> Any:
@@ -56,26 +56,33 @@ class ModelList(ServerModel):
 
 
 class LevelInfo(ServerModel):
-    """One level of a model with a card; ``expected_ratio`` is what it realises on average."""
+    """One level of a model with a card; ``expected_ratio`` is what it realises on average. What
+    ``dominated_by`` names was measured to be cheaper and more accurate."""
 
     name: str
+    enforced_by: str | None = None
     control_token: str | None = None
+    effort: str | None = None
+    dominated_by: str | None = None
     ratio: float | None = None
     expected_ratio: float | None = None
     allowed_by_policy: bool = True
 
 
 class BudgetCardPage(ServerModel):
-    """The body of ``GET /v1/budget``: levels, the operator's policy, where baselines come from,
-    what the holdout has measured, and the card itself (``None`` for a model in cap mode)."""
+    """The body of ``GET /v1/budget``: levels, the operator's policy, what prompts are made with,
+    where baselines come from, what the holdout has measured, the profile of the model's family, and
+    the card itself (``None`` for a model in cap mode)."""
 
     model: str | None = None
     mode: str | None = None
     allowed: list[str] = Field(default_factory=list)
     levels: list[LevelInfo] = Field(default_factory=list)
     policy: dict[str, Any] = Field(default_factory=dict)
+    prompt: dict[str, Any] = Field(default_factory=dict)
     baseline: dict[str, Any] = Field(default_factory=dict)
     holdout: dict[str, Any] = Field(default_factory=dict)
+    profile: dict[str, Any] = Field(default_factory=dict)
     card: dict[str, Any] | None = None
 
 
@@ -172,13 +179,17 @@ class SweepRow(BaseModel):
     reasoning: str | None = None
     finish_reason: str | None = None
     level: str | None = None
+    prompt_tokens: int | None = None
     reasoning_tokens: int | None = None
     answer_tokens: int | None = None
     completion_tokens: int | None = None
+    cap_hit: bool | None = None
     baseline_tokens: float | None = None
     baseline_source: str | None = None
     realised_ratio: float | None = None
     saved_tokens_estimate: float | None = None
+    total_saved_tokens_estimate: float | None = None
+    no_saving: str | None = None
     ttft: float | None = None
     first_answer: float | None = None
     total: float | None = None

@@ -144,9 +144,23 @@ BUDGETS = Board(
         Panel(
             "Which cap it was",
             "`client` and `operator`: a limit in tokens; `budget`: the ratio, enforced; `room`: "
-            "the answer's reserve within max_tokens or the context.",
+            "the answer's reserve within max_tokens or the context; `loop`: it repeated itself.",
             (Query(total("budget_cap_hits", "reason", "rate", "$__rate_interval"), "{{reason}}"),),
             stacked=True,
+        ),
+        Panel(
+            "Answers that go on reasoning",
+            "Escapes, of the replies whose reasoning was cut. A closing makes them fewer, or a "
+            "larger budget.",
+            (
+                Query(
+                    f"{total('reasoning_escapes', 'model, budget', 'rate', '$__rate_interval')}"
+                    " / ("
+                    f"{total('budget_cap_hits', 'model, budget', 'rate', '$__rate_interval')} > 0)",
+                    "{{model}} {{budget}}",
+                ),
+            ),
+            unit="percentunit",
         ),
     ),
 )

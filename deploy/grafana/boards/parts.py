@@ -57,12 +57,12 @@ ALL = 'job=~"$job", model=~"$model"'
 JOB = 'job=~"$job"'
 
 
-def net(by: str, function: str, window: str) -> str:
-    """Saved tokens, always less the overspent ones."""
+def net(by: str, function: str, window: str, what: str = "tokens") -> str:
+    """Saved tokens, always less the overspent ones: reasoning, or ``total_tokens``."""
     group = f" by ({by})" if by else ""
     return (
-        f"(sum{group} ({function}(extracot_tokens_saved_total{{{ALL}}}[{window}]))"
-        f" - sum{group} ({function}(extracot_tokens_overspent_total{{{ALL}}}[{window}])))"
+        f"(sum{group} ({function}(extracot_{what}_saved_total{{{ALL}}}[{window}]))"
+        f" - sum{group} ({function}(extracot_{what}_overspent_total{{{ALL}}}[{window}])))"
     )
 
 

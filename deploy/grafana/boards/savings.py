@@ -10,7 +10,8 @@ GENERATED = (
     f" + {total('answer_tokens', '', 'increase', '$__range', JOB)})"
 )
 BUSY_SECONDS = f"sum(sum_over_time(job:extracot_busy:bool{{{JOB}}}[$__range:30s])) * 30"
-GPU_SECONDS = f"{net('', 'increase', '$__range')} * $gpus * {BUSY_SECONDS} / {GENERATED}"
+IN_ALL = net("", "increase", "$__range", "total_tokens")
+GPU_SECONDS = f"{IN_ALL} * $gpus * {BUSY_SECONDS} / {GENERATED}"
 CLAIMED = (
     f"{net('model', 'increase', '1d')}"
     f" / (sum by (model) (increase(extracot_realised_ratio_count{{{ALL}}}[1d])) > 0)"
@@ -34,7 +35,16 @@ SAVINGS = Board(
             "Saved minus overspent, against the baseline of card or holdout, in the time shown.",
             (Query(net("", "increase", "$__range")),),
             kind="stat",
-            width=4,
+            width=6,
+            decimals=0,
+        ),
+        Panel(
+            "Tokens saved in all",
+            "Reasoning and answer tokens together. Below the first where shorter reasoning makes "
+            "answers longer.",
+            (Query(IN_ALL),),
+            kind="stat",
+            width=6,
             decimals=0,
         ),
         Panel(
@@ -48,31 +58,31 @@ SAVINGS = Board(
             ),
             kind="stat",
             unit="percentunit",
-            width=4,
+            width=6,
         ),
         Panel(
             "GPU time saved (estimate)",
-            "Tokens saved times the cost of a token in this time: busy seconds "
+            "Tokens saved in all times the cost of a token in this time: busy seconds "
             "times `GPUs`, over tokens generated. An average: too high where batches had room.",
             (Query(GPU_SECONDS),),
             kind="stat",
             unit="s",
-            width=4,
+            width=6,
         ),
         Panel(
             "Money saved, by GPU time (estimate)",
             "The GPU time at `Price of a GPU hour`; only real where fewer GPUs are then paid for.",
             (Query(f"{GPU_SECONDS} / 3600 * $gpu_hour"),),
             kind="stat",
-            width=4,
+            width=8,
             decimals=2,
         ),
         Panel(
             "Money saved, by tokens",
-            "Tokens saved at `Price of a million tokens`.",
-            (Query(f"{net('', 'increase', '$__range')} / 1e6 * $million_tokens"),),
+            "Tokens saved in all at `Price of a million tokens`.",
+            (Query(f"{IN_ALL} / 1e6 * $million_tokens"),),
             kind="stat",
-            width=4,
+            width=8,
             decimals=2,
         ),
         Panel(
@@ -81,7 +91,7 @@ SAVINGS = Board(
             "without --holdout-fraction.",
             (Query(MEASURED, "{{model}}"),),
             kind="stat",
-            width=4,
+            width=8,
             decimals=1,
         ),
         Row("Check: card and holdout side by side"),
@@ -123,7 +133,10 @@ SAVINGS = Board(
         Panel(
             "Saved tokens a second, by model",
             "Negative where replies run longer than their baseline.",
-            (Query(net("model", "rate", "$__rate_interval"), "{{model}}"),),
+            (
+                Query(net("model", "rate", "$__rate_interval"), "{{model}}: reasoning"),
+                Query(net("model", "rate", "$__rate_interval", "total_tokens"), "{{model}}: all"),
+            ),
         ),
         Panel(
             "Saved tokens a second, by budget",

@@ -22,7 +22,7 @@ from pydantic import (
 )
 
 from extracot.tokens import is_unicode
-from extracot_server.api.budget_asked import hidden
+from extracot_server.api.budget_asked import hidden, in_content
 from extracot_server.api.budget_readers import Say, Table, snake
 from extracot_server.api.budget_words import WORDS, check_inside, check_unknown, nested, read_words
 from extracot_server.api.wrong_values import first_fault
@@ -114,12 +114,24 @@ class RequestBody(Body):
 
     _says: list[Say] = PrivateAttr(default_factory=list)
     _words: frozenset[str] = PrivateAttr(frozenset())
+    _in_content: bool = PrivateAttr(False)
     _ignored: list[str] = PrivateAttr(default_factory=list)
 
     @property
     def says(self) -> list[Say]:
         """What it says of the reasoning in the words of other vendors."""
         return self._says
+
+    @property
+    def hides_reasoning(self) -> bool:
+        """Whether the reply is to be without its reasoning."""
+        asked = getattr(self, "include_reasoning", None)
+        return asked is False or any(say.shown is False for say in self._says)
+
+    @property
+    def reasoning_in_content(self) -> bool:
+        """Whether the reply's reasoning, with its tags, is to stand before the answer."""
+        return self._in_content and not self.hides_reasoning
 
     @property
     def ignored_fields(self) -> tuple[str, ...]:
@@ -148,7 +160,7 @@ class RequestBody(Body):
         if "include_reasoning" in known and any(say.shown is False for say in says):
             body = {**body, "include_reasoning": hidden(says, body.get("include_reasoning"))}
         found = validated(cls, body)
-        found._says, found._words = says, words
+        found._says, found._words, found._in_content = says, words, in_content(says)
         found._ignored = nested(cls.words, body)
         return found
 

@@ -27,17 +27,25 @@ class Asked:
 
 
 def join_words(says: Sequence[Say], asked: Asked, alias: Target | None) -> Asked:
-    """``asked`` with what the words say: none of the reasoning, a cap on it, or an effort.
+    """``asked`` with what the words say: none of the reasoning, a cap on it, an effort, its end.
 
     Raises :class:`BudgetError` for words that disagree, with each other or with the rest.
     """
+    bounded = _bounded(says, asked, alias)
+    for say in says:
+        if say.closing is not None:
+            bounded = replace(bounded, budget=_closed(bounded.budget, say))
+    return bounded
+
+
+def _bounded(says: Sequence[Say], asked: Asked, alias: Target | None) -> Asked:
     for say in says:
         if say.effort is not None:
             if asked.effort not in (None, say.effort):
                 raise _disagree(say.field, asked.effort_field)
             asked = replace(asked, effort=say.effort, effort_field=say.field)
     wanted = [say for say in says if say.thinks is True or say.cap]
-    unwanted = next((say for say in says if say.thinks is False), None)
+    unwanted = next((say for say in says if say.thinks is False or say.cap == 0), None)
     if unwanted is not None:
         if wanted:
             raise _disagree(unwanted.field, wanted[0].field)
@@ -49,8 +57,6 @@ def join_words(says: Sequence[Say], asked: Asked, alias: Target | None) -> Asked
     capped_by = "budget.max_reasoning_tokens"
     for say in says:
         if say.cap is not None:
-            if say.cap == 0 and wanted:
-                raise _disagree(say.field, wanted[0].field)
             asked = replace(asked, budget=_capped(asked.budget, say, capped_by))
             capped_by = say.field
     return asked
@@ -66,6 +72,16 @@ def hidden(says: Sequence[Say], shown: bool | None) -> bool | None:
     return False
 
 
+def in_content(says: Sequence[Say]) -> bool:
+    """Whether the reasoning stands in the content, its tags around it."""
+    apart, inside = (
+        next((say for say in says if say.separate is wanted), None) for wanted in (True, False)
+    )
+    if apart is not None and inside is not None:
+        raise _disagree(inside.field, apart.field)
+    return inside is not None
+
+
 def _disagree(field: str, other: str) -> BudgetError:
     text = f"`{field}` and `{other}` disagree: send only one of them, or `budget` alone."
     return BudgetError(text, param=field)
@@ -76,7 +92,7 @@ def _silent(asked: Asked, alias: Target | None) -> str:
     budget = asked.budget
     if budget is not None and (budget.target == NO_REASONING or budget.max_reasoning_tokens == 0):
         return "budget"
-    if budget is not None and budget.target is not None:
+    if budget is not None and (budget.target is not None or budget.level is not None):
         return ""
     if alias is not None:
         return "model" if alias == NO_REASONING else ""
@@ -106,6 +122,19 @@ def _capped(budget: BudgetSpec | None, say: Say, capped_by: str) -> BudgetSpec:
         return BudgetSpec(max_reasoning_tokens=cap, given={"max_reasoning_tokens": cap})
     if budget.max_reasoning_tokens not in (None, cap):
         raise _disagree(say.field, capped_by)
-    given = budget.given if isinstance(budget.given, dict) else {"ratio": budget.given}
-    given = {**given, "max_reasoning_tokens": cap}
+    given = {**_as_object(budget), "max_reasoning_tokens": cap}
     return replace(budget, max_reasoning_tokens=cap, given=given)
+
+
+def _closed(budget: BudgetSpec | None, say: Say) -> BudgetSpec:
+    """Whatever else is asked, with this closing."""
+    if budget is None:
+        budget = BudgetSpec(given={})
+    if budget.closing not in (None, say.closing):
+        raise _disagree(say.field, budget.closing_field)
+    given = {**_as_object(budget), "closing": say.closing}
+    return replace(budget, closing=say.closing, given=given, closing_field=say.field)
+
+
+def _as_object(budget: BudgetSpec) -> dict[str, Any]:
+    return budget.given if isinstance(budget.given, dict) else {"ratio": budget.given}

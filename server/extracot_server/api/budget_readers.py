@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Protocol
 
-from extracot_server.budget.values import shown
+from extracot_server.budget.values import LONGEST_CLOSING, shown
 from extracot_server.errors import BudgetError, InvalidRequestError
 
 _BOUNDING = "budget budgets token tokens max min limit effort level ratio enable enabled disabled"
@@ -23,7 +23,9 @@ class Say:
     """What one field says of the reasoning. ``None``: nothing.
 
     ``thinks``: whether there is any; ``cap``: at most so many tokens; ``effort``: a word of the
-    server's map; ``shown``: whether the reply has it.
+    server's map; ``shown``: whether the reply has it; ``separate``: whether it stands apart from
+    the answer; ``closing``: what ends it where it is cut off; ``variable``: a variable of the chat
+    template, and its value.
     """
 
     field: str
@@ -31,6 +33,15 @@ class Say:
     cap: int | None = None
     effort: str | None = None
     shown: bool | None = None
+    separate: bool | None = None
+    closing: str | None = None
+    variable: tuple[str, Any] | None = None
+
+    @property
+    def budgets(self) -> bool:
+        """Whether it says anything of how much reasoning there is, or how it ends."""
+        said = (self.thinks, self.cap, self.effort, self.closing)
+        return any(one is not None for one in said)
 
 
 class Reader(Protocol):
@@ -89,6 +100,18 @@ class _Effort:
     def read(self, value: Any, where: str) -> list[Say]:
         """See :class:`Reader`."""
         return [Say(where, effort=value)]
+
+
+@dataclass(frozen=True, slots=True)
+class _Closing:
+    """A text; which tokens it may have is the model's to say."""
+
+    def read(self, value: Any, where: str) -> list[Say]:
+        """See :class:`Reader`."""
+        if not isinstance(value, str) or len(value) > LONGEST_CLOSING:
+            text = f"must be a text of at most {LONGEST_CLOSING} characters, not {shown(value)}; "
+            raise BudgetError.of(where, f"{text}it is read as `budget.closing`.")
+        return [Say(where, closing=value)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +180,30 @@ class Inside:
 
 
 @dataclass(frozen=True, slots=True)
+class TemplateVariables:
+    """An object of a chat template's own variables; those in the table are words as well.
+
+    Which variables there are is the model's template's to say, and is checked once it is known.
+    """
+
+    table: Table
+
+    def read(self, value: Any, where: str) -> list[Say]:
+        """See :class:`Reader`."""
+        if not isinstance(value, dict):
+            raise BudgetError.of(where, f"must be an object, not {shown(value)}; or use `budget`.")
+        found: list[Say] = []
+        for key, inner in value.items():
+            at = f"{where}.{key[:64]}"
+            if inner is None:
+                continue
+            if (reader := self.table.get(key)) is not None:
+                found += reader.read(inner, at)
+            found.append(Say(at, variable=(key, inner)))
+        return found
+
+
+@dataclass(frozen=True, slots=True)
 class Flattened:
     """An object that holds words of the top level, and nothing else."""
 
@@ -194,6 +241,10 @@ _HIDE = "`include_reasoning` says the same"
 SWITCH = _Flag({"thinks": True}, {"thinks": False}, _OFF)
 SHOWN = _Flag(_FREE, {"shown": False}, _HIDE)
 HIDDEN = _Flag({"shown": False}, _FREE, _HIDE)
+APART = _Flag(
+    {"separate": True}, {"separate": False}, "false writes the reasoning into the content"
+)
 CAP = _Tokens(0)
 LIMIT = _Tokens(-1)
 EFFORT = _Effort()
+CLOSING = _Closing()

@@ -13,7 +13,9 @@ from types import MappingProxyType
 from typing import Any
 
 from extracot_server.api.budget_readers import (
+    APART,
     CAP,
+    CLOSING,
     EFFORT,
     HIDDEN,
     LIMIT,
@@ -24,6 +26,7 @@ from extracot_server.api.budget_readers import (
     Inside,
     Say,
     Table,
+    TemplateVariables,
     Unread,
     Words,
     snake,
@@ -41,6 +44,7 @@ _THINKING = Inside(
             }
         ),
         "budget_tokens": CAP,
+        "token_budget": CAP,  # Cohere
         "display": Words({"omitted": {"shown": False}, "summarized": {}, "updates": {}}),
     }
 )
@@ -61,14 +65,23 @@ _GEMINI = Inside(
     },
     strict=True,
 )
-_TEMPLATE = Inside(
+_TEMPLATE = TemplateVariables(
     {
         "enable_thinking": SWITCH,
         "thinking": SWITCH,
         "thinking_budget": LIMIT,
         "reasoning_effort": EFFORT,
-    },
-    strict=True,
+    }
+)
+_LAYOUT = Words(
+    {
+        "parsed": {"separate": True},
+        "deepseek": {"separate": True},
+        "raw": {"separate": False},
+        "none": {"separate": False},
+        "hidden": {"shown": False},
+        "auto": {},
+    }
 )
 _TASK_BUDGET = Unread("use `budget`, which bounds the reasoning of each reply")
 _OUTPUT_CONFIG = Inside({"effort": EFFORT, "task_budget": _TASK_BUDGET}, frozenset(["format"]))
@@ -90,6 +103,8 @@ _TOP: Table = {
     "thinking_budget": LIMIT,  # DashScope, SiliconFlow
     "reasoning_budget": LIMIT,  # llama.cpp
     "reasoning_budget_tokens": LIMIT,
+    # what ends reasoning that is cut off
+    "reasoning_budget_message": CLOSING,  # llama.cpp
     # an effort
     "effort": EFFORT,
     "thinking_effort": EFFORT,
@@ -97,6 +112,9 @@ _TOP: Table = {
     # what is shown
     "include_reasoning": SHOWN,  # ours, where an API has another name for it
     "include_thoughts": SHOWN,  # Gemini
+    # where it is shown
+    "separate_reasoning": APART,  # SGLang
+    "reasoning_format": _LAYOUT,  # Groq, llama.cpp
     # objects
     "reasoning": _OPENROUTER,
     "reasoning_config": _THINKING,  # Bedrock

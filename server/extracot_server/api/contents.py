@@ -15,14 +15,12 @@ from typing import Any, TypeVar
 
 from extracot.prompt import Message
 from extracot.tokens import is_unicode
+from extracot_server.api.earlier_reasoning import THOUGHTS, EarlierReasoning, joined
 from extracot_server.budget.values import shown
 from extracot_server.errors import InvalidRequestError
 
 T = TypeVar("T")
 TEXT_KINDS = ("text", "input_text", "output_text")
-_THOUGHTS = "thinking redacted_thinking reasoning reasoning_text reasoning_content summary_text"
-THOUGHTS = frozenset(_THOUGHTS.split())
-"""Parts of a reply that hold reasoning, which earlier turns are rendered without."""
 _NAMES = {
     **dict.fromkeys(("image", "image_url", "input_image", "computer_screenshot"), "image"),
     **dict.fromkeys(("audio", "input_audio"), "audio"),
@@ -39,6 +37,8 @@ class Content:
     between: str = ""
     """What stands between texts that have no white space of their own there."""
     omitted: list[str] = field(default_factory=list)
+    thoughts: list[str] = field(default_factory=list)
+    """The reasoning of parts that hold some."""
     _parts: list[str] = field(default_factory=list)
     _mentioned: bool = False
 
@@ -79,13 +79,13 @@ def read_content(
     kinds: Sequence[str] = TEXT_KINDS,
     *,
     strict: bool = False,
-    reply: bool = False,
+    reply: EarlierReasoning | None = None,
     between: str = "",
 ) -> Content:
     """A content: a text, or a list of parts. Nothing at all is an empty text, unless ``strict``.
 
     ``kinds`` are the types of parts that are text; others are mentioned, or refused if
-    ``strict``. In a ``reply`` refusals are text, and reasoning is left out. Texts are joined with
+    ``strict``. In a reply refusals are text, and ``reply`` reads reasoning. Texts are joined with
     ``between``.
     """
     found = Content(between)
@@ -112,16 +112,17 @@ def add_part(
     kinds: Sequence[str] = TEXT_KINDS,
     *,
     strict: bool = False,
-    reply: bool = False,
+    reply: EarlierReasoning | None = None,
 ) -> None:
     """One part of a content; raises :class:`InvalidRequestError` for one that can't be read."""
     kind = part.get("type")
     if kind in kinds:
         found.add(_text(part, "text", at))
-    elif reply and kind == "refusal":
+    elif reply is not None and kind == "refusal":
         found.add(_text(part, "refusal", at))
-    elif reply and isinstance(kind, str) and kind in THOUGHTS:
-        return
+    elif reply is not None and isinstance(kind, str) and kind in THOUGHTS:
+        if thought := reply.of_part(part, at):
+            found.thoughts.append(thought)
     elif kind is None:
         raise InvalidRequestError.of(f"{at}.type", "is missing.", "unsupported_content")
     elif strict or not isinstance(kind, str):
@@ -173,6 +174,7 @@ def _one_message(messages: Sequence[Message]) -> Message:
         content="\n".join(message.content for message in messages if message.content),
         tool_calls=_all(message.tool_calls for message in messages),
         omitted=_all(message.omitted for message in messages),
+        reasoning=joined([message.reasoning for message in messages]),
     )
 
 

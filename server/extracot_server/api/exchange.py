@@ -9,19 +9,18 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ParamSpec, Protocol, TypeVar
 
 from fastapi import Request
 from fastapi.routing import APIRoute
 from starlette.responses import JSONResponse, Response
 
-from extracot.prompt import Message
-from extracot_server.admission.keys import Principal
 from extracot_server.api.auth import principal_of
 from extracot_server.api.body import ChatBody, parse_json_object
-from extracot_server.api.budget_asked import Asked, join_words
+from extracot_server.api.earlier_reasoning import EarlierReasoning
 from extracot_server.api.errors import (
     BodyTooLargeError,
     EncodedBodyError,
@@ -30,26 +29,21 @@ from extracot_server.api.errors import (
     rate_limit_headers,
     to_http,
 )
+from extracot_server.api.reasoning_in_content import in_content
+from extracot_server.api.reasoning_seal import ReasoningSeal
+from extracot_server.api.request_context import RequestContext
 from extracot_server.api.sse import Encoder, EventStream, frames_of, wait_for_disconnect
-from extracot_server.budget.resolve import BudgetSources
-from extracot_server.budget.values import BudgetSpec, Target
-from extracot_server.engine.base import AnswerFormat, EngineDeadError, SamplingParams
-from extracot_server.errors import InvalidRequestError
+from extracot_server.engine.base import EngineDeadError
 from extracot_server.generation.events import Event, Finished
 from extracot_server.generation.report import announced
 from extracot_server.generation.request import ChatRequest, PreparedChat, RequestTimes
 from extracot_server.generation.service import ChatService
 from extracot_server.model_registry.registry import AppState
-from extracot_server.tool_calls.tools import ToolUse
 
 RENDER_HERE = 32 * 1024
 """Bytes of body up to which a prompt is tokenised at once; longer ones in a thread."""
 _PLAIN = {"content-encoding": "identity", "transfer-encoding": "chunked"}
 """What these fields may say of a body that is not compressed."""
-MAX_IGNORED = 256
-MAX_OMITTED = 64
-"""Fields of a body, and more within its conversation, that a report names at most: each chunk with
-a report repeats them."""
 P = ParamSpec("P")
 T = TypeVar("T")
 B = TypeVar("B", bound=ChatBody)
@@ -61,66 +55,10 @@ def app_state(request: Request) -> AppState:
     return state
 
 
-@dataclass(frozen=True, slots=True)
-class RequestContext:
-    """What is not in the body: the principal, the alias, and the limits of this server."""
-
-    request_id: str
-    principal: Principal
-    alias: Target | None
-    max_messages: int
-    max_choices: int
-
-    def chat_request(
-        self,
-        body: ChatBody,
-        messages: Sequence[Message],
-        *,
-        budget: BudgetSpec | None,
-        effort: Any,
-        sampling: SamplingParams,
-        tools: ToolUse | None,
-        answer_format: AnswerFormat | None,
-        max_tokens: int | None,
-        stops: tuple[str, ...] = (),
-        n: int = 1,
-        messages_field: str = "messages",
-        effort_field: str = "reasoning_effort",
-    ) -> ChatRequest:
-        """What serving needs of a request; :class:`InvalidRequestError` for too many messages.
-
-        The fields are what the API calls the conversation and the effort, for errors.
-        """
-        if len(messages) > self.max_messages:
-            message = f"At most {self.max_messages} messages."
-            raise InvalidRequestError(message, param=messages_field)
-        if getattr(body, "stream_options", None) is not None and not getattr(body, "stream", None):
-            raise InvalidRequestError.of("stream_options", "needs `stream` to be true.")
-        asked = join_words(body.says, Asked(budget, effort, effort_field), self.alias)
-        with_instruction = body.include_instruction
-        if with_instruction is None:  # it asks for an answer in words
-            with_instruction = answer_format is None and tools is None
-        return ChatRequest(
-            request_id=self.request_id,
-            messages=tuple(messages),
-            budget=BudgetSources(asked.budget, self.alias, asked.effort, asked.effort_field),
-            sampling=sampling,
-            n=n,
-            max_tokens=max_tokens,
-            stops=stops,
-            answer_format=(tools.answer_format() if tools else None) or answer_format,
-            with_instruction=with_instruction,
-            principal=self.principal,
-            ignored_fields=(*body.ignored_fields[:MAX_IGNORED], *_omitted(messages)),
-            tools=tools,
-            messages_field=messages_field,
-            asked_model=body.model,
-        )
-
-
-def _omitted(messages: Sequence[Message]) -> list[str]:
-    """Fields of what a conversation holds and its prompt only mentions, for the report."""
-    return [where for message in messages for where in message.omitted][:MAX_OMITTED]
+def reasoning_seal(request: Request) -> ReasoningSeal:
+    """What seals reasoning for the clients of the app that serves this request."""
+    seal: ReasoningSeal = request.app.state.reasoning_seal
+    return seal
 
 
 ToChat = Callable[[B, RequestContext], ChatRequest]
@@ -221,7 +159,10 @@ def chat_request_of(
     if engine_up and not state.engine_of(service.model.name).up:
         raise EngineNotReadyError("the engine is not up")
     limits = (state.settings.max_messages, state.settings.max_choices)
-    context = RequestContext(request.state.request_id, principal, alias, *limits)
+    thoughts = EarlierReasoning(partial(reasoning_seal(request).open, principal.name))
+    context = RequestContext(
+        request.state.request_id, principal, alias, *limits, service.model, thoughts
+    )
     return service, to_chat(body, context)
 
 
@@ -239,7 +180,9 @@ async def handle(
     times = request.state.received.times
     chat = await tokenising(request, service.prepare, chat_request, times)
     await service.check(chat)
-    exchange = _Exchange(app_state(request), service, chat, writer(chat, body))
+    exchange = _Exchange(
+        app_state(request), service, chat, writer(chat, body), body.reasoning_in_content
+    )
     request.state.running = True
     gone = asyncio.create_task(wait_for_disconnect(request.receive))
     try:
@@ -257,6 +200,12 @@ class _Exchange:
     _service: ChatService
     _chat: PreparedChat
     _writer: ReplyWriter
+    _in_content: bool
+
+    def _events(self) -> AsyncGenerator[Event, None]:
+        """What happens while the request runs."""
+        events = self._service.run(self._chat)
+        return in_content(events, self._chat.model.runtime.tags) if self._in_content else events
 
     @property
     def _headers(self) -> dict[str, str]:
@@ -266,7 +215,7 @@ class _Exchange:
 
     async def stream(self, gone: asyncio.Task[None]) -> Response:
         """Wait for the first event, so that an early failure is still an HTTP status."""
-        events = self._service.run(self._chat)
+        events = self._events()
         first = asyncio.create_task(anext(events))
         await asyncio.wait(
             {first, gone},
@@ -309,7 +258,7 @@ class _Exchange:
 
     async def _collect(self) -> None:
         event: Event | None = None
-        events = self._service.run(self._chat)
+        events = self._events()
         try:
             async for event in events:
                 self._writer.add(event)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Literal
 
 from fastapi import APIRouter, Request
@@ -14,37 +14,57 @@ from extracot_server.api.auth import principal_of
 from extracot_server.api.body import ReplyModel
 from extracot_server.api.exchange import app_state
 from extracot_server.api.openapi.errors import errors
+from extracot_server.api.profiles import (
+    AssumedBy,
+    ProfileInformation,
+    assumed_by,
+    profile_information,
+)
 from extracot_server.api.read_route import ReadRoute
 from extracot_server.budget.holdout import CONFIDENCE, Excluded, Holdout, Saving
 from extracot_server.budget.resolve import (
     BudgetPolicy,
     allowed_levels,
-    expected_ratio,
     policy_level,
 )
 from extracot_server.budget.values import Target
 from extracot_server.generation.request import ServedModel
+from extracot_server.generation.service import ChatService
 
 router = APIRouter(route_class=ReadRoute)
 
 
 class LevelInformation(ReplyModel):
-    """A trained level."""
+    """A level, trained or measured."""
 
     name: str
-    control_token: str
-    ratio: float = Field(description="nominal")
+    enforced_by: Literal["token", "effort", "cap"]
+    control_token: str | None = Field(description="null: it has none")
+    effort: str | None = Field(description="what the chat template is asked for")
+    ratio: float | None = Field(description="nominal; null for an effort")
     expected_ratio: float = Field(description="as measured; nominal if not measured")
+    accuracy: float | None = Field(description="as measured")
+    dominated_by: str | None = Field(
+        description="what was measured to be cheaper and more accurate; ratios go to other levels"
+    )
     allowed_by_policy: bool = Field(description="within this key's floor and ceiling")
 
 
 class ModelBudget(ReplyModel):
     """Which budgets a model takes."""
 
-    mode: Literal["token", "cap"] = Field(description="trained levels, or hard caps")
+    mode: Literal["token", "cap"] = Field(description="trained levels, or caps and efforts")
     allowed: list[str]
     levels: list[LevelInformation]
     aliases: list[str] = Field(description="names with a budget")
+    profile: ProfileInformation
+    default_max_tokens: int | None = Field(
+        description="most tokens of a reply whose request does not say; null: what the context "
+        "has room for"
+    )
+    default_sampling: dict[str, float] = Field(
+        description="sampling where a request does not say, besides the model's own"
+    )
 
 
 class ModelEntry(ReplyModel):
@@ -82,11 +102,30 @@ class PolicyInformation(ReplyModel):
     )
 
 
+class PromptInformation(ReplyModel):
+    """What prompts are made with: figures that are measured hold for this and no other."""
+
+    instruction: str | None
+    system_prompt: str | None
+    think_start: str
+    think_end: str
+    tokenizer_hash: str
+
+
+class CuttingOff(ReplyModel):
+    """How reasoning is cut off where a request does not say."""
+
+    closing: str = Field(description="what is written before the end tag")
+    grace_tokens: int = Field(description="cap mode: most tokens beyond a soft ratio's cap")
+    loop_tokens: int = Field(description="how long a loop may become; 0: as long as it likes")
+
+
 class BaselineInformation(ReplyModel):
     """Where the native reasoning length to compare with comes from."""
 
     source: Literal["card", "assumed", "holdout"]
     assumed_reasoning_tokens: int | None
+    assumed_by: AssumedBy | None = Field(description="who says so: setting, profile or default")
     measured_reasoning_tokens: float | None
 
 
@@ -120,10 +159,13 @@ class HoldoutInformation(ReplyModel):
         description="requests with a budget that have no part in it: under an operator's ceiling, "
         "with a limit of the client's own, without reasoning"
     )
-    saving_per_reply: Saving | None = Field(description="null until there are enough requests")
     saving_per_reply_to_ceiling: Saving | None = Field(
-        description="the same between `ceiling` and `below_ceiling`"
+        description="reasoning tokens, between `ceiling` and `below_ceiling`"
     )
+    saving_per_reply: Saving | None = Field(
+        description="reasoning tokens; null until there are enough requests"
+    )
+    total_saving_per_reply: Saving | None = Field(description="reasoning and answer tokens")
     confidence: float = Field(description="of the interval")
     against_baseline: ClaimedSaving
 
@@ -137,8 +179,11 @@ class BudgetInformation(ReplyModel):
     allowed: list[str]
     levels: list[LevelInformation]
     policy: PolicyInformation
+    prompt: PromptInformation
+    cutting_off: CuttingOff
     baseline: BaselineInformation
     holdout: HoldoutInformation
+    profile: ProfileInformation
     card: BudgetCard | None
 
 
@@ -149,7 +194,7 @@ async def list_models(request: Request) -> ModelList:
     principal = principal_of(request)
     for service in app_state(request).usable(principal).values():
         names = [service.model.name, *service.model.aliases]
-        data += [_entry(service.model, name, principal) for name in names]
+        data += [_entry(service, name, principal) for name in names]
     return ModelList(object="list", data=data)
 
 
@@ -158,7 +203,7 @@ async def get_model(request: Request, model: str) -> ModelEntry:
     """One model or alias; 404 for any other name."""
     principal = principal_of(request)
     service, _ = app_state(request).find(model, principal)
-    return _entry(service.model, model, principal)
+    return _entry(service, model, principal)
 
 
 @router.get("/v1/budget", responses=errors(400, 401, 404, 500))
@@ -175,9 +220,27 @@ async def get_budget(request: Request, model: str | None = None) -> BudgetInform
         allowed=_allowed(served),
         levels=_levels(served, policy),
         policy=PolicyInformation.model_validate(policy),
+        prompt=_prompt(served),
+        cutting_off=CuttingOff(
+            closing=served.closing.text.strip(),
+            grace_tokens=policy.grace_tokens,
+            loop_tokens=served.loop_tokens,
+        ),
         baseline=_baseline(served, service.holdout),
         holdout=_holdout(service.holdout),
+        profile=profile_information(served),
         card=served.card,
+    )
+
+
+def _prompt(served: ServedModel) -> PromptInformation:
+    runtime = served.runtime
+    return PromptInformation(
+        instruction=runtime.instruction,
+        system_prompt=runtime.system_prompt,
+        think_start=runtime.tags.start,
+        think_end=runtime.tags.end,
+        tokenizer_hash=runtime.tokenizer_hash,
     )
 
 
@@ -186,6 +249,7 @@ def _baseline(served: ServedModel, holdout: Holdout) -> BaselineInformation:
     return BaselineInformation(
         source="card" if served.card else "assumed" if measured is None else "holdout",
         assumed_reasoning_tokens=None if served.card else served.policy.assumed_baseline,
+        assumed_by=assumed_by(served),
         measured_reasoning_tokens=measured,
     )
 
@@ -208,12 +272,16 @@ def _holdout(holdout: Holdout) -> HoldoutInformation:
         excluded={reason.value: holdout.excluded[reason] for reason in Excluded},
         saving_per_reply=holdout.saving,
         saving_per_reply_to_ceiling=holdout.saving_to_ceiling,
+        total_saving_per_reply=holdout.total_saving,
         confidence=CONFIDENCE,
         against_baseline=ClaimedSaving(**asdict(claims), net_per_reply=net),
     )
 
 
-def _entry(served: ServedModel, name: str, principal: Principal) -> ModelEntry:
+def _entry(service: ChatService, name: str, principal: Principal) -> ModelEntry:
+    served = service.model
+    measured = service.holdout.baseline
+    policy = replace(principal.narrow(served.policy), measured_baseline=measured)
     return ModelEntry(
         id=name,
         object="model",
@@ -225,8 +293,11 @@ def _entry(served: ServedModel, name: str, principal: Principal) -> ModelEntry:
         budget=ModelBudget(
             mode=served.mode,
             allowed=_allowed(served),
-            levels=_levels(served, principal.narrow(served.policy)),
+            levels=_levels(served, policy),
             aliases=list(served.aliases),
+            profile=profile_information(served),
+            default_max_tokens=served.defaults.bound(policy, has_card=served.card is not None),
+            default_sampling=dict(served.defaults.sampling),
         ),
     )
 
@@ -238,9 +309,13 @@ def _levels(served: ServedModel, policy: BudgetPolicy) -> list[LevelInformation]
     return [
         LevelInformation(
             name=level.name,
+            enforced_by=level.enforced_by,
             control_token=level.token,
+            effort=level.effort,
             ratio=level.ratio,
-            expected_ratio=expected_ratio(level),
+            expected_ratio=level.expected_ratio,
+            accuracy=level.accuracy.mean if level.accuracy is not None else None,
+            dominated_by=level.dominated_by,
             allowed_by_policy=level.name in usable,
         )
         for level in served.card.levels

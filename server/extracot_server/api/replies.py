@@ -14,7 +14,14 @@ from extracot_server.api.auth import principal_of
 from extracot_server.api.chat import request as chat
 from extracot_server.api.chat.response import ChatReply
 from extracot_server.api.chat.schemas import ChatCompletion
-from extracot_server.api.exchange import BodyRoute, app_state, chat_request_of, handle, tokenising
+from extracot_server.api.exchange import (
+    BodyRoute,
+    app_state,
+    chat_request_of,
+    handle,
+    reasoning_seal,
+    tokenising,
+)
 from extracot_server.api.messages import request as anthropic
 from extracot_server.api.messages.response import InputTokens, MessageObject, MessageWriter
 from extracot_server.api.openapi.errors import ERRORS_OF_A_REPLY, AnthropicError, errors
@@ -49,8 +56,12 @@ async def responses(request: Request, body: items.ResponsesRequest) -> Response:
     """Create a response within a reasoning budget. Its items are held for a while, and no more."""
     state = app_state(request)
     body = with_held_items(request, body, state.settings.max_body_bytes)
-    hold = held_items(request).holder(principal_of(request).name)
-    writer = partial(ResponseWriter, hold=None if body.store is False else hold)
+    owner, seal = principal_of(request).name, reasoning_seal(request)
+    writer = partial(
+        ResponseWriter,
+        hold=None if body.store is False else held_items(request).holder(owner),
+        seal=partial(seal.seal, owner) if body.wants_sealed else None,
+    )
     return await handle(request, body, items.to_chat_request, writer, stream=body.stream)
 
 
@@ -62,7 +73,9 @@ async def responses(request: Request, body: items.ResponsesRequest) -> Response:
 )
 async def messages(request: Request, body: anthropic.MessagesRequest) -> Response:
     """Create a message within a reasoning budget."""
-    return await handle(request, body, anthropic.to_chat_request, MessageWriter, stream=body.stream)
+    seal = partial(reasoning_seal(request).seal, principal_of(request).name)
+    writer = partial(MessageWriter, seal=seal)
+    return await handle(request, body, anthropic.to_chat_request, writer, stream=body.stream)
 
 
 @router.post(

@@ -21,10 +21,11 @@ from extracot.usage import split_saving
 from extracot_server.budget.resolve import (
     BudgetKind,
     BudgetPolicy,
+    BudgetSources,
     ResolvedBudget,
-    allowed_levels,
-    nearest_level,
+    resolve_budget,
 )
+from extracot_server.budget.values import BudgetSpec
 
 CONFIDENCE = 0.95
 MIN_FOR_INTERVAL = 10
@@ -90,7 +91,7 @@ class Moments:
 
 @dataclass(frozen=True, slots=True)
 class Saving:
-    """Reasoning tokens saved a reply: an estimate and its interval at :data:`CONFIDENCE`."""
+    """Tokens saved a reply: an estimate and its interval at :data:`CONFIDENCE`."""
 
     mean: float
     low: float
@@ -136,29 +137,21 @@ def at_ceiling(
     resolved: ResolvedBudget, card: BudgetCard | None, policy: BudgetPolicy
 ) -> ResolvedBudget:
     """The same request, run at the operator's ceiling, which is the most that it may ask for."""
-    assert policy.ceiling is not None
-    if card is None:
-        return replace(resolved, kind=BudgetKind.CAP, applied_ratio=policy.ceiling)
-    level = nearest_level(allowed_levels(card, policy), policy.ceiling)
-    return replace(
-        resolved, kind=BudgetKind.LEVEL, applied_ratio=policy.ceiling, level=level, allowed=()
-    )
+    spec = BudgetSpec(target=policy.ceiling, grace=resolved.grace)
+    highest = resolve_budget(BudgetSources(budget=spec), card, policy)
+    return replace(highest, source=resolved.source, requested=resolved.requested)
 
 
 def _below_ceiling(resolved: ResolvedBudget, card: BudgetCard | None, policy: BudgetPolicy) -> bool:
     """Whether running at the ceiling in ratio would differ, and breaks no promise in tokens."""
     if policy.ceiling is None or policy.ceiling >= 1 or resolved.max_reasoning_tokens is not None:
         return False
+    if resolved.kind is BudgetKind.AUTO:
+        return len(resolved.allowed) > 1
     highest = at_ceiling(resolved, card, policy)
-    match resolved.kind:
-        case BudgetKind.CAP:
-            return (resolved.applied_ratio or 0.0) < policy.ceiling
-        case BudgetKind.LEVEL:
-            return resolved.level != highest.level
-        case BudgetKind.AUTO:
-            return len(resolved.allowed) > 1
-        case _:
-            return False
+    if highest.level is not None:
+        return resolved.level != highest.level
+    return (resolved.applied_ratio or 0.0) < policy.ceiling
 
 
 def held_out(resolved: ResolvedBudget) -> ResolvedBudget:
@@ -179,6 +172,8 @@ class Holdout:
     with_ceiling: bool = False
     since: int = field(default_factory=lambda: int(time()))
     arms: dict[Arm, Moments] = field(default_factory=lambda: {arm: Moments() for arm in Arm})
+    totals: dict[Arm, Moments] = field(default_factory=lambda: {arm: Moments() for arm in Arm})
+    """As ``arms``, of reasoning and answer tokens together."""
     left_out: Counter[Arm] = field(default_factory=Counter)
     excluded: Counter[Excluded] = field(default_factory=Counter)
     claims: Claims = field(default_factory=Claims)
@@ -206,8 +201,11 @@ class Holdout:
             return Arm.CEILING if drawn else Arm.BELOW_CEILING
         return Arm.HOLDOUT if drawn else Arm.BUDGETED
 
-    def record(self, arm: Arm, reasoning: float, claimed: list[float], *, complete: bool) -> None:
-        """Take in one request: mean reasoning tokens a reply, and what each reply claims to save.
+    def record(
+        self, arm: Arm, reasoning: float, total: float, claimed: list[float], *, complete: bool
+    ) -> None:
+        """Take in one request: mean reasoning and mean reasoning and answer tokens a reply, and how
+        much reasoning each reply claims to save.
 
         An incomplete one is only counted, by arm: many more in one arm than in the other would mean
         that the completed ones are no longer alike.
@@ -216,7 +214,10 @@ class Holdout:
             self.left_out[arm] += 1
             return self._changed({f"{arm} left_out": 1})
         self.arms[arm].add(reasoning)
-        self._changed({f"{arm} n": 1, f"{arm} sum": reasoning, f"{arm} squares": reasoning**2})
+        self.totals[arm].add(total)
+        changed = {"n": 1, "sum": reasoning, "squares": reasoning**2}
+        changed |= {"total_sum": total, "total_squares": total**2}
+        self._changed({f"{arm} {part}": amount for part, amount in changed.items()})
         if arm in (Arm.CEILING, Arm.BELOW_CEILING):
             return None
         for saving in claimed:
@@ -249,8 +250,10 @@ class Holdout:
             return sums.get(name, 0.0)
 
         for arm in Arm:
-            kept = (count(f"{arm} {part}") for part in ("n", "sum", "squares"))
-            self.arms[arm] = Moments.of(*kept)
+            n = count(f"{arm} n")
+            self.arms[arm] = Moments.of(n, count(f"{arm} sum"), count(f"{arm} squares"))
+            total, squares = count(f"{arm} total_sum"), count(f"{arm} total_squares")
+            self.totals[arm] = Moments.of(n, total, squares)
             self.left_out[arm] = int(count(f"{arm} left_out"))
         for reason in Excluded:
             self.excluded[reason] = int(count(f"excluded {reason}"))
@@ -275,6 +278,16 @@ class Holdout:
     def saving_to_ceiling(self) -> Saving | None:
         """The same of the requests that a ceiling holds, against others at that ceiling."""
         return saving_between(self.arms[Arm.CEILING], self.arms[Arm.BELOW_CEILING])
+
+    @property
+    def total_saving(self) -> Saving | None:
+        """The same of reasoning and answer tokens together."""
+        return saving_between(self.totals[Arm.HOLDOUT], self.totals[Arm.BUDGETED])
+
+    @property
+    def baseline_total(self) -> float | None:
+        """Mean native reasoning and answer tokens, where there is a :attr:`baseline`."""
+        return None if self.baseline is None else self.totals[Arm.HOLDOUT].mean
 
     @property
     def baseline(self) -> float | None:

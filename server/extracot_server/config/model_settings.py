@@ -36,7 +36,7 @@ from extracot_server.config.setting_values import (
 
 BudgetWord = Literal["auto", "native", "none"]
 Ratio = Annotated[float, Field(gt=0.0, le=1.0)]
-SECRETS = ("api_key", "upstream_api_key")
+SECRETS = ("api_key", "upstream_api_key", "reasoning_key")
 """Settings whose values are secrets: never a flag, never shown."""
 _OWN = ("model", "served_model_name", "card", "lora", "upstream", "tokenizer")
 """Settings that say which model it is, so that several models cannot have them in common."""
@@ -94,12 +94,21 @@ class ModelSettings(BaseModel):
     card: str | None = Field(
         None,
         description="budget card to use instead of the one beside the weights; "
-        "`none` ignores it and serves hard caps only",
+        "`none` ignores it and serves caps only",
+    )
+    profile: str | None = Field(
+        None,
+        description="family of the model, which says how it reasons: `qwen3`, `gpt-oss`, …; "
+        "default: found by its configuration and chat template; `none`: no family's",
+    )
+    profiles: Path | None = Field(
+        None, description="YAML file, or folder of such, with profiles of your own"
     )
     tool_parser: str | None = Field(
         None,
         description="how the model writes tool calls: `hermes` (Qwen, Hermes; built in), or one of "
-        "vLLM's tool parsers: `llama3_json`, `mistral`, `vllm:hermes`, …",
+        "vLLM's tool parsers: `llama3_json`, `mistral`, `vllm:hermes`, …; `none`: not at all; "
+        "default: the profile's",
     )
     vllm: Annotated[
         dict[str, Any], NoDecode, BeforeValidator(partial(parse_key_values, name="vllm"))
@@ -166,12 +175,47 @@ class ModelSettings(BaseModel):
         256, ge=0, description="tokens kept free for the answer (at most half of max_tokens)"
     )
 
+    # Blocks that are cut off
+    closing: str | None = Field(
+        None,
+        description="what is written into a think block that is cut off, before its end tag: at "
+        "most 64 tokens of text; a request's `budget.closing` takes precedence; empty: the end tag "
+        "alone; default: in cap mode the profile's",
+    )
+    grace_tokens: int = Field(
+        32,
+        ge=0,
+        le=256,
+        description="cap mode: tokens beyond a soft ratio's cap within which a sentence or line "
+        "may end (at most a quarter of the cap); `budget.grace` takes precedence",
+    )
+    loop_tokens: int = Field(
+        512,
+        ge=0,
+        description="reasoning that repeats the same tokens four times or more in a row, for this "
+        "many in all, is ended and answered; 0: never",
+    )
+    default_max_tokens: int | None = Field(
+        None,
+        ge=0,
+        description="most tokens of a reply whose request does not say; 0: what the context has "
+        "room for; default: as many as the card's replies could have, in cap mode 8 times the "
+        "native reasoning expected",
+    )
+
     # Cap mode: a model without a budget card
     assumed_reasoning_tokens: int = Field(
-        512, ge=1, description="cap mode: native reasoning tokens assumed for a request"
+        512,
+        ge=1,
+        description="cap mode: native reasoning tokens assumed for a request; not given: those of "
+        "the profile, if it has any",
     )
-    think_start: str = Field("<think>", min_length=1, description="cap mode: opening think tag")
-    think_end: str = Field("</think>", min_length=1, description="cap mode: closing think tag")
+    think_start: str = Field(
+        "<think>", min_length=1, description="cap mode: opening think tag, if not the profile's"
+    )
+    think_end: str = Field(
+        "</think>", min_length=1, description="cap mode: closing think tag, if not the profile's"
+    )
     open_think: bool = Field(
         False, description="cap mode: open the think block for native requests too"
     )

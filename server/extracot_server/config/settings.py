@@ -15,14 +15,17 @@ import io
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
+from secrets import token_bytes
 from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
     BeforeValidator,
     Field,
+    PrivateAttr,
     SecretStr,
     ValidationError,
     model_validator,
@@ -56,6 +59,7 @@ from extracot_server.config.setting_values import (
 )
 
 ENV_PREFIX = "EXTRACOT_"
+_LEAST_SECRET = 16
 ReasoningField = Literal["both", "reasoning", "reasoning_content"]
 # Variables of the same prefix that belong to the installer and the client, not to the server.
 FOREIGN_VARIABLES = {"EXTRACOT_DEVICE", "EXTRACOT_BASE_URL", "EXTRACOT_CONFIG"}
@@ -145,6 +149,13 @@ class Settings(BaseSettings, ModelSettings):
     held_items_seconds: float = Field(
         3600.0, gt=0, description="how long such an item is held after its last use"
     )
+    reasoning_key: Annotated[SecretStr | None, BeforeValidator(key_text)] = Field(
+        None,
+        description="secret that seals the reasoning which clients keep for a later request "
+        "(encrypted_content, signatures); the same for all replicas; by default a random one for "
+        "each start; never a flag: set the variable or a file",
+    )
+    reasoning_key_file: Path | None = Field(None, description="file that holds that secret")
     max_choices: int = Field(16, ge=1, le=128, description="largest `n`")
     heartbeat_seconds: float = Field(
         15.0, gt=0, description="a silent stream sends an SSE comment this often"
@@ -203,6 +214,9 @@ class Settings(BaseSettings, ModelSettings):
         "http://collector:4318 (needs the extra `tracing`)",
     )
 
+    _random_secret: bytes = PrivateAttr(default_factory=partial(token_bytes, 32))
+    """Drawn before workers are forked, so that they have it in common."""
+
     @model_validator(mode="after")
     def _check_models(self) -> Settings:
         served = self.served_models()
@@ -234,22 +248,38 @@ class Settings(BaseSettings, ModelSettings):
             )
         return self
 
+    @model_validator(mode="after")
+    def _check_reasoning_key(self) -> Settings:
+        if len(self.reasoning_secret()) < _LEAST_SECRET:
+            raise ValueError(f"reasoning_key must have at least {_LEAST_SECRET} characters")
+        return self
+
     def single_key(self) -> str | None:
         """The one API key, if there is one. Raises ``ValueError`` in one line without the key."""
-        # An empty value is one that is not set; an empty file is a mistake.
-        text = (self.api_key.get_secret_value() if self.api_key else "").strip()
-        if self.api_key_file is None:
-            return text or None
-        if text:
-            raise ValueError("give api_key or api_key_file, not both")
-        found = read_text(self.api_key_file, "api_key_file").strip()
-        if not found:
-            raise ValueError(f"api_key_file {self.api_key_file} is empty")
-        return found
+        return _secret("api_key", self.api_key, self.api_key_file)
+
+    def reasoning_secret(self) -> bytes:
+        """What reasoning for clients to keep is sealed with; raises as :meth:`single_key`."""
+        found = _secret("reasoning_key", self.reasoning_key, self.reasoning_key_file)
+        return self._random_secret if found is None else found.encode()
 
     def served_models(self) -> list[ModelSettings]:
         """What is set for each model; of a server with one, these settings themselves."""
         return each_model(self, self.models) if self.models else [self]
+
+
+def _secret(name: str, given: SecretStr | None, file: Path | None) -> str | None:
+    """A secret by value or in a file, if either is set; ``ValueError`` never shows it."""
+    # An empty value is one that is not set; an empty file is a mistake.
+    text = (given.get_secret_value() if given else "").strip()
+    if file is None:
+        return text or None
+    if text:
+        raise ValueError(f"give {name} or {name}_file, not both")
+    found = read_text(file, f"{name}_file").strip()
+    if not found:
+        raise ValueError(f"{name}_file {file} is empty")
+    return found
 
 
 def load_settings(argv: Sequence[str] | None = None) -> Settings:

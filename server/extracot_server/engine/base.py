@@ -146,6 +146,9 @@ class EngineInfo:
     vocab_size: int
     eos_token_ids: frozenset[int]
     precision: str = ""
+    model_type: str | None = None
+    """Of the model's configuration; ``None`` where that is not at hand."""
+    architectures: tuple[str, ...] = ()
 
 
 @runtime_checkable

@@ -69,6 +69,10 @@ class Attributor:
         self._mute = []
         return self._match(self._splitter.feed(text))
 
+    def leave(self) -> list[Fragment]:
+        """The block has ended without a tag; ids that have no text yet go with what follows."""
+        return self._match(self._splitter.leave())
+
     def _feed_tag(self, token: SampledToken, tag: str, text: str) -> list[Fragment]:
         """A tag by its id; what else the decoder gave with it is text (a broken character, say)."""
         before, _, after = text.partition(tag)

@@ -17,6 +17,7 @@ from collections.abc import AsyncGenerator
 from dataclasses import replace
 
 from extracot.card import LevelCard
+from extracot.reasoning import Part
 from extracot_server.budget.resolve import BudgetKind
 from extracot_server.engine.base import (
     AnswerFormat,
@@ -27,6 +28,7 @@ from extracot_server.engine.base import (
     SamplingParams,
 )
 from extracot_server.generation.attribution import SampledToken
+from extracot_server.generation.closing import BARE
 from extracot_server.generation.continuation import Continuation
 from extracot_server.generation.events import ChoiceEnded, Delta, hermes_format
 from extracot_server.generation.report import ChoiceState
@@ -37,6 +39,8 @@ from extracot_server.generation.token_bytes import TokenBytes, token_bytes
 # A second request of the same choice must not replay the first one's random numbers.
 _SEED_STEP = 1_000_003
 _FORBIDDEN = -100.0
+# Ids at the end of a block that tell whether it was cut off within a sentence.
+_TAIL = 16
 
 
 class ChoiceStream:
@@ -97,8 +101,8 @@ class ChoiceStream:
                 raise EngineDeadError("the engine's stream ended without a finish reason")
             if run.ended_by != "close":
                 break
-            if run.forced:
-                self.close_block()
+            if run.forced and (closing := self.close_block(cut_off=run.cut_off)):
+                yield Delta(self.index, Part.REASONING, closing)
             answering = True
         if self.state.finish_reason is None:
             self.state.finish_reason = "length"
@@ -119,22 +123,33 @@ class ChoiceStream:
         self.state.injected += count
         self.state.overhead += count
 
-    def close_block(self) -> None:
-        """Write the end of the think block into the context, as the renderer would."""
-        ids = self.runtime.renderer.close_ids
-        self.context.extend(ids)
-        self._inject(len(ids))
+    def close_block(self, *, cut_off: bool = False) -> str:
+        """Write the end of the think block into the context, as the renderer would.
+
+        One that is ``cut_off`` gets the closing first: what is to be shown of it.
+        """
+        closing, end = self.chat.closing if cut_off else BARE, self.runtime.renderer.close_ids
+        if cut_off:
+            self.state.cut_off = self.last_text(_TAIL)
+        self.context.extend((*closing.ids, *end))
+        self._inject(len(closing.ids) + len(end))
+        self.state.closing += len(closing.ids)
         self.state.closed_by = "server"
+        return closing.text
+
+    def last_text(self, count: int) -> str:
+        """The text of the last ids so far."""
+        return self.runtime.engine.tokenizer.decode(self.context[-count:])
 
     async def _choose_level(self) -> None:
         """Step 1 of auto: one token among the allowed levels; step 2 goes on from it."""
-        by_id = {level.token_id: level for level in self.chat.resolved.allowed}
+        by_id = {level.control()[1]: level for level in self.chat.resolved.allowed}
         chosen, delta = await self._pick(self._rendered.token_ids, tuple(by_id))
         self.state.probabilities = _renormalise(delta, by_id)
         level = by_id[chosen]
         self.state.level = level
         self.state.limits = self.chat.limits_for(level=level)
-        self._rendered = self.runtime.renderer.after_choice(self._rendered, level.token)
+        self._rendered = self.runtime.renderer.after_choice(self._rendered, level.control()[0])
 
     @property
     def _undecided(self) -> bool:

@@ -6,6 +6,7 @@ Knows nothing of HTTP, reports or metrics.
 
 from __future__ import annotations
 
+from math import inf
 from typing import TYPE_CHECKING, Literal
 
 from extracot.reasoning import Part, ReasoningSplitter
@@ -13,10 +14,15 @@ from extracot_server.engine.base import GenerationDelta, GenerationRequest, Toke
 from extracot_server.generation.attribution import Attributor, Fragment
 from extracot_server.generation.drafts import DraftedCalls
 from extracot_server.generation.events import Delta, DeltaBuffer, ShownLogprob
+from extracot_server.generation.loops import INTERVAL, loop_period
+from extracot_server.generation.sentence_ends import ends_between
 from extracot_server.generation.token_bytes import shares
 
 if TYPE_CHECKING:
     from extracot_server.generation.choice import ChoiceStream
+
+# Ids before a token that tell whether a sentence has ended.
+_TAIL = 8
 
 
 class Continuation:
@@ -43,14 +49,22 @@ class Continuation:
         self._attributor = Attributor(self._splitter, tags)
         hermes = choice.reads_hermes and not answering
         self._drafts = DraftedCalls(choice.call_tags) if hermes else None
+        # With the built-in reader a call in a block is a draft until the reply has ended.
+        calls = request.tools is not None and not (answering or hermes or self._strict)
+        self._ends = runtime.ending_ids if calls else frozenset[int]()
         # Ids whose text does not say what they are.
-        self._odd = runtime.control_ids | tags.keys() | choice.call_tags.keys()
+        self._odd = runtime.control_ids | tags.keys() | choice.call_tags.keys() | self._ends
         new = runtime.new_detokenizer if request.tools is None else runtime.new_plain_detokenizer
         self._decode = new(choice.context)
         self._shown = DeltaBuffer(choice.index)
         self.ended_by: Literal["engine", "stop", "close"] | None = None
         """What has ended it; ``None`` while it goes on."""
         self.forced = False
+        self.cut_off = False
+        """The block was ended before the model had said all it would."""
+        self._loop_tokens = choice.chat.model.loop_tokens
+        self._next_look = self._state.reasoning + self._loop_tokens if self._loop_tokens else inf
+        """With how many reasoning tokens a loop is looked for."""
 
     def request(self) -> GenerationRequest:
         """What the engine is asked for."""
@@ -75,12 +89,15 @@ class Continuation:
                         return [shown]
                     out.add(shown)
                     continue
-            fragments = self._attributor.feed(token_id, text, logprob)
+            left = self._attributor.leave() if self._leaves(token_id) else []
+            fragments = left + self._attributor.feed(token_id, text, logprob)
             if self._drafts is not None:
                 fragments = self._drafts.take(fragments)
             self._absorb(fragments, out)
-            if self.ended_by is None and self._in_block and self._over(self._attributor.mute):
-                self._cut(self._attributor.mute)
+            mute = self._attributor.mute
+            over = self.ended_by is None and self._in_block and self._over(mute)
+            if over and not self._within_grace(mute):
+                self._cut(mute)
             if self.ended_by is not None:
                 return out.deltas()
         if len(ids) < len(delta.token_ids):  # the end-of-text token: neither text nor context
@@ -103,7 +120,12 @@ class Continuation:
             choice.answered += len(text)
             logprobs = () if logprob is None else (ShownLogprob(logprob, text.encode()),)
             shown = Delta(choice.index, part, text, logprobs, (token_id,))
-        elif part is Part.REASONING and self._may_reason and not self._over(1):
+        elif (
+            part is Part.REASONING
+            and self._may_reason
+            and state.reasoning < self._next_look
+            and not self._over(1)
+        ):
             if self._drafts is not None and not self._drafts.passes(text):
                 return None
             state.reasoning += 1
@@ -162,8 +184,7 @@ class Continuation:
             self._end_block(forced=False)
             return False
         closing = fragment.part is Part.MARKUP and state.closed_by is None and self._closed
-        if self._may_reason and reasoning and self._over(size):
-            self._cut(size)
+        if self._may_reason and reasoning and self._ends_before(fragment):
             return False
         if self._may_reason and closing and self._leaves_no_room(size):
             self._end_block(forced=True)  # it has ended by itself; only its tag is written for it
@@ -180,6 +201,10 @@ class Continuation:
                 self._cut(1)  # the tag alone took all there was
         return True
 
+    def _leaves(self, token_id: int) -> bool:
+        """Whether a token ends the block without being its tag: a call begins."""
+        return token_id in self._ends and self._in_block
+
     @property
     def _closed(self) -> bool:
         """A block has been closed, and no other one is open."""
@@ -188,6 +213,26 @@ class Continuation:
     @property
     def _in_block(self) -> bool:
         return self._may_reason and self._splitter.state == "reasoning"
+
+    def _ends_before(self, fragment: Fragment) -> bool:
+        """Whether the block is cut off here: by a bound, its grace considered, or as a loop."""
+        size, choice = len(fragment.tokens), self._choice
+        if self._over(size) and (
+            not self._within_grace(size) or ends_between(choice.last_text(_TAIL), fragment.text)
+        ):
+            self._cut(size)
+        elif self._state.reasoning >= self._next_look:
+            self._next_look = self._state.reasoning + INTERVAL
+            if loop_period(choice.context, self._loop_tokens, self._state.reasoning):
+                self._state.looped = True
+                self._cut(0)
+        return self.ended_by is not None
+
+    def _within_grace(self, more: int) -> bool:
+        """Whether this many more ids are too many for the cap alone, and not for its grace."""
+        state, limits = self._state, self._state.limits
+        most = limits.reasoning_cap + limits.grace
+        return state.reasoning + more <= most and not self._leaves_no_room(more)
 
     def _over(self, more: int) -> bool:
         """Whether this many more reasoning ids are too many."""
@@ -203,7 +248,7 @@ class Continuation:
 
     def _cut(self, more: int) -> None:
         """End reasoning that may not have this many more ids: the cap's doing, or the room's."""
-        self._state.cap_hit = True
+        self._state.cap_hit = self.cut_off = True
         self._state.cut_for_room = not self._over_cap(more)
         self._end_block(forced=True)
 

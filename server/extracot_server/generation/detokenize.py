@@ -23,19 +23,22 @@ Detokenizer = Callable[[int], str]
 DetokenizerFactory = Callable[[Sequence[int]], Detokenizer]
 
 
-def detokenizer_factory(tokenizer: Tokenizer, *, show_special: bool = False) -> DetokenizerFactory:
+def detokenizer_factory(
+    tokenizer: Tokenizer, tags: Sequence[str] = (), *, show_special: bool = False
+) -> DetokenizerFactory:
     """A maker of stream decoders for this tokenizer; the argument is the context's ids.
 
-    Special tokens are no text unless ``show_special`` is set.
+    Special tokens are no text unless ``show_special`` is set, or one is in ``tags``, which are
+    think tags: decoding would drop them, and whoever splits the reply could not see them.
     """
     to_bytes = getattr(tokenizer, "id_to_bytes", None)
     if to_bytes is not None:
         return lambda _context: _bytewise(to_bytes)
     backend = getattr(tokenizer, "backend_tokenizer", None)
+    shown = {} if show_special else _dropped_ids(tokenizer, tags)
     if isinstance(backend, FastTokenizer):
-        shown = _visible_special_ids(tokenizer)
         return lambda context: _streaming(backend, context, shown, not show_special)
-    return lambda context: _windowed(tokenizer, context, not show_special)
+    return lambda context: _windowed(tokenizer, context, shown, not show_special)
 
 
 def token_text(tokenizer: Tokenizer, token_id: int) -> str:
@@ -43,13 +46,16 @@ def token_text(tokenizer: Tokenizer, token_id: int) -> str:
     return tokenizer.decode([token_id], skip_special_tokens=False)
 
 
-def _visible_special_ids(tokenizer: Tokenizer) -> dict[int, str]:
-    """Think tags that a tokenizer marks as special: decoding would drop them, the splitter not."""
-    special = set(getattr(tokenizer, "all_special_tokens", ()))
+def _dropped_ids(tokenizer: Tokenizer, tags: Sequence[str]) -> dict[int, str]:
+    """The ids of tags, or in them, that decoding would leave out, and their texts."""
+    ids = {id_ for tag in tags for id_ in tokenizer.encode(tag, add_special_tokens=False)}
+    unknown = getattr(tokenizer, "unk_token_id", None)
     return {
-        token_id: text
-        for text, token_id in tokenizer.get_added_vocab().items()
-        if text in special and "think" in text
+        id_: text
+        for id_ in ids
+        if id_ != unknown
+        and (text := token_text(tokenizer, id_))
+        and not tokenizer.decode([id_], skip_special_tokens=True)
     }
 
 
@@ -79,7 +85,9 @@ def _streaming(
     return step
 
 
-def _windowed(tokenizer: Tokenizer, context: Sequence[int], skip: bool) -> Detokenizer:
+def _windowed(
+    tokenizer: Tokenizer, context: Sequence[int], shown: dict[int, str], skip: bool
+) -> Detokenizer:
     """For tokenizers without a stream decoder: decode a short window before and after each id."""
     decode = partial(tokenizer.decode, skip_special_tokens=skip)
     window = list(context[-_CONTEXT:])
@@ -87,6 +95,8 @@ def _windowed(tokenizer: Tokenizer, context: Sequence[int], skip: bool) -> Detok
 
     def step(token_id: int) -> str:
         nonlocal window, done
+        if token_id in shown:
+            return shown[token_id]
         window.append(token_id)
         text = decode(window)
         if text.endswith("\N{REPLACEMENT CHARACTER}") or not text.startswith(done):

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from extracot_server.budget.holdout import Saving
-from extracot_server.generation.report import BudgetReport, Usage, total_report
+from extracot_server.generation.report import BudgetReport, Usage, total_report, without_saving
 from extracot_server.generation.request import UNFINISHED, PreparedChat, RequestTimes
 
 
@@ -45,12 +45,17 @@ class RequestResult:
         """Mean reasoning tokens a choice."""
         return sum(choice.reasoning_tokens or 0 for choice in self.choices) / len(self.choices)
 
+    @property
+    def answer_tokens(self) -> float:
+        """Mean answer tokens a choice."""
+        return sum(choice.answer_tokens or 0 for choice in self.choices) / len(self.choices)
+
 
 def claimable(outcome: str, reports: Sequence[BudgetReport]) -> tuple[BudgetReport, ...]:
     """The reports, without the savings of a reply that no client got whole."""
     if outcome not in UNFINISHED:
         return tuple(reports)
-    return tuple(report.model_copy(update={"saved_tokens_estimate": None}) for report in reports)
+    return tuple(report.model_copy(update=without_saving(report)) for report in reports)
 
 
 class RequestObserver(Protocol):

@@ -5,9 +5,11 @@ Refuses what is wrong before anything reaches the engine. Runs nothing and count
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from functools import partial
 from time import perf_counter
+from typing import Any
 
 from extracot.control import Control
 from extracot.prompt import RenderedPrompt
@@ -20,10 +22,13 @@ from extracot_server.budget.resolve import (
     policy_level,
     resolve_budget,
 )
-from extracot_server.errors import ContextLengthError, InvalidRequestError
+from extracot_server.budget.telling import told, told_tokens
+from extracot_server.errors import BudgetError, ContextLengthError, InvalidRequestError
 from extracot_server.generation.answer_formats import CallChoice, call_choice
+from extracot_server.generation.closing import Closing, ClosingError, make_closing
 from extracot_server.generation.request import ChatRequest, PreparedChat, RequestTimes, ServedModel
 from extracot_server.ledger.meter import Account
+from extracot_server.profiles.profile import Profile
 
 
 def prepare(
@@ -34,7 +39,11 @@ def prepare(
     Raises :class:`~extracot_server.errors.InvalidRequestError` (budget, context length) and
     :class:`~extracot.errors.PromptError`.
     """
-    policy = replace(request.principal.narrow(model.policy), measured_baseline=holdout.baseline)
+    policy = replace(
+        request.principal.narrow(model.policy),
+        measured_baseline=holdout.baseline,
+        measured_total=holdout.baseline_total,
+    )
     resolved = resolve_budget(request.budget, model.card, policy)
     excluded = holdout.exclusion(resolved, model.card, policy)
     arm = None if excluded is not None else holdout.draw(resolved, policy)
@@ -42,16 +51,14 @@ def prepare(
         resolved = held_out(resolved)
     elif arm is Arm.CEILING:
         resolved = at_ceiling(resolved, model.card, policy)
+    request = replace(request, sampling=model.defaults.fill(request.sampling))
     times.resolved = perf_counter()
-    rendered = _render(model, request, resolved)
-    limits_for = _bind_limits(model, request, resolved, policy, rendered)
-    limits = limits_for()
+    closing = _closing(model, request)
+    rendered, limits_for, limits = _within_limits(model, request, resolved, policy, closing)
     if limits.reasoning_cap < 1 and resolved.kind is not BudgetKind.NONE:
         # There is room for an answer and for nothing else, not even for an empty block.
         resolved = replace(resolved, kind=BudgetKind.NONE, level=None, applied_ratio=None)
-        rendered = _render(model, request, resolved)
-        limits_for = _bind_limits(model, request, resolved, policy, rendered)
-        limits = limits_for()
+        rendered, limits_for, limits = _within_limits(model, request, resolved, policy, closing)
     _check_call_reader(model, request)
     times.overhead = perf_counter() - times.start
     return PreparedChat(
@@ -66,6 +73,8 @@ def prepare(
         times=times,
         account=Account(request.principal, model.name),
         excluded=excluded,
+        closing=closing,
+        like_card=_like_card(model, request),
         call_choice=_call_choice(model, request),
     )
 
@@ -73,11 +82,54 @@ def prepare(
 def render_only(model: ServedModel, request: ChatRequest) -> RenderedPrompt:
     """The prompt of a request that is not going to run, however long it is; raises as `prepare`."""
     policy = request.principal.narrow(model.policy)
-    return _render(model, request, resolve_budget(request.budget, model.card, policy))
+    resolved = resolve_budget(request.budget, model.card, policy)
+    try:
+        return _within_limits(model, request, resolved, policy, _closing(model, request))[0]
+    except ContextLengthError:
+        return _render(model, request, resolved, policy)
 
 
-def _render(model: ServedModel, request: ChatRequest, resolved: ResolvedBudget) -> RenderedPrompt:
-    renderer = model.runtime.renderer
+def _within_limits(
+    model: ServedModel,
+    request: ChatRequest,
+    resolved: ResolvedBudget,
+    policy: BudgetPolicy,
+    closing: Closing,
+) -> tuple[RenderedPrompt, partial[Limits], Limits]:
+    """The prompt and its limits. A prompt that tells the cap is longer, and the cap may be less."""
+    cap: int | None = None
+    while True:
+        rendered = _render(model, request, resolved, policy, cap)
+        limits_for = _bind_limits(model, request, resolved, policy, rendered, closing)
+        limits = limits_for()
+        least = limits.reasoning_cap
+        if not told_tokens(model.runtime.profile, resolved, least) or (cap or math.inf) <= least:
+            return rendered, limits_for, limits
+        cap = least
+
+
+def _closing(model: ServedModel, request: ChatRequest) -> Closing:
+    """The request's own closing, else its model's."""
+    budget = request.budget.budget
+    if budget is None or budget.closing is None:
+        return model.closing
+    runtime = model.runtime
+    reserved = runtime.profile.ends_reasoning
+    try:
+        return make_closing(budget.closing, runtime.renderer, runtime.engine.tokenizer, reserved)
+    except ClosingError as error:
+        raise BudgetError.of(budget.closing_field, f"{error}.") from None
+
+
+def _render(
+    model: ServedModel,
+    request: ChatRequest,
+    resolved: ResolvedBudget,
+    policy: BudgetPolicy,
+    cap: int | None = None,
+) -> RenderedPrompt:
+    """The prompt; ``cap`` is told to a template that takes a number of reasoning tokens."""
+    renderer, profile = model.runtime.renderer, model.runtime.profile
     if request.tools is not None and not renderer.takes_tools:
         raise InvalidRequestError(
             "`tools` are not supported by this model: its chat template has no place for them.",
@@ -90,22 +142,45 @@ def _render(model: ServedModel, request: ChatRequest, resolved: ResolvedBudget) 
         with_instruction=request.with_instruction,
         tools=request.tools.tools if request.tools is not None else (),
         field=request.messages_field,
+        switches={
+            **_asked_variables(request, resolved, profile),
+            **told(profile, resolved, policy),
+            **({} if cap is None else told_tokens(profile, resolved, cap)),
+        },
     )
+
+
+def _asked_variables(
+    request: ChatRequest, resolved: ResolvedBudget, profile: Profile
+) -> dict[str, Any]:
+    """The template's variables that the client set, but for those that its budget decides."""
+    decided = profile.switches if resolved.kind is BudgetKind.NONE else ()
+    return {name: v for name, v in request.template_variables.items() if name not in decided}
+
+
+def _like_card(model: ServedModel, request: ChatRequest) -> bool:
+    """Whether the card speaks of such prompts: one user turn under the card's own instruction, as
+    all its problems were asked, and by its sketch (where it has one) a text like theirs."""
+    card, messages = model.card, request.messages
+    alone = len(messages) == 1 and messages[0].role == "user"
+    if card is None or not alone or not request.with_instruction or request.tools is not None:
+        return False
+    return card.prompts is None or card.prompts.covers(messages[0].content)
 
 
 def _control(model: ServedModel, resolved: ResolvedBudget) -> Control:
     chooser = policy_level(model.card)
     match resolved.kind:
         case BudgetKind.LEVEL if resolved.level is not None:
-            return Control.level(resolved.level.token)
+            return Control.level(resolved.level.control()[0])
         case BudgetKind.AUTO if chooser is not None:
-            return Control.policy(chooser.token)
+            return Control.policy(chooser.control()[0])
         case BudgetKind.NONE:
             return Control.none()
-        case BudgetKind.CAP:
+        case BudgetKind.CAP if not resolved.by_effort:
             return Control.open()
         case _:
-            opens = model.card is None and model.open_think
+            opens = model.mode == "cap" and model.open_think
             return Control.open() if opens else Control.native()
 
 
@@ -115,6 +190,7 @@ def _bind_limits(
     resolved: ResolvedBudget,
     policy: BudgetPolicy,
     rendered: RenderedPrompt,
+    closing: Closing,
 ) -> partial[Limits]:
     """``resolve_limits`` for this prompt; ``level=`` is what an ``auto`` request has chosen.
 
@@ -124,14 +200,17 @@ def _bind_limits(
     renderer, context = model.runtime.renderer, model.runtime.engine.info.max_model_len
     written = len(rendered.prefill_ids)
     if resolved.kind is not BudgetKind.NONE:
-        written += len(renderer.close_ids)
+        written += len(closing.ids) + len(renderer.close_ids)
     if resolved.kind is BudgetKind.AUTO:
-        chosen = renderer.after_choice(rendered, resolved.allowed[0].token)
+        chosen = renderer.after_choice(rendered, resolved.allowed[0].control()[0])
         written += len(chosen.prefill_ids) - 1  # the level token itself is generated
     prompt_tokens = len(rendered.prompt_ids)
     room = context - prompt_tokens - written
     if room < 1:
         raise ContextLengthError(prompt_tokens, context, request.messages_field)
+    max_tokens = request.max_tokens
+    if max_tokens is None:
+        max_tokens = model.defaults.bound_of(resolved, policy, has_card=model.card is not None)
     return partial(
         resolve_limits,
         resolved,
@@ -139,7 +218,7 @@ def _bind_limits(
         policy,
         prompt_tokens=prompt_tokens,
         room=room,
-        max_tokens=request.max_tokens,
+        max_tokens=max_tokens,
     )
 
 

@@ -1,8 +1,9 @@
 """Budget report and usage of a reply: tokens, and the saving against its baseline. Pure.
 
 A saving is claimed only for a budgeted reply that ended by itself with an answer and whose baseline
-was measured (on the card, or by the holdout); an assumed baseline, a native or empty reply, an
-abort, an error or a ``length`` stop saves nothing.
+was measured: by the holdout, or on the card, for a prompt like the card's problems to which the
+model did reason (or was told not to). An assumed baseline, a native or empty reply, an abort, an
+error or a ``length`` stop saves nothing; what the last overspends in all tokens counts.
 """
 
 from __future__ import annotations
@@ -16,14 +17,17 @@ from extracot.report import BudgetReport as BudgetReport  # also for those who h
 from extracot.report import CompletionTokensDetails
 from extracot.report import Usage as Usage
 from extracot.usage import realised_ratio, saved_tokens
-from extracot_server.budget.limits import CapReason, Limits
+from extracot_server.budget.limits import Limits
 from extracot_server.budget.resolve import BudgetKind, ResolvedBudget, expected_ratio
 from extracot_server.generation.request import PreparedChat
 
-Enforcement = Literal["token", "cap", "token+cap", "none"]
+Enforcement = Literal["token", "cap", "token+cap", "effort", "effort+cap", "none"]
 
 # How the report of several choices comes from theirs; what is in neither is alike in all.
-_SUMMED = ("reasoning_tokens", "answer_tokens", "overhead_tokens", "injected_tokens")
+_SUMMED = (
+    *("reasoning_tokens", "grace_tokens", "answer_tokens"),
+    *("overhead_tokens", "injected_tokens", "closing_tokens"),
+)
 _SHARED = (
     *("expected_ratio", "control_token", "chosen", "chosen_probability"),
     *("max_reasoning_tokens", "cap_reason", "closed_by"),
@@ -51,8 +55,16 @@ class ChoiceState:
     sampled: int = 0
     injected: int = 0
     cap_hit: bool = False
+    closing: int = 0
+    """Ids of the closing, which are among those ``injected``."""
     cut_for_room: bool = False
     """Reasoning was ended for the answer's room, before the cap itself was reached."""
+    looped: bool = False
+    """Reasoning was ended because it repeated itself."""
+    cut_off: str | None = None
+    """The end of the reasoning where it was cut off; ``None``: it was not."""
+    escaped: bool | None = None
+    """The answer goes on with reasoning that was cut off; ``None``: there is nothing to tell."""
     closed_by: Literal["model", "server"] | None = None
     unclosed: bool = False
     finish_reason: Literal["stop", "length"] | None = None
@@ -74,19 +86,17 @@ def choice_report(chat: PreparedChat, state: ChoiceState) -> BudgetReport:
     limits, level = state.limits, state.level
     none = resolved.kind is BudgetKind.NONE
     crowded_out = none and limits.reasoning_cap < 1  # no room for reasoning; no budget did it
-    complete = (
-        state.finish_reason == "stop" and state.answer > 0 and not (state.unclosed or crowded_out)
-    )
-    cap_reason: CapReason = "room" if state.cut_for_room else limits.cap_reason
-    saving = None
-    measured = limits.baseline_source in ("card", "holdout")
-    if complete and measured and resolved.kind is not BudgetKind.NATIVE:
-        saving = saved_tokens(state.reasoning, limits.baseline_tokens)
+    cap_reason: str = "room" if state.cut_for_room else limits.cap_reason
+    if state.looped:
+        cap_reason = "loop"
+    no_saving = _no_saving(chat, state, crowded_out=crowded_out)
+    claims = no_saving is None
     auto = resolved.kind is BudgetKind.AUTO
     chosen = level.name if auto and level is not None else None
     return BudgetReport(
         requested=resolved.requested,
         source=resolved.source,
+        source_fields=list(chat.request.budget.fields),
         applied_ratio=resolved.applied_ratio,
         expected_ratio=None if level is None else expected_ratio(level),
         level=resolved.label,
@@ -101,17 +111,63 @@ def choice_report(chat: PreparedChat, state: ChoiceState) -> BudgetReport:
         cap_hit=state.cap_hit,
         closed_by=state.closed_by,
         unclosed=state.unclosed,
+        escaped=state.escaped,
         reasoning_tokens=state.reasoning,
+        grace_tokens=max(0, state.reasoning - limits.reasoning_cap) if limits.grace else 0,
         answer_tokens=state.answer,
         overhead_tokens=state.overhead,
         injected_tokens=state.injected,
+        closing_tokens=state.closing,
         baseline_tokens=limits.baseline_tokens,
         baseline_source=limits.baseline_source,
         realised_ratio=realised_ratio(state.reasoning, limits.baseline_tokens),
-        saved_tokens_estimate=saving,
+        saved_tokens_estimate=(
+            saved_tokens(state.reasoning, limits.baseline_tokens) if claims else None
+        ),
+        baseline_total_tokens=limits.baseline_total,
+        total_saved_tokens_estimate=_total_saving(state, no_saving),
+        no_saving=no_saving,
         arm=None if chat.arm is None else chat.arm.value,
         ignored_fields=list(chat.request.ignored_fields),
     )
+
+
+def _no_saving(chat: PreparedChat, state: ChoiceState, *, crowded_out: bool) -> str | None:
+    """Why a reply claims no saving, one of ``extracot.report.NO_SAVING``; ``None``: it does."""
+    kind, source = chat.resolved.kind, state.limits.baseline_source
+    whole = state.finish_reason == "stop" and state.answer > 0
+    if kind is BudgetKind.NATIVE:
+        return "native"
+    if source is None:
+        return "no_baseline"
+    if source == "assumed":
+        return "assumed_baseline"
+    if source == "card" and not chat.like_card:
+        return "unlike_card"
+    if state.unclosed or crowded_out or not whole:
+        return "unfinished"
+    if state.reasoning == 0 and kind is not BudgetKind.NONE and source == "card":
+        return "no_reasoning"
+    return None
+
+
+def _total_saving(state: ChoiceState, no_saving: str | None) -> float | None:
+    """Reasoning and answer together. A reply that was cut or is empty did not do the same for
+    less, but what it spent above the baseline was spent."""
+    total = saved_tokens(state.reasoning + state.answer, state.limits.baseline_total)
+    if total is not None and no_saving == "unfinished":
+        return min(total, 0.0)
+    return total if no_saving is None else None
+
+
+def without_saving(report: BudgetReport) -> dict[str, Any]:
+    """What to change in the report of a reply that no client got whole."""
+    claimed = report.no_saving is None
+    return {
+        "saved_tokens_estimate": None,
+        "total_saved_tokens_estimate": None,
+        "no_saving": "unfinished" if claimed else report.no_saving,
+    }
 
 
 def total_report(choices: Sequence[BudgetReport]) -> BudgetReport:
@@ -133,14 +189,18 @@ def total_report(choices: Sequence[BudgetReport]) -> BudgetReport:
     combined: dict[str, Any] = {name: sum(values(name)) for name in _SUMMED}
     combined |= {name: any(values(name)) for name in ("cap_hit", "unclosed")}
     combined |= {name: shared(name) for name in _SHARED}
-    baselines = values("baseline_tokens")
-    baseline = None if None in baselines else sum(baselines)
-    savings = [saving for saving in values("saved_tokens_estimate") if saving is not None]
-    combined |= {
-        "baseline_tokens": baseline,
-        "realised_ratio": realised_ratio(combined["reasoning_tokens"], baseline),
-        "saved_tokens_estimate": sum(savings) if savings else None,
-    }
+    escapes = [escaped for escaped in values("escaped") if escaped is not None]
+    combined["escaped"] = any(escapes) if escapes else None
+    for name in ("baseline_tokens", "baseline_total_tokens"):
+        combined[name] = None if None in values(name) else sum(values(name))
+    for name in ("saved_tokens_estimate", "total_saved_tokens_estimate"):
+        savings = [saving for saving in values(name) if saving is not None]
+        combined[name] = sum(savings) if savings else None
+    reasons = [reason for reason in values("no_saving") if reason is not None]
+    combined["no_saving"] = reasons[0] if len(reasons) == len(choices) else None
+    combined["realised_ratio"] = realised_ratio(
+        combined["reasoning_tokens"], combined["baseline_tokens"]
+    )
     return first.model_copy(update=combined)
 
 
@@ -183,6 +243,8 @@ def _enforcement(resolved: ResolvedBudget, state: ChoiceState) -> Enforcement:
     match resolved.kind:
         case BudgetKind.LEVEL | BudgetKind.AUTO:
             return "token+cap" if capped or resolved.hard else "token"
+        case BudgetKind.CAP if resolved.by_effort:
+            return "effort+cap" if capped or resolved.hard else "effort"
         case BudgetKind.CAP:
             return "cap"
         case BudgetKind.NONE:

@@ -6,10 +6,12 @@ about it. Knows no HTTP and runs nothing.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from time import perf_counter, time
-from typing import Literal
+from types import MappingProxyType
+from typing import Any, Literal
 
 from extracot.card import BudgetCard
 from extracot.control import DEFAULT_RATIOS
@@ -27,8 +29,11 @@ from extracot_server.budget.resolve import (
 )
 from extracot_server.engine.base import AnswerFormat, Engine, SamplingParams
 from extracot_server.generation.answer_formats import CallChoice
+from extracot_server.generation.closing import BARE, Closing
+from extracot_server.generation.defaults import ReplyDefaults
 from extracot_server.generation.detokenize import DetokenizerFactory
 from extracot_server.ledger.meter import Account
+from extracot_server.profiles.profile import UNKNOWN, Profile
 from extracot_server.tool_calls.tools import CallReaderFactory, ToolUse
 
 UNFINISHED = {"aborted": "disconnect", "error": "engine", "dropped": "shutdown"}
@@ -64,6 +69,14 @@ class ModelRuntime:
     """Reads the calls that this model writes by itself; ``None``: no tool parser is configured."""
     call_opener: str | None = None
     """What calls begin with; ``None``: not known of that parser."""
+    tokenizer_hash: str = ""
+    instruction: str | None = None
+    system_prompt: str | None = None
+    """What the renderer was made with, for those who write a card."""
+    profile: Profile = UNKNOWN
+    """What is known of the model's family."""
+    ending_ids: frozenset[int] = frozenset()
+    """Ids that end a block besides its tag, where there are tools: calls begin with them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,19 +88,26 @@ class ServedModel:
     card: BudgetCard | None
     policy: BudgetPolicy
     open_think: bool = False
+    closing: Closing = BARE
+    """What ends a block that is cut off, where a request does not say."""
+    loop_tokens: int = 0
+    """How long a loop in the block may become before it is closed; 0: as long as it likes."""
+    assumes_setting: bool = False
+    """Cap mode: the assumed baseline is a setting's, not the profile's or the default."""
+    defaults: ReplyDefaults = field(default_factory=ReplyDefaults)
     created: int = field(default_factory=lambda: int(time()))
 
     @property
     def mode(self) -> Literal["token", "cap"]:
-        """Whether budgets are trained levels or hard caps."""
-        return "cap" if self.card is None else "token"
+        """Whether budgets are trained levels or caps."""
+        return "cap" if self.card is None or not self.card.is_trained else "token"
 
     @property
     def aliases(self) -> tuple[str, ...]:
         """Its names with a budget, for lists; any other ratio is one, too."""
         names = [str(ratio) for ratio in DEFAULT_RATIOS]
         if self.card is not None:
-            names = [f"{level.ratio:g}" for level in self.card.levels if level.ratio is not None]
+            names = [str(level.ratio) for level in self.card.levels if level.ratio is not None]
         words = [] if policy_level(self.card) is None else ["auto"]
         return tuple(f"{self.name}@{name}" for name in [*names, *words, "native", "none"])
 
@@ -114,6 +134,8 @@ class ChatRequest:
     messages_field: str = "messages"
     asked_model: str | None = None
     """The model's name as the client wrote it, alias and all; the reply repeats it."""
+    template_variables: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+    """Variables of the chat template that the client set."""
 
     def own_field(self, field: str | None) -> str | None:
         """What this request's API calls a field that an engine names as a chat has it."""
@@ -137,6 +159,9 @@ class PreparedChat:
     control_token: str | None
     arm: Arm | None
     times: RequestTimes
+    like_card: bool
+    """The card's figures are of prompts like this one."""
+    closing: Closing = BARE
     account: Account = field(default_factory=Account)
     excluded: Excluded | None = None
     """Why it has no part in the holdout, where a budget applies."""
@@ -155,13 +180,7 @@ class PreparedChat:
 
     @property
     def calibrated(self) -> bool:
-        """Whether the card's figures hold: prompted as the model was when they were measured."""
-        card, request = self.model.card, self.request
-        return (
-            card is not None
-            and card.is_calibrated
-            and self.resolved.kind in (BudgetKind.LEVEL, BudgetKind.AUTO)
-            and request.with_instruction
-            and request.tools is None
-            and not any(m.role in ("system", "developer") for m in request.messages)
-        )
+        """Whether the card's figures hold: those of a level, for a prompt like its problems."""
+        card, resolved = self.model.card, self.resolved
+        level = resolved.level is not None or resolved.kind is BudgetKind.AUTO
+        return card is not None and card.is_calibrated and level and self.like_card

@@ -14,6 +14,7 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import replace
 from time import perf_counter
 
+from extracot.escapes import escape_of
 from extracot.reasoning import Part
 from extracot_server.admission.queue import RequestQueue
 from extracot_server.admission.scheduler import RefusedError, Scheduler, Ticket
@@ -104,6 +105,7 @@ class ChatService:
         readers = [ToolEventReader(chat, c.index, c.call_marks, c.state) for c in choices]
         written: list[list[str]] = [[] for _ in choices]
         reports: dict[int, BudgetReport] = {}
+        kept = chat.request.answer_format is not None
         outcome, refused_for = "aborted", ""
         items = _merge(choices)
         await self._reserve(chat)
@@ -114,7 +116,7 @@ class ChatService:
                 if isinstance(item, Delta):
                     answer = item.part is Part.ANSWER
                     self.observer.text(chat.times, answer=answer)
-                    if answer and chat.request.answer_format is not None:
+                    if answer and (kept or choices[item.index].state.cut_off is not None):
                         written[item.index].append(item.text)
                     for event in readers[item.index].read(item):
                         yield event
@@ -124,6 +126,8 @@ class ChatService:
                     yield event
                 state = choices[index].state
                 _check_format(chat, state, written[index])
+                if not readers[index].called:
+                    _check_escape(chat, state, written[index])
                 reports[index] = choice_report(chat, state)
                 reason = state.finish_reason or "length"
                 if readers[index].called and reason == "stop":
@@ -207,7 +211,8 @@ class ChatService:
                 r.saved_tokens_estimate for r in every if r.saved_tokens_estimate is not None
             ]
             tokens, whole = result.reasoning_tokens, outcome == "ok"
-            self.holdout.record(chat.arm, tokens, claimed, complete=whole)
+            total = tokens + result.answer_tokens
+            self.holdout.record(chat.arm, tokens, total, claimed, complete=whole)
             result = replace(result, saving=self.holdout.saving)
         elif chat.excluded is not None:
             self.holdout.exclude(chat.excluded)
@@ -237,6 +242,13 @@ def _check_format(chat: PreparedChat, state: ChoiceState, written: Sequence[str]
     ended = state.finish_reason == "stop" and state.stop is None
     if wanted is not None and ended and not holds_json("".join(written)):
         raise grammar_failure(wanted)
+
+
+def _check_escape(chat: PreparedChat, state: ChoiceState, written: Sequence[str]) -> None:
+    """Note whether an answer in words goes on with reasoning that was cut off."""
+    answer = "".join(written)
+    if state.cut_off is not None and chat.request.answer_format is None and answer:
+        state.escaped = escape_of(answer, state.cut_off, chat.model.runtime.tags) is not None
 
 
 def _merge(choices: Sequence[ChoiceStream]) -> AsyncGenerator[Delta | ChoiceEnded, None]:

@@ -20,10 +20,11 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 from extracot_server.engine.base import EngineStartError
 
@@ -44,6 +45,10 @@ class BundledModel:
     needed_bytes: int
     """Disk space the conversion takes."""
     max_model_len: int
+    sampling: Mapping[str, float]
+    """What its makers recommend."""
+    default_max_tokens: int
+    """Of a reply whose request says nothing: it is small, and slow without a GPU."""
 
     @property
     def mark(self) -> dict[str, str | int]:
@@ -60,6 +65,8 @@ SMOLLM2 = BundledModel(
     sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
     needed_bytes=580 * 2**20,
     max_model_len=8192,
+    sampling=MappingProxyType({"temperature": 0.2, "top_p": 0.9}),
+    default_max_tokens=1024,
 )
 BUNDLED = {model.name: model for model in (SMOLLM2,)}
 SHIPPED = {"small": Path(__file__).parents[1] / "models" / "small"}

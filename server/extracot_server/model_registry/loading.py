@@ -5,12 +5,13 @@ Imports an engine only when it is asked for, so that start-up stays quick. Knows
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
-from extracot.card import CARD_FILENAME, BudgetCard
+from extracot.card import CARD_FILENAME, BudgetCard, tokenizer_hash
 from extracot.errors import CardError
 from extracot.prompt import PromptRenderer
-from extracot.reasoning import ThinkTags
 from extracot_server.budget.resolve import BudgetPolicy, policy_level
 from extracot_server.config.model_settings import ModelSettings
 from extracot_server.config.setting_values import SettingsError
@@ -18,10 +19,19 @@ from extracot_server.config.settings import Settings
 from extracot_server.engine.base import Engine
 from extracot_server.engine.lora import AdapterEngine
 from extracot_server.generation.answer_formats import CALL_OPENERS
+from extracot_server.generation.closing import Closing, ClosingError, make_closing
+from extracot_server.generation.defaults import ReplyDefaults, card_max_tokens, card_sampling
 from extracot_server.generation.detokenize import detokenizer_factory
 from extracot_server.generation.request import ModelRuntime, ServedModel
-from extracot_server.model_registry.bundled import resolve_model
-from extracot_server.tool_calls.tool_reading import call_reader_factory
+from extracot_server.model_registry.bundled import BUNDLED, resolve_model
+from extracot_server.model_registry.family import (
+    assumed_tokens,
+    call_reader,
+    profile_of,
+    single_ids,
+    tool_parser_of,
+)
+from extracot_server.profiles.choice import check_settings
 
 
 def build_engine(server: Settings, settings: ModelSettings) -> Engine:
@@ -61,11 +71,13 @@ def _remote_engine(server: Settings, settings: ModelSettings) -> Engine:
     )
 
 
-def check_card_file(settings: ModelSettings, engine: Engine) -> None:
-    """Read the card before the engine starts, which may take minutes.
+def check_files(settings: ModelSettings, engine: Engine) -> None:
+    """Read card and profiles before the engine starts, which may take minutes.
 
-    Raises :class:`~extracot.errors.CardError` where it is broken or the named one is not there.
+    Raises :class:`~extracot.errors.CardError` where the card is broken or the named one is not
+    there, :class:`~extracot_server.config.setting_values.SettingsError` for a wrong profile.
     """
+    check_settings(settings.profile, settings.profiles)
     folder = getattr(engine, "source", None) if settings.engine == "vllm" else None
     _card_file(settings, folder)
 
@@ -95,6 +107,7 @@ def load_card(settings: ModelSettings, engine: Engine) -> BudgetCard | None:
     else:
         card = _card_file(settings, getattr(engine, "source", engine.info.model))
     if card is not None:
+        card.check_model(served_name(settings, engine), _last_part(engine.info.model))
         card.check_tokenizer(engine.tokenizer)
     return card
 
@@ -123,15 +136,16 @@ def serve_model(settings: ModelSettings, engine: Engine) -> ServedModel:
     chooser = policy_level(card)
     if chooser is None:
         _refuse_auto(settings)
+    name = served_name(settings, engine)
+    profile = profile_of(name, settings, engine, card)
+    tags = profile.tags
     if card is None:
-        tags = ThinkTags(settings.think_start, settings.think_end)
         instruction, system = settings.instruction, settings.system_prompt
         control: dict[str, int] = {}
     else:
-        tags = ThinkTags(card.think_start, card.think_end)
         instruction, system = card.instruction, card.system_prompt
         levels = [*card.levels, *([chooser] if chooser is not None else [])]
-        control = {level.token: level.token_id for level in levels}
+        control = dict(level.control() for level in levels) if card.is_trained else {}
     renderer = PromptRenderer(
         engine.tokenizer,
         tags=tags,
@@ -139,20 +153,28 @@ def serve_model(settings: ModelSettings, engine: Engine) -> ServedModel:
         system_prompt=system,
         control_tokens=tuple(control),
     )
+    # Editions of a family differ: what this model's own template does is what is shown.
+    profile = replace(profile, keeps_reasoning=renderer.traits.keeps_reasoning)
+    spelled = (tags.start, tags.end, tags.begins_answer or "")
     tools = ModelRuntime(
         engine=engine,
         renderer=renderer,
         tags=tags,
-        new_detokenizer=detokenizer_factory(engine.tokenizer),
-        control_ids=frozenset(control.values()),
+        new_detokenizer=detokenizer_factory(engine.tokenizer, spelled),
+        control_ids=frozenset(control.values()) | single_ids(profile.hidden, engine),
         new_plain_detokenizer=detokenizer_factory(engine.tokenizer, show_special=True),
-        new_call_reader=call_reader_factory(
-            settings.tool_parser, engine.info.kind, engine.tokenizer
+        new_call_reader=call_reader(settings, profile, engine),
+        call_opener=CALL_OPENERS.get(
+            (tool_parser_of(settings, profile) or "").removeprefix("vllm:")
         ),
-        call_opener=CALL_OPENERS.get((settings.tool_parser or "").removeprefix("vllm:")),
+        tokenizer_hash=tokenizer_hash(engine.tokenizer),
+        instruction=instruction,
+        system_prompt=system,
+        profile=profile,
+        ending_ids=single_ids(profile.ends_reasoning, engine),
     )
     return ServedModel(
-        name=served_name(settings, engine),
+        name=name,
         runtime=tools,
         card=card,
         policy=BudgetPolicy(
@@ -161,11 +183,46 @@ def serve_model(settings: ModelSettings, engine: Engine) -> ServedModel:
             ceiling=settings.budget_ceiling,
             reasoning_tokens_ceiling=settings.reasoning_tokens_ceiling,
             efforts=settings.reasoning_effort_map,
-            assumed_baseline=settings.assumed_reasoning_tokens,
+            assumed_baseline=assumed_tokens(settings, profile),
             answer_reserve=settings.answer_reserve_tokens,
+            grace_tokens=settings.grace_tokens,
         ),
         open_think=settings.open_think,
+        closing=_closing(settings, card, tools),
+        loop_tokens=settings.loop_tokens,
+        assumes_setting="assumed_reasoning_tokens" in settings.model_fields_set,
+        defaults=_defaults(settings, card),
     )
+
+
+def _closing(settings: ModelSettings, card: BudgetCard | None, runtime: ModelRuntime) -> Closing:
+    """The operator's closing, else the profile's; a model with trained levels ends by itself."""
+    text, profile, whose = settings.closing, runtime.profile, "closing"
+    if text is None:
+        learnt = card is not None and card.is_trained
+        text, whose = "" if learnt else profile.closing, f"profile {profile.name}: closing"
+    reserved = profile.ends_reasoning
+    try:
+        return make_closing(text, runtime.renderer, runtime.engine.tokenizer, reserved)
+    except ClosingError as error:
+        raise SettingsError(f"{whose} {error}") from None
+
+
+def _defaults(settings: ModelSettings, card: BudgetCard | None) -> ReplyDefaults:
+    """Sampling and bound of the card, else of the bundled model; the setting's bound beats both.
+
+    Raises :class:`~extracot.errors.CardError` for sampling that cannot be.
+    """
+    bundled = None if settings.engine == "scripted" else BUNDLED.get(settings.model.lower())
+    sampling: Mapping[str, float] = {}
+    bound = settings.default_max_tokens
+    if card is not None:
+        sampling = card_sampling(card)
+        bound = card_max_tokens(card) if bound is None else bound
+    elif bundled is not None:
+        sampling = bundled.sampling
+        bound = bundled.default_max_tokens if bound is None else bound
+    return ReplyDefaults(sampling, bound)
 
 
 def _refuse_auto(settings: ModelSettings) -> None:

@@ -124,8 +124,17 @@ class ServerMetrics:
         self.baseline = counter("baseline_tokens", "Reasoning tokens expected natively", *_BUDGET)
         self.saved = counter("tokens_saved", "Reasoning tokens below baseline", *_BUDGET)
         self.overspent = counter("tokens_overspent", "Reasoning tokens above baseline", *_BUDGET)
+        self.total_saved = counter(
+            "total_tokens_saved", "Reasoning and answer tokens below baseline", *_BUDGET
+        )
+        self.total_overspent = counter(
+            "total_tokens_overspent", "Reasoning and answer tokens above baseline", *_BUDGET
+        )
         self.cap_hits = counter(
             "budget_cap_hits", "Think blocks closed by a cap", *_BUDGET, "reason"
+        )
+        self.escapes = counter(
+            "reasoning_escapes", "Answers that go on with reasoning that was cut off", *_BUDGET
         )
         self.policy_choices = counter("policy_choices", "Levels chosen by auto", "model", "level")
         self.key_tokens = counter("key_tokens", "Tokens of each API key", "key", "kind")
@@ -210,8 +219,13 @@ class ServerMetrics:
         self.reasoning_size.labels(model, budget).observe(report.reasoning_tokens or 0)
         if report.cap_hit:
             self.cap_hits.labels(model, budget, report.cap_reason or "room").inc()
+        if report.escaped:
+            self.escapes.labels(model, budget).inc()
         if report.chosen is not None:
             self.policy_choices.labels(model, report.chosen).inc()
+        total_saved, total_overspent = split_saving(report.total_saved_tokens_estimate)
+        self.total_saved.labels(model, budget).inc(total_saved)
+        self.total_overspent.labels(model, budget).inc(total_overspent)
         saving = report.saved_tokens_estimate
         if saving is None or report.baseline_tokens is None:
             return
@@ -261,7 +275,7 @@ class ServerMetrics:
             self.quota_used.labels(*labels).set(used)
 
     def open_model(self, model: str, card: BudgetCard | None) -> None:
-        """Show what a card says of its levels, and begin a model's savings at zero.
+        """Show what a card says of its levels, and begin a model's savings and escapes at zero.
 
         A counter that appears with its first value has no increase that a query could see, so what
         the first request saves would be lost.
@@ -276,9 +290,12 @@ class ServerMetrics:
                     self.policy_choices.labels(model, level.name)
             if card.policy is not None:
                 self._show_level(model, "auto", card, card.policy)
-        for counter in (self.baseline, self.saved, self.overspent):
+        savings = (self.saved, self.overspent, self.total_saved, self.total_overspent)
+        for counter in (self.baseline, *savings):
             for budget in budgets:
                 counter.labels(model, budget)
+        for budget in (*budgets, "native"):
+            self.escapes.labels(model, budget)
 
     def _show_level(self, model: str, budget: str, card: BudgetCard, level: LevelCard) -> None:
         ratio = expected_share(card, level)

@@ -98,9 +98,11 @@ class RequestRecord:
             "reasoning_tokens": report.reasoning_tokens,
             "answer_tokens": report.answer_tokens,
             "saved_tokens": report.saved_tokens_estimate,
+            "total_saved_tokens": report.total_saved_tokens_estimate,
             "realised_ratio": report.realised_ratio,
             "chosen_level": report.chosen,
             "cap_hit": report.cap_hit,
+            "escaped": report.escaped,
             "finish_reasons": list(self.finish_reasons) or None,
         }
 

@@ -44,6 +44,7 @@ _FIELDS = {
     "extracot.budget.source": "source",
     **{f"extracot.{name}": name for name in ("request_id", "outcome", "arm", "key")},
     **{f"extracot.{name}": name for name in ("answer_tokens", "saved_tokens", "realised_ratio")},
+    "extracot.total_saved_tokens": "total_saved_tokens",
     **{f"extracot.{name}": name for name in ("chosen_level", "cap_hit")},
 }
 """A span's attributes that are fields of the request's log line, by their names there."""

@@ -17,6 +17,7 @@ from extracot_server.tool_calls.hermes import HermesReader as HermesReader
 from extracot_server.tool_calls.tools import CallPart, CallReaderFactory, new_call_id
 
 _BUILT_IN = "hermes"
+_NO_PARSER = "none"
 _OF_VLLM = "vllm:"
 """Before the name of a parser that is vLLM's also where there is one of ours by that name."""
 
@@ -83,7 +84,7 @@ def call_reader_factory(
     ``hermes`` is ours wherever it runs; any other name is one of vLLM's parsers, and so is
     ``vllm:hermes``. Raises :class:`SettingsError` for a name there is not.
     """
-    if name is None:
+    if name is None or name == _NO_PARSER:
         return None
     if name == _BUILT_IN:
         return HermesFormat(tokenizer)

@@ -28,6 +28,7 @@ CHATS: dict[str, dict[str, Any]] = {
     "none": {"budget": "none", "logprobs": True, "top_logprobs": 2},
     "native": {"budget": "native", "stop": ["="]},
     "cap": {"budget": {"ratio": 1.0, "max_reasoning_tokens": 7}},
+    "closing": {"budget": {"max_reasoning_tokens": 7, "closing": "Time is up."}},
     "json": {"budget": 0.2, "response_format": {"type": "json_object"}},
     "several": {"budget": "auto", "n": 3, "temperature": 1.0, "seed": 5},
 }

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from extracot.figures import AccuracySummary, BaselineBin, BaselineCard, RatioSummary, TokenSummary
+from extracot.sketch import PromptSketch
 from extracot_training.config.evaluate import EvaluateConfig
 from extracot_training.errors import StageError
 from extracot_training.evaluation.rows import EvalRow
@@ -56,6 +57,7 @@ class CardFigures(BaseModel):
     levels: dict[str, LevelFigures]
     policy: LevelFigures | None = None
     baseline: BaselineCard
+    prompts: PromptSketch | None = None
     tokenizer_hash: str | None = None
     weights: str | None = None
 
@@ -80,7 +82,11 @@ class CardFigures(BaseModel):
 
 
 def card_of(
-    figures: Mapping[str, Any], tables: Mapping[str, Table], config: EvaluateConfig, server: Server
+    figures: Mapping[str, Any],
+    tables: Mapping[str, Table],
+    config: EvaluateConfig,
+    server: Server,
+    questions: Iterable[str] = (),
 ) -> dict[str, Any]:
     """:class:`CardFigures` as plain data. Levels only where levels were asked for by name."""
     budgets = figures["budgets"]
@@ -99,6 +105,7 @@ def card_of(
             native=_bins(tables.get(NATIVE), config.prompt_bins),
             full=_bins(tables.get(FULL), config.prompt_bins) if by_level else [],
         ),
+        prompts=PromptSketch.of(questions),
         tokenizer_hash=server.tokenizer_hash,
         weights=server.weights,
     ).model_dump(mode="json")

@@ -76,11 +76,13 @@ def figures_of(
         "grader": grader(),
         "refused": {name: table.refused for name, table in tables.items() if table.refused},
         "budgets": budgets,
+        "published": config.published,
     }
     if AUTO in tables and tables[AUTO].rows:
         figures["auto_against_fixed"] = against_fixed(tables, config)
         figures["auto_against_every"] = against_every(tables, config)
-    figures["card"] = card_of(figures, tables, config, server)
+    questions = (problem.question for problem in problems)
+    figures["card"] = card_of(figures, tables, config, server, questions)
     return figures
 
 

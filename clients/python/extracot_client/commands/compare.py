@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 
 from extracot_client.commands.common import (
     budgets_of,
@@ -12,13 +13,17 @@ from extracot_client.commands.common import (
     print_json,
     read_problem,
 )
-from extracot_client.formatting import seconds, tokens
+from extracot_client.formatting import no_saving_words, seconds, tokens
 from extracot_client.requests import SolveOptions
+from extracot_client.savings import RowSaving, add_up, row_savings, saved_fields
 from extracot_client.sweeps import budget_key
 from extracot_client.terminal import Progress, Style, table
 from extracot_client.types import SweepRow
 
-_HEAD = ("budget", "level", "reasoning", "tokens", "saved", "first", "total", "answer")
+_HEAD = (
+    *("budget", "level", "reasoning", "tokens", "saved", "in reasoning"),
+    *("first", "total", "answer"),
+)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -37,14 +42,17 @@ def run(arguments: argparse.Namespace) -> int:
         finally:
             progress.close()
     ordered = [rows[budget_key(budget)] for budget in budgets]
+    savings = row_savings(ordered)
     if arguments.json:
-        print_json([row.model_dump(mode="json") for row in ordered])
+        told = [saved_fields(add_up([saving])) for saving in savings]
+        rows_told = zip(ordered, told, strict=True)
+        print_json([row.model_dump(mode="json") | saved for row, saved in rows_told])
     else:
         style = Style.of(sys.stdout)
-        print(table(_HEAD, [_cells(row) for row in ordered], style, left=2))
+        cells = [_cells(row, saving) for row, saving in zip(ordered, savings, strict=True)]
+        print(table(_HEAD, cells, style, left=2))
         print(style.dim(sampling_line(options_of(arguments))))
-        if any(row.baseline_source == "assumed" for row in ordered):
-            print(style.dim("saved: not counted where the baseline is assumed, not measured"))
+        print(style.dim(saved_line(ordered, savings)))
     return int(any(row.error for row in ordered))
 
 
@@ -65,14 +73,28 @@ def sampling_line(options: SolveOptions) -> str:
     return f"{drawn}; one reply a budget{told}"
 
 
-def _cells(row: SweepRow) -> list[str]:
+def saved_line(rows: Sequence[SweepRow], savings: Sequence[RowSaving | None]) -> str:
+    """What the savings of the table are measured by, in words."""
+    known = [saving for saving in savings if saving is not None]
+    if any(saving.measured for saving in known):
+        return (
+            "saved: tokens less than the native reply of this table; one pair each, chance included"
+        )
+    if known:
+        return "saved: tokens less than the server's baseline, an estimate"
+    reasons = [why for row in rows if (why := no_saving_words(row.no_saving))]
+    return f"saved: not claimed ({reasons[0]})" if reasons else "saved: not known"
+
+
+def _cells(row: SweepRow, saving: RowSaving | None) -> list[str]:
     answer = row.boxed if row.boxed is not None else row.answer or "(empty)"
     return [
         budget_key(row.budget),
         row.level or "–",
         tokens(row.reasoning_tokens),
         tokens(row.completion_tokens),
-        tokens(row.saved_tokens_estimate),
+        tokens(None if saving is None else saving.total),
+        tokens(None if saving is None else saving.reasoning),
         seconds(row.ttft),
         seconds(row.total),
         f"error: {row.error}" if row.error else answer,

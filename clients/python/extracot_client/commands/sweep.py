@@ -10,11 +10,19 @@ from pathlib import Path
 
 from extracot_client.base import only_model
 from extracot_client.client import Extracot
-from extracot_client.commands.common import budgets_of, make_client, note, options_of, print_json
-from extracot_client.errors import InvalidArgumentError
+from extracot_client.commands.common import (
+    budgets_of,
+    check_files,
+    make_client,
+    note,
+    options_of,
+    print_json,
+    read_problems_of,
+)
 from extracot_client.formatting import percent, seconds, tokens
 from extracot_client.plots import draw_sweep
-from extracot_client.problem_files import ANSWER_FIELDS, read_problems
+from extracot_client.problem_files import ANSWER_FIELDS
+from extracot_client.savings import LEAST_FOR_INTERVAL
 from extracot_client.sweep_files import RowStore, write_csv
 from extracot_client.sweeps import (
     BudgetSummary,
@@ -28,14 +36,14 @@ from extracot_client.types import Budget, SweepRow
 
 _HEAD = (
     *("budget", "n", "failed", "right", "95%"),
-    *("reasoning", "tokens", "of native", "saved", "time"),
+    *("reasoning", "tokens", "of native", "saved", "in reasoning", "time"),
 )
 _AGAIN = "the same command goes on from there"
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Ask, keep, add up; 1 if rows failed."""
-    problems = _problems(arguments)
+    problems = read_problems_of(arguments.problems, arguments.limit)
     _check_outputs(arguments)
     with make_client(arguments) as client:
         budgets = budgets_of(arguments, client)
@@ -70,31 +78,11 @@ def _title(rows: Sequence[SweepRow]) -> str:
     return f"{', '.join(models)}: {len(graded)} problems with a known answer"
 
 
-def _problems(arguments: argparse.Namespace) -> list[SweepProblem]:
-    if arguments.limit is not None and arguments.limit < 1:
-        raise InvalidArgumentError("--limit is 1 or more", param="limit")
-    name = arguments.problems
-    if name == "-":
-        problems = read_problems(sys.stdin, "standard input", as_csv=False)
-    else:
-        with open(name, encoding="utf-8-sig", newline="") as stream:
-            problems = read_problems(stream, name, as_csv=name.lower().endswith(".csv"))
-    return problems[: arguments.limit]
-
-
 def _check_outputs(arguments: argparse.Namespace) -> None:
-    """Refuse now what would fail after hours of asking."""
-    seen: set[Path] = set()
-    for option in ("out", "csv", "plot"):
-        name = getattr(arguments, option)
-        if not name:
-            continue
-        path = Path(name).resolve()
-        if path.is_dir() or (option != "out" and not path.parent.is_dir()):
-            raise InvalidArgumentError(f"--{option} {name}: no file can be written there")
-        if path in seen:
-            raise InvalidArgumentError(f"--{option} {name}: named twice")
-        seen.add(path)
+    """The folder of the rows is made."""
+    if arguments.out and not Path(arguments.out).is_dir():
+        Path(arguments.out).parent.mkdir(parents=True, exist_ok=True)
+    check_files(arguments, "out", "csv", "plot")
 
 
 def _rows(
@@ -144,14 +132,38 @@ def _print_table(summaries: Sequence[BudgetSummary]) -> None:
     style = Style.of(sys.stdout)
     print(table(_HEAD, [_cells(summary) for summary in summaries], style))
     remarks = []
-    if any(summary.assumed_baselines for summary in summaries):
+    against = {summary.saved_against for summary in summaries} - {None}
+    if "native rows" in against:
+        remarks.append(
+            "saved: all tokens of a reply less than of the native one to the same problem (mean)"
+            + (f", with its 95% interval from {LEAST_FOR_INTERVAL} problems on")
+        )
+    elif against:
+        remarks.append(
+            "saved: all tokens of a reply less than the server's baseline (mean, an estimate): "
+            "`native` among the budgets measures it"
+        )
+    elif any(summary.assumed_baselines for summary in summaries):
         remarks.append("saved: not counted where the baseline is assumed, not measured")
-    if any(0 < summary.saved_rows < summary.n for summary in summaries):
-        remarks.append("saved: sum over the replies that have an estimate")
+    if any(0 < summary.saved_rows < summary.n - summary.errors for summary in summaries):
+        remarks.append("saved: of the replies that can be compared")
     if not any(summary.graded for summary in summaries):
         remarks.append(f"right: no problem has a known answer ({', '.join(ANSWER_FIELDS)})")
     for remark in remarks:
         print(style.dim(remark))
+
+
+def saved_words(summary: BudgetSummary) -> str:
+    """All tokens saved a reply, with the interval where there is one."""
+    mean = tokens(_each(summary.total_saved_tokens, summary))
+    low, high = summary.total_saved_low, summary.total_saved_high
+    if low is None or high is None:
+        return mean
+    return f"{mean} ({tokens(_each(low, summary))} to {tokens(_each(high, summary))})"
+
+
+def _each(total: float | None, summary: BudgetSummary) -> float | None:
+    return None if total is None else total / summary.saved_rows
 
 
 def _cells(summary: BudgetSummary) -> list[str]:
@@ -165,6 +177,7 @@ def _cells(summary: BudgetSummary) -> list[str]:
         tokens(summary.reasoning_tokens),
         tokens(summary.completion_tokens),
         percent(summary.ratio_to_native),
-        tokens(summary.saved_tokens),
+        saved_words(summary),
+        tokens(_each(summary.saved_tokens, summary)),
         seconds(summary.total_seconds),
     ]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -17,11 +17,15 @@ from extracot_client.async_client import AsyncExtracot
 from extracot_client.base import base_models
 from extracot_client.commands.common import offered_budgets
 from extracot_client.errors import ExtracotClientError, NotFoundError
+from extracot_client.playground.compare_views import (
+    NOTHING_COMPARED,
+    compare_cards,
+    compare_charts,
+    compare_table,
+)
 from extracot_client.playground.markdown import to_markdown
 from extracot_client.playground.session import remember, solution_row
 from extracot_client.playground.views import (
-    compare_cards,
-    compare_charts,
     example_questions,
     server_line,
     status,
@@ -30,7 +34,7 @@ from extracot_client.playground.views import (
 )
 from extracot_client.requests import SolveOptions
 from extracot_client.settings import resolve_settings
-from extracot_client.sweeps import budget_key
+from extracot_client.sweeps import as_problem, budget_key
 from extracot_client.types import (
     AnswerDelta,
     Budget,
@@ -55,8 +59,9 @@ class View:
     """``None`` while nothing was added to it."""
     reasoning: str = ""
     answer: str = ""
-    cards: str = ""
+    table: str = ""
     charts: str = ""
+    cards: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,13 +168,17 @@ class Backend:
         options: SolveOptions,
         *,
         together: bool,
+        known: str = "",
     ) -> AsyncGenerator[View, None]:
-        """One problem at several budgets; the view grows by each reply that is whole."""
+        """One problem at several budgets; replies take their places as they come. ``known`` is the
+        right answer, where there is one."""
         if not problem.strip() or not budgets:
             text = NO_PROBLEM if budgets else "Choose at least one budget."
-            yield View(status=status(text, kind="error"), running=False)
+            line = status(text, kind="error")
+            yield View(status=line, table=NOTHING_COMPARED, running=False)
             return
         names = [budget_key(budget) for budget in budgets]
+        asked = replace(as_problem(problem), answer=known.strip() or None)
         rows: dict[str, SweepRow] = {}
         kept: list[SweepRow] | None = None
         concurrency = len(budgets) if together else 1
@@ -178,7 +187,7 @@ class Backend:
             async with (
                 self._client() as client,
                 aclosing(
-                    client.sweep([problem], budgets, concurrency=concurrency, **options)
+                    client.sweep([asked], budgets, concurrency=concurrency, **options)
                 ) as source,
             ):
                 async for row in source:
@@ -196,18 +205,18 @@ def _compare_view(
     error: ExtracotClientError | None = None,
 ) -> View:
     """The replies there are, and the budgets that are still waited for (none after an error)."""
-    done = [rows[name] for name in names if name in rows]
-    missing = [name for name in names if name not in rows and error is None]
-    failed = sum(row.error is not None for row in done)
-    text = f"{len(done)} of {len(names)} replies" + (f", {failed} failed" if failed else "")
+    missing = error is None and len(rows) < len(names)
+    failed = sum(row.error is not None for row in rows.values())
+    text = f"{len(rows)} of {len(names)} replies" + (f", {failed} failed" if failed else "")
     if error is not None:
         line = status(str(error), kind="error")
     else:
         line = status(text + (" …" if missing else ""), kind="busy" if missing else "")
     return View(
         status=line,
-        cards=compare_cards(done, missing),
-        charts=compare_charts(done),
-        running=bool(missing),
+        table=compare_table([name for name in names if missing or name in rows], rows),
+        charts=compare_charts(names, rows),
+        cards=compare_cards(names, rows, waiting=missing),
+        running=missing,
         session=session,
     )

@@ -69,9 +69,10 @@ def _line(bar: Bar, widest: float) -> str:
 
 
 def table(head: Sequence[str], lines: Sequence[Sequence[str]], caption: str) -> str:
-    """A table that scrolls by itself where the page is too narrow; the first column is a head."""
+    """A table; the first column is a head. Where the page is too narrow for it, each line becomes a
+    block with the columns' names (page.css)."""
     top = "".join(f'<th scope="col">{html.escape(name)}</th>' for name in head)
-    body = "".join(f"<tr>{_cells(line)}</tr>" for line in lines)
+    body = "".join(f"<tr>{_cells(head, line)}</tr>" for line in lines)
     return (
         f'<div class="xc-table" tabindex="0" role="region" aria-label="{html.escape(caption)}">'
         f"<table><caption>{html.escape(caption)}</caption>"
@@ -79,6 +80,10 @@ def table(head: Sequence[str], lines: Sequence[Sequence[str]], caption: str) -> 
     )
 
 
-def _cells(line: Sequence[str]) -> str:
+def _cells(head: Sequence[str], line: Sequence[str]) -> str:
     first, *others = map(html.escape, line)
-    return f'<th scope="row">{first}</th>' + "".join(f"<td>{cell}</td>" for cell in others)
+    names = map(html.escape, head[1:])
+    cells = zip(names, others, strict=True)
+    return f'<th scope="row">{first}</th>' + "".join(
+        f'<td data-name="{name}">{cell}</td>' for name, cell in cells
+    )

@@ -1,15 +1,17 @@
 """Totals of a playground session, and realised against requested ratios.
 
 Pure arithmetic on rows (the rows of a sweep; a solved problem is a sweep of one). Ratios are
-ratios of sums; a saving counts only where the server gave one.
+ratios of sums; a saving is measured against the session's own native replies where it has one to
+the same problem, and is else the server's estimate.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from extracot.usage import realised_ratio, split_saving
+from extracot.usage import realised_ratio
+from extracot_client.savings import row_savings
 from extracot_client.sweeps import as_problem, budget_key, fingerprint, make_row
 from extracot_client.types import Budget, Solution, SweepRow
 
@@ -21,18 +23,13 @@ class SessionTotals:
     replies: int
     reasoning_tokens: int
     completion_tokens: int
-    saved: float
-    overspent: float
-    baseline_tokens: float
-    """Expected reasoning tokens of the replies that have a saving."""
-    with_saving: int
-
-    @property
-    def share_saved(self) -> float | None:
-        """Net saving over what was expected; ``None`` where nothing was."""
-        if self.baseline_tokens <= 0:
-            return None
-        return (self.saved - self.overspent) / self.baseline_tokens
+    saved: float | None
+    """All tokens saved, net; ``None`` where nothing can be said."""
+    saved_reasoning: float | None
+    measured: int
+    """Replies compared with a native one of the session to the same problem."""
+    estimated: int
+    """Replies compared with the server's baseline."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,17 +60,22 @@ def remember(session: Sequence[SweepRow], row: SweepRow) -> list[SweepRow]:
 def session_totals(session: Sequence[SweepRow]) -> SessionTotals:
     """Add a session up."""
     good = [row for row in session if row.error is None]
-    savings = [split_saving(row.saved_tokens_estimate) for row in good]
-    measured = [row for row in good if row.saved_tokens_estimate is not None]
+    savings = [saving for saving in row_savings(good) if saving is not None]
+    measured = sum(saving.measured for saving in savings)
     return SessionTotals(
         replies=len(good),
         reasoning_tokens=sum(row.reasoning_tokens or 0 for row in good),
         completion_tokens=sum(row.completion_tokens or 0 for row in good),
-        saved=sum(saved for saved, _ in savings),
-        overspent=sum(over for _, over in savings),
-        baseline_tokens=sum(row.baseline_tokens or 0.0 for row in measured),
-        with_saving=len(measured),
+        saved=_sum(saving.total for saving in savings),
+        saved_reasoning=_sum(saving.reasoning for saving in savings),
+        measured=measured,
+        estimated=len(savings) - measured,
     )
+
+
+def _sum(values: Iterable[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) if known else None
 
 
 def realised_ratios(session: Sequence[SweepRow]) -> list[RealisedRatio]:

@@ -16,6 +16,7 @@ import gradio as gr
 from extracot_client.commands.common import parse_budget
 from extracot_client.errors import InvalidArgumentError
 from extracot_client.playground.backend import Backend, View
+from extracot_client.playground.compare_views import NOTHING_COMPARED
 from extracot_client.playground.markdown import LATEX_DELIMITERS
 from extracot_client.playground.stop import Runs
 from extracot_client.playground.views import NOTHING_YET, savings_page, status, summary_to_come
@@ -93,8 +94,16 @@ def compare_tab(backend: Backend, shared: Shared) -> gr.CheckboxGroup:
         choices=[], label="Budgets (what the server offers)", elem_id="xc-budgets"
     )
     together = gr.Checkbox(True, label="Ask all at once (faster; the times then share the machine)")
+    known = gr.Textbox(
+        "",
+        label="Known answer",
+        placeholder="not known (empty)",
+        max_lines=1,
+        elem_id="xc-known",
+    )
     go, stop = _buttons("Compare", "xc-compare", "xc-compare-stop")
     line = gr.HTML(status(""), elem_id="xc-compare-status")
+    numbers = gr.HTML(NOTHING_COMPARED, elem_id="xc-table")
     charts = gr.HTML(elem_id="xc-charts")
     cards = gr.Markdown(latex_delimiters=LATEX_DELIMITERS, elem_id="xc-cards")
 
@@ -104,14 +113,18 @@ def compare_tab(backend: Backend, shared: Shared) -> gr.CheckboxGroup:
         session: list[SweepRow],
         chosen: Sequence[str],
         together: bool,
+        known: str | None,
     ) -> AsyncGenerator[View, None]:
         budgets = [budget for name in chosen if (budget := parse_budget(name)) is not None]
-        return backend.compare(problem, budgets, session, options, together=together)
+        return backend.compare(
+            problem, budgets, session, options, together=together, known=known or ""
+        )
 
-    go.click(
-        _run_with(("cards", "charts"), ask, status, stop),
-        [shared.problem, shared.session, *shared.options, chosen, together],
-        [line, cards, charts, go, stop, shared.session],
+    gr.on(
+        [go.click, known.submit],
+        _run_with(("table", "charts", "cards"), ask, status, stop),
+        [shared.problem, shared.session, *shared.options, chosen, together, known],
+        [line, numbers, charts, cards, go, stop, shared.session],
         trigger_mode="once",
         **QUIET,
     )
@@ -135,7 +148,7 @@ def _buttons(name: str, go_id: str, stop_id: str) -> tuple[gr.Button, gr.Button]
 
 
 def _run_with(
-    parts: tuple[str, str],
+    parts: tuple[str, ...],
     ask: Callable[..., AsyncGenerator[View, None]],
     status_line: Callable[..., str],
     stop: gr.Button,

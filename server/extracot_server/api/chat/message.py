@@ -10,20 +10,24 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field
 
+from extracot.conversation import BETWEEN
 from extracot.prompt import Message, ToolCall
 from extracot_server.api.body import Body, described_as
 from extracot_server.api.contents import (
+    Content,
     last_place,
     read_arguments,
     read_content,
     read_free_text,
     require_text,
 )
+from extracot_server.api.earlier_reasoning import EarlierReasoning, agreed
 from extracot_server.budget.values import shown
 from extracot_server.errors import InvalidRequestError
 
 Role = Literal["system", "developer", "user", "assistant", "tool"]
 _ROLES = get_args(Role)
+_REASONING = ("reasoning", "reasoning_content", "reasoning_details")
 
 
 class TextPart(Body):
@@ -67,18 +71,27 @@ class ChatMessage(Body):
         Field(None, description="assistant only: the calls, as in the reply")
     )
     tool_call_id: str | None = Field(None, description="tool only: id of the call answered")
+    reasoning: str | None = Field(
+        None, description="assistant only: its reasoning, which the chat template may keep"
+    )
+    reasoning_content: str | None = Field(None, description="the same by another name")
+    reasoning_details: list[dict[str, Any]] | None = Field(
+        None, description="the same in OpenRouter's parts"
+    )
 
 
-def read_messages(messages: Sequence[ChatMessage]) -> list[Message]:
+def read_messages(messages: Sequence[ChatMessage], thoughts: EarlierReasoning) -> list[Message]:
     """The messages as the renderer takes them; :class:`InvalidRequestError` names a field."""
     asked = last_place(message.role == "user" for message in messages)
     return [
-        _message(message, f"messages[{index}]", newest=index == asked)
+        _message(message, f"messages[{index}]", thoughts, newest=index == asked)
         for index, message in enumerate(messages)
     ]
 
 
-def _message(message: ChatMessage, where: str, *, newest: bool) -> Message:
+def _message(
+    message: ChatMessage, where: str, thoughts: EarlierReasoning, *, newest: bool
+) -> Message:
     role, more = message.role, message.model_extra or {}
     if role not in _ROLES:
         what = f"is {shown(role)}. Allowed: {', '.join(_ROLES)}."
@@ -95,19 +108,32 @@ def _message(message: ChatMessage, where: str, *, newest: bool) -> Message:
     if role == "tool" and not message.tool_call_id:
         what = "is missing; it names the call that is answered."
         raise InvalidRequestError.of(f"{where}.tool_call_id", what)
-    reply = role == "assistant"
+    reply = thoughts if role == "assistant" else None
     strict = newest or role in ("system", "developer")
     if role == "user" and message.content is None:
         strict = True
     content = read_content(message.content, f"{where}.content", strict=strict, reply=reply)
-    if reply:
+    reasoning = None
+    if reply is not None:
+        reasoning = _reasoning(message, where, content, reply)
         if isinstance(more.get("refusal"), str) and not content.text:
             content.add(more["refusal"])
         if more.get("audio"):
             content.mention("audio", f"{where}.audio")
     answered = message.tool_call_id or ""
     omitted = tuple(content.omitted)
-    return Message(role, content.text, tuple(calls), answered, omitted=omitted)
+    return Message(role, content.text, tuple(calls), answered, omitted=omitted, reasoning=reasoning)
+
+
+def _reasoning(
+    message: ChatMessage, where: str, content: Content, thoughts: EarlierReasoning
+) -> str | None:
+    """What came with an assistant's message, under any of its names."""
+    fields = {**(message.model_extra or {}), **message.model_dump(include={*_REASONING})}
+    found = thoughts.of_message(fields, where)
+    if content.thoughts:
+        found.append((f"{where}.content", BETWEEN.join(content.thoughts)))
+    return agreed(found)
 
 
 def _call(call: dict[str, Any], where: str) -> ToolCall:

@@ -7,7 +7,7 @@ OpenAI and vLLM that are not supported; other unknown fields are tolerated and r
 from __future__ import annotations
 
 from functools import partial
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
 from pydantic import Field
 
@@ -21,7 +21,7 @@ from extracot_server.api.conversation import (
     read_stops,
     read_tools,
 )
-from extracot_server.api.exchange import RequestContext
+from extracot_server.api.request_context import RequestContext
 from extracot_server.budget.values import shown
 from extracot_server.config.settings import ReasoningField
 from extracot_server.engine.base import SCHEMA_FIELD, AnswerFormat, SamplingParams
@@ -29,7 +29,10 @@ from extracot_server.errors import InvalidRequestError
 from extracot_server.generation.request import ChatRequest
 from extracot_server.tool_calls.tools import ToolUse
 
-_CHOICES = 'auto, none, required or {"type": "function", "function": {"name": …}}'
+_CHOICES = (
+    'auto, none, required, {"type": "function", "function": {"name": …}} or {"type": '
+    '"allowed_tools", "allowed_tools": {"mode": "auto" or "required", "tools": […]}}'
+)
 _REPLACED = {
     "structured_outputs": "use `response_format`",
     "guided_json": "use `response_format`",
@@ -98,6 +101,20 @@ class NamedTool(Body):
 
     type: Literal["function"]
     function: FunctionName
+
+
+class AllowedTools(Body):
+    """Some of ``tools``."""
+
+    mode: Literal["auto", "required"]
+    tools: list[NamedTool] = Field(min_length=1)
+
+
+class AmongTools(Body):
+    """The functions that may be called, of those that there are."""
+
+    type: Literal["allowed_tools"]
+    allowed_tools: AllowedTools
 
 
 Stop = Annotated[str, Field(min_length=1, max_length=1024)]
@@ -177,9 +194,11 @@ class ChatCompletionRequest(ChatBody):
         None, description="functions that the reply may call; the chat template must support tools"
     )
     tool_choice: Annotated[
-        ToolMode | dict[str, Any] | None, described_as(ToolMode | NamedTool | None)
+        ToolMode | dict[str, Any] | None, described_as(ToolMode | NamedTool | AmongTools | None)
     ] = Field(
-        None, description="auto (where there are tools), none, required, or the function to call"
+        None,
+        description="auto (where there are tools), none, required, the function to call, or those "
+        "of `tools` that the model is given",
     )
     parallel_tool_calls: bool | None = Field(None, description="false: at most one call in a reply")
     user: str | None = Field(None, description="accepted and not used")
@@ -196,9 +215,10 @@ def to_chat_request(request: ChatCompletionRequest, context: RequestContext) -> 
     if max_tokens is not None and (request.min_tokens or 0) > max_tokens:
         raise InvalidRequestError.of("min_tokens", "is above `max_tokens`.")
     answer_format = _answer_format(request.response_format)
+    _check_in_content(request)
     return context.chat_request(
         request,
-        read_messages(request.messages),
+        read_messages(request.messages, context.thoughts),
         budget=request.budget,
         effort=request.reasoning_effort,
         sampling=_sampling(request),
@@ -208,6 +228,16 @@ def to_chat_request(request: ChatCompletionRequest, context: RequestContext) -> 
         stops=read_stops([request.stop] if isinstance(request.stop, str) else request.stop, "stop"),
         n=request.n or 1,
     )
+
+
+def _check_in_content(request: ChatCompletionRequest) -> None:
+    """Raise :class:`InvalidRequestError` for what needs the reasoning apart from the content."""
+    if not request.reasoning_in_content:
+        return
+    for field in ("logprobs", "reasoning_field"):
+        if getattr(request, field):
+            what = "cannot be combined with reasoning in the content (`separate_reasoning: false`)."
+            raise InvalidRequestError.of(field, what)
 
 
 def _sampling(request: ChatCompletionRequest) -> SamplingParams:
@@ -244,15 +274,37 @@ def _tools(request: ChatCompletionRequest) -> ToolUse | None:
         for index, tool in enumerate(request.tools or ())
     ]
     excluded = {"logprobs": bool(request.logprobs)}
-    read = partial(read_tools, functions, parallel=request.parallel_tool_calls, excluded=excluded)
+    read = partial(read_tools, parallel=request.parallel_tool_calls, excluded=excluded)
     match request.tool_choice:
+        case {"type": "allowed_tools", "allowed_tools": {"mode": mode, "tools": list(allowed)}}:
+            if mode in ("auto", "required"):
+                return read(_among(functions, allowed), cast(ToolMode, mode))
+            what = f"is {shown(mode)}. Allowed: auto, required."
+            raise InvalidRequestError.of("tool_choice.allowed_tools.mode", what)
         case {"type": "function", "function": {"name": str(name)}}:
-            return read("named", name)
+            return read(functions, "named", name)
         case dict() as choice:
             what = f"is {shown(choice)}. Allowed: {_CHOICES}."
             raise InvalidRequestError.of("tool_choice", what)
         case mode:
-            return read(mode)
+            return read(functions, mode)
+
+
+def _among(
+    functions: list[tuple[str, FunctionDefinition]], allowed: list[Any]
+) -> list[tuple[str, FunctionDefinition]]:
+    """The functions that `tool_choice` leaves; raises :class:`InvalidRequestError` for others."""
+    where, known, names = "tool_choice.allowed_tools.tools", {f.name for _, f in functions}, set()
+    for index, tool in enumerate(allowed):
+        match tool:
+            case {"type": "function", "function": {"name": str(name)}} if name in known:
+                names.add(name)
+            case _:
+                what = 'is no function of `tools`: {"type": "function", "function": {"name": …}}.'
+                raise InvalidRequestError.of(f"{where}[{index}]", what)
+    if not names:
+        raise InvalidRequestError.of(where, "must name a function of `tools`.")
+    return [(at, function) for at, function in functions if function.name in names]
 
 
 def _answer_format(value: ResponseFormat | None) -> AnswerFormat | None:

@@ -12,7 +12,6 @@ from typing import Any, Protocol
 from extracot.conversation import BETWEEN
 from extracot.prompt import Fields, Message, ToolCall
 from extracot_server.api.contents import (
-    THOUGHTS,
     Content,
     add_part,
     in_runs,
@@ -21,6 +20,7 @@ from extracot_server.api.contents import (
     read_content,
     require_text,
 )
+from extracot_server.api.earlier_reasoning import EarlierReasoning
 from extracot_server.budget.values import shown
 from extracot_server.errors import InvalidRequestError
 
@@ -36,7 +36,9 @@ class Spoken(Protocol):
 
 
 def read_conversation(
-    system: str | list[dict[str, Any]] | None, spoken: Sequence[Spoken]
+    system: str | list[dict[str, Any]] | None,
+    spoken: Sequence[Spoken],
+    thoughts: EarlierReasoning,
 ) -> list[Message]:
     """The conversation of ``system`` and ``messages``.
 
@@ -49,7 +51,7 @@ def read_conversation(
         messages.append(Message("system", text, field="system"))
     asked = last_place(map(_asks, spoken))
     for index, message in enumerate(spoken):
-        messages += _turns(message, f"messages[{index}]", newest=index == asked)
+        messages += _turns(message, f"messages[{index}]", thoughts, newest=index == asked)
     return in_runs(messages, _goes_on)
 
 
@@ -70,7 +72,9 @@ def _asks(message: Spoken) -> bool:
     )
 
 
-def _turns(message: Spoken, where: str, *, newest: bool) -> list[Message]:
+def _turns(
+    message: Spoken, where: str, thoughts: EarlierReasoning, *, newest: bool
+) -> list[Message]:
     """The chat messages of one message: results of tools come before what the user says."""
     role, content = message.role, message.content
     if isinstance(content, str):
@@ -91,13 +95,15 @@ def _turns(message: Spoken, where: str, *, newest: bool) -> list[Message]:
                 results.append(_result(block, at))
             case "compaction" if role == "assistant" and isinstance(block.get("content"), str):
                 said.add(block["content"])
-            case str() if role == "assistant" and kind in THOUGHTS:
-                continue
             case _:
-                add_part(said, block, at, _TEXT, strict=newest or role == "system")
+                reply = thoughts if role == "assistant" else None
+                strict = newest or role == "system"
+                add_part(said, block, at, _TEXT, strict=strict, reply=reply)
     if results and not said.text:
         return results
-    return [*results, Message(role, said.text, tuple(calls), "", where, None, tuple(said.omitted))]
+    omitted, reasoning = tuple(said.omitted), BETWEEN.join(said.thoughts) or None
+    own = Message(role, said.text, tuple(calls), "", where, None, omitted, reasoning)
+    return [*results, own]
 
 
 def _call(block: dict[str, Any], at: str) -> ToolCall:

@@ -27,8 +27,8 @@ from extracot_server.api.conversation import (
     read_stops,
     read_tools,
 )
-from extracot_server.api.exchange import RequestContext
 from extracot_server.api.messages.conversation import found_tools, read_conversation
+from extracot_server.api.request_context import RequestContext
 from extracot_server.budget.values import shown
 from extracot_server.engine.base import AnswerFormat, SamplingParams
 from extracot_server.errors import InvalidRequestError
@@ -141,7 +141,7 @@ def to_chat_request(request: CountRequest, context: RequestContext) -> ChatReque
     answer_format = _answer_format(config)
     return context.chat_request(
         request,
-        read_conversation(request.system, request.messages),
+        read_conversation(request.system, request.messages, context.thoughts),
         budget=request.budget,
         effort=config.effort if config is not None else None,
         effort_field="output_config.effort",

@@ -7,6 +7,7 @@ what a reply depends on.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any, Literal
 
 from pydantic import Field
@@ -14,15 +15,13 @@ from pydantic import Field
 from extracot.reasoning import Part
 from extracot.report import BudgetReport
 from extracot_server.api.body import ReplyModel
+from extracot_server.api.earlier_reasoning import UNSIGNED
 from extracot_server.api.errors import HttpError, anthropic_body
 from extracot_server.api.messages.request import MessagesRequest
 from extracot_server.api.sse import to_json
 from extracot_server.generation.events import CallDelta, ChoiceDone, Delta, Event, Finished
 from extracot_server.generation.request import PreparedChat
 
-UNSIGNED = "bm90IHNpZ25lZA=="
-"""The signature of thinking: "not signed" in base64, for clients take a block without one for text
-of the user's, or decode it."""
 StopReason = Literal["end_turn", "max_tokens", "stop_sequence", "tool_use"]
 _STOP_REASONS: dict[str, StopReason] = {
     "stop": "end_turn",
@@ -32,11 +31,14 @@ _STOP_REASONS: dict[str, StopReason] = {
 
 
 class ThinkingBlock(ReplyModel):
-    """What the model thought; it is not signed, and not needed back."""
+    """What the model thought, or with `display: omitted` its signature alone."""
 
     type: Literal["thinking"]
     thinking: str
-    signature: str = Field(description="always the same words; clients take an empty one amiss")
+    signature: str = Field(
+        description="of thinking that is left out the thinking itself, sealed, to be sent back; "
+        "else always the same words, for clients take an empty one amiss"
+    )
 
 
 class TextBlock(ReplyModel):
@@ -90,9 +92,15 @@ class InputTokens(ReplyModel):
 
 
 class MessageWriter:
-    """Turns our events into Anthropic's, and keeps the message up to date."""
+    """Turns our events into Anthropic's, and keeps the message up to date.
 
-    def __init__(self, chat: PreparedChat, body: MessagesRequest) -> None:
+    ``seal`` makes of thinking that is not shown what a client may send back.
+    """
+
+    def __init__(
+        self, chat: PreparedChat, body: MessagesRequest, seal: Callable[[str], str | None]
+    ) -> None:
+        self._seal = seal
         self._show_thinking = all(say.shown is not False for say in body.says)
         self._content: list[dict[str, Any]] = []
         self._open: str | None = None
@@ -149,9 +157,9 @@ class MessageWriter:
         if kind == "thinking":
             block["signature"] = ""
         out = [] if self._open == kind else self._begin(block)
+        self._text.append(event.text)
         if kind == "thinking" and not self._show_thinking:
             return out
-        self._text.append(event.text)
         return [*out, self._delta({"type": f"{kind}_delta", kind: event.text})]
 
     def _call(self, event: CallDelta) -> list[dict[str, Any]]:
@@ -183,11 +191,13 @@ class MessageWriter:
         self._text.clear()
         if self._open == "tool_use":
             block["input"] = _read_input(text)
+        elif self._open == "thinking":
+            shown = self._show_thinking
+            block["thinking"] = text if shown else ""
+            block["signature"] = signature = (None if shown else self._seal(text)) or UNSIGNED
+            out.append(self._delta({"type": "signature_delta", "signature": signature}))
         else:
             block[self._open] = text
-        if self._open == "thinking":
-            block["signature"] = UNSIGNED
-            out.append(self._delta({"type": "signature_delta", "signature": UNSIGNED}))
         self._open = None
         return [*out, {"type": "content_block_stop", "index": len(self._content) - 1}]
 

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
+from extracot.conversation import BETWEEN
 from extracot.prompt import Fields, Message, ToolCall
 from extracot_server.api.contents import (
     Content,
@@ -21,6 +23,7 @@ from extracot_server.api.contents import (
     read_free_text,
     require_text,
 )
+from extracot_server.api.earlier_reasoning import EarlierReasoning, joined
 from extracot_server.budget.values import shown
 from extracot_server.errors import InvalidRequestError
 
@@ -37,7 +40,9 @@ _MENTIONED = frozenset(_HOSTED.split())
 _SEALED = ("compaction", "compaction_summary", "context_compaction", "encrypted_content")
 
 
-def read_input(instructions: str | None, given: str | list[dict[str, Any]]) -> list[Message]:
+def read_input(
+    instructions: str | None, given: str | list[dict[str, Any]], thoughts: EarlierReasoning
+) -> list[Message]:
     """The conversation of ``instructions`` and ``input``.
 
     Raises :class:`InvalidRequestError` for an item that is none, or of a type that can't be read.
@@ -48,10 +53,19 @@ def read_input(instructions: str | None, given: str | list[dict[str, Any]]) -> l
     if not given:
         raise InvalidRequestError.of("input", "must not be empty.")
     asked = last_place(item.get("role") == "user" for item in given)
-    found = (
-        _message(item, f"input[{index}]", newest=index == asked) for index, item in enumerate(given)
-    )
-    return in_runs([*told, *(message for message in found if message is not None)], _goes_on)
+    found: list[Message] = []
+    before: list[str] = []  # reasoning, which belongs to what the assistant says or does next
+    for index, item in enumerate(given):
+        where = f"input[{index}]"
+        if item.get("type") == "reasoning":
+            before += filter(None, [thoughts.of_item(item, where)])
+            continue
+        message = _message(item, where, thoughts, newest=index == asked)
+        if before and message.role == "assistant":
+            message = replace(message, reasoning=joined([*before, message.reasoning]))
+        before = []
+        found.append(message)
+    return in_runs([*told, *found], _goes_on)
 
 
 def _goes_on(run: Sequence[Message], found: Message) -> bool:
@@ -63,13 +77,13 @@ def _goes_on(run: Sequence[Message], found: Message) -> bool:
     return mentioned or bool(found.tool_calls)
 
 
-def _message(item: dict[str, Any], where: str, *, newest: bool) -> Message | None:
-    """A message of an item; ``None`` for earlier reasoning."""
+def _message(
+    item: dict[str, Any], where: str, thoughts: EarlierReasoning, *, newest: bool
+) -> Message:
+    """A message of an item that is no reasoning."""
     match item.get("type", "message"):
         case "message":
-            return _said(item, where, newest)
-        case "reasoning":
-            return None
+            return _said(item, where, thoughts, newest)
         case "function_call":
             require_text(item, ("call_id", "name"), where)
             arguments = read_arguments(item.get("arguments"), f"{where}.arguments")
@@ -92,16 +106,17 @@ def _message(item: dict[str, Any], where: str, *, newest: bool) -> Message | Non
             raise InvalidRequestError.of(f"{where}.type", what, "unsupported_content")
 
 
-def _said(item: dict[str, Any], where: str, newest: bool) -> Message:
+def _said(item: dict[str, Any], where: str, thoughts: EarlierReasoning, newest: bool) -> Message:
     role = item.get("role")
     if role not in _ROLES:
         is_what = "is missing" if role is None else f"is {shown(role)}"
         what = f"{is_what}. Allowed: {', '.join(_ROLES)}."
         raise InvalidRequestError.of(f"{where}.role", what)
-    reply = role == "assistant"
+    reply = thoughts if role == "assistant" else None
     strict = newest or role in ("system", "developer") or "content" not in item
     content = read_content(item.get("content"), f"{where}.content", strict=strict, reply=reply)
-    return Message(role, content.text, field=where, omitted=tuple(content.omitted))
+    omitted, reasoning = tuple(content.omitted), BETWEEN.join(content.thoughts) or None
+    return Message(role, content.text, field=where, omitted=omitted, reasoning=reasoning)
 
 
 def _called(name: str, arguments: dict[str, Any] | str, call_id: str, where: str) -> Message:

@@ -25,7 +25,7 @@ from extracot_server.api.conversation import (
     json_schema_format,
     read_tools,
 )
-from extracot_server.api.exchange import RequestContext
+from extracot_server.api.request_context import RequestContext
 from extracot_server.api.responses.conversation import read_input
 from extracot_server.api.responses.offered_tools import OfferedTools, read_offered
 from extracot_server.budget.values import shown
@@ -58,7 +58,7 @@ _CHOICES = (
     'auto, none, required, {"type": "function", "name": …} or '
     '{"type": "allowed_tools", "mode": "auto" or "required", "tools": […]}'
 )
-_ANSWERED = "reasoning.encrypted_content"
+_SEALED = "reasoning.encrypted_content"
 _WITH_LOGPROBS = "message.output_text.logprobs"
 Includable = Literal[  # what nothing of a reply here has is harmless to ask for
     "reasoning.encrypted_content",
@@ -87,7 +87,8 @@ class Reasoning(Body):
     )
     generate_summary: Summary | None = Field(None, description="old name of `summary`")
     context: Literal["auto", "current_turn"] | None = Field(
-        None, description="which earlier reasoning the model sees; that of no earlier turn"
+        None,
+        description="accepted; which earlier reasoning a prompt has is the template's to say",
     )
     mode: Literal["standard"] | None = Field(None, description="as always")
 
@@ -119,7 +120,7 @@ class ResponsesRequest(ChatBody):
 
     input: str | list[dict[str, Any]] = Field(
         description="a text, or items: messages, function calls and their outputs, and reasoning, "
-        "which is left out; or an `item_reference` to an item of an earlier reply"
+        "which the chat template may keep; or an `item_reference` to an item of an earlier reply"
     )
     instructions: str | None = Field(None, description="the system message")
     reasoning: Reasoning | None = Field(None, description="`effort` sets a budget")
@@ -146,8 +147,8 @@ class ResponsesRequest(ChatBody):
     )
     include: list[Annotated[str, described_as(Includable)]] | None = Field(
         None,
-        description=f"`{_ANSWERED}` is answered with null; others that OpenAI has are accepted "
-        f"and not used, but for `{_WITH_LOGPROBS}`",
+        description=f"`{_SEALED}`: reasoning items come with it; others that OpenAI has are "
+        f"accepted and not used, but for `{_WITH_LOGPROBS}`",
     )
     truncation: Literal["auto", "disabled"] | None = Field(
         None, description="accepted and not used: a prompt that is too long is a 400"
@@ -177,10 +178,15 @@ class ResponsesRequest(ChatBody):
         return None if asked is None else asked.summary or asked.generate_summary
 
     @property
+    def wants_sealed(self) -> bool:
+        """Whether reasoning items are to have their `encrypted_content`."""
+        return _SEALED in (self.include or ())
+
+    @property
     def ignored_fields(self) -> tuple[str, ...]:
         """Fields that would change a reply elsewhere and do nothing here, and unknown ones."""
         found = {*super().ignored_fields, *self.offered.left_out}
-        found |= {f"include[{n}]" for n, what in enumerate(self.include or ()) if what != _ANSWERED}
+        found |= {f"include[{n}]" for n, what in enumerate(self.include or ()) if what != _SEALED}
         found |= {name for name in _ADVICE if getattr(self, name) is not None}
         extra = self.text.model_extra or {} if self.text is not None else {}
         found |= {f"text.{key[:64]}" for key in extra}
@@ -195,7 +201,7 @@ def to_chat_request(request: ResponsesRequest, context: RequestContext) -> ChatR
     answer_format = _answer_format(request.text)
     return context.chat_request(
         request,
-        read_input(request.instructions, _as_the_model_calls(request)),
+        read_input(request.instructions, _as_the_model_calls(request), context.thoughts),
         messages_field="input",
         budget=request.budget,
         effort=request.reasoning.effort if request.reasoning is not None else None,

@@ -39,6 +39,7 @@ class ResponseWriter:
     """Turns our events into those of the Responses API, and keeps the response up to date.
 
     ``hold`` is given each item once it is whole; ``None``: nothing is to be kept of this reply.
+    ``seal`` makes of reasoning what a client may send back; ``None``: it has not asked for that.
     """
 
     def __init__(
@@ -46,13 +47,14 @@ class ResponseWriter:
         chat: PreparedChat,
         body: ResponsesRequest,
         hold: Callable[[dict[str, Any]], None] | None = None,
+        seal: Callable[[str], str | None] | None = None,
     ) -> None:
         # Not of the request's id, which a client may send again: these name one item for ever.
         self._id = uuid4().hex
         self._show_reasoning = body.include_reasoning is not False
         self._reasoning_part: type[TextPart] = SummaryText if body.summary else ReasoningText
         self._offered = body.offered
-        self._hold = hold
+        self._hold, self._seal = hold, seal
         self._reply = _new_response(chat, body, stored=hold is not None)
         self._output = self._reply.output
         self._part: TextPart | None = None
@@ -102,11 +104,14 @@ class ResponseWriter:
 
     def _delta(self, event: Delta) -> list[dict[str, Any]]:
         reasoning = event.part is Part.REASONING
-        if (reasoning and not self._show_reasoning) or not event.text:
+        hidden = reasoning and not self._show_reasoning
+        if (hidden and self._seal is None) or not event.text:
             return []
         kind = ReasoningItem if reasoning else MessageItem
         out = [] if self._open and isinstance(self._output[-1], kind) else self._begin(kind)
         self._text.append(event.text)
+        if hidden:
+            return out
         delta = {**self._delta_head, "delta": event.text}
         if not reasoning:
             delta["logprobs"] = []
@@ -139,8 +144,10 @@ class ResponseWriter:
         return out
 
     def _new_part(self, item: Item) -> TextPart | None:
-        """The part that an item's text goes into; a call has none."""
+        """The part that an item's text goes into; a call has none, nor has what is hidden."""
         if isinstance(item, FunctionCallItem):
+            return None
+        if isinstance(item, ReasoningItem) and not self._show_reasoning:
             return None
         if isinstance(item, MessageItem):
             item.content.append(answer := OutputText())
@@ -156,12 +163,15 @@ class ResponseWriter:
         self._text.clear()
         self._open = False
         item.status = status
+        if isinstance(item, ReasoningItem) and self._seal is not None:
+            item.encrypted_content = self._seal(text)
         if isinstance(item, FunctionCallItem):
             item.arguments = text
             written = {"name": item.name, "arguments": text}
             out = [{"type": f"{self._text_event}.done", **self._place(), **written}]
+        elif self._part is None:
+            out = []
         else:
-            assert self._part is not None
             self._part.text = text
             place = self._place()
             done = {"type": f"{self._text_event}.done", **place, "text": text}

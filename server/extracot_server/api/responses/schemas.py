@@ -35,7 +35,7 @@ class SummaryText(_Model):
 class ReasoningItem(_Model):
     """What the model thought, in ``content``, or in ``summary`` where one was asked for.
 
-    Nothing is summed up, and nothing is encrypted.
+    Nothing is summed up.
     """
 
     id: str
@@ -43,7 +43,11 @@ class ReasoningItem(_Model):
     status: ItemStatus = "in_progress"
     summary: list[SummaryText] = Field([], description="with `reasoning.summary`: the reasoning")
     content: list[ReasoningText] = Field([], description="the reasoning, unless `summary` has it")
-    encrypted_content: None = Field(None, description="the reasoning is there to be read")
+    encrypted_content: str | None = Field(
+        None,
+        description="with `reasoning.encrypted_content` in `include`: the reasoning, sealed, for "
+        "the `input` of a later request",
+    )
 
 
 class OutputText(_Model):

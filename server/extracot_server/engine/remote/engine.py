@@ -145,6 +145,8 @@ class RemoteEngine:
             max_model_len=min(lengths),
             vocab_size=self._local.vocab_size,
             eos_token_ids=self._local.eos_token_ids,
+            model_type=self._local.model_type,
+            architectures=self._local.architectures,
         )
         try:
             for upstream, card in found:

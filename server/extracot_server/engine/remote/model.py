@@ -31,6 +31,8 @@ class LocalModel:
     vocab_size: int
     defaults: dict[str, Any]
     """Sampling settings the model's authors recommend, in vLLM's names."""
+    model_type: str | None = None
+    architectures: tuple[str, ...] = ()
 
     @property
     def probe(self) -> str:
@@ -63,6 +65,7 @@ def load_local_model(source: str) -> LocalModel:
             "give the model's folder or hub id with --tokenizer"
         ) from None
     generation = _generation_config(source)
+    config = _config(source)
     ends = generation.get("eos_token_id")
     listed = [ends] if isinstance(ends, int) else list(ends or [])
     own = [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
@@ -72,6 +75,8 @@ def load_local_model(source: str) -> LocalModel:
         eos_token_ids=frozenset([*listed, *own]),
         vocab_size=_vocab_size(source) or len(tokenizer),
         defaults={name: generation[name] for name in _SAMPLING if generation.get(name) is not None},
+        model_type=config.get("model_type"),
+        architectures=tuple(config.get("architectures") or ()),
     )
 
 
@@ -81,6 +86,16 @@ def _generation_config(source: str) -> dict[str, Any]:
 
     try:
         return dict(GenerationConfig.from_pretrained(source).to_diff_dict())
+    except (OSError, ValueError):
+        return {}
+
+
+def _config(source: str) -> dict[str, Any]:
+    """config.json as it is, also of models that this transformers does not know."""
+    from transformers import PreTrainedConfig
+
+    try:
+        return dict(PreTrainedConfig.get_config_dict(source)[0])
     except (OSError, ValueError):
         return {}
 

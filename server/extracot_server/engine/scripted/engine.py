@@ -33,7 +33,7 @@ from extracot_server.engine.scripted.stream import RequestStream
 from extracot_server.engine.scripted.tokenizer import THINK_END, THINK_START, ScriptedTokenizer
 
 _REQUESTS_KEPT = 1024
-_ANSWER_TOKENS = 10
+_ANSWER_TOKENS = 9
 
 
 class ScriptedEngine:
@@ -154,7 +154,7 @@ def scripted_card(tokenizer: ScriptedTokenizer | None = None) -> BudgetCard:
     added = tokenizer.get_added_vocab()
     low, high = NATURAL_TOKENS
     tokens = {"mean": (low + high) / 2, "p50": (low + high) / 2, "p90": high - (high - low) / 10}
-    answer = dict.fromkeys(("mean", "p50", "p90"), _ANSWER_TOKENS)
+    answer = {"mean": _ANSWER_TOKENS, "p50": _ANSWER_TOKENS, "p90": _ANSWER_TOKENS + 1}
     bins = [
         {"max_prompt_tokens": limit, "n": 1000, "reasoning": tokens, "answer": answer}
         for limit in (64, 256, None)
@@ -176,7 +176,7 @@ def scripted_card(tokenizer: ScriptedTokenizer | None = None) -> BudgetCard:
             ),
             "think_start": THINK_START,
             "think_end": THINK_END,
-            "sampling": {"temperature": 0.0},
+            "sampling": {"temperature": 1.0},
             "levels": levels,
             "policy": {**policy, "dataset": "scripted"},
             "baseline": {"native": bins, "full": bins},

@@ -80,6 +80,8 @@ class ScriptedBehaviour:
     max_model_len: int = 4096
     says: tuple[int, ...] | None = None
     """Ids that every reply goes on with after its opening tag, in place of made-up words."""
+    answers: str | None = None
+    """Text of every answer in words, in place of a made-up one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -281,7 +283,8 @@ class ScriptedReply:
         return chain(self._tokenizer.encode(CLOSE), self._answer())
 
     def _answer(self) -> list[int]:
-        text = self._context.calls or f"The answer is \\boxed{{{self.answer_value}}}."
+        text = self._context.calls or self._behaviour.answers
+        text = text or f"The answer is \\boxed{{{self.answer_value}}}."
         return [*self._tokenizer.encode(text), self._tokenizer.turn_end_id]
 
     def _resume(self) -> Iterator[int]:

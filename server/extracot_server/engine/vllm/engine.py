@@ -236,6 +236,8 @@ class VllmEngine:
             vocab_size=int(config.get_vocab_size()),
             eos_token_ids=eos_ids(self._llm.get_tokenizer().eos_token_id, config),
             precision=str(config.dtype).removeprefix("torch."),
+            model_type=getattr(config.hf_config, "model_type", None),
+            architectures=tuple(getattr(config.hf_config, "architectures", None) or ()),
         )
 
     async def check_format(self, wanted: AnswerFormat) -> None:

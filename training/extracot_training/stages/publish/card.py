@@ -57,6 +57,7 @@ def make_card(
             levels=levels,
             policy=policy,
             baseline=None if figures is None else figures.baseline,
+            prompts=None if figures is None else figures.prompts,
             provenance=Provenance.model_validate(
                 {
                     "stages": [ancestor.name for ancestor in ancestors],

@@ -1,0 +1,126 @@
+"""What budgets saved: against native replies where there are any, else by the server's estimates.
+
+What was just measured is never contradicted: as soon as a problem has a native reply among the
+rows, its other replies are compared with that one, in all generated tokens. Pure arithmetic.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from extracot_client.types import SweepRow
+
+LEAST_FOR_INTERVAL = 10
+"""Fewer pairs say too little of how much they differ among themselves."""
+_CONFIDENCE = 0.95
+_MOST_RESAMPLES, _MOST_DRAWS = 2000, 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class RowSaving:
+    """Of one reply: all generated tokens, and the reasoning among them; ``None``: not known.
+
+    ``measured``: against the native reply to the same problem, else it is the server's estimate.
+    """
+
+    total: float | None
+    reasoning: float | None
+    measured: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Saving:
+    """Of several replies together, in tokens; ``low`` and ``high`` are of ``total``, at 95 %."""
+
+    replies: int
+    total: float | None
+    low: float | None
+    high: float | None
+    reasoning: float | None
+    measured: bool
+
+
+def is_native(row: SweepRow) -> bool:
+    """Whether a reply had no budget: by the server's word, else by what was asked for."""
+    return row.error is None and (row.level or row.budget) == "native"
+
+
+def row_savings(rows: Sequence[SweepRow]) -> list[RowSaving | None]:
+    """What each row saved; ``None`` for native and failed ones, and where nothing is known."""
+    native: dict[str, list[SweepRow]] = {}
+    for row in rows:
+        if is_native(row):
+            native.setdefault(row.problem_id, []).append(row)
+    return [_row_saving(row, native.get(row.problem_id, [])) for row in rows]
+
+
+def _row_saving(row: SweepRow, native: Sequence[SweepRow]) -> RowSaving | None:
+    if row.error is not None or is_native(row):
+        return None
+    if native:
+        total = _less(row, [other.completion_tokens for other in native], row.completion_tokens)
+        reasoning = _less(row, [other.reasoning_tokens for other in native], row.reasoning_tokens)
+    else:
+        total, reasoning = row.total_saved_tokens_estimate, row.saved_tokens_estimate
+    if total is None and reasoning is None:
+        return None
+    return RowSaving(total, reasoning, measured=bool(native))
+
+
+def _less(row: SweepRow, native: Sequence[int | None], own: int | None) -> float | None:
+    """Native tokens (their mean) less the reply's. One that was cut or has no answer did not do
+    the same for less: it can only have cost more."""
+    known = [count for count in native if count is not None]
+    if own is None or not known:
+        return None
+    saved = sum(known) / len(known) - own
+    whole = row.finish_reason != "length" and row.answer_tokens != 0
+    return saved if whole else min(saved, 0.0)
+
+
+def add_up(savings: Iterable[RowSaving | None]) -> Saving | None:
+    """Sums over those that are known; of the measured ones alone where there are any."""
+    known = [saving for saving in savings if saving is not None]
+    measured = [saving for saving in known if saving.measured]
+    known = measured or known
+    if not known:
+        return None
+    totals = [saving.total for saving in known if saving.total is not None]
+    reasoning = [saving.reasoning for saving in known if saving.reasoning is not None]
+    low, high = interval(totals) if measured else (None, None)
+    return Saving(
+        replies=len(known),
+        total=sum(totals) if totals else None,
+        low=low,
+        high=high,
+        reasoning=sum(reasoning) if reasoning else None,
+        measured=bool(measured),
+    )
+
+
+def saved_fields(saving: Saving | None) -> dict[str, Any]:
+    """As JSON has it. ``saved_against``: the asker's own native replies, or the server's baseline;
+    ``saved_tokens`` is of reasoning, ``total_saved_tokens`` of all tokens, with its interval."""
+    names = ("saved_tokens", "total_saved_tokens", "total_saved_low", "total_saved_high")
+    if saving is None:
+        return {"saved_against": None, "saved_rows": 0, **dict.fromkeys(names)}
+    values = (saving.reasoning, saving.total, saving.low, saving.high)
+    against = "native rows" if saving.measured else "server's baseline"
+    fields = dict(zip(names, values, strict=True))
+    return {"saved_against": against, "saved_rows": saving.replies, **fields}
+
+
+def interval(differences: Sequence[float]) -> tuple[float | None, float | None]:
+    """The 95 % interval of the sum of paired differences: percentiles of resampled sums (the
+    paired bootstrap). The same on every call; none of fewer than :data:`LEAST_FOR_INTERVAL`."""
+    n = len(differences)
+    if n < LEAST_FOR_INTERVAL:
+        return None, None
+    draw = random.Random(0)
+    resamples = max(200, min(_MOST_RESAMPLES, _MOST_DRAWS // n))
+    sums = sorted(sum(draw.choices(differences, k=n)) for _ in range(resamples))
+    cut = int(resamples * (1 - _CONFIDENCE) / 2)
+    return sums[cut], sums[-1 - cut]
