@@ -9,8 +9,9 @@ import pytest
 import yaml
 
 from extracot_server.budget.holdout import MIN_FOR_BASELINE
+from extracot_server.cli import _announcement
 from tests.server.holdouts import send, standing
-from tests.server.live import serve
+from tests.server.live import Live, serve
 
 
 def ceilings(tmp_path: Path, **entry: object) -> Path:
@@ -34,7 +35,18 @@ def test_what_is_excluded_is_counted_by_its_reason(tmp_path: Path) -> None:
         found = standing(live)
         assert found["excluded"] == {"ceiling": 3, "limit": 2, "none": 1}
         assert set(found["arms"]) == {"budgeted", "holdout"}
-        assert live.app.state.extracot.without_holdout() == ["key tight"]
+        lines = announced(live)
+        assert "holdout: 100.00% of budgeted requests run natively" in lines
+        (excluded,) = [line for line in lines if "key tight" in line]
+        assert "may not run natively" in excluded and "--holdout-at-ceiling" in excluded
+        assert "key free" not in excluded
+
+
+def announced(live: Live) -> list[str]:
+    """What the command says when it is ready."""
+    listener = live.server.servers[0].sockets[0]
+    settings = live.app.state.extracot.settings
+    return list(_announcement(live.app, settings, listener, 1.0))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("card", [None, "none"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import csv
 import io
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ import pytest
 from extracot_server.admission.keys import KeysError, KeyStore
 from extracot_server.config.settings import Settings, SettingsError, load_settings
 from extracot_server.engine.scripted.engine import ScriptedBehaviour
+from extracot_server.ledger.open import open_ledger
 from extracot_server.ledger.store import StoreError
 from tests.server.key_files import bearer, write
 from tests.server.live import Live, serve, user
@@ -321,9 +323,35 @@ def test_a_password_is_no_flag_and_never_shown(monkeypatch: pytest.MonkeyPatch) 
     assert "hunter2" not in str(unreachable.value) and "127.0.0.1:1" in str(unreachable.value)
 
 
-def test_off_keeps_nothing_and_says_so() -> None:
-    with serve(usage_store="off") as live:
-        assert live.post().status_code == 200
+def test_the_default_is_a_file_where_there_is_something_to_keep(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    file = tmp_path / "extracot" / "usage-8123.sqlite"
+    for port, lasting in ((8123, False), (0, True)):
+        opened(port, lasting=lasting)
+        assert not file.exists()
+    opened(8123, lasting=True)
+    assert file.exists() and not caplog.text
+    (tmp_path / "taken").touch()
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "taken"))
+    opened(8123, lasting=True)
+    assert "usage is kept in memory and lost at a restart" in caplog.text
+
+
+def opened(port: int, *, lasting: bool) -> None:
+    """Open the default store, and close it."""
+    ledger = open_ledger(Settings(engine="scripted", port=port), lasting=lasting)
+    assert ledger is not None
+    asyncio.run(ledger.close())
+
+
+def test_off_keeps_nothing_and_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = write(tmp_path / "keys.yaml", entry("a", quotas=[{"requests": 1, "per": "day"}]))
+    with serve(usage_store="off", keys=path) as live:
+        assert "the quotas in the keys file are not enforced" in caplog.text
+        live.http.headers.update(bearer("sk-a"))
+        assert live.post().status_code == live.post().status_code == 200
         refused = live.http.get("/v1/usage")
         assert refused.status_code == 400 and "`usage_store` is off" in refused.text
     assert Settings(usage_store=False).usage_store.get_secret_value() == "off", "YAML's off"  # type: ignore[arg-type]

@@ -72,6 +72,8 @@ class AppState:
         lasting = self.keys.required or self.settings.holdout_fraction > 0
         ledger = await asyncio.to_thread(open_ledger, self.settings, lasting=lasting)
         if ledger is None:
+            if any(principal.quotas for principal in self.keys.principals):
+                log.warning("usage_store is off: the quotas in the keys file are not enforced")
             return
         ledger.told = self.metrics.show_store
         self.meter.ledger, self.meter.lost = ledger, self.settings.usage_store_lost
