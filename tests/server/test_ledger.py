@@ -15,8 +15,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from extracot_server.admission.quotas import Period
+from extracot_server.admission.keys import Principal
+from extracot_server.admission.quotas import Period, Quota
 from extracot_server.ledger.ledger import Ledger
+from extracot_server.ledger.meter import Account, Meter, QuotaError
 from extracot_server.ledger.sqlite import SqliteStore
 from extracot_server.ledger.store import LOST_SECONDS, Claim, Claimed, Store, StoreError
 from extracot_server.ledger.windows import window
@@ -115,6 +117,18 @@ def test_what_has_expired_goes(stores: tuple[Store, Store]) -> None:
     two.tend("e", NOW)
     assert two.read([old, "holdout", "none"]) == {"holdout": {"m n": 2.0}}
     one.settle("e", 2, [], {("holdout", "m n"): -2.0})
+
+
+@pytest.mark.anyio
+async def test_a_refusal_stands_though_there_is_room_again_when_it_is_told() -> None:
+    class Late:
+        async def claim(self, wanted: Claim) -> Claimed:
+            return Claimed(False, dict.fromkeys(wanted.amounts, 0.0))
+
+    quota = Quota("key a", "tokens", 100, Period.DAY)
+    meter = Meter(Late(), clock=lambda: NOW)  # type: ignore[arg-type]
+    with pytest.raises(QuotaError, match="100 are left"):
+        await meter.reserve(Account(Principal("a", quotas=(quota,))), 10)
 
 
 def test_many_at_once_keep_to_the_limit(shared: object) -> None:

@@ -169,7 +169,8 @@ class Meter:
             return
         account.claim_id = None
         wanted = {quota: int(amounts[address]) for quota, address in refusing}
-        over = [s for s in found if s.left < wanted[s.quota]]
+        # Others may have given back what was in the way before the counters were read.
+        over = [s for s in found if s.left < wanted[s.quota]] or found
         worst = max(over, key=lambda standing: standing.resets)
         raise QuotaError(worst, wanted[worst.quota], now, found)
 
