@@ -182,7 +182,7 @@ class BudgetCard(CardModel):
     def _as_written(self) -> dict[str, Any]:
         """As JSON values; what only cards without tokens have is left out where it is not set."""
         data = self.model_dump()
-        of_level = ("effort", "max_reasoning_tokens", "dominated_by")
+        of_level = ("token", "token_id", "effort", "max_reasoning_tokens", "dominated_by")
         places: list[tuple[dict[str, Any], tuple[str, ...]]] = [(data, ("model", "native", "none"))]
         for level in (*data["levels"], *filter(None, [data["policy"]])):
             unset = of_level if level["enforced_by"] != "token" else (*of_level, "enforced_by")

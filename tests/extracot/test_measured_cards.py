@@ -28,6 +28,7 @@ def test_it_loads_fits_its_tokenizer_and_is_written_again(tmp_path: Path) -> Non
     assert [one.enforced_by for one in found.levels] == ["cap", "effort", "cap", "cap", "cap"]
     written = json.loads(found.save_as(tmp_path / "again.json").read_text())
     assert written["later"] == 1 and written["levels"][3]["dominated_by"] == "0.4"
+    assert "token" not in written["levels"][0] and "effort" not in written["levels"][0]
     assert BudgetCard.load(tmp_path / "again.json") == found
 
 

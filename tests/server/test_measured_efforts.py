@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from extracot_server.budget.resolve import (
     ResolvedBudget,
     resolve_budget,
 )
-from extracot_server.budget.telling import told
+from extracot_server.budget.telling import told, told_tokens
 from extracot_server.budget.values import parse_budget
 from extracot_server.config.effort_map import DEFAULT_EFFORT_MAP
 from extracot_server.profiles.profile import Profile, Switch
@@ -38,6 +39,14 @@ def test_the_template_is_told_the_effort_of_a_level() -> None:
     found = resolved({"level": "low"})
     assert (found.kind, found.by_effort, found.applied_ratio) == (BudgetKind.CAP, True, None)
     assert told(PROFILE, found, policy()) == {"thinking": True, "reasoning_effort": "low"}
+
+
+def test_an_effort_level_tells_no_number_of_tokens() -> None:
+    counting = replace(PROFILE, budget_switch="thinking_budget")
+    assert told_tokens(counting, resolved({"level": "low"}), 900) == {}
+    assert told_tokens(counting, resolved({"level": "0.4"}), 40) == {"thinking_budget": 40}
+    capped = resolved({"level": "low", "max_reasoning_tokens": 9})
+    assert told_tokens(counting, capped, 9) == {"thinking_budget": 9}
 
 
 def test_an_effort_that_was_measured_is_that_level() -> None:

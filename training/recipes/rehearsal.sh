@@ -21,14 +21,14 @@ learnt="$trained steps=2 global_prompts=2 group=5 micro_batch=5 trainer.use_vllm
 more[problems]="splits.dev=0.2"
 more[reasoning]="sources.0.size=8 sources.0.length=[300,400]"
 more[compressor]="marked=[] epochs=1 network.members=1 dev_share=0.2"
-more[teach]="$engine limit=12 samples=2 sampling.max_tokens=64 sampling.temperature=1.0 sampling.top_p=1.0"
+more[teach]="$engine limit=10 samples=4 sampling.max_tokens=64 sampling.temperature=1.0 sampling.top_p=1.0"
 more[compress]="bucket=1.0 cleaning.min_tokens=0 cleaning.max_bigram_repeats=1.0 \
   cleaning.max_trigram_repeats=1.0 cleaning.max_top_word=1.0 cleaning.max_run=99"
 more[sft-fixed]=$tuned
 more[sft]="$tuned processes=2"
-asked_for="limit=3 k=2 drawing.max_tokens=48 drawing.temperature=1.0 drawing.top_p=1.0"
-more[reference-fixed]="$replies $asked_for"
-more[reference]="$replies $asked_for"
+asked_for="k=2 drawing.max_tokens=48 drawing.temperature=1.0 drawing.top_p=1.0"
+more[reference-fixed]="$replies $asked_for limit=6" # some of those that were taught
+more[reference]="$replies $asked_for limit=3"
 more[chrpo]="$learnt processes=2"
 more[chrpo-alone]=$learnt
 for name in evaluate evaluate-gsm8k evaluate-math500 evaluate-amc; do more[$name]=$asked; done

@@ -44,7 +44,8 @@ def told(
 
 def told_tokens(profile: Profile, resolved: ResolvedBudget, cap: int) -> dict[str, SwitchValue]:
     """The number of reasoning tokens, for a template that takes one; nothing without a budget."""
-    budgeted = resolved.kind is BudgetKind.CAP or resolved.max_reasoning_tokens is not None
+    capped = resolved.kind is BudgetKind.CAP and not resolved.by_effort
+    budgeted = capped or resolved.max_reasoning_tokens is not None
     if profile.budget_switch is None or not budgeted or resolved.kind is BudgetKind.NONE:
         return {}
     return {profile.budget_switch: cap}

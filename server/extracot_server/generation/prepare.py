@@ -130,6 +130,7 @@ def _render(
 ) -> RenderedPrompt:
     """The prompt; ``cap`` is told to a template that takes a number of reasoning tokens."""
     renderer, profile = model.runtime.renderer, model.runtime.profile
+    by_default = _says_nothing(request, resolved)
     if request.tools is not None and not renderer.takes_tools:
         raise InvalidRequestError(
             "`tools` are not supported by this model: its chat template has no place for them.",
@@ -144,10 +145,19 @@ def _render(
         field=request.messages_field,
         switches={
             **_asked_variables(request, resolved, profile),
-            **told(profile, resolved, policy),
+            **({} if by_default else told(profile, resolved, policy)),
             **({} if cap is None else told_tokens(profile, resolved, cap)),
         },
+        by_default=by_default,
     )
+
+
+def _says_nothing(request: ChatRequest, resolved: ResolvedBudget) -> bool:
+    """Neither client nor operator says how to reason: the template has its own default, as it would
+    in any other server."""
+    asked = resolved.source != "default" or request.budget.fields
+    bounded = resolved.max_reasoning_tokens is not None
+    return resolved.kind is BudgetKind.NATIVE and not (asked or bounded)
 
 
 def _asked_variables(
