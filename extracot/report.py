@@ -136,7 +136,8 @@ class BudgetReport(_Reported):
     )
     no_saving: str | None = _sent("why no saving is claimed; null: one is", *NO_SAVING)
     arm: str | None = _sent(
-        "the request's part in the holdout; null: it has none", "budgeted", "holdout"
+        "the request's part in the holdout; null: it has none",
+        *("budgeted", "holdout", "below_ceiling", "ceiling"),
     )
     ignored_fields: list[str] | None = _sent(
         "fields of the body that this server does not know", null=False

@@ -25,7 +25,7 @@ from extracot.errors import CardError, ExtracotError
 from extracot_server.admission.keys import KeyStore
 from extracot_server.admission.queue import RequestQueue
 from extracot_server.admission.scheduler import RateLimits, Scheduler
-from extracot_server.api import health, models, replies, tokenize
+from extracot_server.api import health, models, replies, tokenize, usage
 from extracot_server.api.access import AccessMiddleware
 from extracot_server.api.auth import KeyMiddleware
 from extracot_server.api.cors import cors
@@ -93,6 +93,7 @@ def create_app(
             for model, running in zip(served, state.engines, strict=True):
                 await start_model(state, model, running)
             state.check_keys(keys.principals)
+            await state.open_usage()
             watches = [Supervisor(state, running).watch() for running in state.engines]
             watchers = [asyncio.create_task(watch) for watch in watches]
             try:
@@ -106,6 +107,7 @@ def create_app(
                 running.mark(False, wanted=True)
             grace = settings.grace_seconds
             await asyncio.gather(*(running.engine.close(grace) for running in state.engines))
+            await state.close_usage()
             if tracing is not None:
                 await tracing.close()
 
@@ -120,7 +122,7 @@ def create_app(
     app.state.extracot = state
     app.state.held_items = HeldItems(settings.held_items_bytes, settings.held_items_seconds)
     app.state.reasoning_seal = ReasoningSeal(settings.reasoning_secret())
-    for endpoints in (replies, tokenize, models, health):
+    for endpoints in (replies, tokenize, models, usage, health):
         app.include_router(endpoints.router)
     _add_error_handlers(app, state, tracing)
     install_openapi(app)
@@ -168,9 +170,13 @@ def add_model(state: AppState, running: EngineHandle, model: ServedModel) -> Non
         check_names([*state.services, model.name])
     except ValueError as error:
         raise SettingsError(str(error)) from None
-    holdout = Holdout(state.settings.holdout_fraction, state.settings.holdout_seed)
+    settings = state.settings
+    holdout = Holdout(
+        settings.holdout_fraction, settings.holdout_seed, with_ceiling=settings.holdout_at_ceiling
+    )
     observer = ServerObserver(state.metrics)
-    state.services[model.name] = ChatService(model, observer, running.queue, holdout)
+    service = ChatService(model, observer, running.queue, holdout, state.meter)
+    state.services[model.name] = service
     running.models.append(model.name)
     info = model.runtime.engine.info
     state.metrics.build_info.labels(

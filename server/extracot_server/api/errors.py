@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -20,6 +20,8 @@ from extracot_server.engine.base import (
     ReplyLostError,
 )
 from extracot_server.errors import ContextLengthError, InvalidRequestError, ModelNotFoundError
+from extracot_server.ledger.meter import QuotaError, Standing
+from extracot_server.ledger.windows import span
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +58,7 @@ class HttpError:
 _ANTHROPIC_TYPES = {  # Anthropic's word for a kind of error
     400: "invalid_request_error",
     401: "authentication_error",
+    403: "permission_error",
     404: "not_found_error",
     405: "invalid_request_error",
     413: "request_too_large",
@@ -123,6 +126,10 @@ class EncodedBodyError(InvalidRequestError):
         )
 
 
+class ForbiddenError(InvalidRequestError):
+    """The key may not do this."""
+
+
 class InvalidKeyError(ExtracotError):
     """No key, or an unknown one."""
 
@@ -143,6 +150,8 @@ def to_http(error: BaseException) -> HttpError:
     match error:
         case ModelNotFoundError():
             return _invalid(404, error, kind="not_found_error")
+        case ForbiddenError():
+            return _invalid(403, error, kind="permission_error")
         case BodyTooLargeError():
             return _invalid(413, error)
         case EncodedBodyError():
@@ -153,8 +162,12 @@ def to_http(error: BaseException) -> HttpError:
             return HttpError(400, str(error), _INVALID, error.field, "invalid_value")
         case EngineRequestError():
             return HttpError(400, str(error), _INVALID, error.param, "invalid_value")
+        case QuotaError():
+            refused = _later(429, str(error), str(error.reason), error.retry_after)
+            limits = rate_limit_headers(error.standings, error.at)
+            return replace(refused, headers={**refused.headers, **limits})
         case RefusedError():
-            crowded = error.reason in (Refusal.QUEUE_FULL, Refusal.STOPPING)
+            crowded = error.reason in (Refusal.QUEUE_FULL, Refusal.STOPPING, Refusal.NO_STORE)
             return _later(503 if crowded else 429, str(error), str(error.reason), error.retry_after)
         case InvalidKeyError():
             challenge = {"WWW-Authenticate": "Bearer"}
@@ -173,6 +186,22 @@ def to_http(error: BaseException) -> HttpError:
         case _:
             text = "The server failed on this request."
             return HttpError(500, text, "server_error", code="internal_error")
+
+
+def rate_limit_headers(standings: Sequence[Standing], now: float) -> dict[str, str]:
+    """OpenAI's fields: limit, remaining and reset, of the quota of each kind with the least left.
+
+    Empty without quotas.
+    """
+    fields = {}
+    for kind in ("requests", "tokens"):
+        found = [standing for standing in standings if standing.quota.kind == kind]
+        if found:
+            least = min(found, key=lambda standing: standing.left)
+            fields[f"x-ratelimit-limit-{kind}"] = str(least.quota.limit)
+            fields[f"x-ratelimit-remaining-{kind}"] = str(least.left)
+            fields[f"x-ratelimit-reset-{kind}"] = span(least.resets - now)
+    return fields
 
 
 def _later(status: int, text: str, code: str, seconds: int) -> HttpError:

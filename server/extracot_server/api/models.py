@@ -21,7 +21,7 @@ from extracot_server.api.profiles import (
     profile_information,
 )
 from extracot_server.api.read_route import ReadRoute
-from extracot_server.budget.holdout import CONFIDENCE, Holdout, Saving
+from extracot_server.budget.holdout import CONFIDENCE, Excluded, Holdout, Saving
 from extracot_server.budget.resolve import (
     BudgetPolicy,
     allowed_levels,
@@ -148,11 +148,21 @@ class ClaimedSaving(ReplyModel):
 
 
 class HoldoutInformation(ReplyModel):
-    """The measured saving since the server started."""
+    """The measured saving, as far back as the usage store holds it."""
 
     fraction: float
     since: int = Field(description="Unix seconds")
-    arms: dict[Literal["budgeted", "holdout"], ArmInformation]
+    arms: dict[Literal["budgeted", "holdout", "below_ceiling", "ceiling"], ArmInformation] = Field(
+        description="budgeted against holdout, and requests below an operator's ceiling against "
+        "others at it (`--holdout-at-ceiling`)"
+    )
+    excluded: dict[Literal["ceiling", "limit", "none"], int] = Field(
+        description="requests with a budget that have no part in it: under an operator's ceiling, "
+        "with a limit of the client's own, without reasoning"
+    )
+    saving_per_reply_to_ceiling: Saving | None = Field(
+        description="reasoning tokens, between `ceiling` and `below_ceiling`"
+    )
     saving_per_reply: Saving | None = Field(
         description="reasoning tokens; null until there are enough requests"
     )
@@ -246,7 +256,7 @@ def _baseline(served: ServedModel, holdout: Holdout) -> BaselineInformation:
 
 
 def _holdout(holdout: Holdout) -> HoldoutInformation:
-    """Since the server started: what budgets save a reply, measured, and what baselines say."""
+    """What budgets save a reply, measured, and what baselines say."""
     claims = holdout.claims
     net = (claims.saved - claims.overspent) / claims.replies if claims.replies else None
     return HoldoutInformation(
@@ -258,9 +268,11 @@ def _holdout(holdout: Holdout) -> HoldoutInformation:
                 mean_reasoning_tokens=moments.mean if moments.n else None,
                 left_out=holdout.left_out[arm],
             )
-            for arm, moments in holdout.arms.items()
+            for arm, moments in holdout.shown.items()
         },
+        excluded={reason.value: holdout.excluded[reason] for reason in Excluded},
         saving_per_reply=holdout.saving,
+        saving_per_reply_to_ceiling=holdout.saving_to_ceiling,
         total_saving_per_reply=holdout.total_saving,
         confidence=CONFIDENCE,
         against_baseline=ClaimedSaving(**asdict(claims), net_per_reply=net),
