@@ -63,6 +63,8 @@ class ChoiceState:
     """Reasoning was ended because it repeated itself."""
     cut_off: str | None = None
     """The end of the reasoning where it was cut off; ``None``: it was not."""
+    late_end: bool = False
+    """The model ended its block after the server had: what stands before was reasoning."""
     escaped: bool | None = None
     """The answer goes on with reasoning that was cut off; ``None``: there is nothing to tell."""
     closed_by: Literal["model", "server"] | None = None

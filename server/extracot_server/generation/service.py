@@ -248,7 +248,8 @@ def _check_escape(chat: PreparedChat, state: ChoiceState, written: Sequence[str]
     """Note whether an answer in words goes on with reasoning that was cut off."""
     answer = "".join(written)
     if state.cut_off is not None and chat.request.answer_format is None and answer:
-        state.escaped = escape_of(answer, state.cut_off, chat.model.runtime.tags) is not None
+        escape = escape_of(answer, state.cut_off, chat.model.runtime.tags)
+        state.escaped = state.late_end or escape is not None
 
 
 def _merge(choices: Sequence[ChoiceStream]) -> AsyncGenerator[Delta | ChoiceEnded, None]:
