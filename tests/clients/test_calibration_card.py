@@ -79,7 +79,8 @@ def card_of(n: int, **kinds: tuple[int, float]) -> Any:
         for name in kinds
         if name != "none"
     ]
-    return make_card(PAGE, levels, found, baseline_bins(found["native"]), ABOUT)
+    asked = [f"How many are {at} and {at}?" for at in range(n)]
+    return make_card(PAGE, levels, found, baseline_bins(found["native"]), ABOUT, asked)
 
 
 def marked(card: Any) -> dict[str, str | None]:
@@ -115,6 +116,20 @@ def test_a_level_that_does_not_reason_is_none_and_left_out() -> None:
     assert [level.name for level in card.levels] == ["c1", "c2"]
     with pytest.raises(InvalidArgumentError, match="does not reason at two levels"):
         card_of(40, off=(0, 0.5), c1=(20, 0.9))
+
+
+def test_the_card_knows_of_which_prompts_it_speaks() -> None:
+    card = card_of(40, c1=(20, 0.9), c2=(60, 0.9))
+    assert card.prompts is not None and card.prompts.n == 40
+    assert card.prompts.covers("How many are 8 and 77?")
+    assert not card.prompts.covers("Write a poem about rain.")
+    assert card_of(12, c1=(20, 0.9), c2=(60, 0.9)).prompts is None  # too few to tell
+
+
+@pytest.mark.parametrize("name", ["native", "auto", "cap", "0.4", "very high", ""])
+def test_what_no_level_can_be_called_is_said_before_anything_is_asked(name: str) -> None:
+    with pytest.raises(InvalidArgumentError, match="--efforts"):
+        levels_of([0.2, 0.4], [name])
 
 
 def test_an_effort_may_be_more_than_native() -> None:
