@@ -73,7 +73,8 @@ def test_a_budget_is_stronger_than_an_effort() -> None:
 
 
 @pytest.mark.parametrize(
-    "beside", [{"closing": "Stop."}, {"grace": 4}, {"enforce": "hard"}, {"max_reasoning_tokens": 90}]
+    "beside",
+    [{"closing": "Stop."}, {"grace": 4}, {"enforce": "hard"}, {"max_reasoning_tokens": 90}],
 )
 def test_an_effort_beside_a_budget_that_names_none_is_the_level_of_the_effort(
     beside: dict[str, Any],
