@@ -23,6 +23,7 @@ from extracot_client.calibration import (
 from extracot_client.calibration_card import make_card, undecided
 from extracot_client.errors import InvalidArgumentError
 from extracot_client.intervals import mean_of, paired_shares, percentile, share
+from extracot_client.savings import is_native
 from extracot_client.sweeps import SweepProblem, wilson
 from extracot_client.types import BudgetCardPage, SweepRow
 
@@ -130,6 +131,12 @@ def test_the_card_knows_of_which_prompts_it_speaks() -> None:
 def test_what_no_level_can_be_called_is_said_before_anything_is_asked(name: str) -> None:
     with pytest.raises(InvalidArgumentError, match="--efforts"):
         levels_of([0.2, 0.4], [name])
+
+
+def test_a_level_s_replies_are_none_of_the_native_ones() -> None:
+    made = [row.model_copy(update={"level": "native"}) for row in rows([20], [True])]
+    assert is_native(judged(made, "native")[0])
+    assert not is_native(judged(made, "low")[0])  # asked for natively, with an effort
 
 
 def test_an_effort_may_be_more_than_native() -> None:

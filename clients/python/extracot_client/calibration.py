@@ -158,6 +158,7 @@ def judged(rows: Iterable[SweepRow], name: str) -> list[SweepRow]:
         row.model_copy(
             update={
                 "budget": name,
+                "level": name,
                 "correct": None if row.gold is None else judge(row.boxed, row.gold),
             }
         )
