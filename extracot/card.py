@@ -32,7 +32,8 @@ CARD_VERSION = 1
 PROMPT_FORMAT = 1
 """Version of what :mod:`extracot.prompt` renders; a checkpoint is bound to the one it learned."""
 
-_WORDS = frozenset({"auto", "native", "none", "cap"})
+BUDGET_WORDS = frozenset({"auto", "native", "none", "cap"})
+"""What no measured level can be called."""
 _Question = Annotated[str, StringConstraints(min_length=1, max_length=4000, pattern=r"\S")]
 
 
@@ -114,7 +115,7 @@ class BudgetCard(CardModel):
         for index, level in enumerate(self.levels):
             if level.enforced_by == "token":
                 raise wrong(f"levels[{index}].enforced_by", "levels before it have no token")
-            if level.name in _WORDS:
+            if level.name in BUDGET_WORDS:
                 raise wrong(f"levels[{index}].name", f"{level.name!r} is a budget of its own")
         if self.policy is not None:
             raise wrong("policy", "must be null where levels have no token")

@@ -5,7 +5,6 @@ Refuses what is wrong before anything reaches the engine. Runs nothing and count
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 from functools import partial
 from time import perf_counter
@@ -103,7 +102,8 @@ def _within_limits(
         limits_for = _bind_limits(model, request, resolved, policy, rendered, closing)
         limits = limits_for()
         least = limits.reasoning_cap
-        if not told_tokens(model.runtime.profile, resolved, least) or (cap or math.inf) <= least:
+        settled = cap is not None and cap <= least
+        if settled or not told_tokens(model.runtime.profile, resolved, least):
             return rendered, limits_for, limits
         cap = least
 
