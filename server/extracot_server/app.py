@@ -29,7 +29,13 @@ from extracot_server.api import health, models, replies, tokenize, usage
 from extracot_server.api.access import AccessMiddleware
 from extracot_server.api.auth import KeyMiddleware
 from extracot_server.api.cors import cors
-from extracot_server.api.errors import ErrorReply, HttpError, speaks_anthropic, to_http
+from extracot_server.api.errors import (
+    ErrorReply,
+    HttpError,
+    no_such_path,
+    speaks_anthropic,
+    to_http,
+)
 from extracot_server.api.openapi.docs_page import install_docs_page
 from extracot_server.api.openapi.document import install_openapi
 from extracot_server.api.reasoning_seal import ReasoningSeal
@@ -203,6 +209,9 @@ def _add_error_handlers(app: FastAPI, state: AppState, tracing: Tracing | None) 
     async def on_route(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, HTTPException)
         text = f"{error.detail}: {request.method} {request.url.path[:200]}"
+        if error.status_code == 404:
+            paths = [p for p in (getattr(r, "path", "") for r in app.routes) if "{" not in p]
+            text = no_such_path(request.method, request.url.path, paths)
         code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code)
         kind, headers = "invalid_request_error", dict(error.headers or {})
         if "Allow" in headers:

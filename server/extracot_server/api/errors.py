@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -78,6 +79,22 @@ def anthropic_body(error: HttpError) -> dict[str, Any]:
     if error.details is not None:
         told["details"] = dict(error.details)
     return {"type": "error", "error": told}
+
+
+def no_such_path(method: str, path: str, known: Collection[str]) -> str:
+    """The message of a 404 for a path; it names the one of ``known`` that was probably meant.
+
+    >>> no_such_path("POST", "/chat/completions", ["/v1/models", "/v1/chat/completions"])
+    'Not Found: POST /chat/completions. Did you mean /v1/chat/completions?'
+    """
+    text = f"Not Found: {method} {path[:200]}"
+    if path.startswith("/playground"):
+        return f"{text}. For the playground start the server with --playground true."
+    meant = path.rstrip("/")
+    around = [one for one in known if one.endswith(meant) or meant.endswith(one)]
+    around += [one for one in known if meant.startswith(f"{one}/")]
+    near = around or difflib.get_close_matches(meant[:200], known, n=1, cutoff=0.75)
+    return f"{text}. Did you mean {max(near, key=len)}?" if meant and near else text
 
 
 def speaks_anthropic(path: str) -> bool:
