@@ -25,7 +25,7 @@ from extracot.errors import CardError, ExtracotError
 from extracot_server.admission.keys import KeyStore
 from extracot_server.admission.queue import RequestQueue
 from extracot_server.admission.scheduler import RateLimits, Scheduler
-from extracot_server.api import health, models, replies, tokenize
+from extracot_server.api import batch_lines, batches, files, health, models, replies, tokenize
 from extracot_server.api.access import AccessMiddleware
 from extracot_server.api.auth import KeyMiddleware
 from extracot_server.api.cors import cors
@@ -96,7 +96,8 @@ def create_app(
             watches = [Supervisor(state, running).watch() for running in state.engines]
             watchers = [asyncio.create_task(watch) for watch in watches]
             try:
-                yield
+                async with batch_lines.running(app.state.batch_runner):
+                    yield
             finally:
                 for watcher in watchers:
                     watcher.cancel()
@@ -120,8 +121,11 @@ def create_app(
     app.state.extracot = state
     app.state.held_items = HeldItems(settings.held_items_bytes, settings.held_items_seconds)
     app.state.reasoning_seal = ReasoningSeal(settings.reasoning_secret())
-    for endpoints in (replies, tokenize, models, health):
+    app.state.batch_runner = batch_lines.batch_runner(app, state)
+    for endpoints in (replies, tokenize, models, files, batches, health):
         app.include_router(endpoints.router)
+    for router in (files.reading, batches.plain, batches.reading):
+        app.include_router(router)
     _add_error_handlers(app, state, tracing)
     install_openapi(app)
     install_docs_page(app)
