@@ -146,7 +146,7 @@ def test_a_file_of_which_nothing_can_run_fails(
 
 
 def test_cancelling_keeps_what_was_answered(tmp_path: Path) -> None:
-    slow = ScriptedBehaviour(delay=0.5)
+    slow = ScriptedBehaviour(token_interval_seconds=0.02)
     with serve(slow, batch_folder=tmp_path, batch_concurrency=1) as live, sdk(live) as client:
         batch = submit(client, jsonl(*(line(n) for n in range(200))))
         wait_for(lambda: live.in_flight() > 0)
