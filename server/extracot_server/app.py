@@ -18,6 +18,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, Response
+from starlette.routing import Match, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 import extracot
@@ -204,7 +205,9 @@ def _add_error_handlers(app: FastAPI, state: AppState, tracing: Tracing | None) 
         code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code)
         kind, headers = "invalid_request_error", dict(error.headers or {})
         if "Allow" in headers:
-            allowed = set(headers["Allow"].split(", "))
+            found = (route for route in app.routes if isinstance(route, Route))
+            matching = [r for r in found if r.matches(request.scope)[0] is not Match.NONE]
+            allowed = {method for route in matching for method in route.methods or ()}
             allowed |= {"HEAD"} if "GET" in allowed else set()
             headers["Allow"] = ", ".join(sorted(allowed))
         return respond(HttpError(error.status_code, text, kind, code=code, headers=headers))

@@ -145,6 +145,28 @@ def test_a_file_of_which_nothing_can_run_fails(
     assert done.output_file_id is None and done.error_file_id is None
 
 
+def test_an_engine_that_fails_fails_its_lines_alone(tmp_path: Path) -> None:
+    """Each is tried three times. Of two that the engine failed with, one runs at a time."""
+    failing = ScriptedBehaviour(fail_after_tokens=3)
+    with serve(failing, batch_folder=tmp_path) as live, sdk(live) as client:
+        live.app.state.batch_runner.pauses.longest = 0.01
+        done = ended(client, submit(client, jsonl(line(1), line(2), b"{}")).id)
+        assert done.status == "completed" and done.output_file_id is None
+        failed = rows(client, done.error_file_id)
+        assert sum(row["response"] is not None for row in failed) == 2
+        assert len(live.engine.requests) == 6
+
+
+def test_a_body_without_end_is_refused_alone(live: Live, client: openai.OpenAI) -> None:
+    deep = (
+        b'{"custom_id": "d%d", "method": "POST", "url": "/v1/chat/completions", "body": {"x": %s}}'
+    )
+    lines = [deep % (n, b"[" * n + b"]" * n) for n in (200, 800, 900, 950, 980, 2000)]
+    done = ended(client, submit(client, jsonl(line(1), *lines)).id)
+    assert done.status == "completed" and done.request_counts is not None
+    assert (done.request_counts.completed, done.request_counts.failed) == (1, 6)
+
+
 def test_cancelling_keeps_what_was_answered(tmp_path: Path) -> None:
     slow = ScriptedBehaviour(token_interval_seconds=0.02)
     with serve(slow, batch_folder=tmp_path, batch_concurrency=1) as live, sdk(live) as client:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import logging
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -22,7 +23,10 @@ from extracot_server.batches.results import Sent
 from extracot_server.batches.runner import BatchRunner
 from extracot_server.batches.store import BatchStore
 from extracot_server.config.setting_values import SettingsError
+from extracot_server.errors import InvalidRequestError
 from extracot_server.model_registry.registry import AppState
+
+log = logging.getLogger("extracot.batches")
 
 
 def batch_runner(app: FastAPI, state: AppState) -> BatchRunner | None:
@@ -47,11 +51,17 @@ async def running(runner: BatchRunner | None) -> AsyncIterator[None]:
         folder = runner.store.folder
         raise SettingsError(f"batch_folder {folder}: {error.strerror or error}") from None
     task = asyncio.create_task(runner.run())
+    task.add_done_callback(_say_why)
     try:
         yield
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
+
+
+def _say_why(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        log.error("batches run no more in this process", exc_info=error)
 
 
 class LineSender:
@@ -69,7 +79,11 @@ class LineSender:
         if principal is None:
             gone = to_http(InvalidKeyError(missing=False))
             return Sent(gone.status, request_id, gone.body)
-        raw = json.dumps(body).encode()
+        try:
+            raw = json.dumps(body).encode()
+        except RecursionError:
+            deep = to_http(InvalidRequestError("The body is nested too deeply.", param="body"))
+            return Sent(deep.status, request_id, deep.body)
         scope: dict[str, Any] = {
             "type": "http",
             "asgi": {"version": "3.0", "spec_version": "2.3"},
@@ -91,7 +105,7 @@ class LineSender:
         }
         exchange = _Exchange(raw)
         await self._app(scope, exchange.receive, exchange.send)
-        return exchange.sent(request_id)
+        return exchange.sent(request_id, began=bool(scope.get("state", {}).get("running")))
 
 
 class _Exchange:
@@ -118,12 +132,16 @@ class _Exchange:
         else:
             self._parts.append(message.get("body", b""))
 
-    def sent(self, request_id: str) -> Sent:
-        """The reply as a whole."""
+    def sent(self, request_id: str, *, began: bool) -> Sent:
+        """The reply as a whole; ``began``: whether the request got as far as the engine."""
         wait = self._headers.get(b"retry-after", b"")
+        body = json.loads(b"".join(self._parts) or b"null")
+        error = body.get("error") if isinstance(body, dict) else None
+        code = error.get("code") if isinstance(error, dict) else None
         return Sent(
             self._status,
             request_id,
-            json.loads(b"".join(self._parts) or b"null"),
+            body,
             int(wait) if wait.isdigit() else None,
+            lost=began and (self._status == 500 or code == "engine_unavailable"),
         )

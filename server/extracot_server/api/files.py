@@ -179,7 +179,16 @@ async def get_content(request: Request, file_id: str) -> Response:
     )
 
 
-@router.delete("/v1/files/{file_id}", responses=errors(400, 401, 404, 500))
+_DELETED = {"id": "file-0123456789abcdef0123456789abcdef", "object": "file", "deleted": True}
+
+
+@router.delete(
+    "/v1/files/{file_id}",
+    responses={
+        200: {"content": {"application/json": {"examples": {"a reply": {"value": _DELETED}}}}},
+        **errors(400, 401, 404, 500),
+    },
+)
 async def delete_file(request: Request, file_id: str) -> DeletedFile:
     """Delete a file; one that a batch still needs is a 400."""
     await asyncio.to_thread(folder_of(request).delete_file, file_id)

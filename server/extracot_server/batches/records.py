@@ -156,5 +156,5 @@ class StoredBatch(Record):
 
 
 def json_line(value: object) -> bytes:
-    """A value as a line of JSONL."""
-    return json.dumps(value, ensure_ascii=False).encode("utf-8", "replace") + b"\n"
+    """A value as a line of JSONL: ASCII, since some readers end a line at U+2028, too."""
+    return json.dumps(value).encode("ascii") + b"\n"

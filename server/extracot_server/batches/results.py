@@ -28,6 +28,8 @@ class Sent:
     request_id: str
     body: Any
     retry_after: int | None = None
+    lost: bool = False
+    """Whether the engine failed while it ran."""
 
 
 class ResultFile:

@@ -41,6 +41,7 @@ class BatchRunner:
     observer: BatchObserver
     pauses: Pauses = field(default_factory=Pauses)
     slots: asyncio.Semaphore = field(init=False)
+    suspects: asyncio.Lock = field(default_factory=asyncio.Lock)
     _wake: asyncio.Event = field(default_factory=asyncio.Event)
     _runs: dict[str, asyncio.Task[BatchStatus]] = field(default_factory=dict)
     _just_ended: set[str] = field(default_factory=set)
@@ -85,7 +86,8 @@ class BatchRunner:
                 continue
 
     def _start(self, owner: str, batch: StoredBatch) -> None:
-        run = BatchRun(self.store, owner, batch, self.send, self.slots, self.max_body, self.pauses)
+        shared = (self.slots, self.suspects, self.max_body, self.pauses)
+        run = BatchRun(self.store, owner, batch, self.send, *shared)
         again = "resumed" if batch.times.get("in_progress") else "begins"
         log.info("batch %s of %s %s", batch.id, owner or "everybody", again)
         task = self._runs[batch.id] = asyncio.create_task(run.run())

@@ -8,6 +8,7 @@ reply. Knows neither HTTP nor the engine: ``send`` does.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
@@ -21,8 +22,7 @@ from extracot_server.batches.store import BatchStore, KeyFolder
 
 log = logging.getLogger("extracot.batches")
 _LATER = frozenset({429, 503})
-_LOST = frozenset({500, 502, 504})
-_MOST_LOST = 3
+_MOST_LOST = 2
 _LONGEST_WAIT = 60.0
 _LOOK_SECONDS = 1.0
 _EXPIRED = "This request could not be executed before the completion window expired."
@@ -42,13 +42,16 @@ class Pauses:
 
 @dataclass(slots=True)
 class BatchRun:
-    """A batch that runs. ``slots`` are shared by all batches."""
+    """A batch that runs. All batches share ``slots``, and ``suspects``: a line with which the
+    engine failed runs again as the only such line, so that one that kills engines takes no other
+    with it time after time."""
 
     store: BatchStore
     owner: str
     batch: StoredBatch
     send: Send
     slots: asyncio.Semaphore
+    suspects: asyncio.Lock
     max_body: int
     pauses: Pauses = field(default_factory=Pauses)
     _results: Results | None = None
@@ -108,9 +111,13 @@ class BatchRun:
             outcome = (await asyncio.gather(feeding, return_exceptions=True))[0]
         if isinstance(outcome, Exception):
             raise outcome
-        if status == "expired":
+
+        def expire() -> None:
             for line in left():
-                await self._write(results.add_error, line, "batch_expired", _EXPIRED)
+                results.add_error(line, "batch_expired", _EXPIRED)
+
+        if status == "expired":
+            await self._write(expire, threaded=True)
         return status
 
     async def _feed(self, results: Results, lines: Iterator[Line]) -> None:
@@ -134,11 +141,14 @@ class BatchRun:
             return
         lost = 0
         while True:
-            async with self.slots:
+            async with contextlib.AsyncExitStack() as held:
+                if lost:
+                    await held.enter_async_context(self.suspects)
+                await held.enter_async_context(self.slots)
                 call = (self.owner, self.batch.endpoint, results.id_of(line), line.body)
                 sent = await self.send(*call)
-            lost += sent.status in _LOST
-            if sent.status not in _LATER and (sent.status not in _LOST or lost > _MOST_LOST):
+            lost += sent.lost
+            if lost > _MOST_LOST or not (sent.lost or sent.status in _LATER):
                 break
             # The slot is free meanwhile: one key's quota holds up no other key's batch.
             await asyncio.sleep(min(sent.retry_after or 1, self.pauses.longest))

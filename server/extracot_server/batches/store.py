@@ -199,7 +199,8 @@ class KeyFolder:
         found = self.batch(batch_id)
         if not found.ended:
             try:
-                self.cancel_path(found).touch(0o600)
+                with contextlib.suppress(FileExistsError):
+                    self.cancel_path(found).touch(0o600, exist_ok=False)
             except OSError as error:
                 raise StorageError(error) from None
         return self.batch(batch_id)
