@@ -48,7 +48,7 @@ from extracot_training.stages.chrpo.scoring import RewardScorer
 from extracot_training.stages.chrpo.stage import grpo_arguments
 from extracot_training.stages.chrpo.stage import make_trainer as make_chrpo_trainer
 from extracot_training.stages.chrpo.tasks import Task, Tasks, schedule
-from extracot_training.stages.chrpo.trainer import Rewards
+from extracot_training.stages.chrpo.trainer import ChrpoTrainer, Rewards
 from extracot_training.stages.mix.sources import Source
 from extracot_training.stages.mix.stage import RowMaker
 from extracot_training.stages.sft.stage import make_trainer, sft_arguments
@@ -188,7 +188,8 @@ def chrpo(world: World, backend: str | None, report: Report) -> None:
         trainer.eos_token_ids = [NEVER]
         trainer.generation_config.eos_token_id = [NEVER]
         clock = GrpoClock(report, scale.prompts * scale.group * scale.reply)
-        trainer._generate_single_turn = clock.timed(trainer._generate_single_turn)
+        draw = "_replies" if isinstance(trainer, ChrpoTrainer) else "_generate_single_turn"
+        setattr(trainer, draw, clock.timed(getattr(trainer, draw)))
         _train(trainer, clock)
 
 

@@ -1,7 +1,9 @@
-"""The budget card: the measured levels of a checkpoint, in a file beside its weights.
+"""The budget card: the measured levels of a model, in a file of its own or beside its weights.
 
+A checkpoint that was trained for budgets has levels with a control token; of any other model the
+levels are what was measured of it (``extracot calibrate``), each kept to by a cap or an effort.
 Schema, load, save and the check against a tokenizer. Knows nothing of requests: which level a
-ratio is served by is the server's to decide, and what the figures are is the training's.
+ratio is served by is the server's to decide.
 """
 
 from __future__ import annotations
@@ -17,16 +19,10 @@ from typing import Annotated, Any, NoReturn, Self
 from pydantic import Field, StringConstraints, ValidationError, model_validator
 
 from extracot.errors import CardError
-from extracot.figures import (
-    AccuracySummary,
-    BaselineCard,
-    CardModel,
-    Count,
-    RatioSummary,
-    Share,
-    wrong,
-)
+from extracot.figures import BaselineCard, CardModel, ReplySummary, wrong
 from extracot.files import write_atomic
+from extracot.level_card import LevelCard as LevelCard
+from extracot.level_card import Word
 from extracot.prompt import Tokenizer
 from extracot.sketch import PromptSketch
 
@@ -36,22 +32,8 @@ CARD_VERSION = 1
 PROMPT_FORMAT = 1
 """Version of what :mod:`extracot.prompt` renders; a checkpoint is bound to the one it learned."""
 
+_WORDS = frozenset({"auto", "native", "none", "cap"})
 _Question = Annotated[str, StringConstraints(min_length=1, max_length=4000, pattern=r"\S")]
-_Token = Annotated[str, StringConstraints(pattern=r"^\S+$")]
-
-
-class LevelCard(CardModel):
-    """One level, or the policy (``ratio`` is then ``None``). ``n`` counts problems."""
-
-    name: Annotated[str, StringConstraints(min_length=1)]
-    token: _Token
-    token_id: Count
-    ratio: Annotated[float, Field(gt=0, le=1)] | None = None
-    realised: RatioSummary | None = None
-    accuracy: AccuracySummary | None = None
-    unclosed_rate: Share | None = None
-    n: Count | None = None
-    dataset: str | None = None
 
 
 class Provenance(CardModel):
@@ -69,41 +51,78 @@ class BudgetCard(CardModel):
     prompt_format: int = PROMPT_FORMAT
     tokenizer_hash: Annotated[str, StringConstraints(pattern=r"^sha256:[0-9a-f]{64}$")]
     base_model: str
+    model: str | None = None
+    """The served model's name, where the figures are of a model that has no levels of its own."""
     system_prompt: str | None = None
     instruction: str
     domain: Annotated[str, StringConstraints(min_length=1, max_length=400)] | None = None
     """What the checkpoint has learnt, where that is little: in words, after "It knows"."""
     examples: Annotated[list[_Question], Field(max_length=20)] = Field(default_factory=list)
     """Questions that it can be expected to answer; the first is shown first."""
-    think_start: _Token = "<think>"
-    think_end: _Token = "</think>"
+    think_start: Word = "<think>"
+    think_end: Word = "</think>"
     sampling: dict[str, Any] = Field(default_factory=dict)
     levels: Annotated[list[LevelCard], Field(min_length=2, max_length=50)]
     policy: LevelCard | None = None
     baseline: BaselineCard | None = None
     prompts: PromptSketch | None = None
     """What the problems look like that the figures are of."""
+    native: ReplySummary | None = None
+    none: ReplySummary | None = None
+    """What was measured of replies without a budget, and of those that were not to reason."""
     provenance: Provenance = Provenance()
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if self.version != CARD_VERSION:
             raise wrong("version", f"{self.version}: only {CARD_VERSION} is supported")
-        for index, level in enumerate(self.levels):
-            below = self.levels[index - 1].ratio if index else 0.0
-            if level.ratio is None or below is None or level.ratio <= below:
-                raise wrong(f"levels[{index}].ratio", "each level needs one, and they must ascend")
+        if self.is_trained:
+            self._check_trained()
+        else:
+            self._check_measured()
         if self.policy is not None and self.policy.ratio is not None:
             raise wrong("policy.ratio", "must be null")
         if self.think_start == self.think_end:
             raise wrong("think_end", "must differ from think_start")
-        for key in ("name", "token", "token_id"):
+        for key in ("name", "token", "token_id", "effort"):
             seen: set[object] = set()
             for field, level in self._named():
                 if (value := getattr(level, key)) in seen:
                     raise wrong(f"{field}.{key}", f"{value!r} is there before, it must be unique")
-                seen.add(value)
+                seen |= {value} - {None}
+        names = {level.name for level in self.levels}
+        for field, level in self._named():
+            if level.dominated_by not in {None, "none", *names} - {level.name}:
+                why = f"{level.dominated_by!r} is no other level, nor none"
+                raise wrong(f"{field}.dominated_by", why)
         return self
+
+    def _check_trained(self) -> None:
+        """Levels of a checkpoint that was trained for them: all have a token, ratios ascend."""
+        for index, level in enumerate(self.levels):
+            below = self.levels[index - 1].ratio if index else 0.0
+            if level.enforced_by != "token":
+                raise wrong(f"levels[{index}].enforced_by", "levels before it have a token")
+            if level.ratio is None or below is None or level.ratio <= below:
+                raise wrong(f"levels[{index}].ratio", "each level needs one, and they must ascend")
+        if self.policy is not None and self.policy.enforced_by != "token":
+            raise wrong("policy.enforced_by", "a policy has a token")
+
+    def _check_measured(self) -> None:
+        """Levels of any other model: none has a token; caps need a baseline to be a share of."""
+        for index, level in enumerate(self.levels):
+            if level.enforced_by == "token":
+                raise wrong(f"levels[{index}].enforced_by", "levels before it have no token")
+            if level.name in _WORDS:
+                raise wrong(f"levels[{index}].name", f"{level.name!r} is a budget of its own")
+        if self.policy is not None:
+            raise wrong("policy", "must be null where levels have no token")
+        if self.model is None:
+            raise wrong("model", "required where levels have no token")
+        bins = self.baseline.native if self.baseline is not None else []
+        if not bins or bins[-1].max_prompt_tokens is not None:
+            why = "required where levels have no token; the last bin has max_prompt_tokens null"
+            raise wrong("baseline.native", why)
 
     def _named(self) -> Iterator[tuple[str, LevelCard]]:
         """Every level and the policy, with the name of its place."""
@@ -149,13 +168,35 @@ class BudgetCard(CardModel):
 
         Raises :class:`CardError` if an unknown key or ``sampling`` holds what is not JSON.
         """
-        file = Path(folder) / CARD_FILENAME
+        return self.save_as(Path(folder) / CARD_FILENAME)
+
+    def save_as(self, file: Path) -> Path:
+        """The same, into a file of any name."""
         try:
-            text = json.dumps(self.model_dump(), indent=2, allow_nan=False) + "\n"
+            text = json.dumps(self._as_written(), indent=2, allow_nan=False) + "\n"
         except (TypeError, ValueError) as error:
             raise CardError(f"holds what JSON cannot say: {error}", path=file) from error
         write_atomic(file, text)
         return file
+
+    def _as_written(self) -> dict[str, Any]:
+        """As JSON values; what only cards without tokens have is left out where it is not set."""
+        data = self.model_dump()
+        of_level = ("token", "token_id", "effort", "max_reasoning_tokens", "dominated_by")
+        places: list[tuple[dict[str, Any], tuple[str, ...]]] = [(data, ("model", "native", "none"))]
+        for level in (*data["levels"], *filter(None, [data["policy"]])):
+            unset = of_level if level["enforced_by"] != "token" else (*of_level, "enforced_by")
+            places.append((level, unset))
+        for place, names in places:
+            for name in names:
+                if place[name] is None or place[name] == "token":
+                    del place[name]
+        return data
+
+    @property
+    def is_trained(self) -> bool:
+        """The levels have control tokens, which the checkpoint was trained with."""
+        return self.levels[0].enforced_by == "token"
 
     @property
     def is_calibrated(self) -> bool:
@@ -186,25 +227,37 @@ class BudgetCard(CardModel):
         """Raise :class:`CardError`, in one line, if the card does not fit this tokenizer.
 
         Checked: the prompt format, that each control token is one id and the one the card says,
-        that each think tag is one id, and last, because it says least, the tokenizer's hash.
+        that each think tag is one id (where levels have tokens), and last, because it says least,
+        the tokenizer's hash.
         """
         if self.prompt_format != PROMPT_FORMAT:
             why = f"is not the format this release renders, which is {PROMPT_FORMAT}"
             raise CardError(f"{self.prompt_format} {why}", field="prompt_format")
-        for field, level in self._named():
-            found = _single_id(tokenizer, level.token, f"{field}.token")
-            if found != level.token_id:
+        for field, level in self._named() if self.is_trained else ():
+            token, token_id = level.control()
+            found = _single_id(tokenizer, token, f"{field}.token")
+            if found != token_id:
                 raise CardError(
-                    f"{level.token} is id {found} in the tokenizer, the card says {level.token_id}",
+                    f"{token} is id {found} in the tokenizer, the card says {token_id}",
                     field=f"{field}.token_id",
                 )
-        _single_id(tokenizer, self.think_start, "think_start")
-        _single_id(tokenizer, self.think_end, "think_end")
+        if self.is_trained:
+            _single_id(tokenizer, self.think_start, "think_start")
+            _single_id(tokenizer, self.think_end, "think_end")
         if (found_hash := tokenizer_hash(tokenizer)) != self.tokenizer_hash:
             raise CardError(
                 f"the tokenizer is {found_hash}, the card was made for {self.tokenizer_hash}",
                 field="tokenizer_hash",
             )
+
+    def check_model(self, *names: str) -> None:
+        """Raise :class:`CardError` for a card that was measured on a model of none of these names.
+
+        The vocabulary does not tell the models of a family apart.
+        """
+        if not self.is_trained and self.model not in names:
+            why = f"the card is of the model {self.model}, and this is {names[0]}"
+            raise CardError(why, field="model")
 
 
 def tokenizer_hash(tokenizer: Tokenizer) -> str:

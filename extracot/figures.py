@@ -73,6 +73,20 @@ class TokenSummary(CardModel):
         return self
 
 
+def level_cap(ratio: float, mean: float) -> int:
+    """The cap of a level that is enforced by one, in tokens: the ratio of the baseline's mean."""
+    return max(1, round(ratio * mean))
+
+
+class ReplySummary(CardModel):
+    """Replies of one kind: their reasoning, how many were right, and how many reasoned at all."""
+
+    n: Count
+    reasoning: TokenSummary
+    accuracy: AccuracySummary | None = None
+    reasoned: Share
+
+
 class BaselineBin(CardModel):
     """Tokens spent on prompts up to ``max_prompt_tokens`` long; ``None``: however long."""
 

@@ -123,6 +123,11 @@ class PromptRenderer:
         """The chat template has a place for the definitions of tools."""
         return self._template.takes_tools
 
+    @property
+    def takes_calls(self) -> bool:
+        """The chat template has a place for calls, and for what they return."""
+        return self._template.takes_calls
+
     def render(
         self,
         messages: Sequence[Message],
@@ -132,6 +137,7 @@ class PromptRenderer:
         tools: Sequence[Mapping[str, Any]] = (),
         field: str = "messages",
         switches: Mapping[str, Any] = MappingProxyType({}),
+        by_default: bool = False,
     ) -> RenderedPrompt:
         """Token ids of a conversation, and of the start of its reply.
 
@@ -142,6 +148,7 @@ class PromptRenderer:
         ``tools`` are definitions in OpenAI's form. ``field`` names the conversation in errors.
         ``switches`` are variables of the template's own, and their values: they go before what
         turns reasoning on for NATIVE and OPEN, and behind what turns it off for NONE.
+        ``by_default`` leaves a NATIVE prompt as the template has it for whoever says nothing.
 
         Raises :class:`PromptError` with the ``field`` at fault: no messages, none of the user's,
         an unknown role, a last message that is an assistant's, a content that is no valid Unicode
@@ -151,7 +158,8 @@ class PromptRenderer:
         """
         self._check_switches(switches)
         said, own_system = self._turns(messages, with_instruction, field)
-        switches = self._switches(control, switches)
+        if not (by_default and control.kind is ControlKind.NATIVE):
+            switches = self._switches(control, switches)
         turns, layout = fit(self._template, said, tools, field, own_system, switches)
         turns = self._controlled(turns, control)
         *parts, last = layout

@@ -121,11 +121,8 @@ class PromptEncoder:
             if isinstance(piece, Slot):
                 ids += self.encode_text(space + piece.text, piece.field, beginning=begins)
                 continue
-            fixed = (
-                piece.rstrip()
-                if any(isinstance(after, Slot) for after in pieces[n + 1 : n + 2])
-                else piece
-            )
+            followed = n + 1 < len(pieces) and isinstance(pieces[n + 1], Slot)
+            fixed = piece.rstrip() if followed else piece
             space = piece[len(fixed) :]
             read = self.trusted(fixed, begins)
             if space and read == self.trusted(piece, begins):

@@ -79,8 +79,8 @@ class BudgetReport(_Reported):
     level: str | None = _sent("the level used, or auto, native, none, cap")
     control_token: str | None = _sent("what was written into the prompt")
     enforcement: str | None = _sent(
-        "what keeps to the budget: a trained token, a cap, both or nothing",
-        *("token", "cap", "token+cap", "none"),
+        "what keeps to it: a trained token, an effort, a cap, a cap beside either, or nothing",
+        *("token", "cap", "token+cap", "effort", "effort+cap", "none"),
         null=False,
     )
     calibrated: bool | None = _sent(

@@ -144,7 +144,8 @@ class ChatTemplate:
     ) -> list[Mixed | int]:
         """The prompt for turns that may call tools or answer calls, and for definitions of tools.
 
-        Like :meth:`layout`, but a tool's content, the calls and the definitions are in place.
+        Like :meth:`layout`, but a tool's content, the calls, the definitions and what the template
+        keeps of the reasoning are in place. A template that fails at reasoning gets none.
         Raises :class:`PromptError` with the field if the template refuses or leaves out any of it.
         """
         ways = [Arguments.VALUE]
@@ -160,6 +161,8 @@ class ChatTemplate:
                 return self._mixed(turns, tools, way, switches)
             except PromptError as error:
                 refusal = refusal or error
+        if any(turn.reasoning for turn in turns):
+            return self.layout_of([t._replace(reasoning="") for t in turns], tools, switches)
         assert refusal is not None
         raise refusal
 

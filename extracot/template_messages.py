@@ -26,7 +26,6 @@ _REASONING = ("reasoning_content", "reasoning", "thinking", "thought")
 _NO_OBJECT = "INVALID_JSON"
 """Under this name a text that is no JSON object stands in one, as in Anthropic's API."""
 
-
 PROBE_TOOL = {
     "type": "function",
     "function": {
@@ -39,6 +38,8 @@ PROBE_TOOL = {
         },
     },
 }
+"""A tool with all that a template may look at, to try templates with."""
+
 _BARE_TOOL = {"type": "function", "function": {"name": "probe"}}
 
 

@@ -31,7 +31,7 @@ _ON_OFF: tuple[tuple[str, SwitchValue, SwitchValue], ...] = (
     ("reasoning_effort", "high", "no_think"),
     ("reasoning_effort", "high", "none"),
 )
-_EFFORT = ("reasoning_effort", "thinking_effort", "effort")
+_EFFORT = ("reasoning_effort", "thinking_effort", "reasoning_strength", "effort")
 _EFFORTS = ("minimal", "low", "medium", "high", "xhigh", "max")
 _ANY_EFFORT = ("low", "medium", "high")
 """What is said of a template that writes whatever effort it is given: gpt-oss's three."""

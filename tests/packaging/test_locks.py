@@ -69,6 +69,16 @@ def test_locks_installed_together_agree(group: str) -> None:
         assert disagreements(pins(group), pins(other)) == {}
 
 
+def test_deepspeeds_lock_adds_only_what_cuda_and_training_lack() -> None:
+    locked = pins("deepspeed")
+    assert Requirement((ROOT / "requirements/deepspeed.in").read_text().split()[-1]).specifier == (
+        Requirement(f"deepspeed=={locked['deepspeed']}").specifier
+    )
+    assert not locked.keys() & (pins("cuda").keys() | pins("training").keys())
+    text = (ROOT / "scripts/lock.py").read_text()
+    assert f'name = "deepspeed"\nversion = "{locked["deepspeed"]}"' in text, "its metadata is there"
+
+
 @pytest.mark.parametrize("name", CLIENTS)
 def test_a_clients_lock_meets_what_is_asked_for_without_torch(name: str) -> None:
     locked = pins(name)

@@ -26,7 +26,7 @@ def before_call(context: Any, case: Any, kwargs: dict[str, Any]) -> None:
             # Wrong is only an `x-api-key`, which nobody reads beside a bearer key.
             case.body = {**case.body, "purpose": "other"}
     elif case.meta.generation.mode.is_positive and isinstance(case.body, dict):
-        case.body = closed_in_words(case.body)
+        case.body = at_a_level(closed_in_words(case.body))
         if "responses" in case.path:
             case.body = mended_response(case.body)
         elif "/v1/messages" in case.path:
@@ -55,6 +55,14 @@ def closed_in_words(body: dict[str, Any]) -> dict[str, Any]:
     budget = body.get("budget")
     if isinstance(budget, dict) and budget.get("closing"):
         return {**body, "budget": {**budget, "closing": "That will do."}}
+    return body
+
+
+def at_a_level(body: dict[str, Any]) -> dict[str, Any]:
+    """A level is one of the card's, beside no ratio."""
+    budget = body.get("budget")
+    if isinstance(budget, dict) and budget.get("level") is not None:
+        return {**body, "budget": {**budget, "level": "0.4", "ratio": None}}
     return body
 
 

@@ -89,7 +89,8 @@ def test_native_reasons_where_the_template_does_not_by_default() -> None:
     with serving("qwen3_5_nothink") as live:
         on = own_prompt(live, enable_thinking=True)
         assert on != own_prompt(live)
-        for fields in ({}, {"budget": "native"}, {"budget": 0.2}):
+        assert asked(live)[0] == own_prompt(live)  # who says nothing gets the template's own
+        for fields in ({"budget": "native"}, {"enable_thinking": True}, {"budget": 0.2}):
             assert asked(live, **fields)[0] == on
     with serving("qwen3_5_nothink", default_budget="none") as live:
         assert asked(live)[0] == own_prompt(live)

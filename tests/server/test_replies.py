@@ -160,7 +160,8 @@ def test_no_reply_breaks_its_limits(
         assert 0 < generated <= limit
         assert total + generated + report.injected_tokens <= behaviour.max_model_len + 1
         assert report.max_reasoning_tokens is not None
-        assert report.reasoning_tokens <= report.max_reasoning_tokens
+        assert report.reasoning_tokens <= report.max_reasoning_tokens + report.grace_tokens
+        assert report.grace_tokens <= 32 and (enforce == "soft" or not report.grace_tokens)
         assert cap is None or report.reasoning_tokens <= cap
         if chat.resolved.kind is BudgetKind.NONE:
             assert report.reasoning_tokens == 0 and not reasoning

@@ -65,7 +65,7 @@ def test_two_processes_make_what_one_makes(tmp_path: Path) -> None:
     command += [flag for setting in flags for flag in ("--set", setting)]
     finished = subprocess.run(command, capture_output=True, text=True, timeout=400)
     assert finished.returncode == 0, finished.stderr[-3000:]
-    assert finished.stdout.count("sft: done in ") == 2
+    assert finished.stdout.count("sft: done in ") == 1
     alone = run(sft_config(tmp_path, out=tmp_path / "one", batch=4, accumulation=1, max_steps=4))
     one, two = (
         load_file(alone.folder / "model.safetensors"),

@@ -245,3 +245,12 @@ def test_wrong_settings_are_told(changes: dict[str, Any], message: str) -> None:
     with pytest.raises((ConfigError, ValueError), match=message):
         config(**changes)
     assert budget_name(1.0) == "1.0"
+
+
+def test_the_papers_figures_stand_beside_ours_where_they_are_asked_for() -> None:
+    text = report_of(figures(published="math500"))
+    section = text.partition("## Beside the paper's figures")[2]
+    assert "| ours, 0.2 | 28 | 75.0 | 0.28 |" in section
+    assert "| base | 1675 | 64.2 |  |" in section
+    assert "| Extra-CoT CHRPO | 452 | 64.8 | 0.27 |" in section
+    assert "paper" not in report_of(figures())

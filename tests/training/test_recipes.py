@@ -136,3 +136,34 @@ def test_the_bundled_models_baselines_are_matched_measured_and_compared(tmp_path
         second = flags[f"{stage}-2"]
         assert "seed=2" in second
         assert second.replace("-2", "").replace("seed=2", "seed=1") == flags[stage]
+
+
+def test_the_rehearsal_has_every_step_of_the_recipe(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dry("qwen3-1.7b", tmp_path / "real", log=tmp_path / "real.log")
+    for name in ("start/model", "start/data/gsm8k", "start/data/math", "start/data/math500"):
+        (tmp_path / "small" / "out" / name).mkdir(parents=True)
+    for name in ("gsm8k/train", "gsm8k/test", "math/train", "math500/test", "amc2023"):
+        (tmp_path / "small" / "out" / "start" / "data" / f"{name}.jsonl").mkdir()
+    monkeypatch.setenv("REHEARSE", "small")
+    dry("qwen3-1.7b", tmp_path / "small", log=tmp_path / "small.log")
+    real, small = (
+        [line.split()[0] for line in (tmp_path / f"{name}.log").read_text().splitlines()]
+        for name in ("real", "small")
+    )
+    assert [name for name in small if name != "chrpo-alone"] == real
+    flags = (tmp_path / "small.log").read_text()
+    assert flags.count("processes=2") == 2 and "trainer.use_vllm=false" in flags
+
+
+def test_a_launch_that_cannot_work_ends_the_recipe_before_its_first_step(tmp_path: Path) -> None:
+    environment = os.environ | {
+        "OUT": str(tmp_path / "out"), "GPUS": "3", "DEVICE": "cpu",
+        "TRAIN_COMMAND": f"{sys.executable} -m extracot_training.cli",
+    }  # fmt: skip
+    command = ["bash", str(RECIPES / "qwen3-1.7b.sh")]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode != 0 and done.stderr.count("\n") == 1
+    assert "'global_batch': want a multiple of batch x processes, 2 x 3 = 6" in done.stderr
+    assert not (tmp_path / "out").exists()

@@ -22,10 +22,11 @@ from extracot_training.errors import RowError, StageError
 from extracot_training.pipeline.checkpoints import CHECKPOINTS, LOG, LossError, last_checkpoint
 from extracot_training.pipeline.records import read_rows
 from extracot_training.pipeline.stage import Status
+from extracot_training.policy.adapters import adapter_config
 from extracot_training.policy.loading import load_policy_model
 from extracot_training.policy.mixed_rows import MixedRow
 from extracot_training.policy.prompt_settings import PromptSettings
-from extracot_training.stages.sft.stage import adapter_config, run, sft_arguments
+from extracot_training.stages.sft.stage import run, sft_arguments
 from extracot_training.stages.sft.trainer import BudgetSftTrainer, GroupedSampler, as_dataset
 from tests.training.tiny_policy import make_all, make_base, sft_config
 
@@ -71,7 +72,7 @@ def trainer_for(root: Path, folder: Path, **settings: Any) -> BudgetSftTrainer:
         processing_class=tokenizer,
         sampler=GroupedSampler([row.length for row in rows], config.batch, seed=config.seed),
         plain_loss=True,
-        peft_config=adapter_config(config.lora, model, tokens) if config.lora else None,
+        peft_config=adapter_config(config.lora, model, tokens.all) if config.lora else None,
     )
 
 

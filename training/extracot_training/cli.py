@@ -20,6 +20,8 @@ from extracot_training.errors import ConfigError
 
 try:
     from extracot_training.config.load import describe, load_config, near_miss
+    from extracot_training.pipeline.distributed import is_first
+    from extracot_training.policy.training_settings import TrainingSettings
 except ModuleNotFoundError as missing:  # the base install has the command, not what it needs
     sys.exit(f"extracot-train: error: {missing}; run: pip install 'extracot[training]'")
 
@@ -79,6 +81,9 @@ STAGES: dict[str, Stage] = {
 }
 
 
+PLAN = "plan"
+
+
 class UsageError(ConfigError):
     """Wrong flags."""
 
@@ -113,9 +118,12 @@ def _main(argv: list[str]) -> int:
         print(f"{PROGRAM} {__version__}")
         return 0
     name = argv[0]
+    if name == PLAN:
+        planned: int = _module("planning.command").main(argv[1:], config_class)
+        return planned
     if name not in STAGES:
         kind = "flag" if name.startswith("-") else "stage"
-        known = ["--help", "--version"] if kind == "flag" else list(STAGES)
+        known = ["--help", "--version"] if kind == "flag" else [*STAGES, PLAN]
         raise UsageError(
             f"unknown {kind} {name!r}{near_miss(name, known)}; stages: {', '.join(STAGES)}"
         )
@@ -146,8 +154,12 @@ def _run_stage(name: str, stage: Stage, argv: list[str]) -> int:
     if not sys.stderr.isatty():  # a library's bars for every file it reads fill a log
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
         os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
+    if isinstance(config, TrainingSettings):
+        _module("policy.launching").launch(config, [name, *argv])
     outcome = _module(f"stages.{name}.stage").run(config, force=args.force)
     counts = ", ".join(f"{key} {value}" for key, value in outcome.counts.items())
+    if not is_first():  # of several processes one tells it
+        return 0
     print(f"{name}: {outcome.status} in {outcome.folder}" + (f" ({counts})" if counts else ""))
     return 0
 
@@ -185,7 +197,8 @@ def _overview() -> Parser:
     return Parser(
         prog=PROGRAM,
         usage=f"{PROGRAM} STAGE --config FILE [--set KEY=VALUE ...] [--force]",
-        description=f"stages:\n{lines}\n\n{PROGRAM} STAGE --help lists a stage's settings",
+        description=f"stages:\n{lines}\n\n{PROGRAM} STAGE --help lists a stage's settings\n"
+        f"{PROGRAM} plan CONFIG ... says what stages would take, before anything is spent",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
 

@@ -1,132 +1,91 @@
-"""Batches of requests: upload a file, start, watch, fetch the results. Calls of the API only.
+"""Sweeps in batches that each ask in a way of their own, kept in one file and taken up again.
 
-Works with any server that has OpenAI's ``/v1/files`` and ``/v1/batches``.
+Builds on :meth:`extracot_client.Extracot.sweep`: a batch is one budget and one set of options for
+some problems. Knows nothing of what is measured by it.
 """
 
 from __future__ import annotations
 
-import os
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
-from urllib.parse import quote
 
-import httpx
-from pydantic import BaseModel, ConfigDict, Field
-
-from extracot_client import base
 from extracot_client.client import Extracot
+from extracot_client.errors import InvalidArgumentError
+from extracot_client.requests import SolveOptions
+from extracot_client.sweep_files import RowStore
+from extracot_client.sweeps import SweepProblem, fingerprint
+from extracot_client.types import Budget, SweepRow
 
-ENDED = frozenset({"completed", "failed", "expired", "cancelled"})
-
-
-class _Reply(BaseModel):
-    model_config = ConfigDict(extra="allow")
-
-
-class UploadedFile(_Reply):
-    """A file on the server."""
-
-    id: str
+QUESTION = "{question}"
+BOXED = f"{QUESTION}\n\nPut the final answer within \\boxed{{}}."
+"""How a question is put to a model that no server gives an instruction."""
 
 
-class BatchCounts(_Reply):
-    """Lines of a batch."""
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Problems to be asked in one way; ``name`` is what the rows are counted under."""
 
-    total: int = 0
-    completed: int = 0
-    failed: int = 0
+    name: str
+    problems: Sequence[SweepProblem]
+    budget: Budget
+    options: SolveOptions = field(default_factory=SolveOptions)
 
-
-class BatchFault(_Reply):
-    """Why a batch could not run."""
-
-    message: str | None = None
-
-
-class BatchFaults(_Reply):
-    """All of them."""
-
-    data: list[BatchFault] = Field(default_factory=list)
+    def kept(self, store: RowStore) -> list[SweepRow]:
+        """The rows that are there already, failed ones left out."""
+        found = (
+            store.get(one.id, self.budget, fingerprint(one, self.options)) for one in self.problems
+        )
+        return [row for row in found if row is not None]
 
 
-class Batch(_Reply):
-    """A batch as the server sees it."""
+def run_batch(
+    client: Extracot,
+    batch: Batch,
+    store: RowStore,
+    *,
+    concurrency: int,
+    step: Callable[[str], None],
+) -> list[SweepRow]:
+    """Ask what is not kept yet, keep it, and give all rows in the order of the problems.
 
-    id: str
-    status: str
-    output_file_id: str | None = None
-    error_file_id: str | None = None
-    errors: BatchFaults | None = None
-    request_counts: BatchCounts = Field(default_factory=BatchCounts)
-
-    @property
-    def ended(self) -> bool:
-        """Whether nothing more happens to it."""
-        return self.status in ENDED
-
-
-class Batches:
-    """The batches of a client's key."""
-
-    def __init__(self, client: Extracot) -> None:
-        self._client = client
-
-    def upload(self, path: Path) -> UploadedFile:
-        """Send a file as it is read; it is not held in memory."""
-        with path.open("rb") as stream:
-            form = {"file": (path.name, stream, "application/jsonl")}
-            return self._once(UploadedFile, "v1/files", data={"purpose": "batch"}, files=form)
-
-    def create(self, file_id: str, endpoint: str, window: str) -> Batch:
-        """Start a batch of an uploaded file."""
-        body = {"input_file_id": file_id, "endpoint": endpoint, "completion_window": window}
-        return self._once(Batch, "v1/batches", json=body)
-
-    def get(self, batch_id: str) -> Batch:
-        """A batch and how far it is."""
-        return self._call("GET", _place(batch_id))
-
-    def cancel(self, batch_id: str) -> Batch:
-        """Stop a batch; what has been answered is kept."""
-        return self._call("POST", f"{_place(batch_id)}/cancel")
-
-    def download(self, file_id: str, path: Path) -> None:
-        """A file's content to ``path``, which appears when it is whole."""
-        exchange = self._client._core.exchange()
-        place = f"v1/files/{quote(file_id, safe='')}/content"
-        response = self._client._send(exchange, "GET", place, None)
-        part = path.with_name(f"{path.name}.part")
-        try:
-            with part.open("wb") as stream:
-                for data in response.iter_bytes():
-                    stream.write(data)
-            os.replace(part, path)
-        except httpx.HTTPError as error:
-            raise exchange.broken(error, started=True) from error
-        finally:
-            response.close()
-            part.unlink(missing_ok=True)
-
-    def _call(self, method: str, path: str) -> Batch:
-        exchange = self._client._core.exchange()
-        response = self._client._send(exchange, method, path, None)
-        raw = self._client._read_body(response, exchange, base.MAX_JSON_BODY)
-        return base.parse_page(Batch, response, raw)
-
-    def _once(self, kind: type[base.Page], path: str, **content: Any) -> base.Page:
-        """A POST that is not repeated when its reply is lost: it would be done twice."""
-        client, exchange = self._client, self._client._core.exchange()
-        limits = client._core.settings.timeout()
-        try:
-            request = client._http.build_request("POST", path, timeout=limits, **content)
-            response = client._http.send(request, stream=True)
-        except httpx.HTTPError as broken:
-            raise exchange.broken(broken) from broken
-        body = client._read_body(response, exchange)
-        if not response.is_success:
-            raise exchange.refused(response, body)
-        return base.parse_page(kind, response, body)
+    A failed request is a row with its error; raises what all other requests would meet as well,
+    with nothing lost that was answered before.
+    """
+    there = {row.problem_id: row for row in batch.kept(store)}
+    source = client.sweep(
+        batch.problems,
+        [batch.budget],
+        concurrency=concurrency,
+        skip=lambda problem_id, *_: problem_id in there,
+        **batch.options,
+    )
+    for row in source:
+        store.add(row)
+        there[row.problem_id] = row
+        step(f"{batch.name} {row.error or ''}")
+    return [there[problem.id] for problem in batch.problems]
 
 
-def _place(batch_id: str) -> str:
-    return f"v1/batches/{quote(batch_id, safe='')}"
+def put(problems: Sequence[SweepProblem], prompt: str) -> list[SweepProblem]:
+    """The problems as they are sent: each question in its place in the prompt.
+
+    Raises :class:`InvalidArgumentError` for a prompt without that place.
+    """
+    if QUESTION not in prompt:
+        raise InvalidArgumentError(f"--prompt has no {QUESTION} in it", param="prompt")
+    return [
+        SweepProblem(one.id, prompt.replace(QUESTION, one.question), one.answer) for one in problems
+    ]
+
+
+def rows_file(out: Path, name: str, *told_apart: object) -> Path:
+    """Where the rows of a run are kept, beside what it writes in the end.
+
+    What makes replies no longer comparable is part of the name, so that they are never mixed.
+    """
+    text = json.dumps(told_apart, sort_keys=True, default=str)
+    mark = hashlib.sha256(text.encode("utf-8")).hexdigest()[:8]
+    return out.with_name(f"{out.stem}.{name}-{mark}.jsonl")

@@ -92,6 +92,8 @@ def build_parser() -> argparse.ArgumentParser:
     _add_sampling(compare)
     _add_sweep(commands)
     _add_batch(commands)
+    _add_calibrate(commands)
+    _add_adherence(commands)
     _add(commands, "models", "list what the server serves")
     card = _add(commands, "card", "show a model's budget card and the operator's policy")
     card.add_argument("--model", metavar="NAME", help="default: the only one served")
@@ -196,6 +198,89 @@ def _add_batch(commands: Commands) -> None:
     )
     parser.add_argument("--no-wait", action="store_true", help="submit, or look, and return")
     parser.add_argument("--cancel", action="store_true", help="stop it; what was answered is kept")
+
+
+def _add_measuring(parser: argparse.ArgumentParser) -> None:
+    """What the commands that measure a server have in common."""
+    parser.add_argument(
+        "--problems",
+        metavar="FILE",
+        help="JSONL or CSV with question and answer, such as GSM8K or MATH-500 "
+        "(default: 60 word problems that come with this package)",
+    )
+    parser.add_argument("--limit", type=int, metavar="N", help="only the first N problems")
+    parser.add_argument(
+        "--prompt",
+        metavar="TEXT",
+        help="what is sent, with {question} in it (default: the question, and where the server has "
+        "no instruction of its own a line that asks for the final answer in a box)",
+    )
+    parser.add_argument("--concurrency", type=int, default=4, metavar="N")
+    parser.add_argument("--plot", metavar="FILE.png", help="a picture (needs matplotlib)")
+    parser.add_argument("--max-tokens", type=int, metavar="N", help="reasoning and answer together")
+    for flag, metavar in (("--temperature", "T"), ("--top-p", "P")):
+        parser.add_argument(flag, metavar=metavar, type=float, help="default: the model's own")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="the first seed")
+
+
+def _add_calibrate(commands: Commands) -> None:
+    parser = _add(commands, "calibrate", "measure a model without levels and write a budget card")
+    parser.add_argument("url", nargs="?", metavar="URL", help="the server; else --base-url")
+    parser.add_argument("--model", metavar="NAME", help="default: the only one served")
+    parser.add_argument(
+        "-o",
+        "--out",
+        required=True,
+        metavar="CARD.json",
+        help="the card; rows are kept beside it, and the same command resumes",
+    )
+    parser.add_argument(
+        "--ratios", default="0.2,0.4,0.6,0.8,1", metavar="A,B,…", help="caps (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--efforts", metavar="A,B,…", help="efforts (default: those that the chat template takes)"
+    )
+    parser.add_argument("--seeds", type=int, default=1, metavar="N", help="replies per problem")
+    parser.add_argument(
+        "--plan", action="store_true", help="say how many requests and tokens it takes, and stop"
+    )
+    _add_measuring(parser)
+
+
+def _add_adherence(commands: Commands) -> None:
+    parser = _add(commands, "adherence", "measure how well servers keep to reasoning budgets")
+    parser.add_argument("urls", nargs="+", metavar="URL", help="OpenAI-compatible servers")
+    each = "once for all servers, or once for each in their order"
+    parser.add_argument(
+        "--field",
+        action="append",
+        metavar="F",
+        help="how a budget is sent: extracot, vllm, llama.cpp, openrouter, anthropic, gemini, "
+        f"nvidia, qwen, or a path such as reasoning.max_tokens; {each} (default: extracot)",
+    )
+    parser.add_argument("--model", action="append", metavar="NAME", help=f"the model; {each}")
+    parser.add_argument("--name", action="append", metavar="N", help="what to call each server")
+    parser.add_argument(
+        "--key-from",
+        action="append",
+        metavar="VAR",
+        help="the variable that holds the key; once for each server in their order, - for none",
+    )
+    parser.add_argument(
+        "--caps",
+        metavar="A,B,…",
+        help="reasoning tokens (default: 20, 40, 60 and 80 %% of what the first server needs)",
+    )
+    parser.add_argument(
+        "-o", "--out", required=True, metavar="FILE.json", help="the report; the command resumes"
+    )
+    parser.add_argument(
+        "--tokenizer", metavar="PATH", help="a tokenizer.json, to recount reasoning tokens with"
+    )
+    parser.add_argument("--think-start", default="<think>", metavar="TAG", help="of the model")
+    parser.add_argument("--think-end", default="</think>", metavar="TAG", help="of the model")
+    parser.add_argument("--seeds", type=int, default=1, metavar="N", help="replies per problem")
+    _add_measuring(parser)
 
 
 def complain(text: str) -> None:

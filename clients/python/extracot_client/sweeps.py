@@ -39,7 +39,7 @@ SHARED_FAILURES = (
     errors.InvalidArgumentError,
 )
 _OF_REPORT = {
-    *("answer_tokens", "baseline_tokens", "baseline_source"),
+    *("answer_tokens", "baseline_tokens", "baseline_source", "cap_hit"),
     *("realised_ratio", "saved_tokens_estimate", "total_saved_tokens_estimate", "no_saving"),
 }
 
@@ -98,6 +98,7 @@ def make_row(problem: SweepProblem, budget: Budget, mark: str, solution: Solutio
         reasoning=solution.reasoning,
         finish_reason=solution.finish_reason,
         level=report.chosen or report.level,
+        prompt_tokens=solution.usage.prompt_tokens,
         reasoning_tokens=solution.reasoning_tokens,
         completion_tokens=solution.usage.completion_tokens,
         **report.model_dump(include=_OF_REPORT),
@@ -218,7 +219,7 @@ class BudgetSummary:
         return asdict(self)
 
 
-def wilson(correct: int, n: int) -> tuple[float, float]:
+def wilson(correct: float, n: float) -> tuple[float, float]:
     """The 95 % interval of a share (Wilson 1927).
 
     >>> [round(bound, 3) for bound in wilson(8, 10)]

@@ -56,25 +56,30 @@ class ModelList(ServerModel):
 
 
 class LevelInfo(ServerModel):
-    """One level of a model with a card; ``expected_ratio`` is what it realises on average."""
+    """One level of a model with a card; ``expected_ratio`` is what it realises on average. What
+    ``dominated_by`` names was measured to be cheaper and more accurate."""
 
     name: str
+    enforced_by: str | None = None
     control_token: str | None = None
+    effort: str | None = None
+    dominated_by: str | None = None
     ratio: float | None = None
     expected_ratio: float | None = None
     allowed_by_policy: bool = True
 
 
 class BudgetCardPage(ServerModel):
-    """The body of ``GET /v1/budget``: levels, the operator's policy, where baselines come from,
-    what the holdout has measured, the profile of the model's family, and the card itself (``None``
-    for a model in cap mode)."""
+    """The body of ``GET /v1/budget``: levels, the operator's policy, what prompts are made with,
+    where baselines come from, what the holdout has measured, the profile of the model's family, and
+    the card itself (``None`` for a model in cap mode)."""
 
     model: str | None = None
     mode: str | None = None
     allowed: list[str] = Field(default_factory=list)
     levels: list[LevelInfo] = Field(default_factory=list)
     policy: dict[str, Any] = Field(default_factory=dict)
+    prompt: dict[str, Any] = Field(default_factory=dict)
     baseline: dict[str, Any] = Field(default_factory=dict)
     holdout: dict[str, Any] = Field(default_factory=dict)
     profile: dict[str, Any] = Field(default_factory=dict)
@@ -174,9 +179,11 @@ class SweepRow(BaseModel):
     reasoning: str | None = None
     finish_reason: str | None = None
     level: str | None = None
+    prompt_tokens: int | None = None
     reasoning_tokens: int | None = None
     answer_tokens: int | None = None
     completion_tokens: int | None = None
+    cap_hit: bool | None = None
     baseline_tokens: float | None = None
     baseline_source: str | None = None
     realised_ratio: float | None = None

@@ -92,7 +92,7 @@ def _silent(asked: Asked, alias: Target | None) -> str:
     budget = asked.budget
     if budget is not None and (budget.target == NO_REASONING or budget.max_reasoning_tokens == 0):
         return "budget"
-    if budget is not None and budget.target is not None:
+    if budget is not None and (budget.target is not None or budget.level is not None):
         return ""
     if alias is not None:
         return "model" if alias == NO_REASONING else ""

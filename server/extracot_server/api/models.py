@@ -25,7 +25,6 @@ from extracot_server.budget.holdout import CONFIDENCE, Holdout, Saving
 from extracot_server.budget.resolve import (
     BudgetPolicy,
     allowed_levels,
-    expected_ratio,
     policy_level,
 )
 from extracot_server.budget.values import Target
@@ -36,19 +35,25 @@ router = APIRouter(route_class=ReadRoute)
 
 
 class LevelInformation(ReplyModel):
-    """A trained level."""
+    """A level, trained or measured."""
 
     name: str
-    control_token: str
-    ratio: float = Field(description="nominal")
+    enforced_by: Literal["token", "effort", "cap"]
+    control_token: str | None = Field(description="null: it has none")
+    effort: str | None = Field(description="what the chat template is asked for")
+    ratio: float | None = Field(description="nominal; null for an effort")
     expected_ratio: float = Field(description="as measured; nominal if not measured")
+    accuracy: float | None = Field(description="as measured")
+    dominated_by: str | None = Field(
+        description="what was measured to be cheaper and more accurate; ratios go to other levels"
+    )
     allowed_by_policy: bool = Field(description="within this key's floor and ceiling")
 
 
 class ModelBudget(ReplyModel):
     """Which budgets a model takes."""
 
-    mode: Literal["token", "cap"] = Field(description="trained levels, or caps")
+    mode: Literal["token", "cap"] = Field(description="trained levels, or caps and efforts")
     allowed: list[str]
     levels: list[LevelInformation]
     aliases: list[str] = Field(description="names with a budget")
@@ -95,6 +100,16 @@ class PolicyInformation(ReplyModel):
     reasoning_effort: dict[str, Target] = Field(
         validation_alias="efforts", description="budget of each effort"
     )
+
+
+class PromptInformation(ReplyModel):
+    """What prompts are made with: figures that are measured hold for this and no other."""
+
+    instruction: str | None
+    system_prompt: str | None
+    think_start: str
+    think_end: str
+    tokenizer_hash: str
 
 
 class CuttingOff(ReplyModel):
@@ -154,6 +169,7 @@ class BudgetInformation(ReplyModel):
     allowed: list[str]
     levels: list[LevelInformation]
     policy: PolicyInformation
+    prompt: PromptInformation
     cutting_off: CuttingOff
     baseline: BaselineInformation
     holdout: HoldoutInformation
@@ -194,6 +210,7 @@ async def get_budget(request: Request, model: str | None = None) -> BudgetInform
         allowed=_allowed(served),
         levels=_levels(served, policy),
         policy=PolicyInformation.model_validate(policy),
+        prompt=_prompt(served),
         cutting_off=CuttingOff(
             closing=served.closing.text.strip(),
             grace_tokens=policy.grace_tokens,
@@ -203,6 +220,17 @@ async def get_budget(request: Request, model: str | None = None) -> BudgetInform
         holdout=_holdout(service.holdout),
         profile=profile_information(served),
         card=served.card,
+    )
+
+
+def _prompt(served: ServedModel) -> PromptInformation:
+    runtime = served.runtime
+    return PromptInformation(
+        instruction=runtime.instruction,
+        system_prompt=runtime.system_prompt,
+        think_start=runtime.tags.start,
+        think_end=runtime.tags.end,
+        tokenizer_hash=runtime.tokenizer_hash,
     )
 
 
@@ -269,9 +297,13 @@ def _levels(served: ServedModel, policy: BudgetPolicy) -> list[LevelInformation]
     return [
         LevelInformation(
             name=level.name,
+            enforced_by=level.enforced_by,
             control_token=level.token,
+            effort=level.effort,
             ratio=level.ratio,
-            expected_ratio=expected_ratio(level),
+            expected_ratio=level.expected_ratio,
+            accuracy=level.accuracy.mean if level.accuracy is not None else None,
+            dominated_by=level.dominated_by,
             allowed_by_policy=level.name in usable,
         )
         for level in served.card.levels

@@ -112,7 +112,7 @@ def levels_line(model: ServedModel) -> str:
     """What a budget means for this model, in a few words."""
     if model.card is None:
         return f"cap mode: a ratio is a cap on {model.policy.assumed_baseline} tokens"
-    return f"token mode, levels {', '.join(level.name for level in model.card.levels)}"
+    return f"{model.mode} mode, levels {', '.join(level.name for level in model.card.levels)}"
 
 
 def _told(model: ServedModel) -> str:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from extracot.card import BudgetCard, LevelCard
-from extracot.figures import BaselineBin
+from extracot.figures import BaselineBin, level_cap
 from extracot_server.budget.resolve import BudgetKind, BudgetPolicy, ResolvedBudget, expected_ratio
 from extracot_server.errors import BudgetError
 
@@ -63,10 +63,12 @@ def resolve_limits(
     if resolved.max_reasoning_tokens is not None:
         _refuse_incomparable(resolved.max_reasoning_tokens, card, baseline, policy)
         caps.append(_token_cap(resolved.max_reasoning_tokens, baseline, policy))
-    ratio_cap = _ratio_cap(resolved, level or resolved.level, baseline, policy)
-    grace = 0
-    if ratio_cap is not None:
-        grace = _grace(resolved, ratio_cap, min(cap for cap, _ in caps), policy)
+    of_ratio = _ratio_cap(resolved, level or resolved.level, baseline, policy)
+    of_level = _level_cap(resolved.level, baseline)
+    grace, of_budget = 0, [cap for cap in (of_ratio, of_level) if cap is not None]
+    if of_budget:
+        ratio_cap = min(of_budget)
+        grace = _grace(resolved, ratio_cap, min(cap for cap, _ in caps), baseline, policy)
         caps.append((ratio_cap, "budget"))
     reasoning_cap, reason = min(caps, key=lambda item: item[0])
     if card is None:
@@ -79,7 +81,13 @@ def resolve_limits(
     return Limits(total, reserve, reasoning_cap, reason, mean, "card", grace, both)
 
 
-def _grace(resolved: ResolvedBudget, cap: int, most: int, policy: BudgetPolicy) -> int:
+def _grace(
+    resolved: ResolvedBudget,
+    cap: int,
+    most: int,
+    baseline: BaselineBin | None,
+    policy: BudgetPolicy,
+) -> int:
     """How far a soft ratio's cap may be exceeded: as far as asked, else by a quarter of it at most.
 
     Never beyond ``most``, the smallest of the other caps, nor what the operator's ceiling allows.
@@ -87,7 +95,7 @@ def _grace(resolved: ResolvedBudget, cap: int, most: int, policy: BudgetPolicy) 
     if resolved.kind is not BudgetKind.CAP or resolved.hard:
         return 0
     if policy.ceiling is not None:
-        most = min(most, max(cap, _tokens_at(policy.ceiling, None, policy)))
+        most = min(most, max(cap, _tokens_at(policy.ceiling, baseline, policy)))
     wanted = resolved.grace
     if wanted is None:
         wanted = min(policy.grace_tokens, cap // 4)
@@ -137,9 +145,9 @@ def _ratio_cap(
     baseline: BaselineBin | None,
     policy: BudgetPolicy,
 ) -> int | None:
-    if resolved.kind is BudgetKind.CAP and resolved.applied_ratio is not None:
+    if resolved.kind is BudgetKind.CAP and level is None and resolved.applied_ratio is not None:
         return _tokens_at(resolved.applied_ratio, None, policy)
-    if not resolved.hard or resolved.kind not in (BudgetKind.LEVEL, BudgetKind.AUTO):
+    if not resolved.hard or (level is None and resolved.kind is not BudgetKind.AUTO):
         return None  # native and none have no ratio to enforce; a cap in tokens is always hard
     if baseline is None:
         raise BudgetError(
@@ -151,3 +159,17 @@ def _ratio_cap(
     if ratio is None and level is not None:
         ratio = expected_ratio(level)
     return None if ratio is None else _tokens_at(ratio, baseline, policy)
+
+
+def _level_cap(level: LevelCard | None, baseline: BaselineBin | None) -> int | None:
+    """The cap by which a measured level is kept to; ``None``: it has none.
+
+    It is a share of the mean, as it was when the level was measured: :func:`level_cap`.
+    """
+    if level is None or level.enforced_by == "token":
+        return None
+    if level.max_reasoning_tokens is not None:
+        return level.max_reasoning_tokens
+    if level.enforced_by == "effort" or level.ratio is None or baseline is None:
+        return None
+    return level_cap(level.ratio, baseline.reasoning.mean)

@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 from extracot.card import BudgetCard, LevelCard
 from extracot_server.budget.values import BudgetSpec, Target, shown
+from extracot_server.config.effort_map import DEFAULT_EFFORT_MAP
 from extracot_server.errors import BudgetError
 
 _TIE = 1e-9
@@ -27,7 +28,7 @@ class BudgetKind(StrEnum):
     AUTO = "auto"  # the model picks the level
     NATIVE = "native"  # no control token, no ratio
     NONE = "none"  # a closed, empty think block
-    CAP = "cap"  # no card: the think block is opened and capped
+    CAP = "cap"  # no trained levels: the block is opened and capped, or an effort is asked for
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +86,15 @@ class ResolvedBudget:
     max_reasoning_tokens: int | None = None
     hard: bool = False
     grace: int | None = None
+    effort: str | None = None
+    """The effort beside a native budget, which only the chat template is told."""
+    told_ratio: float | None = None
+    """What a prompt says of a measured cap: its share of what was assumed when it was measured."""
+
+    @property
+    def by_effort(self) -> bool:
+        """The chat template is asked for an effort, and reasoning ends by itself."""
+        return self.level is not None and self.level.enforced_by == "effort"
 
     @property
     def label(self) -> str:
@@ -99,8 +109,9 @@ def resolve_budget(
 
     Total: every budget gives a result or a :class:`BudgetError`. The level of a ratio is the
     one whose realised ratio on the card is nearest (ties: the smaller), within the operator's
-    floor and ceiling; ``card`` is ``None`` in cap mode. A client's cap in tokens is kept as it is
-    here: :func:`extracot_server.budget.limits.resolve_limits` raises it to the floor.
+    floor and ceiling, and not one that is dominated; ``card`` is ``None`` where nothing was
+    measured. A client's cap in tokens is kept as it is here:
+    :func:`extracot_server.budget.limits.resolve_limits` raises it to the floor.
     """
     spec = sources.budget or BudgetSpec()
     target, source, requested = _choose_source(sources, spec, policy)
@@ -112,29 +123,87 @@ def resolve_budget(
     base = ResolvedBudget(
         BudgetKind.NONE, source, requested, max_reasoning_tokens=cap, hard=spec.hard
     )
+    named = _named_level(spec.level, sources, card)
+    if source == "reasoning_effort" and card is not None:
+        named = _effort_level(sources.effort, card, policy)
     target = "none" if ceiling == 0 else _apply_policy(target, policy)
-    if target == "none":
+    if target == "none" and (named is None or 0 in (cap, ceiling)):
         return base
-    if target == "native":
-        return replace(base, kind=BudgetKind.NATIVE)
+    if target == "native" and named is None:
+        effort = sources.effort if isinstance(sources.effort, str) else None
+        return replace(base, kind=BudgetKind.NATIVE, effort=effort)
     if spec.hard and card is not None and card.baseline is None:
         raise BudgetError(
             "This model's budget card has no baseline, so a ratio cannot be enforced. "
             "Use `budget.max_reasoning_tokens` for a hard cap.",
             param="budget.enforce",
         )
+    if card is not None and named is not None:
+        allowed = allowed_levels(card, policy)
+        level = named if named in allowed else nearest_level(allowed, named.expected_ratio)
+        return _at_level(base, level, card, spec, policy)
     if target == "auto":
-        if card is None or policy_level(card) is None:
-            raise BudgetError(
-                'This model cannot choose its own budget ("auto"): it has no policy token. '
-                'Allowed here: a number in (0, 1], "native" or "none".',
-                param="budget" if source == "budget" else None,
-            )
-        return replace(base, kind=BudgetKind.AUTO, allowed=allowed_levels(card, policy))
+        return replace(base, kind=BudgetKind.AUTO, allowed=_choice(card, policy, source))
+    ratio = float(target)
     if card is None:
-        return replace(base, kind=BudgetKind.CAP, applied_ratio=target, grace=spec.grace)
-    level = nearest_level(allowed_levels(card, policy), target)
-    return replace(base, kind=BudgetKind.LEVEL, applied_ratio=target, level=level)
+        return replace(base, kind=BudgetKind.CAP, applied_ratio=ratio, grace=spec.grace)
+    level = nearest_level(offered_levels(card, policy), ratio)
+    return _at_level(replace(base, applied_ratio=ratio), level, card, spec, policy)
+
+
+def _choice(card: BudgetCard | None, policy: BudgetPolicy, source: str) -> tuple[LevelCard, ...]:
+    """What a model may choose among; raises :class:`BudgetError` for one that cannot choose."""
+    if card is None or policy_level(card) is None:
+        raise BudgetError(
+            'This model cannot choose its own budget ("auto"): it has no policy token. '
+            'Allowed here: a number in (0, 1], "native" or "none".',
+            param="budget" if source == "budget" else None,
+        )
+    return allowed_levels(card, policy)
+
+
+def _at_level(
+    base: ResolvedBudget,
+    level: LevelCard,
+    card: BudgetCard,
+    spec: BudgetSpec,
+    policy: BudgetPolicy,
+) -> ResolvedBudget:
+    """Run at a level: by its control token, or as the level was measured."""
+    if level.enforced_by == "token":
+        return replace(base, kind=BudgetKind.LEVEL, level=level)
+    share = None
+    if level.enforced_by == "cap" and level.ratio is not None and card.native is not None:
+        share = level.ratio * card.native.reasoning.mean / policy.assumed_baseline
+    return replace(base, kind=BudgetKind.CAP, level=level, grace=spec.grace, told_ratio=share)
+
+
+def _named_level(
+    name: str | None, sources: BudgetSources, card: BudgetCard | None
+) -> LevelCard | None:
+    """The level that a request names; ``None``: it names none."""
+    if name is None:
+        return None
+    if sources.alias is not None:
+        raise BudgetError(
+            f"The model name asks for the budget {sources.alias} and `budget.level` for "
+            f"{shown(name)}: send only one of them.",
+            param="budget.level",
+        )
+    levels = {} if card is None else {level.name: level for level in card.levels}
+    if name not in levels:
+        known = f"Allowed: {', '.join(levels)}." if levels else "This model has no budget card."
+        raise BudgetError(f"`budget.level` is {shown(name)}. {known}", param="budget.level")
+    return levels[name]
+
+
+def _effort_level(effort: str, card: BudgetCard, policy: BudgetPolicy) -> LevelCard | None:
+    """The level that was measured at an effort, unless the operator has said what that is, or it
+    is to be none."""
+    meant = policy.efforts[effort]
+    if meant == "none" or meant != DEFAULT_EFFORT_MAP.get(effort):
+        return None
+    return next((level for level in card.levels if level.effort == effort), None)
 
 
 def policy_level(card: BudgetCard | None) -> LevelCard | None:
@@ -162,6 +231,13 @@ def allowed_levels(card: BudgetCard, policy: BudgetPolicy) -> tuple[LevelCard, .
         return within
     bound = policy.ceiling if policy.ceiling is not None else low
     return (nearest_level(tuple(card.levels), bound),)
+
+
+def offered_levels(card: BudgetCard, policy: BudgetPolicy) -> tuple[LevelCard, ...]:
+    """The allowed levels that a ratio may be served by: those that nothing dominates, which was
+    measured to be cheaper and more accurate. Where all are dominated, all of them."""
+    allowed = allowed_levels(card, policy)
+    return tuple(level for level in allowed if level.dominated_by is None) or allowed
 
 
 def nearest_level(levels: tuple[LevelCard, ...], ratio: float) -> LevelCard:

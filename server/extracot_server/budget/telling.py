@@ -22,6 +22,7 @@ def told(
     """The template's variables for a request.
 
     - None: the off values, and the effort ``none`` where the template takes that.
+    - An effort-level of the card, or an effort beside a native budget: that effort.
     - Anything else: the on values, and maybe an effort. It is the client's own where the template
       takes it and nothing narrows it, else the one whose budget is nearest to the cap (ties: the
       smaller). A cap in tokens is compared by the baseline. Without a cap it is the client's, or
@@ -32,6 +33,10 @@ def told(
         off = {name: s.off for name, s in profile.switches.items() if s.off is not None}
         return {**_effort(profile, _NO_EFFORT), **off}
     on = {name: s.on for name, s in profile.switches.items() if s.on is not None}
+    if resolved.level is not None and resolved.level.effort is not None:
+        return {**on, **profile.told_effort(resolved.level.effort)}
+    if resolved.kind is BudgetKind.NATIVE and resolved.effort in profile.efforts:
+        return {**on, **_effort(profile, resolved.effort)}
     ratio = _ratio(resolved, policy)
     on |= _effort(profile, told_effort(profile, resolved, policy, ratio))
     return on
@@ -39,7 +44,8 @@ def told(
 
 def told_tokens(profile: Profile, resolved: ResolvedBudget, cap: int) -> dict[str, SwitchValue]:
     """The number of reasoning tokens, for a template that takes one; nothing without a budget."""
-    budgeted = resolved.kind is BudgetKind.CAP or resolved.max_reasoning_tokens is not None
+    capped = resolved.kind is BudgetKind.CAP and not resolved.by_effort
+    budgeted = capped or resolved.max_reasoning_tokens is not None
     if profile.budget_switch is None or not budgeted or resolved.kind is BudgetKind.NONE:
         return {}
     return {profile.budget_switch: cap}
@@ -65,6 +71,8 @@ def told_effort(
 def _ratio(resolved: ResolvedBudget, policy: BudgetPolicy) -> float:
     """The cap on reasoning over the baseline; infinite without one."""
     ratio = math.inf if resolved.applied_ratio is None else resolved.applied_ratio
+    if resolved.kind is BudgetKind.CAP and resolved.told_ratio is not None:
+        ratio = resolved.told_ratio
     if resolved.max_reasoning_tokens is not None:
         ratio = min(ratio, resolved.max_reasoning_tokens / policy.baseline[0])
     return ratio

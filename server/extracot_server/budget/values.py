@@ -34,11 +34,13 @@ MOST_GRACE = 256
 LONGEST_CLOSING = 400  # in characters; what a model may be told is counted in its tokens
 ALLOWED = (
     'a number in (0, 1], "auto", "native", "none", or an object with `ratio` (one of these), '
-    '`max_reasoning_tokens` (an integer of 0 or more), `enforce` ("soft" or "hard"), `closing` '
-    f"(a text) and `grace` (an integer from 0 to {MOST_GRACE})"
+    "or `level` (a name on the budget card), `max_reasoning_tokens` (an integer of 0 or more), "
+    '`enforce` ("soft" or "hard"), `closing` (a text) and `grace` '
+    f"(an integer from 0 to {MOST_GRACE})"
 )
 _RULES = {
     "ratio": 'is {}. Allowed: a number in (0, 1], "auto", "native" or "none"',
+    "level": "must be the name of a level, not {}",
     "max_reasoning_tokens": "must be an integer of 0 or more, not {}",
     "enforce": 'must be "soft" or "hard", not {}',
     "closing": f"must be a text of at most {LONGEST_CLOSING} characters, not {{}}",
@@ -60,6 +62,12 @@ class BudgetObject(BaseModel):
     )
 
     ratio: Target | None = Field(None, description="as a budget by itself")
+    level: str | None = Field(
+        None,
+        min_length=1,
+        description="a level of the budget card by its name, in place of `ratio`: also one that is "
+        "dominated, which no ratio is served by",
+    )
     max_reasoning_tokens: int | None = Field(None, ge=0, description="an exact cap")
     enforce: Literal["soft", "hard"] | None = Field(
         None, description="hard: the ratio is a cap as well; in cap mode, one without any grace"
@@ -89,6 +97,7 @@ class BudgetSpec:
     given: Any = None
     closing: str | None = None
     grace: int | None = None
+    level: str | None = None
     closing_field: str = "budget.closing"
     """Where the client wrote the closing, for errors about it."""
 
@@ -125,6 +134,9 @@ def parse_budget(value: Any) -> BudgetSpec:
         hint = _meant(value[key]) if key == "ratio" else ""
         text = f"`budget.{key}` {_RULES[key].format(shown(value[key]))}.{hint}"
         raise BudgetError(text, param=f"budget.{key}") from None
+    if found.level is not None and found.ratio is not None:
+        text = "`budget.level` and `budget.ratio` are both set: send only one of them."
+        raise BudgetError(text, param="budget.level")
     return BudgetSpec(
         found.ratio,
         found.max_reasoning_tokens,
@@ -132,6 +144,7 @@ def parse_budget(value: Any) -> BudgetSpec:
         value,
         closing=found.closing,
         grace=found.grace,
+        level=found.level,
     )
 
 

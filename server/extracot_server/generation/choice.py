@@ -143,13 +143,13 @@ class ChoiceStream:
 
     async def _choose_level(self) -> None:
         """Step 1 of auto: one token among the allowed levels; step 2 goes on from it."""
-        by_id = {level.token_id: level for level in self.chat.resolved.allowed}
+        by_id = {level.control()[1]: level for level in self.chat.resolved.allowed}
         chosen, delta = await self._pick(self._rendered.token_ids, tuple(by_id))
         self.state.probabilities = _renormalise(delta, by_id)
         level = by_id[chosen]
         self.state.level = level
         self.state.limits = self.chat.limits_for(level=level)
-        self._rendered = self.runtime.renderer.after_choice(self._rendered, level.token)
+        self._rendered = self.runtime.renderer.after_choice(self._rendered, level.control()[0])
 
     @property
     def _undecided(self) -> bool:

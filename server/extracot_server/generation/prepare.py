@@ -124,6 +124,7 @@ def _render(
 ) -> RenderedPrompt:
     """The prompt; ``cap`` is told to a template that takes a number of reasoning tokens."""
     renderer, profile = model.runtime.renderer, model.runtime.profile
+    by_default = _says_nothing(request, resolved)
     if request.tools is not None and not renderer.takes_tools:
         raise InvalidRequestError(
             "`tools` are not supported by this model: its chat template has no place for them.",
@@ -138,10 +139,19 @@ def _render(
         field=request.messages_field,
         switches={
             **_asked_variables(request, resolved, profile),
-            **told(profile, resolved, policy),
+            **({} if by_default else told(profile, resolved, policy)),
             **({} if cap is None else told_tokens(profile, resolved, cap)),
         },
+        by_default=by_default,
     )
+
+
+def _says_nothing(request: ChatRequest, resolved: ResolvedBudget) -> bool:
+    """Neither client nor operator says how to reason: the template has its own default, as it would
+    in any other server."""
+    asked = resolved.source != "default" or request.budget.fields
+    bounded = resolved.max_reasoning_tokens is not None
+    return resolved.kind is BudgetKind.NATIVE and not (asked or bounded)
 
 
 def _asked_variables(
@@ -166,15 +176,15 @@ def _control(model: ServedModel, resolved: ResolvedBudget) -> Control:
     chooser = policy_level(model.card)
     match resolved.kind:
         case BudgetKind.LEVEL if resolved.level is not None:
-            return Control.level(resolved.level.token)
+            return Control.level(resolved.level.control()[0])
         case BudgetKind.AUTO if chooser is not None:
-            return Control.policy(chooser.token)
+            return Control.policy(chooser.control()[0])
         case BudgetKind.NONE:
             return Control.none()
-        case BudgetKind.CAP:
+        case BudgetKind.CAP if not resolved.by_effort:
             return Control.open()
         case _:
-            opens = model.card is None and model.open_think
+            opens = model.mode == "cap" and model.open_think
             return Control.open() if opens else Control.native()
 
 
@@ -196,7 +206,7 @@ def _bind_limits(
     if resolved.kind is not BudgetKind.NONE:
         written += len(closing.ids) + len(renderer.close_ids)
     if resolved.kind is BudgetKind.AUTO:
-        chosen = renderer.after_choice(rendered, resolved.allowed[0].token)
+        chosen = renderer.after_choice(rendered, resolved.allowed[0].control()[0])
         written += len(chosen.prefill_ids) - 1  # the level token itself is generated
     prompt_tokens = len(rendered.prompt_ids)
     room = context - prompt_tokens - written

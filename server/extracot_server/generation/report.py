@@ -21,7 +21,7 @@ from extracot_server.budget.limits import Limits
 from extracot_server.budget.resolve import BudgetKind, ResolvedBudget, expected_ratio
 from extracot_server.generation.request import PreparedChat
 
-Enforcement = Literal["token", "cap", "token+cap", "none"]
+Enforcement = Literal["token", "cap", "token+cap", "effort", "effort+cap", "none"]
 
 # How the report of several choices comes from theirs; what is in neither is alike in all.
 _SUMMED = (
@@ -243,6 +243,8 @@ def _enforcement(resolved: ResolvedBudget, state: ChoiceState) -> Enforcement:
     match resolved.kind:
         case BudgetKind.LEVEL | BudgetKind.AUTO:
             return "token+cap" if capped or resolved.hard else "token"
+        case BudgetKind.CAP if resolved.by_effort:
+            return "effort+cap" if capped or resolved.hard else "effort"
         case BudgetKind.CAP:
             return "cap"
         case BudgetKind.NONE:

@@ -68,6 +68,10 @@ class ModelRuntime:
     """Reads the calls that this model writes by itself; ``None``: no tool parser is configured."""
     call_opener: str | None = None
     """What calls begin with; ``None``: not known of that parser."""
+    tokenizer_hash: str = ""
+    instruction: str | None = None
+    system_prompt: str | None = None
+    """What the renderer was made with, for those who write a card."""
     profile: Profile = UNKNOWN
     """What is known of the model's family."""
     ending_ids: frozenset[int] = frozenset()
@@ -95,7 +99,7 @@ class ServedModel:
     @property
     def mode(self) -> Literal["token", "cap"]:
         """Whether budgets are trained levels or caps."""
-        return "cap" if self.card is None else "token"
+        return "cap" if self.card is None or not self.card.is_trained else "token"
 
     @property
     def aliases(self) -> tuple[str, ...]:
@@ -168,6 +172,6 @@ class PreparedChat:
     @property
     def calibrated(self) -> bool:
         """Whether the card's figures hold: those of a level, for a prompt like its problems."""
-        card, kind = self.model.card, self.resolved.kind
-        levels = kind in (BudgetKind.LEVEL, BudgetKind.AUTO)
-        return card is not None and card.is_calibrated and levels and self.like_card
+        card, resolved = self.model.card, self.resolved
+        level = resolved.level is not None or resolved.kind is BudgetKind.AUTO
+        return card is not None and card.is_calibrated and level and self.like_card

@@ -31,7 +31,8 @@ def profile_of(
 ) -> Profile:
     """The profile that a started engine's model is served with; which one is logged.
 
-    With a card the prompt stays the one that the model was trained with: no switch is set. Raises
+    With trained levels the prompt stays the one that the model was trained with: no switch is set.
+    With measured ones it is the one that they were measured with. Raises
     :class:`SettingsError` in one line for a profile of the settings that does not fit.
     """
     info = engine.info
@@ -40,6 +41,7 @@ def profile_of(
     profile = choice.profile
     if card is not None:
         profile = _tagged(profile, card.think_start, card.think_end)
+    if card is not None and card.is_trained:
         profile = replace(
             profile,
             switches=MappingProxyType({}),
@@ -47,7 +49,7 @@ def profile_of(
             effort_switches=MappingProxyType({}),
             budget_switch=None,
         )
-    elif given := _TAGS & settings.model_fields_set:
+    elif card is None and (given := _TAGS & settings.model_fields_set):
         start = settings.think_start if "think_start" in given else profile.tags.start
         end = settings.think_end if "think_end" in given else profile.tags.end
         profile = _tagged(profile, start, end)

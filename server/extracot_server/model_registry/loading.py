@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from extracot.card import CARD_FILENAME, BudgetCard
+from extracot.card import CARD_FILENAME, BudgetCard, tokenizer_hash
 from extracot.errors import CardError
 from extracot.prompt import PromptRenderer
 from extracot_server.budget.resolve import BudgetPolicy, policy_level
@@ -107,6 +107,7 @@ def load_card(settings: ModelSettings, engine: Engine) -> BudgetCard | None:
     else:
         card = _card_file(settings, getattr(engine, "source", engine.info.model))
     if card is not None:
+        card.check_model(served_name(settings, engine), _last_part(engine.info.model))
         card.check_tokenizer(engine.tokenizer)
     return card
 
@@ -144,7 +145,7 @@ def serve_model(settings: ModelSettings, engine: Engine) -> ServedModel:
     else:
         instruction, system = card.instruction, card.system_prompt
         levels = [*card.levels, *([chooser] if chooser is not None else [])]
-        control = {level.token: level.token_id for level in levels}
+        control = dict(level.control() for level in levels) if card.is_trained else {}
     renderer = PromptRenderer(
         engine.tokenizer,
         tags=tags,
@@ -166,6 +167,9 @@ def serve_model(settings: ModelSettings, engine: Engine) -> ServedModel:
         call_opener=CALL_OPENERS.get(
             (tool_parser_of(settings, profile) or "").removeprefix("vllm:")
         ),
+        tokenizer_hash=tokenizer_hash(engine.tokenizer),
+        instruction=instruction,
+        system_prompt=system,
         profile=profile,
         ending_ids=single_ids(profile.ends_reasoning, engine),
     )
@@ -192,10 +196,11 @@ def serve_model(settings: ModelSettings, engine: Engine) -> ServedModel:
 
 
 def _closing(settings: ModelSettings, card: BudgetCard | None, runtime: ModelRuntime) -> Closing:
-    """The operator's closing, else the profile's; a model with a card has learnt its own ends."""
+    """The operator's closing, else the profile's; a model with trained levels ends by itself."""
     text, profile, whose = settings.closing, runtime.profile, "closing"
     if text is None:
-        text, whose = profile.closing if card is None else "", f"profile {profile.name}: closing"
+        learnt = card is not None and card.is_trained
+        text, whose = "" if learnt else profile.closing, f"profile {profile.name}: closing"
     reserved = profile.ends_reasoning
     try:
         return make_closing(text, runtime.renderer, runtime.engine.tokenizer, reserved)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
@@ -9,6 +10,7 @@ from pydantic import Field, model_validator
 
 from extracot_training.config.objective import Objective
 from extracot_training.config.simulation import SimulationSettings
+from extracot_training.errors import ConfigError
 from extracot_training.pipeline.records import Split
 from extracot_training.pipeline.settings import Section
 from extracot_training.policy.training_settings import TrainingSettings
@@ -24,6 +26,12 @@ class ChrpoRollouts(Section):
     temperature: float = Field(1.0, gt=0, description="of rollouts, and of the loss")
     max_tokens: int = Field(1024, ge=8, description="longest reply; a longer one is invalid")
     batch: int = Field(256, ge=1, description="rows generated at a time (backend generate)")
+    redraws: int = Field(
+        0,
+        ge=0,
+        description="how often at most a group without signal (all its replies earned the same) is "
+        "drawn again, for another problem",
+    )
 
 
 class ReplaySettings(Section):
@@ -48,6 +56,12 @@ class DevSettings(Section):
     problems: int | None = Field(None, ge=1, description="first problems only")
     samples: int = Field(1, ge=1, description="replies per problem")
     temperature: float = Field(1.0, ge=0, description="0 is greedy")
+    batch: int | None = Field(
+        None, ge=1, description="rows at a time, fewer beside vLLM; null: rollouts.batch"
+    )
+    max_tokens: int | None = Field(
+        None, ge=8, description="longest reply, a longer one is invalid; null: rollouts.max_tokens"
+    )
 
 
 class RefreshSettings(Section):
@@ -82,7 +96,14 @@ class ChrpoConfig(TrainingSettings):
     replay: ReplaySettings | None = Field(None, description="null: rollouts alone")
     evaluation: DevSettings = DevSettings()
     steps: int = Field(200, ge=1, description="rounds of rollouts, each with one update or more")
-    prompts: int = Field(16, ge=1, description="problems per step and process")
+    prompts: int = Field(
+        16, ge=1, description="problems per step and process (with global_prompts: not used)"
+    )
+    global_prompts: int | None = Field(
+        None,
+        ge=1,
+        description="problems per step of all processes together, however many these are",
+    )
     group: int = Field(10, ge=2, description="rollouts per problem")
     groups: Literal["stratified", "chosen"] | None = Field(
         None,
@@ -108,13 +129,14 @@ class ChrpoConfig(TrainingSettings):
     checkpoint_every: int = Field(50, ge=0, description="steps between checkpoints; 0: none")
     trainer: dict[str, Any] = Field(
         default_factory=dict,
-        description="further arguments of TRL's GRPOConfig, such as {use_vllm: true}",
+        description="further arguments of TRL's GRPOConfig, such as {use_vllm: true}; "
+        "vllm_importance_sampling_mode is token_truncate unless named",
     )
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
         rows = self.prompts * self.group
-        if rows % (self.micro_batch or rows):
+        if self.global_prompts is None and rows % (self.micro_batch or rows):
             raise ValueError(f"micro_batch: want a divisor of prompts x group, which is {rows}")
         if self.given_share and not self.objective.own:
             raise ValueError(
@@ -131,7 +153,16 @@ class ChrpoConfig(TrainingSettings):
                 "objective.price_rate: want 0 with groups chosen: accuracy at level 1.0 is not "
                 "measured there"
             )
-        if 0 < self.given_share * self.steps * self.prompts < 1:
+        together = self.trainer.get("vllm_mode") == "server" or (
+            self.trainer.get("vllm_tensor_parallel_size", 1) != 1
+        )
+        if self.rollouts.redraws and together:
+            raise ValueError(
+                "rollouts.redraws: want 0 with trainer.vllm_mode server or a "
+                "vllm_tensor_parallel_size above 1: TRL wants the same number of replies of every "
+                "process there"
+            )
+        if 0 < self.given_share * self.steps * (self.global_prompts or self.prompts) < 1:
             raise ValueError("given_share: too small for any of steps x prompts")
         return self
 
@@ -141,3 +172,43 @@ class ChrpoConfig(TrainingSettings):
         return (self.groups or ("stratified" if self.objective.kind == "chrpo" else "chosen")) == (
             "stratified"
         )
+
+    def prompts_each(self, processes: int) -> int:
+        """Problems per step on each of so many processes.
+
+        Raises :class:`ConfigError` where ``global_prompts`` cannot be shared out evenly, or
+        ``micro_batch`` does not divide the rows of one process.
+        """
+        each, over = divmod(self.global_prompts or self.prompts * processes, processes)
+        if over:
+            raise ConfigError(
+                f"setting 'global_prompts': want a multiple of processes, {processes}, not "
+                f"{self.global_prompts}",
+                key="global_prompts",
+            )
+        rows = each * self.group
+        if rows % (self.micro_batch or rows):
+            raise ConfigError(
+                f"setting 'micro_batch': want a divisor of the rows of a process, {each} x "
+                f"{self.group} = {rows}, not {self.micro_batch}",
+                key="micro_batch",
+            )
+        return each
+
+    def check_processes(self, processes: int) -> None:
+        """See :meth:`prompts_each`."""
+        self.prompts_each(processes)
+
+    def check_launch(self, *, sharded: bool) -> None:
+        """As the base class's, and for rollouts."""
+        super().check_launch(sharded=sharded)
+        if sharded and self.rollouts.backend == "generate":
+            raise ConfigError(
+                "setting 'rollouts.backend': sharded weights want backend trl",
+                key="rollouts.backend",
+            )
+        if self.trainer.get("use_vllm") and importlib.util.find_spec("vllm") is None:
+            raise ConfigError(
+                "setting 'trainer.use_vllm': wants vllm, which is not installed here",
+                key="trainer.use_vllm",
+            )

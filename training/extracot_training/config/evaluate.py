@@ -28,7 +28,7 @@ class EvaluateConfig(StageConfig, BootstrapSettings, ApiSettings):
 
     # What only the report is made with: changing it asks nothing again.
     judging: ClassVar[frozenset[str]] = frozenset(
-        {"dataset", "reference", "resamples", "margin", "prompt_bins", "tokenizer"}
+        {"dataset", "reference", "resamples", "margin", "prompt_bins", "tokenizer", "published"}
     )
     # Times belong to the number of requests at a time.
     runtime: ClassVar[frozenset[str]] = (
@@ -85,6 +85,9 @@ class EvaluateConfig(StageConfig, BootstrapSettings, ApiSettings):
     )
     prompt_bins: tuple[Annotated[int, Field(ge=1)], ...] | None = Field(
         None, description="prompt lengths that bound the card's baselines (null: terciles)"
+    )
+    published: Literal["gsm8k", "math500", "amc2023"] | None = Field(
+        None, description="put the Extra-CoT paper's figures on this data set into the report"
     )
     margin: float = Field(0.02, gt=0.0, lt=1.0, description="non-inferiority margin of accuracy")
 

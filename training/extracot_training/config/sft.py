@@ -7,22 +7,8 @@ from typing import ClassVar, Self
 
 from pydantic import Field, model_validator
 
-from extracot_training.pipeline.settings import Section
+from extracot_training.errors import ConfigError
 from extracot_training.policy.training_settings import TrainingSettings
-
-
-class LoraSettings(Section):
-    """Low-rank adapters instead of all weights. The new tokens' rows are trained with them; the
-    result is merged into the model, and the adapter lies beside it in ``adapter/``."""
-
-    rank: int = Field(32, ge=1)
-    alpha: float = Field(64.0, gt=0)
-    dropout: float = Field(0.0, ge=0, lt=1)
-    targets: tuple[str, ...] = Field(
-        ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"),
-        min_length=1,
-        description="names of the linear layers to adapt",
-    )
 
 
 class SftConfig(TrainingSettings):
@@ -38,13 +24,20 @@ class SftConfig(TrainingSettings):
     max_steps: int | None = Field(None, ge=1, description="stop after so many steps; null: epochs")
     betas: tuple[float, float] = Field((0.9, 0.999), description="AdamW's")
     batch: int = Field(2, ge=1, description="rows per device and pass")
-    accumulation: int = Field(8, ge=1, description="passes per optimizer step")
+    accumulation: int = Field(
+        8, ge=1, description="passes per optimizer step (with global_batch: not used)"
+    )
+    global_batch: int | None = Field(
+        None,
+        ge=1,
+        description="rows per optimizer step on all processes together, however many these are; "
+        "null: batch x accumulation on each",
+    )
     cutoff: int = Field(6144, ge=16, description="longer rows are left out; length of packs")
     group_by_length: bool = Field(True, description="rows of like length share a batch")
     packing: bool = Field(
         False, description="join rows into packs without padding; wants flash attention"
     )
-    lora: LoraSettings | None = Field(None, description="null: train all weights")
     log_every: int = Field(10, ge=1, description="steps between lines of log.jsonl")
 
     @model_validator(mode="after")
@@ -57,3 +50,23 @@ class SftConfig(TrainingSettings):
         if self.packing and self.device == "cpu":
             raise ValueError("packing wants flash attention, which no CPU has")
         return self
+
+    def passes(self, processes: int) -> int:
+        """Passes per optimizer step on each of so many processes.
+
+        Raises :class:`ConfigError` where ``global_batch`` is no multiple of what they read at once.
+        """
+        if self.global_batch is None:
+            return self.accumulation
+        at_once = self.batch * processes
+        if self.global_batch % at_once:
+            raise ConfigError(
+                f"setting 'global_batch': want a multiple of batch x processes, {self.batch} x "
+                f"{processes} = {at_once}, not {self.global_batch}",
+                key="global_batch",
+            )
+        return self.global_batch // at_once
+
+    def check_processes(self, processes: int) -> None:
+        """See :meth:`passes`."""
+        self.passes(processes)

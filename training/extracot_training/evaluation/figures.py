@@ -76,6 +76,7 @@ def figures_of(
         "grader": grader(),
         "refused": {name: table.refused for name, table in tables.items() if table.refused},
         "budgets": budgets,
+        "published": config.published,
     }
     if AUTO in tables and tables[AUTO].rows:
         figures["auto_against_fixed"] = against_fixed(tables, config)

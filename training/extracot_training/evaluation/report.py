@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from extracot_training.evaluation.plots import BY_DIFFICULTY, BY_TOKENS, REALISED
+from extracot_training.evaluation.published import PUBLISHED
 from extracot_training.evaluation.table import AUTO, FULL, NATIVE
 from extracot_training.pipeline.markdown import counts, interval, number, table
 
@@ -37,6 +38,7 @@ def report_of(figures: Mapping[str, Any]) -> str:
         *_breakdown(budgets, "by_steps", "Steps"),
         *_breakdown(budgets, "by_family", "Family"),
         *_breakdown(budgets, "by_asked", "Stories asked for"),
+        *_published(budgets, figures["published"]),
         "",
         "## Plots",
         "",
@@ -47,6 +49,34 @@ def report_of(figures: Mapping[str, Any]) -> str:
     if AUTO in budgets:
         lines += ["", f"![chosen level by difficulty]({BY_DIFFICULTY})"]
     return "\n".join([*lines, ""])
+
+
+def _published(budgets: Mapping[str, Any], dataset: str | None) -> list[str]:
+    """Ours and the paper's in one table."""
+    if dataset is None:
+        return []
+    full = budgets[FULL]["tokens"]["reasoning"]["mean"] if FULL in budgets else None
+    ours = [
+        f"ours, {name} | {of['tokens']['reasoning']['mean']:.0f} | "
+        f"{100 * of['accuracy']['mean']:.1f} | "
+        f"{number(of['tokens']['reasoning']['mean'] / full if full else None, 2)}"
+        for name, of in budgets.items()
+    ]
+    theirs = [
+        f"{row.method} | {row.tokens} | {row.accuracy:.1f} | "
+        f"{'' if row.realised is None else f'{row.realised:.2f}'}"
+        for row in PUBLISHED[dataset]
+    ]
+    return [
+        "",
+        "## Beside the paper's figures",
+        "",
+        "Of Qwen3-1.7B, arXiv 2602.08324. There a reply that did not close its reasoning counts 0 "
+        "tokens, here in full, and the realised ratio is of the base model's length, here of "
+        "level 1.0's.",
+        "",
+        *table("method | reasoning tokens | accuracy, % | realised ratio", [*ours, *theirs]),
+    ]
 
 
 def _accuracy(budgets: Mapping[str, Any]) -> list[str]:

@@ -117,6 +117,7 @@ def _read(found: object, model: str) -> Server:
         levels={
             level["name"]: (float(level["ratio"]), float(level["expected_ratio"]))
             for level in found["levels"]
+            if level["ratio"] is not None  # an effort of a measured card has none
         },
         auto="auto" in found["allowed"],
         card=f"sha256:{digest}" if card else None,

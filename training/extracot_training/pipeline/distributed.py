@@ -1,6 +1,6 @@
 """One stage folder, several processes: the first keeps it, the others only work along.
 
-``accelerate launch`` (or torchrun) starts the same command once per device. Only the first may
+A launcher starts the same command once per device. Only the first may
 decide whether a folder is up to date, lock it and write its manifest; the others wait for its
 word. Knows stages in general and no particular one.
 """
@@ -15,10 +15,12 @@ from typing import Any
 from extracot_training.pipeline.settings import StageConfig
 from extracot_training.pipeline.stage import Counts, StageResult, StageRun, Status, run_stage
 
+WORLD_SIZE = "WORLD_SIZE"
+
 
 def world_size() -> int:
     """How many processes run this command together."""
-    return int(os.environ.get("WORLD_SIZE", "1"))
+    return int(os.environ.get(WORLD_SIZE, "1"))
 
 
 def is_first() -> bool:

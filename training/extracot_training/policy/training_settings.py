@@ -7,14 +7,29 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from extracot_training.pipeline.settings import StageConfig
+from extracot_training.errors import ConfigError
+from extracot_training.pipeline.settings import Section, StageConfig
+
+
+class LoraSettings(Section):
+    """Low-rank adapters instead of all weights. The result is merged into the model, and the
+    adapter lies beside it in ``adapter/``."""
+
+    rank: int = Field(32, ge=1)
+    alpha: float = Field(64.0, gt=0)
+    dropout: float = Field(0.0, ge=0, lt=1)
+    targets: tuple[str, ...] = Field(
+        ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"),
+        min_length=1,
+        description="names of the linear layers to adapt",
+    )
 
 
 class TrainingSettings(StageConfig):
     """The model, the optimizer, and what the training runs on."""
 
     runtime: ClassVar[frozenset[str]] = StageConfig.runtime | {
-        "model", "checkpoint_every", "threads", "report_to", "run_name",
+        "model", "checkpoint_every", "threads", "report_to", "run_name", "processes", "accelerate",
     }  # fmt: skip
 
     input: Path
@@ -32,6 +47,25 @@ class TrainingSettings(StageConfig):
     gradient_checkpointing: bool = Field(True, description="recompute activations to save memory")
     device: Literal["auto", "cpu"] = Field("auto", description="auto: a GPU where there is one")
     threads: int = Field(0, ge=0, description="torch threads; 0: torch decides")
+    lora: LoraSettings | None = Field(None, description="null: train all weights")
     checkpoint_every: int = Field(500, ge=0, description="steps between checkpoints; 0: none")
+    processes: int = Field(
+        1, ge=1, description="started together on this machine, each with a GPU (or device cpu)"
+    )
+    accelerate: Path | None = Field(
+        None,
+        description="accelerate's configuration file, to shard the weights (FSDP, DeepSpeed); "
+        "null: every process has all of them",
+    )
     report_to: tuple[str, ...] = Field((), description="trackers, such as wandb, tensorboard")
     run_name: str | None = Field(None, description="name of the run in trackers")
+
+    def check_processes(self, processes: int) -> None:
+        """Raises :class:`~extracot_training.errors.ConfigError` where the work cannot be shared
+        out to so many."""
+
+    def check_launch(self, *, sharded: bool) -> None:
+        """Raises :class:`~extracot_training.errors.ConfigError` for what this machine lacks, or
+        where the settings do not go with weights that are ``sharded``."""
+        if sharded and self.lora is not None:
+            raise ConfigError("setting 'lora': want null where weights are sharded", key="lora")

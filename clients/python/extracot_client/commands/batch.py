@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from extracot_client.batches import Batch, Batches
+from extracot_client.batch_calls import Batch, Batches
 from extracot_client.commands.common import make_client, note, print_json
 from extracot_client.errors import InvalidArgumentError, NotFoundError
 

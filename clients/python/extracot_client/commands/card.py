@@ -1,4 +1,4 @@
-"""``extracot card``: the levels a model was trained for and what they realise on average."""
+"""``extracot card``: a model's levels, trained or measured, and what they realise on average."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def run(arguments: argparse.Namespace) -> int:
     style = Style.of(sys.stdout)
     print(style.bright(printable(f"{page.model or 'the model'}: {page.mode or 'unknown'} mode")))
     if page.levels:
-        head = ("level", "token", "ratio", "expected", "accuracy", "n", "allowed")
+        head = ("level", "by", "ratio", "expected", "accuracy", "n", "allowed", "")
         print(table(head, [_cells(level, page) for level in page.levels], style, left=2))
     else:
         print(printable(f"no budget card: {cap_words(page)}"))
@@ -55,12 +55,13 @@ def _cells(level: LevelInfo, page: BudgetCardPage) -> list[str]:
     on_card = next((entry for entry in levels if value_at(entry, "name") == level.name), None)
     return [
         level.name,
-        level.control_token or "–",
+        level.control_token or level.effort or level.enforced_by or "–",
         "–" if level.ratio is None else f"{level.ratio:g}",
         "–" if level.expected_ratio is None else f"{level.expected_ratio:.2f}",
         percent(number_at(on_card, "accuracy", "mean")),
         str(value_at(on_card, "n") or "–"),
         "yes" if level.allowed_by_policy else "no",
+        f"dominated by {level.dominated_by}" if level.dominated_by else "",
     ]
 
 

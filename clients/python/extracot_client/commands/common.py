@@ -7,12 +7,15 @@ import json
 import re
 import sys
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 from extracot.control import DEFAULT_RATIOS
 from extracot_client.client import Extracot
 from extracot_client.errors import InvalidArgumentError, NotFoundError
+from extracot_client.problem_files import read_problems
 from extracot_client.requests import SolveOptions
+from extracot_client.sweeps import SweepProblem
 from extracot_client.terminal import Style, is_terminal, printable
 from extracot_client.types import AnswerDelta, Budget, BudgetCardPage, Event, ReasoningDelta
 
@@ -47,6 +50,32 @@ def read_problem(argument: str) -> str:
     return text.strip("\n")
 
 
+def check_files(arguments: argparse.Namespace, *options: str) -> None:
+    """Refuse now what could not be written after hours of asking."""
+    seen: set[Path] = set()
+    for option in options:
+        if not (name := getattr(arguments, option)):
+            continue
+        path = Path(name).resolve()
+        if path.is_dir() or not path.parent.is_dir():
+            raise InvalidArgumentError(
+                f"--{option} {name}: no file can be written there", param=option
+            )
+        if path in seen:
+            raise InvalidArgumentError(f"--{option} {name}: named twice", param=option)
+        seen.add(path)
+
+
+def read_problems_of(name: str, limit: int | None) -> list[SweepProblem]:
+    """The first problems of a file, or of standard input for ``-``."""
+    if limit is not None and limit < 1:
+        raise InvalidArgumentError("--limit is 1 or more", param="limit")
+    if name == "-":
+        return read_problems(sys.stdin, "standard input", as_csv=False)[:limit]
+    with open(name, encoding="utf-8-sig", newline="") as stream:
+        return read_problems(stream, name, as_csv=name.lower().endswith(".csv"))[:limit]
+
+
 def parse_budget(text: str | None) -> Budget:
     """A number becomes a ratio, ``{…}`` an object, all else a word for the server to check."""
     if text is None:
@@ -78,7 +107,11 @@ def parse_budgets(text: str) -> list[Budget]:
 def offered_budgets(page: BudgetCardPage) -> list[Budget]:
     """What a server offers: its levels, ``auto`` if its model was trained for that, native and
     none. A server without a card takes any ratio: the usual ones."""
-    ratios = [level.ratio for level in page.levels if level.allowed_by_policy]
+    ratios = [
+        level.ratio
+        for level in page.levels
+        if level.allowed_by_policy and level.dominated_by is None
+    ]
     budgets: list[Budget] = [ratio for ratio in ratios if ratio is not None]
     if not page.levels:
         budgets = [*DEFAULT_RATIOS]

@@ -10,11 +10,18 @@ from pathlib import Path
 
 from extracot_client.base import only_model
 from extracot_client.client import Extracot
-from extracot_client.commands.common import budgets_of, make_client, note, options_of, print_json
-from extracot_client.errors import InvalidArgumentError
+from extracot_client.commands.common import (
+    budgets_of,
+    check_files,
+    make_client,
+    note,
+    options_of,
+    print_json,
+    read_problems_of,
+)
 from extracot_client.formatting import percent, seconds, tokens
 from extracot_client.plots import draw_sweep
-from extracot_client.problem_files import ANSWER_FIELDS, read_problems
+from extracot_client.problem_files import ANSWER_FIELDS
 from extracot_client.savings import LEAST_FOR_INTERVAL
 from extracot_client.sweep_files import RowStore, write_csv
 from extracot_client.sweeps import (
@@ -36,7 +43,7 @@ _AGAIN = "the same command goes on from there"
 
 def run(arguments: argparse.Namespace) -> int:
     """Ask, keep, add up; 1 if rows failed."""
-    problems = _problems(arguments)
+    problems = read_problems_of(arguments.problems, arguments.limit)
     _check_outputs(arguments)
     with make_client(arguments) as client:
         budgets = budgets_of(arguments, client)
@@ -71,31 +78,11 @@ def _title(rows: Sequence[SweepRow]) -> str:
     return f"{', '.join(models)}: {len(graded)} problems with a known answer"
 
 
-def _problems(arguments: argparse.Namespace) -> list[SweepProblem]:
-    if arguments.limit is not None and arguments.limit < 1:
-        raise InvalidArgumentError("--limit is 1 or more", param="limit")
-    name = arguments.problems
-    if name == "-":
-        problems = read_problems(sys.stdin, "standard input", as_csv=False)
-    else:
-        with open(name, encoding="utf-8-sig", newline="") as stream:
-            problems = read_problems(stream, name, as_csv=name.lower().endswith(".csv"))
-    return problems[: arguments.limit]
-
-
 def _check_outputs(arguments: argparse.Namespace) -> None:
-    """Refuse now what would fail after hours of asking."""
-    seen: set[Path] = set()
-    for option in ("out", "csv", "plot"):
-        name = getattr(arguments, option)
-        if not name:
-            continue
-        path = Path(name).resolve()
-        if path.is_dir() or (option != "out" and not path.parent.is_dir()):
-            raise InvalidArgumentError(f"--{option} {name}: no file can be written there")
-        if path in seen:
-            raise InvalidArgumentError(f"--{option} {name}: named twice")
-        seen.add(path)
+    """The folder of the rows is made."""
+    if arguments.out and not Path(arguments.out).is_dir():
+        Path(arguments.out).parent.mkdir(parents=True, exist_ok=True)
+    check_files(arguments, "out", "csv", "plot")
 
 
 def _rows(

@@ -8,8 +8,8 @@ from __future__ import annotations
 import html
 from collections.abc import Mapping, Sequence
 
+from extracot.answers import same_answer
 from extracot_client.formatting import seconds, tokens
-from extracot_client.matching import same_answer
 from extracot_client.playground.charts import Bar, Chart, draw, table
 from extracot_client.playground.markdown import to_html
 from extracot_client.savings import RowSaving, row_savings

@@ -45,7 +45,7 @@ def server_line(page: BudgetCardPage, url: str) -> str:
     levels = ", ".join(level.name for level in page.levels if level.allowed_by_policy)
     if levels:
         native = native_range(page)
-        mode = f"trained levels {levels}"
+        mode = f"{'measured' if page.mode == 'cap' else 'trained'} levels {levels}"
         mode += f"; native reasoning of {native} tokens on average" if native else ""
     else:
         mode = f"no budget card, so {cap_words(page)}"

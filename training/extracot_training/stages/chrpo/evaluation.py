@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from accelerate.utils import gather_object
+
 from extracot_training.config.chrpo import ChrpoConfig
 from extracot_training.generation.rollout.sampler import seed_of
 from extracot_training.pipeline.checkpoints import log_lines
@@ -41,14 +43,31 @@ class DevEvaluation:
 
     def figures(self, trainer: ChrpoTrainer) -> dict[str, Any]:
         """Figures of the trainer's model as it is now."""
-        prompts = [task.prompt_ids for task in self._tasks]
-        replies = trainer.sample(prompts, self._seeds, self._config.evaluation.temperature)
+        settings = self._config.evaluation
+        # Processes share the problems out; where they share the weights, each has to read as often
+        # as the others, and all answer all.
+        number, count = trainer.accelerator.process_index, trainer.accelerator.num_processes
+        own = slice(None) if trainer.sharded else slice(number, None, count)
+        tasks = self._tasks[own]
+        replies = trainer.sample(
+            [task.prompt_ids for task in tasks],
+            self._seeds[own],
+            settings.temperature,
+            max_tokens=settings.max_tokens,
+            batch=settings.batch,
+        )
         scored = [
-            self._scorer.score(task, reply.ids)
-            for task, reply in zip(self._tasks, replies, strict=True)
+            (self._scorer.score(task, reply.ids), reply.first)
+            for task, reply in zip(tasks, replies, strict=True)
         ]
-        found = figures_of(scored, self._levels)
-        return found | choice_figures([reply.first for reply in replies])
+        if not trainer.sharded:
+            parts = [
+                gathered[1]
+                for gathered in sorted(gather_object([(number, scored)]), key=lambda part: part[0])
+            ]
+            scored = [parts[at % count][at // count] for at in range(len(self._tasks))]
+        found = figures_of([one for one, _ in scored], self._levels)
+        return found | choice_figures([first for _, first in scored])
 
 
 class ChrpoLog(TrainingLog):
@@ -78,7 +97,9 @@ class ChrpoLog(TrainingLog):
         return self.trainer.figures
 
     def _evaluate(self, state: Any) -> None:
-        self.append(state, {"dev": self._evaluation.figures(self.trainer)})
+        figures = self._evaluation.figures(self.trainer)
+        self.append(state, {"dev": figures})
+        self.trainer.track_now("eval_", figures)  # trackers show these apart
 
 
 def forced_course(log: Path) -> list[dict[str, dict[str, float]]]:
@@ -100,6 +121,17 @@ def price_course(log: Path) -> list[dict[str, float]]:
         for part in (rounds[:size], rounds[-size:])
         if part
     ]
+
+
+def redraw_figures(log: Path) -> dict[str, Any]:
+    """``redrawn``, groups drawn again in all rounds of a log, and ``without_signal``, the share of
+    groups that were flat all the same."""
+    rounds = [line for line in log_lines(log) if "redrawn" in line]
+    flat = [line["groups_without_signal"] for line in rounds]
+    return {
+        "redrawn": sum(line["redrawn"] for line in rounds),
+        "without_signal": sum(flat) / len(flat) if flat else 0.0,
+    }
 
 
 def _together(rounds: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:

@@ -33,8 +33,8 @@ def report_of(
         [
             "# Training the choice of a level",
             "",
-            f"Objective: {', '.join(parts)}. {counts['steps']} steps of {config.prompts} problems "
-            f"with {config.group} rollouts each, from {counts['problems']} problems "
+            f"Objective: {', '.join(parts)}. {counts['steps']} steps of {counts['prompts']} "
+            f"problems with {config.group} rollouts each, from {counts['problems']} problems "
             f"({counts['left_out']} left out). Replies to {last['rollouts']} held-out prompts at "
             f"temperature {config.evaluation.temperature:g}, with the same seeds each time:",
             "",
@@ -69,10 +69,20 @@ def report_of(
                 ),
             ),
             "",
+            *(_redrawn(config, counts) if config.rollouts.redraws else ()),
             *(_priced(config, prices) if prices else ()),
             *(_forced(*forced) if forced else ()),
         ]
     )
+
+
+def _redrawn(config: ChrpoConfig, counts: Mapping[str, Any]) -> list[str]:
+    return [
+        f"Groups without signal were drawn again for other problems, at most "
+        f"{config.rollouts.redraws} draws a group: {counts['redrawn']} in all. "
+        f"{counts['without_signal']:.1%} of the groups that were learnt from had none.",
+        "",
+    ]
 
 
 def _priced(config: ChrpoConfig, prices: Sequence[Mapping[str, float]]) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -90,6 +90,19 @@ def figures_of(scored: Sequence[Scored], levels: Sequence[float]) -> dict[str, A
             for needed in sorted({one.task.needed for one in scored})
         },
     }
+
+
+def flat_figures(figures: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, float]]:
+    """The numbers among figures, by their path behind ``prefix``.
+
+    >>> dict(flat_figures({"reward": 0.5, "levels": {"0.2": {"share": 1.0, "mean": None}}}, "x/"))
+    {'x/reward': 0.5, 'x/levels/0.2/share': 1.0}
+    """
+    for name, value in figures.items():
+        if isinstance(value, Mapping):
+            yield from flat_figures(value, f"{prefix}{name}/")
+        elif isinstance(value, int | float):
+            yield f"{prefix}{name}", float(value)
 
 
 def forced_figures(scored: Sequence[Scored]) -> dict[str, dict[str, Any]]:

@@ -58,9 +58,10 @@ class Bandit:
         rng = np.random.default_rng([self.config.seed, self.seed])
         kinds = list(self.world.kinds.values())
         odds = np.asarray([kind.share for kind in kinds])
+        prompts = self.config.global_prompts or self.config.prompts
         first, second = np.zeros_like(self.logits), np.zeros_like(self.logits)
         for step in range(self.config.steps):
-            drawn = rng.choice(len(kinds), self.config.prompts, p=odds / odds.sum())
+            drawn = rng.choice(len(kinds), prompts, p=odds / odds.sum())
             gradient = self._gradient(drawn, self.shares(), rng, step)
             first = ADAM[0] * first + (1 - ADAM[0]) * gradient
             second = ADAM[1] * second + (1 - ADAM[1]) * gradient**2

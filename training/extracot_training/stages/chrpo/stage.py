@@ -1,7 +1,7 @@
 """Stage ``chrpo``: from the model of stage sft and the measurements of stage reference.
 
-The folder is then a Hugging Face model folder with ``renderer.json``. Distribution over devices is
-accelerate's: ``accelerate launch -m extracot_training.cli chrpo …``.
+The folder is then a Hugging Face model folder with ``renderer.json``. Several processes are started
+by :mod:`extracot_training.policy.launching`.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from extracot_training.pipeline.checkpoints import LOG
 from extracot_training.pipeline.distributed import is_first, world_size
 from extracot_training.pipeline.records import read_rows, rows_file
 from extracot_training.pipeline.stage import Counts, StageResult, StageRun
+from extracot_training.policy.adapters import adapter_config, save_merged
 from extracot_training.policy.control_tokens import ControlTokens
 from extracot_training.policy.loading import check_mixed_rows
 from extracot_training.policy.mixed_rows import MixedRow
@@ -35,12 +37,18 @@ from extracot_training.stages.chrpo.evaluation import (
     dev_lines,
     forced_course,
     price_course,
+    redraw_figures,
 )
 from extracot_training.stages.chrpo.replay import Replay
 from extracot_training.stages.chrpo.report import report_of
 from extracot_training.stages.chrpo.scoring import RewardScorer
 from extracot_training.stages.chrpo.tasks import Task, Tasks, read_tasks, schedule
 from extracot_training.stages.chrpo.trainer import ChrpoTrainer, Rewards
+
+# Of TRL's GRPOConfig, where the configuration names nothing else. TRL's own default weighs a reply
+# by the product over its tokens of how likely the model and vLLM hold them, and drops it beyond a
+# bound: small differences add up, so long replies would go.
+DEFAULTS = {"vllm_importance_sampling_mode": "token_truncate"}
 
 
 def run(config: ChrpoConfig, *, force: bool = False) -> StageResult:
@@ -79,10 +87,17 @@ def _work(config: ChrpoConfig, stage: StageRun) -> Counts:
     if config.rollouts.backend == "generate" and trainer.sharded:
         raise ConfigError("sharded weights want backend trl", key="rollouts.backend")
     train(trainer, stage.folder, updates=config.iterations)
-    save(trainer, stage.folder)
-    counts = {
-        "steps": config.steps, "problems": len(problems.chosen), "left_out": problems.left_out,
-    }  # fmt: skip
+    save(
+        trainer, stage.folder, partial(save_merged, trainer, config.model) if config.lora else None
+    )
+    counts: dict[str, Any] = {
+        "steps": config.steps,
+        "prompts": config.prompts_each(world_size()) * world_size(),
+        "problems": len(problems.chosen),
+        "left_out": problems.left_out,
+    }
+    if config.rollouts.redraws:
+        counts |= redraw_figures(stage.folder / LOG)
     if is_first():
         prompt.save(stage.folder)
         evaluations = dev_lines(stage.folder / LOG)
@@ -132,7 +147,7 @@ def make_trainer(
     callback = ChrpoLog(config, folder, DevEvaluation(config, dev, scorer, prompt.ratios))
     order = schedule(
         train.chosen,
-        config.steps * config.prompts * world_size(),
+        config.steps * config.prompts_each(world_size()) * world_size(),
         config.seed,
         forced=train.forced,
         share=config.given_share,
@@ -150,6 +165,7 @@ def make_trainer(
         train_dataset=Dataset.from_dict({"prompt": order}),
         processing_class=tokenizer,
         callbacks=[callback],
+        peft_config=adapter_config(config.lora, model) if config.lora else None,
     )
     callback.trainer = trainer
     return trainer
@@ -177,7 +193,7 @@ def _replay(
 def grpo_arguments(config: ChrpoConfig, folder: Path) -> GRPOConfig:
     """TRL's arguments. Raises :class:`ConfigError` for one of ``config.trainer`` that TRL does not
     know, or that is a setting of ours."""
-    rows = config.prompts * config.group
+    rows = config.prompts_each(world_size()) * config.group
     micro = config.micro_batch or rows
     ours: dict[str, Any] = {
         **common_arguments(config, folder),
@@ -207,4 +223,4 @@ def grpo_arguments(config: ChrpoConfig, folder: Path) -> GRPOConfig:
             raise ConfigError(f"TRL's GRPOConfig has no {name!r}{hint}", key=f"trainer.{name}")
         if name in ours:
             raise ConfigError(f"{name!r} follows from other settings", key=f"trainer.{name}")
-    return GRPOConfig(**ours, **config.trainer)
+    return GRPOConfig(**ours, **(DEFAULTS | config.trainer))

@@ -1,6 +1,6 @@
 """TRL's GRPO trainer with what CHRPO needs: exact prompts, seeded rollouts, advantages per token.
 
-What is TRL's stays TRL's: the clipped loss, KL, accumulation, devices. Six things are put in:
+What is TRL's stays TRL's: the clipped loss, KL, accumulation, devices. Seven things are put in:
 
 - prompts are the ids that :mod:`extracot.prompt` rendered: the data set holds keys of tasks, and
   nothing is tokenised again;
@@ -12,7 +12,10 @@ What is TRL's stays TRL's: the clipped loss, KL, accumulation, devices. Six thin
 - each rollout has two rewards, and its level token another advantage than the rest;
 - a share of the prompts may name their level, which is forced then, not chosen: such a reply has no
   level token, and only ``main`` counts;
-- rows of fine-tuning may join every update (:mod:`extracot_training.stages.chrpo.replay`).
+- rows of fine-tuning may join every update (:mod:`extracot_training.stages.chrpo.replay`);
+- groups without signal may be drawn again (:mod:`extracot_training.stages.chrpo.drawing`).
+
+A round is the same on one process as on several: a rollout's seed goes by its row among all.
 
 Where the policy draws (groups ``chosen``), the first token is drawn from the whole vocabulary, as
 the loss has it, and a reply that begins with something else than a level is invalid (reward -1). A
@@ -29,6 +32,7 @@ from typing import Any
 import torch
 from accelerate.utils import gather_object
 from torch import Tensor
+from transformers import Trainer
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from trl import GRPOTrainer
 from trl.models import unwrap_model_for_generation
@@ -44,8 +48,15 @@ from extracot_training.stages.chrpo.advantage import (
     token_row,
 )
 from extracot_training.stages.chrpo.choice import ChoiceState, Group, advantages_of, choice_figures
+from extracot_training.stages.chrpo.drawing import Draw, Substitutes, drawn_again
 from extracot_training.stages.chrpo.replay import Replay
-from extracot_training.stages.chrpo.scoring import RewardScorer, Scored, figures_of, forced_figures
+from extracot_training.stages.chrpo.scoring import (
+    RewardScorer,
+    Scored,
+    figures_of,
+    flat_figures,
+    forced_figures,
+)
 from extracot_training.stages.chrpo.stratified import planned_levels
 from extracot_training.stages.chrpo.tasks import Task
 
@@ -56,17 +67,23 @@ class Rewards:
     def __init__(self, tasks: Mapping[str, Task], scorer: RewardScorer) -> None:
         self._tasks = tasks
         self._scorer = scorer
+        self.known: list[Scored] = []
         self.scored: list[Scored] = []
 
     def main(
         self, prompts: Sequence[str], completion_ids: Sequence[Sequence[int]], **_: Any
     ) -> list[float]:
-        """Scores the rollouts and keeps the scores. ``prompts`` are keys of tasks."""
-        self.scored = [
-            self._scorer.score(self._tasks[prompt], ids)
-            for prompt, ids in zip(prompts, completion_ids, strict=True)
-        ]
+        """The rollouts' scores, which are kept: those that are ``known`` already, once, or made
+        here. ``prompts`` are keys of tasks."""
+        self.scored, self.known = self.known or self.score(prompts, completion_ids), []
         return [one.reward.main for one in self.scored]
+
+    def score(self, keys: Sequence[str], replies: Sequence[Sequence[int]]) -> list[Scored]:
+        """What replies to the tasks of these keys earn; keeps nothing."""
+        return [
+            self._scorer.score(self._tasks[key], ids)
+            for key, ids in zip(keys, replies, strict=True)
+        ]
 
     def ctrl(self, **_: Any) -> list[float]:
         """Of the rollouts that were scored last."""
@@ -99,7 +116,9 @@ class ChrpoTrainer(PolicyTrainer, GRPOTrainer):  # type: ignore[misc]
         self._replay = replay
         self._choice = choice or ChoiceState.of(config, {}, {}, levels)
         self._arms: list[int | None] = []
+        self._draw: Draw | None = None
         self._first: list[tuple[float, ...]] = []
+        self._substitutes = Substitutes(tasks, config.seed)
         self.figures: dict[str, Any] = {}
         super().__init__(reward_funcs=[rewards.main, rewards.ctrl], **kwargs)
 
@@ -109,11 +128,16 @@ class ChrpoTrainer(PolicyTrainer, GRPOTrainer):  # type: ignore[misc]
         seeds: Sequence[int],
         temperature: float,
         forced: Sequence[int | None] | None = None,
+        *,
+        max_tokens: int | None = None,
+        batch: int | None = None,
     ) -> list[Generated]:
         """Replies to prompts, drawn by their seeds from the model as it is now; ``forced`` are ids
-        that they begin with."""
+        that they begin with. What is not given is as in rollouts."""
         settings = self._config.rollouts
-        params = RolloutSamplingParams(temperature=temperature, max_tokens=settings.max_tokens)
+        params = RolloutSamplingParams(
+            temperature=temperature, max_tokens=max_tokens or settings.max_tokens
+        )
         with unwrap_model_for_generation(
             self.model_wrapped,
             self.accelerator,
@@ -123,7 +147,7 @@ class ChrpoTrainer(PolicyTrainer, GRPOTrainer):  # type: ignore[misc]
                 model,
                 params,
                 end_ids=self.eos_token_ids,
-                batch=settings.batch,
+                batch=batch or settings.batch,
                 pad_id=self._tokenizer.pad_token_id,
                 watched=self._tokens.levels,
                 watched_at=temperature or 1.0,
@@ -149,29 +173,39 @@ class ChrpoTrainer(PolicyTrainer, GRPOTrainer):  # type: ignore[misc]
     def _generate_single_turn(
         self, prompt_ids: list[list[int]], *args: Any, **kwargs: Any
     ) -> tuple[list[list[int]], Any]:
-        forced = [None if arm is None else self._tokens.levels[arm] for arm in self._arms]
-        if self._config.rollouts.backend == "trl":
-            self._first = []
-            return self._generate_by_trl(prompt_ids, forced, *args, **kwargs)
-        step, process = self.state.global_step, self.accelerator.process_index
-        seeds = [
-            seed_of(self._config.seed, "rollout", step, process, row)
-            for row in range(len(prompt_ids))
-        ]
-        temperature = self._config.rollouts.temperature
-        replies = self.sample(prompt_ids, seeds, temperature, forced)
-        self._first = [reply.first for reply in replies]
-        return [list(reply.ids) for reply in replies], None
+        """What was drawn for this round already."""
+        assert self._draw is not None and len(self._draw.ids) == len(prompt_ids)
+        return self._draw.ids, self._draw.logps
 
-    def _generate_by_trl(
-        self, prompt_ids: list[list[int]], forced: Sequence[int | None],
-        images: Any, fields: Any, number: int, *args: Any, **kwargs: Any,
-    ) -> tuple[list[list[int]], Any]:  # fmt: skip
+    def _drawn(self, rows: Sequence[int], keys: Sequence[str], attempt: int) -> Draw:
+        """Replies to the tasks of ``keys``, scored; ``rows`` are their places in this process."""
+        ids, logps, first = self._replies(rows, keys, attempt)
+        return Draw(list(keys), ids, logps, first, self._rewards.score(keys, ids))
+
+    def _replies(
+        self, rows: Sequence[int], keys: Sequence[str], attempt: int
+    ) -> tuple[list[list[int]], Any, list[tuple[float, ...]]]:
+        """Their ids, and what is known of each token and of the levels at the prompt."""
+        arms = [self._arms[row] for row in rows]
+        forced = [None if arm is None else self._tokens.levels[arm] for arm in arms]
+        prompts = [self._tasks[key].prompt_ids for key in keys]
+        if self._config.rollouts.backend == "trl":
+            return *self._drawn_by_trl(prompts, forced), []
+        step = self.state.global_step
+        begin = self.accelerator.process_index * len(self._arms)
+        more = (attempt,) if attempt else ()
+        seeds = [seed_of(self._config.seed, "rollout", step, 0, begin + row, *more) for row in rows]
+        replies = self.sample(prompts, seeds, self._config.rollouts.temperature, forced)
+        return [list(one.ids) for one in replies], None, [one.first for one in replies]
+
+    def _drawn_by_trl(
+        self, prompts: Sequence[Sequence[int]], forced: Sequence[int | None]
+    ) -> tuple[list[list[int]], Any]:
         """TRL's own generation; a forced id goes to the end of its prompt and then to the reply."""
         begin = [[] if id_ is None else [id_] for id_ in forced]
-        prompts = [[*ids, *first] for ids, first in zip(prompt_ids, begin, strict=True)]
-        each = 1 if any(begin) else number  # prompts of a group differ then
-        ids, logps = super()._generate_single_turn(prompts, images, fields, each, *args, **kwargs)
+        longer = [[*ids, *first] for ids, first in zip(prompts, begin, strict=True)]
+        each = 1 if any(begin) else self.num_generations  # prompts of a group differ then
+        ids, logps = super()._generate_single_turn(longer, None, {}, each)
         ids = [[*first, *own] for first, own in zip(begin, ids, strict=True)]
         if logps is not None:  # none was drawn for a forced id: TRL takes its ratio as 1
             logps = [[*(None for _ in first), *own]
@@ -179,15 +213,53 @@ class ChrpoTrainer(PolicyTrainer, GRPOTrainer):  # type: ignore[misc]
         return ids, logps
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
-        self._arms = self._planned([entry["prompt"] for entry in inputs])
+        keys = [entry["prompt"] for entry in inputs]
+        self._arms = self._planned(keys)
         self._rewards.set_price(self._choice.controller.price)
+        first = self._draw = self._drawn(range(len(keys)), keys, 0)
+        again = 0
+        if self._config.rollouts.redraws:
+            self._draw, again = self._with_signal(first)
+            inputs = [entry | {"prompt": key}
+                      for entry, key in zip(inputs, self._draw.keys, strict=True)]  # fmt: skip
+        self._first = self._draw.first
+        self._rewards.known = self._draw.scored
         output: dict[str, Any] = super()._generate_and_score_completions(inputs)
-        groups = self._groups(output)
+        groups = self._groups(self._draw)
         output["advantages"] = self._token_advantages(output, groups)
+        measured = self._groups(first) if self._config.rollouts.redraws else groups
         self.figures = self._round_figures() | self._choice.learn(
-            gather_object(groups), gather_object(self._rewards.scored), self._round + 1
+            gather_object(measured), gather_object(first.scored), self._round + 1
         )
+        if self._config.rollouts.redraws:
+            self.figures["redrawn"] = sum(gather_object([again]))
+        self._track("chrpo/", self.figures)
         return output
+
+    def _with_signal(self, first: Draw) -> tuple[Draw, int]:
+        size = self.num_generations
+        return drawn_again(
+            first,
+            self._drawn,
+            self._substitutes,
+            size=size,
+            attempts=self._config.rollouts.redraws,
+            step=int(self.state.global_step),
+            group=self.accelerator.process_index * len(first.keys) // size,
+            count_all=lambda number: sum(gather_object([number])),
+            along=self._config.rollouts.backend == "trl",
+        )
+
+    def _track(self, prefix: str, figures: Mapping[str, Any]) -> None:
+        """Let trackers have the figures at TRL's next line of them."""
+        for name, value in flat_figures(figures, prefix):
+            self._metrics["train"][name].append(value)
+
+    def track_now(self, prefix: str, figures: Mapping[str, Any]) -> None:
+        """Let trackers have the figures at once, without TRL's of a round that is not over."""
+        due = self.control.should_log
+        Trainer.log(self, dict(flat_figures(figures, prefix)))
+        self.control.should_log = due  # that was not the line of this step
 
     @property
     def _round(self) -> int:
@@ -205,10 +277,10 @@ class ChrpoTrainer(PolicyTrainer, GRPOTrainer):  # type: ignore[misc]
                 found += [None] * size
         return found
 
-    def _groups(self, output: Mapping[str, Any]) -> list[Group]:
+    def _groups(self, draw: Draw) -> list[Group]:
         """This process's groups, in their order."""
-        size, scored = self.num_generations, self._rewards.scored
-        first = self._first or self._choice_shares(output)
+        size, scored = self.num_generations, draw.scored
+        first = draw.first or self._choice_shares(draw)
         found = []
         for at in range(0, len(scored), size):
             arms = [arm for arm in self._arms[at : at + size] if arm is not None]
@@ -216,16 +288,26 @@ class ChrpoTrainer(PolicyTrainer, GRPOTrainer):  # type: ignore[misc]
             found.append(Group.of(arms, own, first[at] if arms else (), self._config))
         return found
 
-    def _choice_shares(self, output: Mapping[str, Any]) -> list[tuple[float, ...]]:
+    def _choice_shares(self, draw: Draw) -> list[tuple[float, ...]]:
         """Per row the policy's probabilities of the levels at its prompt, from the log
         probabilities of forced first tokens; where TRL generates, nobody else knows them."""
         if all(arm is None for arm in self._arms):
             return []
-        ids = torch.cat([output["prompt_ids"], output["completion_ids"][:, :1]], dim=1)
-        mask = torch.cat([output["prompt_mask"], output["completion_mask"][:, :1]], dim=1)
+        prompts = [self._tasks[key].prompt_ids for key in draw.keys]
+        width = max(map(len, prompts))
+        pad, device = self._tokenizer.pad_token_id, self.accelerator.device
+        ids = [
+            [*[pad] * (width - len(prompt)), *prompt, reply[0]]
+            for prompt, reply in zip(prompts, draw.ids, strict=True)
+        ]
+        mask = [[0] * (width - len(prompt)) + [1] * (len(prompt) + 1) for prompt in prompts]
         with torch.no_grad():
             logps, _, _ = self._get_per_token_logps_and_entropies(
-                self.model, ids, mask, 1, batch_size=self.args.per_device_train_batch_size
+                self.model,
+                torch.tensor(ids, device=device),
+                torch.tensor(mask, device=device),
+                1,
+                batch_size=self.args.per_device_train_batch_size,
             )
         found: list[tuple[float, ...]] = []
         size = self.num_generations

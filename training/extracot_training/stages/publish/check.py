@@ -71,13 +71,13 @@ def _prompts(card: BudgetCard, tokenizer: Any) -> dict[str, int]:
         tags=ThinkTags(card.think_start, card.think_end),
         instruction=card.instruction,
         system_prompt=card.system_prompt,
-        control_tokens=tuple(level.token for level in levels),
+        control_tokens=tuple(level.control()[0] for level in levels),
     )
-    controls = {level.name: Control.level(level.token) for level in card.levels}
+    controls = {level.name: Control.level(level.control()[0]) for level in card.levels}
     if card.policy is not None:
-        controls[card.policy.name] = Control.policy(card.policy.token)
+        controls[card.policy.name] = Control.policy(card.policy.control()[0])
     controls |= {"native": Control.native(), "none": Control.none()}
-    ids = {level.name: level.token_id for level in levels}
+    ids = {level.name: level.control()[1] for level in levels}
     lengths: dict[str, int] = {}
     for name, control in controls.items():
         rendered = renderer.render([Message(Role.USER, QUESTION)], control)

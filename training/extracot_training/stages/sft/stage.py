@@ -1,8 +1,8 @@
 """Stage ``sft``: completion-only fine-tuning with TRL, in full or by LoRA.
 
 The rows are token ids already, rendered by stage ``mix``; nothing is tokenised or cut here. What
-comes out is a Hugging Face model folder with ``renderer.json``. Distribution over devices is
-accelerate's: ``accelerate launch -m extracot_training.cli sft …``.
+comes out is a Hugging Face model folder with ``renderer.json``. Several processes are started by
+:mod:`extracot_training.policy.launching`.
 """
 
 from __future__ import annotations
@@ -15,12 +15,13 @@ from typing import Any
 
 from trl import SFTConfig
 
-from extracot_training.config.sft import LoraSettings, SftConfig
+from extracot_training.config.sft import SftConfig
 from extracot_training.errors import ConfigError, StageError
 from extracot_training.pipeline.checkpoints import LOG, log_lines
-from extracot_training.pipeline.distributed import is_first
+from extracot_training.pipeline.distributed import is_first, world_size
 from extracot_training.pipeline.records import read_rows, rows_file
 from extracot_training.pipeline.stage import Counts, StageResult, StageRun
+from extracot_training.policy.adapters import adapter_config, save_merged
 from extracot_training.policy.control_tokens import ControlTokens
 from extracot_training.policy.loading import check_mixed_rows
 from extracot_training.policy.mixed_rows import MixedRow
@@ -40,7 +41,6 @@ from extracot_training.stages.sft.trainer import (
     as_dataset,
 )
 
-ADAPTER = "adapter"
 LOGGED = (
     "loss", "grad_norm", "learning_rate", "mean_token_accuracy", "entropy", "epoch",
     "num_input_tokens_seen",
@@ -99,7 +99,7 @@ def make_trainer(
         callbacks=[EpochOrder(sampler), TrainingLog(folder, LOGGED)],
         sampler=sampler,
         plain_loss=config.lora is not None or arguments.device.type == "cpu",
-        peft_config=adapter_config(config.lora, model, tokens) if config.lora else None,
+        peft_config=adapter_config(config.lora, model, tokens.all) if config.lora else None,
     )
 
 
@@ -112,7 +112,7 @@ def sft_arguments(config: SftConfig, folder: Path) -> SFTConfig:
         adam_beta1=config.betas[0],
         adam_beta2=config.betas[1],
         per_device_train_batch_size=config.batch,
-        gradient_accumulation_steps=config.accumulation,
+        gradient_accumulation_steps=config.passes(world_size()),
         max_length=config.cutoff if config.packing else None,
         packing=config.packing,
         completion_only_loss=True,
@@ -124,41 +124,11 @@ def sft_arguments(config: SftConfig, folder: Path) -> SFTConfig:
     )
 
 
-def adapter_config(lora: LoraSettings, model: Any, tokens: ControlTokens) -> Any:
-    """PEFT's settings: adapters on the linear layers, and the rows of the control tokens.
-
-    Rows are trained singly, so that an adapter stays small; a tied pair of matrices stays one.
-    """
-    from peft import LoraConfig
-
-    rows = {"embed_tokens": sorted(tokens.all)}
-    if model.get_output_embeddings().weight is not model.get_input_embeddings().weight:
-        rows["lm_head"] = sorted(tokens.all)
-    return LoraConfig(
-        task_type="CAUSAL_LM",
-        r=lora.rank,
-        lora_alpha=lora.alpha,
-        lora_dropout=lora.dropout,
-        target_modules=list(lora.targets),
-        trainable_token_indices=rows,
-    )
-
-
-def _save_merged(trainer: Any, config: SftConfig, made: Path) -> None:
-    """The adapter with the rows it trained, then a plain model with both worked in."""
-    model = trainer.accelerator.unwrap_model(trainer.model)
-    model.peft_config["default"].base_model_name_or_path = config.model
-    model.save_pretrained(made / ADAPTER, save_embedding_layers=False)
-    (made / ADAPTER / "README.md").unlink(missing_ok=True)
-    model.merge_and_unload().save_pretrained(made)
-    trainer.processing_class.save_pretrained(made)
-
-
 def _fit(config: SftConfig, trainer: BudgetSftTrainer, folder: Path) -> dict[str, Any]:
     """Train, leave the model in ``folder``; figures for the report."""
     train(trainer, folder)
     sizes = [(p.numel(), p.requires_grad) for p in trainer.model.parameters()]
-    save(trainer, folder, partial(_save_merged, trainer, config) if config.lora else None)
+    save(trainer, folder, partial(save_merged, trainer, config.model) if config.lora else None)
     return {
         "steps": trainer.state.global_step,
         "parameters": sum(size for size, _ in sizes),

@@ -1,0 +1,83 @@
+"""The picture of ``extracot adherence``: asked against realised, and accuracy, for each server.
+
+matplotlib is optional: without it a line says why there is no picture.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from extracot_client.adherence_figures import Figures
+from extracot_client.intervals import Estimate
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+# Colours that colour-blind eyes tell apart, each with a mark of its own.
+_LOOKS = (("o", "#4657b8"), ("s", "#c2410c"), ("^", "#0f766e"), ("D", "#7c3aed"), ("v", "#374151"))
+
+
+def draw_adherence(found: Sequence[Figures], path: Path, title: str = "") -> str:
+    """Write the PNG; gives a line that says so, or why not. Raises ``OSError`` for a bad path."""
+    capped = [one for one in found if one.requested is not None and one.realised is not None]
+    if not capped:
+        return "no picture: no reply tells how long it reasoned"
+    if importlib.util.find_spec("matplotlib") is None:
+        return "no picture: matplotlib is not installed (pip install 'extracot[plots]')"
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9.5, 4.2), layout="constrained")
+    FigureCanvasAgg(figure)
+    lengths, answers = figure.subplots(1, 2)
+    most = max(one.requested or 0 for one in capped)
+    lengths.plot([0, most], [0, most], color="#9ca3af", ls="--", lw=1, label="as asked")
+    for index, server in enumerate(dict.fromkeys(one.server for one in found)):
+        mark, colour = _LOOKS[index % len(_LOOKS)]
+        own = [one for one in capped if one.server == server]
+        asked = [float(one.requested or 0) for one in own]
+        _line(lengths, asked, [one.realised for one in own], 1.0, mark, colour, server)
+        _line(answers, asked, [one.accuracy for one in own], 100.0, mark, colour, server)
+    lengths.set_ylabel("reasoning tokens realised (mean)")
+    answers.set_ylabel("right answers, % (95% interval)")
+    answers.set_ylim(-4, 104)
+    for axes in (lengths, answers):
+        axes.set_xlabel("reasoning tokens asked for")
+        axes.grid(alpha=0.25)
+        axes.spines[["top", "right"]].set_visible(False)
+    lengths.legend(fontsize=9, frameon=False)
+    if title:
+        figure.suptitle(title, fontsize=10)
+    figure.savefig(path, dpi=150, format="png")
+    return f"picture: {path}"
+
+
+def _line(
+    axes: Axes,
+    asked: Sequence[float],
+    values: Sequence[Estimate | None],
+    scale: float,
+    mark: str,
+    colour: str,
+    name: str,
+) -> None:
+    """One server's points, as far as they are known, with their intervals."""
+    known = [(x, value) for x, value in zip(asked, values, strict=True) if value is not None]
+    axes.errorbar(
+        [x for x, _ in known],
+        [scale * value.mean for _, value in known],
+        [
+            [scale * max(0.0, value.mean - value.low) for _, value in known],
+            [scale * max(0.0, value.high - value.mean) for _, value in known],
+        ],
+        fmt=mark + "-",
+        color=colour,
+        ms=6,
+        lw=1.5,
+        capsize=3,
+        elinewidth=1,
+        label=name,
+    )

@@ -1,0 +1,223 @@
+"""What a calibration's rows say: intervals, bins, and which levels are dominated."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from extracot_client.calibration import (
+    Level,
+    Plan,
+    baseline_bins,
+    bin_of,
+    efforts_of,
+    judged,
+    levels_of,
+    prompt_lengths,
+)
+from extracot_client.calibration_card import make_card, undecided
+from extracot_client.errors import InvalidArgumentError
+from extracot_client.intervals import mean_of, paired_shares, percentile, share
+from extracot_client.sweeps import SweepProblem, wilson
+from extracot_client.types import BudgetCardPage, SweepRow
+
+PAGE = BudgetCardPage.model_validate(
+    {
+        "model": "m",
+        "prompt": {
+            "instruction": None,
+            "system_prompt": None,
+            "think_start": "<think>",
+            "think_end": "</think>",
+            "tokenizer_hash": "sha256:" + "0" * 64,
+        },
+        "profile": {"efforts": ["low", "high"]},
+    }
+)
+ABOUT: dict[str, Any] = {"dataset": "made", "sampling": {}}
+
+
+def rows(tokens: Sequence[int], right: Sequence[bool], seeds: int = 1) -> list[SweepRow]:
+    """One row a problem and seed, all seeds alike."""
+    return [
+        SweepRow(
+            problem_id=f"p{at}",
+            budget=None,
+            fingerprint=f"{seed}",
+            question="q",
+            gold="1",
+            boxed="1" if correct else "2",
+            prompt_tokens=10 + at,
+            reasoning_tokens=count,
+            answer_tokens=5,
+        )
+        for seed in range(seeds)
+        for at, (count, correct) in enumerate(zip(tokens, right, strict=True))
+    ]
+
+
+def card_of(n: int, **kinds: tuple[int, float]) -> Any:
+    """A card of levels by their tokens and shares of right answers; native needs 100."""
+    draw = random.Random(4)
+
+    def made(tokens: int, accuracy: float) -> list[SweepRow]:
+        right = [at < accuracy * n for at in range(n)]
+        spread = [max(0, tokens + draw.randrange(-2, 3)) if tokens else 0 for _ in range(n)]
+        return judged(rows(spread, right), "")
+
+    found = {"native": made(100, 0.9), "none": made(0, 0.1)}
+    found |= {name: made(*kind) for name, kind in kinds.items() if name != "none"}
+    if "none" in kinds:
+        found["none"] = made(*kinds["none"])
+    levels = [
+        Level(name, ratio=0.5) if name[0] == "c" else Level(name, effort=name)
+        for name in kinds
+        if name != "none"
+    ]
+    return make_card(PAGE, levels, found, baseline_bins(found["native"]), ABOUT)
+
+
+def marked(card: Any) -> dict[str, str | None]:
+    return {level.name: level.dominated_by for level in card.levels}
+
+
+def test_cheaper_and_more_accurate_dominates() -> None:
+    card = card_of(100, c1=(20, 0.9), c2=(60, 0.7))
+    assert marked(card) == {"c1": None, "c2": "c1"}
+    assert [level.name for level in card.levels] == ["c1", "c2"]
+
+
+def test_an_effort_may_dominate_a_cap_and_none_may_dominate_both() -> None:
+    assert marked(card_of(100, low=(20, 0.9), c2=(60, 0.5))) == {"low": None, "c2": "low"}
+    card = card_of(100, none=(0, 0.8), c1=(20, 0.5), c2=(60, 0.95))
+    assert marked(card) == {"c1": "none", "c2": None}
+
+
+def test_as_accurate_is_not_more_accurate() -> None:
+    assert marked(card_of(100, c1=(20, 0.9), c2=(60, 0.9))) == {"c1": None, "c2": None}
+
+
+def test_what_chance_could_do_dominates_nothing() -> None:
+    assert marked(card_of(10, c1=(20, 0.9), c2=(60, 0.7))) == {"c1": None, "c2": None}
+
+
+def test_dearer_dominates_nothing() -> None:
+    assert marked(card_of(100, c1=(20, 0.5), c2=(60, 0.9))) == {"c1": None, "c2": None}
+
+
+def test_a_level_that_does_not_reason_is_none_and_left_out() -> None:
+    card = card_of(40, off=(0, 0.5), c1=(20, 0.9), c2=(60, 0.9))
+    assert [level.name for level in card.levels] == ["c1", "c2"]
+    with pytest.raises(InvalidArgumentError, match="does not reason at two levels"):
+        card_of(40, off=(0, 0.5), c1=(20, 0.9))
+
+
+def test_an_effort_may_be_more_than_native() -> None:
+    card = card_of(40, c1=(20, 0.9), high=(220, 0.95))
+    assert card.level("high").realised.mean == pytest.approx(2.2, abs=0.05)
+    assert (card.level("high").effort, card.level("high").ratio) == ("high", None)
+
+
+def test_answers_that_cannot_be_judged_are_left_out_and_counted() -> None:
+    made = rows([10, 10, 10], [True, True, False])
+    made[0] = made[0].model_copy(update={"gold": "1+x", "boxed": "x+1"})
+    found = {"native": judged(made, "native")}
+    assert undecided(found) == 1 and [row.correct for row in found["native"]] == [None, True, False]
+
+
+@pytest.mark.parametrize(("n", "bins"), [(1, 1), (59, 1), (60, 2), (90, 3), (500, 3)])
+def test_bins_have_enough_problems_and_cover_every_length(n: int, bins: int) -> None:
+    made = rows([100 + at for at in range(n)], [True] * n)
+    found = baseline_bins(made)
+    assert len(found) == bins and found[-1].max_prompt_tokens is None
+    assert sum(entry.n for entry in found) == n
+    assert bin_of(found, 1) is found[0] and bin_of(found, 10**6) is found[-1]
+    means = [entry.reasoning.mean for entry in found]
+    assert means == sorted(means)
+
+
+def test_problems_of_one_length_are_one_bin() -> None:
+    made = [row.model_copy(update={"prompt_tokens": 7}) for row in rows([10] * 90, [True] * 90)]
+    assert [entry.max_prompt_tokens for entry in baseline_bins(made)] == [None]
+
+
+def test_a_cap_is_a_ratio_where_the_server_has_one_for_it() -> None:
+    plan = Plan([SweepProblem("p0", "q", "1")], levels_of([0.4, 1], []), [0], assumed=512.0)
+    made = rows([600], [True])
+    batches = list(plan.of_levels(baseline_bins(made), prompt_lengths(made)))
+    assert [batch.budget for batch in batches] == [
+        {"ratio": 240 / 512},
+        {"max_reasoning_tokens": 600},
+    ]
+
+
+def test_efforts_are_asked_natively_and_seeds_go_with_every_kind() -> None:
+    plan = Plan([SweepProblem("p0", "q", "1")], levels_of([0.5], efforts_of(PAGE)), [3, 4], 512.0)
+    made = rows([100], [True])
+    batches = [*plan.words(), *plan.of_levels(baseline_bins(made), prompt_lengths(made))]
+    assert len(batches) == plan.requests == 2 * 5
+    efforts = [
+        (b.budget, b.options["extra"], b.options["seed"]) for b in batches if b.name == "low"
+    ]
+    assert efforts == [("native", {"reasoning_effort": "low"}, seed) for seed in (3, 4)]
+
+
+def test_no_effort_is_measured_as_none() -> None:
+    assert [level.name for level in levels_of([0.4], ["none", "low"])] == ["0.4", "low"]
+
+
+def test_levels_are_refused_by_what_is_wrong_with_them() -> None:
+    for ratios, says in (([0.4], "two levels"), ([0.0, 0.4], "0.0 is not in"), ([1.5, 1], "1.5")):
+        with pytest.raises(InvalidArgumentError, match=says):
+            levels_of(ratios, [])
+
+
+def test_replies_to_one_problem_are_not_independent() -> None:
+    once = share([[True]] * 8 + [[False]] * 2)
+    thrice = share([[True] * 3] * 8 + [[False] * 3] * 2)
+    mixed = share([[True, True, False]] * 10)
+    assert once is not None and thrice is not None and mixed is not None
+    assert (once.low, once.high) == wilson(8, 10)
+    assert thrice.high - thrice.low == pytest.approx(once.high - once.low, rel=0.1)
+    assert mixed.high - mixed.low < once.high - once.low
+    assert share([]) is None and share([[]]) is None
+
+
+groups = st.lists(st.lists(st.booleans(), min_size=1, max_size=4), min_size=1, max_size=40)
+
+
+@given(groups)
+def test_a_share_lies_within_its_interval(found: list[list[bool]]) -> None:
+    made = share(found)
+    assert made is not None and 0 <= made.low <= made.mean <= made.high <= 1
+
+
+@given(st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1)), min_size=1, max_size=40))
+def test_a_difference_lies_within_its_interval(pairs: list[tuple[float, float]]) -> None:
+    ours, theirs = [a for a, _ in pairs], [b for _, b in pairs]
+    made, back = paired_shares(ours, theirs), paired_shares(theirs, ours)
+    assert made is not None and back is not None
+    assert -1 <= made.low <= made.mean <= made.high <= 1
+    assert made.low == pytest.approx(-back.high, abs=1e-9)
+
+
+def test_pairs_say_more_than_two_shares() -> None:
+    ours = [1.0] * 80 + [0.0] * 20
+    theirs = [1.0] * 70 + [0.0] * 30
+    found = paired_shares(ours, theirs)
+    assert found is not None and found.low > 0  # two of them by themselves overlap
+    assert wilson(70, 100)[1] > wilson(80, 100)[0]
+    assert paired_shares([], []) is None
+
+
+def test_means_and_percentiles() -> None:
+    assert mean_of([]) is None
+    found = mean_of([1.0, 3.0])
+    assert found is not None and (found.mean, round(found.high - found.low, 2)) == (2.0, 3.92)
+    assert [percentile([5.0], p) for p in (0.0, 0.5, 1.0)] == [5.0] * 3
+    assert percentile([4, 1, 3, 2], 0.5) == 2.5
