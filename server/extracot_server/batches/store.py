@@ -230,6 +230,7 @@ class BatchStore:
         self.folder = folder
         self.settings = settings
         self.clock = clock
+        self._ended: set[str] = set()
 
     @property
     def keep_seconds(self) -> int:
@@ -258,12 +259,14 @@ class BatchStore:
 
     def unfinished(self) -> Iterator[tuple[str, StoredBatch]]:
         """Every batch that has not ended with its owner, the oldest first."""
-        found = [
-            (batch.created_at, batch.id, owner, batch)
-            for owner in self.owners()
-            for batch in self.of(owner).list_batches()
-            if not batch.ended
-        ]
+        found = []
+        for owner in self.owners():
+            for path in _records(self.of(owner).batches):
+                batch = None if path.stem in self._ended else StoredBatch.load(path)
+                if batch is not None and batch.ended:
+                    self._ended.add(batch.id)  # that stays so, and this is called every second
+                elif batch is not None:
+                    found.append((batch.created_at, batch.id, owner, batch))
         for *_, owner, batch in sorted(found, key=lambda entry: entry[:3]):
             yield owner, batch
 
@@ -287,6 +290,7 @@ class BatchStore:
                 batch = StoredBatch.load(path)
                 if batch is not None and batch.ended and self._expired(batch):
                     path.unlink(missing_ok=True)
+                    self._ended.discard(batch.id)
                     folder.cancel_path(batch).unlink(missing_ok=True)
             for path in folder.files.glob(f"*{_UPLOADING}"):
                 if time() - path.stat().st_mtime > _ABANDONED_SECONDS:
