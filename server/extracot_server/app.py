@@ -18,6 +18,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, Response
+from starlette.routing import Match, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 import extracot
@@ -25,7 +26,16 @@ from extracot.errors import CardError, ExtracotError
 from extracot_server.admission.keys import KeyStore
 from extracot_server.admission.queue import RequestQueue
 from extracot_server.admission.scheduler import RateLimits, Scheduler
-from extracot_server.api import health, models, replies, tokenize, usage
+from extracot_server.api import (
+    batch_lines,
+    batches,
+    files,
+    health,
+    models,
+    replies,
+    tokenize,
+    usage,
+)
 from extracot_server.api.access import AccessMiddleware
 from extracot_server.api.auth import KeyMiddleware
 from extracot_server.api.cors import cors
@@ -103,7 +113,8 @@ def create_app(
             watches = [Supervisor(state, running).watch() for running in state.engines]
             watchers = [asyncio.create_task(watch) for watch in watches]
             try:
-                yield
+                async with batch_lines.running(app.state.batch_runner):
+                    yield
             finally:
                 for watcher in watchers:
                     watcher.cancel()
@@ -128,8 +139,11 @@ def create_app(
     app.state.extracot = state
     app.state.held_items = HeldItems(settings.held_items_bytes, settings.held_items_seconds)
     app.state.reasoning_seal = ReasoningSeal(settings.reasoning_secret())
-    for endpoints in (replies, tokenize, models, usage, health):
+    app.state.batch_runner = batch_lines.batch_runner(app, state)
+    for endpoints in (replies, tokenize, models, usage, files, batches, health):
         app.include_router(endpoints.router)
+    for router in (files.reading, batches.plain, batches.reading):
+        app.include_router(router)
     _add_error_handlers(app, state, tracing)
     install_openapi(app)
     install_docs_page(app)
@@ -215,7 +229,9 @@ def _add_error_handlers(app: FastAPI, state: AppState, tracing: Tracing | None) 
         code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code)
         kind, headers = "invalid_request_error", dict(error.headers or {})
         if "Allow" in headers:
-            allowed = set(headers["Allow"].split(", "))
+            found = (route for route in app.routes if isinstance(route, Route))
+            matching = [r for r in found if r.matches(request.scope)[0] is not Match.NONE]
+            allowed = {method for route in matching for method in route.methods or ()}
             allowed |= {"HEAD"} if "GET" in allowed else set()
             headers["Allow"] = ", ".join(sorted(allowed))
         return respond(HttpError(error.status_code, text, kind, code=code, headers=headers))

@@ -59,7 +59,8 @@ def test_every_operation_has_its_errors_headers_and_examples(document: dict[str,
         wanted = {"401", "500"} if "/v1/" in name else set()
         if name.startswith("POST"):
             wanted |= {"400", "404", "413"}
-            assert operation["requestBody"]["content"]["application/json"]["examples"]
+            for kind, content in operation.get("requestBody", {}).get("content", {}).items():
+                assert content["schema"] if "form-data" in kind else content["examples"], name
         assert wanted <= set(operation["responses"]), name
         for status, response in operation["responses"].items():
             assert response["description"] and response["headers"]["x-request-id"]

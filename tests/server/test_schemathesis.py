@@ -26,7 +26,12 @@ def test_schemathesis_finds_nothing(tmp_path: Path) -> None:
     keys.write_text(yaml.safe_dump({"keys": [{"name": "tester", "key": "sk-tester"}]}))
     little_room = ScriptedBehaviour(max_model_len=2048)  # replies are short then
     with serve(
-        little_room, keys=keys, max_choices=4, protect_metrics=True, tool_parser="hermes"
+        little_room,
+        keys=keys,
+        max_choices=4,
+        protect_metrics=True,
+        tool_parser="hermes",
+        batch_folder=tmp_path / "batches",
     ) as live:
         command = [
             *(sys.executable, "-m", "schemathesis.cli", "run", f"{live.url}/openapi.json"),

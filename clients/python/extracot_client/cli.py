@@ -94,6 +94,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_budgets(compare, "the server's levels, auto if it has a policy, native and none")
     _add_sampling(compare)
     _add_sweep(commands)
+    _add_batch(commands)
     _add_calibrate(commands)
     _add_adherence(commands)
     _add(commands, "models", "list what the server serves")
@@ -182,6 +183,24 @@ def _add_sweep(commands: Commands) -> None:
     )
     parser.add_argument("--limit", type=int, metavar="N", help="only the first N problems")
     _add_sampling(parser)
+
+
+def _add_batch(commands: Commands) -> None:
+    parser = _add(commands, "batch", "run a file of requests on the server and fetch the results")
+    parser.add_argument(
+        "file", metavar="FILE.jsonl", help="OpenAI's batch format; the same command resumes"
+    )
+    parser.add_argument(
+        "--endpoint",
+        default="/v1/chat/completions",
+        metavar="PATH",
+        help="where its lines go (default /v1/chat/completions)",
+    )
+    parser.add_argument(
+        "--window", default="24h", metavar="TIME", help="after this it expires (default 24h)"
+    )
+    parser.add_argument("--no-wait", action="store_true", help="submit, or look, and return")
+    parser.add_argument("--cancel", action="store_true", help="stop it; what was answered is kept")
 
 
 def _add_measuring(parser: argparse.ArgumentParser, prompt: str) -> None:

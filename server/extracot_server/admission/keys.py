@@ -36,6 +36,8 @@ from extracot_server.config.setting_values import (
 )
 
 API_KEY_NAME = "api_key"
+BATCH_PRIORITY = 1001
+"""Behind any priority that a key may have."""
 _Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
 _M = TypeVar("_M", bound=BaseModel)
 _Digest = Annotated[str, StringConstraints(pattern=r"^(sha256:)?[0-9a-fA-F]{64}$")]
@@ -75,6 +77,21 @@ class Principal:
     quotas: tuple[Quota, ...] = ()
     admin: bool = False
     """Whether it may see what other keys have used."""
+    in_batch: bool = False
+    """Whether the request is a line of a batch, which holds none of the key's slots."""
+
+    def for_batches(self) -> Principal:
+        """The same for the lines of its batches: after everybody else, and beside its own limits.
+
+        Else a batch would refuse the key's other requests; how many lines run is the server's.
+        """
+        return replace(
+            self,
+            priority=BATCH_PRIORITY,
+            requests_per_minute=None,
+            concurrency=None,
+            in_batch=True,
+        )
 
     def may_use(self, model: str) -> bool:
         """Whether this principal may know of a model at all."""
@@ -193,6 +210,12 @@ class KeyStore:
     def principals(self) -> tuple[Principal, ...]:
         """The principals of all keys."""
         return tuple(principal for _, principal in self._keys)
+
+    def named(self, name: str) -> Principal | None:
+        """The principal of that name, for what was left here under it; ``None`` if it has gone."""
+        if not self._keys:
+            return None if name else ANONYMOUS
+        return next((found for found in self.principals if found.name == name), None)
 
     def find(self, presented: bytes | None) -> Principal | None:
         """The principal of this key; ``None`` if unknown.

@@ -110,7 +110,8 @@ class Scheduler:
             keys = self._waiting.setdefault(principal.priority, {})
             keys.setdefault(principal.name, deque()).append(ticket)
             self.queued += 1
-        self._held[principal.name] = self._held.get(principal.name, 0) + 1
+        if not principal.in_batch:
+            self._held[principal.name] = self._held.get(principal.name, 0) + 1
         if principal.requests_per_minute is not None:
             self._starts.setdefault(principal.name, deque()).append(now)
         return ticket, displaced
@@ -157,6 +158,8 @@ class Scheduler:
             wait = max(1, min(_LONGEST_RETRY, math.ceil(self._mean_seconds)))
             raise RefusedError(Refusal.CONCURRENCY, wait, limit)
         limit = principal.requests_per_minute
+        if principal.in_batch:
+            return
         if limit is None:
             self._starts.pop(principal.name, None)  # the key had a limit before a reload
             return
@@ -208,6 +211,8 @@ class Scheduler:
 
     def _forget(self, ticket: Ticket) -> None:
         ticket.gone = True
+        if ticket.principal.in_batch:
+            return
         name = ticket.principal.name
         self._held[name] -= 1
         if not self._held[name]:

@@ -11,6 +11,10 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from extracot_server.admission.keys import ANONYMOUS, KeyStore, Principal
 from extracot_server.api.errors import InvalidKeyError
 
+VOUCHED = "extracot.principal"
+"""In a scope: whose request it is, said by the server itself. Nothing that arrives by HTTP can put
+it there."""
+
 
 class KeyMiddleware:
     """Lets requests to ``/v1/`` pass with a known key only, and says whose it is."""
@@ -31,6 +35,10 @@ class KeyMiddleware:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI entry point."""
         if scope["type"] != "http" or not self._guarded(scope["path"]):
+            await self._app(scope, receive, send)
+            return
+        if isinstance(scope.get(VOUCHED), Principal):
+            scope.setdefault("state", {})["principal"] = scope[VOUCHED]
             await self._app(scope, receive, send)
             return
         presented = presented_key(Headers(scope=scope))

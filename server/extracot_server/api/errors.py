@@ -13,6 +13,8 @@ from starlette.types import Receive, Scope, Send
 
 from extracot.errors import ExtracotError, PromptError
 from extracot_server.admission.scheduler import Refusal, RefusedError
+from extracot_server.batches.records import FileNotFoundInStoreError, StorageError
+from extracot_server.batches.store import FileTooLargeError
 from extracot_server.engine.base import (
     EngineBusyError,
     EngineClosedError,
@@ -169,7 +171,11 @@ def to_http(error: BaseException) -> HttpError:
             return _invalid(404, error, kind="not_found_error")
         case ForbiddenError():
             return _invalid(403, error, kind="permission_error")
-        case BodyTooLargeError():
+        case FileNotFoundInStoreError():
+            return _invalid(404, error, kind="not_found_error")
+        case StorageError():
+            return _later(503, str(error), "storage_failed", 60)
+        case BodyTooLargeError() | FileTooLargeError():
             return _invalid(413, error)
         case EncodedBodyError():
             return replace(_invalid(415, error), headers={"Accept-Encoding": "identity"})

@@ -119,10 +119,7 @@ async def read_body(request: Request, limit: int) -> bytes:
 
     :class:`EncodedBodyError` for one that is compressed.
     """
-    for name, plain in _PLAIN.items():
-        value = ",".join(request.headers.getlist(name))
-        if {coding.strip().lower() for coding in value.split(",")} - {"", plain}:
-            raise EncodedBodyError(name, value)
+    check_plain(request)
     declared = request.headers.get("content-length", "")
     if declared.isdigit() and int(declared) > limit:
         raise BodyTooLargeError(limit)
@@ -134,6 +131,14 @@ async def read_body(request: Request, limit: int) -> bytes:
             raise BodyTooLargeError(limit)
         parts.append(part)
     return b"".join(parts)
+
+
+def check_plain(request: Request) -> None:
+    """:class:`EncodedBodyError` for a body that is compressed."""
+    for name, plain in _PLAIN.items():
+        value = ",".join(request.headers.getlist(name))
+        if {coding.strip().lower() for coding in value.split(",")} - {"", plain}:
+            raise EncodedBodyError(name, value)
 
 
 async def tokenising(

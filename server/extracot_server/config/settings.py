@@ -1,6 +1,7 @@
 """All settings of the server in one class: flags, EXTRACOT_* variables and a YAML file.
 
-Those of a model, its budgets among them, it has from ``model_settings``.
+Those of a model, its budgets among them, it has from ``model_settings``, those of batches from
+``batch_settings``.
 
 A flag beats a variable, a variable beats the file, the file beats the default. Wrong names and
 values become one line (:class:`SettingsError`). Knows nothing of FastAPI, vLLM or torch, so that
@@ -39,6 +40,7 @@ from pydantic_settings import (
 )
 from pydantic_settings import SettingsError as PydanticSettingsError
 
+from extracot_server.config.batch_settings import BatchSettings
 from extracot_server.config.model_settings import (
     SECRETS,
     ModelSettings,
@@ -65,7 +67,7 @@ ReasoningField = Literal["both", "reasoning", "reasoning_content"]
 FOREIGN_VARIABLES = {"EXTRACOT_DEVICE", "EXTRACOT_BASE_URL", "EXTRACOT_CONFIG"}
 
 
-class Settings(BaseSettings, ModelSettings):
+class Settings(BaseSettings, ModelSettings, BatchSettings):
     """Settings of one server process."""
 
     model_config = SettingsConfigDict(

@@ -204,6 +204,11 @@ class ServerMetrics:
         self.engine_restarts = counter(
             "engine_restarts", "Engine restarts after one was lost", "outcome"
         )
+        self.batches = counter("batches", "Batches that ended", "status")
+        self.batch_lines = counter("batch_lines", "Lines of batches that ended", "outcome")
+        self.batches_in_progress = gauge(
+            "batches_in_progress", "Batches that run, or wait for slots", "livesum"
+        )
         self.build_info = gauge(  # no Info: several workers cannot join one
             *("build_info", "Always 1; the labels say what is running", "livemax"),
             *("version", "engine", "engine_version", "model", "mode", "device"),
@@ -303,6 +308,16 @@ class ServerMetrics:
             self.card_ratio.labels(model, budget).set(ratio)
         if level.accuracy is not None:
             self.card_accuracy.labels(model, budget).set(level.accuracy.mean)
+
+    def batches_running(self, count: int) -> None:
+        """So many batches run now."""
+        self.batches_in_progress.set(count)
+
+    def batch_ended(self, status: str, completed: int, failed: int) -> None:
+        """Count a batch that has ended, and its lines."""
+        self.batches.labels(status).inc()
+        self.batch_lines.labels("completed").inc(completed)
+        self.batch_lines.labels("failed").inc(failed)
 
     def record_holdout(
         self, model: str, arm: Arm, outcome: str, reasoning: float, saving: Saving | None

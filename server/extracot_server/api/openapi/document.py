@@ -129,7 +129,7 @@ def _describe_operations(schema: dict[str, Any], state: AppState) -> None:
             for status, response in responses.items():
                 response["headers"] = {"x-request-id": _REQUEST_ID, **response.get("headers", {})}
                 _show_errors(path, int(status), response["content"])
-            if path in BODIES:
+            if path in REPLIES and "post" in item and operation is item["post"]:
                 _show_examples(path, operation)
 
 
@@ -145,8 +145,9 @@ def _show_examples(path: str, operation: dict[str, Any]) -> None:
 
     FastAPI would leave out whatever is null in them, where it says something.
     """
-    body = operation["requestBody"]["content"]["application/json"]
-    body["examples"] = {name: {"value": value} for name, value in BODIES[path].items()}
+    if path in BODIES:
+        body = operation["requestBody"]["content"]["application/json"]
+        body["examples"] = {name: {"value": value} for name, value in BODIES[path].items()}
     reply = operation["responses"]["200"]
     reply["content"]["application/json"]["examples"] = {"a reply": {"value": REPLIES[path]}}
     if path in _STREAMS:

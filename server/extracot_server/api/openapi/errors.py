@@ -19,6 +19,7 @@ from extracot_server.api.errors import (
     anthropic_body,
     to_http,
 )
+from extracot_server.batches.store import FileTooLargeError
 from extracot_server.engine.base import EngineBusyError, ReplyLostError
 from extracot_server.errors import (
     BudgetError,
@@ -90,7 +91,7 @@ _ERRORS: Mapping[int, Mapping[str, BaseException]] = {
     401: {"missing": InvalidKeyError(missing=True), "wrong": InvalidKeyError(missing=False)},
     403: {"usage": ForbiddenError("`key`: this key may see its own usage only.", param="key")},
     404: {"model": ModelNotFoundError("gpt-4o", ["scripted"])},
-    413: {"body": BodyTooLargeError(4 * 2**20)},
+    413: {"body": BodyTooLargeError(4 * 2**20), "file": FileTooLargeError(200 * 2**20)},
     415: {"gzip": EncodedBodyError("content-encoding", "gzip")},
     429: {
         "rate": RefusedError(Refusal.RATE, 17, 60),

@@ -49,6 +49,43 @@ _REPORT = _BUDGET.as_object()
 _SCHEMA = {"type": "object", "properties": {"answer": {"type": "integer"}}, "required": ["answer"]}
 
 
+_FILE: dict[str, Any] = {
+    "id": "file-0123456789abcdef0123456789abcdef",
+    "object": "file",
+    "bytes": 1234,
+    "created_at": 1_770_000_000,
+    "expires_at": 1_772_592_000,
+    "filename": "requests.jsonl",
+    "purpose": "batch",
+    "status": "processed",
+}
+_ENDS = ("finalizing", "completed", "failed", "expired", "cancelling", "cancelled")
+_BATCH: dict[str, Any] = {
+    "id": "batch_0123456789abcdef0123456789abcdef",
+    "object": "batch",
+    "endpoint": "/v1/chat/completions",
+    "errors": None,
+    "input_file_id": _FILE["id"],
+    "completion_window": "24h",
+    "status": "validating",
+    "output_file_id": None,
+    "error_file_id": None,
+    "created_at": 1_770_000_060,
+    "in_progress_at": None,
+    "expires_at": 1_770_086_460,
+    **{f"{status}_at": None for status in _ENDS},
+    "request_counts": {"total": 0, "completed": 0, "failed": 0},
+    "usage": {
+        "input_tokens": 0,
+        "input_tokens_details": {"cached_tokens": 0},
+        "output_tokens": 0,
+        "output_tokens_details": {"reasoning_tokens": 0},
+        "total_tokens": 0,
+    },
+    "metadata": None,
+}
+
+
 BODIES: dict[str, dict[str, dict[str, Any]]] = {
     "/v1/chat/completions": {
         "a ratio": {"messages": QUESTION, "budget": 0.2},
@@ -90,6 +127,13 @@ BODIES: dict[str, dict[str, dict[str, Any]]] = {
     "/v1/tokenize": {
         "a text": {"prompt": _ASKED},
         "a ratio": {"messages": QUESTION, "budget": 0.2},
+    },
+    "/v1/batches": {
+        "a day": {
+            "input_file_id": _FILE["id"],
+            "endpoint": "/v1/chat/completions",
+            "completion_window": "24h",
+        }
     },
 }
 """Requests, by path and name."""
@@ -169,6 +213,14 @@ REPLIES: dict[str, dict[str, Any]] = {
         "count": 13,
         "prompt_tokens": 13,
         "max_model_len": 4096,
+    },
+    "/v1/files": _FILE,
+    "/v1/batches": _BATCH,
+    "/v1/batches/{batch_id}/cancel": {
+        **_BATCH,
+        "status": "cancelling",
+        "in_progress_at": 1_770_000_060,
+        "cancelling_at": 1_770_000_120,
     },
 }
 """Replies, each to the first body of its path."""

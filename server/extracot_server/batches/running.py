@@ -1,0 +1,230 @@
+"""One batch from its first line to its files, within an event loop. Resumes what was begun.
+
+Lines run a few at a time. What is refused for the moment (429, 503) waits and is sent again, until
+the batch expires; what fails, fails alone. A disk that is full holds the batch up and loses no
+reply. Knows neither HTTP nor the engine: ``send`` does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from extracot_server.batches.lines import Line, Overview, look_over, read_lines
+from extracot_server.batches.records import BatchStatus, Fault, StoredBatch
+from extracot_server.batches.results import Results, Sent
+from extracot_server.batches.store import BatchStore, KeyFolder
+
+log = logging.getLogger("extracot.batches")
+_LATER = frozenset({429, 503})
+_MOST_LOST = 2
+_LONGEST_WAIT = 60.0
+_LOOK_SECONDS = 1.0
+_EXPIRED = "This request could not be executed before the completion window expired."
+
+Send = Callable[[str, str, str, dict[str, Any]], Awaitable[Sent]]
+"""Owner, endpoint, request id and body of a line, to what the endpoint answers."""
+
+
+@dataclass(slots=True)
+class Pauses:
+    """How long things wait, in seconds; tests make them short."""
+
+    look: float = _LOOK_SECONDS
+    longest: float = _LONGEST_WAIT
+    disk: float = 5.0
+
+
+@dataclass(slots=True)
+class BatchRun:
+    """A batch that runs. All batches share ``slots``, and ``suspects``: a line with which the
+    engine failed runs again as the only such line, so that one that kills engines takes no other
+    with it time after time."""
+
+    store: BatchStore
+    owner: str
+    batch: StoredBatch
+    send: Send
+    slots: asyncio.Semaphore
+    suspects: asyncio.Lock
+    max_body: int
+    pauses: Pauses = field(default_factory=Pauses)
+    _results: Results | None = None
+    _saved: str = ""
+
+    @property
+    def _folder(self) -> KeyFolder:
+        return self.store.of(self.owner)
+
+    async def run(self) -> BatchStatus:
+        """Run it to its end; gives the status it ended with."""
+        batch, folder = self.batch, self._folder
+        parts = (
+            folder.files / f"{one}.part" for one in (batch.output_file_id, batch.error_file_id)
+        )
+        results = Results(batch.id, *parts)
+        if batch.ending is not None:
+            return await self._finish(results, batch.ending)
+        data = folder.data_path(batch.input_file_id)
+        limits = (self.max_body, self.store.settings.batch_max_lines)
+        try:
+            overview = await asyncio.to_thread(look_over, data, batch.endpoint, *limits)
+        except FileNotFoundError:
+            missing = Fault(code="file_not_found", message="The input file has gone.")
+            return await self._end("failed", missing)
+        if (fault := _whole_fault(overview, limits[1])) is not None:
+            return await self._end("failed", fault, *overview.faults)
+        try:
+            await asyncio.to_thread(results.recover, overview.total)
+            self._results = results
+            self._note("in_progress")
+            await self._save()
+            return await self._finish(results, await self._run_lines(results, data, overview))
+        finally:
+            results.close()
+
+    async def _run_lines(self, results: Results, data: Path, overview: Overview) -> BatchStatus:
+        def left() -> Iterator[Line]:
+            lines = read_lines(data, self.batch.endpoint, self.max_body, overview.repeated)
+            return (line for line in lines if line.number not in results.done)
+
+        feeding = asyncio.create_task(self._feed(results, left()))
+        status: BatchStatus | None = None
+        try:
+            while status is None:
+                if self._folder.cancel_path(self.batch).exists():
+                    status = "cancelled"
+                elif self.store.clock() >= self.batch.deadline:
+                    status = "expired"
+                elif feeding.done():
+                    status = "completed"
+                else:
+                    await self._save()
+                    await asyncio.wait({feeding}, timeout=self.pauses.look)
+        finally:
+            feeding.cancel()
+            outcome = (await asyncio.gather(feeding, return_exceptions=True))[0]
+        if isinstance(outcome, Exception):
+            raise outcome
+
+        def expire() -> None:
+            for line in left():
+                results.add_error(line, "batch_expired", _EXPIRED)
+
+        if status == "expired":
+            await self._write(expire, threaded=True)
+        return status
+
+    async def _feed(self, results: Results, lines: Iterator[Line]) -> None:
+        """Start lines, as many at once as there are slots, and wait for all of them."""
+        own = asyncio.Semaphore(self.store.settings.batch_concurrency)
+
+        async def one(line: Line) -> None:
+            try:
+                await self._run_line(results, line)
+            finally:
+                own.release()
+
+        async with asyncio.TaskGroup() as group:
+            while (line := await asyncio.to_thread(next, lines, None)) is not None:
+                await own.acquire()
+                group.create_task(one(line))
+
+    async def _run_line(self, results: Results, line: Line) -> None:
+        if line.fault is not None:
+            await self._write(results.add_error, line, line.fault.code, line.fault.message)
+            return
+        lost = 0
+        while True:
+            async with contextlib.AsyncExitStack() as held:
+                if lost:
+                    await held.enter_async_context(self.suspects)
+                await held.enter_async_context(self.slots)
+                call = (self.owner, self.batch.endpoint, results.id_of(line), line.body)
+                sent = await self.send(*call)
+            lost += sent.lost
+            if lost > _MOST_LOST or not (sent.lost or sent.status in _LATER):
+                break
+            # The slot is free meanwhile: one key's quota holds up no other key's batch.
+            await asyncio.sleep(min(sent.retry_after or 1, self.pauses.longest))
+        await self._write(results.add, line, sent)
+
+    async def _write(
+        self, write: Callable[..., object], *what: object, threaded: bool = False
+    ) -> None:
+        """Write something; while the disk is full, try again."""
+        while True:
+            try:
+                if threaded:  # what is brought to the disk takes its time
+                    await asyncio.to_thread(write, *what)
+                else:
+                    write(*what)
+                return
+            except OSError as error:
+                log.warning("batch %s waits: it cannot be written: %s", self.batch.id, error)
+                await asyncio.sleep(self.pauses.disk)
+
+    async def _finish(self, results: Results, status: BatchStatus) -> BatchStatus:
+        """Make files of the results, then end. Any step may be done again after a crash."""
+        batch, folder = self.batch, self._folder
+        if batch.ending is None:
+            batch.ending = status
+            if status == "completed":
+                self._note("finalizing")
+            await self._save()
+        await self._write(results.close, threaded=True)
+        keep = batch.output_keep_seconds
+        for path, file_id, kind in (
+            (results.output_path, batch.output_file_id, "output"),
+            (results.errors_path, batch.error_file_id, "error"),
+        ):
+            if not path.exists() and not folder.data_path(file_id).exists():
+                continue
+            name = f"{batch.id}_{kind}.jsonl"
+            what = (path, file_id, name, "batch_output", keep)
+            await self._write(folder.adopt, *what, threaded=True)
+            if kind == "output":
+                batch.has_output = True
+            else:
+                batch.has_errors = True
+        return await self._end(status)
+
+    async def _end(self, status: BatchStatus, *faults: Fault) -> BatchStatus:
+        batch, now = self.batch, int(self.store.clock())
+        batch.faults = list(faults)
+        if status == "cancelled":
+            asked = self._folder.cancel_path(batch)
+            batch.times.setdefault("cancelling", int(asked.stat().st_mtime))
+        batch.expires_at = now + self.store.keep_seconds
+        self._note(status)
+        await self._save()
+        return status
+
+    def _note(self, status: BatchStatus) -> None:
+        self.batch.reached(status, int(self.store.clock()))
+
+    async def _save(self) -> None:
+        """Keep what has changed."""
+        if self._results is not None:
+            self.batch.counts = self._results.counts.model_copy()
+            self.batch.tokens = self._results.tokens.model_copy()
+        if (now := self.batch.model_dump_json()) != self._saved:
+            await self._write(self.batch.save, self._folder.batches, threaded=True)
+            self._saved = now
+
+
+def _whole_fault(overview: Overview, max_lines: int) -> Fault | None:
+    """Why nothing of a batch can run."""
+    if not overview.total:
+        return Fault(code="empty_file", message="The input file holds no request.")
+    if overview.total > max_lines:
+        text = f"The input file has more than {max_lines} requests."
+        return Fault(code="too_many_requests_in_batch", message=text)
+    if overview.faulty == overview.total:
+        return Fault(code="no_valid_request", message="No line of the input file is a request.")
+    return None

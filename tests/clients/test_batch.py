@@ -1,0 +1,130 @@
+"""``extracot batch``: submits once, goes on with what it submitted, fetches beside the file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from extracot_client.batch_calls import Batch, Batches
+from extracot_client.cli import main
+from tests.server.batch_client import jsonl, line
+from tests.server.live import Live, serve
+
+Captured = pytest.CaptureFixture[str]
+
+
+@pytest.fixture(scope="module")
+def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
+    """A server that keeps batches."""
+    with serve(batch_folder=tmp_path_factory.mktemp("batches")) as found:
+        yield found
+
+
+@pytest.fixture
+def file(live: Live, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Requests, and the command's way to the server."""
+    monkeypatch.setenv("EXTRACOT_BASE_URL", live.url)
+    path = tmp_path / "asked.jsonl"
+    path.write_bytes(jsonl(line(1), line(2)))
+    return path
+
+
+def test_a_file_is_answered_and_submitted_once(live: Live, file: Path, capsys: Captured) -> None:
+    before = len(live.engine.requests)
+    assert main(["batch", str(file), "--window", "2h"]) == 0
+    out, err = capsys.readouterr()
+    assert "completed: 2 of 2 answered" in out and "submitted as batch_" in err
+    results = file.with_suffix(".results.jsonl")
+    assert {json.loads(row)["custom_id"] for row in results.read_text().splitlines()} == {
+        "r1",
+        "r2",
+    }
+    results.unlink()
+    assert main(["batch", str(file), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["completion_window"] == "2h" and found["files"] == {"results": str(results)}
+    assert results.exists() and len(live.engine.requests) - before == 2
+
+
+def test_lines_that_fail_are_fetched_too(file: Path, capsys: Captured) -> None:
+    file.write_bytes(jsonl(line(1), line(2, budget=9)))
+    assert main(["batch", str(file)]) == 1
+    out = capsys.readouterr().out
+    assert "1 of 2 answered, 1 failed" in out
+    row = json.loads(file.with_suffix(".errors.jsonl").read_text())
+    assert row["custom_id"] == "r2" and row["response"]["status_code"] == 400
+
+
+def test_what_could_not_run_is_said(file: Path, capsys: Captured) -> None:
+    file.write_bytes(b"hello\n")
+    assert main(["batch", str(file)]) == 1
+    assert "No line of the input file is a request." in capsys.readouterr().out
+
+
+def test_without_waiting_it_can_be_cancelled(file: Path, capsys: Captured) -> None:
+    assert main(["batch", str(file), "--no-wait"]) == 0
+    capsys.readouterr()
+    assert main(["batch", str(file), "--cancel"]) in (0, 1)  # it may have ended before
+    out = capsys.readouterr().out
+    assert "cancelled" in out or "completed" in out
+
+
+@pytest.mark.parametrize("change", ["file", "server", "note", "gone"])
+def test_what_was_submitted_must_be_what_is_there(
+    file: Path, capsys: Captured, change: str
+) -> None:
+    assert main(["batch", str(file)]) == 0
+    beside = file.with_suffix(".batch.json")
+    known = json.loads(beside.read_text())
+    match change:
+        case "file":
+            file.write_bytes(jsonl(line(1)))
+        case "server":
+            beside.write_text(json.dumps({**known, "server": "http://elsewhere"}))
+        case "note":
+            beside.write_text("{}")
+        case _:
+            beside.write_text(json.dumps({**known, "batch_id": f"batch_{'0' * 32}"}))
+    capsys.readouterr()
+    assert main(["batch", str(file)]) == 2
+    out, err = capsys.readouterr()
+    assert not out and err.count("\n") == 1 and str(beside) in err
+
+
+def test_nothing_is_there_to_cancel(file: Path, capsys: Captured) -> None:
+    assert main(["batch", str(file), "--cancel"]) == 2
+    assert "nothing was submitted" in capsys.readouterr().err
+    assert main(["batch", str(file.with_name("no.jsonl"))]) == 2
+
+
+def test_ctrl_c_leaves_the_batch_running(
+    file: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def get(*_: object) -> Batch:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Batches, "get", get)
+    assert main(["batch", str(file)]) == 130
+    assert "goes on; the same command follows it" in capsys.readouterr().err
+    monkeypatch.undo()
+    monkeypatch.setenv("EXTRACOT_BASE_URL", json.loads(_note(file))["server"])
+    assert main(["batch", str(file)]) == 0
+
+
+def _note(file: Path) -> str:
+    return file.with_suffix(".batch.json").read_text()
+
+
+def test_a_server_without_batches_says_so(token_url: str, file: Path, capsys: Captured) -> None:
+    assert main(["--base-url", token_url, "batch", str(file)]) == 1
+    assert "batch_folder" in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def token_url() -> Iterator[str]:
+    """A server as it is without a setting."""
+    with serve() as found:
+        yield found.url
