@@ -287,3 +287,25 @@ def test_the_models_own_answers_are_no_escapes(any_cap_server: Live) -> None:
     for ratio in (0.05, 0.13, 0.37):
         report = any_cap_server.chat(budget=ratio)["budget"]
         assert report["cap_hit"] and report["escaped"] is False
+
+
+# What goes on after
+
+
+def test_a_model_that_reasons_on_may_still_end_its_block() -> None:
+    """Else it would have no way back: its answer would be all that it has left to think."""
+    late = ScriptedBehaviour(answers="Now 36 and 4.\n</think>\n\nThe answer is \\boxed{40}.")
+    with serve(late, card="none") as live:
+        start, end = (ENCODE(tag)[0] for tag in ("<think>", "</think>"))
+        reply = live.chat(budget=CAP)
+        report, message = reply["budget"], reply["choices"][0]["message"]
+        assert dict(live.engine.requests[-1].sampling.logit_bias) == {start: -100.0}
+        assert message["content"].split() == "Now 36 and 4. The answer is \\boxed{40}.".split()
+        assert "</think>" not in message["content"] and report["escaped"] is True
+        assert report["reasoning_tokens"] <= 12 and adds_up(reply)
+        assert collect(live.chunks(budget=CAP))["message"] == message
+        whole = live.chat(budget={"max_reasoning_tokens": 900}, max_tokens=2000)
+        assert whole["budget"]["escaped"] is None
+        none = live.chat(budget="none")
+        assert none["budget"]["escaped"] is None
+        assert dict(live.engine.requests[-1].sampling.logit_bias) == {start: -100.0, end: -100.0}
