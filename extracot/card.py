@@ -32,7 +32,8 @@ CARD_VERSION = 1
 PROMPT_FORMAT = 1
 """Version of what :mod:`extracot.prompt` renders; a checkpoint is bound to the one it learned."""
 
-_WORDS = frozenset({"auto", "native", "none", "cap"})
+BUDGET_WORDS = frozenset({"auto", "native", "none", "cap"})
+"""What no measured level can be called."""
 _Question = Annotated[str, StringConstraints(min_length=1, max_length=4000, pattern=r"\S")]
 
 
@@ -52,7 +53,8 @@ class BudgetCard(CardModel):
     tokenizer_hash: Annotated[str, StringConstraints(pattern=r"^sha256:[0-9a-f]{64}$")]
     base_model: str
     model: str | None = None
-    """The served model's name, where the figures are of a model that has no levels of its own."""
+    """The model's name: a trained one is served by it unless a setting says another; where levels
+    have no token it must be the served one's, whose figures these are."""
     system_prompt: str | None = None
     instruction: str
     domain: Annotated[str, StringConstraints(min_length=1, max_length=400)] | None = None
@@ -113,7 +115,7 @@ class BudgetCard(CardModel):
         for index, level in enumerate(self.levels):
             if level.enforced_by == "token":
                 raise wrong(f"levels[{index}].enforced_by", "levels before it have no token")
-            if level.name in _WORDS:
+            if level.name in BUDGET_WORDS:
                 raise wrong(f"levels[{index}].name", f"{level.name!r} is a budget of its own")
         if self.policy is not None:
             raise wrong("policy", "must be null where levels have no token")

@@ -35,15 +35,21 @@ _CHINESE = r"""
   | 让我 (?: 再 | 想 | 重新 | 检查 | 验证 )
   | 我再 (?: 想 | 检查 | 算 )
 """
+# Where sentences begin, marks of a list, a quotation or a heading with them. Each stretch of marks
+# and white space is read from its beginning alone, and once: answers may have thousands in a row.
+_BEGINNING = r"""
+    (?: \A | (?<=[.!?…:]) \s | (?<=[.!?…][)\]"”]) \s | (?<=[。！？：])
+      | (?<![\s*_>#]) (?: [^\S\n] | [*_>#] )*+ \n )
+    [\s*_>#]*+
+"""
 _SECOND_THOUGHT = re.compile(
     rf"""
-    (?: \A | \n | (?<=[.!?…:]) \s | (?<=[.!?…][)\]"”]) \s | (?<=[。！？：]) )
-    [\s*_>#]*
+    {_BEGINNING}
     (?: {_ENGLISH} | {_CHINESE} )
     """,
     re.VERBOSE | re.IGNORECASE | re.MULTILINE,
 )
-_ENDED = re.compile(r"""(?:[.!?…][)\]"'”’*_}$]*|[。！？][」』）”]*|\n|\$\$)\s*\Z""")
+_ENDED = re.compile(r"""(?:[.!?…][)\]"'”’*_}$]*|[。！？][」』）”]*|\$\$)\Z""")
 _GOES_ON = re.compile(
     r"\s*(?:=(?!=)|[,;:)×÷·≈≤≥、，。；：）]|\.(?=\s|\Z)|(?P<word>[^\W\d_]{2,})(?![\w(.=]))"
 )
@@ -77,7 +83,8 @@ def _lines(text: str) -> list[str]:
 
 def _goes_on(answer: str, cut_off: str) -> bool:
     """Whether the text was cut within a sentence, and the answer begins as nothing else does."""
-    if not cut_off.strip() or _ENDED.search(cut_off):
+    said = cut_off.rstrip()
+    if not said or "\n" in cut_off[len(said) :] or _ENDED.search(said):
         return False
     begun = _GOES_ON.match(answer)
     if begun is None:

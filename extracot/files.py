@@ -7,8 +7,10 @@ import tempfile
 from pathlib import Path
 
 
-def write_atomic(path: Path, data: str | bytes) -> None:
+def write_atomic(path: Path, data: str | bytes, mode: int = 0o644) -> None:
     """Replace ``path`` by ``data``: temporary file in the same folder, fsync, rename.
+
+    ``mode``: who may read it; another user's server may, by default.
 
     Raises ``OSError`` (a full disk, say); the temporary file is removed and ``path`` untouched.
     """
@@ -19,7 +21,7 @@ def write_atomic(path: Path, data: str | bytes) -> None:
             stream.write(raw)
             stream.flush()
             os.fsync(stream.fileno())
-        os.chmod(name, 0o644)  # mkstemp's 0600 would hide the file from another user's server
+        os.chmod(name, mode)  # mkstemp's own is 0600
         os.replace(name, path)
     except BaseException:
         Path(name).unlink(missing_ok=True)

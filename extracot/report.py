@@ -74,7 +74,7 @@ class BudgetReport(_Reported):
         "the ratio after the operator's floor and ceiling; null: not a ratio"
     )
     expected_ratio: float | None = _sent(
-        "what the level realised when it was measured; null: no level"
+        "what the level realised when it was measured; null: no level, or not measured"
     )
     level: str | None = _sent("the level used, or auto, native, none, cap")
     control_token: str | None = _sent("what was written into the prompt")
@@ -136,7 +136,8 @@ class BudgetReport(_Reported):
     )
     no_saving: str | None = _sent("why no saving is claimed; null: one is", *NO_SAVING)
     arm: str | None = _sent(
-        "the request's part in the holdout; null: it has none", "budgeted", "holdout"
+        "the request's part in the holdout; null: it has none",
+        *("budgeted", "holdout", "below_ceiling", "ceiling"),
     )
     ignored_fields: list[str] | None = _sent(
         "fields of the body that this server does not know", null=False

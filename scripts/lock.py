@@ -83,8 +83,8 @@ FREE_OF_CUDA = ("cpu", "training", "playground", "dev")
 LOCKS = {
     lock.name: lock
     for lock in (
-        Lock("cpu", ("server", "tracing", "cpu"), True, "The server on a CPU."),
-        Lock("cuda", ("server", "tracing", "cuda"), True, "The server on CUDA GPUs."),
+        Lock("cpu", ("server", "tracing", "stores", "cpu"), True, "The server on a CPU."),
+        Lock("cuda", ("server", "tracing", "stores", "cuda"), True, "The server on CUDA GPUs."),
         Lock("training", ("training", "playground", "plots"), True, "The training stages."),
         Lock("playground", ("playground",), True, "The playground in the browser."),
         Lock("dev", ("dev",), True, "Tests, linters, builds."),

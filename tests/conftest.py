@@ -5,12 +5,14 @@ Sets the variables that must stand before a heavy library is imported, so it imp
 
 from __future__ import annotations
 
+import atexit
 import functools
 import importlib.util
 import os
 import shutil
 import signal
 import subprocess
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,9 @@ IN_CI = os.environ.get("CI", "").lower() not in ("", "0", "false")
 # A developer's own settings must not decide how a test ends; nothing may call home or a hub.
 for _name in [name for name in os.environ if name.startswith("EXTRACOT_")]:
     del os.environ[_name]
+# Usage that a server keeps goes where the tests can leave it.
+os.environ["XDG_STATE_HOME"] = tempfile.mkdtemp(prefix="extracot-tests-")
+atexit.register(shutil.rmtree, os.environ["XDG_STATE_HOME"], ignore_errors=True)
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
 os.environ["DO_NOT_TRACK"] = "1"

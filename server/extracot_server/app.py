@@ -26,11 +26,26 @@ from extracot.errors import CardError, ExtracotError
 from extracot_server.admission.keys import KeyStore
 from extracot_server.admission.queue import RequestQueue
 from extracot_server.admission.scheduler import RateLimits, Scheduler
-from extracot_server.api import batch_lines, batches, files, health, models, replies, tokenize
+from extracot_server.api import (
+    batch_lines,
+    batches,
+    files,
+    health,
+    models,
+    replies,
+    tokenize,
+    usage,
+)
 from extracot_server.api.access import AccessMiddleware
 from extracot_server.api.auth import KeyMiddleware
 from extracot_server.api.cors import cors
-from extracot_server.api.errors import ErrorReply, HttpError, speaks_anthropic, to_http
+from extracot_server.api.errors import (
+    ErrorReply,
+    HttpError,
+    no_such_path,
+    speaks_anthropic,
+    to_http,
+)
 from extracot_server.api.openapi.docs_page import install_docs_page
 from extracot_server.api.openapi.document import install_openapi
 from extracot_server.api.reasoning_seal import ReasoningSeal
@@ -94,6 +109,7 @@ def create_app(
             for model, running in zip(served, state.engines, strict=True):
                 await start_model(state, model, running)
             state.check_keys(keys.principals)
+            await state.open_usage()
             watches = [Supervisor(state, running).watch() for running in state.engines]
             watchers = [asyncio.create_task(watch) for watch in watches]
             try:
@@ -108,6 +124,7 @@ def create_app(
                 running.mark(False, wanted=True)
             grace = settings.grace_seconds
             await asyncio.gather(*(running.engine.close(grace) for running in state.engines))
+            await state.close_usage()
             if tracing is not None:
                 await tracing.close()
 
@@ -123,7 +140,7 @@ def create_app(
     app.state.held_items = HeldItems(settings.held_items_bytes, settings.held_items_seconds)
     app.state.reasoning_seal = ReasoningSeal(settings.reasoning_secret())
     app.state.batch_runner = batch_lines.batch_runner(app, state)
-    for endpoints in (replies, tokenize, models, files, batches, health):
+    for endpoints in (replies, tokenize, models, usage, files, batches, health):
         app.include_router(endpoints.router)
     for router in (files.reading, batches.plain, batches.reading):
         app.include_router(router)
@@ -173,9 +190,13 @@ def add_model(state: AppState, running: EngineHandle, model: ServedModel) -> Non
         check_names([*state.services, model.name])
     except ValueError as error:
         raise SettingsError(str(error)) from None
-    holdout = Holdout(state.settings.holdout_fraction, state.settings.holdout_seed)
+    settings = state.settings
+    holdout = Holdout(
+        settings.holdout_fraction, settings.holdout_seed, with_ceiling=settings.holdout_at_ceiling
+    )
     observer = ServerObserver(state.metrics)
-    state.services[model.name] = ChatService(model, observer, running.queue, holdout)
+    service = ChatService(model, observer, running.queue, holdout, state.meter)
+    state.services[model.name] = service
     running.models.append(model.name)
     info = model.runtime.engine.info
     state.metrics.build_info.labels(
@@ -202,6 +223,9 @@ def _add_error_handlers(app: FastAPI, state: AppState, tracing: Tracing | None) 
     async def on_route(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, HTTPException)
         text = f"{error.detail}: {request.method} {request.url.path[:200]}"
+        if error.status_code == 404:
+            paths = [p for p in (getattr(r, "path", "") for r in app.routes) if "{" not in p]
+            text = no_such_path(request.method, request.url.path, paths)
         code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code)
         kind, headers = "invalid_request_error", dict(error.headers or {})
         if "Allow" in headers:

@@ -42,6 +42,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     if "--version" in arguments:
         print(f"extracot-serve {extracot.__version__}")
         return 0
+    if arguments[:1] == ["keys"]:
+        from extracot_server.runtime import keys_command
+
+        return keys_command.run(arguments[1:])
     try:
         settings = load_settings(arguments)
     except SettingsError as error:
@@ -191,10 +195,20 @@ def _announcement(
             yield f"{model.name} knows {model.card.domain}"
     yield f"ready after {seconds:.0f} s at {url}/v1  (metrics {url}/metrics, docs {url}/docs)"
     if settings.workers > 1:
-        yield f"{settings.workers} workers; limits of keys and queues hold for each of them"
+        yield (
+            f"{settings.workers} workers; requests_per_minute, concurrency and queues hold for "
+            "each of them, quotas for all"
+        )
     if settings.playground:
         yield f"playground at {url}/playground/"
     yield _who_may(app)
+    if settings.holdout_fraction:
+        yield f"holdout: {settings.holdout_fraction:.2%} of budgeted requests run natively"
+    if names := state.without_holdout():
+        yield (
+            f"holdout: {', '.join(names)} may not run natively (a ceiling) and have no part in it"
+            + ("" if settings.holdout_at_ceiling else "; see --holdout-at-ceiling")
+        )
     yield f"try: {example_line(state, url)}"
 
 
@@ -242,10 +256,10 @@ def _reload_keys(app: FastAPI, settings: Settings, tell: Callable[[str], None]) 
     if settings.keys is None:
         return tell("SIGHUP: there is no keys file to read again")
     try:
-        app.state.extracot.reload_keys()
+        changes = app.state.extracot.reload_keys()
     except ExtracotError as error:
         return tell(f"SIGHUP: {error}; the current keys stay in force")
-    return tell(f"SIGHUP: {_who_may(app)}")
+    return tell(f"SIGHUP: {_who_may(app)}; {changes}")
 
 
 def _who_may(app: FastAPI) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
-from benchmarks import budgets, closing, frontend, growth, precision, training
+from benchmarks import budgets, closing, frontend, growth, precision, training, usage
 from benchmarks.harness import Load, Server, joined, milliseconds, percentile, table
 from benchmarks.paired import Cost, Parts, Side, ratios, spread, take_turns, tokens_per_second
 
@@ -60,6 +60,12 @@ def test_formats_are_compared_in_turns(monkeypatch: pytest.MonkeyPatch) -> None:
     assert found == [(50.0, 100.0)] * 2 and precision.row(4, found)[3] == "2.00"
     names = [name for name, _ in asked]
     assert names[2:4] == names[4:6][::-1] and set(asked) == {(name, 4) for name in names}
+
+
+def test_what_usage_costs(capsys: pytest.CaptureFixture[str]) -> None:
+    head, *rows = printed(usage.main, capsys, "--streams", "4", "--tokens", "40", "--repeats", "1")
+    assert head == [*usage.HEAD] and len(rows) == 3
+    assert all(float(cell) > 0 for row in rows[1:] for cell in row[1:3])
 
 
 def test_closing(capsys: pytest.CaptureFixture[str]) -> None:

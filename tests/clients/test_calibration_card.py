@@ -23,6 +23,7 @@ from extracot_client.calibration import (
 from extracot_client.calibration_card import make_card, undecided
 from extracot_client.errors import InvalidArgumentError
 from extracot_client.intervals import mean_of, paired_shares, percentile, share
+from extracot_client.savings import is_native
 from extracot_client.sweeps import SweepProblem, wilson
 from extracot_client.types import BudgetCardPage, SweepRow
 
@@ -79,7 +80,8 @@ def card_of(n: int, **kinds: tuple[int, float]) -> Any:
         for name in kinds
         if name != "none"
     ]
-    return make_card(PAGE, levels, found, baseline_bins(found["native"]), ABOUT)
+    asked = [f"How many are {at} and {at}?" for at in range(n)]
+    return make_card(PAGE, levels, found, baseline_bins(found["native"]), ABOUT, asked)
 
 
 def marked(card: Any) -> dict[str, str | None]:
@@ -115,6 +117,26 @@ def test_a_level_that_does_not_reason_is_none_and_left_out() -> None:
     assert [level.name for level in card.levels] == ["c1", "c2"]
     with pytest.raises(InvalidArgumentError, match="does not reason at two levels"):
         card_of(40, off=(0, 0.5), c1=(20, 0.9))
+
+
+def test_the_card_knows_of_which_prompts_it_speaks() -> None:
+    card = card_of(40, c1=(20, 0.9), c2=(60, 0.9))
+    assert card.prompts is not None and card.prompts.n == 40
+    assert card.prompts.covers("How many are 8 and 77?")
+    assert not card.prompts.covers("Write a poem about rain.")
+    assert card_of(12, c1=(20, 0.9), c2=(60, 0.9)).prompts is None  # too few to tell
+
+
+@pytest.mark.parametrize("name", ["native", "auto", "cap", "0.4", "very high", ""])
+def test_what_no_level_can_be_called_is_said_before_anything_is_asked(name: str) -> None:
+    with pytest.raises(InvalidArgumentError, match="--efforts"):
+        levels_of([0.2, 0.4], [name])
+
+
+def test_a_level_s_replies_are_none_of_the_native_ones() -> None:
+    made = [row.model_copy(update={"level": "native"}) for row in rows([20], [True])]
+    assert is_native(judged(made, "native")[0])
+    assert not is_native(judged(made, "low")[0])  # asked for natively, with an effort
 
 
 def test_an_effort_may_be_more_than_native() -> None:

@@ -59,6 +59,19 @@ def test_native_is_what_the_server_ran_natively() -> None:
     assert not is_native(row("a", "native", None, None, error="x"))
 
 
+def test_a_cap_in_tokens_is_a_budget_though_servers_call_it_native() -> None:
+    cap = {"max_reasoning_tokens": 8}
+    rows = [
+        row("a", cap, 8, 20, level="native"),
+        row("a", "native", 100, 120, level="native"),
+        row("a", {"ratio": "native", "closing": "So."}, 100, 120, level="native"),
+    ]
+    assert [is_native(one) for one in rows] == [False, True, True]
+    capped, native, _ = summarise(rows, [cap, "native"])
+    assert (capped.ratio_to_native, native.ratio_to_native) == (0.08, 1.0)
+    assert (capped.saved_rows, capped.total_saved_tokens, capped.saved_tokens) == (1, 100.0, 92.0)
+
+
 @given(NUMBERS)
 def test_an_interval_lies_around_its_sum(differences: list[float]) -> None:
     low, high = interval(differences)

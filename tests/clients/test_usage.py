@@ -24,6 +24,8 @@ from tests.clients.test_cli import Captured, fails, run, stdin
         (("compare", "hi", "--budgts", "0.2"), "unknown flag --budgts; did you mean --budgets?"),
         (("sweep", "f.jsonl", "--lmit", "2"), "unknown flag --lmit; did you mean --limit?"),
         (("models", "--base-ulr", "x"), "unknown flag --base-ulr; did you mean --base-url?"),
+        (("ask", "hi", "--url", "x"), "unknown flag --url; did you mean --base-url?"),
+        (("ask", "hi", "--effort", "low"), "unknown flag --effort; did you mean --budget?"),
         (("--modle", "x", "ask", "hi"), "unknown flag --modle; did you mean --model?"),
         (("--model", "x", "ask", "hi"), "--model goes behind the command"),
         (("ask", "hi", "--zzz"), "unknown flag --zzz (see extracot ask --help)"),
@@ -47,6 +49,16 @@ def test_a_word_ends_a_chat(capsys: Captured, monkeypatch: pytest.MonkeyPatch, w
     with FakeServer([fake.stream(*GOOD)]) as server:
         assert run("chat", "--base-url", server.url) == 0
         assert len(server.seen) == 1
+
+
+@pytest.mark.parametrize(("command", "depends"), [("calibrate", True), ("adherence", False)])
+def test_help_says_which_prompt_a_command_sends(
+    command: str, depends: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(command, "--help") == 0
+    text = " ".join(capsys.readouterr().out.split())
+    assert ("where the server has no instruction of its own" in text) is depends
+    assert "line that asks for the final answer in a box)" in text
 
 
 @pytest.mark.parametrize(

@@ -98,3 +98,12 @@ def test_second_thoughts(answer: str) -> None:
 )
 def test_ordinary_answers_are_no_escapes(answer: str) -> None:
     assert escape_of(answer, WHOLE, ThinkTags()) is None
+
+
+@pytest.mark.parametrize("marks", ["\n", "\n*", " \n", "\n#", "> \n"])
+def test_marks_without_end_are_read_once(marks: str) -> None:
+    """Each of them may begin a sentence; read anew from each, these would take minutes."""
+    many = marks * 20_000
+    assert escape_of(f"It is 7{many}x", WHOLE, ThinkTags()) is None
+    assert escape_of(f"It is 7{many}Wait, 8.", WHOLE, ThinkTags()) == "second thought"
+    assert escape_of("seven", f"It is{many}x", ThinkTags()) == "sentence"

@@ -58,7 +58,7 @@ def distributions() -> Mapping[str, list[str]]:
     ("folder", "extras"),
     [
         ("extracot", ()),
-        ("server/extracot_server", ("server", "tracing", "cpu")),
+        ("server/extracot_server", ("server", "tracing", "stores", "cpu")),
         ("training/extracot_training", ("training", "plots", "cpu")),
         ("clients/python/extracot_client", ("playground", "plots", "recount")),
     ],

@@ -18,8 +18,8 @@ LOCKS = ("cpu", "cuda", *GROUPS)
 CLIENTS = sorted(path.stem for path in (ROOT / "requirements").glob("clients-*.in"))
 NPM = [*sorted((ROOT / "requirements").glob("clients-*/")), ROOT / "clients" / "examples"]
 EXTRAS = {
-    "cpu": ("server", "tracing", "cpu"),
-    "cuda": ("server", "tracing", "cuda"),
+    "cpu": ("server", "tracing", "stores", "cpu"),
+    "cuda": ("server", "tracing", "stores", "cuda"),
     "training": ("training", "playground", "plots"),
     "playground": ("playground",),
     "dev": ("dev",),

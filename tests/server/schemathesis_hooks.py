@@ -16,7 +16,10 @@ SCHEMA = {"type": "object", "properties": {"n": {"type": "integer"}}, "required"
 
 @schemathesis.hook
 def before_call(context: Any, case: Any, kwargs: dict[str, Any]) -> None:
-    """Mend a body just before it is sent."""
+    """Mend a body, or a query, just before it is sent."""
+    if case.meta.generation.mode.is_positive and case.path == "/v1/usage":
+        # Moments are text of a certain form, the first before the last; other keys take an admin.
+        case.query = {n: v for n, v in (case.query or {}).items() if n in ("by", "format")}
     if case.meta.generation.mode.is_positive and case.query:
         case.query.pop("after", None)  # an id of the list that it pages
     if case.meta.generation.mode.is_positive and "purpose" in fields_of(case):

@@ -55,8 +55,9 @@ def test_a_ratio_picks_the_level_by_what_it_realises(
         ("0.2", "the number 0.2?"),
         (" 1 ", "the number 1?"),
         ("20%", '0.2 or {"max_reasoning_tokens": 20}?'),
-        ("low", '`reasoning_effort`: "low"?'),
-        ("High", '`reasoning_effort`: "high"?'),
+        ("1.5%", "0.015?"),
+        ("low", '`reasoning_effort`: "low" (by default 0.4)?'),
+        ("High", '`reasoning_effort`: "high" (by default 0.8)?'),
         ("Auto", '"auto"?'),
         ("nativ", '"native"?'),
         ("off", '"none"?'),
@@ -65,6 +66,7 @@ def test_a_ratio_picks_the_level_by_what_it_realises(
         (40, '0.4 or {"max_reasoning_tokens": 40}?'),
         (2048, '{"max_reasoning_tokens": 2048}?'),
         ({"ratio": "0.2"}, "the number 0.2?"),
+        ({"tokens": 100}, "`max_reasoning_tokens`?"),
     ],
 )
 def test_a_wrong_budget_gets_a_hint(token_server: Live, budget: Any, meant: str) -> None:
@@ -72,7 +74,9 @@ def test_a_wrong_budget_gets_a_hint(token_server: Live, budget: Any, meant: str)
     assert f" Did you mean {meant}" in error["message"] and "Allowed: " in error["message"]
 
 
-@pytest.mark.parametrize("budget", ["fast", "", -1, True, [0.2], 10**12, "nan", "-0.2", "1e999"])
+@pytest.mark.parametrize(
+    "budget", ["fast", "", -1, 1.5, 2, True, [0.2], 10**12, "nan", "-0.2", "1e999"]
+)
 def test_a_budget_like_nothing_gets_none(token_server: Live, budget: Any) -> None:
     assert "Did you mean" not in token_server.refused(budget=budget)["message"]
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from extracot.errors import CardError
+from extracot_server.budget.holdout import MIN_FOR_BASELINE, Arm
 from extracot_server.budget.resolve import BudgetPolicy
 from extracot_server.config.settings import Settings
 from extracot_server.engine.base import SamplingParams
@@ -86,6 +87,19 @@ def test_a_measured_baseline_moves_the_bound() -> None:
     measured = BudgetPolicy(measured_baseline=1000.0)
     assert ReplyDefaults().bound(measured, has_card=False) == 8000
     assert ReplyDefaults().bound(measured, has_card=True) is None
+
+
+def test_short_reasoning_that_is_measured_cuts_no_answer() -> None:
+    behaviour = ScriptedBehaviour(answers=" ".join(["word"] * 200) + ".")
+    with serve(behaviour, card="none", holdout_fraction=0.01) as live:
+        (service,) = live.app.state.extracot.services.values()
+        before = live.chat(budget="native")["budget"]["max_tokens"]
+        for _ in range(MIN_FOR_BASELINE):
+            service.holdout.record(Arm.HOLDOUT, 12.0, 900.0, [], complete=True)
+        reply = live.chat(budget="native")
+        assert reply["budget"]["baseline_tokens"] == 12.0
+        assert reply["budget"]["max_tokens"] == before
+        assert reply["choices"][0]["finish_reason"] == "stop"
 
 
 def test_the_bundled_model_has_its_makers_sampling_and_ends_soon() -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from extracot_server.api.chat.message import ChatMessage
 from extracot_server.api.chat.message import read_messages as read_chat
-from extracot_server.api.earlier_reasoning import UNSIGNED, EarlierReasoning
+from extracot_server.api.earlier_reasoning import MOST_OPENED, UNSIGNED, EarlierReasoning
 from extracot_server.api.messages.conversation import read_conversation
 from extracot_server.api.messages.request import MessageParam
 from extracot_server.api.reasoning_seal import MAX_TEXT, ReasoningSeal
@@ -381,3 +381,14 @@ def test_the_key_is_no_flag() -> None:
         load_settings(["--reasoning-key", "a secret of all of us"])
     assert "EXTRACOT_REASONING_KEY" in str(caught.value)
     assert "a secret" not in str(caught.value)
+
+
+def test_what_is_opened_for_one_request_is_bounded() -> None:
+    """A text of a MiB that repeats itself is sealed in a KiB, and a body may hold thousands."""
+    long = str(SEAL.seal("", "a" * MAX_TEXT))
+    reader = thoughts()
+    parts = [{"type": "reasoning.encrypted", "data": long}] * 100
+    ((_, text),) = reader.of_message({"reasoning_details": parts}, "m")
+    most = MOST_OPENED // MAX_TEXT
+    assert text.count("a") == most * MAX_TEXT
+    assert reader.unread == [f"m.reasoning_details[{n}].data" for n in range(most, 100)]

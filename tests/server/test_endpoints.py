@@ -98,6 +98,28 @@ def test_routes_that_are_not_there(
     assert response.headers.get("allow") == allowed
 
 
+@pytest.mark.parametrize(
+    ("path", "hint"),
+    [
+        ("/chat/completions", "Did you mean /v1/chat/completions?"),
+        ("/v1/v1/chat/completions", "Did you mean /v1/chat/completions?"),
+        ("/v1/chat/completions/chat/completions", "Did you mean /v1/chat/completions?"),
+        ("/v1/completions", "Did you mean /v1/chat/completions?"),
+        ("/v1/chat/completion", "Did you mean /v1/chat/completions?"),
+        ("/playground", "For the playground start the server with --playground true."),
+    ],
+)
+def test_a_path_that_is_nearly_one_gets_a_hint(token_server: Live, path: str, hint: str) -> None:
+    error = token_server.http.post(path, json={}).json()["error"]
+    assert error["message"] == f"Not Found: POST {path}. {hint}"
+
+
+@pytest.mark.parametrize("path", ["/nope", "/v1/embeddings", "/favicon.ico", "/v1"])
+def test_a_path_like_none_gets_no_hint(token_server: Live, path: str) -> None:
+    assert token_server.http.get(path).json()["error"]["message"].startswith("Not Found: GET /")
+    assert "Did you mean" not in token_server.http.get(path).text
+
+
 READ = ["/health", "/ready", "/metrics", "/v1/models", "/v1/models/scripted@0.2", "/v1/budget"]
 
 

@@ -27,6 +27,7 @@ from extracot_server.budget.resolve import BudgetPolicy, BudgetSources, resolve_
 from extracot_server.budget.values import parse_budget
 from extracot_server.engine.scripted.engine import ScriptedBehaviour, scripted_card
 from extracot_server.engine.scripted.model import REALISED_RATIOS
+from tests.server.holdouts import send, standing
 from tests.server.live import Live, serve, user
 
 CARD = scripted_card()
@@ -167,19 +168,6 @@ def test_nobody_gets_more_than_was_promised(
 
 
 # Over HTTP ----------------------------------------------------------------------------------
-
-
-def send(live: Live, number: int, **fields: Any) -> dict[str, Any]:
-    """One problem of many; the report, with how the reply ended."""
-    reply = live.chat(messages=user(f"Problem {number}: how many apples?"), **fields)
-    report: dict[str, Any] = reply["budget"]
-    return report | {"finish": [choice["finish_reason"] for choice in reply["choices"]]}
-
-
-def standing(live: Live) -> dict[str, Any]:
-    """What ``GET /v1/budget`` says of the holdout."""
-    found: dict[str, Any] = live.http.get("/v1/budget").json()["holdout"]
-    return found
 
 
 @pytest.fixture(scope="module")

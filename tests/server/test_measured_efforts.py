@@ -81,6 +81,29 @@ def test_a_budget_is_stronger_than_an_effort() -> None:
     assert found.level is not None and (found.level.name, found.source) == ("0.4", "budget")
 
 
+@pytest.mark.parametrize(
+    "beside",
+    [{"closing": "Stop."}, {"grace": 4}, {"enforce": "hard"}, {"max_reasoning_tokens": 90}],
+)
+def test_an_effort_beside_a_budget_that_names_none_is_the_level_of_the_effort(
+    beside: dict[str, Any],
+) -> None:
+    found = resolved(beside, effort="low")
+    assert found.level is not None and found.level.name == "low"
+    assert found.max_reasoning_tokens == beside.get("max_reasoning_tokens")
+    assert told(PROFILE, found, policy())["reasoning_effort"] == "low"
+    none = resolved({"max_reasoning_tokens": 0}, effort="low")
+    assert none.kind is BudgetKind.NONE
+
+
+def test_the_most_effort_is_told_beside_a_closing_too() -> None:
+    for beside in (None, {"closing": "Stop."}):
+        assert told(PROFILE, resolved(beside, effort="max"), policy()) == {
+            "thinking": True,
+            "reasoning_effort": "high",
+        }
+
+
 def test_an_effort_beside_a_native_budget_is_told_and_caps_nothing() -> None:
     found = resolved("native", effort="low")
     assert (found.kind, found.level) == (BudgetKind.NATIVE, None)

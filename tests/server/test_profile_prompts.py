@@ -203,6 +203,11 @@ def test_a_template_that_takes_tokens_is_told_the_cap() -> None:
         asked_ids = live.http.post("/v1/tokenize", json=tokens).json()["tokens"]
         assert "You may use 2048 tokens." in live.engine.tokenizer.decode(asked_ids)
         assert asked(live, budget="none")[0].endswith("<seed:think></seed:think>")
+        # With room for an answer alone there is nothing to tell, and no reasoning.
+        for budget in (0.5, {"max_reasoning_tokens": 90}):
+            prompt, report = asked(live, budget=budget, max_tokens=1)
+            assert prompt.endswith("<seed:think></seed:think>")
+            assert (report["max_reasoning_tokens"], report["cap_reason"]) == (0, "room")
 
 
 def test_a_card_keeps_the_prompt_of_its_training(tmp_path: Path) -> None:

@@ -58,6 +58,14 @@ def test_a_stage_runs_and_is_then_up_to_date(
         (["problems", "--set", "out"], "--set out: want KEY=VALUE"),
         (["problems", "--set", "out=["], "the value is not YAML"),
         (["problems", "--set", "out=x"], "setting 'sources': Field required"),
+        (["mix", "--input", "x"], "mix: has no --input; it reads --set compressed=FOLDER, --set"),
+        (["publish", "--input=x"], "publish: has no --input; it reads --set model=FOLDER, --set"),
+        (
+            ["compare", "--input", "x"],
+            "compare: has no --input; it reads --set runs={NAME: ",
+        ),
+        (["base", "--input", "x"], "base: has no --input; it reads --set inputs=[FOLDER]"),
+        (["problems", "--input", "x"], "problems: has no --input; it reads `sources`; see --help"),
     ],
 )
 def test_wrong_flags_are_one_line_and_code_2(
@@ -124,6 +132,48 @@ def test_a_wrong_setting_is_named_as_it_was_given(
     assert main([stage, *where, *flags, "--set", given]) == 2
     said = capsys.readouterr().err
     assert message in said and "(all)" not in said and said.count("\n") == 1
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_input_is_offered_where_there_is_one(stage: str) -> None:
+    offered = "--input FOLDER" in shown_help()[stage].text
+    assert offered == ("input" in config_class(stage).model_fields)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (
+            "{kind: jsonl, path: p}",
+            "settings 'sources[0].license' (licence recorded in each row, such as CC-BY-4.0 or "
+            "unknown) and 'sources[0].name' (name recorded as the rows' source, such as mine) are "
+            "required",
+        ),
+        ("{kind: jsonl}", "'sources[0].path' (file: JSONL, JSON, CSV, TSV or Parquet) and "),
+        ("{kind: drill}", "setting 'sources[0].size': Field required (lists to make)"),
+        (
+            "{kind: jsonl, path: p, name: n, license: l, fields: 3}",
+            "setting 'sources[0].fields': want keys of a row by name, such as {question: problem,",
+        ),
+        (
+            "{kind: jsonl, path: p, name: n, license: l, fields: 'quest=a'}",
+            "unknown setting 'sources[0].fields.quest' (did you mean 'question'?)",
+        ),
+    ],
+)
+def test_all_that_is_missing_is_told_at_once(
+    given: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["problems", "--out", str(tmp_path), "--set", f"sources=[{given}]"]) == 2
+    said = capsys.readouterr().err
+    assert message in said and said.count("\n") == 1
+
+
+def test_help_says_what_a_field_map_is() -> None:
+    text = shown_help()["problems"].text
+    assert "sources.fields: which keys hold what, such as question=problem,answer=final" in text
+    assert "sources.fields.answer [answer]: key of the gold answer" in text
+    assert "license (required)" in text
 
 
 def test_evaluate_says_what_becomes_of_long_replies() -> None:

@@ -18,6 +18,7 @@ from extracot_training.compression.model import CompressorCard, new_model, save_
 from extracot_training.compression.scoring import CompressorScorer, TokenScores, atom_scores
 from extracot_training.compression.segment import join, segment
 from extracot_training.config.compress import CleaningSettings, CompressConfig
+from extracot_training.errors import StageError
 from extracot_training.pipeline.records import CompressedTrace, read_rows, write_rows
 from extracot_training.policy.pretrained import load_tokenizer
 from extracot_training.stages.compress import stage
@@ -352,6 +353,21 @@ def test_random_scores_are_a_baseline_of_whole_atoms_with_the_answer(tmp_path: P
         assert one.gold in text
         kept, whole = segment(text), [atom.text.strip() for atom in segment(one.reasoning)]
         assert all(atom.text.strip() in whole for atom in kept)
+
+
+def test_no_row_left_is_an_error_that_says_why(tmp_path: Path) -> None:
+    """Two short traces: every shortened one has fewer tokens than reasoning takes."""
+    rows = [trace(number).model_copy(update={"reasoning": "2 = 2"}) for number in range(2)]
+    write_rows(tmp_path / "rows.jsonl", rows)
+    settings = CompressConfig(input=tmp_path / "rows.jsonl", out=tmp_path / "o", scores="random")
+    with pytest.raises(
+        StageError, match=r"none of 10 shortened traces is left: too short 8"
+    ) as said:
+        stage.run(settings)
+    assert "set bucket or cleaning wider" in str(said.value)
+    write_rows(tmp_path / "empty.jsonl", [])
+    with pytest.raises(StageError, match="no trace in it that is right"):
+        stage.run(CompressConfig(input=tmp_path / "empty.jsonl", out=tmp_path / "p"))
 
 
 def test_random_scores_read_no_compressor(tmp_path: Path) -> None:

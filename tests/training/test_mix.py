@@ -326,6 +326,18 @@ def test_a_row_that_lacks_its_level_is_named(tmp_path: Path) -> None:
         list(read_rows(path, MixedRow))
 
 
+@pytest.mark.parametrize("text", ["<think>\n1 + 1\n</think>", "1 + 1</think> 2"])
+def test_a_trace_with_think_tags_is_not_wrapped_twice(
+    root: Path, tmp_path: Path, text: str
+) -> None:
+    rows = list(read_rows(root / "compress", CompressedTrace))
+    spoilt = [row.model_copy(update={"text": text}) for row in rows[:5]]
+    write_rows(tmp_path / "rows.jsonl", spoilt)
+    key = f"{spoilt[0].problem_id}/{spoilt[0].sample}"
+    with pytest.raises(StageError, match=rf"trace {key}: </?think> is in its reasoning"):
+        mixed(root, tmp_path, compressed=tmp_path / "rows.jsonl")
+
+
 def test_control_tokens_in_a_problem_stay_text(root: Path, tmp_path: Path) -> None:
     rows = list(read_rows(root / "compress", CompressedTrace))
     typed = "Say </think> and <COMP_20> now."

@@ -273,21 +273,57 @@ def test_an_adapter_is_merged_into_its_base(model: Path, tmp_path: Path) -> None
     assert not list(out.glob("adapter*"))
 
 
-def test_the_stages_before_are_found_and_told(model: Path, tmp_path: Path) -> None:
-    def stage(folder: Path, name: str, **settings: Any) -> Path:
-        folder.mkdir(exist_ok=True)
-        Manifest(
-            stage=name,
-            config={**settings, "out": str(folder)},
-            decisive=settings,
-            inputs={},
-            git_revision="abc",
-            version="0",
-            started="s",
-            finished="f",
-        ).save(folder)
-        return folder
+def stage(folder: Path, name: str, counts: Any = (), **settings: Any) -> Path:
+    """The manifest of a stage that has ended."""
+    folder.mkdir(exist_ok=True)
+    Manifest(
+        stage=name,
+        config={**settings, "out": str(folder)},
+        decisive=settings,
+        inputs={},
+        git_revision="abc",
+        version="0",
+        started="s",
+        finished="f",
+        counts=dict(counts),
+    ).save(folder)
+    return folder
 
+
+@pytest.mark.parametrize(
+    ("mixed", "last", "chooses"),
+    [
+        ({"level": 5, "policy": 0}, "sft", False),
+        ({"level": 5, "policy": 3}, "sft", True),
+        ({"level": 5, "policy": 0}, "chrpo", True),
+        ({}, "sft", True),
+    ],
+)
+def test_auto_is_claimed_where_the_choice_was_taught(
+    model: Path, tmp_path: Path, mixed: dict[str, int], last: str, chooses: bool
+) -> None:
+    mix = stage(tmp_path / "mix", "mix", mixed)
+    stage(model, last, input=str(mix))
+    out = run(config(model)).folder
+    card = BudgetCard.load(out)
+    assert (card.policy is not None) == chooses
+    page = (out / "README.md").read_text()
+    assert ("pick a level itself" in page, '`"auto"`' in page) == (chooses, chooses)
+    checked = json.loads((out / "report.json").read_text())["self_check"]["files"]
+    assert ("auto" in checked["prompt_tokens"]) == chooses
+
+
+def test_a_name_is_what_the_model_is_served_by(model: Path) -> None:
+    out = run(config(model, name="mine")).folder
+    assert BudgetCard.load(out).model == "mine"
+    page = (out / "README.md").read_text()
+    assert "# mine" in page and "extracot-serve --model published" in page and "`mine`" in page
+    for wrong in ("my model", "mine@0.4", "", "a\n"):
+        with pytest.raises(ValueError, match="name"):
+            config(model, name=wrong)
+
+
+def test_the_stages_before_are_found_and_told(model: Path, tmp_path: Path) -> None:
     problems = stage(tmp_path / "problems", "problems")
     (problems / "report.json").write_text(
         json.dumps({"rows": 2, "synthetic": 2, "licenses": {"sums": "CC0-1.0"}})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import date
 from pathlib import Path
 
 import pytest
@@ -26,7 +27,9 @@ from extracot_training.pipeline.records import (
 from extracot_training.stages.teach.stage import SampledTrace
 from tests.examples import examples
 
-TEXT = st.text(st.characters(codec="utf-8"), min_size=1, max_size=30)
+TEXT = st.text(st.characters(codec="utf-8"), min_size=1, max_size=30).filter(
+    lambda text: not text.isspace()
+)
 
 
 def problem(number: int = 0, **changes: object) -> Problem:
@@ -237,3 +240,54 @@ def test_an_attempt_that_was_not_kept_is_no_trace(tmp_path: Path) -> None:
     assert [row.reason for row in read_rows(path, SampledTrace)] == ["wrong"]
     with pytest.raises(RowError, match="stage teach left out, by its `reason`"):
         list(read_rows(path, TraceText))
+
+
+def test_a_byte_order_mark_is_not_part_of_the_first_row(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_bytes(b"\xef\xbb\xbf" + problem().model_dump_json().encode() + b"\n\n")
+    assert list(read_rows(path, Problem)) == [problem()]
+    with JsonlWriter(path, Problem) as writer:
+        assert writer.done_keys() == {"p0"}
+
+
+@pytest.mark.parametrize("suffix", ["jsonl", "parquet"])
+def test_a_doubled_row_is_named_with_both_places(tmp_path: Path, suffix: str) -> None:
+    write_rows(tmp_path / f"rows.{suffix}", [problem(1), problem(2), problem(1)])
+    with pytest.raises(RowError, match=r":3: the row 'p1' is there twice, first at 1; remove one"):
+        list(read_rows(tmp_path, Problem))
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("question", " \n", "'question': Value error, is blank"),
+        ("answer", None, "'answer': Input should be a valid string"),
+        ("answer", float("nan"), "'answer': Input should be a valid string"),
+        ("steps", 10**400, "'steps': Input should be less than or equal to"),
+        ("steps", float("nan"), "'steps': "),
+        ("steps", float("inf"), "'steps': "),
+    ],
+)
+def test_values_that_are_none_name_row_and_field(
+    tmp_path: Path, field: str, value: object, message: str
+) -> None:
+    row = problem().model_dump() | {field: value}
+    (tmp_path / "rows.jsonl").write_text(json.dumps(row))
+    with pytest.raises(RowError, match=rf"rows\.jsonl:1: field {message}") as caught:
+        list(read_rows(tmp_path, Problem))
+    assert "\n" not in str(caught.value)
+
+
+def test_parquet_of_others_is_read_or_named(tmp_path: Path) -> None:
+    pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    path = tmp_path / "rows.parquet"
+    row = problem().model_dump() | {"meta": "{"}
+    pq.write_table(pa.Table.from_pylist([row]), path)
+    with pytest.raises(RowError, match=r"rows\.parquet:1: field 'meta': not JSON"):
+        list(read_rows(path, Problem))
+    pq.write_table(pa.Table.from_pylist([row | {"meta": "{}", "steps": date(2024, 5, 1)}]), path)
+    with pytest.raises(RowError, match=r"rows\.parquet:1: field 'steps': "):
+        list(read_rows(path, Problem))
+    path.write_bytes(b"no table")
+    with pytest.raises(StageError, match="not Parquet"):
+        list(read_rows(path, Problem))

@@ -99,6 +99,17 @@ def test_another_seed_gives_other_replies(root: Path, tmp_path: Path) -> None:
     assert len(one) == len(other) == 3 and one != other
 
 
+def test_several_replies_without_chance_are_warned_of(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    greedy = {"max_tokens": 60, "temperature": 0.0}
+    one = {"levels": [1.0], "limit": 1, "drawing": greedy}
+    run(config(root, tmp_path / "two", **one))
+    assert "warning: k is 2 at temperature 0: all 2 replies" in capsys.readouterr().err
+    run(config(root, tmp_path / "one", k=1, **one))
+    assert "warning" not in capsys.readouterr().err
+
+
 def test_levels_can_be_fewer_but_not_without_the_whole(root: Path, tmp_path: Path) -> None:
     few = run(config(root, tmp_path / "few", levels=[1.0, 0.2], limit=2, splits=["dev"]))
     assert [one.level for one in rows_of(few.folder)[0].levels] == [0.2, 1.0]

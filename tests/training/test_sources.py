@@ -136,6 +136,10 @@ def test_hugging_face_data_sets(tmp_path: Path) -> None:
         ("p?", "1", "set"),
         ("q?", "2", "set"),
     ]
+    rounded = {"problem": ["p?"], "gold": [1.2e30]}
+    datasets.Dataset.from_dict(rounded).save_to_disk(tmp_path / "rounded")
+    with pytest.raises(RowError, match=r"rounded:1: field 'gold': 1\.2e\+30 has lost digits"):
+        read(kind="huggingface", name=str(tmp_path / "rounded"), license="MIT", fields=fields)
     with pytest.raises(StageError, match="data set"):
         read(kind="huggingface", name=str(tmp_path / "nothing"), license="MIT")
     with pytest.raises(RowError, match="field 'answer': is missing"):

@@ -176,3 +176,14 @@ def test_other_errors_of_libraries_are_not_taken_for_a_full_disk(tmp_path: Path)
 
     with pytest.raises(RuntimeError, match="shapes"):
         run_stage("test", Config(out=tmp_path), {}, work)
+
+
+def test_a_run_that_ended_before_its_first_row_claims_no_settings(tmp_path: Path) -> None:
+    def fail(stage: StageRun) -> Counts:
+        stage.rows.touch()
+        raise StageError("nothing to do it with")
+
+    with pytest.raises(StageError, match="nothing to do it with"):
+        run_stage("any", Config(out=tmp_path / "o", value=4), {}, fail)
+    made = run_stage("any", Config(out=tmp_path / "o", value=8), {}, lambda stage: {"n": 1})
+    assert made.status is Status.DONE

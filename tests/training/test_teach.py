@@ -19,7 +19,7 @@ from extracot_training.errors import StageError
 from extracot_training.pipeline.records import Problem, Trace, read_rows, write_rows
 from extracot_training.pipeline.stage import Status
 from extracot_training.stages.problems.stage import run as make_problems
-from extracot_training.stages.teach.stage import ATTEMPTS_FILENAME, SampledTrace, run
+from extracot_training.stages.teach.stage import ATTEMPTS_FILENAME, MOST_REFUSED, SampledTrace, run
 from extracot_training.synthetic import Generator
 from tests.training.openai_server import Reply, completion, failure, serve
 
@@ -249,8 +249,65 @@ def test_a_server_that_refuses_everything_is_told_in_its_words(problems: Path) -
     with refusing as server, pytest.raises(StageError) as caught:
         run(config(problems, server.url))
     assert str(caught.value) == (
-        "no trace was kept: refused 22; the first was refused: HTTP 400: no such template"
+        "the server refused every request (22), the first so: HTTP 400: no such template; "
+        "the same command asks again"
     )
+    with serve(think) as server:
+        assert run(config(problems, server.url)).counts["kept"] == 12
+
+
+def test_a_server_that_refuses_everything_is_not_asked_for_ever(problems: Path) -> None:
+    refusing = serve(lambda body: failure(400, "no"))
+    with refusing as server, pytest.raises(StageError, match=rf"\({MOST_REFUSED}\)"):
+        run(config(problems, server.url, samples=40))
+
+
+def test_the_same_reply_several_times_is_warned_of(
+    problems: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with serve(think) as server:
+        run(config(problems, server.url, sampling={"temperature": 0}))
+        assert "warning: samples is 2 at temperature 0: all 2 replies" in capsys.readouterr().err
+        run(config(problems, server.url, out=problems.parent / "warm"))
+    assert "warning" not in capsys.readouterr().err
+
+
+BOXED = "Add.\nSo \\boxed{7}."
+
+
+@pytest.mark.parametrize(
+    ("solution", "reasoning", "answer", "fault"),
+    [
+        ("<think>\n6 + 1\n</think>\n" + BOXED, "6 + 1", BOXED, None),
+        ("6 + 1</think>7", "6 + 1", "The answer is \\boxed{7}.", None),
+        ("<thinking>6 + 1</thinking><answer>7</answer>", "6 + 1", None, None),
+        ("<|begin_of_thought|>6 + 1<|end_of_thought|>", "6 + 1", None, None),
+        ("[THINK]6 + 1[/THINK]" + BOXED, "6 + 1", BOXED, None),
+        ("6 + 1 < 9 and a <b>7</b>", "6 + 1 < 9 and a <b>7</b>", None, None),
+        ("<think>6 + 1</think>\\boxed{8}", None, None, "solution_disagrees"),
+        ("<think>6 + 1", None, None, "unclosed"),
+        ("<think>6</think> + <think>1</think>", None, None, "think_tags"),
+        ("Let me see. <think>6 + 1</think>", None, None, "think_tags"),
+        ("<think></think>7", None, None, "no_solution"),
+    ],
+)
+def test_ones_own_traces_are_not_wrapped_twice(
+    tmp_path: Path, solution: str, reasoning: str | None, answer: str | None, fault: str | None
+) -> None:
+    row = {"id": "a", "question": "q?", "answer": "7", "source": "s", "license": "MIT"}
+    rows = [row | {"solution": solution}, row | {"id": "b", "solution": "plain"}]
+    write_rows(
+        tmp_path / "p" / "rows.jsonl",
+        [Problem.model_validate(one | {"split": "train"}) for one in rows],
+    )
+    run(TeachConfig(input=tmp_path / "p", out=tmp_path / "t", source="own", samples=1))
+    attempts = list(read_rows(tmp_path / "t" / ATTEMPTS_FILENAME, SampledTrace))
+    assert attempts[0].reason == fault
+    kept = list(read_rows(tmp_path / "t", Trace))
+    assert [trace.problem_id for trace in kept] == (["b"] if fault else ["a", "b"])
+    if not fault:
+        assert kept[0].reasoning == reasoning and "think" not in kept[0].answer.lower()
+        assert answer is None or kept[0].answer == answer
 
 
 @pytest.mark.parametrize(

@@ -132,25 +132,28 @@ def _main(argv: list[str]) -> int:
 
 def _run_stage(name: str, stage: Stage, argv: list[str]) -> int:
     direct = _module(f"stages.{name}.command") if stage.direct else None
-    parser = _stage_parser(name, stage, direct)
+    settings = config_class(name)
+    parser = _stage_parser(name, stage, direct, settings)
     if any(word in ("-h", "--help") for word in argv):
-        parser.epilog = "\n  ".join(["settings:", *describe(config_class(name))])
+        parser.epilog = "\n  ".join(["settings:", *describe(settings)])
         parser.print_help()
         return 0
     args, unknown = parser.parse_known_args(argv)
     if unknown:
         flag = unknown[0].partition("=")[0]
         known = [option for action in parser._actions for option in action.option_strings]
+        if flag == "--input":
+            raise UsageError(f"{name}: has no --input; {_inputs_told(settings)}")
         raise UsageError(f"{name}: unknown argument {flag!r}{near_miss(flag, known)}")
     code: int | None = direct.run_direct(args) if direct is not None else None
     if code is not None:
         return code
     overrides = list(args.set)
     overrides += [f"out={args.out}"] if args.out else []
-    overrides += [f"input={args.input}"] if args.input else []
+    overrides += [f"input={args.input}"] if getattr(args, "input", None) else []
     if args.config is None and not overrides:
         raise UsageError(f"{name}: want --config FILE (or --set KEY=VALUE); see {name} --help")
-    config = load_config(config_class(name), args.config, overrides)
+    config = load_config(settings, args.config, overrides)
     if not sys.stderr.isatty():  # a library's bars for every file it reads fill a log
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
         os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
@@ -164,7 +167,7 @@ def _run_stage(name: str, stage: Stage, argv: list[str]) -> int:
     return 0
 
 
-def _stage_parser(name: str, stage: Stage, direct: Any) -> Parser:
+def _stage_parser(name: str, stage: Stage, direct: Any, settings: type[Any]) -> Parser:
     parser = Parser(
         prog=f"{PROGRAM} {name}",
         description=stage.summary,
@@ -179,7 +182,8 @@ def _stage_parser(name: str, stage: Stage, direct: Any) -> Parser:
         metavar="KEY=VALUE",
         help="change one setting (dotted key, YAML value); repeatable",
     )
-    parser.add_argument("--input", metavar="FOLDER", help="same as --set input=FOLDER")
+    if "input" in settings.model_fields:
+        parser.add_argument("--input", metavar="FOLDER", help="same as --set input=FOLDER")
     parser.add_argument("--out", metavar="FOLDER", help="same as --set out=FOLDER")
     parser.add_argument(
         "--force",
@@ -189,6 +193,17 @@ def _stage_parser(name: str, stage: Stage, direct: Any) -> Parser:
     if direct is not None:
         direct.add_flags(parser)
     return parser
+
+
+def _inputs_told(settings: type[Any]) -> str:
+    """How a stage without a setting ``input`` is told what to read."""
+    shapes = {"tuple": "[FOLDER]", "dict": "{NAME: FOLDER}"}
+    named = [
+        f"--set {name}={shapes.get(str(info.annotation).partition('[')[0], 'FOLDER')}"
+        for name, info in settings.model_fields.items()
+        if name != "out" and "Path" in str(info.annotation)
+    ]
+    return f"it reads {', '.join(named)}" if named else "it reads `sources`; see --help"
 
 
 def _overview() -> Parser:

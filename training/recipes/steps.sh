@@ -62,7 +62,8 @@ serving() {
   shift 2
   for name in $names; do if [[ ! -e $out/$name/report.md ]]; then missing=yes; fi; done
   if [[ ${DRY:-}${PLAN:-}${START:-} || ! $missing ]]; then return; fi
-  "$serve" --model "$folder" --port "$port" --host 127.0.0.1 "$@" >"$out/serve.log" 2>&1 &
+  "$serve" --model "$folder" --served-model-name "$(basename "$folder")" --port "$port" \
+    --host 127.0.0.1 "$@" >"$out/serve.log" 2>&1 &
   server=$!
   until python3 -c 'import sys, urllib.request as r; r.urlopen(sys.argv[1])' \
     "http://127.0.0.1:$port/ready" 2>/dev/null; do

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from extracot.card import BUDGET_WORDS
 from extracot.figures import BaselineBin, TokenSummary, level_cap
 from extracot_client.batches import Batch
 from extracot_client.errors import InvalidArgumentError
@@ -110,6 +111,11 @@ def levels_of(ratios: Iterable[float], efforts: Iterable[str]) -> list[Level]:
             raise InvalidArgumentError(f"--ratios: {level.name} is not in (0, 1]", param="ratios")
     # An effort of none is the budget none, which is measured anyway.
     found += [Level(name, effort=name) for name in dict.fromkeys(efforts) if name != NONE]
+    names = [level.name for level in found]
+    for name in names:
+        if name in BUDGET_WORDS or names.count(name) > 1 or name.split() != [name]:
+            what = f"--efforts: {name!r} is no name for a level, which is one word and no budget"
+            raise InvalidArgumentError(what, param="efforts")
     if len(found) < 2:
         raise InvalidArgumentError("A card has two levels or more: give --ratios", param="ratios")
     return found
@@ -152,6 +158,7 @@ def judged(rows: Iterable[SweepRow], name: str) -> list[SweepRow]:
         row.model_copy(
             update={
                 "budget": name,
+                "level": name,
                 "correct": None if row.gold is None else judge(row.boxed, row.gold),
             }
         )

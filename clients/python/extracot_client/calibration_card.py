@@ -5,7 +5,7 @@ Everything is paired: a level's replies with the native ones to the same problem
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,7 @@ from extracot.figures import (
     RatioSummary,
     ReplySummary,
 )
+from extracot.sketch import PromptSketch
 from extracot.usage import ratio_of_sums
 from extracot_client.calibration import NATIVE, NONE, Level, token_summary
 from extracot_client.errors import InvalidArgumentError
@@ -41,8 +42,11 @@ def make_card(
     rows: Rows,
     bins: Sequence[BaselineBin],
     about: Mapping[str, Any],
+    questions: Iterable[str],
 ) -> BudgetCard:
     """The card; ``about`` is said of the calibration itself, ``sampling`` and ``dataset`` of it.
+
+    ``questions`` are the problems as they were sent: of prompts like them, the card claims savings.
 
     A level at which nothing reasons is left out: ``none`` is that. Raises
     :class:`InvalidArgumentError` where that leaves fewer than two.
@@ -60,7 +64,7 @@ def make_card(
         level.model_copy(update={"dominated_by": dominator(level.name, names, sides)})
         for level in made
     ]
-    prompt = page.prompt
+    prompt, sketch = page.prompt, PromptSketch.of(questions)
     data = {
         "tokenizer_hash": prompt["tokenizer_hash"],
         "base_model": page.model,
@@ -72,6 +76,7 @@ def make_card(
         "sampling": about["sampling"],
         "levels": [level.model_dump() for level in sorted(marked, key=_order)],
         "baseline": BaselineCard(native=list(bins)).model_dump(),
+        "prompts": None if sketch is None else sketch.model_dump(),
         "native": _summary(rows[NATIVE]).model_dump(),
         "none": _summary(rows[NONE]).model_dump(),
         "provenance": {"stages": ["calibrate"], "config_hashes": {}, "git_revision": None},

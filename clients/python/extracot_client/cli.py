@@ -21,6 +21,8 @@ OK, FAILED, USAGE, INTERRUPTED, NO_READER = 0, 1, 2, 130, 141
 
 BUDGET_HELP = "ratio in (0, 1], auto, native or none (default: the server's)"
 _PROBLEM_HELP = "the problem; - reads standard input"
+_MEANT = {"--url": "--base-url", "--server": "--base-url", "--key": "--api-key"}
+_MEANT |= dict.fromkeys(("--effort", "--reasoning-effort", "--level", "--ratio"), "--budget")
 _EPILOG = """\
 The server and the key come from --base-url/--api-key or EXTRACOT_BASE_URL/EXTRACOT_API_KEY.
 Exit codes: 0 success, 1 server or connection error, 2 wrong usage, 130 interrupted.
@@ -55,7 +57,8 @@ class _Parser(argparse.ArgumentParser):
             if unknown or not any(one.startswith(flag) for one in own):
                 if flag in known and not unknown:
                     self.error(f"{flag} goes behind the command")
-                near = difflib.get_close_matches(flag, known, n=1, cutoff=0.7)
+                near = [one for one in known if one == _MEANT.get(flag)]
+                near = near or difflib.get_close_matches(flag, known, n=1, cutoff=0.7)
                 self.error(f"unknown flag {flag}" + (f"; did you mean {near[0]}?" if near else ""))
 
     def error(self, message: str) -> NoReturn:
@@ -200,8 +203,8 @@ def _add_batch(commands: Commands) -> None:
     parser.add_argument("--cancel", action="store_true", help="stop it; what was answered is kept")
 
 
-def _add_measuring(parser: argparse.ArgumentParser) -> None:
-    """What the commands that measure a server have in common."""
+def _add_measuring(parser: argparse.ArgumentParser, prompt: str) -> None:
+    """What the commands that measure a server share; ``prompt`` is what is sent if unsaid."""
     parser.add_argument(
         "--problems",
         metavar="FILE",
@@ -212,8 +215,7 @@ def _add_measuring(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--prompt",
         metavar="TEXT",
-        help="what is sent, with {question} in it (default: the question, and where the server has "
-        "no instruction of its own a line that asks for the final answer in a box)",
+        help="what is sent, with {question} in it (default: " + prompt,
     )
     parser.add_argument("--concurrency", type=int, default=4, metavar="N")
     parser.add_argument("--plot", metavar="FILE.png", help="a picture (needs matplotlib)")
@@ -244,7 +246,11 @@ def _add_calibrate(commands: Commands) -> None:
     parser.add_argument(
         "--plan", action="store_true", help="say how many requests and tokens it takes, and stop"
     )
-    _add_measuring(parser)
+    _add_measuring(
+        parser,
+        "the question, and where the server has no instruction of its own a line that asks for "
+        "the final answer in a box)",
+    )
 
 
 def _add_adherence(commands: Commands) -> None:
@@ -280,7 +286,7 @@ def _add_adherence(commands: Commands) -> None:
     parser.add_argument("--think-start", default="<think>", metavar="TAG", help="of the model")
     parser.add_argument("--think-end", default="</think>", metavar="TAG", help="of the model")
     parser.add_argument("--seeds", type=int, default=1, metavar="N", help="replies per problem")
-    _add_measuring(parser)
+    _add_measuring(parser, "the question, and a line that asks for the final answer in a box)")
 
 
 def complain(text: str) -> None:

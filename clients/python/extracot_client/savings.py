@@ -44,8 +44,13 @@ class Saving:
 
 
 def is_native(row: SweepRow) -> bool:
-    """Whether a reply had no budget: by the server's word, else by what was asked for."""
-    return row.error is None and (row.level or row.budget) == "native"
+    """Whether a reply had no budget: by the server's word, else by what was asked for.
+
+    To a server a cap in tokens is one on native reasoning; here it is a budget.
+    """
+    asked = row.budget
+    capped = isinstance(asked, dict) and asked.get("max_reasoning_tokens") is not None
+    return row.error is None and not capped and (row.level or asked) == "native"
 
 
 def row_savings(rows: Sequence[SweepRow]) -> list[RowSaving | None]:

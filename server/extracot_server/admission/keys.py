@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import yaml
 from pydantic import (
@@ -24,6 +24,7 @@ from pydantic import (
     model_validator,
 )
 
+from extracot_server.admission.quotas import Quota, QuotaEntry
 from extracot_server.budget.resolve import BudgetPolicy
 from extracot_server.budget.values import Target
 from extracot_server.config.model_settings import BudgetWord, Ratio
@@ -38,14 +39,19 @@ API_KEY_NAME = "api_key"
 BATCH_PRIORITY = 1001
 """Behind any priority that a key may have."""
 _Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
+_M = TypeVar("_M", bound=BaseModel)
 _Digest = Annotated[str, StringConstraints(pattern=r"^(sha256:)?[0-9a-fA-F]{64}$")]
 
 _RULES = {
     "default": "must be a number in (0, 1], auto, native or none",
+    "group": "must be the name of one of the groups",
     "name": "must be 1 to 64 letters, digits, dots, dashes or underscores",
     "key": "must be text: put it in quotes",
     "sha256": "must be 64 hexadecimal digits, in quotes",
 }
+
+
+_QUOTA_FIELDS = "a quota has tokens or requests, per, and may have when_over: {budget: 0.2}"
 
 
 class KeysError(SettingsError):
@@ -68,6 +74,9 @@ class Principal:
     requests_per_minute: int | None = None
     concurrency: int | None = None
     priority: int = 0
+    quotas: tuple[Quota, ...] = ()
+    admin: bool = False
+    """Whether it may see what other keys have used."""
     in_batch: bool = False
     """Whether the request is a line of a batch, which holds none of the key's slots."""
 
@@ -127,6 +136,9 @@ class _Entry(BaseModel):
     requests_per_minute: int | None = Field(None, ge=1, le=1_000_000)
     concurrency: int | None = Field(None, ge=1)
     priority: int = Field(0, ge=-1000, le=1000)
+    group: _Name | None = None
+    quotas: list[QuotaEntry] = Field(default_factory=list)
+    admin: bool = False
 
     @model_validator(mode="after")
     def _check(self) -> _Entry:
@@ -146,10 +158,23 @@ class _Entry(BaseModel):
         assert self.key is not None
         return digest_of(self.key.get_secret_value().encode())
 
-    def principal(self) -> Principal:
-        """What the entry grants."""
-        granted = self.model_dump(exclude={"key", "sha256", "models"})
-        return Principal(**granted, models=None if self.models is None else frozenset(self.models))
+    def principal(self, groups: Mapping[str, _Group]) -> Principal:
+        """What the entry grants, its group's quotas among it."""
+        granted = self.model_dump(exclude={"key", "sha256", "models", "group", "quotas"})
+        quotas = [quota.quota(f"key {self.name}") for quota in self.quotas]
+        if self.group is not None:
+            quotas += [quota.quota(f"group {self.group}") for quota in groups[self.group].quotas]
+        models = None if self.models is None else frozenset(self.models)
+        return Principal(**granted, models=models, quotas=tuple(quotas))
+
+
+class _Group(BaseModel):
+    """A group of keys that have quotas in common."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    name: _Name
+    quotas: list[QuotaEntry] = Field(min_length=1)
 
 
 def digest_of(key: bytes) -> bytes:
@@ -222,32 +247,61 @@ class KeyStore:
 
 
 def read_keys(path: Path) -> list[tuple[bytes, Principal]]:
-    """Digest and principal of each entry. Raises :class:`KeysError` naming entry and field."""
-    entries: list[_Entry] = []
-    for index, raw in enumerate(_read_yaml(path)):
-        where = f"keys file {path}: keys[{index}]"
-        try:
-            entries.append(_Entry.model_validate(raw))
-        except ValidationError as error:
-            raise KeysError(f"{where}: {_explain(error)}") from None
-    _refuse_duplicates(path, entries)
-    return [(entry.digest, entry.principal()) for entry in entries]
-
-
-def _read_yaml(path: Path) -> list[Any]:
+    """What :func:`parse_keys` makes of a file."""
     try:
-        content = yaml.safe_load(read_text(path, "keys file"))
+        text = read_text(path, "keys file")
     except ValueError as error:
         raise KeysError(str(error)) from None
+    return parse_keys(text, path)
+
+
+def parse_keys(text: str, path: Path) -> list[tuple[bytes, Principal]]:
+    """Digest and principal of each entry. Raises :class:`KeysError` naming entry and field."""
+    content = _parse_yaml(text, path)
+    groups: dict[str, _Group] = {}
+    for index, raw in enumerate(content["groups"]):
+        group = _validated(_Group, raw, f"keys file {path}: groups[{index}]")
+        if group.name in groups:
+            raise KeysError(f"keys file {path}: the group {group.name} is there twice")
+        groups[group.name] = group
+    entries = [
+        _validated(_Entry, raw, f"keys file {path}: keys[{index}]")
+        for index, raw in enumerate(content["keys"])
+    ]
+    _refuse_duplicates(path, entries)
+    for entry in entries:
+        if entry.group is not None and entry.group not in groups:
+            known = ", ".join(groups) or "none"
+            raise KeysError(f"keys file {path}: {entry.name}: group: there are these: {known}")
+    return [(entry.digest, entry.principal(groups)) for entry in entries]
+
+
+def _validated(kind: type[_M], raw: object, where: str) -> _M:
+    try:
+        return kind.model_validate(raw)
+    except ValidationError as error:
+        raise KeysError(f"{where}: {_explain(error, kind)}") from None
+
+
+def _parse_yaml(text: str, path: Path) -> dict[str, list[Any]]:
+    try:
+        content = yaml.safe_load(text)
     except yaml.YAMLError as error:
         # Not the error's own text: it quotes the file.
         mark = getattr(error, "problem_mark", None)
         line = "" if mark is None else f" (line {mark.line + 1})"
         raise KeysError(f"keys file {path} is not YAML{line}") from None
-    entries = content.get("keys") if isinstance(content, dict) and len(content) == 1 else None
+    known = isinstance(content, dict) and set(content) <= {"keys", "groups"}
+    entries = content.get("keys") if known else None
     if not isinstance(entries, list) or not entries:
-        raise KeysError(f"keys file {path} must hold `keys:` and a list of entries under it")
-    return entries
+        raise KeysError(
+            f"keys file {path} must hold `keys:` and a list of entries under it, and may hold "
+            "`groups:`"
+        )
+    groups = content.get("groups", [])
+    if not isinstance(groups, list):
+        raise KeysError(f"keys file {path}: groups must be a list of entries")
+    return {"keys": entries, "groups": groups}
 
 
 def _refuse_duplicates(path: Path, entries: Sequence[_Entry]) -> None:
@@ -261,15 +315,22 @@ def _refuse_duplicates(path: Path, entries: Sequence[_Entry]) -> None:
         digests.add(entry.digest)
 
 
-def _explain(error: ValidationError) -> str:
+def _explain(error: ValidationError, entry: type[BaseModel]) -> str:
     """What is wrong, never with what was given: it may be a key in the wrong place."""
-    kind = error.errors(include_url=False, include_input=False)[0]["type"]
+    first = error.errors(include_url=False, include_input=False)[0]
+    kind, place = first["type"], first["loc"]
     field, message = first_fault(error)
     message = message[:1].lower() + message[1:]
+    if len(place) > 1 and field == "quotas":
+        where = f"quotas[{place[1]}]"
+        if kind == "extra_forbidden":
+            return f"{where}: an unknown field; {_QUOTA_FIELDS}"
+        inside = ".".join(str(part) for part in place[2:] if isinstance(part, str))
+        return f"{where}{'.' if inside else ''}{inside}: {message}"
     if kind == "extra_forbidden":
-        if hint := did_you_mean(field, _Entry.model_fields):
+        if hint := did_you_mean(field, entry.model_fields):
             return f"unknown field {field}{hint}"
-        return f"an unknown field; allowed: {', '.join(_Entry.model_fields)}"
+        return f"an unknown field; allowed: {', '.join(entry.model_fields)}"
     if kind == "model_type":
         return "an entry must be `name: value` lines"
     return f"{field}: {_RULES.get(field, message)}" if field else message

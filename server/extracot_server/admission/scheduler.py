@@ -27,6 +27,8 @@ class Refusal(StrEnum):
     RATE = "rate_limit_exceeded"
     CONCURRENCY = "concurrency"
     STOPPING = "server_stopping"
+    QUOTA = "insufficient_quota"
+    NO_STORE = "usage_store_unavailable"
 
 
 _MESSAGES = {
@@ -35,6 +37,8 @@ _MESSAGES = {
     Refusal.CONCURRENCY: "This API key has {limit} requests running or waiting, and may not have "
     "more at once.",
     Refusal.STOPPING: "The server is stopping; try again shortly.",
+    Refusal.QUOTA: "A quota of this API key is used up.",
+    Refusal.NO_STORE: "Quotas cannot be checked now; try again shortly.",
 }
 
 

@@ -12,7 +12,14 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp
 
 METHODS = ("GET", "HEAD", "POST")
-EXPOSED = ("x-request-id", "request-id", "x-extracot-budget", "retry-after", "www-authenticate")
+EXPOSED = (
+    *("x-request-id", "request-id", "x-extracot-budget", "retry-after", "www-authenticate"),
+    *(
+        f"x-ratelimit-{what}-{kind}"
+        for what in ("limit", "remaining", "reset")
+        for kind in ("requests", "tokens")
+    ),
+)
 """Fields of a reply that a page may read besides the few that every page may."""
 _PREFLIGHT_SECONDS = 2 * 60 * 60  # as long as Chromium keeps one
 

@@ -30,6 +30,8 @@ THOUGHTS: Mapping[str, tuple[str, ...]] = {
 }
 """Parts that hold reasoning, by type, and the keys that their text may stand under."""
 _SUMMARY = "reasoning.summary"  # it may say something else than what it sums up
+MOST_OPENED = 2**23
+"""Characters that are opened for one request: what is sealed may be a thousand times shorter."""
 _SEALED = ("signature", "data", "encrypted_content")
 _TEXTS = ("reasoning", "reasoning_content", "thinking")
 _LISTS = ("reasoning_details", "thinking_blocks")
@@ -42,11 +44,12 @@ class EarlierReasoning:
     """Reads the reasoning of one request's conversation.
 
     ``unseal`` opens what this server has sealed for this client; ``unread`` are the fields of what
-    it can't open.
+    it can't open, or does not, since it has opened :data:`MOST_OPENED` of this request before.
     """
 
     def __init__(self, unseal: Callable[[str], str | None]) -> None:
         self._unseal = unseal
+        self._left = MOST_OPENED
         self.unread: list[str] = []
 
     def of_message(self, message: Mapping[str, Any], where: str) -> list[Found]:
@@ -95,8 +98,9 @@ class EarlierReasoning:
                 raise InvalidRequestError.of(f"{at}.{key}", "must be a text.")
             if not sealed or sealed == UNSIGNED:
                 continue
-            text = self._unseal(sealed)
+            text = self._unseal(sealed) if self._left > 0 else None
             if text is not None:
+                self._left -= len(text)
                 return text
             self.unread.append(f"{at}.{key}")
         return ""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -22,6 +23,8 @@ from extracot_server.engine.base import (
     ReplyLostError,
 )
 from extracot_server.errors import ContextLengthError, InvalidRequestError, ModelNotFoundError
+from extracot_server.ledger.meter import QuotaError, Standing
+from extracot_server.ledger.windows import span
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +61,7 @@ class HttpError:
 _ANTHROPIC_TYPES = {  # Anthropic's word for a kind of error
     400: "invalid_request_error",
     401: "authentication_error",
+    403: "permission_error",
     404: "not_found_error",
     405: "invalid_request_error",
     413: "request_too_large",
@@ -77,6 +81,22 @@ def anthropic_body(error: HttpError) -> dict[str, Any]:
     if error.details is not None:
         told["details"] = dict(error.details)
     return {"type": "error", "error": told}
+
+
+def no_such_path(method: str, path: str, known: Collection[str]) -> str:
+    """The message of a 404 for a path; it names the one of ``known`` that was probably meant.
+
+    >>> no_such_path("POST", "/chat/completions", ["/v1/models", "/v1/chat/completions"])
+    'Not Found: POST /chat/completions. Did you mean /v1/chat/completions?'
+    """
+    text = f"Not Found: {method} {path[:200]}"
+    if path.startswith("/playground"):
+        return f"{text}. For the playground start the server with --playground true."
+    meant = path.rstrip("/")
+    around = [one for one in known if one.endswith(meant) or meant.endswith(one)]
+    around += [one for one in known if meant.startswith(f"{one}/")]
+    near = around or difflib.get_close_matches(meant[:200], known, n=1, cutoff=0.75)
+    return f"{text}. Did you mean {max(near, key=len)}?" if meant and near else text
 
 
 def speaks_anthropic(path: str) -> bool:
@@ -125,6 +145,10 @@ class EncodedBodyError(InvalidRequestError):
         )
 
 
+class ForbiddenError(InvalidRequestError):
+    """The key may not do this."""
+
+
 class InvalidKeyError(ExtracotError):
     """No key, or an unknown one."""
 
@@ -145,6 +169,8 @@ def to_http(error: BaseException) -> HttpError:
     match error:
         case ModelNotFoundError():
             return _invalid(404, error, kind="not_found_error")
+        case ForbiddenError():
+            return _invalid(403, error, kind="permission_error")
         case FileNotFoundInStoreError():
             return _invalid(404, error, kind="not_found_error")
         case StorageError():
@@ -159,8 +185,12 @@ def to_http(error: BaseException) -> HttpError:
             return HttpError(400, str(error), _INVALID, error.field, "invalid_value")
         case EngineRequestError():
             return HttpError(400, str(error), _INVALID, error.param, "invalid_value")
+        case QuotaError():
+            refused = _later(429, str(error), str(error.reason), error.retry_after)
+            limits = rate_limit_headers(error.standings, error.at)
+            return replace(refused, headers={**refused.headers, **limits})
         case RefusedError():
-            crowded = error.reason in (Refusal.QUEUE_FULL, Refusal.STOPPING)
+            crowded = error.reason in (Refusal.QUEUE_FULL, Refusal.STOPPING, Refusal.NO_STORE)
             return _later(503 if crowded else 429, str(error), str(error.reason), error.retry_after)
         case InvalidKeyError():
             challenge = {"WWW-Authenticate": "Bearer"}
@@ -179,6 +209,22 @@ def to_http(error: BaseException) -> HttpError:
         case _:
             text = "The server failed on this request."
             return HttpError(500, text, "server_error", code="internal_error")
+
+
+def rate_limit_headers(standings: Sequence[Standing], now: float) -> dict[str, str]:
+    """OpenAI's fields: limit, remaining and reset, of the quota of each kind with the least left.
+
+    Empty without quotas.
+    """
+    fields = {}
+    for kind in ("requests", "tokens"):
+        found = [standing for standing in standings if standing.quota.kind == kind]
+        if found:
+            least = min(found, key=lambda standing: standing.left)
+            fields[f"x-ratelimit-limit-{kind}"] = str(least.quota.limit)
+            fields[f"x-ratelimit-remaining-{kind}"] = str(least.left)
+            fields[f"x-ratelimit-reset-{kind}"] = span(least.resets - now)
+    return fields
 
 
 def _later(status: int, text: str, code: str, seconds: int) -> HttpError:

@@ -26,6 +26,7 @@ from extracot_server.api.errors import (
     EncodedBodyError,
     EngineNotReadyError,
     HttpError,
+    rate_limit_headers,
     to_http,
 )
 from extracot_server.api.reasoning_in_content import in_content
@@ -180,6 +181,7 @@ async def handle(
 ) -> Response:
     """Serve a request for a reply in some API; raises what refuses it before it runs."""
     service, chat_request = chat_request_of(request, body, to_chat)
+    chat_request = await service.within_quotas(chat_request)
     times = request.state.received.times
     chat = await tokenising(request, service.prepare, chat_request, times)
     await service.check(chat)
@@ -212,7 +214,9 @@ class _Exchange:
 
     @property
     def _headers(self) -> dict[str, str]:
-        return {"x-extracot-budget": json.dumps(announced(self._chat))}
+        account = self._chat.account
+        limits = rate_limit_headers(account.standings, account.told_at)
+        return {"x-extracot-budget": json.dumps(announced(self._chat)), **limits}
 
     async def stream(self, gone: asyncio.Task[None]) -> Response:
         """Wait for the first event, so that an early failure is still an HTTP status."""

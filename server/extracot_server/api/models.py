@@ -21,10 +21,11 @@ from extracot_server.api.profiles import (
     profile_information,
 )
 from extracot_server.api.read_route import ReadRoute
-from extracot_server.budget.holdout import CONFIDENCE, Holdout, Saving
+from extracot_server.budget.holdout import CONFIDENCE, Excluded, Holdout, Saving
 from extracot_server.budget.resolve import (
     BudgetPolicy,
     allowed_levels,
+    measured_ratio,
     policy_level,
 )
 from extracot_server.budget.values import Target
@@ -42,7 +43,7 @@ class LevelInformation(ReplyModel):
     control_token: str | None = Field(description="null: it has none")
     effort: str | None = Field(description="what the chat template is asked for")
     ratio: float | None = Field(description="nominal; null for an effort")
-    expected_ratio: float = Field(description="as measured; nominal if not measured")
+    expected_ratio: float | None = Field(description="as measured; null: not measured")
     accuracy: float | None = Field(description="as measured")
     dominated_by: str | None = Field(
         description="what was measured to be cheaper and more accurate; ratios go to other levels"
@@ -147,11 +148,21 @@ class ClaimedSaving(ReplyModel):
 
 
 class HoldoutInformation(ReplyModel):
-    """The measured saving since the server started."""
+    """The measured saving, as far back as the usage store holds it."""
 
     fraction: float
     since: int = Field(description="Unix seconds")
-    arms: dict[Literal["budgeted", "holdout"], ArmInformation]
+    arms: dict[Literal["budgeted", "holdout", "below_ceiling", "ceiling"], ArmInformation] = Field(
+        description="budgeted against holdout, and requests below an operator's ceiling against "
+        "others at it (`--holdout-at-ceiling`)"
+    )
+    excluded: dict[Literal["ceiling", "limit", "none"], int] = Field(
+        description="requests with a budget that have no part in it: under an operator's ceiling, "
+        "with a limit of the client's own, without reasoning"
+    )
+    saving_per_reply_to_ceiling: Saving | None = Field(
+        description="reasoning tokens, between `ceiling` and `below_ceiling`"
+    )
     saving_per_reply: Saving | None = Field(
         description="reasoning tokens; null until there are enough requests"
     )
@@ -245,7 +256,7 @@ def _baseline(served: ServedModel, holdout: Holdout) -> BaselineInformation:
 
 
 def _holdout(holdout: Holdout) -> HoldoutInformation:
-    """Since the server started: what budgets save a reply, measured, and what baselines say."""
+    """What budgets save a reply, measured, and what baselines say."""
     claims = holdout.claims
     net = (claims.saved - claims.overspent) / claims.replies if claims.replies else None
     return HoldoutInformation(
@@ -257,9 +268,11 @@ def _holdout(holdout: Holdout) -> HoldoutInformation:
                 mean_reasoning_tokens=moments.mean if moments.n else None,
                 left_out=holdout.left_out[arm],
             )
-            for arm, moments in holdout.arms.items()
+            for arm, moments in holdout.shown.items()
         },
+        excluded={reason.value: holdout.excluded[reason] for reason in Excluded},
         saving_per_reply=holdout.saving,
+        saving_per_reply_to_ceiling=holdout.saving_to_ceiling,
         total_saving_per_reply=holdout.total_saving,
         confidence=CONFIDENCE,
         against_baseline=ClaimedSaving(**asdict(claims), net_per_reply=net),
@@ -301,7 +314,7 @@ def _levels(served: ServedModel, policy: BudgetPolicy) -> list[LevelInformation]
             control_token=level.token,
             effort=level.effort,
             ratio=level.ratio,
-            expected_ratio=level.expected_ratio,
+            expected_ratio=measured_ratio(level),
             accuracy=level.accuracy.mean if level.accuracy is not None else None,
             dominated_by=level.dominated_by,
             allowed_by_policy=level.name in usable,

@@ -10,13 +10,22 @@ from __future__ import annotations
 import math
 import random
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from statistics import NormalDist
 from time import time
 
+from extracot.card import BudgetCard
 from extracot.usage import split_saving
-from extracot_server.budget.resolve import BudgetKind, BudgetPolicy, ResolvedBudget
+from extracot_server.budget.resolve import (
+    BudgetKind,
+    BudgetPolicy,
+    BudgetSources,
+    ResolvedBudget,
+    resolve_budget,
+)
+from extracot_server.budget.values import BudgetSpec
 
 CONFIDENCE = 0.95
 MIN_FOR_INTERVAL = 10
@@ -26,10 +35,20 @@ MIN_FOR_BASELINE = 30
 
 
 class Arm(StrEnum):
-    """The two sides of the comparison."""
+    """The sides of the comparison with native reasoning, and of that with an operator's ceiling."""
 
     BUDGETED = "budgeted"
     HOLDOUT = "holdout"
+    BELOW_CEILING = "below_ceiling"
+    CEILING = "ceiling"
+
+
+class Excluded(StrEnum):
+    """Why a request with a budget has no part in any comparison."""
+
+    CEILING = "ceiling"
+    LIMIT = "limit"
+    NONE = "none"
 
 
 @dataclass(slots=True)
@@ -93,15 +112,46 @@ class Claims:
 
 
 def may_be_held_out(resolved: ResolvedBudget, policy: BudgetPolicy) -> bool:
-    """Whether a request may run natively instead: no limit was promised.
+    """Whether a request may run natively instead: a budget shortens it, and no limit was promised.
 
     Not if the client set a hard limit or asked for no reasoning at all, nor if the operator has a
     ceiling that native reasoning could exceed.
     """
-    shortened = resolved.kind in (BudgetKind.LEVEL, BudgetKind.AUTO, BudgetKind.CAP)
-    limited = resolved.hard or resolved.max_reasoning_tokens is not None
-    ceiling = policy.ceiling is not None and policy.ceiling < 1
-    return shortened and not limited and not ceiling
+    return resolved.kind is not BudgetKind.NATIVE and why_not(resolved, policy) is None
+
+
+def why_not(resolved: ResolvedBudget, policy: BudgetPolicy) -> Excluded | None:
+    """What keeps a request with a budget from running natively; ``None``: nothing."""
+    if resolved.kind is BudgetKind.NATIVE and resolved.max_reasoning_tokens is None:
+        return None
+    tokens = policy.reasoning_tokens_ceiling
+    if resolved.kind is BudgetKind.NONE and tokens != 0:
+        return Excluded.NONE
+    if resolved.hard or (resolved.max_reasoning_tokens is not None and tokens is None):
+        return Excluded.LIMIT
+    capped = policy.ceiling is not None and policy.ceiling < 1
+    return Excluded.CEILING if capped or tokens is not None else None
+
+
+def at_ceiling(
+    resolved: ResolvedBudget, card: BudgetCard | None, policy: BudgetPolicy
+) -> ResolvedBudget:
+    """The same request, run at the operator's ceiling, which is the most that it may ask for."""
+    spec = BudgetSpec(target=policy.ceiling, grace=resolved.grace)
+    highest = resolve_budget(BudgetSources(budget=spec), card, policy)
+    return replace(highest, source=resolved.source, requested=resolved.requested)
+
+
+def _below_ceiling(resolved: ResolvedBudget, card: BudgetCard | None, policy: BudgetPolicy) -> bool:
+    """Whether running at the ceiling in ratio would differ, and breaks no promise in tokens."""
+    if policy.ceiling is None or policy.ceiling >= 1 or resolved.max_reasoning_tokens is not None:
+        return False
+    if resolved.kind is BudgetKind.AUTO:
+        return len(resolved.allowed) > 1
+    highest = at_ceiling(resolved, card, policy)
+    if highest.level is not None:
+        return resolved.level != highest.level
+    return (resolved.applied_ratio or 0.0) < policy.ceiling
 
 
 def held_out(resolved: ResolvedBudget) -> ResolvedBudget:
@@ -111,26 +161,45 @@ def held_out(resolved: ResolvedBudget) -> ResolvedBudget:
 
 @dataclass(slots=True)
 class Holdout:
-    """Draws the arm of each request and keeps what came of it, since ``since`` (Unix seconds)."""
+    """Draws the arm of each request and keeps what came of it, since ``since`` (Unix seconds).
+
+    ``with_ceiling``: requests that an operator's ceiling keeps from running natively are compared
+    with others at that ceiling, in arms of their own.
+    """
 
     fraction: float = 0.0
     seed: int | None = None
+    with_ceiling: bool = False
     since: int = field(default_factory=lambda: int(time()))
     arms: dict[Arm, Moments] = field(default_factory=lambda: {arm: Moments() for arm in Arm})
     totals: dict[Arm, Moments] = field(default_factory=lambda: {arm: Moments() for arm in Arm})
     """As ``arms``, of reasoning and answer tokens together."""
     left_out: Counter[Arm] = field(default_factory=Counter)
+    excluded: Counter[Excluded] = field(default_factory=Counter)
     claims: Claims = field(default_factory=Claims)
     _random: random.Random = field(init=False, repr=False)
+    _changes: dict[str, float] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
         self._random = random.Random(self.seed)
 
+    def exclusion(
+        self, resolved: ResolvedBudget, card: BudgetCard | None, policy: BudgetPolicy
+    ) -> Excluded | None:
+        """Why a request has no part in any comparison; ``None``: it may have, or has no budget."""
+        reason = why_not(resolved, policy) if self.fraction else None
+        if reason is Excluded.CEILING and self.with_ceiling:
+            return None if _below_ceiling(resolved, card, policy) else reason
+        return reason
+
     def draw(self, resolved: ResolvedBudget, policy: BudgetPolicy) -> Arm | None:
-        """The arm of a request; ``None`` if it has no part in the comparison."""
-        if not self.fraction or not may_be_held_out(resolved, policy):
+        """The arm of a request that is not excluded; ``None`` where no budget applies."""
+        if not self.fraction or resolved.kind is BudgetKind.NATIVE:
             return None
-        return Arm.HOLDOUT if self._random.random() < self.fraction else Arm.BUDGETED
+        drawn = self._random.random() < self.fraction
+        if why_not(resolved, policy) is not None:
+            return Arm.CEILING if drawn else Arm.BELOW_CEILING
+        return Arm.HOLDOUT if drawn else Arm.BUDGETED
 
     def record(
         self, arm: Arm, reasoning: float, total: float, claimed: list[float], *, complete: bool
@@ -143,19 +212,72 @@ class Holdout:
         """
         if not complete:
             self.left_out[arm] += 1
-            return
+            return self._changed({f"{arm} left_out": 1})
         self.arms[arm].add(reasoning)
         self.totals[arm].add(total)
+        changed = {"n": 1, "sum": reasoning, "squares": reasoning**2}
+        changed |= {"total_sum": total, "total_squares": total**2}
+        self._changed({f"{arm} {part}": amount for part, amount in changed.items()})
+        if arm in (Arm.CEILING, Arm.BELOW_CEILING):
+            return None
         for saving in claimed:
             saved, overspent = split_saving(saving)
             self.claims.replies += 1
             self.claims.saved += saved
             self.claims.overspent += overspent
+            self._changed({"replies": 1, "saved": saved, "overspent": overspent})
+        return None
+
+    def exclude(self, reason: Excluded) -> None:
+        """Count a request that has no part in it."""
+        self.excluded[reason] += 1
+        self._changed({f"excluded {reason}": 1})
+
+    def changes(self) -> dict[str, float]:
+        """What has been counted since the last call, as sums by name, to be added up elsewhere."""
+        changes, self._changes = self._changes, {}
+        return changes
+
+    def restore(self, sums: Mapping[str, float]) -> None:
+        """Go on from what earlier processes have counted: sums of their :meth:`changes`."""
+        began = [int(name.partition(" ")[2]) for name in sums if name.startswith("since ")]
+        if began:
+            self.since = min(began)
+        else:
+            self._changed({f"since {self.since}": 1})
+
+        def count(name: str) -> float:
+            return sums.get(name, 0.0)
+
+        for arm in Arm:
+            n = count(f"{arm} n")
+            self.arms[arm] = Moments.of(n, count(f"{arm} sum"), count(f"{arm} squares"))
+            total, squares = count(f"{arm} total_sum"), count(f"{arm} total_squares")
+            self.totals[arm] = Moments.of(n, total, squares)
+            self.left_out[arm] = int(count(f"{arm} left_out"))
+        for reason in Excluded:
+            self.excluded[reason] = int(count(f"excluded {reason}"))
+        self.claims = Claims(int(count("replies")), count("saved"), count("overspent"))
+
+    def _changed(self, more: Mapping[str, float]) -> None:
+        for name, amount in more.items():
+            self._changes[name] = self._changes.get(name, 0.0) + amount
+
+    @property
+    def shown(self) -> dict[Arm, Moments]:
+        """The arms that can have requests."""
+        pair = (Arm.BUDGETED, Arm.HOLDOUT)
+        return {arm: found for arm, found in self.arms.items() if self.with_ceiling or arm in pair}
 
     @property
     def saving(self) -> Saving | None:
         """What :func:`saving_between` the arms makes of them so far."""
         return saving_between(self.arms[Arm.HOLDOUT], self.arms[Arm.BUDGETED])
+
+    @property
+    def saving_to_ceiling(self) -> Saving | None:
+        """The same of the requests that a ceiling holds, against others at that ceiling."""
+        return saving_between(self.arms[Arm.CEILING], self.arms[Arm.BELOW_CEILING])
 
     @property
     def total_saving(self) -> Saving | None:

@@ -124,7 +124,8 @@ def resolve_budget(
         BudgetKind.NONE, source, requested, max_reasoning_tokens=cap, hard=spec.hard
     )
     named = _named_level(spec.level, sources, card)
-    if source == "reasoning_effort" and card is not None:
+    by_effort = named is None and spec.target is None and sources.alias is None
+    if by_effort and sources.effort is not None and card is not None:
         named = _effort_level(sources.effort, card, policy)
     target = "none" if ceiling == 0 else _apply_policy(target, policy)
     if target == "none" and (named is None or 0 in (cap, ceiling)):
@@ -209,6 +210,11 @@ def _effort_level(effort: str, card: BudgetCard, policy: BudgetPolicy) -> LevelC
 def policy_level(card: BudgetCard | None) -> LevelCard | None:
     """The policy token's entry: what makes ``auto`` possible. ``None`` where a model has none."""
     return None if card is None else card.policy
+
+
+def measured_ratio(level: LevelCard) -> float | None:
+    """The realised ratio of a level, ``None`` where nothing was measured: what clients are told."""
+    return level.realised.mean if level.realised is not None else None
 
 
 def expected_ratio(level: LevelCard) -> float | None:

@@ -56,7 +56,8 @@ def told_effort(
 ) -> str | None:
     """The effort to tell the template, if any; ``ratio`` is the cap over the baseline."""
     efforts = [effort for effort in profile.efforts if effort != _NO_EFFORT]
-    asked = str(resolved.requested) if resolved.source == "reasoning_effort" else None
+    of_effort = resolved.source == "reasoning_effort"
+    asked = str(resolved.requested) if of_effort else resolved.effort
     if not efforts:
         return None
     meant = {effort: _meaning(effort, policy) for effort in efforts}

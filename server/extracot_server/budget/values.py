@@ -119,7 +119,8 @@ def parse_budget(value: Any) -> BudgetSpec:
             raise BudgetError(text, param="budget") from None
     for key in value:
         if key not in _RULES:
-            near = difflib.get_close_matches(key, _RULES, n=1)
+            near = ["max_reasoning_tokens"] if "token" in key.casefold() else []
+            near = near or difflib.get_close_matches(key, _RULES, n=1)
             hint = f" Did you mean `{near[0]}`?" if near else ""
             raise BudgetError(
                 f"Unknown key {shown(key)} in `budget`.{hint} Allowed: {ALLOWED}.",
@@ -164,7 +165,7 @@ def _meant_by_text(text: str) -> str | None:
     if text in WORDS:
         return f'"{text}"'
     if text in DEFAULT_EFFORT_MAP:
-        return f'`reasoning_effort`: "{text}"'
+        return f'`reasoning_effort`: "{text}" (by default {json.dumps(DEFAULT_EFFORT_MAP[text])})'
     percent = text.endswith("%")
     try:
         number = float(text.removesuffix("%").strip())
@@ -173,15 +174,17 @@ def _meant_by_text(text: str) -> str | None:
         return f'"{word}"' if word else None
     if not percent and 0 < number <= 1:
         return f"the number {number:g}"
-    return _meant_by_number(number)
+    return _meant_by_number(number, percent=percent)
 
 
-def _meant_by_number(number: float) -> str | None:
-    """Beyond 1 it is a percentage, or a number of tokens."""
+def _meant_by_number(number: float, *, percent: bool = False) -> str | None:
+    """From 5 on it is a percentage, or a number of tokens; 1.5 and 2 are neither."""
     if number == 0:
         return '"none"'
+    if 1 < number < 5 and not percent:
+        return None
     tokens = f'{{"max_reasoning_tokens": {number:.0f}}}' if number % 1 == 0 else None
-    if 1 < number <= 100:
+    if 0 < number <= 100:
         return f"{number / 100:g}" + (f" or {tokens}" if tokens else "")
     return tokens if 100 < number < 10**9 else None
 

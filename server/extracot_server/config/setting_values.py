@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import yaml
-from pydantic import ValidationError
+from pydantic import SecretStr, ValidationError
 
 from extracot.errors import ExtracotError
 
@@ -23,6 +23,10 @@ _RULES = {
     "none, minimal, low, medium, high, xhigh or max, a budget a number in (0, 1], auto, native or "
     "none",
 }
+
+
+STORE_SCHEMES = ("redis", "rediss", "postgresql", "postgres")
+"""What a URL of a store of usage may begin with."""
 
 
 class SettingsError(ExtracotError):
@@ -199,3 +203,25 @@ def one_line(error: ValidationError, known: Iterable[str], secrets: Container[st
     # What was given for an upstream may hold a password.
     secret = name.startswith("upstream") or name in secrets
     return message if secret else f"{message} (got {first['input']!r:.80})"
+
+
+def check_store(value: Any) -> Any:
+    """Where usage is kept, as text; ``ValueError`` that shows none of it: it may be a password."""
+    text = value.get_secret_value() if isinstance(value, SecretStr) else value
+    if text is False:  # YAML's reading of `off`
+        text = "off"
+    if not isinstance(text, str | Path):
+        raise ValueError("must be a file, redis://…, postgresql://…, memory or off")
+    scheme, colon, _ = str(text).partition("://")
+    if not colon:
+        return str(text)
+    if scheme not in STORE_SCHEMES:
+        raise ValueError(f"must be a file, or a URL of one of these: {', '.join(STORE_SCHEMES)}")
+    try:
+        parts = urlsplit(str(text))
+        named = bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        named = False
+    if not named:
+        raise ValueError(f"must be a URL like {scheme}://host/…; a host or a port is wrong")
+    return str(text)

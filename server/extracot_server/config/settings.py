@@ -17,6 +17,7 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from secrets import token_bytes
 from typing import Annotated, Any, Literal
@@ -50,6 +51,7 @@ from extracot_server.config.model_settings import (
 from extracot_server.config.setting_values import SettingsError as SettingsError
 from extracot_server.config.setting_values import (
     check_endpoint,
+    check_store,
     check_yaml,
     did_you_mean,
     key_text,
@@ -105,6 +107,18 @@ class Settings(BaseSettings, ModelSettings, BatchSettings):
     api_key_file: Path | None = Field(None, description="file that holds that one API key")
     protect_metrics: bool = Field(False, description="/metrics requires a key, too")
 
+    usage_store: Annotated[SecretStr, BeforeValidator(check_store)] = Field(
+        SecretStr(""),
+        description="where usage, quotas and the holdout are kept: a file (SQLite), "
+        "redis://host:6379/0, postgresql://host/database, `memory`, or `off`; default: a file in "
+        "~/.local/state/extracot where there are keys or a holdout, else memory",
+    )
+    usage_store_lost: Literal["serve", "refuse"] = Field(
+        "serve",
+        description="while that store cannot be reached: `serve` keys with quotas and count later, "
+        "or `refuse` them (503)",
+    )
+
     # Honest savings
     holdout_fraction: float = Field(
         0.0,
@@ -112,6 +126,11 @@ class Settings(BaseSettings, ModelSettings, BatchSettings):
         le=1,
         description="share of budgeted requests that run natively, to measure what budgets save; "
         "0.01 is a good value",
+    )
+    holdout_at_ceiling: bool = Field(
+        False,
+        description="requests under a ceiling have a holdout of their own, which runs at the "
+        "ceiling; without it they have no part in the comparison",
     )
     holdout_seed: int | None = Field(None, description="makes the draw repeatable, for tests")
 
@@ -284,6 +303,7 @@ def load_settings(argv: Sequence[str] | None = None) -> Settings:
                 f"every user of this machine sees the flags: give the key in {variable} or "
                 f"{flag}-file"
             )
+    _refuse_password(arguments)
     _check_variables(os.environ)
 
     class Loaded(Settings):
@@ -306,7 +326,7 @@ def load_settings(argv: Sequence[str] | None = None) -> Settings:
         raise SettingsError(_flag_fault(printed.getvalue())) from None
     except ValidationError as error:
         raise SettingsError(
-            one_line(error, list(Settings.model_fields), (*SECRETS, "keys"))
+            one_line(error, list(Settings.model_fields), (*SECRETS, "keys", "usage_store"))
         ) from None
     except PydanticSettingsError as error:
         raise SettingsError(str(error).splitlines()[0]) from None
@@ -322,6 +342,17 @@ def _flag_fault(printed: str) -> str:
         return f"{word} follows no flag; see --help"
     flags = [f"--{name.replace('_', '-')}" for name in Settings.model_fields]
     return f"unknown flag {word}{did_you_mean(word, flags) or '; see --help'}"
+
+
+def _refuse_password(arguments: Sequence[str]) -> None:
+    """A store's URL may hold a password; :class:`SettingsError` where it came as a flag."""
+    for argument, following in pairwise([*arguments, ""]):
+        flag, _, value = argument.partition("=")
+        if flag == "--usage-store" and "@" in (value or following):
+            raise SettingsError(
+                "every user of this machine sees the flags: give a URL with a password in "
+                f"{ENV_PREFIX}USAGE_STORE"
+            )
 
 
 def _check_variables(variables: Mapping[str, str]) -> None:

@@ -197,8 +197,10 @@ class ChoiceStream:
         request, renderer = self.chat.request, self.runtime.renderer
         sampling = _shift_seed(self.sampling, self._requests * _SEED_STEP)
         if answering and renderer.single_id_tags:
-            tags = {renderer.think_start_id: _FORBIDDEN, renderer.think_end_id: _FORBIDDEN}
-            bias = {k: v for k, v in tags.items() if k is not None} | dict(sampling.logit_bias)
+            tags = [renderer.think_start_id]
+            if self.state.cut_off is None:  # else a model that reasons on has to find its end
+                tags.append(renderer.think_end_id)
+            bias = {k: _FORBIDDEN for k in tags if k is not None} | dict(sampling.logit_bias)
             sampling = replace(sampling, logit_bias=bias)
         if sampling.min_tokens:  # meant for the answer, and never more than is left
             least = min(sampling.min_tokens, self.remaining) if answering else 0

@@ -197,9 +197,14 @@ class Continuation:
             state.answer += size
         else:
             state.overhead += size
+            state.late_end |= self._answering and self._is_end(fragment)
             if self._in_block and self._leaves_no_room(1):
                 self._cut(1)  # the tag alone took all there was
         return True
+
+    def _is_end(self, fragment: Fragment) -> bool:
+        end = self._runtime.renderer.think_end_id
+        return any(token.token_id == end for token in fragment.tokens)
 
     def _leaves(self, token_id: int) -> bool:
         """Whether a token ends the block without being its tag: a call begins."""

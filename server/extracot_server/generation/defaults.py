@@ -17,7 +17,8 @@ from extracot_server.budget.resolve import BudgetPolicy, ResolvedBudget
 from extracot_server.engine.base import SamplingParams
 
 BASELINES = 8
-"""Cap mode: so many times the native reasoning expected, where no bound is set."""
+"""Cap mode: so many times the native reasoning expected, where no bound is set. What is measured
+may raise it and not lower it: an answer takes its tokens however short the reasoning is."""
 _MARKUP = 32
 """Tokens for level and tags, which are none of the reasoning that a client caps."""
 _RANGES: Mapping[str, tuple[float, float]] = {
@@ -45,7 +46,9 @@ class ReplyDefaults:
         """Tokens of a reply whose request has no bound; ``None``: what the context has room for."""
         if self.max_tokens is not None:
             return self.max_tokens or None
-        return None if has_card else round(BASELINES * policy.baseline[0])
+        if has_card:
+            return None
+        return round(BASELINES * max(policy.baseline[0], policy.assumed_baseline))
 
     def bound_of(
         self, resolved: ResolvedBudget, policy: BudgetPolicy, *, has_card: bool

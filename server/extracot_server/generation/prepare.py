@@ -5,7 +5,6 @@ Refuses what is wrong before anything reaches the engine. Runs nothing and count
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 from functools import partial
 from time import perf_counter
@@ -13,7 +12,7 @@ from typing import Any
 
 from extracot.control import Control
 from extracot.prompt import RenderedPrompt
-from extracot_server.budget.holdout import Arm, Holdout, held_out
+from extracot_server.budget.holdout import Arm, Holdout, at_ceiling, held_out
 from extracot_server.budget.limits import Limits, resolve_limits
 from extracot_server.budget.resolve import (
     BudgetKind,
@@ -27,6 +26,7 @@ from extracot_server.errors import BudgetError, ContextLengthError, InvalidReque
 from extracot_server.generation.answer_formats import CallChoice, call_choice
 from extracot_server.generation.closing import Closing, ClosingError, make_closing
 from extracot_server.generation.request import ChatRequest, PreparedChat, RequestTimes, ServedModel
+from extracot_server.ledger.meter import Account
 from extracot_server.profiles.profile import Profile
 
 
@@ -44,9 +44,12 @@ def prepare(
         measured_total=holdout.baseline_total,
     )
     resolved = resolve_budget(request.budget, model.card, policy)
-    arm = holdout.draw(resolved, policy)
+    excluded = holdout.exclusion(resolved, model.card, policy)
+    arm = None if excluded is not None else holdout.draw(resolved, policy)
     if arm is Arm.HOLDOUT:
         resolved = held_out(resolved)
+    elif arm is Arm.CEILING:
+        resolved = at_ceiling(resolved, model.card, policy)
     request = replace(request, sampling=model.defaults.fill(request.sampling))
     times.resolved = perf_counter()
     closing = _closing(model, request)
@@ -67,6 +70,8 @@ def prepare(
         control_token=_control(model, resolved).token,
         arm=arm,
         times=times,
+        account=Account(request.principal, model.name),
+        excluded=excluded,
         closing=closing,
         like_card=_like_card(model, request),
         call_choice=_call_choice(model, request),
@@ -97,7 +102,8 @@ def _within_limits(
         limits_for = _bind_limits(model, request, resolved, policy, rendered, closing)
         limits = limits_for()
         least = limits.reasoning_cap
-        if not told_tokens(model.runtime.profile, resolved, least) or (cap or math.inf) <= least:
+        settled = cap is not None and cap <= least
+        if settled or not told_tokens(model.runtime.profile, resolved, least):
             return rendered, limits_for, limits
         cap = least
 

@@ -18,7 +18,7 @@ from extracot.report import CompletionTokensDetails
 from extracot.report import Usage as Usage
 from extracot.usage import realised_ratio, saved_tokens
 from extracot_server.budget.limits import Limits
-from extracot_server.budget.resolve import BudgetKind, ResolvedBudget, expected_ratio
+from extracot_server.budget.resolve import BudgetKind, ResolvedBudget, measured_ratio
 from extracot_server.generation.request import PreparedChat
 
 Enforcement = Literal["token", "cap", "token+cap", "effort", "effort+cap", "none"]
@@ -63,6 +63,8 @@ class ChoiceState:
     """Reasoning was ended because it repeated itself."""
     cut_off: str | None = None
     """The end of the reasoning where it was cut off; ``None``: it was not."""
+    late_end: bool = False
+    """The model ended its block after the server had: what stands before was reasoning."""
     escaped: bool | None = None
     """The answer goes on with reasoning that was cut off; ``None``: there is nothing to tell."""
     closed_by: Literal["model", "server"] | None = None
@@ -98,7 +100,7 @@ def choice_report(chat: PreparedChat, state: ChoiceState) -> BudgetReport:
         source=resolved.source,
         source_fields=list(chat.request.budget.fields),
         applied_ratio=resolved.applied_ratio,
-        expected_ratio=None if level is None else expected_ratio(level),
+        expected_ratio=None if level is None else measured_ratio(level),
         level=resolved.label,
         control_token=level.token if level is not None else chat.control_token,
         enforcement=_enforcement(resolved, state),
@@ -209,9 +211,9 @@ def expected_share(card: BudgetCard, level: LevelCard) -> float | None:
 
     The card's ratios are against level 1.0 and a reply's are against native reasoning, so the
     card's are converted by its own baselines, where it has both: ratio x full / native, means over
-    the same bins weighted by their problems. ``None`` for a level without any ratio.
+    the same bins weighted by their problems. ``None`` for a level that was not measured.
     """
-    ratio = expected_ratio(level)
+    ratio = measured_ratio(level)
     if ratio is None or card.baseline is None:
         return ratio
     pairs = [

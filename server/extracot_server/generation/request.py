@@ -18,7 +18,7 @@ from extracot.control import DEFAULT_RATIOS
 from extracot.prompt import Message, PromptRenderer, RenderedPrompt
 from extracot.reasoning import ThinkTags
 from extracot_server.admission.keys import ANONYMOUS, Principal
-from extracot_server.budget.holdout import Arm
+from extracot_server.budget.holdout import Arm, Excluded
 from extracot_server.budget.limits import Limits
 from extracot_server.budget.resolve import (
     BudgetKind,
@@ -32,6 +32,7 @@ from extracot_server.generation.answer_formats import CallChoice
 from extracot_server.generation.closing import BARE, Closing
 from extracot_server.generation.defaults import ReplyDefaults
 from extracot_server.generation.detokenize import DetokenizerFactory
+from extracot_server.ledger.meter import Account
 from extracot_server.profiles.profile import UNKNOWN, Profile
 from extracot_server.tool_calls.tools import CallReaderFactory, ToolUse
 
@@ -161,8 +162,16 @@ class PreparedChat:
     like_card: bool
     """The card's figures are of prompts like this one."""
     closing: Closing = BARE
+    account: Account = field(default_factory=Account)
+    excluded: Excluded | None = None
+    """Why it has no part in the holdout, where a budget applies."""
     call_choice: CallChoice | None = None
     """With tools and a format: how the model chooses between calls and an answer."""
+
+    @property
+    def most_tokens(self) -> int:
+        """What it may take at most: its prompt, and all that each of its choices may generate."""
+        return len(self.rendered.prompt_ids) + self.request.n * self.limits.max_tokens
 
     @property
     def reply_model(self) -> str:

@@ -45,6 +45,7 @@ from extracot_server.generation.report import (
     usage_of,
 )
 from extracot_server.generation.request import ChatRequest, PreparedChat, RequestTimes, ServedModel
+from extracot_server.ledger.meter import Meter, Used
 
 
 class ChatService:
@@ -56,11 +57,21 @@ class ChatService:
         observer: RequestObserver,
         queue: RequestQueue | None = None,
         holdout: Holdout | None = None,
+        meter: Meter | None = None,
     ) -> None:
         self.model = model
         self.observer = observer
         self.queue = queue or RequestQueue(Scheduler())
         self.holdout = holdout or Holdout()
+        self.meter = meter or Meter()
+        self.holdout_name = f"{model.name} {self.holdout.fraction:g} "
+        """Under which what the holdout has found is kept: another share is another comparison."""
+
+    async def within_quotas(self, request: ChatRequest) -> ChatRequest:
+        """The request, its budget lowered where its key has used up what lowers it."""
+        if not request.principal.quotas:
+            return request
+        return replace(request, principal=await self.meter.soften(request.principal))
 
     def prepare(self, request: ChatRequest, times: RequestTimes | None = None) -> PreparedChat:
         """What will be done about a request; see ``generation.prepare.prepare``.
@@ -97,6 +108,7 @@ class ChatService:
         kept = chat.request.answer_format is not None
         outcome, refused_for = "aborted", ""
         items = _merge(choices)
+        await self._reserve(chat)
         ticket = await self._enter(chat)
         self.observer.started(chat)
         try:
@@ -148,8 +160,20 @@ class ChatService:
                 self.observer.stopped(chat)
                 if outcome == "refused":
                     self.observer.rejected(refused_for)
+                    self.meter.drop(chat.account)
                 else:
                     self._record(chat, [c.state for c in choices], reports, outcome)
+
+    async def _reserve(self, chat: PreparedChat) -> None:
+        """Claim what it may use on the quotas of its key."""
+        try:
+            await self.meter.reserve(chat.account, chat.most_tokens)
+        except RefusedError as refused:
+            self.observer.rejected(refused.reason)
+            raise
+        except asyncio.CancelledError:
+            self.observer.abandoned(chat)
+            raise
 
     async def _enter(self, chat: PreparedChat) -> Ticket:
         """Wait for a slot in the queue, and count how that went."""
@@ -158,11 +182,12 @@ class ChatService:
         try:
             with self.observer.waiting():
                 ticket = await self.queue.enter(chat.request.principal)
-        except RefusedError as refused:
-            self.observer.rejected(refused.reason)
-            raise
-        except asyncio.CancelledError:  # the client left; the engine never saw the prompt
-            self.observer.abandoned(chat)
+        except BaseException as error:
+            self.meter.drop(chat.account)
+            if isinstance(error, RefusedError):
+                self.observer.rejected(error.reason)
+            elif isinstance(error, asyncio.CancelledError):  # the client left; nothing was served
+                self.observer.abandoned(chat)
             raise
         times.admitted = perf_counter()
         return ticket
@@ -189,7 +214,23 @@ class ChatService:
             total = tokens + result.answer_tokens
             self.holdout.record(chat.arm, tokens, total, claimed, complete=whole)
             result = replace(result, saving=self.holdout.saving)
+        elif chat.excluded is not None:
+            self.holdout.exclude(chat.excluded)
+        found = {self.holdout_name + name: n for name, n in self.holdout.changes().items()}
+        self.meter.settle(chat.account, _used(result), found)
         self.observer.finished(chat, result)
+
+
+def _used(result: RequestResult) -> Used:
+    """What a request's key has used: all that was generated, and the saving that was claimed."""
+    savings = [choice.saved_tokens_estimate or 0.0 for choice in result.choices]
+    return Used(
+        prompt=result.usage.prompt_tokens,
+        completion=result.usage.completion_tokens,
+        reasoning=sum(choice.reasoning_tokens or 0 for choice in result.choices),
+        answer=sum(choice.answer_tokens or 0 for choice in result.choices),
+        saved=sum(savings),
+    )
 
 
 def _check_format(chat: PreparedChat, state: ChoiceState, written: Sequence[str]) -> None:
@@ -207,7 +248,8 @@ def _check_escape(chat: PreparedChat, state: ChoiceState, written: Sequence[str]
     """Note whether an answer in words goes on with reasoning that was cut off."""
     answer = "".join(written)
     if state.cut_off is not None and chat.request.answer_format is None and answer:
-        state.escaped = escape_of(answer, state.cut_off, chat.model.runtime.tags) is not None
+        escape = escape_of(answer, state.cut_off, chat.model.runtime.tags)
+        state.escaped = state.late_end or escape is not None
 
 
 def _merge(choices: Sequence[ChoiceStream]) -> AsyncGenerator[Delta | ChoiceEnded, None]:

@@ -13,7 +13,7 @@ from extracot.card import CARD_FILENAME, BudgetCard, tokenizer_hash
 from extracot.errors import CardError
 from extracot.prompt import PromptRenderer
 from extracot_server.budget.resolve import BudgetPolicy, policy_level
-from extracot_server.config.model_settings import ModelSettings
+from extracot_server.config.model_settings import ModelSettings, check_name
 from extracot_server.config.setting_values import SettingsError
 from extracot_server.config.settings import Settings
 from extracot_server.engine.base import Engine
@@ -136,7 +136,7 @@ def serve_model(settings: ModelSettings, engine: Engine) -> ServedModel:
     chooser = policy_level(card)
     if chooser is None:
         _refuse_auto(settings)
-    name = served_name(settings, engine)
+    name = served_name(settings, engine, card)
     profile = profile_of(name, settings, engine, card)
     tags = profile.tags
     if card is None:
@@ -234,10 +234,16 @@ def _refuse_auto(settings: ModelSettings) -> None:
         raise SettingsError(f"{named[0]} is auto, but this model has no policy token")
 
 
-def served_name(settings: ModelSettings, engine: Engine) -> str:
-    """The name clients use: the setting, else the last part of the model's path or id."""
+def served_name(settings: ModelSettings, engine: Engine, card: BudgetCard | None = None) -> str:
+    """The name clients use: the setting, else that on a trained model's card, else the last part of
+    the model's path or id. Raises :class:`~extracot.errors.CardError` for what is no name."""
     if settings.served_model_name:
         return settings.served_model_name
+    if card is not None and card.is_trained and card.model is not None:
+        try:
+            return check_name(card.model)
+        except ValueError as error:
+            raise CardError(str(error), field="model") from None
     if settings.engine == "scripted":
         return engine.info.model
     if settings.engine == "remote":

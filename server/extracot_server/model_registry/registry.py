@@ -10,11 +10,13 @@ from dataclasses import dataclass, field
 from prometheus_client.registry import Collector
 
 from extracot_server.admission.keys import ANONYMOUS, KeysError, KeyStore, Principal
-from extracot_server.budget.resolve import policy_level
+from extracot_server.budget.resolve import BudgetPolicy, policy_level
 from extracot_server.budget.values import Target, parse_alias
 from extracot_server.config.settings import Settings
 from extracot_server.errors import InvalidRequestError, ModelNotFoundError
 from extracot_server.generation.service import ChatService
+from extracot_server.ledger.meter import Meter
+from extracot_server.ledger.open import open_ledger
 from extracot_server.model_registry.engine_handle import EngineHandle
 from extracot_server.observability.metrics import ServerMetrics
 
@@ -30,6 +32,7 @@ class AppState:
     keys: KeyStore = field(default_factory=KeyStore)
     services: dict[str, ChatService] = field(default_factory=dict)
     engines: list[EngineHandle] = field(default_factory=list)
+    meter: Meter = field(default_factory=Meter)
     give_up: Callable[[], object] = lambda: None
     """Ends the server; set by the command."""
 
@@ -60,9 +63,70 @@ class AppState:
             raise ModelNotFoundError(name, list(services), aliases)
         return services[base], alias
 
-    def reload_keys(self) -> None:
-        """Read the keys file again; ``admission.keys.KeysError`` changes nothing."""
+    async def open_usage(self) -> None:
+        """Reach the store of usage, and go on with the holdouts that it holds.
+
+        Raises ``config.settings.SettingsError`` in one line. Before the first request.
+        """
+        self.metrics.show_store(True, 0)
+        lasting = self.keys.required or self.settings.holdout_fraction > 0
+        ledger = await asyncio.to_thread(open_ledger, self.settings, lasting=lasting)
+        if ledger is None:
+            if any(principal.quotas for principal in self.keys.principals):
+                log.warning("usage_store is off: the quotas in the keys file are not enforced")
+            return
+        ledger.told = self.metrics.show_store
+        self.meter.ledger, self.meter.lost = ledger, self.settings.usage_store_lost
+        self.meter.told = self.metrics.show_quotas
+        kept = await self.meter.found_before()
+        for service in self.services.values():
+            mine, name = {}, service.holdout_name
+            for key, value in kept.items():
+                if key.startswith(name):
+                    mine[key.removeprefix(name)] = value
+            service.holdout.restore(mine)
+
+    async def close_usage(self) -> None:
+        """Write what is not in the store yet."""
+        if self.meter.ledger is not None:
+            await self.meter.ledger.close()
+
+    def without_holdout(self) -> list[str]:
+        """The keys none of whose requests may run natively, where there is a holdout.
+
+        ``every request`` where the server's own ceiling keeps all of them from it.
+        """
+        if not self.settings.holdout_fraction:
+            return []
+
+        def held(policy: BudgetPolicy) -> bool:
+            ratio = policy.ceiling is not None and policy.ceiling < 1
+            return policy.reasoning_tokens_ceiling is not None or (
+                ratio and not self.settings.holdout_at_ceiling
+            )
+
+        policies = [service.model.policy for service in self.services.values()]
+        if policies and all(held(policy) for policy in policies):
+            return ["every request"]
+        return [
+            f"key {principal.name}"
+            for principal in self.keys.principals
+            if policies and all(held(principal.narrow(policy)) for policy in policies)
+        ]
+
+    def reload_keys(self) -> str:
+        """Read the keys file again, and say what is new; ``KeysError`` changes nothing."""
+        before = {principal.name: principal for principal in self.keys.principals}
         self.keys.reload(self.check_keys)
+        after = {principal.name: principal for principal in self.keys.principals}
+        changed = {name for name in before.keys() & after.keys() if before[name] != after[name]}
+        told = {
+            "added": after.keys() - before.keys(),
+            "removed": before.keys() - after.keys(),
+            "changed": changed,
+        }
+        parts = [f"{word} {', '.join(sorted(names))}" for word, names in told.items() if names]
+        return "; ".join(parts) or "nothing of what they may do has changed"
 
     def check_keys(self, principals: Sequence[Principal]) -> None:
         """Whether these principals' keys fit the models that are served.

@@ -25,6 +25,7 @@ from extracot.usage import split_saving
 from extracot_server.budget.holdout import Arm, Saving
 from extracot_server.generation.report import BudgetReport, expected_share
 from extracot_server.generation.request import UNFINISHED, RequestTimes
+from extracot_server.ledger.meter import Standing
 from extracot_server.observability.worker_metrics import (
     SAVING_GAUGES,
     in_workers,
@@ -136,6 +137,7 @@ class ServerMetrics:
             "reasoning_escapes", "Answers that go on with reasoning that was cut off", *_BUDGET
         )
         self.policy_choices = counter("policy_choices", "Levels chosen by auto", "model", "level")
+        self.key_tokens = counter("key_tokens", "Tokens of each API key", "key", "kind")
         self.aborts = counter("aborts", "Requests that ended before their reply did", "reason")
         self.rejected = counter("rejected", "Requests refused before the engine", "reason")
         # Sums and sums of squares, so that a query can give mean and interval of any time and of
@@ -191,6 +193,14 @@ class ServerMetrics:
         self.upstream_up = gauge(
             "upstream_up", "1 while an upstream gets requests", "livemin", "model", "upstream"
         )
+        self.usage_store_up = gauge("usage_store_up", "1 while usage can be written", "livemin")
+        self.usage_unwritten = gauge(
+            "usage_unwritten_requests", "Requests whose usage is not in the store yet", "livesum"
+        )
+        self.quota_used = gauge(
+            *("quota_used_ratio", "Share of a quota that is used or claimed", "livemostrecent"),
+            *("owner", "kind", "per", "when_over"),
+        )
         self.engine_restarts = counter(
             "engine_restarts", "Engine restarts after one was lost", "outcome"
         )
@@ -239,6 +249,35 @@ class ServerMetrics:
         self.prompt.labels(model).inc(prompt_tokens)
         if outcome in UNFINISHED:
             self.aborts.labels(UNFINISHED[outcome]).inc()
+
+    def record_key(self, key: str, prompt: int, reports: Sequence[BudgetReport]) -> None:
+        """Count one request for its key; nothing where no key was required."""
+        if not key:
+            return
+        counts = {"prompt": float(prompt), "reasoning": 0.0, "answer": 0.0, "saved": 0.0}
+        counts["overspent"] = 0.0
+        for report in reports:
+            saved, overspent = split_saving(report.saved_tokens_estimate)
+            counts["reasoning"] += report.reasoning_tokens or 0
+            counts["answer"] += report.answer_tokens or 0
+            counts["saved"] += saved
+            counts["overspent"] += overspent
+        for kind, amount in counts.items():
+            self.key_tokens.labels(key, kind).inc(amount)
+
+    def show_store(self, up: bool, unwritten: int) -> None:
+        """Show whether the store of usage answers, and how many requests it has yet to get."""
+        self.usage_store_up.set(up)
+        self.usage_unwritten.set(unwritten)
+
+    def show_quotas(self, standings: Sequence[Standing]) -> None:
+        """Show how much of these quotas is used."""
+        for standing in standings:
+            quota = standing.quota
+            when_over = "refuse" if quota.budget is None else "lower"
+            used = 1 - standing.left / quota.limit
+            labels = (quota.owner, quota.kind, quota.period.value, when_over)
+            self.quota_used.labels(*labels).set(used)
 
     def open_model(self, model: str, card: BudgetCard | None) -> None:
         """Show what a card says of its levels, and begin a model's savings and escapes at zero.

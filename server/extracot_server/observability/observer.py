@@ -52,6 +52,7 @@ class ServerObserver:
             metrics.record_choice(name, report)
         prompt_tokens = result.usage.prompt_tokens
         metrics.record_request(name, resolved.label, resolved.source, outcome, prompt_tokens)
+        metrics.record_key(chat.request.principal.name, prompt_tokens, result.choices)
         metrics.record_times(name, chat.times, complete=result.complete)
         if chat.arm is not None:
             tokens = result.reasoning_tokens

@@ -82,10 +82,27 @@ def describe(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
         yield f"{prefix}{name}{default}: {info.description or ''}".rstrip(": ")
         if len(nested) == 1:
             yield from describe(nested[0], f"{prefix}{name}.")
-        for choice in nested if len(nested) > 1 else []:
-            kind = choice.model_fields["kind"].default if "kind" in choice.model_fields else "?"
-            fields = ", ".join(field for field in choice.model_fields if field != "kind")
-            yield f"{prefix}{name}.kind={kind}: {fields}"
+        if len(nested) > 1:
+            yield from _describe_choices(nested, f"{prefix}{name}.")
+
+
+def _describe_choices(choices: Sequence[type[BaseModel]], prefix: str) -> Iterator[str]:
+    """One line per kind with its settings; then, once, the settings within those."""
+    below: dict[str, tuple[str | None, type[BaseModel]]] = {}
+    for choice in choices:
+        known = choice.model_fields
+        kind = known["kind"].default if "kind" in known else "?"
+        shown = (
+            f"{name} (required)" if info.is_required() else name
+            for name, info in known.items() if name != "kind"
+        )  # fmt: skip
+        yield f"{prefix}kind={kind}: {', '.join(shown)}"
+        for name, info in known.items():
+            for inner in _models_in(info.annotation):
+                below.setdefault(name, (info.description, inner))
+    for name, (description, inner) in below.items():
+        yield f"{prefix}{name}: {description or ''}".rstrip(": ")
+        yield from describe(inner, f"{prefix}{name}.")
 
 
 def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
@@ -124,14 +141,43 @@ def _one_line(
     if fault["type"] == "extra_forbidden":
         name = str(fault["loc"][-1])
         hint = near_miss(name, sorted(set(_field_names(model))))
+        key = key if key.endswith(name) else f"{key}.{name}"  # given within a text, not a mapping
         return ConfigError(f"{where}unknown setting {key!r}{hint}", key=key)
+    missing = [f for f in faults if f["type"] == "missing"]
+    if fault in missing and len(missing) > 1:  # all that have to be given, in one go
+        told_keys = [f"{_key(f['loc'], data)!r}{_meant(model, f['loc'])}" for f in missing]
+        return ConfigError(f"{where}settings {' and '.join(told_keys)} are required", key=key)
     # Of a setting that may be one of several things, each says why it is not that.
     told = dict.fromkeys(_message(f["msg"]) for f in faults if _key(f["loc"], data) == key)
     first, *others = told
     message = ", or ".join([first, *(other.removeprefix(_SHOULD_BE) for other in others)])
+    if fault in missing:
+        message += _meant(model, fault["loc"])
     if not key:  # What the settings must be together; the message names them.
         return ConfigError(f"{where}{message}")
     return ConfigError(f"{where}setting {key!r}: {message}", key=key)
+
+
+def _meant(model: type[BaseModel], location: Sequence[int | str]) -> str:
+    """`` (its description)`` of the setting at a place, or the empty string."""
+    levels = [model]
+    for part in location[:-1]:
+        inner = [
+            found
+            for level in levels
+            if str(part) in level.model_fields
+            for found in _models_in(level.model_fields[str(part)].annotation)
+        ]
+        named = [level for level in inner or levels if _kind_of(level) == part]
+        levels = named or inner or levels
+    name = str(location[-1])
+    descriptions = (m.model_fields[name].description for m in levels if name in m.model_fields)
+    description = next(descriptions, None)
+    return f" ({description})" if description else ""
+
+
+def _kind_of(model: type[BaseModel]) -> Any:
+    return model.model_fields["kind"].default if "kind" in model.model_fields else None
 
 
 def _message(text: str) -> str:

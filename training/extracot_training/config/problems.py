@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -11,6 +12,8 @@ from extracot_training.pipeline.records import Split
 from extracot_training.pipeline.settings import Section, StageConfig
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
+Key = Annotated[str, Field(min_length=1)]
+FIELDS = "which keys hold what, such as question=problem,answer=final (or a mapping)"
 
 
 class ProblemSource(Section):
@@ -21,16 +24,41 @@ class ProblemSource(Section):
 
 
 class FieldMap(Section):
-    """Which keys of a row hold what."""
+    """Which keys of a row hold what: ``{question: prompt, answer: reward_model.ground_truth}``, or
+    the same as text, ``question=prompt,answer=reward_model.ground_truth``."""
 
-    question: str = Field("question", description="key of the question")
-    answer: str = Field("answer", description="key of the gold answer")
-    solution: str | None = Field(None, description="key of the worked solution")
-    family: str | None = Field(None, description="key of the family, for held-out families")
+    question: Key = Field("question", description="key of the question, such as problem")
+    answer: Key = Field(
+        "answer", description="key of the gold answer; below others: reward_model.ground_truth"
+    )
+    solution: Key | None = Field(None, description="key of the worked solution, such as cot")
+    family: Key | None = Field(None, description="key of the family, for held-out families")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_text(cls, given: Any) -> Any:
+        if isinstance(given, str):
+            pairs = [part.partition("=") for part in given.split(",")]
+            if all(name.strip() and key.strip() for name, _, key in pairs):
+                return {name.strip(): key.strip() for name, _, key in pairs}
+        if isinstance(given, Mapping | cls):
+            return given
+        raise ValueError(
+            "want keys of a row by name, such as {question: problem, answer: final} "
+            "or question=problem,answer=final"
+        )
 
 
-class FileSource(ProblemSource):
-    path: Path = Field(description="JSONL file")
+class RowSource(ProblemSource):
+    """Rows that others made."""
+
+    bad_rows: Literal["refuse", "skip"] = Field(
+        "refuse", description="a row without question or gold: an error, or left out and counted"
+    )
+
+
+class FileSource(RowSource):
+    path: Path = Field(description="file: JSONL, JSON, CSV, TSV or Parquet")
     license: str = Field("MIT", description="licence recorded in each row")
 
 
@@ -54,20 +82,24 @@ class AmcSource(FileSource):
 
 
 class JsonlSource(FileSource):
+    """Any file of rows, by a field map."""
+
     kind: Literal["jsonl"] = "jsonl"
-    name: str = Field(description="name recorded as the rows' source")
-    license: str = Field(description="licence recorded in each row")
-    fields: FieldMap = Field(default_factory=FieldMap, description="which keys hold what")
+    name: str = Field(min_length=1, description="name recorded as the rows' source, such as mine")
+    license: str = Field(description="licence recorded in each row, such as CC-BY-4.0 or unknown")
+    fields: FieldMap = Field(default_factory=FieldMap, description=FIELDS)
 
 
-class HubSource(ProblemSource):
+class HubSource(RowSource):
     kind: Literal["huggingface"] = "huggingface"
-    name: str = Field(description="data set name on the hub, or a local folder or file")
+    name: str = Field(
+        min_length=1, description="data set name on the hub, or a local folder or file"
+    )
     subset: str | None = Field(None, description="configuration of the data set")
     part: str = Field("train", description="the data set's own split to read")
     revision: str | None = Field(None, description="commit of the data set")
-    license: str = Field(description="licence recorded in each row")
-    fields: FieldMap = Field(default_factory=FieldMap, description="which keys hold what")
+    license: str = Field(description="licence recorded in each row, such as CC-BY-4.0 or unknown")
+    fields: FieldMap = Field(default_factory=FieldMap, description=FIELDS)
 
 
 class GsmSymbolicSource(ProblemSource):
@@ -180,8 +212,8 @@ class TestFile(Section):
     __test__: ClassVar[bool] = False
 
     name: str = Field(description="name in the report")
-    path: Path = Field(description="JSONL file")
-    field: str = Field("question", description="key of the question")
+    path: Path = Field(description="file: JSONL, JSON, CSV, TSV or Parquet")
+    field: Key = Field("question", description="key of the question, such as problem")
 
 
 class Contamination(Section):
@@ -190,6 +222,12 @@ class Contamination(Section):
     against: tuple[TestFile, ...] = Field((), description="test files to check against")
     ngram: int = Field(8, ge=2, description="words per n-gram")
     threshold: Share = Field(0.5, gt=0.0, description="share of n-grams that marks a problem")
+    reworded: Share | None = Field(
+        0.75,
+        gt=0.0,
+        description="share of its words that marks a problem as a test question with other names, "
+        "numbers, pronouns or nouns; null: don't look",
+    )
     mask_numbers: bool = Field(True, description="treat all numbers alike, to find templates")
     templates: bool = Field(True, description="also use the hand-checked gsm_symbolic list")
     action: Literal["drop", "mark"] = Field("drop", description="leave out, or only mark in meta")
@@ -219,3 +257,7 @@ class ProblemsConfig(StageConfig):
         default_factory=Contamination, description="check against test files"
     )
     splits: Splits = Field(default_factory=Splits, description="train, dev and test")
+    conflicts: Literal["refuse", "first", "drop"] = Field(
+        "refuse",
+        description="a question with two different golds: an error, keep its first row, or none",
+    )

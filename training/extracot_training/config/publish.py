@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from extracot_training.pipeline.settings import StageConfig
+
+
+def _usable_by_clients(name: str) -> str:
+    if not name.isprintable() or set(name) & set(" @"):
+        raise ValueError("want printable characters without spaces and without @, such as mine")
+    return name
+
+
+# What a server takes for a name; ``name@0.4`` is an alias there.
+ModelName = Annotated[str, Field(min_length=1, max_length=128), AfterValidator(_usable_by_clients)]
 
 
 class PublishConfig(StageConfig):
@@ -25,7 +35,9 @@ class PublishConfig(StageConfig):
     evaluation: Path | None = Field(
         None, description="folder of stage evaluate, of this very model; null: a draft"
     )
-    name: str | None = Field(None, description="name in the model card (else the folder's)")
+    name: ModelName | None = Field(
+        None, description="name it is served by and called in the model card (else the folder's)"
+    )
     base_model: str | None = Field(
         None, description="what the model was made from (else found in the stages before)"
     )

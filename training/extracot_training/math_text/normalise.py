@@ -9,10 +9,17 @@ import unicodedata
 _THOUSANDS = re.compile(r"(?<=\d)[,\u00a0\u202f](?=\d{3}(?!\d))")
 _WORD = re.compile(r"\d+(?:\.\d+)?|[^\W\d_]+|[^\w\s]")
 _PROSE = re.compile(r"\d+(?:\.\d+)?|[^\W\d_]+")
+_WITHIN = re.compile(r"(?<=[\w,;:)\"'] )[\"']?([^\W\d_a-z][^\W\d_A-Z]+)")
 _CURLY = str.maketrans("\u2018\u2019\u201c\u201d\u2013\u2014\u2212", "''\"\"---")
 NUMBER_WORDS = frozenset(
     ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]
 )
+
+PRONOUNS = frozenset(
+    ["i", "me", "my", "mine", "we", "us", "our", "ours", "you", "your", "yours", "he", "him", "his",
+     "she", "her", "hers", "it", "its", "they", "them", "their", "theirs", "myself", "ourselves",
+     "yourself", "himself", "herself", "itself", "themselves"]
+)  # fmt: skip
 
 
 def clean(text: str) -> str:
@@ -38,6 +45,25 @@ def words(question: str, *, mask_numbers: bool) -> list[str]:
     if not mask_numbers:
         return found
     return ["#" if word[0].isdigit() or word in NUMBER_WORDS else word for word in found]
+
+
+def template_words(question: str) -> list[str]:
+    """As :func:`words` with masked numbers; names (words with a capital within a sentence) are
+    ``@`` too, and pronouns ``~``.
+
+    >>> template_words("Tom has 3 hens. He sells one to Ann.")
+    ['tom', 'has', '#', 'hens', '~', 'sells', '#', 'to', '@']
+    """
+    text = unicodedata.normalize("NFKC", question).translate(_CURLY)
+    names = {word.casefold() for word in _WITHIN.findall(text)} - PRONOUNS
+    found = words(text, mask_numbers=True)
+    return ["@" if word in names else "~" if word in PRONOUNS else word for word in found]
+
+
+def numbers_in(question: str) -> list[str]:
+    """The numbers of a question as it writes them, in their order."""
+    found = words(question, mask_numbers=False)
+    return [word for word in found if word[0].isdigit() or word in NUMBER_WORDS]
 
 
 def ngrams(items: list[str], n: int) -> set[tuple[str, ...]]:

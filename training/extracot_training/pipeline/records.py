@@ -14,17 +14,27 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, Field, ValidationError, model_validator
 
 from extracot_training.errors import RowError, StageError
 from extracot_training.pipeline.files import write_atomic
 
 ROWS_FILENAME = "rows.jsonl"
 
+_BOM = b"\xef\xbb\xbf"
+
+
+def _not_blank(text: str) -> str:
+    if text.isspace():
+        raise ValueError("is blank")
+    return text
+
+
 Split = Literal["train", "dev", "test", "heldout_families"]
-NonEmpty = Annotated[str, Field(min_length=1)]
+NonEmpty = Annotated[str, Field(min_length=1), AfterValidator(_not_blank)]
 Ratio = Annotated[float, Field(gt=0.0, le=1.0)]
-Count = Annotated[int, Field(ge=0)]
+# Whatever is counted here is far below; sums and means of such numbers stay exact.
+Count = Annotated[int, Field(ge=0, le=2**53)]
 
 
 class Record(BaseModel, ABC, extra="forbid", frozen=True, allow_inf_nan=False):
@@ -33,7 +43,7 @@ class Record(BaseModel, ABC, extra="forbid", frozen=True, allow_inf_nan=False):
     @property
     @abstractmethod
     def key(self) -> str:
-        """Tells the row from all others of its file."""
+        """Tells the row from all others of its file; empty where nothing goes by it."""
 
 
 class Problem(Record):
@@ -182,18 +192,19 @@ def rows_file(path: Path) -> Path:
 
 
 def read_rows(path: Path, model: type[R]) -> Iterator[R]:
-    """Rows of a file or stage folder, in order. Blank JSONL lines are skipped.
+    """Rows of a file or stage folder, in order, without blank lines and a byte order mark.
 
-    Raises :class:`RowError` naming ``file:line`` (for Parquet: the row number) and the field.
+    Raises :class:`RowError` naming ``file:line`` (for Parquet: the row number) and the field, also
+    for a row whose key another one has.
     """
     path = rows_file(path)
-    if path.suffix == ".parquet":
-        yield from _read_parquet(path, model)
-        return
-    with path.open("rb") as stream:
-        for number, line in enumerate(stream, start=1):
-            if line.strip():
-                yield _parse(path, number, line, model)
+    read = _read_parquet if path.suffix == ".parquet" else _read_jsonl
+    first: dict[str, int] = {}
+    for number, row in read(path, model):
+        if row.key and (before := first.setdefault(row.key, number)) != number:
+            message = f"the row {row.key!r} is there twice, first at {before}; remove one of them"
+            raise RowError(path, number, message)
+        yield row
 
 
 def read_problems(path: Path, splits: Sequence[Split], limit: int | None) -> list[Problem]:
@@ -298,17 +309,37 @@ def _json_columns(model: type[Record]) -> set[str]:
     return {name for name, info in model.model_fields.items() if info.annotation == dict[str, Any]}
 
 
-def _read_parquet(path: Path, model: type[R]) -> Iterator[R]:
+def _read_jsonl(path: Path, model: type[R]) -> Iterator[tuple[int, R]]:
+    with path.open("rb") as stream:
+        for number, line in enumerate(stream, start=1):
+            text = line.removeprefix(_BOM) if number == 1 else line
+            if text.strip():
+                yield number, _parse(path, number, text, model)
+
+
+def _read_parquet(path: Path, model: type[R]) -> Iterator[tuple[int, R]]:
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
     encoded = _json_columns(model)
-    batches = pq.ParquetFile(path).iter_batches(batch_size=1024)
-    rows = chain.from_iterable(batch.to_pylist() for batch in batches)
-    for number, row in enumerate(rows, start=1):
-        for name in encoded & row.keys():
-            if isinstance(row[name], str):
-                row[name] = json.loads(row[name])
-        yield _parse(path, number, json.dumps(row).encode("utf-8"), model)
+    try:
+        with pq.ParquetFile(path) as file:
+            batches = file.iter_batches(batch_size=1024)
+            rows = chain.from_iterable(batch.to_pylist() for batch in batches)
+            for number, row in enumerate(rows, start=1):
+                for name in encoded & row.keys():
+                    row[name] = _from_json(path, number, name, row[name])
+                line = json.dumps(row, default=str).encode("utf-8")
+                yield number, _parse(path, number, line, model)
+    except pa.ArrowException as error:
+        raise StageError(f"{path}: not Parquet ({str(error).splitlines()[0]})") from error
+
+
+def _from_json(path: Path, number: int, field: str, value: object) -> object:
+    try:
+        return json.loads(value) if isinstance(value, str) else value
+    except ValueError as error:
+        raise RowError(path, number, f"not JSON ({error})", field=field) from error
 
 
 def _write_parquet(path: Path, rows: list[Record]) -> None:

@@ -173,7 +173,7 @@ def _run_locked(
     force: bool,
 ) -> StageResult:
     found = own_manifest(folder, planned)
-    if found is not None and force:
+    if found is not None and (force or _nothing_made(found, folder)):
         _empty(folder)
         found = None
     if found is not None:
@@ -187,6 +187,13 @@ def _run_locked(
     counts = work(StageRun(folder, resumed=found is not None))
     manifest.model_copy(update={"finished": now(), "counts": dict(counts)}).save(folder)
     return StageResult(Status.DONE, folder, counts)
+
+
+def _nothing_made(found: Manifest, folder: Path) -> bool:
+    """A run that ended before its first row says nothing of the next one's settings."""
+    files = (path for path in folder.rglob("*") if path.is_file())
+    told = {folder / MANIFEST_FILENAME, folder / LOCK_FILENAME}
+    return found.finished is None and not any(p.stat().st_size for p in files if p not in told)
 
 
 def own_manifest(folder: Path, planned: Manifest) -> Manifest | None:

@@ -233,6 +233,7 @@ def _card(
             "undecided": unsure,
             "client": __version__,
         },
+        [one.question for one in plan.problems],
     )
 
 

@@ -18,7 +18,7 @@ from starlette.routing import BaseRoute
 
 from extracot_server.api.chat.schemas import ChatCompletionChunk
 from extracot_server.api.exchange import body_model
-from extracot_server.api.openapi.errors import AnthropicError, Error, error_examples
+from extracot_server.api.openapi.errors import RATE_LIMITS, AnthropicError, Error, error_examples
 from extracot_server.api.openapi.examples import BODIES, EVENTS, QUESTION, REPLIES
 from extracot_server.config.settings import Settings
 from extracot_server.model_registry.registry import AppState
@@ -154,7 +154,7 @@ def _show_examples(path: str, operation: dict[str, Any]) -> None:
         schema, note = _STREAMS[path]
         data = {"type": "string", "contentMediaType": "application/json", "contentSchema": schema}
         event = {"type": "object", "required": ["data"], "properties": {"data": data}}
-        reply["headers"]["x-extracot-budget"] = _BUDGET_HEADER
+        reply["headers"] |= {"x-extracot-budget": _BUDGET_HEADER, **RATE_LIMITS}
         reply["content"]["text/event-stream"] = {
             "schema": {**event, "description": note},
             "examples": {"a stream": {"value": EVENTS[path]}},

@@ -7,12 +7,14 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from extracot_server.admission.quotas import Period, Quota
 from extracot_server.admission.scheduler import Refusal, RefusedError
 from extracot_server.api.body import ReplyModel
 from extracot_server.api.errors import (
     BodyTooLargeError,
     EncodedBodyError,
     EngineNotReadyError,
+    ForbiddenError,
     InvalidKeyError,
     anthropic_body,
     to_http,
@@ -25,7 +27,11 @@ from extracot_server.errors import (
     InvalidRequestError,
     ModelNotFoundError,
 )
+from extracot_server.ledger.meter import QuotaError, Standing, StoreLostError
 
+_QUOTA = Standing(
+    Quota("key chat-app", "tokens", 100_000, Period.DAY), left=1200, resets=1_764_460_800
+)
 ERRORS_OF_A_REPLY = (400, 401, 404, 413, 415, 429, 500, 503)
 """What a request for a reply can be refused with."""
 _RETRY_AFTER = {
@@ -33,21 +39,37 @@ _RETRY_AFTER = {
     "required": True,
     "schema": {"type": "string", "pattern": "^[0-9]+$"},
 }
+RATE_LIMITS: Mapping[str, Any] = {
+    f"x-ratelimit-{what}-{kind}": {
+        "description": f"{text}; only for keys with a quota of {kind}",
+        "required": False,
+        "schema": {"type": "string"},
+    }
+    for kind in ("requests", "tokens")
+    for what, text in (
+        ("limit", f"{kind} that the quota allows"),
+        ("remaining", f"{kind} that are left of it"),
+        ("reset", "time until it begins anew, like `6m0s`"),
+    )
+}
+"""OpenAI's fields, as replies and refusals of keys with quotas have them."""
 _CHALLENGE = {"required": True, "schema": {"const": "Bearer"}}
 _TEXTS = {
     400: "The request is invalid; `param` names the field, `message` lists what is allowed",
     401: "No key, or a wrong one",
+    403: "This key may not do that",
     404: "No model of that name, or none for this key",
     413: "The body is too large",
     415: "The body is compressed, which is not supported",
-    429: "This key has sent too many requests",
+    429: "This key has sent too many requests, or a quota of it leaves no room for this one",
     500: "The server failed",
-    503: "The queue is full, the server is stopping, or the engine is not available",
+    503: "The queue is full, the server is stopping, or the engine or the usage store is not "
+    "available",
 }
 _HEADERS: Mapping[int, Mapping[str, Any]] = {
     401: {"WWW-Authenticate": _CHALLENGE},
     415: {"Accept-Encoding": {"required": True, "schema": {"const": "identity"}}},
-    429: {"Retry-After": _RETRY_AFTER},
+    429: {"Retry-After": _RETRY_AFTER, **RATE_LIMITS},
     503: {"Retry-After": _RETRY_AFTER},
 }
 _ERRORS: Mapping[int, Mapping[str, BaseException]] = {
@@ -67,18 +89,21 @@ _ERRORS: Mapping[int, Mapping[str, BaseException]] = {
         "json": InvalidRequestError("The body must be a JSON object.", code="invalid_json"),
     },
     401: {"missing": InvalidKeyError(missing=True), "wrong": InvalidKeyError(missing=False)},
+    403: {"usage": ForbiddenError("`key`: this key may see its own usage only.", param="key")},
     404: {"model": ModelNotFoundError("gpt-4o", ["scripted"])},
     413: {"body": BodyTooLargeError(4 * 2**20), "file": FileTooLargeError(200 * 2**20)},
     415: {"gzip": EncodedBodyError("content-encoding", "gzip")},
     429: {
         "rate": RefusedError(Refusal.RATE, 17, 60),
         "concurrency": RefusedError(Refusal.CONCURRENCY, 2, 4),
+        "quota": QuotaError(_QUOTA, 2000, 1_764_460_000, [_QUOTA]),
     },
     500: {"failed": RuntimeError(), "lost": ReplyLostError("an upstream failed")},
     503: {
         "queue": RefusedError(Refusal.QUEUE_FULL, 9),
         "stopping": RefusedError(Refusal.STOPPING),
         "engine": EngineNotReadyError("the engine is not up"),
+        "usage": StoreLostError(),
         "busy": EngineBusyError("busy", retry_after=3),
     },
 }

@@ -17,6 +17,7 @@ from extracot_training.config.annotate import (
     LikelihoodSettings,
     LlmSettings,
 )
+from extracot_training.errors import StageError
 from extracot_training.pipeline.markdown import counts, number, table
 from extracot_training.pipeline.records import Annotation, JsonlWriter, Trace, read_rows, rows_file
 from extracot_training.pipeline.stage import Counts, StageResult, StageRun, run_stage
@@ -66,6 +67,8 @@ def _work(config: AnnotateConfig, stage: StageRun) -> Counts:
                 else:
                     skipped["keep_rate"] += 1
     rows = list(read_rows(stage.rows, Annotation))
+    if not rows:
+        raise StageError(f"{config.input}: no trace was annotated; left out: {counts(skipped)}")
     compared = {str(path): agreement(rows, read_rows(path, Annotation)) for path in config.compare}
     usage = sum((Usage(**row.usage) for row in rows), Usage())
     figures: dict[str, Any] = {

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby, islice
 from pathlib import Path
@@ -34,6 +34,7 @@ from extracot_training.compression.step_model import CARD as STEPS_CARD
 from extracot_training.compression.step_scoring import GraphScorer, ScoredSteps, StepScorer
 from extracot_training.compression.structure import spend_on_steps
 from extracot_training.config.compress import CleaningSettings, CompressConfig
+from extracot_training.errors import StageError
 from extracot_training.pipeline.markdown import counts, table
 from extracot_training.pipeline.records import (
     CompressedTrace,
@@ -175,11 +176,25 @@ def _work(config: CompressConfig, stage: StageRun) -> Counts:
                         writer.write(row)
     every = list(read_rows(stage.folder / ALL_ROWS, CompressedTrace))
     rows, dropped = clean_rows(every, config.ratios, config.bucket, config.cleaning)
+    if not rows:
+        raise StageError(_nothing_left(config, every, dropped))
     write_rows(stage.rows, rows)
     sizes = {"all": len(every), "rows": len(rows)}
     figures = {**sizes, "left_out": dropped, "levels": _levels(every)}
     stage.report(_report(figures, config), figures)
     return sizes
+
+
+def _nothing_left(
+    config: CompressConfig, every: Sequence[CompressedTrace], dropped: Mapping[str, int]
+) -> str:
+    if not every:
+        return f"{config.input}: no trace in it that is right and has a reasoning to shorten"
+    return (
+        f"none of {len(every)} shortened traces is left: {counts(dropped)}; see "
+        f"{config.out / ALL_ROWS}, and set bucket or cleaning wider (with --force) or give longer "
+        "traces"
+    )
 
 
 def _compressor(config: CompressConfig) -> Compressor:

@@ -119,7 +119,8 @@ def _datasets(config: CompressorConfig, encoder: WindowEncoder) -> tuple[list[_R
         )
     if not train or not dev:
         raise StageError(
-            f"{config.input}: {len(train)} training and {len(dev)} held-out windows; want both"
+            f"{config.input}: {len(train)} training and {len(dev)} held-out windows; want both, "
+            "so give more problems"
         )
     return train, dev
 

@@ -66,7 +66,8 @@ def sources(config: CompressorConfig) -> tuple[list[Source], list[Source]]:
         (held if held_out(source.name, config.dev_share) else train).append(source)
     if not train or not held:
         raise StageError(
-            f"{config.input}: {len(train)} training and {len(held)} held-out traces; want both"
+            f"{config.input}: {len(train)} training and {len(held)} held-out traces; want both, so "
+            "give more problems"
         )
     return train, held
 

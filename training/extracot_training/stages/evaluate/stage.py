@@ -29,7 +29,7 @@ from extracot_training.evaluation.server import (
 )
 from extracot_training.math_text.verify import verify
 from extracot_training.pipeline.files import write_atomic
-from extracot_training.pipeline.progress import progress
+from extracot_training.pipeline.progress import progress, warn_of_copies
 from extracot_training.pipeline.records import (
     JsonlWriter,
     Problem,
@@ -94,6 +94,7 @@ async def _ask_all(config: EvaluateConfig, problems: Sequence[Problem], stage: S
         done = writer.done_keys()
         if len(done) >= total and (known := recall(stage.folder)) is not None:
             return known
+        warn_of_copies(config.sampling.temperature, config.samples, "samples")
         async with open_client(config) as client:
             server = await inspect_server(client, config)
             remember(server, stage.folder)

@@ -126,6 +126,7 @@ class RowMaker:
     def make(self, source: Source, kind: Kind, level: float | None, copy_number: int) -> MixedRow:
         """One row. Raises :class:`extracot.errors.PromptError` for a text that is not Unicode."""
         text = source.full if level is None else source.texts[level]
+        self._check_bare(source, text)
         control = self._control(kind, level)
         reply = self._reply(kind, level, text, source.answer)
         return MixedRow(
@@ -139,6 +140,14 @@ class RowMaker:
             reasoning_tokens=self._end_of_reasoning(reply) - self._around[kind],
             full_tokens=self._count(source.full),
         )
+
+    def _check_bare(self, source: Source, text: str) -> None:
+        for tag in (self._prompt.think_start, self._prompt.think_end):
+            if tag in text:
+                raise StageError(
+                    f"trace {source.problem_id}/{source.sample}: {tag} is in its reasoning; want "
+                    "the think text alone, for the tags are written around it"
+                )
 
     def _control(self, kind: str, level: float | None) -> Control:
         if kind == "policy":

@@ -1,9 +1,11 @@
 """Leaves out duplicate questions and those that are also in a test file.
 
 Whether a problem is in a test file (the same question, the same words, the same template) is found
-by three tests, strictest first: equal normal forms; the share of the problem's n-grams that occur
+by four tests, strictest first: equal normal forms; the share of the problem's n-grams that occur
 in one single test question (numbers masked if asked for, so that a template with other numbers is
-found); and the hand-checked list of ``gsm_symbolic`` functions that were made from GSM8K test.
+found); the share of words that are left where names, pronouns or nouns were exchanged
+(:mod:`.rewording`); and the hand-checked list of ``gsm_symbolic`` functions that were made from
+GSM8K test.
 """
 
 from __future__ import annotations
@@ -16,13 +18,17 @@ from dataclasses import asdict, dataclass
 from importlib.resources import files
 from typing import Literal
 
+from extracot.answers import same_answer
 from extracot_training.config.problems import Contamination, TestFile
+from extracot_training.errors import StageError
 from extracot_training.math_text.normalise import ngrams, normal_form, words
 from extracot_training.pipeline.records import Problem, Split
+from extracot_training.stages.problems.rewording import Rewordings
+from extracot_training.stages.problems.sources.files import read_rows
 from extracot_training.stages.problems.sources.gsm_symbolic import family_name
-from extracot_training.stages.problems.sources.jsonl import read_rows
 
-Kind = Literal["exact", "ngram", "template"]
+Conflicts = Literal["refuse", "first", "drop"]
+Kind = Literal["exact", "ngram", "reworded", "template"]
 TEMPLATES_FILE = "gsm_symbolic_templates.json"
 # When a question is in several splits, the copy that must not be trained on is the one that stays.
 _PRECEDENCE: dict[Split, int] = {"test": 0, "heldout_families": 1, "dev": 2, "train": 3}
@@ -40,27 +46,48 @@ class Deduplicated:
     same_template: int
 
 
-def deduplicate(rows: Sequence[Problem]) -> Deduplicated:
+def deduplicate(rows: Sequence[Problem], conflicting: Conflicts = "first") -> Deduplicated:
     """Keep one row per question (compared in normal form): the one in the stricter split, else the
-    first. ``conflicts`` holds (kept id, dropped id)."""
+    first. ``conflicts`` holds (kept id, dropped id) where the two have different golds; questions
+    with such a pair are an error or all dropped, as ``conflicting`` says.
+
+    Raises :class:`StageError` that names both rows.
+    """
     kept: dict[str, int] = {}
     dropped: Counter[str] = Counter()
     conflicts = []
+    refuted: set[str] = set()
     for index in sorted(range(len(rows)), key=lambda i: _PRECEDENCE[rows[i].split]):
-        row = rows[index]
-        first = kept.setdefault(normal_form(row.question), index)
-        if first != index:
-            dropped[row.source] += 1
-            if rows[first].answer != row.answer:
-                conflicts.append((rows[first].id, row.id))
+        row, form = rows[index], normal_form(rows[index].question)
+        first = kept.setdefault(form, index)
+        if first == index:
+            continue
+        dropped[row.source] += 1
+        if not same_answer(rows[first].answer, row.answer):
+            if conflicting == "refuse":
+                raise StageError(_conflict(rows[first], row))
+            conflicts.append((rows[first].id, row.id))
+            refuted.add(form)
+    if conflicting == "drop":
+        for form in refuted:
+            dropped[rows[kept.pop(form)].source] += 1
     staying = [rows[index] for index in sorted(kept.values())]
     templates = {tuple(words(row.question, mask_numbers=True)) for row in staying}
     return Deduplicated(staying, dropped, conflicts, len(staying) - len(templates))
 
 
+def _conflict(first: Problem, second: Problem) -> str:
+    places = (f"{one.source} {one.meta.get('row', one.id)}" for one in (first, second))
+    return (
+        f"rows {' and '.join(places)} ask the same and have the golds {first.answer[:40]!r} and "
+        f"{second.answer[:40]!r}; correct one, or set conflicts to first or drop"
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """Problem and test row (counted from 1) that match; ``share`` of n-grams, 1.0 if exact."""
+    """Problem and test row (counted from 1) that match; ``share`` of n-grams, or of words
+    that are left if reworded; 1.0 if exact."""
 
     test: str
     row: int
@@ -86,10 +113,13 @@ class TestIndex:
         self._settings = settings
         self._exact: dict[str, int] = {}
         self._grams: dict[tuple[str, ...], list[int]] = defaultdict(list)
+        self._rewordings = Rewordings(same_numbers=not settings.mask_numbers)
         by_hash: dict[str, int] = {}
         for row, text in questions:
             self._exact.setdefault(normal_form(text), row)
             by_hash[question_hash(text)] = row
+            if settings.reworded is not None:
+                self._rewordings.add(row, text)
             for gram in self._ngrams(text):
                 self._grams[gram].append(row)
         self._families: dict[str | None, int] = {
@@ -100,7 +130,7 @@ class TestIndex:
     def read(
         cls, file: TestFile, settings: Contamination, templates: Mapping[str, str]
     ) -> TestIndex:
-        """Index a JSONL file. Raises :class:`RowError` with file, line and field."""
+        """Index a file of rows. Raises :class:`RowError` with file, line and field."""
         questions = [(row.line, row.text(file.field)) for row in read_rows(file.path)]
         return cls(file.name, questions, settings, templates)
 
@@ -112,6 +142,10 @@ class TestIndex:
         best, share = self._closest(problem.question)
         if best is not None and share >= self._settings.threshold:
             found.append(Hit(self.name, best, "ngram", round(share, 4)))
+        elif not found and self._settings.reworded is not None:
+            near, left = self._rewordings.closest(problem.question)
+            if near is not None and left >= self._settings.reworded:
+                found.append(Hit(self.name, near, "reworded", round(left, 4)))
         if (row := self._families.get(problem.family)) is not None:
             share_of_origin = 1.0 if found and found[0].kind == "exact" else round(share, 4)
             found.append(Hit(self.name, row, "template", share_of_origin))

@@ -11,13 +11,19 @@ from extracot_training.pipeline.records import Problem
 from extracot_training.pipeline.statistics import quantiles
 from extracot_training.stages.problems.contamination import Checked, Deduplicated
 
+_FAULTS_TOLD = 5
 SPLITS = ("train", "dev", "test", "heldout_families")
 
 
 def figures(
-    read: Mapping[str, int], unique: Deduplicated, checked: Checked, rows: Sequence[Problem]
+    read: Mapping[str, int],
+    unique: Deduplicated,
+    checked: Checked,
+    rows: Sequence[Problem],
+    skipped: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Everything the report says. ``read`` counts rows per source as they came."""
+    """Everything the report says. ``read`` counts rows per source as they came, ``skipped`` has the
+    faults of those that were no problem."""
     per_source: dict[str, Counter[str]] = {}
     for row in rows:
         per_source.setdefault(row.source, Counter())[row.split] += 1
@@ -30,6 +36,7 @@ def figures(
         "steps": dict(sorted(Counter(row.steps for row in rows if row.steps).items())),
         "asked": dict(sorted(Counter(row.asked for row in rows if row.asked).items())),
         "synthetic": sum(row.synthetic for row in rows),
+        "bad_rows": {"skipped": len(skipped), "first": list(skipped[:_FAULTS_TOLD])},
         "duplicates": {
             "dropped": dict(unique.dropped),
             "conflicting_golds": unique.conflicts,
@@ -71,11 +78,15 @@ def markdown(found: Mapping[str, Any]) -> str:
         f"Kept, but the same as another but for numbers: {duplicates['same_but_for_numbers']}.",
         f"Contaminated and dropped: {counts(contamination['dropped'])}.",
     ]
+    if bad := found["bad_rows"]["skipped"]:
+        lines += [f"Bad rows: {bad}, the first of them:", ""]
+        lines += [f"- {fault}" for fault in found["bad_rows"]["first"]]
     if tests := contamination["tests"]:
         lines += [
             "",
             *table(
-                "test file | questions | problems hit | exact | n-gram | template | rows",
+                "test file | questions | problems hit | exact | n-gram | reworded | template | "
+                "rows",
                 (_test_row(name, test) for name, test in tests.items()),
             ),
         ]
@@ -95,7 +106,7 @@ def _source_row(name: str, read: int, found: Mapping[str, Any]) -> str:
 
 
 def _test_row(name: str, test: Mapping[str, Any]) -> str:
-    kinds = (test.get(kind, 0) for kind in ("problems", "exact", "ngram", "template"))
+    kinds = (test.get(kind, 0) for kind in ("problems", "exact", "ngram", "reworded", "template"))
     return (
         f"{name} | {test['questions']} | {' | '.join(map(str, kinds))} | {len(test['test_rows'])}"
     )

@@ -6,9 +6,10 @@ Everything is recomputed on each run (it takes seconds) and written at once.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
-from extracot_training.config.problems import ProblemsConfig, Splits
+from extracot_training.config.problems import AnySource, ProblemsConfig, Splits
 from extracot_training.errors import StageError
 from extracot_training.math_text.normalise import unit_interval
 from extracot_training.pipeline.records import Problem, Split, write_rows
@@ -27,27 +28,52 @@ def run(config: ProblemsConfig, *, force: bool = False) -> StageResult:
 
     def work(stage: StageRun) -> Counts:
         read: Counter[str] = Counter()
+        skipped: list[str] = []
         rows: list[Problem] = []
-        for source in config.sources:
-            for row in read_source(source):
+        for number, source in enumerate(config.sources):
+            before, bad = len(rows), len(skipped)
+            for row in read_source(source, skipped):
                 read[row.source] += 1
                 free = source.split is None and row.split == "train"
                 split = assign_split(row.id, config.splits) if free else row.split
                 rows.append(row.model_copy(update={"split": split}))
-        unique = deduplicate(rows)
+            if len(rows) == before:
+                raise StageError(_nothing(number, source, skipped[bad:]))
+        unique = deduplicate(rows, config.conflicts)
         checked = check(unique.rows, config.contamination)
-        if not checked.rows:
-            raise StageError("no problem is left: all were duplicates or contaminated")
-        found = problem_report.figures(read, unique, checked, checked.rows)
+        _check_left(config, checked.rows)
+        found = problem_report.figures(read, unique, checked, checked.rows, skipped)
         write_rows(stage.rows, checked.rows)
         stage.report(problem_report.markdown(found), found)
         return {
             "rows": len(checked.rows),
             "duplicates": sum(unique.dropped.values()),
             "contaminated": sum(checked.dropped.values()),
+            **({"bad_rows": len(skipped)} if skipped else {}),
         }
 
     return run_stage("problems", config, _inputs(config), work, force=force)
+
+
+def _nothing(number: int, source: AnySource, skipped: Sequence[str]) -> str:
+    """Why a source gave no problem."""
+    where = getattr(source, "path", None) or getattr(source, "name", source.kind)
+    why = f"all {len(skipped)} rows are bad, such as {skipped[0]}" if skipped else "no rows in it"
+    return f"sources[{number}] ({where}): {why}"
+
+
+def _check_left(config: ProblemsConfig, rows: Sequence[Problem]) -> None:
+    """Raise :class:`StageError` where nothing is left, or nothing to train on by chance alone."""
+    if not rows:
+        raise StageError("no problem is left: all were duplicates or contaminated")
+    drawn = config.splits.dev + config.splits.test < 1
+    by_seed = drawn and any(source.split is None for source in config.sources)
+    if by_seed and {row.split for row in rows} <= {"dev", "test"}:
+        raise StageError(
+            f"no problem is left for training, all {len(rows)} are in "
+            f"{' and '.join(sorted({row.split for row in rows}))}; set splits.dev and splits.test "
+            "to 0, or add problems"
+        )
 
 
 def assign_split(problem_id: str, splits: Splits) -> Split:

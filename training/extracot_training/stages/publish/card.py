@@ -26,6 +26,7 @@ def make_card(
     figures: CardFigures | None,
     *,
     base_model: str,
+    model: str | None,
     weights: str,
     ancestors: Sequence[Ancestor],
     revision: str | None,
@@ -50,6 +51,7 @@ def make_card(
         card = BudgetCard(
             tokenizer_hash=hash_,
             base_model=base_model,
+            model=model,
             **told,
             domain=domain,
             examples=list(examples),

@@ -30,6 +30,7 @@ from extracot_training.policy.pretrained import load_tokenizer
 QUESTION = "What is 12 * 3 + 4?"
 _READY = re.compile(r"ready after .* at (http://\S+)/v1")
 _NEEDED = ("vllm", "extracot_server", "fastapi", "uvicorn")
+UNNAMED = "published"
 _TOKENS = 48
 _POLL_S = 0.2
 _STOP_S = 60.0
@@ -113,12 +114,13 @@ def ask_every(card: BudgetCard, url: str, timeout_s: float) -> dict[str, Any]:
     budgets |= {"auto": "auto"} if card.policy is not None else {}
     budgets["native"] = "native"
     with httpx.Client(base_url=url, timeout=timeout_s, trust_env=False) as client:
-        return {name: _ask(client, name, budget) for name, budget in budgets.items()}
+        model = card.model or UNNAMED
+        return {name: _ask(client, model, name, budget) for name, budget in budgets.items()}
 
 
-def _ask(client: httpx.Client, name: str, budget: float | str) -> dict[str, Any]:
+def _ask(client: httpx.Client, model: str, name: str, budget: float | str) -> dict[str, Any]:
     body = {
-        "model": "published",
+        "model": model,
         "messages": [{"role": "user", "content": QUESTION}],
         "budget": budget,
         "max_tokens": _TOKENS,
@@ -144,9 +146,11 @@ def _ask(client: httpx.Client, name: str, budget: float | str) -> dict[str, Any]
 
 @contextmanager
 def served(folder: Path, arguments: Sequence[str], timeout_s: float) -> Iterator[str]:
-    """The server's address while the block runs; the model's name is ``published``."""
+    """The server's address while the block runs."""
     command = [sys.executable, "-m", "extracot_server.cli", "--model", str(folder)]
-    command += ["--served-model-name", "published", "--host", "127.0.0.1", "--port", "0"]
+    if BudgetCard.load(folder).model is None:  # else it has to be served by the name on its card
+        command += ["--served-model-name", UNNAMED]
+    command += ["--host", "127.0.0.1", "--port", "0"]
     with TemporaryDirectory(prefix="extracot-publish-") as scratch:
         log = Path(scratch) / "log"
         with log.open("wb") as stream:

@@ -77,6 +77,15 @@ def _folders(value: Any) -> Iterator[Path]:
             yield path
 
 
+def chooses_a_level(ancestors: Sequence[Ancestor]) -> bool:
+    """Whether the model was taught to pick a level: by policy rows, or by stage ``chrpo``. A model
+    whose mixtures are not to be found is believed."""
+    if any(ancestor.manifest.stage == "chrpo" for ancestor in ancestors):
+        return True
+    mixed = [one.manifest.counts for one in ancestors if one.manifest.stage == "mix"]
+    return not mixed or any(counts.get("policy", 1) for counts in mixed)
+
+
 def base_model_of(ancestors: Sequence[Ancestor]) -> str | None:
     """What the first fine-tuning started from: a hub name, or the stage ``base``."""
     if any(ancestor.manifest.stage == "base" for ancestor in ancestors):

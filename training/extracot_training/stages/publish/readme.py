@@ -14,6 +14,7 @@ def readme(
     card: BudgetCard,
     *,
     name: str,
+    folder: str,
     license: str,
     data: Sequence[DataSource],
     ancestors: Sequence[Ancestor],
@@ -34,7 +35,7 @@ def readme(
             "",
             *_levels(card),
             "",
-            *_use(card, name),
+            *_use(card, name, folder),
             "",
             "## Training data",
             "",
@@ -88,17 +89,17 @@ def _row(level: LevelCard) -> str:
     return f"{level.name} | `{level.token}` | {ratio} | {spread} | {accuracy} | {unclosed}"
 
 
-def _use(card: BudgetCard, name: str) -> list[str]:
+def _use(card: BudgetCard, name: str, folder: str) -> list[str]:
     dataset = card.levels[0].dataset
     known = f"like those of {dataset}" if dataset else "like those it was trained on"
     return [
         "## Use",
         "",
         "```bash",
-        f"extracot-serve --model {name}",
+        f"extracot-serve --model {folder}",
         "```",
         "",
-        "Then send an OpenAI chat request with `budget`: a number in (0, 1]"
+        f"Then send an OpenAI chat request to `{name}` with `budget`: a number in (0, 1]"
         + (', `"auto"`' if card.policy else "")
         + ', `"native"` or `"none"`. `budget_card.json` tells the server which token stands for '
         "which level.",

@@ -21,7 +21,12 @@ from extracot_training.policy.pretrained import load_tokenizer
 from extracot_training.policy.prompt_settings import PromptSettings
 from extracot_training.stages.publish.card import make_card
 from extracot_training.stages.publish.check import check_files, check_serving
-from extracot_training.stages.publish.lineage import base_model_of, data_sources, lineage
+from extracot_training.stages.publish.lineage import (
+    base_model_of,
+    chooses_a_level,
+    data_sources,
+    lineage,
+)
 from extracot_training.stages.publish.readme import readme
 from extracot_training.stages.publish.weights import model_files, put_model, weights_hash
 
@@ -67,11 +72,15 @@ def _write_card(config: PublishConfig, planned: Manifest, folder: Path) -> Budge
     """The budget card and the model card."""
     ancestors = lineage(config.model)
     own = ancestors[-1].manifest.git_revision if ancestors else None
+    prompt = PromptSettings.load(config.model)
+    if prompt.policy and not chooses_a_level(ancestors):
+        prompt = prompt.model_copy(update={"policy": False})
     card = make_card(
-        PromptSettings.load(config.model),
+        prompt,
         load_tokenizer(str(config.model)),
         None if config.evaluation is None else CardFigures.load(config.evaluation),
         base_model=config.base_model or base_model_of(ancestors) or "not recorded",
+        model=config.name,
         weights=weights_hash(planned.inputs),
         ancestors=ancestors,
         revision=own or planned.git_revision,
@@ -82,6 +91,7 @@ def _write_card(config: PublishConfig, planned: Manifest, folder: Path) -> Budge
     page = readme(
         card,
         name=config.name or config.out.name,
+        folder=config.out.name,
         license=config.license,
         data=data_sources(ancestors),
         ancestors=ancestors,

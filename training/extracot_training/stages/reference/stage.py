@@ -17,7 +17,7 @@ from extracot_training.generation.rollout.base import PromptMaker, Rollout, Roll
 from extracot_training.generation.rollout.engines import open_rollouts
 from extracot_training.generation.rollout.sampler import seed_of
 from extracot_training.math_text.verify import equal, grader
-from extracot_training.pipeline.progress import progress
+from extracot_training.pipeline.progress import progress, warn_of_copies
 from extracot_training.pipeline.records import (
     JsonlWriter,
     Problem,
@@ -52,6 +52,7 @@ def _work(config: ReferenceConfig, stage: StageRun) -> Counts:
         import torch
 
         torch.set_num_threads(config.threads)
+    warn_of_copies(config.drawing.temperature, config.k, "k")
     prompt = PromptSettings.load(Path(config.model))
     levels = _levels(config, prompt)
     problems = _problems(config)

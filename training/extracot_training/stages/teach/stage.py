@@ -23,7 +23,7 @@ from extracot_training.generation.sampling.base import Failure, Request, Sample,
 from extracot_training.math_text.normalise import unit_interval
 from extracot_training.math_text.verify import grader, verify
 from extracot_training.pipeline.markdown import counts
-from extracot_training.pipeline.progress import progress
+from extracot_training.pipeline.progress import progress, warn_of_copies
 from extracot_training.pipeline.records import (
     JsonlWriter,
     Problem,
@@ -35,8 +35,11 @@ from extracot_training.pipeline.records import (
 )
 from extracot_training.pipeline.stage import Counts, StageResult, StageRun, run_stage
 from extracot_training.pipeline.statistics import quantiles
+from extracot_training.stages.teach.tags import has_tags, untagged
 
 ATTEMPTS_FILENAME = "attempts.jsonl"
+# A server that has refused so many requests and taken none will take none.
+MOST_REFUSED = 64
 
 CountTokens = Callable[[str], int]
 
@@ -102,6 +105,8 @@ async def _sample(
         return
     by_id = {problem.id: problem for problem in problems}
     failed: list[Failure] = []
+    attempts = _Attempts(writer)
+    warn_of_copies(config.sampling.temperature, config.samples, "samples")
     backend = open_backend(config.backend)
     try:
         wanted = requests(config, problems, done)
@@ -114,7 +119,8 @@ async def _sample(
                         failed.append(sampled.result)
                         continue
                     problem = by_id[sampled.key.rpartition("/")[0]]
-                    writer.write(judge(config, problem, sampled, backend.name, count))
+                    attempts.add(judge(config, problem, sampled, backend.name, count))
+        attempts.end()
     finally:
         await backend.aclose()
     if failed:
@@ -122,6 +128,38 @@ async def _sample(
             f"{len(failed)} of {total - len(done)} requests failed, such as: {failed[0].message}; "
             "the same command asks for these again"
         )
+
+
+class _Attempts:
+    """Writes attempts as they come; refusals only once the server took a request. A refusal of
+    everything (a wrong name, no chat template) is the server's or the settings', not a problem's,
+    and the next run asks again."""
+
+    def __init__(self, writer: JsonlWriter) -> None:
+        self._writer = writer
+        self._refused: list[SampledTrace] | None = [] if not writer.done_keys() else None
+
+    def add(self, row: SampledTrace) -> None:
+        """Raises :class:`StageError` after so many refusals and nothing else."""
+        if self._refused is None:
+            self._writer.write(row)
+            return
+        self._refused.append(row)
+        if row.reason != "refused":
+            for waiting in self._refused:
+                self._writer.write(waiting)
+            self._refused = None
+        elif len(self._refused) == MOST_REFUSED:
+            self.end()
+
+    def end(self) -> None:
+        """Raises :class:`StageError` if every request was refused."""
+        if self._refused:
+            said = str(self._refused[0].finish_reason).removeprefix("refused: ")
+            raise StageError(
+                f"the server refused every request ({len(self._refused)}), the first so: {said}; "
+                "the same command asks again"
+            )
 
 
 def judge(
@@ -164,22 +202,28 @@ def _fault(config: TeachConfig, sample: Sample) -> str | None:
         return "unclosed"
     if config.require_reasoning and not (sample.reasoning or "").strip():
         return "no_reasoning"
+    if has_tags(sample.reasoning or ""):
+        return "think_tags"
     return None
 
 
 def _own(config: TeachConfig, problem: Problem, count: CountTokens | None) -> SampledTrace:
     """The data's own solution as sample 0. ``synthetic`` is as the problem says."""
     terse = config.own_trace == "terse"
-    reasoning = str(problem.meta.get("terse") or "") if terse else problem.solution or ""
+    text = str(problem.meta.get("terse") or "") if terse else problem.solution or ""
+    parts = untagged(text)
+    reasoning = parts.reasoning
     answer = str(problem.meta.get("final") or f"The answer is \\boxed{{{problem.answer}}}.")
+    if parts.answer and verify(parts.answer, problem.answer).correct:
+        answer = parts.answer
     verified = verify(answer, problem.answer)
-    reason = None
+    reason = parts.fault
     if not reasoning.strip():
         reason = "no_solution"
     elif not verified.correct:
         reason = "wrong"
-    elif extract_answer(reasoning) and not verify(reasoning, problem.answer).correct:
-        reason = "solution_disagrees"
+    elif _disagrees(reasoning, problem.answer) or _disagrees(parts.answer, problem.answer):
+        reason = reason or "solution_disagrees"
     return SampledTrace(
         **_of(problem, 0),
         reasoning=reasoning,
@@ -191,6 +235,11 @@ def _own(config: TeachConfig, problem: Problem, count: CountTokens | None) -> Sa
         meta={} if terse else _labels(problem, reasoning),
         reason=reason,
     )
+
+
+def _disagrees(text: str, gold: str) -> bool:
+    """A text whose own box holds another answer."""
+    return bool(extract_answer(text)) and not verify(text, gold).correct
 
 
 def _labels(problem: Problem, reasoning: str) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from itertools import islice
 from typing import Any
 
 from extracot_training.config.problems import AnySource
+from extracot_training.errors import RowError
 from extracot_training.pipeline.records import Problem
 from extracot_training.stages.problems.sources import (
     drill,
@@ -21,24 +22,43 @@ from extracot_training.stages.problems.sources import (
     reasoning,
     synthetic,
 )
+from extracot_training.stages.problems.sources.rows import Row
 
 # By ``kind``, which tells the type of the settings that a reader takes.
 READERS: dict[str, Callable[[Any], Iterator[Problem]]] = {
-    "gsm8k": jsonl.read_gsm8k,
-    "math": jsonl.read_math,
-    "amc": jsonl.read_amc,
-    "jsonl": jsonl.read_mapped,
-    "huggingface": hub.read,
     "gsm_symbolic": gsm_symbolic.read,
     "generator": synthetic.read,
     "reasoning": reasoning.read,
     "drill": drill.read,
 }
+# Data of others: where its rows come from, and what makes a problem of each.
+ROW_READERS: dict[str, tuple[Callable[[Any], Iterator[Row]], Callable[[Any], jsonl.Make]]] = {
+    "gsm8k": (jsonl.rows, jsonl.gsm8k),
+    "math": (jsonl.rows, jsonl.math),
+    "amc": (jsonl.rows, jsonl.amc),
+    "jsonl": (jsonl.rows, jsonl.by_fields),
+    "huggingface": (hub.rows, hub.by_fields),
+}
 
 
-def read_source(source: AnySource) -> Iterator[Problem]:
+def read_source(source: AnySource, skipped: list[str] | None = None) -> Iterator[Problem]:
     """The problems of one source, at most ``source.limit``.
 
-    Raises :class:`RowError` (``file:line`` and field) and :class:`StageError`.
+    Raises :class:`RowError` (``file:line`` and field) and :class:`StageError`. With ``bad_rows:
+    skip`` the faults of rows that are no problem go into ``skipped`` instead.
     """
-    return islice(READERS[source.kind](source), source.limit)
+    if source.kind in READERS:
+        return islice(READERS[source.kind](source), source.limit)
+    return islice(_made(source, [] if skipped is None else skipped), source.limit)
+
+
+def _made(source: Any, skipped: list[str]) -> Iterator[Problem]:
+    rows, maker = ROW_READERS[source.kind]
+    make = maker(source)
+    for row in rows(source):
+        try:
+            yield make(row)
+        except RowError as error:
+            if source.bad_rows == "refuse":
+                raise
+            skipped.append(str(error))

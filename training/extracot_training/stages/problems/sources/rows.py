@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from extracot.answers import extract_answer
-from extracot.golds import Gold, GoldError, read_gold
+from extracot.golds import Gold, GoldError, read_gold, told
 from extracot_training.config.problems import FieldMap
 from extracot_training.errors import RowError
 from extracot_training.math_text.normalise import clean, problem_id
 from extracot_training.pipeline.records import Problem, Split
 
+ABSENT = object()
 # GSM8K writes its calculator calls into the text: "48/2 = <<48/2=24>>24".
 _CALCULATOR = re.compile(r"<<[^<>=\n]*=[^<>=\n]*>>")
 
@@ -29,12 +31,12 @@ class Row:
 
     def text(self, field: str) -> str:
         """The field as cleaned text (numbers as written). :class:`RowError` if absent or empty."""
-        self._present(field)
-        value = self.values[field]
-        if isinstance(value, bool) or not isinstance(value, str | int | float):
-            kind = type(value).__name__
-            raise RowError(self.path, self.line, f"want text or a number, not {kind}", field=field)
-        text = clean(plain_number(value) if not isinstance(value, str) else value)
+        value = self._value(field)
+        if isinstance(value, bool) or not isinstance(value, str | int | float) or _no_number(value):
+            raise RowError(
+                self.path, self.line, f"want text or a number, not {told(value)}", field=field
+            )
+        text = clean(value if isinstance(value, str) else plain_number(value))
         if not text:
             raise RowError(self.path, self.line, "is empty", field=field)
         if not text.isascii() and any("\ud800" <= c <= "\udfff" for c in text):
@@ -43,8 +45,7 @@ class Row:
 
     def gold(self, field: str) -> Gold:
         """The field's answer, and the solution it stands in. :class:`RowError` if it has none."""
-        self._present(field)
-        value = self.values[field]
+        value = self._value(field)
         try:
             return read_gold(self.text(field) if isinstance(value, str) else value)
         except GoldError as error:
@@ -55,18 +56,44 @@ class Row:
         return self.text(next((field for field in fields if field in self.values), fields[0]))
 
     def some(self, *fields: str) -> dict[str, Any]:
-        """Those of ``fields`` the row has, as they are."""
-        return {field: self.values[field] for field in fields if field in self.values}
+        """Those of ``fields`` that hold a text, a number or a truth value."""
+        found = {field: self.values.get(field) for field in fields}
+        return {
+            field: self.text(field) if isinstance(value, str) else value
+            for field, value in found.items()
+            if isinstance(value, str | int | float) and value != "" and not _no_number(value)
+        }
 
     def optional(self, field: str | None) -> str | None:
-        """The field's text, ``None`` where it is not named, absent, null or blank."""
-        if field is None or self.values.get(field) in (None, ""):
+        """The field's text, ``None`` where it is not named, absent, null, NaN or blank."""
+        value = None if field is None else self.find(field)
+        if field is None or value is None or value is ABSENT or _no_number(value):
             return None
-        return self.text(field)
+        return None if isinstance(value, str) and not clean(value) else self.text(field)
 
-    def _present(self, field: str) -> None:
-        if field not in self.values:
-            raise RowError(self.path, self.line, "is missing", field=field)
+    def _value(self, field: str) -> Any:
+        value = self.find(field)
+        if value is ABSENT:
+            there = ", ".join(map(str, self.values)) or "none"
+            raise RowError(
+                self.path, self.line, f"is missing; the row has: {there[:200]}", field=field
+            )
+        return value
+
+    def find(self, field: str) -> Any:
+        """A key's value; with dots, where there is no such key, one of an object or list below.
+        :data:`ABSENT` if there is none."""
+        if field in self.values:
+            return self.values[field]
+        level: Any = self.values
+        for part in field.split("."):
+            if isinstance(level, list) and part.isdecimal() and int(part) < len(level):
+                level = level[int(part)]
+            elif isinstance(level, Mapping) and part in level:
+                level = level[part]
+            else:
+                return ABSENT
+        return level
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +103,10 @@ class Origin:
     source: str
     license: str
     split: Split | None
+
+
+def _no_number(value: object) -> bool:
+    return isinstance(value, float) and not math.isfinite(value)
 
 
 def plain_number(value: int | float) -> str:
@@ -96,7 +127,7 @@ def gsm8k_parts(row: Row, field: str) -> tuple[str, str]:
 
 def math_answer(row: Row) -> str:
     """MATH's gold: the ``answer`` field, else the last box of ``solution``, as this data means."""
-    if row.values.get("answer") not in (None, ""):
+    if row.optional("answer") is not None:
         return row.gold("answer").answer
     answer = extract_answer(row.text("solution"))
     if not answer:

@@ -1,0 +1,232 @@
+"""The store of usage on a thread of its own, so that no request waits for what another has used.
+
+What was used is put on a heap, which is written as soon as the thread is free: one request alone,
+or many that have ended meanwhile. While the store is lost the heap grows by counters, not
+by requests, and is written when it is back: the same batch again under the same number, which a
+store carries out once. Knows neither keys nor quotas.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from queue import Empty, SimpleQueue
+from time import monotonic, time
+from typing import Any, Literal, TypeVar
+from uuid import uuid4
+
+from extracot_server.ledger.store import Address, Amounts, Claim, Claimed, Store, StoreError
+
+LOOK_SECONDS = 0.5
+TEND_SECONDS = 10.0
+RETRY_SECONDS = 1.0
+MOST_AT_ONCE = 256
+ANSWER_SECONDS = 3.0
+"""The longest that a request waits for the store."""
+
+log = logging.getLogger("extracot.server")
+T = TypeVar("T")
+_Ask = tuple["asyncio.Future[Any]", "Callable[[], Any] | Claim"]
+_Job = _Ask | Literal["write", "close"]
+Told = Callable[[bool, int], object]
+"""Takes whether the store answers, and how many requests are not in it yet."""
+
+
+@dataclass(slots=True)
+class _Heap:
+    """What several requests used, added up, and the claims that it replaces."""
+
+    requests: int = 0
+    ids: list[str] = field(default_factory=list)
+    amounts: dict[Address, float] = field(default_factory=dict)
+
+    def add(self, claim_id: str | None, amounts: Amounts) -> None:
+        self.requests += 1
+        if claim_id is not None:
+            self.ids.append(claim_id)
+        for address, amount in amounts.items():
+            self.amounts[address] = self.amounts.get(address, 0.0) + amount
+
+
+class Ledger:
+    """One process's access to a store, for one event loop.
+
+    Opened by :meth:`start`, which raises ``StoreError``.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        told: Told = lambda up, waiting: None,
+        clock: Callable[[], float] = time,
+    ) -> None:
+        self.told = told
+        self._store, self._clock = store, clock
+        self._owner = uuid4().hex
+        self._jobs: SimpleQueue[_Job] = SimpleQueue()
+        self._lock = threading.Lock()
+        self._heap = _Heap()
+        self._batch: _Heap | None = None  # sent, and perhaps carried out
+        self._number = 1
+        self._lost_since: float | None = None
+        self._retry_at = self._tend_at = 0.0
+        self._thread = threading.Thread(target=self._run, name="usage", daemon=True)
+
+    def start(self) -> None:
+        """Reach the store once, so that a wrong one is told at the start; then begin."""
+        try:
+            self._store.tend(self._owner, self._clock())
+        finally:
+            self._store.close()  # what is opened belongs to the thread
+        self._thread.start()
+
+    async def close(self) -> None:
+        """Write what is left, as far as the store answers."""
+        if self._thread.is_alive():
+            self._jobs.put("close")
+            await asyncio.to_thread(self._thread.join)
+
+    async def claim(self, claim: Claim) -> Claimed:
+        """Raises :class:`StoreError`, also where no answer comes in time."""
+        claimed: Claimed = await self._ask(claim)
+        return claimed
+
+    async def values(self, addresses: Collection[Address]) -> dict[Address, float]:
+        """What these counters hold; raises :class:`StoreError`."""
+        return await self._ask(lambda: self._store.values(addresses))
+
+    async def read(self, buckets: Sequence[str]) -> dict[str, dict[str, float]]:
+        """All counters of these buckets; raises :class:`StoreError`."""
+        return await self._ask(lambda: self._store.read(buckets))
+
+    def settle(self, claim_id: str | None, amounts: Amounts) -> None:
+        """Note what a request has used instead of its claim, to be written soon. Never waits."""
+        with self._lock:
+            self._heap.add(claim_id, amounts)
+            first = self._heap.requests == 1
+        if first:
+            self._jobs.put("write")
+
+    async def _ask(self, work: Callable[[], T] | Claim) -> T:
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[T] = loop.create_future()
+        late = StoreError("usage store: no answer in time")
+        timer = loop.call_later(ANSWER_SECONDS, _tell, [future], late)
+        self._jobs.put((future, work))
+        try:
+            return await future
+        finally:
+            timer.cancel()
+
+    # -------------------------------------------------------------------------- on the thread
+
+    def _run(self) -> None:
+        jobs: list[_Job] = []
+        while "close" not in jobs:
+            jobs = self._next()
+            self._keep_up(last="close" in jobs)
+            # Nobody waits any more for what is done: it was too late, or its client has left.
+            asked = [job for job in jobs if not isinstance(job, str) and not job[0].done()]
+            claims = [(future, work) for future, work in asked if isinstance(work, Claim)]
+            if claims:  # all in one go: a store is asked once for many
+                wanted = [claim for _, claim in claims]
+                self._answer([f for f, _ in claims], partial(self._claim, wanted))
+            for future, work in asked:
+                if not isinstance(work, Claim):
+                    self._answer([future], partial(_alone, work))
+        if left := self._waiting():
+            log.error("the usage of %d requests was not written: the store is lost", left)
+        self._store.close()
+
+    def _next(self) -> list[_Job]:
+        """Wait for a job, and take all that have come meanwhile."""
+        jobs: list[_Job] = []
+        try:
+            jobs.append(self._jobs.get(timeout=LOOK_SECONDS))
+            while len(jobs) < MOST_AT_ONCE:
+                jobs.append(self._jobs.get_nowait())
+        except Empty:
+            pass
+        return jobs
+
+    def _claim(self, claims: Sequence[Claim]) -> list[Claimed]:
+        return self._store.claim(self._owner, claims)
+
+    def _answer(
+        self, futures: Sequence[asyncio.Future[Any]], work: Callable[[], Sequence[Any]]
+    ) -> None:
+        """Carry out a job, and tell those who wait for it."""
+        outcome: Sequence[Any] | StoreError
+        if self._lost_since is not None:
+            outcome = StoreError("usage store: lost, and not back yet")
+        else:
+            try:
+                outcome = work()
+            except StoreError as error:
+                self._lost(error)
+                outcome = error
+        futures[0].get_loop().call_soon_threadsafe(_tell, futures, outcome)
+
+    def _keep_up(self, *, last: bool = False) -> None:
+        """Write the heap, and show that this process is there, where it is time for it."""
+        now = monotonic()
+        if self._lost_since is not None and now < self._retry_at and not last:
+            return
+        try:
+            if now >= self._tend_at or self._lost_since is not None:
+                self._store.tend(self._owner, self._clock())
+                self._tend_at = now + TEND_SECONDS
+            self._write()
+        except StoreError as error:
+            self._lost(error)
+        else:
+            self._found()
+
+    def _write(self) -> None:
+        while True:
+            if self._batch is None:
+                with self._lock:
+                    if not self._heap.requests:
+                        return
+                    self._batch, self._heap = self._heap, _Heap()
+            batch = self._batch
+            self._store.settle(self._owner, self._number, batch.ids, batch.amounts)
+            self._number += 1
+            self._batch = None
+
+    def _lost(self, error: StoreError) -> None:
+        if self._lost_since is None:
+            self._lost_since = monotonic()
+            log.warning("%s; what is used is written when it is back", error)
+        self._retry_at = monotonic() + RETRY_SECONDS
+        self._store.close()
+        self.told(False, self._waiting())
+
+    def _found(self) -> None:
+        if self._lost_since is not None:
+            log.warning("the usage store is back after %.0f s", monotonic() - self._lost_since)
+            self._lost_since = None
+        self.told(True, self._waiting())
+
+    def _waiting(self) -> int:
+        with self._lock:
+            return self._heap.requests + (0 if self._batch is None else self._batch.requests)
+
+
+def _alone(work: Callable[[], Any]) -> list[Any]:
+    return [work()]
+
+
+def _tell(futures: Sequence[asyncio.Future[Any]], outcome: Sequence[Any] | StoreError) -> None:
+    """On the loop: give each its result, or all the error."""
+    for number, future in enumerate(futures):
+        if future.done():
+            continue
+        if isinstance(outcome, StoreError):
+            future.set_exception(outcome)
+        else:
+            future.set_result(outcome[number])

@@ -1,0 +1,229 @@
+"""What a request may use, before it runs, and what it has used, after it: quotas over a ledger.
+
+Tokens are claimed when a request comes in (its prompt and all that it may generate) and settled
+when it ends, however it does. Knows no HTTP and nothing of how replies are made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from time import time
+from typing import Literal
+from uuid import uuid4
+
+from extracot_server.admission.keys import ANONYMOUS, Principal
+from extracot_server.admission.quotas import Quota
+from extracot_server.admission.scheduler import Refusal, RefusedError
+from extracot_server.ledger.ledger import Ledger
+from extracot_server.ledger.store import Address, Claim, Claimed, StoreError
+from extracot_server.ledger.windows import bucket, hour_of, iso, window
+
+Lost = Literal["serve", "refuse"]
+HOLDOUT = "holdout"
+_RETRY_SECONDS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How a quota stands: what is left of it and when it begins anew, in Unix seconds."""
+
+    quota: Quota
+    left: int
+    resets: int
+
+
+@dataclass(frozen=True, slots=True)
+class Used:
+    """What a request has used. ``saved`` is its claimed saving, negative where it overspent."""
+
+    prompt: int
+    completion: int
+    reasoning: int
+    answer: int
+    saved: float
+
+
+@dataclass(slots=True)
+class Account:
+    """One request's account: whose it is, since when, what it has claimed."""
+
+    principal: Principal = ANONYMOUS
+    model: str = ""
+    at: float = 0.0
+    claim_id: str | None = None
+    standings: tuple[Standing, ...] = ()
+    told_at: float = 0.0
+    addresses: tuple[Address, ...] = ()
+    """Of the counters of its key's quotas, in the windows in which it was admitted."""
+
+
+class QuotaError(RefusedError):
+    """A quota leaves no room for a request; ``standings`` are those of its key."""
+
+    def __init__(
+        self, standing: Standing, wanted: int, now: float, all_of_them: Sequence[Standing]
+    ) -> None:
+        quota = standing.quota
+        asked = ""
+        if quota.kind == "tokens":
+            asked = (
+                f", and this request may take {wanted:,}: its prompt and all that it may generate. "
+                "A smaller `max_tokens` takes less"
+            )
+        super().__init__(Refusal.QUOTA, max(1, round(standing.resets - now)))
+        self.args = (
+            f"Quota of {quota.owner}: {quota.limit:,} {quota.kind} a {quota.period}. "
+            f"{standing.left:,} are left until {iso(standing.resets)}{asked}.",
+        )
+        self.standings = tuple(all_of_them)
+        self.at = now
+
+
+class StoreLostError(RefusedError):
+    """Quotas cannot be checked, and the operator wants no request served without."""
+
+    def __init__(self) -> None:
+        super().__init__(Refusal.NO_STORE, _RETRY_SECONDS)
+
+
+@dataclass(slots=True)
+class Meter:
+    """Claims and settles for all requests of a server; without a ledger it lets everything pass."""
+
+    ledger: Ledger | None = None
+    lost: Lost = "serve"
+    clock: Callable[[], float] = time
+    told: Callable[[Sequence[Standing]], object] = lambda standings: None
+
+    async def soften(self, principal: Principal) -> Principal:
+        """The principal, its budgets lowered by the quotas that are used up.
+
+        Raises :class:`StoreLostError` where the operator wants that.
+        """
+        quotas = [quota for quota in principal.quotas if quota.budget is not None]
+        if not quotas or self.ledger is None:
+            return principal
+        now = self.clock()
+        addresses = {quota: _address(quota, now) for quota in quotas}
+        try:
+            held = await self.ledger.values(set(addresses.values()))
+        except StoreError:
+            self._without_store()
+            return principal
+        self.told([_standing(q, held[address], now) for q, address in addresses.items()])
+        for quota, address in addresses.items():
+            if held[address] >= quota.limit:
+                principal = lowered(principal, quota)
+        return principal
+
+    async def reserve(self, account: Account, tokens: int) -> None:
+        """Claim a request and its tokens on every quota that refuses.
+
+        Raises :class:`QuotaError`, and :class:`StoreLostError` where the operator wants that.
+        """
+        account.at = now = self.clock()
+        quotas = account.principal.quotas
+        if self.ledger is None or not quotas:
+            return
+        account.addresses = tuple(_address(quota, now) for quota in quotas)
+        limits: dict[Address, float] = {}
+        amounts: dict[Address, float] = {}
+        for quota, address in zip(quotas, account.addresses, strict=True):
+            if quota.budget is None:
+                limits[address] = min(quota.limit, limits.get(address, quota.limit))
+                amounts[address] = tokens if quota.kind == "tokens" else 1
+        if not limits:
+            return
+        account.claim_id = uuid4().hex
+        try:
+            claimed = await self.ledger.claim(Claim(account.claim_id, amounts, limits))
+        except StoreError:
+            try:
+                self._without_store()
+            except StoreLostError:
+                self.drop(account)  # it may have been carried out all the same
+                raise
+            return
+        except BaseException:  # the client left
+            self.drop(account)
+            raise
+        self._judge(account, claimed, amounts, now)
+
+    def _judge(
+        self, account: Account, claimed: Claimed, amounts: Mapping[Address, float], now: float
+    ) -> None:
+        """Keep how the quotas stand; raise for the one that is longest in the way."""
+        held = dict(claimed.used)
+        if claimed.admitted:
+            held = {address: held[address] + amount for address, amount in amounts.items()}
+        refusing = [
+            (quota, address)
+            for quota, address in zip(account.principal.quotas, account.addresses, strict=True)
+            if quota.budget is None
+        ]
+        found = [_standing(quota, held[address], now) for quota, address in refusing]
+        account.standings, account.told_at = tuple(found), now
+        self.told(found)
+        if claimed.admitted:
+            return
+        account.claim_id = None
+        wanted = {quota: int(amounts[address]) for quota, address in refusing}
+        # Others may have given back what was in the way before the counters were read.
+        over = [s for s in found if s.left < wanted[s.quota]] or found
+        worst = max(over, key=lambda standing: standing.resets)
+        raise QuotaError(worst, wanted[worst.quota], now, found)
+
+    def drop(self, account: Account) -> None:
+        """Take a claim back: the request was not served."""
+        if self.ledger is not None and account.claim_id is not None:
+            self.ledger.settle(account.claim_id, {})
+            account.claim_id = None
+
+    def settle(self, account: Account, used: Used, found: Mapping[str, float]) -> None:
+        """Count what a request has used, in the windows in which it was admitted.
+
+        ``found`` is what the holdout makes of it.
+        """
+        if self.ledger is None:
+            return
+        amounts: dict[Address, float] = {(HOLDOUT, name): n for name, n in found.items()}
+        spent = {"tokens": used.prompt + used.completion, "requests": 1}
+        for quota, address in zip(account.principal.quotas, account.addresses, strict=True):
+            amounts[address] = spent[quota.kind]
+        hour = bucket("usage", hour_of(account.at))
+        counts = {"requests": 1, **asdict(used)}
+        for kind, amount in counts.items():
+            if amount:
+                amounts[hour, f"{account.principal.name} {account.model} {kind}"] = amount
+        self.ledger.settle(account.claim_id, amounts)
+        account.claim_id = None
+
+    async def found_before(self) -> dict[str, float]:
+        """What holdouts have found so far, by name; raises ``StoreError``."""
+        if self.ledger is None:
+            return {}
+        return (await self.ledger.read([HOLDOUT])).get(HOLDOUT, {})
+
+    def _without_store(self) -> None:
+        if self.lost == "refuse":
+            raise StoreLostError from None
+
+
+def lowered(principal: Principal, quota: Quota) -> Principal:
+    """The principal within the budget of a quota that is used up."""
+    if quota.budget == "none":
+        return replace(principal, reasoning_tokens_ceiling=0)
+    assert quota.budget is not None
+    ceiling = min(quota.budget, 1.0 if principal.ceiling is None else principal.ceiling)
+    floor = None if principal.floor is None else min(principal.floor, ceiling)
+    return replace(principal, ceiling=ceiling, floor=floor)
+
+
+def _address(quota: Quota, at: float) -> Address:
+    return bucket(quota.period.value, window(quota.period, at).start), quota.name
+
+
+def _standing(quota: Quota, held: float, now: float) -> Standing:
+    left = max(0, int(quota.limit - held))
+    return Standing(quota, left, window(quota.period, now).end)

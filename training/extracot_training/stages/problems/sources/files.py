@@ -1,0 +1,145 @@
+"""Rows of a file: JSONL, JSON, CSV, TSV or Parquet, each value as it stands there.
+
+Read by the standard library and pyarrow: an integer keeps all its digits, a date stays the text
+that it is, and a column may hold texts in one row and numbers in another. Knows no field.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable, Iterator, Mapping
+from datetime import date, datetime, time
+from decimal import Decimal
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+from extracot_training.errors import RowError, StageError
+from extracot_training.stages.problems.sources.rows import Row
+
+_BOM = b"\xef\xbb\xbf"
+
+
+def read_rows(path: Path) -> Iterator[Row]:
+    """The rows of a file, by its suffix (any other than those of :data:`READERS` is JSONL).
+
+    Raises :class:`RowError` with ``file:line`` (without lines: the row's number) for what is no
+    row, :class:`StageError` for a file that can't be opened or isn't of its format.
+    """
+    reader = READERS.get(path.suffix.lower(), _json_lines)
+    try:
+        yield from reader(path)
+    except OSError as error:
+        raise StageError(f"{path}: {error.strerror or error}") from error
+
+
+def _json_lines(path: Path) -> Iterator[Row]:
+    with path.open("rb") as stream:
+        for number, raw in enumerate(stream, start=1):
+            line = raw.removeprefix(_BOM).strip() if number == 1 else raw.strip()
+            if line:
+                yield Row(path, number, _object(path, number, _json(path, number, line)))
+
+
+def _json_file(path: Path) -> Iterator[Row]:
+    """A list of objects; a file that does not begin with one is read as JSONL."""
+    with path.open("rb") as stream:
+        listed = stream.read(4096).removeprefix(_BOM).lstrip().startswith(b"[")
+    if not listed:
+        yield from _json_lines(path)
+        return
+    rows = _json(path, 1, path.read_bytes().removeprefix(_BOM))
+    for number, values in enumerate(rows, start=1):
+        yield Row(path, number, _object(path, number, values))
+
+
+def _json(path: Path, line: int, raw: bytes) -> Any:
+    try:
+        return json.loads(raw.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        raise RowError(path, line, "not UTF-8 text") from error
+    except (ValueError, RecursionError) as error:  # ValueError: thousands of digits, too
+        raise RowError(path, line, f"not JSON ({error})") from error
+
+
+def _object(path: Path, line: int, values: Any) -> Mapping[str, Any]:
+    if not isinstance(values, dict):
+        raise RowError(path, line, f"want an object, not {type(values).__name__}")
+    return values
+
+
+def _separated(path: Path) -> Iterator[Row]:
+    """CSV or TSV with names in its first line; every value is a text, an empty one is null."""
+    delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
+    reader = csv.reader(_text_lines(path), delimiter=delimiter, strict=True)
+    names: list[str] | None = None
+    try:
+        for cells in reader:
+            if names is None:
+                names = _header(path, cells)
+            elif len(cells) not in (0, len(names)):
+                why = f"{len(cells)} cells under {len(names)} names; quote a cell with "
+                raise RowError(path, reader.line_num, why + repr(delimiter))
+            elif any(cells):
+                values = {name: cell or None for name, cell in zip(names, cells, strict=True)}
+                yield Row(path, reader.line_num, values)
+    except csv.Error as error:
+        raise RowError(path, reader.line_num, f"not CSV ({error})") from error
+
+
+def _text_lines(path: Path) -> Iterator[str]:
+    with path.open("rb") as stream:
+        for number, raw in enumerate(stream, start=1):
+            try:
+                yield (raw.removeprefix(_BOM) if number == 1 else raw).decode("utf-8")
+            except UnicodeDecodeError as error:
+                raise RowError(path, number, "not UTF-8 text") from error
+
+
+def _header(path: Path, cells: list[str]) -> list[str]:
+    names = [cell.strip() for cell in cells]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise RowError(path, 1, f"the column name {twice!r} is there twice")
+    return names
+
+
+def _parquet(path: Path) -> Iterator[Row]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    if not path.stat().st_size:
+        return
+    try:
+        with pq.ParquetFile(path) as file:
+            batches = file.iter_batches(batch_size=1024)
+            rows = chain.from_iterable(batch.to_pylist() for batch in batches)
+            for number, values in enumerate(rows, start=1):
+                yield Row(path, number, {key: _plain(value) for key, value in values.items()})
+    except pa.ArrowException as error:
+        raise StageError(f"{path}: not Parquet ({str(error).splitlines()[0]})") from error
+
+
+def _plain(value: Any) -> Any:
+    """Values that JSON has no type for, as it would write them."""
+    match value:
+        case dict():
+            return {key: _plain(inner) for key, inner in value.items()}
+        case list():
+            return [_plain(inner) for inner in value]
+        case Decimal():
+            return f"{value:f}"
+        case datetime() | date() | time():
+            return value.isoformat()
+    return value
+
+
+READERS: dict[str, Callable[[Path], Iterator[Row]]] = {
+    ".jsonl": _json_lines,
+    ".ndjson": _json_lines,
+    ".json": _json_file,
+    ".csv": _separated,
+    ".tsv": _separated,
+    ".parquet": _parquet,
+}
