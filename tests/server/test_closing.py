@@ -300,7 +300,7 @@ def test_a_model_that_reasons_on_may_still_end_its_block() -> None:
         reply = live.chat(budget=CAP)
         report, message = reply["budget"], reply["choices"][0]["message"]
         assert dict(live.engine.requests[-1].sampling.logit_bias) == {start: -100.0}
-        assert message["content"].split() == "Now 36 and 4. The answer is \\boxed{40}.".split()
+        assert " ".join(message["content"].split()) == "Now 36 and 4. The answer is \\boxed{40}."
         assert "</think>" not in message["content"] and report["escaped"] is True
         assert report["reasoning_tokens"] <= 12 and adds_up(reply)
         assert collect(live.chunks(budget=CAP))["message"] == message
