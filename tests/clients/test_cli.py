@@ -100,7 +100,9 @@ def test_summary_lines_are_honest(capsys: Captured) -> None:
     )
     assert "(cut off, or without an answer) ·" in summary(total_saved_tokens_estimate=0, **cut)
     unlike = summary(no_saving="unlike_card", baseline_tokens=100, baseline_source="card")
-    assert "saving not counted (the card's baseline is of other kinds of prompts)" in unlike
+    assert (
+        "saving not counted (the prompt is unlike the card's problems: see extracot card)" in unlike
+    )
     assert "native, so nothing saved" in summary(level="native", baseline_tokens=10)
     warned = summary(unclosed=True, cap_hit=True, ignored_fields=["odd"])
     assert warned.rstrip().endswith("the reasoning never ended · reasoning cap hit · ignored: odd")

@@ -233,6 +233,15 @@ def test_savings_add_up_what_the_session_did(watched: Watched) -> None:
     page.get_by_text("Nothing solved yet").wait_for()
 
 
+def test_a_long_reply_of_compare_scrolls_in_its_card(watched: Watched) -> None:
+    card = '<section class="xc-card"><h3>none</h3>' + "<p>One more line.</p>" * 200 + "</section>"
+    add = """html => { const cards = document.createElement('div'); cards.className = 'xc-cards';
+        cards.innerHTML = html; document.querySelector('.xc-server').after(cards);
+        const card = cards.firstChild; return [card.offsetHeight, card.scrollHeight]; }"""
+    shown, whole = watched.page.evaluate(add, card)
+    assert shown < 600 < whole
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_text_can_be_read_in_light_and_dark(browser: Browser, url: str, scheme: str) -> None:
     with watched_page(browser, color_scheme=scheme) as watched:

@@ -70,7 +70,7 @@ _NO_SAVING = {
     "native": "native replies save nothing",
     "no_baseline": "nothing to compare with",
     "assumed_baseline": "the baseline is assumed, not measured",
-    "unlike_card": "the card's baseline is of other kinds of prompts",
+    "unlike_card": "the prompt is unlike the card's problems: see extracot card",
     "unfinished": "cut off, or without an answer",
     "no_reasoning": "the model did not reason",
 }
