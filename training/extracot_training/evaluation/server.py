@@ -115,7 +115,7 @@ def _read(found: object, model: str) -> Server:
         model,
         mode=found["mode"],
         levels={
-            level["name"]: (float(level["ratio"]), float(level["expected_ratio"]))
+            level["name"]: (float(level["ratio"]), _expected(level))
             for level in found["levels"]
             if level["ratio"] is not None  # an effort of a measured card has none
         },
@@ -124,6 +124,12 @@ def _read(found: object, model: str) -> Server:
         tokenizer_hash=card.get("tokenizer_hash"),
         weights=(card.get("provenance") or {}).get("weights"),
     )
+
+
+def _expected(level: Mapping[str, Any]) -> float:
+    """What the server chooses a level by: its nominal ratio until another one is measured."""
+    measured = level["expected_ratio"]
+    return float(level["ratio"] if measured is None else measured)
 
 
 def _check_budgets(server: Server, found: Mapping[str, Any], config: EvaluateConfig) -> None:
