@@ -159,7 +159,7 @@ def test_what_the_commands_print(
     """One prompt of another kind: natively no reasoning, so a level costs tokens."""
     problem, server = OTHER.format(777), ("--base-url", live.url)
     assert main(["ask", problem, "--budget", "0.2", *server]) == 0
-    assert "saving not counted (the card's baseline is of other kinds" in capsys.readouterr().err
+    assert "saving not counted (the prompt is unlike the card's problems" in capsys.readouterr().err
     assert main(["compare", problem, "--budgets", "0.2,none,native", *server]) == 0
     head, *lines = capsys.readouterr().out.splitlines()
     at = head.index("saved") + len("saved")

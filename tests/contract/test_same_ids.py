@@ -12,7 +12,7 @@ from extracot.card import BudgetCard
 from extracot.control import Control, level_token
 from extracot.prompt import Message
 from extracot_server.config.settings import Settings
-from extracot_server.engine.base import Engine
+from extracot_server.engine.base import Engine, EngineInfo
 from extracot_server.model_registry.loading import serve_model
 from extracot_training.config.publish import PublishConfig
 from extracot_training.pipeline.records import read_rows
@@ -34,7 +34,8 @@ def test_rows_begin_with_what_the_server_sends_to_the_engine(tmp_path: Path) -> 
     prompt.save(trained)
     folder = publish(PublishConfig(model=trained, out=tmp_path / "published")).folder
 
-    info = SimpleNamespace(kind="vllm", model=str(folder))
+    facts = {"max_model_len": 512, "vocab_size": len(tokenizer), "eos_token_ids": frozenset({0})}
+    info = EngineInfo("vllm", "0", str(folder), "cpu", **facts)
     engine = SimpleNamespace(tokenizer=AutoTokenizer.from_pretrained(folder), info=info)
     served = serve_model(Settings(model=str(folder)), cast(Engine, engine))
     assert isinstance(served.card, BudgetCard)
