@@ -327,7 +327,7 @@ def test_a_full_disk_is_one_line_and_the_next_run_goes_on(problems: Path, tmp_pa
     """A limit on file size stands for the full disk: writes fail in the middle of a row."""
     command = [sys.executable, "-m", "extracot_training.cli", "teach", "--input", str(problems)]
     command += ["--set", "source=own", "--set", "samples=1", "--out", str(tmp_path / "own")]
-    environment = {**os.environ, "PYTHONPATH": ":".join(sys.path)}
+    environment = {**os.environ, "PYTHONPATH": ":".join(sys.path), "PYTHONDONTWRITEBYTECODE": "1"}
 
     def limit() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))
