@@ -237,8 +237,8 @@ def test_a_resumed_training_equals_an_uninterrupted_one(
 
 
 def test_a_full_disk_is_one_line_and_the_next_run_goes_on(tmp_path: Path) -> None:
-    """A limit on file size stands for the full disk; the weights are what does not fit. No byte code
-    of packages is written, or halves of it would be left where other tests import them."""
+    """A limit on file size stands for the full disk; the weights are what does not fit. No byte
+    code of packages is written, or halves of it would be left where others import them."""
     save_encoder(tmp_path / "encoder")
     annotated(tmp_path, 12)
     config = config_for(tmp_path, "out", epochs=1, evaluations=1)
