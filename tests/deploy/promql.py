@@ -104,8 +104,9 @@ def selectors(expr: str) -> list[str]:
 
 
 def vllm_names() -> set[str]:
-    """vLLM's metrics that the dashboards name, without Prometheus' suffixes."""
-    names = {part.split("{")[0] for one in panels() for part in selectors(one.expr)}
+    """vLLM's metrics that dashboards and alerts name, without Prometheus' suffixes."""
+    every = [*panels(), *alerts()]
+    names = {part.split("{")[0] for one in every for part in selectors(one.expr)}
     return {re.sub(r"_(bucket|sum|count)$", "", name) for name in names if name.startswith("vllm:")}
 
 
