@@ -32,7 +32,7 @@ def test_every_service_has_its_profile() -> None:
         "gpu": {"server"},
         "cpu": {"server-cpu"},
         "scale": {"door", "front", "vllm-1", "vllm-2"},
-        "observe": {"prometheus", "grafana"},
+        "observe": {"prometheus", "alertmanager", "grafana"},
     }
     assert set.union(*names.values()) == set(compose.services())
     assert compose.example()["COMPOSE_PROFILES"] == ("gpu", True)
