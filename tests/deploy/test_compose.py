@@ -96,7 +96,7 @@ def test_health_is_asked_where_there_is_an_answer() -> None:
         check = compose.services()[name]["healthcheck"]["test"]
         assert check == ["CMD", "python", "-m", "extracot_server.runtime.probe"]
     assert importlib.util.find_spec("extracot_server.runtime.probe") is not None
-    assert compose.services()["door"]["healthcheck"]["test"][-1].endswith(":8080/ready")
+    assert compose.services()["door"]["healthcheck"]["test"][-1].endswith(":8081/ready")
 
 
 def test_no_secret_is_in_the_files_or_in_a_variable() -> None:
