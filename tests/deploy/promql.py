@@ -104,8 +104,9 @@ def selectors(expr: str) -> list[str]:
 
 
 def vllm_names() -> set[str]:
-    """vLLM's metrics that the dashboards name, without Prometheus' suffixes."""
-    names = {part.split("{")[0] for one in panels() for part in selectors(one.expr)}
+    """vLLM's metrics that dashboards and alerts name, without Prometheus' suffixes."""
+    every = [*panels(), *alerts()]
+    names = {part.split("{")[0] for one in every for part in selectors(one.expr)}
     return {re.sub(r"_(bucket|sum|count)$", "", name) for name in names if name.startswith("vllm:")}
 
 
@@ -183,13 +184,29 @@ class Prometheus:
         wait_for(lambda: self.value("min(timestamp(job:extracot_busy:bool))") > moment, WAIT)
 
 
+def at_once(path: Path, folder: Path) -> Path:
+    """A copy of a file of rules, without the time that an alert waits."""
+    copy = folder / path.name
+    copy.write_text(re.sub(r"^ +for: .*\n", "", path.read_text(), flags=re.M))
+    return copy
+
+
 @contextmanager
-def prometheus(targets: Sequence[str], folder: Path) -> Iterator[Prometheus]:
-    """The shipped configuration, but for targets and pace: a scrape and all rules every second."""
+def prometheus(
+    targets: Sequence[str], folder: Path, tells: str | None = None
+) -> Iterator[Prometheus]:
+    """The shipped configuration, but for targets and pace: a scrape and all rules every second.
+
+    ``tells``: the address of an Alertmanager; alerts then fire at once, without their ``for``.
+    """
     program = needs("prometheus", "prometheus")
     config = yaml.safe_load((PROMETHEUS / "prometheus.yml").read_text())
     config["global"] = {"scrape_interval": "1s", "evaluation_interval": "1s"}
     config["rule_files"] = [str(PROMETHEUS / rule) for rule in config["rule_files"]]
+    del config["alerting"]
+    if tells is not None:
+        config["alerting"] = {"alertmanagers": [{"static_configs": [{"targets": [tells]}]}]}
+        config["rule_files"] = [str(at_once(path, folder)) for path in RULES]
     job = next(job for job in config["scrape_configs"] if job["job_name"] == "extracot")
     del job["dns_sd_configs"]
     config["scrape_configs"] = [{**job, "static_configs": [{"targets": list(targets)}]}]

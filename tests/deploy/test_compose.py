@@ -32,7 +32,7 @@ def test_every_service_has_its_profile() -> None:
         "gpu": {"server"},
         "cpu": {"server-cpu"},
         "scale": {"door", "front", "vllm-1", "vllm-2"},
-        "observe": {"prometheus", "grafana"},
+        "observe": {"prometheus", "alertmanager", "grafana"},
     }
     assert set.union(*names.values()) == set(compose.services())
     assert compose.example()["COMPOSE_PROFILES"] == ("gpu", True)
@@ -96,7 +96,7 @@ def test_health_is_asked_where_there_is_an_answer() -> None:
         check = compose.services()[name]["healthcheck"]["test"]
         assert check == ["CMD", "python", "-m", "extracot_server.runtime.probe"]
     assert importlib.util.find_spec("extracot_server.runtime.probe") is not None
-    assert compose.services()["door"]["healthcheck"]["test"][-1].endswith(":8080/ready")
+    assert compose.services()["door"]["healthcheck"]["test"][-1].endswith(":8081/ready")
 
 
 def test_no_secret_is_in_the_files_or_in_a_variable() -> None:

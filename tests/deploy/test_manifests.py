@@ -47,12 +47,13 @@ def test_every_manifest_meets_its_schema() -> None:
         found = manifest(path.stem)
         kinds.add(found["kind"])
         assert found["metadata"]["labels"] == LABELS, path.name
-        if found["kind"] != "ServiceMonitor":  # the operator's, not Kubernetes' own
+        if found["kind"] not in ("ServiceMonitor", "PrometheusRule"):  # those are the operator's
             kubernetes_validate.validate(found, KUBERNETES, strict=True)
     assert kinds == {
         "Deployment",
         "Service",
         "ServiceMonitor",
+        "PrometheusRule",
         "HorizontalPodAutoscaler",
         "PodDisruptionBudget",
         "NetworkPolicy",
@@ -156,3 +157,10 @@ def test_the_autoscaler_goes_by_metrics_there_are() -> None:
     scaling = (FOLDER.parents[1] / "docs/scaling.md").read_text()
     for name in asked:
         assert name in scaling, "the adapter's rule for it is explained"
+
+
+def test_the_rules_are_those_of_prometheus() -> None:
+    """As ``python deploy/kubernetes/rules.py`` writes them."""
+    files = sorted((FOLDER.parent / "prometheus/rules").glob("*.yml"))
+    groups = [group for path in files for group in yaml.safe_load(path.read_text())["groups"]]
+    assert manifest("prometheusrule")["spec"]["groups"] == groups and len(groups) > 5

@@ -1,8 +1,8 @@
 """A real Prometheus scrapes real servers under load: every expression of deploy/ gives data.
 
-Three servers on the scripted engine: one that serves, with a holdout and a queue, one whose engine
-fails and one whose engine is gone. vLLM's own series have the names and kinds of its source here;
-that a real server shows them is in `tests/server/test_real_vllm.py`.
+Four servers on the scripted engine: one that serves, with a holdout and a queue, one whose engine
+fails, one whose engine is gone and one with a quota. vLLM's own series have the names and kinds of
+its source here; that a real server shows them is in `tests/server/test_real_vllm.py`.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from tests.deploy.promql import (
     selectors,
     vllm_kinds,
 )
+from tests.server.key_files import SECRET, bearer, write
 from tests.server.live import Live, read_chunks, serve, user
 
 # What may have no data here, and why; a test below says when an entry is no longer needed.
@@ -94,13 +95,16 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
     budgeted = {"holdout_fraction": 0.5, "holdout_seed": 1, "max_running": 2, "max_queued": 3}
     folder = tmp_path_factory.mktemp("prometheus")
     gone = ScriptedEngine()
+    quota = {"name": "a", "key": SECRET, "quotas": [{"requests": 9, "per": "day"}]}
+    keys = write(folder / "keys.yaml", quota)
     with (
         serve(slow, **budgeted) as live,
         serve(on=failing) as broken,
         serve(on=gone, on_engine_death="stay") as dead,
+        serve(keys=keys, usage_store=str(folder / "usage.sqlite")) as keyed,
     ):
         gone.die()
-        targets = [one.url.removeprefix("http://") for one in (live, broken, dead)]
+        targets = [one.url.removeprefix("http://") for one in (live, broken, dead, keyed)]
         with prometheus(targets, folder) as running, ThreadPoolExecutor(4) as pool:
             running.wait_past(time())
             found = Watched(running, live, before=running.value(SAVED))
@@ -115,6 +119,8 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
                 failing.vllm.step()
                 assert broken.post(budget=0.2).status_code == 500
                 assert dead.post(budget=0.2).status_code == 503
+                keyed.http.headers.update(bearer(SECRET))
+                assert keyed.post(budget="native").status_code == 200
                 running.wait_past(time())
             yield found
 

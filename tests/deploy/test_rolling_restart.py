@@ -155,37 +155,60 @@ def verdict(text: str, stream: bool) -> str:
     return "whole" if [end for end in ends if end] == ["length"] else events[-2]
 
 
-def nginx_configuration(folder: Path, port: int, servers: Sequence[Server]) -> Path:
+def nginx_configuration(
+    folder: Path, port: int, servers: Sequence[Server], door: str = "plain"
+) -> Path:
     """The shipped configuration, with this machine's addresses in the places of Docker's."""
-    text = (ROOT / "deploy/nginx/nginx.conf").read_text()
+    shipped = ROOT / "deploy/nginx"
+    text = (shipped / "nginx.conf").read_text().replace("/tmp/", f"{folder}/")
+    listen = (shipped / f"{door}.conf").read_text().replace("/run/secrets/", f"{folder}/")
+    assert listen.count("listen 8080 ") == 1
+    (folder / "listen.conf").write_text(listen.replace("listen 8080 ", f"listen 127.0.0.1:{port} "))
+    if not (folder / "limits.conf").exists():  # a test may have put lower ones
+        shutil.copy(shipped / "limits.conf", folder)
+    (own,) = free_ports(1)
     # Docker's DNS names the front ends; here a list does. `max_fails=0`, because DNS answers
     # remember no failures either.
     names = "".join(f"server 127.0.0.1:{server.port} max_fails=0; " for server in servers)
     for old, new in (
-        ("listen 8080 ", f"listen 127.0.0.1:{port} "),
+        ("/etc/extracot/listen.conf", f"{folder}/listen.conf"),
+        ("/etc/extracot/limits.conf", f"{folder}/limits.conf"),
+        ("listen 127.0.0.1:8081;", f"listen 127.0.0.1:{own};"),
         ("set $front front:8000;", "set $front fronts;"),
         ("    server {\n", f"    upstream fronts {{ {names}}}\n    server {{\n"),
     ):
         assert text.count(old) == 1, old
         text = text.replace(old, new)
     path = folder / "nginx.conf"
-    path.write_text(text.replace("/tmp/", f"{folder}/"))
+    path.write_text(text)
     return path
 
 
+async def listening(port: int, process: subprocess.Popen[bytes]) -> None:
+    """Wait until this process takes connections."""
+    while process.poll() is None:
+        with contextlib.suppress(OSError):
+            async with await anyio.connect_tcp("127.0.0.1", port):
+                return
+        await anyio.sleep(0.05)
+    raise AssertionError("it ended before it listened")
+
+
 @contextlib.asynccontextmanager
-async def reverse_proxy(folder: Path, servers: Sequence[Server]) -> AsyncIterator[str | None]:
-    """nginx in front of the servers; ``None`` where there is no nginx."""
+async def reverse_proxy(
+    folder: Path, servers: Sequence[Server], door: str = "plain"
+) -> AsyncIterator[str | None]:
+    """nginx in front of the servers, with or without TLS; ``None`` where there is no nginx."""
     if NGINX is None:
         yield None
         return
     (port,) = free_ports(1)
-    path = nginx_configuration(folder, port, servers)
+    path = nginx_configuration(folder, port, servers, door)
     own = "daemon off;" + (" user root;" if os.geteuid() == 0 else "")
     process = subprocess.Popen([NGINX, "-e", "stderr", "-c", str(path), "-g", own])
     try:
-        await Server(port, process).ready()
-        yield f"http://127.0.0.1:{port}"
+        await listening(port, process)
+        yield f"{'https' if door == 'tls' else 'http'}://127.0.0.1:{port}"
     finally:
         process.send_signal(signal.SIGQUIT)
         await anyio.to_thread.run_sync(process.wait)

@@ -183,10 +183,15 @@ def test_a_default_that_a_model_does_not_have_ends_the_start(tmp_path: Path) -> 
     write(path, {**auto, "models": ["elsewhere"]})  # a model of that name could have one
     with serve(keys=path, card="none") as live:
         write(path, auto)
+        assert live.metric_sum("extracot_keys_last_reload_successful") == 1
         with pytest.raises(KeysError, match="key a: default is auto"):
             live.app.state.extracot.reload_keys()
         (kept,) = live.app.state.extracot.keys.principals
         assert kept.models == {"elsewhere"}
+        assert live.metric_sum("extracot_keys_last_reload_successful") == 0
+        write(path, {**auto, "models": ["elsewhere"]})
+        live.app.state.extracot.reload_keys()
+        assert live.metric_sum("extracot_keys_last_reload_successful") == 1
 
 
 def test_keys_in_the_wrong_place_are_not_shown(tmp_path: Path) -> None:

@@ -58,6 +58,25 @@ def test_the_card_is_shown(token_server: Live, cap_server: Live) -> None:
     assert not any(name.startswith("extracot_card") for name, _ in cap_server.metrics())
 
 
+@pytest.mark.parametrize(("share", "varies"), [(0.5, True), (0.42, False), (None, False)])
+def test_whether_the_policy_is_more_than_one_level(share: float | None, varies: bool) -> None:
+    card = scripted_card()
+    level = card.level("0.4")
+    assert card.policy is not None and level.realised is not None
+    realised = share and {"mean": share, "p10": 0.1, "p90": 0.9}
+    policy = {**card.policy.model_dump(), "realised": realised}
+    assert abs(level.realised.mean - 0.4) < 0.01
+    assert card_with(policy=policy).policy_varies is varies
+    assert not card_with(policy=None).policy_varies
+
+
+def test_the_policys_kind_is_shown(token_server: Live) -> None:
+    labels = {"model": "scripted"}
+    name = "extracot_card_policy_varies"
+    assert (name, frozenset(labels.items())) in token_server.metrics()
+    assert token_server.metric_sum(name) == 0, "the scripted card's policy was not measured"
+
+
 def test_the_holdouts_mean_and_variance_can_be_had_from_counters() -> None:
     """So that several servers, and any span of time, can be taken together."""
     with serve(holdout_fraction=0.5, holdout_seed=1) as live:

@@ -115,9 +115,11 @@ class AppState:
         ]
 
     def reload_keys(self) -> str:
-        """Read the keys file again, and say what is new; ``KeysError`` changes nothing."""
+        """Read the keys file again, and say what is new; ``KeysError`` changes nothing else."""
         before = {principal.name: principal for principal in self.keys.principals}
+        self.metrics.keys_reloaded.set(0)
         self.keys.reload(self.check_keys)
+        self.metrics.keys_reloaded.set(1)
         after = {principal.name: principal for principal in self.keys.principals}
         changed = {name for name in before.keys() & after.keys() if before[name] != after[name]}
         told = {

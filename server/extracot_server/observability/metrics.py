@@ -188,6 +188,9 @@ class ServerMetrics:
                 ("accuracy", "Share of right answers measured for the budget card"),
             )
         )
+        self.policy_varies = gauge(
+            "card_policy_varies", "1 where the card has auto between levels", "livemax", "model"
+        )
         # Down for one worker is down for a share of the requests, so the least of them is shown.
         self.engine_up = gauge("engine_up", "1 while the engine serves", "livemin", "model")
         self.upstream_up = gauge(
@@ -204,6 +207,13 @@ class ServerMetrics:
         self.engine_restarts = counter(
             "engine_restarts", "Engine restarts after one was lost", "outcome"
         )
+        for outcome in ("ok", "failed"):  # from zero, so that the first one is an increase
+            self.engine_restarts.labels(outcome)
+        # As Prometheus tells it of its own configuration: 0 until the file is right again.
+        self.keys_reloaded = gauge(
+            "keys_last_reload_successful", "0 after a reload that was refused", "livemin"
+        )
+        self.keys_reloaded.set(1)
         self.batches = counter("batches", "Batches that ended", "status")
         self.batch_lines = counter("batch_lines", "Lines of batches that ended", "outcome")
         self.batches_in_progress = gauge(
@@ -295,6 +305,7 @@ class ServerMetrics:
                     self.policy_choices.labels(model, level.name)
             if card.policy is not None:
                 self._show_level(model, "auto", card, card.policy)
+                self.policy_varies.labels(model).set(card.policy_varies)
         savings = (self.saved, self.overspent, self.total_saved, self.total_overspent)
         for counter in (self.baseline, *savings):
             for budget in budgets:
