@@ -256,12 +256,13 @@ def test_a_loss_that_is_no_number_stops_the_run(
 
 
 def bent(root: Path, target: Path, change: dict[str, Any]) -> Path:
-    """The mixture with its second row changed."""
+    """The mixture with its second row changed, and of another problem, so that none is there twice."""
     target.mkdir()
     for name in ("tokenizer", "renderer.json"):
         (target / name).symlink_to(root / "mix" / name)
     lines = [json.loads(line) for line in (root / "mix" / "rows.jsonl").read_text().splitlines()]
-    lines[1] = {k: v for k, v in (lines[1] | change).items() if v != "gone"}
+    own = {"problem_id": "bent", **change}
+    lines[1] = {k: v for k, v in (lines[1] | own).items() if v != "gone"}
     (target / "rows.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     return target
 
