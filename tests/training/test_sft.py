@@ -256,7 +256,7 @@ def test_a_loss_that_is_no_number_stops_the_run(
 
 
 def bent(root: Path, target: Path, change: dict[str, Any]) -> Path:
-    """The mixture with its second row changed, and of another problem, so that none is there twice."""
+    """The mixture with its second row changed, which is of another problem then."""
     target.mkdir()
     for name in ("tokenizer", "renderer.json"):
         (target / name).symlink_to(root / "mix" / name)
