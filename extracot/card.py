@@ -205,15 +205,6 @@ class BudgetCard(CardModel):
         """Every level has a realised ratio."""
         return all(level.realised is not None for level in self.levels)
 
-    @property
-    def policy_varies(self) -> bool:
-        """Measured, the policy is no level by another name: its ratio is 10% off every level's."""
-        measured = self.policy.realised if self.policy is not None else None
-        levels = [level.realised.mean for level in self.levels if level.realised is not None]
-        return measured is not None and all(
-            abs(measured.mean - mean) > 0.1 * mean for mean in levels
-        )
-
     def level(self, name: str) -> LevelCard:
         """The level of that name; raises :class:`CardError` that lists the names there are."""
         levels = {level.name: level for level in self.levels}

@@ -9,6 +9,7 @@ import pytest
 from extracot.card import BudgetCard
 from extracot_server.engine.scripted.engine import scripted_card
 from extracot_server.generation.report import expected_share
+from extracot_server.observability.metrics import policy_varies
 from tests.server.live import Live, serve, user
 
 TOKENS = {"p50": 0.0, "p90": 1e6}
@@ -66,8 +67,8 @@ def test_whether_the_policy_is_more_than_one_level(share: float | None, varies: 
     realised = share and {"mean": share, "p10": 0.1, "p90": 0.9}
     policy = {**card.policy.model_dump(), "realised": realised}
     assert abs(level.realised.mean - 0.4) < 0.01
-    assert card_with(policy=policy).policy_varies is varies
-    assert not card_with(policy=None).policy_varies
+    assert policy_varies(card_with(policy=policy)) is varies
+    assert not policy_varies(card_with(policy=None))
 
 
 def test_the_policys_kind_is_shown(token_server: Live) -> None:

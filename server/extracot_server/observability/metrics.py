@@ -305,7 +305,7 @@ class ServerMetrics:
                     self.policy_choices.labels(model, level.name)
             if card.policy is not None:
                 self._show_level(model, "auto", card, card.policy)
-                self.policy_varies.labels(model).set(card.policy_varies)
+                self.policy_varies.labels(model).set(policy_varies(card))
         savings = (self.saved, self.overspent, self.total_saved, self.total_overspent)
         for counter in (self.baseline, *savings):
             for budget in budgets:
@@ -366,3 +366,10 @@ class ServerMetrics:
             self.first_answer.labels(model).observe(times.first_answer - times.start)
         if complete:
             self.duration.labels(model).observe(perf_counter() - times.start)
+
+
+def policy_varies(card: BudgetCard) -> bool:
+    """Measured, the policy is no level by another name: its ratio is 10% off every level's."""
+    measured = card.policy.realised if card.policy is not None else None
+    levels = [level.realised.mean for level in card.levels if level.realised is not None]
+    return measured is not None and all(abs(measured.mean - mean) > 0.1 * mean for mean in levels)
