@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import shutil
 import signal
 import socket
@@ -26,8 +27,9 @@ NICE = 10
 
 
 def free_port() -> int:
-    """A port that is free now and that no system gives away by itself meanwhile."""
-    for port in range(20_000, 30_000, 97):
+    """A port that is free now and that no system gives away by itself meanwhile. Any of them: two
+    recipes that run beside each other serve only much later."""
+    for port in random.sample(range(20_000, 30_000), 100):
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.bind(("127.0.0.1", port))
             return port
