@@ -202,9 +202,11 @@ class Placeholders:
 
 
 def _edges(text: str) -> tuple[str, str, str]:
-    """White space, text, white space; a full stop at the end goes with the latter."""
+    """White space, text, white space; a full stop at the end goes with the latter, unless it is all
+    there is."""
     begun = text.lstrip()
-    said = begun.rstrip().removesuffix(".")
+    said = begun.rstrip()
+    said = said.removesuffix(".") or said
     return text[: len(text) - len(begun)], said, begun[len(said) :]
 
 

@@ -7,7 +7,7 @@ import functools
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from extracot import Control, Message, PromptError, PromptRenderer, ToolCall
@@ -88,6 +88,8 @@ def both(template: str, arguments: dict[str, str], result: str = "r") -> tuple[s
 def test_arguments(way: str, arguments: dict[str, str]) -> None:
     template = USER + CALLS + "({{ c.function.name }})" + WAYS[way] + "{% endfor %}"
     template += "{{ messages[2].content if messages | length > 2 }}"
+    if way == "sorted":  # names that sort by more than letters are not parameters of functions
+        arguments = {f"p{n}": value for n, value in enumerate(arguments.values())}
     if way == "python":  # of what cannot be printed it writes the number
         arguments = {printable(key): printable(value) for key, value in arguments.items()}
     ours, own = both(template, arguments)
@@ -95,6 +97,9 @@ def test_arguments(way: str, arguments: dict[str, str]) -> None:
 
 
 @given(result=TEXTS)
+@example(result=".")
+@example(result=" . ")
+@example(result="..")
 @pytest.mark.parametrize(
     "way", ["{{ r }}", "{{ r | trim }}", "{{ r | tojson }}", "{{ r.strip() }}"]
 )

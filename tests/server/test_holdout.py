@@ -307,7 +307,8 @@ def test_cap_mode_takes_the_holdouts_mean_as_its_baseline() -> None:
         assert 7 <= report["baseline_total_tokens"] - report["baseline_tokens"] <= 9
         bound = live.http.get("/v1/models").json()["data"][0]["budget"]["default_max_tokens"]
         native = standing(live)["arms"]["holdout"]["mean_reasoning_tokens"]
-        assert live.chat(budget="native")["budget"]["max_tokens"] == bound == round(8 * native)
+        assert bound == max(8000, round(8 * native))  # what was measured may raise it alone
+        assert live.chat(budget="native")["budget"]["max_tokens"] <= bound
 
 
 def test_an_error_is_left_out() -> None:

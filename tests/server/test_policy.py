@@ -135,8 +135,9 @@ def test_priority_reaches_the_engine(live: Live) -> None:
 
 def test_labels_stay_bounded(live: Live) -> None:
     budget(live, "vip", budget=0.4)
-    values = {value for _, has in live.metrics() for _, value in has}
-    assert values.isdisjoint(set(KEYS) - {"auto"})
+    labels = [label for _, has in live.metrics() for label in has]
+    assert {value for name, value in labels if name == "key"} <= set(KEYS)
+    assert {value for name, value in labels if name != "key"}.isdisjoint(set(KEYS) - {"auto"})
 
 
 @given(server=ranges(), key=ranges(), caps=st.tuples(CAP, CAP))
