@@ -53,7 +53,7 @@ def test_a_hard_cap_is_obeyed_to_the_token(live: Live, cap: int) -> None:
             assert report["reasoning_tokens"] >= cap - 3
             assert report["closed_by"] == "server"
         assert message["content"]
-        assert "think>" not in message["content"]
+        assert "think>" not in message["content"] or report["escaped"]  # spelled out by the model
         assert bool(message["reasoning"]) is (report["reasoning_tokens"] > 0)
     assert any(c["budget"]["cap_hit"] for c in reply["choices"]) is (cap > 0)
     used = sum(choice["budget"]["reasoning_tokens"] for choice in reply["choices"])
@@ -164,7 +164,7 @@ def test_a_stream_through_our_client(client: Extracot) -> None:
     assert ("".join(reasoning), "".join(answer)) == (solution.reasoning, solution.answer)
     assert len(reasoning) > 1 and answer
     tokens = solution.report.reasoning_tokens
-    assert tokens is not None and 0 < tokens <= 0.4 * ASSUMED
+    assert tokens is not None and 0 < tokens <= 1.25 * 0.4 * ASSUMED  # with its grace
     assert solution.report.baseline_source == "assumed"
     assert solution.report.saved_tokens_estimate is None
     assert 0 < (solution.timings.ttft or 0) <= (solution.timings.first_answer or 0)
@@ -178,7 +178,7 @@ def test_our_clients_sweep_over_two_budgets(client: Extracot) -> None:
         budget: [row.reasoning_tokens or 0 for row in rows if row.budget == budget]
         for budget in (0.2, 0.8)
     }
-    assert max(spent[0.2]) <= 0.2 * ASSUMED and max(spent[0.8]) <= 0.8 * ASSUMED
+    assert max(spent[0.2]) <= 0.25 * ASSUMED and max(spent[0.8]) <= ASSUMED  # with their grace
     assert sum(spent[0.2]) < sum(spent[0.8])
 
 

@@ -106,13 +106,14 @@ def make_mixed(root: Path) -> Path:
     """``mixed``: rows of every level and policy rows, with the model's tokenizer."""
     tokenizer, _ = load_policy_tokenizer(str(root / "sft"), PROMPT)
     renderer, rows = PROMPT.renderer(tokenizer), []
-    for level in PROMPT.ratios:
+    for copy, level in enumerate(PROMPT.ratios):
         for number in range(COUNT):
             fixed, _, free = _rows(renderer, question("blue", number), level, 1)
             for kind, (prompt, reply) in (("level", fixed), ("policy", free)):
                 rows.append(
                     MixedRow(
                         problem_id=f"blue{number}", sample=0, kind=kind, level=level,
+                        copy_number=copy if kind == "policy" else 0,
                         prompt_ids=list(prompt), reply_ids=list(reply),
                         reasoning_tokens=2 * round(10 * level) - 1, full_tokens=19,
                     )
