@@ -20,7 +20,6 @@ from extracot_server.budget.holdout import (
     Arm,
     Holdout,
     Moments,
-    may_be_held_out,
     student_quantile,
 )
 from extracot_server.budget.resolve import BudgetPolicy, BudgetSources, resolve_budget
@@ -164,7 +163,10 @@ def test_nobody_gets_more_than_was_promised(
     resolved = resolve_budget(
         BudgetSources(None if asked is None else parse_budget(asked)), CARD, within
     )
-    assert may_be_held_out(resolved, within) is expected
+    holdout = Holdout(fraction=1.0)
+    reason = holdout.exclusion(resolved, CARD, within)
+    arm = holdout.draw(resolved, within) if reason is None else None
+    assert (arm is Arm.HOLDOUT) is expected
 
 
 # Over HTTP ----------------------------------------------------------------------------------

@@ -19,7 +19,6 @@ from extracot_server.budget.resolve import (
     BudgetSources,
     ResolvedBudget,
     allowed_levels,
-    expected_ratio,
     resolve_budget,
 )
 from extracot_server.budget.values import parse_alias, parse_budget
@@ -128,7 +127,7 @@ def test_the_nearest_realised_level_is_used_and_ties_go_to_the_smaller(
     level = resolve_budget(BudgetSources(parse_budget(ratio)), card, BudgetPolicy()).level
     assert level is not None
     best = min(abs(mean - ratio) for mean in ordered)
-    found = expected_ratio(level)
+    found = level.expected_ratio
     assert found is not None
     assert abs(found - ratio) == pytest.approx(best, abs=2e-9)
     first = next(mean for mean in ordered if abs(mean - ratio) <= best + 1e-12)
@@ -140,7 +139,7 @@ def test_a_policy_never_leaves_nothing_to_choose(policy: BudgetPolicy) -> None:
     levels = allowed_levels(CARD, policy)
     assert levels
     low, high = policy.floor or 0.0, policy.ceiling or math.inf
-    inside = [lv for lv in CARD.levels if low <= (expected_ratio(lv) or 0) <= high]
+    inside = [lv for lv in CARD.levels if low <= lv.expected_ratio <= high]
     assert not inside or set(lv.name for lv in inside) <= {lv.name for lv in levels}
 
 

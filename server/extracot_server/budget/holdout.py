@@ -111,17 +111,12 @@ class Claims:
     overspent: float = 0.0
 
 
-def may_be_held_out(resolved: ResolvedBudget, policy: BudgetPolicy) -> bool:
-    """Whether a request may run natively instead: a budget shortens it, and no limit was promised.
-
-    Not if the client set a hard limit or asked for no reasoning at all, nor if the operator has a
-    ceiling that native reasoning could exceed.
-    """
-    return resolved.kind is not BudgetKind.NATIVE and why_not(resolved, policy) is None
-
-
 def why_not(resolved: ResolvedBudget, policy: BudgetPolicy) -> Excluded | None:
-    """What keeps a request with a budget from running natively; ``None``: nothing."""
+    """What keeps a request with a budget from running natively; ``None``: nothing.
+
+    A hard limit of the client's, a wish for no reasoning at all, or a ceiling of the operator's
+    that native reasoning could exceed.
+    """
     if resolved.kind is BudgetKind.NATIVE and resolved.max_reasoning_tokens is None:
         return None
     tokens = policy.reasoning_tokens_ceiling

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from extracot.card import BudgetCard, LevelCard
 from extracot.figures import BaselineBin, level_cap
-from extracot_server.budget.resolve import BudgetKind, BudgetPolicy, ResolvedBudget, expected_ratio
+from extracot_server.budget.resolve import BudgetKind, BudgetPolicy, ResolvedBudget
 from extracot_server.errors import BudgetError
 
 CapReason = Literal["budget", "client", "operator", "room"]
@@ -157,7 +157,7 @@ def _ratio_cap(
         )
     ratio = resolved.applied_ratio
     if ratio is None and level is not None:
-        ratio = expected_ratio(level)
+        ratio = level.expected_ratio
     return None if ratio is None else _tokens_at(ratio, baseline, policy)
 
 

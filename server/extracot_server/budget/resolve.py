@@ -217,11 +217,6 @@ def measured_ratio(level: LevelCard) -> float | None:
     return level.realised.mean if level.realised is not None else None
 
 
-def expected_ratio(level: LevelCard) -> float | None:
-    """The realised ratio measured for a level; its nominal ratio where none was measured."""
-    return level.realised.mean if level.realised is not None else level.ratio
-
-
 def allowed_levels(card: BudgetCard, policy: BudgetPolicy) -> tuple[LevelCard, ...]:
     """The card's levels within floor and ceiling, by expected ratio; never empty.
 
@@ -230,9 +225,7 @@ def allowed_levels(card: BudgetCard, policy: BudgetPolicy) -> tuple[LevelCard, .
     """
     low = policy.floor if policy.floor is not None else 0.0
     high = policy.ceiling if policy.ceiling is not None else math.inf
-    within = tuple(
-        lv for lv in card.levels if low - _TIE <= (expected_ratio(lv) or 0.0) <= high + _TIE
-    )
+    within = tuple(lv for lv in card.levels if low - _TIE <= lv.expected_ratio <= high + _TIE)
     if within:
         return within
     bound = policy.ceiling if policy.ceiling is not None else low
@@ -250,8 +243,7 @@ def nearest_level(levels: tuple[LevelCard, ...], ratio: float) -> LevelCard:
     """The level whose expected ratio is nearest to ``ratio``; ties go to the smaller."""
     best = levels[0]
     for level in levels[1:]:
-        distance = abs((expected_ratio(level) or 0.0) - ratio)
-        if distance < abs((expected_ratio(best) or 0.0) - ratio) - _TIE:
+        if abs(level.expected_ratio - ratio) < abs(best.expected_ratio - ratio) - _TIE:
             best = level
     return best
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 from extracot.errors import PromptError
 from extracot.prompt import PromptRenderer, Tokenizer
+from extracot_server.profiles.fit import MAX_CLOSING_TOKENS
 
-MOST_TOKENS = 64
 _BREAK = "\n\n"
 
 
@@ -57,8 +57,9 @@ def make_closing(
             f"holds {found!r}, a token that this model reads as more than text. "
             "Allowed: plain text without think tags and control tokens"
         )
-    if len(ids) > MOST_TOKENS:
+    if len(ids) > MAX_CLOSING_TOKENS:
         raise ClosingError(
-            f"is {len(ids)} tokens with the line break before it. Allowed: at most {MOST_TOKENS}"
+            f"is {len(ids)} tokens with the line break before it. "
+            f"Allowed: at most {MAX_CLOSING_TOKENS}"
         )
     return Closing(_BREAK + said, ids)
