@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TypeVar
+from typing import Literal, TypedDict, TypeVar
 
 from fastapi import Request
 
@@ -42,16 +42,30 @@ def folder_of(request: Request) -> KeyFolder:
     return runner_of(request).store.of(principal_of(request).name)
 
 
-def page_of(found: Sequence[R], after: str | None, limit: int) -> tuple[list[R], bool]:
-    """A page of a list, and whether there are more; ``after`` must be in the list."""
+class Ends(TypedDict):
+    """What a list in OpenAI's shape says of its page, beside ``data``."""
+
+    object: Literal["list"]
+    first_id: str | None
+    last_id: str | None
+    has_more: bool
+
+
+def page_of(found: Sequence[R], after: str | None, limit: int) -> tuple[Sequence[R], Ends]:
+    """A page of a list, and its ends; ``after`` must be in the list."""
     begin = 0
     if after is not None:
         ids = [record.id for record in found]
         if after not in ids:
             raise InvalidRequestError.of("after", "must be an id of this list.")
         begin = ids.index(after) + 1
-    page = list(found[begin : begin + limit])
-    return page, begin + limit < len(found)
+    page = found[begin : begin + limit]
+    return page, {
+        "object": "list",
+        "first_id": page[0].id if page else None,
+        "last_id": page[-1].id if page else None,
+        "has_more": begin + limit < len(found),
+    }
 
 
 def keep_seconds(anchor: object, seconds: object, field: str) -> int | None:

@@ -220,14 +220,8 @@ async def list_batches(
 ) -> BatchList:
     """The batches of this key, the newest first."""
     found = await asyncio.to_thread(folder_of(request).list_batches)
-    page, more = page_of(found, after, limit)
-    return BatchList(
-        object="list",
-        data=[_shown(batch) for batch in page],
-        first_id=page[0].id if page else None,
-        last_id=page[-1].id if page else None,
-        has_more=more,
-    )
+    page, ends = page_of(found, after, limit)
+    return BatchList(data=[_shown(batch) for batch in page], **ends)
 
 
 @reading.get("/v1/batches/{batch_id}", responses=errors(401, 404, 500))

@@ -146,14 +146,8 @@ async def list_files(
     """The files of this key, results of batches included."""
     found = await asyncio.to_thread(folder_of(request).list_files)
     found = [file for file in found if purpose is None or file.purpose == purpose]
-    page, more = page_of(found[::-1] if order == "asc" else found, after, limit)
-    return FileList(
-        object="list",
-        data=[_shown(file) for file in page],
-        first_id=page[0].id if page else None,
-        last_id=page[-1].id if page else None,
-        has_more=more,
-    )
+    page, ends = page_of(found[::-1] if order == "asc" else found, after, limit)
+    return FileList(data=[_shown(file) for file in page], **ends)
 
 
 @reading.get("/v1/files/{file_id}", responses=errors(401, 404, 500))
