@@ -5,13 +5,13 @@ matplotlib is optional: without it a line says why there is no picture.
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from extracot_client.adherence_figures import Figures
 from extracot_client.intervals import Estimate
+from extracot_client.plots import NO_PACKAGE, new_figure, save
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -25,13 +25,9 @@ def draw_adherence(found: Sequence[Figures], path: Path, title: str = "") -> str
     capped = [one for one in found if one.requested is not None and one.realised is not None]
     if not capped:
         return "no picture: no reply tells how long it reasoned"
-    if importlib.util.find_spec("matplotlib") is None:
-        return "no picture: matplotlib is not installed (pip install 'extracot[plots]')"
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(9.5, 4.2), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(9.5, 4.2)
+    if figure is None:
+        return NO_PACKAGE
     lengths, answers = figure.subplots(1, 2)
     most = max(one.requested or 0 for one in capped)
     lengths.plot([0, most], [0, most], color="#9ca3af", ls="--", lw=1, label="as asked")
@@ -51,8 +47,7 @@ def draw_adherence(found: Sequence[Figures], path: Path, title: str = "") -> str
     lengths.legend(fontsize=9, frameon=False)
     if title:
         figure.suptitle(title, fontsize=10)
-    figure.savefig(path, dpi=150, format="png")
-    return f"picture: {path}"
+    return save(figure, path)
 
 
 def _line(

@@ -10,8 +10,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from extracot_client.savings import RowSaving
 from extracot_client.sweeps import budget_key
-from extracot_client.types import BudgetCardPage, BudgetReport, Solution, number_at, value_at
+from extracot_client.types import (
+    BudgetCardPage,
+    BudgetReport,
+    Solution,
+    SweepRow,
+    number_at,
+    value_at,
+)
 
 
 def seconds(value: float | None) -> str:
@@ -29,6 +37,20 @@ def tokens(value: float | None) -> str:
 def percent(value: float | None) -> str:
     """A share; unknown is a dash."""
     return "–" if value is None else f"{100 * value:.0f}%"
+
+
+def figure_cells(row: SweepRow, saving: RowSaving | None) -> tuple[str, ...]:
+    """What a reply took, as cells of a table: level, reasoning tokens, all tokens, saved of all,
+    saved of reasoning, seconds to the first token, seconds in all."""
+    return (
+        row.level or "–",
+        tokens(row.reasoning_tokens),
+        tokens(row.completion_tokens),
+        tokens(None if saving is None else saving.total),
+        tokens(None if saving is None else saving.reasoning),
+        seconds(row.ttft),
+        seconds(row.total),
+    )
 
 
 def _budget_text(report: BudgetReport) -> str:

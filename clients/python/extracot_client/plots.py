@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 _RATIO_COLOUR = "#4657b8"
 _WORDS = {"auto": ("D", "#c2410c"), "native": ("s", "#374151"), "none": ("X", "#0f766e")}
 _OTHER = ("^", "#7c3aed")
+NO_PACKAGE = "no picture: matplotlib is not installed (pip install 'extracot[plots]')"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +47,25 @@ class _Point:
         return True
 
 
+def new_figure(width: float, height: float) -> Figure | None:
+    """An empty figure, sizes in inches; ``None`` where matplotlib is not installed."""
+    if importlib.util.find_spec("matplotlib") is None:
+        return None
+    # The object interface with its own canvas: no global state, no window system.
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def save(figure: Figure, path: Path) -> str:
+    """Write the PNG; gives a line that says so. Raises ``OSError`` for a bad path."""
+    figure.savefig(path, dpi=150, format="png")
+    return f"picture: {path}"
+
+
 def draw_sweep(summaries: Sequence[BudgetSummary], path: Path, title: str = "") -> str:
     """Write the PNG; gives a line that says so, or why not. Raises ``OSError`` for a bad path."""
     points = [
@@ -61,20 +81,14 @@ def draw_sweep(summaries: Sequence[BudgetSummary], path: Path, title: str = "") 
     ]
     if not points:
         return "no picture: no problem came with a known answer"
-    if importlib.util.find_spec("matplotlib") is None:
-        return "no picture: matplotlib is not installed (pip install 'extracot[plots]')"
-    # The object interface with its own canvas: no global state, no window system.
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(7.0, 4.5), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(7.0, 4.5)
+    if figure is None:
+        return NO_PACKAGE
     axes = figure.add_subplot()
     _draw_points(axes, points)
     _frame(axes, points, title)
     _name_points(figure, axes, points)
-    figure.savefig(path, dpi=150, format="png")
-    return f"picture: {path}"
+    return save(figure, path)
 
 
 def _draw_points(axes: Axes, points: list[_Point]) -> None:

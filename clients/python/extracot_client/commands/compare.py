@@ -13,7 +13,7 @@ from extracot_client.commands.common import (
     print_json,
     read_problem,
 )
-from extracot_client.formatting import no_saving_words, seconds, tokens
+from extracot_client.formatting import figure_cells, no_saving_words
 from extracot_client.requests import SolveOptions
 from extracot_client.savings import RowSaving, add_up, row_savings, saved_fields
 from extracot_client.sweeps import budget_key
@@ -90,12 +90,6 @@ def _cells(row: SweepRow, saving: RowSaving | None) -> list[str]:
     answer = row.boxed if row.boxed is not None else row.answer or "(empty)"
     return [
         budget_key(row.budget),
-        row.level or "–",
-        tokens(row.reasoning_tokens),
-        tokens(row.completion_tokens),
-        tokens(None if saving is None else saving.total),
-        tokens(None if saving is None else saving.reasoning),
-        seconds(row.ttft),
-        seconds(row.total),
+        *figure_cells(row, saving),
         f"error: {row.error}" if row.error else answer,
     ]

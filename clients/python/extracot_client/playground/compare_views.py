@@ -9,7 +9,7 @@ import html
 from collections.abc import Mapping, Sequence
 
 from extracot.answers import same_answer
-from extracot_client.formatting import seconds, tokens
+from extracot_client.formatting import figure_cells, seconds, tokens
 from extracot_client.playground.charts import Bar, Chart, draw, table
 from extracot_client.playground.markdown import to_html
 from extracot_client.savings import RowSaving, row_savings
@@ -49,18 +49,7 @@ def compare_table(names: Sequence[str], rows: Mapping[str, SweepRow]) -> str:
 def _line(name: str, row: SweepRow, judged: str, saving: RowSaving | None) -> tuple[str, ...]:
     if row.error is not None:
         return (name, " ".join(row.error.split()), "failed", *["–"] * (len(HEAD) - 3))
-    return (
-        name,
-        answer_of(row) or "–",
-        judged or "–",
-        row.level or "–",
-        tokens(row.reasoning_tokens),
-        tokens(row.completion_tokens),
-        tokens(None if saving is None else saving.total),
-        tokens(None if saving is None else saving.reasoning),
-        seconds(row.ttft),
-        seconds(row.total),
-    )
+    return (name, answer_of(row) or "–", judged or "–", *figure_cells(row, saving))
 
 
 def _saved_by(savings: Sequence[RowSaving | None]) -> str:
