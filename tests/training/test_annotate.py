@@ -88,7 +88,7 @@ def test_rules_tell_a_division_from_a_fraction() -> None:
     assert "9 - 7 = 2" in kept_by_rules(text)
 
 
-@given(st.text(max_size=200), st.text(min_size=1, max_size=5))
+@given(st.text(max_size=200), st.text(min_size=1, max_size=5).filter(str.strip))
 def test_rules_take_any_text(text: str, gold: str) -> None:
     one = job(text, gold)
     verdict = next(RulesAnnotator().annotate([one]))
