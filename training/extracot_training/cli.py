@@ -81,7 +81,8 @@ STAGES: dict[str, Stage] = {
 }
 
 
-PLAN = "plan"
+PLAN, RUN = "plan", "run"
+AFTER_ERROR = "EXTRACOT_TRAIN_AFTER_ERROR"  # what a run of all stages adds to a stage's error
 
 
 class UsageError(ConfigError):
@@ -121,9 +122,12 @@ def _main(argv: list[str]) -> int:
     if name == PLAN:
         planned: int = _module("planning.command").main(argv[1:], config_class)
         return planned
+    if name == RUN:
+        ran: int = _module("run.command").main(argv[1:], config_class, main)
+        return ran
     if name not in STAGES:
         kind = "flag" if name.startswith("-") else "stage"
-        known = ["--help", "--version"] if kind == "flag" else [*STAGES, PLAN]
+        known = ["--help", "--version"] if kind == "flag" else [*STAGES, PLAN, RUN]
         raise UsageError(
             f"unknown {kind} {name!r}{near_miss(name, known)}; stages: {', '.join(STAGES)}"
         )
@@ -213,7 +217,8 @@ def _overview() -> Parser:
         prog=PROGRAM,
         usage=f"{PROGRAM} STAGE --config FILE [--set KEY=VALUE ...] [--force]",
         description=f"stages:\n{lines}\n\n{PROGRAM} STAGE --help lists a stage's settings\n"
-        f"{PROGRAM} plan CONFIG ... says what stages would take, before anything is spent",
+        f"{PROGRAM} plan CONFIG ... says what stages would take, before anything is spent\n"
+        f"{PROGRAM} run --model M --problems FILE --out FOLDER runs every stage, to a served model",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
 
@@ -229,7 +234,7 @@ def _module(name: str) -> Any:
 
 
 def _fail(error: BaseException, code: int) -> int:
-    message = " ".join(str(error).split())
+    message = " ".join(str(error).split()) + os.environ.get(AFTER_ERROR, "")
     print(f"{PROGRAM}: error: {message}", file=sys.stderr)
     return code
 

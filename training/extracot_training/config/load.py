@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import difflib
 import types
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
@@ -21,13 +21,20 @@ _SHOULD_BE = "Input should be "
 M = TypeVar("M", bound=BaseModel)
 
 
-def load_config(model: type[M], file: Path | None, overrides: Sequence[str] = ()) -> M:
-    """The configuration in ``file`` with ``key.sub=value`` overrides (values are YAML) on top.
+def load_config(
+    model: type[M],
+    file: Path | None,
+    overrides: Sequence[str] = (),
+    *,
+    under: Mapping[str, Any] | None = None,
+) -> M:
+    """The configuration in ``file`` with ``key.sub=value`` overrides (values are YAML) on top, or
+    on top of the settings ``under`` where there is no file.
 
     Raises :class:`ConfigError`: unreadable file, broken YAML (``file:line``), unknown key (with the
     nearest known one), bad value.
     """
-    data = read_yaml(file) if file is not None else {}
+    data = read_yaml(file) if file is not None else dict(under or {})
     for override in overrides:
         key, equals, text = override.partition("=")
         if not equals or not key:

@@ -7,7 +7,7 @@ a configuration belong to it, as they would to its stage.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from extracot_training.planning.costs import Cost
 from extracot_training.planning.estimate import NO_COST, STAGES
 from extracot_training.planning.ledger import Ledger, finished, read_folder
 from extracot_training.planning.report import Planned, figures_of, report_of
+from extracot_training.planning.shape import Shape
 from extracot_training.policy.launching import check_launch
 from extracot_training.policy.training_settings import TrainingSettings
 
@@ -79,9 +80,14 @@ def main(argv: Sequence[str], config_of: ConfigOf) -> int:
     return 0
 
 
-def plan_of(configs: Sequence[tuple[str, Any]], assume: Assumptions) -> list[Planned]:
-    """The stages in their order; each finds what those before it would leave."""
-    ledger, plan = Ledger(assume), []
+def plan_of(
+    configs: Sequence[tuple[str, Any]],
+    assume: Assumptions,
+    models: Mapping[str, Shape] | None = None,
+) -> list[Planned]:
+    """The stages in their order; each finds what those before it would leave. ``models``: sizes of
+    models by name, where they are known already."""
+    ledger, plan = Ledger(assume, models=dict(models or {})), []
     for stage, config in configs:
         done = finished(config.out)
         cost: Cost = NO_COST if done else STAGES[stage](config, ledger)

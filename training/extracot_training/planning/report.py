@@ -42,10 +42,13 @@ def report_of(plan: Sequence[Planned], assume: Assumptions) -> str:
     lines += [_line(one, wide) for one in plan]
     hours = sum(one.cost.hours for one in plan)
     on_gpus = sum(one.cost.hours * one.cost.gpus for one in plan)
+    spent = (
+        f", {on_gpus:.1f} GPU hours of {assume.gpu}, "
+        f"{on_gpus * assume.dollars_per_hour:.0f} dollars at {assume.dollars_per_hour:g} an hour"
+    )
     lines += [
         "",
-        f"{hours:.1f} hours, {on_gpus:.1f} GPU hours of {assume.gpu}, "
-        f"{on_gpus * assume.dollars_per_hour:.0f} dollars at {assume.dollars_per_hour:g} an hour",
+        f"{hours:.1f} hours{spent if on_gpus else ''}",
         *_memory(plan, assume),
         *(f"{one.name}: cannot start here: {one.note}" for one in plan if one.note),
         "",

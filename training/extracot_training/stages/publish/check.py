@@ -8,14 +8,8 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import re
-import subprocess
-import sys
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import httpx
@@ -25,15 +19,12 @@ from extracot.control import Control, ControlKind
 from extracot.errors import ExtracotError
 from extracot.prompt import Message, PromptRenderer, Role, ThinkTags
 from extracot_training.errors import StageError
+from extracot_training.evaluation.serving import UNNAMED, served
 from extracot_training.policy.pretrained import load_tokenizer
 
 QUESTION = "What is 12 * 3 + 4?"
-_READY = re.compile(r"ready after .* at (http://\S+)/v1")
 _NEEDED = ("vllm", "extracot_server", "fastapi", "uvicorn")
-UNNAMED = "published"
 _TOKENS = 48
-_POLL_S = 0.2
-_STOP_S = 60.0
 
 
 class CheckError(StageError):
@@ -142,42 +133,3 @@ def _ask(client: httpx.Client, model: str, name: str, budget: float | str) -> di
         "completion_tokens": reply["usage"]["completion_tokens"],
         "finish_reason": reply["choices"][0]["finish_reason"],
     }
-
-
-@contextmanager
-def served(folder: Path, arguments: Sequence[str], timeout_s: float) -> Iterator[str]:
-    """The server's address while the block runs."""
-    command = [sys.executable, "-m", "extracot_server.cli", "--model", str(folder)]
-    if BudgetCard.load(folder).model is None:  # else it has to be served by the name on its card
-        command += ["--served-model-name", UNNAMED]
-    command += ["--host", "127.0.0.1", "--port", "0"]
-    with TemporaryDirectory(prefix="extracot-publish-") as scratch:
-        log = Path(scratch) / "log"
-        with log.open("wb") as stream:
-            process = subprocess.Popen(
-                [*command, *arguments], stdin=subprocess.DEVNULL, stdout=stream, stderr=stream
-            )
-        try:
-            yield _wait(process, log, timeout_s)
-        finally:
-            process.terminate()
-            try:
-                process.wait(_STOP_S)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-
-
-def _wait(process: subprocess.Popen[bytes], log: Path, timeout_s: float) -> str:
-    """The address the server says it is ready at."""
-    deadline = time.monotonic() + timeout_s
-    while time.monotonic() < deadline:
-        text = log.read_text(encoding="utf-8", errors="replace")
-        if ready := _READY.search(text):
-            return ready[1]
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(_POLL_S)
-            text = log.read_text(encoding="utf-8", errors="replace")
-            said = [line for line in text.splitlines() if "error" in line.lower()] or ["nothing"]
-            raise CheckError(f"self-check: the server did not start; it said: {said[-1][:400]}")
-    raise CheckError(f"self-check: the server was not ready within {timeout_s:g} s")

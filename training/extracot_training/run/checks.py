@@ -1,0 +1,45 @@
+"""What would end a run late, looked for before it begins: packages, trackers, memory, disk."""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+from pathlib import Path
+
+from extracot_training.errors import StageError
+from extracot_training.policy.trackers import check_trackers
+from extracot_training.run.options import VLLM, RunOptions
+from extracot_training.run.recipe import Recipe
+from extracot_training.run.spending import disk_fault
+
+SERVER = ("vllm", "extracot_server", "fastapi", "uvicorn")
+
+
+def has_vllm() -> bool:
+    """Whether vLLM is installed."""
+    return importlib.util.find_spec("vllm") is not None
+
+
+def check_packages(options: RunOptions, teacher: str) -> None:
+    """Raises :class:`StageError` or ``ConfigError`` for a package that a stage would miss."""
+    check_trackers(options.report_to)
+    if teacher == VLLM and not has_vllm():
+        raise StageError(
+            "no row has a solution, so the model has to reason for itself, and that wants vllm: "
+            "pip install 'extracot[cuda]', or name the solutions' key in --fields"
+        )
+    lacking = [name for name in SERVER if importlib.util.find_spec(name) is None]
+    if lacking and "evaluate" not in options.skip:
+        raise StageError(
+            f"stage evaluate serves the checkpoint, and {lacking[0]} is not installed: pip install "
+            "'extracot[server,cuda]' (or [server,cpu]), or pass --skip evaluate"
+        )
+
+
+def check_disk(recipe: Recipe) -> None:
+    """Raises :class:`StageError` where the models will not fit."""
+    out = recipe.options.out.absolute()
+    there = next(folder for folder in (out, *out.parents) if folder.is_dir())
+    fault = disk_fault(recipe, shutil.disk_usage(there).free, Path(recipe.options.out))
+    if fault:
+        raise StageError(fault)

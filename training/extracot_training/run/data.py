@@ -1,0 +1,129 @@
+"""What a file of problems holds, read before anything is spent: rows, faults, lengths, splits.
+
+Read by the very functions of stage ``problems``, so that it says what that will say.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from extracot_training.config.problems import JsonlSource, Splits
+from extracot_training.errors import RowError, StageError
+from extracot_training.pipeline.files import sha256_of
+from extracot_training.pipeline.records import Problem
+from extracot_training.run.options import AUTO, OWN, VLLM, RunOptions
+from extracot_training.stages.problems.contamination import deduplicate
+from extracot_training.stages.problems.sources import read_source
+from extracot_training.stages.problems.stage import assign_split
+
+CHARACTERS = 3.0  # per token, on the safe side
+FEW = 30  # problems; with fewer none are set apart for the report alone
+_SEEDS = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Data:
+    """Problems that are left, of ``rows`` read. Tokens are estimated by characters; ``longest`` is
+    of a whole trace with its answer."""
+
+    rows: int
+    problems: int
+    splits: Splits
+    sizes: dict[str, int]
+    sha256: str
+    prompt: float
+    trace: float
+    longest: float
+    solutions: int
+    skipped: tuple[str, ...] = ()
+
+    @property
+    def judged(self) -> str:
+        """The split that the report is made on."""
+        return "test" if self.splits.test else "dev"
+
+
+def read_data(options: RunOptions) -> Data:
+    """Raises :class:`StageError` or :class:`RowError`: one line with the row and the remedy."""
+    skipped: list[str] = []
+    path = options.problems
+    if not path.is_file():
+        raise StageError(f"--problems {path}: no such file")
+    try:
+        rows = list(read_source(_source(options), skipped))
+        unique = deduplicate(rows, options.conflicts).rows
+    except RowError as error:
+        raise StageError(f"{error}; correct that row, or pass --bad-rows skip") from error
+    except StageError as error:
+        raise StageError(str(error).replace("set conflicts to", "pass --conflicts")) from error
+    if not rows:
+        why = f"all {len(skipped)} rows are bad, such as {skipped[0]}" if skipped else "no rows"
+        raise StageError(f"--problems {path}: {why}; want a problem a row")
+    if len(unique) < 2:
+        raise StageError(
+            f"--problems {path}: {len(unique)} problem is left of {len(rows)} rows; want two or "
+            "more, to train on some and measure on others"
+        )
+    splits, sizes = _divide(unique, options.seed)
+    solved = [row.solution for row in unique if row.solution]
+    return Data(
+        rows=len(rows) + len(skipped), problems=len(unique), splits=splits, sizes=sizes,
+        sha256=sha256_of(path), prompt=_mean([row.question for row in unique]),
+        trace=_mean(solved), longest=max((len(one) for one in solved), default=0) / CHARACTERS,
+        solutions=len(solved), skipped=tuple(skipped),
+    )  # fmt: skip
+
+
+def teacher_of(options: RunOptions, data: Data) -> str:
+    """``own``, ``vllm`` or an address. Raises :class:`StageError` where there can be no trace."""
+    if options.teacher == OWN and not data.solutions:
+        raise StageError(
+            "--teacher own: no row has a solution; name its key in --fields, as solution=cot"
+        )
+    if options.teacher != AUTO:
+        return options.teacher
+    if data.solutions:
+        return OWN
+    if options.model.startswith("bundled:"):
+        raise StageError(
+            f"no row has a solution, and vLLM cannot load {options.model} to reason for itself; "
+            "name the solutions' key in --fields, as solution=cot, or pass --teacher ADDRESS"
+        )
+    return VLLM
+
+
+def source_settings(options: RunOptions, path: Path) -> dict[str, object]:
+    """The one source of stage ``problems``."""
+    return {
+        "kind": "jsonl", "path": str(path), "name": "own", "license": options.data_license,
+        "fields": options.fields.model_dump(exclude_none=True), "bad_rows": options.bad_rows,
+    }  # fmt: skip
+
+
+def _source(options: RunOptions) -> JsonlSource:
+    return JsonlSource.model_validate(source_settings(options, options.problems))
+
+
+def _divide(rows: Sequence[Problem], seed: int) -> tuple[Splits, dict[str, int]]:
+    """Splits with a problem in each: the first seed from ``seed`` on that gives about the shares.
+
+    Raises :class:`StageError` where none does.
+    """
+    count = len(rows)
+    share = min(0.1, 500 / count)
+    dev, test = (share, share) if count >= FEW else (max(0.2, 1 / count), 0.0)
+    least = max(1, int(0.6 * dev * count))
+    for own in range(seed, seed + _SEEDS):
+        splits = Splits(seed=own, dev=round(dev, 4), test=round(test, 4))
+        sizes = Counter(assign_split(row.id, splits) for row in rows)
+        enough = sizes["dev"] >= least and (not test or sizes["test"] >= least)
+        if enough and sizes["train"] >= max(1, 0.9 * (1 - dev - test) * count):
+            return splits, {name: sizes[name] for name in ("train", "dev", "test")}
+    raise StageError(f"{count} problems cannot be divided for training and measuring")
+
+
+def _mean(texts: Sequence[str]) -> float:
+    return sum(map(len, texts)) / len(texts) / CHARACTERS if texts else 0.0

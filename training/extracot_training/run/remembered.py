@@ -1,0 +1,106 @@
+"""What the folder of a run keeps of how it was made: ``run.json`` and ``configs/``.
+
+The same command finds its configurations there and goes on with them, also where one was changed by
+hand; another command is told what differs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel
+
+from extracot_training.config.load import load_config
+from extracot_training.errors import StageError
+from extracot_training.pipeline.files import write_atomic
+from extracot_training.pipeline.records import read_json
+from extracot_training.run.options import RunOptions
+from extracot_training.run.recipe import FSDP, Step
+from extracot_training.run.spending import Configured
+
+RUN = "run.json"
+CONFIGS = "configs"
+FSDP_FILE = "fsdp2.yaml"
+# What may differ when a run is gone on with.
+FREE = frozenset({"out", "assume", "gpus", "device"})
+
+
+class Remembered(BaseModel, extra="forbid"):
+    """``run.json``. ``steps`` is empty until the configurations are written."""
+
+    options: dict[str, Any]
+    problems: str
+    steps: list[tuple[str, str]] = []
+
+
+def recall(options: RunOptions, sha256: str) -> Remembered | None:
+    """What an earlier run left; ``None`` where there was none. Raises :class:`StageError` for a
+    folder of other options, or of nothing that is known."""
+    folder = options.out
+    if folder.exists() and not folder.is_dir():
+        raise StageError(f"--out {folder}: is a file; choose another folder")
+    if not (folder / RUN).is_file():
+        if folder.is_dir() and any(folder.iterdir()):
+            raise StageError(f"--out {folder}: not empty and no run's folder; choose another one")
+        return None
+    found = read_json(folder / RUN, Remembered)
+    now = options.model_dump(mode="json")
+    for name, before in found.options.items():
+        if name not in FREE and before != now.get(name):
+            flag = "--" + name.replace("_", "-")
+            raise StageError(
+                f"--out {folder}: was begun with another {flag} ({_short(before)}, now "
+                f"{_short(now.get(name))}); choose another folder, or give that again"
+            )
+    if found.problems != sha256:
+        raise StageError(
+            f"--out {folder}: {options.problems} has changed since; choose another folder"
+        )
+    return found
+
+
+def remember(options: RunOptions, sha256: str, steps: Sequence[Configured] = ()) -> None:
+    """Write ``run.json``, after the configurations of ``steps``."""
+    folder = options.out
+    for step, config in steps:
+        write_config(folder, step, config)
+    kept = Remembered(
+        options=options.model_dump(mode="json"),
+        problems=sha256,
+        steps=[(step.name, step.stage) for step, _ in steps],
+    )
+    write_atomic(folder / RUN, kept.model_dump_json(indent=2) + "\n")
+
+
+def write_config(folder: Path, step: Step, config: Any) -> None:
+    """Write the configuration of one step, as its stage reads it."""
+    settings = config.model_dump(mode="json", exclude_unset=True)
+    text = yaml.safe_dump(settings, sort_keys=False, allow_unicode=True)
+    path = config_file(folder, step.name)
+    write_atomic(path, f"# extracot-train {step.stage} --config {path}\n{text}")
+    if settings.get("accelerate") is not None:
+        write_atomic(folder / CONFIGS / FSDP_FILE, FSDP)
+
+
+def reload(
+    options: RunOptions, kept: Remembered, config_of: Callable[[str], Any]
+) -> list[Configured]:
+    """The steps as their files say now. Raises :class:`ConfigError` for one that does not."""
+    found: list[Configured] = []
+    for name, stage in kept.steps:
+        config = load_config(config_of(stage), config_file(options.out, name))
+        found.append((Step(name, stage, {}), config))
+    return found
+
+
+def config_file(out: Path, step: str) -> Path:
+    """Where the configuration of a step lies."""
+    return out / CONFIGS / f"{step}.yaml"
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= 60 else text[:57] + "..."
