@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import date
 from functools import cached_property
 from types import MappingProxyType
 from typing import Any
@@ -62,7 +63,8 @@ class PromptRenderer:
 
     ``instruction`` precedes the last user message, ``system_prompt`` stands in where the client
     begins with no system message, and ``control_tokens`` are protected from being spelled in a
-    message even where the tokenizer holds them as ordinary tokens.
+    message even where the tokenizer holds them as ordinary tokens. A template that writes the date
+    is told ``day``, or today, whenever it renders.
 
     Raises :class:`ControlTokenError` if one of ``control_tokens`` is not exactly one id.
     """
@@ -75,13 +77,14 @@ class PromptRenderer:
         instruction: str | None = None,
         system_prompt: str | None = None,
         control_tokens: Collection[str] = (),
+        day: date | None = None,
     ) -> None:
         self.tags = tags if tags is not None else ThinkTags()
         self._instruction = instruction
         self._system_prompt = system_prompt
         self._control_tokens = tuple(control_tokens)
         self._eos_id = tokenizer.eos_token_id
-        self._template = ChatTemplate(tokenizer)
+        self._template = ChatTemplate(tokenizer, day)
         self._encoder = TextEncoder(
             tokenizer, reserved=(*self._control_tokens, self.tags.start, self.tags.end)
         )

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date
 from functools import cached_property
 from itertools import chain
 from types import MappingProxyType
@@ -52,10 +53,13 @@ class _Trim:
 
 
 class ChatTemplate:
-    """The chat template of one tokenizer."""
+    """The chat template of one tokenizer. One that writes the date is told ``day``; ``None``: today
+    as it renders."""
 
-    def __init__(self, tokenizer: Tokenizer) -> None:
+    def __init__(self, tokenizer: Tokenizer, day: date | None = None) -> None:
         self._tokenizer = tokenizer
+        # The name by which a template asks for the day, over what the library has under it.
+        self._day = {} if day is None else {"strftime_now": day.strftime}
 
     @property
     def source(self) -> str:
@@ -223,7 +227,7 @@ class ChatTemplate:
     def _write(self, conversation: list[dict[str, Any]], options: Mapping[str, Any]) -> str:
         try:
             text: str = self._tokenizer.apply_chat_template(
-                conversation, tokenize=False, add_generation_prompt=True, **options
+                conversation, tokenize=False, add_generation_prompt=True, **self._day, **options
             )
         except Exception as error:  # a template is foreign code: it may raise anything at all
             reason = " ".join(str(error).split()) or type(error).__name__

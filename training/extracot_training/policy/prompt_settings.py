@@ -6,6 +6,7 @@ the server's budget card agree. Knows the renderer and the spelling of levels; k
 
 from __future__ import annotations
 
+from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Self
 
@@ -37,6 +38,10 @@ class PromptSettings(BaseModel, extra="forbid", frozen=True, allow_inf_nan=False
     think_end: str = Field("</think>", min_length=1, description="closes the reasoning")
     ratios: tuple[Level, ...] = Field(DEFAULT_RATIOS, min_length=1, description="trained levels")
     policy: bool = Field(True, description="train the policy token")
+    day: date = Field(
+        date(2025, 1, 1),
+        description="what a chat template that writes the date is told, whenever a stage runs",
+    )
 
     @field_validator("ratios")
     @classmethod
@@ -80,6 +85,7 @@ class PromptSettings(BaseModel, extra="forbid", frozen=True, allow_inf_nan=False
             instruction=self.instruction or None,
             system_prompt=self.system_prompt,
             control_tokens=self.control_tokens,
+            day=self.day,
         )
 
     def prompt_ids(

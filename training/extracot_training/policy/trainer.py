@@ -27,11 +27,15 @@ from extracot_training.pipeline.checkpoints import (
     publish_folder,
     step_of,
 )
-from extracot_training.pipeline.distributed import is_first, run_stage_together
-from extracot_training.pipeline.stage import Counts, StageResult, StageRun
+from extracot_training.pipeline.distributed import is_first, run_stage_together, world_size
+from extracot_training.pipeline.stage import Conditions, Counts, StageResult, StageRun
 from extracot_training.policy.control_tokens import ControlTokens
-from extracot_training.policy.loading import load_policy_model, model_inputs
+from extracot_training.policy.launching import sharding_of
+from extracot_training.policy.loading import load_policy_model
+from extracot_training.policy.model_inputs import model_inputs
+from extracot_training.policy.model_settings import ModelSettings
 from extracot_training.policy.prompt_settings import PromptSettings
+from extracot_training.policy.rehearsal import rehearse_saving
 from extracot_training.policy.training_settings import TrainingSettings
 
 # What the trainer writes beside a model that is a pickle, or of no use to anyone.
@@ -48,23 +52,46 @@ def run_training(
 ) -> StageResult:
     """A stage that trains ``config.model``, by every process of the launch together.
 
-    Checkpoints in the folder go once ``work`` has left a model there.
+    Checkpoints in the folder go once ``work`` has left a model there and the folder says so.
     """
 
     def trained(stage: StageRun) -> Counts:
         if config.threads:
             torch.set_num_threads(config.threads)
-        counts = work(stage)
-        if is_first():
-            shutil.rmtree(stage.folder / CHECKPOINTS, ignore_errors=True)
-        return counts
+        return work(stage)
 
     every = {**inputs, **model_inputs(config.model)}
-    return run_stage_together(name, config, every, trained, force=force, cpu=config.device == "cpu")
+    done = run_stage_together(
+        name,
+        config,
+        every,
+        trained,
+        force=force,
+        cpu=config.device == "cpu",
+        conditions=conditions_of(config, world_size()),
+    )
+    if is_first():
+        shutil.rmtree(config.out / CHECKPOINTS, ignore_errors=True)
+    return done
 
 
-def load_for(config: TrainingSettings, prompt: PromptSettings) -> tuple[Any, Any, ControlTokens]:
-    """Model, tokenizer and tokens as :func:`load_policy_model` gives them, by the settings."""
+def conditions_of(config: TrainingSettings, processes: int) -> Conditions:
+    """What decides a training besides its settings: how it is shared out."""
+    sharding = "NO" if config.accelerate is None else sharding_of(config.accelerate)
+    return Conditions(
+        always=config.at_once(processes), while_cut={"processes": processes, "sharding": sharding}
+    )
+
+
+def load_for(
+    config: TrainingSettings, prompt: PromptSettings, stage: StageRun
+) -> tuple[Any, Any, ControlTokens]:
+    """Model, tokenizer and tokens as :func:`load_policy_model` gives them, by the settings.
+
+    First, in a run that begins, it is tried whether such a model can be saved and published.
+    """
+    if is_first() and not stage.resumed:
+        rehearse_saving(config.model, prompt, stage.folder, lora=config.lora)
     dtype = "bfloat16" if config.precision == "pure_bf16" else "float32"
     return load_policy_model(
         config.model, prompt, seed=config.seed, dtype=dtype, attention=config.attention
@@ -97,8 +124,9 @@ def common_arguments(config: TrainingSettings, folder: Path) -> dict[str, Any]:
 class PolicyTrainer:
     """Comes before a trainer of TRL's in a class's bases: see the module."""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+    def __init__(self, *args: Any, model: Any, **kwargs: Any) -> None:
+        self.as_loaded = ModelSettings.of(model)
+        super().__init__(*args, model=model, **kwargs)
         self.remove_callback(PrinterCallback)  # type: ignore[attr-defined]
 
     @property
@@ -117,8 +145,23 @@ class PolicyTrainer:
             )
         return loss
 
+    def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
+        """As the base class's, which takes a step before it looks whether all have been taken: a
+        run that was cut while it saved its model would get one too many."""
+        if self.state.global_step >= self.state.max_steps:  # type: ignore[attr-defined]
+            self.control.should_training_stop = True  # type: ignore[attr-defined]
+            return
+        super()._run_epoch(*args, **kwargs)  # type: ignore[misc]
+
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:
         """Nothing: the stage writes its own report."""
+
+
+class OwnIntervals(TrainerCallback):  # type: ignore[misc]
+    """A run that goes on logs and saves as it is told now, not as its checkpoint was."""
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        state.logging_steps, state.save_steps = args.logging_steps, args.save_steps
 
 
 class WholeCheckpoints(TrainerCallback):  # type: ignore[misc]
@@ -173,6 +216,7 @@ def train(trainer: Any, folder: Path, *, updates: int = 1) -> None:
             cut_log(folder / LOG, step_of(checkpoint) // updates)
     trainer.accelerator.wait_for_everyone()
     checkpoint = last_checkpoint(folder / CHECKPOINTS)
+    trainer.add_callback(OwnIntervals())
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     trainer.accelerator.wait_for_everyone()
 
@@ -183,7 +227,10 @@ def save(trainer: Any, folder: Path, write: Callable[[Path], None] | None = None
     The weights are saved by every process together, or by the first alone through ``write``.
     """
     made = folder / CHECKPOINTS / "final"
-    trainer.accelerator.unwrap_model(trainer.model).config.use_cache = True  # off while training
+    if trainer.is_world_process_zero():
+        shutil.rmtree(made, ignore_errors=True)  # what a cut run had saved of it
+    trainer.accelerator.wait_for_everyone()
+    trainer.as_loaded.put_back(trainer.accelerator.unwrap_model(trainer.model))
     if write is None:
         trainer.save_model(str(made))
     elif trainer.is_world_process_zero():

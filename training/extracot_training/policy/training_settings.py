@@ -5,10 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from extracot_training.errors import ConfigError
 from extracot_training.pipeline.settings import Section, StageConfig
+
+# The linear layers of Llama and of most models since.
+USUAL_TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
 
 class LoraSettings(Section):
@@ -18,11 +21,17 @@ class LoraSettings(Section):
     rank: int = Field(32, ge=1)
     alpha: float = Field(64.0, gt=0)
     dropout: float = Field(0.0, ge=0, lt=1)
-    targets: tuple[str, ...] = Field(
-        ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"),
+    targets: tuple[str, ...] | None = Field(
+        None,
         min_length=1,
-        description="names of the linear layers to adapt",
+        description="names of the layers to adapt, or [all-linear]; null: the projections that "
+        "Llama has too, or else all linear layers",
     )
+
+    @field_validator("targets")
+    @classmethod
+    def _usual(cls, targets: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        return None if targets == USUAL_TARGETS else targets  # the default of earlier versions
 
 
 class TrainingSettings(StageConfig):
@@ -63,6 +72,10 @@ class TrainingSettings(StageConfig):
     def check_processes(self, processes: int) -> None:
         """Raises :class:`~extracot_training.errors.ConfigError` where the work cannot be shared
         out to so many."""
+
+    def at_once(self, processes: int) -> dict[str, int]:
+        """How much so many processes learn from at once, in all: it decides the result."""
+        return {}
 
     def check_launch(self, *, sharded: bool) -> None:
         """Raises :class:`~extracot_training.errors.ConfigError` for what this machine lacks, or

@@ -151,6 +151,7 @@ class Sampler:
             past_key_values=cache,
             use_cache=True,
             logits_to_keep=1,
+            **_plain(self.model.config),
         )
         logits: Tensor = output.logits[:, -1].float()
         return logits
@@ -212,6 +213,12 @@ class GrowingLayer(DynamicLayer):  # type: ignore[misc]
         keys, values = (buffer.index_select(0, indices) for buffer in self._buffers)
         self._buffers = (keys, values)
         self.keys, self.values = keys[..., :length, :], values[..., :length, :]
+
+
+def _plain(config: Any) -> dict[str, bool]:
+    """Keeps a mixture of experts from its router's loss, which no padded, cached batch has."""
+    routes = hasattr(config.get_text_config(), "output_router_logits")
+    return {"output_router_logits": False} if routes else {}
 
 
 def empty_cache(config: Any) -> Cache:

@@ -22,6 +22,7 @@ from extracot_training.pipeline.markdown import counts, number, table
 from extracot_training.pipeline.records import Annotation, JsonlWriter, Trace, read_rows, rows_file
 from extracot_training.pipeline.stage import Counts, StageResult, StageRun, run_stage
 from extracot_training.pipeline.statistics import percentile
+from extracot_training.policy.model_inputs import model_inputs
 from extracot_training.stages.annotate.base import Annotator, Job, KeepLabels, Usage
 from extracot_training.stages.annotate.gold import GoldAnnotator
 from extracot_training.stages.annotate.rules import RulesAnnotator
@@ -31,6 +32,8 @@ def run(config: AnnotateConfig, *, force: bool = False) -> StageResult:
     """Stage ``annotate``."""
     inputs = {"traces": rows_file(config.input)}
     inputs |= {f"compare{i}": rows_file(path) for i, path in enumerate(config.compare)}
+    if isinstance(config.annotator, LikelihoodSettings):
+        inputs |= model_inputs(config.annotator.reader, "reader")
     return run_stage("annotate", config, inputs, lambda stage: _work(config, stage), force=force)
 
 

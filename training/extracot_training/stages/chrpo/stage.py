@@ -67,7 +67,7 @@ def _work(config: ChrpoConfig, stage: StageRun) -> Counts:
     prompt = PromptSettings.load(Path(config.model))
     if not prompt.policy:
         raise ConfigError("this model has no policy token (renderer.json)", key="model")
-    model, tokenizer, tokens = load_for(config, prompt)
+    model, tokenizer, tokens = load_for(config, prompt, stage)
     tokenizer.pad_token_id = pad_id(tokenizer)
     if config.stratified and config.group < len(prompt.ratios):
         raise ConfigError(
@@ -88,7 +88,9 @@ def _work(config: ChrpoConfig, stage: StageRun) -> Counts:
         raise ConfigError("sharded weights want backend trl", key="rollouts.backend")
     train(trainer, stage.folder, updates=config.iterations)
     save(
-        trainer, stage.folder, partial(save_merged, trainer, config.model) if config.lora else None
+        trainer,
+        stage.folder,
+        partial(save_merged, trainer, prompt, config.model) if config.lora else None,
     )
     counts: dict[str, Any] = {
         "steps": config.steps,

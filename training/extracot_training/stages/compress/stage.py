@@ -45,6 +45,7 @@ from extracot_training.pipeline.records import (
     write_rows,
 )
 from extracot_training.pipeline.stage import Counts, StageResult, StageRun, run_stage
+from extracot_training.policy.model_inputs import tokenizer_inputs
 from extracot_training.policy.pretrained import load_tokenizer
 
 ALL_ROWS = "all.jsonl"
@@ -155,6 +156,7 @@ def run(config: CompressConfig, *, force: bool = False) -> StageResult:
     inputs = {"traces": rows_file(config.input)}
     if config.compressor is not None:
         inputs["compressor"] = config.compressor
+    inputs |= tokenizer_inputs(config.tokenizer, "tokenizer")
     return run_stage("compress", config, inputs, lambda stage: _work(config, stage), force=force)
 
 

@@ -34,6 +34,7 @@ from extracot_training.errors import StageError
 from extracot_training.pipeline.checkpoints import CHECKPOINTS
 from extracot_training.pipeline.records import Annotation, read_rows, rows_file
 from extracot_training.pipeline.stage import Counts, StageResult, StageRun, run_stage
+from extracot_training.policy.model_inputs import model_inputs
 from extracot_training.policy.pretrained import load_tokenizer, pad_id
 from extracot_training.policy.trainer import WholeCheckpoints, train
 from extracot_training.stages.compressor import steps
@@ -52,7 +53,7 @@ class _Row(TypedDict):
 
 def run(config: CompressorConfig, *, force: bool = False) -> StageResult:
     """Stage ``compressor``."""
-    inputs = {"annotations": rows_file(config.input)}
+    inputs = {"annotations": rows_file(config.input)} | model_inputs(config.encoder, "encoder")
     if config.strategy == "steps":
         for number, files in enumerate(config.marked):
             inputs[f"traces{number}"] = files.traces

@@ -27,6 +27,7 @@ from extracot_training.pipeline.records import (
     rows_file,
 )
 from extracot_training.pipeline.stage import Counts, Manifest, StageResult, StageRun, run_stage
+from extracot_training.policy.model_inputs import model_inputs, tokenizer_inputs
 from extracot_training.policy.pretrained import load_tokenizer
 from extracot_training.stages.fidelity.report import (
     BLIND,
@@ -58,8 +59,8 @@ def run(config: FidelityConfig, *, force: bool = False) -> StageResult:
     """Stage ``fidelity``. Raises :class:`StageError` when the reader is too weak to judge."""
     inputs = {"traces": rows_file(config.input)}
     inputs |= {name: folder / ALL_ROWS for name, folder in _folders(config).items()}
-    if Path(config.reader).is_dir():
-        inputs["reader"] = Path(config.reader) / "config.json"
+    inputs |= model_inputs(config.reader, "reader")
+    inputs |= tokenizer_inputs(config.tokenizer, "tokenizer")
     return run_stage("fidelity", config, inputs, lambda stage: _work(config, stage), force=force)
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import cache
-from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -21,22 +20,20 @@ from extracot_training.pipeline.records import rows_file, write_rows
 from extracot_training.pipeline.stage import Counts, StageResult, StageRun, run_stage
 from extracot_training.policy.loading import load_policy_tokenizer
 from extracot_training.policy.mixed_rows import Kind, MixedRow
+from extracot_training.policy.model_inputs import tokenizer_inputs
 from extracot_training.policy.prompt_settings import PromptSettings
 from extracot_training.stages.mix.report import figures_of, report_of
 from extracot_training.stages.mix.sources import Source, policy_targets, read_sources
 
 INPUTS = ("compressed", "traces", "reference", "problems")
 TOKENIZER_FOLDER = "tokenizer"
-# The files of a model folder that make its tokenizer: a mixture does not depend on weights.
-TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
 
 
 def run(config: MixConfig, *, force: bool = False) -> StageResult:
     """Stage ``mix``."""
     named = {name: getattr(config, name) for name in INPUTS}
     inputs = {name: rows_file(folder) for name, folder in named.items() if folder is not None}
-    files = {name: Path(config.model) / name for name in TOKENIZER_FILES}
-    inputs |= {name: path for name, path in files.items() if path.is_file()}
+    inputs |= tokenizer_inputs(config.model)  # a mixture does not depend on weights
     return run_stage("mix", config, inputs, lambda stage: _work(config, stage), force=force)
 
 

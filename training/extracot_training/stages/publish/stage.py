@@ -17,6 +17,7 @@ from extracot_training.pipeline.files import write_atomic
 from extracot_training.pipeline.markdown import table
 from extracot_training.pipeline.replacing import replace_stage
 from extracot_training.pipeline.stage import Counts, Manifest, StageResult, StageRun
+from extracot_training.policy.model_folder import model_files, put_model, weights_hash
 from extracot_training.policy.pretrained import load_tokenizer
 from extracot_training.policy.prompt_settings import PromptSettings
 from extracot_training.stages.publish.card import make_card
@@ -28,7 +29,6 @@ from extracot_training.stages.publish.lineage import (
     lineage,
 )
 from extracot_training.stages.publish.readme import readme
-from extracot_training.stages.publish.weights import model_files, put_model, weights_hash
 
 
 def run(config: PublishConfig, *, force: bool = False) -> StageResult:

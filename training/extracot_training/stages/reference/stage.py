@@ -32,7 +32,8 @@ from extracot_training.pipeline.reference_rows import (
     with_estimates,
 )
 from extracot_training.pipeline.stage import Counts, StageResult, StageRun, run_stage
-from extracot_training.policy.loading import load_policy_tokenizer, model_inputs
+from extracot_training.policy.loading import load_policy_tokenizer
+from extracot_training.policy.model_inputs import model_inputs
 from extracot_training.policy.prompt_settings import RENDERER_FILENAME, PromptSettings
 from extracot_training.stages.reference.report import figures_of, report_of
 

@@ -63,12 +63,12 @@ def _work(config: SftConfig, stage: StageRun) -> Counts:
     rows = [row for row in every if row.length <= config.cutoff]
     if not rows:
         raise StageError(f"{config.input}: no row of at most {config.cutoff} tokens")
-    model, tokenizer, tokens = load_for(config, prompt)
+    model, tokenizer, tokens = load_for(config, prompt, stage)
     check_mixed_rows(config.input, rows, prompt, tokenizer, tokens, model=config.model)
     trainer = make_trainer(config, stage.folder, rows, model, tokenizer, tokens)
     if config.lora and trainer.sharded:
         raise ConfigError("lora does not go with sharded weights: use one_gpu.yaml", key="lora")
-    figures = _fit(config, trainer, stage.folder)
+    figures = _fit(config, trainer, prompt, stage.folder)
     figures |= {"rows": len(rows), "over_cutoff": len(every) - len(rows)}
     if is_first():
         prompt.save(stage.folder)
@@ -124,11 +124,17 @@ def sft_arguments(config: SftConfig, folder: Path) -> SFTConfig:
     )
 
 
-def _fit(config: SftConfig, trainer: BudgetSftTrainer, folder: Path) -> dict[str, Any]:
+def _fit(
+    config: SftConfig, trainer: BudgetSftTrainer, prompt: PromptSettings, folder: Path
+) -> dict[str, Any]:
     """Train, leave the model in ``folder``; figures for the report."""
     train(trainer, folder)
     sizes = [(p.numel(), p.requires_grad) for p in trainer.model.parameters()]
-    save(trainer, folder, partial(save_merged, trainer, config.model) if config.lora else None)
+    save(
+        trainer,
+        folder,
+        partial(save_merged, trainer, prompt, config.model) if config.lora else None,
+    )
     return {
         "steps": trainer.state.global_step,
         "parameters": sum(size for size, _ in sizes),
