@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -21,6 +21,7 @@ from extracot_training.errors import ConfigError
 try:
     from extracot_training.config.load import describe, load_config, near_miss
     from extracot_training.pipeline.distributed import is_first
+    from extracot_training.pipeline.stage import LOST, check_settings
     from extracot_training.policy.training_settings import TrainingSettings
 except ModuleNotFoundError as missing:  # the base install has the command, not what it needs
     sys.exit(f"extracot-train: error: {missing}; run: pip install 'extracot[training]'")
@@ -162,13 +163,24 @@ def _run_stage(name: str, stage: Stage, argv: list[str]) -> int:
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
         os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
     if isinstance(config, TrainingSettings):
+        if not args.force:
+            check_settings(name, config)
         _module("policy.launching").launch(config, [name, *argv])
     outcome = _module(f"stages.{name}.stage").run(config, force=args.force)
-    counts = ", ".join(f"{key} {value}" for key, value in outcome.counts.items())
+    counts = _counts_told(outcome.counts)
     if not is_first():  # of several processes one tells it
         return 0
     print(f"{name}: {outcome.status} in {outcome.folder}" + (f" ({counts})" if counts else ""))
     return 0
+
+
+def _counts_told(found: Mapping[str, Any]) -> str:
+    """What a stage made, and last how many rows it lost and why."""
+    told = [f"{key} {value}" for key, value in found.items() if key != LOST]
+    if lost := found.get(LOST):
+        reasons = ", ".join(f"{why} {count}" for why, count in lost.items())
+        told.append(f"left out {sum(lost.values())}: {reasons}")
+    return ", ".join(told)
 
 
 def _stage_parser(name: str, stage: Stage, direct: Any, settings: type[Any]) -> Parser:

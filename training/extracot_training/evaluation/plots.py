@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import io
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from extracot_training.evaluation.table import AUTO, FULL, levels_of
+from extracot_training.pipeline.pictures import png
 
 BY_TOKENS = "accuracy_tokens.png"
 REALISED = "requested_realised.png"
@@ -112,21 +112,3 @@ def _level_by_difficulty(auto: Mapping[str, Any]) -> bytes:
 
 def _legend_beside(panel: Any) -> None:
     panel.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1.01, 1.0))
-
-
-def png(
-    paint: Callable[[Any], None], *, size: tuple[float, float] = (7, 4.5), **layout: Any
-) -> bytes:
-    """What ``paint`` makes of a panel, or of several: ``layout`` is as for ``pyplot.subplots``."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    figure, panel = pyplot.subplots(figsize=size, **layout)
-    paint(panel)
-    figure.tight_layout()
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=110, bbox_inches="tight")
-    pyplot.close(figure)
-    return buffer.getvalue()

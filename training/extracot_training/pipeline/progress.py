@@ -34,7 +34,9 @@ class PlainProgress:
     total: int | None
     what: str
     done: int = 0
-    say: Callable[[str], None] = field(default=lambda line: print(line, file=sys.stderr, flush=True))
+    say: Callable[[str], None] = field(
+        default=lambda line: print(line, file=sys.stderr, flush=True)
+    )
     clock: Callable[[], float] = time.monotonic
     _begun: float = field(init=False)
     _start: int = field(init=False)

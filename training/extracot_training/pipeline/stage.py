@@ -43,6 +43,13 @@ MANIFEST_FILENAME = "stage.json"
 LOCK_FILENAME = ".lock"
 
 Counts = Mapping[str, Any]
+LOST = "lost"
+
+
+def lost(reasons: Mapping[str, int]) -> dict[str, dict[str, int]]:
+    """An entry of :data:`Counts` for rows that a stage left out, by why; none for none."""
+    found = {why: count for why, count in reasons.items() if count}
+    return {LOST: found} if found else {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,6 +221,18 @@ def _run_locked(
     counts = work(StageRun(folder, resumed=found is not None))
     manifest.model_copy(update={"finished": now(), "counts": dict(counts)}).save(folder)
     return StageResult(Status.DONE, folder, counts)
+
+
+def check_settings(name: str, config: StageConfig) -> None:
+    """Raise :class:`StageError` where the folder was made with other settings. :func:`run_stage`
+    says so too, with the inputs looked at, but only after what a stage imports."""
+    found = Manifest.load(config.out)
+    if found is None or found.stage != name or _nothing_made(found, config.out):
+        return
+    if change := _changed(_completed(found, type(config)), config.fingerprint()):
+        raise StageError(
+            f"{config.out}: made with other settings: {change}; pass --force to start over"
+        )
 
 
 def _nothing_made(found: Manifest, folder: Path) -> bool:

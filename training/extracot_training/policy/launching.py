@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import shutil
 import sys
 from collections.abc import Callable, MutableMapping, Sequence
 from pathlib import Path
@@ -18,6 +19,7 @@ from typing import Any
 
 from extracot_training.errors import ConfigError
 from extracot_training.pipeline.distributed import WORLD_SIZE, world_size
+from extracot_training.policy.trackers import check_trackers
 from extracot_training.policy.training_settings import TrainingSettings
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
@@ -50,6 +52,7 @@ def launch(
         config.check_processes(started)
         return
     check_launch(config)
+    check_place(config)
     if config.processes == 1 and config.accelerate is None:
         if config.device != "cpu":
             see_one_gpu(environment)
@@ -80,8 +83,9 @@ def see_one_gpu(environment: MutableMapping[str, str] = os.environ) -> None:
 def check_launch(config: TrainingSettings, gpus: int | None = None) -> None:
     """Raises :class:`ConfigError` in one line for what a launch would fail of, seconds or hours
     later: a batch that cannot be shared out, too few ``gpus`` (``None``: counted here), a file or
-    package that is missing."""
+    package that is missing, a tracker among them, a precision that nothing here computes in."""
     config.check_processes(config.processes)
+    check_trackers(config.report_to)
     kind = "NO" if config.accelerate is None else _check_accelerate(config, config.accelerate)
     config.check_launch(sharded=kind in SHARDING)
     if config.processes > 1 and config.device != "cpu":
@@ -94,6 +98,46 @@ def check_launch(config: TrainingSettings, gpus: int | None = None) -> None:
                 else "setting 'processes': no GPU was found here; want 1, or device cpu",
                 key="processes",
             )
+
+    if gpus is None and config.precision == "bf16" and config.device != "cpu":
+        _check_bf16()
+
+
+def check_place(config: TrainingSettings) -> None:
+    """Raises :class:`ConfigError` for a model's folder that is none, or a disk without room for
+    what is trained: the model, and in full two checkpoints of it and the next."""
+    folder = Path(config.model)
+    local = folder.is_absolute() or config.model.startswith(".") or folder.parent.is_dir()
+    if local and config.model != folder.name and not folder.is_dir():
+        raise ConfigError(f"setting 'model': {folder} is not there", key="model")
+    if folder.is_dir() and not (folder / "config.json").is_file():
+        raise ConfigError(
+            f"setting 'model': {folder} has no config.json; has the stage that makes it ended?",
+            key="model",
+        )
+    size = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
+    needed = size * (2 if config.lora or not config.checkpoint_every else 10)
+    out = config.out.absolute()
+    there = next(place for place in (out, *out.parents) if place.is_dir())
+    free = shutil.disk_usage(there).free
+    if free < needed:
+        raise ConfigError(
+            f"setting 'out': {free / 2**30:.1f} GiB are free at {config.out}, and the model with "
+            f"its checkpoints takes {needed / 2**30:.1f}; free some, or choose another folder",
+            key="out",
+        )
+
+
+def _check_bf16() -> None:
+    from transformers.utils import is_torch_bf16_gpu_available
+
+    if not is_torch_bf16_gpu_available():
+        found = "the GPU here does not" if _count_gpus() else "there is no GPU here"
+        raise ConfigError(
+            f"setting 'precision': bf16 wants a GPU that computes in it, and {found}; set "
+            "precision to fp32, or device to cpu",
+            key="precision",
+        )
 
 
 def sharding_of(file: Path) -> str:

@@ -28,6 +28,7 @@ from extracot_training.pipeline.checkpoints import (
     step_of,
 )
 from extracot_training.pipeline.distributed import is_first, run_stage_together, world_size
+from extracot_training.pipeline.progress import PlainProgress
 from extracot_training.pipeline.stage import Conditions, Counts, StageResult, StageRun
 from extracot_training.policy.control_tokens import ControlTokens
 from extracot_training.policy.launching import sharding_of
@@ -128,6 +129,9 @@ class PolicyTrainer:
         self.as_loaded = ModelSettings.of(model)
         super().__init__(*args, model=model, **kwargs)
         self.remove_callback(PrinterCallback)  # type: ignore[attr-defined]
+        if not sys.stderr.isatty():  # on a terminal the library shows a bar
+            name = Path(self.args.output_dir).parent.name  # type: ignore[attr-defined]
+            self.add_callback(StepProgress(name))  # type: ignore[attr-defined]
 
     @property
     def sharded(self) -> bool:
@@ -162,6 +166,28 @@ class OwnIntervals(TrainerCallback):  # type: ignore[misc]
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         state.logging_steps, state.save_steps = args.logging_steps, args.save_steps
+
+
+class StepProgress(TrainerCallback):  # type: ignore[misc]
+    """A line now and then: steps, loss, rate, time left."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._shown: PlainProgress | None = None
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if state.is_world_process_zero:
+            self._shown = PlainProgress(state.max_steps, f"{self._name}: step", state.global_step)
+
+    def on_log(
+        self, args: Any, state: Any, control: Any, logs: Mapping[str, Any], **kwargs: Any
+    ) -> None:
+        if self._shown is not None and "loss" in logs:
+            self._shown.set_postfix(loss=f"{logs['loss']:.4f}")
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if self._shown is not None:
+            self._shown.update(state.global_step - self._shown.done)
 
 
 class WholeCheckpoints(TrainerCallback):  # type: ignore[misc]

@@ -36,6 +36,23 @@ def check_packages(options: RunOptions, teacher: str) -> None:
         )
 
 
+def rehearse(recipe: Recipe) -> int:
+    """Save, merge and publish a small twin of the base model. Raises :class:`StageError`; loads
+    torch, so for a process of its own."""
+    from extracot_training.policy.prompt_settings import PromptSettings
+    from extracot_training.policy.rehearsal import rehearse_saving
+    from extracot_training.policy.training_settings import LoraSettings
+
+    options = recipe.options
+    prompt = PromptSettings(ratios=options.levels, policy=options.policy)
+    kinds = {recipe.preset.lora_sft, *([recipe.preset.lora_chrpo] if options.chrpo else [])}
+    for adapted in sorted(kinds):
+        rehearse_saving(
+            options.model, prompt, options.out, lora=LoraSettings() if adapted else None
+        )
+    return 0
+
+
 def check_disk(recipe: Recipe) -> None:
     """Raises :class:`StageError` where the models will not fit."""
     out = recipe.options.out.absolute()

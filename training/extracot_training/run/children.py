@@ -15,6 +15,7 @@ import sys
 import warnings
 from collections.abc import Callable, Mapping
 
+from extracot.errors import ExtracotError
 from extracot_training.errors import StageError
 
 _PR_SET_PDEATHSIG = 1
@@ -35,6 +36,9 @@ def in_child(name: str, work: Callable[[], int], environment: Mapping[str, str])
         os.environ.update(environment)
         try:
             code = work()
+        except (ExtracotError, OSError) as error:
+            print(f"extracot-train: error: {' '.join(str(error).split())}", file=sys.stderr)
+            code = 1
         finally:
             atexit._run_exitfuncs()  # trackers send what they still have
         sys.exit(code)

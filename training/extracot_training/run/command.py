@@ -12,6 +12,7 @@ import time
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -117,6 +118,9 @@ def _steps(run: Run, kept: Remembered | None) -> list[Configured] | int:
         print(f"goes on in {run.options.out}, by its {len(kept.steps)} configurations")
         return reload(run.options, kept, run.config_of)
     checks.check_disk(run.recipe)
+    print(f"can {run.options.model} be saved, merged and published?", flush=True)
+    if code := in_child("rehearsal", partial(checks.rehearse, run.recipe), {}):
+        return code
     if code := _first(run):
         return code
     steps = run.configured(_told(run))
@@ -159,7 +163,7 @@ def _all(run: Run, steps: Sequence[Configured]) -> int:
         if isinstance(config, TrainingSettings) and not run.machine.gpus:
             _preload()
         if step.name == "measured":
-            code = in_child("publish", lambda c=config: publish_measured(c), _environment())
+            code = in_child("publish", partial(publish_measured, config), _environment())
             if code == MEASURED_REFUSED:
                 continue
         elif step.stage == "evaluate" and not finished(config.out):

@@ -28,7 +28,9 @@ OWN, VLLM, AUTO = "own", "vllm", "auto"
 class RunOptions(Section):
     """What a run is asked for. Each is a flag of the same name."""
 
-    model: str = Field(min_length=1, description="base model: a folder, a hub id or bundled:smollm2")
+    model: str = Field(
+        min_length=1, description="base model: a folder, a hub id or bundled:smollm2"
+    )
     problems: Path = Field(description="problems: JSONL, JSON, CSV, TSV or Parquet, one a row")
     fields: FieldMap = Field(default_factory=FieldMap, description=FIELDS)
     out: Path = Field(description="folder of the run; the same command goes on in it")

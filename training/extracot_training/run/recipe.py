@@ -275,4 +275,3 @@ class Recipe:
 
     def _at(self, name: str) -> str:
         return str(self.options.out / name)
-

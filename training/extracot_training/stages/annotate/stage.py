@@ -20,7 +20,7 @@ from extracot_training.config.annotate import (
 from extracot_training.errors import StageError
 from extracot_training.pipeline.markdown import counts, number, table
 from extracot_training.pipeline.records import Annotation, JsonlWriter, Trace, read_rows, rows_file
-from extracot_training.pipeline.stage import Counts, StageResult, StageRun, run_stage
+from extracot_training.pipeline.stage import Counts, StageResult, StageRun, lost, run_stage
 from extracot_training.pipeline.statistics import percentile
 from extracot_training.policy.model_inputs import model_inputs
 from extracot_training.stages.annotate.base import Annotator, Job, KeepLabels, Usage
@@ -86,7 +86,8 @@ def _work(config: AnnotateConfig, stage: StageRun) -> Counts:
         },
     }
     stage.report(_report(figures, compared), figures)
-    return {"rows": len(rows), **{f"left_out_{why}": n for why, n in skipped.items()}}
+    counted = {f"left_out_{why}": n for why, n in skipped.items()}
+    return {"rows": len(rows), **counted, **lost(skipped)}
 
 
 @dataclass(frozen=True, slots=True)

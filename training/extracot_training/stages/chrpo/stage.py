@@ -19,8 +19,10 @@ from trl import GRPOConfig
 from extracot_training.config.chrpo import ChrpoConfig
 from extracot_training.errors import ConfigError
 from extracot_training.generation.rollout.base import PromptMaker, ReplyReader
-from extracot_training.pipeline.checkpoints import LOG
+from extracot_training.pipeline.checkpoints import LOG, log_lines
 from extracot_training.pipeline.distributed import is_first, world_size
+from extracot_training.pipeline.files import write_atomic
+from extracot_training.pipeline.pictures import COURSE, course_picture
 from extracot_training.pipeline.records import read_rows, rows_file
 from extracot_training.pipeline.stage import Counts, StageResult, StageRun
 from extracot_training.policy.adapters import adapter_config, save_merged
@@ -45,6 +47,8 @@ from extracot_training.stages.chrpo.scoring import RewardScorer
 from extracot_training.stages.chrpo.tasks import Task, Tasks, read_tasks, schedule
 from extracot_training.stages.chrpo.trainer import ChrpoTrainer, Rewards
 
+# Of each round, in the picture of the course.
+SHOWN = ("loss", "reward", "accuracy_choice", "accuracy_whole", "spent_choice", "price")
 # Of TRL's GRPOConfig, where the configuration names nothing else. TRL's own default weighs a reply
 # by the product over its tokens of how likely the model and vLLM hold them, and drops it beyond a
 # bound: small differences add up, so long replies would go.
@@ -102,6 +106,8 @@ def _work(config: ChrpoConfig, stage: StageRun) -> Counts:
         counts |= redraw_figures(stage.folder / LOG)
     if is_first():
         prompt.save(stage.folder)
+        lines = log_lines(stage.folder / LOG)
+        write_atomic(stage.folder / COURSE, course_picture(lines, SHOWN))
         evaluations = dev_lines(stage.folder / LOG)
         forced = forced_course(stage.folder / LOG)
         prices = price_course(stage.folder / LOG) if config.objective.kind == "chrpo" else []

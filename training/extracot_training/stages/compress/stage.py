@@ -44,7 +44,7 @@ from extracot_training.pipeline.records import (
     rows_file,
     write_rows,
 )
-from extracot_training.pipeline.stage import Counts, StageResult, StageRun, run_stage
+from extracot_training.pipeline.stage import Counts, StageResult, StageRun, lost, run_stage
 from extracot_training.policy.model_inputs import tokenizer_inputs
 from extracot_training.policy.pretrained import load_tokenizer
 
@@ -184,7 +184,7 @@ def _work(config: CompressConfig, stage: StageRun) -> Counts:
     sizes = {"all": len(every), "rows": len(rows)}
     figures = {**sizes, "left_out": dropped, "levels": _levels(every)}
     stage.report(_report(figures, config), figures)
-    return sizes
+    return sizes | lost(dropped)
 
 
 def _nothing_left(

@@ -36,7 +36,7 @@ from extracot_training.pipeline.records import Annotation, read_rows, rows_file
 from extracot_training.pipeline.stage import Counts, StageResult, StageRun, run_stage
 from extracot_training.policy.model_inputs import model_inputs
 from extracot_training.policy.pretrained import load_tokenizer, pad_id
-from extracot_training.policy.trainer import WholeCheckpoints, train
+from extracot_training.policy.trainer import StepProgress, WholeCheckpoints, train
 from extracot_training.stages.compressor import steps
 from extracot_training.stages.compressor.loss import class_weights, f1_scores, loss_function
 from extracot_training.stages.compressor.splitting import held_out
@@ -144,6 +144,7 @@ def _trainer(
         padded = [row["labels"] + [-100] * (width - len(row["labels"])) for row in batch_rows]
         return {**batch, "labels": torch.tensor(padded)}
 
+    shown = [] if sys.stderr.isatty() else [StepProgress("compressor")]
     weights = None
     if config.loss.class_weights == "balanced":
         weights = torch.tensor(class_weights(counts))
@@ -157,7 +158,7 @@ def _trainer(
         compute_loss_func=loss_function(weights, gamma),
         compute_metrics=lambda result: f1_scores(result.predictions, result.label_ids),
         preprocess_logits_for_metrics=lambda logits, _: logits.argmax(-1),
-        callbacks=[EarlyStoppingCallback(config.patience), WholeCheckpoints()],
+        callbacks=[EarlyStoppingCallback(config.patience), WholeCheckpoints(), *shown],
     )
     trainer.remove_callback(PrinterCallback)
     return trainer

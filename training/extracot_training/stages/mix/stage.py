@@ -17,7 +17,7 @@ from extracot_training.config.mix import MixConfig
 from extracot_training.errors import StageError
 from extracot_training.pipeline.progress import progress
 from extracot_training.pipeline.records import rows_file, write_rows
-from extracot_training.pipeline.stage import Counts, StageResult, StageRun, run_stage
+from extracot_training.pipeline.stage import Counts, StageResult, StageRun, lost, run_stage
 from extracot_training.policy.loading import load_policy_tokenizer
 from extracot_training.policy.mixed_rows import Kind, MixedRow
 from extracot_training.policy.model_inputs import tokenizer_inputs
@@ -60,7 +60,8 @@ def _work(config: MixConfig, stage: StageRun) -> Counts:
     figures = figures_of(rows, too_long)
     stage.report(report_of(figures, config), figures)
     return {"rows": len(rows), **{kind: figures["kinds"].get(kind, 0) for kind in
-            ("level", "native", "policy")}, "over_cutoff": sum(too_long.values())}  # fmt: skip
+            ("level", "native", "policy")}, "over_cutoff": sum(too_long.values()),
+            **lost({"over cutoff": sum(too_long.values())})}  # fmt: skip
 
 
 Planned = tuple[Source, Kind, float | None, int]

@@ -13,7 +13,7 @@ from extracot_training.config.problems import AnySource, ProblemsConfig, Splits
 from extracot_training.errors import StageError
 from extracot_training.math_text.normalise import unit_interval
 from extracot_training.pipeline.records import Problem, Split, write_rows
-from extracot_training.pipeline.stage import Counts, StageResult, StageRun, run_stage
+from extracot_training.pipeline.stage import Counts, StageResult, StageRun, lost, run_stage
 from extracot_training.stages.problems import report as problem_report
 from extracot_training.stages.problems.contamination import check, deduplicate
 from extracot_training.stages.problems.sources import read_source
@@ -50,6 +50,13 @@ def run(config: ProblemsConfig, *, force: bool = False) -> StageResult:
             "duplicates": sum(unique.dropped.values()),
             "contaminated": sum(checked.dropped.values()),
             **({"bad_rows": len(skipped)} if skipped else {}),
+            **lost(
+                {
+                    "duplicates": sum(unique.dropped.values()),
+                    "test problems": sum(checked.dropped.values()),
+                    "bad": len(skipped),
+                }
+            ),
         }
 
     return run_stage("problems", config, _inputs(config), work, force=force)

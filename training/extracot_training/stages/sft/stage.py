@@ -19,6 +19,8 @@ from extracot_training.config.sft import SftConfig
 from extracot_training.errors import ConfigError, StageError
 from extracot_training.pipeline.checkpoints import LOG, log_lines
 from extracot_training.pipeline.distributed import is_first, world_size
+from extracot_training.pipeline.files import write_atomic
+from extracot_training.pipeline.pictures import LOSS, loss_picture
 from extracot_training.pipeline.records import read_rows, rows_file
 from extracot_training.pipeline.stage import Counts, StageResult, StageRun
 from extracot_training.policy.adapters import adapter_config, save_merged
@@ -72,6 +74,7 @@ def _work(config: SftConfig, stage: StageRun) -> Counts:
     figures |= {"rows": len(rows), "over_cutoff": len(every) - len(rows)}
     if is_first():
         prompt.save(stage.folder)
+        write_atomic(stage.folder / LOSS, loss_picture(log_lines(stage.folder / LOG)))
         stage.report(_report(config, figures), figures)
     return figures
 
@@ -159,5 +162,6 @@ def _report(config: SftConfig, figures: dict[str, Any]) -> str:
         f"{figures['rows']} rows ({figures['over_cutoff']} over {config.cutoff} tokens left out), "
         f"{figures['steps']} steps, {kind}, {figures['trained_parameters']:,} trained of "
         f"{figures['parameters']:,}. Mean loss of the last log lines: "
-        f"{'none' if loss is None else f'{loss:.4f}'}. The course is in `{LOG}`.\n"
+        f"{'none' if loss is None else f'{loss:.4f}'}. The course is in `{LOG}`.\n\n"
+        f"![Loss]({LOSS})\n"
     )

@@ -33,7 +33,7 @@ from extracot_training.pipeline.records import (
     rows_file,
     write_rows,
 )
-from extracot_training.pipeline.stage import Counts, StageResult, StageRun, run_stage
+from extracot_training.pipeline.stage import Counts, StageResult, StageRun, lost, run_stage
 from extracot_training.pipeline.statistics import quantiles
 from extracot_training.stages.teach.tags import has_tags, untagged
 
@@ -291,7 +291,8 @@ def _finish(config: TeachConfig, problems: Sequence[Problem], stage: StageRun) -
         "reasoning_words": quantiles([len(trace.reasoning.split()) for trace in kept]),
     }
     stage.report(_markdown(found), found)
-    return {"kept": len(kept), "rejected": reasons.total(), "problems": len(problems)}
+    made = {"kept": len(kept), "rejected": reasons.total(), "problems": len(problems)}
+    return made | lost(reasons)
 
 
 def _markdown(found: dict[str, Any]) -> str:
