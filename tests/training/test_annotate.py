@@ -383,6 +383,7 @@ def test_the_stage_annotates_resumes_and_compares(tmp_path: Path) -> None:
     outcome = run(config)
     assert outcome.counts == {
         "rows": 2, "left_out_wrong": 1, "left_out_empty": 1, "left_out_keep_rate": 0,
+        "lost": {"wrong": 1, "empty": 1},
     }  # fmt: skip
     assert run(config).status == "up to date"
     second = AnnotateConfig(

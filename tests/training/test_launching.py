@@ -48,7 +48,7 @@ def launched(config: TrainingSettings, environment: dict[str, str]) -> list[str]
 )
 def test_one_process_sees_one_gpu(seen: str | None, left: str) -> None:
     environment = {} if seen is None else {"CUDA_VISIBLE_DEVICES": seen}
-    assert launched(sft(), environment) is None
+    assert launched(sft(precision="fp32"), environment) is None
     assert environment["CUDA_VISIBLE_DEVICES"] == left
 
 

@@ -201,7 +201,9 @@ def config(tmp_path: Path, **changes: Any) -> ProblemsConfig:
 def test_the_stage_writes_rows_and_a_report(tmp_path: Path) -> None:
     outcome = run(config(tmp_path))
     rows = list(read_rows(tmp_path / "out", Problem))
-    assert outcome.counts == {"rows": 91, "duplicates": 2, "contaminated": 0}
+    assert outcome.counts == {
+        "rows": 91, "duplicates": 2, "contaminated": 0, "lost": {"duplicates": 2},
+    }  # fmt: skip
     assert len(rows) == len({problem.id for problem in rows}) == 91
     assert {problem.split for problem in rows} == {"train", "dev", "test", "heldout_families"}
     assert {p.family for p in rows if p.split == "heldout_families"} == {"bus", "trip"}

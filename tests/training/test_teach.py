@@ -90,7 +90,9 @@ def test_traces_are_judged_and_counted(problems: Path) -> None:
         instruction = server.bodies[0]["messages"][-1]["content"].split("\n")[1]
         assert "\\boxed{}" in instruction
         assert len({body["seed"] for body in server.bodies}) == 22
-    assert outcome.counts == {"kept": 12, "rejected": 10, "problems": 11}
+    left_out = outcome.counts["lost"]
+    assert left_out["no_box"] == 2 and sum(left_out.values()) == 10
+    assert outcome.counts == {"kept": 12, "rejected": 10, "problems": 11, "lost": left_out}
     rows = list(read_rows(outcome.folder, Trace))
     assert [row.key for row in rows[:4]] == ["sum-0/0", "sum-0/1", "sum-1/0", "sum-1/1"]
     assert all(row.correct and row.teacher == "m" and row.tokens == 9 for row in rows)
@@ -112,7 +114,9 @@ def test_traces_are_judged_and_counted(problems: Path) -> None:
 def test_settings_choose_what_is_kept(problems: Path) -> None:
     with serve(think) as server:
         one = config(problems, server.url, keep_per_problem=1, splits=["train", "test"], limit=12)
-        assert run(one).counts == {"kept": 7, "rejected": 17, "problems": 12}
+        counts = run(one).counts
+        assert (counts["kept"], counts["rejected"], counts["problems"]) == (7, 17, 12)
+        assert sum(counts["lost"].values()) == 17
         everything = {"keep": "all", "require_reasoning": False, "limit": 4, "system_prompt": "S"}
         other = config(problems, server.url, **everything, out=problems.parent / "all")
         assert run(other).counts == {"kept": 8, "rejected": 0, "problems": 4}
@@ -205,7 +209,9 @@ def test_a_finished_run_asks_for_nothing(problems: Path) -> None:
 def test_the_data_s_own_solutions(problems: Path) -> None:
     settings = TeachConfig(input=problems, out=problems.parent / "own", source="own", samples=1)
     outcome = run(settings)
-    assert outcome.counts == {"kept": 10, "rejected": 1, "problems": 11}
+    assert outcome.counts == {
+        "kept": 10, "rejected": 1, "problems": 11, "lost": {"no_solution": 1},
+    }  # fmt: skip
     (first, *_) = read_rows(outcome.folder, Trace)
     assert (first.reasoning, first.answer) == ("1 + 1 = 2", "The answer is \\boxed{2}.")
     assert first.teacher == "own:sums"

@@ -83,7 +83,7 @@ def see_one_gpu(environment: MutableMapping[str, str] = os.environ) -> None:
 def check_launch(config: TrainingSettings, gpus: int | None = None) -> None:
     """Raises :class:`ConfigError` in one line for what a launch would fail of, seconds or hours
     later: a batch that cannot be shared out, too few ``gpus`` (``None``: counted here), a file or
-    package that is missing, a tracker among them, a precision that nothing here computes in."""
+    package that is missing, a tracker among them."""
     config.check_processes(config.processes)
     check_trackers(config.report_to)
     kind = "NO" if config.accelerate is None else _check_accelerate(config, config.accelerate)
@@ -99,13 +99,13 @@ def check_launch(config: TrainingSettings, gpus: int | None = None) -> None:
                 key="processes",
             )
 
-    if gpus is None and config.precision == "bf16" and config.device != "cpu":
-        _check_bf16()
-
 
 def check_place(config: TrainingSettings) -> None:
-    """Raises :class:`ConfigError` for a model's folder that is none, or a disk without room for
-    what is trained: the model, and in full two checkpoints of it and the next."""
+    """Raises :class:`ConfigError` for a precision that nothing here computes in, a model's folder
+    that is none, or a disk without room for what is trained: the model, and in full two checkpoints
+    of it and the next."""
+    if config.precision == "bf16" and config.device != "cpu":
+        _check_bf16()
     folder = Path(config.model)
     local = folder.is_absolute() or config.model.startswith(".") or folder.parent.is_dir()
     if local and config.model != folder.name and not folder.is_dir():

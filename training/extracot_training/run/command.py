@@ -37,6 +37,7 @@ from extracot_training.run.remembered import (
     reload,
     remember,
     write_config,
+    write_sharding,
 )
 from extracot_training.run.spending import (
     Configured,
@@ -130,6 +131,7 @@ def _steps(run: Run, kept: Remembered | None) -> list[Configured] | int:
 
 def _first(run: Run) -> int:
     """The stages that take seconds, so that the rest is planned by real rows."""
+    write_sharding(run.recipe)
     light = ["problems", *(["teach"] if run.recipe.teacher == OWN else [])]
     for step, config in run.configured(Effort.of(run.recipe.preset, 1.0)):
         if step.name in light:

@@ -1,4 +1,4 @@
-"""How a run ends: the card with its figures, or why it stays a draft, and one report of all stages."""
+"""How a run ends: the card with its figures, or why it stays a draft, and a report of it all."""
 
 from __future__ import annotations
 

@@ -76,8 +76,8 @@ class Effort:
         """In words."""
         return (
             f"{self.epochs:g} epochs on the levels, {self.reference} problems measured with "
-            f"{self.samples} replies per level, {self.steps} steps of chrpo, {self.judged} problems "
-            "evaluated"
+            f"{self.samples} replies per level, {self.steps} steps of chrpo, {self.judged} "
+            "problems evaluated"
         )
 
 

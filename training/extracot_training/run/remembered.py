@@ -6,6 +6,7 @@ hand; another command is told what differs.
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,12 +19,13 @@ from extracot_training.errors import StageError
 from extracot_training.pipeline.files import write_atomic
 from extracot_training.pipeline.records import read_json
 from extracot_training.run.options import RunOptions
-from extracot_training.run.recipe import FSDP, Step
+from extracot_training.run.recipe import FSDP, Recipe, Step
 from extracot_training.run.spending import Configured
 
 RUN = "run.json"
 CONFIGS = "configs"
 FSDP_FILE = "fsdp2.yaml"
+FIRST = ("problems", "teach")
 # What may differ when a run is gone on with.
 FREE = frozenset({"out", "assume", "gpus", "device"})
 
@@ -48,13 +50,20 @@ def recall(options: RunOptions, sha256: str) -> Remembered | None:
         return None
     found = read_json(folder / RUN, Remembered)
     now = options.model_dump(mode="json")
-    for name, before in found.options.items():
-        if name not in FREE and before != now.get(name):
-            flag = "--" + name.replace("_", "-")
-            raise StageError(
-                f"--out {folder}: was begun with another {flag} ({_short(before)}, now "
-                f"{_short(now.get(name))}); choose another folder, or give that again"
-            )
+    differing = [
+        name for name, before in found.options.items()
+        if name not in FREE and before != now.get(name)
+    ]  # fmt: skip
+    if not found.steps and (differing or found.problems != sha256):
+        _clear(folder)  # it ended within seconds; nothing but its own first stages is there
+        return None
+    for name in differing:
+        before = found.options[name]
+        flag = "--" + name.replace("_", "-")
+        raise StageError(
+            f"--out {folder}: was begun with another {flag} ({_short(before)}, now "
+            f"{_short(now.get(name))}); choose another folder, or give that again"
+        )
     if found.problems != sha256:
         raise StageError(
             f"--out {folder}: {options.problems} has changed since; choose another folder"
@@ -75,14 +84,18 @@ def remember(options: RunOptions, sha256: str, steps: Sequence[Configured] = ())
     write_atomic(folder / RUN, kept.model_dump_json(indent=2) + "\n")
 
 
+def write_sharding(recipe: Recipe) -> None:
+    """Write accelerate's file for weights that are shared out, which plans read, too."""
+    if recipe.preset.sharded:
+        write_atomic(recipe.options.out / CONFIGS / FSDP_FILE, FSDP)
+
+
 def write_config(folder: Path, step: Step, config: Any) -> None:
     """Write the configuration of one step, as its stage reads it."""
     settings = config.model_dump(mode="json", exclude_unset=True)
     text = yaml.safe_dump(settings, sort_keys=False, allow_unicode=True)
     path = config_file(folder, step.name)
     write_atomic(path, f"# extracot-train {step.stage} --config {path}\n{text}")
-    if settings.get("accelerate") is not None:
-        write_atomic(folder / CONFIGS / FSDP_FILE, FSDP)
 
 
 def reload(
@@ -99,6 +112,12 @@ def reload(
 def config_file(out: Path, step: str) -> Path:
     """Where the configuration of a step lies."""
     return out / CONFIGS / f"{step}.yaml"
+
+
+def _clear(folder: Path) -> None:
+    for name in (CONFIGS, *FIRST):
+        shutil.rmtree(folder / name, ignore_errors=True)
+    (folder / RUN).unlink()
 
 
 def _short(value: Any) -> str:
