@@ -39,8 +39,8 @@ class RehearsalError(StageError):
 def rehearse_saving(
     name: str, prompt: PromptSettings, folder: Path, *, lora: LoraSettings | None = None
 ) -> None:
-    """Save, merge (with ``lora``) and publish a twin of the base ``name`` in a corner of ``folder``,
-    which is empty again afterwards.
+    """Save, merge (with ``lora``) and publish a twin of the base ``name`` in a corner of
+    ``folder``, which is gone afterwards.
 
     ``folder`` should be on the disk of the run. Takes about as many bytes as three copies of the
     embeddings in bfloat16, and draws nothing from any random state. Raises :class:`RehearsalError`

@@ -1,0 +1,116 @@
+"""Architectures other than Llama: fine-tuned in full and by LoRA, rolled out, published. What
+docs/training.md says of each is what is tried here, with tiny random weights."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+from extracot_training.config.publish import PublishConfig
+from extracot_training.config.sampling import GenerateBackend, RolloutSamplingParams
+from extracot_training.generation.rollout.base import PromptMaker, RolloutRequest
+from extracot_training.generation.rollout.engines import open_rollouts
+from extracot_training.policy.loading import load_policy_tokenizer
+from extracot_training.policy.prompt_settings import PromptSettings
+from extracot_training.stages.publish import stage as publish
+from extracot_training.stages.sft.stage import run
+from tests.training.architectures import ARCHITECTURES, ROUTED, make
+from tests.training.tiny_policy import make_all, sft_config
+
+LORA = {"rank": 2, "alpha": 64.0}
+ROOT = Path(__file__).parents[2]
+# Tried in every test run; the rest take a minute.
+QUICK = ("gpt2", "mixtral")
+
+
+def each(*quick: str) -> list[Any]:
+    return [
+        pytest.param(name, id=name, marks=[] if name in quick else [pytest.mark.slow])
+        for name in ARCHITECTURES
+    ]
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("architectures")
+    make_all(root)
+    return root
+
+
+def trained(root: Path, base: Path, out: Path, **settings: Any) -> Path:
+    return run(sft_config(root, model=str(base), out=out, max_steps=1, **settings)).folder
+
+
+def replies(folder: Path) -> list[Any]:
+    """At level 0.2 and 1.0, of prompts of unlike length, eight tokens each."""
+    prompt = PromptSettings.load(folder)
+    tokenizer, _ = load_policy_tokenizer(str(folder), prompt)
+    maker = PromptMaker(tokenizer, prompt)
+    asked = [
+        RolloutRequest(f"{n}@{level}", question, maker.level(question, level), level, seed=n)
+        for n, question in enumerate(("Ana has 2 pens.", "How many pens does Ana have? 3 pens."))
+        for level in (0.2, 1.0)
+    ]
+    params = RolloutSamplingParams(temperature=0, max_tokens=8)
+    rollouts = open_rollouts(GenerateBackend(device="cpu"), str(folder), prompt, params)
+    return list(rollouts.run(asked))
+
+
+def published(model: Path, out: Path) -> Path:
+    return publish.run(PublishConfig(model=model, out=out)).folder
+
+
+def logits(folder: Path) -> torch.Tensor:
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    with torch.no_grad():
+        found: torch.Tensor = model(input_ids=torch.arange(20, 44)[None]).logits
+    return found
+
+
+@pytest.mark.parametrize("name", each(*QUICK))
+def test_all_weights(name: str, root: Path, tmp_path: Path) -> None:
+    base = make(name, root / "base", tmp_path / "base")
+    done = trained(root, base, tmp_path / "sft")
+    before, after = (json.loads((at / "config.json").read_text()) for at in (base, done))
+    assert after.get("output_router_logits") == before.get("output_router_logits")
+    assert {name: after[name] for name in before if name != "vocab_size"} == {
+        name: before[name] for name in before if name != "vocab_size"
+    }
+    assert len(replies(done)) == 4
+    folder = published(done, tmp_path / "published")
+    assert torch.allclose(logits(folder), logits(done), atol=1e-5)
+
+
+@pytest.mark.parametrize("name", each(*QUICK))
+def test_lora(name: str, root: Path, tmp_path: Path) -> None:
+    base = make(name, root / "base", tmp_path / "base")
+    done = trained(root, base, tmp_path / "sft", lora=LORA)
+    assert len(replies(done)) == 4
+    merged = logits(published(done, tmp_path / "published"))
+    assert torch.allclose(logits(done), merged, atol=1e-5)
+    # The adapter alone is worked into its base while it is published: the same model.
+    own = logits(published(done / "adapter", tmp_path / "adapter"))
+    assert own.shape == merged.shape and torch.allclose(own, merged, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ROUTED)
+def test_rollouts_of_a_model_that_was_left_with_router_logits(
+    name: str, root: Path, tmp_path: Path
+) -> None:
+    folder = make(name, root / "mix" / "tokenizer", tmp_path / "model")
+    PromptSettings().save(folder)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"output_router_logits": True}))
+    assert len(replies(folder)) == 4
+
+
+def test_the_table_in_the_docs_names_what_is_tried() -> None:
+    text = (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
+    table = re.findall(r"^\| `([a-z0-9_]+)` \|", text, re.MULTILINE)
+    assert table == sorted(ARCHITECTURES)
