@@ -16,11 +16,12 @@ from typing import Any
 from extracot.control import Control, level_token
 from extracot.errors import ExtracotError
 from extracot_training.errors import StageError
+from extracot_training.pipeline.progress import warn
 from extracot_training.policy.adapters import adapter_config, write_merged
 from extracot_training.policy.control_tokens import grow_embeddings
 from extracot_training.policy.loading import load_policy_tokenizer
 from extracot_training.policy.model_folder import model_files, put_model
-from extracot_training.policy.pretrained import load_tokenizer, open_twin
+from extracot_training.policy.pretrained import load_tokenizer, make_savable, open_twin
 from extracot_training.policy.prompt_settings import PromptSettings
 from extracot_training.policy.training_settings import LoraSettings
 
@@ -61,6 +62,11 @@ def rehearse_saving(
 def _rehearse(name: str, prompt: PromptSettings, place: Path, lora: LoraSettings | None) -> None:
     tokenizer, tokens = load_policy_tokenizer(name, prompt)
     twin = open_twin(name, LAYERS)
+    if make_savable(twin):
+        warn(
+            f"model {name!r}: its generation_config.json names sampling without do_sample, or flags "
+            "that are of no use; it is saved with that put right"
+        )
     grow_embeddings(twin, tokenizer, tokens.added, seed=0)
     trained, published = place / "trained", place / "published"
     adapter = adapter_config(lora, twin, tokens.all) if lora else None
