@@ -16,10 +16,12 @@ from extracot_training.config.publish import PublishConfig
 from extracot_training.config.sampling import GenerateBackend, RolloutSamplingParams
 from extracot_training.generation.rollout.base import PromptMaker, RolloutRequest
 from extracot_training.generation.rollout.engines import open_rollouts
-from extracot_training.policy.loading import load_policy_tokenizer
+from extracot_training.pipeline.records import read_rows
+from extracot_training.policy.loading import load_policy_model, load_policy_tokenizer
+from extracot_training.policy.mixed_rows import MixedRow
 from extracot_training.policy.prompt_settings import PromptSettings
 from extracot_training.stages.publish import stage as publish
-from extracot_training.stages.sft.stage import run
+from extracot_training.stages.sft.stage import make_trainer, run
 from tests.training.architectures import ARCHITECTURES, ROUTED, make
 from tests.training.tiny_policy import make_all, sft_config
 
@@ -97,6 +99,24 @@ def test_lora(name: str, root: Path, tmp_path: Path) -> None:
     # The adapter alone is worked into its base while it is published: the same model.
     own = logits(published(done / "adapter", tmp_path / "adapter"))
     assert own.shape == merged.shape and torch.allclose(own, merged, atol=1e-4)
+
+
+def test_a_routers_loss_is_that_of_the_fused_path(root: Path, tmp_path: Path) -> None:
+    base = make("mixtral", root / "base", tmp_path / "base")
+    config = sft_config(root, model=str(base), out=tmp_path / "out")
+    policy = load_policy_model(str(base), PromptSettings(), seed=3)
+    rows = list(read_rows(config.input, MixedRow))
+    trainer = make_trainer(config, tmp_path, rows, *policy)
+    trainer.current_gradient_accumulation_steps = 2
+    batch = trainer.data_collator([trainer.train_dataset[n] for n in range(4)])
+    found = []
+    for plain in (True, False):
+        trainer._plain_loss = plain
+        found.append(trainer.compute_loss(trainer.model, dict(batch), num_items_in_batch=97).item())
+    assert found[0] == pytest.approx(found[1], rel=1e-5)
+    trainer._plain_loss, trainer.aux_loss_enabled = True, False
+    bare = trainer.compute_loss(trainer.model, dict(batch), num_items_in_batch=97).item()
+    assert bare < found[0]
 
 
 @pytest.mark.parametrize("name", ROUTED)

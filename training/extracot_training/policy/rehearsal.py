@@ -64,8 +64,8 @@ def _rehearse(name: str, prompt: PromptSettings, place: Path, lora: LoraSettings
     twin = open_twin(name, LAYERS)
     if make_savable(twin):
         warn(
-            f"model {name!r}: its generation_config.json names sampling without do_sample, or flags "
-            "that are of no use; it is saved with that put right"
+            f"model {name!r}: its generation_config.json names sampling without do_sample, or "
+            "flags of no use; it is saved with that put right"
         )
     grow_embeddings(twin, tokenizer, tokens.added, seed=0)
     trained, published = place / "trained", place / "published"

@@ -126,7 +126,7 @@ class PolicyTrainer:
 
     def __init__(self, *args: Any, model: Any, **kwargs: Any) -> None:
         self.as_loaded = ModelSettings.of(model)
-        super().__init__(*args, model=model, **kwargs)
+        super().__init__(*args, model=model, **kwargs)  # type: ignore[call-arg]
         self.remove_callback(PrinterCallback)  # type: ignore[attr-defined]
 
     @property
