@@ -10,6 +10,10 @@ import torch
 import transformers
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from extracot_training.generation.rollout.base import PromptMaker, RolloutRequest
+from extracot_training.policy.loading import load_policy_tokenizer
+from extracot_training.policy.prompt_settings import PromptSettings
+
 WIDTH = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
 USUAL = {**WIDTH, "intermediate_size": 96, "num_key_value_heads": 1, "max_position_embeddings": 512}
 WIDE = {**USUAL, "head_dim": 32}
@@ -40,6 +44,7 @@ ARCHITECTURES: dict[str, tuple[str, dict[str, Any]]] = {
     "qwen3_moe": ("Qwen3MoeConfig", {**WIDE, **EXPERTS, "moe_intermediate_size": 64}),
     "smollm3": ("SmolLM3Config", USUAL),
 }  # fmt: skip
+LONGEST = 8
 # Those whose router has a loss, which trainers switch on.
 ROUTED = ("gpt_oss", "mixtral", "olmoe", "qwen3_moe")
 
@@ -61,3 +66,15 @@ def make(name: str, tokenizer: Path, target: Path) -> Path:
         shutil.copy(path, target)
     shutil.copy(tokenizer / "chat_template.jinja", target)
     return target
+
+
+def asked(folder: Path) -> list[RolloutRequest]:
+    """For replies at level 0.2 and 1.0, of prompts of unlike length."""
+    prompt = PromptSettings.load(folder)
+    tokenizer, _ = load_policy_tokenizer(str(folder), prompt)
+    maker = PromptMaker(tokenizer, prompt)
+    return [
+        RolloutRequest(f"{n}@{level}", question, maker.level(question, level), level, seed=n)
+        for n, question in enumerate(("Ana has 2 pens.", "How many pens does Ana have? 3 pens."))
+        for level in (0.2, 1.0)
+    ]

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +16,14 @@ from transformers import AutoModelForCausalLM
 
 from extracot_training.config.publish import PublishConfig
 from extracot_training.config.sampling import GenerateBackend, RolloutSamplingParams
-from extracot_training.generation.rollout.base import PromptMaker, RolloutRequest
 from extracot_training.generation.rollout.engines import open_rollouts
 from extracot_training.pipeline.records import read_rows
-from extracot_training.policy.loading import load_policy_model, load_policy_tokenizer
+from extracot_training.policy.loading import load_policy_model
 from extracot_training.policy.mixed_rows import MixedRow
 from extracot_training.policy.prompt_settings import PromptSettings
 from extracot_training.stages.publish import stage as publish
 from extracot_training.stages.sft.stage import make_trainer, run
-from tests.training.architectures import ARCHITECTURES, ROUTED, make
+from tests.training.architectures import ARCHITECTURES, LONGEST, ROUTED, asked, make
 from tests.training.tiny_policy import make_all, sft_config
 
 LORA = {"rank": 2, "alpha": 64.0}
@@ -49,19 +50,12 @@ def trained(root: Path, base: Path, out: Path, **settings: Any) -> Path:
     return run(sft_config(root, model=str(base), out=out, max_steps=1, **settings)).folder
 
 
-def replies(folder: Path) -> list[Any]:
-    """At level 0.2 and 1.0, of prompts of unlike length, eight tokens each."""
-    prompt = PromptSettings.load(folder)
-    tokenizer, _ = load_policy_tokenizer(str(folder), prompt)
-    maker = PromptMaker(tokenizer, prompt)
-    asked = [
-        RolloutRequest(f"{n}@{level}", question, maker.level(question, level), level, seed=n)
-        for n, question in enumerate(("Ana has 2 pens.", "How many pens does Ana have? 3 pens."))
-        for level in (0.2, 1.0)
-    ]
-    params = RolloutSamplingParams(temperature=0, max_tokens=8)
-    rollouts = open_rollouts(GenerateBackend(device="cpu"), str(folder), prompt, params)
-    return list(rollouts.run(asked))
+def replies(folder: Path) -> dict[str, tuple[int, ...]]:
+    """Greedy ones, by our own sampler."""
+    params = RolloutSamplingParams(temperature=0, max_tokens=LONGEST)
+    backend = GenerateBackend(device="cpu")
+    rollouts = open_rollouts(backend, str(folder), PromptSettings.load(folder), params)
+    return {one.key: one.ids for one in rollouts.run(asked(folder))}
 
 
 def published(model: Path, out: Path) -> Path:
@@ -119,6 +113,21 @@ def test_a_routers_loss_is_that_of_the_fused_path(root: Path, tmp_path: Path) ->
     assert bare < found[0]
 
 
+@pytest.mark.slow
+@pytest.mark.vllm
+def test_vllm_says_what_our_sampler_says(root: Path, tmp_path: Path) -> None:
+    folders = [make(name, root / "mix" / "tokenizer", tmp_path / name) for name in ARCHITECTURES]
+    for folder in folders:
+        PromptSettings().save(folder)
+    command = [sys.executable, "-m", "tests.training.vllm_replies", *map(str, folders)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    lines = [json.loads(line) for line in done.stdout.splitlines() if line.startswith('{"model"')]
+    assert [line["model"] for line in lines] == list(ARCHITECTURES), done.stderr[-2000:]
+    for folder, line in zip(folders, lines, strict=True):
+        own = {key: list(ids) for key, ids in replies(folder).items()}
+        assert line["ids"] == own, folder.name
+
+
 @pytest.mark.parametrize("name", ROUTED)
 def test_rollouts_of_a_model_that_was_left_with_router_logits(
     name: str, root: Path, tmp_path: Path
@@ -131,6 +140,8 @@ def test_rollouts_of_a_model_that_was_left_with_router_logits(
 
 
 def test_the_table_in_the_docs_names_what_is_tried() -> None:
-    text = (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
+    text = (
+        (ROOT / "docs" / "training.md").read_text(encoding="utf-8").partition("| architecture |")[2]
+    )
     table = re.findall(r"^\| `([a-z0-9_]+)` \|", text, re.MULTILINE)
     assert table == sorted(ARCHITECTURES)

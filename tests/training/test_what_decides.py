@@ -143,6 +143,9 @@ def test_what_an_older_version_did_not_know_is_believed(root: Path, tmp_path: Pa
     del told["inputs"]["model tokenizer_config.json"]
     path.write_text(json.dumps(told))
     assert run(config).status is Status.UP_TO_DATE
+    other = another_base(root, tmp_path / "other")
+    with pytest.raises(StageError, match=r"input 'model model.safetensors'"):
+        run(config.model_copy(update={"model": str(other)}))
     path.write_text(json.dumps(told | {"format": 2}))
     with pytest.raises(StageError, match=r"input 'model tokenizer_config.json'"):
         run(config)

@@ -95,5 +95,7 @@ def _hub_file(name: str, file: str) -> Path | None:
             _raise_exceptions_for_connection_errors=False,  # offline, a file may not be known of
         )
     except (OSError, ValueError) as error:
-        raise PretrainedError(f"model {name!r}: {first_line(error)}") from error
+        raise PretrainedError(
+            f"model {name!r}: no folder here, and none of the hub's: {first_line(error)}"
+        ) from error
     return Path(found) if found else None
