@@ -100,7 +100,7 @@ def test_a_template_that_takes_no_question_is_told_too(root: Path, tmp_path: Pat
     base = tmp_path / "base"
     shutil.copytree(root / "base", base)
     (base / "chat_template.jinja").write_text("{{ raise_exception('no') }}")
-    with pytest.raises(RehearsalError, match="not be published afterwards: .*the chat template"):
+    with pytest.raises(RehearsalError, match=r"not be published afterwards: .*the chat template"):
         rehearse_saving(str(base), PromptSettings(), tmp_path)
 
 

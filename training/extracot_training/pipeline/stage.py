@@ -63,6 +63,7 @@ class Conditions:
 
 # Since 2 every file of a model is an input.
 FORMAT = 2
+MODEL_ROLES = ("model", "tokenizer", "reader", "encoder")
 
 
 class Manifest(BaseModel, extra="forbid"):
@@ -259,8 +260,9 @@ def difference(found: Manifest, planned: Manifest, model: type[StageConfig]) -> 
     that ``model``, the stage's configuration, gives it.
     """
     for role in sorted(found.inputs.keys() | planned.inputs.keys()):
-        if role not in found.inputs and found.format < FORMAT and " " in role:
-            continue  # a file of a model, which was no input then
+        shared = role in found.inputs and role in planned.inputs
+        if not shared and found.format < FORMAT and _is_of_a_model(role, planned):
+            continue  # it was no input then, or in another role
         if found.inputs.get(role) != planned.inputs.get(role):
             return f"input {role!r}"
     if change := _changed(_completed(found, model), planned.decisive):
@@ -268,6 +270,11 @@ def difference(found: Manifest, planned: Manifest, model: type[StageConfig]) -> 
     told = found.always if found.finished else found.always | found.while_cut
     now = planned.always | planned.while_cut
     return _changed(told, {name: now[name] for name in told if name in now})
+
+
+def _is_of_a_model(role: str, planned: Manifest) -> bool:
+    """Whether the role is a model's file, as they are called now or were in the first format."""
+    return role.partition(" ")[0] in MODEL_ROLES or f"model {role}" in planned.inputs
 
 
 def _changed(before: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:

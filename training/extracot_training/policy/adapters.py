@@ -29,12 +29,14 @@ def adapter_config(lora: LoraSettings, model: Any, rows: Sequence[int] = ()) -> 
         trained[_name_of(model, inner)] = sorted(rows)
         if outer is not None and outer.weight is not inner.weight:
             trained[_name_of(model, outer)] = sorted(rows)
+    targets = _targets(lora, model)
     return LoraConfig(
         task_type="CAUSAL_LM",
         r=lora.rank,
         lora_alpha=lora.alpha,
         lora_dropout=lora.dropout,
-        target_modules=_targets(lora, model),
+        target_modules=targets,
+        fan_in_fan_out=_transposed(model, targets),
         trainable_token_indices=trained or None,
     )
 
@@ -55,6 +57,16 @@ def _targets(lora: LoraSettings, model: Any) -> list[str] | str:
             )
         return list(named)
     return EVERY
+
+
+def _transposed(model: Any, targets: Sequence[str]) -> bool:
+    """Whether the layers hold their weights as (in, out), as GPT-2's do."""
+    from transformers.pytorch_utils import Conv1D
+
+    return any(
+        isinstance(module, Conv1D) and (targets == EVERY or str(name).rpartition(".")[2] in targets)
+        for name, module in model.named_modules()
+    )
 
 
 def _name_of(model: Any, module: Any) -> str:

@@ -21,6 +21,8 @@ from extracot_training.policy.mixed_rows import MixedRow
 from extracot_training.policy.pretrained import PretrainedError, load_tokenizer, open_causal_lm
 from extracot_training.policy.prompt_settings import PromptSettings
 
+SDPA = "sdpa"
+
 
 def load_policy_tokenizer(name: str, prompt: PromptSettings) -> tuple[Any, ControlTokens]:
     """The tokenizer with every token that ``prompt`` names, and their ids.
@@ -46,7 +48,7 @@ def load_policy_model(
     *,
     seed: int,
     dtype: str = "float32",
-    attention: str = "sdpa",
+    attention: str = SDPA,
 ) -> tuple[Any, Any, ControlTokens]:
     """``(model, tokenizer, tokens)``: a trainable causal model, in training mode, on the CPU.
 
@@ -56,7 +58,9 @@ def load_policy_model(
     import torch
 
     tokenizer, tokens = load_policy_tokenizer(name, prompt)
-    model = open_causal_lm(name, dtype=getattr(torch, dtype), attn_implementation=attention)
+    # Without being asked the library takes sdpa too, and eager where a model has no other.
+    asked = {} if attention == SDPA else {"attn_implementation": attention}
+    model = open_causal_lm(name, dtype=getattr(torch, dtype), **asked)
     grow_embeddings(model, tokenizer, tokens.added, seed=seed)
     return model.train(), tokenizer, tokens
 

@@ -65,16 +65,18 @@ def _base_of(folder: Path, role: str) -> dict[str, Path]:
         return {}
     base = json.loads((folder / ADAPTER_CONFIG).read_text(encoding="utf-8"))
     name = base.get("base_model_name_or_path") if isinstance(base, dict) else None
-    return (
-        model_inputs(name, f"{role} base") if isinstance(name, str) and name != str(folder) else {}
-    )
+    if not isinstance(name, str) or Path(name) == folder:
+        return {}
+    return model_inputs(name, f"{role} base")
 
 
 def _on_hub(name: str) -> Iterator[Path]:
     yield from filter(None, (_hub_file(name, file) for file in SETTINGS))
     weights = next(filter(None, (_hub_file(name, file) for file in WEIGHTS)), None)
     if weights is None:
-        return
+        raise PretrainedError(
+            f"model {name!r}: no folder here, and no weights of it on the hub or in its cache"
+        )
     yield weights
     if weights.suffix == ".json":
         shards = json.loads(weights.read_text(encoding="utf-8")).get("weight_map", {})
@@ -86,7 +88,14 @@ def _hub_file(name: str, file: str) -> Path | None:
     from transformers.utils import cached_file
 
     try:
-        found = cached_file(name, file, _raise_exceptions_for_missing_entries=False)
+        found = cached_file(
+            name,
+            file,
+            _raise_exceptions_for_missing_entries=False,
+            _raise_exceptions_for_connection_errors=False,  # offline, a file may not be known of
+        )
     except (OSError, ValueError) as error:
-        raise PretrainedError(f"model {name!r}: {first_line(error)}") from error
+        raise PretrainedError(
+            f"model {name!r}: no folder here, and none of the hub's: {first_line(error)}"
+        ) from error
     return Path(found) if found else None

@@ -158,7 +158,6 @@ def open_twin(name: str, layers: Sequence[int]) -> Any:
         pass  # it has no such file: a model makes its own then
     except ValueError as error:
         raise PretrainedError(f"model {name!r}: {first_line(error)}") from error
-    make_savable(twin)
     return twin
 
 

@@ -16,11 +16,12 @@ from typing import Any
 from extracot.control import Control, level_token
 from extracot.errors import ExtracotError
 from extracot_training.errors import StageError
+from extracot_training.pipeline.progress import warn
 from extracot_training.policy.adapters import adapter_config, write_merged
 from extracot_training.policy.control_tokens import grow_embeddings
 from extracot_training.policy.loading import load_policy_tokenizer
 from extracot_training.policy.model_folder import model_files, put_model
-from extracot_training.policy.pretrained import load_tokenizer, open_twin
+from extracot_training.policy.pretrained import load_tokenizer, make_savable, open_twin
 from extracot_training.policy.prompt_settings import PromptSettings
 from extracot_training.policy.training_settings import LoraSettings
 
@@ -39,8 +40,8 @@ class RehearsalError(StageError):
 def rehearse_saving(
     name: str, prompt: PromptSettings, folder: Path, *, lora: LoraSettings | None = None
 ) -> None:
-    """Save, merge (with ``lora``) and publish a twin of the base ``name`` in a corner of ``folder``,
-    which is empty again afterwards.
+    """Save, merge (with ``lora``) and publish a twin of the base ``name`` in a corner of
+    ``folder``, which is gone afterwards.
 
     ``folder`` should be on the disk of the run. Takes about as many bytes as three copies of the
     embeddings in bfloat16, and draws nothing from any random state. Raises :class:`RehearsalError`
@@ -61,6 +62,11 @@ def rehearse_saving(
 def _rehearse(name: str, prompt: PromptSettings, place: Path, lora: LoraSettings | None) -> None:
     tokenizer, tokens = load_policy_tokenizer(name, prompt)
     twin = open_twin(name, LAYERS)
+    if make_savable(twin):
+        warn(
+            f"model {name!r}: its generation_config.json names sampling without do_sample, or "
+            "flags of no use; it is saved with that put right"
+        )
     grow_embeddings(twin, tokenizer, tokens.added, seed=0)
     trained, published = place / "trained", place / "published"
     adapter = adapter_config(lora, twin, tokens.all) if lora else None

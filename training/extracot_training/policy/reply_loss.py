@@ -6,7 +6,7 @@ Knows tensors, no trainer.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -14,21 +14,27 @@ from torch import Tensor
 IGNORED = -100
 
 
-def reply_loss(
-    model: Any, inputs: Mapping[str, Any], labels: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
-    """``(total, logits, targets)``: the summed negative log-likelihood of the labels that count,
-    and what it was made of, (rows, places, vocabulary) and (rows, places).
+class ReplyLoss(NamedTuple):
+    """``total`` is the summed negative log-likelihood of the labels that count, made of ``logits``
+    (rows, places, vocabulary) and ``targets`` (rows, places). ``balance`` is a router's loss, of a
+    mixture of experts that was asked for it."""
 
-    ``labels`` (rows, length) are :data:`IGNORED` where nothing is learned; ``inputs`` are the
-    model's own.
-    """
+    total: Tensor
+    logits: Tensor
+    targets: Tensor
+    balance: Tensor | None
+
+
+def reply_loss(model: Any, inputs: Mapping[str, Any], labels: Tensor) -> ReplyLoss:
+    """The loss of a batch. ``labels`` (rows, length) are :data:`IGNORED` where nothing is learned;
+    ``inputs`` are the model's own."""
     first = max(1, int((labels != IGNORED).int().argmax(dim=1).min()))
     # The logits of a place predict the next one, hence one more than there are targets.
     keep = labels.shape[1] - first + 1
-    logits = model(**inputs, use_cache=False, logits_to_keep=keep).logits[:, :-1]
+    output = model(**inputs, use_cache=False, logits_to_keep=keep)
+    logits = output.logits[:, :-1]
     targets = labels[:, first:]
     total = torch.nn.functional.cross_entropy(
         logits.float().flatten(0, 1), targets.flatten(), ignore_index=IGNORED, reduction="sum"
     )
-    return total, logits, targets
+    return ReplyLoss(total, logits, targets, getattr(output, "aux_loss", None))

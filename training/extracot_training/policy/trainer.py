@@ -127,7 +127,7 @@ class PolicyTrainer:
 
     def __init__(self, *args: Any, model: Any, **kwargs: Any) -> None:
         self.as_loaded = ModelSettings.of(model)
-        super().__init__(*args, model=model, **kwargs)
+        super().__init__(*args, model=model, **kwargs)  # type: ignore[call-arg]
         self.remove_callback(PrinterCallback)  # type: ignore[attr-defined]
         if not sys.stderr.isatty():  # on a terminal the library shows a bar
             name = Path(self.args.output_dir).parent.name  # type: ignore[attr-defined]

@@ -52,7 +52,10 @@ class TrainingSettings(StageConfig):
     precision: Literal["fp32", "bf16", "pure_bf16"] = Field(
         "bf16", description="bf16: autocast over float32 weights; pure_bf16: weights too"
     )
-    attention: str = Field("sdpa", description="such as sdpa, eager, flash_attention_2")
+    attention: str = Field(
+        "sdpa",
+        description="such as sdpa (eager where a model has none), eager, flash_attention_2",
+    )
     gradient_checkpointing: bool = Field(True, description="recompute activations to save memory")
     device: Literal["auto", "cpu"] = Field("auto", description="auto: a GPU where there is one")
     threads: int = Field(0, ge=0, description="torch threads; 0: torch decides")

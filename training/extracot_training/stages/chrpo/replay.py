@@ -87,8 +87,8 @@ class Replay:
         if not own:
             return torch.zeros((), device=model.device)
         ids, mask, labels = (tensor.to(model.device) for tensor in self._batch(own))
-        total, _, _ = reply_loss(model, {"input_ids": ids, "attention_mask": mask}, labels)
-        return total / tokens
+        inputs = {"input_ids": ids, "attention_mask": mask}
+        return reply_loss(model, inputs, labels).total / tokens
 
     def _batch(self, rows: Sequence[MixedRow]) -> tuple[Tensor, Tensor, Tensor]:
         """``input_ids``, ``attention_mask``, ``labels``: (rows, longest), padded on the right."""

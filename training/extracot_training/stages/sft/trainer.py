@@ -102,18 +102,22 @@ class BudgetSftTrainer(PolicyTrainer, SFTTrainer):  # type: ignore[misc]
     def compute_loss(
         self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
-        """Mean negative log-likelihood per reply token; ``inputs`` are (rows, length) tensors."""
+        """Mean negative log-likelihood per reply token, and a router's loss where TRL would add it;
+        ``inputs`` are (rows, length) tensors."""
         if not self._plain_loss or return_outputs:
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
         inputs = dict(inputs)
         labels = inputs.pop("labels")
-        total, logits, targets = reply_loss(model, inputs, labels)
+        total, logits, targets, balance = reply_loss(model, inputs, labels)
         if num_items_in_batch is None:
             loss = total / (labels != IGNORED).sum().clamp(min=1)
         else:
             loss = total / num_items_in_batch
             if self.args.average_tokens_across_devices:  # that count is of all devices' tokens
                 loss = loss * self.accelerator.num_processes
+        if self.aux_loss_enabled and balance is not None:  # a mean per pass, as TRL has it
+            passes = 1 if num_items_in_batch is None else self.current_gradient_accumulation_steps
+            loss = loss + self.router_aux_loss_coef * balance / passes
         with torch.no_grad():
             right = (logits.argmax(dim=-1) == targets)[targets != IGNORED].float().mean()
         self._metrics["train"]["mean_token_accuracy"].append(right.item())
