@@ -138,7 +138,7 @@ def _sizes(config: Any) -> dict[str, Any]:
     )  # fmt: skip
     said = {name: getattr(config, name, None) for name in names}
     said = {name: value for name, value in said.items() if value is not None}
-    said.setdefault("intermediate_size", 4 * said.get("hidden_size", 0))
+    said.setdefault("intermediate_size", 4 * int(said.get("hidden_size") or 0))
     return said
 
 

@@ -8,8 +8,9 @@ from dataclasses import asdict
 from typing import Any
 
 from extracot_training.config.fidelity import FidelityConfig
-from extracot_training.evaluation.plots import around, png
+from extracot_training.evaluation.plots import around
 from extracot_training.pipeline.markdown import counts, interval, number, table
+from extracot_training.pipeline.pictures import png
 from extracot_training.pipeline.records import SampleRecord
 from extracot_training.pipeline.statistics import estimate, normalised, paired
 

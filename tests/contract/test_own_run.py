@@ -1,0 +1,123 @@
+"""Forty problems of one's own and a model of random weights to a served checkpoint by one command,
+every stage of it, killed in a training and gone on with.
+
+It can learn nothing in three steps; what is tested is the way. docs/experiments.md has SmolLM2's.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from extracot.card import BudgetCard
+from extracot_training.pipeline.stage import Manifest
+from tests.fixtures.tiny_model import build_tiny_model
+from tests.training.test_run import rows, write
+
+pytestmark = [pytest.mark.vllm, pytest.mark.slow, pytest.mark.timeout(900)]
+
+STEPS = (
+    "problems", "teach", "annotate", "compressor", "compress", "mix-fixed", "sft-fixed",
+    "reference-fixed", "mix", "sft", "reference", "chrpo", "published", "evaluate",
+)  # fmt: skip
+SMALL = (
+    "compressor.epochs=1", "compressor.layers=1", "sft-fixed.max_steps=3", "sft.max_steps=2",
+    "reference-fixed.limit=4", "reference-fixed.k=1", "reference.limit=2", "reference.k=1",
+    "chrpo.steps=2", "chrpo.evaluation.problems=1", "evaluate.limit=2",
+)  # fmt: skip
+
+
+def command(root: Path) -> list[str]:
+    changes = [word for text in SMALL for word in ("--set", text)]
+    return [
+        sys.executable, "-m", "extracot_training.cli", "run", "--model", str(root / "base"),
+        "--problems", str(root / "mine.jsonl"), "--fields",
+        "question=prompt,answer=final,solution=cot", "--out", str(root / "run"), "--device", "cpu",
+        "--levels", "0.5,1.0", "--compressor", "train", "--name", "mine", *changes,
+    ]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that was killed in its first training, and then run to its end."""
+    root = tmp_path_factory.mktemp("own")
+    build_tiny_model(root / "base")
+    write(root / "mine.jsonl", rows(40))
+    for line in started(root):
+        if line.startswith("sft-fixed: "):
+            break
+    return root
+
+
+def started(root: Path) -> Iterator[str]:
+    """What the command prints; it is killed when nobody wants more."""
+    process = subprocess.Popen(
+        command(root), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        stdin=subprocess.DEVNULL, env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    assert process.stdout is not None
+    try:
+        for line in process.stdout:
+            print(line, end="")
+            yield line
+    finally:
+        process.kill()
+        process.stdout.read()  # until the stage that ran has ended as well
+        process.wait()
+
+
+def test_a_killed_run_goes_on_to_a_checkpoint_with_a_card(root: Path) -> None:
+    finished = {name for name in STEPS if (found := Manifest.load(root / "run" / name))
+                and found.finished}  # fmt: skip
+    assert "compress" in finished and "sft-fixed" not in finished
+    before = {name: Manifest.load(root / "run" / name) for name in finished}
+    done = subprocess.run(
+        command(root), capture_output=True, text=True, stdin=subprocess.DEVNULL,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    print(done.stdout, done.stderr)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "goes on in" in done.stdout and done.stdout.count(": up to date in ") == len(finished)
+    for name in STEPS:
+        found = Manifest.load(root / "run" / name)
+        assert found is not None and found.finished is not None, name
+        assert before.get(name, found) == found, "made once"
+    card = BudgetCard.load(root / "run" / "published")
+    assert [level.name for level in card.levels] == ["0.5", "1.0"] and card.policy is not None
+    assert card.model == "mine"
+    assert f"extracot-serve --model {root / 'run' / 'published'}" in done.stdout
+    report = (root / "run" / "report.md").read_text()
+    assert card.is_calibrated or "The card is a draft" in report
+    for picture in ("sft-fixed/loss.png", "chrpo/course.png", "evaluate/accuracy_tokens.png"):
+        assert picture in report and (root / "run" / picture).read_bytes()[:4] == b"\x89PNG"
+
+
+def test_a_stage_of_it_is_run_by_hand_from_its_configuration(root: Path) -> None:
+    file = root / "run" / "configs" / "compress.yaml"
+    words = [sys.executable, "-m", "extracot_training.cli", "compress", "--config", str(file)]
+    done = subprocess.run(words, capture_output=True, text=True, env=dict(os.environ))
+    assert done.returncode == 0, done.stderr
+    assert "compress: up to date in" in done.stdout
+
+
+def test_a_signal_ends_the_stage_with_its_run() -> None:
+    """The child of a killed run is ended too, so that the same command finds nobody at work."""
+    script = (
+        "import os, signal\nfrom extracot_training.run.children import in_child\n"
+        "def work():\n    print(os.getpid(), flush=True)\n    signal.pause()\n    return 0\n"
+        "in_child('x', work, {})\n"
+    )
+    process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    child = int(process.stdout.readline())
+    process.send_signal(signal.SIGKILL)
+    assert process.stdout.read() == "", "the pipe closes when the child has ended"
+    process.wait()
+    assert not Path(f"/proc/{child}/cmdline").exists() or not Path(
+        f"/proc/{child}/cmdline").read_bytes()  # fmt: skip
