@@ -10,7 +10,8 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -49,27 +50,28 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("own")
     build_tiny_model(root / "base")
     write(root / "mine.jsonl", rows(40))
-    for line in started(root):
-        if line.startswith("sft-fixed: "):
-            break
+    with closing(started(root)) as lines:
+        for line in lines:
+            if line.startswith("sft-fixed: "):
+                break
     return root
 
 
-def started(root: Path) -> Iterator[str]:
+def started(root: Path) -> Generator[str, None, None]:
     """What the command prints; it is killed when nobody wants more."""
     process = subprocess.Popen(
         command(root), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         stdin=subprocess.DEVNULL, env=os.environ | {"OMP_NUM_THREADS": "1"},
     )  # fmt: skip
     assert process.stdout is not None
-    try:
-        for line in process.stdout:
-            print(line, end="")
-            yield line
-    finally:
-        process.kill()
-        process.stdout.read()  # until the stage that ran has ended as well
-        process.wait()
+    with process:  # waits, and closes the pipe
+        try:
+            for line in process.stdout:
+                print(line, end="")
+                yield line
+        finally:
+            process.kill()
+            process.stdout.read()  # until the stage that ran has ended as well
 
 
 def test_a_killed_run_goes_on_to_a_checkpoint_with_a_card(root: Path) -> None:
@@ -113,11 +115,10 @@ def test_a_signal_ends_the_stage_with_its_run() -> None:
         "def work():\n    print(os.getpid(), flush=True)\n    signal.pause()\n    return 0\n"
         "in_child('x', work, {})\n"
     )
-    process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    child = int(process.stdout.readline())
-    process.send_signal(signal.SIGKILL)
-    assert process.stdout.read() == "", "the pipe closes when the child has ended"
-    process.wait()
-    assert not Path(f"/proc/{child}/cmdline").exists() or not Path(
-        f"/proc/{child}/cmdline").read_bytes()  # fmt: skip
+    with subprocess.Popen(
+        [sys.executable, "-c", script], stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        process.stdout.readline()  # it works
+        process.send_signal(signal.SIGKILL)
+        assert process.stdout.read() == "", "the pipe closes when the child has ended"

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -124,6 +125,7 @@ def fitting(
         least = hours_of(plan(effort))
         if least <= hours:
             return effort
+    least = ceil(least * 100) / 100
     raise ConfigError(
         f"--budget-hours {hours:g}: the least that does every stage takes {least:.2f} hours here; "
         "want that, or fewer problems, or --skip chrpo"
