@@ -44,6 +44,8 @@ ARCHITECTURES: dict[str, tuple[str, dict[str, Any]]] = {
     "qwen3_moe": ("Qwen3MoeConfig", {**WIDE, **EXPERTS, "moe_intermediate_size": 64}),
     "smollm3": ("SmolLM3Config", USUAL),
 }  # fmt: skip
+# Those that vLLM was seen to serve; 0.32 has no model of its own for GPT-NeoX, and fails with it.
+SERVED = ("bloom", "falcon", "gemma2", "gemma3_text", "gpt2", "llama", "qwen3")
 LONGEST = 8
 # Those whose router has a loss, which trainers switch on.
 ROUTED = ("gpt_oss", "mixtral", "olmoe", "qwen3_moe")

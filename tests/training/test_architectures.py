@@ -14,6 +14,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
+from extracot.card import BudgetCard
 from extracot_training.config.publish import PublishConfig
 from extracot_training.config.sampling import GenerateBackend, RolloutSamplingParams
 from extracot_training.generation.rollout.engines import open_rollouts
@@ -23,7 +24,7 @@ from extracot_training.policy.mixed_rows import MixedRow
 from extracot_training.policy.prompt_settings import PromptSettings
 from extracot_training.stages.publish import stage as publish
 from extracot_training.stages.sft.stage import make_trainer, run
-from tests.training.architectures import ARCHITECTURES, LONGEST, ROUTED, asked, make
+from tests.training.architectures import ARCHITECTURES, LONGEST, ROUTED, SERVED, asked, make
 from tests.training.tiny_policy import make_all, sft_config
 
 LORA = {"rank": 2, "alpha": 64.0}
@@ -93,6 +94,8 @@ def test_lora(name: str, root: Path, tmp_path: Path) -> None:
     # The adapter alone is worked into its base while it is published: the same model.
     own = logits(published(done / "adapter", tmp_path / "adapter"))
     assert own.shape == merged.shape and torch.allclose(own, merged, atol=1e-4)
+    one, two = (BudgetCard.load(tmp_path / at) for at in ("published", "adapter"))
+    assert one.provenance.stages == two.provenance.stages != []
 
 
 def test_a_routers_loss_is_that_of_the_fused_path(root: Path, tmp_path: Path) -> None:
@@ -116,13 +119,13 @@ def test_a_routers_loss_is_that_of_the_fused_path(root: Path, tmp_path: Path) ->
 @pytest.mark.slow
 @pytest.mark.vllm
 def test_vllm_says_what_our_sampler_says(root: Path, tmp_path: Path) -> None:
-    folders = [make(name, root / "mix" / "tokenizer", tmp_path / name) for name in ARCHITECTURES]
+    folders = [make(name, root / "mix" / "tokenizer", tmp_path / name) for name in SERVED]
     for folder in folders:
         PromptSettings().save(folder)
     command = [sys.executable, "-m", "tests.training.vllm_replies", *map(str, folders)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     lines = [json.loads(line) for line in done.stdout.splitlines() if line.startswith('{"model"')]
-    assert [line["model"] for line in lines] == list(ARCHITECTURES), done.stderr[-2000:]
+    assert [line["model"] for line in lines] == list(SERVED), done.stderr[-2000:]
     for folder, line in zip(folders, lines, strict=True):
         own = {key: list(ids) for key, ids in replies(folder).items()}
         assert line["ids"] == own, folder.name
@@ -143,5 +146,6 @@ def test_the_table_in_the_docs_names_what_is_tried() -> None:
     text = (
         (ROOT / "docs" / "training.md").read_text(encoding="utf-8").partition("| architecture |")[2]
     )
-    table = re.findall(r"^\| `([a-z0-9_]+)` \|", text, re.MULTILINE)
-    assert table == sorted(ARCHITECTURES)
+    rows = re.findall(r"^\| `([a-z0-9_]+)` \|.*\| ([^|]*) \|$", text, re.MULTILINE)
+    assert [name for name, _ in rows] == sorted(ARCHITECTURES)
+    assert [name for name, served in rows if served == "yes"] == sorted(SERVED)

@@ -16,6 +16,7 @@ from typing import Any
 
 from extracot_training.evaluation.card import REPORT_FILENAME
 from extracot_training.pipeline.stage import MANIFEST_FILENAME, Manifest
+from extracot_training.policy.adapters import ADAPTER
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +44,10 @@ class DataSource:
 
 
 def lineage(folder: Path) -> list[Ancestor]:
-    """The stages before ``folder`` and its own, sources first; empty without a manifest."""
+    """The stages before ``folder`` and its own, sources first; empty without a manifest. An adapter
+    that lies beside the model it was merged into was made with it."""
+    if folder.name == ADAPTER and Manifest.load(folder) is None:
+        folder = folder.parent
     seen: Counter[str] = Counter()
     ancestors = []
     for place, manifest in _visit(folder, set()):

@@ -16,6 +16,7 @@ from typing import Any
 from extracot.answers import extract_answer
 from extracot_training.compression.budget import token_counter
 from extracot_training.compression.step_labels import META_KEY, StepLabels
+from extracot_training.config.sampling import VllmBackend
 from extracot_training.config.teach import TeachConfig
 from extracot_training.errors import StageError
 from extracot_training.generation.sampling.backends import open_backend
@@ -35,6 +36,7 @@ from extracot_training.pipeline.records import (
 )
 from extracot_training.pipeline.stage import Counts, StageResult, StageRun, lost, run_stage
 from extracot_training.pipeline.statistics import quantiles
+from extracot_training.policy.model_inputs import model_inputs
 from extracot_training.stages.teach.tags import has_tags, untagged
 
 ATTEMPTS_FILENAME = "attempts.jsonl"
@@ -69,7 +71,10 @@ def run(config: TeachConfig, *, force: bool = False) -> StageResult:
                         bar.update(1)
         return _finish(config, problems, stage)
 
-    return run_stage("teach", config, {"problems": rows_file(config.input)}, work, force=force)
+    inputs = {"problems": rows_file(config.input)}
+    if isinstance(config.backend, VllmBackend):
+        inputs |= model_inputs(config.backend.model)
+    return run_stage("teach", config, inputs, work, force=force)
 
 
 def sample_key(problem: Problem, sample: int) -> str:
