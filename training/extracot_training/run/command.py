@@ -84,7 +84,6 @@ def main(argv: Sequence[str], config_of: ConfigOf, stage_main: Main) -> int:
     """The exit code. Raises :class:`~extracot_training.errors.TrainingError` in one line."""
     options, plan_only = read(argv)
     data = read_data(options)
-    kept = recall(options, data.sha256)
     if plan_only:
         with tempfile.TemporaryDirectory(prefix="extracot-plan-") as scratch:
             other = options.model_copy(update={"out": Path(scratch) / options.served_name})
@@ -92,6 +91,7 @@ def main(argv: Sequence[str], config_of: ConfigOf, stage_main: Main) -> int:
             if not (code := _first(run)):
                 _told(run)
             return code
+    kept = recall(options, data.sha256)
     run = _looked(options, data, config_of, stage_main)
     if kept is None:
         remember(options, data.sha256)
