@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,9 +17,16 @@ from safetensors.torch import load_file
 
 from extracot_training.config.chrpo import ChrpoConfig
 from extracot_training.config.sft import SftConfig
-from extracot_training.errors import ConfigError
+from extracot_training.errors import ConfigError, StageError
 from extracot_training.pipeline.checkpoints import LOG
-from extracot_training.policy.launching import check_launch, launch, launcher, sharding_of
+from extracot_training.pipeline.stage import Manifest, check_settings
+from extracot_training.policy.launching import (
+    check_launch,
+    check_place,
+    launch,
+    launcher,
+    sharding_of,
+)
 from extracot_training.policy.training_settings import TrainingSettings
 from tests.training import tiny_chrpo, tiny_policy
 
@@ -228,3 +236,56 @@ def test_a_folder_made_before_these_settings_is_gone_on_with(
         older.pop("lora")
     found = planned.model_copy(update={"config": older, "decisive": {}})
     assert difference(found, planned, model) is None
+
+
+def place(tmp_path: Path, **settings: Any) -> SftConfig:
+    known = {"precision": "fp32", "model": str(tmp_path / "m"), "out": str(tmp_path / "o")}
+    return sft(**known | settings)
+
+
+def test_what_this_machine_lacks_is_said_before_anything_is_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(ConfigError, match=r"'model': .*/m is not there"):
+        check_place(place(tmp_path))
+    (tmp_path / "m").mkdir()
+    with pytest.raises(ConfigError, match=r"has no config.json; has the stage that makes it ended"):
+        check_place(place(tmp_path))
+    (tmp_path / "m" / "config.json").write_text("{}")
+    check_place(place(tmp_path))
+    (tmp_path / "m" / "model.safetensors").write_bytes(bytes(1000))
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=9_000))
+    check_place(place(tmp_path, lora={}))
+    with pytest.raises(ConfigError, match=r"'out': 0.0 GiB are free at .*free some"):
+        check_place(place(tmp_path))
+    monkeypatch.setattr("transformers.utils.is_torch_bf16_gpu_available", lambda: False)
+    with pytest.raises(ConfigError, match=r"'precision': bf16 wants a GPU .*set precision to fp32"):
+        check_place(place(tmp_path, precision="bf16"))
+    check_place(place(tmp_path, precision="bf16", device="cpu", lora={}))
+
+
+def test_a_tracker_is_known_and_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ConfigError, match=r"no tracker 'wandbb' .did you mean 'wandb'"):
+        check_launch(sft(report_to=["wandbb"]))
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    for name, package in (("trackio", r"'extracot\[trackio\]'"), ("mlflow", "mlflow")):
+        with pytest.raises(ConfigError, match=rf"{name} is not installed; .*install {package}"):
+            check_launch(sft(report_to=[name]))
+
+
+def test_settings_of_an_earlier_run_are_looked_at_before_anything_is_loaded(tmp_path: Path) -> None:
+    config = place(tmp_path)
+    folder = tmp_path / "o"
+    check_settings("sft", config)
+    folder.mkdir()
+    made = Manifest(
+        stage="sft", config=config.model_dump(mode="json"), decisive=config.fingerprint(),
+        inputs={}, git_revision=None, version=None, started="2026-11-29T00:00:00+00:00",
+    )  # fmt: skip
+    made.save(folder)
+    other = config.model_copy(update={"epochs": 1.0})
+    check_settings("sft", other)  # it ended before it made anything
+    (folder / "log.jsonl").write_text("{}")
+    check_settings("sft", config)
+    with pytest.raises(StageError, match=r"made with other settings: epochs \(3.0, now 1.0\)"):
+        check_settings("sft", other)
