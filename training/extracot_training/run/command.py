@@ -152,7 +152,7 @@ def _told(run: Run) -> Effort:
     print(f"configuration: {preset_told(run.recipe.preset)}")
     hours = run.options.budget_hours
     chosen = f"chosen for {hours:g} hours" if hours else "chosen"
-    print(f"{chosen}: {effort.told()}\n")
+    print(f"{chosen}: {effort.told(chrpo=run.options.chrpo)}\n")
     print(report_of(plan, assumptions(run.recipe, run.machine)), end="\n\n", flush=True)
     if fault := memory_fault(plan, run.machine):
         raise StageError(fault)

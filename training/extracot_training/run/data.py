@@ -115,11 +115,11 @@ def _divide(rows: Sequence[Problem], seed: int) -> tuple[Splits, dict[str, int]]
     count = len(rows)
     share = min(0.1, 500 / count)
     dev, test = (share, share) if count >= FEW else (max(0.2, 1 / count), 0.0)
-    least = max(1, int(0.6 * dev * count))
+    least, most = max(1, int(0.75 * dev * count)), 1.5 * dev * count + 1
     for own in range(seed, seed + _SEEDS):
         splits = Splits(seed=own, dev=round(dev, 4), test=round(test, 4))
         sizes = Counter(assign_split(row.id, splits) for row in rows)
-        enough = sizes["dev"] >= least and (not test or sizes["test"] >= least)
+        enough = all(least <= sizes[name] <= most for name in ("dev", *(["test"] if test else [])))
         if enough and sizes["train"] >= max(1, 0.9 * (1 - dev - test) * count):
             return splits, {name: sizes[name] for name in ("train", "dev", "test")}
     raise StageError(f"{count} problems cannot be divided for training and measuring")
