@@ -127,6 +127,11 @@ def test_a_keys_file_reaches_the_server(monkeypatch: pytest.MonkeyPatch) -> None
         assert "keys" in service["secrets"]
         assert service["environment"]["EXTRACOT_KEYS"] == "/run/secrets/keys"
     assert compose.project()["secrets"]["keys"] == {"file": "/dev/null"}
+    for name in ("server", "server-cpu", "front"):
+        service = compose.services(KEYS_FOLDER="./secrets/server")[name]
+        assert "./secrets/server:/run/keys:ro" in service["volumes"]
+        assert service["environment"]["EXTRACOT_KEYS"] == "/run/keys/keys.yaml"
+        assert "keys:/run/keys:ro" in compose.services()[name]["volumes"], "an empty volume"
     monkeypatch.setenv(
         "EXTRACOT_KEYS", compose.services()["server"]["environment"]["EXTRACOT_KEYS"]
     )
@@ -166,8 +171,8 @@ def test_every_variable_is_explained_with_its_default() -> None:
     assert not others - set(asked), "in .env.example, not used"
     for name, given in asked.items():
         shown = example[name][0]
-        if name.endswith("_FILE"):  # no default: an example
-            assert given <= {"/dev/null"}, name
+        if name.endswith(("_FILE", "_FOLDER")):  # no default: an example
+            assert given <= {"/dev/null", "keys"}, name
         else:
             assert given == {shown}, name
 
