@@ -135,7 +135,7 @@ def shell(deploy: Path, run: Path, **variables: str) -> Iterator[Shell]:
         yield Shell(process)
     finally:
         process.kill()
-        process.wait(30)
+        process.communicate(timeout=30)  # closes its pipes, too
 
 
 def plain(text: str) -> str:
