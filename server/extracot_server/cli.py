@@ -46,6 +46,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         from extracot_server.runtime import keys_command
 
         return keys_command.run(arguments[1:])
+    if arguments[:1] == ["vllm"]:
+        from extracot_server.runtime import vllm_command
+
+        return vllm_command.run(arguments[1:])
     try:
         settings = load_settings(arguments)
     except SettingsError as error:

@@ -264,12 +264,14 @@ class ServerMetrics:
         """Count one request for its key; nothing where no key was required."""
         if not key:
             return
-        counts = {"prompt": float(prompt), "reasoning": 0.0, "answer": 0.0, "saved": 0.0}
-        counts["overspent"] = 0.0
+        counts = dict.fromkeys(("reasoning", "answer", "overhead", "saved", "overspent"), 0.0)
+        counts["prompt"] = float(prompt)
         for report in reports:
             saved, overspent = split_saving(report.saved_tokens_estimate)
             counts["reasoning"] += report.reasoning_tokens or 0
             counts["answer"] += report.answer_tokens or 0
+            # As quotas count: what the server itself wrote was not generated.
+            counts["overhead"] += (report.overhead_tokens or 0) - (report.injected_tokens or 0)
             counts["saved"] += saved
             counts["overspent"] += overspent
         for kind, amount in counts.items():

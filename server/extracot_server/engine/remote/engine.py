@@ -34,6 +34,7 @@ from extracot_server.engine.base import (
 from extracot_server.engine.grammar_checks import GrammarChecks
 from extracot_server.engine.remote.catalog import ModelCard, UpstreamMismatchError, choose_model
 from extracot_server.engine.remote.model import LocalModel, load_local_model
+from extracot_server.engine.remote.names import Resolve, resolve_name, shared_name
 from extracot_server.engine.remote.upstream import Upstream, UpstreamTimes
 from extracot_server.engine.remote.wire import UpstreamFailure
 from extracot_server.engine.request_checks import check_request
@@ -47,8 +48,8 @@ class RemoteEngine:
     ``upstreams`` are base URLs. ``model`` is the name they serve it by, or the folder or hub id
     they loaded; without it they must serve one model only. ``tokenizer_path`` is a folder or hub
     id, by default what the first upstream says it loaded. ``api_key`` is one key for all, or one
-    each. Health is checked every ``health_seconds``. ``load_model`` and ``transport`` are for
-    tests.
+    each. Health is checked every ``health_seconds``. ``load_model``, ``transport`` and ``resolve``
+    are for tests.
     """
 
     def __init__(
@@ -62,6 +63,7 @@ class RemoteEngine:
         times: UpstreamTimes | None = None,
         load_model: Callable[[str], LocalModel] = load_local_model,
         transport: httpx.AsyncBaseTransport | None = None,
+        resolve: Resolve = resolve_name,
     ) -> None:
         many = len(upstreams)
         keys = [api_key] * many if api_key is None or isinstance(api_key, str) else list(api_key)
@@ -74,6 +76,7 @@ class RemoteEngine:
         self._adapter: str | None = None
         self._health_seconds = health_seconds
         self._load_model = load_model
+        self._resolve = resolve
         self._unusable: EngineDeadError | None = EngineDeadError("the engine has not been started")
         self._local: LocalModel | None = None
         self._info: EngineInfo | None = None
@@ -159,6 +162,8 @@ class RemoteEngine:
 
     async def _discover(self, upstream: Upstream) -> ModelCard | None:
         """What one upstream serves; ``None`` where it cannot be used now."""
+        if (line := await shared_name(upstream.url, self._resolve)) is not None:
+            _log.warning(line)
         try:
             await upstream.check_health()
             return choose_model(await upstream.models(), self._wanted, upstream.url)
