@@ -52,7 +52,7 @@ def two_models(folder: Path, *engines: ScriptedEngine, **canary: Any) -> Iterato
     path = canary_file(folder, **({"model": "next"} | canary))
     both = [
         {"name": "main", "engine": "scripted", "upstreams": str(path)},
-        {"name": "next", "engine": "scripted", "card": "none"},
+        {"name": "next", "engine": "scripted", "card": "none", "reasoning_tokens_ceiling": 20},
     ]
     used = engines or (ScriptedEngine(), ScriptedEngine())
     with serve(on=list(used), models=both) as live:  # type: ignore[arg-type]
@@ -116,11 +116,10 @@ def test_another_card_is_tried_on_the_same_engine_and_has_no_part_in_the_holdout
 
 
 def test_both_sides_are_compared_with_intervals_and_counted(tmp_path: Path) -> None:
-    slow_thinker = ScriptedEngine(ScriptedBehaviour(never_close=True))
-    with two_models(tmp_path, ScriptedEngine(), slow_thinker) as live:
+    with two_models(tmp_path) as live:
         for side in Side:
             for text in problems(side, 14):
-                live.chat(model="main", messages=user(text), max_tokens=60)
+                live.chat(model="main", messages=user(text), max_tokens=300)
         found = standing(live)
         assert found["model"] == "main" and found["shared"] is True
         target = {"name": "canary", "share": 0.5, "stick": "conversation", "target": "model next"}
@@ -128,8 +127,8 @@ def test_both_sides_are_compared_with_intervals_and_counted(tmp_path: Path) -> N
         for side in Side:
             assert found["sides"][side.value]["replies"] == 14
         cut = found["shares"]["cap_hit"]
-        assert (cut["stable"], cut["canary"]) == (0.0, 1.0)
-        assert 0.5 < cut["difference"]["low"] < 1.0
+        assert cut["stable"] < 0.5 and cut["canary"] == 1.0
+        assert 0.2 < cut["difference"]["low"] < 1 - cut["stable"] < cut["difference"]["high"]
         reasoning = found["means"]["reasoning_tokens"]
         told = live.metric_sum("extracot_canary_reasoning_tokens_total", model="main", arm="canary")
         assert reasoning["canary"] == pytest.approx(told / 14)
