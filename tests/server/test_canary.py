@@ -55,7 +55,7 @@ def two_models(folder: Path, *engines: ScriptedEngine, **canary: Any) -> Iterato
         {"name": "next", "engine": "scripted", "card": "none", "reasoning_tokens_ceiling": 20},
     ]
     used = engines or (ScriptedEngine(), ScriptedEngine())
-    with serve(on=list(used), models=both) as live:  # type: ignore[arg-type]
+    with serve(on=list(used), models=both, usage_store="memory") as live:  # type: ignore[arg-type]
         yield live
 
 
@@ -237,11 +237,24 @@ def test_a_canary_is_changed_and_ended_without_a_restart(tmp_path: Path) -> None
         assert live.metric_sum("extracot_canary_share", model="main") == 0
 
 
+def test_the_comparison_outlives_a_restart_and_is_another_for_another_card(tmp_path: Path) -> None:
+    card = other_card(tmp_path)
+    path, store = canary_file(tmp_path, card=str(card)), str(tmp_path / "usage.sqlite")
+    for requests in (1, 2):
+        with serve(upstreams=path, usage_store=store) as live:
+            live.chat(messages=user(problems(Side.CANARY, 1)[0]), max_tokens=9)
+            found = standing(live, "scripted")
+            assert found["shared"] and found["sides"]["canary"]["requests"] == requests
+    card.write_text(card.read_text() + "\n")
+    with serve(upstreams=path, usage_store=store) as live:
+        assert standing(live, "scripted")["sides"]["canary"]["requests"] == 0
+
+
 def test_a_canary_that_cannot_be_ends_the_start_in_one_line(tmp_path: Path) -> None:
     bad = other_card(tmp_path, tokenizer_hash="sha256:" + "0" * 64)
     with (
         pytest.raises(SettingsError, match=r"canary\.card"),
-        serve(upstreams=canary_file(tmp_path, card=str(bad))),
+        serve(upstreams=canary_file(tmp_path, card=str(bad)), usage_store="memory"),
     ):
         pass
 
@@ -255,9 +268,8 @@ async def test_new_upstreams_are_tried_and_left_where_they_fail(tmp_path: Path) 
         entries = [{"url": a.url, "name": "a"}, {"url": new.url, "name": "new"}]
         canary = {"share": 0.5, "upstreams": ["new"]}
         path.write_text(json.dumps({"upstreams": entries, "canary": canary}))
-        settings = Settings(
-            engine="remote", upstreams=path, card=str(tmp_path), served_model_name="m"
-        )
+        own = {"card": str(tmp_path), "served_model_name": "m", "usage_store": "memory"}
+        settings = Settings(engine="remote", upstreams=path, **own)
         file = read_file(settings)
         assert file.canary is not None
         engine = RemoteEngine(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Literal
 
 from fastapi import APIRouter, Request
 from pydantic import Field
 
 from extracot_server.api.admin import check_admin
+from extracot_server.api.auth import principal_of
 from extracot_server.api.body import ReplyModel
 from extracot_server.api.errors import ConflictError, UnknownUpstreamError
 from extracot_server.api.exchange import app_state
@@ -17,6 +19,8 @@ from extracot_server.engine.base import DrainRefusedError, Fronting
 from extracot_server.model_registry.engine_handle import EngineHandle
 
 router = APIRouter(route_class=ReadRoute)
+log = logging.getLogger("extracot.server")
+_DONE = {True: "drains", False: "takes back"}
 
 
 class UpstreamEntry(ReplyModel):
@@ -54,7 +58,7 @@ async def list_upstreams(request: Request) -> UpstreamList:
     return _list(request)
 
 
-@router.post("/v1/upstreams/{name}/drain", responses=errors(401, 403, 404, 409, 500))
+@router.post("/v1/upstreams/{name}/drain", responses=errors(400, 401, 403, 404, 409, 413, 500))
 async def drain_upstream(request: Request, name: str) -> UpstreamList:
     """Give an upstream no new requests; what it has goes on. It holds until `undrain`.
 
@@ -64,7 +68,7 @@ async def drain_upstream(request: Request, name: str) -> UpstreamList:
     return _drain(request, name, wanted=True)
 
 
-@router.post("/v1/upstreams/{name}/undrain", responses=errors(401, 403, 404, 409, 500))
+@router.post("/v1/upstreams/{name}/undrain", responses=errors(400, 401, 403, 404, 409, 413, 500))
 async def undrain_upstream(request: Request, name: str) -> UpstreamList:
     """Give it requests again; refused where the upstreams file drains it."""
     return _drain(request, name, wanted=False)
@@ -88,6 +92,7 @@ def _drain(request: Request, name: str, *, wanted: bool) -> UpstreamList:
         raise UnknownUpstreamError(name, list(names))
     for engine in fronting:
         engine.drain(name, wanted=wanted)
+    log.info("key %s %s upstream %s", principal_of(request).name, _DONE[wanted], name)
     for handle in state.engines:
         handle.show_upstreams()
     return _list(request)

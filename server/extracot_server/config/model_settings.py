@@ -256,6 +256,11 @@ class ModelSettings(BaseModel):
         if self.engine == "remote":
             self.upstream_keys()
 
+    @property
+    def has_upstreams(self) -> bool:
+        """Whether the engine is servers elsewhere."""
+        return self.engine not in ("vllm", "scripted")
+
     def upstream_keys(self) -> list[str | None]:
         """The key of each upstream, or the one for all in the file of them.
 

@@ -82,7 +82,7 @@ def read_file(settings: ModelSettings) -> UpstreamsFile:
         (key,) = settings.upstream_keys()
     except ValueError as error:
         raise UpstreamsError(str(error)) from None
-    return read_upstreams(settings.upstreams, remote=settings.engine == "remote", api_key=key)
+    return read_upstreams(settings.upstreams, remote=settings.has_upstreams, api_key=key)
 
 
 def check_files(settings: ModelSettings, engine: Engine) -> None:

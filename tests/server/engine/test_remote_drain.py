@@ -230,3 +230,17 @@ async def test_a_new_upstream_that_does_not_answer_yet_is_taken_in_later() -> No
         await engine._examine(engine._upstreams[1])
         assert engine.upstreams()[1].down is None
         await engine.close(0)
+
+
+async def test_a_drained_upstream_may_serve_something_else_meanwhile() -> None:
+    a, b = FakeUpstream(), FakeUpstream(model="half upgraded")
+    async with upstreams(a, b):
+        engine = await started(settings(a, "a"), settings(b, "b", drain=True))
+        assert "serves half upgraded" in (engine.upstreams()[1].down or "")
+        await engine.use_upstreams([settings(b, "b", drain=True), settings(a, "a")], [])
+        await run(engine, ask("1", 1))
+        assert (a.served, b.served) == (1, 0)
+        b.model = "served"
+        await engine._examine(engine._upstreams[0])
+        assert engine.upstreams()[0].down is None
+        await engine.close(0)

@@ -12,7 +12,6 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncGenerator, Callable, Collection, Coroutine, Mapping, Sequence
-from functools import partial
 from typing import Any
 from uuid import uuid4
 
@@ -39,6 +38,7 @@ from extracot_server.engine.remote.catalog import ModelCard, UpstreamMismatchErr
 from extracot_server.engine.remote.fleet import Fleet
 from extracot_server.engine.remote.model import LocalModel, load_local_model
 from extracot_server.engine.remote.promise import Promise, leave_out
+from extracot_server.engine.remote.replacing import replacing
 from extracot_server.engine.remote.upstream import Upstream, UpstreamTimes
 from extracot_server.engine.remote.wire import UpstreamFailure
 from extracot_server.engine.request_checks import check_request
@@ -57,6 +57,8 @@ class RemoteEngine:
     ``load_model`` and ``transport`` are for tests.
     """
 
+    upstream_class: type[Upstream] = Upstream
+
     def __init__(
         self,
         upstreams: Sequence[str | UpstreamSettings],
@@ -72,7 +74,7 @@ class RemoteEngine:
     ) -> None:
         many = len(upstreams)
         keys = [api_key] * many if api_key is None or isinstance(api_key, str) else list(api_key)
-        self._connect = partial(Upstream, times=times, transport=transport)
+        self._times, self._transport = times, transport
         self._fleet = Fleet(
             (
                 self._connect(UpstreamSettings(one, api_key=key) if isinstance(one, str) else one)
@@ -124,6 +126,9 @@ class RemoteEngine:
             raise self._unusable or EngineDeadError("the engine has not been started")
         return self._local
 
+    def _connect(self, settings: UpstreamSettings) -> Upstream:
+        return self.upstream_class(settings, times=self._times, transport=self._transport)
+
     @property
     def _keeping(self) -> Promise:
         return Promise(self._wanted, self.info, self._model)
@@ -168,12 +173,12 @@ class RemoteEngine:
             model_type=self._local.model_type,
             architectures=self._local.architectures,
         )
-        try:
-            for upstream, card in found:
+        for upstream, card in found:
+            try:
                 await self._keeping.compare(upstream, card)
                 upstream.admit()
-        except UpstreamMismatchError as error:
-            raise EngineStartError(str(error)) from None
+            except UpstreamMismatchError as error:
+                self._not_ours(upstream, error)
         self._unusable = None
         self._spawn(self._watch())
 
@@ -186,7 +191,14 @@ class RemoteEngine:
             leave_out(upstream, failure)
             return None
         except UpstreamMismatchError as error:
+            return self._not_ours(upstream, error)
+
+    @staticmethod
+    def _not_ours(upstream: Upstream, error: UpstreamMismatchError) -> None:
+        """End the start, but for one that is drained, which may be in the middle of an upgrade."""
+        if not upstream.draining:
             raise EngineStartError(str(error)) from None
+        leave_out(upstream, error)
 
     # --------------------------------------------------------------------------------- requests
 
@@ -332,24 +344,7 @@ class RemoteEngine:
         Raises :class:`UpstreamMismatchError`, and changes nothing, where a new one serves something
         else, or where requests would find none while they do now.
         """
-        known = {upstream.url: upstream for upstream in self._upstreams}
-        added = [self._connect(one) for one in wanted if one.url not in known]
-        try:
-            await asyncio.gather(*(self._keeping.meet(upstream) for upstream in added))
-            found = known | {upstream.url: upstream for upstream in added}
-            after = [(found[one.url], one) for one in wanted]
-            left = any(
-                up.down is None and not (one.drain or up.drained or one.name in canary)
-                for up, one in after
-            )
-            if self._fleet.serves and not left:
-                text = next((f"upstream {up.url}: {up.down}" for up, _ in after if up.down), "")
-                raise UpstreamMismatchError(
-                    f"none of these upstreams can be used now ({text or 'all are drained'})"
-                )
-        except BaseException:
-            await asyncio.gather(*(upstream.aclose() for upstream in added))
-            raise
+        after = await replacing(self._fleet, wanted, canary, self._keeping, self._connect)
         for upstream, settings in after:
             upstream.use(settings)
         for upstream in self._fleet.replace([upstream for upstream, _ in after], canary):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 
-from extracot_server.engine.base import EngineInfo
+from extracot_server.engine.base import EngineError, EngineInfo
 from extracot_server.engine.remote.catalog import ModelCard, UpstreamMismatchError, choose_model
 from extracot_server.engine.remote.model import LocalModel
 from extracot_server.engine.remote.upstream import Upstream
@@ -53,15 +53,22 @@ class Promise:
         upstream.admit()
 
     async def meet(self, upstream: Upstream) -> None:
-        """The same for one that is new; where it does not answer it is left out until it does."""
+        """The same for one that is new; where it does not answer it is left out until it does.
+
+        A drained one is left out as well where it serves something else: it is being serviced.
+        """
         try:
             await upstream.check_health()
             await self.take_in(upstream)
         except UpstreamFailure as failure:
             leave_out(upstream, failure)
+        except UpstreamMismatchError as error:
+            if not upstream.draining:
+                raise
+            leave_out(upstream, error)
 
 
-def leave_out(upstream: Upstream, failure: UpstreamFailure) -> None:
+def leave_out(upstream: Upstream, failure: EngineError) -> None:
     """Give it no requests until it is found to be well."""
     upstream.quarantine(str(failure))
     _log.warning("upstream %s is left out until it answers: %s", upstream.url, failure)
