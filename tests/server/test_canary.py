@@ -226,7 +226,7 @@ def test_a_canary_is_changed_and_ended_without_a_restart(tmp_path: Path) -> None
             assert state.services["main"].canary is before
         canary_file(tmp_path, share=0.001, model="next")
         (line,) = live.run(reload_upstreams(state))
-        assert line == "main: upstreams: canary canary: 0.10% to model next, by conversation"
+        assert line == "main: upstreams: canary: 0.10% to model next, by conversation"
         assert live.metric_sum("extracot_upstreams_last_reload_successful") == 1
         assert arm(live.post(model="main", messages=user(text), max_tokens=9)) == "stable"
         assert standing(live)["sides"]["canary"]["requests"] == 0, "another share, another one"

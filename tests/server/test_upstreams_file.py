@@ -108,8 +108,10 @@ def test_what_is_new_in_words(tmp_path: Path) -> None:
     )
     assert difference(before, after) == (
         "added new; removed a:1; changed b:2 (weight 1 to 2, drain False to True); "
-        "canary canary: 5.00% to model next, by conversation"
+        "canary: 5.00% to model next, by conversation"
     )
+    named = UpstreamsFile(canary=CanarySettings(0.5, "key", "fp8", card="c.json"))
+    assert difference(UpstreamsFile(), named) == "canary fp8: 50.00% to card c.json, by key"
     assert difference(after, after) == "nothing in it has changed"
     assert "no canary" in difference(after, before)
     other_key = UpstreamsFile((UpstreamSettings("http://a:1", api_key="x"),))

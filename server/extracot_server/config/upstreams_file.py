@@ -31,6 +31,7 @@ from extracot_server.config.setting_values import (
     spread_keys,
 )
 
+DEFAULT_NAME = "canary"
 Stick = Literal["conversation", "key", "request"]
 _Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._:\[\]-]{1,128}$")]
 _RULES = {
@@ -74,7 +75,7 @@ class CanarySettings:
 
     share: float
     stick: Stick = "conversation"
-    name: str = "canary"
+    name: str = DEFAULT_NAME
     upstreams: tuple[str, ...] = ()
     model: str | None = None
     card: str | None = None
@@ -121,7 +122,7 @@ class _Canary(BaseModel):
 
     share: float = Field(gt=0, le=1)
     stick: Stick = "conversation"
-    name: _Name = "canary"
+    name: _Name = DEFAULT_NAME
     upstreams: list[str] | None = Field(None, min_length=1)
     model: str | None = Field(None, min_length=1)
     card: str | None = Field(None, min_length=1)
@@ -264,7 +265,8 @@ def canary_in_words(canary: CanarySettings | None) -> str:
     """Its share and where that goes."""
     if canary is None:
         return "no canary"
-    return f"canary {canary.name}: {canary.share:.2%} to {canary.target}, by {canary.stick}"
+    name = "" if canary.name == DEFAULT_NAME else f" {canary.name}"
+    return f"canary{name}: {canary.share:.2%} to {canary.target}, by {canary.stick}"
 
 
 def _changes(old: UpstreamSettings, new: UpstreamSettings) -> list[str]:
