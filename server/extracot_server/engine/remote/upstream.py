@@ -263,7 +263,7 @@ class Upstream:
         finally:
             self.in_flight -= 1
             self.changed()
-            if wire is Wire.GENERATE and not finished:
+            if wire is not None and wire.aborts_by_name and not finished:
                 self._abort(request.request_id)
 
     async def _begin(
@@ -281,7 +281,7 @@ class Upstream:
                 content = await self._read(response.aread(), first=True)
             finally:
                 await response.aclose()
-            if wire is Wire.COMPLETIONS or response.status_code not in (403, 404):
+            if not wire.may_be_missing or response.status_code not in (403, 404):
                 raise read_error(response.status_code, content, response.headers.get("retry-after"))
             self.scale_out = False
 
