@@ -131,6 +131,7 @@ async def serve(
     from extracot_server.freeze_gc import freeze
     from extracot_server.runtime.connections import notice_vanished_peers
     from extracot_server.runtime.http_server import make_server
+    from extracot_server.runtime.reloading import Reloader
 
     started = perf_counter()
     tell(f"loading {', '.join(_source(model) for model in settings.served_models())} …")
@@ -142,7 +143,8 @@ async def serve(
             server = make_server(app, app.state.extracot)
             signals.stop = server.stop
             app.state.extracot.give_up = server.give_up
-            signals.reload = lambda: _reload_keys(app, settings, tell)
+            reloader = Reloader(app.state.extracot, settings, tell)
+            signals.reload = reloader
             freeze()
             # From here on no client that sees "ready" is refused. Another server may have been
             # faster: two can hold a port until one of them listens.
@@ -154,6 +156,7 @@ async def serve(
                 tell(line)
             await server.serve(sockets=[listener])
             signals.reload = lambda: None
+            await reloader.close()
             if server.gave_up:
                 raise ServeError("the engine died, and on_engine_death is exit")
             tell("stopping: all requests have finished or timed out")
@@ -187,6 +190,8 @@ def _announcement(
     app: FastAPI, settings: Settings, listener: socket.socket, seconds: float
 ) -> Iterator[str]:
     from extracot_server.api.start_page import example_line, levels_line
+    from extracot_server.model_registry.routing import canary_lines
+    from extracot_server.runtime.reloading import who_may
 
     url = own_url(listener)
     state = app.state.extracot
@@ -205,7 +210,8 @@ def _announcement(
         )
     if settings.playground:
         yield f"playground at {url}/playground/"
-    yield _who_may(app)
+    yield who_may(state)
+    yield from canary_lines(state)
     if settings.holdout_fraction:
         yield f"holdout: {settings.holdout_fraction:.2%} of budgeted requests run natively"
     if names := state.without_holdout():
@@ -218,7 +224,7 @@ def _announcement(
 
 def _source(model: ModelSettings) -> str:
     """What is being loaded, in a few words."""
-    remote = f"what {', '.join(model.upstream)} serves"
+    remote = f"what {', '.join(model.upstream) or model.upstreams} serves"
     found = {"vllm": model.model, "remote": remote, "scripted": "the scripted engine"}
     return found[model.engine]
 
@@ -253,24 +259,6 @@ def _handled_signals() -> Iterator[_Signals]:
     finally:
         for name in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             loop.remove_signal_handler(name)
-
-
-def _reload_keys(app: FastAPI, settings: Settings, tell: Callable[[str], None]) -> None:
-    """SIGHUP: read the keys again. What runs goes on; a file that is wrong changes nothing."""
-    if settings.keys is None:
-        return tell("SIGHUP: there is no keys file to read again")
-    try:
-        changes = app.state.extracot.reload_keys()
-    except ExtracotError as error:
-        return tell(f"SIGHUP: {error}; the current keys stay in force")
-    return tell(f"SIGHUP: {_who_may(app)}; {changes}")
-
-
-def _who_may(app: FastAPI) -> str:
-    count = len(app.state.extracot.keys)
-    if not count:
-        return "open to everybody who can reach this address: no API key is required"
-    return f"{count} API key{'s' if count > 1 else ''} may use /v1"
 
 
 def _fail(message: str, code: int) -> int:

@@ -32,6 +32,7 @@ from extracot_server.generation.answer_formats import CallChoice
 from extracot_server.generation.closing import BARE, Closing
 from extracot_server.generation.defaults import ReplyDefaults
 from extracot_server.generation.detokenize import DetokenizerFactory
+from extracot_server.generation.trial import Trial
 from extracot_server.ledger.meter import Account
 from extracot_server.profiles.profile import UNKNOWN, Profile
 from extracot_server.tool_calls.tools import CallReaderFactory, ToolUse
@@ -165,6 +166,8 @@ class PreparedChat:
     account: Account = field(default_factory=Account)
     excluded: Excluded | None = None
     """Why it has no part in the holdout, where a budget applies."""
+    trial: Trial | None = None
+    """Its part in the model's canary, where there is one."""
     call_choice: CallChoice | None = None
     """With tools and a format: how the model chooses between calls and an answer."""
 

@@ -16,6 +16,7 @@ from extracot_server.budget.resolve import BudgetPolicy, policy_level
 from extracot_server.config.model_settings import ModelSettings, check_name
 from extracot_server.config.setting_values import SettingsError
 from extracot_server.config.settings import Settings
+from extracot_server.config.upstreams_file import UpstreamsError, UpstreamsFile, read_upstreams
 from extracot_server.engine.base import Engine
 from extracot_server.engine.lora import AdapterEngine
 from extracot_server.generation.answer_formats import CALL_OPENERS
@@ -61,14 +62,27 @@ def _remote_engine(server: Settings, settings: ModelSettings) -> Engine:
 
     named = "model" in settings.model_fields_set
     tokenizer = settings.tokenizer
+    file = read_file(settings)
     return RemoteEngine(
-        settings.upstream,
+        file.upstreams or settings.upstream,
+        canary=file.canary.upstreams if file.canary is not None else (),
         model=settings.model if named else None,
         tokenizer_path=str(resolve_model(tokenizer)) if tokenizer is not None else None,
-        api_key=settings.upstream_keys(),
+        api_key=None if file.upstreams else settings.upstream_keys(),
         health_seconds=server.health_interval_seconds,
         times=UpstreamTimes(silence=settings.upstream_timeout_seconds),
     )
+
+
+def read_file(settings: ModelSettings) -> UpstreamsFile:
+    """What a model's upstreams file says; nothing without one. Raises ``UpstreamsError``."""
+    if settings.upstreams is None:
+        return UpstreamsFile()
+    try:
+        (key,) = settings.upstream_keys()
+    except ValueError as error:
+        raise UpstreamsError(str(error)) from None
+    return read_upstreams(settings.upstreams, remote=settings.has_upstreams, api_key=key)
 
 
 def check_files(settings: ModelSettings, engine: Engine) -> None:
