@@ -111,6 +111,38 @@ def test_the_bundled_model_has_its_makers_sampling_and_ends_soon() -> None:
     assert served.defaults.bound(BudgetPolicy(), has_card=False) == SMOLLM2.default_max_tokens
 
 
+OWN_PROFILE = """
+name: mine
+source: tried out
+tags: {start: "<think>", end: "</think>"}
+sampling: {temperature: 0.3, top_k: 40, source: our evaluation}
+"""
+
+
+def test_sampling_is_the_cards_then_the_profiles_then_the_models_own_files(tmp_path: Path) -> None:
+    (place := tmp_path / "mine.yaml").write_text(OWN_PROFILE, encoding="utf-8")
+    of_profile = {"temperature": 0.3, "top_k": 40}
+    of_card = {"temperature": 0.7, "top_p": 0.9, "top_k": 20}
+    silent = card_file(tmp_path, {"samples": 2})
+    (tmp_path / "says").mkdir()
+    cards = {
+        "none": of_profile,
+        silent: of_profile,
+        card_file(tmp_path / "says", SAMPLING): of_card,
+    }
+    for card, expected in cards.items():
+        with serve(card=card, profiles=place, profile="mine") as live:
+            live.chat(budget="native")
+            used = live.engine.requests[-1].sampling
+            told = {name: getattr(used, name) for name in ("temperature", "top_p", "top_k")}
+            # What neither says reaches the engine unset: it is generation_config.json's.
+            assert told == {"temperature": None, "top_p": None, "top_k": None} | expected
+            entry = live.http.get("/v1/models").json()["data"][0]
+            assert entry["budget"]["default_sampling"] == expected
+            shown = live.http.get("/v1/budget").json()["profile"]["sampling"]
+            assert shown == {"values": of_profile, "source": "our evaluation"}
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [("temperature", "hot"), ("top_p", 1.5), ("top_k", 2.5), ("min_p", True), ("temperature", -1)],

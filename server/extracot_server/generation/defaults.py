@@ -1,7 +1,8 @@
 """What a request gets that does not say it: sampling, and a bound on its tokens. Pure.
 
-Sampling is the budget card's, whose figures hold for it, then a bundled model's; what neither says
-is left to the engine, which takes it from the model's ``generation_config.json``.
+Sampling is the budget card's, whose figures hold for it, else a bundled model's, else the
+profile's: the first that says anything, whole. What it does not say is left to the engine, which
+takes it from the model's ``generation_config.json``.
 """
 
 from __future__ import annotations

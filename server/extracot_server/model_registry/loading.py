@@ -32,6 +32,7 @@ from extracot_server.model_registry.family import (
     tool_parser_of,
 )
 from extracot_server.profiles.choice import check_settings
+from extracot_server.profiles.profile import Profile
 
 
 def build_engine(server: Settings, settings: ModelSettings) -> Engine:
@@ -191,7 +192,7 @@ def serve_model(settings: ModelSettings, engine: Engine) -> ServedModel:
         closing=_closing(settings, card, tools),
         loop_tokens=settings.loop_tokens,
         assumes_setting="assumed_reasoning_tokens" in settings.model_fields_set,
-        defaults=_defaults(settings, card),
+        defaults=_defaults(settings, card, profile),
     )
 
 
@@ -208,8 +209,9 @@ def _closing(settings: ModelSettings, card: BudgetCard | None, runtime: ModelRun
         raise SettingsError(f"{whose} {error}") from None
 
 
-def _defaults(settings: ModelSettings, card: BudgetCard | None) -> ReplyDefaults:
-    """Sampling and bound of the card, else of the bundled model; the setting's bound beats both.
+def _defaults(settings: ModelSettings, card: BudgetCard | None, profile: Profile) -> ReplyDefaults:
+    """Sampling and bound of the card, else of the bundled model; what has neither sampling has the
+    profile's. The setting's bound beats both.
 
     Raises :class:`~extracot.errors.CardError` for sampling that cannot be.
     """
@@ -219,9 +221,10 @@ def _defaults(settings: ModelSettings, card: BudgetCard | None) -> ReplyDefaults
     if card is not None:
         sampling = card_sampling(card)
         bound = card_max_tokens(card) if bound is None else bound
-    elif bundled is not None:
-        sampling = bundled.sampling
+    if bundled is not None:
+        sampling = sampling or bundled.sampling
         bound = bundled.default_max_tokens if bound is None else bound
+    sampling = sampling or profile.sampling
     return ReplyDefaults(sampling, bound)
 
 

@@ -183,9 +183,11 @@ def _ask(
         bins, lengths = baseline_bins(rows[NATIVE]), prompt_lengths(rows[NATIVE])
         if not any(row.reasoning_tokens for row in rows[NATIVE]):
             raise InvalidArgumentError(
-                "Natively the model reasons for 0 tokens, so there is nothing to be a share of; "
-                "is the think tag right (--think-start, --open-think, --profile of the server)?"
+                "Natively the model reasons for 0 tokens, so there is nothing to be a share of: "
+                "start the server with --open-think true if the model opens no block by itself, or "
+                "with the --instruction, --profile or --think-start that it was trained with"
             )
+        plan.check_reach(bins)
         ask(list(plan.of_levels(bins, lengths)))
         _check_failed(rows)
         whole = True
