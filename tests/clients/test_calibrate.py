@@ -92,9 +92,12 @@ def test_a_card_is_measured_and_then_used(
     with serve(ScriptedBehaviour(), card=str(out)) as server, Extracot(server.url) as client:
         report = client.solve("What is 2 + 2?", budget=0.4).report
         page = client.budget_card()
-    assert (report.level, report.enforcement, report.calibrated) == ("0.4", "cap", True)
+    assert (report.level, report.enforcement) == ("0.4", "cap")
+    # Twelve problems are too few to say what prompts like them are, so nothing is claimed.
+    assert "measured on 12 problems" in told.err
+    assert (report.calibrated, report.no_saving) == (False, "unlike_card")
     assert report.expected_ratio == realised[1] and report.baseline_source == "card"
-    assert report.saved_tokens_estimate is not None
+    assert report.saved_tokens_estimate is None
     assert [level.enforced_by for level in page.levels] == ["cap"] * 5
 
 
