@@ -211,7 +211,7 @@ def parse_json_object(raw: bytes) -> dict[str, Any]:
         raise InvalidRequestError(message, code="invalid_json") from None
     if not isinstance(body, dict):
         raise InvalidRequestError("The body must be a JSON object.", code="invalid_json")
-    if raw.count(b"[") + raw.count(b"{") > _MAX_DEPTH and _depth(body) > _MAX_DEPTH:
+    if raw.count(b"[") + raw.count(b"{") > _MAX_DEPTH and levels(body) > _MAX_DEPTH:
         raise _too_deep()
     if len(body) > _MAX_FIELDS:
         raise InvalidRequestError(f"The body has more than {_MAX_FIELDS} fields.")
@@ -255,7 +255,7 @@ def _too_deep() -> InvalidRequestError:
     return InvalidRequestError(message, code="invalid_json")
 
 
-def _depth(value: Any) -> int:
+def levels(value: Any) -> int:
     """Levels of lists and objects in a JSON value; a loop, since what is deep breaks recursion."""
     depth, level = 0, [value]
     while level := [one for one in level if isinstance(one, list | dict)]:

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 from extracot.prompt import Message
 from extracot.tokens import is_unicode
+from extracot_server.api.body import levels
 from extracot_server.api.earlier_reasoning import THOUGHTS, EarlierReasoning, joined
 from extracot_server.budget.values import shown
 from extracot_server.errors import InvalidRequestError
@@ -207,15 +208,9 @@ def read_arguments(given: Any, where: str) -> dict[str, Any] | str:
         if isinstance(arguments, dict):
             # What JSON has no word for, such as NaN, or what no text can hold, is no value.
             json.dumps(arguments, allow_nan=False, ensure_ascii=False).encode()
-            if isinstance(given, dict) or _depth(arguments) <= _MAX_DEPTH:
+            if isinstance(given, dict) or levels(arguments) <= _MAX_DEPTH:
                 return arguments
     except (ValueError, RecursionError):
         if isinstance(given, dict):
             raise InvalidRequestError.of(where, "holds what JSON can't.") from None
     return str(given)
-
-
-def _depth(value: Any) -> int:
-    """Levels of lists and objects in a JSON value."""
-    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-    return 1 + max(map(_depth, inner), default=0) if isinstance(value, list | dict) else 0
