@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import itertools
 import logging
 import signal
 import socket
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
     from fastapi import FastAPI
 
     from extracot_server.config.model_settings import ModelSettings
+
+_PATIENCE_SECONDS = 20.0
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -135,11 +138,13 @@ async def serve(
 
     started = perf_counter()
     tell(f"loading {', '.join(_source(model) for model in settings.served_models())} …")
-    with _handled_signals() as signals:  # to the very end: a signal must not break off the stop
+    # Signals are handled to the very end: one must not break off the stop.
+    with _handled_signals() as signals, _reminding(tell) as loaded:
         app = create_app(settings)
         if settings.playground:
             mount_page(app, "playground", own_url(listener))
         async with app.router.lifespan_context(app):
+            loaded()
             server = make_server(app, app.state.extracot)
             signals.stop = server.stop
             app.state.extracot.give_up = server.give_up
@@ -160,6 +165,24 @@ async def serve(
             if server.gave_up:
                 raise ServeError("the engine died, and on_engine_death is exit")
             tell("stopping: all requests have finished or timed out")
+
+
+@contextlib.contextmanager
+def _reminding(tell: Callable[[str], None]) -> Iterator[Callable[[], object]]:
+    """While a start takes long, say so from time to time, until what is given is called."""
+    task = asyncio.get_running_loop().create_task(remind(tell, _PATIENCE_SECONDS))
+    try:
+        yield task.cancel
+    finally:
+        task.cancel()
+
+
+async def remind(tell: Callable[[str], None], seconds: float) -> None:
+    """Every so many seconds a line for whoever waits for the start."""
+    why = "; the first start after an installation takes longest: Python compiles what it imports"
+    for number in itertools.count(1):
+        await asyncio.sleep(seconds)
+        tell(f"still loading after {number * seconds:.0f} s{why if number == 1 else ''}")
 
 
 def run_loop(main_task: object) -> None:

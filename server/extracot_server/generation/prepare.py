@@ -12,6 +12,7 @@ from typing import Any
 
 from extracot.control import Control
 from extracot.prompt import RenderedPrompt
+from extracot.sketch import LEAST_PROBLEMS
 from extracot_server.budget.canary import Side
 from extracot_server.budget.holdout import Arm, Holdout, at_ceiling, held_out
 from extracot_server.budget.limits import Limits, resolve_limits
@@ -181,12 +182,15 @@ def _asked_variables(
 
 def _like_card(model: ServedModel, request: ChatRequest) -> bool:
     """Whether the card speaks of such prompts: one user turn under the card's own instruction, as
-    all its problems were asked, and by its sketch (where it has one) a text like theirs."""
+    all its problems were asked, and by its sketch a text like theirs. Without a sketch any text is,
+    unless it has none because it was measured on too few problems to tell what they are like."""
     card, messages = model.card, request.messages
     alone = len(messages) == 1 and messages[0].role == "user"
     if card is None or not alone or not request.with_instruction or request.tools is not None:
         return False
-    return card.prompts is None or card.prompts.covers(messages[0].content)
+    if card.prompts is None:
+        return card.is_trained or max(level.n or 0 for level in card.levels) >= LEAST_PROBLEMS
+    return card.prompts.covers(messages[0].content)
 
 
 def _control(model: ServedModel, resolved: ResolvedBudget) -> Control:

@@ -25,6 +25,7 @@ from extracot_server.budget.resolve import (
     BudgetPolicy,
     BudgetSources,
     ResolvedBudget,
+    offered_levels,
     policy_level,
 )
 from extracot_server.engine.base import AnswerFormat, Engine, SamplingParams
@@ -105,10 +106,12 @@ class ServedModel:
 
     @property
     def aliases(self) -> tuple[str, ...]:
-        """Its names with a budget, for lists; any other ratio is one, too."""
+        """Its names with a budget, for lists; any other ratio is one, too, and is served as
+        ``budget`` would be: a level that is dominated has none of its own."""
         names = [str(ratio) for ratio in DEFAULT_RATIOS]
         if self.card is not None:
-            names = [str(level.ratio) for level in self.card.levels if level.ratio is not None]
+            offered = offered_levels(self.card, BudgetPolicy())
+            names = [str(level.ratio) for level in offered if level.ratio is not None]
         words = [] if policy_level(self.card) is None else ["auto"]
         return tuple(f"{self.name}@{name}" for name in [*names, *words, "native", "none"])
 

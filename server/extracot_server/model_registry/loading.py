@@ -21,7 +21,12 @@ from extracot_server.engine.base import Engine
 from extracot_server.engine.lora import AdapterEngine
 from extracot_server.generation.answer_formats import CALL_OPENERS
 from extracot_server.generation.closing import Closing, ClosingError, make_closing
-from extracot_server.generation.defaults import ReplyDefaults, card_max_tokens, card_sampling
+from extracot_server.generation.defaults import (
+    ReplyDefaults,
+    card_max_tokens,
+    card_sampling,
+    measured_bound,
+)
 from extracot_server.generation.detokenize import detokenizer_factory
 from extracot_server.generation.request import ModelRuntime, ServedModel
 from extracot_server.model_registry.bundled import BUNDLED, resolve_model
@@ -33,6 +38,7 @@ from extracot_server.model_registry.family import (
     tool_parser_of,
 )
 from extracot_server.profiles.choice import check_settings
+from extracot_server.profiles.profile import Profile
 
 
 def build_engine(server: Settings, settings: ModelSettings) -> Engine:
@@ -205,7 +211,7 @@ def serve_model(settings: ModelSettings, engine: Engine) -> ServedModel:
         closing=_closing(settings, card, tools),
         loop_tokens=settings.loop_tokens,
         assumes_setting="assumed_reasoning_tokens" in settings.model_fields_set,
-        defaults=_defaults(settings, card),
+        defaults=_defaults(settings, card, profile),
     )
 
 
@@ -222,21 +228,22 @@ def _closing(settings: ModelSettings, card: BudgetCard | None, runtime: ModelRun
         raise SettingsError(f"{whose} {error}") from None
 
 
-def _defaults(settings: ModelSettings, card: BudgetCard | None) -> ReplyDefaults:
-    """Sampling and bound of the card, else of the bundled model; the setting's bound beats both.
+def _defaults(settings: ModelSettings, card: BudgetCard | None, profile: Profile) -> ReplyDefaults:
+    """Sampling of the card, else of the bundled model, else of the profile. The bound is the
+    setting's, else the card's, the bundled model's, or by what was measured of the model.
 
     Raises :class:`~extracot.errors.CardError` for sampling that cannot be.
     """
     bundled = None if settings.engine == "scripted" else BUNDLED.get(settings.model.lower())
-    sampling: Mapping[str, float] = {}
-    bound = settings.default_max_tokens
+    sampling: Mapping[str, float] = {} if card is None else card_sampling(card)
+    bounds = [settings.default_max_tokens, None if card is None else card_max_tokens(card)]
+    if bundled is not None:
+        sampling = sampling or bundled.sampling
+        bounds.append(bundled.default_max_tokens)
     if card is not None:
-        sampling = card_sampling(card)
-        bound = card_max_tokens(card) if bound is None else bound
-    elif bundled is not None:
-        sampling = bundled.sampling
-        bound = bundled.default_max_tokens if bound is None else bound
-    return ReplyDefaults(sampling, bound)
+        bounds.append(measured_bound(card, assumed_tokens(settings, profile)))
+    bound = next((found for found in bounds if found is not None), None)
+    return ReplyDefaults(sampling or profile.sampling, bound)
 
 
 def _refuse_auto(settings: ModelSettings) -> None:
