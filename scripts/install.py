@@ -25,6 +25,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 PYTHONS = ((3, 11), (3, 12), (3, 13))
 DEVICES = ("cpu", "cuda")
+EVERY = 25
+"""Where nobody watches a terminal, so many packages make a line."""
 STAMP = "extracot-install.json"
 LOG = "extracot-install.log"
 GIB = 2**30
@@ -162,7 +164,7 @@ def make_venv(venv: Path, device: str) -> None:
 
 
 def pip(venv: Path, *arguments: str, total: int = 0) -> None:
-    """Run pip's install; on a terminal count what it collects. Raises InstallError in one line."""
+    """Run pip's install and say how far it is. Raises InstallError in one line."""
     # Byte code is left to the first import of each module: compiling all of it takes longer than
     # all the rest together, and most of it is never imported.
     command = [str(venv / "bin/python"), "-m", "pip", "install", "--no-input", "--no-compile"]
@@ -187,15 +189,20 @@ def pip(venv: Path, *arguments: str, total: int = 0) -> None:
 
 
 def show_progress(lines: list[str], total: int) -> None:
-    """On a terminal, one line that counts the packages pip has come to."""
+    """How many packages pip has come to: on a terminal a line that counts, else one now and then.
+    While it unpacks them it says nothing for minutes, which is said before."""
     starts = ("Collecting ", "Processing ", "Requirement already", "Installing collected")
-    if not (total and sys.stdout.isatty() and lines[-1].startswith(starts)):
+    if not (total and lines[-1].startswith(starts)):
         return
+    seen = min(sum(line.startswith(starts[:-1]) for line in lines), total)
     if lines[-1].startswith(starts[-1]):
-        print("\r" + " " * 24 + "\r", end="", flush=True)
-    else:
-        seen = sum(line.startswith(starts[:-1]) for line in lines)
-        print(f"\r  {min(seen, total)} of {total} ", end="", flush=True)
+        if sys.stdout.isatty():
+            print("\r" + " " * 24 + "\r", end="", flush=True)
+        say(f"{seen} packages are here; unpacking them takes a few minutes")
+    elif sys.stdout.isatty():
+        print(f"\r  {seen} of {total} ", end="", flush=True)
+    elif seen % EVERY == 0:
+        say(f"{seen} of {total}")
 
 
 def explain(lines: list[str], log: Path) -> str:

@@ -15,7 +15,7 @@ DOCUMENT = ROOT / "docs" / "profiles.md"
 START, END = "<!-- families -->", "<!-- end of families -->"
 _HEAD = (
     *("profile", "models", "tags", "`none` is", "efforts told", "tool parser"),
-    *("earlier reasoning", "baseline"),
+    *("earlier reasoning", "baseline", "sampling"),
 )
 _KEEPS = {"never": "dropped", "always": "kept", "tool_chain": "within a chain of calls"}
 
@@ -38,6 +38,10 @@ def _efforts(profile: Profile) -> str:
     return "; ".join(told) or "none"
 
 
+def _sampling(profile: Profile) -> str:
+    return ", ".join(f"{name} {value:g}" for name, value in profile.sampling.items())
+
+
 def row(profile: Profile) -> tuple[str, ...]:
     """A family's cells."""
     return (
@@ -49,6 +53,7 @@ def row(profile: Profile) -> tuple[str, ...]:
         f"`{profile.tool_parser}`" if profile.tool_parser else "",
         _KEEPS[profile.keeps_reasoning],
         f"{profile.baseline:,}" if profile.baseline else "",
+        _sampling(profile),
     )
 
 

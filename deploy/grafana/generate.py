@@ -1,4 +1,4 @@
-"""Writes the three dashboards.
+"""Writes the dashboards.
 
 ``python deploy/grafana/generate.py`` writes ``dashboards/*.json``; ``--check`` writes nothing and
 ends with 1 where they are not current. The questions are in :mod:`boards`; here is only what
@@ -22,6 +22,11 @@ from boards.parts import Board, Panel, Row  # noqa: E402
 
 WIDTH = 24
 HEIGHTS = {"stat": 4, "timeseries": 8, "bargauge": 8, "table": 8}
+CHOICES = {
+    "job": ("Job", "label_values(extracot_build_info, job)"),
+    "model": ("Model", 'label_values(extracot_build_info{job=~"$job"}, model)'),
+    "key": ("Key", 'label_values(extracot_key_tokens_total{job=~"$job"}, key)'),
+}
 DATASOURCE = {"type": "prometheus", "uid": "${datasource}"}
 
 
@@ -67,7 +72,7 @@ def dashboard(board: Board) -> dict[str, Any]:
                 "keepTime": True,
             }
         ],
-        "templating": {"list": [*common_variables(), *(textbox(*v) for v in board.inputs)]},
+        "templating": {"list": [*choices(board), *(textbox(*v) for v in board.inputs)]},
         "panels": [
             drawn(place.panel, number, place) for number, place in enumerate(layout(board), 1)
         ],
@@ -157,19 +162,16 @@ def options(panel: Panel) -> dict[str, Any]:
             return {"legend": legend, "tooltip": {"mode": "multi", "sort": "desc"}}
 
 
-def common_variables() -> list[dict[str, Any]]:
-    """The choices at the top of each dashboard: data source, job, model."""
-    return [
-        {
-            "name": "datasource",
-            "label": "Data source",
-            "type": "datasource",
-            "query": "prometheus",
-            "current": {},
-        },
-        label_values("job", "Job", "label_values(extracot_build_info, job)"),
-        label_values("model", "Model", 'label_values(extracot_build_info{job=~"$job"}, model)'),
-    ]
+def choices(board: Board) -> list[dict[str, Any]]:
+    """The lists at the top of a dashboard: data source, and what it can be narrowed to."""
+    source = {
+        "name": "datasource",
+        "label": "Data source",
+        "type": "datasource",
+        "query": "prometheus",
+        "current": {},
+    }
+    return [source, *(label_values(name, *CHOICES[name]) for name in board.choices)]
 
 
 def label_values(name: str, label: str, query: str) -> dict[str, Any]:

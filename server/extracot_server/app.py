@@ -29,11 +29,13 @@ from extracot_server.admission.scheduler import RateLimits, Scheduler
 from extracot_server.api import (
     batch_lines,
     batches,
+    canary,
     files,
     health,
     models,
     replies,
     tokenize,
+    upstreams,
     usage,
 )
 from extracot_server.api.access import AccessMiddleware
@@ -61,6 +63,7 @@ from extracot_server.generation.service import ChatService
 from extracot_server.model_registry.engine_handle import EngineHandle
 from extracot_server.model_registry.loading import build_engine, check_files, serve_models
 from extracot_server.model_registry.registry import AppState
+from extracot_server.model_registry.routing import open_canaries
 from extracot_server.model_registry.supervision import Supervisor
 from extracot_server.observability.metrics import EngineFamilies, ServerMetrics
 from extracot_server.observability.observer import ServerObserver
@@ -97,7 +100,7 @@ def create_app(
     rate_limits = RateLimits()
     for model, built in zip(served, engines, strict=True):
         scheduler = Scheduler(model.max_running, model.max_queued, rate_limits)
-        state.engines.append(EngineHandle(built, RequestQueue(scheduler), metrics))
+        state.engines.append(EngineHandle(built, RequestQueue(scheduler), metrics, model))
     registry.register(EngineFamilies(state.engine_collectors))
 
     @contextlib.asynccontextmanager
@@ -108,6 +111,7 @@ def create_app(
                     check_files(model, running.engine)
             for model, running in zip(served, state.engines, strict=True):
                 await start_model(state, model, running)
+            open_canaries(state)
             state.check_keys(keys.principals)
             await state.open_usage()
             watches = [Supervisor(state, running).watch() for running in state.engines]
@@ -140,7 +144,7 @@ def create_app(
     app.state.held_items = HeldItems(settings.held_items_bytes, settings.held_items_seconds)
     app.state.reasoning_seal = ReasoningSeal(settings.reasoning_secret())
     app.state.batch_runner = batch_lines.batch_runner(app, state)
-    for endpoints in (replies, tokenize, models, usage, files, batches, health):
+    for endpoints in (replies, tokenize, models, usage, upstreams, canary, files, batches, health):
         app.include_router(endpoints.router)
     for router in (files.reading, batches.plain, batches.reading):
         app.include_router(router)
@@ -167,7 +171,8 @@ def _naming(state: AppState, settings: ModelSettings) -> Iterator[None]:
     except (EngineStartError, CardError, SettingsError) as error:
         if len(state.engines) == 1:
             raise
-        label = settings.served_model_name or ", ".join(settings.upstream) or settings.model
+        servers = ", ".join(settings.upstream) or settings.upstreams
+        label = settings.served_model_name or servers or settings.model
         raise type(error)(f"model {label}: {error}") from error
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import itertools
 import logging
 import signal
 import socket
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
 
     from extracot_server.config.model_settings import ModelSettings
 
+_PATIENCE_SECONDS = 20.0
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point. 0 after SIGTERM or Ctrl-C, 1 when it cannot serve, 2 for bad settings."""
@@ -46,6 +49,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         from extracot_server.runtime import keys_command
 
         return keys_command.run(arguments[1:])
+    if arguments[:1] == ["vllm"]:
+        from extracot_server.runtime import vllm_command
+
+        return vllm_command.run(arguments[1:])
     try:
         settings = load_settings(arguments)
     except SettingsError as error:
@@ -127,18 +134,22 @@ async def serve(
     from extracot_server.freeze_gc import freeze
     from extracot_server.runtime.connections import notice_vanished_peers
     from extracot_server.runtime.http_server import make_server
+    from extracot_server.runtime.reloading import Reloader
 
     started = perf_counter()
     tell(f"loading {', '.join(_source(model) for model in settings.served_models())} …")
-    with _handled_signals() as signals:  # to the very end: a signal must not break off the stop
+    # Signals are handled to the very end: one must not break off the stop.
+    with _handled_signals() as signals, _reminding(tell) as loaded:
         app = create_app(settings)
         if settings.playground:
             mount_page(app, "playground", own_url(listener))
         async with app.router.lifespan_context(app):
+            loaded()
             server = make_server(app, app.state.extracot)
             signals.stop = server.stop
             app.state.extracot.give_up = server.give_up
-            signals.reload = lambda: _reload_keys(app, settings, tell)
+            reloader = Reloader(app.state.extracot, settings, tell)
+            signals.reload = reloader
             freeze()
             # From here on no client that sees "ready" is refused. Another server may have been
             # faster: two can hold a port until one of them listens.
@@ -150,9 +161,28 @@ async def serve(
                 tell(line)
             await server.serve(sockets=[listener])
             signals.reload = lambda: None
+            await reloader.close()
             if server.gave_up:
                 raise ServeError("the engine died, and on_engine_death is exit")
             tell("stopping: all requests have finished or timed out")
+
+
+@contextlib.contextmanager
+def _reminding(tell: Callable[[str], None]) -> Iterator[Callable[[], object]]:
+    """While a start takes long, say so from time to time, until what is given is called."""
+    task = asyncio.get_running_loop().create_task(remind(tell, _PATIENCE_SECONDS))
+    try:
+        yield task.cancel
+    finally:
+        task.cancel()
+
+
+async def remind(tell: Callable[[str], None], seconds: float) -> None:
+    """Every so many seconds a line for whoever waits for the start."""
+    why = "; the first start after an installation takes longest: Python compiles what it imports"
+    for number in itertools.count(1):
+        await asyncio.sleep(seconds)
+        tell(f"still loading after {number * seconds:.0f} s{why if number == 1 else ''}")
 
 
 def run_loop(main_task: object) -> None:
@@ -183,6 +213,8 @@ def _announcement(
     app: FastAPI, settings: Settings, listener: socket.socket, seconds: float
 ) -> Iterator[str]:
     from extracot_server.api.start_page import example_line, levels_line
+    from extracot_server.model_registry.routing import canary_lines
+    from extracot_server.runtime.reloading import who_may
 
     url = own_url(listener)
     state = app.state.extracot
@@ -201,7 +233,8 @@ def _announcement(
         )
     if settings.playground:
         yield f"playground at {url}/playground/"
-    yield _who_may(app)
+    yield who_may(state)
+    yield from canary_lines(state)
     if settings.holdout_fraction:
         yield f"holdout: {settings.holdout_fraction:.2%} of budgeted requests run natively"
     if names := state.without_holdout():
@@ -214,7 +247,7 @@ def _announcement(
 
 def _source(model: ModelSettings) -> str:
     """What is being loaded, in a few words."""
-    remote = f"what {', '.join(model.upstream)} serves"
+    remote = f"what {', '.join(model.upstream) or model.upstreams} serves"
     found = {"vllm": model.model, "remote": remote, "scripted": "the scripted engine"}
     return found[model.engine]
 
@@ -249,24 +282,6 @@ def _handled_signals() -> Iterator[_Signals]:
     finally:
         for name in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             loop.remove_signal_handler(name)
-
-
-def _reload_keys(app: FastAPI, settings: Settings, tell: Callable[[str], None]) -> None:
-    """SIGHUP: read the keys again. What runs goes on; a file that is wrong changes nothing."""
-    if settings.keys is None:
-        return tell("SIGHUP: there is no keys file to read again")
-    try:
-        changes = app.state.extracot.reload_keys()
-    except ExtracotError as error:
-        return tell(f"SIGHUP: {error}; the current keys stay in force")
-    return tell(f"SIGHUP: {_who_may(app)}; {changes}")
-
-
-def _who_may(app: FastAPI) -> str:
-    count = len(app.state.extracot.keys)
-    if not count:
-        return "open to everybody who can reach this address: no API key is required"
-    return f"{count} API key{'s' if count > 1 else ''} may use /v1"
 
 
 def _fail(message: str, code: int) -> int:

@@ -21,10 +21,15 @@ def freeze() -> None:
     atexit.register(gc.unfreeze)
 
 
+def frozen() -> bool:
+    """Whether objects are frozen: then this process is a server's, and ends when it has stopped."""
+    return gc.get_freeze_count() > 0
+
+
 def reclaim() -> None:
     """Search everything once, the frozen as well, for what is no longer in use; then as before."""
-    frozen = gc.get_freeze_count() > 0
+    again = frozen()
     gc.unfreeze()
     gc.collect()
-    if frozen:
+    if again:
         gc.freeze()

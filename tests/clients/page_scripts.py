@@ -45,7 +45,7 @@ MARGINS = """() => {
 STICKS_OUT = """() => [...document.querySelectorAll('main *')].filter(element => {
   const box = element.getBoundingClientRect();
   return box.width > 1 && box.right > innerWidth + 1
-    && !element.closest('.xc-table, .katex, [style*=overflow]');
+    && !element.closest('.xc-table, .xc-cards, .katex, [style*=overflow]');
 }).map(element => element.outerHTML.slice(0, 120))"""
 
 # Where the box of the reasoning stands: its last line is in sight, and its first can be reached.

@@ -19,7 +19,7 @@ from extracot.card import BudgetCard
 from extracot_client import Extracot
 from extracot_client.cli import main
 from extracot_client.problem_files import read_problems
-from extracot_server.engine.scripted.engine import ScriptedBehaviour
+from extracot_server.engine.scripted.engine import ScriptedBehaviour, scripted_card
 from tests.clients import fake_server as fake
 from tests.clients.browser import free_port
 from tests.clients.conftest import LiveServer, serve
@@ -92,9 +92,12 @@ def test_a_card_is_measured_and_then_used(
     with serve(ScriptedBehaviour(), card=str(out)) as server, Extracot(server.url) as client:
         report = client.solve("What is 2 + 2?", budget=0.4).report
         page = client.budget_card()
-    assert (report.level, report.enforcement, report.calibrated) == ("0.4", "cap", True)
+    assert (report.level, report.enforcement) == ("0.4", "cap")
+    # Twelve problems are too few to say what prompts like them are, so nothing is claimed.
+    assert "measured on 12 problems" in told.err
+    assert (report.calibrated, report.no_saving) == (False, "unlike_card")
     assert report.expected_ratio == realised[1] and report.baseline_source == "card"
-    assert report.saved_tokens_estimate is not None
+    assert report.saved_tokens_estimate is None
     assert [level.enforced_by for level in page.levels] == ["cap"] * 5
 
 
@@ -285,12 +288,52 @@ def test_a_server_that_would_do_something_else_is_refused(
         assert says in refused(capsys) and not server.engine.requests
 
 
+def test_what_the_card_brings_is_named_where_the_server_is_to_go_without(
+    problems: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told = scripted_card().model_copy(
+        update={"instruction": "Say it's so.", "system_prompt": "A\nB"}
+    )
+    with serve(ScriptedBehaviour(), card=str(told.save(tmp_path))) as server:
+        assert calibrate(server, problems, tmp_path / "card.json") == 2
+    flags = (
+        """--card none --instruction 'Say it'"'"'s so.' --system-prompt '…' (as the card has it)"""
+    )
+    assert flags in refused(capsys)
+
+
+def test_caps_beyond_what_the_server_assumes_say_what_to_set(
+    problems: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "card.json"
+    with serve(ScriptedBehaviour(), card="none", assumed_reasoning_tokens=40) as server:
+        assert calibrate(server, problems, out, "--limit", "4", "--ratios", "0.5,1") == 2
+        assert len(rows_of(out)) == 8  # native and none, which are not asked again
+    says = refused(capsys)
+    flag = "--assumed-reasoning-tokens"
+    assert "the server assumes 40" in says and flag in says
+    assumed = int(says.split(flag)[1].split(",")[0])
+    with serve(ScriptedBehaviour(), card="none", assumed_reasoning_tokens=assumed) as server:
+        assert calibrate(server, problems, out, "--limit", "4", "--ratios", "0.5,1") == 0
+    assert len(BudgetCard.load(out).levels) == 2 and len(rows_of(out)) == 16
+
+
 def test_a_model_that_does_not_reason_has_no_card(
     problems: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with serve(ScriptedBehaviour(opens_think=False), card="none") as server:
         assert calibrate(server, problems, tmp_path / "card.json") == 2
-    assert "Natively the model reasons for 0 tokens" in refused(capsys)
+    says = refused(capsys)
+    assert "Natively the model reasons for 0 tokens" in says and "--open-think true" in says
+
+
+def test_a_model_that_opens_no_block_is_measured_with_it_opened(
+    problems: Path, tmp_path: Path
+) -> None:
+    out, quiet = tmp_path / "card.json", ScriptedBehaviour(opens_think=False)
+    with serve(quiet, card="none", open_think=True) as server:
+        assert calibrate(server, problems, out, "--limit", "4", "--ratios", "0.5,1") == 0
+    assert [level.enforced_by for level in BudgetCard.load(out).levels] == ["cap", "cap"]
 
 
 def test_a_baseline_that_was_cut_off_is_told(

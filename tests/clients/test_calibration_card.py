@@ -168,14 +168,15 @@ def test_problems_of_one_length_are_one_bin() -> None:
     assert [entry.max_prompt_tokens for entry in baseline_bins(made)] == [None]
 
 
-def test_a_cap_is_a_ratio_where_the_server_has_one_for_it() -> None:
-    plan = Plan([SweepProblem("p0", "q", "1")], levels_of([0.4, 1], []), [0], assumed=512.0)
-    made = rows([600], [True])
-    batches = list(plan.of_levels(baseline_bins(made), prompt_lengths(made)))
-    assert [batch.budget for batch in batches] == [
-        {"ratio": 240 / 512},
-        {"max_reasoning_tokens": 600},
-    ]
+def test_a_cap_is_a_ratio_of_what_the_server_assumes() -> None:
+    plan = Plan([SweepProblem("p0", "q", "1")], levels_of([0.4, 0.8], []), [0], assumed=512.0)
+    made = rows([640], [True])
+    bins = baseline_bins(made)
+    plan.check_reach(bins)  # 0.8 of 640 is all that the server takes for 1.0
+    batches = list(plan.of_levels(bins, prompt_lengths(made)))
+    assert [batch.budget for batch in batches] == [{"ratio": 0.5}, {"ratio": 1.0}]
+    with pytest.raises(InvalidArgumentError, match="--assumed-reasoning-tokens 600"):
+        plan.check_reach(baseline_bins(rows([642], [True])))
 
 
 def test_efforts_are_asked_natively_and_seeds_go_with_every_kind() -> None:

@@ -281,6 +281,9 @@ def test_it_fits_a_phone(browser: Browser, url: str) -> None:
         page.get_by_role("button", name="Compare").click()
         page.get_by_text("8 of 8 replies").wait_for()
         assert page.evaluate(STICKS_OUT) == []
+        strip = page.locator(".xc-cards")  # beside each other, each within reach
+        assert strip.evaluate("box => box.scrollWidth > 3 * box.clientWidth")
+        assert strip.evaluate("box => box.clientHeight < 450 && box.clientWidth <= innerWidth")
         page.get_by_role("tab", name="Savings").click()
         page.locator("#xc-savings figure").wait_for()
         assert page.evaluate(STICKS_OUT) == []

@@ -1,7 +1,7 @@
 """Reads deploy/docker-compose.yml as `docker compose` does, as far as that file needs it.
 
-Interpolation is compose's ``${NAME}``, ``${NAME:-default}`` and ``${NAME:+alternative}``; an unset
-variable is empty.
+Interpolation is compose's ``${NAME}``, ``${NAME:-default}`` and ``${NAME:+alternative}``, where the
+default may hold another; an unset variable is empty.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import yaml
 ROOT = Path(__file__).resolve().parents[2]
 COMPOSE = ROOT / "deploy/docker-compose.yml"
 EXAMPLE = ROOT / "deploy/.env.example"
-_VARIABLE = re.compile(r"\$\{(\w+)(?::([-+])([^}]*))?\}")
+_VARIABLE = re.compile(r"\$\{(\w+)(?::([-+])((?:\$\{[^}]*\}|[^}])*))?\}")
 
 
 def interpolate(text: str, variables: Mapping[str, str]) -> str:
@@ -25,7 +25,7 @@ def interpolate(text: str, variables: Mapping[str, str]) -> str:
     def value(found: re.Match[str]) -> str:
         given = variables.get(found[1], "")
         if found[2] == "-":
-            return given or found[3]
+            return given or interpolate(found[3], variables)
         if found[2] == "+":
             return found[3] if given else ""
         return given
@@ -50,7 +50,7 @@ def project(**variables: str) -> dict[str, Any]:
 
 
 def services(*profiles: str, **variables: str) -> dict[str, dict[str, Any]]:
-    """The services of these profiles; of all, without any."""
+    """The services that these profiles start; of all, without any."""
     found: dict[str, dict[str, Any]] = project(**variables)["services"]
     wanted = set(profiles)
     return {n: s for n, s in found.items() if not wanted or wanted & set(s.get("profiles", ()))}
@@ -59,10 +59,13 @@ def services(*profiles: str, **variables: str) -> dict[str, dict[str, Any]]:
 def defaults() -> dict[str, set[str]]:
     """Each variable the file asks for -> the defaults it gives it (``""`` for none)."""
     found: dict[str, set[str]] = {}
-    for name, sign, text in _VARIABLE.findall(COMPOSE.read_text()):
-        found.setdefault(name, set())
-        if sign != "+":
-            found[name].add(text)
+    texts = [COMPOSE.read_text()]
+    for part in texts:
+        for name, sign, text in _VARIABLE.findall(part):
+            found.setdefault(name, set())
+            if sign != "+":
+                found[name].add(interpolate(text, {}))
+            texts.append(text)
     return found
 
 

@@ -35,6 +35,7 @@ VARIABLES = (
     ("$__range", "5m"),
     ("$job", "extracot"),
     ("$model", ".*"),
+    ("$key", ".*"),
     ("$gpus", "2"),
     ("$gpu_hour", "2.50"),
     ("$million_tokens", "0.60"),

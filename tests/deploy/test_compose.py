@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -14,10 +14,14 @@ import yaml
 
 from extracot_server.app import openapi_document
 from extracot_server.config.settings import FOREIGN_VARIABLES, Settings, load_settings
+from extracot_server.runtime.vllm_command import default_arguments, read_arguments
 from tests.deploy import compose
 
-OURS = ("server", "server-cpu", "front", "vllm-1", "vllm-2")
+VLLM = tuple(f"vllm-{number}" for number in range(1, 9))
+OURS = ("server", "server-cpu", "front", *VLLM)
 PROFILES = ("gpu", "cpu", "scale", "observe")
+# Names of settings that were renamed and still count.
+FORMER = {"DOOR": "PROXY_LISTEN", "DOOR_CPUS": "PROXY_CPUS"}
 
 
 def test_the_file_meets_the_compose_specification() -> None:
@@ -31,10 +35,10 @@ def test_every_service_has_its_profile() -> None:
     assert names == {
         "gpu": {"server"},
         "cpu": {"server-cpu"},
-        "scale": {"door", "front", "vllm-1", "vllm-2"},
+        "scale": {"proxy", "front", "vllm-1", "vllm-2"},
         "observe": {"prometheus", "alertmanager", "grafana"},
     }
-    assert set.union(*names.values()) == set(compose.services())
+    assert set.union(*names.values()) == set(compose.services()) - set(VLLM[2:])
     assert compose.example()["COMPOSE_PROFILES"] == ("gpu", True)
 
 
@@ -49,7 +53,7 @@ def test_nothing_listens_beyond_loopback_unless_asked() -> None:
     (port,) = compose.services("gpu", BIND_ADDRESS="0.0.0.0")["server"]["ports"]
     assert port == "0.0.0.0:8000:8000"
     # Services behind the reverse proxy publish no port of their own.
-    assert {n for n, s in compose.services("scale").items() if "ports" in s} == {"door"}
+    assert {n for n, s in compose.services("scale").items() if "ports" in s} == {"proxy"}
 
 
 @pytest.mark.parametrize("profile", PROFILES)
@@ -82,11 +86,12 @@ def test_who_waits_for_whom_waits_for_health() -> None:
         for name, service in found.items():
             assert service["healthcheck"]["test"][0] == "CMD", name
             for other, how in service.get("depends_on", {}).items():
-                assert other in found, f"{name} waits for {other}, which {profile} does not start"
+                there = other in found or not how.get("required", True)
+                assert there, f"{name} waits for {other}, which {profile} does not start"
                 assert how["condition"] == "service_healthy"
     scale = compose.services("scale")
-    assert set(scale["door"]["depends_on"]) == {"front"}
-    assert set(scale["front"]["depends_on"]) == {"vllm-1", "vllm-2"}
+    assert set(scale["proxy"]["depends_on"]) == {"front"}
+    assert set(scale["front"]["depends_on"]) == set(VLLM)
 
 
 def test_health_is_asked_where_there_is_an_answer() -> None:
@@ -96,7 +101,7 @@ def test_health_is_asked_where_there_is_an_answer() -> None:
         check = compose.services()[name]["healthcheck"]["test"]
         assert check == ["CMD", "python", "-m", "extracot_server.runtime.probe"]
     assert importlib.util.find_spec("extracot_server.runtime.probe") is not None
-    assert compose.services()["door"]["healthcheck"]["test"][-1].endswith(":8081/ready")
+    assert compose.services()["proxy"]["healthcheck"]["test"][-1].endswith(":8081/ready")
 
 
 def test_no_secret_is_in_the_files_or_in_a_variable() -> None:
@@ -122,6 +127,11 @@ def test_a_keys_file_reaches_the_server(monkeypatch: pytest.MonkeyPatch) -> None
         assert "keys" in service["secrets"]
         assert service["environment"]["EXTRACOT_KEYS"] == "/run/secrets/keys"
     assert compose.project()["secrets"]["keys"] == {"file": "/dev/null"}
+    for name in ("server", "server-cpu", "front"):
+        service = compose.services(KEYS_FOLDER="./secrets/server")[name]
+        assert "./secrets/server:/run/keys:ro" in service["volumes"]
+        assert service["environment"]["EXTRACOT_KEYS"] == "/run/keys/keys.yaml"
+        assert "keys:/run/keys:ro" in compose.services()[name]["volumes"], "an empty volume"
     monkeypatch.setenv(
         "EXTRACOT_KEYS", compose.services()["server"]["environment"]["EXTRACOT_KEYS"]
     )
@@ -153,20 +163,23 @@ def test_every_setting_that_is_explained_exists_with_the_default_shown(
 
 def test_every_variable_is_explained_with_its_default() -> None:
     asked, example = compose.defaults(), compose.example()
+    for former in FORMER:
+        assert asked.pop(former) == asked[FORMER[former]]
+        assert former not in example and former in compose.EXAMPLE.read_text()
     assert not set(asked) - set(example), "used in the compose file, not in .env.example"
     others = {name for name in example if not name.startswith(("EXTRACOT_", "COMPOSE_"))}
     assert not others - set(asked), "in .env.example, not used"
     for name, given in asked.items():
         shown = example[name][0]
-        if name.endswith("_FILE"):  # no default: an example
-            assert given <= {"/dev/null"}, name
+        if name.endswith(("_FILE", "_FOLDER")):  # no default: an example
+            assert given <= {"/dev/null", "keys"}, name
         else:
             assert given == {shown}, name
 
 
 def test_docker_waits_longer_than_the_server() -> None:
     longest = Settings().grace_seconds + 15
-    for name in ("server", "server-cpu", "front", "vllm-1", "door"):
+    for name in ("server", "server-cpu", "front", *VLLM, "proxy"):
         assert compose.seconds(compose.services()[name]["stop_grace_period"]) >= longest, name
     nginx = (compose.ROOT / "deploy/nginx/nginx.conf").read_text()
     waits = re.search(r"worker_shutdown_timeout (\d+)s;", nginx)
@@ -201,23 +214,54 @@ def test_the_names_that_prometheus_asks_for_are_somebodys() -> None:
         assert names <= known, profile
 
 
+@pytest.mark.parametrize("count", range(2, 9))
+def test_there_are_as_many_vllm_servers_as_the_profiles_say(count: int) -> None:
+    profiles = ("scale",) if count == 2 else ("scale", f"vllm-{count}")
+    found = compose.services(*profiles)
+    servers = [name for name in found if name in VLLM]
+    assert servers == list(VLLM[:count])
+    devices = [
+        device["device_ids"]
+        for name in servers
+        for device in found[name]["deploy"]["resources"]["reservations"]["devices"]
+    ]
+    assert devices == [[str(number)] for number in range(count)], "each has a GPU of its own"
+
+
 def test_the_vllm_servers_are_what_the_front_ends_ask_for() -> None:
+    given = {"SCALE_MODEL": "Qwen/Qwen3-8B", "UPSTREAMS": "http://vllm-1:8000"}
     scale = compose.services("scale")
     upstreams = scale["front"]["environment"]["EXTRACOT_UPSTREAM"].split(",")
     assert upstreams == ["http://vllm-1:8000", "http://vllm-2:8000"]
-    model = scale["front"]["environment"]["EXTRACOT_MODEL"]
+    scale = compose.services("scale", **given)
+    assert scale["front"]["environment"]["EXTRACOT_UPSTREAM"] == "http://vllm-1:8000"
+    assert scale["front"]["environment"]["EXTRACOT_MODEL"] == "Qwen/Qwen3-8B"
     for name in ("vllm-1", "vllm-2"):
-        assert scale[name]["entrypoint"][-1] == "vllm"
+        assert "entrypoint" not in scale[name], "the image's: extracot-serve"
         verb, served, *flags = scale[name]["command"]
-        assert (verb, served) == ("serve", model)
-        assert {"--port=8000", "--enable-scale-out"} <= set(flags)
-    grammar = [flag for flag in flags if flag.startswith("--structured-outputs-config=")]
-    assert json.loads(grammar[0].partition("=")[2])["disable_any_whitespace"] is True
-    first, second = (
-        scale[name]["deploy"]["resources"]["reservations"]["devices"][0]["device_ids"]
-        for name in ("vllm-1", "vllm-2")
-    )
-    assert first != second, "two servers on one GPU"
+        assert (verb, served) == ("vllm", "Qwen/Qwen3-8B")
+        assert {"--port=8000", "--host=0.0.0.0"} <= set(flags)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "--max-model-len 16384 --quantization fp8", """--override '{"a": "b c"}' -tp 2"""]
+)
+def test_an_operator_s_own_arguments_reach_vllm(text: str) -> None:
+    """As ``extracot-serve vllm`` reads them: the whole command line, and then the text."""
+    (_, *words) = compose.services("scale", SCALE_VLLM_ARGS=text)["vllm-1"]["command"]
+    _, given = read_arguments(words)
+    own = shlex.split(text)
+    assert given[len(given) - len(own) :] == own and len(given) == len(words) - 2 + len(own)
+
+
+def test_the_former_names_of_the_proxy_s_settings_count() -> None:
+    def mounted(**variables: str) -> str:
+        volumes: list[str] = compose.services("scale", **variables)["proxy"]["volumes"]
+        return volumes[-1].partition(":")[0]
+
+    assert mounted() == "./nginx/plain.conf"
+    assert mounted(DOOR="tls") == mounted(PROXY_LISTEN="tls") == "./nginx/tls.conf"
+    assert mounted(DOOR="plain", PROXY_LISTEN="tls") == "./nginx/tls.conf"
 
 
 @pytest.mark.vllm
@@ -228,6 +272,8 @@ def test_vllm_has_these_flags() -> None:
     folder = Path(spec.origin).parent
     sources = [folder / "engine/arg_utils.py", *(folder / "entrypoints").rglob("*cli_args.py")]
     text = "\n".join(path.read_text() for path in sources)
-    for flag in compose.services()["vllm-1"]["command"][2:]:
-        name = flag.removeprefix("--").partition("=")[0]
+    _, _, *flags, own = compose.services()["vllm-1"]["command"]
+    assert own == "--args="
+    for flag in [*flags, *default_arguments("m", (), cpu=True)]:
+        name = flag.removeprefix("--").removeprefix("no-").partition("=")[0]
         assert f'"--{name}"' in text or re.search(rf"^    {name.replace('-', '_')}:", text, re.M)

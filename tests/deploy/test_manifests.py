@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +16,22 @@ from extracot_server.admission.keys import read_keys
 from extracot_server.app import openapi_document
 from extracot_server.config.settings import Settings, SettingsError, load_settings
 from extracot_server.observability.metrics import ServerMetrics
+from tests.deploy import kustomize
 
 FOLDER = Path(__file__).resolve().parents[2] / "deploy/kubernetes"
 KUBERNETES = "1.34"
 LABELS = {"app.kubernetes.io/name": "extracot"}
 
 
+OVERLAY = FOLDER / "overlays/qwen3-8b-4gpu"
+FILES = {path.stem: path for path in FOLDER.rglob("*.yaml") if OVERLAY not in path.parents}
+KUSTOMIZATIONS = sorted(path.parent for path in FOLDER.rglob("kustomization.yaml"))
+OPERATORS = ("ServiceMonitor", "PrometheusRule")  # kinds that have no schema here
+
+
 def manifest(name: str) -> dict[str, Any]:
     """One file, which holds one object."""
-    found: dict[str, Any] = yaml.safe_load((FOLDER / f"{name}.yaml").read_text())
+    found: dict[str, Any] = yaml.safe_load(FILES[name].read_text())
     return found
 
 
@@ -43,11 +52,11 @@ def container(pod: dict[str, Any]) -> dict[str, Any]:
 
 def test_every_manifest_meets_its_schema() -> None:
     kinds = set()
-    for path in FOLDER.glob("*.yaml"):
-        found = manifest(path.stem)
+    for name in FILES.keys() - {"kustomization"}:
+        found = manifest(name)
         kinds.add(found["kind"])
-        assert found["metadata"]["labels"] == LABELS, path.name
-        if found["kind"] not in ("ServiceMonitor", "PrometheusRule"):  # those are the operator's
+        assert found["metadata"]["labels"] == LABELS, name
+        if found["kind"] not in OPERATORS:
             kubernetes_validate.validate(found, KUBERNETES, strict=True)
     assert kinds == {
         "Deployment",
@@ -160,7 +169,100 @@ def test_the_autoscaler_goes_by_metrics_there_are() -> None:
 
 
 def test_the_rules_are_those_of_prometheus() -> None:
-    """As ``python deploy/kubernetes/rules.py`` writes them."""
+    """As ``python deploy/kubernetes/monitoring/rules.py`` writes them."""
     files = sorted((FOLDER.parent / "prometheus/rules").glob("*.yml"))
     groups = [group for path in files for group in yaml.safe_load(path.read_text())["groups"]]
     assert manifest("prometheusrule")["spec"]["groups"] == groups and len(groups) > 5
+
+
+# ----------------------------------------------------------------------------------- kustomizations
+
+
+@pytest.mark.parametrize("folder", KUSTOMIZATIONS, ids=lambda path: path.name)
+def test_every_kustomization_builds_what_kubernetes_takes(folder: Path) -> None:
+    objects = kustomize.build(folder)
+    assert objects
+    for found in objects:
+        assert found["metadata"]["labels"] == LABELS
+        if found["kind"] not in OPERATORS:
+            kubernetes_validate.validate(found, KUBERNETES, strict=True)
+
+
+def test_every_manifest_is_in_a_kustomization() -> None:
+    built = {found["kind"] for folder in KUSTOMIZATIONS for found in kustomize.build(folder)}
+    kinds = {manifest(name)["kind"] for name in FILES.keys() - {"kustomization"}}
+    assert kinds - built == {"Secret"}, "the example of a secret is not applied"
+
+
+@pytest.mark.skipif(not shutil.which("kubectl"), reason="no kubectl on this machine")
+@pytest.mark.parametrize("folder", KUSTOMIZATIONS, ids=lambda path: path.name)
+def test_kubectl_builds_the_same(folder: Path) -> None:
+    done = subprocess.run(
+        ["kubectl", "kustomize", str(folder)], capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0 and not done.stderr, done.stderr
+    theirs = {found["kind"]: found for found in yaml.safe_load_all(done.stdout)}
+    assert theirs == {found["kind"]: found for found in kustomize.build(folder)}
+
+
+@pytest.fixture(scope="module")
+def overlay() -> dict[str, dict[str, Any]]:
+    """What the overlay for four GPUs applies, by kind."""
+    return {found["kind"]: found for found in kustomize.build(OVERLAY)}
+
+
+def test_the_overlay_takes_four_gpus_and_no_fifth(overlay: dict[str, dict[str, Any]]) -> None:
+    spec = overlay["Deployment"]["spec"]
+    (container,) = spec["template"]["spec"]["containers"]
+    assert spec["replicas"] * container["resources"]["limits"]["nvidia.com/gpu"] == 4
+    assert spec["strategy"]["rollingUpdate"]["maxSurge"] == 0
+    assert "HorizontalPodAutoscaler" not in overlay, "it would fight over `replicas`"
+
+
+def test_the_server_starts_on_the_overlay_s_settings(
+    overlay: dict[str, dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (container,) = overlay["Deployment"]["spec"]["template"]["spec"]["containers"]
+    values = {"usage-store": "postgresql://u:p@db/usage", "reasoning-key": "f" * 64}
+    for entry in container["env"]:
+        if "valueFrom" in entry:
+            wanted = entry["valueFrom"]["secretKeyRef"]
+            assert wanted["name"] == "extracot-shared"
+            entry = {"name": entry["name"], "value": values.pop(wanted["key"])}
+        monkeypatch.setenv(entry["name"], entry["value"])
+    assert not values
+    settings = load_settings([])
+    assert settings.model == "Qwen/Qwen3-8B" and settings.max_running == 200
+    assert settings.vllm == {"max_model_len": 16384} and settings.max_queued == 256
+    header = (OVERLAY / "kustomization.yaml").read_text().partition("apiVersion")[0]
+    for name in ("extracot-shared", "extracot-keys", "usage-store", "reasoning-key"):
+        assert name in header, "the secrets it needs are named"
+
+
+def test_the_overlay_s_pods_reach_their_store(overlay: dict[str, dict[str, Any]]) -> None:
+    def ports(policy: dict[str, Any]) -> set[int]:
+        return {port["port"] for rule in policy["spec"]["egress"] for port in rule["ports"]}
+
+    assert ports(overlay["NetworkPolicy"]) == ports(manifest("networkpolicy")) | {5432}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"namePrefix": "x-"},
+        {"resources": ["service.yaml", "service.yaml"]},
+        {"images": [{"name": "another.example/image", "newTag": "1"}]},
+        {"replicas": [{"name": "another", "count": 2}]},
+        {"patches": [{"target": {"kind": "Service", "name": "another"}, "patch": "[]"}]},
+    ],
+    ids=["unknown field", "twice", "no such image", "no such deployment", "no such object"],
+)
+def test_the_reader_of_kustomizations_would_notice(change: dict[str, Any], tmp_path: Path) -> None:
+    for name in ("service", "deployment"):
+        shutil.copy(FILES[name], tmp_path)
+    content = {**kustomize.KINDS, "resources": ["service.yaml", "deployment.yaml"]}
+    (tmp_path / "kustomization.yaml").write_text(yaml.safe_dump(content))
+    assert len(kustomize.build(tmp_path)) == 2
+    (tmp_path / "kustomization.yaml").write_text(yaml.safe_dump({**content, **change}))
+    with pytest.raises(AssertionError):
+        kustomize.build(tmp_path)

@@ -1,8 +1,8 @@
 """A real Prometheus scrapes real servers under load: every expression of deploy/ gives data.
 
 Four servers on the scripted engine: one that serves, with a holdout and a queue, one whose engine
-fails, one whose engine is gone and one with a quota. vLLM's own series have the names and kinds of
-its source here; that a real server shows them is in `tests/server/test_real_vllm.py`.
+fails, one whose engine is gone and one with keys and quotas. vLLM's own series have the names and
+kinds of its source here; that a real server shows them is in `tests/server/test_real_vllm.py`.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from time import time
 from typing import Any
 
+import httpx
 import pytest
 
 from extracot_server.engine.scripted.engine import ScriptedBehaviour, ScriptedEngine
@@ -28,7 +29,7 @@ from tests.deploy.promql import (
     selectors,
     vllm_kinds,
 )
-from tests.server.key_files import SECRET, bearer, write
+from tests.server.key_files import OTHER, SECRET, bearer, write
 from tests.server.live import Live, read_chunks, serve, user
 
 # What may have no data here, and why; a test below says when an entry is no longer needed.
@@ -72,6 +73,7 @@ class Watched:
     prometheus: Prometheus
     live: Live
     replies: list[dict[str, Any]] = field(default_factory=list)
+    keyed: list[httpx.Response] = field(default_factory=list)
     before: float = 0.0
 
 
@@ -84,6 +86,7 @@ def ask(live: Live, number: int, fields: dict[str, Any]) -> list[dict[str, Any]]
     return [response.json()] if response.status_code == 200 else []
 
 
+USED = 'kind=~"prompt|reasoning|answer|overhead"'
 SAVED = "sum(extracot_tokens_saved_total) - sum(extracot_tokens_overspent_total)"
 
 
@@ -95,8 +98,13 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
     budgeted = {"holdout_fraction": 0.5, "holdout_seed": 1, "max_running": 2, "max_queued": 3}
     folder = tmp_path_factory.mktemp("prometheus")
     gone = ScriptedEngine()
-    quota = {"name": "a", "key": SECRET, "quotas": [{"requests": 9, "per": "day"}]}
-    keys = write(folder / "keys.yaml", quota)
+    quotas = [{"requests": ROUNDS, "per": "day"}]
+    lower = [{"tokens": 100, "per": "month", "when_over": {"budget": 0.2}}]
+    keys = write(
+        folder / "keys.yaml",
+        {"name": "a", "key": SECRET, "quotas": quotas},
+        {"name": "b", "key": OTHER, "quotas": lower},
+    )
     with (
         serve(slow, **budgeted) as live,
         serve(on=failing) as broken,
@@ -119,9 +127,14 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
                 failing.vllm.step()
                 assert broken.post(budget=0.2).status_code == 500
                 assert dead.post(budget=0.2).status_code == 503
-                keyed.http.headers.update(bearer(SECRET))
-                assert keyed.post(budget="native").status_code == 200
+                for key, budget in ((SECRET, 0.4), (OTHER, 1.0)):
+                    keyed.http.headers.update(bearer(key))
+                    found.keyed.append(keyed.post(budget=budget))
+                    found.replies.append(found.keyed[-1].json())
                 running.wait_past(time())
+            keyed.http.headers.update(bearer(SECRET))
+            assert keyed.post(budget="native").status_code == 429
+            running.wait_past(time())
             yield found
 
 
@@ -180,6 +193,23 @@ def test_the_replies_own_reports_are_what_prometheus_counts(watched: Watched) ->
     assert counted == pytest.approx(sum(claimed))
     realised = watched.prometheus.values("job_model_budget:extracot_realised_ratio:ratio1h")
     assert realised and all(0 <= ratio < 3 for ratio in realised)
+
+
+def test_usage_by_key_is_what_its_replies_say(watched: Watched) -> None:
+    """Of key a, then of key b, which was over its quota from the second reply on."""
+    running = watched.prometheus
+    for key, replies in (("a", watched.keyed[::2]), ("b", watched.keyed[1::2])):
+        assert [reply.status_code for reply in replies] == [200] * ROUNDS
+        counted = running.value(f'sum(extracot_key_tokens_total{{key="{key}", {USED}}})')
+        assert counted == sum(reply.json()["usage"]["total_tokens"] for reply in replies)
+    ratios = {
+        series["metric"]["owner"]: float(series["value"][1])
+        for series in running.query("max by (owner) (extracot_quota_used_ratio)")
+    }
+    assert ratios == {"key a": 1, "key b": 1}
+    levels = [reply.json()["budget"]["applied_ratio"] for reply in watched.keyed[1::2]]
+    assert levels[0] == 1.0 and levels[-1] == 0.2
+    assert running.value('sum(extracot_rejected_total{reason="insufficient_quota"})') == 1
 
 
 def test_a_failing_engine_is_seen_to_fail(watched: Watched) -> None:

@@ -156,12 +156,12 @@ def verdict(text: str, stream: bool) -> str:
 
 
 def nginx_configuration(
-    folder: Path, port: int, servers: Sequence[Server], door: str = "plain"
+    folder: Path, port: int, servers: Sequence[Server], listens: str = "plain"
 ) -> Path:
     """The shipped configuration, with this machine's addresses in the places of Docker's."""
     shipped = ROOT / "deploy/nginx"
     text = (shipped / "nginx.conf").read_text().replace("/tmp/", f"{folder}/")
-    listen = (shipped / f"{door}.conf").read_text().replace("/run/secrets/", f"{folder}/")
+    listen = (shipped / f"{listens}.conf").read_text().replace("/run/secrets/", f"{folder}/")
     assert listen.count("listen 8080 ") == 1
     (folder / "listen.conf").write_text(listen.replace("listen 8080 ", f"listen 127.0.0.1:{port} "))
     if not (folder / "limits.conf").exists():  # a test may have put lower ones
@@ -196,19 +196,19 @@ async def listening(port: int, process: subprocess.Popen[bytes]) -> None:
 
 @contextlib.asynccontextmanager
 async def reverse_proxy(
-    folder: Path, servers: Sequence[Server], door: str = "plain"
+    folder: Path, servers: Sequence[Server], listens: str = "plain"
 ) -> AsyncIterator[str | None]:
     """nginx in front of the servers, with or without TLS; ``None`` where there is no nginx."""
     if NGINX is None:
         yield None
         return
     (port,) = free_ports(1)
-    path = nginx_configuration(folder, port, servers, door)
+    path = nginx_configuration(folder, port, servers, listens)
     own = "daemon off;" + (" user root;" if os.geteuid() == 0 else "")
     process = subprocess.Popen([NGINX, "-e", "stderr", "-c", str(path), "-g", own])
     try:
         await listening(port, process)
-        yield f"{'https' if door == 'tls' else 'http'}://127.0.0.1:{port}"
+        yield f"{'https' if listens == 'tls' else 'http'}://127.0.0.1:{port}"
     finally:
         process.send_signal(signal.SIGQUIT)
         await anyio.to_thread.run_sync(process.wait)

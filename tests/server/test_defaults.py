@@ -17,6 +17,7 @@ from extracot_server.engine.scripted.engine import ScriptedBehaviour, ScriptedEn
 from extracot_server.generation.defaults import ReplyDefaults, card_max_tokens, card_sampling
 from extracot_server.model_registry.bundled import SMOLLM2
 from extracot_server.model_registry.loading import serve_model
+from tests.measured_card import card as measured_card
 from tests.server.live import Live, serve
 
 SAMPLING = {"temperature": 0.7, "top_p": 0.9, "top_k": 20, "max_tokens": 640, "samples": 2}
@@ -109,6 +110,57 @@ def test_the_bundled_model_has_its_makers_sampling_and_ends_soon() -> None:
     assert served.defaults.sampling == SMOLLM2.sampling
     assert served.defaults.fill(SamplingParams(temperature=1.0)).temperature == 1.0
     assert served.defaults.bound(BudgetPolicy(), has_card=False) == SMOLLM2.default_max_tokens
+
+
+@pytest.mark.parametrize(("given", "bound"), [(512, 4096), (100, 1600)])
+def test_a_measured_card_bounds_replies_by_what_was_measured(
+    tmp_path: Path, given: int, bound: int
+) -> None:
+    file = str(measured_card().save_as(tmp_path / "measured.json"))  # natively 200 tokens
+    with serve(card=file, assumed_reasoning_tokens=given) as live:
+        entry = live.http.get("/v1/models").json()["data"][0]["budget"]
+    assert entry["default_max_tokens"] == bound
+
+
+def test_a_bundled_model_keeps_its_sampling_and_bound_with_a_measured_card(tmp_path: Path) -> None:
+    of_model = measured_card(model="smollm2", base_model="smollm2")
+    file = str(of_model.save_as(tmp_path / "measured.json"))
+    settings = Settings(engine="vllm", model="smollm2", card=file)
+    defaults = serve_model(settings, ScriptedEngine(model="smollm2")).defaults
+    assert defaults.sampling == SMOLLM2.sampling
+    assert defaults.max_tokens == SMOLLM2.default_max_tokens
+
+
+OWN_PROFILE = """
+name: mine
+source: tried out
+tags: {start: "<think>", end: "</think>"}
+sampling: {temperature: 0.3, top_k: 40, source: our evaluation}
+"""
+
+
+def test_sampling_is_the_cards_then_the_profiles_then_the_models_own_files(tmp_path: Path) -> None:
+    (place := tmp_path / "mine.yaml").write_text(OWN_PROFILE, encoding="utf-8")
+    of_profile = {"temperature": 0.3, "top_k": 40}
+    of_card = {"temperature": 0.7, "top_p": 0.9, "top_k": 20}
+    silent = card_file(tmp_path, {"samples": 2})
+    (tmp_path / "says").mkdir()
+    cards = {
+        "none": of_profile,
+        silent: of_profile,
+        card_file(tmp_path / "says", SAMPLING): of_card,
+    }
+    for card, expected in cards.items():
+        with serve(card=card, profiles=place, profile="mine") as live:
+            live.chat(budget="native")
+            used = live.engine.requests[-1].sampling
+            told = {name: getattr(used, name) for name in ("temperature", "top_p", "top_k")}
+            # What neither says reaches the engine unset: it is generation_config.json's.
+            assert told == {"temperature": None, "top_p": None, "top_k": None} | expected
+            entry = live.http.get("/v1/models").json()["data"][0]
+            assert entry["budget"]["default_sampling"] == expected
+            shown = live.http.get("/v1/budget").json()["profile"]["sampling"]
+            assert shown == {"values": of_profile, "source": "our evaluation"}
 
 
 @pytest.mark.parametrize(

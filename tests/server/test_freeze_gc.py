@@ -7,9 +7,11 @@ import subprocess
 import sys
 import weakref
 from collections.abc import Iterator
+from types import SimpleNamespace
 
 import pytest
 
+from extracot_server.engine.vllm import engine
 from extracot_server.engine.vllm.process import collect
 from extracot_server.freeze_gc import freeze
 
@@ -68,3 +70,22 @@ def test_an_engine_that_has_ended_is_freed_though_it_was_frozen() -> None:
 def test_what_was_never_frozen_is_not_by_an_engine_that_ends() -> None:
     collect()
     assert gc.get_freeze_count() == 0
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("serving", [True, False])
+async def test_an_engine_that_ends_with_its_server_is_left_to_the_kernel(
+    monkeypatch: pytest.MonkeyPatch, serving: bool
+) -> None:
+    async def ended(llm: object) -> None:
+        """Its processes are gone."""
+
+    monkeypatch.setattr(engine, "end", ended)
+    closing = engine.VllmEngine("a model", engine_args={}, shutdown_grace=0)
+    closing._llm, ring = SimpleNamespace(errored=False), Ring()
+    gone = weakref.ref(ring)
+    if serving:
+        freeze()
+    del ring
+    await closing.close(0)
+    assert (gone() is None) == (not serving)

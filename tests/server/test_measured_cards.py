@@ -53,6 +53,13 @@ def test_no_ratio_is_served_by_a_dominated_level(measured: Live) -> None:
     assert named["requested"] == {"level": "0.6"}
 
 
+def test_an_alias_of_a_dominated_level_is_the_ratio_and_is_not_listed(measured: Live) -> None:
+    found = measured.chat(model="scripted@0.6")["budget"]
+    assert (found["level"], found["applied_ratio"], found["source"]) == ("0.4", 0.6, "alias")
+    names = [entry["id"] for entry in measured.http.get("/v1/models").json()["data"]]
+    assert "scripted@0.6" not in names and {"scripted@0.2", "scripted@1.0"} <= set(names)
+
+
 def test_an_effort_is_not_capped_unless_it_is_to_be_hard(measured: Live) -> None:
     soft = report(measured, 0.3)
     assert (soft["level"], soft["enforcement"], soft["cap_reason"]) == ("low", "effort", "room")

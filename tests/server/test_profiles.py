@@ -133,6 +133,7 @@ def test_every_family_says_where_its_facts_come_from() -> None:
         assert "template" in profile.source
         assert profile.match.template or profile.match.tokens
         assert profile.baseline and profile.baseline_source
+        assert bool(profile.sampling) == bool(profile.sampling_source)
         assert len(profile.closing) <= MAX_CLOSING_TOKENS  # so it is short enough for any tokenizer
 
 
@@ -193,6 +194,13 @@ def test_a_profile_of_ones_own_comes_before_a_family(tmp_path: Path) -> None:
         ("That is all", "So <think> is all", "closing holds the think tag <think>"),
         ("tokens: 700", "tokens: 0", "baseline.tokens: input should be greater"),
         ("tokens: 700, source", "tokens: 700, sorce", "unknown key baseline.sorce; did you mean"),
+        ("single: true", "sampling: {source: us}", "sampling: give temperature, top_p"),
+        ("single: true", "sampling: {top_p: 0.9}", "sampling.source is missing"),
+        ("single: true", "sampling: {temprature: 1, source: us}", "did you mean temperature?"),
+        ("single: true", "sampling: {temperature: 3, source: us}", "sampling.temperature: input"),
+        ("single: true", "sampling: {temperature: .nan, source: us}", "sampling.temperature: in"),
+        ("single: true", "sampling: {top_k: 2.5, source: us}", "sampling.top_k: input should be"),
+        ("single: true", "sampling: {min_p: true, source: us}", "sampling.min_p: input should be"),
         (OWN, "- a\n- b", "must hold `key: value` lines"),
         (OWN, "a: [", "is not YAML"),
     ],

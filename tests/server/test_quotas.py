@@ -186,6 +186,10 @@ def test_usage_is_each_key_s_own_and_all_for_an_admin(keyed: Live) -> None:
     assert [(row["key"], row["requests"]) for row in rows] == [("free", "2"), ("one", "1")]
     counted = keyed.metric_sum("extracot_key_tokens_total", key="free", kind="reasoning")
     assert counted == expected["reasoning_tokens"]
+    kinds = ("reasoning", "answer", "overhead")
+    named = {"key": "free", "name": "extracot_key_tokens_total"}
+    generated = sum(keyed.metric_sum(**named, kind=kind) for kind in kinds)
+    assert generated == expected["completion_tokens"]
     assert keyed.metric_sum("extracot_usage_store_up") == 1
 
 

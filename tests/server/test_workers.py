@@ -265,7 +265,7 @@ for up in (1, 0):
     pid = os.fork()
     if not pid:
         metrics = ServerMetrics(CollectorRegistry())
-        metrics.upstream_up.labels("m", "http://gpu:8000").set(up)
+        metrics.routing.up.labels("m", "http://gpu:8000").set(up)
         metrics.engine_up.labels("m").set(up)
         metrics.in_flight.inc(3)
         metrics.requests.labels("m", "0.2", "budget", "ok").inc()

@@ -6,6 +6,8 @@ seed by seed. Sends nothing itself and writes nothing.
 
 from __future__ import annotations
 
+import math
+import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
@@ -80,14 +82,22 @@ class Plan:
                 yield from self._seeded(level.name, own, self.capped(cap))
 
     def capped(self, tokens: int) -> Budget:
-        """A cap as the level will have it in the end, grace included: as a ratio.
+        """A cap as the level will have it in the end, an opened block and grace included: as a
+        ratio, which goes up to the server's baseline (:meth:`check_reach`)."""
+        return {"ratio": tokens / self.assumed}
 
-        Where the server's baseline is shorter than the cap there is no such ratio; the cap is then
-        exact.
-        """
-        if tokens <= self.assumed:
-            return {"ratio": tokens / self.assumed}
-        return {"max_reasoning_tokens": tokens}
+    def check_reach(self, bins: Sequence[BaselineBin]) -> None:
+        """Raise :class:`InvalidArgumentError` for a cap beyond what the server takes for 1.0."""
+        shares = [level.ratio for level in self.levels if level.ratio is not None]
+        longest = max(entry.reasoning.mean for entry in bins)
+        most = level_cap(max(shares), longest) if shares else 0
+        if most > self.assumed:
+            raise InvalidArgumentError(
+                f"Natively the model reasons for {longest:.0f} tokens, and the server assumes "
+                f"{self.assumed:.0f}, beyond which no ratio goes: start it with "
+                f"--assumed-reasoning-tokens {math.ceil(most / 100) * 100}, and run this again",
+                param="ratios",
+            )
 
     def _seeded(
         self,
@@ -125,7 +135,8 @@ def check_page(page: BudgetCardPage) -> None:
     """Raise :class:`InvalidArgumentError` where the server would not do what is asked of it."""
     if page.card is not None:
         raise InvalidArgumentError(
-            f"{page.model} is served with a budget card already; start the server with --card none",
+            f"{page.model} is served with a budget card already; start the server with --card none"
+            + "".join(_flags(page)),
             param="model",
         )
     if "tokenizer_hash" not in page.prompt:
@@ -143,6 +154,15 @@ def check_page(page: BudgetCardPage) -> None:
             "The server's holdout runs some requests natively; calibrate without it "
             "(--holdout-fraction 0)"
         )
+
+
+def _flags(page: BudgetCardPage) -> Iterator[str]:
+    """What prompts are made with comes from the card: it has to be set where there is none."""
+    for name in ("instruction", "system_prompt"):
+        text = page.prompt.get(name)
+        if isinstance(text, str) and text:
+            flag = f" --{name.replace('_', '-')} "
+            yield flag + (shlex.quote(text) if text.isprintable() else "'…' (as the card has it)")
 
 
 def efforts_of(page: BudgetCardPage) -> list[str]:

@@ -1,7 +1,8 @@
 """Parts of boards: panels with a question and its PromQL, and expressions they share.
 
-``$job`` and ``$model`` are the choices at the top of a dashboard, ``$gpus``, ``$gpu_hour`` and
-``$million_tokens`` numbers that a viewer can change. Knows nothing of Grafana's JSON.
+``$job``, ``$model`` and ``$key`` are the choices at the top of a dashboard, ``$gpus``,
+``$gpu_hour`` and ``$million_tokens`` numbers that a viewer can change. Knows nothing of Grafana's
+JSON.
 """
 
 from __future__ import annotations
@@ -43,7 +44,8 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Board:
-    """A dashboard; ``inputs`` are (name, label, default) of numbers that can be changed."""
+    """A dashboard; ``choices`` are the lists at its top (``$job`` and so on), ``inputs`` are (name,
+    label, default) of numbers that can be changed."""
 
     uid: str
     title: str
@@ -51,6 +53,7 @@ class Board:
     panels: tuple[Panel | Row, ...]
     inputs: tuple[tuple[str, str, str], ...] = ()
     span: str = "6h"
+    choices: tuple[str, ...] = ("job", "model")
 
 
 ALL = 'job=~"$job", model=~"$model"'

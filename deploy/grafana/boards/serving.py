@@ -80,7 +80,7 @@ SERVING = Board(
         ),
         Panel(
             "Upstreams",
-            "1 while a server behind this one gets requests (engine `remote` only).",
+            "1 while a server behind this one is healthy (engine `remote` only).",
             (Query(f"max by (upstream) (extracot_upstream_up{{{JOB}}})", "{{upstream}}"),),
         ),
         Row("Latency"),

@@ -13,7 +13,8 @@ from starlette.types import ASGIApp
 
 METHODS = ("GET", "HEAD", "POST")
 EXPOSED = (
-    *("x-request-id", "request-id", "x-extracot-budget", "retry-after", "www-authenticate"),
+    *("x-request-id", "request-id", "x-extracot-budget", "x-extracot-arm"),
+    *("retry-after", "www-authenticate"),
     *(
         f"x-ratelimit-{what}-{kind}"
         for what in ("limit", "remaining", "reset")

@@ -149,6 +149,21 @@ class ForbiddenError(InvalidRequestError):
     """The key may not do this."""
 
 
+class ConflictError(InvalidRequestError):
+    """What is asked for does not go with how things stand."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, code="conflict")
+
+
+class UnknownUpstreamError(InvalidRequestError):
+    """No upstream has this name."""
+
+    def __init__(self, name: str, known: Sequence[str]) -> None:
+        there = ", ".join(known[:20]) or "none: the engine is not remote"
+        super().__init__(f"There is no upstream {name[:128]}; there are: {there}.", param="name")
+
+
 class InvalidKeyError(ExtracotError):
     """No key, or an unknown one."""
 
@@ -171,6 +186,10 @@ def to_http(error: BaseException) -> HttpError:
             return _invalid(404, error, kind="not_found_error")
         case ForbiddenError():
             return _invalid(403, error, kind="permission_error")
+        case ConflictError():
+            return _invalid(409, error)
+        case UnknownUpstreamError():
+            return _invalid(404, error, kind="not_found_error")
         case FileNotFoundInStoreError():
             return _invalid(404, error, kind="not_found_error")
         case StorageError():

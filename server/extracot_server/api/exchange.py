@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncGenerator, Callable, Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, ParamSpec, Protocol, TypeVar
 
@@ -18,6 +18,7 @@ from fastapi import Request
 from fastapi.routing import APIRoute
 from starlette.responses import JSONResponse, Response
 
+from extracot.errors import ExtracotError
 from extracot_server.api.auth import principal_of
 from extracot_server.api.body import ChatBody, parse_json_object
 from extracot_server.api.earlier_reasoning import EarlierReasoning
@@ -33,11 +34,19 @@ from extracot_server.api.reasoning_in_content import in_content
 from extracot_server.api.reasoning_seal import ReasoningSeal
 from extracot_server.api.request_context import RequestContext
 from extracot_server.api.sse import Encoder, EventStream, frames_of, wait_for_disconnect
+from extracot_server.budget.canary import Side
+from extracot_server.budget.values import Target
 from extracot_server.engine.base import EngineDeadError
 from extracot_server.generation.events import Event, Finished
 from extracot_server.generation.report import announced
-from extracot_server.generation.request import ChatRequest, PreparedChat, RequestTimes
+from extracot_server.generation.request import (
+    ChatRequest,
+    PreparedChat,
+    RequestTimes,
+    ServedModel,
+)
 from extracot_server.generation.service import ChatService
+from extracot_server.generation.trial import Trial
 from extracot_server.model_registry.registry import AppState
 
 RENDER_HERE = 32 * 1024
@@ -161,14 +170,22 @@ def chat_request_of(
     """
     state, principal = app_state(request), principal_of(request)
     service, alias = state.find(body.model, principal)
-    if engine_up and not state.engine_of(service.model.name).up:
+    if engine_up:
+        check_up(state, service)
+    return service, to_chat(body, _context(request, alias, service.model))
+
+
+def check_up(state: AppState, service: ChatService) -> None:
+    """Raise :class:`EngineNotReadyError` while a service's engine is down."""
+    if not state.engine_of(service.model.name).up:
         raise EngineNotReadyError("the engine is not up")
+
+
+def _context(request: Request, alias: Target | None, model: ServedModel) -> RequestContext:
+    state, principal = app_state(request), principal_of(request)
     limits = (state.settings.max_messages, state.settings.max_choices)
     thoughts = EarlierReasoning(partial(reasoning_seal(request).open, principal.name))
-    context = RequestContext(
-        request.state.request_id, principal, alias, *limits, service.model, thoughts
-    )
-    return service, to_chat(body, context)
+    return RequestContext(request.state.request_id, principal, alias, *limits, model, thoughts)
 
 
 async def handle(
@@ -181,10 +198,17 @@ async def handle(
 ) -> Response:
     """Serve a request for a reply in some API; raises what refuses it before it runs."""
     service, chat_request = chat_request_of(request, body, to_chat)
-    chat_request = await service.within_quotas(chat_request)
-    times = request.state.received.times
-    chat = await tokenising(request, service.prepare, chat_request, times)
-    await service.check(chat)
+    trial = None if service.canary is None else service.canary.draw(chat_request)
+    chat = None
+    if trial is not None and trial.side is Side.CANARY:
+        try:
+            service, chat = await _at_canary(request, body, to_chat, service, chat_request, trial)
+        except EngineDeadError:
+            trial.move("down")
+        except ExtracotError:  # what the model itself makes of it decides
+            trial.move("refused")
+    if chat is None:
+        chat = await _prepared(request, service, chat_request, trial)
     exchange = _Exchange(
         app_state(request), service, chat, writer(chat, body), body.reasoning_in_content
     )
@@ -195,6 +219,47 @@ async def handle(
     except BaseException:
         gone.cancel()
         raise
+
+
+async def _prepared(
+    request: Request,
+    service: ChatService,
+    chat_request: ChatRequest,
+    trial: Trial | None,
+    model: ServedModel | None = None,
+) -> PreparedChat:
+    """What the service will do about a request; raises what refuses it."""
+    chat_request = await service.within_quotas(chat_request)
+    times = request.state.received.times
+    chat = await tokenising(request, service.prepare, chat_request, times, trial, model)
+    await service.check(chat)
+    return chat
+
+
+async def _at_canary(
+    request: Request,
+    body: B,
+    to_chat: ToChat[B],
+    service: ChatService,
+    chat_request: ChatRequest,
+    trial: Trial,
+) -> tuple[ChatService, PreparedChat]:
+    """The same at the canary: what serves it, and what it will do. Raises what refuses it there.
+
+    Its model is called what the client calls the other one.
+    """
+    canary = trial.canary
+    if canary.settings.model is not None:
+        state = app_state(request)
+        called = chat_request.asked_model or service.model.name
+        service = state.services[canary.settings.model]
+        check_up(state, service)
+        context = _context(request, chat_request.budget.alias, service.model)
+        chat_request = replace(to_chat(body, context), asked_model=called)
+    elif canary.served is not None:
+        context = _context(request, chat_request.budget.alias, canary.served)
+        chat_request = to_chat(body, context)
+    return service, await _prepared(request, service, chat_request, trial, canary.served)
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,7 +281,9 @@ class _Exchange:
     def _headers(self) -> dict[str, str]:
         account = self._chat.account
         limits = rate_limit_headers(account.standings, account.told_at)
-        return {"x-extracot-budget": json.dumps(announced(self._chat)), **limits}
+        trial = self._chat.trial
+        side = {} if trial is None else {"x-extracot-arm": trial.served_by.value}
+        return {"x-extracot-budget": json.dumps(announced(self._chat)), **side, **limits}
 
     async def stream(self, gone: asyncio.Task[None]) -> Response:
         """Wait for the first event, so that an early failure is still an HTTP status."""

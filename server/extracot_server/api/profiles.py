@@ -33,6 +33,13 @@ class ProfileBaseline(ReplyModel):
     source: str
 
 
+class ProfileSampling(ReplyModel):
+    """What the family's makers recommend for its reasoning."""
+
+    values: dict[str, float]
+    source: str
+
+
 class ProfileInformation(ReplyModel):
     """What is known of the model's family, and used."""
 
@@ -50,6 +57,7 @@ class ProfileInformation(ReplyModel):
     )
     tool_parser: str | None
     baseline: ProfileBaseline | None
+    sampling: ProfileSampling | None
     source: str = Field(description="where these facts come from")
 
 
@@ -62,6 +70,11 @@ def profile_information(served: ServedModel) -> ProfileInformation:
     baseline = None
     if profile.baseline is not None:
         baseline = ProfileBaseline(tokens=profile.baseline, source=profile.baseline_source or "")
+    sampling = None
+    if profile.sampling:
+        sampling = ProfileSampling(
+            values=dict(profile.sampling), source=profile.sampling_source or ""
+        )
     return ProfileInformation(
         name=profile.name,
         tags=TagInformation(
@@ -80,6 +93,7 @@ def profile_information(served: ServedModel) -> ProfileInformation:
         keeps_reasoning=profile.keeps_reasoning,
         tool_parser=profile.tool_parser,
         baseline=baseline,
+        sampling=sampling,
         source=profile.source,
     )
 

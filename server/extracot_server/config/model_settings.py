@@ -38,7 +38,7 @@ BudgetWord = Literal["auto", "native", "none"]
 Ratio = Annotated[float, Field(gt=0.0, le=1.0)]
 SECRETS = ("api_key", "upstream_api_key", "reasoning_key")
 """Settings whose values are secrets: never a flag, never shown."""
-_OWN = ("model", "served_model_name", "card", "lora", "upstream", "tokenizer")
+_OWN = ("model", "served_model_name", "card", "lora", "upstream", "upstreams", "tokenizer")
 """Settings that say which model it is, so that several models cannot have them in common."""
 _LONGEST_NAME = 128
 
@@ -128,6 +128,11 @@ class ModelSettings(BaseModel):
     upstream: Annotated[list[str], NoDecode, BeforeValidator(parse_upstreams)] = Field(
         default_factory=list,
         description="remote: address of a vLLM server (repeatable, or separated by commas)",
+    )
+    upstreams: Path | None = Field(
+        None,
+        description="YAML file of upstreams with weights, drains and limits, in place of "
+        "`upstream`, and of a canary, for every engine; read again on SIGHUP",
     )
     upstream_api_key: Annotated[SecretStr | None, BeforeValidator(key_text)] = Field(
         None,
@@ -237,8 +242,10 @@ class ModelSettings(BaseModel):
 
     def check_engine(self) -> None:
         """Whether the engine has what it needs. Raises ``ValueError`` in one line."""
-        if self.engine == "remote" and not self.upstream:
+        if self.engine == "remote" and not self.upstream and self.upstreams is None:
             raise ValueError("engine remote needs an upstream: --upstream http://host:8000")
+        if self.upstream and self.upstreams is not None:
+            raise ValueError("give upstream or upstreams, which is a file of them, not both")
         if self.engine != "remote" and self.upstream:
             raise ValueError(f"upstream is for engine remote, and engine is {self.engine}")
         if self.engine == "remote" and self.lora:
@@ -249,15 +256,25 @@ class ModelSettings(BaseModel):
         if self.engine == "remote":
             self.upstream_keys()
 
+    @property
+    def has_upstreams(self) -> bool:
+        """Whether the engine is servers elsewhere."""
+        return self.engine not in ("vllm", "scripted")
+
     def upstream_keys(self) -> list[str | None]:
-        """The key of each upstream. Raises ``ValueError`` in one line without any key."""
+        """The key of each upstream, or the one for all in the file of them.
+
+        Raises ``ValueError`` in one line without any key.
+        """
         text = self.upstream_api_key.get_secret_value() if self.upstream_api_key else None
         path = self.upstream_api_key_file
         if path is not None:
             if text is not None:
                 raise ValueError("give upstream_api_key or upstream_api_key_file, not both")
             text = read_text(path, "upstream_api_key_file")
-        return spread_keys(text, len(self.upstream))
+        if self.upstreams is not None and len((text or "").replace(",", " ").split()) > 1:
+            raise ValueError("with an upstreams file upstream_api_key is one key for all in it")
+        return spread_keys(text, 1 if self.upstreams is not None else len(self.upstream))
 
 
 def parse_models(value: Any) -> list[dict[str, Any]]:

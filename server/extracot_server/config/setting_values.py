@@ -113,7 +113,7 @@ def parse_upstreams(value: Any) -> list[str]:
         return []
     items = value if isinstance(value, list | tuple) else [value]
     texts = [part.strip() for item in items for part in str(item).split(",") if part.strip()]
-    urls = [_base_url(text) for text in texts]
+    urls = [base_url(text) for text in texts]
     for url in urls:
         if urls.count(url) > 1:
             raise ValueError(f"{url} is listed twice")
@@ -147,7 +147,7 @@ def _origin(text: str) -> str:
     return f"{scheme}://{host}" + ("" if port in (None, usual) else f":{port}")
 
 
-def _base_url(text: str) -> str:
+def base_url(text: str) -> str:
     """An http address. The ``/v1`` of OpenAI clients is dropped: it is not the only path used."""
     try:
         parts = urlsplit(text)

@@ -7,12 +7,13 @@ every engine gets them alike and exactly.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 from extracot.errors import ExtracotError
 from extracot.prompt import Tokenizer
+from extracot_server.config.upstreams_file import UpstreamSettings
 
 
 class EngineError(ExtracotError):
@@ -32,6 +33,10 @@ class EngineClosedError(EngineDeadError):
 
     def __init__(self, message: str = "the engine was closed") -> None:
         super().__init__(message)
+
+
+class DrainRefusedError(EngineError):
+    """A server cannot be drained, or not taken back, by this call; one line that says why."""
 
 
 class ReplyLostError(EngineError):
@@ -95,6 +100,17 @@ def grammar_failure(wanted: AnswerFormat) -> EngineRequestError:
     return EngineRequestError(what, param=wanted.field)
 
 
+@dataclass(eq=False, slots=True)
+class Placement:
+    """Which of an engine's servers a reply belongs on: those of the canary, or the others.
+
+    ``moved``: none of its own was to be had, so another one was asked.
+    """
+
+    canary: bool
+    moved: bool = False
+
+
 @dataclass(frozen=True, slots=True)
 class GenerationRequest:
     """One sequence to continue. ``token_ids`` is the whole context, prefilled reply included."""
@@ -112,6 +128,10 @@ class GenerationRequest:
     """Lower is served first, where the engine schedules by priority."""
     adapter: str | None = None
     """A LoRA adapter of the engine's, by name; ``None``: the model itself."""
+    placement: Placement | None = None
+    """For an engine whose servers are not alike; ``None``: nothing is compared."""
+    continues: bool = False
+    """It goes on with a reply that has begun, so a server that is being drained may have it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,9 +223,42 @@ class Restartable(Protocol):
         """
 
 
+@dataclass(frozen=True, slots=True)
+class UpstreamState:
+    """How one of the servers behind an engine stands.
+
+    ``down`` is why it cannot be used (``None``: it is healthy), ``drained_by`` who keeps new
+    requests from it, ``running`` what it is working on and ``taken`` all that it was given.
+    """
+
+    name: str
+    url: str
+    weight: int
+    max_running: int | None
+    canary: bool
+    down: str | None
+    drained_by: Literal["file", "call"] | None
+    running: int
+    taken: int
+
+
 @runtime_checkable
 class Fronting(Protocol):
     """An engine that hands its requests on to other servers."""
 
-    def upstreams(self) -> Mapping[str, bool]:
-        """Their addresses, and whether each gets requests now."""
+    def upstreams(self) -> Sequence[UpstreamState]:
+        """How each of them stands."""
+
+    def drain(self, name: str, *, wanted: bool, try_only: bool = False) -> bool:
+        """Give a server no new requests, or (``wanted`` false) some again; False: unknown name.
+
+        ``try_only``: change nothing. Raises :class:`DrainRefusedError`, and nothing has changed.
+        """
+
+    async def use_upstreams(
+        self, wanted: Sequence[UpstreamSettings], canary: Collection[str]
+    ) -> None:
+        """Have these from now on, all at once, those named in ``canary`` for its requests.
+
+        Raises :class:`EngineError`, and nothing has changed then.
+        """

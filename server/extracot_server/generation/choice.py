@@ -25,6 +25,7 @@ from extracot_server.engine.base import (
     EngineError,
     GenerationDelta,
     GenerationRequest,
+    Placement,
     SamplingParams,
 )
 from extracot_server.generation.attribution import SampledToken
@@ -179,6 +180,8 @@ class ChoiceStream:
             ),
             allowed_token_ids=allowed,
             priority=self.chat.request.principal.priority,
+            placement=self._placement,
+            continues=self._requests > 1,
         )
         async with contextlib.aclosing(self.runtime.engine.generate(request)) as stream:
             async for delta in stream:
@@ -187,6 +190,10 @@ class ChoiceStream:
                     self.state.overhead += 1
                     return delta.token_ids[0], delta
         raise EngineError("the engine chose none of the tokens it was given")
+
+    @property
+    def _placement(self) -> Placement | None:
+        return None if self.chat.trial is None else self.chat.trial.placement
 
     def _next_id(self) -> str:
         self._requests += 1
@@ -216,6 +223,8 @@ class ChoiceStream:
             stop_token_ids=stop_ids,
             answer_format=self._format() if answering else None,
             priority=request.principal.priority,
+            placement=self._placement,
+            continues=self._requests > 1,
         )
 
     def _format(self) -> AnswerFormat | None:

@@ -1,7 +1,8 @@
 """What a request gets that does not say it: sampling, and a bound on its tokens. Pure.
 
-Sampling is the budget card's, whose figures hold for it, then a bundled model's; what neither says
-is left to the engine, which takes it from the model's ``generation_config.json``.
+Sampling is the budget card's, whose figures hold for it, else a bundled model's, else the
+profile's: the first that says anything, whole. What it does not say is left to the engine, which
+takes it from the model's ``generation_config.json``.
 """
 
 from __future__ import annotations
@@ -80,3 +81,10 @@ def card_max_tokens(card: BudgetCard) -> int | None:
     """How long the replies of the card's evaluation could be; ``None``: it does not say."""
     value: Any = card.sampling.get("max_tokens")
     return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else None
+
+
+def measured_bound(card: BudgetCard, assumed: int) -> int | None:
+    """Of a card without trained levels: as in cap mode without a card, by what was measured."""
+    if card.is_trained or card.native is None:
+        return None
+    return round(BASELINES * max(card.native.reasoning.mean, assumed))

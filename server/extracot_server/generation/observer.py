@@ -5,9 +5,9 @@ Both implement the protocol (``observability.observer``).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from extracot_server.budget.holdout import Saving
@@ -29,6 +29,8 @@ class RequestResult:
     choices: tuple[BudgetReport, ...]
     finish_reasons: tuple[str, ...]
     saving: Saving | None = None
+    compared: Mapping[str, float] = field(default_factory=dict)
+    """What it counts as in a canary's comparison, where it is part of one."""
 
     @property
     def complete(self) -> bool:

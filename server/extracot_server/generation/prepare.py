@@ -12,6 +12,8 @@ from typing import Any
 
 from extracot.control import Control
 from extracot.prompt import RenderedPrompt
+from extracot.sketch import LEAST_PROBLEMS
+from extracot_server.budget.canary import Side
 from extracot_server.budget.holdout import Arm, Holdout, at_ceiling, held_out
 from extracot_server.budget.limits import Limits, resolve_limits
 from extracot_server.budget.resolve import (
@@ -26,14 +28,21 @@ from extracot_server.errors import BudgetError, ContextLengthError, InvalidReque
 from extracot_server.generation.answer_formats import CallChoice, call_choice
 from extracot_server.generation.closing import Closing, ClosingError, make_closing
 from extracot_server.generation.request import ChatRequest, PreparedChat, RequestTimes, ServedModel
+from extracot_server.generation.trial import Trial
 from extracot_server.ledger.meter import Account
 from extracot_server.profiles.profile import Profile
 
 
 def prepare(
-    model: ServedModel, holdout: Holdout, request: ChatRequest, times: RequestTimes
+    model: ServedModel,
+    holdout: Holdout,
+    request: ChatRequest,
+    times: RequestTimes,
+    trial: Trial | None = None,
 ) -> PreparedChat:
     """Resolve the budget, render the prompt with its control, and set the token limits.
+
+    What a canary of the model serves has no part in the model's holdout.
 
     Raises :class:`~extracot_server.errors.InvalidRequestError` (budget, context length) and
     :class:`~extracot.errors.PromptError`.
@@ -44,8 +53,10 @@ def prepare(
         measured_total=holdout.baseline_total,
     )
     resolved = resolve_budget(request.budget, model.card, policy)
-    excluded = holdout.exclusion(resolved, model.card, policy)
-    arm = None if excluded is not None else holdout.draw(resolved, policy)
+    excluded, arm = None, None
+    if trial is None or trial.served_by is Side.STABLE or trial.canary.settings.model is not None:
+        excluded = holdout.exclusion(resolved, model.card, policy)
+        arm = None if excluded is not None else holdout.draw(resolved, policy)
     if arm is Arm.HOLDOUT:
         resolved = held_out(resolved)
     elif arm is Arm.CEILING:
@@ -74,6 +85,7 @@ def prepare(
         excluded=excluded,
         closing=closing,
         like_card=_like_card(model, request),
+        trial=trial,
         call_choice=_call_choice(model, request),
     )
 
@@ -170,12 +182,15 @@ def _asked_variables(
 
 def _like_card(model: ServedModel, request: ChatRequest) -> bool:
     """Whether the card speaks of such prompts: one user turn under the card's own instruction, as
-    all its problems were asked, and by its sketch (where it has one) a text like theirs."""
+    all its problems were asked, and by its sketch a text like theirs. Without a sketch any text is,
+    unless it has none because it was measured on too few problems to tell what they are like."""
     card, messages = model.card, request.messages
     alone = len(messages) == 1 and messages[0].role == "user"
     if card is None or not alone or not request.with_instruction or request.tools is not None:
         return False
-    return card.prompts is None or card.prompts.covers(messages[0].content)
+    if card.prompts is None:
+        return card.is_trained or max(level.n or 0 for level in card.levels) >= LEAST_PROBLEMS
+    return card.prompts.covers(messages[0].content)
 
 
 def _control(model: ServedModel, resolved: ResolvedBudget) -> Control:

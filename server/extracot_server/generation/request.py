@@ -25,6 +25,7 @@ from extracot_server.budget.resolve import (
     BudgetPolicy,
     BudgetSources,
     ResolvedBudget,
+    offered_levels,
     policy_level,
 )
 from extracot_server.engine.base import AnswerFormat, Engine, SamplingParams
@@ -32,6 +33,7 @@ from extracot_server.generation.answer_formats import CallChoice
 from extracot_server.generation.closing import BARE, Closing
 from extracot_server.generation.defaults import ReplyDefaults
 from extracot_server.generation.detokenize import DetokenizerFactory
+from extracot_server.generation.trial import Trial
 from extracot_server.ledger.meter import Account
 from extracot_server.profiles.profile import UNKNOWN, Profile
 from extracot_server.tool_calls.tools import CallReaderFactory, ToolUse
@@ -104,10 +106,12 @@ class ServedModel:
 
     @property
     def aliases(self) -> tuple[str, ...]:
-        """Its names with a budget, for lists; any other ratio is one, too."""
+        """Its names with a budget, for lists; any other ratio is one, too, and is served as
+        ``budget`` would be: a level that is dominated has none of its own."""
         names = [str(ratio) for ratio in DEFAULT_RATIOS]
         if self.card is not None:
-            names = [str(level.ratio) for level in self.card.levels if level.ratio is not None]
+            offered = offered_levels(self.card, BudgetPolicy())
+            names = [str(level.ratio) for level in offered if level.ratio is not None]
         words = [] if policy_level(self.card) is None else ["auto"]
         return tuple(f"{self.name}@{name}" for name in [*names, *words, "native", "none"])
 
@@ -165,6 +169,8 @@ class PreparedChat:
     account: Account = field(default_factory=Account)
     excluded: Excluded | None = None
     """Why it has no part in the holdout, where a budget applies."""
+    trial: Trial | None = None
+    """Its part in the model's canary, where there is one."""
     call_choice: CallChoice | None = None
     """With tools and a format: how the model chooses between calls and an answer."""
 

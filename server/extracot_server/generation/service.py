@@ -45,7 +45,8 @@ from extracot_server.generation.report import (
     usage_of,
 )
 from extracot_server.generation.request import ChatRequest, PreparedChat, RequestTimes, ServedModel
-from extracot_server.ledger.meter import Meter, Used
+from extracot_server.generation.trial import Canary, Trial, amounts_of
+from extracot_server.ledger.meter import HOLDOUT, Meter, Used
 
 
 class ChatService:
@@ -64,6 +65,8 @@ class ChatService:
         self.queue = queue or RequestQueue(Scheduler())
         self.holdout = holdout or Holdout()
         self.meter = meter or Meter()
+        self.canary: Canary | None = None
+        """Where some of its requests go instead, to be compared."""
         self.holdout_name = f"{model.name} {self.holdout.fraction:g} "
         """Under which what the holdout has found is kept: another share is another comparison."""
 
@@ -73,12 +76,19 @@ class ChatService:
             return request
         return replace(request, principal=await self.meter.soften(request.principal))
 
-    def prepare(self, request: ChatRequest, times: RequestTimes | None = None) -> PreparedChat:
+    def prepare(
+        self,
+        request: ChatRequest,
+        times: RequestTimes | None = None,
+        trial: Trial | None = None,
+        model: ServedModel | None = None,
+    ) -> PreparedChat:
         """What will be done about a request; see ``generation.prepare.prepare``.
 
-        Nothing has been sent to the engine then.
+        ``model`` is that of a canary on the same engine. Nothing has been sent to the engine then.
         """
-        chat = prepare(self.model, self.holdout, request, times or RequestTimes())
+        times = times or RequestTimes()
+        chat = prepare(model or self.model, self.holdout, request, times, trial)
         self.observer.prepared(chat)
         return chat
 
@@ -216,7 +226,12 @@ class ChatService:
             result = replace(result, saving=self.holdout.saving)
         elif chat.excluded is not None:
             self.holdout.exclude(chat.excluded)
-        found = {self.holdout_name + name: n for name, n in self.holdout.changes().items()}
+        changes = self.holdout.changes().items()
+        found = {(HOLDOUT, self.holdout_name + name): n for name, n in changes}
+        if (trial := chat.trial) is not None:
+            result = replace(result, compared=amounts_of(trial, chat, outcome, every))
+            changes = trial.record(result.compared).items()
+            found |= {(trial.canary.bucket, name): n for name, n in changes}
         self.meter.settle(chat.account, _used(result), found)
         self.observer.finished(chat, result)
 

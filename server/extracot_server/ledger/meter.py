@@ -180,14 +180,14 @@ class Meter:
             self.ledger.settle(account.claim_id, {})
             account.claim_id = None
 
-    def settle(self, account: Account, used: Used, found: Mapping[str, float]) -> None:
+    def settle(self, account: Account, used: Used, found: Mapping[Address, float]) -> None:
         """Count what a request has used, in the windows in which it was admitted.
 
-        ``found`` is what the holdout makes of it.
+        ``found`` is what comparisons make of it, the holdout's and a canary's.
         """
         if self.ledger is None:
             return
-        amounts: dict[Address, float] = {(HOLDOUT, name): n for name, n in found.items()}
+        amounts: dict[Address, float] = dict(found)
         spent = {"tokens": used.prompt + used.completion, "requests": 1}
         for quota, address in zip(account.principal.quotas, account.addresses, strict=True):
             amounts[address] = spent[quota.kind]
@@ -204,6 +204,15 @@ class Meter:
         if self.ledger is None:
             return {}
         return (await self.ledger.read([HOLDOUT])).get(HOLDOUT, {})
+
+    async def compared(self, bucket: str) -> dict[str, float] | None:
+        """What all processes have found in a comparison; ``None`` where no store tells."""
+        if self.ledger is None:
+            return None
+        try:
+            return (await self.ledger.read([bucket])).get(bucket, {})
+        except StoreError:
+            return None
 
     def _without_store(self) -> None:
         if self.lost == "refuse":

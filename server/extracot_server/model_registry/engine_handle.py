@@ -11,6 +11,8 @@ import logging
 from dataclasses import dataclass, field
 
 from extracot_server.admission.queue import RequestQueue
+from extracot_server.config.model_settings import ModelSettings
+from extracot_server.config.upstreams_file import UpstreamsFile
 from extracot_server.engine.base import Engine, EngineClosedError, EngineDeadError, Fronting
 from extracot_server.observability.metrics import ServerMetrics
 
@@ -24,6 +26,9 @@ class EngineHandle:
     engine: Engine
     queue: RequestQueue
     metrics: ServerMetrics
+    settings: ModelSettings = field(default_factory=ModelSettings)
+    file: UpstreamsFile = field(default_factory=UpstreamsFile)
+    """What is in force of the model's upstreams file."""
     models: list[str] = field(default_factory=list)
     up: bool = False
     note: str = "engine down"
@@ -45,11 +50,9 @@ class EngineHandle:
         self.show_upstreams()
 
     def show_upstreams(self) -> None:
-        """Say in metrics which of the servers behind it get requests now, if there are any."""
+        """Say in metrics how the servers behind it stand, if there are any."""
         if isinstance(self.engine, Fronting):
-            for url, up in self.engine.upstreams().items():
-                for name in self.models:
-                    self.metrics.upstream_up.labels(name, url).set(1 if up else 0)
+            self.metrics.routing.show_upstreams(self.models, self.engine.upstreams())
 
     async def check(self) -> None:
         """Ask it for its health and remember the answer."""

@@ -16,11 +16,17 @@ from extracot_server.budget.resolve import BudgetPolicy, policy_level
 from extracot_server.config.model_settings import ModelSettings, check_name
 from extracot_server.config.setting_values import SettingsError
 from extracot_server.config.settings import Settings
+from extracot_server.config.upstreams_file import UpstreamsError, UpstreamsFile, read_upstreams
 from extracot_server.engine.base import Engine
 from extracot_server.engine.lora import AdapterEngine
 from extracot_server.generation.answer_formats import CALL_OPENERS
 from extracot_server.generation.closing import Closing, ClosingError, make_closing
-from extracot_server.generation.defaults import ReplyDefaults, card_max_tokens, card_sampling
+from extracot_server.generation.defaults import (
+    ReplyDefaults,
+    card_max_tokens,
+    card_sampling,
+    measured_bound,
+)
 from extracot_server.generation.detokenize import detokenizer_factory
 from extracot_server.generation.request import ModelRuntime, ServedModel
 from extracot_server.model_registry.bundled import BUNDLED, resolve_model
@@ -32,6 +38,7 @@ from extracot_server.model_registry.family import (
     tool_parser_of,
 )
 from extracot_server.profiles.choice import check_settings
+from extracot_server.profiles.profile import Profile
 
 
 def build_engine(server: Settings, settings: ModelSettings) -> Engine:
@@ -61,14 +68,27 @@ def _remote_engine(server: Settings, settings: ModelSettings) -> Engine:
 
     named = "model" in settings.model_fields_set
     tokenizer = settings.tokenizer
+    file = read_file(settings)
     return RemoteEngine(
-        settings.upstream,
+        file.upstreams or settings.upstream,
+        canary=file.canary.upstreams if file.canary is not None else (),
         model=settings.model if named else None,
         tokenizer_path=str(resolve_model(tokenizer)) if tokenizer is not None else None,
-        api_key=settings.upstream_keys(),
+        api_key=None if file.upstreams else settings.upstream_keys(),
         health_seconds=server.health_interval_seconds,
         times=UpstreamTimes(silence=settings.upstream_timeout_seconds),
     )
+
+
+def read_file(settings: ModelSettings) -> UpstreamsFile:
+    """What a model's upstreams file says; nothing without one. Raises ``UpstreamsError``."""
+    if settings.upstreams is None:
+        return UpstreamsFile()
+    try:
+        (key,) = settings.upstream_keys()
+    except ValueError as error:
+        raise UpstreamsError(str(error)) from None
+    return read_upstreams(settings.upstreams, remote=settings.has_upstreams, api_key=key)
 
 
 def check_files(settings: ModelSettings, engine: Engine) -> None:
@@ -191,7 +211,7 @@ def serve_model(settings: ModelSettings, engine: Engine) -> ServedModel:
         closing=_closing(settings, card, tools),
         loop_tokens=settings.loop_tokens,
         assumes_setting="assumed_reasoning_tokens" in settings.model_fields_set,
-        defaults=_defaults(settings, card),
+        defaults=_defaults(settings, card, profile),
     )
 
 
@@ -208,21 +228,22 @@ def _closing(settings: ModelSettings, card: BudgetCard | None, runtime: ModelRun
         raise SettingsError(f"{whose} {error}") from None
 
 
-def _defaults(settings: ModelSettings, card: BudgetCard | None) -> ReplyDefaults:
-    """Sampling and bound of the card, else of the bundled model; the setting's bound beats both.
+def _defaults(settings: ModelSettings, card: BudgetCard | None, profile: Profile) -> ReplyDefaults:
+    """Sampling of the card, else of the bundled model, else of the profile. The bound is the
+    setting's, else the card's, the bundled model's, or by what was measured of the model.
 
     Raises :class:`~extracot.errors.CardError` for sampling that cannot be.
     """
     bundled = None if settings.engine == "scripted" else BUNDLED.get(settings.model.lower())
-    sampling: Mapping[str, float] = {}
-    bound = settings.default_max_tokens
+    sampling: Mapping[str, float] = {} if card is None else card_sampling(card)
+    bounds = [settings.default_max_tokens, None if card is None else card_max_tokens(card)]
+    if bundled is not None:
+        sampling = sampling or bundled.sampling
+        bounds.append(bundled.default_max_tokens)
     if card is not None:
-        sampling = card_sampling(card)
-        bound = card_max_tokens(card) if bound is None else bound
-    elif bundled is not None:
-        sampling = bundled.sampling
-        bound = bundled.default_max_tokens if bound is None else bound
-    return ReplyDefaults(sampling, bound)
+        bounds.append(measured_bound(card, assumed_tokens(settings, profile)))
+    bound = next((found for found in bounds if found is not None), None)
+    return ReplyDefaults(sampling or profile.sampling, bound)
 
 
 def _refuse_auto(settings: ModelSettings) -> None:

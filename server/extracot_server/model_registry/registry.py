@@ -33,6 +33,8 @@ class AppState:
     services: dict[str, ChatService] = field(default_factory=dict)
     engines: list[EngineHandle] = field(default_factory=list)
     meter: Meter = field(default_factory=Meter)
+    reloading: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Held while files are read again: what two reloads found must not mix."""
     give_up: Callable[[], object] = lambda: None
     """Ends the server; set by the command."""
 
@@ -69,7 +71,8 @@ class AppState:
         Raises ``config.settings.SettingsError`` in one line. Before the first request.
         """
         self.metrics.show_store(True, 0)
-        lasting = self.keys.required or self.settings.holdout_fraction > 0
+        compares = any(service.canary is not None for service in self.services.values())
+        lasting = self.keys.required or self.settings.holdout_fraction > 0 or compares
         ledger = await asyncio.to_thread(open_ledger, self.settings, lasting=lasting)
         if ledger is None:
             if any(principal.quotas for principal in self.keys.principals):

@@ -26,6 +26,7 @@ from extracot_server.budget.holdout import Arm, Saving
 from extracot_server.generation.report import BudgetReport, expected_share
 from extracot_server.generation.request import UNFINISHED, RequestTimes
 from extracot_server.ledger.meter import Standing
+from extracot_server.observability.routing_metrics import RoutingMetrics
 from extracot_server.observability.worker_metrics import (
     SAVING_GAUGES,
     in_workers,
@@ -193,9 +194,7 @@ class ServerMetrics:
         )
         # Down for one worker is down for a share of the requests, so the least of them is shown.
         self.engine_up = gauge("engine_up", "1 while the engine serves", "livemin", "model")
-        self.upstream_up = gauge(
-            "upstream_up", "1 while an upstream gets requests", "livemin", "model", "upstream"
-        )
+        self.routing = RoutingMetrics(counter, gauge)
         self.usage_store_up = gauge("usage_store_up", "1 while usage can be written", "livemin")
         self.usage_unwritten = gauge(
             "usage_unwritten_requests", "Requests whose usage is not in the store yet", "livesum"
@@ -264,12 +263,14 @@ class ServerMetrics:
         """Count one request for its key; nothing where no key was required."""
         if not key:
             return
-        counts = {"prompt": float(prompt), "reasoning": 0.0, "answer": 0.0, "saved": 0.0}
-        counts["overspent"] = 0.0
+        counts = dict.fromkeys(("reasoning", "answer", "overhead", "saved", "overspent"), 0.0)
+        counts["prompt"] = float(prompt)
         for report in reports:
             saved, overspent = split_saving(report.saved_tokens_estimate)
             counts["reasoning"] += report.reasoning_tokens or 0
             counts["answer"] += report.answer_tokens or 0
+            # As quotas count: what the server itself wrote was not generated.
+            counts["overhead"] += (report.overhead_tokens or 0) - (report.injected_tokens or 0)
             counts["saved"] += saved
             counts["overspent"] += overspent
         for kind, amount in counts.items():

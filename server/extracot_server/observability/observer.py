@@ -57,5 +57,7 @@ class ServerObserver:
         if chat.arm is not None:
             tokens = result.reasoning_tokens
             metrics.record_holdout(name, chat.arm, outcome, tokens, result.saving)
+        if chat.trial is not None:
+            metrics.routing.record(chat.trial, result)
         if (record := current_record()) is not None:
             record.finish(result)

@@ -80,6 +80,7 @@ class RequestRecord:
             "budget": chat.resolved.label,
             "source": chat.resolved.source,
             "arm": None if chat.arm is None else chat.arm.value,
+            "canary": None if chat.trial is None else chat.trial.served_by.value,
             "choices": chat.request.n,
             "prompt_tokens": len(chat.rendered.prompt_ids),
             "queue_seconds": round(times.admitted - times.queued, 6) if times.admitted else None,

@@ -42,7 +42,7 @@ _FIELDS = {
     "gen_ai.usage.reasoning.output_tokens": "reasoning_tokens",
     "extracot.budget.level": "budget",
     "extracot.budget.source": "source",
-    **{f"extracot.{name}": name for name in ("request_id", "outcome", "arm", "key")},
+    **{f"extracot.{name}": name for name in ("request_id", "outcome", "arm", "canary", "key")},
     **{f"extracot.{name}": name for name in ("answer_tokens", "saved_tokens", "realised_ratio")},
     "extracot.total_saved_tokens": "total_saved_tokens",
     **{f"extracot.{name}": name for name in ("chosen_level", "cap_hit")},

@@ -48,7 +48,8 @@ class Match:
 class Profile:
     """How one family of models reasons.
 
-    ``source`` says where its facts come from, ``baseline_source`` where the baseline does.
+    ``source`` says where its facts come from, ``baseline_source`` where the baseline does, and
+    ``sampling_source`` the sampling.
     """
 
     name: str
@@ -80,6 +81,9 @@ class Profile:
     baseline: int | None = None
     """Reasoning tokens to expect of a reply without a budget, at the most effort there is."""
     baseline_source: str | None = None
+    sampling: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
+    """What the family's makers recommend for its reasoning; empty: nothing that is known."""
+    sampling_source: str | None = None
     source: str = ""
 
     def told_effort(self, effort: str) -> Mapping[str, SwitchValue]:

@@ -90,6 +90,19 @@ class _Baseline(_Data):
     source: _Text
 
 
+class _Sampling(_Data):
+    temperature: Annotated[float, Field(ge=0, le=2)] | None = None
+    top_p: Annotated[float, Field(gt=0, le=1)] | None = None
+    top_k: Annotated[int, Field(ge=1)] | None = None
+    min_p: Annotated[float, Field(ge=0, le=1)] | None = None
+    repetition_penalty: Annotated[float, Field(gt=0, le=2)] | None = None
+    source: _Text
+
+    def values(self) -> dict[str, float]:
+        """What it names."""
+        return self.model_dump(exclude={"source"}, exclude_none=True)
+
+
 class _File(_Data):
     """A profile as it is written."""
 
@@ -112,6 +125,7 @@ class _File(_Data):
     keeps_reasoning: KeepsReasoning = "never"
     tool_parser: _Word | None = None
     baseline: _Baseline | None = None
+    sampling: _Sampling | None = None
 
 
 @cache
@@ -183,7 +197,12 @@ def _fault(error: InvalidError) -> str:
 
 def _keys_beside(place: Iterable[int | str]) -> list[str]:
     parts = [str(part) for part in place]
-    beside: dict[str, type[BaseModel]] = {"match": _Match, "tags": _Tags, "baseline": _Baseline}
+    beside: dict[str, type[BaseModel]] = {
+        "match": _Match,
+        "tags": _Tags,
+        "baseline": _Baseline,
+        "sampling": _Sampling,
+    }
     kind = beside.get(parts[0], _File) if len(parts) > 1 else _File
     return list((_Switch if parts[0] == "switches" and len(parts) > 1 else kind).model_fields)
 
@@ -198,6 +217,8 @@ def _profile(data: _File) -> Profile:
             raise ValueError(f"switches.{name}: give on, off or both")
         if switch.on == switch.off and type(switch.on) is type(switch.off):
             raise ValueError(f"switches.{name}: on and off are the same")
+    if data.sampling is not None and not data.sampling.values():
+        raise ValueError("sampling: give temperature, top_p, top_k, min_p or repetition_penalty")
     tags = ThinkTags(**data.tags.model_dump())
     profile = Profile(
         name=data.name,
@@ -218,6 +239,8 @@ def _profile(data: _File) -> Profile:
         tool_parser=data.tool_parser,
         baseline=data.baseline.tokens if data.baseline else None,
         baseline_source=data.baseline.source if data.baseline else None,
+        sampling=MappingProxyType(data.sampling.values() if data.sampling else {}),
+        sampling_source=data.sampling.source if data.sampling else None,
         source=data.source,
     )
     for values in _told(profile):

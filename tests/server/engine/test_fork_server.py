@@ -47,6 +47,17 @@ process.start()
 process.join()
 print("expected", core)
 """
+ENDS = """
+import os
+from extracot_server.engine.vllm.fork_server import EngineContext, WorkerContext
+END = "import gc; gc.freeze(); gc.unfreeze(); print(gc.get_freeze_count() > 0, flush=True)"
+os.environ.pop("OMP_NUM_THREADS", None)
+for context in (EngineContext(), WorkerContext()):
+    process = context.Process(target=exec, args=(END,))
+    process.start()
+    process.join()
+exec(END)
+"""
 
 
 def test_an_engine_process_is_like_one_that_this_process_started(tmp_path: Path) -> None:
@@ -72,6 +83,14 @@ def test_a_worker_runs_where_the_variables_say() -> None:
     )
     *shown, expected = done.stdout.splitlines()
     assert shown == ["threads 1", f"cores {expected.removeprefix('expected ')}"]
+
+
+def test_what_is_frozen_is_not_searched_at_the_end() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", ENDS], capture_output=True, text=True, check=True, timeout=60
+    )
+    # In both kinds of process it stays frozen; in the one that makes them it does not.
+    assert done.stdout.split() == ["True", "True", "False"]
 
 
 @pytest.mark.parametrize("library", ["/usr/lib/libiomp5.so", "libomp.so"])

@@ -58,8 +58,8 @@ async def servers(
         pytest.skip("two servers on one machine are tried with vLLM for CPUs only")
     folder = tmp_path_factory.mktemp("servers")
     started = [
-        start_server(model, folder, "--enable-scale-out", pinned=False),
         start_server(model, folder, pinned=False),
+        start_server(model, folder, "--no-enable-scale-out", pinned=False),
     ]
     try:
         for server in started:
@@ -103,7 +103,7 @@ async def test_one_killed_in_mid_load_and_back_again(
             while await servers[1].metric("vllm:num_requests_running"):  # left alone by its clients
                 await asyncio.sleep(0.1)
         port = await servers[0].ended()
-        servers[0] = start_server(model, tmp_path, "--enable-scale-out", port=port, pinned=False)
+        servers[0] = start_server(model, tmp_path, port=port, pinned=False)
 
     engine = RemoteEngine(urls, health_seconds=0.3, times=PATIENT)
     async with served(engine, urls) as live:

@@ -98,7 +98,7 @@ class Server:
 def start_server(
     model: Path, folder: Path, *flags: str, port: int = 0, pinned: bool = True
 ) -> Server:
-    """Begin to start one; returns at once.
+    """Begin to start one, as ``extracot-serve vllm`` does; returns at once.
 
     vLLM pins a server's worker, which spins, to the first cores of the machine, so those of several
     servers share them however many others are idle; not where ``pinned`` is false.
@@ -106,9 +106,7 @@ def start_server(
     with socket.create_server(("127.0.0.1", port)) as probe:
         port = probe.getsockname()[1]
     log = folder / f"server-{port}.log"
-    grammar = '{"backend": "guidance", "disable_any_whitespace": true}'
-    command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(model)]
-    command += ["--host", "127.0.0.1", "--port", str(port), "--structured-outputs-config", grammar]
+    command = [sys.executable, "-m", "extracot_server.cli", "vllm", str(model), f"--port={port}"]
     for name, value in ARGUMENTS.items():
         command += [f"--{name.replace('_', '-')}", *([] if value is True else [str(value)])]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "VLLM_LOGGING_LEVEL": "ERROR"}

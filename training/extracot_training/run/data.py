@@ -119,7 +119,8 @@ def _divide(rows: Sequence[Problem], seed: int) -> tuple[Splits, dict[str, int]]
     for own in range(seed, seed + _SEEDS):
         splits = Splits(seed=own, dev=round(dev, 4), test=round(test, 4))
         sizes = Counter(assign_split(row.id, splits) for row in rows)
-        enough = all(least <= sizes[name] <= most for name in ("dev", *(["test"] if test else [])))
+        held = [sizes["dev"], *([sizes["test"]] if test else [])]
+        enough = all(least <= size <= most for size in held)
         if enough and sizes["train"] >= max(1, 0.9 * (1 - dev - test) * count):
             return splits, {name: sizes[name] for name in ("train", "dev", "test")}
     raise StageError(f"{count} problems cannot be divided for training and measuring")

@@ -23,7 +23,8 @@ from extracot_training.run.presets import Preset
 from extracot_training.run.recipe import Effort, Recipe, Step
 
 # Shares of the measured peak on a CPU: of a training, and of generating with and without vLLM.
-# Assumed: SmolLM2-135M was once trained at 140 tokens a second on two cores, which is 0.11 TFLOP/s.
+# Assumed: the 140 tokens a second at which SmolLM2-135M was once trained on two cores are
+# 0.11 TFLOP/s.
 CPU_MFU, CPU_SERVED, CPU_SAMPLED = 0.5, 0.15, 0.15
 # Starting a stage, and starting the server, in hours.
 START, SERVER = 20 / 3600, 90 / 3600

@@ -15,6 +15,7 @@ from extracot import __version__
 from extracot.answers import GRADER
 from extracot.card import BudgetCard, LevelCard
 from extracot.figures import ReplySummary
+from extracot.sketch import LEAST_PROBLEMS
 from extracot_client.base import only_model
 from extracot_client.batches import BOXED, QUESTION, Batch, put, rows_file, run_batch
 from extracot_client.calibration import (
@@ -183,9 +184,11 @@ def _ask(
         bins, lengths = baseline_bins(rows[NATIVE]), prompt_lengths(rows[NATIVE])
         if not any(row.reasoning_tokens for row in rows[NATIVE]):
             raise InvalidArgumentError(
-                "Natively the model reasons for 0 tokens, so there is nothing to be a share of; "
-                "is the think tag right (--think-start, --open-think, --profile of the server)?"
+                "Natively the model reasons for 0 tokens, so there is nothing to be a share of: "
+                "start the server with --open-think true if the model opens no block by itself, or "
+                "with the --instruction, --profile or --think-start that it was trained with"
             )
+        plan.check_reach(bins)
         ask(list(plan.of_levels(bins, lengths)))
         _check_failed(rows)
         whole = True
@@ -250,6 +253,11 @@ def _show(
     cut = sum(bool(row.cap_hit) or row.finish_reason == "length" for row in rows[NATIVE])
     if cut:
         note(f"{cut} of {len(rows[NATIVE])} native replies were cut off: the baseline is too short")
+    if (n := card.levels[0].n or 0) < LEAST_PROBLEMS:
+        note(
+            f"measured on {n} problems: the intervals are wide, and with fewer than "
+            f"{LEAST_PROBLEMS} the card claims no saving"
+        )
     if arguments.plot:
         title = f"{card.model}: {card.levels[0].n} problems of {card.levels[0].dataset}"
         note(draw_sweep(_points(card, rows), Path(arguments.plot), title))

@@ -33,6 +33,11 @@ _BUDGET_HEADER = {
     "description": "JSON: the budget report as known before the first token",
     **_HEADER,
 }
+_ARM_HEADER = {
+    "description": "which side served it; only for models that have a canary",
+    "required": False,
+    "schema": {"enum": ["stable", "canary"]},
+}
 _NAMED_EVENT = {
     "type": "object",
     "required": ["type"],
@@ -154,7 +159,8 @@ def _show_examples(path: str, operation: dict[str, Any]) -> None:
         schema, note = _STREAMS[path]
         data = {"type": "string", "contentMediaType": "application/json", "contentSchema": schema}
         event = {"type": "object", "required": ["data"], "properties": {"data": data}}
-        reply["headers"] |= {"x-extracot-budget": _BUDGET_HEADER, **RATE_LIMITS}
+        reply["headers"] |= {"x-extracot-budget": _BUDGET_HEADER, "x-extracot-arm": _ARM_HEADER}
+        reply["headers"] |= RATE_LIMITS
         reply["content"]["text/event-stream"] = {
             "schema": {**event, "description": note},
             "examples": {"a stream": {"value": EVENTS[path]}},

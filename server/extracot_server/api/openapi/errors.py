@@ -12,6 +12,7 @@ from extracot_server.admission.scheduler import Refusal, RefusedError
 from extracot_server.api.body import ReplyModel
 from extracot_server.api.errors import (
     BodyTooLargeError,
+    ConflictError,
     EncodedBodyError,
     EngineNotReadyError,
     ForbiddenError,
@@ -59,6 +60,7 @@ _TEXTS = {
     401: "No key, or a wrong one",
     403: "This key may not do that",
     404: "No model of that name, or none for this key",
+    409: "It does not go with how things stand; `message` says what does",
     413: "The body is too large",
     415: "The body is compressed, which is not supported",
     429: "This key has sent too many requests, or a quota of it leaves no room for this one",
@@ -91,6 +93,7 @@ _ERRORS: Mapping[int, Mapping[str, BaseException]] = {
     401: {"missing": InvalidKeyError(missing=True), "wrong": InvalidKeyError(missing=False)},
     403: {"usage": ForbiddenError("`key`: this key may see its own usage only.", param="key")},
     404: {"model": ModelNotFoundError("gpt-4o", ["scripted"])},
+    409: {"last": ConflictError("gpu-1 is the last upstream that new requests can go to.")},
     413: {"body": BodyTooLargeError(4 * 2**20), "file": FileTooLargeError(200 * 2**20)},
     415: {"gzip": EncodedBodyError("content-encoding", "gzip")},
     429: {

@@ -138,6 +138,20 @@ BODIES: dict[str, dict[str, dict[str, Any]]] = {
 }
 """Requests, by path and name."""
 
+
+def _upstreams(state: str) -> dict[str, Any]:
+    """Two upstreams, the second of them in this state."""
+    shared = {"model": "Qwen3-8B", "reason": None, "weight": 1, "max_running": None}
+    shared |= {"canary": False, "state": "serving", "drained_by": None}
+    by = "call" if state == "draining" else None
+    second = {"name": "gpu-2:8000", "url": "http://gpu-2:8000", "running": 3, "taken": 1204}
+    data = [
+        {**shared, "name": "gpu-1:8000", "url": "http://gpu-1:8000", "running": 9, "taken": 1310},
+        {**shared, **second, "state": state, "drained_by": by},
+    ]
+    return {"object": "list", "data": data}
+
+
 REPLIES: dict[str, dict[str, Any]] = {
     "/v1/chat/completions": {
         "id": "chatcmpl-1",
@@ -222,6 +236,8 @@ REPLIES: dict[str, dict[str, Any]] = {
         "in_progress_at": 1_770_000_060,
         "cancelling_at": 1_770_000_120,
     },
+    "/v1/upstreams/{name}/drain": _upstreams("draining"),
+    "/v1/upstreams/{name}/undrain": _upstreams("serving"),
 }
 """Replies, each to the first body of its path."""
 

@@ -1,23 +1,24 @@
 """vLLM servers elsewhere as one engine: token ids over HTTP, spread over all that are healthy.
 
-The least busy upstream gets the request; another one is tried until the first token has come and
-never after. Budgets, reasoning blocks and text are unknown here, as to every engine; how one server
-is talked to is :mod:`extracot_server.engine.remote.upstream`'s.
+One of the least busy upstreams gets the request (:mod:`extracot_server.engine.remote.fleet`);
+another one is tried until the first token has come and never after. Budgets, reasoning blocks and
+text are unknown here, as to every engine; how one server is talked to is
+:mod:`extracot_server.engine.remote.upstream`'s.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import itertools
 import logging
-from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Coroutine, Mapping, Sequence
 from typing import Any
 from uuid import uuid4
 
 import httpx
 
 from extracot.prompt import Tokenizer
+from extracot_server.config.upstreams_file import UpstreamSettings
 from extracot_server.engine.base import (
     AnswerFormat,
     EngineBusyError,
@@ -30,10 +31,15 @@ from extracot_server.engine.base import (
     GenerationDelta,
     GenerationRequest,
     ReplyLostError,
+    UpstreamState,
 )
 from extracot_server.engine.grammar_checks import GrammarChecks
 from extracot_server.engine.remote.catalog import ModelCard, UpstreamMismatchError, choose_model
+from extracot_server.engine.remote.fleet import Fleet
 from extracot_server.engine.remote.model import LocalModel, load_local_model
+from extracot_server.engine.remote.names import Resolve, resolve_name, shared_name
+from extracot_server.engine.remote.promise import Promise, leave_out
+from extracot_server.engine.remote.replacing import replacing
 from extracot_server.engine.remote.upstream import Upstream, UpstreamTimes
 from extracot_server.engine.remote.wire import UpstreamFailure
 from extracot_server.engine.request_checks import check_request
@@ -44,17 +50,21 @@ _log = logging.getLogger(__name__)
 class RemoteEngine:
     """An :class:`~extracot_server.engine.base.Engine` of one or more vLLM servers.
 
-    ``upstreams`` are base URLs. ``model`` is the name they serve it by, or the folder or hub id
-    they loaded; without it they must serve one model only. ``tokenizer_path`` is a folder or hub
-    id, by default what the first upstream says it loaded. ``api_key`` is one key for all, or one
-    each. Health is checked every ``health_seconds``. ``load_model`` and ``transport`` are for
-    tests.
+    ``upstreams`` are base URLs, or what an upstreams file says of each; those named in ``canary``
+    get the requests placed there, and no others while there are others. ``model`` is the name they
+    serve it by, or the folder or hub id they loaded; without it they must serve one model only.
+    ``tokenizer_path`` is a folder or hub id, by default what the first upstream says it loaded.
+    ``api_key`` is one key for all, or one each. Health is checked every ``health_seconds``.
+    ``load_model``, ``transport`` and ``resolve`` are for tests.
     """
+
+    upstream_class: type[Upstream] = Upstream
 
     def __init__(
         self,
-        upstreams: Sequence[str],
+        upstreams: Sequence[str | UpstreamSettings],
         *,
+        canary: Collection[str] = (),
         model: str | None = None,
         tokenizer_path: str | None = None,
         api_key: str | Sequence[str | None] | None = None,
@@ -62,25 +72,32 @@ class RemoteEngine:
         times: UpstreamTimes | None = None,
         load_model: Callable[[str], LocalModel] = load_local_model,
         transport: httpx.AsyncBaseTransport | None = None,
+        resolve: Resolve = resolve_name,
     ) -> None:
         many = len(upstreams)
         keys = [api_key] * many if api_key is None or isinstance(api_key, str) else list(api_key)
-        self._upstreams = [
-            Upstream(url, api_key=key, times=times, transport=transport)
-            for url, key in zip(upstreams, keys, strict=True)
-        ]
+        self._times, self._transport = times, transport
+        self._fleet = Fleet(
+            (
+                self._connect(UpstreamSettings(one, api_key=key) if isinstance(one, str) else one)
+                for one, key in zip(upstreams, keys, strict=True)
+            ),
+            canary,
+        )
+        self._left: set[Upstream] = set()
+        """Those that are gone from the settings and still finish what they have."""
         self._wanted = model
         self._tokenizer_path = tokenizer_path
         self._adapter: str | None = None
         self._health_seconds = health_seconds
         self._load_model = load_model
+        self._resolve = resolve
         self._unusable: EngineDeadError | None = EngineDeadError("the engine has not been started")
         self._local: LocalModel | None = None
         self._info: EngineInfo | None = None
         self._running = 0
         self._idle = asyncio.Event()
         self._idle.set()
-        self._uses = itertools.count(1)
         self._grammars = GrammarChecks(self._refusal, lambda: "of the upstream")
         self._tasks: set[asyncio.Task[None]] = set()
         self._checking: set[Upstream] = set()
@@ -103,10 +120,21 @@ class RemoteEngine:
         return self._adapter or self._model.source
 
     @property
+    def _upstreams(self) -> list[Upstream]:
+        return self._fleet.all
+
+    @property
     def _model(self) -> LocalModel:
         if self._local is None:
             raise self._unusable or EngineDeadError("the engine has not been started")
         return self._local
+
+    def _connect(self, settings: UpstreamSettings) -> Upstream:
+        return self.upstream_class(settings, times=self._times, transport=self._transport)
+
+    @property
+    def _keeping(self) -> Promise:
+        return Promise(self._wanted, self.info, self._model)
 
     # ------------------------------------------------------------------------------------ start
 
@@ -148,46 +176,34 @@ class RemoteEngine:
             model_type=self._local.model_type,
             architectures=self._local.architectures,
         )
-        try:
-            for upstream, card in found:
-                await self._compare(upstream, card)
+        for upstream, card in found:
+            try:
+                await self._keeping.compare(upstream, card)
                 upstream.admit()
-        except UpstreamMismatchError as error:
-            raise EngineStartError(str(error)) from None
+            except UpstreamMismatchError as error:
+                self._not_ours(upstream, error)
         self._unusable = None
         self._spawn(self._watch())
 
     async def _discover(self, upstream: Upstream) -> ModelCard | None:
         """What one upstream serves; ``None`` where it cannot be used now."""
+        if (line := await shared_name(upstream.url, self._resolve)) is not None:
+            _log.warning(line)
         try:
             await upstream.check_health()
             return choose_model(await upstream.models(), self._wanted, upstream.url)
         except UpstreamFailure as failure:
-            upstream.quarantine(str(failure))
-            _log.warning("upstream %s is left out until it answers: %s", upstream.url, failure)
+            leave_out(upstream, failure)
             return None
         except UpstreamMismatchError as error:
-            raise EngineStartError(str(error)) from None
+            return self._not_ours(upstream, error)
 
-    async def _compare(self, upstream: Upstream, card: ModelCard) -> None:
-        """Raise :class:`UpstreamMismatchError` unless it serves what this engine promises."""
-        name, length = self.info.model, card.max_model_len or 0
-        if card.id != name:
-            raise UpstreamMismatchError(f"upstream {upstream.url} serves {card.id}, not {name}")
-        if length < self.info.max_model_len:
-            raise UpstreamMismatchError(
-                f"upstream {upstream.url} has a context of {length} tokens, "
-                f"less than the {self.info.max_model_len} served here"
-            )
-        local = self._model
-        theirs = await upstream.tokenize(card.id, local.probe)
-        if theirs is not None and theirs != local.tokenizer.encode(
-            local.probe, add_special_tokens=False
-        ):
-            raise UpstreamMismatchError(
-                f"upstream {upstream.url} has another tokenizer than {local.source}; "
-                "give the served model's own with --tokenizer"
-            )
+    @staticmethod
+    def _not_ours(upstream: Upstream, error: UpstreamMismatchError) -> None:
+        """End the start, but for one that is drained, which may be in the middle of an upgrade."""
+        if not upstream.draining:
+            raise EngineStartError(str(error)) from None
+        leave_out(upstream, error)
 
     # --------------------------------------------------------------------------------- requests
 
@@ -245,9 +261,8 @@ class RemoteEngine:
         tried: list[Upstream] = []
         waits: list[int] = []
         why = ""
-        while (upstream := self._next(tried)) is not None:
+        while (upstream := await self._fleet.next(request, tried)) is not None:
             tried.append(upstream)
-            upstream.last_used = next(self._uses)
             begun = False
             stream = upstream.stream(request, self.info, self._model.defaults)
             try:
@@ -261,19 +276,14 @@ class RemoteEngine:
                 if failure.retry_after is not None:
                     waits.append(failure.retry_after)
                 else:
-                    last = begun or self._next(tried) is None
+                    last = begun or not self._fleet.usable(request, tried)
                     await self._on_failure(upstream, failure, wait=last)
             if begun:
                 raise self._failed(f"a reply broke off in the middle: {why}", ReplyLostError)
             _log.warning("a request could not be served: %s", why)
         if waits:  # healthy upstreams exist, but all are busy
             raise EngineBusyError(why, retry_after=min(waits))
-        raise self._failed(why or self._none_left())
-
-    def _next(self, tried: Sequence[Upstream]) -> Upstream | None:
-        """The healthy upstream with the fewest requests; of equals the one idle longest."""
-        left = [up for up in self._upstreams if up.down is None and up not in tried]
-        return min(left, key=lambda up: (up.in_flight, up.last_used), default=None)
+        raise self._failed(why or self._fleet.none_left)
 
     async def _on_failure(
         self, upstream: Upstream, failure: UpstreamFailure, *, wait: bool
@@ -288,7 +298,7 @@ class RemoteEngine:
             self._spawn(self._examine(upstream))
 
     def _failed(self, why: str, kind: type[EngineError] = EngineError) -> EngineError:
-        if any(upstream.down is None for upstream in self._upstreams):
+        if self._fleet.serves:
             return kind(why)
         return EngineDeadError(why)
 
@@ -305,9 +315,7 @@ class RemoteEngine:
         try:
             await upstream.check_health()
             if upstream.down is not None:
-                cards = await upstream.models()
-                await self._compare(upstream, choose_model(cards, self._wanted, upstream.url))
-                upstream.admit()
+                await self._keeping.take_in(upstream)
         except UpstreamFailure as failure:
             upstream.quarantine(str(failure))
         except UpstreamMismatchError as error:
@@ -315,27 +323,51 @@ class RemoteEngine:
                 _log.error("%s", error)
             upstream.quarantine(str(error))
 
-    def _none_left(self) -> str:
-        first = self._upstreams[0]
-        return f"no upstream is healthy (upstream {first.url}: {first.down})"
-
     async def check_health(self) -> None:
-        """Raise :class:`EngineDeadError` when no upstream is healthy. No I/O: see `_watch`."""
+        """Raise :class:`EngineDeadError` when no upstream takes requests. No I/O: see `_watch`."""
         self._check_open()
-        if all(upstream.down is not None for upstream in self._upstreams):
-            raise EngineDeadError(self._none_left())
+        if not self._fleet.serves:
+            raise EngineDeadError(self._fleet.none_left)
 
     def _check_open(self) -> None:
         if self._unusable is not None:
             raise type(self._unusable)(str(self._unusable))
 
-    def upstreams(self) -> dict[str, bool]:
-        """Each upstream's address, and whether it gets requests."""
-        return {upstream.url: upstream.down is None for upstream in self._upstreams}
+    def upstreams(self) -> list[UpstreamState]:
+        """How each upstream stands."""
+        return self._fleet.states()
+
+    def drain(self, name: str, *, wanted: bool, try_only: bool = False) -> bool:
+        """See :class:`~extracot_server.engine.base.Fronting`."""
+        return self._fleet.drain(name, wanted=wanted, try_only=try_only)
+
+    async def use_upstreams(
+        self, wanted: Sequence[UpstreamSettings], canary: Collection[str]
+    ) -> None:
+        """Have these from now on, all at once; what runs on others ends there.
+
+        Raises :class:`UpstreamMismatchError`, and changes nothing, where a new one serves something
+        else, or where requests would find none while they do now.
+        """
+        after = await replacing(self._fleet, wanted, canary, self._keeping, self._connect)
+        for upstream, settings in after:
+            upstream.use(settings)
+        for upstream in self._fleet.replace([upstream for upstream, _ in after], canary):
+            self._left.add(upstream)
+            self._spawn(self._see_off(upstream))
+
+    async def _see_off(self, upstream: Upstream) -> None:
+        """Close one that is gone from the settings, once it has finished what it has."""
+        idle = asyncio.Event()
+        upstream.changed = lambda: None if upstream.in_flight else idle.set()
+        upstream.changed()
+        await idle.wait()
+        self._left.discard(upstream)
+        await upstream.aclose()
 
     async def in_flight(self) -> int:
         """Requests of this process that an upstream is working on."""
-        return sum(upstream.in_flight for upstream in self._upstreams)
+        return sum(upstream.in_flight for upstream in (*self._upstreams, *self._left))
 
     async def close(self, grace_seconds: float) -> None:
         """Wait up to ``grace_seconds`` for running requests, then drop them. Idempotent."""
@@ -344,13 +376,14 @@ class RemoteEngine:
                 async with asyncio.timeout(grace_seconds):
                     await self._idle.wait()
         self._unusable = EngineClosedError()
-        for upstream in self._upstreams:
+        upstreams = [*self._upstreams, *self._left]
+        for upstream in upstreams:
             upstream.drop()
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        for upstream in self._upstreams:
+        for upstream in upstreams:
             await upstream.aclose()
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:

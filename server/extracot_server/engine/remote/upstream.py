@@ -10,14 +10,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncGenerator, Awaitable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from typing import Any, TypeVar, cast
 from uuid import uuid4
 
 import httpx
 from pydantic import ValidationError
 
+from extracot_server.config.upstreams_file import UpstreamSettings
 from extracot_server.engine.base import (
     EngineClosedError,
     EngineInfo,
@@ -64,21 +66,28 @@ class UpstreamTimes:
 
 
 class Upstream:
-    """A vLLM server at ``url`` (no path). ``transport`` replaces the network in tests."""
+    """A vLLM server. ``transport`` replaces the network in tests."""
 
     def __init__(
         self,
-        url: str,
+        settings: UpstreamSettings,
         *,
-        api_key: str | None = None,
         times: UpstreamTimes | None = None,
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
-        self.url = url
+        self.settings = settings
+        self.url = settings.url
+        self.changed: Callable[[], object] = lambda: None
+        """Called when it may have room, is out, or is in again."""
         self.times = times or UpstreamTimes()
         self.down: str | None = "it has not been checked yet"
         """Why it gets no requests; ``None``: it is healthy."""
+        self.drained = False
+        """By a call; its settings may say so as well."""
         self.in_flight = 0
+        self.taken = 0
+        self.turn = Fraction()
+        """Where it stands among the others, in requests over weight."""
         self.last_used = 0
         self.scale_out = True
         self._timeouts = 0
@@ -86,17 +95,44 @@ class Upstream:
         self._reads: set[asyncio.Timeout] = set()
         self._first_reads: set[asyncio.Timeout] = set()
         self._aborts: set[asyncio.Task[None]] = set()
-        headers = {"accept-encoding": "identity"}
-        if api_key is not None:
-            headers["authorization"] = f"Bearer {api_key}"
         times = self.times
         self._http = httpx.AsyncClient(
-            base_url=url,
-            headers=headers,
+            base_url=self.url,
             timeout=httpx.Timeout(times.silence, connect=times.connect, pool=None),
             limits=httpx.Limits(max_connections=None, keepalive_expiry=_KEEP_ALIVE),
             transport=transport,
         )
+        self.use(settings)
+
+    @property
+    def name(self) -> str:
+        """What an operator calls it."""
+        return self.settings.name
+
+    @property
+    def weight(self) -> int:
+        """Its share of the requests, relative to the others'."""
+        return self.settings.weight
+
+    @property
+    def draining(self) -> bool:
+        """Whether it gets no new requests, however well it is."""
+        return self.settings.drain or self.drained
+
+    @property
+    def full(self) -> bool:
+        """Whether it has as many requests as it may."""
+        most = self.settings.max_running
+        return most is not None and self.in_flight >= most
+
+    def use(self, settings: UpstreamSettings) -> None:
+        """Go by these settings from now on; the address stays."""
+        self.settings = settings
+        headers = {"accept-encoding": "identity"}
+        if settings.api_key is not None:
+            headers["authorization"] = f"Bearer {settings.api_key}"
+        self._http.headers = httpx.Headers(headers)
+        self.changed()
 
     # ------------------------------------------------------------------------------- its health
 
@@ -106,6 +142,7 @@ class Upstream:
             _log.warning("upstream %s is out: %s", self.url, reason)
         self.down = reason
         _expire(self._first_reads)
+        self.changed()
 
     def admit(self) -> None:
         """Give it requests (again). It may have been restarted with other flags."""
@@ -114,6 +151,7 @@ class Upstream:
         self.down = None
         self._timeouts = 0
         self.scale_out = True
+        self.changed()
 
     async def check_health(self) -> None:
         """Raise :class:`UpstreamFailure` where it is unhealthy; one time-out is forgiven."""
@@ -205,6 +243,7 @@ class Upstream:
         wire: Wire | None = None
         finished = False
         self.in_flight += 1
+        self.taken += 1
         try:
             wire, response = await self._begin(request, info, defaults)
             async with (
@@ -223,7 +262,8 @@ class Upstream:
             raise self._failure(error) from None
         finally:
             self.in_flight -= 1
-            if wire is Wire.GENERATE and not finished:
+            self.changed()
+            if wire is not None and wire.aborts_by_name and not finished:
                 self._abort(request.request_id)
 
     async def _begin(
@@ -241,7 +281,7 @@ class Upstream:
                 content = await self._read(response.aread(), first=True)
             finally:
                 await response.aclose()
-            if wire is Wire.COMPLETIONS or response.status_code not in (403, 404):
+            if not wire.may_be_missing or response.status_code not in (403, 404):
                 raise read_error(response.status_code, content, response.headers.get("retry-after"))
             self.scale_out = False
 

@@ -47,6 +47,16 @@ class Wire(StrEnum):
     GENERATE = "/inference/v1/generate"
     COMPLETIONS = "/v1/completions"
 
+    @property
+    def may_be_missing(self) -> bool:
+        """Whether a server may be without it, so that the other one is tried."""
+        return self is Wire.GENERATE
+
+    @property
+    def aborts_by_name(self) -> bool:
+        """Whether a request that was sent in it can be ended by its id."""
+        return self is Wire.GENERATE
+
 
 class UpstreamFailure(EngineError):
     """An upstream could not serve a request that another one may.

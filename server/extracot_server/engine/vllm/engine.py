@@ -55,6 +55,7 @@ from extracot_server.engine.vllm.process import (
 from extracot_server.engine.vllm.pulse import Pulse
 from extracot_server.engine.vllm.requests import delta, refusal, sampling_values
 from extracot_server.engine.vllm.start_errors import explain_start
+from extracot_server.freeze_gc import frozen
 
 _log = logging.getLogger(__name__)
 _DEATH_SECONDS = 10.0  # for running requests to hear that their engine was killed
@@ -375,7 +376,8 @@ class VllmEngine:
             await llm.abort(list(self._running))
         await self._release(llm)
         del llm
-        collect()
+        if not frozen():  # a server's process ends now, and with it all that it has frozen
+            collect()
 
     async def _release(self, llm: Any) -> None:
         """End what belongs to an engine that serves no more."""

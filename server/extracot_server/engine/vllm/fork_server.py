@@ -11,6 +11,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import ctypes
+import gc
 import multiprocessing
 import os
 import signal
@@ -52,6 +53,7 @@ class _EngineProcess(ForkServerProcess):
         for name in _ENDED_BY:
             signal.signal(name, signal.SIG_DFL)
         _end_with(state["_server"])
+        _keep_frozen()
         super().run()
 
 
@@ -61,6 +63,7 @@ class _WorkerProcess(ForkProcess):
     def run(self) -> None:
         """In the new process."""
         _end_with(self.__dict__["_parent_pid"])
+        _keep_frozen()
         with contextlib.suppress(ValueError):  # lists of vLLM's; other forms are OpenMP's own
             if (cores := os.environ.get("GOMP_CPU_AFFINITY")) is not None:
                 os.sched_setaffinity(0, {int(core) for core in cores.split()})
@@ -162,6 +165,15 @@ def _server_id() -> int:
 
 def _known_id() -> int:
     return int(vars(forkserver._forkserver)["_forkserver_pid"] or 0)
+
+
+def _keep_frozen() -> None:
+    """What was frozen before the fork stays out of collections, to this process's end.
+
+    vLLM ends its processes by searching all of their objects for unused ones, which is for engines
+    in processes that go on: here it took two seconds in each, and the kernel frees them all.
+    """
+    vars(gc)["unfreeze"] = lambda: None
 
 
 def _end_with(parent: int) -> None:

@@ -20,7 +20,7 @@ spec:
 def manifest() -> str:
     """All files of rules in one object."""
     lines = []
-    for path in sorted((HERE.parent / "prometheus/rules").glob("*.yml")):
+    for path in sorted((HERE.parents[1] / "prometheus/rules").glob("*.yml")):
         _, _, groups = path.read_text().partition("\ngroups:\n")
         lines += [f"  {line}".rstrip() for line in groups.splitlines()]
     return HEAD + "\n".join(lines) + "\n"

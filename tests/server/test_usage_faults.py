@@ -1,0 +1,101 @@
+"""Usage and quotas where something is wrong: a full Redis, a PostgreSQL that only reads, midnight.
+
+Elsewhere: a full disk under SQLite and stores that are gone (`test_ledger.py`, `test_quotas.py`),
+front ends and stores that are killed under load (`test_shared_usage.py`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+import psycopg
+import pytest
+import redis
+
+from extracot_server.engine.scripted.engine import ScriptedBehaviour
+from extracot_server.ledger.ledger import Ledger
+from extracot_server.ledger.store import Claim, StoreError
+from tests.server.key_files import bearer, write
+from tests.server.live import serve, user, wait_for
+from tests.server.usage_stores import StoreServer, postgres_server, redis_server
+
+SPOT = ("day:4102444800", "key a tokens")
+YEARS_END = datetime(2026, 12, 31, 23, 59, 59, tzinfo=UTC).timestamp()
+
+
+@contextmanager
+def full_redis(folder: Path) -> Iterator[tuple[StoreServer, Callable[[bool], object]]]:
+    """One whose memory can be used up: it reads, and takes no word that would need more."""
+    with redis_server(folder) as server, redis.Redis.from_url(server.url) as admin:
+        yield server, lambda full: admin.config_set("maxmemory", 1 if full else 0)
+
+
+@contextmanager
+def read_only_postgres(folder: Path) -> Iterator[tuple[StoreServer, Callable[[bool], object]]]:
+    """One that can be told to only read, as one does that recovers or whose disk is full."""
+    with postgres_server(folder) as server, psycopg.connect(server.url, autocommit=True) as admin:
+        admin.execute("SET SESSION CHARACTERISTICS AS TRANSACTION READ WRITE")
+
+        def tell(full: bool) -> None:
+            admin.execute(f"ALTER SYSTEM SET default_transaction_read_only = {full}")
+            admin.execute("SELECT pg_reload_conf()")
+
+        yield server, tell
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("kind", [full_redis, read_only_postgres], ids=["redis", "postgresql"])
+async def test_a_store_that_takes_no_more_is_a_lost_one_and_counts_once_later(
+    kind: Callable[[Path], object], tmp_path: Path
+) -> None:
+    with kind(tmp_path) as (server, tell):  # type: ignore[attr-defined]
+        told: list[tuple[bool, int]] = []
+        ledger = Ledger(server.store(), lambda up, waiting: told.append((up, waiting)))
+        ledger.start()
+        claim = Claim("x", {SPOT: 60}, {SPOT: 100})
+        assert (await ledger.claim(claim)).admitted
+        tell(True)
+        ledger.settle("x", {SPOT: 5})
+        await asyncio.to_thread(wait_for, lambda: bool(told) and told[-1][0] is False)
+        with pytest.raises(StoreError):
+            await ledger.claim(Claim("y", {SPOT: 1}, {SPOT: 100}))
+        for _ in range(20):
+            ledger.settle(None, {SPOT: 1})
+        tell(False)
+        await asyncio.to_thread(wait_for, lambda: told[-1] == (True, 0))
+        assert await ledger.values([SPOT]) == {SPOT: 25}
+        await ledger.close()
+
+
+def test_a_month_s_end_and_a_reply_that_goes_over_it(tmp_path: Path) -> None:
+    """What came in before midnight counts for the old day, month and year, whenever it ends."""
+    quota = [{"tokens": 1000, "per": "month"}, {"requests": 2, "per": "day"}]
+    keys = write(tmp_path / "keys.yaml", {"name": "a", "key": "sk-a", "quotas": quota})
+    body = {"messages": user(), "max_tokens": 400, "ignore_eos": True}
+    with serve(ScriptedBehaviour(), keys=keys, usage_store=str(tmp_path / "usage.sqlite")) as live:
+        meter = live.app.state.extracot.meter
+        live.http.headers.update(bearer("sk-a"))
+        meter.clock = lambda: YEARS_END
+        with live.http.stream("POST", "/v1/chat/completions", json=body | {"stream": True}) as old:
+            assert old.headers["x-ratelimit-reset-tokens"] == "1s"
+            meter.clock = lambda: YEARS_END + 2
+            assert "[DONE]" in old.read().decode()
+        first = live.http.post("/v1/chat/completions", json=body)
+        assert first.headers["x-ratelimit-remaining-requests"] == "1", "a new day"
+        left = int(first.headers["x-ratelimit-remaining-tokens"])
+        assert left == 1000 - 400 - first.json()["usage"]["prompt_tokens"], "and a new month"
+        refused = live.http.post("/v1/chat/completions", json=body | {"max_tokens": 999})
+        assert refused.status_code == 429 and "until 2027-02-01T00:00:00Z" in refused.text
+        meter.clock = lambda: YEARS_END
+        again = live.http.post("/v1/chat/completions", json=body | {"max_tokens": 700})
+        assert again.status_code == 429, "a clock that is set back finds the old month"
+        query = {"start": "2026-12-01", "end": "2027-02-01"}
+        rows = live.http.get("/v1/usage", params=query).json()["data"]
+        assert [(row["start"][:10], row["requests"]) for row in rows] == [
+            ("2026-12-31", 1),
+            ("2027-01-01", 1),
+        ]
