@@ -83,6 +83,11 @@ class BudgetReport(_Reported):
         *("token", "cap", "token+cap", "effort", "effort+cap", "none"),
         null=False,
     )
+    exact: bool | None = _sent(
+        "counts and bounds are of token ids; false: of a server that was asked by chat messages, "
+        "whose own counts are taken where it gives any",
+        null=False,
+    )
     calibrated: bool | None = _sent(
         "the card's figures hold for this request: its prompt is like the problems they are of",
         null=False,

@@ -248,8 +248,8 @@ def _announcement(
 def _source(model: ModelSettings) -> str:
     """What is being loaded, in a few words."""
     remote = f"what {', '.join(model.upstream) or model.upstreams} serves"
-    found = {"vllm": model.model, "remote": remote, "scripted": "the scripted engine"}
-    return found[model.engine]
+    found = {"vllm": model.model, "scripted": "the scripted engine"}
+    return found.get(model.engine, remote)
 
 
 @dataclass(slots=True)

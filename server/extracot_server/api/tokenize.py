@@ -72,6 +72,16 @@ async def tokenize(request: Request) -> Tokens:
     return await tokenising(request, work, request, body)
 
 
+def _check_ids(model: ServedModel) -> None:
+    """Raise :class:`InvalidRequestError` for a model whose tokens are not known here."""
+    if model.offers is not None:
+        raise InvalidRequestError(
+            "This model is served by chat messages: its token ids are not known here.",
+            param="model",
+            code="unsupported_parameter",
+        )
+
+
 def _of_text(request: Request, body: dict[str, Any]) -> Tokens:
     wanted = validated(TextToTokenize, body)
     for name in ("messages", "budget", "reasoning_effort"):
@@ -83,6 +93,7 @@ def _of_text(request: Request, body: dict[str, Any]) -> Tokens:
     service, alias = app_state(request).find(wanted.model, principal_of(request))
     if alias is not None:
         raise InvalidRequestError("A budget cannot be combined with `prompt`.", param="model")
+    _check_ids(service.model)
     ids = service.model.runtime.renderer.encode_text(wanted.prompt, "prompt")
     return _tokens(service.model, ids, ())
 
@@ -90,6 +101,7 @@ def _of_text(request: Request, body: dict[str, Any]) -> Tokens:
 def _of_messages(request: Request, body: dict[str, Any]) -> Tokens:
     asked = ChatCompletionRequest.read({key: body[key] for key in body if key != "prompt"})
     service, chat = chat_request_of(request, asked, to_chat_request, engine_up=False)
+    _check_ids(service.model)
     rendered = render_only(service.model, chat)
     return _tokens(service.model, rendered.prompt_ids, rendered.prefill_ids)
 

@@ -25,6 +25,7 @@ from pydantic import (
 from pydantic_settings import NoDecode
 
 from extracot_server.config.effort_map import DEFAULT_EFFORT_MAP, parse_efforts
+from extracot_server.config.offers import check_offers
 from extracot_server.config.setting_values import (
     key_text,
     one_line,
@@ -72,6 +73,10 @@ def parse_adapters(value: Any) -> dict[str, str]:
     return adapters
 
 
+def _parse_offers(value: Any) -> dict[str, Any]:
+    return check_offers(parse_key_values(value, "upstream_offers"))
+
+
 class ModelSettings(BaseModel):
     """Settings of one served model."""
 
@@ -86,9 +91,10 @@ class ModelSettings(BaseModel):
     served_model_name: Annotated[str, AfterValidator(check_name)] | None = Field(
         None, description="name clients use; default: the bundled name or the folder's name"
     )
-    engine: Literal["vllm", "remote", "scripted"] = Field(
+    engine: Literal["vllm", "remote", "openai", "scripted"] = Field(
         "vllm",
-        description="`vllm` in this process; `remote`: vLLM servers at `upstream`; "
+        description="`vllm` in this process; `remote`: vLLM servers at `upstream`; `openai`: any "
+        "OpenAI-compatible servers there, asked by chat messages; "
         "`scripted` is deterministic and needs no model (trials, tests)",
     )
     card: str | None = Field(
@@ -127,7 +133,7 @@ class ModelSettings(BaseModel):
     )
     upstream: Annotated[list[str], NoDecode, BeforeValidator(parse_upstreams)] = Field(
         default_factory=list,
-        description="remote: address of a vLLM server (repeatable, or separated by commas)",
+        description="remote, openai: address of a server (repeatable, or separated by commas)",
     )
     upstreams: Path | None = Field(
         None,
@@ -136,17 +142,26 @@ class ModelSettings(BaseModel):
     )
     upstream_api_key: Annotated[SecretStr | None, BeforeValidator(key_text)] = Field(
         None,
-        description="remote: key of the upstreams, or one each separated by commas; "
+        description="remote, openai: key of the upstreams, or one each separated by commas; "
         "never a flag: set the variable or a file",
     )
     upstream_api_key_file: Path | None = Field(
-        None, description="remote: file with the key, or one line each"
+        None, description="remote, openai: file with the key, or one line each"
+    )
+    upstream_offers: Annotated[dict[str, Any], NoDecode, BeforeValidator(_parse_offers)] = Field(
+        default_factory=dict,
+        description="openai: what the upstreams can be asked for: kind=llama.cpp, "
+        "budget=FIELD, effort=FIELD, … (repeatable, or JSON); docs/upstreams.md has all",
     )
     upstream_timeout_seconds: float = Field(
-        300.0, gt=0, description="remote: longest silence of an upstream in a running request"
+        300.0,
+        gt=0,
+        description="remote, openai: longest silence of an upstream in a running request",
     )
     tokenizer: str | None = Field(
-        None, description="remote: folder or hub id of the model, if not where the upstream has it"
+        None,
+        description="remote: folder or hub id of the model, if not where the upstream has it; "
+        "openai: the same, to know the family by; default: none",
     )
 
     # Admission: who runs, who waits, who is refused
@@ -242,18 +257,27 @@ class ModelSettings(BaseModel):
 
     def check_engine(self) -> None:
         """Whether the engine has what it needs. Raises ``ValueError`` in one line."""
-        if self.engine == "remote" and not self.upstream and self.upstreams is None:
-            raise ValueError("engine remote needs an upstream: --upstream http://host:8000")
+        away = self.has_upstreams
+        if away and not self.upstream and self.upstreams is None:
+            raise ValueError(f"engine {self.engine} needs an upstream: --upstream http://host:8000")
         if self.upstream and self.upstreams is not None:
             raise ValueError("give upstream or upstreams, which is a file of them, not both")
-        if self.engine != "remote" and self.upstream:
-            raise ValueError(f"upstream is for engine remote, and engine is {self.engine}")
-        if self.engine == "remote" and self.lora:
+        if not away and self.upstream:
+            raise ValueError(
+                f"upstream is for engine remote or openai, and engine is {self.engine}"
+            )
+        if self.engine != "openai" and self.upstream_offers:
+            raise ValueError(f"upstream_offers is for engine openai, and engine is {self.engine}")
+        if self.engine == "openai" and self.card not in (None, "none"):
+            raise ValueError(
+                "card: engine openai has none, since nothing of one could be promised there"
+            )
+        if away and self.lora:
             raise ValueError(
                 "lora is for engine vllm; an adapter that upstreams serve is a model of its own: "
-                "an entry of models with engine remote and the adapter's name as model"
+                f"an entry of models with engine {self.engine} and the adapter's name as model"
             )
-        if self.engine == "remote":
+        if away:
             self.upstream_keys()
 
     @property

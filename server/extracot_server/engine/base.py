@@ -14,6 +14,7 @@ from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 from extracot.errors import ExtracotError
 from extracot.prompt import Tokenizer
 from extracot_server.config.upstreams_file import UpstreamSettings
+from extracot_server.engine.said import Said
 
 
 class EngineError(ExtracotError):
@@ -151,6 +152,8 @@ class GenerationDelta(NamedTuple):  # one for every token: a frozen dataclass ta
     """Aligned with ``token_ids`` when asked for."""
     finish_reason: Literal["stop", "length"] | None = None
     """Set on the last delta only: a stop or end token, or ``max_tokens`` reached."""
+    said: Said | None = None
+    """In place of ids, from an engine that is asked by chat messages."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,7 +31,7 @@ from extracot_server.engine.base import (
 from extracot_server.generation.attribution import SampledToken
 from extracot_server.generation.closing import BARE
 from extracot_server.generation.continuation import Continuation
-from extracot_server.generation.events import ChoiceEnded, Delta, hermes_format
+from extracot_server.generation.events import CallDelta, ChoiceEnded, Delta, hermes_format
 from extracot_server.generation.report import ChoiceState
 from extracot_server.generation.request import PreparedChat
 from extracot_server.generation.stop_strings import AnswerText
@@ -70,7 +70,7 @@ class ChoiceStream:
         self._rendered = chat.rendered
         self._requests = 0
 
-    async def events(self) -> AsyncGenerator[Delta | ChoiceEnded, None]:
+    async def events(self) -> AsyncGenerator[Delta | CallDelta | ChoiceEnded, None]:
         """Yield text as it comes, and :class:`ChoiceEnded` when it is over.
 
         Closing the generator aborts the engine's request.

@@ -135,8 +135,11 @@ class ToolEventReader:
         self._read = self._over = 0
         self.called = False
 
-    def read(self, delta: Delta) -> list[Event]:
-        """The events of one delta."""
+    def read(self, delta: Delta | CallDelta) -> list[Event]:
+        """The events of one delta; a call that a server has read itself is one already."""
+        if isinstance(delta, CallDelta):
+            self.called = True
+            return [delta]
         if self._reader is None and self._state is not None and self._state.calls:
             self._reader = RequiredReader()
         if self._reader is None or delta.part is not Part.ANSWER:
@@ -180,7 +183,7 @@ def hermes_format(chat: PreparedChat) -> HermesFormat | None:
 
 def _reader(chat: PreparedChat) -> CallReader | None:
     tools = chat.request.tools
-    if tools is None or chat.call_choice is not None:
+    if tools is None or chat.call_choice is not None or chat.model.offers is not None:
         return None
     if tools.choice == "named":
         return NamedReader(tools.name or "")

@@ -27,6 +27,7 @@ from extracot_server.budget.telling import told, told_tokens
 from extracot_server.errors import BudgetError, ContextLengthError, InvalidRequestError
 from extracot_server.generation.answer_formats import CallChoice, call_choice
 from extracot_server.generation.closing import Closing, ClosingError, make_closing
+from extracot_server.generation.relayed_turn import check_relayed, check_skipping
 from extracot_server.generation.request import ChatRequest, PreparedChat, RequestTimes, ServedModel
 from extracot_server.generation.trial import Trial
 from extracot_server.ledger.meter import Account
@@ -61,6 +62,9 @@ def prepare(
         resolved = held_out(resolved)
     elif arm is Arm.CEILING:
         resolved = at_ceiling(resolved, model.card, policy)
+    if model.offers is not None:
+        check_relayed(model, request)
+        check_skipping(model, resolved.kind, resolved.source)
     request = replace(request, sampling=model.defaults.fill(request.sampling))
     times.resolved = perf_counter()
     closing = _closing(model, request)
@@ -249,6 +253,8 @@ def _bind_limits(
 
 def _check_call_reader(model: ServedModel, request: ChatRequest) -> None:
     tools = request.tools
+    if model.offers is not None:
+        return  # its server reads them
     if tools is not None and not tools.forced and model.runtime.new_call_reader is None:
         raise InvalidRequestError(
             "`tools`: no tool parser is configured for this model; the operator sets "
@@ -260,6 +266,8 @@ def _check_call_reader(model: ServedModel, request: ChatRequest) -> None:
 
 def _call_choice(model: ServedModel, request: ChatRequest) -> CallChoice | None:
     runtime, wanted = model.runtime, request.answer_format
+    if model.offers is not None:
+        return None
     try:
         return call_choice(request.tools, wanted, runtime.call_opener, runtime.engine.tokenizer)
     except ValueError as error:

@@ -74,6 +74,12 @@ class ChoiceState:
     """The stop string that ended the answer."""
     calls: bool | None = None
     """With tools and a format: whether the model chose calls; ``None``: it has not chosen."""
+    prompt: int | None = None
+    """Tokens of the prompt, where the server that has them says so."""
+    enforced: Enforcement | None = None
+    """What keeps to the budget, where that is not known by the budget alone."""
+    bounded: bool = True
+    """Whether the cap on reasoning held, or would have."""
 
 
 def announced(chat: PreparedChat) -> dict[str, Any]:
@@ -103,13 +109,14 @@ def choice_report(chat: PreparedChat, state: ChoiceState) -> BudgetReport:
         expected_ratio=None if level is None else measured_ratio(level),
         level=resolved.label,
         control_token=level.token if level is not None else chat.control_token,
-        enforcement=_enforcement(resolved, state),
+        enforcement=state.enforced or _enforcement(resolved, state),
+        exact=chat.model.offers is None,
         calibrated=chat.calibrated,
         chosen=chosen,
         chosen_probability=state.probabilities.get(chosen) if chosen is not None else None,
         max_tokens=limits.max_tokens,
-        max_reasoning_tokens=0 if none else limits.reasoning_cap,
-        cap_reason=None if none and not crowded_out else cap_reason,
+        max_reasoning_tokens=_held_cap(state, none=none),
+        cap_reason=cap_reason if crowded_out or (state.bounded and not none) else None,
         cap_hit=state.cap_hit,
         closed_by=state.closed_by,
         unclosed=state.unclosed,
@@ -132,6 +139,13 @@ def choice_report(chat: PreparedChat, state: ChoiceState) -> BudgetReport:
         arm=None if chat.arm is None else chat.arm.value,
         ignored_fields=list(chat.request.ignored_fields),
     )
+
+
+def _held_cap(state: ChoiceState, *, none: bool) -> int | None:
+    """The bound on reasoning that held; ``None``: none did."""
+    if none:
+        return 0
+    return state.limits.reasoning_cap if state.bounded else None
 
 
 def _no_saving(chat: PreparedChat, state: ChoiceState, *, crowded_out: bool) -> str | None:
@@ -229,7 +243,9 @@ def expected_share(card: BudgetCard, level: LevelCard) -> float | None:
 
 def usage_of(chat: PreparedChat, states: Sequence[ChoiceState]) -> Usage:
     """Usage of a request: the prompt once, generated tokens of every choice."""
-    prompt, completion = len(chat.rendered.prompt_ids), sum(state.sampled for state in states)
+    told = [state.prompt for state in states if state.prompt is not None]
+    prompt = max(told) if told else chat.prompt_tokens
+    completion = sum(state.sampled for state in states)
     reasoning = sum(state.reasoning for state in states)
     return Usage(
         prompt_tokens=prompt,

@@ -28,11 +28,13 @@ from extracot_server.budget.resolve import (
     offered_levels,
     policy_level,
 )
+from extracot_server.config.offers import Offers
 from extracot_server.engine.base import AnswerFormat, Engine, SamplingParams
 from extracot_server.generation.answer_formats import CallChoice
 from extracot_server.generation.closing import BARE, Closing
 from extracot_server.generation.defaults import ReplyDefaults
 from extracot_server.generation.detokenize import DetokenizerFactory
+from extracot_server.generation.token_rate import TokenRate
 from extracot_server.generation.trial import Trial
 from extracot_server.ledger.meter import Account
 from extracot_server.profiles.profile import UNKNOWN, Profile
@@ -98,6 +100,11 @@ class ServedModel:
     """Cap mode: the assumed baseline is a setting's, not the profile's or the default."""
     defaults: ReplyDefaults = field(default_factory=ReplyDefaults)
     created: int = field(default_factory=lambda: int(time()))
+    offers: Offers | None = None
+    """What its server can be asked for, where that is asked by chat messages; ``None``: its engine
+    takes token ids."""
+    rate: TokenRate = field(default_factory=TokenRate)
+    """What that server's replies have shown of its chunks."""
 
     @property
     def mode(self) -> Literal["token", "cap"]:
@@ -177,7 +184,13 @@ class PreparedChat:
     @property
     def most_tokens(self) -> int:
         """What it may take at most: its prompt, and all that each of its choices may generate."""
-        return len(self.rendered.prompt_ids) + self.request.n * self.limits.max_tokens
+        return self.prompt_tokens + self.request.n * self.limits.max_tokens
+
+    @property
+    def prompt_tokens(self) -> int:
+        """Tokens of its prompt: about as many, where a server counts them that is asked by chat
+        messages."""
+        return len(self.rendered.prompt_ids)
 
     @property
     def reply_model(self) -> str:

@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections import deque
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import replace
 from time import perf_counter
+from typing import Protocol
 
 from extracot.escapes import escape_of
 from extracot.reasoning import Part
@@ -28,6 +30,7 @@ from extracot_server.engine.base import (
 from extracot_server.generation.answer_formats import holds_json
 from extracot_server.generation.choice import ChoiceStream
 from extracot_server.generation.events import (
+    CallDelta,
     ChoiceDone,
     ChoiceEnded,
     Delta,
@@ -37,6 +40,7 @@ from extracot_server.generation.events import (
 )
 from extracot_server.generation.observer import RequestObserver, RequestResult, claimable
 from extracot_server.generation.prepare import prepare
+from extracot_server.generation.relayed import RelayedChoice
 from extracot_server.generation.report import (
     BudgetReport,
     ChoiceState,
@@ -47,6 +51,8 @@ from extracot_server.generation.report import (
 from extracot_server.generation.request import ChatRequest, PreparedChat, RequestTimes, ServedModel
 from extracot_server.generation.trial import Canary, Trial, amounts_of
 from extracot_server.ledger.meter import HOLDOUT, Meter, Used
+
+_Item = Delta | CallDelta | ChoiceEnded
 
 
 class ChatService:
@@ -111,7 +117,7 @@ class ChatService:
         Raises ``admission.scheduler.RefusedError`` before the first event, at once or
         after a wait.
         """
-        choices = [ChoiceStream(chat, index) for index in range(chat.request.n)]
+        choices = [_choice(chat, index) for index in range(chat.request.n)]
         readers = [ToolEventReader(chat, c.index, c.call_marks, c.state) for c in choices]
         written: list[list[str]] = [[] for _ in choices]
         reports: dict[int, BudgetReport] = {}
@@ -123,10 +129,11 @@ class ChatService:
         self.observer.started(chat)
         try:
             async for item in items:
-                if isinstance(item, Delta):
-                    answer = item.part is Part.ANSWER
+                if not isinstance(item, ChoiceEnded):
+                    answer = isinstance(item, CallDelta) or item.part is Part.ANSWER
                     self.observer.text(chat.times, answer=answer)
-                    if answer and (kept or choices[item.index].state.cut_off is not None):
+                    kept_text = kept or choices[item.index].state.cut_off is not None
+                    if isinstance(item, Delta) and answer and kept_text:
                         written[item.index].append(item.text)
                     for event in readers[item.index].read(item):
                         yield event
@@ -135,7 +142,8 @@ class ChatService:
                 for event in readers[index].finish():
                     yield event
                 state = choices[index].state
-                _check_format(chat, state, written[index])
+                if not (chat.model.offers is not None and readers[index].called):
+                    _check_format(chat, state, written[index])
                 if not readers[index].called:
                     _check_escape(chat, state, written[index])
                 reports[index] = choice_report(chat, state)
@@ -267,13 +275,28 @@ def _check_escape(chat: PreparedChat, state: ChoiceState, written: Sequence[str]
         state.escaped = state.late_end or escape is not None
 
 
-def _merge(choices: Sequence[ChoiceStream]) -> AsyncGenerator[Delta | ChoiceEnded, None]:
+class _Choice(Protocol):
+    """One choice of a request, whatever its engine is asked by."""
+
+    index: int
+    state: ChoiceState
+    call_marks: deque[tuple[int, str]]
+
+    def events(self) -> AsyncGenerator[_Item, None]: ...
+
+
+def _choice(chat: PreparedChat, index: int) -> _Choice:
+    relayed = chat.model.offers is not None
+    return RelayedChoice(chat, index) if relayed else ChoiceStream(chat, index)
+
+
+def _merge(choices: Sequence[_Choice]) -> AsyncGenerator[_Item, None]:
     """Deltas of all choices as they come, and a :class:`ChoiceEnded` for each that is over."""
     return choices[0].events() if len(choices) == 1 else _together(choices)
 
 
-async def _together(choices: Sequence[ChoiceStream]) -> AsyncGenerator[Delta | ChoiceEnded, None]:
-    queue: asyncio.Queue[Delta | ChoiceEnded | Exception] = asyncio.Queue(maxsize=64)
+async def _together(choices: Sequence[_Choice]) -> AsyncGenerator[_Item, None]:
+    queue: asyncio.Queue[_Item | Exception] = asyncio.Queue(maxsize=64)
     tasks = [asyncio.create_task(_pump(choice, queue)) for choice in choices]
     try:
         ended = 0
@@ -289,9 +312,7 @@ async def _together(choices: Sequence[ChoiceStream]) -> AsyncGenerator[Delta | C
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def _pump(
-    choice: ChoiceStream, queue: asyncio.Queue[Delta | ChoiceEnded | Exception]
-) -> None:
+async def _pump(choice: _Choice, queue: asyncio.Queue[_Item | Exception]) -> None:
     try:
         async with contextlib.aclosing(choice.events()) as stream:
             async for item in stream:

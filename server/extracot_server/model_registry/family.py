@@ -15,7 +15,7 @@ from extracot.reasoning import ThinkTags
 from extracot_server.config.model_settings import ModelSettings
 from extracot_server.config.setting_values import SettingsError
 from extracot_server.engine.base import Engine
-from extracot_server.profiles.choice import choose
+from extracot_server.profiles.choice import choose, choose_unseen
 from extracot_server.profiles.fit import ModelFacts
 from extracot_server.profiles.profile import UNKNOWN, Profile
 from extracot_server.tool_calls.tool_reading import call_reader_factory
@@ -36,8 +36,11 @@ def profile_of(
     :class:`SettingsError` in one line for a profile of the settings that does not fit.
     """
     info = engine.info
-    facts = ModelFacts(engine.tokenizer, info.model_type, info.architectures)
-    choice = choose(settings.profile, settings.profiles, facts)
+    if info.kind == "openai" and settings.tokenizer is None:
+        choice = choose_unseen(settings.profile, settings.profiles)
+    else:
+        facts = ModelFacts(engine.tokenizer, info.model_type, info.architectures)
+        choice = choose(settings.profile, settings.profiles, facts)
     profile = choice.profile
     if card is not None:
         profile = _tagged(profile, card.think_start, card.think_end)
@@ -92,6 +95,8 @@ def call_reader(
     fits. Raises :class:`SettingsError` for one of the settings that does not.
     """
     name, kind = tool_parser_of(settings, profile), engine.info.kind
+    if kind == "openai":
+        return None  # its servers read them
     if settings.tool_parser is not None or name in (None, _BUILT_IN_PARSER):
         return call_reader_factory(name, kind, engine.tokenizer)
     if kind != "vllm":

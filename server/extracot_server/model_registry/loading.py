@@ -5,15 +5,18 @@ Imports an engine only when it is asked for, so that start-up stays quick. Knows
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 
 from extracot.card import CARD_FILENAME, BudgetCard, tokenizer_hash
 from extracot.errors import CardError
 from extracot.prompt import PromptRenderer
 from extracot_server.budget.resolve import BudgetPolicy, policy_level
 from extracot_server.config.model_settings import ModelSettings, check_name
+from extracot_server.config.offers import Offers
 from extracot_server.config.setting_values import SettingsError
 from extracot_server.config.settings import Settings
 from extracot_server.config.upstreams_file import UpstreamsError, UpstreamsFile, read_upstreams
@@ -47,7 +50,7 @@ def build_engine(server: Settings, settings: ModelSettings) -> Engine:
         from extracot_server.engine.scripted.engine import ScriptedEngine
 
         return ScriptedEngine(adapters=settings.lora)
-    if settings.engine == "remote":
+    if settings.engine in ("remote", "openai"):
         return _remote_engine(server, settings)
     from extracot_server.engine.vllm.engine import VllmEngine
 
@@ -63,13 +66,16 @@ def build_engine(server: Settings, settings: ModelSettings) -> Engine:
 
 
 def _remote_engine(server: Settings, settings: ModelSettings) -> Engine:
+    from extracot_server.engine.openai.engine import OpenAIEngine
     from extracot_server.engine.remote.engine import RemoteEngine
     from extracot_server.engine.remote.upstream import UpstreamTimes
 
     named = "model" in settings.model_fields_set
     tokenizer = settings.tokenizer
     file = read_file(settings)
-    return RemoteEngine(
+    openai = partial(OpenAIEngine, offers=settings.upstream_offers)
+    build: Callable[..., RemoteEngine] = openai if settings.engine == "openai" else RemoteEngine
+    return build(
         file.upstreams or settings.upstream,
         canary=file.canary.upstreams if file.canary is not None else (),
         model=settings.model if named else None,
@@ -116,6 +122,8 @@ def load_card(settings: ModelSettings, engine: Engine) -> BudgetCard | None:
 
     Raises :class:`~extracot.errors.CardError` in one line where a card does not fit the tokenizer.
     """
+    if engine.info.kind == "openai":
+        return None  # whatever lies where its server has the model from
     if (
         settings.card is None
         and engine.info.kind == "scripted"
@@ -158,6 +166,9 @@ def serve_model(settings: ModelSettings, engine: Engine) -> ServedModel:
         _refuse_auto(settings)
     name = served_name(settings, engine, card)
     profile = profile_of(name, settings, engine, card)
+    offers: Offers | None = getattr(engine, "offers", None)
+    if offers is not None and offers.efforts:
+        profile = replace(profile, efforts=offers.efforts, effort_switches=MappingProxyType({}))
     tags = profile.tags
     if card is None:
         instruction, system = settings.instruction, settings.system_prompt
@@ -212,6 +223,7 @@ def serve_model(settings: ModelSettings, engine: Engine) -> ServedModel:
         loop_tokens=settings.loop_tokens,
         assumes_setting="assumed_reasoning_tokens" in settings.model_fields_set,
         defaults=_defaults(settings, card, profile),
+        offers=offers,
     )
 
 
@@ -234,7 +246,8 @@ def _defaults(settings: ModelSettings, card: BudgetCard | None, profile: Profile
 
     Raises :class:`~extracot.errors.CardError` for sampling that cannot be.
     """
-    bundled = None if settings.engine == "scripted" else BUNDLED.get(settings.model.lower())
+    own = settings.engine in ("vllm", "remote")
+    bundled = BUNDLED.get(settings.model.lower()) if own else None
     sampling: Mapping[str, float] = {} if card is None else card_sampling(card)
     bounds = [settings.default_max_tokens, None if card is None else card_max_tokens(card)]
     if bundled is not None:
@@ -267,7 +280,7 @@ def served_name(settings: ModelSettings, engine: Engine, card: BudgetCard | None
             raise CardError(str(error), field="model") from None
     if settings.engine == "scripted":
         return engine.info.model
-    if settings.engine == "remote":
+    if settings.engine in ("remote", "openai"):
         return _last_part(engine.info.model)
     return _last_part(settings.model) or engine.info.model
 

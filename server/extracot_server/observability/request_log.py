@@ -82,7 +82,7 @@ class RequestRecord:
             "arm": None if chat.arm is None else chat.arm.value,
             "canary": None if chat.trial is None else chat.trial.served_by.value,
             "choices": chat.request.n,
-            "prompt_tokens": len(chat.rendered.prompt_ids),
+            "prompt_tokens": chat.prompt_tokens,
             "queue_seconds": round(times.admitted - times.queued, 6) if times.admitted else None,
             "first_token_seconds": since_start(times.first_token),
             "first_answer_token_seconds": since_start(times.first_answer),

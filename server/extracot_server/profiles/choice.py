@@ -56,6 +56,17 @@ def choose(name: str | None, place: Path | None, facts: ModelFacts) -> Choice:
     return _family([profile for profile in built_in() if matches(profile.match, facts)], facts)
 
 
+def choose_unseen(name: str | None, place: Path | None) -> Choice:
+    """The profile of a model of which nothing is at hand: the one that is named, unchecked.
+
+    Raises :class:`SettingsError` where there is none of that name.
+    """
+    named = _named(name, own_profiles(place) if place is not None else ())
+    if named is None:
+        return Choice(UNKNOWN, "its template is not at hand: name one with --profile")
+    return Choice(named, "named in the settings")
+
+
 def _family(found: Sequence[Profile], facts: ModelFacts) -> Choice:
     if not found:
         return Choice(UNKNOWN, "no known family")

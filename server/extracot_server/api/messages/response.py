@@ -113,7 +113,7 @@ class MessageWriter:
             "content": self._content,
             "stop_reason": None,
             "stop_sequence": None,
-            "usage": {"input_tokens": len(chat.rendered.prompt_ids), "output_tokens": 0},
+            "usage": {"input_tokens": chat.prompt_tokens, "output_tokens": 0},
         }
 
     def begin(self) -> bytes:

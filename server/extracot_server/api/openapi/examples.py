@@ -24,6 +24,7 @@ _BUDGET = BudgetReport(
     level="0.2",
     control_token="<COMP_20>",
     enforcement="token",
+    exact=True,
     calibrated=True,
     max_tokens=4046,
     max_reasoning_tokens=3790,

@@ -244,7 +244,7 @@ class RemoteEngine:
         are left are busy, it is an :class:`EngineBusyError`.
         """
         self._check_open()
-        check_request(request, self.info)
+        self._check_request(request)
         self._running += 1
         self._idle.clear()
         try:
@@ -256,6 +256,9 @@ class RemoteEngine:
             self._running -= 1
             if not self._running:
                 self._idle.set()
+
+    def _check_request(self, request: GenerationRequest) -> None:
+        check_request(request, self.info)
 
     async def _attempts(self, request: GenerationRequest) -> AsyncGenerator[GenerationDelta, None]:
         tried: list[Upstream] = []

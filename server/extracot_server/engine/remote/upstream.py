@@ -68,6 +68,9 @@ class UpstreamTimes:
 class Upstream:
     """A vLLM server. ``transport`` replaces the network in tests."""
 
+    healthy: tuple[int, ...] = ()
+    """Statuses of ``/health`` that are good, besides 200."""
+
     def __init__(
         self,
         settings: UpstreamSettings,
@@ -164,7 +167,7 @@ class Upstream:
                     return
             raise
         self._timeouts = 0
-        if response.status_code != 200:
+        if response.status_code != 200 and response.status_code not in self.healthy:
             raise UpstreamFailure(f"its health is status {response.status_code}", down=True)
 
     async def models(self) -> list[ModelCard]:

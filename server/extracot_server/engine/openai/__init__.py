@@ -1,0 +1,1 @@
+"""OpenAI-compatible servers elsewhere as an engine that is asked by chat messages."""

@@ -1,0 +1,35 @@
+"""Tokens of a server's chunks, learnt from its replies. Knows no requests and no budgets."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+_CHARACTERS = 4
+"""In a token, until a server's replies say better."""
+_ONE_EACH = 0.1
+"""By how much chunks and tokens may differ where a chunk is still taken for a token."""
+
+
+@dataclass(slots=True)
+class TokenRate:
+    """What the replies of one model have shown of its server's chunks."""
+
+    chunks: int = 0
+    characters: int = 0
+    tokens: int = 0
+
+    def learn(self, chunks: int, characters: int, tokens: int) -> None:
+        """A whole reply, of which the server has said how many tokens it was."""
+        if not (chunks and characters and tokens):
+            return
+        self.chunks += chunks
+        self.characters += characters
+        self.tokens += tokens
+
+    def of(self, text: str, held: float) -> float:
+        """Tokens of a chunk with this text; ``held`` is a fraction left of those before."""
+        if not self.tokens:
+            return max(1.0, len(text) / _CHARACTERS)
+        if abs(self.tokens - self.chunks) <= _ONE_EACH * self.tokens:
+            return 1.0
+        return held + len(text) * self.tokens / self.characters
