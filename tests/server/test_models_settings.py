@@ -84,7 +84,12 @@ def test_models_as_flags_and_variables(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         ("[{name: a}, {name: a}]", ("two models are named a",)),
         ("[{name: a, lora: {b: /x}}, {name: b}]", ("two models are named b",)),
-        ("[{name: a, upstreams: [x]}]", ("models[0] (a)", "upstreams", "did you mean upstream?")),
+        (
+            "[{name: a, upstreams: [x]}]",
+            ("models[0] (a)", "upstreams", "YAML file", "list in upstream"),
+        ),
+        ("[{name: a, upstreem: [x]}]", ("models[0] (a)", "upstreem", "did you mean upstream?")),
+        ("[{name: a, profiles: [x]}]", ("models[0] (a)", "profiles", "must be a path")),
         ("[{name: a, port: 1}]", ("models[0] (a)", "unknown setting port")),
         ("[{name: ok}, {name: a@0.4}]", ("models[1] (a@0.4)", "without @")),
         ("[{name: ''}]", ("models[0]", "1 to 128")),

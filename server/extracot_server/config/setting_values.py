@@ -19,6 +19,7 @@ from extracot.errors import ExtracotError
 _RULES = {
     "default_budget": "must be a number in (0, 1], auto, native or none",
     "keys": "must be the path of a YAML file",
+    "upstreams": "must be the path of a YAML file; addresses are a list in upstream",
     "reasoning_effort_map": "takes EFFORT=BUDGET pairs such as low=0.3,high=auto; an effort is "
     "none, minimal, low, medium, high, xhigh or max, a budget a number in (0, 1], auto, native or "
     "none",
@@ -61,6 +62,8 @@ def first_fault(error: ValidationError) -> tuple[str, str]:
     """The name of the first wrong field (empty: the whole) and what is wrong with it."""
     first = error.errors(include_url=False, include_input=False)[0]
     message = str(first["msg"]).removeprefix("Value error, ")
+    if first["type"] == "path_type":
+        message = "must be a path"
     return str(first["loc"][0]) if first["loc"] else "", message
 
 
