@@ -79,6 +79,9 @@ def test_the_page_s_settings_start_four_servers_and_what_is_in_front() -> None:
         longest = int(given["EXTRACOT_GRACE_SECONDS"]) + 15
         if "observe" not in service["profiles"]:
             assert compose.seconds(service["stop_grace_period"]) >= longest, name
+    nginx = (compose.ROOT / "deploy/nginx/nginx.conf").read_text()
+    (waits,) = re.findall(r"worker_shutdown_timeout (\d+)s;", nginx)
+    assert int(waits) >= longest, "a renewed certificate would cut replies"
 
 
 def test_the_server_takes_the_page_s_settings(monkeypatch: pytest.MonkeyPatch) -> None:

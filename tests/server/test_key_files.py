@@ -194,6 +194,17 @@ def test_a_default_that_a_model_does_not_have_ends_the_start(tmp_path: Path) -> 
         assert live.metric_sum("extracot_keys_last_reload_successful") == 1
 
 
+def test_a_new_secret_is_told_and_not_shown(tmp_path: Path) -> None:
+    path = write(tmp_path / "k.yaml", {"name": "a", "key": SECRET}, {"name": "b", "key": OTHER})
+    with serve(keys=path) as live:
+        state = live.app.state.extracot
+        write(path, {"name": "a", "key": "sk-another"}, {"name": "b", "key": OTHER})
+        assert state.reload_keys() == "new secret of a"
+        assert state.reload_keys() == "nothing of what they may do has changed"
+        write(path, {"name": "a", "key": OTHER}, {"name": "c", "key": SECRET})
+        assert state.reload_keys() == "added c; removed b; new secret of a"
+
+
 def test_keys_in_the_wrong_place_are_not_shown(tmp_path: Path) -> None:
     path = tmp_path / "settings.yaml"
     path.write_text(yaml.safe_dump({"keys": [{"name": "a", "key": SECRET}]}))

@@ -301,6 +301,7 @@ def test_a_broken_quota_on_reload_keeps_the_old(keyed: Live) -> None:
     assert ask(keyed, "requests").headers["x-ratelimit-limit-requests"] == "3"
     path.write_text(kept.replace("requests: 3", "requests: 9"))
     assert state.reload_keys() == "changed requests"
+    assert state.reload_keys() == "nothing of what they may do has changed"
     assert ask(keyed, "requests").headers["x-ratelimit-limit-requests"] == "9"
 
 

@@ -113,6 +113,10 @@ def test_what_is_new_in_words(tmp_path: Path) -> None:
     named = UpstreamsFile(canary=CanarySettings(0.5, "key", "fp8", card="c.json"))
     assert difference(UpstreamsFile(), named) == "canary fp8: 50.00% to card c.json, by key"
     assert difference(after, after) == "nothing in it has changed"
+    was, now = (
+        UpstreamsFile((UpstreamSettings(url, name="a"),)) for url in ("http://b", "http://c")
+    )
+    assert difference(was, now) == "moved a (http://b to http://c)", "not added and removed"
     assert "no canary" in difference(after, before)
     other_key = UpstreamsFile((UpstreamSettings("http://a:1", api_key="x"),))
     assert difference(UpstreamsFile((UpstreamSettings("http://a:1"),)), other_key) == (

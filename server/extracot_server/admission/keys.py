@@ -230,14 +230,17 @@ class KeyStore:
                 found = principal
         return found if presented else None
 
-    def reload(self, check: Callable[[Sequence[Principal]], None]) -> None:
+    def reload(self, check: Callable[[Sequence[Principal]], None]) -> set[str]:
         """Read the file again and let ``check`` judge its principals.
 
-        Raises :class:`KeysError`; the keys in force are kept then.
+        Returns the names that have another secret now. Raises :class:`KeysError`; the keys in
+        force are kept then.
         """
         keys = self._read()
         check([principal for _, principal in keys])
+        before = {principal.name: digest for digest, principal in self._keys}
         self._keys = keys
+        return {who.name for digest, who in keys if before.get(who.name, digest) != digest}
 
     def _read(self) -> tuple[tuple[bytes, Principal], ...]:
         keys = [] if self._path is None else read_keys(self._path)

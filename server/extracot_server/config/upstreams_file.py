@@ -244,11 +244,15 @@ def difference(before: UpstreamsFile, after: UpstreamsFile) -> str:
     """What is new, in words; never a key."""
     old = {entry.url: entry for entry in before.upstreams}
     new = {entry.url: entry for entry in after.upstreams}
+    came = {new[url].name: url for url in new if url not in old}
+    went = {old[url].name: url for url in old if url not in new}
     parts = []
-    if added := [new[url].name for url in new if url not in old]:
+    if added := [name for name in came if name not in went]:
         parts.append(f"added {', '.join(added)}")
-    if removed := [old[url].name for url in old if url not in new]:
+    if removed := [name for name in went if name not in came]:
         parts.append(f"removed {', '.join(removed)}")
+    if moved := [f"{name} ({went[name]} to {came[name]})" for name in came if name in went]:
+        parts.append(f"moved {', '.join(moved)}")
     changed = [
         f"{new[url].name} ({', '.join(_changes(old[url], new[url]))})"
         for url in new

@@ -121,7 +121,7 @@ class AppState:
         """Read the keys file again, and say what is new; ``KeysError`` changes nothing else."""
         before = {principal.name: principal for principal in self.keys.principals}
         self.metrics.keys_reloaded.set(0)
-        self.keys.reload(self.check_keys)
+        rotated = self.keys.reload(self.check_keys)
         self.metrics.keys_reloaded.set(1)
         after = {principal.name: principal for principal in self.keys.principals}
         changed = {name for name in before.keys() & after.keys() if before[name] != after[name]}
@@ -129,6 +129,7 @@ class AppState:
             "added": after.keys() - before.keys(),
             "removed": before.keys() - after.keys(),
             "changed": changed,
+            "new secret of": rotated,
         }
         parts = [f"{word} {', '.join(sorted(names))}" for word, names in told.items() if names]
         return "; ".join(parts) or "nothing of what they may do has changed"
