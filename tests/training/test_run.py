@@ -4,8 +4,10 @@ of a run. What it ends with is in tests/contract/test_own_run.py."""
 from __future__ import annotations
 
 import json
+import os
 import signal
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ from extracot_training.cli import config_class, main
 from extracot_training.errors import ConfigError, StageError
 from extracot_training.planning.shape import KNOWN, Shape, shape_of_config
 from extracot_training.run import checks
-from extracot_training.run.children import in_child
+from extracot_training.run.children import die_with_parent, in_child
 from extracot_training.run.data import FEW, read_data, teacher_of
 from extracot_training.run.machine import Base, Machine
 from extracot_training.run.options import RunOptions, read
@@ -257,7 +259,7 @@ def test_packages_trackers_and_room_are_looked_for_first(
     made = options(tmp_path, report_to=["wand"])
     with pytest.raises(ConfigError, match="no tracker 'wand' \\(did you mean 'wandb'"):
         checks.check_packages(made, "own")
-    monkeypatch.setattr(checks.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(ConfigError, match=r"trackio is not installed; .*extracot\[trackio\]"):
         checks.check_packages(options(tmp_path, report_to=["trackio"]), "own")
     with pytest.raises(StageError, match="pass --skip evaluate"):
@@ -266,7 +268,7 @@ def test_packages_trackers_and_room_are_looked_for_first(
         checks.check_packages(options(tmp_path), "vllm")
     checks.check_packages(options(tmp_path, skip=["evaluate"]), "own")
     checks.check_disk(recipe(options(tmp_path)))
-    huge = Shape(*(getattr(SMOL, name) for name in Shape.__slots__[:-1]), 1e15)
+    huge = replace(SMOL, weights=1e15)
     with pytest.raises(StageError, match=r"GiB are free there, and models and checkpoints take"):
         checks.check_disk(recipe(options(tmp_path), shape=huge))
 
@@ -283,3 +285,12 @@ def test_a_stage_that_is_killed_is_told_apart_from_one_that_fails() -> None:
     assert in_child("sft", refused, {}) == 1
     with pytest.raises(StageError, match="stage sft was ended by SIGKILL; out of memory"):
         in_child("sft", killed, {})
+
+
+def test_a_stage_whose_run_has_ended_before_it_begins_does_not_begin() -> None:
+    def orphaned() -> int:
+        die_with_parent(os.getpid())  # which is not whose child it is
+        return 0
+
+    with pytest.raises(StageError, match="stage sft was ended by SIGTERM"):
+        in_child("sft", orphaned, {})
