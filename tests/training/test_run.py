@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from extracot_training.cli import config_class, main
 from extracot_training.errors import ConfigError, StageError
@@ -22,7 +23,7 @@ from extracot_training.run.data import FEW, read_data, teacher_of
 from extracot_training.run.machine import Base, Machine
 from extracot_training.run.options import RunOptions, read
 from extracot_training.run.presets import preset_of
-from extracot_training.run.recipe import Effort, Recipe
+from extracot_training.run.recipe import FSDP, Effort, Recipe
 from extracot_training.run.remembered import (
     RUN,
     config_file,
@@ -197,6 +198,11 @@ def test_every_configuration_is_valid_can_be_shared_out_and_planned(
     assert all(one.rows is None or one.rows.count() >= 1 for one in plan)
     assert memory_fault(plan, machine) is None
     assert memory_fault(plan, Machine(1, 0.1, 0, "", 0.1, False, 1.0)) is not None
+
+
+def test_weights_are_shared_out_as_by_the_file_for_stages_by_hand() -> None:
+    file = Path(__file__).parents[2] / "training/configs/accelerate/fsdp2.yaml"
+    assert yaml.safe_load(FSDP) == yaml.safe_load(file.read_text())
 
 
 def test_hours_choose_steps_and_too_few_are_refused(tmp_path: Path) -> None:
