@@ -77,6 +77,7 @@ def test_a_wrong_entry_is_one_line_that_names_it(
         ("keys: [sk-1]", "an entry must be"),
         ("keys:\n  - name: a\n    key: 'sk-1\n", "not YAML (line"),
         ("keys: {sk-1: [", "not YAML"),
+        ("keys: 2026-13-45", "not YAML"),
     ],
 )
 def test_a_wrong_file_is_one_line(tmp_path: Path, text: str, words: str) -> None:

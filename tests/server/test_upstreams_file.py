@@ -59,6 +59,7 @@ def test_another_engine_has_a_canary_only(tmp_path: Path) -> None:
     ("text", "words"),
     [
         ("a: [", "is not YAML (line 1)"),
+        ("upstreams: 2026-13-45", "is not YAML"),
         ("", "must hold `upstreams:`"),
         ("- x", "must hold `upstreams:`"),
         ("upstreams: []", "upstreams: list should have at least 1"),
@@ -67,6 +68,7 @@ def test_another_engine_has_a_canary_only(tmp_path: Path) -> None:
         ("upstreams: [{}]", "upstreams[0]: url: field required"),
         ("upstreams: [{url: ftp://a}]", "upstreams[0]: url: 'ftp://a' is not an address like"),
         ("upstreams: [{url: http://u:p@a}]", "must not hold a password"),
+        ('upstreams: [{url: "http://a\\u200b:1"}]', "'http://a\\u200b:1' is not an address like"),
         ("upstreams: [{url: http://a, weight: 0}]", "weight: must be a whole number from 1 to"),
         ("upstreams: [{url: http://a, weight: 1.5}]", "weight: must be a whole number from 1"),
         ("upstreams: [{url: http://a, wieght: 2}]", "unknown field wieght; did you mean weight?"),

@@ -4,23 +4,26 @@ of a run. What it ends with is in tests/contract/test_own_run.py."""
 from __future__ import annotations
 
 import json
+import os
 import signal
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from extracot_training.cli import config_class, main
 from extracot_training.errors import ConfigError, StageError
 from extracot_training.planning.shape import KNOWN, Shape, shape_of_config
 from extracot_training.run import checks
-from extracot_training.run.children import in_child
+from extracot_training.run.children import die_with_parent, in_child
 from extracot_training.run.data import FEW, read_data, teacher_of
 from extracot_training.run.machine import Base, Machine
 from extracot_training.run.options import RunOptions, read
 from extracot_training.run.presets import preset_of
-from extracot_training.run.recipe import Effort, Recipe
+from extracot_training.run.recipe import FSDP, Effort, Recipe
 from extracot_training.run.remembered import (
     RUN,
     config_file,
@@ -197,6 +200,11 @@ def test_every_configuration_is_valid_can_be_shared_out_and_planned(
     assert memory_fault(plan, Machine(1, 0.1, 0, "", 0.1, False, 1.0)) is not None
 
 
+def test_weights_are_shared_out_as_by_the_file_for_stages_by_hand() -> None:
+    file = Path(__file__).parents[2] / "training/configs/accelerate/fsdp2.yaml"
+    assert yaml.safe_load(FSDP) == yaml.safe_load(file.read_text())
+
+
 def test_hours_choose_steps_and_too_few_are_refused(tmp_path: Path) -> None:
     made = recipe(options(tmp_path))
 
@@ -257,7 +265,7 @@ def test_packages_trackers_and_room_are_looked_for_first(
     made = options(tmp_path, report_to=["wand"])
     with pytest.raises(ConfigError, match="no tracker 'wand' \\(did you mean 'wandb'"):
         checks.check_packages(made, "own")
-    monkeypatch.setattr(checks.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(ConfigError, match=r"trackio is not installed; .*extracot\[trackio\]"):
         checks.check_packages(options(tmp_path, report_to=["trackio"]), "own")
     with pytest.raises(StageError, match="pass --skip evaluate"):
@@ -266,7 +274,7 @@ def test_packages_trackers_and_room_are_looked_for_first(
         checks.check_packages(options(tmp_path), "vllm")
     checks.check_packages(options(tmp_path, skip=["evaluate"]), "own")
     checks.check_disk(recipe(options(tmp_path)))
-    huge = Shape(*(getattr(SMOL, name) for name in Shape.__slots__[:-1]), 1e15)
+    huge = replace(SMOL, weights=1e15)
     with pytest.raises(StageError, match=r"GiB are free there, and models and checkpoints take"):
         checks.check_disk(recipe(options(tmp_path), shape=huge))
 
@@ -283,3 +291,12 @@ def test_a_stage_that_is_killed_is_told_apart_from_one_that_fails() -> None:
     assert in_child("sft", refused, {}) == 1
     with pytest.raises(StageError, match="stage sft was ended by SIGKILL; out of memory"):
         in_child("sft", killed, {})
+
+
+def test_a_stage_whose_run_has_ended_before_it_begins_does_not_begin() -> None:
+    def orphaned() -> int:
+        die_with_parent(os.getpid())  # which is not whose child it is
+        return 0
+
+    with pytest.raises(StageError, match="stage sft was ended by SIGTERM"):
+        in_child("sft", orphaned, {})

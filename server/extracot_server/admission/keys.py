@@ -13,7 +13,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
-import yaml
 from pydantic import (
     BaseModel,
     ConfigDict,
@@ -32,6 +31,7 @@ from extracot_server.config.setting_values import (
     SettingsError,
     did_you_mean,
     first_fault,
+    load_yaml,
     read_text,
 )
 
@@ -288,12 +288,9 @@ def _validated(kind: type[_M], raw: object, where: str) -> _M:
 
 def _parse_yaml(text: str, path: Path) -> dict[str, list[Any]]:
     try:
-        content = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        # Not the error's own text: it quotes the file.
-        mark = getattr(error, "problem_mark", None)
-        line = "" if mark is None else f" (line {mark.line + 1})"
-        raise KeysError(f"keys file {path} is not YAML{line}") from None
+        content = load_yaml(text, f"keys file {path}")
+    except ValueError as error:
+        raise KeysError(str(error)) from None
     known = isinstance(content, dict) and set(content) <= {"keys", "groups"}
     entries = content.get("keys") if known else None
     if not isinstance(entries, list) or not entries:

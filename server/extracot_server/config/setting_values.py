@@ -82,6 +82,16 @@ def read_text(path: Path, name: str) -> str:
         raise ValueError(f"{name} {path} is not text") from None
 
 
+def load_yaml(text: str, where: str) -> Any:
+    """What a file says; ``ValueError`` in one line that does not quote it, as it may hold keys."""
+    try:
+        return yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError) as error:  # the latter for a day that is none
+        mark = getattr(error, "problem_mark", None)
+        line = "" if mark is None else f" (line {mark.line + 1})"
+        raise ValueError(f"{where} is not YAML{line}") from None
+
+
 def parse_key_values(value: Any, name: str) -> Any:
     """``"a=1"``, ``["a=1", "b=x"]``, JSON/YAML text or a mapping -> a dict with typed values."""
     if isinstance(value, str):
@@ -161,7 +171,7 @@ def base_url(text: str) -> str:
         raise ValueError("an address must not hold a password; give the key as upstream_api_key")
     if parts.scheme not in ("http", "https") or not host or parts.query or parts.fragment:
         raise ValueError(f"{text!r:.100} is not an address like http://host:8000")
-    if " " in text or port == 0:
+    if " " in text or not text.isprintable() or port == 0:
         raise ValueError(f"{text!r:.100} is not an address like http://host:8000")
     path = parts.path.rstrip("/").removesuffix("/v1").rstrip("/")
     return f"{parts.scheme}://{parts.netloc}{path}"

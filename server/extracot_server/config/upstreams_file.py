@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-import yaml
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -27,6 +26,7 @@ from extracot_server.config.setting_values import (
     base_url,
     did_you_mean,
     first_fault,
+    load_yaml,
     read_text,
     spread_keys,
 )
@@ -150,15 +150,9 @@ def read_upstreams(path: Path, *, remote: bool, api_key: str | None = None) -> U
     """
     where = f"upstreams file {path}"
     try:
-        text = read_text(path, "upstreams file")
+        content = load_yaml(read_text(path, "upstreams file"), where)
     except ValueError as error:
         raise UpstreamsError(str(error)) from None
-    try:
-        content = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = "" if mark is None else f" (line {mark.line + 1})"
-        raise UpstreamsError(f"{where} is not YAML{line}") from None
     if not isinstance(content, dict) or not content:
         raise UpstreamsError(f"{where} must hold `upstreams:` and a list, or `canary:`")
     try:

@@ -84,6 +84,8 @@ class FakeUpstream:
     bodies: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     keys: set[str | None] = field(default_factory=set)
     aborted: list[str] = field(default_factory=list)
+    asked: int = 0
+    """How often for its health."""
     url: str = ""
     server: uvicorn.Server | None = None
 
@@ -115,6 +117,7 @@ class FakeUpstream:
         return None
 
     async def health(self, _: Request) -> Response:
+        self.asked += 1
         while self.faults.health_hangs:
             await asyncio.sleep(0.01)
         return Response(status_code=self.faults.health)

@@ -98,6 +98,41 @@ async def test_only_a_reply_that_has_begun_may_go_on_at_a_drained_upstream() -> 
         await engine.close(0)
 
 
+async def test_the_last_one_that_is_well_is_not_drained_and_one_that_is_not_may_be() -> None:
+    a, b = FakeUpstream(), FakeUpstream()
+    async with upstreams(a, b):
+        engine = await started(settings(a, "a"), settings(b, "b"))
+        b.faults.health = 503
+        await engine._examine(engine._upstreams[1])
+        with pytest.raises(DrainRefusedError, match="a is the last upstream"):
+            engine.drain("a", wanted=True)
+        assert engine.drain("b", wanted=True)
+        await run(engine, ask("1", 1))
+        assert a.served == 1
+        await engine.close(0)
+
+
+async def test_one_that_is_removed_while_its_health_is_asked_ends_no_checks() -> None:
+    a, b, ill = FakeUpstream(), FakeUpstream(), FakeUpstream()
+    async with upstreams(a, b, ill):
+        engine = RemoteEngine(
+            [settings(a, "a"), settings(b, "b"), settings(ill, "ill")],
+            load_model=load_scripted,
+            health_seconds=0.01,
+        )
+        await engine.start()
+        gone = engine._upstreams[2]
+        ill.faults.health_hangs = True
+        asked = ill.asked
+        await until(lambda: ill.asked > asked)
+        await engine.use_upstreams([settings(a, "a"), settings(b, "b")], [])
+        await until(lambda: gone not in engine._left)
+        b.faults.health = 503
+        await until(lambda: engine.upstreams()[1].down is not None)
+        assert await gone.tokenize("served", "x") is None
+        await engine.close(0)
+
+
 async def test_more_than_an_upstream_may_run_wait_for_room() -> None:
     a, b = FakeUpstream(engine=scripted(**SLOW)), FakeUpstream(engine=scripted(**SLOW))
     async with upstreams(a, b):

@@ -7,6 +7,7 @@ from socket import AF_INET, AF_INET6
 
 import pytest
 
+from extracot_server.config.upstreams_file import UpstreamSettings
 from extracot_server.engine.remote.names import resolve_name, shared_name
 from tests.server.engine.remote_fakes import FakeUpstream, remote, upstreams
 
@@ -43,6 +44,24 @@ async def test_the_engine_says_so_at_start_and_serves(caplog: pytest.LogCaptureF
     with caplog.at_level(logging.WARNING):
         async with upstreams(fake), remote(fake, resolve=three):
             assert fake.url in caplog.text and "3 addresses" in caplog.text
+
+
+async def test_it_is_said_of_new_upstreams_too(caplog: pytest.LogCaptureFixture) -> None:
+    a, b = FakeUpstream(), FakeUpstream()
+    async with upstreams(a, b):
+
+        async def many(host: str, port: int) -> list[tuple[int, str]]:
+            return await by_zone("three" if b.url.endswith(f":{port}") else "unknown", 80)
+
+        with caplog.at_level(logging.WARNING):
+            async with remote(a, resolve=many) as engine:
+                assert not caplog.text
+                wanted = [UpstreamSettings(a.url, "a"), UpstreamSettings(b.url, "b")]
+                await engine.use_upstreams(wanted, [])
+                assert f"{b.url}: the name has 3 addresses" in caplog.text
+                caplog.clear()
+                await engine.use_upstreams(wanted, [])
+                assert not caplog.text, "once"
 
 
 async def test_the_systems_own_resolver() -> None:

@@ -21,17 +21,21 @@ from extracot_training.errors import StageError
 _PR_SET_PDEATHSIG = 1
 
 
-def die_with_parent() -> None:
-    """Be ended by SIGTERM when the process that started this one ends (Linux)."""
+def die_with_parent(parent: int) -> None:
+    """Be ended by SIGTERM when the process that started this one ends, or already has (Linux)."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+        if os.getppid() != parent:
+            signal.raise_signal(signal.SIGTERM)
 
 
 def in_child(name: str, work: Callable[[], int], environment: Mapping[str, str]) -> int:
     """What ``work`` returns, an exit code. Raises :class:`StageError` if a signal ended it."""
 
+    parent = os.getpid()
+
     def child() -> None:
-        die_with_parent()
+        die_with_parent(parent)
         atexit._clear()  # what is to be cleared up at the end is the parent's
         os.environ.update(environment)
         try:

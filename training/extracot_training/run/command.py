@@ -192,7 +192,8 @@ def _evaluate(run: Run, step: Step) -> int:
     print(f"serving {folder} to measure it", flush=True)
     arguments = () if run.machine.gpus else ("--vllm", "dtype=float32")
     log = run.options.out / "serve.log"
-    with served(folder, arguments, SERVER_WAIT_S, log=log, begin=die_with_parent) as url:
+    begin = partial(die_with_parent, os.getpid())
+    with served(folder, arguments, SERVER_WAIT_S, log=log, begin=begin) as url:
         return _stage(run, step, "--set", f"base_url={url}/v1")
 
 

@@ -37,7 +37,7 @@ from extracot_server.engine.grammar_checks import GrammarChecks
 from extracot_server.engine.remote.catalog import ModelCard, UpstreamMismatchError, choose_model
 from extracot_server.engine.remote.fleet import Fleet
 from extracot_server.engine.remote.model import LocalModel, load_local_model
-from extracot_server.engine.remote.names import Resolve, resolve_name, shared_name
+from extracot_server.engine.remote.names import Resolve, resolve_name, tell_shared
 from extracot_server.engine.remote.promise import Promise, leave_out
 from extracot_server.engine.remote.replacing import replacing
 from extracot_server.engine.remote.upstream import Upstream, UpstreamTimes
@@ -187,8 +187,7 @@ class RemoteEngine:
 
     async def _discover(self, upstream: Upstream) -> ModelCard | None:
         """What one upstream serves; ``None`` where it cannot be used now."""
-        if (line := await shared_name(upstream.url, self._resolve)) is not None:
-            _log.warning(line)
+        await tell_shared(upstream.url, self._resolve)
         try:
             await upstream.check_health()
             return choose_model(await upstream.models(), self._wanted, upstream.url)
@@ -352,6 +351,9 @@ class RemoteEngine:
         Raises :class:`UpstreamMismatchError`, and changes nothing, where a new one serves something
         else, or where requests would find none while they do now.
         """
+        known = [upstream.url for upstream in self._upstreams]
+        added = [one.url for one in wanted if one.url not in known]
+        await asyncio.gather(*(tell_shared(url, self._resolve) for url in added))
         after = await replacing(self._fleet, wanted, canary, self._keeping, self._connect)
         for upstream, settings in after:
             upstream.use(settings)

@@ -166,7 +166,9 @@ class Fleet:
         if found is None:
             return False
         others = [up for up in self.all if up is not found and not up.draining]
-        if wanted and all(self.is_canary(upstream) for upstream in others):
+        none_left = all(self.is_canary(upstream) for upstream in others)
+        none_well = found.down is None and all(upstream.down is not None for upstream in others)
+        if wanted and (none_left or none_well):
             raise DrainRefusedError(f"{name} is the last upstream that new requests can go to")
         if not wanted and found.settings.drain:
             raise DrainRefusedError(

@@ -7,11 +7,14 @@ with several (replicas of one service) would mix them all, so an operator is tol
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 
 import httpx
+
+_log = logging.getLogger(__name__)
 
 Resolve = Callable[[str, int], Awaitable[Sequence[tuple[int, str]]]]
 """Host and port to the addresses found, each with its family."""
@@ -42,3 +45,9 @@ async def shared_name(url: str, resolve: Resolve) -> str | None:
         f"upstream {url}: the name has {most} addresses and is used as one server, with one health "
         "and one load; give each server an address of its own"
     )
+
+
+async def tell_shared(url: str, resolve: Resolve) -> None:
+    """Warn the operator of a name as in :func:`shared_name`."""
+    if (line := await shared_name(url, resolve)) is not None:
+        _log.warning(line)

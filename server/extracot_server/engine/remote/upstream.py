@@ -196,6 +196,8 @@ class Upstream:
     async def tokenize(self, model: str, text: str) -> list[int] | None:
         """Ids of ``text`` in its own tokenizer; ``None`` where it does not tell."""
         body = {"model": model, "prompt": text, "add_special_tokens": False}
+        if self._closed:
+            return None
         try:
             response = await self._http.post("/tokenize", json=body, timeout=self.times.health)
             return Tokens.model_validate_json(response.content).tokens
@@ -220,6 +222,8 @@ class Upstream:
         try:
             return await self._http.send(request, stream=stream)
         except again:
+            if self._closed:  # which is what broke it
+                raise
             return await self._http.send(request, stream=stream)
 
     def _failure(self, error: httpx.HTTPError) -> UpstreamFailure:
