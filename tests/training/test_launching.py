@@ -264,6 +264,27 @@ def test_what_this_machine_lacks_is_said_before_anything_is_loaded(
     check_place(place(tmp_path, precision="bf16", device="cpu", lora={}))
 
 
+def test_what_a_training_has_written_it_need_not_have_room_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from extracot_training.pipeline.stage import planned_manifest
+
+    (tmp_path / "m").mkdir()
+    (tmp_path / "m" / "config.json").write_text("{}")
+    (tmp_path / "m" / "model.safetensors").write_bytes(bytes(1000))
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=5_000))
+    with pytest.raises(ConfigError, match=r"'out'"):
+        check_place(place(tmp_path))
+    (tmp_path / "o" / "checkpoint-1").mkdir(parents=True)
+    (tmp_path / "o" / "checkpoint-1" / "optimizer.pt").write_bytes(bytes(5000))
+    check_place(place(tmp_path))
+    planned_manifest("sft", place(tmp_path), {}).model_copy(update={"finished": "now"}).save(
+        tmp_path / "o"
+    )
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=0))
+    check_place(place(tmp_path))
+
+
 def test_a_tracker_is_known_and_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ConfigError, match=r"no tracker 'wandbb' .did you mean 'wandb'"):
         check_launch(sft(report_to=["wandbb"]))

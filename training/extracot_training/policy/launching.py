@@ -19,6 +19,7 @@ from typing import Any
 
 from extracot_training.errors import ConfigError
 from extracot_training.pipeline.distributed import WORLD_SIZE, world_size
+from extracot_training.pipeline.stage import Manifest
 from extracot_training.policy.trackers import check_trackers
 from extracot_training.policy.training_settings import TrainingSettings
 
@@ -103,7 +104,12 @@ def check_launch(config: TrainingSettings, gpus: int | None = None) -> None:
 def check_place(config: TrainingSettings) -> None:
     """Raises :class:`ConfigError` for a precision that nothing here computes in, a model's folder
     that is none, or a disk without room for what is trained: the model, and in full two checkpoints
-    of it and the next."""
+    of it and the next, less what an earlier run has written there. A training that has ended needs
+    nothing."""
+    out = config.out.absolute()
+    found = Manifest.load(out)
+    if found is not None and found.finished is not None:
+        return
     if config.precision == "bf16" and config.device != "cpu":
         _check_bf16()
     folder = Path(config.model)
@@ -117,7 +123,7 @@ def check_place(config: TrainingSettings) -> None:
         )
     size = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
     needed = size * (2 if config.lora or not config.checkpoint_every else 10)
-    out = config.out.absolute()
+    needed -= sum(file.stat().st_size for file in out.rglob("*") if file.is_file())
     there = next(place for place in (out, *out.parents) if place.is_dir())
     free = shutil.disk_usage(there).free
     if free < needed:

@@ -54,9 +54,11 @@ def rehearse(recipe: Recipe) -> int:
 
 
 def check_disk(recipe: Recipe) -> None:
-    """Raises :class:`StageError` where the models will not fit."""
+    """Raises :class:`StageError` where the models will not fit beside what is not the run's."""
     out = recipe.options.out.absolute()
     there = next(folder for folder in (out, *out.parents) if folder.is_dir())
-    fault = disk_fault(recipe, shutil.disk_usage(there).free, Path(recipe.options.out))
+    written = sum(file.stat().st_size for file in out.rglob("*") if file.is_file())
+    room = shutil.disk_usage(there).free + written
+    fault = disk_fault(recipe, room, Path(recipe.options.out))
     if fault:
         raise StageError(fault)

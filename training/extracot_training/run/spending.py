@@ -154,13 +154,13 @@ def disk_needed(recipe: Recipe) -> float:
     return weights * size * (models + (9 if in_full else 1))
 
 
-def disk_fault(recipe: Recipe, free: float, out: Path) -> str | None:
-    """Too little room on the disk, in words."""
+def disk_fault(recipe: Recipe, room: float, out: Path) -> str | None:
+    """Too little room on the disk, in words; ``room``: bytes, those of this run included."""
     needed = disk_needed(recipe)
-    if free >= needed:
+    if room >= needed:
         return None
     return (
-        f"--out {out}: {free / GIB:.1f} GiB are free there, and models and checkpoints take "
+        f"--out {out}: {room / GIB:.1f} GiB are free there, and models and checkpoints take "
         f"{needed / GIB:.1f}; free some, or pass --lora, or another folder"
     )
 
