@@ -8,15 +8,17 @@ kinds of its source here; that a real server shows them is in `tests/server/test
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from time import time
 from typing import Any
 
 import httpx
 import pytest
 
+from extracot_server.config.upstreams_file import UpstreamSettings
+from extracot_server.engine.base import UpstreamState
 from extracot_server.engine.scripted.engine import ScriptedBehaviour, ScriptedEngine
 from tests.deploy.promql import (
     Expression,
@@ -61,9 +63,24 @@ class Fronted(ScriptedEngine):
         self.vllm = VllmSeries()
         self.collectors = [self.vllm.registry]
 
-    def upstreams(self) -> Mapping[str, bool]:
+    def upstreams(self) -> Sequence[UpstreamState]:
         """One that gets requests and one that does not."""
-        return {"http://gpu-1:8000": True, "http://gpu-2:8000": False}
+        first = UpstreamState(
+            name="gpu-1", url="http://gpu-1:8000", weight=1, max_running=None, canary=False,
+            down=None, drained_by=None, running=1, taken=7,
+        )  # fmt: skip
+        second = replace(first, name="gpu-2", url="http://gpu-2:8000", down="timed out", running=0)
+        return [first, second]
+
+    def drain(self, name: str, *, wanted: bool, try_only: bool = False) -> bool:
+        """Nobody asks."""
+        raise NotImplementedError
+
+    async def use_upstreams(
+        self, wanted: Sequence[UpstreamSettings], canary: Collection[str]
+    ) -> None:
+        """Nobody asks."""
+        raise NotImplementedError
 
 
 @dataclass

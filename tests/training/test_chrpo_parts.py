@@ -51,7 +51,8 @@ def test_what_is_missing_is_named(
     with pytest.raises(StageError, match="no problem of split 'test'"):
         run(chrpo_config(root, out=tmp_path / "a", dev_split="test"))
     flags = ["--input", str(root / "reference"), "--out", str(tmp_path / "b")]
-    assert main(["chrpo", *flags, "--set", f"model={root / 'base'}"]) == 1
+    flags += ["--set", f"model={root / 'base'}", "--set", "precision=fp32"]
+    assert main(["chrpo", *flags]) == 1
     assert "renderer" in capsys.readouterr().err
 
 

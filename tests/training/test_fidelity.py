@@ -147,9 +147,10 @@ def prepared(tmp_path: Path, count: int = 20) -> FidelityConfig:
             stage="compress", config={"units": "atoms"}, decisive={}, inputs={}, git_revision=None,
             version=None, started="",
         ).save(tmp_path / name)  # fmt: skip
+    (tmp_path / "clever").mkdir()
     return FidelityConfig(
         input=tmp_path / "teach", ours=tmp_path / "ours", lingua=tmp_path / "lingua",
-        reader="clever", tokenizer=str(tmp_path / "policy"), out=tmp_path / "out",
+        reader=str(tmp_path / "clever"), tokenizer=str(tmp_path / "policy"), out=tmp_path / "out",
         levels=(0.2, 0.4), resamples=200,
     )  # fmt: skip
 

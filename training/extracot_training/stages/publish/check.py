@@ -19,7 +19,7 @@ from extracot.control import Control, ControlKind
 from extracot.errors import ExtracotError
 from extracot.prompt import Message, PromptRenderer, Role, ThinkTags
 from extracot_training.errors import StageError
-from extracot_training.evaluation.serving import UNNAMED, served
+from extracot_training.evaluation.serving import UNNAMED, ServingError, served
 from extracot_training.policy.pretrained import load_tokenizer
 
 QUESTION = "What is 12 * 3 + 4?"
@@ -92,8 +92,11 @@ def check_serving(folder: Path, arguments: Sequence[str], timeout_s: float) -> d
         if importlib.util.find_spec(package) is None:
             raise CheckError(f"self_check vllm needs the package {package}; or set it to files")
     card = BudgetCard.load(folder)
-    with served(folder, arguments, timeout_s) as url:
-        return ask_every(card, url, timeout_s)
+    try:
+        with served(folder, arguments, timeout_s) as url:
+            return ask_every(card, url, timeout_s)
+    except ServingError as error:
+        raise CheckError(f"self-check: {error}") from None
 
 
 def ask_every(card: BudgetCard, url: str, timeout_s: float) -> dict[str, Any]:
