@@ -73,14 +73,12 @@ class Fronted(ScriptedEngine):
         return [first, second]
 
     def drain(self, name: str, *, wanted: bool, try_only: bool = False) -> bool:
-        """Nobody asks."""
-        raise NotImplementedError
+        raise AssertionError("nobody asks here")
 
     async def use_upstreams(
         self, wanted: Sequence[UpstreamSettings], canary: Collection[str]
     ) -> None:
-        """Nobody asks."""
-        raise NotImplementedError
+        raise AssertionError("nobody asks here")
 
 
 @dataclass

@@ -15,11 +15,12 @@ from extracot_server.api.errors import ConflictError, UnknownUpstreamError
 from extracot_server.api.exchange import app_state
 from extracot_server.api.openapi.errors import errors
 from extracot_server.api.read_route import ReadRoute
-from extracot_server.engine.base import DrainRefusedError, Fronting
+from extracot_server.engine.base import DrainRefusedError, Fronting, UpstreamState
 from extracot_server.model_registry.engine_handle import EngineHandle
 
 router = APIRouter(route_class=ReadRoute)
 log = logging.getLogger("extracot.server")
+State = Literal["serving", "draining", "drained", "down"]
 _DONE = {True: "drains", False: "takes back"}
 
 
@@ -29,7 +30,7 @@ class UpstreamEntry(ReplyModel):
     model: str
     name: str
     url: str
-    state: Literal["serving", "draining", "drained", "down"] = Field(
+    state: State = Field(
         description="`draining`: it gets no new requests and still has some; `drained`: it has none"
     )
     reason: str | None = Field(description="why it is down")
@@ -103,6 +104,12 @@ def _list(request: Request) -> UpstreamList:
     return UpstreamList(object="list", data=entries)
 
 
+def _state(one: UpstreamState) -> State:
+    if one.drained_by is not None:
+        return "draining" if one.running else "drained"
+    return "serving" if one.down is None else "down"
+
+
 def _entries(handle: EngineHandle) -> list[UpstreamEntry]:
     if not isinstance(handle.engine, Fronting):
         return []
@@ -111,13 +118,7 @@ def _entries(handle: EngineHandle) -> list[UpstreamEntry]:
             model=handle.models[0],
             name=one.name,
             url=one.url,
-            state=(
-                ("draining" if one.running else "drained")
-                if one.drained_by is not None
-                else "serving"
-                if one.down is None
-                else "down"
-            ),
+            state=_state(one),
             reason=one.down,
             drained_by=one.drained_by,
             weight=one.weight,

@@ -4,6 +4,7 @@ its own that is met over HTTP only. Knows no stage.
 
 from __future__ import annotations
 
+import importlib.util
 import re
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from extracot.card import BudgetCard
 from extracot_training.errors import StageError
 
 UNNAMED = "published"
+_PACKAGES = ("vllm", "extracot_server", "fastapi", "uvicorn")
 _READY = re.compile(r"ready after .* at (http://\S+)/v1")
 _POLL_S = 0.2
 _STOP_S = 60.0
@@ -24,6 +26,12 @@ _STOP_S = 60.0
 
 class ServingError(StageError):
     """The folder could not be served."""
+
+
+def lacking() -> str | None:
+    """The first package that serving needs and that is not installed."""
+    absent = (name for name in _PACKAGES if importlib.util.find_spec(name) is None)
+    return next(absent, None)
 
 
 @contextmanager

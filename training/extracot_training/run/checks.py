@@ -7,12 +7,11 @@ import shutil
 from pathlib import Path
 
 from extracot_training.errors import StageError
+from extracot_training.evaluation.serving import lacking
 from extracot_training.policy.trackers import check_trackers
 from extracot_training.run.options import VLLM, RunOptions
 from extracot_training.run.recipe import Recipe
 from extracot_training.run.spending import disk_fault
-
-SERVER = ("vllm", "extracot_server", "fastapi", "uvicorn")
 
 
 def has_vllm() -> bool:
@@ -28,10 +27,10 @@ def check_packages(options: RunOptions, teacher: str) -> None:
             "no row has a solution, so the model has to reason for itself, and that wants vllm: "
             "pip install 'extracot[cuda]', or name the solutions' key in --fields"
         )
-    lacking = [name for name in SERVER if importlib.util.find_spec(name) is None]
-    if lacking and "evaluate" not in options.skip:
+    absent = lacking()
+    if absent and "evaluate" not in options.skip:
         raise StageError(
-            f"stage evaluate serves the checkpoint, and {lacking[0]} is not installed: pip install "
+            f"stage evaluate serves the checkpoint, and {absent} is not installed: pip install "
             "'extracot[server,cuda]' (or [server,cpu]), or pass --skip evaluate"
         )
 

@@ -6,7 +6,6 @@ asks for every budget of the card. That needs vLLM and the server's packages.
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,11 +18,10 @@ from extracot.control import Control, ControlKind
 from extracot.errors import ExtracotError
 from extracot.prompt import Message, PromptRenderer, Role, ThinkTags
 from extracot_training.errors import StageError
-from extracot_training.evaluation.serving import UNNAMED, ServingError, served
+from extracot_training.evaluation.serving import UNNAMED, ServingError, lacking, served
 from extracot_training.policy.pretrained import load_tokenizer
 
 QUESTION = "What is 12 * 3 + 4?"
-_NEEDED = ("vllm", "extracot_server", "fastapi", "uvicorn")
 _TOKENS = 48
 
 
@@ -88,9 +86,8 @@ def check_serving(folder: Path, arguments: Sequence[str], timeout_s: float) -> d
     Raises :class:`CheckError` in one line: vLLM is missing, the server does not start, a reply is
     not served by the level that was asked for.
     """
-    for package in _NEEDED:
-        if importlib.util.find_spec(package) is None:
-            raise CheckError(f"self_check vllm needs the package {package}; or set it to files")
+    if package := lacking():
+        raise CheckError(f"self_check vllm needs the package {package}; or set it to files")
     card = BudgetCard.load(folder)
     try:
         with served(folder, arguments, timeout_s) as url:
