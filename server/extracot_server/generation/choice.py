@@ -33,12 +33,10 @@ from extracot_server.generation.closing import BARE
 from extracot_server.generation.continuation import Continuation
 from extracot_server.generation.events import CallDelta, ChoiceEnded, Delta, hermes_format
 from extracot_server.generation.report import ChoiceState
-from extracot_server.generation.request import PreparedChat
+from extracot_server.generation.request import SEED_STEP, PreparedChat
 from extracot_server.generation.stop_strings import AnswerText
 from extracot_server.generation.token_bytes import TokenBytes, token_bytes
 
-# A second request of the same choice must not replay the first one's random numbers.
-_SEED_STEP = 1_000_003
 _FORBIDDEN = -100.0
 # Ids at the end of a block that tell whether it was cut off within a sentence.
 _TAIL = 16
@@ -202,7 +200,7 @@ class ChoiceStream:
     def next_request(self, *, answering: bool, strict: bool) -> GenerationRequest:
         """The next continuation. A strict one stops at the end tag, so that another answers."""
         request, renderer = self.chat.request, self.runtime.renderer
-        sampling = _shift_seed(self.sampling, self._requests * _SEED_STEP)
+        sampling = _shift_seed(self.sampling, self._requests * SEED_STEP)
         if answering and renderer.single_id_tags:
             tags = [renderer.think_start_id]
             if self.state.cut_off is None:  # else a model that reasons on has to find its end

@@ -24,12 +24,11 @@ from extracot_server.generation.events import CallDelta, ChoiceEnded, Delta
 from extracot_server.generation.relayed_counts import Counted, RequestCount, settle
 from extracot_server.generation.relayed_turn import Beginning, asks_for_budget, fields_of
 from extracot_server.generation.report import ChoiceState, Enforcement
-from extracot_server.generation.request import PreparedChat
+from extracot_server.generation.request import SEED_STEP, PreparedChat
 from extracot_server.generation.sentence_ends import ends_between
 from extracot_server.generation.stop_strings import AnswerText
 from extracot_server.tool_calls.tools import CallPart, new_call_id
 
-_SEED_STEP = 1_000_003
 _TAIL = 200
 """Characters at the end of reasoning that tell where it was cut off."""
 Shown = Delta | CallDelta
@@ -105,7 +104,7 @@ class RelayedChoice:
         request, state = self.chat.request, self.state
         sampling = request.sampling
         if sampling.seed is not None:
-            seed = sampling.seed + self.index + self._requests * _SEED_STEP
+            seed = sampling.seed + self.index + self._requests * SEED_STEP
             sampling = replace(sampling, seed=seed % 2**32)
         self._requests += 1
         left = max(1, state.limits.max_tokens - state.sampled)

@@ -40,6 +40,8 @@ from extracot_server.ledger.meter import Account
 from extracot_server.profiles.profile import UNKNOWN, Profile
 from extracot_server.tool_calls.tools import CallReaderFactory, ToolUse
 
+# A second request of the same choice must not replay the first one's random numbers.
+SEED_STEP = 1_000_003
 UNFINISHED = {"aborted": "disconnect", "error": "engine", "dropped": "shutdown"}
 """Outcomes of requests whose reply never became whole, and the reason `aborts` has for them."""
 
