@@ -192,6 +192,16 @@ class DrillSource(ProblemSource):
     count: int = Field(24, ge=1, le=200, description="calculations per list")
 
 
+class ArithmeticSource(ProblemSource):
+    """Questions for bare arithmetic, in a sentence; solutions are written out digit by digit."""
+
+    kind: Literal["arithmetic"] = "arithmetic"
+    size: int = Field(gt=0, description="questions to make")
+    seed: int = Field(0, description="seed; question i does not depend on size")
+    kinds: tuple[str, ...] | None = Field(None, description="only these; all if empty")
+    verbosity: Share = Field(0.5, description="share of solutions that say what they do")
+
+
 AnySource = Annotated[
     Gsm8kSource
     | MathSource
@@ -201,7 +211,8 @@ AnySource = Annotated[
     | GsmSymbolicSource
     | GeneratorSource
     | ReasoningSource
-    | DrillSource,
+    | DrillSource
+    | ArithmeticSource,
     Field(discriminator="kind"),
 ]
 

@@ -15,6 +15,7 @@ from extracot_training.config.problems import AnySource
 from extracot_training.errors import RowError
 from extracot_training.pipeline.records import Problem
 from extracot_training.stages.problems.sources import (
+    arithmetic,
     drill,
     gsm_symbolic,
     hub,
@@ -30,6 +31,7 @@ READERS: dict[str, Callable[[Any], Iterator[Problem]]] = {
     "generator": synthetic.read,
     "reasoning": reasoning.read,
     "drill": drill.read,
+    "arithmetic": arithmetic.read,
 }
 # Data of others: where its rows come from, and what makes a problem of each.
 ROW_READERS: dict[str, tuple[Callable[[Any], Iterator[Row]], Callable[[Any], jsonl.Make]]] = {
