@@ -1,4 +1,4 @@
-"""Bare arithmetic, written out: every equation is true, every answer the gold, every seed the same."""
+"""Bare arithmetic, written out: equations are true, answers the gold, every seed the same."""
 
 from __future__ import annotations
 
@@ -28,7 +28,26 @@ OPS = {Op.ADD: int.__add__, Op.SUB: int.__sub__, Op.MUL: int.__mul__}
 
 @pytest.mark.parametrize("op", OPS, ids=[op.name for op in OPS])
 def test_what_is_written_last_is_the_result_for_all_pairs_of_a_grid(op: Op) -> None:
-    numbers = [*range(1, 30), 45, 56, 90, 99, 100, 101, 189, 250, 495, 500, 909, 995, 999, 1000]
+    numbers = [
+        *range(1, 14),
+        19,
+        20,
+        29,
+        45,
+        56,
+        90,
+        99,
+        100,
+        101,
+        189,
+        250,
+        495,
+        500,
+        909,
+        995,
+        999,
+        1000,
+    ]
     for left in numbers:
         for right in numbers:
             if op is Op.SUB and right > left:
@@ -63,7 +82,7 @@ def test_easy_calculations_are_not_written_out_and_hard_ones_are() -> None:
 
 
 def test_every_equation_of_every_kind_is_true_and_the_answer_is_the_last_result() -> None:
-    asked = list(Arithmetic(5).make(3000))
+    asked = list(Arithmetic(5).make(1000))
     assert {made.kind for made in asked} == set(KINDS)
     for made in asked:
         told = equations_told(made.trace)
@@ -81,10 +100,10 @@ def test_sums_ask_for_what_they_answer() -> None:
 
 
 def test_a_question_is_the_same_for_every_size_and_hardly_any_is_asked_twice() -> None:
-    made = list(Arithmetic(7).make(2000))
+    made = list(Arithmetic(7).make(1500))
     assert made[1234] == Arithmetic(7).problem(1234)
     assert made[0] != Arithmetic(8).problem(0)
-    assert len({one.question for one in made}) > 1960
+    assert len({one.question for one in made}) > 1470
     shapes = {re.sub(r"\d+", "0", one.question) for one in made}
     assert len(shapes) > 500
 

@@ -202,6 +202,25 @@ class ArithmeticSource(ProblemSource):
     verbosity: Share = Field(0.5, description="share of solutions that say what they do")
 
 
+class RelationsSource(ProblemSource):
+    """Word problems of one to four relations, each told in many people's words."""
+
+    kind: Literal["relations"] = "relations"
+    size: int = Field(gt=0, description="problems to make")
+    seed: int = Field(0, description="seed; problem i does not depend on size")
+    scenes: tuple[str, ...] | None = Field(None, description="only these; all if empty")
+    weights: tuple[Share, Share, Share, Share] = Field(
+        (0.3, 0.35, 0.25, 0.1), description="how often one, two, three and four steps are wanted"
+    )
+    verbosity: Share = Field(0.5, description="share of solutions that say what they do")
+
+    @model_validator(mode="after")
+    def _some(self) -> Self:
+        if not any(self.weights):
+            raise ValueError("weights: want one above 0")
+        return self
+
+
 AnySource = Annotated[
     Gsm8kSource
     | MathSource
@@ -212,7 +231,8 @@ AnySource = Annotated[
     | GeneratorSource
     | ReasoningSource
     | DrillSource
-    | ArithmeticSource,
+    | ArithmeticSource
+    | RelationsSource,
     Field(discriminator="kind"),
 ]
 

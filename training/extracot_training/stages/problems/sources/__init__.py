@@ -21,6 +21,7 @@ from extracot_training.stages.problems.sources import (
     hub,
     jsonl,
     reasoning,
+    relations,
     synthetic,
 )
 from extracot_training.stages.problems.sources.rows import Row
@@ -32,6 +33,7 @@ READERS: dict[str, Callable[[Any], Iterator[Problem]]] = {
     "reasoning": reasoning.read,
     "drill": drill.read,
     "arithmetic": arithmetic.read,
+    "relations": relations.read,
 }
 # Data of others: where its rows come from, and what makes a problem of each.
 ROW_READERS: dict[str, tuple[Callable[[Any], Iterator[Row]], Callable[[Any], jsonl.Make]]] = {

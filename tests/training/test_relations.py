@@ -1,0 +1,112 @@
+"""Word problems of relations: right, told in many ways, without a gap in the wording."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from extracot.answers import extract_answer, same_answer
+from extracot_training.config.load import load_config
+from extracot_training.config.problems import ProblemsConfig, RelationsSource
+from extracot_training.config.teach import TeachConfig
+from extracot_training.errors import ConfigError
+from extracot_training.math_text.normalise import ngrams, words
+from extracot_training.pipeline.records import Problem, Trace, read_rows
+from extracot_training.stages.problems.stage import run as problems
+from extracot_training.stages.teach.stage import run as teach
+from extracot_training.synthetic.relations import SCENES, Relations
+from extracot_training.synthetic.relations.bank import conjugated, rules
+from tests.training.equations_told import equations_told
+
+MADE = tuple(Relations(3).make(1200))
+
+
+def test_every_equation_is_true_and_the_answer_is_the_last_result() -> None:
+    for made in MADE:
+        for text in (made.trace, made.terse):
+            told = equations_told(text)
+            assert told and all(told), text
+        assert same_answer(extract_answer(made.final) or "", made.answer), made.final
+        assert re.search(rf"(?<![\d.]){re.escape(made.answer)}(?!\d)", made.terse), made.terse
+
+
+def test_every_scene_and_every_number_of_steps_occurs() -> None:
+    assert {made.scene for made in MADE} == set(SCENES)
+    steps = Counter(made.steps for made in MADE)
+    assert set(steps) == {1, 2, 3, 4}
+    assert steps[2] > steps[4] > 20
+
+
+def test_nothing_is_left_to_fill_in_and_sentences_begin_with_a_capital() -> None:
+    for made in MADE:
+        for text in (made.question, made.trace):
+            assert not re.search(r"[{}]|  | [.,?]|\bby I\b|\bto I\b|\.\.", text), text
+        assert re.match(r"[A-Z0-9$]", made.question), made.question
+        assert made.question.endswith((".", "?")), made.question
+        assert not re.search(r"[.?] [a-z]", made.question), made.question
+
+
+def test_numbers_of_a_question_that_is_not_an_aside_are_worked_with() -> None:
+    for made in MADE:
+        if made.scene in ("money", "crowd", "measure") and "%" not in made.question:
+            asked = {int(n) for n in re.findall(r"\d+", made.question)}
+            worked = {int(n) for n in re.findall(r"\d+", made.terse)}
+            assert asked <= worked, made.question
+
+
+def test_a_problem_is_the_same_for_every_size_and_hardly_any_is_told_twice() -> None:
+    assert MADE[700] == Relations(3).problem(700)
+    assert MADE[0] != Relations(4).problem(0)
+    assert len({made.question for made in MADE}) > 1195
+    grams = {gram for made in MADE for gram in ngrams(words(made.question, mask_numbers=True), 4)}
+    assert len(grams) > 12_000
+
+
+def test_every_relation_has_many_ways_of_saying_it() -> None:
+    for kind in ("things", "money", "crowd", "measure"):
+        for part in ("start", "get", "lose"):
+            assert len(rules()[f"{kind}_{part}"]) >= 12
+    for name in ("groups_start", "more_than", "fewer_than", "times_than", "half_lose", "share"):
+        assert len(rules()[name]) >= 12
+    assert all(len(set(lines)) == len(lines) > 1 for lines in rules().values())
+
+
+@pytest.mark.parametrize(
+    ("lemma", "third", "past", "said"),
+    [
+        ("buy", True, False, "buys"), ("buy", True, True, "bought"),
+        ("carry", True, True, "carried"), ("sell", False, False, "sell"),
+        ("wash", True, False, "washes"), ("are", False, True, "were"), ("have", True, False, "has"),
+        ("use", False, True, "used"), ("play", True, False, "plays"),
+    ],
+    ids=lambda value: str(value),
+)  # fmt: skip
+def test_verbs_agree(lemma: str, third: bool, past: bool, said: str) -> None:
+    assert conjugated(lemma, third=third, past=past) == said
+
+
+def test_an_unknown_scene_is_named_with_the_nearest() -> None:
+    with pytest.raises(ConfigError, match=r"unknown scene 'thing'.*things"):
+        Relations(1, scenes=("thing",))
+    with pytest.raises(ConfigError, match="empty"):
+        Relations(1, scenes=())
+    with pytest.raises(ValidationError, match="want one above 0"):
+        RelationsSource(size=1, weights=(0, 0, 0, 0))
+
+
+def test_the_configuration_makes_traces_that_teach_keeps_all_of(tmp_path: Path) -> None:
+    config = load_config(
+        ProblemsConfig,
+        Path("training/configs/problems-smollm2-relations.yaml"),
+        [f"out={tmp_path / 'problems'}", "sources.0.size=150"],
+    )
+    problems(config)
+    rows = list(read_rows(tmp_path / "problems", Problem))
+    teach(TeachConfig(input=tmp_path / "problems", out=tmp_path / "teach", source="own", samples=1))
+    traces = list(read_rows(tmp_path / "teach", Trace))
+    assert len(traces) == sum(row.split in ("train", "dev") for row in rows)
+    assert all(trace.correct and trace.synthetic for trace in traces)

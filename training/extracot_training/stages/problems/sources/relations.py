@@ -1,0 +1,41 @@
+"""Reader of our own word problems that are told in many ways."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from extracot_training.config.problems import RelationsSource
+from extracot_training.math_text.normalise import problem_id
+from extracot_training.pipeline.records import Problem
+from extracot_training.stages.problems.sources.synthetic import LICENSE
+from extracot_training.synthetic.relations import Relations
+
+SOURCE = "relations"
+
+
+def read(source: RelationsSource) -> Iterator[Problem]:
+    """Problems, their family being the scene. ``meta.final`` is the answer text, ``meta.terse`` the
+    calculations alone.
+
+    Raises :class:`ConfigError` for an unknown scene.
+    """
+    relations = Relations(source.seed, source.scenes, source.weights, source.verbosity)
+    for made in relations.make(source.size):
+        yield Problem(
+            id=problem_id(SOURCE, made.question),
+            question=made.question,
+            answer=made.answer,
+            solution=made.trace,
+            source=SOURCE,
+            license=LICENSE,
+            split=source.split or "train",
+            family=made.scene,
+            steps=made.steps,
+            synthetic=True,
+            meta={
+                "seed": source.seed,
+                "index": made.index,
+                "final": made.final,
+                "terse": made.terse,
+            },
+        )
