@@ -66,6 +66,10 @@ class Gsm8kSource(FileSource):
     """Question, and answer with '#### 72'."""
 
     kind: Literal["gsm8k"] = "gsm8k"
+    solutions: Literal["given", "retold", "calculations"] = Field(
+        "given",
+        description="as they are; told again with hard calculations written out; or those alone",
+    )
 
 
 class MathSource(FileSource):
@@ -221,6 +225,14 @@ class RelationsSource(ProblemSource):
         return self
 
 
+class EverydaySource(ProblemSource):
+    """Ordinary requests without a right answer, for the base model's own replies."""
+
+    kind: Literal["everyday"] = "everyday"
+    size: int = Field(gt=0, description="different requests to make")
+    seed: int = Field(0, description="seed of the draw")
+
+
 AnySource = Annotated[
     Gsm8kSource
     | MathSource
@@ -232,7 +244,8 @@ AnySource = Annotated[
     | ReasoningSource
     | DrillSource
     | ArithmeticSource
-    | RelationsSource,
+    | RelationsSource
+    | EverydaySource,
     Field(discriminator="kind"),
 ]
 

@@ -78,14 +78,21 @@ def is_hard(op: Op, left: int, right: int) -> bool:
             return False
         return _meeting(left, right) > 1 if op is Op.ADD else not _takes_one_digit(left, right)
     if op is Op.MUL:
-        return not (_core(left) <= TABLE and _core(right) <= TABLE) and 1 not in (left, right)
-    return not (right in (1, 10, 100) or (right <= TABLE and _core(left) <= TABLE * right))
+        return not (
+            (_core(left) <= TABLE and _core(right) <= TABLE) or _is_power(left) or _is_power(right)
+        )
+    return not (_is_power(right) or (right <= TABLE and _core(left) <= TABLE * right))
 
 
 def _is_long(op: Op, left: int, right: int) -> bool:
     if op in (Op.ADD, Op.SUB):
         return min(left, right) >= 10 or max(left, right) >= 100
     return False
+
+
+def _is_power(value: int) -> bool:
+    """Whether it only moves digits: 1, 10, 100, 1000."""
+    return value in (1, 10, 100, 1000)
 
 
 def _core(value: int) -> int:

@@ -17,6 +17,7 @@ from extracot_training.pipeline.records import Problem
 from extracot_training.stages.problems.sources import (
     arithmetic,
     drill,
+    everyday,
     gsm_symbolic,
     hub,
     jsonl,
@@ -34,6 +35,7 @@ READERS: dict[str, Callable[[Any], Iterator[Problem]]] = {
     "drill": drill.read,
     "arithmetic": arithmetic.read,
     "relations": relations.read,
+    "everyday": everyday.read,
 }
 # Data of others: where its rows come from, and what makes a problem of each.
 ROW_READERS: dict[str, tuple[Callable[[Any], Iterator[Row]], Callable[[Any], jsonl.Make]]] = {

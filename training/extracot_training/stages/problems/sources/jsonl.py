@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
+from extracot.answers import same_answer
 from extracot_training.config.problems import (
     AmcSource,
     FileSource,
@@ -16,6 +17,7 @@ from extracot_training.config.problems import (
 )
 from extracot_training.pipeline.records import Problem
 from extracot_training.stages.problems.sources.files import read_rows
+from extracot_training.stages.problems.sources.retelling import retold
 from extracot_training.stages.problems.sources.rows import (
     Origin,
     Row,
@@ -34,12 +36,23 @@ def rows(source: FileSource) -> Iterator[Row]:
 
 
 def gsm8k(source: Gsm8kSource) -> Make:
-    """``question`` and ``answer``, the latter with worked steps and ``#### 72``."""
+    """``question`` and ``answer``, the latter with worked steps and ``#### 72``. ``meta.retold`` is
+    on the rows whose solution could be told again."""
     origin = Origin("gsm8k", source.license, source.split)
 
     def make(row: Row) -> Problem:
         solution, answer = gsm8k_parts(row, "answer")
-        return problem(row, origin, row.text("question"), answer, solution=solution)
+        question = row.text("question")
+        if source.solutions == "given":
+            return problem(row, origin, question, answer, solution=solution)
+        again = retold(row.text("answer").rpartition("####")[0])
+        if again is None:
+            return problem(row, origin, question, answer, solution=solution)
+        # A calculation that the data has not marked is missing from those alone.
+        whole = same_answer(again.last, answer)
+        told = again.bare if source.solutions == "calculations" and whole else again.full
+        meta = {"retold": True} | ({"terse": again.bare} if whole else {})
+        return problem(row, origin, question, answer, solution=told, meta=meta)
 
     return make
 
