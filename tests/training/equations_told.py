@@ -7,7 +7,7 @@ from fractions import Fraction
 
 _NUMBER = r"\d+(?:\.\d+)?"
 _SIDE = rf"{_NUMBER}(?: [-+×÷] {_NUMBER})*"
-_CHAIN = re.compile(rf"(?<![\d.]){_SIDE}(?: = {_SIDE})+")
+_CHAIN = re.compile(rf"(?<![\d.])(?<![-+×÷] ){_SIDE}(?: = {_SIDE})+")
 
 
 def equations_told(text: str) -> list[bool]:

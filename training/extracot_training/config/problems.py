@@ -139,6 +139,9 @@ class GeneratorSource(ProblemSource):
     thorough: bool = Field(
         False, description="told in turn, each story is announced, concluded and checked"
     )
+    written_out: bool = Field(
+        False, description="hard calculations are written out digit by digit where they stand"
+    )
     unlike: tuple[Path, ...] = Field(
         (), description="folders of generated problems: ask for no story that is told there"
     )

@@ -8,11 +8,19 @@ question and no story.
 
 from __future__ import annotations
 
+import re
+
 from extracot_training.synthetic.story import Op
 
 PLACES = ("ones", "tens", "hundreds", "thousands", "ten thousands", "hundred thousands")
 PLACES += ("millions", "ten millions")
 TABLE = 12
+_SIGNS = {"*": "×", "/": "÷"}
+# An equation that is no part of a longer one.
+_EQUATION = re.compile(
+    r"(?<![\d.=+×÷*/-] )(?<![\d.])(\d+(?: [-+×÷*/] \d+)+) = (\d+)(?!\d|\.\d| [-+×÷*/=])"
+)
+_LATEX = re.compile(r"\$([^$\n]*=[^$\n]*)\$")
 
 
 def result(op: Op, left: int, right: int) -> int:
@@ -48,6 +56,37 @@ hundreds 3 + 1 = 4, write 432; so 347 + 85 = 432'
     if not (is_hard(op, left, right) or (always and _is_long(op, left, right))):
         return plain(op, left, right)
     return f"{left} {op.value} {right}: {steps(op, left, right)}; so {plain(op, left, right)}"
+
+
+def written_out(text: str) -> str:
+    """A text whose hard equations of two terms, or of sums and differences, are written out where
+    they stand, all in the signs of print.
+
+    >>> written_out("So $56 \\times 9 = 504$.")
+    'So 56 × 9: 50 × 9 = 450, 6 × 9 = 54, 450 + 54 = 504; so 56 × 9 = 504.'
+    """
+    plain_text = _LATEX.sub(
+        lambda found: found[1].replace("\\times", "×").replace("\\div", "÷"), text
+    )
+    return _EQUATION.sub(_written_equation, plain_text)
+
+
+def _written_equation(found: re.Match[str]) -> str:
+    first, *rest = found[1].split(" ")
+    pairs = [
+        (Op(_SIGNS.get(sign, sign)), int(n)) for sign, n in zip(rest[::2], rest[1::2], strict=True)
+    ]
+    plain_sums = all(op in (Op.ADD, Op.SUB) for op, _ in pairs)
+    value, told, hard = int(first), [], False
+    for op, number in pairs:
+        hard = hard or (number > 0 and is_hard(op, value, number))
+        if hard and op is Op.SUB and number > value:
+            return found[0]
+        told.append((op, value, number))
+        value = result(op, value, number) if number or op is not Op.DIV else 0
+    if not hard or value != int(found[2]) or not (plain_sums or len(pairs) == 1):
+        return found[0]
+    return ", ".join(working(*one) for one in told)
 
 
 def steps(op: Op, left: int, right: int) -> str:

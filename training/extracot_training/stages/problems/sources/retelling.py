@@ -46,8 +46,8 @@ class Retold:
 def retold(solution: str) -> Retold | None:
     """A solution with its calls; ``None`` where it has none, or one that can't be told again.
 
-    >>> retold("Natalia sold 48/2 = <<48/2=24>>24 clips in May.").full
-    'Natalia sold 48 ÷ 2 = 24 clips in May.'
+    >>> retold("She sold 48/6 = <<48/6=8>>8 clips in May.").full
+    'She sold 48 ÷ 6 = 8 clips in May.'
     """
     full: list[str] = []
     bare: list[str] = []

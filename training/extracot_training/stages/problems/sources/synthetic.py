@@ -13,6 +13,7 @@ from extracot_training.errors import ConfigError, StageError
 from extracot_training.math_text.normalise import problem_id
 from extracot_training.pipeline.records import Problem, read_rows
 from extracot_training.synthetic import Generator, WordProblem
+from extracot_training.synthetic.arithmetic.written import written_out
 
 SOURCE = "generator"
 LICENSE = "Apache-2.0"
@@ -64,11 +65,13 @@ def _new(generator: Generator, size: int, known: Set[str]) -> Iterator[WordProbl
 
 def _row(source: GeneratorSource, made: WordProblem) -> Problem:
     held_out = not set(source.heldout).isdisjoint(made.families)
+    write = written_out if source.written_out else str
+    told = {"verbose": made.trace, "brief": made.brief, "terse": made.terse}[source.trace]
     return Problem(
         id=problem_id(SOURCE, made.question),
         question=made.question,
         answer=str(made.answer),
-        solution={"verbose": made.trace, "brief": made.brief, "terse": made.terse}[source.trace],
+        solution=write(told),
         source=SOURCE,
         license=LICENSE,
         split="heldout_families" if held_out else source.split or "train",
@@ -79,7 +82,7 @@ def _row(source: GeneratorSource, made: WordProblem) -> Problem:
             "seed": source.seed,
             "index": made.index,
             "final": made.brief_final if source.trace == "brief" else made.final,
-            "terse": made.terse,
+            "terse": write(made.terse),
             "max_number": source.max_number,
             "threads": source.threads,
             "stories": list(made.stories),
