@@ -18,8 +18,10 @@ TABLE = 12
 _SIGNS = {"*": "×", "/": "÷"}
 # An equation that is no part of a longer one.
 _EQUATION = re.compile(
-    r"(?<![\d.=+×÷*/-] )(?<![\d.])(\d+(?: [-+×÷*/] \d+)+) = (\d+)(?!\d|\.\d| [-+×÷*/=])"
+    r"(?<![\d.=+×÷*/-] )(?<![\d.])(\d+(?: [-+×÷] \d+)+) = (\d+)(?!\d|\.\d| [-+×÷*/=])"
 )
+# A typed sign between two numbers.
+_TYPED = re.compile(r"(?<=[\d)] )[*/](?= [\d(])")
 _LATEX = re.compile(r"\$([^$\n]*=[^$\n]*)\$")
 
 
@@ -59,23 +61,20 @@ hundreds 3 + 1 = 4, write 432; so 347 + 85 = 432'
 
 
 def written_out(text: str) -> str:
-    """A text whose hard equations of two terms, or of sums and differences, are written out where
-    they stand, all in the signs of print.
+    """A text in the signs of print, whose hard equations of two terms, or of sums and differences,
+    are written out where they stand.
 
-    >>> written_out("So $56 \\times 9 = 504$.")
-    'So 56 × 9: 50 × 9 = 450, 6 × 9 = 54, 450 + 54 = 504; so 56 × 9 = 504.'
+    >>> written_out("So $56 + 9 = 65$, and 56 * 9 = 504.")
+    'So 56 + 9 = 65, and 56 × 9: 50 × 9 = 450, 6 × 9 = 54, 450 + 54 = 504; so 56 × 9 = 504.'
     """
-    plain_text = _LATEX.sub(
-        lambda found: found[1].replace("\\times", "×").replace("\\div", "÷"), text
-    )
-    return _EQUATION.sub(_written_equation, plain_text)
+    text = _LATEX.sub(lambda found: found[1].replace("\\times", "×").replace("\\div", "÷"), text)
+    text = _TYPED.sub(lambda found: _SIGNS[found[0]], text)
+    return _EQUATION.sub(_written_equation, text)
 
 
 def _written_equation(found: re.Match[str]) -> str:
     first, *rest = found[1].split(" ")
-    pairs = [
-        (Op(_SIGNS.get(sign, sign)), int(n)) for sign, n in zip(rest[::2], rest[1::2], strict=True)
-    ]
+    pairs = [(Op(sign), int(n)) for sign, n in zip(rest[::2], rest[1::2], strict=True)]
     plain_sums = all(op in (Op.ADD, Op.SUB) for op, _ in pairs)
     value, told, hard = int(first), [], False
     for op, number in pairs:
