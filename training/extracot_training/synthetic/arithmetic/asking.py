@@ -150,7 +150,7 @@ WHOLE: Mapping[str, tuple[str, ...]] = {
     ),
 }  # fmt: skip
 # Signs as typed in a longer formula.
-TYPED = ({}, {}, {"×": "*"}, {"×": "x"}, {"-": "−"})
+TYPED: tuple[Mapping[str, str], ...] = ({}, {}, {"×": "*"}, {"×": "x"}, {"-": "−"})
 
 
 def ask(rng: Random, kind: str, parts: Mapping[str, str]) -> str:

@@ -231,11 +231,11 @@ def fraction(rng: Random) -> Task:
     (top, bottom), name = rng.choice(list(FRACTIONS.items()))
     whole = bottom * rng.randint(2, max(3, 480 // bottom))
     part = whole // bottom
-    told = (working(Op.DIV, whole, bottom),)
+    told = [working(Op.DIV, whole, bottom)]
     if top > 1:
-        told += (working(Op.MUL, part, top),)
+        told.append(working(Op.MUL, part, top))
     said = rng.choice((f"{top}/{bottom}", name, name))
-    return Task("fraction", {"a": said, "b": str(whole)}, told, str(part * top))
+    return Task("fraction", {"a": said, "b": str(whole)}, tuple(told), str(part * top))
 
 
 KINDS: dict[str, tuple[Callable[[Random], Task], float]] = {

@@ -12,7 +12,14 @@ import re
 
 from extracot_training.synthetic.story import Op
 
-PLACES = ("ones", "tens", "hundreds", "thousands", "ten thousands", "hundred thousands")
+PLACES: tuple[str, ...] = (
+    "ones",
+    "tens",
+    "hundreds",
+    "thousands",
+    "ten thousands",
+    "hundred thousands",
+)
 PLACES += ("millions", "ten millions")
 TABLE = 12
 _SIGNS = {"*": "×", "/": "÷"}
@@ -149,7 +156,8 @@ def _meeting(left: int, right: int) -> int:
 def _takes_one_digit(left: int, right: int) -> bool:
     """Whether one digit alone is taken away, from a digit that is large enough."""
     zeros = len(str(right)) - 1
-    return right % 10**zeros == 0 and left // 10**zeros % 10 >= right // 10**zeros
+    unit = int("1" + "0" * zeros)
+    return right % unit == 0 and left // unit % 10 >= right // unit
 
 
 def _digits(value: int) -> list[int]:

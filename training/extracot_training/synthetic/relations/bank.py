@@ -138,13 +138,13 @@ class Voice:
         self.used.add(text)
         return text
 
-    def say(self, rule: str, *, past: bool | None = None, **slots: str) -> str:
+    def say(self, rule: str, slots: Mapping[str, str], *, past: bool | None = None) -> str:
         """An alternative of the rule, filled in; sentences begin with a capital."""
-        return self.filled(self.one(rule), past=past, **slots)
+        return self.filled(self.one(rule), slots, past=past)
 
-    def filled(self, template: str, *, past: bool | None = None, **slots: str) -> str:
+    def filled(self, template: str, slots: Mapping[str, str], *, past: bool | None = None) -> str:
         drawn = {name: self.rng.choice(rules()[name]) for name in DRAWN}
-        known = drawn | self.slots | slots
+        known = {**drawn, **self.slots, **slots}
         tense = self.past if past is None else past
 
         def place(match: re.Match[str]) -> str:

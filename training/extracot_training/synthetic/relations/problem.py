@@ -80,14 +80,14 @@ class Problem:
         return min(self.rng.randint(low, high), self.rng.randint(low, high + (high - low) // 2))
 
     def fact(self, rule: str, **slots: str) -> None:
-        self.facts.append(self.voice.say(rule, **slots))
+        self.facts.append(self.voice.say(rule, slots))
 
     def question(self, rule: str, *, past: bool | None = None, **slots: str) -> None:
         """Asked in the tense of the facts, or as of now: always so where it says that."""
         template = self.voice.one(rule)
         if past is None:
             past = self.voice.past and " now" not in template and self.rng.random() < 0.4
-        self.ask = self.voice.filled(template, past=past, **slots)
+        self.ask = self.voice.filled(template, slots, past=past)
 
     def counted(self, value: int) -> str:
         return f"{self.n(value)} {self.voice.slots['x']}"
@@ -100,7 +100,7 @@ class Problem:
         if not 0 < made <= max(self.cap * 10 if self.cents else self.cap, 20):
             raise Reject
         shown = {"n": str(made), "nx": f"{made} {self.voice.slots['x']}"}
-        said = self.voice.say(thus, past=False, **shown) if thus and made > 1 else ""
+        said = self.voice.say(thus, shown, past=False) if thus and made > 1 else ""
         self.steps.append(Calculation(op, left, right, said, note=note, told=self._new()))
         return made
 

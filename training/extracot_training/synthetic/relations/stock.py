@@ -60,7 +60,7 @@ def _chain(p: Problem, kind: str, steps: int) -> None:
         raise Reject
     if kind == "things" and p.rng.random() < 0.14:
         p.asides.append(str(p.draw(2, 60)))
-        aside = p.voice.say("aside", q=p.asides[0])
+        aside = p.voice.say("aside", {"q": p.asides[0]})
         p.facts.insert(p.rng.randint(1, len(p.facts)), aside)
 
 
@@ -232,7 +232,7 @@ def _of_them(p: Problem, have: int) -> None:
     template = p.voice.one("of_them")
     k = p.draw(2, have - 1)
     big = have + p.draw(2, max(3, have))
-    p.ask = p.voice.filled(template, past=False, k=p.n(k), big=p.n(big))
+    p.ask = p.voice.filled(template, {"k": p.n(k), "big": p.n(big)}, past=False)
     if "{big}" in template:
         p.calc(Op.SUB, big, have)
     else:

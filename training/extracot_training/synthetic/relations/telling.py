@@ -15,7 +15,15 @@ from extracot_training.synthetic.relations.bank import capitals, rules
 from extracot_training.synthetic.relations.problem import Calculation, Problem
 from extracot_training.synthetic.story import INVERSE, Op
 
-KEPT_AS_THEY_ARE = ("I ", "I'", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday")
+KEPT_AS_THEY_ARE: tuple[str, ...] = (
+    "I ",
+    "I'",
+    "Monday",
+    "Tuesday",
+    "Wednesday",
+    "Thursday",
+    "Friday",
+)
 KEPT_AS_THEY_ARE += ("Saturday", "Sunday")
 
 
@@ -48,9 +56,8 @@ def _list(parts: Sequence[str]) -> str:
 
 def _lower(p: Problem, sentence: str) -> str:
     """A sentence as it stands within another."""
-    names = (p.voice.who.name, p.other.name, *KEPT_AS_THEY_ARE)
-    if p.voice.who.name[0].islower():
-        names = names[1:]
+    people = (p.voice.who.name, p.other.name)
+    names = (*(name for name in people if not name[0].islower()), *KEPT_AS_THEY_ARE)
     return sentence if sentence.startswith(names) else sentence[0].lower() + sentence[1:]
 
 

@@ -78,19 +78,19 @@ def _note(p: Problem, cost: int) -> int:
 def priced(p: Problem, steps: int) -> None:
     """The price of one, of others, or how many an amount buys."""
     goods = p.rng.choice(rules()["goods"])
-    slots = {"goods": goods, "good": one_of(goods)}
+    p.voice.slots |= {"goods": goods, "good": one_of(goods)}
     n, price = p.draw(2, 12), p.draw(2, max(3, p.cap // 8))
     if steps > 1:
         m = p.draw(2, 15)
         if m == n:
             raise Reject
-        p.question("unit_more", **slots, n=p.n(n), m=p.n(m), sum=_told(p, n * price))
+        p.question("unit_more", n=p.n(n), m=p.n(m), sum=_told(p, n * price))
         p.calc(Op.MUL, p.calc(Op.DIV, n * price, n, note="First the price of one."), m)
     elif p.rng.random() < 0.5:
-        p.question("unit_price", **slots, n=p.n(n), sum=_told(p, n * price))
+        p.question("unit_price", n=p.n(n), sum=_told(p, n * price))
         p.calc(Op.DIV, n * price, n)
     else:
-        p.question("afford", **slots, price=_told(p, price), sum=_told(p, n * price))
+        p.question("afford", price=_told(p, price), sum=_told(p, n * price))
         p.calc(Op.DIV, n * price, price)
 
 
@@ -99,10 +99,10 @@ def percent(p: Problem, steps: int) -> None:
     share, parts = p.rng.choice(((10, 10), (20, 5), (25, 4), (50, 2), (5, 20), (30, 0), (40, 0)))
     price = (parts or 10) * p.draw(1, max(2, p.cap // 10))
     goods = one_of(p.rng.choice(rules()["goods"]))
-    slots = {"good": goods, "sum": _told(p, price), "k": str(share)}
+    p.voice.slots |= {"good": goods, "sum": _told(p, price), "k": str(share)}
     note = f"{share}% is 1 of {parts} equal parts." if parts else "10% is 1 of 10 equal parts."
     rule = "saved" if steps == 1 else p.rng.choice(("sale", "raise"))
-    p.question(rule, past=False, **slots)
+    p.question(rule, past=False)
     part = p.calc(Op.DIV, price, parts or 10, note=note)
     if not parts:
         part = p.calc(Op.MUL, part, share // 10)
@@ -141,7 +141,7 @@ def _rate_on(p: Problem, steps: int, k: int, m: int) -> None:
     while len(p.steps) < steps:
         template = p.voice.one("rate_less")
         n = p.draw(2, have - 1)
-        if (said := p.voice.filled(template, n=p.n(n))) in p.facts:
+        if (said := p.voice.filled(template, {"n": p.n(n)})) in p.facts:
             raise Reject
         p.facts.append(said)
         have = p.calc(Op.SUB if "not good" in template else Op.ADD, have, n)
@@ -170,7 +170,7 @@ def length(p: Problem, steps: int) -> None:
     template = p.voice.one("length")
     k = p.draw(2, max(3, p.cap // 8))
     n = k * p.draw(2, 12)
-    p.ask = p.voice.filled(template, n=p.n(n), k=p.n(k))
+    p.ask = p.voice.filled(template, {"n": p.n(n), "k": p.n(k)})
     if "pieces" in template:
         p.calc(Op.DIV, n, k)
     else:
