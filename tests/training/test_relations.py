@@ -89,6 +89,12 @@ def test_verbs_agree(lemma: str, third: bool, past: bool, said: str) -> None:
     assert conjugated(lemma, third=third, past=past) == said
 
 
+def test_thorough_traces_say_the_question_and_check_every_step() -> None:
+    for made in Relations(5, verbosity=1.0, thorough=1.0).make(60):
+        assert len(made.trace) > 2 * len(made.terse)
+        assert all(equations_told(made.trace)), made.trace
+
+
 def test_an_unknown_scene_is_named_with_the_nearest() -> None:
     with pytest.raises(ConfigError, match=r"unknown scene 'thing'.*things"):
         Relations(1, scenes=("thing",))

@@ -220,6 +220,7 @@ class RelationsSource(ProblemSource):
         (0.3, 0.35, 0.25, 0.1), description="how often one, two, three and four steps are wanted"
     )
     verbosity: Share = Field(0.5, description="share of solutions that say what they do")
+    thorough: Share = Field(0.5, description="share of those that say and check everything")
 
     @model_validator(mode="after")
     def _some(self) -> Self:

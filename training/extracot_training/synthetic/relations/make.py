@@ -50,7 +50,8 @@ class RelationsProblem:
 @dataclass(frozen=True, slots=True)
 class Relations:
     """Draws problems of one to four steps, ``weights`` being how often each number is wanted.
-    ``verbosity`` is the share of talkative traces; of the others each second has no words.
+    ``verbosity`` is the share of talkative traces, of which ``thorough`` is the share that say what
+    the text says and check everything; of the others each second has no words.
 
     Raises :class:`ConfigError` for an unknown scene and an empty choice."""
 
@@ -58,6 +59,7 @@ class Relations:
     scenes: tuple[str, ...] | None = None
     weights: tuple[float, ...] = (0.3, 0.35, 0.25, 0.1)
     verbosity: float = 0.5
+    thorough: float = 0.5
 
     def __post_init__(self) -> None:
         for name in self.scenes or ():
@@ -84,15 +86,16 @@ class Relations:
                 write(told, steps)
             except Reject:
                 continue
-            return _made(index, scene, told, rng, self.verbosity)
+            return _made(index, scene, told, self._trace(told, rng), rng)
         raise RelationsError(f"scene {scene!r}: no problem with {steps} steps came out")
 
+    def _trace(self, told: Problem, rng: Random) -> str:
+        if rng.random() < self.verbosity:
+            return telling.verbose(told, rng, thorough=rng.random() < self.thorough)
+        return rng.choice((telling.brief, telling.bare))(told)
 
-def _made(index: int, scene: str, told: Problem, rng: Random, verbosity: float) -> RelationsProblem:
-    if rng.random() < verbosity:
-        trace = telling.verbose(told, rng)
-    else:
-        trace = rng.choice((telling.brief, telling.bare))(told)
+
+def _made(index: int, scene: str, told: Problem, trace: str, rng: Random) -> RelationsProblem:
     return RelationsProblem(
         index=index,
         scene=scene,

@@ -97,25 +97,39 @@ def brief(p: Problem) -> str:
     return " ".join([*told, *_money(p)])
 
 
-def verbose(p: Problem, rng: Random) -> str:
-    """What is done and why, with a check at times."""
+def verbose(p: Problem, rng: Random, *, thorough: bool = False) -> str:
+    """What is done and why, with a check at times; ``thorough`` says first what the text says, and
+    checks every calculation."""
     told = [rng.choice(rules()["say_open"])]
+    if thorough:
+        told += [rng.choice(rules()["say_text"]), *p.facts] if p.facts else []
+        told += [rng.choice(rules()["say_asked"]), p.ask]
     first = p.steps[0]
     if first.op in (Op.ADD, Op.SUB) and not first.note and rng.random() < 0.5:
         told.append(_said(rng, "begin", first.left, 0))
     told += [rng.choice(rules()["say_aside"]).replace("{q}", number) for number in p.asides]
     told += p.before
     for step in p.steps:
-        told += [step.told] if step.told and rng.random() < 0.7 else []
+        told += [step.told] if step.told and (thorough or rng.random() < 0.7) else []
         told += [step.note] if step.note else []
         told.append(_said(rng, step.op.name.lower(), step.left, step.right))
         told.append(f"{_worked(step)}.")
-        told += [step.thus] if step.thus and rng.random() < 0.8 else []
-    last = p.steps[-1]
-    if rng.random() < 0.35 and last.kept is None and not (last.op is Op.MUL and last.right > 20):
-        back = working(INVERSE[last.op], last.value, last.right)
-        told += [rng.choice(rules()["say_check"]), f"{back}."]
+        told += [step.thus] if step.thus and (thorough or rng.random() < 0.8) else []
+    checked = p.steps[::-1] if thorough else p.steps[-1:] if rng.random() < 0.35 else []
+    if back := [f"{_back(step)}." for step in checked if _goes_back(step)]:
+        told += [rng.choice(rules()["say_check"]), *back]
+        told += [rng.choice(rules()["say_fits"])] if thorough else []
     return " ".join([*told, *_money(p), _said(rng, "end", 0, answer(p))])
+
+
+def _goes_back(step: Calculation) -> bool:
+    """Not what left a remainder, nor a division by much."""
+    return step.kept is None and not (step.op is Op.MUL and step.right > 20)
+
+
+def _back(step: Calculation) -> str:
+    """The calculation from the other side."""
+    return working(INVERSE[step.op], step.value, step.right)
 
 
 def final(p: Problem, rng: Random) -> str:

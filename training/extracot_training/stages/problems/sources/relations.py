@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import fields
 
 from extracot_training.config.problems import RelationsSource
 from extracot_training.math_text.normalise import problem_id
@@ -19,7 +20,8 @@ def read(source: RelationsSource) -> Iterator[Problem]:
 
     Raises :class:`ConfigError` for an unknown scene.
     """
-    relations = Relations(source.seed, source.scenes, source.weights, source.verbosity)
+    shared = {field.name for field in fields(Relations)}
+    relations = Relations(**source.model_dump(include=shared))
     for made in relations.make(source.size):
         yield Problem(
             id=problem_id(SOURCE, made.question),
