@@ -16,9 +16,10 @@ import yaml
 
 from extracot_training.cli import config_class, main
 from extracot_training.errors import ConfigError, StageError
+from extracot_training.pipeline.parents import die_with_parent
 from extracot_training.planning.shape import KNOWN, Shape, shape_of_config
 from extracot_training.run import checks
-from extracot_training.run.children import die_with_parent, in_child
+from extracot_training.run.children import in_child
 from extracot_training.run.data import FEW, read_data, teacher_of
 from extracot_training.run.machine import Base, Machine
 from extracot_training.run.options import RunOptions, read

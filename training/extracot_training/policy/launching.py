@@ -19,6 +19,7 @@ from typing import Any
 
 from extracot_training.errors import ConfigError
 from extracot_training.pipeline.distributed import WORLD_SIZE, world_size
+from extracot_training.pipeline.parents import die_with_parent
 from extracot_training.pipeline.stage import Manifest
 from extracot_training.policy.trackers import check_trackers
 from extracot_training.policy.training_settings import TrainingSettings
@@ -26,7 +27,7 @@ from extracot_training.policy.training_settings import TrainingSettings
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 SHARDING = ("FSDP", "DEEPSPEED")
 MODULE = "extracot_training.cli"
-# Set in what a launch starts: one process of accelerate's has no WORLD_SIZE.
+# Set in what a launch starts, to the launcher's process: one of accelerate's has no WORLD_SIZE.
 LAUNCHED = "EXTRACOT_TRAIN_LAUNCHED"
 
 
@@ -51,6 +52,9 @@ def launch(
                 key="processes",
             )
         config.check_processes(started)
+        launcher_id = environment.get(LAUNCHED, "")
+        if launcher_id == str(os.getppid()):
+            die_with_parent(int(launcher_id))  # one that is killed outright ends nobody itself
         return
     check_launch(config)
     check_place(config)
@@ -58,7 +62,7 @@ def launch(
         if config.device != "cpu":
             see_one_gpu(environment)
         return
-    environment[LAUNCHED] = "yes"
+    environment[LAUNCHED] = str(os.getpid())  # which the launcher takes over
     sys.stdout.flush()
     become(sys.executable, launcher(config, arguments))
 

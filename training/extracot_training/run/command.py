@@ -19,11 +19,12 @@ from typing import Any
 
 from extracot_training.errors import StageError
 from extracot_training.evaluation.serving import served
+from extracot_training.pipeline.parents import die_with_parent
 from extracot_training.planning.ledger import finished
 from extracot_training.planning.report import Planned, report_of
 from extracot_training.policy.training_settings import TrainingSettings
 from extracot_training.run import checks
-from extracot_training.run.children import die_with_parent, in_child
+from extracot_training.run.children import in_child
 from extracot_training.run.data import Data, read_data, teacher_of
 from extracot_training.run.ending import MEASURED_REFUSED, ending, publish_measured
 from extracot_training.run.machine import Machine, look
