@@ -156,6 +156,7 @@ def test_the_command_says_it_in_one_line(
     ("shape", "machine", "expected"),
     [
         (SMOL, CPU, ("135M on a CPU (fp32)", 1, False, False)),
+        (SMOL, replace(CPU, bf16=True), ("135M on a CPU (bf16)", 1, False, False)),
         (QWEN, gpus(1), ("1.7B on one GPU (bf16)", 1, False, False)),
         (LARGE, gpus(8), ("8.2B on 8 GPUs (bf16, weights sharded, adapters in chrpo)", 8, True,
                           False)),

@@ -191,10 +191,9 @@ def _evaluate(run: Run, step: Step) -> int:
     """Serve the draft while it is measured."""
     folder = run.options.out / "published"
     print(f"serving {folder} to measure it", flush=True)
-    arguments = () if run.machine.gpus else ("--vllm", "dtype=float32")
     log = run.options.out / "serve.log"
     begin = partial(die_with_parent, os.getpid())
-    with served(folder, arguments, SERVER_WAIT_S, log=log, begin=begin) as url:
+    with served(folder, (), SERVER_WAIT_S, log=log, begin=begin) as url:
         return _stage(run, step, "--set", f"base_url={url}/v1")
 
 

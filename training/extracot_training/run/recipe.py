@@ -253,7 +253,7 @@ class Recipe:
         })  # fmt: skip
 
     def _dtype(self) -> dict[str, Any]:
-        return {"dtype": "float32" if self.preset.precision == "fp32" else "bfloat16"}
+        return {"dtype": self.preset.dtype}
 
     @property
     def on_gpu(self) -> bool:
