@@ -1,6 +1,6 @@
-"""A training on two processes whose launcher, or one of the two, is ended by kill -9: nobody is
-left at work in the folder, the same command goes on as an uncut run would, and one process alone
-may not go on with it."""
+"""A training on two processes whose launcher is ended by kill -9: nobody is left at work in the
+folder, the same command goes on as an uncut run would, and one process alone may not go on with it.
+"""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ from tests.training import tiny_policy
 
 pytestmark = pytest.mark.slow
 
-# argv: who is killed, after how many steps, by the second process; then the command's own words.
+# argv: after how many steps the second process kills the launcher; then the command's own words.
 DOOMED = """
 import os, signal, sys
 from extracot_training.cli import main
 from extracot_training.stages.sft.trainer import BudgetSftTrainer
-whom, after = sys.argv[1], int(sys.argv[2])
+after = int(sys.argv[1])
 step = BudgetSftTrainer.training_step
 def killing(self, *args, **kwargs):
     if self.state.global_step == after and os.environ["RANK"] == "1":
-        os.kill({"launcher": os.getppid(), "worker": os.getpid()}[whom], signal.SIGKILL)
-        signal.pause()  # the launcher's end comes here
+        os.kill(os.getppid(), signal.SIGKILL)
+        signal.pause()  # its end comes here
     return step(self, *args, **kwargs)
 BudgetSftTrainer.training_step = killing
-sys.exit(main(sys.argv[3:]))
+sys.exit(main(sys.argv[2:]))
 """
 
 
@@ -70,16 +70,15 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-@pytest.mark.parametrize("whom", ["launcher", "worker"])
 def test_killed_on_two_it_goes_on_on_two_and_not_on_one(
-    whom: str, root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     config = tiny_policy.sft_config(root, out=tmp_path / "cut", **settings())
     script = tmp_path / "doomed.py"
     script.write_text(DOOMED)
     command = launcher(config, words(config))
     place = command.index("extracot_training.cli")
-    command[place - 1 : place + 1] = [str(script), whom, "3"]
+    command[place - 1 : place + 1] = [str(script), "3"]
     # As the command does before it becomes the launcher.
     shell = f'export {LAUNCHED}=$$; exec "$0" "$@"'
     killed = ran(["sh", "-c", shell, *command])

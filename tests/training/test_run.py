@@ -14,8 +14,10 @@ from typing import Any
 import pytest
 import yaml
 
+from extracot.card import BudgetCard, LevelCard
 from extracot_training.cli import config_class, main
 from extracot_training.errors import ConfigError, StageError
+from extracot_training.evaluation.serving import become_server
 from extracot_training.pipeline.parents import die_with_parent
 from extracot_training.planning.shape import KNOWN, Shape, shape_of_config
 from extracot_training.run import checks
@@ -234,6 +236,32 @@ def test_one_setting_of_a_stage_can_be_changed(tmp_path: Path) -> None:
             configured(bad, Effort.of(bad.preset, 1.0), config_class)
 
 
+def test_a_few_steps_are_not_measured_and_saved_each(tmp_path: Path) -> None:
+    made = recipe(options(tmp_path))
+    for share, every, saved in ((0.02, 1, 5), (0.18, 2, 5), (1.0, 10, 5)):
+        effort = Effort.of(made.preset, share)
+        config = next(c for s, c in configured(made, effort, config_class) if s.name == "chrpo")
+        assert (config.evaluation.every, config.checkpoint_every) == (every, saved)
+
+
+@pytest.mark.parametrize(("model", "named"), [("mine", []), (None, ["--served-model-name"])])
+def test_it_goes_on_as_the_server_of_its_checkpoint(
+    tmp_path: Path, model: str | None, named: list[str]
+) -> None:
+    levels = [
+        LevelCard(name=str(ratio), token=f"<L{n}>", token_id=n, ratio=ratio)
+        for n, ratio in enumerate((0.5, 1.0))
+    ]
+    BudgetCard(
+        tokenizer_hash="sha256:" + "0" * 64, base_model="base", model=model, instruction="Think.",
+        levels=levels,
+    ).save(tmp_path)  # fmt: skip
+    became: list[list[str]] = []
+    become_server(tmp_path, lambda _, command: became.append(command))
+    assert became[0][2:5] == ["extracot_server.cli", "--model", str(tmp_path)]
+    assert became[0][5:6] == named
+
+
 def test_a_folder_goes_on_with_its_configurations_and_no_others(tmp_path: Path) -> None:
     made = options(tmp_path)
     data = read_data(made)
@@ -275,6 +303,8 @@ def test_packages_trackers_and_room_are_looked_for_first(
     with pytest.raises(StageError, match="the model has to reason for itself"):
         checks.check_packages(options(tmp_path), "vllm")
     checks.check_packages(options(tmp_path, skip=["evaluate"]), "own")
+    with pytest.raises(StageError, match="--serve: vllm is not installed"):
+        checks.check_packages(options(tmp_path, skip=["evaluate"], serve=True), "own")
     checks.check_disk(recipe(options(tmp_path)))
     huge = replace(SMOL, weights=1e15)
     with pytest.raises(StageError, match=r"GiB are free there, and models and checkpoints take"):

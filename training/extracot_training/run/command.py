@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from extracot_training.errors import StageError
-from extracot_training.evaluation.serving import served
+from extracot_training.evaluation.serving import become_server, served
 from extracot_training.pipeline.parents import die_with_parent
 from extracot_training.planning.ledger import finished
 from extracot_training.planning.report import Planned, report_of
@@ -99,7 +99,10 @@ def main(argv: Sequence[str], config_of: ConfigOf, stage_main: Main) -> int:
     steps = _steps(run, kept)
     if isinstance(steps, int):
         return steps
-    return _all(run, steps)
+    code = _all(run, steps)
+    if options.serve and not code:
+        become_server(options.out / "published")
+    return code
 
 
 def _looked(options: RunOptions, data: Data, config_of: ConfigOf, stage_main: Main) -> Run:
