@@ -90,6 +90,11 @@ def recipe(made: RunOptions, machine: Machine = CPU, shape: Shape = SMOL) -> Rec
         (rows(1), "1 problem is left of 1 rows; want two or more"),
         ([*rows(2), "{broken"], "mine.jsonl:3: not JSON"),
         ([*rows(2), {"prompt": "Why?", "cot": "So."}], "mine.jsonl:3: field 'final': is missing"),
+        (
+            [{"question": "Why?"}],
+            "mine.jsonl:1: field 'final': is missing; the row has: question; "
+            "name its key in --fields, correct that row, or pass --bad-rows skip",
+        ),
         ([*rows(2), {"prompt": " ", "final": "3"}], "mine.jsonl:3: field 'prompt': is empty"),
         ([*rows(2), *rows(1, final="8")], "rows own 1 and own 3 ask the same"),
         (rows(3, cot=None), "no row has a solution, and vLLM cannot load bundled:smollm2"),
@@ -108,6 +113,14 @@ def test_remedies_are_flags_and_work(tmp_path: Path) -> None:
     bad = [*rows(4), {"prompt": "Why?"}, *rows(1, final="8"), *rows(1)]
     with pytest.raises(StageError, match="pass --bad-rows skip"):
         read_data(options(tmp_path, bad))
+    with pytest.raises(StageError, match=r"all 1 rows are bad.*or name other keys in --fields$"):
+        read_data(options(tmp_path, [{"text": "Why?"}], bad_rows="skip"))
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(StageError, match=r"folder: is a folder; want a file"):
+        read_data(options(tmp_path, problems=tmp_path / "folder"))
+    bad_file = write(tmp_path / "mine.jsonl.gz", [])
+    with pytest.raises(StageError, match=r"mine.jsonl.gz: is packed; unpack it to JSONL"):
+        read_data(options(tmp_path, problems=bad_file))
     with pytest.raises(StageError, match="pass --conflicts first or drop"):
         read_data(options(tmp_path, bad, bad_rows="skip"))
     data = read_data(options(tmp_path, bad, bad_rows="skip", conflicts="drop"))
