@@ -6,6 +6,8 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -345,3 +347,20 @@ def test_a_stage_whose_run_has_ended_before_it_begins_does_not_begin() -> None:
 
     with pytest.raises(StageError, match="stage sft was ended by SIGTERM"):
         in_child("sft", orphaned, {})
+
+
+def test_a_process_that_is_ended_takes_its_engine_along() -> None:
+    script = (
+        "import multiprocessing, signal\n"
+        "from extracot_training.pipeline.parents import take_children_along\n"
+        "engine = multiprocessing.get_context('fork').Process(target=signal.pause)\n"
+        "engine.start()\ntake_children_along()\nprint('loaded', flush=True)\nengine.join()\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", script], stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        process.terminate()
+        assert process.stdout.read() == "", "the pipe closes when the engine has ended as well"
+    assert process.returncode == 128 + signal.SIGTERM
