@@ -15,6 +15,8 @@ from extracot_training.errors import ConfigError
 from extracot_training.planning.shape import Shape, shape_of
 
 SAMPLED = 2_000  # rows whose lengths are read of a file that is there
+# Tokens of a template and of the instruction around a question.
+TEMPLATE = 35.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +104,7 @@ def read_folder(folder: Path, assume: Assumptions) -> Rows:
         reasoning = mean([row["reasoning_tokens"] for row in first])
         return Rows(splits, prompt, reasoning,
                     mean([len(row["reply_ids"]) for row in first]) - reasoning, True)  # fmt: skip
-    prompt = mean([len(row.get("question", "")) for row in first]) / assume.characters
+    prompt = mean([len(row.get("question", "")) for row in first]) / assume.characters + TEMPLATE
     reasoning = mean([
         row.get("tokens") or len(row.get("reasoning") or "") / assume.characters for row in first
     ])  # fmt: skip

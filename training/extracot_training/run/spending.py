@@ -15,9 +15,10 @@ from extracot_training.config.plan import Assumptions
 from extracot_training.errors import ConfigError
 from extracot_training.planning.command import plan_of
 from extracot_training.planning.costs import Cost
+from extracot_training.planning.ledger import TEMPLATE
 from extracot_training.planning.report import Planned
 from extracot_training.planning.shape import GIB
-from extracot_training.run.data import Data
+from extracot_training.run.data import CHARACTERS, Data
 from extracot_training.run.machine import Machine
 from extracot_training.run.presets import Preset
 from extracot_training.run.recipe import Effort, Recipe, Step
@@ -39,7 +40,10 @@ Configured = tuple[Step, Any]
 def assumptions(recipe: Recipe, machine: Machine) -> Assumptions:
     """What the plan takes for granted: the data's own lengths, this machine's own speed."""
     data, base = recipe.data, recipe.base
-    known: dict[str, Any] = {"prompt_tokens": data.prompt + 35, "weights": base.shape.weights}
+    known: dict[str, Any] = {
+        "prompt_tokens": data.prompt + TEMPLATE, "weights": base.shape.weights,
+        "characters": CHARACTERS,
+    }  # fmt: skip
     if data.solutions:
         known |= {"reasoning_tokens": data.trace, "answer_tokens": 15.0,
                   "solved": 1.0}  # fmt: skip
