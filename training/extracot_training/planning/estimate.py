@@ -11,7 +11,7 @@ from extracot_training.config.compress import CompressConfig
 from extracot_training.config.compressor import CompressorConfig
 from extracot_training.config.evaluate import EvaluateConfig
 from extracot_training.config.mix import MixConfig
-from extracot_training.config.problems import ProblemsConfig
+from extracot_training.config.problems import JsonlSource, ProblemsConfig
 from extracot_training.config.reference import ReferenceConfig
 from extracot_training.config.sft import SftConfig
 from extracot_training.config.teach import TeachConfig
@@ -38,7 +38,8 @@ def problems(config: ProblemsConfig, ledger: Ledger) -> Cost:
         path, size = getattr(source, "path", None), getattr(source, "size", None)
         length = ledger.assume.prompt_tokens
         if isinstance(path, Path):
-            count, measured = count_problems(path, ledger.assume)
+            key = source.fields.question if isinstance(source, JsonlSource) else "question"
+            count, measured = count_problems(path, ledger.assume, key)
             length = measured + TEMPLATE
         else:
             count = int(size or source.limit or 0)

@@ -111,11 +111,11 @@ def read_folder(folder: Path, assume: Assumptions) -> Rows:
     return Rows(splits, prompt, reasoning, assume.answer_tokens if reasoning else 0.0, True)
 
 
-def count_problems(path: Path, assume: Assumptions) -> tuple[int, float]:
-    """Rows of a problem file, and the mean tokens of its questions."""
+def count_problems(path: Path, assume: Assumptions, key: str = "question") -> tuple[int, float]:
+    """Rows of a problem file, and the mean tokens of its questions, which ``key`` holds."""
     count = sum(1 for _ in lines_of(path))
     first = islice(lines_of(path), SAMPLED)
-    lengths = [len(str(row.get("question") or row.get("problem") or "")) for row in first]
+    lengths = [len(str(row.get(key) or row.get("problem") or "")) for row in first]
     return count, mean(lengths) / assume.characters
 
 
