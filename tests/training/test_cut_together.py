@@ -22,7 +22,7 @@ from extracot_training.pipeline.stage import Manifest
 from extracot_training.policy.launching import LAUNCHED, launcher
 from tests.training import tiny_policy
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 # argv: after how many steps the second process kills the launcher; then the command's own words.
 DOOMED = """
