@@ -1,17 +1,20 @@
-"""Forty problems of one's own and a model of random weights to a served checkpoint by one command,
-every stage of it, killed in a training and gone on with.
+"""Forty problems of one's own and a base model (random weights, or SmolLM2-135M) to a served
+checkpoint by one command, every stage of it, killed in a training and gone on with.
 
-It can learn nothing in three steps; what is tested is the way. docs/experiments.md has SmolLM2's.
+It can learn nothing in three steps; what is tested is the way. docs/experiments.md says how long it
+takes.
 """
 
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import Generator
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -21,46 +24,91 @@ from extracot_training.pipeline.stage import Manifest
 from tests.fixtures.tiny_model import build_tiny_model
 from tests.training.test_run import rows, write
 
-pytestmark = [pytest.mark.vllm, pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.vllm, pytest.mark.slow, pytest.mark.timeout(1800)]
 
-STEPS = (
-    "problems", "teach", "annotate", "compressor", "compress", "mix-fixed", "sft-fixed",
-    "reference-fixed", "mix", "sft", "reference", "chrpo", "published", "evaluate",
-)  # fmt: skip
 SMALL = (
-    "compressor.epochs=1", "compressor.layers=1", "sft-fixed.max_steps=3", "sft.max_steps=2",
-    "reference-fixed.limit=4", "reference-fixed.k=1", "reference.limit=2", "reference.k=1",
-    "chrpo.steps=2", "chrpo.evaluation.problems=1", "evaluate.limit=2",
+    "sft-fixed.max_steps=3", "sft.max_steps=2", "reference-fixed.limit=4", "reference-fixed.k=1",
+    "reference.limit=2", "reference.k=1", "chrpo.steps=2", "chrpo.evaluation.problems=1",
+    "evaluate.limit=2",
 )  # fmt: skip
 
 
-def command(root: Path) -> list[str]:
+@dataclass(frozen=True)
+class Own:
+    """Somebody's model and problems, and what they ask for."""
+
+    model: str
+    fields: str
+    levels: tuple[str, ...]
+    flags: tuple[str, ...]
+    compressor: tuple[str, ...] = ()
+
+    @property
+    def steps(self) -> tuple[str, ...]:
+        """The folders of the stages, in order."""
+        return (
+            "problems", "teach", *self.compressor, "compress", "mix-fixed", "sft-fixed",
+            "reference-fixed", "mix", "sft", "reference", "chrpo", "published", "evaluate",
+        )  # fmt: skip
+
+
+OWN = {
+    "random": Own(
+        "base", "question=prompt,answer=final,solution=cot", ("0.5", "1.0"),
+        ("--levels", "0.5,1.0", "--compressor", "train", "--set", "compressor.epochs=1",
+         "--set", "compressor.layers=1"), ("annotate", "compressor"),
+    ),
+    "smollm2": Own(
+        "bundled:smollm2", "question=task,answer=result,solution=worked",
+        ("0.2", "0.4", "0.6", "0.8", "1.0"), (),
+    ),
+}  # fmt: skip
+
+
+def command(own: Own, root: Path) -> list[str]:
     changes = [word for text in SMALL for word in ("--set", text)]
+    model = own.model if ":" in own.model else str(root / own.model)
     return [
-        sys.executable, "-m", "extracot_training.cli", "run", "--model", str(root / "base"),
-        "--problems", str(root / "mine.jsonl"), "--fields",
-        "question=prompt,answer=final,solution=cot", "--out", str(root / "run"), "--device", "cpu",
-        "--levels", "0.5,1.0", "--compressor", "train", "--name", "mine", *changes,
+        sys.executable, "-m", "extracot_training.cli", "run", "--model", model,
+        "--problems", str(root / "mine.jsonl"), "--fields", own.fields, "--out", str(root / "run"),
+        "--device", "cpu", "--name", "mine", *own.flags, *changes,
     ]  # fmt: skip
 
 
+LONG = pytest.mark.skipif(
+    os.environ.get("EXTRACOT_TEST_SMOLLM2") != "1",
+    reason="takes minutes: EXTRACOT_TEST_SMOLLM2=1 runs it",
+)
+
+
+@pytest.fixture(
+    scope="module",
+    params=["random", pytest.param("smollm2", marks=LONG)],
+)
+def own(request: pytest.FixtureRequest) -> Own:
+    return OWN[request.param]
+
+
 @pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def root(own: Own, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run that was killed in its first training, and then run to its end."""
     root = tmp_path_factory.mktemp("own")
-    build_tiny_model(root / "base")
-    write(root / "mine.jsonl", rows(40))
-    with closing(started(root)) as lines:
+    if ":" in own.model:
+        shutil.copy(Path(__file__).with_name("own_problems.jsonl"), root / "mine.jsonl")
+    else:
+        build_tiny_model(root / own.model)
+        write(root / "mine.jsonl", rows(40))
+    with closing(started(command(own, root))) as lines:
         for line in lines:
             if line.startswith("sft-fixed: "):
                 break
     return root
 
 
-def started(root: Path) -> Generator[str, None, None]:
+def started(words: list[str]) -> Generator[str, None, None]:
     """What the command prints; it is killed when nobody wants more."""
     process = subprocess.Popen(
-        command(root), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         stdin=subprocess.DEVNULL, env=os.environ | {"OMP_NUM_THREADS": "1"},
     )  # fmt: skip
     assert process.stdout is not None
@@ -74,24 +122,24 @@ def started(root: Path) -> Generator[str, None, None]:
             process.stdout.read()  # until the stage that ran has ended as well
 
 
-def test_a_killed_run_goes_on_to_a_checkpoint_with_a_card(root: Path) -> None:
-    finished = {name for name in STEPS if (found := Manifest.load(root / "run" / name))
+def test_a_killed_run_goes_on_to_a_checkpoint_with_a_card(own: Own, root: Path) -> None:
+    finished = {name for name in own.steps if (found := Manifest.load(root / "run" / name))
                 and found.finished}  # fmt: skip
     assert "compress" in finished and "sft-fixed" not in finished
     before = {name: Manifest.load(root / "run" / name) for name in finished}
     done = subprocess.run(
-        command(root), capture_output=True, text=True, stdin=subprocess.DEVNULL,
+        command(own, root), capture_output=True, text=True, stdin=subprocess.DEVNULL,
         env=os.environ | {"OMP_NUM_THREADS": "1"},
     )  # fmt: skip
     print(done.stdout, done.stderr)
     assert done.returncode == 0, done.stderr[-2000:]
     assert "goes on in" in done.stdout and done.stdout.count(": up to date in ") == len(finished)
-    for name in STEPS:
+    for name in own.steps:
         found = Manifest.load(root / "run" / name)
         assert found is not None and found.finished is not None, name
         assert before.get(name, found) == found, "made once"
     card = BudgetCard.load(root / "run" / "published")
-    assert [level.name for level in card.levels] == ["0.5", "1.0"] and card.policy is not None
+    assert tuple(level.name for level in card.levels) == own.levels and card.policy is not None
     assert card.model == "mine"
     assert f"extracot-serve --model {root / 'run' / 'published'}" in done.stdout
     report = (root / "run" / "report.md").read_text()

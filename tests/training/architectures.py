@@ -45,7 +45,10 @@ ARCHITECTURES: dict[str, tuple[str, dict[str, Any]]] = {
     "smollm3": ("SmolLM3Config", USUAL),
 }  # fmt: skip
 # Those that vLLM was seen to serve; 0.32 has no model of its own for GPT-NeoX, and fails with it.
-SERVED = ("bloom", "falcon", "gemma2", "gemma3_text", "gpt2", "llama", "qwen3")
+SERVED = (
+    "bloom", "falcon", "gemma2", "gemma3_text", "gpt2", "granite", "llama", "mistral", "olmo2",
+    "opt", "phi", "phi3", "qwen2", "qwen3", "smollm3",
+)  # fmt: skip
 LONGEST = 8
 # Those whose router has a loss, which trainers switch on.
 ROUTED = ("gpt_oss", "mixtral", "olmoe", "qwen3_moe")

@@ -259,9 +259,15 @@ def test_what_this_machine_lacks_is_said_before_anything_is_loaded(
     with pytest.raises(ConfigError, match=r"'out': 0.0 GiB are free at .*free some"):
         check_place(place(tmp_path))
     monkeypatch.setattr("transformers.utils.is_torch_bf16_gpu_available", lambda: False)
-    with pytest.raises(ConfigError, match=r"'precision': bf16 wants a GPU .*set precision to fp32"):
-        check_place(place(tmp_path, precision="bf16"))
-    check_place(place(tmp_path, precision="bf16", device="cpu", lora={}))
+    monkeypatch.setattr("extracot_training.policy.precision.computes_bfloat16", lambda: False)
+    for device in ("auto", "cpu"):
+        wanted = r"'precision': bf16 wants a GPU or a processor .*set precision to fp32 or auto"
+        with pytest.raises(ConfigError, match=wanted):
+            check_place(place(tmp_path, precision="bf16", device=device))
+    check_place(place(tmp_path, precision="auto", device="cpu", lora={}))
+    monkeypatch.setattr("extracot_training.policy.precision.computes_bfloat16", lambda: True)
+    for device in ("auto", "cpu"):
+        check_place(place(tmp_path, precision="bf16", device=device, lora={}))
 
 
 def test_what_a_training_has_written_it_need_not_have_room_for(

@@ -18,6 +18,7 @@ from extracot_training.config.sft import SftConfig
 from extracot_training.errors import ConfigError
 from extracot_training.planning import costs
 from extracot_training.planning.command import plan_of, read, stage_of
+from extracot_training.planning.ledger import TEMPLATE
 from extracot_training.planning.shape import KNOWN, shape_of_config
 from tests.training import tiny_policy
 
@@ -141,6 +142,16 @@ def test_what_lies_there_is_counted_and_costs_nothing_more(tmp_path: Path) -> No
     assert not second.done
     assert second.cost.tokens == pytest.approx(2 * sum(lengths))
     assert second.cost.gpus == 0, "device cpu"
+
+
+def test_ones_own_questions_are_measured_by_the_field_map(tmp_path: Path) -> None:
+    (tmp_path / "own.jsonl").write_text((json.dumps({"task": "x" * 72, "gold": 1}) + "\n") * 3)
+    source = {"kind": "jsonl", "path": tmp_path / "own.jsonl", "name": "own", "license": "none",
+              "fields": "question=task,answer=gold"}  # fmt: skip
+    config = config_class("problems").model_validate({"sources": [source], "out": tmp_path / "p"})
+    (one,) = plan_of([("problems", config)], Assumptions(characters=3.6), {})
+    assert one.rows is not None
+    assert (one.rows.count(), one.rows.prompt) == (pytest.approx(3), pytest.approx(20 + TEMPLATE))
 
 
 def test_assumptions_can_be_changed_and_are_told(capsys: pytest.CaptureFixture[str],

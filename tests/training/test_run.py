@@ -6,6 +6,8 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,11 +16,14 @@ from typing import Any
 import pytest
 import yaml
 
+from extracot.card import BudgetCard, LevelCard
 from extracot_training.cli import config_class, main
 from extracot_training.errors import ConfigError, StageError
+from extracot_training.evaluation.serving import become_server
+from extracot_training.pipeline.parents import die_with_parent
 from extracot_training.planning.shape import KNOWN, Shape, shape_of_config
 from extracot_training.run import checks
-from extracot_training.run.children import die_with_parent, in_child
+from extracot_training.run.children import in_child
 from extracot_training.run.data import FEW, read_data, teacher_of
 from extracot_training.run.machine import Base, Machine
 from extracot_training.run.options import RunOptions, read
@@ -87,6 +92,11 @@ def recipe(made: RunOptions, machine: Machine = CPU, shape: Shape = SMOL) -> Rec
         (rows(1), "1 problem is left of 1 rows; want two or more"),
         ([*rows(2), "{broken"], "mine.jsonl:3: not JSON"),
         ([*rows(2), {"prompt": "Why?", "cot": "So."}], "mine.jsonl:3: field 'final': is missing"),
+        (
+            [{"question": "Why?"}],
+            "mine.jsonl:1: field 'final': is missing; the row has: question; "
+            "name its key in --fields, correct that row, or pass --bad-rows skip",
+        ),
         ([*rows(2), {"prompt": " ", "final": "3"}], "mine.jsonl:3: field 'prompt': is empty"),
         ([*rows(2), *rows(1, final="8")], "rows own 1 and own 3 ask the same"),
         (rows(3, cot=None), "no row has a solution, and vLLM cannot load bundled:smollm2"),
@@ -105,6 +115,14 @@ def test_remedies_are_flags_and_work(tmp_path: Path) -> None:
     bad = [*rows(4), {"prompt": "Why?"}, *rows(1, final="8"), *rows(1)]
     with pytest.raises(StageError, match="pass --bad-rows skip"):
         read_data(options(tmp_path, bad))
+    with pytest.raises(StageError, match=r"all 1 rows are bad.*or name other keys in --fields$"):
+        read_data(options(tmp_path, [{"text": "Why?"}], bad_rows="skip"))
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(StageError, match=r"folder: is a folder; want a file"):
+        read_data(options(tmp_path, problems=tmp_path / "folder"))
+    bad_file = write(tmp_path / "mine.jsonl.gz", [])
+    with pytest.raises(StageError, match=r"mine.jsonl.gz: is packed; unpack it to JSONL"):
+        read_data(options(tmp_path, problems=bad_file))
     with pytest.raises(StageError, match="pass --conflicts first or drop"):
         read_data(options(tmp_path, bad, bad_rows="skip"))
     data = read_data(options(tmp_path, bad, bad_rows="skip", conflicts="drop"))
@@ -155,6 +173,7 @@ def test_the_command_says_it_in_one_line(
     ("shape", "machine", "expected"),
     [
         (SMOL, CPU, ("135M on a CPU (fp32)", 1, False, False)),
+        (SMOL, replace(CPU, bf16=True), ("135M on a CPU (bf16)", 1, False, False)),
         (QWEN, gpus(1), ("1.7B on one GPU (bf16)", 1, False, False)),
         (LARGE, gpus(8), ("8.2B on 8 GPUs (bf16, weights sharded, adapters in chrpo)", 8, True,
                           False)),
@@ -232,6 +251,32 @@ def test_one_setting_of_a_stage_can_be_changed(tmp_path: Path) -> None:
             configured(bad, Effort.of(bad.preset, 1.0), config_class)
 
 
+def test_a_few_steps_are_not_measured_and_saved_each(tmp_path: Path) -> None:
+    made = recipe(options(tmp_path))
+    for share, every, saved in ((0.02, 1, 5), (0.18, 2, 5), (1.0, 10, 5)):
+        effort = Effort.of(made.preset, share)
+        config = next(c for s, c in configured(made, effort, config_class) if s.name == "chrpo")
+        assert (config.evaluation.every, config.checkpoint_every) == (every, saved)
+
+
+@pytest.mark.parametrize(("model", "named"), [("mine", []), (None, ["--served-model-name"])])
+def test_it_goes_on_as_the_server_of_its_checkpoint(
+    tmp_path: Path, model: str | None, named: list[str]
+) -> None:
+    levels = [
+        LevelCard(name=str(ratio), token=f"<L{n}>", token_id=n, ratio=ratio)
+        for n, ratio in enumerate((0.5, 1.0))
+    ]
+    BudgetCard(
+        tokenizer_hash="sha256:" + "0" * 64, base_model="base", model=model, instruction="Think.",
+        levels=levels,
+    ).save(tmp_path)  # fmt: skip
+    became: list[list[str]] = []
+    become_server(tmp_path, lambda _, command: became.append(command))
+    assert became[0][2:5] == ["extracot_server.cli", "--model", str(tmp_path)]
+    assert became[0][5:6] == named
+
+
 def test_a_folder_goes_on_with_its_configurations_and_no_others(tmp_path: Path) -> None:
     made = options(tmp_path)
     data = read_data(made)
@@ -273,6 +318,8 @@ def test_packages_trackers_and_room_are_looked_for_first(
     with pytest.raises(StageError, match="the model has to reason for itself"):
         checks.check_packages(options(tmp_path), "vllm")
     checks.check_packages(options(tmp_path, skip=["evaluate"]), "own")
+    with pytest.raises(StageError, match="--serve: vllm is not installed"):
+        checks.check_packages(options(tmp_path, skip=["evaluate"], serve=True), "own")
     checks.check_disk(recipe(options(tmp_path)))
     huge = replace(SMOL, weights=1e15)
     with pytest.raises(StageError, match=r"GiB are free there, and models and checkpoints take"):
@@ -300,3 +347,20 @@ def test_a_stage_whose_run_has_ended_before_it_begins_does_not_begin() -> None:
 
     with pytest.raises(StageError, match="stage sft was ended by SIGTERM"):
         in_child("sft", orphaned, {})
+
+
+def test_a_process_that_is_ended_takes_its_engine_along() -> None:
+    script = (
+        "import multiprocessing, signal\n"
+        "from extracot_training.pipeline.parents import take_children_along\n"
+        "engine = multiprocessing.get_context('fork').Process(target=signal.pause)\n"
+        "engine.start()\ntake_children_along()\nprint('loaded', flush=True)\nengine.join()\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", script], stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        process.terminate()
+        assert process.stdout.read() == "", "the pipe closes when the engine has ended as well"
+    assert process.returncode == 128 + signal.SIGTERM

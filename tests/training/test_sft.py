@@ -338,3 +338,25 @@ def test_bf16_trains_and_keeps_float32_weights(root: Path, tmp_path: Path) -> No
     assert {value.dtype for value in weights(folder).values()} == {torch.float32}
     pure = run(sft_config(root, out=tmp_path / "b", max_steps=2, precision="pure_bf16")).folder
     assert {value.dtype for value in weights(pure).values()} == {torch.bfloat16}
+
+
+@pytest.mark.parametrize(("computes", "same"), [(True, "bf16"), (False, "fp32")])
+def test_auto_is_what_the_processor_computes_in(
+    computes: bool, same: str, root: Path, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    place = "extracot_training.policy.precision.computes_bfloat16"
+    monkeypatch.setattr(place, lambda: computes)
+    auto = sft_config(root, out=tmp_path / "a", max_steps=1, precision="auto")
+    told = capsys.readouterr().err if run(auto).folder else ""
+    assert f"precision: {same}" in told
+    named = run(sft_config(root, out=tmp_path / "b", max_steps=1, precision=same)).folder
+    first, second = weights(auto.out), weights(named)
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    monkeypatch.setattr(place, lambda: not computes)
+    assert run(auto).status == Status.UP_TO_DATE
+    manifest = auto.out / "stage.json"
+    cut = json.loads(manifest.read_text()) | {"finished": None}
+    manifest.write_text(json.dumps(cut))
+    with pytest.raises(StageError, match=f'made with other precision .*"{same}", now'):
+        run(auto)

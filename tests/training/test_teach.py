@@ -246,8 +246,31 @@ def test_no_problem_and_no_trace_are_errors(problems: Path) -> None:
     with serve(lambda body: completion("no box", "r")) as server:
         with pytest.raises(StageError, match="no problem in the splits dev"):
             run(config(problems, server.url, splits=["dev"]))
-        with pytest.raises(StageError, match=r"no trace was kept: no_box 22$"):
+        with pytest.raises(StageError) as caught:
             run(config(problems, server.url, out=problems.parent / "none"))
+    told = str(caught.value)
+    assert told.startswith("no trace was kept: no_box 22; the first of no_box is one of sums ('")
+    assert told.endswith("'); ask in instruction for the answer in \\boxed{}")
+
+
+def test_where_no_trace_of_ones_own_is_kept_its_row_and_what_to_do_are_told(
+    tmp_path: Path,
+) -> None:
+    rows = [
+        Problem(id=f"p{n}", question=f"What is {n} + 1?", answer=str(n + 1), source="own",
+                license="none", split="train", meta={"row": n + 2}, solution=solution)
+        for n, solution in enumerate((None, "So \\boxed{7}.", "So \\boxed{8}."))
+    ]  # fmt: skip
+    (tmp_path / "problems").mkdir()
+    write_rows(tmp_path / "problems" / "rows.jsonl", rows)
+    own = TeachConfig(input=tmp_path / "problems", out=tmp_path / "teach", source="own", samples=1)
+    with pytest.raises(StageError) as caught:
+        run(own)
+    assert str(caught.value) == (
+        "no trace was kept: solution_disagrees 2, no_solution 1; the first of solution_disagrees "
+        "is row 3 of own ('What is 1 + 1?'); correct the gold or the solution, which "
+        "ends in another answer"
+    )
 
 
 def test_a_server_that_refuses_everything_is_told_in_its_words(problems: Path) -> None:

@@ -119,6 +119,9 @@ def _main(argv: list[str]) -> int:
 
         print(f"{PROGRAM} {__version__}")
         return 0
+    if not sys.stderr.isatty():  # libraries' bars for every file they read or write fill a log
+        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+        os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
     name = argv[0]
     if name == PLAN:
         planned: int = _module("planning.command").main(argv[1:], config_class)
@@ -159,9 +162,6 @@ def _run_stage(name: str, stage: Stage, argv: list[str]) -> int:
     if args.config is None and not overrides:
         raise UsageError(f"{name}: want --config FILE (or --set KEY=VALUE); see {name} --help")
     config = load_config(settings, args.config, overrides)
-    if not sys.stderr.isatty():  # a library's bars for every file it reads fill a log
-        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-        os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
     if isinstance(config, TrainingSettings):
         if not args.force:
             check_settings(name, config)

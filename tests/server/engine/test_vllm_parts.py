@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from extracot.processor import computes_bfloat16
 from extracot_server.engine.base import (
     AnswerFormat,
     EngineBusyError,
@@ -26,7 +27,7 @@ from extracot_server.engine.base import (
 )
 from extracot_server.engine.vllm import grammars
 from extracot_server.engine.vllm.arguments import check_folder, engine_arguments
-from extracot_server.engine.vllm.precision import computes_bfloat16, precision_on_cpu
+from extracot_server.engine.vllm.precision import precision_on_cpu
 from extracot_server.engine.vllm.requests import delta, refusal, sampling_values
 from extracot_server.engine.vllm.start_errors import explain_start
 
@@ -78,27 +79,6 @@ def test_defaults_depend_on_the_device() -> None:
     assert "enable_chunked_prefill" not in gpu
     share = arguments({"gpu_memory_utilization": "0.5"}, cpu=True)
     assert "kv_cache_memory_bytes" not in share
-
-
-@pytest.mark.parametrize(
-    ("told", "known"),
-    [
-        ("processor : 0\nflags\t\t: fpu avx512f avx512_bf16\n\nflags\t\t: avx512_bf16 fpu\n", True),
-        ("flags\t\t: fpu amx_bf16\n", True),
-        ("Features\t: fp asimd bf16\n", True),
-        ("flags\t\t: fpu avx2 f16c\n", False),
-        ("flags\t\t: avx512_bf16\nflags\t\t: avx2\n", False),  # cores that differ
-        ("flags\t\t: fpu avx512_bf16x\nvmx flags\t: bf16\n", False),
-        ("", False),
-    ],
-)
-def test_the_processor_says_whether_it_computes_bfloat16(
-    told: str, known: bool, tmp_path: Path
-) -> None:
-    file = tmp_path / "cpuinfo"
-    file.write_text(told)
-    assert computes_bfloat16(file) is known
-    assert computes_bfloat16(tmp_path / "none") is False
 
 
 def test_bfloat16_is_for_processors_that_have_it_and_models_that_gain(tmp_path: Path) -> None:

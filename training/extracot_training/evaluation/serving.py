@@ -5,6 +5,7 @@ its own that is met over HTTP only. Knows no stage.
 from __future__ import annotations
 
 import importlib.util
+import os
 import re
 import subprocess
 import sys
@@ -48,10 +49,7 @@ def served(
 
     Raises :class:`ServingError` in one line.
     """
-    command = [sys.executable, "-m", "extracot_server.cli", "--model", str(folder)]
-    if BudgetCard.load(folder).model is None:  # else it has to be served by the name on its card
-        command += ["--served-model-name", UNNAMED]
-    command += ["--host", "127.0.0.1", "--port", "0"]
+    command = [*_server(folder), "--host", "127.0.0.1", "--port", "0"]
     with TemporaryDirectory(prefix="extracot-serving-") as scratch:
         log = log or Path(scratch) / "log"
         with log.open("wb") as stream:
@@ -71,6 +69,19 @@ def served(
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+
+
+def become_server(folder: Path, become: Callable[[str, list[str]], object] = os.execv) -> None:
+    """Go on as the folder's server, at its usual address."""
+    sys.stdout.flush()
+    become(sys.executable, _server(folder))
+
+
+def _server(folder: Path) -> list[str]:
+    command = [sys.executable, "-m", "extracot_server.cli", "--model", str(folder)]
+    if BudgetCard.load(folder).model is None:  # else it has to be served by the name on its card
+        command += ["--served-model-name", UNNAMED]
+    return command
 
 
 def _wait(process: subprocess.Popen[bytes], log: Path, timeout_s: float) -> str:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from extracot_training.config.plan import Assumptions
 from extracot_training.planning.shape import GIB, Shape
+from extracot_training.policy.precision import settled
 from extracot_training.policy.training_settings import TrainingSettings
 
 FORWARD = 2.0
@@ -66,7 +67,7 @@ def activations(
 ) -> dict[str, float]:
     """Bytes of a pass over ``rows`` of ``length`` tokens, in bfloat16, and of its logits in
     float32 with their gradient."""
-    tokens, size = rows * length, 4 if config.precision == "fp32" else 2
+    tokens, size = rows * length, 4 if settled(config) == "fp32" else 2
     block = INSIDE * tokens * (shape.hidden + shape.feed_forward) * size
     kept = shape.layers * tokens * shape.hidden * size
     inside = kept + block if config.gradient_checkpointing else shape.layers * block

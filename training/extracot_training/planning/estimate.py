@@ -11,14 +11,14 @@ from extracot_training.config.compress import CompressConfig
 from extracot_training.config.compressor import CompressorConfig
 from extracot_training.config.evaluate import EvaluateConfig
 from extracot_training.config.mix import MixConfig
-from extracot_training.config.problems import ProblemsConfig
+from extracot_training.config.problems import JsonlSource, ProblemsConfig
 from extracot_training.config.reference import ReferenceConfig
 from extracot_training.config.sft import SftConfig
 from extracot_training.config.teach import TeachConfig
 from extracot_training.pipeline.distributed import world_size
 from extracot_training.planning import costs
 from extracot_training.planning.costs import Cost
-from extracot_training.planning.ledger import Ledger, Rows, count_problems
+from extracot_training.planning.ledger import TEMPLATE, Ledger, Rows, count_problems
 from extracot_training.planning.shape import GIB
 from extracot_training.policy.launching import SHARDING, sharding_of
 from extracot_training.policy.training_settings import TrainingSettings
@@ -26,8 +26,6 @@ from extracot_training.policy.training_settings import TrainingSettings
 # Of the levels of a group that has them all, and of a mixture that has all of them equally often.
 MEAN_LEVEL = 0.6
 NO_COST = Cost(0.0, 0.0, 0, {})
-# Tokens of a template and of the instruction around a question.
-TEMPLATE = 35.0
 # How much faster a GPU reads an encoder's tokens than two cores do.
 GPU_READS = 20.0
 
@@ -40,7 +38,8 @@ def problems(config: ProblemsConfig, ledger: Ledger) -> Cost:
         path, size = getattr(source, "path", None), getattr(source, "size", None)
         length = ledger.assume.prompt_tokens
         if isinstance(path, Path):
-            count, measured = count_problems(path, ledger.assume)
+            key = source.fields.question if isinstance(source, JsonlSource) else "question"
+            count, measured = count_problems(path, ledger.assume, key)
             length = measured + TEMPLATE
         else:
             count = int(size or source.limit or 0)

@@ -15,6 +15,8 @@ from extracot_training.errors import ConfigError
 from extracot_training.planning.shape import Shape, shape_of
 
 SAMPLED = 2_000  # rows whose lengths are read of a file that is there
+# Tokens of a template and of the instruction around a question.
+TEMPLATE = 35.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,18 +104,18 @@ def read_folder(folder: Path, assume: Assumptions) -> Rows:
         reasoning = mean([row["reasoning_tokens"] for row in first])
         return Rows(splits, prompt, reasoning,
                     mean([len(row["reply_ids"]) for row in first]) - reasoning, True)  # fmt: skip
-    prompt = mean([len(row.get("question", "")) for row in first]) / assume.characters
+    prompt = mean([len(row.get("question", "")) for row in first]) / assume.characters + TEMPLATE
     reasoning = mean([
         row.get("tokens") or len(row.get("reasoning") or "") / assume.characters for row in first
     ])  # fmt: skip
     return Rows(splits, prompt, reasoning, assume.answer_tokens if reasoning else 0.0, True)
 
 
-def count_problems(path: Path, assume: Assumptions) -> tuple[int, float]:
-    """Rows of a problem file, and the mean tokens of its questions."""
+def count_problems(path: Path, assume: Assumptions, key: str = "question") -> tuple[int, float]:
+    """Rows of a problem file, and the mean tokens of its questions, which ``key`` holds."""
     count = sum(1 for _ in lines_of(path))
     first = islice(lines_of(path), SAMPLED)
-    lengths = [len(str(row.get("question") or row.get("problem") or "")) for row in first]
+    lengths = [len(str(row.get(key) or row.get("problem") or "")) for row in first]
     return count, mean(lengths) / assume.characters
 
 

@@ -19,14 +19,16 @@ from typing import Any
 
 from extracot_training.errors import ConfigError
 from extracot_training.pipeline.distributed import WORLD_SIZE, world_size
+from extracot_training.pipeline.parents import die_with_parent
 from extracot_training.pipeline.stage import Manifest
+from extracot_training.policy.precision import check_precision
 from extracot_training.policy.trackers import check_trackers
 from extracot_training.policy.training_settings import TrainingSettings
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 SHARDING = ("FSDP", "DEEPSPEED")
 MODULE = "extracot_training.cli"
-# Set in what a launch starts: one process of accelerate's has no WORLD_SIZE.
+# Set in what a launch starts, to the launcher's process: one of accelerate's has no WORLD_SIZE.
 LAUNCHED = "EXTRACOT_TRAIN_LAUNCHED"
 
 
@@ -51,14 +53,18 @@ def launch(
                 key="processes",
             )
         config.check_processes(started)
+        launcher_id = environment.get(LAUNCHED, "")
+        if launcher_id == str(os.getppid()):
+            die_with_parent(int(launcher_id))  # one that is killed outright ends nobody itself
         return
     check_launch(config)
+    alone = config.processes == 1 and config.accelerate is None
+    if alone and config.device != "cpu":
+        see_one_gpu(environment)  # before anything looks at a GPU: later it would not count
     check_place(config)
-    if config.processes == 1 and config.accelerate is None:
-        if config.device != "cpu":
-            see_one_gpu(environment)
+    if alone:
         return
-    environment[LAUNCHED] = "yes"
+    environment[LAUNCHED] = str(os.getpid())  # which the launcher takes over
     sys.stdout.flush()
     become(sys.executable, launcher(config, arguments))
 
@@ -110,8 +116,7 @@ def check_place(config: TrainingSettings) -> None:
     found = Manifest.load(out)
     if found is not None and found.finished is not None:
         return
-    if config.precision == "bf16" and config.device != "cpu":
-        _check_bf16()
+    check_precision(config)
     folder = Path(config.model)
     local = folder.is_absolute() or config.model.startswith(".") or folder.parent.is_dir()
     if local and config.model != folder.name and not folder.is_dir():
@@ -131,18 +136,6 @@ def check_place(config: TrainingSettings) -> None:
             f"setting 'out': {free / 2**30:.1f} GiB are free at {config.out}, and the model with "
             f"its checkpoints takes {needed / 2**30:.1f}; free some, or choose another folder",
             key="out",
-        )
-
-
-def _check_bf16() -> None:
-    from transformers.utils import is_torch_bf16_gpu_available
-
-    if not is_torch_bf16_gpu_available():
-        found = "the GPU here does not" if _count_gpus() else "there is no GPU here"
-        raise ConfigError(
-            f"setting 'precision': bf16 wants a GPU that computes in it, and {found}; set "
-            "precision to fp32, or device to cpu",
-            key="precision",
         )
 
 

@@ -35,6 +35,7 @@ from extracot_training.policy.launching import sharding_of
 from extracot_training.policy.loading import load_policy_model
 from extracot_training.policy.model_inputs import model_inputs
 from extracot_training.policy.model_settings import ModelSettings
+from extracot_training.policy.precision import on_cpu, settled, told
 from extracot_training.policy.prompt_settings import PromptSettings
 from extracot_training.policy.rehearsal import rehearse_saving
 from extracot_training.policy.training_settings import TrainingSettings
@@ -57,6 +58,8 @@ def run_training(
     """
 
     def trained(stage: StageRun) -> Counts:
+        if config.precision == "auto" and is_first():
+            print(told(config), file=sys.stderr, flush=True)
         if config.threads:
             torch.set_num_threads(config.threads)
         return work(stage)
@@ -79,9 +82,10 @@ def run_training(
 def conditions_of(config: TrainingSettings, processes: int) -> Conditions:
     """What decides a training besides its settings: how it is shared out."""
     sharding = "NO" if config.accelerate is None else sharding_of(config.accelerate)
-    return Conditions(
-        always=config.at_once(processes), while_cut={"processes": processes, "sharding": sharding}
-    )
+    shared = {"processes": processes, "sharding": sharding}
+    if config.precision == "auto":  # what it comes to is the machine's
+        shared["precision"] = settled(config)
+    return Conditions(always=config.at_once(processes), while_cut=shared)
 
 
 def load_for(
@@ -93,7 +97,7 @@ def load_for(
     """
     if is_first() and not stage.resumed:
         rehearse_saving(config.model, prompt, stage.folder, lora=config.lora)
-    dtype = "bfloat16" if config.precision == "pure_bf16" else "float32"
+    dtype = "bfloat16" if settled(config) == "pure_bf16" else "float32"
     return load_policy_model(
         config.model, prompt, seed=config.seed, dtype=dtype, attention=config.attention
     )
@@ -110,8 +114,8 @@ def common_arguments(config: TrainingSettings, folder: Path) -> dict[str, Any]:
         "weight_decay": config.weight_decay,
         "max_grad_norm": config.max_grad_norm,
         "gradient_checkpointing": config.gradient_checkpointing,
-        "bf16": config.precision == "bf16",
-        "use_cpu": config.device == "cpu",
+        "bf16": settled(config) == "bf16",
+        "use_cpu": on_cpu(config),
         "save_strategy": "steps" if config.checkpoint_every else "no",
         "save_total_limit": 2,
         "logging_nan_inf_filter": False,

@@ -49,8 +49,10 @@ class TrainingSettings(StageConfig):
     warmup: float = Field(0.05, ge=0, lt=1, description="share of steps with a rising rate")
     weight_decay: float = Field(0.05, ge=0)
     max_grad_norm: float = Field(1.0, gt=0)
-    precision: Literal["fp32", "bf16", "pure_bf16"] = Field(
-        "bf16", description="bf16: autocast over float32 weights; pure_bf16: weights too"
+    precision: Literal["auto", "fp32", "bf16", "pure_bf16"] = Field(
+        "bf16",
+        description="bf16: autocast over float32 weights; pure_bf16: weights too; auto: bf16 where "
+        "the GPU or the processor computes in it, else fp32",
     )
     attention: str = Field(
         "sdpa",

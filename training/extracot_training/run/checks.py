@@ -28,6 +28,11 @@ def check_packages(options: RunOptions, teacher: str) -> None:
             "pip install 'extracot[cuda]', or name the solutions' key in --fields"
         )
     absent = lacking()
+    if absent and options.serve:
+        raise StageError(
+            f"--serve: {absent} is not installed: pip install 'extracot[server,cuda]' (or "
+            "[server,cpu])"
+        )
     if absent and "evaluate" not in options.skip:
         raise StageError(
             f"stage evaluate serves the checkpoint, and {absent} is not installed: pip install "

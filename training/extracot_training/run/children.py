@@ -7,7 +7,6 @@ is there already: on a CPU that saves half a minute per training. Knows no stage
 from __future__ import annotations
 
 import atexit
-import ctypes
 import multiprocessing
 import os
 import signal
@@ -17,16 +16,7 @@ from collections.abc import Callable, Mapping
 
 from extracot.errors import ExtracotError
 from extracot_training.errors import StageError
-
-_PR_SET_PDEATHSIG = 1
-
-
-def die_with_parent(parent: int) -> None:
-    """Be ended by SIGTERM when the process that started this one ends, or already has (Linux)."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-        if os.getppid() != parent:
-            signal.raise_signal(signal.SIGTERM)
+from extracot_training.pipeline.parents import die_with_parent
 
 
 def in_child(name: str, work: Callable[[], int], environment: Mapping[str, str]) -> int:

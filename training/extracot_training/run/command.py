@@ -18,12 +18,13 @@ from pathlib import Path
 from typing import Any
 
 from extracot_training.errors import StageError
-from extracot_training.evaluation.serving import served
+from extracot_training.evaluation.serving import become_server, served
+from extracot_training.pipeline.parents import die_with_parent
 from extracot_training.planning.ledger import finished
 from extracot_training.planning.report import Planned, report_of
 from extracot_training.policy.training_settings import TrainingSettings
 from extracot_training.run import checks
-from extracot_training.run.children import die_with_parent, in_child
+from extracot_training.run.children import in_child
 from extracot_training.run.data import Data, read_data, teacher_of
 from extracot_training.run.ending import MEASURED_REFUSED, ending, publish_measured
 from extracot_training.run.machine import Machine, look
@@ -98,7 +99,10 @@ def main(argv: Sequence[str], config_of: ConfigOf, stage_main: Main) -> int:
     steps = _steps(run, kept)
     if isinstance(steps, int):
         return steps
-    return _all(run, steps)
+    code = _all(run, steps)
+    if options.serve and not code:
+        become_server(options.out / "published")
+    return code
 
 
 def _looked(options: RunOptions, data: Data, config_of: ConfigOf, stage_main: Main) -> Run:
@@ -190,10 +194,9 @@ def _evaluate(run: Run, step: Step) -> int:
     """Serve the draft while it is measured."""
     folder = run.options.out / "published"
     print(f"serving {folder} to measure it", flush=True)
-    arguments = () if run.machine.gpus else ("--vllm", "dtype=float32")
     log = run.options.out / "serve.log"
     begin = partial(die_with_parent, os.getpid())
-    with served(folder, arguments, SERVER_WAIT_S, log=log, begin=begin) as url:
+    with served(folder, (), SERVER_WAIT_S, log=log, begin=begin) as url:
         return _stage(run, step, "--set", f"base_url={url}/v1")
 
 

@@ -19,7 +19,9 @@ from extracot_training.stages.problems.contamination import deduplicate
 from extracot_training.stages.problems.sources import read_source
 from extracot_training.stages.problems.stage import assign_split
 
-CHARACTERS = 3.0  # per token, on the safe side
+# Per token of worked mathematics, where most tokenizers make a token of every digit: 2.8 of the
+# problems in docs/experiments.md.
+CHARACTERS = 2.8
 FEW = 30  # problems; with fewer none are set apart for the report alone
 _SEEDS = 1000
 
@@ -51,17 +53,22 @@ def read_data(options: RunOptions) -> Data:
     skipped: list[str] = []
     path = options.problems
     if not path.is_file():
-        raise StageError(f"--problems {path}: no such file")
+        why = "is a folder; want a file of problems in it" if path.is_dir() else "no such file"
+        raise StageError(f"--problems {path}: {why}")
     try:
         rows = list(read_source(_source(options), skipped))
         unique = deduplicate(rows, options.conflicts).rows
     except RowError as error:
-        raise StageError(f"{error}; correct that row, or pass --bad-rows skip") from error
+        rather = "name its key in --fields, " if "is missing" in str(error) else ""
+        raise StageError(f"{error}; {rather}correct that row, or pass --bad-rows skip") from error
     except StageError as error:
         raise StageError(str(error).replace("set conflicts to", "pass --conflicts")) from error
     if not rows:
         why = f"all {len(skipped)} rows are bad, such as {skipped[0]}" if skipped else "no rows"
-        raise StageError(f"--problems {path}: {why}; want a problem a row")
+        remedy = (
+            "correct them, or name other keys in --fields" if skipped else "want a problem a row"
+        )
+        raise StageError(f"--problems {path}: {why}; {remedy}")
     if len(unique) < 2:
         raise StageError(
             f"--problems {path}: {len(unique)} problem is left of {len(rows)} rows; want two or "

@@ -13,6 +13,7 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
+from extracot.processor import computes_bfloat16
 from extracot_training.errors import ConfigError, TrainingError
 from extracot_training.planning.shape import GIB, Shape, shape_of_config
 
@@ -22,7 +23,8 @@ _LINE = "extracot-machine "
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """``tflops`` are measured, of the CPU in float32; ``gpu_gib`` is of the smallest GPU in use."""
+    """``tflops`` are measured, of the CPU in float32; ``gpu_gib`` is of the smallest GPU in use.
+    ``bf16``: the GPUs, or else the CPU, compute in bfloat16."""
 
     cores: int
     memory_gib: float
@@ -92,7 +94,9 @@ def _machine(device: str) -> dict[str, Any]:
         "gpus": gpus,
         "gpu": each[0].name if each else "",
         "gpu_gib": min((one.total_memory / GIB for one in each), default=0.0),
-        "bf16": bool(gpus) and torch.cuda.is_bf16_supported(including_emulation=False),
+        "bf16": torch.cuda.is_bf16_supported(including_emulation=False)
+        if gpus
+        else computes_bfloat16(),
         "tflops": _speed(torch),
     }
 

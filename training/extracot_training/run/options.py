@@ -53,6 +53,7 @@ class RunOptions(Section):
     compressor: Literal["shipped", "train"] = Field(
         "shipped", description="what shortens traces: the shipped one, or one trained on yours"
     )
+    serve: bool = Field(False, description="serve the checkpoint once it is there")
     name: ModelName | None = Field(None, description="name to serve it by (else the folder's)")
     license: str = Field("other", description="licence of the weights, as an SPDX id")
     data_license: str = Field("unknown", description="licence of the problems")
@@ -130,7 +131,7 @@ def parser() -> Parser:
     made.add_argument("--plan", action="store_true", help="say what it would take; spend nothing")
     for name, info in RunOptions.model_fields.items():
         flag, told = f"--{name.replace('_', '-')}", str(info.description).replace("%", "%%")
-        if name == "lora":
+        if name in ("lora", "serve"):
             made.add_argument(flag, action="store_true", help=told)
         elif name in ("skip", "set", "assume", "report_to"):
             made.add_argument(flag, action="append", default=[], metavar="VALUE", help=told)

@@ -20,7 +20,8 @@ SHARE = 0.6
 class Preset:
     """``rows`` and ``prompts`` are per step of all processes together; ``batch`` and ``micro`` rows
     of one pass of one process. ``lora``: of ``sft`` and ``chrpo``, or of ``chrpo`` alone, or of
-    none. ``reference`` and ``judged`` are problems at most, ``steps`` chrpo's."""
+    none. ``dtype`` is what engines that generate compute in. ``reference`` and ``judged`` are
+    problems at most, ``steps`` chrpo's."""
 
     name: str
     precision: str
@@ -36,6 +37,7 @@ class Preset:
     sharded: bool = False
     lora_sft: bool = False
     lora_chrpo: bool = False
+    dtype: str = "float32"
     kl: float = 0.001
     vllm: bool = True
     samples: int = 4
@@ -46,7 +48,7 @@ class Preset:
 
 
 CPU = Preset(
-    "a CPU", "fp32", 3e-4, 1e-5, batch=4, rows=8, prompts=4, micro=10, recompute=False, kl=0.0,
+    "a CPU", "auto", 3e-4, 1e-5, batch=4, rows=8, prompts=4, micro=10, recompute=False, kl=0.0,
     vllm=False, samples=2, reference=100, judged=100, steps=40, concurrency=8,
 )  # fmt: skip
 GPU_SMALL = Preset("one GPU", "bf16", 1e-4, 2e-6, batch=8, rows=32, prompts=16, micro=32)
@@ -59,7 +61,8 @@ LORA_RATE = 10.0  # adapters learn at so many times the rate
 
 def preset_of(shape: Shape, machine: Machine, *, lora: bool, vllm: bool) -> Preset:
     """The configuration for a model of this size here. ``vllm``: it is installed."""
-    found = _of_size(shape, machine)
+    dtype = "bfloat16" if machine.bf16 else "float32"
+    found = replace(_of_size(shape, machine), dtype=dtype)
     if machine.gpus:
         several = "one GPU" if machine.gpus == 1 else f"{machine.gpus} GPUs"
         precision = found.precision if machine.bf16 else "fp32"
@@ -110,7 +113,8 @@ def _size(shape: Shape) -> str:
 
 
 def _how(preset: Preset) -> str:
-    parts = [preset.precision]
+    half = preset.dtype == "bfloat16"
+    parts = [("bf16" if half else "fp32") if preset.precision == "auto" else preset.precision]
     if preset.sharded:
         parts.append("weights sharded")
     if preset.lora_sft:

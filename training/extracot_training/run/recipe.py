@@ -171,13 +171,13 @@ class Recipe:
         yield Step("chrpo", "chrpo", {
             "input": self._at("reference"), "model": self._at("sft"), "rollouts": rollouts,
             "evaluation": {
-                "every": max(1, effort.steps // 4), "problems": min(100, effort.judged),
+                "every": -(-effort.steps // 4), "problems": min(100, effort.judged),
                 "batch": 32,
             },
             "replay": None if preset.processes > 1 else {"rows": self._at("mix"), "batch": 8},
             "steps": effort.steps, "global_prompts": prompts, "group": group,
             "micro_batch": micro, "learning_rate": preset.chrpo_rate, "kl": preset.kl,
-            "checkpoint_every": max(1, effort.steps // 10),
+            "checkpoint_every": max(5, effort.steps // 10),
             "trainer": self._engine() if fast else {}, "warmup": 0.05,
             **self._training(preset.lora_chrpo, sharded=False),
         })  # fmt: skip
@@ -253,7 +253,7 @@ class Recipe:
         })  # fmt: skip
 
     def _dtype(self) -> dict[str, Any]:
-        return {"dtype": "float32" if self.preset.precision == "fp32" else "bfloat16"}
+        return {"dtype": self.preset.dtype}
 
     @property
     def on_gpu(self) -> bool:

@@ -10,8 +10,9 @@ from typing import Any
 
 import yaml
 
+from extracot.processor import computes_bfloat16
 from extracot_server.engine.base import EngineStartError
-from extracot_server.engine.vllm.precision import computes_bfloat16, precision_on_cpu
+from extracot_server.engine.vllm.precision import precision_on_cpu
 
 _KV_CACHE_ON_CPU = 2**30  # bytes
 _KV_BLOCK_ON_CPU = 32  # vLLM's own 128 gives short prompts no prefix-cache hit; 16 crashes

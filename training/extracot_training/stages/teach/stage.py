@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any
 
@@ -40,6 +40,17 @@ from extracot_training.policy.model_inputs import model_inputs
 from extracot_training.stages.teach.tags import has_tags, untagged
 
 ATTEMPTS_FILENAME = "attempts.jsonl"
+# What to do where every trace was left out, by why most were.
+REMEDIES = {
+    "truncated": "raise sampling.max_tokens",
+    "unclosed": "raise sampling.max_tokens, or close the think tags",
+    "no_reasoning": "take a model that reasons, or set require_reasoning to false",
+    "think_tags": "leave think tags only around the reasoning",
+    "no_box": "ask in instruction for the answer in \\boxed{}",
+    "wrong": "take a stronger teacher or more samples, or correct the golds",
+    "no_solution": "name the key of the solutions, or take another source of traces",
+    "solution_disagrees": "correct the gold or the solution, which ends in another answer",
+}
 # A server that has refused so many requests and taken none will take none.
 MOST_REFUSED = 64
 
@@ -256,11 +267,20 @@ def _labels(problem: Problem, reasoning: str) -> dict[str, Any]:
     return {} if labels is None else {META_KEY: problem.meta[META_KEY]}
 
 
-def _first_refusal(attempts: Iterable[SampledTrace]) -> str:
-    """What the server said when it first refused a request, to end a message with."""
-    refused = (attempt.finish_reason for attempt in attempts if attempt.reason == "refused")
-    said = next(refused, None)
-    return f"; the first was {said}" if said else ""
+def _nothing_kept(
+    problems: Sequence[Problem], attempts: Mapping[str, SampledTrace], reasons: Counter[str]
+) -> str:
+    """Why, of which row the first, and what to do, in one line."""
+    why = reasons.most_common(1)[0][0]
+    first = next(one for one in attempts.values() if one.reason == why)
+    problem = next(one for one in problems if one.id == first.problem_id)
+    place = f"row {problem.meta['row']}" if "row" in problem.meta else "one"
+    said = f", which was {first.finish_reason}" if why == "refused" else ""
+    remedy = f"; {REMEDIES[why]}" if why in REMEDIES else ""
+    return (
+        f"no trace was kept: {counts(dict(reasons.most_common()))}; the first of {why} is {place} "
+        f"of {problem.source} ({problem.question[:40]!r}){said}{remedy}"
+    )
 
 
 def _finish(config: TeachConfig, problems: Sequence[Problem], stage: StageRun) -> Counts:
@@ -280,7 +300,7 @@ def _finish(config: TeachConfig, problems: Sequence[Problem], stage: StageRun) -
         kept += [Trace(**one.model_dump(include=set(Trace.model_fields))) for one in chosen]
     reasons = +reasons
     if not kept:
-        raise StageError(f"no trace was kept: {counts(reasons)}{_first_refusal(attempts.values())}")
+        raise StageError(_nothing_kept(problems, attempts, reasons))
     write_rows(stage.rows, kept)
     found = {
         "problems": len(problems),

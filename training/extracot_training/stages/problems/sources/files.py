@@ -18,6 +18,8 @@ from typing import Any
 from extracot_training.errors import RowError, StageError
 from extracot_training.stages.problems.sources.rows import Row
 
+# What is read as none of the formats, and would only be told to be no text.
+PACKED = frozenset({".gz", ".bz2", ".xz", ".zst", ".zip", ".xlsx", ".ods"})
 _BOM = b"\xef\xbb\xbf"
 
 
@@ -27,6 +29,8 @@ def read_rows(path: Path) -> Iterator[Row]:
     Raises :class:`RowError` with ``file:line`` (without lines: the row's number) for what is no
     row, :class:`StageError` for a file that can't be opened or isn't of its format.
     """
+    if path.suffix.lower() in PACKED:
+        raise StageError(f"{path}: is packed; unpack it to JSONL, JSON, CSV, TSV or Parquet")
     reader = READERS.get(path.suffix.lower(), _json_lines)
     try:
         yield from reader(path)

@@ -1,0 +1,35 @@
+"""Processes that do not outlive the one that started them, so that nobody is left to hold a folder
+or a GPU when a run has been killed."""
+
+from __future__ import annotations
+
+import ctypes
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+
+_PR_SET_PDEATHSIG = 1
+
+
+def die_with_parent(parent: int) -> None:
+    """Be ended by SIGTERM when the process that started this one ends, or already has (Linux)."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+        if os.getppid() != parent:
+            signal.raise_signal(signal.SIGTERM)
+
+
+def take_children_along() -> None:
+    """Let SIGTERM end the processes that this one has started by multiprocessing, then itself: an
+    engine does not notice that the process it works for is gone, and keeps the GPU."""
+    here = threading.current_thread() is threading.main_thread()
+    if here and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+        signal.signal(signal.SIGTERM, _end)
+
+
+def _end(number: int, _: object) -> None:
+    for process in multiprocessing.active_children():
+        process.terminate()
+    os._exit(128 + number)
