@@ -48,7 +48,7 @@ def test_pieces_have_the_loss_and_the_gradients_of_the_whole(
         made = reply_loss(model, inputs, labels, head)
         (made.total / 7).backward()
         gradients = {name: value.grad.clone() for name, value in model.named_parameters()}
-        found.append((made.total.detach(), made.count, int(made.right), gradients))
+        found.append((made.total.detach(), made.learned, int(made.right), gradients))
     (whole, *counts, first), (pieces, *same, second) = found
     assert counts == same and counts[0] == 5 + 5 + 1
     assert torch.allclose(whole, pieces, rtol=1e-5)

@@ -8,7 +8,7 @@ leave those as they are. Knows tokenizers and models of ``transformers``; knows 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -148,13 +148,8 @@ def grow_embeddings(
             noise = torch.randn((len(added), weight.shape[1]), generator=generator)
             means = old.mean(dim=0).cpu()
             if words is not None:
-                own = [tokenizer.encode(words[id_], add_special_tokens=False) for id_ in added]
-                means = torch.stack(
-                    [
-                        old[ids].mean(dim=0).cpu() if ids else means
-                        for ids in map(_known(in_use), own)
-                    ]
-                )
+                told = [words[id_] for id_ in added]
+                means = torch.stack([_row_of(word, old, tokenizer, means) for word in told])
             rows = means + NOISE * old.std().cpu() * noise
             weight[list(added)] = rows.to(weight)
         bias = getattr(output, "bias", None)
@@ -163,6 +158,8 @@ def grow_embeddings(
     return grown
 
 
-def _known(rows: int) -> Callable[[Sequence[int]], list[int]]:
-    """Keeps the ids that have one of so many rows."""
-    return lambda ids: [id_ for id_ in ids if id_ < rows]
+def _row_of(word: str, rows: Any, tokenizer: Any, otherwise: Any) -> Any:
+    """The mean of the rows of a word's tokens; ``otherwise`` where it has none of its own."""
+    ids = tokenizer.encode(word, add_special_tokens=False)
+    known = [id_ for id_ in ids if id_ < len(rows) and id_ != tokenizer.unk_token_id]
+    return rows[known].mean(dim=0).cpu() if known else otherwise

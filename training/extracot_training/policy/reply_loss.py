@@ -22,12 +22,12 @@ IGNORED = -100
 
 
 class ReplyLoss(NamedTuple):
-    """``total`` is the summed negative log-likelihood of the ``count`` labels that count, of which
-    the model would say ``right`` ones itself. ``balance`` is a router's loss, of a mixture of
+    """``total`` is the summed negative log-likelihood of the ``learned`` labels that count, of
+    which the model would say ``right`` ones itself. ``balance`` is a router's loss, of a mixture of
     experts that was asked for it."""
 
     total: Tensor
-    count: int
+    learned: int
     right: Tensor
     balance: Tensor | None
 
@@ -44,7 +44,7 @@ def reply_loss(
         with _replaced(head, lambda states: states):
             output = model(**inputs, use_cache=False)
         states = output.logits[:, :-1][learned]
-        total, right = _PieceLoss.apply(states, head.weight, targets)
+        total, right = _PieceLoss.apply(states, head.weight, targets)  # type: ignore[no-untyped-call]
     else:
         first = max(1, int((labels != IGNORED).int().argmax(dim=1).min()))
         # The logits of a place predict the next one, hence one more than there are targets.
@@ -78,7 +78,7 @@ def separable(model: Any) -> Any:
 @contextmanager
 def _replaced(head: nn.Linear, forward: Callable[[Tensor], Tensor]) -> Iterator[None]:
     """The layer does this instead: handing on what it gets, the model returns its last states."""
-    head.forward = forward  # type: ignore[method-assign]
+    vars(head)["forward"] = forward
     try:
         yield
     finally:

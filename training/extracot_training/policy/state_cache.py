@@ -105,12 +105,12 @@ def key_of(values: Iterable[Tensor], *further: object) -> str:
     """A name for frozen weights, and whatever ``further`` says, by their bytes."""
     told = hashlib.sha256(repr(further).encode())
     for one in values:
-        told.update(one.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
+        told.update(one.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
     return told.hexdigest()
 
 
 def _name(ids: np.ndarray[tuple[int], np.dtype[np.int64]]) -> bytes:
-    return hashlib.sha256(np.ascontiguousarray(ids)).digest()
+    return hashlib.sha256(ids.tobytes()).digest()
 
 
 def _mapped(path: Path, count: int) -> np.memmap[tuple[int], np.dtype[np.int16]]:

@@ -120,7 +120,9 @@ def make_trainer(
 
 
 def sft_arguments(config: SftConfig, folder: Path) -> SFTConfig:
-    """TRL's arguments. Rows are never cut: ``max_length`` is set for packing alone."""
+    """TRL's arguments. Rows are never cut: ``max_length`` is set for packing alone; nor are they
+    padded beyond the cutoff, after which a model may have no positions."""
+    even = config.pass_tokens is not None and config.cutoff % SHAPES == 0
     return SFTConfig(
         **common_arguments(config, folder),
         num_train_epochs=config.epochs,
@@ -130,7 +132,7 @@ def sft_arguments(config: SftConfig, folder: Path) -> SFTConfig:
         per_device_train_batch_size=config.batch,
         gradient_accumulation_steps=config.passes(world_size()),
         max_length=config.cutoff if config.packing else None,
-        pad_to_multiple_of=SHAPES if config.pass_tokens else None,
+        pad_to_multiple_of=SHAPES if even else None,
         packing=config.packing,
         completion_only_loss=True,
         save_steps=config.checkpoint_every or 500,
