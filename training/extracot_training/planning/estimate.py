@@ -128,9 +128,8 @@ def sft(config: SftConfig, ledger: Ledger) -> Cost:
         rows = min(rows, float(config.max_steps * step))
     tokens = rows * min(given.tokens, config.cutoff)
     learning = costs.learning_share(shape, config.freeze_layers)
-    read = tokens / (
-        max(1.0, config.epochs) if config.cache_states else 1.0
-    )  # through frozen layers
+    times = max(1.0, config.epochs) if config.cache_states else 1.0
+    read = tokens / times  # through frozen layers
     operations = costs.passes(config) * learning * tokens + costs.FORWARD * (1 - learning) * read
     hours = costs.training_hours(operations * shape.weights, gpus, ledger.assume)
     memory = costs.states(config, shape, shards, learning)

@@ -126,7 +126,8 @@ class _PieceLoss(torch.autograd.Function):
         of_states, of_weight = ctx.of_states, ctx.of_weight
         ctx.of_states = ctx.of_weight = None
         if of_states is not None:
-            of_states = (of_states * scale.to(of_states.dtype)).to(ctx.kind)
+            # The scale, a share of some thousand tokens, is never rounded to bfloat16.
+            of_states = of_states.to(ctx.kind).mul_(scale)
         if of_weight is not None:
             of_weight = of_weight.mul_(scale)
         return of_states, of_weight, None
