@@ -101,14 +101,7 @@ class World:
         wanted = scale.batch * scale.accumulation * steps
         each = len(PROMPT.ratios) + 1
         count = max(-(-wanted // each), scale.prompts)
-        problems = list(Generator(seed=9, max_number=100, steps=(2, 5)).make(count))
-        records = [
-            Problem(
-                id=f"p{one.index}", question=one.question, answer=str(one.answer),
-                solution=one.trace, source="generated", license="none", split="train",
-            )
-            for one in problems
-        ]  # fmt: skip
+        records = some_problems(count)
         (folder / "problems").mkdir()
         write_rows(folder / "problems" / "rows.jsonl", records)
         config = BaseModelConfig.model_validate(
@@ -117,7 +110,7 @@ class World:
         )  # fmt: skip
         made = base_stage.run(config)
         tokenizer, _ = load_policy_tokenizer(str(made.folder), PROMPT)
-        rows = _rows(records, RowMaker(tokenizer, PROMPT))
+        rows = rows_of(records, RowMaker(tokenizer, PROMPT))
         prompts = PromptMaker(tokenizer, PROMPT)
         tasks = [
             Task(one.id, prompts.policy(one.question), one.answer, 0.6, 100.0) for one in records
@@ -126,7 +119,18 @@ class World:
         return cls(scale, steps, str(made.folder), weights, rows[:wanted], tasks)
 
 
-def _rows(problems: Sequence[Problem], maker: RowMaker) -> list[MixedRow]:
+def some_problems(count: int) -> list[Problem]:
+    """Generated ones of two to five steps."""
+    return [
+        Problem(
+            id=f"p{one.index}", question=one.question, answer=str(one.answer),
+            solution=one.trace, source="generated", license="none", split="train",
+        )
+        for one in Generator(seed=9, max_number=100, steps=(2, 5)).make(count)
+    ]  # fmt: skip
+
+
+def rows_of(problems: Sequence[Problem], maker: RowMaker) -> list[MixedRow]:
     """A row per level and one in policy mode of each problem's trace, cut after so many words."""
     rows = []
     for problem in problems:

@@ -15,9 +15,11 @@ from extracot.control import DEFAULT_RATIOS, POLICY_TOKEN
 from extracot.errors import ControlTokenError
 from extracot_training.errors import StageError
 from extracot_training.policy.control_tokens import (
+    LENGTHS,
     NOISE,
     grow_embeddings,
     prepare_tokenizer,
+    seed_words,
     single_id,
 )
 from extracot_training.policy.loading import (
@@ -194,3 +196,38 @@ def test_prompt_settings_survive_a_file(tmp_path: Path) -> None:
     (tmp_path / "renderer.json").write_text('{"ratios": [0.4, 0.2]}')
     with pytest.raises(StageError, match="'ratios'"):
         PromptSettings.load(tmp_path)
+
+
+@pytest.mark.parametrize("ratios", [DEFAULT_RATIOS, (0.05, 0.1, 0.15, 0.5, 1.0)])
+def test_every_control_token_has_a_word_of_its_own(ratios: tuple[float, ...]) -> None:
+    tokens = prepare_tokenizer(word_tokenizer(), ratios)
+    words = seed_words(tokens, ratios)
+    assert set(words) == set(tokens.all) and len(set(words.values())) == len(words)
+    lengths = [LENGTHS.index(words[id_]) for id_ in tokens.levels]
+    assert lengths == sorted(lengths) and lengths[-1] == len(LENGTHS) - 1
+
+
+def test_many_levels_may_share_a_word() -> None:
+    ratios = tuple(n / 20 for n in range(1, 21))
+    words = seed_words(prepare_tokenizer(word_tokenizer(), ratios), ratios)
+    assert len(words) == 23 and set(LENGTHS) < set(words.values())
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_new_rows_start_from_their_words(tied: bool) -> None:
+    tokenizer = word_tokenizer()
+    model = model_with(len(tokenizer), tied=tied)
+    matrices = (model.get_input_embeddings(), model.get_output_embeddings())
+    old = [matrix.weight.detach().clone() for matrix in matrices]
+    tokens = prepare_tokenizer(tokenizer, DEFAULT_RATIOS)
+    # The fourth's has two tokens, the last but one's is unknown; the last two are alike.
+    words = dict(zip(tokens.all, ["a", "b", "c", "d e", "f", "g", "unknown", "g"], strict=True))
+    assert grow_embeddings(model, tokenizer, tokens.added, seed=5, words=words) == 8
+    for before, module in zip(old, (model.get_input_embeddings(), model.get_output_embeddings()),
+                              strict=True):  # fmt: skip
+        for id_, word in words.items():
+            pieces = tokenizer.encode(word, add_special_tokens=False)
+            near = before[pieces].mean(dim=0) if word != "unknown" else before.mean(dim=0)
+            assert (module.weight[id_] - near).abs().max() < 5 * NOISE * before.std()
+        rows = module.weight[list(tokens.added)]
+        assert len({tuple(row.tolist()) for row in rows}) == 8, "rows must differ"

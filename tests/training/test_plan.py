@@ -16,9 +16,9 @@ from extracot_training.cli import config_class, main
 from extracot_training.config.plan import Assumptions
 from extracot_training.config.sft import SftConfig
 from extracot_training.errors import ConfigError
-from extracot_training.planning import costs
+from extracot_training.planning import costs, estimate
 from extracot_training.planning.command import plan_of, read, stage_of
-from extracot_training.planning.ledger import TEMPLATE
+from extracot_training.planning.ledger import TEMPLATE, Ledger, Rows
 from extracot_training.planning.shape import KNOWN, shape_of_config
 from tests.training import tiny_policy
 
@@ -75,6 +75,30 @@ def test_full_fine_tuning_holds_sixteen_bytes_a_weight() -> None:
     # 2 rows of 6,144 tokens: logits in float32 and their gradient.
     held = costs.activations(config, QWEN3, 2, 6144)
     assert held["logits"] == 2 * 6144 * 151_936 * 8
+
+
+def test_frozen_layers_cost_no_gradients_and_are_read_once_where_their_states_are_kept(
+    tmp_path: Path,
+) -> None:
+    base = {"hidden_size": 576, "num_attention_heads": 9, "num_key_value_heads": 3,
+            "num_hidden_layers": 30, "intermediate_size": 1536, "vocab_size": 49152,
+            "tie_word_embeddings": True}  # fmt: skip
+    (tmp_path / "m").mkdir()
+    (tmp_path / "m" / "config.json").write_text(json.dumps(base))
+    shape = shape_of_config(base)
+    assert costs.learning_share(shape, 20) == pytest.approx(1 - 20 / 30 * 0.79, abs=0.01)
+    known = {"input": tmp_path / "i", "model": str(tmp_path / "m"), "out": tmp_path / "o",
+             "device": "cpu", "epochs": 4, "gradient_checkpointing": False}  # fmt: skip
+    found = []
+    for more in ({}, {"freeze_layers": 20}, {"freeze_layers": 20, "cache_states": {}}):
+        ledger = Ledger(Assumptions(), {})
+        ledger.put(tmp_path / "i", Rows({"train": 1000.0}, 100.0, 100.0, 10.0))
+        found.append(estimate.sft(SftConfig.model_validate(known | more), ledger))
+    hours = [one.hours / found[0].hours for one in found]
+    share = costs.learning_share(shape, 20)
+    assert hours == pytest.approx([1, share + (1 - share) / 3, share + (1 - share) / 12])
+    assert found[1].memory["optimizer"] == pytest.approx(share * found[0].memory["optimizer"])
+    assert found[1].memory["activations"] == pytest.approx(found[0].memory["activations"] / 3)
 
 
 def test_an_adapter_has_the_weights_that_peft_says(tmp_path: Path) -> None:

@@ -31,6 +31,17 @@ class PolicySettings(Section):
     unsolved: bool = Field(True, description="with reference: use problems that no level solves")
 
 
+class FitSettings(Section):
+    """Which rows of a level below 1.0 are left out because their reasoning does not fit it."""
+
+    within: float | None = Field(
+        0.1, gt=0, le=1, description="whose realised ratio is further from the level; null: none"
+    )
+    equations: bool = Field(
+        True, description="that lack the result of an equation which the answer is computed from"
+    )
+
+
 class MixConfig(StageConfig):
     """Renders compressed traces to token ids: rows of every level, native ones, policy ones."""
 
@@ -59,6 +70,9 @@ class MixConfig(StageConfig):
         0, ge=0, description="so many more native rows, of `traces` that were not compressed"
     )
     policy: PolicySettings = PolicySettings()
+    fit: FitSettings | None = Field(
+        None, description="leave out rows that do not fit their level; null: take all"
+    )
     cutoff: int = Field(6144, ge=16, description="a row with more tokens is left out, never cut")
     limit: int | None = Field(None, ge=1, description="first traces only")
     seed: int = Field(0, description="who gets which level, and the order of rows")

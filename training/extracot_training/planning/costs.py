@@ -41,6 +41,11 @@ def passes(config: TrainingSettings) -> float:
     return FORWARD + BACKWARD + (FORWARD if config.gradient_checkpointing else 0.0)
 
 
+def learning_share(shape: Shape, frozen: int) -> float:
+    """Of all weights, those that are not in the lowest ``frozen`` layers."""
+    return 1.0 - frozen * shape.block / shape.weights
+
+
 def training_hours(operations: float, gpus: int, assume: Assumptions) -> float:
     """At the share of the peak that is assumed."""
     return operations / (assume.peak_tflops * 1e12 * assume.mfu * gpus) / 3600
@@ -51,15 +56,18 @@ def generation_hours(tokens: float, per_second: float, gpus: int = 1) -> float:
     return tokens / (per_second * gpus) / 3600
 
 
-def states(config: TrainingSettings, shape: Shape, shards: int) -> dict[str, float]:
-    """Bytes of weights, gradients and optimizer. AdamW's moments have the weights' type."""
+def states(
+    config: TrainingSettings, shape: Shape, shards: int, learning: float = 1.0
+) -> dict[str, float]:
+    """Bytes of weights, gradients and optimizer, these for the share of weights that is
+    ``learning``. AdamW's moments have the weights' type."""
     size = 2 if config.precision == "pure_bf16" else 4
     if config.lora is not None:
         small = shape.adapter(config.lora.rank)
         return {"weights": size * (shape.weights + small), "gradients": size * small,
                 "optimizer": 2 * size * small}  # fmt: skip
     each = size * shape.weights / shards
-    return {"weights": each, "gradients": each, "optimizer": 2 * each}
+    return {"weights": each, "gradients": learning * each, "optimizer": 2 * learning * each}
 
 
 def activations(

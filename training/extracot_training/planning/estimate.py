@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,9 @@ from extracot_training.pipeline.distributed import world_size
 from extracot_training.planning import costs
 from extracot_training.planning.costs import Cost
 from extracot_training.planning.ledger import TEMPLATE, Ledger, Rows, count_problems
-from extracot_training.planning.shape import GIB
+from extracot_training.planning.shape import GIB, Shape
 from extracot_training.policy.launching import SHARDING, sharding_of
-from extracot_training.policy.training_settings import TrainingSettings
+from extracot_training.policy.training_settings import PIECE, TrainingSettings
 
 # Of the levels of a group that has them all, and of a mixture that has all of them equally often.
 MEAN_LEVEL = 0.6
@@ -125,11 +126,27 @@ def sft(config: SftConfig, ledger: Ledger) -> Cost:
     if config.max_steps is not None:
         rows = min(rows, float(config.max_steps * step))
     tokens = rows * min(given.tokens, config.cutoff)
-    hours = costs.training_hours(costs.passes(config) * shape.weights * tokens, gpus, ledger.assume)
-    memory = costs.states(config, shape, shards)
-    memory |= costs.activations(config, shape, config.batch, config.cutoff)
+    learning = costs.learning_share(shape, config.freeze_layers)
+    times = max(1.0, config.epochs) if config.cache_states else 1.0
+    read = tokens / times  # through frozen layers
+    operations = costs.passes(config) * learning * tokens + costs.FORWARD * (1 - learning) * read
+    hours = costs.training_hours(operations * shape.weights, gpus, ledger.assume)
+    memory = costs.states(config, shape, shards, learning)
+    memory |= _sft_activations(config, shape)
     ledger.models[str(config.out)] = shape
     return Cost(tokens, hours, _on_gpus(config, gpus), memory)
+
+
+def _sft_activations(config: SftConfig, shape: Shape) -> dict[str, float]:
+    """Of the largest pass; frozen layers keep nothing, and on a CPU logits are made in pieces."""
+    rows, length = config.batch, config.cutoff
+    if config.pass_tokens is not None:
+        rows = max(1, min(rows, config.pass_tokens // length))
+    above = replace(shape, layers=shape.layers - config.freeze_layers)
+    found = costs.activations(config, above, rows, length)
+    if config.device == "cpu":
+        found["logits"] *= min(1.0, PIECE / (rows * length))
+    return found
 
 
 def reference(config: ReferenceConfig, ledger: Ledger) -> Cost:

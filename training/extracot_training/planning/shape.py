@@ -31,6 +31,12 @@ class Shape:
         """Of keys and values of one token, in bfloat16."""
         return 2 * self.layers * self.kv_heads * self.head_dim * 2
 
+    @property
+    def block(self) -> float:
+        """Weights of one layer, norms left out."""
+        wide, narrow = self.heads * self.head_dim, self.kv_heads * self.head_dim
+        return float(self.hidden * (2 * wide + 2 * narrow + 3 * self.feed_forward))
+
     def adapter(self, rank: int) -> float:
         """Weights of adapters of this rank on every linear layer of the blocks."""
         wide, narrow = self.heads * self.head_dim, self.kv_heads * self.head_dim

@@ -15,8 +15,11 @@ ADAPTER = "adapter"
 EVERY = "all-linear"
 
 
-def adapter_config(lora: LoraSettings, model: Any, rows: Sequence[int] = ()) -> Any:
-    """PEFT's settings: adapters on the linear layers, and single ``rows`` of the embeddings.
+def adapter_config(
+    lora: LoraSettings, model: Any, rows: Sequence[int] = (), *, above: int = 0
+) -> Any:
+    """PEFT's settings: adapters on the linear layers, and single ``rows`` of the embeddings. The
+    lowest layers, so many as are not ``above``, get none where their linear layers are named.
 
     Rows are trained singly, so that an adapter stays small; a tied pair of matrices stays one.
     Raises :class:`ConfigError` for targets that the model does not have.
@@ -38,6 +41,7 @@ def adapter_config(lora: LoraSettings, model: Any, rows: Sequence[int] = ()) -> 
         target_modules=targets,
         fan_in_fan_out=_transposed(model, targets),
         trainable_token_indices=trained or None,
+        layers_to_transform=_above(model, above) if above and targets != EVERY else None,
     )
 
 
@@ -57,6 +61,10 @@ def _targets(lora: LoraSettings, model: Any) -> list[str] | str:
             )
         return list(named)
     return EVERY
+
+
+def _above(model: Any, count: int) -> list[int]:
+    return list(range(count, int(model.config.get_text_config().num_hidden_layers)))
 
 
 def _transposed(model: Any, targets: Sequence[str]) -> bool:

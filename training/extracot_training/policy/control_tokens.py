@@ -8,13 +8,18 @@ leave those as they are. Knows tokenizers and models of ``transformers``; knows 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from extracot.control import POLICY_TOKEN, level_token
 from extracot.errors import ControlTokenError
 
+# Words for levels from 0.0 to 1.0.
+LENGTHS = (
+    " tiny", " brief", " short", " compact", " modest", " medium", " moderate", " long",
+    " extended", " thorough", " whole",
+)  # fmt: skip
 NOISE = 0.1
 """Spread of new rows around the mean row, as a share of the old entries' standard deviation."""
 
@@ -94,13 +99,33 @@ def _single_id(tokenizer: Any, token: str) -> int | None:
     return int(ids[0])
 
 
-def grow_embeddings(model: Any, tokenizer: Any, added: Sequence[int], *, seed: int) -> int:
+def seed_words(tokens: ControlTokens, ratios: Sequence[float]) -> dict[int, str]:
+    """A word of like meaning for every control token, each a different one while they last."""
+    words = {tokens.think_start: " think", tokens.think_end: " answer"}
+    if tokens.policy is not None:
+        words[tokens.policy] = " choose"
+    left = list(LENGTHS)
+    for id_, ratio in zip(tokens.levels, ratios, strict=True):
+        among = left or LENGTHS
+        words[id_] = min(among, key=lambda word: abs(LENGTHS.index(word) / 10 - ratio))
+        left = [word for word in left if word != words[id_]]
+    return words
+
+
+def grow_embeddings(
+    model: Any,
+    tokenizer: Any,
+    added: Sequence[int],
+    *,
+    seed: int,
+    words: Mapping[int, str] | None = None,
+) -> int:
     """Give ``model`` a row for every token of ``tokenizer`` and initialise those of ``added``.
 
-    A new row is the mean of the rows that were in use before plus normal noise of :data:`NOISE`
-    times their standard deviation; the output matrix gets its own where it is not tied. Matrices
-    never shrink; a tied pair stays tied. Same seed, same rows. Returns how many rows were added
-    to the matrices (0 where spare rows sufficed).
+    A new row is the mean of the rows that were in use before (or of the tokens of its word in
+    ``words``) plus normal noise of :data:`NOISE` times their standard deviation; the output matrix
+    gets its own where it is not tied. Matrices never shrink; a tied pair stays tied. Same seed,
+    same rows. Returns how many rows were added to the matrices (0 where spare rows sufficed).
     """
     import torch
 
@@ -121,9 +146,20 @@ def grow_embeddings(model: Any, tokenizer: Any, added: Sequence[int], *, seed: i
         for weight in matrices:
             old = weight[:in_use].float()
             noise = torch.randn((len(added), weight.shape[1]), generator=generator)
-            rows = old.mean(dim=0).cpu() + NOISE * old.std().cpu() * noise
+            means = old.mean(dim=0).cpu()
+            if words is not None:
+                told = [words[id_] for id_ in added]
+                means = torch.stack([_row_of(word, old, tokenizer, means) for word in told])
+            rows = means + NOISE * old.std().cpu() * noise
             weight[list(added)] = rows.to(weight)
         bias = getattr(output, "bias", None)
         if bias is not None:
             bias[list(added)] = bias[:in_use].mean()
     return grown
+
+
+def _row_of(word: str, rows: Any, tokenizer: Any, otherwise: Any) -> Any:
+    """The mean of the rows of a word's tokens; ``otherwise`` where it has none of its own."""
+    ids = tokenizer.encode(word, add_special_tokens=False)
+    known = [id_ for id_ in ids if id_ < len(rows) and id_ != tokenizer.unk_token_id]
+    return rows[known].mean(dim=0).cpu() if known else otherwise

@@ -16,6 +16,7 @@ from extracot_training.policy.control_tokens import (
     ControlTokens,
     grow_embeddings,
     prepare_tokenizer,
+    seed_words,
 )
 from extracot_training.policy.mixed_rows import MixedRow
 from extracot_training.policy.pretrained import PretrainedError, load_tokenizer, open_causal_lm
@@ -49,11 +50,12 @@ def load_policy_model(
     seed: int,
     dtype: str = "float32",
     attention: str = SDPA,
+    words: bool = False,
 ) -> tuple[Any, Any, ControlTokens]:
     """``(model, tokenizer, tokens)``: a trainable causal model, in training mode, on the CPU.
 
-    Rows of tokens that the model did not know are initialised from ``seed``. Raises what
-    :func:`load_policy_tokenizer` raises.
+    Rows of tokens that the model did not know are initialised from ``seed``, around those of
+    ``words`` or around the mean. Raises what :func:`load_policy_tokenizer` raises.
     """
     import torch
 
@@ -61,7 +63,8 @@ def load_policy_model(
     # Without being asked the library takes sdpa too, and eager where a model has no other.
     asked = {} if attention == SDPA else {"attn_implementation": attention}
     model = open_causal_lm(name, dtype=getattr(torch, dtype), **asked)
-    grow_embeddings(model, tokenizer, tokens.added, seed=seed)
+    like = seed_words(tokens, prompt.ratios) if words else None
+    grow_embeddings(model, tokenizer, tokens.added, seed=seed, words=like)
     return model.train(), tokenizer, tokens
 
 

@@ -89,7 +89,7 @@ def conditions_of(config: TrainingSettings, processes: int) -> Conditions:
 
 
 def load_for(
-    config: TrainingSettings, prompt: PromptSettings, stage: StageRun
+    config: TrainingSettings, prompt: PromptSettings, stage: StageRun, *, words: bool = False
 ) -> tuple[Any, Any, ControlTokens]:
     """Model, tokenizer and tokens as :func:`load_policy_model` gives them, by the settings.
 
@@ -99,7 +99,12 @@ def load_for(
         rehearse_saving(config.model, prompt, stage.folder, lora=config.lora)
     dtype = "bfloat16" if settled(config) == "pure_bf16" else "float32"
     return load_policy_model(
-        config.model, prompt, seed=config.seed, dtype=dtype, attention=config.attention
+        config.model,
+        prompt,
+        seed=config.seed,
+        dtype=dtype,
+        attention=config.attention,
+        words=words,
     )
 
 

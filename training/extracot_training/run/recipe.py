@@ -15,6 +15,8 @@ from extracot_training.run.machine import Base
 from extracot_training.run.options import OWN, VLLM, RunOptions
 from extracot_training.run.presets import Preset
 
+# Tokens of a training's pass on a CPU: enough for its matrix products, and a few GB at most.
+PASS_ON_CPU = 2048
 # Traces of fewer tokens cannot be cut as exactly.
 SHORT = 400
 PLACEHOLDER = "http://127.0.0.1:8000/v1"  # the server that a run starts has another port
@@ -219,6 +221,7 @@ class Recipe:
             "input": self._at(rows), "model": model, "epochs": round(epochs, 2),
             "learning_rate": preset.learning_rate, "batch": preset.batch,
             "global_batch": self._rows(), "cutoff": self.cutoff, "log_every": 1,
+            "new_rows": "words", "pass_tokens": None if self.on_gpu else PASS_ON_CPU,
             "checkpoint_every": 200 if self.on_gpu else 10,
             **self._training(preset.lora_sft, sharded=preset.sharded),
         })  # fmt: skip

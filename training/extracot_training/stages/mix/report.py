@@ -15,8 +15,11 @@ from extracot_training.policy.mixed_rows import MixedRow
 LENGTH_BINS = 10
 
 
-def figures_of(rows: Sequence[MixedRow], over_cutoff: Mapping[str, int]) -> dict[str, Any]:
-    """``groups`` has an entry per (kind, level); ratios are against the whole traces."""
+def figures_of(
+    rows: Sequence[MixedRow], over_cutoff: Mapping[str, int], unfit: Mapping[str, int]
+) -> dict[str, Any]:
+    """``groups`` has an entry per (kind, level); ratios are against the whole traces. ``unfit``
+    counts rows that do not fit their level, by kind, level and reason."""
     groups: dict[str, list[MixedRow]] = {}
     for row in sorted(rows, key=lambda row: (row.kind, row.level or 0.0)):
         name = row.kind if row.level is None else f"{row.kind} {row.level:g}"
@@ -27,6 +30,7 @@ def figures_of(rows: Sequence[MixedRow], over_cutoff: Mapping[str, int]) -> dict
         "tokens": sum(lengths),
         "reply_tokens": sum(len(row.reply_ids) for row in rows),
         "over_cutoff": dict(over_cutoff),
+        "unfit": dict(sorted(unfit.items())),
         "kinds": dict(Counter(row.kind for row in rows)),
         "groups": {name: _group(own) for name, own in groups.items()},
         "lengths": quantiles(lengths, median="p50"),
@@ -74,12 +78,14 @@ def report_of(figures: Mapping[str, Any], config: MixConfig) -> str:
             f"{name} | {group['n']} | {group['reasoning_tokens']:.1f} | "
             f"{number(group['realised'])} | {spread} | {group['length']:.1f}"
         )
+    unfit = "; ".join(f"{name} {count}" for name, count in figures["unfit"].items())
     bins = [f"{b['from']}–{b['to'] - 1} | {b['rows']}" for b in figures["length_histogram"]]
     lines = [
         "# The mixture",
         "",
         f"{figures['rows']} rows, {figures['tokens']} tokens, {figures['reply_tokens']} of them "
         f"in replies. {left_out} rows over {config.cutoff} tokens were left out. {policy}",
+        *([f"Left out because they do not fit their level: {unfit}."] if unfit else []),
         f"Tokens are those of `{config.model}`; ratios are against the whole traces.",
         "",
         *table("rows of | n | reasoning tokens | realised (sums) | p10 | p50 | p90 | length", rows),

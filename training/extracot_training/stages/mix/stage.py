@@ -22,6 +22,7 @@ from extracot_training.policy.loading import load_policy_tokenizer
 from extracot_training.policy.mixed_rows import Kind, MixedRow
 from extracot_training.policy.model_inputs import tokenizer_inputs
 from extracot_training.policy.prompt_settings import PromptSettings
+from extracot_training.stages.mix.fit import misfit
 from extracot_training.stages.mix.report import figures_of, report_of
 from extracot_training.stages.mix.sources import Source, policy_targets, read_sources
 
@@ -43,25 +44,51 @@ def _work(config: MixConfig, stage: StageRun) -> Counts:
     maker = RowMaker(tokenizer, config.prompt)
     rows: list[MixedRow] = []
     too_long: Counter[str] = Counter()
+    unfit: Counter[str] = Counter()
     with progress(len(plan), "rows") as bar:
         for entry in plan:
             row = maker.make(*entry)
-            if row.length > config.cutoff:
+            source, _, level, _ = entry
+            reason = None
+            if config.fit is not None and level is not None:
+                reason = misfit(row, source.texts[level], source.full, source.answer, config.fit)
+            if reason is not None:
+                unfit[f"{row.kind} {level:g}: {reason}"] += 1
+            elif row.length > config.cutoff:
                 too_long[row.kind] += 1
             else:
                 rows.append(row)
             bar.update()
     if not rows:
-        raise StageError(f"every one of {len(plan)} rows is longer than cutoff {config.cutoff}")
+        raise StageError(
+            f"none of {len(plan)} rows is left: {sum(too_long.values())} are longer than cutoff "
+            f"{config.cutoff}, {sum(unfit.values())} do not fit their level"
+        )
+    _check_all_levels(config, rows, unfit)
     Random(f"{config.seed} order").shuffle(rows)
     tokenizer.save_pretrained(stage.folder / TOKENIZER_FOLDER)
     config.prompt.save(stage.folder)
     write_rows(stage.rows, rows)
-    figures = figures_of(rows, too_long)
+    figures = figures_of(rows, too_long, unfit)
     stage.report(report_of(figures, config), figures)
     return {"rows": len(rows), **{kind: figures["kinds"].get(kind, 0) for kind in
             ("level", "native", "policy")}, "over_cutoff": sum(too_long.values()),
-            **lost({"over cutoff": sum(too_long.values())})}  # fmt: skip
+            **lost({"over cutoff": sum(too_long.values()),
+                    "did not fit their level": sum(unfit.values())})}  # fmt: skip
+
+
+def _check_all_levels(config: MixConfig, rows: Sequence[MixedRow], unfit: Counter[str]) -> None:
+    """A level that lost all its rows for not fitting would be served without being taught."""
+    there = {row.level for row in rows if row.kind == "level"}
+    for ratio in config.prompt.ratios:
+        lost_ones = sum(
+            count for name, count in unfit.items() if name.startswith(f"level {ratio:g}:")
+        )
+        if lost_ones and ratio not in there:
+            raise StageError(
+                f"level {ratio:g}: none of its {lost_ones} rows fits it; leave it out of "
+                "prompt.ratios, raise fit.within, or set fit to null"
+            )
 
 
 Planned = tuple[Source, Kind, float | None, int]

@@ -36,7 +36,9 @@ from extracot_training.policy.trainer import (
     save,
     train,
 )
+from extracot_training.stages.sft.known_states import known_states
 from extracot_training.stages.sft.trainer import (
+    SHAPES,
     BudgetSftTrainer,
     EpochOrder,
     GroupedSampler,
@@ -65,7 +67,13 @@ def _work(config: SftConfig, stage: StageRun) -> Counts:
     rows = [row for row in every if row.length <= config.cutoff]
     if not rows:
         raise StageError(f"{config.input}: no row of at most {config.cutoff} tokens")
-    model, tokenizer, tokens = load_for(config, prompt, stage)
+    model, tokenizer, tokens = load_for(config, prompt, stage, words=config.new_rows == "words")
+    if config.freeze_layers and tokens.added and config.new_rows != "words":
+        raise ConfigError(
+            "setting 'new_rows': want words with freeze_layers, for the rows of new tokens stay as "
+            "they start",
+            key="new_rows",
+        )
     check_mixed_rows(config.input, rows, prompt, tokenizer, tokens, model=config.model)
     trainer = make_trainer(config, stage.folder, rows, model, tokenizer, tokens)
     if config.lora and trainer.sharded:
@@ -94,7 +102,7 @@ def make_trainer(
         group = config.batch * arguments.world_size
         lengths = [row.length for row in rows]
         sampler = GroupedSampler(lengths, group, seed=config.seed, by_length=config.group_by_length)
-    return BudgetSftTrainer(
+    trainer = BudgetSftTrainer(
         model=model,
         args=arguments,
         train_dataset=as_dataset(rows),
@@ -102,12 +110,19 @@ def make_trainer(
         callbacks=[EpochOrder(sampler), TrainingLog(folder, LOGGED)],
         sampler=sampler,
         plain_loss=config.lora is not None or arguments.device.type == "cpu",
-        peft_config=adapter_config(config.lora, model, tokens.all) if config.lora else None,
+        pass_tokens=config.pass_tokens,
+        peft_config=adapter_config(config.lora, model, tokens.all, above=config.freeze_layers)
+        if config.lora
+        else None,
     )
+    trainer.known = known_states(config, folder, rows, trainer.model)
+    return trainer
 
 
 def sft_arguments(config: SftConfig, folder: Path) -> SFTConfig:
-    """TRL's arguments. Rows are never cut: ``max_length`` is set for packing alone."""
+    """TRL's arguments. Rows are never cut: ``max_length`` is set for packing alone; nor are they
+    padded beyond the cutoff, after which a model may have no positions."""
+    even = config.pass_tokens is not None and config.cutoff % SHAPES == 0
     return SFTConfig(
         **common_arguments(config, folder),
         num_train_epochs=config.epochs,
@@ -117,6 +132,7 @@ def sft_arguments(config: SftConfig, folder: Path) -> SFTConfig:
         per_device_train_batch_size=config.batch,
         gradient_accumulation_steps=config.passes(world_size()),
         max_length=config.cutoff if config.packing else None,
+        pad_to_multiple_of=SHAPES if even else None,
         packing=config.packing,
         completion_only_loss=True,
         save_steps=config.checkpoint_every or 500,
@@ -132,6 +148,8 @@ def _fit(
 ) -> dict[str, Any]:
     """Train, leave the model in ``folder``; figures for the report."""
     train(trainer, folder)
+    if trainer.known is not None:
+        trainer.known.flush()
     sizes = [(p.numel(), p.requires_grad) for p in trainer.model.parameters()]
     save(
         trainer,

@@ -5,7 +5,8 @@ that is faster. Knows no configuration.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from random import Random
 from typing import Any
 
@@ -14,9 +15,12 @@ from transformers import TrainerCallback
 from trl import SFTTrainer
 
 from extracot_training.policy.mixed_rows import MixedRow
-from extracot_training.policy.reply_loss import IGNORED, reply_loss
+from extracot_training.policy.reply_loss import reply_loss, separable
 from extracot_training.policy.trainer import PolicyTrainer
+from extracot_training.stages.sft.known_states import KnownStates
 
+# Rows that are split into passes are padded to a multiple: few shapes, for each is prepared anew.
+SHAPES = 16
 # How many batches are sorted by length together: more would save little and mix less.
 POOL = 50
 
@@ -80,54 +84,92 @@ class GroupedSampler(torch.utils.data.Sampler[int]):
 class BudgetSftTrainer(PolicyTrainer, SFTTrainer):  # type: ignore[misc]
     """SFTTrainer over rows in the order of ``sampler`` (``None``: the trainer's own).
 
-    ``plain_loss``: cross-entropy on logits of the reply's part of the batch, instead of TRL's
-    fused head. The fused one saves memory on a GPU; on a CPU it costs a third of the speed
-    (it scores prompts, too), and it reads the head's weights past PEFT's trained rows.
+    ``plain_loss``: cross-entropy on logits of the replies alone (:mod:`reply_loss`), instead of
+    TRL's fused head. The fused one saves memory on a GPU; on a CPU it scores prompts and padding,
+    too, and it reads the head's weights past PEFT's trained rows. ``pass_tokens``: a batch of more
+    is learned from in several passes. ``known``, set by whoever freezes layers, has their states.
     """
+
+    known: KnownStates | None = None
 
     def __init__(
         self,
         *args: Any,
         sampler: GroupedSampler | None,
         plain_loss: bool = False,
+        pass_tokens: int | None = None,
         **kwargs: Any,
     ) -> None:
         self._sampler = sampler
         self._plain_loss = plain_loss
+        self._pass_tokens = pass_tokens
+        self._passes = 1
         super().__init__(*args, **kwargs)
+        self._head = separable(self.model) if plain_loss and not kwargs.get("peft_config") else None
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
         return self._sampler or super()._get_train_sampler(train_dataset)
+
+    def training_step(
+        self, model: Any, inputs: Any, num_items_in_batch: Any = None
+    ) -> torch.Tensor:
+        """As the base class's, in passes of ``pass_tokens``, whose losses add up."""
+        if self._pass_tokens is None or num_items_in_batch is None:
+            return super().training_step(model, inputs, num_items_in_batch)
+        parts = list(split(inputs, self._pass_tokens))
+        self._passes = len(parts)
+        losses = [super(BudgetSftTrainer, self).training_step(model, part, num_items_in_batch)
+                  for part in parts]  # fmt: skip
+        return torch.stack(losses).sum()
 
     def compute_loss(
         self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
         """Mean negative log-likelihood per reply token, and a router's loss where TRL would add it;
         ``inputs`` are (rows, length) tensors."""
-        if not self._plain_loss or return_outputs:
-            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
-        inputs = dict(inputs)
+        with self.known.of(model, inputs) if self.known else nullcontext():
+            if not self._plain_loss or return_outputs:
+                return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+            return self._reply_loss(model, dict(inputs), num_items_in_batch)
+
+    def _reply_loss(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any) -> Any:
         labels = inputs.pop("labels")
-        total, logits, targets, balance = reply_loss(model, inputs, labels)
+        total, count, right, balance = reply_loss(model, inputs, labels, self._head)
         if num_items_in_batch is None:
-            loss = total / (labels != IGNORED).sum().clamp(min=1)
+            loss = total / max(count, 1)
         else:
             loss = total / num_items_in_batch
             if self.args.average_tokens_across_devices:  # that count is of all devices' tokens
                 loss = loss * self.accelerator.num_processes
         if self.aux_loss_enabled and balance is not None:  # a mean per pass, as TRL has it
             passes = 1 if num_items_in_batch is None else self.current_gradient_accumulation_steps
-            loss = loss + self.router_aux_loss_coef * balance / passes
-        with torch.no_grad():
-            right = (logits.argmax(dim=-1) == targets)[targets != IGNORED].float().mean()
-        self._metrics["train"]["mean_token_accuracy"].append(right.item())
+            loss = loss + self.router_aux_loss_coef * balance / (passes * self._passes)
+        self._metrics["train"]["mean_token_accuracy"].append(right.item() / max(count, 1))
         return loss
 
     def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
+        if self.known is not None:
+            self.known.flush()
         with warnings.catch_warnings():
             # PEFT, that it saves the whole embedding of a grown model: right for going on.
             warnings.filterwarnings("ignore", "Setting `save_embedding_layers`", UserWarning)
             super()._save_checkpoint(*args, **kwargs)
+
+
+def split(inputs: Mapping[str, Any], most: int) -> Iterator[dict[str, Any]]:
+    """Parts of a batch (rows, length), padded on the right: longest rows first, each part of so
+    many tokens at most with its padding, or of one row, and no wider than its longest row."""
+    width = inputs["input_ids"].shape[1]
+    lengths = inputs["attention_mask"].sum(dim=1).tolist()
+    order = sorted(range(len(lengths)), key=lambda row: -lengths[row])
+    while order:
+        wide = min(width, -(-lengths[order[0]] // SHAPES) * SHAPES)
+        count = max(1, most // max(1, wide))
+        rows, order = order[:count], order[count:]
+        yield {
+            name: value[rows, :wide] if value.shape[:2] == (len(lengths), width) else value
+            for name, value in inputs.items()
+        }
 
 
 class EpochOrder(TrainerCallback):  # type: ignore[misc]
