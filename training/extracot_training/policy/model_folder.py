@@ -92,7 +92,7 @@ def put_model(files: Mapping[str, Path], target: Path, *, dtype: str) -> None:
         for path in sorted(target.glob("*.safetensors")):
             _put_weights(path, path, dtype)
     if dtype != "keep":
-        _say_dtype(target, dtype)
+        say_dtype(target, dtype)
     if not (target / GENERATION).is_file():
         # The least an engine needs: which tokens end a reply.
         config = _read(target / "config.json")
@@ -143,7 +143,8 @@ def _merge(folder: Path, target: Path) -> None:
     merged.save_pretrained(target, safe_serialization=True)
 
 
-def _say_dtype(target: Path, dtype: str) -> None:
+def say_dtype(target: Path, dtype: str) -> None:
+    """Have a folder's configuration name the type that its weights were cast to."""
     config = _read(target / "config.json")
     config.pop("torch_dtype", None)
     _write(target / "config.json", {**config, "dtype": dtype})
