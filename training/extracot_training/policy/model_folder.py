@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from extracot.difference import DIFFERENCE_FILENAME
 from extracot_training.errors import StageError
 from extracot_training.pipeline.stage import Manifest
 from extracot_training.policy.pretrained import (
@@ -51,6 +52,8 @@ def model_files(folder: Path) -> dict[str, Path]:
     """
     if not folder.is_dir():
         raise ModelFolderError(f"{folder}: no such folder")
+    if (folder / DIFFERENCE_FILENAME).is_file():
+        raise ModelFolderError(f"{folder}: a difference; want the folder that it was made from")
     manifest = Manifest.load(folder)
     if manifest is not None and manifest.finished is None:
         raise ModelFolderError(f"{folder}: stage {manifest.stage!r} has not finished there")
