@@ -32,7 +32,7 @@ from benchmarks.harness import about_this_machine, percentile, table
 from extracot.answers import extract_answer, same_answer
 from extracot.card import CARD_FILENAME, BudgetCard
 from extracot_client.problem_files import SweepFileError, read_problems
-from extracot_server.model_registry.bundled import SHIPPED
+from extracot_server.model_registry.resolving import SHIPPED
 from extracot_training.config.load import load_config
 from extracot_training.config.problems import GeneratorSource, ProblemsConfig
 from extracot_training.pipeline.statistics import estimate, paired

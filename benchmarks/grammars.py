@@ -29,7 +29,7 @@ from transformers import AutoTokenizer
 from benchmarks.harness import about_this_machine, percentile, table
 from extracot_server.engine.json_schema import simplified
 from extracot_server.engine.vllm.grammars import complaint
-from extracot_server.model_registry.bundled import SHIPPED
+from extracot_server.model_registry.resolving import SHIPPED
 
 _SCHEMAS = Path(__file__).parents[1] / "tests" / "server" / "schemas.json"
 _LONGEST = 400

@@ -13,7 +13,7 @@ import pytest
 
 from extracot.card import BudgetCard
 from extracot.sketch import PromptSketch, words_of
-from extracot_server.model_registry.bundled import SHIPPED
+from extracot_server.model_registry.resolving import SHIPPED
 from extracot_training.config.load import load_config
 from extracot_training.config.problems import GeneratorSource, ProblemsConfig
 from extracot_training.synthetic import Generator

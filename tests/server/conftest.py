@@ -17,7 +17,7 @@ import pytest
 
 from extracot_server.engine.scripted.engine import ScriptedBehaviour
 from extracot_server.engine.vllm.engine import VllmEngine
-from extracot_server.model_registry.bundled import resolve_model
+from extracot_server.model_registry.resolving import resolve_model
 from tests.fixtures.tiny_adapter import build_tiny_adapter
 from tests.fixtures.token_checkpoint import fixture_card
 from tests.server.engine.vllm_servers import ARGUMENTS, Server, build_token_model, start_server

@@ -18,14 +18,9 @@ import pytest
 from extracot.card import BudgetCard
 from extracot_server.api.start_page import first_question
 from extracot_server.engine.base import EngineStartError
-from extracot_server.model_registry import bundled
-from extracot_server.model_registry.bundled import (
-    SHIPPED,
-    SMOLLM2,
-    BundledModel,
-    prepare_bundled,
-    resolve_model,
-)
+from extracot_server.model_registry import bundled, keeping, resolving
+from extracot_server.model_registry.bundled import SMOLLM2, BundledModel, prepare_bundled
+from extracot_server.model_registry.resolving import SHIPPED, resolve_model
 
 
 @pytest.fixture
@@ -169,7 +164,7 @@ def test_the_conversions_own_error_is_one_line(tmp_path: Path) -> None:
 
 
 def test_names_folders_and_hub_ids(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bundled, "prepare_bundled", lambda model: Path("prepared") / model.name)
+    monkeypatch.setattr(resolving, "prepare_bundled", lambda model: Path("prepared") / model.name)
     assert resolve_model("smollm2") == resolve_model("SmolLM2") == Path("prepared/smollm2")
     assert resolve_model("small") == resolve_model("Small") == SHIPPED["small"]
     assert resolve_model(str(tmp_path)) == tmp_path
@@ -188,10 +183,10 @@ def test_names_folders_and_hub_ids(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 def test_the_cache_follows_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert bundled.cache_folder() == tmp_path / "extracot" / "models"
+    assert keeping.cache_folder() == tmp_path / "extracot" / "models"
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert bundled.cache_folder() == tmp_path / ".cache" / "extracot" / "models"
+    assert keeping.cache_folder() == tmp_path / ".cache" / "extracot" / "models"
 
 
 def test_importing_it_is_light() -> None:

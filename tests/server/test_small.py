@@ -11,7 +11,7 @@ import pytest
 
 from extracot.card import BudgetCard
 from extracot_server.engine.vllm.engine import VllmEngine
-from extracot_server.model_registry.bundled import SHIPPED
+from extracot_server.model_registry.resolving import SHIPPED
 from tests.server.live import Live, serve, user
 
 pytestmark = [pytest.mark.vllm, pytest.mark.filterwarnings("default")]

@@ -12,7 +12,7 @@ import httpx
 
 from extracot.card import BudgetCard
 from extracot_server.api.start_page import first_question
-from extracot_server.model_registry.bundled import SHIPPED
+from extracot_server.model_registry.resolving import SHIPPED
 from tests.server.live import Live, serve
 
 

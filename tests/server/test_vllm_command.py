@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from extracot_server.cli import main
-from extracot_server.model_registry.bundled import SHIPPED
+from extracot_server.model_registry.resolving import SHIPPED
 from extracot_server.runtime import vllm_command
 from extracot_server.runtime.vllm_command import (
     default_arguments,

@@ -32,7 +32,7 @@ from extracot_server.generation.defaults import (
 )
 from extracot_server.generation.detokenize import detokenizer_factory
 from extracot_server.generation.request import ModelRuntime, ServedModel
-from extracot_server.model_registry.bundled import BUNDLED, resolve_model
+from extracot_server.model_registry.bundled import BUNDLED
 from extracot_server.model_registry.family import (
     assumed_tokens,
     call_reader,
@@ -40,6 +40,7 @@ from extracot_server.model_registry.family import (
     single_ids,
     tool_parser_of,
 )
+from extracot_server.model_registry.resolving import resolve_default, resolve_model
 from extracot_server.profiles.choice import check_settings
 from extracot_server.profiles.profile import Profile
 
@@ -54,8 +55,9 @@ def build_engine(server: Settings, settings: ModelSettings) -> Engine:
         return _remote_engine(server, settings)
     from extracot_server.engine.vllm.engine import VllmEngine
 
+    resolved = resolve_model if "model" in settings.model_fields_set else resolve_default
     return VllmEngine(
-        str(resolve_model(settings.model)),
+        str(resolved(settings.model)),
         engine_args=settings.vllm,
         shutdown_grace=server.grace_seconds,
         stall_seconds=server.engine_stall_seconds,

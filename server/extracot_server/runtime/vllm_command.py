@@ -22,7 +22,7 @@ import yaml
 from extracot_server.engine.base import EngineStartError
 from extracot_server.engine.vllm.arguments import check_folder, engine_arguments
 from extracot_server.engine.vllm.process import on_cpu
-from extracot_server.model_registry.bundled import resolve_model
+from extracot_server.model_registry.resolving import resolve_model
 
 _GRACE_SECONDS = 30.0
 _HELP = """\

@@ -26,7 +26,7 @@ from extracot_server.engine.base import (
     SamplingParams,
 )
 from extracot_server.engine.vllm.engine import VllmEngine
-from extracot_server.model_registry.bundled import resolve_model
+from extracot_server.model_registry.resolving import resolve_model
 from tests.server.engine.running import engine_process, run
 from tests.server.live import Live
 

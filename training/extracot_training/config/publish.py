@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, Field
 
-from extracot_training.pipeline.settings import StageConfig
+from extracot_training.pipeline.settings import DifferenceSettings, StageConfig
 
 
 def _usable_by_clients(name: str) -> str:
@@ -23,12 +23,18 @@ ModelName = Annotated[str, Field(min_length=1, max_length=128), AfterValidator(_
 class PublishConfig(StageConfig):
     """Makes a folder for ``extracot-serve --model``: weights, tokenizer, budget card, model card.
 
+    With ``difference`` the weights are told as what they differ by from a base that a package
+    brings; servers merge them once, into their cache.
+
     Without an evaluation the card is a draft: it names the levels and claims nothing of them.
     Published again with one, the folder keeps its weights and gets a measured card.
     """
 
     runtime: ClassVar[frozenset[str]] = frozenset(
-        {"out", "model", "evaluation", "self_check", "serve_arguments", "serve_timeout_s"}
+        {
+            *("out", "model", "evaluation", "self_check", "serve_arguments", "serve_timeout_s"),
+            *("rows", "rows_limit"),
+        }
     )
 
     model: Path = Field(description="folder of stage sft or chrpo, or an adapter's folder")
@@ -54,6 +60,13 @@ class PublishConfig(StageConfig):
     dtype: Literal["keep", "bfloat16", "float16", "float32"] = Field(
         "keep", description="floating-point type of the published weights"
     )
+    difference: DifferenceSettings | None = Field(
+        None, description="keep only what differs from the base, which a server merges at its start"
+    )
+    rows: Path | None = Field(
+        None, description="difference: folder of stage mix, to measure on what compressing it cost"
+    )
+    rows_limit: int = Field(200, ge=1, description="difference: how many of those rows")
     self_check: Literal["files", "vllm"] = Field(
         "files", description="vllm: also serve the folder once and ask for every level"
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, Field
 
@@ -22,6 +22,22 @@ class BootstrapSettings(Section):
     def bootstrap(self) -> dict[str, int]:
         """As arguments of :mod:`extracot_training.pipeline.statistics`."""
         return {"resamples": self.resamples, "seed": self.seed}
+
+
+class DifferenceSettings(Section):
+    """How a checkpoint is told as its difference from a base that a package brings."""
+
+    base: Literal["bundled:smollm2"] = Field(
+        "bundled:smollm2", description="what the model was trained from, with all its files at hand"
+    )
+    form: Literal["bits", "low_rank"] = Field(
+        "bits", description="of changed matrices: numbers of a few bits, or factors of low rank"
+    )
+    bits: int = Field(5, ge=2, le=8, description="form bits: bits of a number")
+    group: int = Field(
+        64, ge=8, le=4096, multiple_of=8, description="form bits: values that share a scale"
+    )
+    rank: int = Field(48, ge=1, le=1024, description="form low_rank: rank of the factors")
 
 
 class StageConfig(Section):

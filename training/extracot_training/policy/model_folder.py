@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from extracot.difference import DIFFERENCE_FILENAME
 from extracot_training.errors import StageError
 from extracot_training.pipeline.stage import Manifest
 from extracot_training.policy.pretrained import (
@@ -51,6 +52,8 @@ def model_files(folder: Path) -> dict[str, Path]:
     """
     if not folder.is_dir():
         raise ModelFolderError(f"{folder}: no such folder")
+    if (folder / DIFFERENCE_FILENAME).is_file():
+        raise ModelFolderError(f"{folder}: a difference; want the folder that it was made from")
     manifest = Manifest.load(folder)
     if manifest is not None and manifest.finished is None:
         raise ModelFolderError(f"{folder}: stage {manifest.stage!r} has not finished there")
@@ -92,7 +95,7 @@ def put_model(files: Mapping[str, Path], target: Path, *, dtype: str) -> None:
         for path in sorted(target.glob("*.safetensors")):
             _put_weights(path, path, dtype)
     if dtype != "keep":
-        _say_dtype(target, dtype)
+        say_dtype(target, dtype)
     if not (target / GENERATION).is_file():
         # The least an engine needs: which tokens end a reply.
         config = _read(target / "config.json")
@@ -143,7 +146,8 @@ def _merge(folder: Path, target: Path) -> None:
     merged.save_pretrained(target, safe_serialization=True)
 
 
-def _say_dtype(target: Path, dtype: str) -> None:
+def say_dtype(target: Path, dtype: str) -> None:
+    """Have a folder's configuration name the type that its weights were cast to."""
     config = _read(target / "config.json")
     config.pop("torch_dtype", None)
     _write(target / "config.json", {**config, "dtype": dtype})
