@@ -69,6 +69,10 @@ def test_another_engine_has_a_canary_only(tmp_path: Path) -> None:
         ("upstreams: [{url: ftp://a}]", "upstreams[0]: url: 'ftp://a' is not an address like"),
         ("upstreams: [{url: http://u:p@a}]", "must not hold a password"),
         ('upstreams: [{url: "http://a\\u200b:1"}]', "'http://a\\u200b:1' is not an address like"),
+        (
+            "upstreams: [{url: http://xn--a}]",
+            "url: 'http://xn--a' has a host that is no name and no",
+        ),
         ("upstreams: [{url: http://a, weight: 0}]", "weight: must be a whole number from 1 to"),
         ("upstreams: [{url: http://a, weight: 1.5}]", "weight: must be a whole number from 1"),
         ("upstreams: [{url: http://a, wieght: 2}]", "unknown field wieght; did you mean weight?"),
