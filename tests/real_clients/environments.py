@@ -2,7 +2,8 @@
 
 ``requirements/clients-NAME.txt`` is for Python, ``requirements/clients-NAME/`` (package.json and
 its lock) for npm; ``servers-NAME.txt`` is a server's. Environments are kept in
-``.venv-clients/NAME`` and made anew when the lock or the Python changes. One that cannot be made fails in CI and skips elsewhere.
+``.venv-clients/NAME`` and made anew when the lock or the Python changes. One that cannot be made
+fails in CI and skips elsewhere.
 """
 
 from __future__ import annotations

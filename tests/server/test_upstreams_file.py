@@ -49,9 +49,9 @@ canary: {share: 0.05, upstreams: [two], stick: request, name: fp8}
 def test_another_engine_has_a_canary_only(tmp_path: Path) -> None:
     found = read(tmp_path, "canary: {share: 1, card: new.json}", remote=False)
     assert found.canary == CanarySettings(1, card=str(tmp_path / "new.json"))
-    with pytest.raises(UpstreamsError, match="upstreams are for engine remote"):
+    with pytest.raises(UpstreamsError, match="upstreams are for engines remote and openai"):
         read(tmp_path, TWO, remote=False)
-    with pytest.raises(UpstreamsError, match=r"canary\.upstreams is for engine remote"):
+    with pytest.raises(UpstreamsError, match=r"canary\.upstreams is for engines remote and openai"):
         read(tmp_path, "canary: {share: 1, upstreams: [a]}", remote=False)
 
 

@@ -94,8 +94,8 @@ NO_HOSTS = ["a..b", f"{'a' * 64}.example", "\u2603.example", "xn--a.example", "9
 def test_a_host_that_cannot_be_is_told_at_the_start(
     flags: list[str], named: str, host: str
 ) -> None:
-    given = [REMOTE, [flags[0], flags[1].format(host)]]
-    assert named in message(sum(given if flags[0] == "--upstream" else given[1:], []))
+    engine = REMOTE if flags[0] == "--upstream" else []
+    assert named in message([*engine, flags[0], flags[1].format(host)])
 
 
 def test_hosts_of_all_kinds_may_be_named() -> None:
