@@ -1,10 +1,10 @@
 """Writes requirements/*.txt from pyproject.toml's extras and the .in files.
 
 All locks of one kind of machine are one joint resolution, so that any of them can be installed
-together: cpu or cuda, with training, playground and dev. The clients of tests/real_clients each
-have an environment, and so a resolution, of their own (clients-*.in). Pins already in a lock stay
-as long as they fit (``--upgrade`` lets go of them); ``--check`` only says whether the locks are
-current.
+together: cpu or cuda, with training, playground and dev. The clients of tests/real_clients, and the
+servers that are tried there, each have an environment, and so a resolution, of their own
+(clients-*.in, servers-*.in). Pins already in a lock stay as long as they fit (``--upgrade`` lets go
+of them); ``--check`` only says whether the locks are current.
 Needs `uv` in the running Python. Knows nothing of installing: that is install.py.
 """
 
@@ -94,10 +94,11 @@ LOCKS = {
 
 
 LOCKS |= {
-    path.stem: Lock(path.stem, (), False, f"The client {path.stem.removeprefix('clients-')}.")
-    for path in sorted(FOLDER.glob("clients-*.in"))
+    path.stem: Lock(path.stem, (), False, f"The {kind} {path.stem.removeprefix(f'{kind}s-')}.")
+    for kind in ("client", "server")
+    for path in sorted(FOLDER.glob(f"{kind}s-*.in"))
 }
-CLIENTS = tuple(name for name in LOCKS if name.startswith("clients-"))
+CLIENTS = tuple(name for name in LOCKS if name.startswith(("clients-", "servers-")))
 
 
 def inputs(lock: Lock) -> list[str]:
@@ -230,7 +231,8 @@ def resolve_deepspeed(beside: str, upgrade: bool) -> str:
 
 
 def resolve_clients(upgrade: bool) -> dict[str, str]:
-    """The clients' locks, by name: they agree with no other; one version for every Python."""
+    """The locks of clients and servers, by name: they agree with no other; one version for every
+    Python."""
     settled: dict[str, Any] = {"cpu": False, "options": ("--fork-strategy", "fewest")}
     return {
         name: compile_lock(inputs(LOCKS[name]), prefer=read_pins(name), upgrade=upgrade, **settled)
@@ -251,7 +253,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Write requirements/*.txt.")
     parser.add_argument("--upgrade", action="store_true", help="take the newest that fits")
     parser.add_argument("--check", action="store_true", help="write nothing; 1 if out of date")
-    parser.add_argument("--clients", action="store_true", help="those of the clients only")
+    parser.add_argument("--clients", action="store_true", help="those of clients and servers only")
     options = parser.parse_args()
     try:
         locks = (resolve_clients if options.clients else resolve)(options.upgrade)

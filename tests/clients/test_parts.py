@@ -50,7 +50,19 @@ def test_base_urls(given: str, shown: str) -> None:
     assert resolve_settings(given, None).shown_url == shown
 
 
-@pytest.mark.parametrize("bad", ["h:8000", "ftp://h", "http://", "//h", "http://h:port", "\x00"])
+@pytest.mark.parametrize(
+    "bad",
+    [
+        "h:8000",
+        "ftp://h",
+        "http://",
+        "//h",
+        "http://h:port",
+        "\x00",
+        "http://xn--a.b",
+        "http://a..b",
+    ],
+)
 def test_bad_base_urls(bad: str) -> None:
     with pytest.raises(ConfigurationError) as caught:
         parse_base_url(bad)

@@ -1,7 +1,8 @@
 """Reads deploy/docker-compose.yml as `docker compose` does, as far as that file needs it.
 
-Interpolation is compose's ``${NAME}``, ``${NAME:-default}`` and ``${NAME:+alternative}``, where the
-default may hold another; an unset variable is empty.
+Interpolation is compose's ``${NAME}``, ``${NAME:-default}``, ``${NAME-default}`` (which an empty
+value replaces) and ``${NAME:+alternative}``, where the default may hold another; an unset variable
+is empty.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import yaml
 ROOT = Path(__file__).resolve().parents[2]
 COMPOSE = ROOT / "deploy/docker-compose.yml"
 EXAMPLE = ROOT / "deploy/.env.example"
-_VARIABLE = re.compile(r"\$\{(\w+)(?::([-+])((?:\$\{[^}]*\}|[^}])*))?\}")
+_VARIABLE = re.compile(r"\$\{(\w+)(?:(:?[-+])((?:\$\{[^}]*\}|[^}])*))?\}")
 
 
 def interpolate(text: str, variables: Mapping[str, str]) -> str:
@@ -24,9 +25,9 @@ def interpolate(text: str, variables: Mapping[str, str]) -> str:
 
     def value(found: re.Match[str]) -> str:
         given = variables.get(found[1], "")
-        if found[2] == "-":
+        if found[2] == ":-" or (found[2] == "-" and found[1] not in variables):
             return given or interpolate(found[3], variables)
-        if found[2] == "+":
+        if found[2] == ":+":
             return found[3] if given else ""
         return given
 
@@ -63,7 +64,7 @@ def defaults() -> dict[str, set[str]]:
     for part in texts:
         for name, sign, text in _VARIABLE.findall(part):
             found.setdefault(name, set())
-            if sign != "+":
+            if sign != ":+":
                 found[name].add(interpolate(text, {}))
             texts.append(text)
     return found

@@ -13,7 +13,12 @@ import pytest
 import yaml
 
 from extracot_server.app import openapi_document
-from extracot_server.config.settings import FOREIGN_VARIABLES, Settings, load_settings
+from extracot_server.config.settings import (
+    FOREIGN_VARIABLES,
+    Settings,
+    SettingsError,
+    load_settings,
+)
 from extracot_server.runtime.vllm_command import default_arguments, read_arguments
 from tests.deploy import compose
 
@@ -172,7 +177,7 @@ def test_every_variable_is_explained_with_its_default() -> None:
     for name, given in asked.items():
         shown = example[name][0]
         if name.endswith(("_FILE", "_FOLDER")):  # no default: an example
-            assert given <= {"/dev/null", "keys"}, name
+            assert given <= {"/dev/null", "keys", "upstreams"}, name
         else:
             assert given == {shown}, name
 
@@ -241,6 +246,26 @@ def test_the_vllm_servers_are_what_the_front_ends_ask_for() -> None:
         verb, served, *flags = scale[name]["command"]
         assert (verb, served) == ("vllm", "Qwen/Qwen3-8B")
         assert {"--port=8000", "--host=0.0.0.0"} <= set(flags)
+
+
+def test_a_file_of_upstreams_takes_the_place_of_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
+    given = {"UPSTREAMS": "", "UPSTREAMS_FOLDER": "./secrets/upstreams"}
+    front = compose.services("scale", **given)["front"]
+    assert "./secrets/upstreams:/run/upstreams:ro" in front["volumes"]
+    for variable, value in front["environment"].items():
+        monkeypatch.setenv(variable, value)
+    settings = load_settings([])
+    assert (settings.upstream, str(settings.upstreams)) == ([], "/run/upstreams/upstreams.yaml")
+    both = compose.services("scale", UPSTREAMS_FOLDER="./secrets/upstreams")["front"]
+    monkeypatch.setenv("EXTRACOT_UPSTREAM", both["environment"]["EXTRACOT_UPSTREAM"])
+    with pytest.raises(SettingsError, match="give upstream or upstreams"):
+        load_settings([])
+    plain = compose.services("scale")["front"]
+    assert plain["environment"]["EXTRACOT_UPSTREAMS"] == ""
+    assert "upstreams:/run/upstreams:ro" in plain["volumes"], "an empty volume"
+    for name in ("server", "server-cpu"):
+        environment = compose.services(**given)[name]["environment"]
+        assert environment["EXTRACOT_UPSTREAMS"] == "/run/upstreams/upstreams.yaml"
 
 
 @pytest.mark.parametrize(

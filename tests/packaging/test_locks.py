@@ -15,7 +15,8 @@ from packaging.version import Version
 ROOT = Path(__file__).resolve().parents[2]
 GROUPS = ("training", "playground", "dev")
 LOCKS = ("cpu", "cuda", *GROUPS)
-CLIENTS = sorted(path.stem for path in (ROOT / "requirements").glob("clients-*.in"))
+SERVERS = sorted(path.stem for path in (ROOT / "requirements").glob("servers-*.in"))
+CLIENTS = [*sorted(path.stem for path in (ROOT / "requirements").glob("clients-*.in")), *SERVERS]
 NPM = [*sorted((ROOT / "requirements").glob("clients-*/")), ROOT / "clients" / "examples"]
 EXTRAS = {
     "cpu": ("server", "tracing", "stores", "cpu"),
@@ -90,8 +91,9 @@ def test_a_clients_lock_meets_what_is_asked_for_without_torch(name: str) -> None
 
 
 def test_there_is_a_lock_for_every_client() -> None:
-    assert {path.stem for path in (ROOT / "requirements").glob("clients-*.txt")} == set(CLIENTS)
-    assert len(CLIENTS) >= 7 and len(NPM) >= 5
+    locks = {path.stem for path in (ROOT / "requirements").glob("*-*.txt")}
+    assert locks == set(CLIENTS)
+    assert len(CLIENTS) >= 8 and SERVERS and len(NPM) >= 5
 
 
 @pytest.mark.parametrize("folder", NPM, ids=lambda folder: folder.name)

@@ -1,8 +1,9 @@
-"""Makes each client's environment from its lock, and runs scripts in it.
+"""Makes each client's environment from its lock, and runs scripts in it; also those of servers.
 
 ``requirements/clients-NAME.txt`` is for Python, ``requirements/clients-NAME/`` (package.json and
-its lock) for npm. Environments are kept in ``.venv-clients/NAME`` and made anew when the lock or
-the Python changes. One that cannot be made fails in CI and skips elsewhere.
+its lock) for npm; ``servers-NAME.txt`` is a server's. Environments are kept in
+``.venv-clients/NAME`` and made anew when the lock or the Python changes. One that cannot be made
+fails in CI and skips elsewhere.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -141,10 +142,12 @@ class Talk:
             )
 
 
-def environment(name: str) -> Environment:
-    """The environment of ``requirements/clients-NAME``, made if it is not there yet."""
+def environment(name: str, kind: Literal["clients", "servers"] = "clients") -> Environment:
+    """The environment of ``requirements/KIND-NAME``, made if it is not there yet."""
     try:
-        return _npm(name) if (LOCKS / f"clients-{name}").is_dir() else _python(name)
+        if (LOCKS / f"{kind}-{name}").is_dir():
+            return _npm(name)
+        return _python(name, LOCKS / f"{kind}-{name}.txt")
     except NotMade as reason:
         message = f"the environment of {name} cannot be made: {reason}"
         if os.environ.get("CI", "").lower() not in ("", "0", "false"):
@@ -152,8 +155,8 @@ def environment(name: str) -> Environment:
         pytest.skip(message)
 
 
-def _python(name: str) -> Environment:
-    lock, folder = LOCKS / f"clients-{name}.txt", ENVIRONMENTS / name
+def _python(name: str, lock: Path) -> Environment:
+    folder = ENVIRONMENTS / name
     python = folder / "bin" / "python"
     stamp = _digest(lock.read_bytes(), sys.version.encode())
     if _stale(folder, stamp):

@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from extracot_server.config.settings import Settings, SettingsError
 from extracot_server.engine.remote.engine import RemoteEngine
 from extracot_server.engine.scripted.engine import ScriptedBehaviour, ScriptedEngine, scripted_card
 from extracot_server.model_registry.loading import read_file
-from extracot_server.model_registry.routing import reload_upstreams
+from extracot_server.model_registry.routing import canary_lines, reload_upstreams
 from tests.server.engine.remote_fakes import FakeUpstream, load_scripted, upstreams
 from tests.server.key_files import OTHER, SECRET, bearer, write
 from tests.server.live import Live, serve, user
@@ -121,7 +122,8 @@ def test_both_sides_are_compared_with_intervals_and_counted(tmp_path: Path) -> N
             for text in problems(side, 14):
                 live.chat(model="main", messages=user(text), max_tokens=300)
         found = standing(live)
-        assert found["model"] == "main" and found["shared"] is True
+        assert found["model"] == "main"
+        assert found["shared"] is False, "its store is this process's memory"
         target = {"name": "canary", "share": 0.5, "stick": "conversation", "target": "model next"}
         assert found["canary"] == target
         for side in Side:
@@ -226,7 +228,7 @@ def test_a_canary_is_changed_and_ended_without_a_restart(tmp_path: Path) -> None
             assert state.services["main"].canary is before
         canary_file(tmp_path, share=0.001, model="next")
         (line,) = live.run(reload_upstreams(state))
-        assert line == "main: upstreams: canary: 0.10% to model next, by conversation"
+        assert line.startswith("main: upstreams: canary: 0.10% to model next, by conversation")
         assert live.metric_sum("extracot_upstreams_last_reload_successful") == 1
         assert arm(live.post(model="main", messages=user(text), max_tokens=9)) == "stable"
         assert standing(live)["sides"]["canary"]["requests"] == 0, "another share, another one"
@@ -248,6 +250,38 @@ def test_the_comparison_outlives_a_restart_and_is_another_for_another_card(tmp_p
     card.write_text(card.read_text() + "\n")
     with serve(upstreams=path, usage_store=store) as live:
         assert standing(live, "scripted")["sides"]["canary"]["requests"] == 0
+
+
+def test_one_that_is_added_later_is_compared_in_a_store_that_others_share(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    card = other_card(tmp_path)
+    path = tmp_path / "upstreams.yaml"
+    (text,) = problems(Side.CANARY, 1)
+    path.write_text("canary: null\n")
+    # As two workers are: without keys or a holdout, with the default store of one port.
+    with serve(upstreams=path, port=8765) as one, serve(upstreams=path, port=8765) as two:
+        canary_file(tmp_path, card=str(card))
+        for live in (one, two):
+            (line,) = live.run(reload_upstreams(live.app.state.extracot))
+            assert line.endswith("by conversation"), "and nothing is to be said of the store"
+            live.chat(messages=user(text), max_tokens=9)
+
+        def counted(live: Live) -> bool:
+            found = standing(live, "scripted")
+            return found["shared"] is True and found["sides"]["canary"]["requests"] == 2
+
+        for live in (one, two):
+            live.wait_for(partial(counted, live))
+    canary_file(tmp_path, share=0.4, card=str(card))
+    with serve(upstreams=path, usage_store="memory") as live:
+        alone = "compared in this process alone and until it ends"
+        assert alone in canary_lines(live.app.state.extracot)[0]
+        canary_file(tmp_path, card=str(card))
+        assert alone in live.run(reload_upstreams(live.app.state.extracot))[0]
+        (line,) = live.run(reload_upstreams(live.app.state.extracot))
+        assert line == "upstreams: nothing in it has changed"
 
 
 def test_a_canary_that_cannot_be_ends_the_start_in_one_line(tmp_path: Path) -> None:

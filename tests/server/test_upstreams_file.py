@@ -49,9 +49,9 @@ canary: {share: 0.05, upstreams: [two], stick: request, name: fp8}
 def test_another_engine_has_a_canary_only(tmp_path: Path) -> None:
     found = read(tmp_path, "canary: {share: 1, card: new.json}", remote=False)
     assert found.canary == CanarySettings(1, card=str(tmp_path / "new.json"))
-    with pytest.raises(UpstreamsError, match="upstreams are for engine remote"):
+    with pytest.raises(UpstreamsError, match="upstreams are for engines remote and openai"):
         read(tmp_path, TWO, remote=False)
-    with pytest.raises(UpstreamsError, match=r"canary\.upstreams is for engine remote"):
+    with pytest.raises(UpstreamsError, match=r"canary\.upstreams is for engines remote and openai"):
         read(tmp_path, "canary: {share: 1, upstreams: [a]}", remote=False)
 
 
@@ -69,6 +69,10 @@ def test_another_engine_has_a_canary_only(tmp_path: Path) -> None:
         ("upstreams: [{url: ftp://a}]", "upstreams[0]: url: 'ftp://a' is not an address like"),
         ("upstreams: [{url: http://u:p@a}]", "must not hold a password"),
         ('upstreams: [{url: "http://a\\u200b:1"}]', "'http://a\\u200b:1' is not an address like"),
+        (
+            "upstreams: [{url: http://xn--a}]",
+            "url: 'http://xn--a' has a host that is no name and no",
+        ),
         ("upstreams: [{url: http://a, weight: 0}]", "weight: must be a whole number from 1 to"),
         ("upstreams: [{url: http://a, weight: 1.5}]", "weight: must be a whole number from 1"),
         ("upstreams: [{url: http://a, wieght: 2}]", "unknown field wieght; did you mean weight?"),

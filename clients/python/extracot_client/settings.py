@@ -132,10 +132,12 @@ def parse_base_url(text: str) -> httpx.URL:
     """
     try:
         url = httpx.URL(text.strip())
-    except httpx.InvalidURL as error:
+        host = url.host  # some names are refused only here, and by the library below
+        host.encode("idna")  # as sockets do
+    except (httpx.InvalidURL, UnicodeError) as error:
         raise ConfigurationError(f"The base URL is not a URL: {error}") from None
-    if url.scheme not in ("http", "https") or not url.host:
-        shown = str(url.copy_with(userinfo=b"")) if url.host else text.strip()[:100]
+    if url.scheme not in ("http", "https") or not host:
+        shown = str(url.copy_with(userinfo=b"")) if host else text.strip()[:100]
         raise ConfigurationError(f"The base URL must look like {DEFAULT_BASE_URL}, not {shown!r}")
     path = url.path.rstrip("/").removesuffix("/v1")
     return url.copy_with(path=path + "/", query=None, fragment=None)

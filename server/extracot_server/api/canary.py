@@ -75,7 +75,9 @@ class CanaryInformation(ReplyModel):
         "reasoning, no answer; of all requests: failed, left by their client"
     )
     confidence: float = Field(description="of each interval")
-    shared: bool = Field(description="all processes with this usage store are counted")
+    shared: bool = Field(
+        description="all processes with this usage store are counted; false: this one alone"
+    )
 
 
 @router.get("/v1/canary", responses=errors(400, 401, 403, 404, 500))
@@ -90,7 +92,7 @@ async def get_canary(request: Request, model: str | None = None) -> CanaryInform
     if canary is not None:
         kept = await state.meter.compared(canary.bucket)
         comparison = canary.comparison if kept is None else Comparison.of(kept)
-        shared = kept is not None
+        shared = kept is not None and state.meter.shared
         settings = canary.settings
         target = CanaryTarget(
             name=settings.name,

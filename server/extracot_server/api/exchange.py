@@ -277,12 +277,14 @@ class _Exchange:
         events = self._service.run(self._chat)
         return in_content(events, self._chat.model.runtime.tags) if self._in_content else events
 
-    @property
-    def _headers(self) -> dict[str, str]:
+    def _headers(self, *, begun: bool) -> dict[str, str]:
+        """``begun``: the engine has said something, so that the side is known which serves it."""
         account = self._chat.account
         limits = rate_limit_headers(account.standings, account.told_at)
         trial = self._chat.trial
-        side = {} if trial is None else {"x-extracot-arm": trial.served_by.value}
+        side = {}
+        if trial is not None and (begun or trial.settled):
+            side = {"x-extracot-arm": trial.served_by.value}
         return {"x-extracot-budget": json.dumps(announced(self._chat)), **side, **limits}
 
     async def stream(self, gone: asyncio.Task[None]) -> Response:
@@ -308,7 +310,7 @@ class _Exchange:
             gone=gone,
             heartbeat_seconds=self._state.settings.heartbeat_seconds,
             send_seconds=self._state.settings.send_timeout_seconds,
-            headers=self._headers,
+            headers=self._headers(begun=first.done()),
         )
 
     async def collect(self, gone: asyncio.Task[None]) -> Response:
@@ -322,7 +324,7 @@ class _Exchange:
             if error is not None:
                 self._note(error)
                 raise error
-            return JSONResponse(self._writer.whole(), headers=self._headers)
+            return JSONResponse(self._writer.whole(), headers=self._headers(begun=True))
         finally:
             for task in (collecting, gone):
                 task.cancel()

@@ -34,6 +34,23 @@ class SettingsError(ExtracotError):
     """A setting is unknown or has a value that is not allowed; the message is one line."""
 
 
+def _may_be_found(host: str | None) -> bool:
+    """Whether a name can be looked up and asked by those who do so: it is not asked here.
+
+    httpx and the interpreter refuse names by rules of their own, some of them at the first request
+    only, and with errors that name no setting.
+    """
+    import httpx  # not for --help
+
+    if not host:
+        return False
+    try:
+        host.encode("idna")  # as sockets do
+        return bool(httpx.URL(scheme="http", host=host).host)
+    except (httpx.InvalidURL, UnicodeError):
+        return False
+
+
 def check_endpoint(value: str | None) -> str | None:
     """An http(s) address, or ``None`` where there is none or it is empty; else ``ValueError``."""
     if not value:
@@ -43,7 +60,7 @@ def check_endpoint(value: str | None) -> str | None:
         port = parts.port
     except ValueError:
         parts, port = urlsplit(""), None
-    if parts.scheme not in ("http", "https") or not parts.hostname or port == 0:
+    if parts.scheme not in ("http", "https") or not _may_be_found(parts.hostname) or port == 0:
         raise ValueError("must be an address like http://collector:4318")
     return value
 
@@ -173,6 +190,8 @@ def base_url(text: str) -> str:
         raise ValueError(f"{text!r:.100} is not an address like http://host:8000")
     if " " in text or not text.isprintable() or port == 0:
         raise ValueError(f"{text!r:.100} is not an address like http://host:8000")
+    if not _may_be_found(host):
+        raise ValueError(f"{text!r:.100} has a host that is no name and no IP address")
     path = parts.path.rstrip("/").removesuffix("/v1").rstrip("/")
     return f"{parts.scheme}://{parts.netloc}{path}"
 
@@ -232,7 +251,7 @@ def check_store(value: Any) -> Any:
         raise ValueError(f"must be a file, or a URL of one of these: {', '.join(STORE_SCHEMES)}")
     try:
         parts = urlsplit(str(text))
-        named = bool(parts.hostname) and parts.port != 0
+        named = _may_be_found(parts.hostname) and parts.port != 0
     except ValueError:
         named = False
     if not named:

@@ -111,7 +111,7 @@ class Settings(BaseSettings, ModelSettings, BatchSettings):
         SecretStr(""),
         description="where usage, quotas and the holdout are kept: a file (SQLite), "
         "redis://host:6379/0, postgresql://host/database, `memory`, or `off`; default: a file in "
-        "~/.local/state/extracot where there are keys or a holdout, else memory",
+        "~/.local/state/extracot where there are keys, a holdout or an upstreams file, else memory",
     )
     usage_store_lost: Literal["serve", "refuse"] = Field(
         "serve",

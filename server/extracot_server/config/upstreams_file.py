@@ -162,7 +162,7 @@ def read_upstreams(path: Path, *, remote: bool, api_key: str | None = None) -> U
     if remote and not found.upstreams:
         raise UpstreamsError(f"{where} must hold `upstreams:` and a list of entries under it")
     if not remote and found.upstreams:
-        raise UpstreamsError(f"{where}: upstreams are for engine remote")
+        raise UpstreamsError(f"{where}: upstreams are for engines remote and openai")
     entries = [_settings(entry, where, path.parent, api_key) for entry in found.upstreams or []]
     canary = None
     if found.canary is not None:
@@ -194,7 +194,7 @@ def _check(where: str, entries: Sequence[UpstreamSettings], canary: CanarySettin
                 raise UpstreamsError(f"{where}: the {what} {value} is there twice")
     if not entries:
         if canary is not None and canary.upstreams:
-            raise UpstreamsError(f"{where}: canary.upstreams is for engine remote")
+            raise UpstreamsError(f"{where}: canary.upstreams is for engines remote and openai")
         return
     names = [entry.name for entry in entries]
     for name in canary.upstreams if canary is not None else ():

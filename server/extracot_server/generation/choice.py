@@ -33,7 +33,7 @@ from extracot_server.generation.closing import BARE
 from extracot_server.generation.continuation import Continuation
 from extracot_server.generation.events import CallDelta, ChoiceEnded, Delta, hermes_format
 from extracot_server.generation.report import ChoiceState
-from extracot_server.generation.request import SEED_STEP, PreparedChat
+from extracot_server.generation.request import SEED_STEP, PreparedChat, shift_seed
 from extracot_server.generation.stop_strings import AnswerText
 from extracot_server.generation.token_bytes import TokenBytes, token_bytes
 
@@ -53,7 +53,7 @@ class ChoiceStream:
         self.index = index
         self.runtime = chat.model.runtime
         self.state = ChoiceState(limits=chat.limits, level=chat.resolved.level)
-        self.sampling = _shift_seed(chat.request.sampling, index)
+        self.sampling = shift_seed(chat.request.sampling, index)
         self.answer: AnswerText[SampledToken] = AnswerText(chat.request.stops)
         self.context: list[int] = []
         self.reads_hermes = (hermes := hermes_format(chat)) is not None
@@ -200,7 +200,7 @@ class ChoiceStream:
     def next_request(self, *, answering: bool, strict: bool) -> GenerationRequest:
         """The next continuation. A strict one stops at the end tag, so that another answers."""
         request, renderer = self.chat.request, self.runtime.renderer
-        sampling = _shift_seed(self.sampling, self._requests * SEED_STEP)
+        sampling = shift_seed(self.sampling, self._requests * SEED_STEP)
         if answering and renderer.single_id_tags:
             tags = [renderer.think_start_id]
             if self.state.cut_off is None:  # else a model that reasons on has to find its end
@@ -228,13 +228,6 @@ class ChoiceStream:
     def _format(self) -> AnswerFormat | None:
         choice = self.chat.call_choice
         return choice.calls if choice and self.state.calls else self.chat.request.answer_format
-
-
-def _shift_seed(sampling: SamplingParams, by: int) -> SamplingParams:
-    """The same settings with another seed, where one is set."""
-    if sampling.seed is None or not by:
-        return sampling
-    return replace(sampling, seed=(sampling.seed + by) % 2**32)
 
 
 def _renormalise(delta: GenerationDelta, by_id: dict[int, LevelCard]) -> dict[str, float]:

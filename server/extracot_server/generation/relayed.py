@@ -24,7 +24,7 @@ from extracot_server.generation.events import CallDelta, ChoiceEnded, Delta
 from extracot_server.generation.relayed_counts import Counted, RequestCount, settle
 from extracot_server.generation.relayed_turn import Beginning, asks_for_budget, fields_of
 from extracot_server.generation.report import ChoiceState, Enforcement
-from extracot_server.generation.request import SEED_STEP, PreparedChat
+from extracot_server.generation.request import SEED_STEP, PreparedChat, shift_seed
 from extracot_server.generation.sentence_ends import ends_between
 from extracot_server.generation.stop_strings import AnswerText
 from extracot_server.tool_calls.tools import CallPart, new_call_id
@@ -102,10 +102,7 @@ class RelayedChoice:
 
     def _turn(self, beginning: Beginning | None) -> ChatTurn:
         request, state = self.chat.request, self.state
-        sampling = request.sampling
-        if sampling.seed is not None:
-            seed = sampling.seed + self.index + self._requests * SEED_STEP
-            sampling = replace(sampling, seed=seed % 2**32)
+        sampling = shift_seed(request.sampling, self.index + self._requests * SEED_STEP)
         self._requests += 1
         left = max(1, state.limits.max_tokens - state.sampled)
         return ChatTurn(

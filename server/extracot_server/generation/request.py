@@ -7,7 +7,7 @@ about it. Knows no HTTP and runs nothing.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from time import perf_counter, time
 from types import MappingProxyType
@@ -44,6 +44,13 @@ from extracot_server.tool_calls.tools import CallReaderFactory, ToolUse
 SEED_STEP = 1_000_003
 UNFINISHED = {"aborted": "disconnect", "error": "engine", "dropped": "shutdown"}
 """Outcomes of requests whose reply never became whole, and the reason `aborts` has for them."""
+
+
+def shift_seed(sampling: SamplingParams, by: int) -> SamplingParams:
+    """The same settings with another seed of 32 bits, where one is set."""
+    if sampling.seed is None:
+        return sampling
+    return replace(sampling, seed=(sampling.seed + by) % 2**32)
 
 
 @dataclass(slots=True)

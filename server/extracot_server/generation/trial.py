@@ -65,6 +65,11 @@ class Trial:
         return self._moved or ("upstream" if elsewhere else None)
 
     @property
+    def settled(self) -> bool:
+        """Whether it stays on the side that it is on now, though nothing has come from there."""
+        return self.placement is None or self.moved is not None
+
+    @property
     def served_by(self) -> Side:
         """The side that serves it, as far as is known."""
         if self.moved is None:

@@ -63,8 +63,12 @@ class Ledger:
         store: Store,
         told: Told = lambda up, waiting: None,
         clock: Callable[[], float] = time,
+        *,
+        shared: bool = True,
     ) -> None:
         self.told = told
+        self.shared = shared
+        """Whether other processes can see what this one writes."""
         self._store, self._clock = store, clock
         self._owner = uuid4().hex
         self._jobs: SimpleQueue[_Job] = SimpleQueue()

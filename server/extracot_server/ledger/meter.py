@@ -96,6 +96,11 @@ class Meter:
     clock: Callable[[], float] = time
     told: Callable[[Sequence[Standing]], object] = lambda standings: None
 
+    @property
+    def shared(self) -> bool:
+        """Whether what this process finds is added up with what others do."""
+        return self.ledger is not None and self.ledger.shared
+
     async def soften(self, principal: Principal) -> Principal:
         """The principal, its budgets lowered by the quotas that are used up.
 

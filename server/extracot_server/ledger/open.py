@@ -33,11 +33,11 @@ def open_ledger(settings: Settings, *, lasting: bool) -> Ledger | None:
             return _started(SqliteStore(path))
         except (OSError, SettingsError) as error:
             log.warning("usage is kept in memory and lost at a restart: %s", error)
-    return _started(SqliteStore(None))
+    return _started(SqliteStore(None), shared=False)
 
 
-def _started(store: Store) -> Ledger:
-    ledger = Ledger(store)
+def _started(store: Store, *, shared: bool = True) -> Ledger:
+    ledger = Ledger(store, shared=shared)
     try:
         ledger.start()
     except StoreError as error:

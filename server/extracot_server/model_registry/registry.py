@@ -71,7 +71,8 @@ class AppState:
         Raises ``config.settings.SettingsError`` in one line. Before the first request.
         """
         self.metrics.show_store(True, 0)
-        compares = any(service.canary is not None for service in self.services.values())
+        # A canary may be added to an upstreams file later, and the store stays what it is now.
+        compares = any(handle.settings.upstreams is not None for handle in self.engines)
         lasting = self.keys.required or self.settings.holdout_fraction > 0 or compares
         ledger = await asyncio.to_thread(open_ledger, self.settings, lasting=lasting)
         if ledger is None:

@@ -61,6 +61,8 @@ async def _reload(state: AppState, handle: EngineHandle) -> str:
         await handle.engine.use_upstreams(file.upstreams, names)
     _begin(state, handle, canary)
     told = difference(handle.file, file)
+    if handle.file.canary != file.canary:
+        told += _alone(state, canary)
     handle.file = file
     await handle.check()
     return told
@@ -90,6 +92,10 @@ def _canary(state: AppState, handle: EngineHandle, file: UpstreamsFile) -> Canar
         others = ", ".join(other for other in state.services if other != name) or "none"
         raise UpstreamsError(f"canary.model must be another served model; there are: {others}")
     served, content = None, ""
+    if wanted.card is not None and handle.engine.info.kind == "openai":
+        raise UpstreamsError(
+            "canary.card: engine openai has none, since nothing of one could be promised there"
+        )
     if wanted.card is not None:
         own = {"card": wanted.card, "served_model_name": name, "lora": {}}
         try:
@@ -113,4 +119,15 @@ def _bucket(model: str, canary: CanarySettings, *parts: str) -> str:
 def canary_lines(state: AppState) -> list[str]:
     """A line for each canary, for the operator."""
     found = [(name, service.canary) for name, service in state.services.items()]
-    return [f"{name}: {canary_in_words(one.settings)}" for name, one in found if one is not None]
+    return [
+        f"{name}: {canary_in_words(one.settings)}{_alone(state, one)}"
+        for name, one in found
+        if one is not None
+    ]
+
+
+def _alone(state: AppState, canary: Canary | None) -> str:
+    """What is to be known of a comparison that no other process adds to."""
+    if canary is None or state.meter.shared:
+        return ""
+    return "; compared in this process alone and until it ends, as its usage_store is not shared"

@@ -53,6 +53,8 @@ class FakeChat:
     health: int = 200
     refusal: tuple[int, Any] | None = None
     retry_after: str | None = None
+    gate: threading.Event | None = None
+    """It answers no request before this is set."""
     hold_after: int | None = None
     """It says nothing more after so many chunks, until its client leaves."""
     break_after: int | None = None
@@ -92,6 +94,8 @@ class FakeChat:
             return refusal
         body = await request.json()
         self.bodies.append(body)
+        while self.gate is not None and not self.gate.is_set():
+            await asyncio.sleep(0.01)
         if self.refusal is not None:
             status, content = self.refusal
             headers = {} if self.retry_after is None else {"retry-after": self.retry_after}

@@ -261,6 +261,18 @@ def test_messages_and_responses_are_served_in_front_of_it() -> None:
             assert events[-1] == "response.completed"
 
 
+def test_a_nought_is_a_value_and_what_is_not_given_is_not_sent() -> None:
+    fake = FakeChat(reasoning=[" a"])
+    noughts = {"temperature": 0, "seed": 0, "top_k": 0, "min_p": 0}
+    with in_front_of(fake) as live:
+        live.chat(**noughts)
+        live.chat()
+        sent, plain = fake.bodies
+        assert {name: sent.get(name) for name in noughts} == noughts
+        others = {"top_p", "ignore_eos", "logit_bias", "presence_penalty", "frequency_penalty"}
+        assert not others & set(sent) and not {*others, *noughts} & set(plain)
+
+
 def test_a_stop_string_ends_the_answer_and_no_reasoning() -> None:
     fake = FakeChat(answer=["a", " b", " word01", " c"])
     with in_front_of(fake) as live:

@@ -49,6 +49,18 @@ def test_a_busy_server_says_when_to_come_back() -> None:
         assert response.status_code == 503 and response.headers["retry-after"] == "7"
 
 
+def test_a_prompt_that_is_not_allowed_takes_nobody_elses_server_away() -> None:
+    fake = FakeChat(refusal=(403, {"error": {"message": "flagged"}}))
+    with in_front_of(fake, health_interval_seconds=60) as live:
+        assert live.post().status_code == 500
+        assert live.http.get("/ready").status_code == 200
+        fake.refusal = None
+        assert live.post().status_code == 200
+        fake.refusal = (401, {"error": {"message": "no such key"}})
+        assert live.post().status_code == 503, "a key that has been revoked is another matter"
+        assert live.http.get("/ready").status_code == 503
+
+
 def test_what_a_server_refuses_is_the_clients_with_its_words() -> None:
     body = {"error": {"message": "temperature must be 1", "param": "temperature"}}
     with in_front_of(FakeChat(refusal=(400, body))) as live:

@@ -74,6 +74,42 @@ def test_wrong_values_are_one_line(arguments: list[str], words: tuple[str, ...])
     assert all(word in text for word in words), text
 
 
+# What no library can look up: an empty label, one that is too long, a sign that IDNA does not
+# allow (spelled out, and as punycode), numbers that are no IP address.
+NO_HOSTS = ["a..b", f"{'a' * 64}.example", "\u2603.example", "xn--a.example", "999.1.1.1"]
+
+
+@pytest.mark.parametrize("host", NO_HOSTS, ids=range(len(NO_HOSTS)))
+@pytest.mark.parametrize(
+    ("flags", "named"),
+    [
+        (["--upstream", "http://{}:8000"], "setting upstream: "),
+        (["--models", "m=http://{}:8000"], "setting upstream: "),
+        (["--otlp-traces-endpoint", "http://{}:4318"], "setting otlp_traces_endpoint: "),
+        (["--usage-store", "redis://{}:6379/0"], "setting usage_store: "),
+        (["--usage-store", "postgresql://{}/usage"], "setting usage_store: "),
+    ],
+    ids=["upstream", "models", "otlp", "redis", "postgresql"],
+)
+def test_a_host_that_cannot_be_is_told_at_the_start(
+    flags: list[str], named: str, host: str
+) -> None:
+    engine = REMOTE if flags[0] == "--upstream" else []
+    assert named in message([*engine, flags[0], flags[1].format(host)])
+
+
+def test_hosts_of_all_kinds_may_be_named() -> None:
+    hosts = [
+        "gpu_1",
+        "vllm-0.vllm.ns.svc.cluster.local",
+        "10.0.0.1",
+        "[::1]",
+        "b\u00fccher.example",
+    ]
+    urls = [f"http://{host}:8000" for host in hosts]
+    assert load_settings([*REMOTE, "--upstream", ",".join(urls)]).upstream == urls
+
+
 def test_no_error_shows_a_secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     flags = [*REMOTE, "--upstream", A]
     for wrong in ("--upstream-api-key", "--upstream-api-key=hunter2"):

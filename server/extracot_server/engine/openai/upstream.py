@@ -31,6 +31,9 @@ UNKNOWN_CONTEXT = 131_072
 """The context of a model whose server does not say: what does not fit, the server refuses."""
 _DONE = b"[DONE]"
 _NO_SUCH_PATH = (404, 405)
+_NOT_ALLOWED = 403
+"""Of a key that has listed the models: services say so of one prompt, for its content. A server
+that was taken for lost would be lost to everybody else's prompts."""
 
 
 class _Meta(BaseModel):
@@ -144,6 +147,8 @@ class ChatUpstream(Upstream):
             answer = await self._read(response.aread(), first=True)
         finally:
             await response.aclose()
+        if response.status_code == _NOT_ALLOWED:
+            raise UpstreamFailure(f"it refused the request with status {_NOT_ALLOWED}")
         raise read_error(response.status_code, answer, response.headers.get("retry-after"))
 
     async def _send_chat(self, path: str, content: bytes) -> httpx.Response:
