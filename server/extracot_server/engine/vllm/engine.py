@@ -276,6 +276,8 @@ class VllmEngine:
         try:
             async for output in stream:
                 yield delta(output.outputs[0], request)
+                if request.pace is not None and request.pace.hold:
+                    await asyncio.sleep(request.pace.hold)  # vLLM adds up what comes meanwhile
         except (VLLMClientError, GracefulHTTPError) as error:
             raise refusal(error) from None
         except VllmDeadError:
