@@ -62,13 +62,26 @@ class Server:
 
 
 @contextlib.contextmanager
-def server(name: str, command: Sequence[str], port: int, model: str, log: Path) -> Iterator[Server]:
-    """Start, wait until ``/health`` answers and the model can be asked, stop at the end."""
+def server(
+    name: str,
+    command: Sequence[str],
+    port: int,
+    model: str,
+    log: Path,
+    folder: Path | None = None,
+) -> Iterator[Server]:
+    """Start, wait until ``/health`` answers and the model can be asked, stop at the end.
+
+    ``folder`` is the checkout that is to run, instead of the one that is installed.
+    """
     url = f"http://127.0.0.1:{port}"
     environment = {**os.environ, "VLLM_LOGGING_LEVEL": "ERROR", "HF_HUB_OFFLINE": "1"}
+    if folder is not None:
+        parts = (folder, folder / "server", folder / "clients" / "python")
+        environment["PYTHONPATH"] = os.pathsep.join(map(str, parts))
     with (
         log.open("wb") as said,
-        subprocess.Popen(command, stdout=said, stderr=said, env=environment) as process,
+        subprocess.Popen(command, stdout=said, stderr=said, env=environment, cwd=folder) as process,
     ):
         try:
             _wait_until_ready(url, process, log)

@@ -159,6 +159,15 @@ class GenerationDelta(NamedTuple):  # one for every token: a frozen dataclass ta
     """In place of ids, from an engine that is asked by chat messages."""
 
 
+def joined(one: GenerationDelta, following: GenerationDelta) -> GenerationDelta:
+    """Two deltas of a reply as one."""
+    logprobs = one.logprobs
+    if logprobs is not None or following.logprobs is not None:
+        logprobs = (*(logprobs or ()), *(following.logprobs or ()))
+    ids = one.token_ids + following.token_ids
+    return GenerationDelta(ids, logprobs, following.finish_reason, following.said)
+
+
 @dataclass(frozen=True, slots=True)
 class EngineInfo:
     """What start-up and the model list tell about an engine. ``precision`` is the number format it

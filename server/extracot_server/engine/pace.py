@@ -14,7 +14,7 @@ from collections import deque
 
 BEAT_SECONDS = 0.02
 BEATS = 5
-"""So many in a row without a pause are a loop that falls behind; fewer are one long piece of work."""
+"""So many in a row without a pause are a loop that falls behind; fewer are one long task."""
 _LATE = 0.01
 _FIRST = 0.005
 

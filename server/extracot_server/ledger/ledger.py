@@ -1,9 +1,9 @@
 """The store of usage on a thread of its own, so that no request waits for what another has used.
 
 What was used is put on a heap, which is written a moment later with what others have used
-meanwhile, or as soon as somebody asks what the store holds. While the store is lost the heap grows by counters, not
-by requests, and is written when it is back: the same batch again under the same number, which a
-store carries out once. Knows neither keys nor quotas.
+meanwhile, or as soon as somebody asks what the store holds. While the store is lost the heap grows
+by counters, not by requests, and is written when it is back: the same batch again under the same
+number, which a store carries out once. Knows neither keys nor quotas.
 """
 
 from __future__ import annotations
