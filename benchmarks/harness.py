@@ -190,7 +190,7 @@ async def _stream(address: tuple[str, int], request: bytes, load: Load) -> None:
     finally:
         writer.close()
     usage = re.findall(rb'"completion_tokens":\s*(\d+)', tail)
-    if not usage or not (b"[DONE]" in tail or b'"chat.completion"' in tail):
+    if not usage or not (b"[DONE]" in tail or tail.endswith(b"}")):  # a stream, or a whole reply
         raise SystemExit(f"a reply broke: {tail[-500:]!r}")
     load.whole.append(perf_counter() - began)
     load.tokens += int(usage[-1])
