@@ -134,10 +134,13 @@ class ChatService:
         try:
             async for item in items:
                 if not isinstance(item, ChoiceEnded):
-                    answer = isinstance(item, CallDelta) or item.part is Part.ANSWER
+                    answer = item.part is not Part.REASONING  # text, or a call
                     self.observer.text(chat.times, answer=answer)
-                    kept_text = kept or choices[item.index].state.cut_off is not None
-                    if isinstance(item, Delta) and answer and kept_text:
+                    if (
+                        answer
+                        and (kept or choices[item.index].state.cut_off is not None)
+                        and isinstance(item, Delta)
+                    ):
                         written[item.index].append(item.text)
                     for event in readers[item.index].read(item):
                         yield event
