@@ -1,11 +1,13 @@
-"""Cost of the front end, side by side with vLLM's own OpenAI server.
+"""Cost of the front end: beside vLLM's own OpenAI server, beside another build, before a vLLM.
 
-    python -m benchmarks.frontend [--streams 1,16,64,256] [--tokens 128] [--repeats 2] [--quick]
+    python -m benchmarks.frontend [--streams 1,16,64,256,1000] [--tokens 96] [--rounds 7]
+        [--against FOLDER] [--only vllm|remote|scripted] [--quick]
 
-Both servers run at once on the same one-layer model of random weights, with the same settings and
-one event per engine step, and get the same requests in turn (theirs, ours, ours, theirs, …), so
-that whatever else the machine does meets both alike. Then the scripted engine: what our front end
-reaches when no model is behind it. Prints Markdown tables.
+`vllm`: theirs and ours, with joining of events and without, on the same one-layer model that writes
+plain text, one event per engine step. `remote`: our front end before their server, beside asking
+theirs alone. `scripted`: the ceiling, with no model behind, of one and two workers; `--against` is
+a checkout of another build, which takes turns with this one. All get the same requests in turns.
+Prints Markdown tables: CPU is the front end's own, the engine's share of a core stands beside it.
 """
 
 from __future__ import annotations
@@ -17,57 +19,52 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from benchmarks.harness import (
-    Load,
-    Server,
-    about_this_machine,
-    free_port,
-    joined,
-    measure,
-    milliseconds,
-    percentile,
-    request_of,
-    server,
-    table,
-)
+from benchmarks.harness import Server, about_this_machine, free_port, request_of, server
+from benchmarks.plain_model import build_plain_model
+from benchmarks.rounds import both_tables, ratio_row, rows, take_rounds
 
 PROMPT = "What is 12 * 3 + 4? Please reason step by step."
-CONTEXT = 1024
+LONG = 5200  # characters of a prompt of about 2,000 tokens of this model, 1,000 of the script's
+MIXED = 64
 ENGINE = {
-    "max_model_len": CONTEXT,
+    "max_model_len": 4096,
     "dtype": "float32",
     "block_size": 32,
     "kv_cache_memory_bytes": 2**29,
     "max_num_seqs": 256,
     "stream_interval": 1,
 }
+OURS, APART, THEIRS = "ours", "ours, no joining", "vLLM's"
+HERE = Path(__file__).parents[1]
+Running = contextlib.AbstractContextManager[Server]
 
 
-def theirs(model: Path, folder: Path) -> contextlib.AbstractContextManager[Server]:
+def theirs(model: Path, folder: Path) -> Running:
     """vLLM's own server."""
     port = free_port()
     flags = [f"--{name.replace('_', '-')}={value}" for name, value in ENGINE.items()]
     command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(model)]
     command += [*flags, "--enforce-eager", "--port", str(port), "--host", "127.0.0.1"]
     command += ["--served-model-name", "bench", "--uvicorn-log-level", "warning"]
-    return server("vLLM's", command, port, "bench", folder / "theirs.log")
+    return server(THEIRS, command, port, "bench", folder / "theirs.log")
 
 
-def ours(model: Path, folder: Path) -> contextlib.AbstractContextManager[Server]:
-    """This server on the same engine."""
+def ours(name: str, folder: Path, *flags: str, build: Path = HERE) -> Running:
+    """This server, or that of another build."""
     port = free_port()
-    flags = [word for name, value in ENGINE.items() for word in ("--vllm", f"{name}={value}")]
-    command = [sys.executable, "-m", "extracot_server.cli", "--model", str(model), *flags]
-    command += ["--port", str(port), "--served-model-name", "bench", "--log-level", "warning"]
-    return server("ours", command, port, "bench", folder / "ours.log")
+    command = [sys.executable, "-m", "extracot_server.cli", "--port", str(port), *flags]
+    command += ["--log-level", "warning"]
+    log = folder / f"{name.replace(' ', '-')}-{port}.log"
+    return server(name, command, port, "bench", log, build)
 
 
-def scripted(folder: Path) -> contextlib.AbstractContextManager[Server]:
-    """This server on an engine that costs next to nothing."""
-    port = free_port()
-    command = [sys.executable, "-m", "extracot_server.cli", "--engine", "scripted"]
-    command += ["--port", str(port), "--served-model-name", "bench", "--log-level", "warning"]
-    return server("ours, scripted", command, port, "bench", folder / "scripted.log")
+def scripted(
+    name: str, folder: Path, *, workers: int = 1, build: Path = HERE, joins: bool = True
+) -> Running:
+    """This server, or that of another build, on an engine that costs little."""
+    flags = ["--engine", "scripted", "--served-model-name", "bench", "--workers", str(workers)]
+    flags += [] if joins else ["--join-milliseconds", "0"]
+    return ours(name, folder, *flags, build=build)
 
 
 def requests(streams: int, tokens: int) -> list[bytes]:
@@ -76,100 +73,130 @@ def requests(streams: int, tokens: int) -> list[bytes]:
     return [request_of("bench", PROMPT, tokens, seed=n, **fields) for n in range(streams)]
 
 
-def compare(
-    servers: Sequence[Server], sizes: Sequence[int], tokens: int, repeats: int
-) -> dict[tuple[str, int], Load]:
-    """Every server at every number of streams, in turns."""
-    found: dict[tuple[str, int], list[Load]] = {}
-    for size in sizes:
-        work = requests(size, tokens)
-        for one in servers:
-            measure(one, work[: min(size, 16)])  # warm: caches, the allocator, lazy imports
-        for number in range(repeats):
-            for one in servers if number % 2 == 0 else reversed(servers):
-                rounds = max(1, 8 // size)  # a single stream alone is too little to time
-                found.setdefault((one.name, size), []).extend(
-                    measure(one, work) for _ in range(rounds)
-                )
-    return {key: joined(loads) for key, loads in found.items()}
+def mixed(count: int, tokens: int, budgets: Sequence[object] = (None,)) -> list[bytes]:
+    """Half streams and half whole replies; every fourth prompt is long; budgets in turns."""
+    long = ("First we add the number of apples. " * LONG)[:LONG] + PROMPT
+    found = []
+    for n in range(count):
+        budget = budgets[n % len(budgets)]
+        fields = {"ignore_eos": True, "temperature": 1.0, "seed": n, "stream": n % 2 == 0}
+        fields |= {} if budget is None else {"budget": budget}
+        found.append(request_of("bench", long if n % 4 == 3 else PROMPT, tokens, **fields))
+    return found
 
 
-HEAD = ("streams", "server", "CPU s / 1,000 tokens", "tokens/s", "requests/s", "TTFT ms p50 / p99")
-HEAD += ("between events ms p50 / p99", "end to end ms p50 / p99", "KiB a stream", "events / token")
+Work = Sequence[tuple[str, Sequence[bytes], int]]
+"""Loads: a name, the requests, and how often they make one round."""
 
 
-def row(name: str, load: Load) -> list[object]:
-    """One line of the table."""
+def plain_work(sizes: Sequence[int], tokens: int) -> Work:
+    """Streams only. A single one alone is too little to time; a thousand are short."""
     return [
-        load.streams,
-        name,
-        f"{load.cpu_per_thousand:.4f}",
-        f"{load.tokens / load.wall:.0f}",
-        f"{len(load.whole) / load.wall:.2f}",
-        milliseconds(load.first),
-        milliseconds(load.gaps),
-        milliseconds(load.whole),
-        f"{load.kib_per_stream:.0f}",
-        f"{load.events / load.tokens:.2f}",
+        (str(n), requests(n, tokens if n < 1000 else max(8, tokens // 3)), max(1, 8 // n))
+        for n in sizes
     ]
 
 
-def ratios(found: dict[tuple[str, int], Load], sizes: Sequence[int]) -> str:
-    """Ours over theirs; times as differences."""
-    rows = []
-    for size in sizes:
-        a, b = found["ours", size], found["vLLM's", size]
-        speed = (a.tokens / a.wall) / (b.tokens / b.wall)
-        added = [
-            1000 * (percentile(a.first, share) - percentile(b.first, share))
-            for share in (0.5, 0.99)
-        ]
-        rows.append(
-            [
-                size,
-                f"{a.cpu_per_thousand / b.cpu_per_thousand:.2f}",
-                f"{speed:.2f}",
-                f"{added[0]:+.1f} / {added[1]:+.1f}",
+def compared(
+    servers: Sequence[Server], work: Work, rounds: int, pairs: Sequence[tuple[str, str]]
+) -> str:
+    """The tables of these servers under these loads."""
+    figures, ratios = [], []
+    for name, load, repeats in work:
+        found = take_rounds(servers, load, rounds, repeats=repeats)
+        figures += rows(name, found)
+        ratios += [ratio_row(name, found, *pair) for pair in pairs]
+    return both_tables(figures, ratios)
+
+
+def beside_vllm(
+    model: Path, folder: Path, sizes: Sequence[int], tokens: int, rounds: int
+) -> Iterator[str]:
+    """Ours and theirs on the same engine."""
+    flags = [word for name, value in ENGINE.items() for word in ("--vllm", f"{name}={value}")]
+    flags += ["--model", str(model), "--served-model-name", "bench"]
+    with (
+        theirs(model, folder) as one,
+        ours(APART, folder, *flags, "--join-milliseconds", "0") as apart,
+        ours(OURS, folder, *flags) as shipped,
+    ):
+        pairs = [(APART, THEIRS), (OURS, THEIRS)]
+        work = [*plain_work(sizes, tokens), ("mixed", mixed(MIXED, tokens), 1)]
+        yield "On the same engine:\n\n" + compared([one, apart, shipped], work, rounds, pairs)
+
+
+def before_vllm(
+    model: Path, folder: Path, sizes: Sequence[int], tokens: int, rounds: int
+) -> Iterator[str]:
+    """Our front end before their server, and theirs alone."""
+    with theirs(model, folder) as alone:
+        flags = ["--engine", "remote", "--upstream", alone.url, "--served-model-name", "bench"]
+        with ours(OURS, folder, *flags, "--tokenizer", str(model)) as front:
+            work = plain_work([size for size in sizes if size in (16, 64, 256)], tokens)
+            text = compared([alone, front], work, rounds, [(OURS, THEIRS)])
+            head = "Engine `remote`, before vLLM's own server (CPU of the front end alone):\n\n"
+            yield head + text
+
+
+def ceilings(
+    folder: Path,
+    sizes: Sequence[int],
+    tokens: int,
+    rounds: int,
+    workers_of: Sequence[int],
+    against: Path | None,
+) -> Iterator[str]:
+    """No model behind; beside another build, if there is one."""
+    for workers in workers_of:
+        with contextlib.ExitStack() as running:
+            names = [OURS, APART]
+            every = [
+                running.enter_context(scripted(OURS, folder, workers=workers)),
+                running.enter_context(scripted(APART, folder, workers=workers, joins=False)),
             ]
-        )
-    head = ("streams", "CPU, ours / theirs", "tokens/s, ours / theirs", "TTFT added ms p50 / p99")
-    return table(head, rows)
-
-
-@contextlib.contextmanager
-def both(folder: Path) -> Iterator[list[Server]]:
-    """Theirs and ours, ready."""
-    from tests.fixtures.tiny_model import build_tiny_model
-
-    model = build_tiny_model(folder / "model", layers=1)
-    with theirs(model, folder) as one, ours(model, folder) as other:
-        yield [one, other]
+            pairs = [(OURS, APART)]
+            if against is not None:
+                other = f"build {against.name}"
+                built = scripted(other, folder, workers=workers, build=against)
+                every.append(running.enter_context(built))
+                pairs = [(name, other) for name in names]
+            work = [*plain_work([size for size in sizes if size < 1000], 2 * tokens)]
+            budgets = (None, "auto", {"max_reasoning_tokens": 20}, 0.2)
+            work.append(("mixed", mixed(MIXED, tokens, budgets), 1))
+            head = f"The scripted engine, {workers} worker{'s' * (workers > 1)}:\n\n"
+            yield head + compared(every, work, rounds, pairs)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--streams", default="1,16,64,256")
-    parser.add_argument("--tokens", type=int, default=128)
-    parser.add_argument("--repeats", type=int, default=2)
+    parser.add_argument("--streams", default="1,16,64,256,1000")
+    parser.add_argument("--tokens", type=int, default=96)
+    parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--quick", action="store_true", help="1 and 16 streams of 32 tokens, once")
-    parser.add_argument("--scripted-only", action="store_true", help="no vLLM: the ceiling only")
+    parser.add_argument("--only", choices=("vllm", "remote", "scripted"), default=None)
+    parser.add_argument("--against", type=Path, help="a checkout of another build")
     args = parser.parse_args(argv)
     sizes = [int(size) for size in args.streams.split(",")]
-    tokens, repeats = args.tokens, args.repeats
+    tokens, rounds = args.tokens, args.rounds
+    workers: tuple[int, ...] = (1, 2)
     if args.quick:
-        sizes, tokens, repeats = [1, 16], 32, 1
-    print(f"{about_this_machine()}; {tokens} tokens a stream, {repeats} rounds\n", flush=True)
+        sizes, tokens, rounds, workers = [1, 16], 32, 1, (1,)
+    print(f"{about_this_machine()}; {tokens} tokens a reply, {rounds} rounds\n", flush=True)
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        if not args.scripted_only:
-            with both(folder) as servers:
-                found = compare(servers, sizes, tokens, repeats)
-            rows = [row(one.name, found[one.name, size]) for size in sizes for one in servers]
-            print(table(HEAD, rows), ratios(found, sizes), sep="\n\n", end="\n\n", flush=True)
-        with scripted(folder) as alone:
-            found = compare([alone], sizes, tokens, repeats)
-        print(table(HEAD, [row(alone.name, found[alone.name, size]) for size in sizes]))
+        folder, parts = Path(name), list[Iterator[str]]()
+        if args.only != "scripted":
+            model = build_plain_model(folder / "model")
+            if args.only != "remote":
+                parts.append(beside_vllm(model, folder, sizes, tokens, rounds))
+            if args.only != "vllm":
+                parts.append(before_vllm(model, folder, sizes, tokens, rounds))
+        if args.only in (None, "scripted"):
+            parts.append(ceilings(folder, sizes, tokens, rounds, workers, args.against))
+        for part in parts:
+            for text in part:
+                print(text, flush=True)
+    print(f"afterwards: {about_this_machine()}")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Common parts of the serving benchmarks: server processes and their CPU time, streams, tables.
 
-Front-end cost is CPU time of the front-end's own process, from /proc: it says the same on a busy
-machine, where seconds on the wall do not. Knows no server in particular.
+Front-end cost is CPU time of the front end's own processes: it says the same on a busy machine,
+where seconds on the wall do not. Knows no server in particular.
 """
 
 from __future__ import annotations
@@ -18,14 +18,15 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from threading import Event
-from time import perf_counter
+from time import perf_counter, process_time
 from typing import Any
 
 import httpx
 
-_TICKS = os.sysconf("SC_CLK_TCK")
+from benchmarks.processes import cpu_seconds, front_and_engine, resident_kib
 
 
 @dataclass
@@ -44,26 +45,43 @@ class Server:
         return host, int(port)
 
     def cpu_seconds(self) -> float:
-        """CPU time of the front-end process so far, all its threads, no children."""
-        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / _TICKS
+        """CPU time of the front end so far, of all its workers; the engine's is not in it."""
+        return sum(map(cpu_seconds, self._parts[0]))
+
+    def engine_seconds(self) -> float:
+        """CPU time of its engine so far; 0 where that is in the front end, or elsewhere."""
+        return sum(map(cpu_seconds, self._parts[1]))
+
+    @cached_property
+    def _parts(self) -> tuple[list[int], list[int]]:
+        return front_and_engine(self.process.pid)
 
     def resident_kib(self) -> int:
-        """Its resident memory."""
-        status = Path(f"/proc/{self.process.pid}/status").read_text()
-        found = re.search(r"VmRSS:\s*(\d+)", status)
-        assert found is not None
-        return int(found[1])
+        """Resident memory of its first process."""
+        return resident_kib(self.process.pid)
 
 
 @contextlib.contextmanager
-def server(name: str, command: Sequence[str], port: int, model: str, log: Path) -> Iterator[Server]:
-    """Start, wait until ``/health`` answers and the model can be asked, stop at the end."""
+def server(
+    name: str,
+    command: Sequence[str],
+    port: int,
+    model: str,
+    log: Path,
+    folder: Path | None = None,
+) -> Iterator[Server]:
+    """Start, wait until ``/health`` answers and the model can be asked, stop at the end.
+
+    ``folder`` is the checkout that is to run, instead of the one that is installed.
+    """
     url = f"http://127.0.0.1:{port}"
     environment = {**os.environ, "VLLM_LOGGING_LEVEL": "ERROR", "HF_HUB_OFFLINE": "1"}
+    if folder is not None:
+        parts = (folder, folder / "server", folder / "clients" / "python")
+        environment["PYTHONPATH"] = os.pathsep.join(map(str, parts))
     with (
         log.open("wb") as said,
-        subprocess.Popen(command, stdout=said, stderr=said, env=environment) as process,
+        subprocess.Popen(command, stdout=said, stderr=said, env=environment, cwd=folder) as process,
     ):
         try:
             _wait_until_ready(url, process, log)
@@ -105,6 +123,8 @@ class Load:
     events: int = 0
     wall: float = 0.0
     cpu: float = 0.0
+    engine: float = 0.0
+    client: float = 0.0
     first: list[float] = field(default_factory=list)
     gaps: list[float] = field(default_factory=list)
     whole: list[float] = field(default_factory=list)
@@ -120,7 +140,7 @@ def joined(loads: Sequence[Load]) -> Load:
     """Repeats of one measurement as one."""
     total = Load(loads[0].streams)
     for load in loads:
-        for name in ("tokens", "events", "wall", "cpu"):
+        for name in ("tokens", "events", "wall", "cpu", "engine", "client"):
             setattr(total, name, getattr(total, name) + getattr(load, name))
         total.first += load.first
         total.gaps += load.gaps
@@ -129,14 +149,16 @@ def joined(loads: Sequence[Load]) -> Load:
     return total
 
 
-def request_of(model: str, prompt: str, max_tokens: int, **fields: Any) -> bytes:
-    """One streaming chat request as it goes over the wire."""
+def request_of(
+    model: str, prompt: str, max_tokens: int, *, stream: bool = True, **fields: Any
+) -> bytes:
+    """One chat request as it goes over the wire."""
     body = {
         "model": model,
         "messages": [{"role": "user", "content": prompt}],
         "max_tokens": max_tokens,
-        "stream": True,
-        "stream_options": {"include_usage": True},
+        "stream": stream,
+        **({"stream_options": {"include_usage": True}} if stream else {}),
         **fields,
     }
     content = json.dumps(body).encode()
@@ -148,7 +170,7 @@ def request_of(model: str, prompt: str, max_tokens: int, **fields: Any) -> bytes
 
 
 async def _stream(address: tuple[str, int], request: bytes, load: Load) -> None:
-    """Read one stream as cheaply as can be: no parsing but of its last event."""
+    """Read one reply as cheaply as can be: no parsing but of its end."""
     began = last = perf_counter()
     reader, writer = await asyncio.open_connection(*address)
     writer.write(request)
@@ -168,8 +190,8 @@ async def _stream(address: tuple[str, int], request: bytes, load: Load) -> None:
     finally:
         writer.close()
     usage = re.findall(rb'"completion_tokens":\s*(\d+)', tail)
-    if not usage or b"[DONE]" not in tail:
-        raise SystemExit(f"a stream broke: {tail[-500:]!r}")
+    if not usage or not (b"[DONE]" in tail or tail.endswith(b"}")):  # a stream, or a whole reply
+        raise SystemExit(f"a reply broke: {tail[-500:]!r}")
     load.whole.append(perf_counter() - began)
     load.tokens += int(usage[-1])
     load.events += seen
@@ -177,11 +199,13 @@ async def _stream(address: tuple[str, int], request: bytes, load: Load) -> None:
 
 async def _measure(server: Server, requests: Sequence[bytes]) -> Load:
     load = Load(len(requests))
-    idle, cpu, began = server.resident_kib(), server.cpu_seconds(), perf_counter()
+    idle, cpu, engine = server.resident_kib(), server.cpu_seconds(), server.engine_seconds()
+    began, client = perf_counter(), process_time()
     running = asyncio.gather(*(_stream(server.address, request, load) for request in requests))
     watching = asyncio.create_task(_peak(server))
     await running
     load.wall, load.cpu = perf_counter() - began, server.cpu_seconds() - cpu
+    load.engine, load.client = server.engine_seconds() - engine, process_time() - client
     watching.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await watching

@@ -114,10 +114,11 @@ def tokens_per_second(rounds: Sequence[Parts], part: str) -> float:
     return statistics.median(1 / parts[part].per_token("wall") for parts in rounds)
 
 
-def spread(values: Sequence[float]) -> str:
+def spread(values: Sequence[float], digits: int = 3) -> str:
     """The median, and the range in brackets.
 
     >>> spread([1.0, 1.02, 1.1])
     '1.020 (1.000 to 1.100)'
     """
-    return f"{statistics.median(values):.3f} ({min(values):.3f} to {max(values):.3f})"
+    middle, low, high = statistics.median(values), min(values), max(values)
+    return f"{middle:.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"

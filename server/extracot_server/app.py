@@ -57,6 +57,7 @@ from extracot_server.budget.holdout import Holdout
 from extracot_server.config.model_settings import ModelSettings, check_names
 from extracot_server.config.settings import Settings, SettingsError
 from extracot_server.engine.base import Engine, EngineDeadError, EngineStartError
+from extracot_server.engine.pace import Pace
 from extracot_server.errors import InvalidRequestError
 from extracot_server.generation.request import ServedModel
 from extracot_server.generation.service import ChatService
@@ -91,7 +92,8 @@ def create_app(
     registry = CollectorRegistry()
     metrics = ServerMetrics(registry)
     keys = KeyStore(settings.keys, settings.single_key())
-    state = AppState(settings=settings, metrics=metrics, keys=keys)
+    pace = Pace(settings.join_milliseconds / 1000)
+    state = AppState(settings=settings, metrics=metrics, keys=keys, pace=pace)
     served = settings.served_models()
     if engine is None:
         engines = [build_engine(settings, model) for model in served]
@@ -200,7 +202,7 @@ def add_model(state: AppState, running: EngineHandle, model: ServedModel) -> Non
         settings.holdout_fraction, settings.holdout_seed, with_ceiling=settings.holdout_at_ceiling
     )
     observer = ServerObserver(state.metrics)
-    service = ChatService(model, observer, running.queue, holdout, state.meter)
+    service = ChatService(model, observer, running.queue, holdout, state.meter, state.pace)
     state.services[model.name] = service
     running.models.append(model.name)
     info = model.runtime.engine.info

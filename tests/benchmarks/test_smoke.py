@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
+import subprocess
+import sys
 from collections.abc import Callable, Sequence
 
 import pytest
 
-from benchmarks import budgets, closing, frontend, growth, precision, training, usage
+from benchmarks import budgets, closing, frontend, growth, precision, rounds, training, usage
 from benchmarks.harness import Load, Server, joined, milliseconds, percentile, table
 from benchmarks.paired import Cost, Parts, Side, ratios, spread, take_turns, tokens_per_second
+from benchmarks.plain_model import is_plain
+from benchmarks.processes import cpu_seconds, family, front_and_engine
 
 
 def printed(
@@ -23,12 +29,54 @@ def printed(
 
 
 def test_the_ceiling_of_the_front_end(capsys: pytest.CaptureFixture[str]) -> None:
-    head, *rows = printed(frontend.main, capsys, "--quick", "--scripted-only")
-    assert [row[0] for row in rows] == ["1", "16"]
-    for row in rows:
-        assert len(row) == len(head) == len(frontend.HEAD)
+    cells = printed(frontend.main, capsys, "--quick", "--only", "scripted")
+    loads, sides = ("1", "16", "mixed"), (frontend.OURS, frontend.APART)
+    half = [list(rounds.HEAD), *([load, side] for load in loads for side in sides)]
+    half += [list(rounds.RATIO_HEAD), *([load, " / ".join(sides)] for load in loads)]
+    assert [row[: len(want)] for row, want in zip(cells, half, strict=True)] == half
+    for row in (row for row in cells if row[1] in sides):
         assert float(row[2]) > 0 and float(row[3]) > 0
-        assert 0.5 < float(row[-1]) <= 1.5  # about one event per token
+        if row[0] != "mixed" and row[1] == frontend.APART:
+            assert 0.5 < float(row[6]) <= 1.5  # about one event per token
+
+
+def test_a_mixed_load_is_what_it_says() -> None:
+    bodies = [
+        json.loads(request.partition(b"\r\n\r\n")[2])
+        for request in frontend.mixed(8, 10, (None, "auto"))
+    ]
+    assert [body["stream"] for body in bodies] == [True, False] * 4
+    assert [body.get("budget") for body in bodies] == [None, "auto"] * 4
+    assert [len(body["messages"][0]["content"]) > 2000 for body in bodies].count(True) == 2
+
+
+def test_rounds_are_compared_one_by_one() -> None:
+    def load(cpu: float, wall: float, first: float) -> Load:
+        return Load(1, 1000, 1000, wall, cpu, first=[first], gaps=[0.0])
+
+    found = {"a": [load(1, 2, 0.1), load(3, 2, 0.2)], "b": [load(2, 1, 0.1), load(3, 1, 0.1)]}
+    assert rounds.ratio_row("16", found, "a", "b")[2:5] == [
+        "0.75 (0.50 to 1.00)",
+        "0.50 (0.50 to 0.50)",
+        "50.0 (0.0 to 100.0)",
+    ]
+
+
+def test_the_cpu_time_and_the_family_of_a_process() -> None:
+    before = cpu_seconds(os.getpid())
+    assert sum(range(200_000)) > 0
+    assert 0 < before < cpu_seconds(os.getpid())
+    assert next(family(os.getpid()))[0] == os.getpid()
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
+        front, engine = front_and_engine(os.getpid())
+        assert child.pid in front and engine == []
+        child.communicate(b"\n")
+    assert cpu_seconds(child.pid) == 0
+
+
+def test_a_plain_token_is_letters() -> None:
+    assert all(map(is_plain, ("so", " pens", "A")))
+    assert not any(map(is_plain, ("", " ", "4", "</think>", "\ufffd", "a b", "é")))
 
 
 def test_growth(capsys: pytest.CaptureFixture[str]) -> None:

@@ -21,7 +21,7 @@ from extracot_server.cli import bind, run_loop, serve
 from extracot_server.config.settings import load_settings
 
 def ready():
-    print(len(gc.get_objects()), gc.get_freeze_count(), flush=True)
+    print(len(gc.get_objects()), gc.get_freeze_count(), gc.get_threshold()[0], flush=True)
     os.kill(os.getpid(), signal.SIGTERM)
 
 atexit.register(lambda: print(gc.get_freeze_count()))  # the last one of all
@@ -40,8 +40,10 @@ class Ring:
 @pytest.fixture(autouse=True)
 def thawed() -> Iterator[None]:
     """The heap of the tests' own process is left as it was."""
+    before = gc.get_threshold()
     yield
     gc.unfreeze()
+    gc.set_threshold(*before)
 
 
 def test_a_collection_while_serving_looks_at_little_of_the_heap() -> None:
@@ -49,9 +51,10 @@ def test_a_collection_while_serving_looks_at_little_of_the_heap() -> None:
         [sys.executable, "-c", SERVING], capture_output=True, text=True, timeout=120
     )
     assert done.returncode == 0, done.stderr
-    searched, left_out, at_the_end = map(int, done.stdout.split())
+    searched, left_out, new, at_the_end = map(int, done.stdout.split())
     assert left_out > 10_000  # what was imported and built before the first request
     assert searched < left_out / 20
+    assert new > 10 * 700  # what Python would search after so few new objects
     assert at_the_end == 0
 
 

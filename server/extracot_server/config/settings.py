@@ -168,6 +168,13 @@ class Settings(BaseSettings, ModelSettings, BatchSettings):
     health_interval_seconds: float = Field(
         5.0, gt=0, description="how often the engine's health is checked in the background"
     )
+    join_milliseconds: float = Field(
+        100.0,
+        ge=0,
+        le=1000,
+        description="where the server falls behind its streams, tokens wait this long at most for "
+        "others to share their event; 0: never",
+    )
     send_timeout_seconds: float = Field(
         60.0, gt=0, description="a client that reads nothing of its stream for this long times out"
     )

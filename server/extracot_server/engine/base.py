@@ -14,6 +14,7 @@ from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 from extracot.errors import ExtracotError
 from extracot.prompt import Tokenizer
 from extracot_server.config.upstreams_file import UpstreamSettings
+from extracot_server.engine.pace import Pace
 from extracot_server.engine.said import Said
 
 
@@ -133,6 +134,8 @@ class GenerationRequest:
     """For an engine whose servers are not alike; ``None``: nothing is compared."""
     continues: bool = False
     """It goes on with a reply that has begun, so a server that is being drained may have it."""
+    pace: Pace | None = field(default=None, compare=False, repr=False)
+    """For how long its reader leaves tokens to come together; ``None``: not at all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +157,15 @@ class GenerationDelta(NamedTuple):  # one for every token: a frozen dataclass ta
     """Set on the last delta only: a stop or end token, or ``max_tokens`` reached."""
     said: Said | None = None
     """In place of ids, from an engine that is asked by chat messages."""
+
+
+def joined(one: GenerationDelta, following: GenerationDelta) -> GenerationDelta:
+    """Two deltas of a reply as one."""
+    logprobs = one.logprobs
+    if logprobs is not None or following.logprobs is not None:
+        logprobs = (*(logprobs or ()), *(following.logprobs or ()))
+    ids = one.token_ids + following.token_ids
+    return GenerationDelta(ids, logprobs, following.finish_reason, following.said)
 
 
 @dataclass(frozen=True, slots=True)

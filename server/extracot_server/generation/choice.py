@@ -28,6 +28,7 @@ from extracot_server.engine.base import (
     Placement,
     SamplingParams,
 )
+from extracot_server.engine.pace import Pace
 from extracot_server.generation.attribution import SampledToken
 from extracot_server.generation.closing import BARE
 from extracot_server.generation.continuation import Continuation
@@ -48,9 +49,10 @@ class ChoiceStream:
     All choices of a request are alike but for the index and the seed.
     """
 
-    def __init__(self, chat: PreparedChat, index: int) -> None:
+    def __init__(self, chat: PreparedChat, index: int, pace: Pace | None = None) -> None:
         self.chat = chat
         self.index = index
+        self._pace = pace
         self.runtime = chat.model.runtime
         self.state = ChoiceState(limits=chat.limits, level=chat.resolved.level)
         self.sampling = shift_seed(chat.request.sampling, index)
@@ -223,6 +225,7 @@ class ChoiceStream:
             priority=request.principal.priority,
             placement=self._placement,
             continues=self._requests > 1,
+            pace=self._pace,
         )
 
     def _format(self) -> AnswerFormat | None:

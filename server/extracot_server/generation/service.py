@@ -27,6 +27,7 @@ from extracot_server.engine.base import (
     EngineRequestError,
     grammar_failure,
 )
+from extracot_server.engine.pace import Pace
 from extracot_server.generation.answer_formats import holds_json
 from extracot_server.generation.choice import ChoiceStream
 from extracot_server.generation.events import (
@@ -65,12 +66,14 @@ class ChatService:
         queue: RequestQueue | None = None,
         holdout: Holdout | None = None,
         meter: Meter | None = None,
+        pace: Pace | None = None,
     ) -> None:
         self.model = model
         self.observer = observer
         self.queue = queue or RequestQueue(Scheduler())
         self.holdout = holdout or Holdout()
         self.meter = meter or Meter()
+        self.pace = pace or Pace()
         self.canary: Canary | None = None
         """Where some of its requests go instead, to be compared."""
         self.holdout_name = f"{model.name} {self.holdout.fraction:g} "
@@ -117,7 +120,7 @@ class ChatService:
         Raises ``admission.scheduler.RefusedError`` before the first event, at once or
         after a wait.
         """
-        choices = [_choice(chat, index) for index in range(chat.request.n)]
+        choices = [_choice(chat, index, self.pace) for index in range(chat.request.n)]
         readers = [ToolEventReader(chat, c.index, c.call_marks, c.state) for c in choices]
         written: list[list[str]] = [[] for _ in choices]
         reports: dict[int, BudgetReport] = {}
@@ -127,13 +130,17 @@ class ChatService:
         await self._reserve(chat)
         ticket = await self._enter(chat)
         self.observer.started(chat)
+        self.pace.watch()
         try:
             async for item in items:
                 if not isinstance(item, ChoiceEnded):
-                    answer = isinstance(item, CallDelta) or item.part is Part.ANSWER
+                    answer = item.part is not Part.REASONING  # text, or a call
                     self.observer.text(chat.times, answer=answer)
-                    kept_text = kept or choices[item.index].state.cut_off is not None
-                    if isinstance(item, Delta) and answer and kept_text:
+                    if (
+                        answer
+                        and (kept or choices[item.index].state.cut_off is not None)
+                        and isinstance(item, Delta)
+                    ):
                         written[item.index].append(item.text)
                     for event in readers[item.index].read(item):
                         yield event
@@ -174,6 +181,7 @@ class ChatService:
             try:
                 await items.aclose()
             finally:
+                self.pace.unwatch()
                 self.queue.leave(ticket)
                 self.observer.stopped(chat)
                 if outcome == "refused":
@@ -285,9 +293,9 @@ class _Choice(Protocol):
     def events(self) -> AsyncGenerator[_Item, None]: ...
 
 
-def _choice(chat: PreparedChat, index: int) -> _Choice:
+def _choice(chat: PreparedChat, index: int, pace: Pace) -> _Choice:
     relayed = chat.model.offers is not None
-    return RelayedChoice(chat, index) if relayed else ChoiceStream(chat, index)
+    return RelayedChoice(chat, index) if relayed else ChoiceStream(chat, index, pace)
 
 
 def _merge(choices: Sequence[_Choice]) -> AsyncGenerator[_Item, None]:

@@ -13,6 +13,7 @@ from extracot_server.admission.keys import ANONYMOUS, KeysError, KeyStore, Princ
 from extracot_server.budget.resolve import BudgetPolicy, policy_level
 from extracot_server.budget.values import Target, parse_alias
 from extracot_server.config.settings import Settings
+from extracot_server.engine.pace import Pace
 from extracot_server.errors import InvalidRequestError, ModelNotFoundError
 from extracot_server.generation.service import ChatService
 from extracot_server.ledger.meter import Meter
@@ -33,6 +34,7 @@ class AppState:
     services: dict[str, ChatService] = field(default_factory=dict)
     engines: list[EngineHandle] = field(default_factory=list)
     meter: Meter = field(default_factory=Meter)
+    pace: Pace = field(default_factory=Pace)
     reloading: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Held while files are read again: what two reloads found must not mix."""
     give_up: Callable[[], object] = lambda: None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from dataclasses import replace
 
 import httpx
 import pytest
@@ -18,6 +19,7 @@ from extracot_server.engine.base import (
     EngineStartError,
     SamplingParams,
 )
+from extracot_server.engine.pace import Pace
 from extracot_server.engine.scripted.engine import ScriptedEngine
 from tests.server.engine.remote_fakes import (
     COMPLETIONS,
@@ -56,13 +58,16 @@ REQUESTS = {
 
 
 @pytest.mark.parametrize("scale_out", [True, False], ids=["generate", "completions"])
-async def test_the_same_as_the_engine_behind_it(scale_out: bool) -> None:
-    direct = ScriptedEngine()
+@pytest.mark.parametrize("hold", [0.0, 0.002], ids=["keeps up", "falls behind"])
+async def test_the_same_as_the_engine_behind_it(scale_out: bool, hold: float) -> None:
+    direct, pace = ScriptedEngine(), Pace()
+    pace.hold = hold
     await direct.start()
     fake = FakeUpstream(scale_out=scale_out, engine=scripted(tokens_per_delta=3))
     async with upstreams(fake), remote(fake) as engine:
         for name, request in REQUESTS.items():
-            expected, got = await run(direct, request), await run(engine, request)
+            expected = await run(direct, request)
+            got = await run(engine, replace(request, pace=pace))
             assert got.ids == expected.ids and got.finish == expected.finish, name
             assert len(got.logprobs) == len(expected.logprobs), name
             for ours, theirs in zip(got.logprobs, expected.logprobs, strict=True):

@@ -23,10 +23,10 @@ from extracot_server.config.upstreams_file import UpstreamSettings
 from extracot_server.engine.base import (
     EngineClosedError,
     EngineInfo,
-    EngineRequestError,
     GenerationDelta,
     GenerationRequest,
 )
+from extracot_server.engine.remote.arrivals import DONE, Arrivals, event_data
 from extracot_server.engine.remote.catalog import (
     ModelCard,
     ModelList,
@@ -38,7 +38,6 @@ from extracot_server.engine.remote.wire import (
     UpstreamFailure,
     Wire,
     encode_request,
-    read_chunk,
     read_error,
     wire_for,
 )
@@ -46,7 +45,6 @@ from extracot_server.trace_context import trace_headers
 
 _KEEP_ALIVE = 2.0  # below uvicorn's 5 s: one that it is about to close is reused only after a stall
 _DRAIN_SECONDS = 1.0
-_DONE = b"[DONE]"
 _HEALTH_TIMEOUTS = 2  # in a row make it unhealthy: a busy server is not a dead one
 # A connection that ends before a reply has begun is tried once more: a server that stood still for
 # longer than its keep-alive closes the one a request has just been sent on, without reading it.
@@ -257,14 +255,20 @@ class Upstream:
                 contextlib.aclosing(response),
                 contextlib.aclosing(_events(response)) as reply,
             ):
+                arrivals = Arrivals(wire, request)
                 first = True
                 while not finished:
-                    delta = await self._next(reply, wire, request, first)
+                    while (delta := arrivals.take()) is None:
+                        arrivals.add(await self._read(anext(reply, [DONE]), first=first))
+                    if hold := 0.0 if request.pace is None else request.pace.hold:
+                        delta = arrivals.take_with(delta)
                     finished = delta.finish_reason is not None
                     if finished:
                         await self._drain(reply)
                     yield delta
                     first = False
+                    if hold and not finished:
+                        await asyncio.sleep(hold)  # the connection keeps what comes meanwhile
         except httpx.HTTPError as error:
             raise self._failure(error) from None
         finally:
@@ -297,23 +301,7 @@ class Upstream:
         request = self._http.build_request("POST", wire.value, content=body, headers=headers)
         return await self._send(request, late=True, stream=True)
 
-    async def _next(
-        self, reply: AsyncGenerator[bytes], wire: Wire, request: GenerationRequest, first: bool
-    ) -> GenerationDelta:
-        while True:
-            data = await self._read(anext(reply, _DONE), first=first)
-            if data == _DONE:
-                raise UpstreamFailure("its stream ended before the reply did")
-            try:
-                delta = read_chunk(data, wire, request)
-            except EngineRequestError:
-                if first:
-                    raise
-                raise UpstreamFailure("it refused a request that it had begun") from None
-            if delta is not None:
-                return delta
-
-    async def _drain(self, reply: AsyncGenerator[bytes]) -> None:
+    async def _drain(self, reply: AsyncGenerator[list[bytes]]) -> None:
         """Read what ends the stream, so that the connection can be used again."""
         try:
             async with asyncio.timeout(_DRAIN_SECONDS):
@@ -372,16 +360,10 @@ class Upstream:
         await self._http.aclose()
 
 
-async def _events(response: httpx.Response) -> AsyncGenerator[bytes]:
-    """The ``data:`` lines of an event stream, without comments; its end closes the response."""
-    rest = b""
+def _events(response: httpx.Response) -> AsyncGenerator[list[bytes]]:
+    """What comes of a reply; its end closes the response."""
     raw = cast("AsyncGenerator[bytes]", response.aiter_raw())
-    async with contextlib.aclosing(response), contextlib.aclosing(raw) as blocks:
-        async for block in blocks:
-            *lines, rest = (rest + block).split(b"\n")
-            for line in lines:
-                if line.startswith(b"data:"):
-                    yield line[5:].strip()
+    return event_data(raw, contextlib.aclosing(response))
 
 
 def _expire(deadlines: set[asyncio.Timeout]) -> None:

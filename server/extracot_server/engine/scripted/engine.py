@@ -128,7 +128,9 @@ class ScriptedEngine:
     async def _stream(self, request: GenerationRequest) -> AsyncGenerator[GenerationDelta, None]:
         behaviour = self.behaviour
         stream = RequestStream(self.tokenizer, self.info, behaviour, request)
-        sent = 0
+        clock = asyncio.get_running_loop().time
+        sent = fresh = 0
+        held = 0.0  # until then whoever reads this is behind
         group: list[int] = []
         for token, finish in stream.tokens():
             if behaviour.fail_after_tokens == sent + len(group):
@@ -136,13 +138,19 @@ class ScriptedEngine:
             if behaviour.die_after_tokens == sent + len(group):
                 self.die()
             group.append(token)
-            if finish is None and len(group) < behaviour.tokens_per_delta:
+            fresh += 1
+            if finish is None and fresh < behaviour.tokens_per_delta:
                 continue
-            await asyncio.sleep(behaviour.token_interval_seconds * len(group))
+            await asyncio.sleep(behaviour.token_interval_seconds * fresh)
             await self.check_health()
+            fresh = 0
+            if held and finish is None and clock() < held:
+                continue
             yield GenerationDelta(tuple(group), stream.logprobs(group, sent), finish)
             sent += len(group)
             group = []
+            hold = 0.0 if request.pace is None else request.pace.hold
+            held = clock() + hold if hold else 0.0
 
 
 def scripted_card(tokenizer: ScriptedTokenizer | None = None) -> BudgetCard:

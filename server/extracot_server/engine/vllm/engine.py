@@ -275,7 +275,9 @@ class VllmEngine:
         self._idle.clear()
         try:
             async for output in stream:
-                yield delta(output.outputs[0], request)
+                yield (found := delta(output.outputs[0], request))
+                if found.finish_reason is None and request.pace is not None and request.pace.hold:
+                    await asyncio.sleep(request.pace.hold)  # vLLM adds up what comes meanwhile
         except (VLLMClientError, GracefulHTTPError) as error:
             raise refusal(error) from None
         except VllmDeadError:

@@ -1,0 +1,77 @@
+"""What has arrived of one reply's event stream: its ``data:`` lines, and deltas out of them.
+
+Knows neither connections nor servers.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections import deque
+from collections.abc import AsyncGenerator, Iterable
+
+from extracot_server.engine.base import (
+    EngineRequestError,
+    GenerationDelta,
+    GenerationRequest,
+    joined,
+)
+from extracot_server.engine.remote.wire import UpstreamFailure, Wire, read_chunk
+
+DONE = b"[DONE]"
+
+
+class Arrivals:
+    """Lines that have come and are not read yet."""
+
+    def __init__(self, wire: Wire, request: GenerationRequest) -> None:
+        self._wire, self._request = wire, request
+        self._lines: deque[bytes] = deque()
+        self._begun = False
+
+    def __bool__(self) -> bool:
+        return bool(self._lines)
+
+    def add(self, lines: Iterable[bytes]) -> None:
+        """These have come."""
+        self._lines.extend(lines)
+
+    def take(self) -> GenerationDelta | None:
+        """The next delta; ``None`` where the lines hold no more.
+
+        Raises :class:`UpstreamFailure`, and :class:`EngineRequestError` instead of the first one.
+        """
+        while self._lines:
+            data = self._lines.popleft()
+            if data == DONE:
+                raise UpstreamFailure("its stream ended before the reply did")
+            try:
+                delta = read_chunk(data, self._wire, self._request)
+            except EngineRequestError:
+                if not self._begun:
+                    raise
+                raise UpstreamFailure("it refused a request that it had begun") from None
+            if delta is not None:
+                self._begun = True
+                return delta
+        return None
+
+    def take_with(self, delta: GenerationDelta) -> GenerationDelta:
+        """A delta, and all that has come after it."""
+        while delta.finish_reason is None and (more := self.take()) is not None:
+            delta = joined(delta, more)
+        return delta
+
+
+async def event_data(
+    raw: AsyncGenerator[bytes], closes: contextlib.AbstractAsyncContextManager[object]
+) -> AsyncGenerator[list[bytes]]:
+    """The ``data:`` lines of an event stream as they arrive, without comments.
+
+    Its end leaves ``closes``.
+    """
+    rest = b""
+    async with closes, contextlib.aclosing(raw) as blocks:
+        async for block in blocks:
+            *lines, rest = (rest + block).split(b"\n")
+            if found := [line[5:].strip() for line in lines if line.startswith(b"data:")]:
+                yield found
