@@ -48,14 +48,19 @@ class Burst:
     """Seconds of all its processes, for 1,000 tokens."""
 
 
+def cpu_of(one: Server) -> float:
+    """CPU seconds so far, of all processes of a server."""
+    return cpu_seconds(one.process.pid)
+
+
 def burst(one: Server, streams: int, tokens: int, turn: int) -> Burst:
     """Send a burst; each has prompts of its own, so that no cache has seen them."""
     fields = {"temperature": 0, "ignore_eos": True}
     prompts = [f"Tell me of the number {turn * streams + at}." for at in range(streams)]
     requests = [request_of(one.model, text, tokens, **fields) for text in prompts]
-    before = cpu_seconds(one.process.pid)
+    before = cpu_of(one)
     load = measure(one, requests)
-    spent = cpu_seconds(one.process.pid) - before
+    spent = cpu_of(one) - before
     return Burst(load.tokens / load.wall, 1000 * spent / load.tokens)
 
 

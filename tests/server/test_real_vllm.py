@@ -88,7 +88,7 @@ def test_a_closing_and_some_grace(live: Live) -> None:
 
 
 def test_the_answer_after_a_cap_reads_little_again(live: Live) -> None:
-    """Its prompt is in the cache but for the last block, which is not full, and what was written."""
+    """Its prompt is in the cache, but for a last block that is not full and what was written."""
     names = (
         "prefix_cache_queries_total",
         "prefix_cache_hits_total",

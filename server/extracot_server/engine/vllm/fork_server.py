@@ -30,8 +30,10 @@ _OPERATORS_OWN = os.environ.get(_METHOD)
 _OTHER_OPENMP = ("libiomp", "libomp")
 _PRELOAD = "extracot_server.engine.vllm.preload"
 _ONE_PROCESS = "extracot_server.engine.vllm.one_process.OneProcessExecutor"
-_SPREAD = ("tensor_parallel_size", "pipeline_parallel_size", "prefill_context_parallel_size")
-_SPREAD += ("data_parallel_size", "nnodes")
+_SPREAD = (
+    *("tensor_parallel_size", "pipeline_parallel_size", "prefill_context_parallel_size"),
+    *("data_parallel_size", "nnodes"),
+)
 _ENDED_BY = (signal.SIGTERM, signal.SIGHUP)
 _PR_SET_PDEATHSIG = 1
 _guards: dict[int, Guard] = {}

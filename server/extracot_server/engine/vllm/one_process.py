@@ -18,7 +18,7 @@ from extracot_server.engine.vllm.threads import use_named_cores
 from extracot_server.engine.vllm.zeros import ZerosAsUsed
 
 
-class OneProcessExecutor(UniProcExecutor):
+class OneProcessExecutor(UniProcExecutor):  # type: ignore[misc]  # vLLM is Any here
     """An engine process's own worker, on the cores that vLLM chooses for it."""
 
     def _init_executor(self) -> None:
