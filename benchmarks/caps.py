@@ -29,7 +29,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from benchmarks.harness import about_this_machine, free_port, percentile, server, table
 
-ANSWER = 16
+ANSWER = 256  # tokens that a server keeps for the answer
 CONTEXT = 9216
 QUESTION = "What is 12 * 3 + 4? Please reason step by step, and tell me all that you have seen."
 HEAD = ("cap", "second prompt", "in the cache", "computed", "steps beyond the tokens kept")
@@ -66,7 +66,7 @@ def reply(place: Place, text: str, cap: int) -> tuple[dict[str, Any], list[tuple
         "model": "bench",
         "messages": [{"role": "user", "content": text}],
         "budget": {"ratio": 1, "max_reasoning_tokens": cap, "enforce": "hard"},
-        "max_tokens": cap + ANSWER,
+        "max_tokens": cap + ANSWER + 8,
         "ignore_eos": True,
         "temperature": 1.0,
         "seed": 1,

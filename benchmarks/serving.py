@@ -1,10 +1,11 @@
 """Tokens per second of real models on this CPU, this build and another in turns.
 
     python -m benchmarks.serving [--other PATH_TO_EXTRACOT_SERVE] [--model small] [--streams 32]
-        [--tokens 96] [--repeats 5] [--quick] [--try "--vllm block_size=64"] [-- FLAGS]
+        [--tokens 96] [--repeats 5] [--quick] [--try "--vllm block_size=64"]
+        [--env VLLM_CPU_OMP_THREADS_BIND=0,1] [-- FLAGS]
 
-Starts two servers with the same FLAGS; ours has those of ``--try`` besides, and without ``--other``
-both are this build, so that one setting can be compared. Both get the same bursts of greedy
+Starts two servers with the same FLAGS; ours has those of ``--try`` and the variables of ``--env``
+besides, and without ``--other`` both are this build, so that one setting can be compared. Both get the same bursts of greedy
 streams, one after the other, order changing. Prints tokens per second, CPU seconds of all processes
 for 1,000 tokens, and the median of the paired ratios with its quartiles: on a busy machine the
 ratios mean something, and the CPU seconds more than the wall. How long a start takes is told by
@@ -100,12 +101,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--quick", action="store_true", help="4 streams of 16 tokens, once")
     parser.add_argument("--try", dest="tried", default="", help="flags of our server only")
+    parser.add_argument("--env", default="", help="variables of our server only, NAME=VALUE")
     parser.add_argument("flags", nargs="*", help="of extracot-serve, for both")
     args = parser.parse_args(argv)
     if args.quick:
         args.streams, args.tokens, args.repeats = "4", 16, 1
     own = [sys.executable, "-m", "extracot_server.cli"]
-    commands = ([*own, *shlex.split(args.tried)], [args.other] if args.other else own)
+    ours = ["env", *shlex.split(args.env), *own, *shlex.split(args.tried)]
+    commands = (ours, [args.other] if args.other else own)
     print(about_this_machine())
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
         servers = []

@@ -96,12 +96,12 @@ def test_the_answer_after_a_cap_reads_little_again(live: Live) -> None:
     )
     live.chat(**GREEDY, max_tokens=1)  # the prompt is in the cache for the first request, too
     before = [live.metric_sum(f"vllm:{name}") for name in names]
-    budget = {"ratio": 1, "max_reasoning_tokens": 100, "enforce": "hard"}
-    reply = live.chat(**GREEDY, budget=budget, max_tokens=108, ignore_eos=True)
+    budget = {"ratio": 1, "max_reasoning_tokens": 64, "enforce": "hard"}
+    reply = live.chat(**GREEDY, budget=budget, max_tokens=128, ignore_eos=True)
     after = [live.metric_sum(f"vllm:{name}") for name in names]
     asked, found, steps = (now - then for now, then in zip(after, before, strict=True))
     report, usage = reply["budget"], reply["usage"]
-    assert report["cap_hit"] and report["reasoning_tokens"] > 90
+    assert report["cap_hit"] and report["reasoning_tokens"] > 60
     prompt, injected = usage["prompt_tokens"], report["injected_tokens"]
     assert asked >= 2 * prompt + report["reasoning_tokens"]
     assert asked - found <= 2 * BLOCK + injected

@@ -11,7 +11,7 @@ import pytest
 from benchmarks.harness import descendants
 from extracot_server.engine.vllm import fork_server
 from tests.server.engine.running import engine_process
-from tests.server.live import Live
+from tests.server.live import Live, user
 
 SIZE = 2**28
 
@@ -70,6 +70,7 @@ def test_a_model_over_several_processes_keeps_them(given: dict[str, int], one: b
 @pytest.mark.vllm
 @pytest.mark.filterwarnings("default")
 def test_an_engine_on_a_cpu_is_one_process(cap_vllm: Live) -> None:
+    cap_vllm.chat(messages=user("Hello."), max_tokens=2)
     number = engine_process(cap_vllm.engine)
     assert descendants(number) == []
     # vLLM keeps a core for other work where there are several: what computes is bound to the rest.
