@@ -5,11 +5,11 @@
         [--env VLLM_CPU_OMP_THREADS_BIND=0,1] [-- FLAGS]
 
 Starts two servers with the same FLAGS; ours has those of ``--try`` and the variables of ``--env``
-besides, and without ``--other`` both are this build, so that one setting can be compared. Both get the same bursts of greedy
-streams, one after the other, order changing. Prints tokens per second, CPU seconds of all processes
-for 1,000 tokens, and the median of the paired ratios with its quartiles: on a busy machine the
-ratios mean something, and the CPU seconds more than the wall. How long a start takes is told by
-``benchmarks.start``.
+besides, and without ``--other`` both are this build, so that one setting can be compared. Both get
+the same bursts of greedy streams, one after the other, order changing. Prints tokens per second,
+CPU seconds of all processes for 1,000 tokens, and the median of the paired ratios with its
+quartiles: on a busy machine the ratios mean something, and the CPU seconds more than the wall. How
+long a start takes is told by ``benchmarks.start``.
 """
 
 from __future__ import annotations
