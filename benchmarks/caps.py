@@ -100,7 +100,7 @@ def row(place: Place, cap: int, number: int) -> list[object]:
     if not report["cap_hit"] or report["reasoning_tokens"] < cap - 3:
         raise SystemExit(f"the cap of {cap} was not hit: {report}")
     spent = {name: after[name] - before[name] for name in before}
-    generated = last["usage"]["completion_tokens"] - report["injected_tokens"]
+    generated = last["usage"]["completion_tokens"]
     first = last["usage"]["prompt_tokens"]
     times = [at for _, at in came]
     gaps = [later - at for at, later in itertools.pairwise(times)]

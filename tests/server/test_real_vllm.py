@@ -105,8 +105,8 @@ def test_the_answer_after_a_cap_reads_little_again(live: Live) -> None:
     prompt, injected = usage["prompt_tokens"], report["injected_tokens"]
     assert asked >= 2 * prompt + report["reasoning_tokens"]
     assert asked - found <= 2 * BLOCK + injected
-    kept = usage["completion_tokens"] - injected
-    assert steps <= kept + 4  # the token that was one too many, a step until it is aborted
+    # Beyond a step for each token: the one that was too many, and what runs until it is aborted.
+    assert steps <= usage["completion_tokens"] + 4
 
 
 def test_the_dashboards_names_of_vllms_metrics_are_exposed(live: Live) -> None:
