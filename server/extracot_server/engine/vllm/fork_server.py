@@ -1,9 +1,10 @@
 """Engine processes as forks of one process that has imported vLLM, on machines without a GPU.
 
 A fork server of Python's own `multiprocessing` imports once: an engine process is a fork of it. One
-worker runs inside that (`one_process`), of several each is a fork of it. Nothing may have run in parallel before a fork, so `preload`
-only imports. Where this cannot be (`possible`, `build`), vLLM starts processes as it does by
-itself. Why, and when: docs/decisions/0020. What is replaced here is internal to vLLM 0.32.
+worker runs inside that (`one_process`), of several each is a fork of it. Nothing may have run in
+parallel before a fork, so `preload` only imports. Where this cannot be (`possible`, `build`), vLLM
+starts processes as it does by itself. Why, and when: docs/decisions/0020. What is replaced here is
+internal to vLLM 0.32.
 """
 
 from __future__ import annotations
