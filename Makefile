@@ -83,10 +83,12 @@ soak: install-dev ## Send 20,000 requests to the scripted engine and abandon man
 	@$(BIN)/python -m tests.server.soak $(ARGS)
 
 .PHONY: bench
-bench: install-dev ## Measure the front end against vLLM's own, scaling, time saved by budgets, training (ARGS=--quick)
+bench: install-dev ## Measure the front end against vLLM's own, scaling, time saved by budgets, caps, memory, training (ARGS=--quick)
 	@$(BIN)/python -m benchmarks.frontend $(ARGS)
 	@$(BIN)/python -m benchmarks.growth $(filter --quick,$(ARGS))
 	@$(BIN)/python -m benchmarks.budgets $(filter --quick,$(ARGS))
+	@$(BIN)/python -m benchmarks.caps $(filter --quick,$(ARGS))
+	@$(BIN)/python -m benchmarks.memory $(filter --quick,$(ARGS))
 	@$(BIN)/python -m benchmarks.training $(filter --quick,$(ARGS))
 
 .PHONY: evaluate

@@ -11,7 +11,19 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
-from benchmarks import budgets, closing, frontend, growth, precision, rounds, training, usage
+from benchmarks import (
+    budgets,
+    caps,
+    closing,
+    frontend,
+    growth,
+    memory,
+    precision,
+    rounds,
+    serving,
+    training,
+    usage,
+)
 from benchmarks.harness import Load, Server, joined, milliseconds, percentile, table
 from benchmarks.paired import Cost, Parts, Side, ratios, spread, take_turns, tokens_per_second
 from benchmarks.plain_model import is_plain
@@ -187,3 +199,46 @@ def test_what_a_side_raises_is_raised_and_a_missing_step_is_told() -> None:
         take_turns({"a": side("a", 1.0, [])}, 4, warm_up=0)
     with pytest.raises(ValueError, match="'a' has more than 2 steps"):
         take_turns({"a": side("a", 1.0, [])}, 2, warm_up=0)
+
+
+def test_memory_of_a_server(capsys: pytest.CaptureFixture[str]) -> None:
+    _, *rows = printed(memory.main, capsys, "--quick", "--", "--engine", "scripted")
+    assert [row[1:3] for row in rows] == [
+        [when, name] for when in ("idle", "busy") for name in ("server", "all")
+    ]
+    for process, everything in (rows[:2], rows[2:]):
+        assert int(process[3]) >= int(process[4]) == int(everything[4]) > 20
+
+
+def test_memory_of_two_builds() -> None:
+    sums = {("ours", "idle"): [70.0, 60.0, 80.0], ("other", "idle"): [100.0]}
+    sums |= {("ours", "busy"): [50.0], ("other", "busy"): [100.0, 100.0]}
+    assert [line.split("|")[4].strip() for line in memory.ratios(sums).splitlines()[2:]] == [
+        "0.70",
+        "0.50",
+    ]
+
+
+def test_two_builds_serve_in_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    order: list[str] = []
+    spent = {"ours": 0.0, "other": 0.0}
+
+    def measured(server: Server, requests: Sequence[bytes]) -> Load:
+        order.append(server.name)
+        spent[server.name] += {"ours": 1.0, "other": 4.0}[server.name]
+        return Load(len(requests), tokens=100, wall={"ours": 1.0, "other": 2.0}[server.name])
+
+    monkeypatch.setattr(serving, "measure", measured)
+    monkeypatch.setattr(serving, "cpu_of", lambda server: spent[server.name])
+    servers = [Server(name, "http://127.0.0.1:1", None, "m") for name in serving.NAMES]  # type: ignore[arg-type]
+    speed, cpu = serving.rows_of(4, serving.rounds(servers, 4, 16, repeats=2))
+    assert order == ["other", "ours", "ours", "other", "other", "ours"]
+    assert speed[2:5] == ["100", "50", "2.00"] and cpu[2:5] == ["10", "40", "0.25"]
+
+
+@pytest.mark.slow  # a start of vLLM of its own
+@pytest.mark.vllm
+def test_caps_that_are_hit(capsys: pytest.CaptureFixture[str]) -> None:
+    _, row = printed(caps.main, capsys, "--quick")
+    cap, second, found, computed = map(int, row[:4])
+    assert cap == 64 < second and found > 0 and 0 < computed < 64

@@ -20,6 +20,7 @@ pytestmark = [pytest.mark.vllm, pytest.mark.filterwarnings("default")]
 
 PROBLEM = "Natalia sold clips to 48 friends in April, and half as many in May. How many in total?"
 MESSAGES: Any = user(PROBLEM)
+BLOCK = 32  # tokens of the cache of keys and values
 GREEDY: dict[str, Any] = {"messages": MESSAGES, "temperature": 0}
 SCHEMA = {
     "type": "object",
@@ -84,6 +85,28 @@ def test_a_closing_and_some_grace(live: Live) -> None:
     assert message["content"]
     parts = sum(report[f"{part}_tokens"] for part in ("reasoning", "answer", "overhead"))
     assert parts == reply["usage"]["completion_tokens"] + report["injected_tokens"]
+
+
+def test_the_answer_after_a_cap_reads_little_again(live: Live) -> None:
+    """Its prompt is in the cache, but for a last block that is not full and what was written."""
+    names = (
+        "prefix_cache_queries_total",
+        "prefix_cache_hits_total",
+        "iteration_tokens_total_count",
+    )
+    live.chat(**GREEDY, max_tokens=1)  # the prompt is in the cache for the first request, too
+    before = [live.metric_sum(f"vllm:{name}") for name in names]
+    budget = {"ratio": 1, "max_reasoning_tokens": 64, "enforce": "hard"}
+    reply = live.chat(**GREEDY, budget=budget, max_tokens=128, ignore_eos=True)
+    after = [live.metric_sum(f"vllm:{name}") for name in names]
+    asked, found, steps = (now - then for now, then in zip(after, before, strict=True))
+    report, usage = reply["budget"], reply["usage"]
+    assert report["cap_hit"] and report["reasoning_tokens"] > 60
+    prompt, injected = usage["prompt_tokens"], report["injected_tokens"]
+    assert asked >= 2 * prompt + report["reasoning_tokens"]
+    assert asked - found <= 2 * BLOCK + injected
+    # Beyond a step for each token: the one that was too many, and what runs until it is aborted.
+    assert steps <= usage["completion_tokens"] + 4
 
 
 def test_the_dashboards_names_of_vllms_metrics_are_exposed(live: Live) -> None:

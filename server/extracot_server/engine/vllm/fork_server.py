@@ -1,9 +1,10 @@
 """Engine processes as forks of one process that has imported vLLM, on machines without a GPU.
 
-A fork server of Python's own `multiprocessing` imports once: an engine process is a fork of it, and
-a worker a fork of its engine process. Nothing may have run in parallel before a fork, so `preload`
-only imports. Where this cannot be (`possible`, `build`), vLLM starts processes as it does by
-itself. Why, and when: docs/decisions/0020. What is replaced here is internal to vLLM 0.32.
+A fork server of Python's own `multiprocessing` imports once: an engine process is a fork of it. One
+worker runs inside that (`one_process`), of several each is a fork of it. Nothing may have run in
+parallel before a fork, so `preload` only imports. Where this cannot be (`possible`, `build`), vLLM
+starts processes as it does by itself. Why, and when: docs/decisions/0020. What is replaced here is
+internal to vLLM 0.32.
 """
 
 from __future__ import annotations
@@ -16,17 +17,24 @@ import multiprocessing
 import os
 import signal
 import sys
+from collections.abc import Mapping
 from multiprocessing import forkserver, reduction, resource_tracker
 from multiprocessing.context import ForkContext, ForkProcess, ForkServerContext, ForkServerProcess
 from typing import Any
 
 from extracot_server.engine.vllm.orphans import Guard
 from extracot_server.engine.vllm.process import allow_compiling, on_cpu, prepare_environment
+from extracot_server.engine.vllm.threads import use_named_cores
 
 _METHOD = "VLLM_WORKER_MULTIPROC_METHOD"
 _OPERATORS_OWN = os.environ.get(_METHOD)
 _OTHER_OPENMP = ("libiomp", "libomp")
 _PRELOAD = "extracot_server.engine.vllm.preload"
+_ONE_PROCESS = "extracot_server.engine.vllm.one_process.OneProcessExecutor"
+_SPREAD = (
+    *("tensor_parallel_size", "pipeline_parallel_size", "prefill_context_parallel_size"),
+    *("data_parallel_size", "nnodes"),
+)
 _ENDED_BY = (signal.SIGTERM, signal.SIGHUP)
 _PR_SET_PDEATHSIG = 1
 _guards: dict[int, Guard] = {}
@@ -64,12 +72,7 @@ class _WorkerProcess(ForkProcess):
         """In the new process."""
         _end_with(self.__dict__["_parent_pid"])
         _keep_frozen()
-        with contextlib.suppress(ValueError):  # lists of vLLM's; other forms are OpenMP's own
-            if (cores := os.environ.get("GOMP_CPU_AFFINITY")) is not None:
-                os.sched_setaffinity(0, {int(core) for core in cores.split()})
-        with contextlib.suppress(ValueError):
-            if (threads := os.environ.get("OMP_NUM_THREADS")) is not None:
-                sys.modules["torch"].set_num_threads(int(threads))
+        use_named_cores()
         super().run()
 
 
@@ -125,7 +128,10 @@ def build(values: dict[str, Any]) -> Any:
 
     compiles = not (current_platform.is_cpu() and values.get("enforce_eager"))
     allow_compiling(compiles)
-    _use(forks=not compiles and possible())
+    forks = not compiles and possible()
+    _use(forks=forks)
+    if forks and _one_worker(values):
+        values = {"distributed_executor_backend": _ONE_PROCESS, **values}
     disable_envs_cache()  # a start reads the environment, and sets some of it
     resource_tracker.ensure_running()  # or it does so in between, and unblocks signals
     # Ctrl-C goes to a whole group, and is for the server alone: processes inherit this.
@@ -136,6 +142,11 @@ def build(values: dict[str, Any]) -> Any:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
     enable_envs_cache()  # or vLLM's statistics look a variable up for every token
     return llm
+
+
+def _one_worker(values: Mapping[str, Any]) -> bool:
+    """Whether a model is not spread over several processes."""
+    return all(values.get(name, 1) == 1 for name in _SPREAD)
 
 
 def _use(forks: bool) -> None:

@@ -33,6 +33,7 @@ def _preload() -> None:
         import_engine()
         use_for_workers()
         importlib.import_module("vllm.v1.worker.cpu_worker")
+        importlib.import_module("extracot_server.engine.vllm.one_process")
         # It looks for its place in memory once, which it does not find in a changed environment.
         importlib.import_module("setproctitle").getproctitle()
     gc.freeze()  # pages that no collection touches stay shared
