@@ -88,11 +88,13 @@ class _Watch(threading.Thread):
         self._over = threading.Event()
 
     def run(self) -> None:
-        """Look until told that it is over."""
-        while not self._over.wait(_LOOK):
+        """Look at once, and until told that it is over."""
+        while True:
             now = processes_of(self._number)
             if total(now) > total(self.most):
                 self.most = now
+            if self._over.wait(_LOOK):
+                return
 
     def end(self) -> list[Process]:
         """Stop, and the largest."""
