@@ -111,10 +111,9 @@ def _clock(after: int) -> Any:
     return Clock()
 
 
-def in_turns(args: argparse.Namespace) -> dict[str, list[dict[str, float]]]:
-    """Every side of every round in a fresh process; the order of sides turns around."""
+def in_turns(args: argparse.Namespace, given: Sequence[str]) -> dict[str, list[dict[str, float]]]:
+    """Every side of every round in a fresh process with the flags ``given``; the order turns."""
     found: dict[str, list[dict[str, float]]] = {side: [] for side in args.sides}
-    given = [flag for flag in sys.argv[1:] if not flag.startswith("--turn")]
     for number in range(args.rounds):
         for side in args.sides if number % 2 == 0 else reversed(args.sides):
             command = [sys.executable, "-W", "ignore", "-m", "benchmarks.fine_tuning", *given]
@@ -154,12 +153,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--sides", nargs="+", default=SIDES, choices=SIDES, help="[all]")
     parser.add_argument("--turn", choices=SIDES, help=argparse.SUPPRESS)
     args = parser.parse_args(argv)
+    if args.batch < 1 or args.rows % args.batch or args.rows < 2 * args.batch:
+        parser.error("--rows must be a multiple of --batch, at least twice as many")
     os.environ.setdefault("HF_HUB_OFFLINE", "1")  # TRL would tell its makers that it runs
     if args.turn:
         print(json.dumps(turn(args.turn, args)))
         return
     print(about_this_machine())
-    print(table(HEAD, rows_told(in_turns(args))))
+    print(table(HEAD, rows_told(in_turns(args, sys.argv[1:] if argv is None else argv))))
 
 
 if __name__ == "__main__":

@@ -61,16 +61,6 @@ class Server:
         return resident_kib(self.process.pid)
 
 
-def descendants(number: int) -> list[int]:
-    """The processes below a process, its children's children too; none where it has ended."""
-    try:
-        tasks = list(Path(f"/proc/{number}/task").glob("*/children"))
-        children = [int(child) for task in tasks for child in task.read_text().split()]
-    except FileNotFoundError:
-        return []
-    return [each for child in children for each in (child, *descendants(child))]
-
-
 @contextlib.contextmanager
 def server(
     name: str,

@@ -24,13 +24,13 @@ from pathlib import Path
 from benchmarks.harness import (
     Server,
     about_this_machine,
-    descendants,
     free_port,
     measure,
     request_of,
     server,
     table,
 )
+from benchmarks.processes import family
 
 PROMPT = "What is 12 * 3 + 4? Please reason step by step."
 HEAD = ("build", "when", "process", "resident MiB", "proportional MiB", "of it anonymous")
@@ -54,7 +54,7 @@ class Process:
 def processes_of(number: int) -> list[Process]:
     """A process and its descendants, those that can be read."""
     found = []
-    for each in (number, *descendants(number)):
+    for each, _ in family(number):
         try:
             rollup = Path(f"/proc/{each}/smaps_rollup").read_text(encoding="ascii")
             said = Path(f"/proc/{each}/cmdline").read_bytes().replace(b"\0", b" ").decode()
@@ -88,13 +88,13 @@ class _Watch(threading.Thread):
         self._over = threading.Event()
 
     def run(self) -> None:
-        """Look at once, and until told that it is over."""
-        while True:
+        """Look once, and until told that it is over."""
+        over = False
+        while not over:
             now = processes_of(self._number)
             if total(now) > total(self.most):
                 self.most = now
-            if self._over.wait(_LOOK):
-                return
+            over = self._over.wait(_LOOK)
 
     def end(self) -> list[Process]:
         """Stop, and the largest."""

@@ -15,6 +15,7 @@ from benchmarks import (
     budgets,
     caps,
     closing,
+    fine_tuning,
     frontend,
     growth,
     memory,
@@ -234,6 +235,31 @@ def test_two_builds_serve_in_turns(monkeypatch: pytest.MonkeyPatch) -> None:
     speed, cpu = serving.rows_of(4, serving.rounds(servers, 4, 16, repeats=2))
     assert order == ["other", "ours", "ours", "other", "other", "ours"]
     assert speed[2:5] == ["100", "50", "2.00"] and cpu[2:5] == ["10", "40", "0.25"]
+
+
+def test_fine_tuning_beside_trl(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    turns: list[list[str]] = []
+
+    def run(command: list[str], **_: object) -> subprocess.CompletedProcess[bytes]:
+        turns.append(command[command.index("benchmarks.fine_tuning") + 1 :])
+        told = {"seconds": len(turns), "tokens": 1000, "peak": 10**9, "loss": 0.5}
+        return subprocess.CompletedProcess(command, 0, json.dumps(told).encode())
+
+    monkeypatch.setattr(subprocess, "run", run)
+    flags = ("--rounds", "2", "--rows", "16")
+    _, theirs, ours, frozen = printed(fine_tuning.main, capsys, *flags)
+    sides = [*fine_tuning.SIDES, *reversed(fine_tuning.SIDES)]
+    assert turns == [[*flags, f"--turn={side}"] for side in sides]
+    assert [row[1:3] for row in (theirs, ours, frozen)] == [
+        ["3.50", ""],
+        ["3.50", "1.42"],
+        ["3.50", "1.83"],
+    ]
+    with pytest.raises(SystemExit):
+        fine_tuning.main(["--rows", "9"])
+    assert "--rows must be a multiple of --batch" in capsys.readouterr().err
 
 
 @pytest.mark.slow  # a start of vLLM of its own

