@@ -10,10 +10,15 @@ import pytest
 from extracot_training.config.load import load_config
 from extracot_training.config.problems import GeneratorSource, ProblemsConfig
 from extracot_training.config.teach import TeachConfig
-from extracot_training.pipeline.records import Problem, read_rows
+from extracot_training.pipeline.records import Problem, Trace, read_rows
+from extracot_training.policy.mixed_rows import MixedRow
+from extracot_training.stages.mix.stage import run as mix
 from extracot_training.stages.problems.stage import run as problems
+from extracot_training.stages.teach.stage import run as teach
 from extracot_training.synthetic import FAMILIES
 from extracot_training.synthetic.everyday import KINDS, NothingNewError, requests
+from tests.training.openai_server import completion, serve
+from tests.training.tiny_policy import make_base, mix_config
 
 CONFIGS = Path("training/configs")
 HELD_OUT_FILE = "problems-smollm2-heldout.yaml"
@@ -72,12 +77,29 @@ def test_ordinary_requests_differ_and_are_filled_in() -> None:
         list(requests(1, 5000))
 
 
-def test_replies_to_ordinary_requests_are_kept_whatever_they_say(tmp_path: Path) -> None:
+def test_replies_to_ordinary_requests_become_native_rows_whatever_they_say(tmp_path: Path) -> None:
     config = load_config(
         ProblemsConfig, CONFIGS / "problems-smollm2-everyday.yaml", [f"out={tmp_path}/p"]
     )
     problems(config)
-    rows = list(read_rows(tmp_path / "p", Problem))
-    assert len(rows) > 590
-    taught = load_config(TeachConfig, CONFIGS / "teach-smollm2-everyday.yaml")
-    assert (taught.keep, taught.require_reasoning, taught.instruction) == ("all", False, None)
+    assert len(list(read_rows(tmp_path / "p", Problem))) > 590
+    said = "Good morning! What can I do for you?"
+    with serve(lambda body: completion(said)) as server:
+        taught = load_config(
+            TeachConfig,
+            CONFIGS / "teach-smollm2-everyday.yaml",
+            [
+                f"input={tmp_path}/p",
+                f"out={tmp_path}/teach",
+                "limit=4",
+                f"backend.base_url={server.url}",
+            ],
+        )
+        teach(taught)
+    assert taught.instruction is None
+    traces = list(read_rows(tmp_path / "teach", Trace))
+    assert [(trace.answer, trace.correct) for trace in traces] == [(said, None)] * 8
+    make_base(tmp_path)
+    mix(mix_config(tmp_path, compressed=None, traces=tmp_path / "teach"))
+    rows = list(read_rows(tmp_path / "mix", MixedRow))
+    assert len(rows) == 8 and {(row.kind, row.reasoning_tokens) for row in rows} == {("native", 0)}

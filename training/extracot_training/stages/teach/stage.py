@@ -197,7 +197,7 @@ def judge(
         **_of(problem, int(sampled.key.rpartition("/")[2])),
         reasoning=reasoning,
         answer=result.answer.strip(),
-        correct=verified.correct,
+        correct=verified.correct if problem.meta.get("graded", True) else None,
         teacher=teacher,
         tokens=count(reasoning) if count is not None else result.reasoning_tokens,
         reason=reason,

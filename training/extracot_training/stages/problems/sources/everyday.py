@@ -11,7 +11,8 @@ from extracot_training.stages.problems.sources.synthetic import LICENSE
 from extracot_training.synthetic.everyday import requests
 
 SOURCE = "everyday"
-# Rows want a gold; no reply is judged by this one (``keep: all`` in stage teach).
+# Rows want a gold; no reply is judged by this one: stage teach neither rejects it (``keep: all``)
+# nor calls it wrong (``meta.graded``), which later stages would leave out.
 NO_GOLD = "none"
 
 
@@ -27,4 +28,5 @@ def read(source: EverydaySource) -> Iterator[Problem]:
             split=source.split or "train",
             family=made.kind,
             synthetic=True,
+            meta={"graded": False},
         )
