@@ -47,9 +47,10 @@ def test_a_formula_is_told_one_calculation_at_a_time() -> None:
         "No call at all: 3 + 4 = 7.", "3 + 4 = <<3+4=8>>8", "x = <<x=8>>8", "1/0 = <<1/0=0>>0",
         "1/3 = <<1/3=0.33>>0.33", "2^3 = <<2**3=8>>8", "now <<f(3)=3>>3", "-3 = <<-3=-3>>-3",
         "empty <<=>>", "<<3+=3>>3", "<<5=5>>5",
+        "<<1e999+1=1>>1",
     ],
     ids=["none", "wrong", "letter", "by zero", "rounded", "power", "call", "sign", "empty", "open",
-         "alone"],
+         "alone", "infinite"],
 )  # fmt: skip
 def test_what_can_not_be_read_is_not_told_again(solution: str) -> None:
     assert retold(solution) is None

@@ -107,7 +107,10 @@ def _told(value: Fraction) -> str:
 
 def _value(node: ast.expr, told: list[str]) -> Fraction:
     if isinstance(node, ast.Constant) and isinstance(node.value, int | float):
-        return Fraction(str(node.value))
+        try:
+            return Fraction(str(node.value))
+        except ValueError:  # 1e999 is infinite
+            raise _UnreadableError from None
     if not isinstance(node, ast.BinOp) or type(node.op) not in _OPS:
         raise _UnreadableError
     left, right, op = _value(node.left, told), _value(node.right, told), _OPS[type(node.op)]
