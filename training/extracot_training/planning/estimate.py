@@ -22,7 +22,7 @@ from extracot_training.planning.costs import Cost
 from extracot_training.planning.ledger import TEMPLATE, Ledger, Rows, count_problems
 from extracot_training.planning.shape import GIB, Shape
 from extracot_training.policy.launching import SHARDING, sharding_of
-from extracot_training.policy.training_settings import PIECE, TrainingSettings
+from extracot_training.policy.training_settings import LARGE, PIECE, TrainingSettings
 
 # Of the levels of a group that has them all, and of a mixture that has all of them equally often.
 MEAN_LEVEL = 0.6
@@ -144,7 +144,7 @@ def _sft_activations(config: SftConfig, shape: Shape) -> dict[str, float]:
         rows = max(1, min(rows, config.pass_tokens // length))
     above = replace(shape, layers=shape.layers - config.freeze_layers)
     found = costs.activations(config, above, rows, length)
-    if config.device == "cpu":
+    if config.device == "cpu" and shape.vocabulary >= LARGE:
         found["logits"] *= min(1.0, PIECE / (rows * length))
     return found
 

@@ -49,9 +49,11 @@ def reply_loss(
         first = max(1, int((labels != IGNORED).int().argmax(dim=1).min()))
         # The logits of a place predict the next one, hence one more than there are targets.
         output = model(**inputs, use_cache=False, logits_to_keep=labels.shape[1] - first + 1)
-        logits = output.logits[:, :-1][learned[:, first - 1 :]]
-        total = nn.functional.cross_entropy(logits.float(), targets, reduction="sum")
-        right = (logits.detach().argmax(dim=-1) == targets).sum()
+        logits, wanted = output.logits[:, :-1], labels[:, first:]
+        total = nn.functional.cross_entropy(
+            logits.float().flatten(0, 1), wanted.flatten(), ignore_index=IGNORED, reduction="sum"
+        )
+        right = ((logits.detach().argmax(dim=-1) == wanted) & (wanted != IGNORED)).sum()
     return ReplyLoss(total, targets.numel(), right, getattr(output, "aux_loss", None))
 
 

@@ -12,6 +12,8 @@ from extracot_training.pipeline.settings import Section, StageConfig
 
 # Places that are scored at a time: a piece's logits are 100 MB in float32 for 49,000 words.
 PIECE = 512
+# Words of a vocabulary from which on that is worth it.
+LARGE = 8192
 # The linear layers of Llama and of most models since.
 USUAL_TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 

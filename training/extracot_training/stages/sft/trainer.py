@@ -17,6 +17,7 @@ from trl import SFTTrainer
 from extracot_training.policy.mixed_rows import MixedRow
 from extracot_training.policy.reply_loss import reply_loss, separable
 from extracot_training.policy.trainer import PolicyTrainer
+from extracot_training.policy.training_settings import LARGE
 from extracot_training.stages.sft.known_states import KnownStates
 
 # Rows that are split into passes are padded to a multiple: few shapes, for each is prepared anew.
@@ -105,7 +106,9 @@ class BudgetSftTrainer(PolicyTrainer, SFTTrainer):  # type: ignore[misc]
         self._pass_tokens = pass_tokens
         self._passes = 1
         super().__init__(*args, **kwargs)
-        self._head = separable(self.model) if plain_loss and not kwargs.get("peft_config") else None
+        whole = plain_loss and not kwargs.get("peft_config")
+        large = self.model.config.get_text_config().vocab_size >= LARGE
+        self._head = separable(self.model) if whole and large else None
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
         return self._sampler or super()._get_train_sampler(train_dataset)
