@@ -16,6 +16,7 @@
 #   0 of 2 MULTI_CPU gloo
 #   1 of 2 MULTI_CPU gloo
 set -euo pipefail
+script=$(realpath "$0")
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 python3 -m venv "$folder/venv"
@@ -49,5 +50,5 @@ cd "$folder"
 } 2> errors > seen || { cat errors >&2; exit 1; }
 if grep -i 'warning.*process' errors; then echo "a warning, which there was not" >&2; exit 1; fi
 cat seen
-diff <(sed -n '/^# Seen/,/^set/s/^#   //p' "$0") seen
+diff <(sed -n '/^# Seen/,/^set/s/^#   //p' "$script") seen
 echo "as stated"

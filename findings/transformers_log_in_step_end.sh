@@ -12,6 +12,7 @@
 #   on_step_begin: loss 3, figure 3
 #   on_step_end: loss 0, figure 3
 set -euo pipefail
+script=$(realpath "$0")
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 python3 -m venv "$folder/venv"
@@ -56,5 +57,5 @@ cd "$folder"
 venv/bin/python try.py > seen.all 2> errors || { cat errors >&2; exit 1; }
 grep -E "^(nowhere|on_step)" seen.all > seen
 cat seen
-diff <(sed -n '/^# Seen/,/^set/s/^#   //p' "$0") seen
+diff <(sed -n '/^# Seen/,/^set/s/^#   //p' "$script") seen
 echo "as stated"

@@ -12,6 +12,7 @@
 #   5 steps of 5 rows, resumed at step 5: step 5, same weights
 #   save_steps and logging_steps 2, resumed with 1: checkpoints 2 4, losses of steps 2 4
 set -euo pipefail
+script=$(realpath "$0")
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 python3 -m venv "$folder/venv"
@@ -66,5 +67,5 @@ cd "$folder"
 venv/bin/python try.py > seen.all 2> errors || { cat errors >&2; exit 1; }
 grep -E "^([0-9] steps|save_steps)" seen.all > seen
 cat seen
-diff <(sed -n '/^# Seen/,/^set/s/^#   //p' "$0") seen
+diff <(sed -n '/^# Seen/,/^set/s/^#   //p' "$script") seen
 echo "as stated"
