@@ -26,6 +26,7 @@ from typing import Any
 
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
+from tokenizers import Tokenizer
 
 from benchmarks.harness import about_this_machine, free_port, percentile, server, table
 
@@ -43,10 +44,11 @@ _COUNTERS = {
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A server, and where its engine's counters are."""
+    """A server, where its engine's counters are, and the token that would end a reasoning early."""
 
     url: str
     metrics: str
+    end: int
 
 
 def counters(place: Place) -> dict[str, int]:
@@ -68,6 +70,7 @@ def reply(place: Place, text: str, cap: int) -> tuple[dict[str, Any], list[tuple
         "budget": {"ratio": 1, "max_reasoning_tokens": cap, "enforce": "hard"},
         "max_tokens": cap + ANSWER + 8,
         "ignore_eos": True,
+        "logit_bias": {str(place.end): -100},
         "temperature": 1.0,
         "seed": 1,
         "stream": True,
@@ -135,7 +138,8 @@ def served(folder: Path, remote: bool) -> Iterator[Place]:
         command = [*program, *flags, "--port", str(port), "--served-model-name", "bench"]
         command += ["--assumed-reasoning-tokens", str(CONTEXT)]
         one = stack.enter_context(server("ours", command, port, "bench", folder / "log"))
-        yield Place(one.url, f"http://127.0.0.1:{inner}" if remote else one.url)
+        end = Tokenizer.from_file(str(model / "tokenizer.json")).token_to_id("</think>")
+        yield Place(one.url, f"http://127.0.0.1:{inner}" if remote else one.url, end)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
