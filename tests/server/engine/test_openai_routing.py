@@ -101,24 +101,34 @@ def test_both_requests_of_a_reply_have_one_side(tmp_path: Path, path: str, strea
             assert found["shares"]["cap_hit"][side.value] == 1
 
 
-def test_a_stream_says_a_side_that_it_keeps_or_none(tmp_path: Path) -> None:
+def test_a_stream_that_moves_says_the_side_it_ends_on(tmp_path: Path) -> None:
     old, new = fakes("old", "new", reasoning=[])
-    new.gate, new.refusal = threading.Event(), (500, {"error": {"message": "no memory"}})
+    new.refusal = (500, {"error": {"message": "no memory"}})
+    canary = {"share": 0.5, "upstreams": ["new"]}
+    (text,) = problems(Side.CANARY, 1)
+    with routed(tmp_path, [old, new], {"name": "old"}, {"name": "new"}, canary=canary) as (live, _):
+        streamed = live.post(messages=user(text), stream=True)
+        assert arm(streamed) == "stable" and "old" in streamed.text
+        assert standing(live, "thinker")["sides"]["canary"]["moved"] == 1
+
+
+def test_a_stream_that_begins_before_it_has_a_side_says_none(tmp_path: Path) -> None:
+    old, new = fakes("old", "new", reasoning=[])
+    new.refusal = (500, {"error": {"message": "no memory"}})
+    new.gate = gate = threading.Event()
     entries = {"name": "old"}, {"name": "new"}
     more = {"canary": {"share": 0.5, "upstreams": ["new"]}, "settings": {"heartbeat_seconds": 0.05}}
-    first, second = problems(Side.CANARY, 2)
+    (text,) = problems(Side.CANARY, 1)
     with routed(tmp_path, [old, new], *entries, **more) as (live, _):
-        body = {"messages": user(first), "stream": True}
+        body = {"messages": user(text), "stream": True}
         with live.http.stream("POST", "/v1/chat/completions", json=body) as response:
             lines = response.iter_lines()
             assert next(lines) == ": keep-alive"
             assert "x-extracot-arm" not in response.headers, "nobody has taken it yet"
-            new.gate.set()
-            text = "\n".join(line for line in lines if not line.startswith(":")).strip("\n")
-        assert collect(read_chunks(text + "\n\n"))["message"]["content"] == "old"
-        streamed = live.post(messages=user(second), stream=True)
-        assert arm(streamed) == "stable" and "old" in streamed.text
-        assert standing(live, "thinker")["sides"]["canary"]["moved"] == 2
+            gate.set()
+            said = "\n".join(line for line in lines if not line.startswith(":")).strip("\n")
+        assert collect(read_chunks(said + "\n\n"))["message"]["content"] == "old"
+        assert standing(live, "thinker")["sides"]["canary"]["moved"] == 1
 
 
 def test_another_model_may_be_the_canary_and_another_card_may_not(tmp_path: Path) -> None:

@@ -7,29 +7,22 @@ Connections, retries of a send, silence and quarantine are those of a vLLM serve
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import httpx
 from pydantic import BaseModel, ValidationError
 
-from extracot_server.engine.base import (
-    EngineInfo,
-    EngineRequestError,
-    GenerationDelta,
-    GenerationRequest,
-)
+from extracot_server.engine.base import EngineInfo, GenerationRequest
+from extracot_server.engine.openai.arrivals import ChatArrivals
 from extracot_server.engine.openai.turn import ChatTurn
-from extracot_server.engine.openai.wire import Chunk, read_chunk
 from extracot_server.engine.remote.catalog import ModelCard, UpstreamMismatchError
 from extracot_server.engine.remote.upstream import Upstream
 from extracot_server.engine.remote.wire import UpstreamFailure, Wire, read_error
-from extracot_server.engine.said import Said, SaidUsage
 from extracot_server.trace_context import trace_headers
 
 UNKNOWN_CONTEXT = 131_072
 """The context of a model whose server does not say: what does not fit, the server refuses."""
-_DONE = b"[DONE]"
 _NO_SUCH_PATH = (404, 405)
 _NOT_ALLOWED = 403
 """Of a key that has listed the models: services say so of one prompt, for its content. A server
@@ -156,31 +149,5 @@ class ChatUpstream(Upstream):
         request = self._http.build_request("POST", path, content=content, headers=headers)
         return await self._send(request, late=True, stream=True)
 
-    async def _next(
-        self, reply: AsyncGenerator[bytes], wire: Wire, request: GenerationRequest, first: bool
-    ) -> GenerationDelta:
-        """What it says next. The last of it waits for the usage, which comes behind the end."""
-        said = await self._chunk(reply, first=first)
-        if said is None:
-            raise UpstreamFailure("its stream ended before the reply did")
-        if said.finish_reason is None:
-            return GenerationDelta((), said=said.said)
-        usage = said.said.usage
-        while (after := await self._chunk(reply, first=False)) is not None:
-            usage = after.said.usage or usage
-        last = Said(said.said.reasoning, said.said.content, said.said.calls, usage or SaidUsage())
-        return GenerationDelta(
-            (), finish_reason="length" if said.finish_reason == "length" else "stop", said=last
-        )
-
-    async def _chunk(self, reply: AsyncGenerator[bytes], *, first: bool) -> Chunk | None:
-        """The next chunk; ``None`` at the end of the stream."""
-        data = await self._read(anext(reply, _DONE), first=first)
-        if data == _DONE:
-            return None
-        try:
-            return read_chunk(data)
-        except EngineRequestError:
-            if first:
-                raise
-            raise UpstreamFailure("it refused a request that it had begun") from None
+    def _arrivals(self, wire: Wire, request: GenerationRequest) -> ChatArrivals:
+        return ChatArrivals(wire, request)

@@ -255,7 +255,7 @@ class Upstream:
                 contextlib.aclosing(response),
                 contextlib.aclosing(_events(response)) as reply,
             ):
-                arrivals = Arrivals(wire, request)
+                arrivals = self._arrivals(wire, request)
                 first = True
                 while not finished:
                     while (delta := arrivals.take()) is None:
@@ -300,6 +300,9 @@ class Upstream:
         headers = {"content-type": "application/json", **trace_headers()}
         request = self._http.build_request("POST", wire.value, content=body, headers=headers)
         return await self._send(request, late=True, stream=True)
+
+    def _arrivals(self, wire: Wire, request: GenerationRequest) -> Arrivals:
+        return Arrivals(wire, request)
 
     async def _drain(self, reply: AsyncGenerator[list[bytes]]) -> None:
         """Read what ends the stream, so that the connection can be used again."""
