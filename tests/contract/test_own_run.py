@@ -28,7 +28,7 @@ pytestmark = [pytest.mark.vllm, pytest.mark.slow, pytest.mark.timeout(1800)]
 
 SMALL = (
     "sft-fixed.max_steps=3", "sft.max_steps=2", "reference-fixed.limit=4", "reference-fixed.k=1",
-    "reference.limit=2", "reference.k=1", "chrpo.steps=2", "chrpo.evaluation.problems=1",
+    "reference.limit=4", "reference.k=4", "chrpo.steps=2", "chrpo.evaluation.problems=1",
     "evaluate.limit=2",
 )  # fmt: skip
 

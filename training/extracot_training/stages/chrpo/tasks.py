@@ -74,7 +74,12 @@ def read_tasks(
         :limit
     ]
     if not usable:
-        raise StageError(f"{folder}: no problem of split {split!r} that could be used")
+        raise StageError(
+            f"{folder}: no problem of split {split!r} that could be used: of {len(rows)} none has "
+            "a reply at level 1.0 that ended its reasoning"
+            + ("" if unsolved else " and a level that solves it")
+            + " (more problems, a larger k or max_tokens of stage reference, or a longer sft)"
+        )
     for row in usable:
         if (needed := row.needed(which)) not in levels:
             known = ", ".join(f"{level:g}" for level in levels)
