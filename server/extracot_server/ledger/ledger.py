@@ -1,9 +1,9 @@
 """The store of usage on a thread of its own, so that no request waits for what another has used.
 
-What was used is put on a heap, which is written a moment later with what others have used
-meanwhile, or as soon as somebody asks what the store holds. While the store is lost the heap grows
-by counters, not by requests, and is written when it is back: the same batch again under the same
-number, which a store carries out once. Knows neither keys nor quotas.
+What was used is put on a heap, which is written as soon as the thread is free: one request alone,
+or many that have ended meanwhile. While the store is lost the heap grows by counters, not
+by requests, and is written when it is back: the same batch again under the same number, which a
+store carries out once. Knows neither keys nor quotas.
 """
 
 from __future__ import annotations
@@ -22,8 +22,6 @@ from uuid import uuid4
 from extracot_server.ledger.store import Address, Amounts, Claim, Claimed, Store, StoreError
 
 LOOK_SECONDS = 0.5
-GATHER_SECONDS = 0.05
-"""How long a write waits for others, unless somebody asks: each takes time from running replies."""
 TEND_SECONDS = 10.0
 RETRY_SECONDS = 1.0
 MOST_AT_ONCE = 256
@@ -153,8 +151,6 @@ class Ledger:
         jobs: list[_Job] = []
         try:
             jobs.append(self._jobs.get(timeout=LOOK_SECONDS))
-            if jobs == ["write"]:
-                jobs.append(self._jobs.get(timeout=GATHER_SECONDS))
             while len(jobs) < MOST_AT_ONCE:
                 jobs.append(self._jobs.get_nowait())
         except Empty:
