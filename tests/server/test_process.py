@@ -173,7 +173,8 @@ def test_a_stopping_server_takes_no_new_connections() -> None:
     ids=["grace over", "second signal"],
 )
 def test_what_is_dropped_ends_in_an_event(grace: str, signals: list[signal.Signals]) -> None:
-    with started("--grace-seconds", grace) as (process, url, _):
+    # Joined events would let the replies end before the grace does.
+    with started("--grace-seconds", grace, "--join-milliseconds", "0") as (process, url, _):
         body = {"messages": user("How many? " * 20), "stream": True, "n": 16, "ignore_eos": True}
         with httpx.stream("POST", f"{url}/v1/chat/completions", json=body, timeout=60) as response:
             lines = response.iter_lines()
