@@ -14,8 +14,8 @@ import httpx
 import pytest
 
 from extracot_server.config.settings import Settings
-from extracot_server.model_registry.bundled import resolve_model
 from extracot_server.model_registry.loading import build_engine
+from extracot_server.model_registry.resolving import resolve_model
 from tests.server.engine.vllm_servers import start_server
 from tests.server.live import Live, collect, serve, user
 
