@@ -137,6 +137,11 @@ class GenerationRequest:
     pace: Pace | None = field(default=None, compare=False, repr=False)
     """For how long its reader leaves tokens to come together; ``None``: not at all."""
 
+    @property
+    def hold(self) -> float:
+        """Seconds that its reader leaves tokens to come together now."""
+        return 0.0 if self.pace is None else self.pace.hold
+
 
 @dataclass(frozen=True, slots=True)
 class TokenLogprob:

@@ -221,8 +221,7 @@ def _call(call: ToolCall) -> dict[str, Any]:
 def _sampling(sampling: SamplingParams, offers: Offers) -> dict[str, Any]:
     found = {name: getattr(sampling, name) for name in (*_ALWAYS, *offers.sampling)}
     # What is not given, by identity: 0 is a temperature and a seed, and equals False.
-    left_out = {name for name, v in found.items() if v is None or v is False or v == {}}
-    values = {name: value for name, value in found.items() if name not in left_out}
+    values = {n: v for n, v in found.items() if not (v is None or v is False or v == {})}
     values |= {name: getattr(sampling, name) for name in _PENALTIES if getattr(sampling, name)}
     if "logit_bias" in values:
         values["logit_bias"] = {str(id_): bias for id_, bias in sampling.logit_bias.items()}

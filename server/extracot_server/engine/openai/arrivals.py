@@ -5,10 +5,10 @@ Knows neither connections nor servers.
 
 from __future__ import annotations
 
-from extracot_server.engine.base import EngineRequestError, GenerationDelta, GenerationRequest
+from extracot_server.engine.base import GenerationDelta, GenerationRequest
 from extracot_server.engine.openai.wire import Chunk, read_chunk
-from extracot_server.engine.remote.arrivals import DONE, Arrivals
-from extracot_server.engine.remote.wire import UpstreamFailure, Wire
+from extracot_server.engine.remote.arrivals import Arrivals
+from extracot_server.engine.remote.wire import Wire
 from extracot_server.engine.said import Said, SaidUsage
 
 
@@ -20,32 +20,19 @@ class ChatArrivals(Arrivals):
         self._last: Chunk | None = None
         self._usage: SaidUsage | None = None
 
-    def take(self) -> GenerationDelta | None:
-        """The next delta; ``None`` where the lines hold no more.
-
-        Raises :class:`UpstreamFailure`, and :class:`EngineRequestError` instead of the first one.
-        """
-        while self._lines:
-            data = self._lines.popleft()
-            if data == DONE:
-                return self._end()
-            try:
-                chunk = read_chunk(data)
-            except EngineRequestError:
-                if not self._begun:
-                    raise
-                raise UpstreamFailure("it refused a request that it had begun") from None
-            self._begun = True
-            self._usage = chunk.said.usage or self._usage
-            if self._last is None and chunk.finish_reason is None:
-                return GenerationDelta((), said=chunk.said)
-            self._last = self._last or chunk
+    def _read(self, data: bytes) -> GenerationDelta | None:
+        chunk = read_chunk(data)
+        self._usage = chunk.said.usage or self._usage
+        if self._last is None and chunk.finish_reason is None:
+            return GenerationDelta((), said=chunk.said)
+        self._begun = True
+        self._last = self._last or chunk
         return None
 
     def _end(self) -> GenerationDelta:
         """The reply's end, with all that its server has counted."""
         if self._last is None:
-            raise UpstreamFailure("its stream ended before the reply did")
+            return super()._end()
         said = self._last.said
         return GenerationDelta(
             (),

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import contextlib
 from collections import deque
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable
+from typing import cast
 
 from extracot_server.engine.base import (
     EngineRequestError,
@@ -43,9 +44,9 @@ class Arrivals:
         while self._lines:
             data = self._lines.popleft()
             if data == DONE:
-                raise UpstreamFailure("its stream ended before the reply did")
+                return self._end()
             try:
-                delta = read_chunk(data, self._wire, self._request)
+                delta = self._read(data)
             except EngineRequestError:
                 if not self._begun:
                     raise
@@ -55,6 +56,13 @@ class Arrivals:
                 return delta
         return None
 
+    def _read(self, data: bytes) -> GenerationDelta | None:
+        return read_chunk(data, self._wire, self._request)
+
+    def _end(self) -> GenerationDelta:
+        """What is left to say where the stream ends."""
+        raise UpstreamFailure("its stream ended before the reply did")
+
     def take_with(self, delta: GenerationDelta) -> GenerationDelta:
         """A delta, and all that has come after it."""
         while delta.finish_reason is None and (more := self.take()) is not None:
@@ -62,15 +70,11 @@ class Arrivals:
         return delta
 
 
-async def event_data(
-    raw: AsyncGenerator[bytes], closes: contextlib.AbstractAsyncContextManager[object]
-) -> AsyncGenerator[list[bytes]]:
-    """The ``data:`` lines of an event stream as they arrive, without comments.
-
-    Its end leaves ``closes``.
-    """
+async def event_data(raw: AsyncIterator[bytes]) -> AsyncGenerator[list[bytes]]:
+    """The ``data:`` lines of an event stream as they arrive, without comments."""
     rest = b""
-    async with closes, contextlib.aclosing(raw) as blocks:
+    # httpx tells of an iterator; it is a generator, which has to be closed.
+    async with contextlib.aclosing(cast("AsyncGenerator[bytes]", raw)) as blocks:
         async for block in blocks:
             *lines, rest = (rest + block).split(b"\n")
             if found := [line[5:].strip() for line in lines if line.startswith(b"data:")]:

@@ -13,7 +13,7 @@ import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 from uuid import uuid4
 
 import httpx
@@ -253,14 +253,14 @@ class Upstream:
             wire, response = await self._begin(request, info, defaults)
             async with (
                 contextlib.aclosing(response),
-                contextlib.aclosing(_events(response)) as reply,
+                contextlib.aclosing(event_data(response.aiter_raw())) as reply,
             ):
                 arrivals = self._arrivals(wire, request)
                 first = True
                 while not finished:
                     while (delta := arrivals.take()) is None:
                         arrivals.add(await self._read(anext(reply, [DONE]), first=first))
-                    if hold := 0.0 if request.pace is None else request.pace.hold:
+                    if hold := request.hold:
                         delta = arrivals.take_with(delta)
                     finished = delta.finish_reason is not None
                     if finished:
@@ -361,12 +361,6 @@ class Upstream:
             task.cancel()
         await asyncio.gather(*aborts, return_exceptions=True)
         await self._http.aclose()
-
-
-def _events(response: httpx.Response) -> AsyncGenerator[list[bytes]]:
-    """What comes of a reply; its end closes the response."""
-    raw = cast("AsyncGenerator[bytes]", response.aiter_raw())
-    return event_data(raw, contextlib.aclosing(response))
 
 
 def _expire(deadlines: set[asyncio.Timeout]) -> None:

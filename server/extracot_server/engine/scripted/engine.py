@@ -149,8 +149,7 @@ class ScriptedEngine:
             yield GenerationDelta(tuple(group), stream.logprobs(group, sent), finish)
             sent += len(group)
             group = []
-            hold = 0.0 if request.pace is None else request.pace.hold
-            held = clock() + hold if hold else 0.0
+            held = clock() + hold if (hold := request.hold) else 0.0
 
 
 def scripted_card(tokenizer: ScriptedTokenizer | None = None) -> BudgetCard:

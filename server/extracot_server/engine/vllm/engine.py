@@ -276,8 +276,8 @@ class VllmEngine:
         try:
             async for output in stream:
                 yield (found := delta(output.outputs[0], request))
-                if found.finish_reason is None and request.pace is not None and request.pace.hold:
-                    await asyncio.sleep(request.pace.hold)  # vLLM adds up what comes meanwhile
+                if found.finish_reason is None and (hold := request.hold):
+                    await asyncio.sleep(hold)  # vLLM adds up what comes meanwhile
         except (VLLMClientError, GracefulHTTPError) as error:
             raise refusal(error) from None
         except VllmDeadError:
