@@ -1,7 +1,8 @@
-"""Writing a file so that a crash leaves the old one or the new one, never half of one."""
+"""Files that are written whole or not at all, and told by their checksum."""
 
 from __future__ import annotations
 
+import hashlib
 import os
 import tempfile
 from pathlib import Path
@@ -26,3 +27,9 @@ def write_atomic(path: Path, data: str | bytes, mode: int = 0o644) -> None:
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
+
+
+def sha256_hex(path: Path) -> str:
+    """SHA-256 of a file's bytes, in hexadecimal. Raises ``OSError``."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -9,13 +9,13 @@ and kept in the user's cache. Knows nothing of engines or settings.
 from __future__ import annotations
 
 import argparse
-import hashlib
 import importlib.util
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
+from extracot.files import sha256_hex
 from extracot_server.engine.base import EngineStartError
 from extracot_server.model_registry.keeping import (
     Making,
@@ -109,8 +109,7 @@ def find_source(model: BundledModel) -> Path | None:
 
 def check_source(model: BundledModel, source: Path) -> None:
     """Raises :class:`EngineStartError` where the file is not the one that is known."""
-    with source.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
+    found = sha256_hex(source)
     if found != model.sha256:
         raise EngineStartError(
             f"{source} is damaged (sha256 {found[:12]}…, expected {model.sha256[:12]}…): "

@@ -20,6 +20,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from extracot.difference import CHANGES_FILENAME, DIFFERENCE_FILENAME, Difference, DifferenceError
+from extracot.files import sha256_hex
 from extracot_server.engine.base import EngineStartError
 from extracot_server.model_registry.bundled import (
     BUNDLED,
@@ -96,8 +97,7 @@ def _hash_of_files(folder: Path) -> str:
     digest = hashlib.sha256()
     for path in sorted(path for path in folder.iterdir() if path.is_file()):
         try:
-            with path.open("rb") as file:
-                found = hashlib.file_digest(file, "sha256").hexdigest()
+            found = sha256_hex(path)
         except OSError as error:
             raise EngineStartError(f"{path}: {error.strerror or error}") from None
         digest.update(f"{found} {path.name}\n".encode())
@@ -107,8 +107,7 @@ def _hash_of_files(folder: Path) -> str:
 def _check_changes(folder: Path, difference: Difference) -> None:
     path = folder / CHANGES_FILENAME
     try:
-        with path.open("rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
+        found = sha256_hex(path)
     except FileNotFoundError:
         raise EngineStartError(f"{path} is missing") from None
     if found != difference.changes_sha256:

@@ -16,12 +16,9 @@ def write_atomic(path: Path, data: str | bytes) -> None:
 
 def sha256_of(path: Path) -> str:
     """``sha256:<hex>`` of a file's bytes, or of a folder's files (names and bytes, sorted)."""
+    if not path.is_dir():
+        return f"sha256:{files.sha256_hex(path)}"
     digest = hashlib.sha256()
-    if path.is_dir():
-        for child in sorted(p for p in path.rglob("*") if p.is_file()):
-            digest.update(f"{child.relative_to(path)}\0{sha256_of(child)}\n".encode())
-        return f"sha256:{digest.hexdigest()}"
-    with path.open("rb") as stream:
-        while block := stream.read(1 << 20):
-            digest.update(block)
+    for child in sorted(p for p in path.rglob("*") if p.is_file()):
+        digest.update(f"{child.relative_to(path)}\0{sha256_of(child)}\n".encode())
     return f"sha256:{digest.hexdigest()}"

@@ -7,7 +7,6 @@ server's. Knows no stage and no card.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
@@ -24,6 +23,7 @@ from extracot.difference import (
     Step,
     part,
 )
+from extracot.files import sha256_hex
 from extracot_training.errors import TrainingError
 from extracot_training.pipeline.settings import DifferenceSettings
 from extracot_training.policy.pretrained import BUNDLES, located, open_causal_lm
@@ -84,12 +84,12 @@ def write_difference(
             name=settings.base.removeprefix("bundled:"),
             requirement=f"{bundle.requirement}=={version(bundle.requirement)}",
             file=file.name,
-            sha256=_sha256(file),
+            sha256=sha256_hex(file),
         ),
         dtype=dtype,
         tensors=shapes,
         steps=steps,
-        changes_sha256=_sha256(folder / CHANGES_FILENAME),
+        changes_sha256=sha256_hex(folder / CHANGES_FILENAME),
     )
     difference.save(folder)
     return difference
@@ -208,8 +208,3 @@ def _packed(numbers: NDArray[np.int16], bits: int) -> NDArray[np.uint8]:
         for start in range(0, numbers.size, _PACKED_AT_A_TIME)
     ]
     return np.concatenate(blocks)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
