@@ -7,7 +7,6 @@ them: the others take it. Knows nothing of what a worker does, nor of HTTP.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import selectors
 import shutil
@@ -20,11 +19,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
 
+from extracot.processes import end_with_parent
+
 METRICS_VARIABLES = ("PROMETHEUS_MULTIPROC_DIR", "prometheus_multiproc_dir")
 _HANDLED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
 _STABLE_SECONDS = 60.0  # a worker that served for so long is restarted without a wait
 _LONGEST_WAIT = 30.0
-_PR_SET_PDEATHSIG = 1
 
 Work = Callable[[int, Callable[[], None]], int]
 """A worker's life: its number and what to call once it serves, in; its exit code, out."""
@@ -180,7 +180,7 @@ class Workers:
                 default = signal.SIG_IGN if number is signal.SIGHUP else signal.SIG_DFL
                 signal.signal(number, default)
             os.setpgid(0, 0)  # Ctrl-C reaches the parent alone, which passes on one signal
-            if not _end_with_parent(self._parent):
+            if not end_with_parent(self._parent, signal.SIGTERM):
                 return code
 
             def serves() -> None:
@@ -195,13 +195,6 @@ class Workers:
                 with contextlib.suppress(OSError):
                     stream.flush()
         return code
-
-
-def _end_with_parent(parent: int) -> bool:
-    """Have the kernel stop this process when its parent is gone. False where it already is."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-    return os.getppid() == parent
 
 
 @contextlib.contextmanager

@@ -3,22 +3,20 @@ or a GPU when a run has been killed."""
 
 from __future__ import annotations
 
-import ctypes
 import multiprocessing
 import os
 import signal
 import sys
 import threading
 
-_PR_SET_PDEATHSIG = 1
+from extracot.processes import end_with_parent
 
 
 def die_with_parent(parent: int) -> None:
     """Be ended by SIGTERM when the process that started this one ends, or already has (Linux)."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-        if os.getppid() != parent:
-            signal.raise_signal(signal.SIGTERM)
+    here = end_with_parent(parent, signal.SIGTERM)
+    if not here and sys.platform == "linux":
+        signal.raise_signal(signal.SIGTERM)
 
 
 def take_children_along() -> None:

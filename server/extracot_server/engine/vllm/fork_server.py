@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import ctypes
 import gc
 import multiprocessing
 import os
@@ -22,6 +21,7 @@ from multiprocessing import forkserver, reduction, resource_tracker
 from multiprocessing.context import ForkContext, ForkProcess, ForkServerContext, ForkServerProcess
 from typing import Any
 
+from extracot.processes import end_with_parent
 from extracot_server.engine.vllm.orphans import Guard
 from extracot_server.engine.vllm.process import allow_compiling, on_cpu, prepare_environment
 from extracot_server.engine.vllm.threads import use_named_cores
@@ -36,7 +36,6 @@ _SPREAD = (
     *("data_parallel_size", "nnodes"),
 )
 _ENDED_BY = (signal.SIGTERM, signal.SIGHUP)
-_PR_SET_PDEATHSIG = 1
 _guards: dict[int, Guard] = {}
 
 
@@ -189,6 +188,5 @@ def _keep_frozen() -> None:
 
 def _end_with(parent: int) -> None:
     """Have the kernel kill this process when its parent is gone, or already is."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:
+    if not end_with_parent(parent, signal.SIGKILL):
         os.kill(os.getpid(), signal.SIGKILL)
