@@ -9,19 +9,14 @@ from pathlib import Path
 import pytest
 
 from extracot.answers import extract_answer, same_answer
-from extracot_training.config.load import load_config
-from extracot_training.config.problems import ProblemsConfig
-from extracot_training.config.teach import TeachConfig
 from extracot_training.errors import ConfigError
-from extracot_training.pipeline.records import Problem, Trace, read_rows
-from extracot_training.stages.problems.stage import run as problems
-from extracot_training.stages.teach.stage import run as teach
 from extracot_training.synthetic.arithmetic import Arithmetic
 from extracot_training.synthetic.arithmetic.spelling import decimal, money, spelled
 from extracot_training.synthetic.arithmetic.tasks import KINDS
 from extracot_training.synthetic.arithmetic.written import division, steps, working
 from extracot_training.synthetic.story import Op
 from tests.training.equations_told import equations_told
+from tests.training.own_traces import all_kept
 
 OPS = {Op.ADD: int.__add__, Op.SUB: int.__sub__, Op.MUL: int.__mul__}
 
@@ -130,15 +125,5 @@ def test_an_unknown_kind_is_named_with_the_nearest() -> None:
 
 
 def test_the_configuration_makes_traces_that_teach_keeps_all_of(tmp_path: Path) -> None:
-    config = load_config(
-        ProblemsConfig,
-        Path("training/configs/problems-smollm2-arithmetic.yaml"),
-        [f"out={tmp_path / 'problems'}", "sources.0.size=300"],
-    )
-    problems(config)
-    rows = list(read_rows(tmp_path / "problems", Problem))
-    teach(TeachConfig(input=tmp_path / "problems", out=tmp_path / "teach", source="own", samples=1))
-    traces = list(read_rows(tmp_path / "teach", Trace))
-    assert len(traces) == sum(row.split in ("train", "dev") for row in rows)
-    assert all(trace.correct and trace.synthetic for trace in traces)
+    rows = all_kept("problems-smollm2-arithmetic", 300, tmp_path)
     assert Fraction(len(rows), 300) > Fraction(95, 100)

@@ -10,17 +10,13 @@ import pytest
 from pydantic import ValidationError
 
 from extracot.answers import extract_answer, same_answer
-from extracot_training.config.load import load_config
-from extracot_training.config.problems import ProblemsConfig, RelationsSource
-from extracot_training.config.teach import TeachConfig
+from extracot_training.config.problems import RelationsSource
 from extracot_training.errors import ConfigError
 from extracot_training.math_text.normalise import ngrams, words
-from extracot_training.pipeline.records import Problem, Trace, read_rows
-from extracot_training.stages.problems.stage import run as problems
-from extracot_training.stages.teach.stage import run as teach
 from extracot_training.synthetic.relations import SCENES, Relations
 from extracot_training.synthetic.relations.bank import conjugated, rules
 from tests.training.equations_told import equations_told
+from tests.training.own_traces import all_kept
 
 MADE = tuple(Relations(3).make(1200))
 
@@ -105,14 +101,4 @@ def test_an_unknown_scene_is_named_with_the_nearest() -> None:
 
 
 def test_the_configuration_makes_traces_that_teach_keeps_all_of(tmp_path: Path) -> None:
-    config = load_config(
-        ProblemsConfig,
-        Path("training/configs/problems-smollm2-relations.yaml"),
-        [f"out={tmp_path / 'problems'}", "sources.0.size=150"],
-    )
-    problems(config)
-    rows = list(read_rows(tmp_path / "problems", Problem))
-    teach(TeachConfig(input=tmp_path / "problems", out=tmp_path / "teach", source="own", samples=1))
-    traces = list(read_rows(tmp_path / "teach", Trace))
-    assert len(traces) == sum(row.split in ("train", "dev") for row in rows)
-    assert all(trace.correct and trace.synthetic for trace in traces)
+    all_kept("problems-smollm2-relations", 150, tmp_path)

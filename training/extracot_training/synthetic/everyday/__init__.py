@@ -15,6 +15,7 @@ from itertools import count
 from random import Random
 
 from extracot_training.errors import TrainingError
+from extracot_training.synthetic.wording import read_rules
 
 KINDS = ("greeting", "fact", "list", "rewrite", "explain", "translate", "advice", "write")
 _PLACE = re.compile(r"\{(\w+)\}")
@@ -36,15 +37,7 @@ class NothingNewError(TrainingError):
 
 @cache
 def _rules() -> Mapping[str, tuple[str, ...]]:
-    found: dict[str, list[str]] = {}
-    into: list[str] = []
-    text = files("extracot_training.synthetic.everyday").joinpath("wording.txt").read_text("utf-8")
-    for line in text.splitlines():
-        if line.startswith("["):
-            into = found.setdefault(line.strip("[]"), [])
-        elif line and not line.startswith("#"):
-            into.append(line)
-    return {name: tuple(lines) for name, lines in found.items()}
+    return read_rules([files("extracot_training.synthetic.everyday") / "wording.txt"])
 
 
 def requests(seed: int, size: int) -> Iterator[Request]:

@@ -14,6 +14,8 @@ from functools import cache
 from importlib.resources import files
 from random import Random
 
+from extracot_training.synthetic.wording import read_rules
+
 PAST = {
     **{"are": "were", "be": "was", "begin": "began", "break": "broke", "bring": "brought"},
     **{"build": "built", "buy": "bought", "can": "could", "choose": "chose", "come": "came"},
@@ -36,17 +38,9 @@ _VERB = re.compile(r"([a-z]+?)(_p|_|0)?")
 @cache
 def rules() -> Mapping[str, tuple[str, ...]]:
     """All rules by name."""
-    found: dict[str, list[str]] = {}
     folder = files("extracot_training.synthetic.relations") / "wording"
-    for file in sorted(folder.iterdir(), key=lambda file: file.name):
-        if file.name.endswith(".txt"):
-            into: list[str] = []
-            for line in file.read_text(encoding="utf-8").splitlines():
-                if line.startswith("["):
-                    into = found.setdefault(line.strip("[]"), [])
-                elif line and not line.startswith("#"):
-                    into.append(line)
-    return {name: tuple(lines) for name, lines in found.items()}
+    texts = (file for file in folder.iterdir() if file.name.endswith(".txt"))
+    return read_rules(sorted(texts, key=lambda file: file.name))
 
 
 def conjugated(lemma: str, *, third: bool, past: bool) -> str:

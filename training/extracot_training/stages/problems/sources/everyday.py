@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from extracot_training.config.problems import EverydaySource
 from extracot_training.math_text.normalise import problem_id
 from extracot_training.pipeline.records import Problem
-from extracot_training.stages.problems.sources.synthetic import LICENSE
+from extracot_training.stages.problems.sources.generated import LICENSE
 from extracot_training.synthetic.everyday import requests
 
 SOURCE = "everyday"

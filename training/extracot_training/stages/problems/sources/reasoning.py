@@ -8,8 +8,8 @@ from extracot_training.compression.step_labels import META_KEY
 from extracot_training.config.load import near_miss
 from extracot_training.config.problems import ReasoningSource
 from extracot_training.errors import ConfigError
-from extracot_training.math_text.normalise import problem_id
 from extracot_training.pipeline.records import Problem
+from extracot_training.stages.problems.sources.generated import row_of
 from extracot_training.synthetic.reasoning import (
     MOVES,
     ReasoningGenerator,
@@ -18,7 +18,6 @@ from extracot_training.synthetic.reasoning import (
 )
 
 SOURCE = "reasoning"
-LICENSE = "Apache-2.0"
 
 
 def read(source: ReasoningSource) -> Iterator[Problem]:
@@ -43,21 +42,12 @@ def read(source: ReasoningSource) -> Iterator[Problem]:
 
 def _row(source: ReasoningSource, made: ReasoningProblem) -> Problem:
     held_out = not {made.kind, *made.parts}.isdisjoint(source.heldout)
-    return Problem(
-        id=problem_id(SOURCE, made.question),
-        question=made.question,
-        answer=made.answer,
-        solution=made.trace,
-        source=SOURCE,
-        license=LICENSE,
-        split="heldout_families" if held_out else source.split or "train",
+    return row_of(
+        SOURCE,
+        source,
+        made,
         family=made.kind,
         steps=len(made.labels.needs),
-        synthetic=True,
-        meta={
-            "seed": source.seed,
-            "index": made.index,
-            "final": made.final,
-            META_KEY: made.labels.model_dump(mode="json"),
-        },
+        held_out=held_out,
+        meta={META_KEY: made.labels.model_dump(mode="json")},
     )

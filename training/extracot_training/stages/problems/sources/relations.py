@@ -6,9 +6,8 @@ from collections.abc import Iterator
 from dataclasses import fields
 
 from extracot_training.config.problems import RelationsSource
-from extracot_training.math_text.normalise import problem_id
 from extracot_training.pipeline.records import Problem
-from extracot_training.stages.problems.sources.synthetic import LICENSE
+from extracot_training.stages.problems.sources.generated import row_of
 from extracot_training.synthetic.relations import Relations
 
 SOURCE = "relations"
@@ -23,21 +22,11 @@ def read(source: RelationsSource) -> Iterator[Problem]:
     shared = {field.name for field in fields(Relations)}
     relations = Relations(**source.model_dump(include=shared))
     for made in relations.make(source.size):
-        yield Problem(
-            id=problem_id(SOURCE, made.question),
-            question=made.question,
-            answer=made.answer,
-            solution=made.trace,
-            source=SOURCE,
-            license=LICENSE,
-            split=source.split or "train",
+        yield row_of(
+            SOURCE,
+            source,
+            made,
             family=made.scene,
             steps=made.steps,
-            synthetic=True,
-            meta={
-                "seed": source.seed,
-                "index": made.index,
-                "final": made.final,
-                "terse": made.terse,
-            },
+            meta={"terse": made.terse},
         )

@@ -10,13 +10,12 @@ from pathlib import Path
 from extracot_training.config.load import near_miss
 from extracot_training.config.problems import GeneratorSource
 from extracot_training.errors import ConfigError, StageError
-from extracot_training.math_text.normalise import problem_id
 from extracot_training.pipeline.records import Problem, read_rows
+from extracot_training.stages.problems.sources.generated import row_of
 from extracot_training.synthetic import Generator, WordProblem
 from extracot_training.synthetic.arithmetic.written import written_out
 
 SOURCE = "generator"
-LICENSE = "Apache-2.0"
 
 # When so many problems in a row ask for stories that are known, there are no others.
 KNOWN_IN_A_ROW = 2000
@@ -67,20 +66,15 @@ def _row(source: GeneratorSource, made: WordProblem) -> Problem:
     held_out = not set(source.heldout).isdisjoint(made.families)
     write = written_out if source.written_out else str
     told = {"verbose": made.trace, "brief": made.brief, "terse": made.terse}[source.trace]
-    return Problem(
-        id=problem_id(SOURCE, made.question),
-        question=made.question,
-        answer=str(made.answer),
-        solution=write(told),
-        source=SOURCE,
-        license=LICENSE,
-        split="heldout_families" if held_out else source.split or "train",
+    return row_of(
+        SOURCE,
+        source,
+        made,
         family=made.family,
         steps=made.steps,
-        synthetic=True,
+        solution=write(told),
+        held_out=held_out,
         meta={
-            "seed": source.seed,
-            "index": made.index,
             "final": made.brief_final if source.trace == "brief" else made.final,
             "terse": write(made.terse),
             "max_number": source.max_number,
