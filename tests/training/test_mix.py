@@ -18,7 +18,7 @@ from extracot.conversation import Message
 from extracot.prompt import PromptRenderer
 from extracot_training.cli import main
 from extracot_training.errors import RowError, StageError
-from extracot_training.pipeline.records import CompressedTrace, read_rows, write_rows
+from extracot_training.pipeline.records import CompressedTrace, Trace, read_rows, write_rows
 from extracot_training.pipeline.stage import Status
 from extracot_training.policy.mixed_rows import MixedRow
 from extracot_training.policy.prompt_settings import PromptSettings
@@ -104,6 +104,31 @@ def test_further_native_rows_come_from_traces_that_were_not_compressed(
     assert {row.problem_id for row in rows if row.kind == "policy"} <= known
     with pytest.raises(StageError, match=f"only {COUNT - len(known)} traces were not compressed"):
         run(mix_config(root, out=tmp_path / "x", **settings, further_native=COUNT))
+
+
+def test_other_folders_give_native_rows_of_problems_that_are_new(
+    root: Path, tmp_path: Path
+) -> None:
+    """Replies without reasoning among them, and of a problem that is there already none."""
+    shared = {"sample": 0, "gold": "any", "correct": None, "teacher": "base", "synthetic": False}
+    talk = [
+        Trace(problem_id=f"t{n}", question=question(n), reasoning="", answer=f"Hello {n}.",
+              split="dev" if n == 5 else "train", **shared)
+        for n in range(6)
+    ]  # fmt: skip
+    again = Trace(problem_id="p1", question=question(1), reasoning="", answer="No.", **shared)
+    write_rows(tmp_path / "talk.jsonl", [*talk, again])
+    also = [{"traces": tmp_path / "talk.jsonl"}]
+    rows = mixed(root, tmp_path, also=also, policy={"share": 0.5})
+    added = [row for row in rows if not row.problem_id.startswith("p")]
+    assert groups(added) == {("native", None): 5}
+    assert {row.problem_id for row in added} == {f"t{n}" for n in range(5)}, "train alone"
+    assert {row.reasoning_tokens for row in added} == {0}
+    assert {row.problem_id for row in rows if row.kind == "policy"}.isdisjoint(
+        row.problem_id for row in added
+    )
+    drawn = mixed(root, tmp_path / "two", also=[{**also[0], "limit": 2}])
+    assert sum(row.problem_id.startswith("t") for row in drawn) == 2
 
 
 def test_rows_are_what_the_renderer_makes(root: Path, tmp_path: Path) -> None:

@@ -52,6 +52,7 @@ def test_the_answer_takes_these_equations(full: str, answer: str, results: set[s
         (0.2, 20, "12 + 2 = 14.", None),  # what it goes on from is there
         (0.2, 20, "3 * 4 = 12.", EQUATIONS),
         (0.2, 20, "112 and 1.4", EQUATIONS),
+        (0.2, 20, "It was 12. So 14 are left then.", EQUATIONS),
         (1.0, 20, "", None),
         (None, 20, "", None),
     ],

@@ -42,6 +42,15 @@ class FitSettings(Section):
     )
 
 
+class NativeTraces(Section):
+    """More whole traces for native rows, of other problems than those that were compressed."""
+
+    traces: Path = Field(description="folder of stage teach")
+    limit: int | None = Field(
+        None, ge=1, description="so many of them, drawn by the stage's seed; null: all"
+    )
+
+
 class MixConfig(StageConfig):
     """Renders compressed traces to token ids: rows of every level, native ones, policy ones."""
 
@@ -68,6 +77,10 @@ class MixConfig(StageConfig):
     native_share: Share = Field(0.5, description="share of level 1.0's rows without any token")
     further_native: int = Field(
         0, ge=0, description="so many more native rows, of `traces` that were not compressed"
+    )
+    also: tuple[NativeTraces, ...] = Field(
+        (),
+        description="further folders whose whole traces are native rows, too: [{traces: folder}]",
     )
     policy: PolicySettings = PolicySettings()
     fit: FitSettings | None = Field(

@@ -28,7 +28,7 @@ def misfit(row: MixedRow, text: str, full: str, answer: str, fit: FitSettings) -
     realised = row.realised
     if fit.within is not None and realised is not None and abs(realised - row.level) > fit.within:
         return LENGTH
-    if fit.equations and not needed_results(full, answer) <= set(_numbers(text)):
+    if fit.equations and not needed_results(full, answer) <= set(_calculated(text)):
         return EQUATIONS
     return None
 
@@ -48,6 +48,13 @@ def needed_results(full: str, answer: str) -> set[str]:
             wanted = (wanted - {result}) | left
             needed.add(result)
     return needed
+
+
+def _calculated(text: str) -> Iterator[str]:
+    """Numbers of equations, on either side: a number told without one is no calculation."""
+    for one in _EQUATION.finditer(text):
+        yield from _numbers(one["left"])
+        yield _plain(one["result"])
 
 
 def _numbers(text: str) -> Iterator[str]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from random import Random
 from typing import Self
 
@@ -40,13 +41,19 @@ class Source:
 
 def read_sources(config: MixConfig) -> list[Source]:
     """The traces of the wanted splits, sorted by key, at most ``config.limit``; then those for
-    ``config.further_native``, which have no texts but the whole.
+    ``config.further_native`` and of ``config.also``, which have no texts but the whole.
 
     Raises :class:`StageError` where nothing is left, or a level has no row at all.
     """
+    main = _main_sources(config)
+    return main + _others(config, {source.problem_id for source in main})
+
+
+def _main_sources(config: MixConfig) -> list[Source]:
     wanted = _wanted(config)
     if config.compressed is None:
-        return _whole_sources(config, wanted)[: config.limit]
+        assert config.traces is not None
+        return _whole_sources(config.traces, wanted)[: config.limit]
     texts: dict[str, dict[float, str]] = {}
     first: dict[str, CompressedTrace] = {}
     for row in read_rows(config.compressed, CompressedTrace):
@@ -73,7 +80,8 @@ def _further(
     if not config.further_native:
         return []
     compressed = {key.rpartition("/")[0] for key in texts}
-    whole = _whole_sources(config, wanted)
+    assert config.traces is not None
+    whole = _whole_sources(config.traces, wanted)
     found = [source for source in whole if source.problem_id not in compressed]
     if len(found) < config.further_native:
         raise StageError(
@@ -83,16 +91,29 @@ def _further(
     return found[: config.further_native]
 
 
-def _whole_sources(config: MixConfig, wanted: Callable[[SampleRecord], bool]) -> list[Source]:
+def _others(config: MixConfig, had: set[str]) -> list[Source]:
+    """Whole traces of ``config.also``, without problems that are ``had``."""
+    found: list[Source] = []
+    for number, one in enumerate(config.also):
+        whole = _whole_sources(one.traces, lambda row: row.split in (None, *config.splits))
+        new = [source for source in whole if source.problem_id not in had]
+        if one.limit is not None and one.limit < len(new):
+            random = Random(f"{config.seed} also {number}")
+            new = [new[at] for at in sorted(random.sample(range(len(new)), one.limit))]
+        found += new
+        had = had | {source.problem_id for source in new}
+    return found
+
+
+def _whole_sources(traces: Path, wanted: Callable[[SampleRecord], bool]) -> list[Source]:
     """Every trace with nothing but its whole text."""
-    assert config.traces is not None
     found = [
         Source.of(row, row.reasoning, {})
-        for row in read_rows(config.traces, Trace)
+        for row in read_rows(traces, Trace)
         if row.correct is not False and wanted(row)
     ]
     if not found:
-        raise StageError(f"{config.traces}: holds no trace that is wanted")
+        raise StageError(f"{traces}: holds no trace that is wanted")
     return sorted(found, key=lambda source: (source.problem_id, source.sample))
 
 

@@ -34,6 +34,7 @@ def run(config: MixConfig, *, force: bool = False) -> StageResult:
     """Stage ``mix``."""
     named = {name: getattr(config, name) for name in INPUTS}
     inputs = {name: rows_file(folder) for name, folder in named.items() if folder is not None}
+    inputs |= {f"also.{n}": rows_file(one.traces) for n, one in enumerate(config.also)}
     inputs |= tokenizer_inputs(config.model)  # a mixture does not depend on weights
     return run_stage("mix", config, inputs, lambda stage: _work(config, stage), force=force)
 
