@@ -197,19 +197,28 @@ async def _stream(address: tuple[str, int], request: bytes, load: Load) -> None:
     load.events += seen
 
 
-async def _measure(server: Server, requests: Sequence[bytes]) -> Load:
-    load = Load(len(requests))
+async def _measure(server: Server, requests: Sequence[bytes], in_flight: int | None) -> Load:
+    load, first = Load(len(requests)), Load(0)
+    lanes = len(requests) if in_flight is None else in_flight
+    waiting = iter(requests[lanes:])
+
+    async def lane(request: bytes) -> None:
+        await _stream(server.address, request, load if in_flight is None else first)
+        for following in waiting:
+            await _stream(server.address, following, load)
+
     idle, cpu, engine = server.resident_kib(), server.cpu_seconds(), server.engine_seconds()
     began, client = perf_counter(), process_time()
-    running = asyncio.gather(*(_stream(server.address, request, load) for request in requests))
+    running = asyncio.gather(*map(lane, requests[:lanes]))
     watching = asyncio.create_task(_peak(server))
     await running
     load.wall, load.cpu = perf_counter() - began, server.cpu_seconds() - cpu
     load.engine, load.client = server.engine_seconds() - engine, process_time() - client
+    load.tokens, load.events = load.tokens + first.tokens, load.events + first.events
     watching.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await watching
-    load.kib_per_stream = max(0, _PEAKS.pop(server.name, idle) - idle) / len(requests)
+    load.kib_per_stream = max(0, _PEAKS.pop(server.name, idle) - idle) / lanes
     return load
 
 
@@ -223,9 +232,13 @@ async def _peak(server: Server) -> None:
         await asyncio.sleep(0.1)
 
 
-def measure(server: Server, requests: Sequence[bytes]) -> Load:
-    """Send all at once and read them to their ends."""
-    return asyncio.run(_measure(server, requests))
+def measure(server: Server, requests: Sequence[bytes], in_flight: int | None = None) -> Load:
+    """Send all at once and read them to their ends.
+
+    Or keep ``in_flight`` of them running: each of the others begins when one ends. The times of
+    the first so many, which begin together, are left out then; their tokens and CPU are not.
+    """
+    return asyncio.run(_measure(server, requests, in_flight))
 
 
 def percentile(values: Sequence[float], share: float) -> float:

@@ -2,11 +2,23 @@
 
     python -m benchmarks.usage [--streams 64] [--tokens 200] [--repeats 15]
 
-Both have the same keys file, whose key has a quota of tokens and one of requests. Sends each the
-same bursts of streams on the scripted engine, first one and then the other, order changing. Prints
-CPU per 1,000 tokens and the times to the first event and to the end, with paired ratios and
-differences: medians, and their quartiles. Other work on the machine only ever makes a burst later,
-so the fastest tenth of each server's bursts say most of what the store itself adds.
+Both have the same keys file, whose key has a quota of tokens and one of requests. Each gets the
+same requests for streams on the scripted engine, first one and then the other, order changing, in
+two loads:
+
+- *burst*: all streams begin in one instant. The first event of most of them waits for the beginning
+  of all, so a difference there is that of about as many beginnings as there are streams, and of one
+  wait for the store.
+- *steady*: as many are kept in flight, each new one beginning when one ends (the first ones are of
+  all lengths, and their times are left out). A difference is what one request waits for its own
+  claim, beside all that the others do.
+
+The engine makes tokens as fast as the process can take them, so the event loop is never idle in
+either: a model's own pace leaves a claim less to wait for.
+
+Prints CPU per 1,000 tokens and the times to the first event and to the end, with paired ratios and
+differences: medians, and their quartiles. Other work on the machine only ever makes a reply later,
+so the fastest tenth of each server's loads say most of what the store itself adds.
 """
 
 from __future__ import annotations
@@ -30,6 +42,8 @@ from benchmarks.harness import (
 from benchmarks.harness import request_of as streamed
 from benchmarks.harness import server as started
 
+STEADY_TURNS = 3
+"""Replies that follow each other, after the first ones of a steady load."""
 HEAD = ("", "off", "SQLite", "median of pairs", "quartiles")
 KEYS = """\
 keys:
@@ -49,25 +63,36 @@ def request_of(model: str, prompt: str, tokens: int) -> bytes:
 
 def rounds(
     servers: Sequence[Server], streams: int, tokens: int, repeats: int
-) -> list[tuple[Load, Load]]:
-    """Pairs of bursts, off and on; the first pair warms up and is left out."""
-    found = []
+) -> dict[str, list[tuple[Load, Load]]]:
+    """Pairs of loads, off and on, by kind; the first pair of each warms up and is left out."""
+    found: dict[str, list[tuple[Load, Load]]] = {"burst": [], "steady": []}
     for turn in range(-1, repeats):
-        loads = {}
-        for one in servers if turn % 2 else reversed(servers):
-            prompts = [f"What is {turn + 2} * {number}?" for number in range(streams)]
-            loads[one.name] = measure(one, [request_of(one.model, p, tokens) for p in prompts])
-        if turn >= 0:
-            found.append((loads["off"], loads["on"]))
+        for kind, pairs in found.items():
+            loads = {}
+            for one in servers if turn % 2 else reversed(servers):
+                loads[one.name] = _load(one, kind, streams, tokens, turn + 2)
+            if turn >= 0:
+                pairs.append((loads["off"], loads["on"]))
     return found
 
 
-def rows(found: Sequence[tuple[Load, Load]]) -> list[list[object]]:
-    """The lines of the table."""
-    lines = [_row("CPU ms per 1,000 tokens", [_cpu(pair) for pair in found], ratio=True)]
+def _load(server: Server, kind: str, streams: int, tokens: int, turn: int) -> Load:
+    steady = kind == "steady"
+    lengths = [max(1, tokens * (n + 1) // streams) for n in range(streams)] if steady else []
+    lengths += [tokens] * streams * (STEADY_TURNS if steady else 1)
+    requests = [
+        request_of(server.model, f"What is {turn} * {number}?", length)
+        for number, length in enumerate(lengths)
+    ]
+    return measure(server, requests, streams if steady else None)
+
+
+def rows(load: str, found: Sequence[tuple[Load, Load]]) -> list[list[object]]:
+    """The lines of the table for one kind of load."""
+    lines = [_row(f"{load}: CPU ms per 1,000 tokens", [_cpu(pair) for pair in found], ratio=True)]
     for name, kind in (("first event, p50, ms", "first"), ("whole reply, p50, ms", "whole")):
         pairs = [_p50(pair, kind) for pair in found]
-        lines.append(_row(name, pairs, ratio=False))
+        lines.append(_row(f"{load}: {name}", pairs, ratio=False))
         off, on = (percentile([pair[side] for pair in pairs], 0.1) for side in (0, 1))
         lines.append(["- fastest tenth", f"{off:.2f}", f"{on:.2f}", f"{on - off:+.2f}", ""])
     return lines
@@ -93,7 +118,7 @@ def _row(name: str, pairs: Sequence[tuple[float, float]], *, ratio: bool) -> lis
 
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--streams", type=int, default=64, help="how many at once")
+    parser.add_argument("--streams", type=int, default=64, help="how many at once, or in flight")
     parser.add_argument("--tokens", type=int, default=200, help="of each reply")
     parser.add_argument("--repeats", type=int, default=15)
     args = parser.parse_args(argv)
@@ -109,7 +134,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             log = folder / f"{label}.log"
             servers.append(stack.enter_context(started(label, command, port, "bench", log)))
         found = rounds(servers, args.streams, args.tokens, args.repeats)
-    print(table(HEAD, rows(found)))
+    print(table(HEAD, [row for load, pairs in found.items() for row in rows(load, pairs)]))
 
 
 if __name__ == "__main__":

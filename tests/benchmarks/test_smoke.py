@@ -125,7 +125,7 @@ def test_formats_are_compared_in_turns(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_what_usage_costs(capsys: pytest.CaptureFixture[str]) -> None:
     head, *rows = printed(usage.main, capsys, "--streams", "4", "--tokens", "40", "--repeats", "1")
-    assert head == [*usage.HEAD] and len(rows) == 5
+    assert head == [*usage.HEAD] and len(rows) == 10
     assert all(float(cell) > 0 for row in rows[1:] for cell in row[1:3])
 
 

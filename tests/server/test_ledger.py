@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import subprocess
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
+from itertools import count
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from extracot_server.admission.keys import Principal
 from extracot_server.admission.quotas import Period, Quota
-from extracot_server.ledger.ledger import Ledger
+from extracot_server.ledger.ledger import MOST_AT_ONCE, Ledger
 from extracot_server.ledger.meter import Account, Meter, QuotaError
+from extracot_server.ledger.sql import SqlStore
 from extracot_server.ledger.sqlite import SqliteStore
-from extracot_server.ledger.store import LOST_SECONDS, Claim, Claimed, Store, StoreError
+from extracot_server.ledger.store import LOST_SECONDS, Amounts, Claim, Claimed, Store, StoreError
 from extracot_server.ledger.windows import window
 from tests.server.live import wait_for
 from tests.server.usage_stores import KINDS, postgres_server, redis_server
@@ -122,6 +126,9 @@ def test_what_has_expired_goes(stores: tuple[Store, Store]) -> None:
 @pytest.mark.anyio
 async def test_a_refusal_stands_though_there_is_room_again_when_it_is_told() -> None:
     class Late:
+        def claim_id(self) -> str:
+            return "c"
+
         async def claim(self, wanted: Claim) -> Claimed:
             return Claimed(False, dict.fromkeys(wanted.amounts, 0.0))
 
@@ -129,6 +136,64 @@ async def test_a_refusal_stands_though_there_is_room_again_when_it_is_told() -> 
     meter = Meter(Late(), clock=lambda: NOW)  # type: ignore[arg-type]
     with pytest.raises(QuotaError, match="100 are left"):
         await meter.reserve(Account(Principal("a", quotas=(quota,))), 10)
+
+
+class InTransactions(SqliteStore):
+    """SQLite as PostgreSQL is used: many statements, each step in Python."""
+
+    _claim_all = SqlStore._claim_all
+    settle = SqlStore.settle
+
+
+SPOTS = st.sampled_from([SPOT, OTHER, ("usage:1764399600", "a m saved"), ("holdout", "m n")])
+AMOUNTS = st.dictionaries(SPOTS, st.integers(-3, 40) | st.floats(-3, 40), max_size=3)
+CLAIMED = st.dictionaries(SPOTS, st.integers(0, 40), max_size=3)
+STEPS = st.lists(
+    st.tuples(
+        st.lists(st.tuples(CLAIMED, st.dictionaries(SPOTS, st.integers(0, 90))), max_size=4),
+        st.integers(1, 6),
+        st.lists(st.integers(0, 12), max_size=3),
+        AMOUNTS,
+    ),
+    min_size=1,
+    max_size=6,
+)
+
+
+@given(STEPS)
+@settings(max_examples=60, deadline=None)
+def test_one_statement_does_what_a_transaction_of_many_does(steps: list[Any]) -> None:
+    one, many = SqliteStore(None), InTransactions(None)
+    ids = count()
+    for wanted, number, ended, used in steps:
+        claims = [Claim(f"c{next(ids)}", amounts, limits) for amounts, limits in wanted]
+        found, expected = (store.claim("o", claims) for store in (one, many))
+        assert [claimed.admitted for claimed in found] == [c.admitted for c in expected]
+        for ours, theirs in zip(found, expected, strict=True):
+            assert dict(ours.used) == pytest.approx(dict(theirs.used))
+        for store in (one, many):
+            store.settle("o", number, [f"c{n}" for n in ended], used)
+        for table in ("counters", "claims", "owners"):
+            rows, same = (
+                sorted(store._run(f"SELECT * FROM extracot_{table}")) for store in (one, many)
+            )
+            if table == "counters":  # each has added floats in its own order
+                rows, same = ([(*r[:2], pytest.approx(r[2], abs=1e-9), r[3]) for r in rows], same)
+            elif table == "claims":
+                rows, same = ([(*r[:2], json.loads(r[2])) for r in t] for t in (rows, same))
+            assert rows == same
+    for store in (one, many):
+        assert store._connection is not None
+        store._connection.close()  # memory stays at a ``close``
+
+
+def test_sqlite_keeps_large_counts_whole() -> None:
+    store = SqliteStore(None)
+    store.settle("o", 1, [], {SPOT: 999_999_999_999_990, OTHER: 0.1})
+    found = claim_of(store, "o", Claim("x", {SPOT: 9}, {SPOT: 10**15}))
+    assert found == Claimed(True, {SPOT: 999_999_999_999_990})
+    assert not claim_of(store, "o", Claim("y", {SPOT: 2}, {SPOT: 10**15})).admitted
+    assert store.values([SPOT, OTHER]) == {SPOT: 999_999_999_999_999, OTHER: 0.1}
 
 
 def test_many_at_once_keep_to_the_limit(shared: object) -> None:
@@ -191,7 +256,7 @@ class Fragile(SqliteStore):
         if self.gone:
             raise StoreError("usage store: gone")
         rows = super()._run(query, values)  # type: ignore[arg-type]
-        if query == "COMMIT" and self.swallow:
+        if query.startswith(("COMMIT", "INSERT INTO extracot_settling")) and self.swallow:
             self.swallow -= 1
             raise StoreError("usage store: the answer was lost")
         return rows
@@ -218,6 +283,63 @@ async def test_what_is_used_while_the_store_is_lost_is_counted_once_when_it_is_b
     assert await ledger.values([SPOT, OTHER]) == {SPOT: 50, OTHER: 10}
     await ledger.close()
     assert held_in(tmp_path / "usage.sqlite") == 50
+
+
+class Counting(SqliteStore):
+    """How many claims, and how many settlements of how many claims, it is asked for at a time."""
+
+    def __init__(self, path: Path | None = None) -> None:
+        super().__init__(path)
+        self.claims: list[int] = []
+        self.settled: list[int] = []
+
+    def claim(self, owner: str, claims: Sequence[Claim]) -> list[Claimed]:
+        self.claims.append(len(claims))
+        return super().claim(owner, claims)
+
+    def settle(self, owner: str, number: int, ids: Sequence[str], amounts: Amounts) -> None:
+        self.settled.append(len(ids))
+        super().settle(owner, number, ids, amounts)
+
+
+@pytest.mark.anyio
+async def test_what_one_turn_of_the_loop_asks_is_one_call_of_the_store() -> None:
+    store = Counting()
+    ledger = Ledger(store)
+    ledger.start()
+    ids = [ledger.claim_id() for _ in range(MOST_AT_ONCE + 40)]
+    found = await asyncio.gather(*(ledger.claim(claim(one, 1, limit=1e6)) for one in ids))
+    assert sorted(claimed.used[SPOT] for claimed in found) == list(range(len(ids)))
+    assert store.claims == [MOST_AT_ONCE, 40]
+    for one in ids:
+        ledger.settle(one, {SPOT: 2})
+    await asyncio.to_thread(wait_for, lambda: sum(store.settled) == len(ids))
+    assert len(store.settled) <= 2, "it also looks by itself, now and then"
+    assert await ledger.values([SPOT]) == {SPOT: 2 * len(ids)}
+    await ledger.close()
+
+
+@pytest.mark.anyio
+async def test_claims_that_get_no_answer_end_and_later_ones_do_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("extracot_server.ledger.ledger.ANSWER_SECONDS", 0.05)
+    stuck, store = threading.Event(), SqliteStore(None)
+    ledger = Ledger(store)
+    ledger.start()
+    monkeypatch.setattr(store, "claim", lambda owner, claims: stuck.wait(60) and [])
+    for name in ("x", "y"):  # the timer of the first has gone by then
+        with pytest.raises(StoreError, match="no answer in time"):
+            await ledger.claim(claim(name, 1))
+    monkeypatch.undo()
+    stuck.set()
+    assert (await ledger.claim(claim("z", 1))).admitted
+    await ledger.close()
+
+
+def test_claims_of_two_processes_never_have_one_name() -> None:
+    one, two = Ledger(SqliteStore(None)), Ledger(SqliteStore(None))
+    assert len({ledger.claim_id() for ledger in (one, two) for _ in range(50)}) == 100
 
 
 @pytest.mark.anyio

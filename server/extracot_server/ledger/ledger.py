@@ -1,9 +1,10 @@
 """The store of usage on a thread of its own, so that no request waits for what another has used.
 
 What was used is put on a heap, which is written as soon as the thread is free: one request alone,
-or many that have ended meanwhile. While the store is lost the heap grows by counters, not
-by requests, and is written when it is back: the same batch again under the same number, which a
-store carries out once. Knows neither keys nor quotas.
+or many that have ended meanwhile. The thread hears of it, and of what is asked of the store, once a
+turn of the loop: to wake it for each request costs more than the store does. While the store is
+lost the heap grows by counters, not by requests, and is written when it is back: the same batch
+again under the same number, which a store carries out once. Knows neither keys nor quotas.
 """
 
 from __future__ import annotations
@@ -11,9 +12,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
+from collections import deque
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import count
 from queue import Empty, SimpleQueue
 from time import monotonic, time
 from typing import Any, Literal, TypeVar
@@ -31,7 +34,8 @@ ANSWER_SECONDS = 3.0
 log = logging.getLogger("extracot.server")
 T = TypeVar("T")
 _Ask = tuple["asyncio.Future[Any]", "Callable[[], Any] | Claim"]
-_Job = _Ask | Literal["write", "close"]
+_Job = list[_Ask] | Literal["close"]
+"""What one turn of the loop asks; nothing where it has only used something."""
 Told = Callable[[bool, int], object]
 """Takes whether the store answers, and how many requests are not in it yet."""
 
@@ -71,6 +75,11 @@ class Ledger:
         """Whether other processes can see what this one writes."""
         self._store, self._clock = store, clock
         self._owner = uuid4().hex
+        self._ids = count()
+        self._asked: list[_Ask] = []
+        self._posts = False  # this turn's word to the thread is on its way
+        self._unanswered: deque[tuple[float, asyncio.Future[Any]]] = deque()  # oldest first
+        self._timer: asyncio.TimerHandle | None = None
         self._jobs: SimpleQueue[_Job] = SimpleQueue()
         self._lock = threading.Lock()
         self._heap = _Heap()
@@ -107,24 +116,51 @@ class Ledger:
         """All counters of these buckets; raises :class:`StoreError`."""
         return await self._ask(lambda: self._store.read(buckets))
 
+    def claim_id(self) -> str:
+        """Names a new claim. No other process has the same, nor this one after a restart."""
+        return f"{self._owner}-{next(self._ids)}"
+
     def settle(self, claim_id: str | None, amounts: Amounts) -> None:
-        """Note what a request has used instead of its claim, to be written soon. Never waits."""
+        """Note what a request has used instead of its claim, to be written soon. Never waits.
+
+        On the loop, as all of these.
+        """
         with self._lock:
             self._heap.add(claim_id, amounts)
-            first = self._heap.requests == 1
-        if first:
-            self._jobs.put("write")
+        self._post_soon(asyncio.get_running_loop())
 
     async def _ask(self, work: Callable[[], T] | Claim) -> T:
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
-        late = StoreError("usage store: no answer in time")
-        timer = loop.call_later(ANSWER_SECONDS, _tell, [future], late)
-        self._jobs.put((future, work))
-        try:
-            return await future
-        finally:
-            timer.cancel()
+        self._asked.append((future, work))
+        self._post_soon(loop)
+        while self._unanswered and self._unanswered[0][1].done():
+            self._unanswered.popleft()
+        self._unanswered.append((loop.time() + ANSWER_SECONDS, future))
+        if self._timer is None:
+            self._timer = loop.call_later(ANSWER_SECONDS, self._give_up, loop)
+        return await future
+
+    def _post_soon(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Tell the thread at the end of this turn, with all that others ask in it."""
+        if not self._posts:
+            self._posts = True
+            loop.call_soon(self._post)
+
+    def _post(self) -> None:
+        asked, self._asked, self._posts = self._asked, [], False
+        self._jobs.put(asked)
+
+    def _give_up(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Tell those who have waited long enough; one timer does for all."""
+        while self._unanswered:
+            due, future = self._unanswered[0]
+            if not future.done() and due > loop.time():
+                self._timer = loop.call_at(due, self._give_up, loop)
+                return
+            self._unanswered.popleft()
+            _tell([future], StoreError("usage store: no answer in time"))
+        self._timer = None
 
     # -------------------------------------------------------------------------- on the thread
 
@@ -134,11 +170,13 @@ class Ledger:
             jobs = self._next()
             self._keep_up(last="close" in jobs)
             # Nobody waits any more for what is done: it was too late, or its client has left.
-            asked = [job for job in jobs if not isinstance(job, str) and not job[0].done()]
+            posts = [job for job in jobs if not isinstance(job, str)]
+            asked = [ask for post in posts for ask in post if not ask[0].done()]
             claims = [(future, work) for future, work in asked if isinstance(work, Claim)]
-            if claims:  # all in one go: a store is asked once for many
-                wanted = [claim for _, claim in claims]
-                self._answer([f for f, _ in claims], partial(self._claim, wanted))
+            for start in range(0, len(claims), MOST_AT_ONCE):  # a store is asked once for many
+                part = claims[start : start + MOST_AT_ONCE]
+                wanted = [claim for _, claim in part]
+                self._answer([future for future, _ in part], partial(self._claim, wanted))
             for future, work in asked:
                 if not isinstance(work, Claim):
                     self._answer([future], partial(_alone, work))

@@ -7,10 +7,9 @@ when it ends, however it does. Knows no HTTP and nothing of how replies are made
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, fields, replace
 from time import time
 from typing import Literal
-from uuid import uuid4
 
 from extracot_server.admission.keys import ANONYMOUS, Principal
 from extracot_server.admission.quotas import Quota
@@ -42,6 +41,9 @@ class Used:
     reasoning: int
     answer: int
     saved: float
+
+
+_KINDS = tuple(field.name for field in fields(Used))
 
 
 @dataclass(slots=True)
@@ -140,7 +142,7 @@ class Meter:
                 amounts[address] = tokens if quota.kind == "tokens" else 1
         if not limits:
             return
-        account.claim_id = uuid4().hex
+        account.claim_id = self.ledger.claim_id()
         try:
             claimed = await self.ledger.claim(Claim(account.claim_id, amounts, limits))
         except StoreError:
@@ -197,10 +199,11 @@ class Meter:
         for quota, address in zip(account.principal.quotas, account.addresses, strict=True):
             amounts[address] = spent[quota.kind]
         hour = bucket("usage", hour_of(account.at))
-        counts = {"requests": 1, **asdict(used)}
-        for kind, amount in counts.items():
-            if amount:
-                amounts[hour, f"{account.principal.name} {account.model} {kind}"] = amount
+        whose = f"{account.principal.name} {account.model}"
+        amounts[hour, f"{whose} requests"] = 1
+        for kind in _KINDS:
+            if amount := getattr(used, kind):
+                amounts[hour, f"{whose} {kind}"] = amount
         self.ledger.settle(account.claim_id, amounts)
         account.claim_id = None
 

@@ -87,13 +87,13 @@ class SqlStore(ABC):
                     for address, amount in claim.amounts.items():
                         held[address] += amount
                         if held[address] > claim.limits.get(address, inf):
-                            raise _OverLimitError
+                            raise OverLimitError
                 for part in _parts(claims, 3):
                     marks = ", ".join(["(?, ?, ?)"] * len(part))
                     rows = [(c.id, owner, json.dumps(_rows(c.amounts))) for c in part]
                     query = f"INSERT INTO extracot_claims (id, owner, amounts) VALUES {marks}"
                     self._run(query, chain.from_iterable(rows))
-        except _OverLimitError:
+        except OverLimitError:
             return None
         return admitted
 
@@ -150,8 +150,8 @@ class SqlStore(ABC):
         return found
 
 
-class _OverLimitError(Exception):
-    """Ends a transaction that must not be carried out."""
+class OverLimitError(Exception):
+    """Ends a claim that must not be carried out, and nothing of it is."""
 
 
 def _rows(amounts: Amounts) -> list[tuple[str, str, float]]:
