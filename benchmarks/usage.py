@@ -1,6 +1,6 @@
 """What usage and quotas cost: the same server with `--usage-store off` and with SQLite, in turns.
 
-    python -m benchmarks.usage [--streams 64] [--tokens 200] [--repeats 15]
+    python -m benchmarks.usage [--streams 64] [--tokens 200] [--repeats 15] [--interval 20]
 
 Both have the same keys file, whose key has a quota of tokens and one of requests. Each gets the
 same requests for streams on the scripted engine, first one and then the other, order changing, in
@@ -14,7 +14,8 @@ two loads:
   claim, beside all that the others do.
 
 The engine makes tokens as fast as the process can take them, so the event loop is never idle in
-either: a model's own pace leaves a claim less to wait for.
+either, and a claim waits for what the loop does meanwhile. `--interval 20` has it make one of each
+stream every 20 ms, as a model would: then the steady load alone is measured.
 
 Prints CPU per 1,000 tokens and the times to the first event and to the end, with paired ratios and
 differences: medians, and their quartiles. Other work on the machine only ever makes a reply later,
@@ -62,10 +63,10 @@ def request_of(model: str, prompt: str, tokens: int) -> bytes:
 
 
 def rounds(
-    servers: Sequence[Server], streams: int, tokens: int, repeats: int
+    servers: Sequence[Server], streams: int, tokens: int, repeats: int, kinds: Sequence[str]
 ) -> dict[str, list[tuple[Load, Load]]]:
     """Pairs of loads, off and on, by kind; the first pair of each warms up and is left out."""
-    found: dict[str, list[tuple[Load, Load]]] = {"burst": [], "steady": []}
+    found: dict[str, list[tuple[Load, Load]]] = {kind: [] for kind in kinds}
     for turn in range(-1, repeats):
         for kind, pairs in found.items():
             loads = {}
@@ -121,7 +122,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--streams", type=int, default=64, help="how many at once, or in flight")
     parser.add_argument("--tokens", type=int, default=200, help="of each reply")
     parser.add_argument("--repeats", type=int, default=15)
+    parser.add_argument("--interval", type=float, default=0, help="ms between a stream's tokens")
     args = parser.parse_args(argv)
+    kinds = ["steady"] if args.interval else ["burst", "steady"]
+    serve = ["benchmarks.paced", str(args.interval)]
     print(about_this_machine())
     with tempfile.TemporaryDirectory() as name, contextlib.ExitStack() as stack:
         folder, servers = Path(name), []
@@ -130,10 +134,10 @@ def main(argv: Sequence[str] | None = None) -> None:
             port = free_port()
             flags = ["--engine", "scripted", "--served-model-name", "bench", "--port", str(port)]
             flags += ["--keys", str(folder / "keys.yaml"), "--usage-store", store]
-            command = [sys.executable, "-m", "extracot_server.cli", *flags]
+            command = [sys.executable, "-m", *serve, *flags]
             log = folder / f"{label}.log"
             servers.append(stack.enter_context(started(label, command, port, "bench", log)))
-        found = rounds(servers, args.streams, args.tokens, args.repeats)
+        found = rounds(servers, args.streams, args.tokens, args.repeats, kinds)
     print(table(HEAD, [row for load, pairs in found.items() for row in rows(load, pairs)]))
 
 

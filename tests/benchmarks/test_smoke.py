@@ -129,6 +129,14 @@ def test_what_usage_costs(capsys: pytest.CaptureFixture[str]) -> None:
     assert all(float(cell) > 0 for row in rows[1:] for cell in row[1:3])
 
 
+def test_what_usage_costs_at_the_pace_of_a_model(capsys: pytest.CaptureFixture[str]) -> None:
+    flags = ["--streams", "2", "--tokens", "20", "--repeats", "1", "--interval", "30"]
+    _, *rows = printed(usage.main, capsys, *flags)
+    assert [row[0] for row in rows[::2]][0] == "steady: CPU ms per 1,000 tokens" and len(rows) == 5
+    whole = rows[3]
+    assert all(float(cell) > 10 * 30 for cell in whole[1:3]), "replies of at least half the tokens"
+
+
 def test_closing(capsys: pytest.CaptureFixture[str]) -> None:
     head, *rows = printed(closing.main, capsys, "--quick")
     assert head == list(closing.HEAD)
