@@ -5,14 +5,15 @@
 One epoch over the same rows (generated problems at every level, tokenized once) on the CPU, by each
 side in turns, every turn in a process of its own. Prints a Markdown table: CPU seconds (user and
 system) per token after the first step, the peak of resident memory, both also over TRL's of the
-same round, and the mean loss of the epoch. The learning rate is next to nothing, so that losses are
-of the same weights whatever the order.
+same round, and the mean loss of a reply's token in the epoch. The learning rate is next to nothing,
+so that losses are of the same weights in every step.
 
-Equal: weights, rows, precision, rows per step, AdamW, no checkpointed gradients, a log line a step.
-TRL is `SFTTrainer` as it comes, with the loss on completions: its own order of rows, its fused
-head. Ours: rows of like length together, the output layer at reply tokens alone, passes of at most
+Equal: weights, batches, precision, AdamW, no checkpointed gradients, a log line a step. TRL is
+`SFTTrainer` as it comes, with the loss on completions and its fused head, but it reads the batches
+in the order of our sampler, rows of like length together; `TRL, its own order` draws its batches as
+it would by itself, which pads more. Ours: the output layer at reply tokens alone, passes of at most
 `--pass-tokens`. `frozen` is ours with the lowest two thirds of the layers frozen; measured is its
-second epoch, on their kept states.
+second epoch, on their kept states, whose batches are others of the same rows.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ import resource
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from math import nan
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
@@ -33,7 +35,9 @@ from typing import Any
 from benchmarks.harness import about_this_machine, table
 
 THEIRS = "TRL"
+THEIR_ORDER = "TRL, its own order"
 SIDES = (THEIRS, "ours", "ours, frozen")
+KNOWN = (*SIDES, THEIR_ORDER)
 HEAD = (
     "side", "CPU s per 1,000 tokens", "over TRL's", "peak memory, GB", "over TRL's", "mean loss",
 )  # fmt: skip
@@ -50,7 +54,7 @@ def turn(side: str, args: argparse.Namespace) -> dict[str, float]:
     from extracot_training.policy.loading import load_policy_model
     from extracot_training.stages.mix.stage import RowMaker
     from extracot_training.stages.sft.stage import make_trainer, sft_arguments
-    from extracot_training.stages.sft.trainer import as_dataset
+    from extracot_training.stages.sft.trainer import GroupedSampler, as_dataset
 
     datasets.disable_progress_bars()
     transformers.utils.logging.disable_progress_bar()
@@ -63,7 +67,7 @@ def turn(side: str, args: argparse.Namespace) -> dict[str, float]:
             "learning_rate": 1e-9, "weight_decay": 0.0, "gradient_checkpointing": False,
             "log_every": 1, "checkpoint_every": 0, "new_rows": "words",
         }  # fmt: skip
-        if side != THEIRS:
+        if side not in (THEIRS, THEIR_ORDER):
             settings["pass_tokens"] = args.pass_tokens
         model, tokenizer, tokens = load_policy_model(args.model, PROMPT, seed=SEED, words=True)
         if frozen:
@@ -72,10 +76,16 @@ def turn(side: str, args: argparse.Namespace) -> dict[str, float]:
         config = SftConfig.model_validate(settings)
         count = -(-args.rows // (len(PROMPT.ratios) + 1))
         rows = rows_of(some_problems(count), RowMaker(tokenizer, PROMPT))[: args.rows]
+        sampler = GroupedSampler([row.length for row in rows], args.batch, seed=SEED)
+        sampler.set_epoch(int(config.epochs) - 1)
+        measured = [rows[place] for place in sampler]
         trainer: Any
-        if side == THEIRS:
+        if side in (THEIRS, THEIR_ORDER):
+            arguments = sft_arguments(config, folder)
+            if side == THEIRS:
+                arguments.train_sampling_strategy = "sequential"
             trainer = SFTTrainer(
-                model=model, args=sft_arguments(config, folder), train_dataset=as_dataset(rows),
+                model=model, args=arguments, train_dataset=as_dataset(measured),
                 processing_class=tokenizer,
             )  # fmt: skip
         else:
@@ -84,12 +94,22 @@ def turn(side: str, args: argparse.Namespace) -> dict[str, float]:
         clock = _clock(after=steps if frozen else 1)
         trainer.add_callback(clock)
         trainer.train()
-        losses = [line["loss"] for line in trainer.state.log_history if "loss" in line]
+        losses = [line["loss"] for line in trainer.state.log_history if "loss" in line][-steps:]
+    replies = [len(row.reply_ids) for row in measured]
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     return {
         "seconds": clock.seconds, "tokens": clock.tokens, "peak": peak,
-        "loss": sum(losses[-steps:]) / steps,
+        "loss": nan if side == THEIR_ORDER else loss_of_a_token(losses, replies),
     }  # fmt: skip
+
+
+def loss_of_a_token(losses: Sequence[float], replies: Sequence[int]) -> float:
+    """The mean over all tokens of ``replies`` (tokens of each row, in order) by the mean losses of
+    their batches: which rows are together makes no difference to it."""
+    batch = len(replies) // len(losses)
+    counts = [sum(replies[at : at + batch]) for at in range(0, len(replies), batch)]
+    sums = [loss * count for loss, count in zip(losses, counts, strict=True)]
+    return sum(sums) / sum(replies)
 
 
 def _clock(after: int) -> Any:
@@ -150,8 +170,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--batch", type=int, default=8, help="rows a step [8]")
     parser.add_argument("--pass-tokens", type=int, default=1024, help="ours: of a pass [1024]")
     parser.add_argument("--rounds", type=int, default=2, help="turns of each side [2]")
-    parser.add_argument("--sides", nargs="+", default=SIDES, choices=SIDES, help="[all]")
-    parser.add_argument("--turn", choices=SIDES, help=argparse.SUPPRESS)
+    parser.add_argument("--sides", nargs="+", default=SIDES, choices=KNOWN,
+                        help=f"of {', '.join(KNOWN)} [all but the last]")  # fmt: skip
+    parser.add_argument("--turn", choices=KNOWN, help=argparse.SUPPRESS)
     args = parser.parse_args(argv)
     if args.batch < 1 or args.rows % args.batch or args.rows < 2 * args.batch:
         parser.error("--rows must be a multiple of --batch, at least twice as many")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import re
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import pytest
 
@@ -29,6 +31,7 @@ from benchmarks.harness import Load, Server, joined, milliseconds, percentile, t
 from benchmarks.paired import Cost, Parts, Side, ratios, spread, take_turns, tokens_per_second
 from benchmarks.plain_model import is_plain
 from benchmarks.processes import cpu_seconds, family, front_and_engine
+from tests.fixtures.tiny_model import build_tiny_model
 
 
 def printed(
@@ -243,6 +246,23 @@ def test_two_builds_serve_in_turns(monkeypatch: pytest.MonkeyPatch) -> None:
     speed, cpu = serving.rows_of(4, serving.rounds(servers, 4, 16, repeats=2))
     assert order == ["other", "ours", "ours", "other", "other", "ours"]
     assert speed[2:5] == ["100", "50", "2.00"] and cpu[2:5] == ["10", "40", "0.25"]
+
+
+def test_a_loss_of_a_token_does_not_depend_on_which_rows_are_together() -> None:
+    together = fine_tuning.loss_of_a_token([(2 * 1.0 + 6 * 3.0) / 8, 5.0], [2, 6, 3, 1])
+    apart = fine_tuning.loss_of_a_token([(2 * 1.0 + 3 * 5.0) / 5, (6 * 3.0 + 1 * 5.0) / 7],
+                                        [2, 3, 6, 1])  # fmt: skip
+    assert together == pytest.approx(apart) == pytest.approx(40 / 12)
+
+
+@pytest.mark.slow
+def test_both_sides_of_fine_tuning_learn_from_the_same_batches(tmp_path: Path) -> None:
+    base = tmp_path / "base"
+    build_tiny_model(base)
+    args = argparse.Namespace(model=str(base), precision="fp32", rows=12, batch=4, pass_tokens=256)
+    sides = [fine_tuning.turn(side, args) for side in fine_tuning.SIDES[:2]]
+    assert sides[0]["tokens"] == sides[1]["tokens"]
+    assert sides[0]["loss"] == pytest.approx(sides[1]["loss"], abs=2e-3)
 
 
 def test_fine_tuning_beside_trl(

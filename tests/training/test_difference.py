@@ -15,8 +15,9 @@ from safetensors.torch import save_file
 
 from extracot.card import BudgetCard
 from extracot.difference import CHANGES_FILENAME, Difference
+from extracot_training.config.load import load_config
 from extracot_training.config.publish import PublishConfig
-from extracot_training.errors import StageError
+from extracot_training.errors import ConfigError, StageError
 from extracot_training.pipeline.records import write_rows
 from extracot_training.pipeline.stage import Status
 from extracot_training.policy import pretrained
@@ -112,6 +113,11 @@ def test_only_what_differs_is_kept_and_a_server_merges_the_same(
     assert report["rows"]["loss"]["before"] > 0 and 0 <= report["rows"]["kl"] < 0.01
     assert "Told as a difference" in (out / "report.md").read_text()
     assert run(config(model, told)).status is Status.UP_TO_DATE
+
+
+def test_rows_without_a_difference_would_not_be_measured_on(model: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="rows: want difference with it"):
+        load_config(PublishConfig, None, [f"model={model}", f"out={tmp_path}", "rows=mix"])
 
 
 def test_it_gets_a_measured_card_and_keeps_its_difference(model: Path) -> None:

@@ -3,6 +3,7 @@ there."""
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import subprocess
@@ -10,7 +11,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pyarrow
 import pytest
+from pyarrow import parquet
 
 from extracot_training.cli import config_class, main
 from extracot_training.config.plan import Assumptions
@@ -18,7 +21,7 @@ from extracot_training.config.sft import SftConfig
 from extracot_training.errors import ConfigError
 from extracot_training.planning import costs, estimate
 from extracot_training.planning.command import plan_of, read, stage_of
-from extracot_training.planning.ledger import TEMPLATE, Ledger, Rows
+from extracot_training.planning.ledger import TEMPLATE, Ledger, Rows, count_problems
 from extracot_training.planning.shape import KNOWN, shape_of_config
 from tests.training import tiny_policy
 
@@ -178,6 +181,41 @@ def test_ones_own_questions_are_measured_by_the_field_map(tmp_path: Path) -> Non
     assert (one.rows.count(), one.rows.prompt) == (pytest.approx(3), pytest.approx(20 + TEMPLATE))
 
 
+@pytest.mark.parametrize("suffix", ["jsonl", "json", "csv", "tsv", "parquet"])
+def test_every_kind_of_file_is_counted_and_measured(tmp_path: Path, suffix: str) -> None:
+    texts = ["two\nlines, and a comma".ljust(72, "x"), "y" * 36]
+    path = put_problems(tmp_path / f"own.{suffix}", [{"task": text, "gold": 1} for text in texts])
+    source = {"kind": "jsonl", "path": path, "name": "own", "license": "none",
+              "fields": "question=task,answer=gold"}  # fmt: skip
+    config = config_class("problems").model_validate({"sources": [source], "out": tmp_path / "p"})
+    (one,) = plan_of([("problems", config)], Assumptions(characters=3.6), {})
+    assert one.rows is not None
+    assert (one.rows.count(), one.rows.prompt) == (pytest.approx(2), pytest.approx(15 + TEMPLATE))
+
+
+def test_a_question_below_another_key_is_measured(tmp_path: Path) -> None:
+    path = put_problems(tmp_path / "own.jsonl", [{"turns": [{"text": "x" * 36}]}, {"turns": []}])
+    assert count_problems(path, Assumptions(characters=3.6), "turns.0.text") == (2, 5.0)
+
+
+def put_problems(path: Path, rows: list[dict[str, Any]]) -> Path:
+    """The rows in a file of the kind that its suffix names."""
+    match path.suffix:
+        case ".parquet":
+            parquet.write_table(pyarrow.Table.from_pylist(rows), path)
+        case ".json":
+            path.write_text(json.dumps(rows))
+        case ".jsonl":
+            path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        case suffix:
+            with path.open("w", newline="") as stream:
+                table = csv.DictWriter(stream, list(rows[0]), delimiter="\t" if suffix == ".tsv"
+                                       else ",")  # fmt: skip
+                table.writeheader()
+                table.writerows(rows)
+    return path
+
+
 def test_assumptions_can_be_changed_and_are_told(capsys: pytest.CaptureFixture[str],
                                                  tmp_path: Path) -> None:  # fmt: skip
     mix = tiny_policy.make_all(tmp_path)
@@ -209,6 +247,8 @@ def test_assumptions_can_be_changed_and_are_told(capsys: pytest.CaptureFixture[s
         ),
         ([str(CONFIGS / "problems-gsm8k.yaml"), "--set", "sources.0.path=none.jsonl"],
          "none.jsonl: No such file"),
+        ([str(CONFIGS / "problems-gsm8k.yaml"), "--set", "sources.0.path=mine.xlsx"],
+         "mine.xlsx: spreadsheets are not read; save it as CSV (read are JSONL, JSON, CSV,"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_is_told_in_a_line(

@@ -12,6 +12,7 @@ import torch
 from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedModel
 
 from extracot_training.errors import ConfigError
+from extracot_training.policy import trainer
 from extracot_training.policy.pretrained import PretrainedError, open_causal_lm, open_twin
 from extracot_training.policy.prompt_settings import PromptSettings
 from extracot_training.policy.rehearsal import PLACE, RehearsalError, rehearse_saving
@@ -51,6 +52,19 @@ def test_a_base_that_names_a_temperature_alone_is_trained_and_saved(
     kept = json.loads((done.folder / "generation_config.json").read_text())
     assert {key: kept.get(key) for key in (*told, "do_sample")} == {**told, "do_sample": True}
     assert not (done.folder / PLACE).exists()
+
+
+def test_what_a_training_has_saved_is_not_tried_again(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried: list[str] = []
+    monkeypatch.setattr(trainer, "rehearse_saving", lambda name, *_, **__: tried.append(name))
+    first = run(sft_config(root, out=tmp_path / "first", max_steps=1)).folder
+    more = {"model": str(first), "max_steps": 1}
+    run(sft_config(root, out=tmp_path / "second", **more))
+    assert tried == [str(root / "base")]
+    run(sft_config(root, out=tmp_path / "adapted", lora={"rank": 2}, **more))
+    assert tried == [str(root / "base"), str(first)], "adapters are merged: that is new"
 
 
 @pytest.mark.parametrize(

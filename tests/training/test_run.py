@@ -28,7 +28,7 @@ from extracot_training.run.data import FEW, read_data, teacher_of
 from extracot_training.run.machine import Base, Machine
 from extracot_training.run.options import RunOptions, read
 from extracot_training.run.presets import preset_of
-from extracot_training.run.recipe import FSDP, Effort, Recipe
+from extracot_training.run.recipe import FEWEST_STEPS, FSDP, Effort, Recipe
 from extracot_training.run.remembered import (
     RUN,
     config_file,
@@ -123,6 +123,12 @@ def test_remedies_are_flags_and_work(tmp_path: Path) -> None:
     bad_file = write(tmp_path / "mine.jsonl.gz", [])
     with pytest.raises(StageError, match=r"mine.jsonl.gz: is packed; unpack it to JSONL"):
         read_data(options(tmp_path, problems=bad_file))
+    sheet = write(tmp_path / "mine.XLSX", [])
+    read = (
+        r"spreadsheets are not read; save it as CSV \(read are JSONL, JSON, CSV, TSV or Parquet\)"
+    )
+    with pytest.raises(StageError, match=rf"mine.XLSX: {read}$"):
+        read_data(options(tmp_path, problems=sheet))
     with pytest.raises(StageError, match="pass --conflicts first or drop"):
         read_data(options(tmp_path, bad, bad_rows="skip"))
     data = read_data(options(tmp_path, bad, bad_rows="skip", conflicts="drop"))
@@ -238,6 +244,17 @@ def test_hours_choose_steps_and_too_few_are_refused(tmp_path: Path) -> None:
     assert hours_of(plan(less)) <= hours / 2 and less.steps < whole.steps
     with pytest.raises(ConfigError, match=r"--budget-hours 0.01: the least .* takes 0\.\d+ hours"):
         fitting(made, plan, 0.01)
+
+
+def test_little_time_still_teaches_where_reasoning_ends(tmp_path: Path) -> None:
+    made = recipe(options(tmp_path, rows(40)))
+    train = made.data.sizes["train"] * len(made.options.levels)
+    found = {s.name: c for s, c in configured(made, made.effort(0.005), config_class)}
+    steps = found["sft-fixed"].epochs * train / found["sft-fixed"].global_batch
+    assert FEWEST_STEPS <= steps < FEWEST_STEPS + 1
+    assert made.effort(1.0) == Effort.of(made.preset, 1.0)
+    few = recipe(options(tmp_path, rows(3)))
+    assert few.effort(0.005).epochs == Effort.of(few.preset, 1.0).epochs
 
 
 def test_one_setting_of_a_stage_can_be_changed(tmp_path: Path) -> None:
@@ -364,3 +381,22 @@ def test_a_process_that_is_ended_takes_its_engine_along() -> None:
         process.terminate()
         assert process.stdout.read() == "", "the pipe closes when the engine has ended as well"
     assert process.returncode == 128 + signal.SIGTERM
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_an_engine_does_not_outlive_a_process_that_is_killed(tmp_path: Path, method: str) -> None:
+    (tmp_path / "killed.py").write_text(
+        "import multiprocessing, os, sys, time\n"
+        "from extracot_training.pipeline.parents import tied\n"
+        "def engine():\n    print(os.getpid(), flush=True)\n    time.sleep(600)\n"
+        "if __name__ == '__main__':\n"
+        "    context = tied(multiprocessing.get_context(sys.argv[1]))\n"
+        "    assert context.get_start_method() == sys.argv[1]\n"
+        "    process = context.Process(target=engine)\n    process.start()\n    process.join()\n"
+    )
+    words = [sys.executable, str(tmp_path / "killed.py"), method]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert int(process.stdout.readline()) != process.pid
+        process.kill()
+        assert process.stdout.read() == "", "the pipe closes when the engine has ended as well"

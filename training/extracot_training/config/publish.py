@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
 from extracot_training.pipeline.settings import DifferenceSettings, StageConfig
 
@@ -74,3 +74,12 @@ class PublishConfig(StageConfig):
         (), description="self_check vllm: more flags of extracot-serve"
     )
     serve_timeout_s: float = Field(900.0, gt=0.0, description="longest wait for that server")
+
+    @model_validator(mode="after")
+    def _measures_a_difference(self) -> Self:
+        if self.rows is not None and self.difference is None:
+            raise ValueError(
+                "rows: want difference with it; on rows is measured what telling the weights as a "
+                "difference cost, and nothing else"
+            )
+        return self

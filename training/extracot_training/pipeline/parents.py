@@ -8,6 +8,13 @@ import os
 import signal
 import sys
 import threading
+from multiprocessing.context import (
+    BaseContext,
+    ForkContext,
+    ForkProcess,
+    SpawnContext,
+    SpawnProcess,
+)
 
 from extracot.processes import end_with_parent
 
@@ -17,6 +24,48 @@ def die_with_parent(parent: int) -> None:
     here = end_with_parent(parent, signal.SIGTERM)
     if not here and sys.platform == "linux":
         signal.raise_signal(signal.SIGTERM)
+
+
+class _Forked(ForkProcess):
+    def run(self) -> None:
+        """In the new process."""
+        _be_killed_with_parent()
+        super().run()
+
+
+class _Spawned(SpawnProcess):
+    def run(self) -> None:
+        """In the new process."""
+        _be_killed_with_parent()
+        super().run()
+
+
+class _ForkContext(ForkContext):
+    Process = _Forked
+
+
+class _SpawnContext(SpawnContext):
+    Process = _Spawned
+
+
+def tied(context: BaseContext) -> BaseContext:
+    """A context of the same kind, whose processes the kernel kills when the thread that starts them
+    ends (Linux), so also after SIGKILL, of which nobody can tell them. ``context`` itself where it
+    neither forks nor spawns."""
+    match context.get_start_method():
+        case "fork":
+            return _ForkContext()
+        case "spawn":
+            return _SpawnContext()
+    return context
+
+
+def _be_killed_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None and parent.pid is not None:
+        here = end_with_parent(parent.pid, signal.SIGKILL)
+        if not here and sys.platform == "linux":
+            signal.raise_signal(signal.SIGKILL)
 
 
 def take_children_along() -> None:

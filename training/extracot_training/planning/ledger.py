@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from extracot_training.config.plan import Assumptions
-from extracot_training.errors import ConfigError
+from extracot_training.errors import ConfigError, TrainingError
+from extracot_training.pipeline.data_files import ABSENT, read_values, value_at
 from extracot_training.planning.shape import Shape, shape_of
 
 SAMPLED = 2_000  # rows whose lengths are read of a file that is there
@@ -92,8 +93,8 @@ def finished(folder: Path) -> bool:
 def read_folder(folder: Path, assume: Assumptions) -> Rows:
     """Rows of a finished stage: all are counted, the first are measured."""
     splits: Counter[str] = Counter()
-    first: list[dict[str, Any]] = []
-    for row in lines_of(folder / "rows.jsonl"):
+    first: list[Mapping[str, Any]] = []
+    for _, row in read_values(folder / "rows.jsonl"):
         splits[str(row.get("split") or "all")] += 1
         if len(first) < SAMPLED:
             first.append(row)
@@ -112,29 +113,20 @@ def read_folder(folder: Path, assume: Assumptions) -> Rows:
 
 
 def count_problems(path: Path, assume: Assumptions, key: str = "question") -> tuple[int, float]:
-    """Rows of a problem file, and the mean tokens of its questions, which ``key`` holds."""
-    count = sum(1 for _ in lines_of(path))
-    first = islice(lines_of(path), SAMPLED)
-    lengths = [len(str(row.get(key) or row.get("problem") or "")) for row in first]
+    """Rows of a problem file of any kind that is read, and the mean tokens of its questions, which
+    ``key`` holds. Raises :class:`ConfigError` for a file that the stage could not read either."""
+    rows = read_values(path)
+    try:
+        lengths = [len(_question(values, key)) for _, values in islice(rows, SAMPLED)]
+        count = len(lengths) + sum(1 for _ in rows)
+    except TrainingError as error:
+        raise ConfigError(str(error)) from error
     return count, mean(lengths) / assume.characters
 
 
-def lines_of(path: Path) -> Iterator[dict[str, Any]]:
-    """The objects of a JSONL file. Raises :class:`ConfigError` with the line that is none."""
-    number = 0
-    try:
-        with path.open(encoding="utf-8-sig") as stream:
-            for line in stream:
-                number += 1
-                if line.strip():
-                    found = json.loads(line)
-                    if not isinstance(found, dict):
-                        raise ValueError("want an object")
-                    yield found
-    except OSError as error:
-        raise ConfigError(f"{path}: {error.strerror}") from error
-    except ValueError as error:
-        raise ConfigError(f"{path}:{number}: not JSON ({error})") from error
+def _question(values: Mapping[str, Any], key: str) -> str:
+    found = value_at(values, key)
+    return str((None if found is ABSENT else found) or values.get("problem") or "")
 
 
 def mean(values: list[Any]) -> float:

@@ -29,7 +29,7 @@ from extracot_training.pipeline.checkpoints import (
 )
 from extracot_training.pipeline.distributed import is_first, run_stage_together, world_size
 from extracot_training.pipeline.progress import PlainProgress
-from extracot_training.pipeline.stage import Conditions, Counts, StageResult, StageRun
+from extracot_training.pipeline.stage import Conditions, Counts, Manifest, StageResult, StageRun
 from extracot_training.policy.control_tokens import ControlTokens
 from extracot_training.policy.launching import sharding_of
 from extracot_training.policy.loading import load_policy_model
@@ -40,6 +40,8 @@ from extracot_training.policy.prompt_settings import PromptSettings
 from extracot_training.policy.rehearsal import rehearse_saving
 from extracot_training.policy.training_settings import TrainingSettings
 
+# Stages whose model was rehearsed, trained and saved.
+TRAININGS = ("sft", "chrpo")
 # What the trainer writes beside a model that is a pickle, or of no use to anyone.
 NOT_PUBLISHED = ("training_args.bin", "README.md")
 
@@ -93,9 +95,10 @@ def load_for(
 ) -> tuple[Any, Any, ControlTokens]:
     """Model, tokenizer and tokens as :func:`load_policy_model` gives them, by the settings.
 
-    First, in a run that begins, it is tried whether such a model can be saved and published.
+    First, in a run that begins, it is tried whether such a model can be saved and published, unless
+    a training left it so: then it was.
     """
-    if is_first() and not stage.resumed:
+    if is_first() and not stage.resumed and not _saved_before(config):
         rehearse_saving(config.model, prompt, stage.folder, lora=config.lora)
     dtype = "bfloat16" if settled(config) == "pure_bf16" else "float32"
     return load_policy_model(
@@ -106,6 +109,11 @@ def load_for(
         attention=config.attention,
         words=words,
     )
+
+
+def _saved_before(config: TrainingSettings) -> bool:
+    made = Manifest.load(Path(config.model)) if config.lora is None else None
+    return made is not None and made.finished is not None and made.stage in TRAININGS
 
 
 def common_arguments(config: TrainingSettings, folder: Path) -> dict[str, Any]:

@@ -22,7 +22,6 @@ from extracot_training.evaluation.serving import become_server, served
 from extracot_training.pipeline.parents import die_with_parent
 from extracot_training.planning.ledger import finished
 from extracot_training.planning.report import Planned, report_of
-from extracot_training.policy.training_settings import TrainingSettings
 from extracot_training.run import checks
 from extracot_training.run.children import in_child
 from extracot_training.run.data import Data, read_data, teacher_of
@@ -94,6 +93,8 @@ def main(argv: Sequence[str], config_of: ConfigOf, stage_main: Main) -> int:
             return code
     kept = recall(options, data.sha256)
     run = _looked(options, data, config_of, stage_main)
+    if not run.machine.gpus:
+        _preload()
     if kept is None:
         remember(options, data.sha256)
     steps = _steps(run, kept)
@@ -166,8 +167,6 @@ def _told(run: Run) -> Effort:
 def _all(run: Run, steps: Sequence[Configured]) -> int:
     began = time.monotonic()
     for step, config in steps:
-        if isinstance(config, TrainingSettings) and not run.machine.gpus:
-            _preload()
         if step.name == "measured":
             code = in_child("publish", partial(publish_measured, config), _environment())
             if code == MEASURED_REFUSED:
@@ -206,8 +205,8 @@ def _environment() -> dict[str, str]:
 
 
 def _preload() -> None:
-    """Import what every training needs, once; on a GPU each process does it for itself, since what
-    is imported there may look at the GPU."""
+    """Import what most stages need, once; on a GPU each process does it for itself, since what is
+    imported there may look at the GPU."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # TRL's of a newer vLLM, which is not used here
         import_module(PRELOADED)

@@ -7,7 +7,8 @@ then a draft that is served, measured and published again with its figures.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from math import ceil
 from typing import Any
 
 from extracot_training.run.data import Data, source_settings
@@ -17,6 +18,9 @@ from extracot_training.run.presets import Preset
 
 # Tokens of a training's pass on a CPU: enough for its matrix products, and a few GB at most.
 PASS_ON_CPU = 2048
+# Steps of the first training at least, so that it learns where reasoning ends: nothing could be
+# measured else. After 24 all replies of SmolLM2-135M ended theirs (docs/experiments.md).
+FEWEST_STEPS = 24
 # Traces of fewer tokens cannot be cut as exactly.
 SHORT = 400
 PLACEHOLDER = "http://127.0.0.1:8000/v1"  # the server that a run starts has another port
@@ -92,6 +96,13 @@ class Recipe:
     base: Base
     preset: Preset
     teacher: str
+
+    def effort(self, share: float) -> Effort:
+        """``share`` of the preset, with epochs for :data:`FEWEST_STEPS`, or all that it has."""
+        whole, found = Effort.of(self.preset, 1.0), Effort.of(self.preset, share)
+        rows = self.data.sizes["train"] * len(self.options.levels)
+        least = ceil(100 * FEWEST_STEPS * self._rows() / rows) / 100
+        return replace(found, epochs=min(whole.epochs, max(found.epochs, least)))
 
     def steps(self, effort: Effort) -> list[Step]:
         """All stages, in order."""

@@ -129,7 +129,7 @@ def fitting(
     """The most that fits into ``hours``. Raises :class:`ConfigError` where nothing does."""
     least = 0.0
     for share in SHARES:
-        effort = Effort.of(recipe.preset, share)
+        effort = recipe.effort(share)
         if hours is None:
             return effort
         least = hours_of(plan(effort))

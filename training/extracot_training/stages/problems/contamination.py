@@ -24,8 +24,8 @@ from extracot_training.errors import StageError
 from extracot_training.math_text.normalise import ngrams, normal_form, words
 from extracot_training.pipeline.records import Problem, Split
 from extracot_training.stages.problems.rewording import Rewordings
-from extracot_training.stages.problems.sources.files import read_rows
 from extracot_training.stages.problems.sources.gsm_symbolic import family_name
+from extracot_training.stages.problems.sources.rows import read_rows
 
 Conflicts = Literal["refuse", "first", "drop"]
 Kind = Literal["exact", "ngram", "reworded", "template"]

@@ -14,9 +14,9 @@ from typing import Any
 
 from extracot_training.config.problems import HubSource
 from extracot_training.errors import RowError, StageError
+from extracot_training.pipeline.data_files import READERS
 from extracot_training.pipeline.records import Problem
-from extracot_training.stages.problems.sources.files import READERS, read_rows
-from extracot_training.stages.problems.sources.rows import Origin, Row, mapped
+from extracot_training.stages.problems.sources.rows import Origin, Row, mapped, read_rows
 
 _PARTS = ("train", "validation", "dev", "test")
 _EXACT = 2**53

@@ -16,7 +16,6 @@ from extracot_training.config.problems import (
     MathSource,
 )
 from extracot_training.pipeline.records import Problem
-from extracot_training.stages.problems.sources.files import read_rows
 from extracot_training.stages.problems.sources.retelling import retold
 from extracot_training.stages.problems.sources.rows import (
     Origin,
@@ -25,6 +24,7 @@ from extracot_training.stages.problems.sources.rows import (
     mapped,
     math_answer,
     problem,
+    read_rows,
 )
 
 Make = Callable[[Row], Problem]

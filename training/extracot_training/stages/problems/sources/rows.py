@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,9 +14,9 @@ from extracot.golds import Gold, GoldError, read_gold, told
 from extracot_training.config.problems import FieldMap
 from extracot_training.errors import RowError
 from extracot_training.math_text.normalise import clean, problem_id
+from extracot_training.pipeline.data_files import ABSENT, read_values, value_at
 from extracot_training.pipeline.records import Problem, Split
 
-ABSENT = object()
 # GSM8K writes its calculator calls into the text: "48/2 = <<48/2=24>>24".
 _CALCULATOR = re.compile(r"<<[^<>=\n]*=[^<>=\n]*>>")
 
@@ -81,19 +81,8 @@ class Row:
         return value
 
     def find(self, field: str) -> Any:
-        """A key's value; with dots, where there is no such key, one of an object or list below.
-        :data:`ABSENT` if there is none."""
-        if field in self.values:
-            return self.values[field]
-        level: Any = self.values
-        for part in field.split("."):
-            if isinstance(level, list) and part.isdecimal() and int(part) < len(level):
-                level = level[int(part)]
-            elif isinstance(level, Mapping) and part in level:
-                level = level[part]
-            else:
-                return ABSENT
-        return level
+        """:func:`value_at` of the row."""
+        return value_at(self.values, field)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +92,12 @@ class Origin:
     source: str
     license: str
     split: Split | None
+
+
+def read_rows(path: Path) -> Iterator[Row]:
+    """The rows of a file. Raises as :func:`read_values` does."""
+    for line, values in read_values(path):
+        yield Row(path, line, values)
 
 
 def _no_number(value: object) -> bool:

@@ -1,7 +1,7 @@
 """Rows of a file: JSONL, JSON, CSV, TSV or Parquet, each value as it stands there.
 
 Read by the standard library and pyarrow: an integer keeps all its digits, a date stays the text
-that it is, and a column may hold texts in one row and numbers in another. Knows no field.
+that it is, and a column may hold texts in one row and numbers in another. Knows no field's name.
 """
 
 from __future__ import annotations
@@ -16,37 +16,61 @@ from pathlib import Path
 from typing import Any
 
 from extracot_training.errors import RowError, StageError
-from extracot_training.stages.problems.sources.rows import Row
 
-# What is read as none of the formats, and would only be told to be no text.
-PACKED = frozenset({".gz", ".bz2", ".xz", ".zst", ".zip", ".xlsx", ".ods"})
+KINDS = "JSONL, JSON, CSV, TSV or Parquet"
+# What is read as none of the kinds, and would only be told to be no text.
+PACKED = frozenset({".gz", ".bz2", ".xz", ".zst", ".zip"})
+SHEETS = frozenset({".xlsx", ".xls", ".xlsm", ".ods", ".numbers"})
+ABSENT = object()
 _BOM = b"\xef\xbb\xbf"
 
+# The line that a row ends on (from 1; of a file without lines: its number), and its values.
+Values = tuple[int, Mapping[str, Any]]
 
-def read_rows(path: Path) -> Iterator[Row]:
+
+def read_values(path: Path) -> Iterator[Values]:
     """The rows of a file, by its suffix (any other than those of :data:`READERS` is JSONL).
 
     Raises :class:`RowError` with ``file:line`` (without lines: the row's number) for what is no
     row, :class:`StageError` for a file that can't be opened or isn't of its format.
     """
-    if path.suffix.lower() in PACKED:
-        raise StageError(f"{path}: is packed; unpack it to JSONL, JSON, CSV, TSV or Parquet")
-    reader = READERS.get(path.suffix.lower(), _json_lines)
+    suffix = path.suffix.lower()
+    if suffix in PACKED:
+        raise StageError(f"{path}: is packed; unpack it to {KINDS}")
+    if suffix in SHEETS:
+        raise StageError(f"{path}: spreadsheets are not read; save it as CSV (read are {KINDS})")
+    reader = READERS.get(suffix, _json_lines)
     try:
         yield from reader(path)
     except OSError as error:
         raise StageError(f"{path}: {error.strerror or error}") from error
 
 
-def _json_lines(path: Path) -> Iterator[Row]:
+def value_at(values: Mapping[str, Any], field: str) -> Any:
+    """A key's value; with dots, where there is no such key, one of an object or list below.
+    :data:`ABSENT` if there is none."""
+    if field in values:
+        return values[field]
+    level: Any = values
+    for part in field.split("."):
+        if isinstance(level, list) and part.isdecimal() and int(part) < len(level):
+            level = level[int(part)]
+        elif isinstance(level, Mapping) and part in level:
+            level = level[part]
+        else:
+            return ABSENT
+    return level
+
+
+def _json_lines(path: Path) -> Iterator[Values]:
     with path.open("rb") as stream:
         for number, raw in enumerate(stream, start=1):
             line = raw.removeprefix(_BOM).strip() if number == 1 else raw.strip()
             if line:
-                yield Row(path, number, _object(path, number, _json(path, number, line)))
+                yield number, _object(path, number, _json(path, number, line))
 
 
-def _json_file(path: Path) -> Iterator[Row]:
+def _json_file(path: Path) -> Iterator[Values]:
     """A list of objects; a file that does not begin with one is read as JSONL."""
     with path.open("rb") as stream:
         listed = stream.read(4096).removeprefix(_BOM).lstrip().startswith(b"[")
@@ -55,7 +79,7 @@ def _json_file(path: Path) -> Iterator[Row]:
         return
     rows = _json(path, 1, path.read_bytes().removeprefix(_BOM))
     for number, values in enumerate(rows, start=1):
-        yield Row(path, number, _object(path, number, values))
+        yield number, _object(path, number, values)
 
 
 def _json(path: Path, line: int, raw: bytes) -> Any:
@@ -73,7 +97,7 @@ def _object(path: Path, line: int, values: Any) -> Mapping[str, Any]:
     return values
 
 
-def _separated(path: Path) -> Iterator[Row]:
+def _separated(path: Path) -> Iterator[Values]:
     """CSV or TSV with names in its first line; every value is a text, an empty one is null."""
     delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
     reader = csv.reader(_text_lines(path), delimiter=delimiter, strict=True)
@@ -87,7 +111,7 @@ def _separated(path: Path) -> Iterator[Row]:
                 raise RowError(path, reader.line_num, why + repr(delimiter))
             elif any(cells):
                 values = {name: cell or None for name, cell in zip(names, cells, strict=True)}
-                yield Row(path, reader.line_num, values)
+                yield reader.line_num, values
     except csv.Error as error:
         raise RowError(path, reader.line_num, f"not CSV ({error})") from error
 
@@ -109,7 +133,7 @@ def _header(path: Path, cells: list[str]) -> list[str]:
     return names
 
 
-def _parquet(path: Path) -> Iterator[Row]:
+def _parquet(path: Path) -> Iterator[Values]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -120,7 +144,7 @@ def _parquet(path: Path) -> Iterator[Row]:
             batches = file.iter_batches(batch_size=1024)
             rows = chain.from_iterable(batch.to_pylist() for batch in batches)
             for number, values in enumerate(rows, start=1):
-                yield Row(path, number, {key: _plain(value) for key, value in values.items()})
+                yield number, {key: _plain(value) for key, value in values.items()}
     except pa.ArrowException as error:
         raise StageError(f"{path}: not Parquet ({str(error).splitlines()[0]})") from error
 
@@ -139,7 +163,7 @@ def _plain(value: Any) -> Any:
     return value
 
 
-READERS: dict[str, Callable[[Path], Iterator[Row]]] = {
+READERS: dict[str, Callable[[Path], Iterator[Values]]] = {
     ".jsonl": _json_lines,
     ".ndjson": _json_lines,
     ".json": _json_file,
