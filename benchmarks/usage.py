@@ -15,7 +15,8 @@ two loads:
 
 The engine makes tokens as fast as the process can take them, so the event loop is never idle in
 either, and a claim waits for what the loop does meanwhile. `--interval 20` has it make one of each
-stream every 20 ms, as a model would: then the steady load alone is measured.
+stream every 20 ms, as a model would, and `--engine vllm` measures the bundled model on vLLM, its
+engine's CPU included: then the steady load alone is measured.
 
 Prints CPU per 1,000 tokens and the times to the first event and to the end, with paired ratios and
 differences: medians, and their quartiles. Other work on the machine only ever makes a reply later,
@@ -123,16 +124,18 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--tokens", type=int, default=200, help="of each reply")
     parser.add_argument("--repeats", type=int, default=15)
     parser.add_argument("--interval", type=float, default=0, help="ms between a stream's tokens")
+    parser.add_argument("--engine", choices=("scripted", "vllm"), default="scripted")
     args = parser.parse_args(argv)
-    kinds = ["steady"] if args.interval else ["burst", "steady"]
-    serve = ["benchmarks.paced", str(args.interval)]
+    paced = args.engine == "scripted"
+    kinds = ["burst", "steady"] if paced and not args.interval else ["steady"]
+    serve = ["benchmarks.paced", str(args.interval)] if paced else ["extracot_server.cli"]
     print(about_this_machine())
     with tempfile.TemporaryDirectory() as name, contextlib.ExitStack() as stack:
         folder, servers = Path(name), []
         (folder / "keys.yaml").write_text(KEYS)
         for label, store in (("off", "off"), ("on", str(folder / "usage.sqlite"))):
             port = free_port()
-            flags = ["--engine", "scripted", "--served-model-name", "bench", "--port", str(port)]
+            flags = ["--engine", args.engine, "--served-model-name", "bench", "--port", str(port)]
             flags += ["--keys", str(folder / "keys.yaml"), "--usage-store", store]
             command = [sys.executable, "-m", *serve, *flags]
             log = folder / f"{label}.log"
