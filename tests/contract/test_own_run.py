@@ -14,7 +14,7 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
+import threading
 from collections.abc import Generator
 from contextlib import closing
 from dataclasses import dataclass
@@ -109,8 +109,9 @@ def root(own: Own, tmp_path_factory: pytest.TempPathFactory) -> Path:
         for line in lines:
             if line.startswith("sft-fixed: "):
                 break
+        pause = threading.Event()
         while len(steps_of(root)) < own.killed:
-            time.sleep(0.2)
+            pause.wait(0.2)
     return root
 
 

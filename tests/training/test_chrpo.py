@@ -363,15 +363,15 @@ def test_training_at_a_forced_level(root: Path, tmp_path: Path) -> None:
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     done = run(
         chrpo_config(
-            root, input=tmp_path / "rows.jsonl", out=tmp_path / "given", steps=24, prompts=5,
+            root, input=tmp_path / "rows.jsonl", out=tmp_path / "given", steps=48, prompts=5,
             group=12, given_share=1.0, unsolved=False, learning_rate=0.002,
             objective={"calibration": 0.6, "kappa": 0.2},
         )
     )  # fmt: skip
     lines = [line["given"]["1"] for line in log_of(done.folder) if "loss" in line]
     assert lines[0]["realised"] > 1.5
-    assert lines[-1]["realised"] < lines[0]["realised"] - 0.1
-    assert lines[-1]["reward"] > lines[0]["reward"]
+    assert lines[-1]["realised"] == pytest.approx(1.0, abs=0.25)
+    assert lines[-1]["reward"] > lines[0]["reward"] + 0.3
 
 
 def test_a_loss_that_is_no_number_ends_the_run(

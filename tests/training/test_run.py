@@ -386,9 +386,9 @@ def test_a_process_that_is_ended_takes_its_engine_along() -> None:
 @pytest.mark.parametrize("method", ["fork", "spawn"])
 def test_an_engine_does_not_outlive_a_process_that_is_killed(tmp_path: Path, method: str) -> None:
     (tmp_path / "killed.py").write_text(
-        "import multiprocessing, os, sys, time\n"
+        "import multiprocessing, os, signal, sys\n"
         "from extracot_training.pipeline.parents import tied\n"
-        "def engine():\n    print(os.getpid(), flush=True)\n    time.sleep(600)\n"
+        "def engine():\n    print(os.getpid(), flush=True)\n    signal.pause()\n"
         "if __name__ == '__main__':\n"
         "    context = tied(multiprocessing.get_context(sys.argv[1]))\n"
         "    assert context.get_start_method() == sys.argv[1]\n"
