@@ -19,11 +19,11 @@ from multiprocessing.context import (
 from extracot.processes import end_with_parent
 
 
-def die_with_parent(parent: int) -> None:
-    """Be ended by SIGTERM when the process that started this one ends, or already has (Linux)."""
-    here = end_with_parent(parent, signal.SIGTERM)
+def die_with_parent(parent: int, number: signal.Signals = signal.SIGTERM) -> None:
+    """Be ended by ``number`` when the process that started this one ends, or has ended (Linux)."""
+    here = end_with_parent(parent, number)
     if not here and sys.platform == "linux":
-        signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(number)
 
 
 class _Forked(ForkProcess):
@@ -63,9 +63,7 @@ def tied(context: BaseContext) -> BaseContext:
 def _be_killed_with_parent() -> None:
     parent = multiprocessing.parent_process()
     if parent is not None and parent.pid is not None:
-        here = end_with_parent(parent.pid, signal.SIGKILL)
-        if not here and sys.platform == "linux":
-            signal.raise_signal(signal.SIGKILL)
+        die_with_parent(parent.pid, signal.SIGKILL)
 
 
 def take_children_along() -> None:
