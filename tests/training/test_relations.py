@@ -91,6 +91,22 @@ def test_thorough_traces_say_the_question_and_check_every_step() -> None:
         assert all(equations_told(made.trace)), made.trace
 
 
+def test_sums_and_differences_of_two_digits_are_written_out_where_that_is_wanted() -> None:
+    equation = re.compile(r"(?<![\d.:] )\b(\d\d+ [-+] \d\d+) = \d+\.")
+    plain, written = (
+        list(Relations(5, verbosity=0.5, two_digits=on).make(200)) for on in (False, True)
+    )
+    told = 0
+    for before, after in zip(plain, written, strict=True):
+        assert before.question == after.question and before.answer == after.answer
+        assert all(equations_told(after.trace)), after.trace
+        for calculation in equation.findall(after.trace):
+            told += 1
+            assert f"{calculation}: ones " in after.trace
+    assert told > 50
+    assert sum(f"{made.trace}".count(": ones ") for made in plain) < told / 2
+
+
 def test_an_unknown_scene_is_named_with_the_nearest() -> None:
     with pytest.raises(ConfigError, match=r"unknown scene 'thing'.*things"):
         Relations(1, scenes=("thing",))

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 
 from extracot_training.config.problems import AnySource
 from extracot_training.pipeline.records import Problem
@@ -33,6 +33,30 @@ def test_a_hard_calculation_is_written_out_before_its_sentence() -> None:
     assert made.bare.startswith("48 ÷ 6 = 8. 347 + 285: ones ")
     assert made.last == "632"
     assert all(equations_told(made.bare))
+
+
+def test_two_digits_are_written_out_too_where_that_is_wanted() -> None:
+    told = "So she had 48 + 24 = <<48+24=72>>72, and 6 + 3 = <<6+3=9>>9."
+    plain, written = retold(told), retold(told, two_digits=True)
+    assert plain is not None and plain.bare == "48 + 24 = 72. 6 + 3 = 9."
+    long = (
+        "48 + 24: ones 8 + 4 = 12, write 2, carry 1; tens 4 + 2 + 1 = 7, write 72; so 48 + 24 = 72."
+    )
+    assert written is not None and written.bare == f"{long} 6 + 3 = 9."
+    assert written_out("So 48 + 24 = 72.", always=True) == f"So {long}"
+
+
+@pytest.mark.parametrize(
+    ("source", "needs"),
+    [
+        ({"kind": "gsm8k", "path": "a.jsonl"}, "solutions: retold or calculations"),
+        ({"kind": "generator", "size": 1}, "written_out: true"),
+    ],
+    ids=["gsm8k", "generator"],
+)
+def test_two_digits_want_a_source_that_writes_out(source: dict[str, object], needs: str) -> None:
+    with pytest.raises(ValidationError, match=f"two_digits: wants {needs}"):
+        SOURCE.validate_python({**source, "two_digits": True})
 
 
 def test_a_formula_is_told_one_calculation_at_a_time() -> None:
@@ -114,3 +138,8 @@ def test_families_are_told_with_hard_calculations_written_out() -> None:
             assert all(equations_told(str(after.solution))), after.solution
             longer += len(str(after.solution)) > len(str(before.solution))
         assert longer > 10
+        more = read(
+            kind="generator", size=40, seed=3, trace=trace, written_out=True, two_digits=True
+        )
+        lengths = [sum(len(str(row.solution)) for row in rows) for rows in (written, more)]
+        assert lengths[0] < lengths[1]

@@ -33,11 +33,18 @@ from extracot_server.api.errors import (
 from extracot_server.api.reasoning_in_content import in_content
 from extracot_server.api.reasoning_seal import ReasoningSeal
 from extracot_server.api.request_context import RequestContext
-from extracot_server.api.sse import Encoder, EventStream, frames_of, wait_for_disconnect
+from extracot_server.api.sse import (
+    Encoder,
+    EventStream,
+    StreamSink,
+    frames_of,
+    wait_for_disconnect,
+)
 from extracot_server.budget.canary import Side
 from extracot_server.budget.values import Target
 from extracot_server.engine.base import EngineDeadError
 from extracot_server.generation.events import Event, Finished
+from extracot_server.generation.fast_path import FastPath, Sink
 from extracot_server.generation.report import announced
 from extracot_server.generation.request import (
     ChatRequest,
@@ -262,6 +269,19 @@ async def _at_canary(
     return service, await _prepared(request, service, chat_request, trial, canary.served)
 
 
+class _Collected:
+    """A sink that keeps the events for a whole reply."""
+
+    def __init__(self, writer: ReplyWriter) -> None:
+        self._add = writer.add
+
+    def ready(self) -> bool:
+        return True
+
+    def emit(self, event: Event) -> None:
+        self._add(event)
+
+
 @dataclass(frozen=True, slots=True)
 class _Exchange:
     """One request and its reply, streamed or whole."""
@@ -272,10 +292,13 @@ class _Exchange:
     _writer: ReplyWriter
     _in_content: bool
 
-    def _events(self) -> AsyncGenerator[Event, None]:
-        """What happens while the request runs."""
-        events = self._service.run(self._chat)
-        return in_content(events, self._chat.model.runtime.tags) if self._in_content else events
+    def _events(self, sink: Sink) -> tuple[AsyncGenerator[Event, None], FastPath]:
+        """What happens while the request runs, and what hands some of it straight to ``sink``."""
+        fast = FastPath(sink)
+        if self._in_content:
+            events = self._service.run(self._chat)
+            return in_content(events, self._chat.model.runtime.tags), fast
+        return self._service.run(self._chat, fast), fast
 
     def _headers(self, *, begun: bool) -> dict[str, str]:
         """``begun``: the engine has said something, so that the side is known which serves it."""
@@ -289,7 +312,8 @@ class _Exchange:
 
     async def stream(self, gone: asyncio.Task[None]) -> Response:
         """Wait for the first event, so that an early failure is still an HTTP status."""
-        events = self._events()
+        sink = StreamSink(self._writer)
+        events, fast = self._events(sink)
         first = asyncio.create_task(anext(events))
         await asyncio.wait(
             {first, gone},
@@ -306,11 +330,12 @@ class _Exchange:
         if first.done():
             first.result()
         return EventStream(
-            frames_of(first, events, self._writer, self._note),
+            frames_of(first, events, self._writer, self._note, fast.open),
             gone=gone,
             heartbeat_seconds=self._state.settings.heartbeat_seconds,
             send_seconds=self._state.settings.send_timeout_seconds,
             headers=self._headers(begun=first.done()),
+            sink=sink,
         )
 
     async def collect(self, gone: asyncio.Task[None]) -> Response:
@@ -332,7 +357,8 @@ class _Exchange:
 
     async def _collect(self) -> None:
         event: Event | None = None
-        events = self._events()
+        events, fast = self._events(_Collected(self._writer))
+        fast.open()
         try:
             async for event in events:
                 self._writer.add(event)

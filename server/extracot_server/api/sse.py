@@ -23,7 +23,8 @@ HANG_UP = "extracot.hang_up"
 """The ASGI extension, ``{"call": function}``, that closes a connection at once."""
 SEND_BODY = "extracot.send_body"
 """The ASGI extension, ``{"call": send}``, that leads a body past the middlewares' wrappers of
-``send``: they are only interested in how a reply starts, and a stream has a message a token."""
+``send``: they are only interested in how a reply starts, and a stream has a message a token. Beside
+it may be ``direct``: a :class:`DirectBody`."""
 HEARTBEAT = b": keep-alive\n\n"
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 _LINE_ENDS = {end: f"\\u{ord(end):04x}" for end in "\u0085\u2028\u2029"}
@@ -68,6 +69,59 @@ async def wait_for_disconnect(receive: Receive) -> None:
             return
 
 
+class DirectBody(Protocol):
+    """Writes a reply's body without a wait, once it has been begun in the usual way."""
+
+    def ready(self) -> bool:
+        """Whether more can be written now; the usual way waits until it can."""
+
+    def write(self, body: bytes) -> None:
+        """Write a part of the body that is not empty, soon."""
+
+    def flush(self) -> None:
+        """Write at once what has been left for soon: before anything goes the usual way."""
+
+
+class StreamSink:
+    """Sends the events of one request at once, where the server below can."""
+
+    def __init__(self, encoder: Encoder) -> None:
+        self._encode = encoder.encode
+        self.last_sent = 0.0
+        self._body: DirectBody | None = None
+        self._now: Callable[[], float] = float
+
+    def connect(self, body: DirectBody | None) -> None:
+        """To the connection, which gets what is sent."""
+        self._body, self._now = body, asyncio.get_running_loop().time
+
+    def ready(self) -> bool:
+        """See :class:`~extracot_server.generation.fast_path.Sink`."""
+        return self._body is not None and self._body.ready()
+
+    def emit(self, event: Event) -> None:
+        """See :class:`~extracot_server.generation.fast_path.Sink`."""
+        frame = self._encode(event)
+        if frame and self._body is not None:
+            self.last_sent = self._now()
+            self._body.write(frame)
+
+    def send(self, frame: bytes) -> bool:
+        """Whether a frame could be sent at once; if not, all before it is."""
+        if self._body is None:
+            return False
+        if self._body.ready():
+            self._body.write(frame)
+            return True
+        self._body.flush()
+        return False
+
+    def flush(self) -> None:
+        """What was emitted is sent before whatever follows."""
+        if self._body is not None:
+            self._body.flush()
+
+
 class EventStream(Response):
     """Sends frames as they come; a client that leaves closes the generator behind them."""
 
@@ -81,12 +135,14 @@ class EventStream(Response):
         heartbeat_seconds: float,
         send_seconds: float,
         headers: Mapping[str, str],
+        sink: StreamSink | None = None,
     ) -> None:
         super().__init__(
             headers={"cache-control": "no-cache", "x-accel-buffering": "no", **headers}
         )
         del self.headers["content-length"]
         self._frames = frames
+        self._sink = sink
         self._gone = gone
         self._heartbeat = heartbeat_seconds
         self._send_timeout = send_seconds
@@ -97,6 +153,8 @@ class EventStream(Response):
         """Send until the frames end or the client leaves."""
         extensions = scope.get("extensions", {})
         send_body = extensions.get(SEND_BODY, {}).get("call", send)
+        if self._sink is not None:
+            self._sink.connect(extensions.get(SEND_BODY, {}).get("direct"))
         sending = asyncio.create_task(self._send_all(send, send_body))
         beating = asyncio.create_task(self._beat(send_body))
         hang_up = extensions.get(HANG_UP, {}).get("call", sending.cancel)
@@ -118,11 +176,19 @@ class EventStream(Response):
         await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
         now = asyncio.get_running_loop().time
         async for frame in self._frames:
-            if frame:
-                self._last_sent, self._blocked = now(), True
+            if not frame:
+                continue
+            self._last_sent = now()
+            if self._sink is None or not self._sink.send(frame):
+                self._blocked = True
                 await send_body({"type": "http.response.body", "body": frame, "more_body": True})
                 self._blocked = False
+        self._flush()
         await send_body({"type": "http.response.body", "body": b"", "more_body": False})
+
+    def _flush(self) -> None:
+        if self._sink is not None:
+            self._sink.flush()
 
     def _await_reader(self, hang_up: Callable[[], object]) -> None:
         """Disconnect a client that reads nothing for too long: it would hold its slot forever."""
@@ -142,10 +208,15 @@ class EventStream(Response):
         """A comment whenever nothing was sent for a while, so that no proxy gives up."""
         now = asyncio.get_running_loop().time
         while True:
+            if self._sink is not None:
+                self._last_sent = max(self._last_sent, self._sink.last_sent)
             due = now() if self._blocked else self._last_sent
             await asyncio.sleep(max(due + self._heartbeat - now(), 0.01))
+            if self._sink is not None:
+                self._last_sent = max(self._last_sent, self._sink.last_sent)
             if not self._blocked and now() - self._last_sent >= self._heartbeat:
                 self._last_sent = now()
+                self._flush()
                 await send_body(
                     {"type": "http.response.body", "body": HEARTBEAT, "more_body": True}
                 )
@@ -156,14 +227,17 @@ async def frames_of(
     events: AsyncGenerator[Event, None],
     encoder: Encoder,
     on_error: Callable[[Exception], HttpError],
+    begun: Callable[[], None] = lambda: None,
 ) -> AsyncGenerator[bytes, None]:
     """Frames of a request: its events', or an error, and always what ends a stream.
 
-    ``first`` is the task of the first event, which has been awaited already.
+    ``first`` is the task of the first event, which has been awaited already. ``begun`` is called
+    once that has been sent.
     """
     try:
         yield encoder.begin()
         yield encoder.encode(await first)
+        begun()
         async for event in events:
             yield encoder.encode(event)
     except Exception as error:  # mapped in one place; the status line has gone out already

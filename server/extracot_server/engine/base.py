@@ -113,6 +113,17 @@ class Placement:
     moved: bool = False
 
 
+class Receiver(Protocol):
+    """Who may take a reply's deltas at once, past whoever reads the engine's stream."""
+
+    def take(self, delta: GenerationDelta, hold: float = 0.0) -> bool:
+        """Whether it has taken the delta, which is not to be yielded then. Raises nothing.
+
+        To be called only while the reader waits for the next delta. What it shows of several may
+        come together for ``hold`` seconds.
+        """
+
+
 @dataclass(frozen=True, slots=True)
 class GenerationRequest:
     """One sequence to continue. ``token_ids`` is the whole context, prefilled reply included."""
@@ -136,11 +147,17 @@ class GenerationRequest:
     """It goes on with a reply that has begun, so a server that is being drained may have it."""
     pace: Pace | None = field(default=None, compare=False, repr=False)
     """For how long its reader leaves tokens to come together; ``None``: not at all."""
+    receiver: Receiver | None = field(default=None, compare=False, repr=False)
+    """To be offered each delta but the first before it is yielded; ``None``: all are yielded."""
 
     @property
     def hold(self) -> float:
         """Seconds that its reader leaves tokens to come together now."""
         return 0.0 if self.pace is None else self.pace.hold
+
+    def taken(self, delta: GenerationDelta) -> bool:
+        """Whether its receiver has taken a delta, which is not to be yielded then."""
+        return self.receiver is not None and self.receiver.take(delta)
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,6 +33,7 @@ from extracot_server.generation.attribution import SampledToken
 from extracot_server.generation.closing import BARE
 from extracot_server.generation.continuation import Continuation
 from extracot_server.generation.events import CallDelta, ChoiceEnded, Delta, hermes_format
+from extracot_server.generation.fast_path import FastPath
 from extracot_server.generation.report import ChoiceState
 from extracot_server.generation.request import SEED_STEP, PreparedChat, shift_seed
 from extracot_server.generation.stop_strings import AnswerText
@@ -49,10 +50,17 @@ class ChoiceStream:
     All choices of a request are alike but for the index and the seed.
     """
 
-    def __init__(self, chat: PreparedChat, index: int, pace: Pace | None = None) -> None:
+    def __init__(
+        self,
+        chat: PreparedChat,
+        index: int,
+        pace: Pace | None = None,
+        fast: FastPath | None = None,
+    ) -> None:
         self.chat = chat
         self.index = index
         self._pace = pace
+        self._fast = fast
         self.runtime = chat.model.runtime
         self.state = ChoiceState(limits=chat.limits, level=chat.resolved.level)
         self.sampling = shift_seed(chat.request.sampling, index)
@@ -89,15 +97,22 @@ class ChoiceStream:
                 await self._choose_calls()
                 continue
             run = Continuation(self, in_reasoning=in_reasoning, answering=answering)
-            async with contextlib.aclosing(self.runtime.engine.generate(run.request())) as stream:
-                async for delta in stream:
-                    for shown in run.take(delta):
-                        yield shown
-                    if delta.finish_reason is not None and run.ended_by is None:
-                        for shown in run.finish(delta.finish_reason):
+            fast = self._fast
+            if fast is not None:
+                fast.begin(run)
+            try:
+                async with contextlib.aclosing(self.runtime.engine.generate(run.request())) as ids:
+                    async for delta in ids:
+                        for shown in run.take(delta) if fast is None else fast.taken(run, delta):
                             yield shown
-                    if run.ended_by is not None:
-                        break
+                        if delta.finish_reason is not None and run.ended_by is None:
+                            for shown in run.finish(delta.finish_reason):
+                                yield shown
+                        if run.ended_by is not None:
+                            break
+            finally:
+                if fast is not None:
+                    fast.end()
             if run.ended_by is None:
                 raise EngineDeadError("the engine's stream ended without a finish reason")
             if run.ended_by != "close":
@@ -226,6 +241,7 @@ class ChoiceStream:
             placement=self._placement,
             continues=self._requests > 1,
             pace=self._pace,
+            receiver=self._fast,
         )
 
     def _format(self) -> AnswerFormat | None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import replace
 from time import perf_counter
 from typing import Protocol
@@ -39,6 +39,7 @@ from extracot_server.generation.events import (
     Finished,
     ToolEventReader,
 )
+from extracot_server.generation.fast_path import FastPath
 from extracot_server.generation.observer import RequestObserver, RequestResult, claimable
 from extracot_server.generation.prepare import prepare
 from extracot_server.generation.relayed import RelayedChoice
@@ -114,17 +115,36 @@ class ChatService:
             except EngineRequestError as error:
                 raise EngineRequestError(str(error), param=form.field) from None
 
-    async def run(self, chat: PreparedChat) -> AsyncGenerator[Event, None]:
+    async def run(
+        self, chat: PreparedChat, fast: FastPath | None = None
+    ) -> AsyncGenerator[Event, None]:
         """Serve a prepared request. Closing the generator aborts it in the engine.
+
+        Events that ``fast`` could take at once are not yielded.
 
         Raises ``admission.scheduler.RefusedError`` before the first event, at once or
         after a wait.
         """
-        choices = [_choice(chat, index, self.pace) for index in range(chat.request.n)]
+        if chat.request.n > 1:  # what comes of several has to wait for each other
+            fast = None
+        choices = [_choice(chat, index, self.pace, fast) for index in range(chat.request.n)]
         readers = [ToolEventReader(chat, c.index, c.call_marks, c.state) for c in choices]
         written: list[list[str]] = [[] for _ in choices]
         reports: dict[int, BudgetReport] = {}
         kept = chat.request.answer_format is not None
+
+        def read(item: Delta | CallDelta) -> Sequence[Event]:
+            """The events of text or a call, once it has been noted."""
+            answer = item.part is not Part.REASONING  # text, or a call
+            self.observer.text(chat.times, answer=answer)
+            index = item.index
+            cut_off = choices[index].state.cut_off is not None
+            if answer and (kept or cut_off) and isinstance(item, Delta):
+                written[index].append(item.text)
+            return readers[index].read(item)
+
+        if fast is not None:
+            fast.show = _shower(read, fast.sink.emit)
         outcome, refused_for = "aborted", ""
         items = _merge(choices)
         await self._reserve(chat)
@@ -134,15 +154,7 @@ class ChatService:
         try:
             async for item in items:
                 if not isinstance(item, ChoiceEnded):
-                    answer = item.part is not Part.REASONING  # text, or a call
-                    self.observer.text(chat.times, answer=answer)
-                    if (
-                        answer
-                        and (kept or choices[item.index].state.cut_off is not None)
-                        and isinstance(item, Delta)
-                    ):
-                        written[item.index].append(item.text)
-                    for event in readers[item.index].read(item):
+                    for event in read(item):
                         yield event
                     continue
                 index = item.index
@@ -293,9 +305,19 @@ class _Choice(Protocol):
     def events(self) -> AsyncGenerator[_Item, None]: ...
 
 
-def _choice(chat: PreparedChat, index: int, pace: Pace) -> _Choice:
+def _choice(chat: PreparedChat, index: int, pace: Pace, fast: FastPath | None) -> _Choice:
     relayed = chat.model.offers is not None
-    return RelayedChoice(chat, index) if relayed else ChoiceStream(chat, index, pace)
+    return RelayedChoice(chat, index) if relayed else ChoiceStream(chat, index, pace, fast)
+
+
+def _shower(
+    read: Callable[[Delta], Sequence[Event]], emit: Callable[[Event], None]
+) -> Callable[[Delta], None]:
+    def show(delta: Delta) -> None:
+        for event in read(delta):
+            emit(event)
+
+    return show
 
 
 def _merge(choices: Sequence[_Choice]) -> AsyncGenerator[_Item, None]:

@@ -19,16 +19,74 @@ from http import HTTPStatus
 from typing import Any
 
 import httptools
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from extracot_server.api.errors import HttpError
-from extracot_server.api.sse import HANG_UP, SEND_BODY
+from extracot_server.api.sse import HANG_UP, SEND_BODY, DirectBody
 
 _log = logging.getLogger("extracot.connections")
 _log.setLevel(logging.ERROR)
 _PROBES = 3
 _PER_HEADER = 32  # bytes that keeping one costs besides its text
+_MOST_WAITING = 256
+"""Replies that wait to be sent together at most."""
 Refused = Callable[[str], object]
+
+
+class Outbox:
+    """What this process's replies have to send, sent together in the loop's next turn.
+
+    A step of an engine has a token for each of many replies. Sent one by one, with the next one's
+    work between them, each wakes whoever reads; sent in a row they wake it once, and that is most
+    of what they cost.
+    """
+
+    def __init__(self) -> None:
+        self._full: list[DirectChunks] = []
+
+    def add(self, chunks: DirectChunks) -> None:
+        """This one has something to send."""
+        if not self._full:
+            asyncio.get_running_loop().call_soon(self.flush)
+        self._full.append(chunks)
+        if len(self._full) == _MOST_WAITING:
+            self.flush()
+
+    def flush(self) -> None:
+        """Send all."""
+        full, self._full = self._full, []
+        for chunks in full:
+            chunks.flush()
+
+
+class DirectChunks(DirectBody):
+    """Writes a body that is sent in chunks as uvicorn's ``send`` does, and without a wait."""
+
+    def __init__(self, cycle: RequestResponseCycle, outbox: Outbox) -> None:
+        self._cycle = cycle
+        self._outbox = outbox
+        self._parts: list[bytes] = []
+
+    def ready(self) -> bool:
+        """Whether the reply is being sent, and its client has taken most of what was."""
+        cycle = self._cycle
+        return bool(
+            cycle.chunked_encoding
+            and cycle.response_started
+            and not (cycle.response_complete or cycle.disconnected or cycle.flow.write_paused)
+        )
+
+    def write(self, body: bytes) -> None:
+        """Write a part of the body that is not empty, in the loop's next turn at the latest."""
+        if not self._parts:
+            self._outbox.add(self)
+        self._parts.append(b"%x\r\n%b\r\n" % (len(body), body))
+
+    def flush(self) -> None:
+        """Write now what has been left for then."""
+        parts, self._parts = self._parts, []
+        if parts and not self._cycle.disconnected:
+            self._cycle.transport.write(b"".join(parts))
 
 
 class BoundedProtocol(HttpToolsProtocol):
@@ -37,6 +95,7 @@ class BoundedProtocol(HttpToolsProtocol):
     max_header_bytes: int
     receive_seconds: float
     refused: Refused
+    outbox: Outbox
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -118,7 +177,8 @@ class BoundedProtocol(HttpToolsProtocol):
         self._in_head = False
         super().on_headers_complete()
         if self.cycle is not None:
-            self.scope["extensions"][SEND_BODY] = {"call": self.cycle.send}
+            direct = DirectChunks(self.cycle, self.outbox)
+            self.scope["extensions"][SEND_BODY] = {"call": self.cycle.send, "direct": direct}
 
     def on_message_complete(self) -> None:
         """The request is whole: from here on its time is the server's."""
@@ -204,7 +264,8 @@ def bounded(
 ) -> type[BoundedProtocol]:
     """The protocol with these limits; ``refused`` is told the code of each refusal."""
     limits = {"max_header_bytes": max_header_bytes, "receive_seconds": receive_seconds}
-    return type("Bounded", (BoundedProtocol,), {**limits, "refused": staticmethod(refused)})
+    shared = {"refused": staticmethod(refused), "outbox": Outbox()}
+    return type("Bounded", (BoundedProtocol,), {**limits, **shared})
 
 
 def notice_vanished_peers(listener: socket.socket, seconds: float) -> None:

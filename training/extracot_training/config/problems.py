@@ -15,6 +15,8 @@ Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Key = Annotated[str, Field(min_length=1)]
 FIELDS = "which keys hold what, such as question=problem,answer=final (or a mapping)"
 
+TWO_DIGITS = "sums and differences of two digits are written out too"
+
 
 class ProblemSource(Section):
     """What every source has. ``split`` puts all its rows there instead of splitting by seed."""
@@ -70,6 +72,13 @@ class Gsm8kSource(FileSource):
         "given",
         description="as they are; told again with hard calculations written out; or those alone",
     )
+    two_digits: bool = Field(False, description=TWO_DIGITS)
+
+    @model_validator(mode="after")
+    def _retold(self) -> Self:
+        if self.two_digits and self.solutions == "given":
+            raise ValueError("two_digits: wants solutions: retold or calculations")
+        return self
 
 
 class MathSource(FileSource):
@@ -142,6 +151,7 @@ class GeneratorSource(ProblemSource):
     written_out: bool = Field(
         False, description="hard calculations are written out digit by digit where they stand"
     )
+    two_digits: bool = Field(False, description=TWO_DIGITS)
     unlike: tuple[Path, ...] = Field(
         (), description="folders of generated problems: ask for no story that is told there"
     )
@@ -156,6 +166,8 @@ class GeneratorSource(ProblemSource):
             raise ValueError(f"asked {list(self.asked)}: want numbers within 1..{self.threads}")
         if self.thorough and (self.interleaved or self.threads == 1):
             raise ValueError("thorough: wants interleaved: false and two threads or more")
+        if self.two_digits and not self.written_out:
+            raise ValueError("two_digits: wants written_out: true")
         return self
 
 
@@ -221,6 +233,7 @@ class RelationsSource(ProblemSource):
     )
     verbosity: Share = Field(0.5, description="share of solutions that say what they do")
     thorough: Share = Field(0.5, description="share of those that say and check everything")
+    two_digits: bool = Field(False, description=TWO_DIGITS)
 
     @model_validator(mode="after")
     def _some(self) -> Self:

@@ -265,7 +265,8 @@ class Upstream:
                     finished = delta.finish_reason is not None
                     if finished:
                         await self._drain(reply)
-                    yield delta
+                    if first or not request.taken(delta):
+                        yield delta
                     first = False
                     if hold and not finished:
                         await asyncio.sleep(hold)  # the connection keeps what comes meanwhile

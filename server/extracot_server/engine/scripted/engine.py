@@ -146,7 +146,9 @@ class ScriptedEngine:
             fresh = 0
             if held and finish is None and clock() < held:
                 continue
-            yield GenerationDelta(tuple(group), stream.logprobs(group, sent), finish)
+            delta = GenerationDelta(tuple(group), stream.logprobs(group, sent), finish)
+            if not (sent and request.taken(delta)):
+                yield delta
             sent += len(group)
             group = []
             held = clock() + hold if (hold := request.hold) else 0.0

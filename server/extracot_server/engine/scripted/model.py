@@ -213,7 +213,7 @@ class ScriptedReply:
         """Words without end, for requests that forbid the model to stop."""
         rng = random.Random(digest(self._context.problem, self._seed, "words"))
         while True:
-            yield from self._tokenizer.encode(rng.choice(_PHRASES))
+            yield from self._tokenizer.encode_own(rng.choice(_PHRASES))
 
     def rest(self) -> Iterator[int]:
         """The ids still to come after the context, the end token last."""
@@ -240,7 +240,7 @@ class ScriptedReply:
 
     def _script(self) -> Iterator[int]:
         """The whole reply from its first token."""
-        encode = self._tokenizer.encode
+        encode = self._tokenizer.encode_own
         if self._level is not None:
             opening = [self._level, *encode(f"\n{THINK_START}\n")]
             return chain(opening, self._inside())
@@ -272,7 +272,7 @@ class ScriptedReply:
     def _words(self, length: int) -> list[int]:
         """Exactly ``length`` ids that end on a whole character."""
         ids = list(islice(self.filler(), length))
-        pad = self._tokenizer.encode(" so")[0]
+        pad = self._tokenizer.encode_own(" so")[0]
         for index in range(length - 1, max(-1, length - 4), -1):
             if "\ufffd" not in self._tokenizer.decode(ids):
                 break
@@ -280,7 +280,7 @@ class ScriptedReply:
         return ids
 
     def _end(self) -> Iterator[int]:
-        return chain(self._tokenizer.encode(CLOSE), self._answer())
+        return chain(self._tokenizer.encode_own(CLOSE), self._answer())
 
     def _answer(self) -> list[int]:
         text = self._context.calls or self._behaviour.answers

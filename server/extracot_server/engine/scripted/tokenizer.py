@@ -72,6 +72,7 @@ class ScriptedTokenizer:
         self._bytes = [bytes([value]) for value in range(256)] + [p.encode() for p in pieces]
         longest_first = sorted(pieces, key=len, reverse=True)
         self._piece = re.compile("|".join(map(re.escape, longest_first)) + "|.", re.DOTALL)
+        self._own: dict[str, tuple[int, ...]] = {}
         self.eos_token = TURN_END
         self.eos_token_id: int | None = self._added[TURN_END]
         self.turn_end_id = self._added[TURN_END]
@@ -91,6 +92,12 @@ class ScriptedTokenizer:
             piece = match.group()
             known = self._ids.get(piece)
             ids += _utf8(piece) if known is None else [known]
+        return ids
+
+    def encode_own(self, text: str) -> tuple[int, ...]:
+        """Ids of a text of the script's, of which there are few: they are kept."""
+        if (ids := self._own.get(text)) is None:
+            ids = self._own[text] = tuple(self.encode(text))
         return ids
 
     def decode(self, ids: Sequence[int], skip_special_tokens: bool = False) -> str:

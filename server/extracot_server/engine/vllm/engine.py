@@ -16,7 +16,7 @@ import os
 import sys
 import traceback
 from collections import Counter
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -41,6 +41,7 @@ from extracot_server.engine.vllm.arguments import check_folder, engine_arguments
 from extracot_server.engine.vllm.child_output import ChildOutput
 from extracot_server.engine.vllm.grammars import Compiler, complaint, grammar_of, settle_backend
 from extracot_server.engine.vllm.orphans import Guard
+from extracot_server.engine.vllm.outputs import Outputs
 from extracot_server.engine.vllm.process import (
     NOISE,
     collect,
@@ -266,11 +267,11 @@ class VllmEngine:
 
     async def generate(self, request: GenerationRequest) -> AsyncGenerator[GenerationDelta, None]:
         """Stream one continuation; closing the generator aborts the request in vLLM."""
-        from vllm.exceptions import GracefulHTTPError, VLLMClientError, VLLMServerError
+        from vllm.exceptions import GracefulHTTPError, VLLMClientError
         from vllm.v1.engine.exceptions import EngineDeadError as VllmDeadError
 
         llm = self._alive()
-        stream = self._submit(llm, request)
+        stream = self._outputs(llm, request)
         self._running[request.request_id] += 1
         self._idle.clear()
         try:
@@ -282,7 +283,9 @@ class VllmEngine:
             raise refusal(error) from None
         except VllmDeadError:
             raise self._gone() from None
-        except VLLMServerError as error:
+        except EngineError:
+            raise
+        except Exception as error:  # whatever vLLM makes of a request
             raise EngineError(f"the engine failed this request: {error}") from error
         finally:
             await stream.aclose()
@@ -291,7 +294,24 @@ class VllmEngine:
             if not self._running:
                 self._idle.set()
 
-    def _submit(self, llm: Any, request: GenerationRequest) -> AsyncGenerator[Any, None]:
+    async def _outputs(self, llm: Any, request: GenerationRequest) -> AsyncGenerator[Any, None]:
+        """What vLLM puts out, but for what the receiver takes.
+
+        As ``AsyncLLM.generate`` does, whose generator would have to be woken for every token.
+        """
+        collector = await self._submit(llm, request)
+        state = llm.output_processor.request_states.get(collector.request_id)
+        outputs, finished = Outputs(collector, state, request), False
+        try:
+            while not finished:
+                output = await outputs.next()
+                finished = output.finished
+                yield output
+        finally:
+            if not finished and not llm.errored:
+                await llm.abort(outputs.request_id, internal=True)
+
+    def _submit(self, llm: Any, request: GenerationRequest) -> Awaitable[Any]:
         from vllm.exceptions import VLLMClientError
         from vllm.inputs.engine import tokens_input
 
@@ -299,17 +319,17 @@ class VllmEngine:
             params = self._sampling_params(request)
         except (VLLMClientError, ValueError, TypeError) as error:
             raise refusal(error) from None
-        stream = llm.generate(
+        adding: Awaitable[Any] = llm.add_request(
+            request.request_id,
             tokens_input(list(request.token_ids)),
             params,
-            request.request_id,
             priority=request.priority,
             lora_request=None if request.adapter is None else self._lora(request.adapter),
             # Only matters where the operator set a reasoning parser: without it the grammar would
             # wait for an end tag that this request's own context already holds.
             reasoning_ended=True if request.answer_format is not None else None,
         )
-        return cast("AsyncGenerator[Any, None]", stream)
+        return adding
 
     def _lora(self, name: str) -> Any:
         if name not in self._known:

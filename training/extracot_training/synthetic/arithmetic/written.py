@@ -62,37 +62,37 @@ def working(op: Op, left: int, right: int, *, always: bool = False) -> str:
     '347 + 85: ones 7 + 5 = 12, write 2, carry 1; tens 4 + 8 + 1 = 13, write 32, carry 1; \
 hundreds 3 + 1 = 4, write 432; so 347 + 85 = 432'
     """
-    if not (is_hard(op, left, right) or (always and _is_long(op, left, right))):
+    if not is_written(op, left, right, always=always):
         return plain(op, left, right)
     return f"{left} {op.value} {right}: {steps(op, left, right)}; so {plain(op, left, right)}"
 
 
-def written_out(text: str) -> str:
+def written_out(text: str, *, always: bool = False) -> str:
     """A text in the signs of print, whose hard equations of two terms, or of sums and differences,
-    are written out where they stand.
+    are written out where they stand. ``always`` as in :func:`working`.
 
     >>> written_out("So $56 + 9 = 65$, and 56 * 9 = 504.")
     'So 56 + 9 = 65, and 56 × 9: 50 × 9 = 450, 6 × 9 = 54, 450 + 54 = 504; so 56 × 9 = 504.'
     """
     text = _LATEX.sub(lambda found: found[1].replace("\\times", "×").replace("\\div", "÷"), text)
     text = _TYPED.sub(lambda found: _SIGNS[found[0]], text)
-    return _EQUATION.sub(_written_equation, text)
+    return _EQUATION.sub(lambda found: _written_equation(found, always=always), text)
 
 
-def _written_equation(found: re.Match[str]) -> str:
+def _written_equation(found: re.Match[str], *, always: bool) -> str:
     first, *rest = found[1].split(" ")
     pairs = [(Op(sign), int(n)) for sign, n in zip(rest[::2], rest[1::2], strict=True)]
     plain_sums = all(op in (Op.ADD, Op.SUB) for op, _ in pairs)
     value, told, hard = int(first), [], False
     for op, number in pairs:
-        hard = hard or (number > 0 and is_hard(op, value, number))
+        hard = hard or (number > 0 and is_written(op, value, number, always=always))
         if hard and op is Op.SUB and number > value:
             return found[0]
         told.append((op, value, number))
         value = result(op, value, number) if number or op is not Op.DIV else 0
     if not hard or value != int(found[2]) or not (plain_sums or len(pairs) == 1):
         return found[0]
-    return ", ".join(working(*one) for one in told)
+    return ", ".join(working(*one, always=always) for one in told)
 
 
 def steps(op: Op, left: int, right: int) -> str:
@@ -127,6 +127,11 @@ def is_hard(op: Op, left: int, right: int) -> bool:
             (_core(left) <= TABLE and _core(right) <= TABLE) or _is_power(left) or _is_power(right)
         )
     return not (_is_power(right) or (right <= TABLE and _core(left) <= TABLE * right))
+
+
+def is_written(op: Op, left: int, right: int, *, always: bool) -> bool:
+    """Whether :func:`working` writes it out."""
+    return is_hard(op, left, right) or (always and _is_long(op, left, right))
 
 
 def _is_long(op: Op, left: int, right: int) -> bool:

@@ -51,7 +51,8 @@ class RelationsProblem:
 class Relations:
     """Draws problems of one to four steps, ``weights`` being how often each number is wanted.
     ``verbosity`` is the share of talkative traces, of which ``thorough`` is the share that say what
-    the text says and check everything; of the others each second has no words.
+    the text says and check everything; of the others each second has no words. ``two_digits``: sums
+    and differences of two digits are written out too.
 
     Raises :class:`ConfigError` for an unknown scene and an empty choice."""
 
@@ -60,6 +61,7 @@ class Relations:
     weights: tuple[float, ...] = (0.3, 0.35, 0.25, 0.1)
     verbosity: float = 0.5
     thorough: float = 0.5
+    two_digits: bool = False
 
     def __post_init__(self) -> None:
         for name in self.scenes or ():
@@ -82,6 +84,7 @@ class Relations:
         steps = max(least, min(most, wanted))
         for _ in range(ATTEMPTS):
             told = begun(rng)
+            told.two_digits = self.two_digits
             try:
                 write(told, steps)
             except Reject:

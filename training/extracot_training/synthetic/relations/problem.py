@@ -52,7 +52,8 @@ class Calculation:
 
 @dataclass(slots=True)
 class Problem:
-    """``cents``: calculations are in cents, and the answer in whole money."""
+    """``cents``: calculations are in cents, and the answer in whole money. ``two_digits``: sums and
+    differences of two digits are written out too."""
 
     rng: Random
     cap: int
@@ -65,6 +66,7 @@ class Problem:
     before: list[str] = field(default_factory=list)
     cents: bool = False
     spells: bool = False
+    two_digits: bool = False
     seen: int = 0
 
     def n(self, value: int) -> str:

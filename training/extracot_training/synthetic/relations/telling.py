@@ -84,7 +84,7 @@ def _joined(p: Problem) -> list[str]:
 
 def bare(p: Problem) -> str:
     """The calculations alone."""
-    return " ".join([*p.before, *(f"{_worked(step)}." for step in p.steps), *_money(p)])
+    return " ".join([*p.before, *(f"{_worked(p, step)}." for step in p.steps), *_money(p)])
 
 
 def brief(p: Problem) -> str:
@@ -92,7 +92,7 @@ def brief(p: Problem) -> str:
     told = list(p.before)
     for step in p.steps:
         told += [step.note] if step.note else []
-        told.append(f"{_worked(step)}.")
+        told.append(f"{_worked(p, step)}.")
         told += [step.thus] if step.thus else []
     return " ".join([*told, *_money(p)])
 
@@ -113,10 +113,10 @@ def verbose(p: Problem, rng: Random, *, thorough: bool = False) -> str:
         told += [step.told] if step.told and (thorough or rng.random() < 0.7) else []
         told += [step.note] if step.note else []
         told.append(_said(rng, step.op.name.lower(), step.left, step.right))
-        told.append(f"{_worked(step)}.")
+        told.append(f"{_worked(p, step)}.")
         told += [step.thus] if step.thus and (thorough or rng.random() < 0.8) else []
     checked = p.steps[::-1] if thorough else p.steps[-1:] if rng.random() < 0.35 else []
-    if back := [f"{_back(step)}." for step in checked if _goes_back(step)]:
+    if back := [f"{_back(p, step)}." for step in checked if _goes_back(step)]:
         told += [rng.choice(rules()["say_check"]), *back]
         told += [rng.choice(rules()["say_fits"])] if thorough else []
     return " ".join([*told, *_money(p), _said(rng, "end", 0, answer(p))])
@@ -127,9 +127,9 @@ def _goes_back(step: Calculation) -> bool:
     return step.kept is None and not (step.op is Op.MUL and step.right > 20)
 
 
-def _back(step: Calculation) -> str:
+def _back(p: Problem, step: Calculation) -> str:
     """The calculation from the other side."""
-    return working(INVERSE[step.op], step.value, step.right)
+    return working(INVERSE[step.op], step.value, step.right, always=p.two_digits)
 
 
 def final(p: Problem, rng: Random) -> str:
@@ -145,9 +145,9 @@ def _said(rng: Random, rule: str, left: object, right: object) -> str:
     return rng.choice(rules()[f"say_{rule}"]).replace("{l}", str(left)).replace("{r}", str(right))
 
 
-def _worked(step: Calculation) -> str:
+def _worked(p: Problem, step: Calculation) -> str:
     if step.kept is None:
-        return working(step.op, step.left, step.right)
+        return working(step.op, step.left, step.right, always=p.two_digits)
     times, rest = divmod(step.left, step.right)
     told = f"{step.left} ÷ {step.right}"
     return f"{told}: {division(step.left, step.right)}; so {told} is {times} with {rest} left over"

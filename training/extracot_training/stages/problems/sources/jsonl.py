@@ -45,7 +45,7 @@ def gsm8k(source: Gsm8kSource) -> Make:
         question = row.text("question")
         if source.solutions == "given":
             return problem(row, origin, question, answer, solution=solution)
-        again = retold(row.text("answer").rpartition("####")[0])
+        again = retold(row.text("answer").rpartition("####")[0], two_digits=source.two_digits)
         if again is None:
             return problem(row, origin, question, answer, solution=solution)
         # A calculation that the data has not marked is missing from those alone.

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from extracot_training.synthetic.arithmetic.spelling import decimal
-from extracot_training.synthetic.arithmetic.written import is_hard, working
+from extracot_training.synthetic.arithmetic.written import is_written, working
 from extracot_training.synthetic.relations.bank import capitals
 from extracot_training.synthetic.story import Op
 
@@ -43,8 +43,9 @@ class Retold:
     last: str
 
 
-def retold(solution: str) -> Retold | None:
-    """A solution with its calls; ``None`` where it has none, or one that can't be told again.
+def retold(solution: str, *, two_digits: bool = False) -> Retold | None:
+    """A solution with its calls, written out with two digits too if wanted; ``None`` where it has
+    none, or one that can't be told again.
 
     >>> retold("She sold 48/6 = <<48/6=8>>8 clips in May.").full
     'She sold 48 ÷ 6 = 8 clips in May.'
@@ -54,7 +55,7 @@ def retold(solution: str) -> Retold | None:
     try:
         for line in filter(None, map(str.strip, solution.splitlines())):
             for formula, claimed in _CALL.findall(line):
-                worked = _worked(formula, claimed)
+                worked = _worked(formula, claimed, two_digits)
                 bare += worked
                 # What is told before its sentence: what that does not show.
                 full += worked if len(worked) > 1 or ";" in "".join(worked) else []
@@ -77,14 +78,14 @@ def _sentence(line: str) -> str:
     return told if told.endswith((".", "!", "?")) else f"{told}."
 
 
-def _worked(formula: str, claimed: str) -> list[str]:
+def _worked(formula: str, claimed: str, two_digits: bool) -> list[str]:
     """A sentence per calculation of the formula; a number alone is no calculation."""
     try:
         tree = ast.parse(formula.replace(",", "").replace("%", "/100").strip(), mode="eval")
     except (SyntaxError, ValueError):
         raise _UnreadableError from None
     told: list[str] = []
-    value = _value(tree.body, told)
+    value = _value(tree.body, told, two_digits)
     if _told(value) != _plain(claimed):
         raise _UnreadableError
     return told
@@ -105,7 +106,7 @@ def _told(value: Fraction) -> str:
     return f"{sign}{decimal(abs(scaled.numerator), PLACES)}"
 
 
-def _value(node: ast.expr, told: list[str]) -> Fraction:
+def _value(node: ast.expr, told: list[str], two_digits: bool) -> Fraction:
     if isinstance(node, ast.Constant) and isinstance(node.value, int | float):
         try:
             return Fraction(str(node.value))
@@ -113,14 +114,15 @@ def _value(node: ast.expr, told: list[str]) -> Fraction:
             raise _UnreadableError from None
     if not isinstance(node, ast.BinOp) or type(node.op) not in _OPS:
         raise _UnreadableError
-    left, right, op = _value(node.left, told), _value(node.right, told), _OPS[type(node.op)]
+    left, right = (_value(side, told, two_digits) for side in (node.left, node.right))
+    op = _OPS[type(node.op)]
     if op is Op.DIV and right == 0:
         raise _UnreadableError
     results = {Op.ADD: left + right, Op.SUB: left - right, Op.MUL: left * right}
     value = left / right if op is Op.DIV else results[op]
     whole = all(one.denominator == 1 and 0 <= one < MOST for one in (left, right, value))
-    if whole and is_hard(op, int(left), int(right)):
-        told.append(f"{working(op, int(left), int(right))}.")
+    if whole and is_written(op, int(left), int(right), always=two_digits):
+        told.append(f"{working(op, int(left), int(right), always=two_digits)}.")
     else:
         told.append(f"{_told(left)} {op.value} {_told(right)} = {_told(value)}.")
     return value

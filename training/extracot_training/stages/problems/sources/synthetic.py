@@ -62,9 +62,12 @@ def _new(generator: Generator, size: int, known: Set[str]) -> Iterator[WordProbl
             raise StageError(f"unlike: {skipped} stories in a row are known; {found} were not")
 
 
+def _written(source: GeneratorSource, text: str) -> str:
+    return written_out(text, always=source.two_digits) if source.written_out else text
+
+
 def _row(source: GeneratorSource, made: WordProblem) -> Problem:
     held_out = not set(source.heldout).isdisjoint(made.families)
-    write = written_out if source.written_out else str
     told = {"verbose": made.trace, "brief": made.brief, "terse": made.terse}[source.trace]
     return row_of(
         SOURCE,
@@ -72,11 +75,11 @@ def _row(source: GeneratorSource, made: WordProblem) -> Problem:
         made,
         family=made.family,
         steps=made.steps,
-        solution=write(told),
+        solution=_written(source, told),
         held_out=held_out,
         meta={
             "final": made.brief_final if source.trace == "brief" else made.final,
-            "terse": write(made.terse),
+            "terse": _written(source, made.terse),
             "max_number": source.max_number,
             "threads": source.threads,
             "stories": list(made.stories),
