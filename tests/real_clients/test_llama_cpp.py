@@ -148,13 +148,15 @@ def test_a_seed_gives_the_same_reply_again(live: Live) -> None:
 
 
 def test_the_other_two_apis_stream_it(live: Live) -> None:
-    client = anthropic.Anthropic(base_url=live.url, api_key="none", max_retries=0)
-    with client.messages.stream(
-        model="smol",
-        max_tokens=30,
-        messages=MESSAGES,
-        extra_body={"budget": CAP, "temperature": 0},
-    ) as stream:
+    with (
+        anthropic.Anthropic(base_url=live.url, api_key="none", max_retries=0) as client,
+        client.messages.stream(
+            model="smol",
+            max_tokens=30,
+            messages=MESSAGES,
+            extra_body={"budget": CAP, "temperature": 0},
+        ) as stream,
+    ):
         message = stream.get_final_message()
     assert [block.type for block in message.content] == ["thinking", "text"]
     assert message.usage.output_tokens == 30

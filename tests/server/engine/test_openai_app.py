@@ -242,13 +242,13 @@ def test_earlier_reasoning_goes_where_the_server_reads_it() -> None:
 def test_messages_and_responses_are_served_in_front_of_it() -> None:
     fake = FakeChat(counts="each")
     with in_front_of(fake) as live:
-        client = anthropic.Anthropic(base_url=live.url, api_key="none", max_retries=0)
-        message = client.messages.create(
-            model="thinker",
-            max_tokens=2000,
-            messages=user(),  # type: ignore[arg-type]
-            thinking={"type": "enabled", "budget_tokens": 1024},
-        )
+        with anthropic.Anthropic(base_url=live.url, api_key="none", max_retries=0) as client:
+            message = client.messages.create(
+                model="thinker",
+                max_tokens=2000,
+                messages=user(),  # type: ignore[arg-type]
+                thinking={"type": "enabled", "budget_tokens": 1024},
+            )
         kinds = [block.type for block in message.content]
         assert kinds == ["thinking", "text"] and message.usage.output_tokens == 45
         with live.openai() as asking:

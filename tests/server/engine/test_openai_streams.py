@@ -21,9 +21,11 @@ FUNCTION = WEATHER["function"]
 
 def messages(live: Live, **fields: Any) -> tuple[Any, list[Any]]:
     """Anthropic's final message, and its events."""
-    client = anthropic.Anthropic(base_url=live.url, api_key="none", max_retries=0)
     asked: dict[str, Any] = {"model": "thinker", "max_tokens": 2000, "messages": user()}
-    with client.messages.stream(**asked | fields) as stream:
+    with (
+        anthropic.Anthropic(base_url=live.url, api_key="none", max_retries=0) as client,
+        client.messages.stream(**asked | fields) as stream,
+    ):
         events = list(stream)
         return stream.get_final_message(), events
 

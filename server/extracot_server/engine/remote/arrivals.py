@@ -28,6 +28,8 @@ class Arrivals:
         self._wire, self._request = wire, request
         self._lines: deque[bytes] = deque()
         self._begun = False
+        self.rest = b""
+        """The beginning of a line whose end has not come yet."""
 
     def __bool__(self) -> bool:
         return bool(self._lines)
@@ -69,13 +71,30 @@ class Arrivals:
             delta = joined(delta, more)
         return delta
 
+    def pass_on(self, block: bytes) -> bytes:
+        """Hand what has just come to the request's receiver; what of it is left to be read.
 
-async def event_data(raw: AsyncIterator[bytes]) -> AsyncGenerator[list[bytes]]:
+        Only whole events are, and nothing that ends or fails: those are the reader's.
+        """
+        request = self._request
+        if request.hold or self._lines or self.rest or not block.endswith(b"\n\n"):
+            return block
+        events = block[:-2].split(b"\n\n")
+        for at, event in enumerate(events):
+            try:
+                delta = self._read(event[5:]) if event.startswith(b"data:") else None
+            except (EngineRequestError, UpstreamFailure):
+                delta = None
+            if delta is None or not request.taken(delta):
+                return b"\n\n".join(events[at:]) + b"\n\n"
+        return b""
+
+
+async def event_data(raw: AsyncIterator[bytes], arrivals: Arrivals) -> AsyncGenerator[list[bytes]]:
     """The ``data:`` lines of an event stream as they arrive, without comments."""
-    rest = b""
     # httpx tells of an iterator; it is a generator, which has to be closed.
     async with contextlib.aclosing(cast("AsyncGenerator[bytes]", raw)) as blocks:
         async for block in blocks:
-            *lines, rest = (rest + block).split(b"\n")
+            *lines, arrivals.rest = (arrivals.rest + block).split(b"\n")
             if found := [line[5:].strip() for line in lines if line.startswith(b"data:")]:
                 yield found

@@ -34,6 +34,7 @@ from extracot_server.engine.remote.catalog import (
     UpstreamMismatchError,
     Version,
 )
+from extracot_server.engine.remote.transport import LISTEN, direct_transport
 from extracot_server.engine.remote.wire import (
     UpstreamFailure,
     Wire,
@@ -101,7 +102,7 @@ class Upstream:
             base_url=self.url,
             timeout=httpx.Timeout(times.silence, connect=times.connect, pool=None),
             limits=httpx.Limits(max_connections=None, keepalive_expiry=_KEEP_ALIVE),
-            transport=transport,
+            transport=transport or direct_transport(_KEEP_ALIVE),
         )
         self.use(settings)
 
@@ -251,11 +252,11 @@ class Upstream:
         self.taken += 1
         try:
             wire, response = await self._begin(request, info, defaults)
+            arrivals = self._arrivals(wire, request)
             async with (
                 contextlib.aclosing(response),
-                contextlib.aclosing(event_data(response.aiter_raw())) as reply,
+                contextlib.aclosing(event_data(response.aiter_raw(), arrivals)) as reply,
             ):
-                arrivals = self._arrivals(wire, request)
                 first = True
                 while not finished:
                     while (delta := arrivals.take()) is None:
@@ -267,6 +268,8 @@ class Upstream:
                         await self._drain(reply)
                     if first or not request.taken(delta):
                         yield delta
+                    if first and request.receiver is not None and LISTEN in response.extensions:
+                        response.extensions[LISTEN](arrivals.pass_on)
                     first = False
                     if hold and not finished:
                         await asyncio.sleep(hold)  # the connection keeps what comes meanwhile

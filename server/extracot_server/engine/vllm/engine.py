@@ -343,6 +343,7 @@ class VllmEngine:
             **sampling_values(request, self._defaults),
             structured_outputs=grammar_of(request.answer_format),
             output_kind=RequestOutputKind.DELTA,
+            skip_clone=True,  # nobody else has it
         )
 
     async def check_health(self) -> None:
