@@ -16,7 +16,7 @@ from extracot_server.engine.scripted.engine import ScriptedBehaviour
 from extracot_server.generation import fast_path
 from extracot_server.generation.events import Delta, Event
 from extracot_server.generation.fast_path import FastPath
-from extracot_server.runtime.connections import DirectChunks, Outbox
+from extracot_server.runtime.connections import _MOST_WAITING, DirectChunks, Outbox
 from tests.server.live import Live, read_chunks, serve
 from tests.server.test_streams import REQUESTS
 
@@ -170,6 +170,38 @@ def test_an_error_of_one_reply_is_raised_where_it_is_read_and_not_where_it_is_ta
         fast.taken(run, of(13))
 
 
+def test_the_end_comes_after_text_that_waits_also_where_it_was_not_offered() -> None:
+    async def run() -> None:
+        fast, sink, run = path()
+        assert fast.take(of(1), 10)
+        assert [one.text for one in fast.taken(run, of(2, finish="length"))] == ["2"]
+        assert sink.seen == ["1"]
+
+    asyncio.run(run())
+
+
+def test_text_that_can_not_be_shown_when_its_time_has_come_is_an_error_of_its_reply() -> None:
+    def broken(delta: Delta) -> None:
+        raise ValueError("broken")
+
+    async def run() -> None:
+        for way in ("late", "slow client", "taken"):
+            fast, sink, run = path()
+            assert fast.take(of(1), 0.001)
+            fast.show = broken
+            if way == "late":
+                await asyncio.sleep(0.05)
+            elif way == "slow client":
+                sink.open = False
+                assert not fast.take(of(2))
+            else:
+                assert not fast.take(of(2))
+            with pytest.raises(ValueError, match="broken"):
+                fast.taken(run, of(2))
+
+    asyncio.run(run())
+
+
 def test_text_that_waits_is_sent_in_order_before_anything_else() -> None:
     async def run() -> None:
         fast, sink, _ = path()
@@ -198,10 +230,15 @@ class _Cycle:
     def __init__(self) -> None:
         self.transport = self
         self.written: list[bytes] = []
-        self.disconnected = False
+        self.disconnected = self.closing = self.broken = False
 
     def write(self, data: bytes) -> None:
+        if self.broken:
+            raise RuntimeError("the handler is closed")
         self.written.append(data)
+
+    def is_closing(self) -> bool:
+        return self.closing
 
 
 def test_chunks_of_many_replies_go_out_together_and_at_once_when_asked() -> None:
@@ -221,5 +258,33 @@ def test_chunks_of_many_replies_go_out_together_and_at_once_when_asked() -> None
         chunks[0].write(b"d")
         await asyncio.sleep(0)
         assert cycles[0].written == [whole, b"1\r\nd\r\n"]
+
+    asyncio.run(run())
+
+
+def test_more_replies_than_wait_together_all_get_what_comes() -> None:
+    async def run() -> None:
+        outbox, cycles = Outbox(), [_Cycle() for _ in range(_MOST_WAITING + 3)]
+        chunks = [DirectChunks(cycle, outbox) for cycle in cycles]  # type: ignore[arg-type]
+        for text in (b"a", b"b"):
+            for one in chunks:
+                one.write(text)
+            await asyncio.sleep(0)
+        expected = [b"1\r\na\r\n", b"1\r\nb\r\n"]
+        assert all(cycle.written == expected for cycle in cycles)
+
+    asyncio.run(run())
+
+
+def test_a_connection_that_is_gone_keeps_nobody_elses_reply_back() -> None:
+    async def run() -> None:
+        outbox, cycles = Outbox(), [_Cycle() for _ in range(3)]
+        chunks = [DirectChunks(cycle, outbox) for cycle in cycles]  # type: ignore[arg-type]
+        cycles[0].closing = cycles[1].broken = True
+        for _ in range(2):
+            for one in chunks:
+                one.write(b"a")
+            await asyncio.sleep(0)
+        assert [len(cycle.written) for cycle in cycles] == [0, 0, 2]
 
     asyncio.run(run())

@@ -60,10 +60,10 @@ class FastPath:
         run, show = self._run, self.show
         if run is None or show is None or not self._open or self._ended is not None:
             return False
-        if delta.finish_reason is not None or not self.sink.ready():
-            self.flush()
-            return False
         try:
+            if delta.finish_reason is not None or not self.sink.ready():
+                self.flush()
+                return False
             shown = run.take(delta)
             if run.ended_by is not None:
                 self._ended = shown
@@ -78,8 +78,7 @@ class FastPath:
                 for one in shown:
                     show(one)
         except Exception as error:  # of whoever calls this, it would end all replies
-            self._failure = error
-            self._ended = []
+            self._fail(error)
             return False
         return True
 
@@ -87,6 +86,7 @@ class FastPath:
         """What a delta that came the usual way shows; raises what taking it has raised before."""
         if self._failure is not None:
             raise self._failure
+        self.flush()
         if self._ended is not None and run is self._run:
             return self._ended
         return run.take(delta)
@@ -110,4 +110,15 @@ class FastPath:
             return
         self.flush()
         self._waiting = one
-        self._timer = asyncio.get_running_loop().call_later(hold, self.flush)
+        self._timer = asyncio.get_running_loop().call_later(hold, self._flush_late)
+
+    def _flush_late(self) -> None:
+        try:
+            self.flush()
+        except Exception as error:
+            self._fail(error)
+
+    def _fail(self, error: Exception) -> None:
+        """Let the reader raise it, with the next delta."""
+        self._failure = error
+        self._ended = []

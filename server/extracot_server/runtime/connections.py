@@ -56,7 +56,10 @@ class Outbox:
         """Send all."""
         full, self._full = self._full, []
         for chunks in full:
-            chunks.flush()
+            try:
+                chunks.flush()
+            except Exception:  # the others are to be sent all the same
+                _log.exception("a part of a reply could not be written")
 
 
 class DirectChunks(DirectBody):
@@ -74,19 +77,23 @@ class DirectChunks(DirectBody):
             cycle.chunked_encoding
             and cycle.response_started
             and not (cycle.response_complete or cycle.disconnected or cycle.flow.write_paused)
+            # uvicorn tells only the last of several requests of a connection that it has ended.
+            and not cycle.transport.is_closing()
         )
 
     def write(self, body: bytes) -> None:
         """Write a part of the body that is not empty, in the loop's next turn at the latest."""
-        if not self._parts:
-            self._outbox.add(self)
+        first = not self._parts
         self._parts.append(b"%x\r\n%b\r\n" % (len(body), body))
+        if first:
+            self._outbox.add(self)
 
     def flush(self) -> None:
         """Write now what has been left for then."""
         parts, self._parts = self._parts, []
-        if parts and not self._cycle.disconnected:
-            self._cycle.transport.write(b"".join(parts))
+        cycle = self._cycle
+        if parts and not (cycle.disconnected or cycle.transport.is_closing()):
+            cycle.transport.write(b"".join(parts))
 
 
 class BoundedProtocol(HttpToolsProtocol):

@@ -286,6 +286,48 @@ def test_a_reader_that_is_slow_holds_the_server_back() -> None:
     against(talk, ask)
 
 
+def test_a_connection_that_was_held_back_answers_the_next_request() -> None:
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        size = 300 * 1024 if len(server.heads) == 1 else 4
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % size + b"x" * size)
+
+    server = Server(talk)
+
+    async def run() -> None:
+        listener = await asyncio.start_server(server.serve, "127.0.0.1", 0)
+        url = f"http://127.0.0.1:{listener.sockets[0].getsockname()[1]}/"
+        async with httpx.AsyncClient(transport=direct_transport(2.0), timeout=5.0) as client:
+            async with client.stream("GET", url):
+                await asyncio.sleep(0.2)  # and nothing of it is read
+            assert (await client.get(url)).content == b"xxxx"
+        listener.close()
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize(
+    ("method", "headers"), [("HEAD", {}), ("GET", {"x-key": "a\nb: c"})], ids=["head", "line end"]
+)
+def test_what_is_not_asked(method: str, headers: dict[str, str]) -> None:
+    async def ask(client: httpx.AsyncClient, server: Server) -> None:
+        with pytest.raises(httpx.LocalProtocolError):
+            await client.request(method, "/", headers=headers)
+        assert not server.opened
+
+    against(saying(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n"), ask)
+
+
+def test_a_server_that_says_more_than_it_was_asked_is_not_believed_again() -> None:
+    reply = b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nabcd"
+
+    async def ask(client: httpx.AsyncClient, server: Server) -> None:
+        for count in (1, 2):
+            assert (await client.get("/")).content == b"abcd"
+            assert server.opened == count
+
+    against(saying(reply + reply), ask)
+
+
 def test_proxies_of_the_environment_and_windows_get_httpxs_own(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

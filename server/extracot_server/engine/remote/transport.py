@@ -52,12 +52,12 @@ class DirectTransport(httpx.AsyncBaseTransport):
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """See :class:`httpx.AsyncBaseTransport`; raises httpx's errors."""
         times: Mapping[str, float | None] = request.extensions.get("timeout", {})
-        content = await request.aread()
+        asked = _head(request) + await request.aread()
         url = request.url
         origin = (url.scheme, url.host, url.port or (443 if url.scheme == "https" else 80))
         connection = self._kept(origin) or await self._connect(origin, times.get("connect"))
         try:
-            body = connection.ask(_head(request) + content, times.get("read"))
+            body = connection.ask(asked, times.get("read"))
             await body.begun()
         except BaseException:
             await connection.end()
@@ -121,7 +121,11 @@ class DirectTransport(httpx.AsyncBaseTransport):
 
 
 def _head(request: httpx.Request) -> bytes:
-    """The head as it goes out."""
+    """The head as it goes out. Raises :class:`httpx.LocalProtocolError` where it can't be one."""
+    if request.method == "HEAD":  # whose replies tell of a body that they do not have
+        raise httpx.LocalProtocolError("HEAD is not asked here")
+    if any(b"\r" in value or b"\n" in value for _, value in request.headers.raw):
+        raise httpx.LocalProtocolError("a header has a line end in it")
     lines = [b"%b %b HTTP/1.1" % (request.method.encode("ascii"), request.url.raw_path)]
     lines += [b"%b: %b" % pair for pair in request.headers.raw]
     return b"\r\n".join([*lines, b"", b""])
@@ -208,6 +212,7 @@ class _Connection(asyncio.Protocol):
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
+            self.reusable = False
             body.fail(httpx.RemoteProtocolError(f"it sent what is no HTTP: {error}"))
             self.close()
 
@@ -232,6 +237,10 @@ class _Connection(asyncio.Protocol):
             body.fail(httpx.ReadError(str(exc) or type(exc).__name__))
 
     # ------------------------------------------------------------------------------ the parser
+
+    def on_message_begin(self) -> None:
+        if self._body is not None and self._body.whole:
+            raise ValueError("more than was asked for")  # the parser stops, and so does all of it
 
     def on_header(self, name: bytes, value: bytes) -> None:
         self.headers.append((name, value))
@@ -271,7 +280,7 @@ class Body(httpx.AsyncByteStream):
         self._waiting = False
         self._listener: Listener | None = None
         self._failure: Exception | None = None
-        self._whole = self._closed = False
+        self.whole = self._closed = False
         self.has_begun = False
         self.over: Callable[[], Awaitable[None]] | None = None
 
@@ -297,12 +306,12 @@ class Body(httpx.AsyncByteStream):
 
     def finish(self) -> None:
         """Nothing more comes."""
-        self._whole = True
+        self.whole = True
         self._news.set()
 
     def fail(self, error: Exception) -> None:
         """Nothing more comes, and that was not all; what is there is read before that is told."""
-        if not self._whole and self._failure is None:
+        if not self.whole and self._failure is None:
             self._failure = error
         self._news.set()
 
@@ -331,7 +340,7 @@ class Body(httpx.AsyncByteStream):
                 yield piece
             if self._failure is not None:
                 raise self._failure
-            if self._whole:
+            if self.whole:
                 return
             self._waiting = True
             try:
@@ -357,5 +366,8 @@ class Body(httpx.AsyncByteStream):
         if not self._closed:
             self._closed = True
             self._listener = None
+            if self._held_back:
+                self._held_back = False
+                self._connection.hold_back(on=False)
             if self.over is not None:
                 await self.over()
