@@ -41,7 +41,7 @@ from extracot_server.engine.vllm.arguments import check_folder, engine_arguments
 from extracot_server.engine.vllm.child_output import ChildOutput
 from extracot_server.engine.vllm.grammars import Compiler, complaint, grammar_of, settle_backend
 from extracot_server.engine.vllm.orphans import Guard
-from extracot_server.engine.vllm.outputs import Outputs
+from extracot_server.engine.vllm.outputs import outputs_of
 from extracot_server.engine.vllm.process import (
     NOISE,
     collect,
@@ -271,7 +271,7 @@ class VllmEngine:
         from vllm.v1.engine.exceptions import EngineDeadError as VllmDeadError
 
         llm = self._alive()
-        stream = self._outputs(llm, request)
+        stream = outputs_of(llm, self._submit(llm, request), request)
         self._running[request.request_id] += 1
         self._idle.clear()
         try:
@@ -293,23 +293,6 @@ class VllmEngine:
             self._running += Counter()  # without those of which none is left
             if not self._running:
                 self._idle.set()
-
-    async def _outputs(self, llm: Any, request: GenerationRequest) -> AsyncGenerator[Any, None]:
-        """What vLLM puts out, but for what the receiver takes.
-
-        As ``AsyncLLM.generate`` does, whose generator would have to be woken for every token.
-        """
-        collector = await self._submit(llm, request)
-        state = llm.output_processor.request_states.get(collector.request_id)
-        outputs, finished = Outputs(collector, state, request), False
-        try:
-            while not finished:
-                output = await outputs.next()
-                finished = output.finished
-                yield output
-        finally:
-            if not finished and not llm.errored:
-                await llm.abort(outputs.request_id, internal=True)
 
     def _submit(self, llm: Any, request: GenerationRequest) -> Awaitable[Any]:
         from vllm.exceptions import VLLMClientError

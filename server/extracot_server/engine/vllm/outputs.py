@@ -8,13 +8,33 @@ wake nobody and become no object. Knows no engine: the collector is vLLM's
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Awaitable, Sequence
 from typing import Any
 
 from extracot_server.engine.base import GenerationDelta, GenerationRequest
 
 
-class Outputs:
+async def outputs_of(
+    llm: Any, adding: Awaitable[Any], request: GenerationRequest
+) -> AsyncGenerator[Any, None]:
+    """What an ``AsyncLLM`` puts out for a request that is being added, but for what is taken.
+
+    As its ``generate`` does, whose generator would have to be woken for every token.
+    """
+    collector = await adding
+    state = llm.output_processor.request_states.get(collector.request_id)
+    outputs, finished = _Outputs(collector, state, request), False
+    try:
+        while not finished:
+            output = await outputs.next()
+            finished = output.finished
+            yield output
+    finally:
+        if not finished and not llm.errored:
+            await llm.abort(outputs.request_id, internal=True)
+
+
+class _Outputs:
     """What vLLM puts out for ``request`` from here on, ``state`` being its own of that."""
 
     def __init__(self, collector: Any, state: Any, request: GenerationRequest) -> None:
