@@ -92,8 +92,9 @@ class StreamSink:
         self._now: Callable[[], float] = float
 
     def connect(self, body: DirectBody | None) -> None:
-        """To the connection, which gets what is sent."""
+        """To the connection, which gets what is sent; ``None``: nothing can be sent at once."""
         self._body, self._now = body, asyncio.get_running_loop().time
+        self.last_sent = self._now()
 
     def ready(self) -> bool:
         """See :class:`~extracot_server.generation.fast_path.Sink`."""
@@ -107,7 +108,8 @@ class StreamSink:
             self._body.write(frame)
 
     def send(self, frame: bytes) -> bool:
-        """Whether a frame could be sent at once; if not, all before it is."""
+        """Whether a frame could be sent at once; if not, all before it is, and it is to be now."""
+        self.last_sent = self._now()
         if self._body is None:
             return False
         if self._body.ready():
@@ -135,7 +137,7 @@ class EventStream(Response):
         heartbeat_seconds: float,
         send_seconds: float,
         headers: Mapping[str, str],
-        sink: StreamSink | None = None,
+        sink: StreamSink,
     ) -> None:
         super().__init__(
             headers={"cache-control": "no-cache", "x-accel-buffering": "no", **headers}
@@ -146,19 +148,16 @@ class EventStream(Response):
         self._gone = gone
         self._heartbeat = heartbeat_seconds
         self._send_timeout = send_seconds
-        self._last_sent = 0.0
         self._blocked = False  # a frame waits for the client to take what was sent before
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send until the frames end or the client leaves."""
         extensions = scope.get("extensions", {})
         send_body = extensions.get(SEND_BODY, {}).get("call", send)
-        if self._sink is not None:
-            self._sink.connect(extensions.get(SEND_BODY, {}).get("direct"))
+        self._sink.connect(extensions.get(SEND_BODY, {}).get("direct"))
         sending = asyncio.create_task(self._send_all(send, send_body))
         beating = asyncio.create_task(self._beat(send_body))
         hang_up = extensions.get(HANG_UP, {}).get("call", sending.cancel)
-        self._last_sent = asyncio.get_running_loop().time()
         self._await_reader(hang_up)
         try:
             await asyncio.wait({sending, self._gone}, return_when=asyncio.FIRST_COMPLETED)
@@ -174,28 +173,20 @@ class EventStream(Response):
 
     async def _send_all(self, send: Send, send_body: Send) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
-        now = asyncio.get_running_loop().time
         async for frame in self._frames:
-            if not frame:
-                continue
-            self._last_sent = now()
-            if self._sink is None or not self._sink.send(frame):
+            if frame and not self._sink.send(frame):
                 self._blocked = True
                 await send_body({"type": "http.response.body", "body": frame, "more_body": True})
                 self._blocked = False
-        self._flush()
+        self._sink.flush()
         await send_body({"type": "http.response.body", "body": b"", "more_body": False})
-
-    def _flush(self) -> None:
-        if self._sink is not None:
-            self._sink.flush()
 
     def _await_reader(self, hang_up: Callable[[], object]) -> None:
         """Disconnect a client that reads nothing for too long: it would hold its slot forever."""
         loop = asyncio.get_running_loop()
         left = self._send_timeout
         if self._blocked:
-            left = self._last_sent + self._send_timeout - loop.time()
+            left = self._sink.last_sent + self._send_timeout - loop.time()
             if left <= 0:
                 log.info(
                     "a client read nothing of its stream for %g s: disconnected", self._send_timeout
@@ -208,15 +199,11 @@ class EventStream(Response):
         """A comment whenever nothing was sent for a while, so that no proxy gives up."""
         now = asyncio.get_running_loop().time
         while True:
-            if self._sink is not None:
-                self._last_sent = max(self._last_sent, self._sink.last_sent)
-            due = now() if self._blocked else self._last_sent
+            due = now() if self._blocked else self._sink.last_sent
             await asyncio.sleep(max(due + self._heartbeat - now(), 0.01))
-            if self._sink is not None:
-                self._last_sent = max(self._last_sent, self._sink.last_sent)
-            if not self._blocked and now() - self._last_sent >= self._heartbeat:
-                self._last_sent = now()
-                self._flush()
+            if not self._blocked and now() - self._sink.last_sent >= self._heartbeat:
+                self._sink.last_sent = now()
+                self._sink.flush()
                 await send_body(
                     {"type": "http.response.body", "body": HEARTBEAT, "more_body": True}
                 )

@@ -63,9 +63,12 @@ class DirectTransport(httpx.AsyncBaseTransport):
             await connection.end()
             raise
         body.over = lambda: self._keep(origin, connection)
-        found = (connection.status, connection.headers, body)
-        extensions = {"http_version": b"HTTP/1.1", LISTEN: body.listen}
-        return httpx.Response(found[0], headers=found[1], stream=found[2], extensions=extensions)
+        return httpx.Response(
+            connection.status,
+            headers=connection.headers,
+            stream=body,
+            extensions={"http_version": b"HTTP/1.1", LISTEN: body.listen},
+        )
 
     async def aclose(self) -> None:
         """Close every connection, also those of replies that run."""
