@@ -169,7 +169,7 @@ def test_a_stopping_server_takes_no_new_connections() -> None:
 
 @pytest.mark.parametrize(
     ("grace", "signals"),
-    [("1", [signal.SIGTERM]), ("600", [signal.SIGINT, signal.SIGINT, signal.SIGTERM])],
+    [("0.1", [signal.SIGTERM]), ("600", [signal.SIGINT, signal.SIGINT, signal.SIGTERM])],
     ids=["grace over", "second signal"],
 )
 def test_what_is_dropped_ends_in_an_event(grace: str, signals: list[signal.Signals]) -> None:
