@@ -21,7 +21,7 @@ from extracot.quantities import (
     units_differ,
 )
 
-GRADER = "extracot.answers 1"
+GRADER = "extracot.answers 2"
 """Names the rules of :func:`same_plain_answer`, for reports; it changes when a verdict does."""
 
 # One pass over what can open, close or hide a brace. Backslashes before "boxed" may be doubled
@@ -83,7 +83,8 @@ def same_plain_answer(answer: str, gold: str) -> bool | None:
     A number with only words behind it is that number; more digits behind a unit, or another base,
     is another answer. Units count where both are given and measure the same thing. ``50%`` is 50
     where the sign is left out, and 0.5. A base that one of the two leaves out is the other's.
-    Words are compared as words, whatever their case; an interval is no set.
+    Words are compared as words, whatever their case; an interval is no set. An expression, be it
+    but ``7 - 3``, is not plain.
 
     >>> same_plain_answer("18 dollars", "18"), same_plain_answer("3 feet 6 inches", "3")
     (True, False)
@@ -115,7 +116,7 @@ def same_plain_answer(answer: str, gold: str) -> bool | None:
 
 
 def _same_quantity(left: Quantity, right: Quantity) -> bool:
-    if left.clock != right.clock or units_differ(left.unit, right.unit):
+    if not _same_clock(left, right) or units_differ(left.unit, right.unit):
         return False
     if left.value == right.value:
         return True
@@ -123,6 +124,14 @@ def _same_quantity(left: Quantity, right: Quantity) -> bool:
         return False
     share, other = (left, right) if left.is_percent else (right, left)
     return share.value / 100 == other.value
+
+
+def _same_clock(left: Quantity, right: Quantity) -> bool:
+    """``3:00`` is 3 p.m. and 3 o'clock, but no bare 3."""
+    if left.clock == right.clock:
+        return True
+    with_minutes, without = (left, right) if left.clock else (right, left)
+    return (with_minutes.clock, without.clock) == (":00", "") and without.is_time_of_day
 
 
 def _digits(value: Fraction) -> str | None:

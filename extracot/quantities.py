@@ -11,10 +11,11 @@ import re
 from dataclasses import dataclass
 from fractions import Fraction
 
+from extracot.number_words import CARDINALS, MULTIPLIERS, NUMBER, in_digits, number_value
+
 LONGEST = 400
 """Characters; longer texts are not read."""
 
-_LARGEST_EXPONENT = 400
 _UNWRAPPED = re.compile(
     r"\\(?:text(?:bf|it|rm|sf|tt|normal)?|mathrm|mathbf|mathit|mathsf|mbox|operatorname)\s*\{([^{}]*)\}"
 )
@@ -32,6 +33,7 @@ _REWRITTEN: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (r"\\%|(?<=\d)\s*\bper ?cent\b", "%"),
         (r"\\([$#&_])", r"\1"),
         (r"[−–]", "-"),
+        (r"[‘’]", "'"),
         (r"\s+\^", "^"),
         (r"\b([A-Za-z])\.(?=[A-Za-z]\b)", r"\1"),
         (r"(?<=\d) and (?:a|one) half\b", " 1/2"),
@@ -42,40 +44,36 @@ _SUPERSCRIPTS = {"²": "^2", "³": "^3"}
 _VULGAR = {"½": "1/2", "⅓": "1/3", "⅔": "2/3", "¼": "1/4", "¾": "3/4", "⅕": "1/5", "⅖": "2/5"}
 _VULGAR |= {"⅗": "3/5", "⅘": "4/5", "⅙": "1/6", "⅚": "5/6", "⅛": "1/8", "⅜": "3/8", "⅝": "5/8"}
 _VULGAR |= {"⅞": "7/8"}
-_NUMBER = (
-    r"(?:\d+\s+\d+/\d+|\d+/\d+|(?:(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?|\.\d+)(?:[eE][-+]?\d+)?)"
-)
 _PART = re.compile(
-    rf"\s*(?P<currency>[$€£¥]?)\s*(?P<sign>[-+]?)\s*(?P<dear>[$€£¥]?)\s*(?P<number>{_NUMBER})"
+    rf"\s*(?P<currency>[$€£¥]?)\s*(?P<sign>[-+]?)\s*(?P<dear>[$€£¥]?)\s*(?P<number>{NUMBER})"
     r"(?P<clock>:\d\d(?::\d\d)?)?(?P<unit>(?:[^\d,(){}\[\]=<>+*\\|!:;^]|\^\{?-?\d\}?|[.,](?!\d))*)"
 )
 _UNIT_WORD = re.compile(r"[A-Za-z][A-Za-z'-]*\.?(?:\^\{?-?\d\}?)?|%|[$€£¥¢]")
 _PLAIN_WORDS = re.compile(r"\(?[A-Za-z][A-Za-z' .,-]*\)?")
-_CHANGED = re.compile(rf"{_NUMBER} ([A-Za-z' -]+)")
+_CHANGED = re.compile(rf"{NUMBER} ([A-Za-z' -]+)")
 _IN_BASE = re.compile(
     r"(?:[a-z]+\s*=\s*)?(-?)([0-9a-z,]+)(?:\.([0-9a-z]+))?\s*"
     r"_\s*\{?\s*\(?\s*([0-9]{1,2}|[a-z]+)\s*[})\s]*"
 )
-_SMALL = "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen"
-_SMALL += " fifteen sixteen seventeen eighteen nineteen"
-_TENS = "twenty thirty forty fifty sixty seventy eighty ninety"
-_CARDINALS = {word: n for n, word in enumerate(_SMALL.split())}
-_CARDINALS |= {word: 20 + 10 * n for n, word in enumerate(_TENS.split())}
-_MULTIPLIERS = {"hundred": 10**2, "thousand": 10**3, "million": 10**6, "billion": 10**9}
-_MULTIPLIERS |= {"trillion": 10**12}
 # Words that make of the number before them another one, or none.
-_CHANGING_WORDS = """
-    or not half halves third thirds fourth fourths fifth fifths sixth sixths seventh sevenths
-    eighth eighths ninth ninths tenth tenths hundredth hundredths thousandth thousandths squared
-    cubed plus minus modulo mod
+_CHANGING_WORDS = "or not half halves squared cubed plus minus modulo mod"
+_NTHS = """
+    third fourth fifth sixth seventh eighth ninth tenth eleventh twelfth thirteenth fourteenth
+    fifteenth sixteenth seventeenth eighteenth nineteenth twentieth thirtieth fortieth fiftieth
+    sixtieth seventieth eightieth ninetieth hundredth thousandth millionth billionth trillionth
 """
 _MATHEMATICAL_WORDS = """
     pi tau phi theta alpha beta gamma sqrt sin cos tan cot sec csc log ln lim exp inf infinity
     infty deg gcd lcm min max cis arcsin arccos arctan frac mod det
 """
 _CHANGING = frozenset(_CHANGING_WORDS.split())
+_CHANGING |= {nth + s for nth in _NTHS.split() for s in ("", "s")}
+# Behind a number and before another one they make an expression of the two.
+_OPERATORS = (" times", " over", " divided by", " multiplied by")
 _MATHEMATICAL = frozenset(_MATHEMATICAL_WORDS.split())
 _LETTER_UNITS = frozenset("mgshlvwnjkcfa")
+_LETTERS = re.compile(r"[a-z](?:-[a-z])+")
+_MINUS_LETTER = re.compile(r"-\s+[A-Za-z](?![A-Za-z'])|\s*-[A-Za-z]\s*$")
 # Units that exclude each other, by what they measure; spellings of one unit share a line's item.
 _MEASURES = """
     mm/millimeter/millimetre cm/centimeter/centimetre m/meter/metre km/kilometer/kilometre
@@ -92,6 +90,7 @@ _MEASURE = {
     for unit, item in enumerate(line.split())
     for spelling in item.split("/")
 }
+_POWERS = {"square": "2", "sq": "2", "cubic": "3", "cu": "3"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +105,11 @@ class Quantity:
     def is_percent(self) -> bool:
         """A share of a hundred."""
         return self.unit[:1] == ("%",)
+
+    @property
+    def is_time_of_day(self) -> bool:
+        """An hour by its words: a.m., p.m., o'clock."""
+        return any(word in ("am", "pm", "o'clock") for word in self.unit)
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,20 +158,14 @@ def read(answer: str) -> Reading:
 
 def read_plain(text: str) -> Reading:
     """The same of a text that :func:`plain_text` gave."""
-    text = _digits_first(text) if len(text) <= LONGEST else ""
-    if not text:
+    if not text or len(text) > LONGEST:
         return None
-    return _numeral(text) or _quantities(text) or _words(text)
-
-
-def _digits_first(text: str) -> str:
-    """A number word at the beginning as digits: ``twenty-five cents`` → ``25 cents``."""
-    first, _, rest = text.partition(" ")
-    tens, hyphen, ones = first.lower().partition("-")
-    value = _CARDINALS.get(tens)
-    if value is None or (hyphen and not (value >= 20 and 0 < _CARDINALS.get(ones, 0) < 10)):
-        return text
-    return f"{value + _CARDINALS[ones] if hyphen else value} {rest}".strip()
+    if numeral := _numeral(text):
+        return numeral
+    digits = in_digits(text, _MEASURE)
+    if digits is None:
+        return Words(tuple(text.lower().split()))
+    return _quantities(digits) or _words(digits) or _words(text)
 
 
 def _numeral(text: str) -> Numeral | None:
@@ -175,7 +173,7 @@ def _numeral(text: str) -> Numeral | None:
     if not found:
         return None
     sign, whole, decimals, name = found[1], found[2].replace(",", ""), found[3] or "", found[4]
-    base = int(name) if name.isdecimal() else _CARDINALS.get(name, 0)
+    base = int(name) if name.isdecimal() else CARDINALS.get(name, 0)
     if base > 36 or not all(_digit(digit) < base for digit in whole + decimals):
         return None
     decimals = decimals.rstrip("0")
@@ -192,7 +190,7 @@ def _quantities(text: str) -> tuple[Quantity, ...] | None:
     while at < len(text):
         match = _PART.match(text, at)
         quantity = _quantity(match) if match else None
-        if match is None or quantity is None:
+        if match is None or quantity is None or (found and _is_expression(text[:at], match)):
             return None
         found.append(quantity)
         at = match.end()
@@ -201,45 +199,45 @@ def _quantities(text: str) -> tuple[Quantity, ...] | None:
     return tuple(found)
 
 
+def _is_expression(before: str, match: re.Match[str]) -> bool:
+    """Whether a number has a sign or another operator between it and what stands before it."""
+    return bool(match["sign"]) or before.lower().rstrip().endswith(("-", "/", *_OPERATORS))
+
+
 def _quantity(match: re.Match[str]) -> Quantity | None:
-    value = _value(match["number"])
+    value = number_value(match["number"])
     unit = _unit(match["unit"])
     if value is None or unit is None or (match["currency"] and match["dear"]):
         return None
-    if unit and unit[0] in _MULTIPLIERS:
-        value, unit = value * _MULTIPLIERS[unit[0]], unit[1:]
+    if unit and unit[0] in MULTIPLIERS:
+        value, unit = value * MULTIPLIERS[unit[0]], unit[1:]
+        if unit and unit[0] in {**CARDINALS, **MULTIPLIERS}:
+            return None
     money = match["currency"] or match["dear"]
     if match["clock"] and (match["sign"] or value.denominator != 1):
         return None
     return Quantity(
         -value if match["sign"] == "-" else value,
         ((money, *unit) if money else unit),
-        match["clock"] or "",
+        _clock(match["clock"] or ""),
     )
 
 
-def _value(number: str) -> Fraction | None:
-    """A decimal, a fraction, or a mixed number with a proper fraction."""
-    whole, space, fraction = number.replace(",", "").partition(" ")
-    mantissa, _, exponent = whole.lower().partition("e")
-    if exponent and abs(int(exponent)) > _LARGEST_EXPONENT:
-        return None
-    try:
-        value = Fraction(whole if exponent else mantissa)
-        part = Fraction(fraction.strip()) if space else Fraction(0)
-    except (ValueError, ZeroDivisionError):
-        return None
-    return value + part if part < 1 else None
+def _clock(minutes: str) -> str:
+    """Without the seconds of a full minute: ``:00:00`` → ``:00``."""
+    return minutes.removesuffix(":00") or minutes
 
 
 def _unit(text: str) -> tuple[str, ...] | None:
     """Words behind a number, as one knows them again; ``None`` if they are no mere unit."""
     glued = text[:1].isalpha()
     words = _UNIT_WORD.findall(text)
-    if _UNIT_WORD.sub("", text).strip(" .,/'\"-"):
+    if _UNIT_WORD.sub("", text).strip(" .,/'\"-") or _MINUS_LETTER.search(text):
         return None
     plain = [word.lower().replace(".", "").strip("'-") for word in words]
-    if any(word in _CHANGING or word in _MATHEMATICAL - {"min", "deg"} for word in plain):
+    if any(word in _MATHEMATICAL - {"min", "deg"} or _LETTERS.fullmatch(word) for word in plain):
+        return None
+    if _changes(plain):
         return None
     for index, word in enumerate(plain):
         letter = word.partition("^")[0]
@@ -249,14 +247,25 @@ def _unit(text: str) -> tuple[str, ...] | None:
     return tuple(filter(None, map(_singular, plain)))
 
 
+def _changes(words: list[str]) -> bool:
+    """Whether words make of the number before them another one, or none."""
+    if any(word.rpartition("-")[2] in _CHANGING for word in words):
+        return True
+    return words[-3:] in (["and", "a", "quarter"], ["and", "one", "quarter"])
+
+
 def _singular(word: str) -> str:
-    word = word.partition("^")[0]
-    return word[:-1] if len(word) > 2 and word.endswith("s") and not word.endswith("ss") else word
+    if word == "percent":
+        return "%"
+    word, power, exponent = word.partition("^")
+    if len(word) > 2 and word.endswith("s") and not word.endswith("ss"):
+        word = word[:-1]
+    return word + power + exponent.strip("{}")
 
 
 def _words(text: str) -> Words | None:
     changed = _CHANGED.fullmatch(text)
-    if changed and not _CHANGING.isdisjoint(changed[1].lower().split()):
+    if changed and _changes(changed[1].lower().split()):
         return Words(tuple(text.lower().split()))
     if not _PLAIN_WORDS.fullmatch(text) or (text[0] == "(") != (text[-1] == ")"):
         return None
@@ -272,6 +281,34 @@ def _words(text: str) -> Words | None:
 
 
 def units_differ(left: tuple[str, ...], right: tuple[str, ...]) -> bool:
-    """Whether two units measure the same thing in another way: hours and minutes, a.m. and p.m."""
-    one, other = (next(filter(None, map(_MEASURE.get, words)), None) for words in (left, right))
-    return one is not None and other is not None and one[0] == other[0] and one != other
+    """Whether two units measure the same thing in another way: hours and minutes, a.m. and p.m.,
+    feet and square feet. What only one of them measures does not count.
+
+    >>> units_differ(("mile", "per", "hour"), ("mile", "per", "minute"))
+    True
+    >>> units_differ(("$", "a", "day"), ("day",)), units_differ(("cm^2",), ("square", "cm"))
+    (False, False)
+    """
+    one, other = _known_units(left), _known_units(right)
+    shared = {unit[0] for unit in one} & {unit[0] for unit in other}
+    pairs = zip(
+        (unit for unit in one if unit[0] in shared),
+        (unit for unit in other if unit[0] in shared),
+        strict=False,
+    )
+    return any(a != b for a, b in pairs)
+
+
+def _known_units(words: tuple[str, ...]) -> list[tuple[int, int, str]]:
+    """What they measure, the unit, and its power without a sign; no unit twice running."""
+    found: list[tuple[int, int, str]] = []
+    before = ""
+    for index, word in enumerate(words):
+        name, _, power = word.partition("^")
+        measure = _MEASURE.get(name)
+        # Between words, "in" is no inch.
+        if measure and (name != "in" or index == 0 or before in _POWERS or before == "per"):
+            unit = (*measure, _POWERS.get(before) or power.strip("-") or "1")
+            found += [unit] if found[-1:] != [unit] else []
+        before = word
+    return found
