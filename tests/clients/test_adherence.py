@@ -195,6 +195,9 @@ def test_every_preset_says_the_number(name: str) -> None:
     assert Server("s", "u", "m", "a.b.c").said(37) == {"a": {"b": {"c": 37}}}
 
 
+TAGS = ThinkTags()
+
+
 def row(problem: str, tokens: int | None, box: str | None = "1", **more: Any) -> SweepRow:
     fields = {"fingerprint": "f", "question": "q", "gold": "1", "answer": "It is one."}
     fields |= {"reasoning": "so it is.", "budget": None, "boxed": box, **more}
@@ -283,6 +286,29 @@ def test_tags_that_a_server_leaves_in_the_text_are_taken_out() -> None:
     opened = row("a", None, answer="one and one\n</think>\n", reasoning=None)
     told = read_reply(opened, lambda text: len(text.split()), ThinkTags())
     assert (told.recounted, told.empty) == (3, True)
+
+
+@pytest.mark.parametrize(
+    ("text", "box", "right"),
+    [
+        ("<think>\nmaybe \\boxed{1}.\n</think>\n\nI cannot say.", None, False),
+        ("maybe \\boxed{1}</think> the answer is one", None, False),
+        ("<think>or \\boxed{2}</think>\n\\boxed{1}", "1", True),
+    ],
+)
+def test_a_box_in_reasoning_that_stands_in_the_content_is_none(
+    text: str, box: str | None, right: bool
+) -> None:
+    told = read_reply(row("a", None, "1", answer=text, reasoning="", first_answer=0.1), None, TAGS)
+    assert told.correct is right and told.first_answer is None, "what came first was no answer"
+
+
+def test_a_block_that_is_never_closed_is_reasoning() -> None:
+    text = "<think>\nlet me see one two three"
+    told = read_reply(
+        row("a", None, None, answer=text, reasoning=""), lambda t: len(t.split()), TAGS
+    )
+    assert (told.realised, told.answer, told.empty, told.escaped) == (6, 0, True, False)
 
 
 def test_first_answers_are_a_median_and_a_percentile() -> None:

@@ -334,6 +334,27 @@ def row(problem: str, budget: object, tokens: int | None = 10, **more: object) -
     return SweepRow(problem_id=problem, budget=budget, **fields)
 
 
+def asked(problem: str, answer: str | None = None) -> SweepProblem:
+    return SweepProblem(problem, "q", answer)
+
+
+def test_a_kept_row_is_judged_by_the_answer_as_it_is_now(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    with RowStore(path) as store:
+        store.add(row("a", 0.2, gold="4", boxed="5", correct=False))
+        store.add(row("b", 0.2, boxed="7"))
+    for answer, right in (("5", True), ("6", False), (None, None)):
+        with RowStore(path) as store:
+            found = store.get(asked("a", answer), 0.2, "f")
+            assert found is not None and (found.gold, found.correct) == (answer, right)
+    with RowStore(path) as store:
+        found = store.get(asked("b", "7"), 0.2, "f")
+        assert found is not None and found.correct, "one that had no answer has one now"
+        lines = len(path.read_text().splitlines())
+        assert store.get(asked("b", "7"), 0.2, "f") == found
+        assert len(path.read_text().splitlines()) == lines, "written once"
+
+
 def test_rows_are_kept_and_found_again(tmp_path: Path) -> None:
     path = tmp_path / "new" / "rows.jsonl"
     with RowStore(path) as store:
@@ -343,12 +364,15 @@ def test_rows_are_kept_and_found_again(tmp_path: Path) -> None:
     with path.open("ab") as file:
         file.write(b'{"problem_id": "c", "bud')  # as an interruption leaves it
     with RowStore(path) as store:
-        assert store.get("a", 0.2, "f") is not None and store.get("a", 0.2, "other") is None
-        assert store.get("b", 0.2, "f") is None and store.get("c", 0.2, "f") is None
-        assert store.get("b", {"ratio": 0.4}, "f") is not None
+        assert (
+            store.get(asked("a"), 0.2, "f") is not None
+            and store.get(asked("a"), 0.2, "other") is None
+        )
+        assert store.get(asked("b"), 0.2, "f") is None and store.get(asked("c"), 0.2, "f") is None
+        assert store.get(asked("b"), {"ratio": 0.4}, "f") is not None
         store.add(row("b", 0.2))
     with RowStore(path) as store:
-        assert store.get("b", 0.2, "f") is not None
+        assert store.get(asked("b"), 0.2, "f") is not None
     assert [json.loads(line)["problem_id"] for line in path.read_text().splitlines()] == [*"abbb"]
 
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from extracot.answers import extract_answer
 from extracot.escapes import escape_of
 from extracot.reasoning import ThinkTags, split_reasoning
 from extracot_client.intervals import Estimate, mean_of, paired_shares, percentile, share
@@ -76,11 +77,13 @@ class Figures:
 def read_reply(row: SweepRow, count: Count | None, tags: ThinkTags) -> Reply:
     """A row as a reply; tags that a server left in the text are taken out of the answer here."""
     reasoning, answer = row.reasoning or "", row.answer or ""
-    if not reasoning and tags.end in answer:
-        parts = split_reasoning(
-            answer, tags, in_reasoning=not answer.lstrip().startswith(tags.start)
-        )
+    boxed, first_answer = row.boxed, row.first_answer
+    opened = answer.lstrip().startswith(tags.start)
+    if not reasoning and (opened or tags.end in answer):
+        parts = split_reasoning(answer, tags, in_reasoning=not opened)
         reasoning, answer = parts.reasoning, parts.answer
+        # The client took the reasoning for the answer: its box is none, its first text neither.
+        boxed, first_answer = extract_answer(answer), None
     recounted = None if count is None else count(reasoning)
     length = None if count is None else count(answer)
     if length is None and None not in (row.completion_tokens, row.reasoning_tokens):
@@ -91,10 +94,10 @@ def read_reply(row: SweepRow, count: Count | None, tags: ThinkTags) -> Reply:
         reported=row.reasoning_tokens,
         recounted=recounted,
         answer=length,
-        correct=None if row.gold is None else judge(row.boxed, row.gold),
+        correct=None if row.gold is None else judge(boxed, row.gold),
         escaped=escape_of(answer, reasoning, tags) is not None,
         empty=not answer.strip(),
-        first_answer=row.first_answer,
+        first_answer=first_answer,
     )
 
 

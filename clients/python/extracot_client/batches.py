@@ -36,7 +36,7 @@ class Batch:
     def kept(self, store: RowStore) -> list[SweepRow]:
         """The rows that are there already, failed ones left out."""
         found = (
-            store.get(one.id, self.budget, fingerprint(one, self.options)) for one in self.problems
+            store.get(one, self.budget, fingerprint(one, self.options)) for one in self.problems
         )
         return [row for row in found if row is not None]
 

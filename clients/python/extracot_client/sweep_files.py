@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from extracot.files import write_atomic
 from extracot_client.problem_files import SweepFileError
-from extracot_client.sweeps import budget_key
+from extracot_client.sweeps import SweepProblem, budget_key, regraded
 from extracot_client.types import SweepRow
 
 
@@ -62,10 +62,17 @@ class RowStore:
             self._rows[_key(row)] = row
         file.truncate(end)  # the file is open for appending: what is written goes to this end
 
-    def get(self, problem_id: str, budget: Any, mark: str) -> SweepRow | None:
-        """The row kept for this problem, budget and fingerprint, unless its request failed."""
-        row = self._rows.get((problem_id, budget_key(budget), mark))
-        return row if row is not None and row.error is None else None
+    def get(self, problem: SweepProblem, budget: Any, mark: str) -> SweepRow | None:
+        """The row kept for this problem, budget and fingerprint, unless its request failed.
+
+        It is judged by the problem's answer as it is now, and kept so.
+        """
+        row = self._rows.get((problem.id, budget_key(budget), mark))
+        if row is None or row.error is not None:
+            return None
+        if (now := regraded(row, problem)) is not row:
+            self.add(now)
+        return now
 
     def add(self, row: SweepRow) -> None:
         """Append ``row``; it is in the file when this returns."""

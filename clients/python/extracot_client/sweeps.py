@@ -87,6 +87,15 @@ def fingerprint(problem: SweepProblem, options: SolveOptions) -> str:
     return hashlib.sha256(text.encode("utf-8")).hexdigest()[:16]
 
 
+def regraded(row: SweepRow, problem: SweepProblem) -> SweepRow:
+    """A row that was kept, judged by the answer that is known now."""
+    gold = problem.answer
+    correct = None if gold is None else same_answer(row.boxed, gold)
+    if (row.gold, row.correct) == (gold, correct):
+        return row
+    return row.model_copy(update={"gold": gold, "correct": correct})
+
+
 def make_row(problem: SweepProblem, budget: Budget, mark: str, solution: Solution) -> SweepRow:
     """The row of a reply."""
     report, gold = solution.report, problem.answer
