@@ -218,6 +218,8 @@ def _add_error_handlers(app: FastAPI, state: AppState, tracing: Tracing | None) 
         # One that has reached the engine is counted there, by how it ended.
         if (record := current_record()) is not None:
             record.error = error.reason
+        if request is not None:
+            request.state.error_code = error.code  # what a body in Anthropic's form does not say
         if request is None or not getattr(request.state, "running", False):
             state.metrics.rejected.labels(error.reason).inc()
         return ErrorReply(error)

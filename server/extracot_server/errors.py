@@ -67,3 +67,8 @@ class ModelNotFoundError(InvalidRequestError):
             param="model",
             code="model_not_found",
         )
+
+
+def encodable(text: str) -> str:
+    """The text as UTF-8 can hold it: JSON can spell half a character (a lone surrogate)."""
+    return text.encode("utf-8", errors="replace").decode()

@@ -103,6 +103,17 @@ def test_limits_of_a_key(live: Live) -> None:
         client.files.create(file=("a", b"{}\n"), purpose="batch")
 
 
+def test_room_that_is_taken_is_said(tmp_path: Path) -> None:
+    """What does not fit beside other files is refused for those, not for its own size."""
+    with serve(batch_folder=tmp_path, batch_key_bytes=4096) as live, sdk(live) as client:
+        first = client.files.create(file=("a", b"x" * 3000), purpose="batch")
+        with pytest.raises(openai.BadRequestError, match=r"1096 bytes left.*delete some") as full:
+            client.files.create(file=("b", b"x" * 3000), purpose="batch")
+        assert (full.value.code, full.value.param) == ("storage_limit_exceeded", "file")
+        client.files.delete(first.id)
+        client.files.create(file=("b", b"x" * 3000), purpose="batch")
+
+
 def test_a_key_has_so_many_batches_at_once(tmp_path: Path) -> None:
     slow = ScriptedBehaviour(token_interval_seconds=0.05)
     with serve(slow, batch_folder=tmp_path, batch_key_active=1) as live, sdk(live) as client:

@@ -133,6 +133,11 @@ def test_a_failed_line_loses_no_other(live: Live, client: openai.OpenAI) -> None
     [
         (b"\n\n", "empty_file"),
         (b"hello\n", "no_valid_request"),
+        (
+            b'{"custom_id": "\\ud800", "method": "POST", "url": "/v1/chat/completions", '
+            b'"body": {}, "\\ud800": 1}\n',
+            "no_valid_request",
+        ),
         (jsonl(*(line(n) for n in range(51))), "too_many_requests_in_batch"),
     ],
 )
@@ -145,16 +150,52 @@ def test_a_file_of_which_nothing_can_run_fails(
     assert done.output_file_id is None and done.error_file_id is None
 
 
-def test_an_engine_that_fails_fails_its_lines_alone(tmp_path: Path) -> None:
+@pytest.mark.parametrize("url", [CHAT, "/v1/messages"])
+def test_an_engine_that_fails_fails_its_lines_alone(tmp_path: Path, url: str) -> None:
     """Each is tried three times. Of two that the engine failed with, one runs at a time."""
     failing = ScriptedBehaviour(fail_after_tokens=3)
+    lines = [line(number, url, max_tokens=99) for number in (1, 2)]
     with serve(failing, batch_folder=tmp_path) as live, sdk(live) as client:
         live.app.state.batch_runner.pauses.longest = 0.01
-        done = ended(client, submit(client, jsonl(line(1), line(2), b"{}")).id)
+        done = ended(client, submit(client, jsonl(*lines, b"{}"), url).id)
         assert done.status == "completed" and done.output_file_id is None
         failed = rows(client, done.error_file_id)
         assert sum(row["response"] is not None for row in failed) == 2
         assert len(live.engine.requests) == 6
+
+
+@pytest.mark.parametrize("url", [CHAT, "/v1/messages", "/v1/responses"])
+def test_a_line_that_kills_the_engine_is_known(tmp_path: Path, url: str) -> None:
+    """Whatever the API's form of an error says of it: so it is given up after three tries."""
+    body = {"input": "2 + 2?"} if url == "/v1/responses" else line(1, max_tokens=99)["body"]
+    with serve(ScriptedBehaviour(die_after_tokens=3), batch_folder=tmp_path) as live:
+        send = live.app.state.batch_runner.send
+        first, later = (live.run(send("", url, f"req-{n}", body)) for n in (1, 2))
+        assert (first.status, first.lost) == (503, True)
+        assert (later.status, later.lost) == (503, False), "it has never reached an engine"
+
+
+def test_a_bug_of_ours_ends_a_batch_and_keeps_what_was_done(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with serve(batch_folder=tmp_path, batch_concurrency=1) as live, sdk(live) as client:
+        runner = live.app.state.batch_runner
+        real, asked = runner.send, []
+
+        async def send(*call: Any) -> Any:
+            asked.append(call)
+            if len(asked) > 1:
+                raise TypeError("a bug")
+            return await real(*call)
+
+        runner.send = send
+        done = ended(client, submit(client, jsonl(*(line(n) for n in (1, 2, 3)))).id)
+        assert done.status == "failed" and done.errors and done.errors.data
+        assert done.errors.data[0].code == "internal_error" and "broke off" in caplog.text
+        assert [row["custom_id"] for row in rows(client, done.output_file_id)] == ["r1"]
+        runner.send = real
+        again = ended(client, submit(client, jsonl(line(4))).id)
+        assert again.status == "completed", "the runner goes on"
 
 
 def test_a_body_without_end_is_refused_alone(live: Live, client: openai.OpenAI) -> None:

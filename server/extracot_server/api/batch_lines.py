@@ -105,7 +105,10 @@ class LineSender:
         }
         exchange = _Exchange(raw)
         await self._app(scope, exchange.receive, exchange.send)
-        return exchange.sent(request_id, began=bool(scope.get("state", {}).get("running")))
+        state = scope.get("state", {})
+        return exchange.sent(
+            request_id, began=bool(state.get("running")), code=state.get("error_code")
+        )
 
 
 class _Exchange:
@@ -132,16 +135,17 @@ class _Exchange:
         else:
             self._parts.append(message.get("body", b""))
 
-    def sent(self, request_id: str, *, began: bool) -> Sent:
-        """The reply as a whole; ``began``: whether the request got as far as the engine."""
+    def sent(self, request_id: str, *, began: bool, code: str | None) -> Sent:
+        """The reply as a whole.
+
+        ``began``: whether the request got as far as the engine; ``code``: of the error that became
+        of it, which only OpenAI's form of a body says.
+        """
         wait = self._headers.get(b"retry-after", b"")
-        body = json.loads(b"".join(self._parts) or b"null")
-        error = body.get("error") if isinstance(body, dict) else None
-        code = error.get("code") if isinstance(error, dict) else None
         return Sent(
             self._status,
             request_id,
-            body,
+            json.loads(b"".join(self._parts) or b"null"),
             int(wait) if wait.isdigit() else None,
             lost=began and (self._status == 500 or code == "engine_unavailable"),
         )

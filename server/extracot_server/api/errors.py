@@ -22,7 +22,12 @@ from extracot_server.engine.base import (
     EngineRequestError,
     ReplyLostError,
 )
-from extracot_server.errors import ContextLengthError, InvalidRequestError, ModelNotFoundError
+from extracot_server.errors import (
+    ContextLengthError,
+    InvalidRequestError,
+    ModelNotFoundError,
+    encodable,
+)
 from extracot_server.ledger.meter import QuotaError, Standing
 from extracot_server.ledger.windows import span
 
@@ -45,9 +50,9 @@ class HttpError:
         """OpenAI's error object."""
         return {
             "error": {
-                "message": _encodable(self.message),
+                "message": encodable(self.message),
                 "type": self.type,
-                "param": None if self.param is None else _encodable(self.param),
+                "param": None if self.param is None else encodable(self.param),
                 "code": self.code,
             }
         }
@@ -76,7 +81,7 @@ def anthropic_body(error: HttpError) -> dict[str, Any]:
     kind = _ANTHROPIC_TYPES.get(error.status, "api_error")
     # A place inside of the field names the field only in passing.
     named = error.param is None or re.search(rf"{re.escape(error.param)}(?![\w.\[])", error.message)
-    message = _encodable(error.message if named else f"{error.param}: {error.message}")
+    message = encodable(error.message if named else f"{error.param}: {error.message}")
     told: dict[str, Any] = {"type": kind, "message": message}
     if error.details is not None:
         told["details"] = dict(error.details)
@@ -254,8 +259,3 @@ def _later(status: int, text: str, code: str, seconds: int) -> HttpError:
 
 def _invalid(status: int, error: InvalidRequestError, kind: str = _INVALID) -> HttpError:
     return HttpError(status, str(error), kind, error.param, error.code, details=error.details)
-
-
-def _encodable(text: str) -> str:
-    """JSON can spell half a character (a lone surrogate); no reply can carry it back."""
-    return text.encode("utf-8", errors="replace").decode()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from functools import partial
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request
@@ -17,7 +16,6 @@ from extracot_server.api.openapi.errors import errors
 from extracot_server.api.read_route import ReadRoute
 from extracot_server.api.uploads import Form, only, read_form
 from extracot_server.batches.records import Purpose, StoredFile
-from extracot_server.batches.store import FileTooLargeError
 from extracot_server.errors import InvalidRequestError
 
 router = APIRouter()
@@ -108,7 +106,7 @@ async def create_file(request: Request) -> FileObject:
             request.stream(),
             upload.write,
             upload.limit + _REST_OF_FORM,
-            partial(FileTooLargeError, upload.limit),
+            upload.too_large,
         )
         filename, keep = _checked(form, upload.size)
         stored = await asyncio.to_thread(folder.finish, upload, filename, keep)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from extracot_server.batches.records import Fault
+from extracot_server.errors import encodable
 
 _MOST_SHOWN = 100
 _ENVELOPE_BYTES = 4096  # of a line besides the request's body
@@ -116,7 +117,8 @@ def _read(number: int, raw: bytes, endpoint: str, repeated: bool) -> Line:
 def _wrong(
     number: int, custom_id: str | None, code: str, message: str, param: str | None = None
 ) -> Line:
-    fault = Fault(code=code, message=message, line=number, param=param)
+    named = None if param is None else encodable(param)
+    fault = Fault(code=code, message=encodable(message), line=number, param=named)
     return Line(number, custom_id, {}, fault)
 
 

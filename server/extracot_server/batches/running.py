@@ -26,6 +26,7 @@ _MOST_LOST = 2
 _LONGEST_WAIT = 60.0
 _LOOK_SECONDS = 1.0
 _EXPIRED = "This request could not be executed before the completion window expired."
+_BROKE_OFF = "The server failed at this batch: its log says why. What was done is kept."
 
 Send = Callable[[str, str, str, dict[str, Any]], Awaitable[Sent]]
 """Owner, endpoint, request id and body of a line, to what the endpoint answers."""
@@ -70,6 +71,15 @@ class BatchRun:
         results = Results(batch.id, *parts)
         if batch.ending is not None:
             return await self._finish(results, batch.ending)
+        try:
+            return await self._through(results)
+        except Exception:  # a bug of ours: the client is told, and keeps what has been done
+            log.exception("batch %s broke off", batch.id)
+            batch.faults = [Fault(code="internal_error", message=_BROKE_OFF)]
+            return await self._finish(results, "failed")
+
+    async def _through(self, results: Results) -> BatchStatus:
+        batch, folder = self.batch, self._folder
         data = folder.data_path(batch.input_file_id)
         limits = (self.max_body, self.store.settings.batch_max_lines)
         try:
@@ -196,7 +206,7 @@ class BatchRun:
 
     async def _end(self, status: BatchStatus, *faults: Fault) -> BatchStatus:
         batch, now = self.batch, int(self.store.clock())
-        batch.faults = list(faults)
+        batch.faults = list(faults) or batch.faults
         if status == "cancelled":
             asked = self._folder.cancel_path(batch)
             batch.times.setdefault("cancelling", int(asked.stat().st_mtime))

@@ -44,13 +44,22 @@ class Upload:
     path: Path
     stream: BinaryIO
     limit: int
+    whose: str | None = None
+    """What takes the room beyond ``limit``, where that is less than a file may have."""
     size: int = 0
 
+    def too_large(self) -> InvalidRequestError:
+        """The error for a file beyond ``limit``."""
+        if self.whose is None:
+            return FileTooLargeError(self.limit)
+        text = f"is larger than the {self.limit} bytes left: {self.whose} the rest; delete some."
+        return StorageLimitError.of("file", text, "storage_limit_exceeded")
+
     def write(self, data: bytes) -> None:
-        """Append; :class:`StorageError` for a full disk, :class:`FileTooLargeError` beyond."""
+        """Append; :class:`StorageError` for a full disk, :meth:`too_large` beyond the limit."""
         self.size += len(data)
         if self.size > self.limit:
-            raise FileTooLargeError(self.limit)
+            raise self.too_large()
         try:
             self.stream.write(data)
         except OSError as error:
@@ -93,8 +102,8 @@ class KeyFolder:
         used = sum(file.bytes for file in kept)
         left = settings.batch_key_bytes - used
         left_of_all = settings.batch_folder_bytes - self._store.bytes_used()
+        whose = "this key's files take" if left <= left_of_all else "the files of all keys take"
         if min(left, left_of_all) <= 0:
-            whose = "this key's files take" if left <= 0 else "the files of all keys take"
             raise StorageLimitError.of(
                 "file", f"has no room: {whose} all they may; delete some.", "storage_limit_exceeded"
             )
@@ -105,7 +114,9 @@ class KeyFolder:
             stream = open_private(path)
         except OSError as error:
             raise StorageError(error) from None
-        limit = min(settings.batch_max_file_bytes, left, left_of_all)
+        limit = settings.batch_max_file_bytes
+        if (room := min(left, left_of_all)) < limit:
+            return Upload(file_id, path, stream, room, whose)
         return Upload(file_id, path, stream, limit)
 
     def finish(self, upload: Upload, filename: str, keep_seconds: int | None) -> StoredFile:
