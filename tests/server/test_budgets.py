@@ -180,6 +180,18 @@ def test_numbers_that_are_none_are_refused(token_server: Live, literal: str) -> 
     assert token_server.refused(body)["param"] == "budget"
 
 
+@pytest.mark.parametrize("number", [10**9, 10**308, 10**309, 10**4000])
+def test_a_cap_may_be_any_number(token_server: Live, number: int) -> None:
+    report = token_server.chat(budget={"max_reasoning_tokens": number})["budget"]
+    assert report["enforcement"] in ("cap", "none") and report["reasoning_tokens"] > 0
+
+
+@pytest.mark.parametrize("alias", ["1_0e-1", "٠.٤", " 0.4", "0.4\n", "+0.4", "0x1", "nan", "2"])
+def test_an_alias_that_is_no_budget_is_no_model(token_server: Live, alias: str) -> None:
+    error = token_server.refused(model=f"scripted@{alias}", status=404)
+    assert error["code"] == "model_not_found"
+
+
 def test_a_near_miss_of_the_name_is_refused(token_server: Live) -> None:
     for name in ("buget", "Budget", "budgets", "budjet"):
         error = token_server.refused({"messages": user(), name: 0.2})

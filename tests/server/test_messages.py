@@ -207,6 +207,23 @@ def test_tools_are_used_and_answered(tool_live: Live) -> None:
     assert [block.type for block in single.content] == ["thinking", "tool_use"]
 
 
+@pytest.mark.parametrize("value", ['"\\ud83d"', "NaN", "1e999", "-Infinity", "[1"])
+def test_arguments_that_no_json_holds_are_wrapped(value: str) -> None:
+    """Written by a model, they cost a reply neither its tokens nor its form."""
+    told = f'{{"name": "get_weather", "arguments": {{"a": {value}}}}}'
+    call = f"<tool_call>\n{told}\n</tool_call>"
+    with serve(ScriptedBehaviour(answers=call), tool_parser="hermes") as live:
+        reply = ask(live, messages=user(), tools=[TOOL], thinking={"type": "disabled"})
+        (use,) = (block for block in reply.content if block.type == "tool_use")
+        assert list(use.input) == ["INVALID_JSON"] and '"a"' in use.input["INVALID_JSON"]
+
+
+def test_a_stop_sequence_within_a_call_is_told(tool_live: Live) -> None:
+    fields: dict[str, Any] = {"messages": ASK, "tools": [TOOL], "thinking": {"type": "disabled"}}
+    told = ask(tool_live, **fields, stop_sequences=["city"])
+    assert (told.stop_reason, told.stop_sequence) == ("stop_sequence", "city")
+
+
 def test_calls_that_a_limit_cut_off_are_the_same_in_a_stream(tool_live: Live) -> None:
     fields: Any = {"model": "scripted", "messages": ASK, "tools": [TOOL]}
     fields["thinking"] = {"type": "disabled"}

@@ -197,6 +197,34 @@ def test_wrong_nested_values_name_the_path(
     assert token_server.refused(**fields)["param"] == param
 
 
+@pytest.mark.parametrize("literal", ["NaN", "-Infinity", "1e999"])
+@pytest.mark.parametrize(
+    ("path", "body", "param"),
+    [
+        (
+            "/v1/responses",
+            {"input": "hi", "text": {"format": {"type": "text", "x": 0.5}}},
+            "text.format.x",
+        ),
+        (
+            "/v1/chat/completions",
+            {"messages": user(), "zebra": {"a": [1, {"b": 0.5}]}},
+            "zebra.a[1].b",
+        ),
+        ("/v1/messages", {"messages": user(), "max_tokens": 9, "x": 0.5}, "x"),
+    ],
+)
+def test_numbers_that_json_lacks_are_named(
+    token_server: Live, path: str, body: dict[str, Any], param: str, literal: str
+) -> None:
+    """Also where nothing reads them, for they would be said back in the reply."""
+    raw = json.dumps(body).replace("0.5", literal)
+    reply = token_server.http.post(path, content=raw, headers={"content-type": "application/json"})
+    assert reply.status_code == 400, reply.text
+    assert f"`{param}` must be a finite number" in reply.json()["error"]["message"]
+    assert token_server.http.post(path, json={**body, "x": "NaN, 1e999"}).status_code == 200
+
+
 @pytest.mark.parametrize("field", ["temperature", "repetition_penalty", "presence_penalty"])
 @pytest.mark.parametrize("literal", ["NaN", "Infinity", "1e999"])
 def test_sampling_must_be_finite(token_server: Live, field: str, literal: str) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from extracot_server.config.setting_values import SettingsError
 from extracot_server.engine.scripted.engine import ScriptedEngine
-from tests.server.live import Live, serve, user
+from tests.server.live import Live, collect, read_chunks, serve, user
 
 WEATHER: dict[str, Any] = {
     "type": "function",
@@ -246,6 +246,30 @@ def test_a_call_that_is_cut_off_is_a_length_stop(tool_server: Live) -> None:
     choice = reply["choices"][0]
     assert choice["finish_reason"] == "length"
     assert choice["message"]["tool_calls"][0]["function"]["name"] == "get_weather"
+
+
+@pytest.mark.parametrize("forced", [False, True])
+def test_a_stop_string_within_a_call_is_why_the_reply_ended(
+    tool_server: Live, forced: bool
+) -> None:
+    """Half a call is no call to be made; whole ones before the stop string are."""
+    fields: dict[str, Any] = {"messages": ASK, "tools": TOOLS, "budget": "none"}
+    fields["tool_choice"] = "required" if forced else "auto"
+    choice = tool_server.chat(**fields, stop=["days"])["choices"][0]
+    assert choice["finish_reason"] == "stop"
+    assert "days" not in json.dumps(choice["message"])
+    whole = tool_server.chat(**fields, stop=["nothing of the kind"])["choices"][0]
+    assert whole["finish_reason"] == "tool_calls" and len(calls_of(whole)) >= 1
+
+
+def test_a_stop_string_within_a_tag_is_left_out(tool_server: Live) -> None:
+    fields: dict[str, Any] = {"messages": ASK, "tools": TOOLS, "budget": "none"}
+    choice = tool_server.chat(**fields, stop=["tool_call"])["choices"][0]
+    assert choice["finish_reason"] == "stop" and not choice["message"].get("tool_calls")
+    assert "tool_call" not in (choice["message"]["content"] or "")
+    streamed = tool_server.post(**fields, stop=["tool_call"], stream=True)
+    said = collect(read_chunks(streamed.text))["message"]
+    assert (said["content"] or "") == (choice["message"]["content"] or "")
 
 
 @pytest.mark.parametrize(

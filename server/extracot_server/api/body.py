@@ -7,8 +7,9 @@ The same for every API; which fields those are is each API's to say.
 from __future__ import annotations
 
 import json
+import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Self, TypeVar
 
@@ -32,6 +33,7 @@ from extracot_server.errors import InvalidRequestError
 _MAX_DEPTH = 128  # of lists and objects; deeper values break code that walks them
 _MAX_FIELDS = 256  # each unknown one is compared with `budget` and reported back
 # What may be half a character: its escape, its bytes, or another encoding than UTF-8.
+_ODD_NUMBER = re.compile(rb"NaN|Infinity|[eE]\+?[0-9]{3}|[0-9]{300}")
 _HALF = re.compile(rb"\\u[dD][89a-fA-F]|\xed[\xa0-\xbf]|\x00")
 _HOLDERS = (dict, list)
 B = TypeVar("B", bound=BaseModel)
@@ -157,8 +159,10 @@ class RequestBody(Body):
                 check_unknown(key, known)
                 check_inside(key, value)
         says, words = read_words(body, known, cls.words)
-        if "include_reasoning" in known and any(say.shown is False for say in says):
-            body = {**body, "include_reasoning": hidden(says, body.get("include_reasoning"))}
+        if any(say.shown is not None for say in says):
+            own = "include_reasoning" in known
+            shown = hidden(says, body.get("include_reasoning") if own else None)
+            body = {**body, "include_reasoning": shown} if own and shown is not None else body
         found = validated(cls, body)
         found._says, found._words, found._in_content = says, words, in_content(says)
         found._ignored = nested(cls.words, body)
@@ -217,11 +221,33 @@ def parse_json_object(raw: bytes) -> dict[str, Any]:
         raise InvalidRequestError(f"The body has more than {_MAX_FIELDS} fields.")
     if _HALF.search(raw):
         _check_characters(body)
+    if _ODD_NUMBER.search(raw):
+        _check_numbers(body)
     return body
 
 
 def _check_characters(body: Mapping[str, Any]) -> None:
-    """Raise :class:`InvalidRequestError` for half a character, which no prompt can hold.
+    """Raise :class:`InvalidRequestError` for half a character, which no prompt can hold."""
+    for place, inner in _values(body):
+        half = isinstance(inner, str) and not is_unicode(inner)
+        if half or (isinstance(place[1], str) and not is_unicode(place[1])):
+            where = _spelled(place)
+            message = f"`{where}` is not valid Unicode: it holds half a character."
+            raise InvalidRequestError(message, param=where, code="invalid_value")
+
+
+def _check_numbers(body: Mapping[str, Any]) -> None:
+    """Raise :class:`InvalidRequestError` for NaN and infinity, which JSON has no word for.
+
+    Python reads them, `1e999` among them, and no reply could say them again.
+    """
+    for place, inner in _values(body):
+        if isinstance(inner, float) and not math.isfinite(inner):
+            raise InvalidRequestError.of(_spelled(place), "must be a finite number.")
+
+
+def _values(body: Mapping[str, Any]) -> Iterator[tuple[tuple[_Place, str | int], Any]]:
+    """All values within, and their places.
 
     A place is spelled only where one is at fault: a body may have millions of long ones.
     """
@@ -231,11 +257,7 @@ def _check_characters(body: Mapping[str, Any]) -> None:
         for step, inner in value.items() if isinstance(value, Mapping) else enumerate(value):
             if isinstance(inner, _HOLDERS):
                 left.append(((place, step), inner))
-            half = isinstance(inner, str) and not is_unicode(inner)
-            if half or (isinstance(step, str) and not is_unicode(step)):
-                where = _spelled((place, step))
-                message = f"`{where}` is not valid Unicode: it holds half a character."
-                raise InvalidRequestError(message, param=where, code="invalid_value")
+            yield (place, step), inner
 
 
 _Place = tuple[Any, str | int] | None

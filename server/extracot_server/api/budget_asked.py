@@ -64,11 +64,15 @@ def _bounded(says: Sequence[Say], asked: Asked, alias: Target | None) -> Asked:
 
 def hidden(says: Sequence[Say], shown: bool | None) -> bool | None:
     """``include_reasoning`` with what the words say of it."""
-    hide = next((say for say in says if say.shown is False), None)
+    hide, show = (
+        next((say.field for say in says if say.shown is wanted), None) for wanted in (False, True)
+    )
+    hide = hide or ("include_reasoning" if shown is False else None)
+    show = show or ("include_reasoning" if shown is True else None)
     if hide is None:
         return shown
-    if shown is True:
-        raise _disagree(hide.field, "include_reasoning")
+    if show is not None:
+        raise _disagree(*((show, hide) if hide == "include_reasoning" else (hide, show)))
     return False
 
 
@@ -101,11 +105,15 @@ def _silent(asked: Asked, alias: Target | None) -> str:
 
 def _without(field: str, asked: Asked, alias: Target | None) -> Asked:
     """No reasoning, where nothing else asks for some."""
-    if asked.budget is not None and _silent(asked, alias) != "budget":
+    budget = asked.budget
+    if budget is not None and budget.asks and _silent(asked, alias) != "budget":
         raise BudgetError.of(field, "asks for no reasoning, but `budget` asks for some.")
     if alias not in (None, NO_REASONING):
         raise BudgetError.of(field, "asks for no reasoning, but `model` asks for a budget.")
-    budget = asked.budget or BudgetSpec("none", given=NO_REASONING)
+    if budget is None:
+        budget = BudgetSpec("none", given=NO_REASONING)
+    elif not budget.asks:  # it says how reasoning ends, say, were there any
+        budget = replace(budget, target="none", given={"ratio": NO_REASONING} | _as_object(budget))
     if (
         asked.effort_field == _OF_ALL
     ):  # what it may be is checked with the budget, which comes first

@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Any, Protocol
 
 from extracot_server.budget.values import LONGEST_CLOSING, shown
@@ -235,12 +234,11 @@ class Either:
         return (self.flag if isinstance(value, bool) else self.other).read(value, where)
 
 
-_FREE: Mapping[str, Any] = MappingProxyType({})
 _OFF = 'false is `budget: "none"`'
 _HIDE = "`include_reasoning` says the same"
 SWITCH = _Flag({"thinks": True}, {"thinks": False}, _OFF)
-SHOWN = _Flag(_FREE, {"shown": False}, _HIDE)
-HIDDEN = _Flag({"shown": False}, _FREE, _HIDE)
+SHOWN = _Flag({"shown": True}, {"shown": False}, _HIDE)
+HIDDEN = _Flag({"shown": False}, {"shown": True}, _HIDE)
 APART = _Flag(
     {"separate": True}, {"separate": False}, "false writes the reasoning into the content"
 )

@@ -85,7 +85,7 @@ _LAYOUT = Words(
 )
 _TASK_BUDGET = Unread("use `budget`, which bounds the reasoning of each reply")
 _OUTPUT_CONFIG = Inside({"effort": EFFORT, "task_budget": _TASK_BUDGET}, frozenset(["format"]))
-MESSAGES_WORDS: Table = {"thinking": _THINKING, "output_config": _OUTPUT_CONFIG}
+MESSAGES_WORDS: Table = {"thinking": Either(SWITCH, _THINKING), "output_config": _OUTPUT_CONFIG}
 """Fields of Anthropic's own API that hold words of the table."""
 _TOP: Table = {
     # a switch

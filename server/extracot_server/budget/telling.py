@@ -75,7 +75,8 @@ def _ratio(resolved: ResolvedBudget, policy: BudgetPolicy) -> float:
     if resolved.kind is BudgetKind.CAP and resolved.told_ratio is not None:
         ratio = resolved.told_ratio
     if resolved.max_reasoning_tokens is not None:
-        ratio = min(ratio, resolved.max_reasoning_tokens / policy.baseline[0])
+        # No context is that long, and no float may be that large.
+        ratio = min(ratio, min(resolved.max_reasoning_tokens, 2**53) / policy.baseline[0])
     return ratio
 
 

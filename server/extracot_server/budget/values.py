@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import re
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -101,6 +102,12 @@ class BudgetSpec:
     closing_field: str = "budget.closing"
     """Where the client wrote the closing, for errors about it."""
 
+    @property
+    def asks(self) -> bool:
+        """Whether it says how much reasoning there is to be."""
+        asked = (self.target, self.level, self.max_reasoning_tokens)
+        return any(one is not None for one in asked)
+
     @classmethod
     def __get_pydantic_core_schema__(cls, _: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         """As a field of a body it is read by :func:`parse_budget`."""
@@ -189,11 +196,16 @@ def _meant_by_number(number: float, *, percent: bool = False) -> str | None:
     return tokens if 100 < number < 10**9 else None
 
 
+_DECIMAL = re.compile(r"[0-9]*\.?[0-9]+(?:[eE][+-]?[0-9]+)?")  # as JSON, or with a bare point
+
+
 def parse_alias(text: str) -> Target | None:
     """The part of a model name after ``@``: ``0.4``, ``auto``, …; ``None`` if it is no budget."""
     if len(text) > _LONGEST_ALIAS:
         return None
     try:
+        if text not in WORDS and not _DECIMAL.fullmatch(text):
+            return None
         return _target.validate_python(text if text in WORDS else float(text))
     except ValueError:
         return None

@@ -5,6 +5,7 @@ A JSON reply collects them and a stream forwards them, so the two cannot diverge
 
 from __future__ import annotations
 
+import json
 from collections import deque
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
@@ -133,12 +134,24 @@ class ToolEventReader:
         self._marks: deque[tuple[int, str]] = deque() if marks is None else marks
         self._reader = _reader(chat)
         self._read = self._over = 0
+        self._over_tag = ""
+        self._last = -1
+        self._arguments: list[str] = []
         self.called = False
+
+    @property
+    def whole(self) -> bool:
+        """Whether the last call's arguments are those of a call: a JSON object, or nothing."""
+        text = "".join(self._arguments)
+        try:
+            return not text.strip() or isinstance(json.loads(text), dict)
+        except (ValueError, RecursionError):
+            return False
 
     def read(self, delta: Delta | CallDelta) -> list[Event]:
         """The events of one delta; a call that a server has read itself is one already."""
         if isinstance(delta, CallDelta):
-            self.called = True
+            self._note(delta.part)
             return [delta]
         if self._reader is None and self._state is not None and self._state.calls:
             self._reader = RequiredReader()
@@ -155,13 +168,25 @@ class ToolEventReader:
             place, tag = self._marks.popleft()
             found += self._reader.feed(text[at : place - start], ())
             found += self._reader.mark(tag)
+            self._over_tag = tag
             at = place - start + len(tag)
             self._over = max(0, at - len(text))  # of a tag that a stop string holds back in part
         return self._events(found + self._reader.feed(text[at:], ()))
 
     def finish(self) -> list[Event]:
-        """The events of what was held back."""
-        return self._events(self._reader.finish()) if self._reader is not None else []
+        """The events of what was held back, less what a stop string left out of a tag."""
+        if self._reader is None:
+            return []
+        found = self._reader.finish()
+        if self._over and found and isinstance(last := found[-1], str):
+            found[-1] = last[: -self._over] if last.endswith(self._over_tag) else last
+        return self._events([item for item in found if item != ""])
+
+    def _note(self, part: CallPart) -> None:
+        self.called = True
+        if part.call != self._last:
+            self._last, self._arguments = part.call, []
+        self._arguments.append(part.arguments)
 
     def _events(self, found: list[str | CallPart]) -> list[Event]:
         out: list[Event] = []
@@ -169,7 +194,7 @@ class ToolEventReader:
             if isinstance(item, str):
                 out.append(Delta(self._index, Part.ANSWER, item))
             else:
-                self.called = True
+                self._note(item)
                 out.append(CallDelta(self._index, item))
         return out
 

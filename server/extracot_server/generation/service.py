@@ -167,7 +167,9 @@ class ChatService:
                     _check_escape(chat, state, written[index])
                 reports[index] = choice_report(chat, state)
                 reason = state.finish_reason or "length"
-                if readers[index].called and reason == "stop":
+                # A stop string within a call ends the reply, and makes no call of what is there.
+                made = readers[index].called and (state.stop is None or readers[index].whole)
+                if made and reason == "stop":
                     yield ChoiceDone(index, "tool_calls", reports[index])
                 else:
                     yield ChoiceDone(index, reason, reports[index], state.stop)

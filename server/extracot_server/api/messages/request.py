@@ -8,7 +8,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from extracot_server.api.body import (
     CHAT_DEFAULTS,
@@ -102,6 +102,12 @@ class CountRequest(ChatBody):
     output_config: OutputConfig | None = None
     tools: list[dict[str, Any]] | None = Field(None, description="name, description, input_schema")
     tool_choice: dict[str, Any] | None = Field(None, description="type auto, any, tool or none")
+
+    @field_validator("thinking", mode="before")
+    @classmethod
+    def _switch(cls, given: Any) -> Any:
+        """True or false is a word of the table, and has been read."""
+        return None if isinstance(given, bool) else given
 
 
 class MessagesRequest(CountRequest):

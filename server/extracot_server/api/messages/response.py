@@ -19,6 +19,7 @@ from extracot_server.api.earlier_reasoning import UNSIGNED
 from extracot_server.api.errors import HttpError, anthropic_body
 from extracot_server.api.messages.request import MessagesRequest
 from extracot_server.api.sse import to_json
+from extracot_server.errors import encodable
 from extracot_server.generation.events import CallDelta, ChoiceDone, Delta, Event, Finished
 from extracot_server.generation.request import PreparedChat
 
@@ -227,9 +228,10 @@ def _read_input(arguments: str) -> dict[str, Any]:
         return {}
     try:
         found = json.loads(arguments)
+        json.dumps(found, allow_nan=False, ensure_ascii=False).encode()  # as the reply will be
     except (ValueError, RecursionError):
         found = None
-    return found if isinstance(found, dict) else {"INVALID_JSON": arguments}
+    return found if isinstance(found, dict) else {"INVALID_JSON": encodable(arguments)}
 
 
 def _frames(events: list[dict[str, Any]]) -> bytes:
