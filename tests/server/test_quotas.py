@@ -141,6 +141,27 @@ def test_a_soft_quota_lowers_the_budget_instead(keyed: Live) -> None:
     assert keyed.metric_sum("extracot_quota_used_ratio", **labels) == 1.0
 
 
+def test_gauges_are_of_quotas_that_there_are(tmp_path: Path) -> None:
+    """A quota that is gone is shown no more; of two with the same labels, the fuller one is."""
+    path, name = tmp_path / "keys.yaml", "extracot_quota_used_ratio"
+    day, low = {"per": "day"}, {"when_over": {"budget": 0.4}}
+    write(
+        path, entry("a", quotas=[{"requests": 3, **day}]), entry("b", quotas=[{"tokens": 1, **day}])
+    )
+    with serve(keys=path) as live:
+        assert [ask(live, "a").status_code for _ in range(3)] == [200] * 3
+        assert live.metric_sum(name, owner="key a") == 1.0
+        two = [
+            {"tokens": 100, **day, **low},
+            {"tokens": 10**6, **day, "when_over": {"budget": 0.2}},
+        ]
+        write(path, entry("a", quotas=two))
+        live.app.state.extracot.reload_keys()
+        assert live.metric_sum(name) == 0
+        assert ask(live, "a").status_code == ask(live, "a").status_code == 200
+        assert live.metric_sum(name, owner="key a", kind="tokens", when_over="lower") == 1.0
+
+
 def test_a_group_shares_its_quota(keyed: Live) -> None:
     assert [ask(keyed, name).status_code for name in ("one", "two", "one", "two")] == [200] * 4
     for name in ("one", "two"):

@@ -16,8 +16,10 @@ import psycopg
 import pytest
 import redis
 
+from extracot_server.config.settings import SettingsError, load_settings
 from extracot_server.engine.scripted.engine import ScriptedBehaviour
 from extracot_server.ledger.ledger import Ledger
+from extracot_server.ledger.open import open_ledger
 from extracot_server.ledger.store import Claim, StoreError
 from tests.server.key_files import bearer, write
 from tests.server.live import serve, user, wait_for
@@ -99,3 +101,19 @@ def test_a_month_s_end_and_a_reply_that_goes_over_it(tmp_path: Path) -> None:
             ("2026-12-31", 1),
             ("2027-01-01", 1),
         ]
+
+
+@pytest.mark.parametrize(
+    "store",
+    [
+        "redis://127.0.0.1:1/0?ssl_cert_reqs=none",
+        "redis://127.0.0.1:1/0?nonsense=1",
+        "redis://127.0.0.1:1/0?socket_timeout=abc",
+        "redis://127.0.0.1:port/0",
+        "postgresql://127.0.0.1:port/x",
+        "postgresql://127.0.0.1:1/x?nonsense=1",
+    ],
+)
+def test_a_store_s_address_that_is_wrong_is_one_line(store: str) -> None:
+    with pytest.raises(SettingsError, match=r"^setting usage_store: .+"):
+        open_ledger(load_settings(["--engine", "scripted", "--usage-store", store]), lasting=True)

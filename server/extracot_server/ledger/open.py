@@ -50,7 +50,10 @@ def _store(named: str) -> Store:
     if not colon:
         return SqliteStore(Path(named).expanduser())
     parts = urlsplit(named)
-    shown = f"{scheme}://{parts.hostname}:{parts.port or 'default'}{parts.path}"
+    try:
+        shown = f"{scheme}://{parts.hostname}:{parts.port or 'default'}{parts.path}"
+    except ValueError as error:
+        raise SettingsError(f"setting usage_store: {error}") from None
     try:
         if scheme.startswith("redis"):
             from extracot_server.ledger.redis import RedisStore
@@ -63,6 +66,8 @@ def _store(named: str) -> Store:
         raise SettingsError(
             f"setting usage_store: {error}; install it with: pip install 'extracot[stores]'"
         ) from None
+    except StoreError as error:
+        raise SettingsError(f"setting usage_store: {error}") from None
 
 
 def _state_folder() -> Path:

@@ -78,13 +78,17 @@ class RedisStore:
     def __init__(self, url: str, shown: str) -> None:
         """``shown`` is the URL without its password, for errors."""
         self._shown = shown
-        self._redis = redis.Redis.from_url(
-            url,
-            decode_responses=True,
-            socket_timeout=_SECONDS,
-            socket_connect_timeout=_SECONDS,
-            retry=None,  # a call that may have been carried out is for the ledger to repeat
-        )
+        try:
+            self._redis = redis.Redis.from_url(
+                url,
+                decode_responses=True,
+                socket_timeout=_SECONDS,
+                socket_connect_timeout=_SECONDS,
+                retry=None,  # a call that may have been carried out is for the ledger to repeat
+            )
+            self._redis.connection_pool.make_connection()  # reads the URL's options; opens nothing
+        except (TypeError, ValueError) as error:
+            raise StoreError(f"usage store {shown}: an option of its URL: {error}") from None
         register = self._redis.register_script
         self._scripts = {name: register(text) for name, text in _TEXTS.items()}
 

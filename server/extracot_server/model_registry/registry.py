@@ -127,6 +127,7 @@ class AppState:
         rotated = self.keys.reload(self.check_keys)
         self.metrics.keys_reloaded.set(1)
         after = {principal.name: principal for principal in self.keys.principals}
+        self.metrics.keep_quotas(q for principal in after.values() for q in principal.quotas)
         changed = {name for name in before.keys() & after.keys() if before[name] != after[name]}
         told = {
             "added": after.keys() - before.keys(),

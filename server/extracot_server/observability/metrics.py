@@ -11,7 +11,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Sequence
 from itertools import accumulate
-from math import inf
+from math import inf, nan
 from time import perf_counter, time
 from typing import Literal
 
@@ -22,6 +22,7 @@ from prometheus_client.utils import floatToGoString
 
 from extracot.card import BudgetCard, LevelCard
 from extracot.usage import split_saving
+from extracot_server.admission.quotas import Quota
 from extracot_server.budget.holdout import Arm, Saving
 from extracot_server.generation.report import BudgetReport, expected_share
 from extracot_server.generation.request import UNFINISHED, RequestTimes
@@ -97,6 +98,11 @@ class PlainHistogram(Collector):
         )
         family.add_sample(f"{self._name}_created", {}, self._created)
         return [family]
+
+
+def _quota_labels(quota: Quota) -> tuple[str, ...]:
+    when_over = "refuse" if quota.budget is None else "lower"
+    return quota.owner, quota.kind, quota.period.value, when_over
 
 
 class ServerMetrics:
@@ -203,6 +209,7 @@ class ServerMetrics:
             *("quota_used_ratio", "Share of a quota that is used or claimed", "livemostrecent"),
             *("owner", "kind", "per", "when_over"),
         )
+        self._quotas_shown: set[tuple[str, ...]] = set()
         self.engine_restarts = counter(
             "engine_restarts", "Engine restarts after one was lost", "outcome"
         )
@@ -282,13 +289,25 @@ class ServerMetrics:
         self.usage_unwritten.set(unwritten)
 
     def show_quotas(self, standings: Sequence[Standing]) -> None:
-        """Show how much of these quotas is used."""
+        """Show how much of these quotas is used; of those with the same labels, the fullest."""
+        used: dict[tuple[str, ...], float] = {}
         for standing in standings:
-            quota = standing.quota
-            when_over = "refuse" if quota.budget is None else "lower"
-            used = 1 - standing.left / quota.limit
-            labels = (quota.owner, quota.kind, quota.period.value, when_over)
-            self.quota_used.labels(*labels).set(used)
+            labels = _quota_labels(standing.quota)
+            share = 1 - standing.left / standing.quota.limit
+            used[labels] = max(share, used.get(labels, share))
+        for labels, share in used.items():
+            self.quota_used.labels(*labels).set(share)
+        self._quotas_shown |= used.keys()
+
+    def keep_quotas(self, quotas: Iterable[Quota]) -> None:
+        """Show none but these any more."""
+        kept = {_quota_labels(quota) for quota in quotas}
+        for labels in self._quotas_shown - kept:
+            if in_workers():  # a file of values loses none: no value is what is left to say
+                self.quota_used.labels(*labels).set(nan)
+            else:
+                self.quota_used.remove(*labels)
+        self._quotas_shown &= kept
 
     def open_model(self, model: str, card: BudgetCard | None) -> None:
         """Show what a card says of its levels, and begin a model's savings and escapes at zero.
