@@ -31,6 +31,7 @@ from tokenizers import Tokenizer
 from benchmarks.harness import about_this_machine, free_port, percentile, server, table
 
 ANSWER = 256  # tokens that a server keeps for the answer
+ROOM = 64  # more than tags and what is written around them take
 CONTEXT = 9216
 QUESTION = "What is 12 * 3 + 4? Please reason step by step, and tell me all that you have seen."
 HEAD = ("cap", "second prompt", "in the cache", "computed", "steps beyond the tokens kept")
@@ -68,7 +69,7 @@ def reply(place: Place, text: str, cap: int) -> tuple[dict[str, Any], list[tuple
         "model": "bench",
         "messages": [{"role": "user", "content": text}],
         "budget": {"ratio": 1, "max_reasoning_tokens": cap, "enforce": "hard"},
-        "max_tokens": cap + ANSWER + 8,
+        "max_tokens": cap + ANSWER + ROOM,
         "ignore_eos": True,
         "logit_bias": {str(place.end): -100},
         "temperature": 1.0,
