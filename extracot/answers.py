@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from fractions import Fraction
 from itertools import accumulate
 
+from extracot.number_words import NUMBER
 from extracot.quantities import (
     LONGEST,
     Numeral,
@@ -23,6 +24,12 @@ from extracot.quantities import (
 
 GRADER = "extracot.answers 2"
 """Names the rules of :func:`same_plain_answer`, for reports; it changes when a verdict does."""
+
+_END = rf"(?:\$ ?)?{NUMBER}(?::\d\d)?"
+_RANGE = re.compile(
+    rf"(?P<low>{_END})(?P<unit> ?[A-Za-z%.]+)?? ?(?P<by>-|to) ?"
+    rf"(?P<high>{_END})(?P<end> ?[A-Za-z% .]+)?"
+)
 
 # One pass over what can open, close or hide a brace. Backslashes before "boxed" may be doubled
 # (text that went through JSON twice); any other escaped character, braces among them, is skipped.
@@ -93,6 +100,8 @@ def same_plain_answer(answer: str, gold: str) -> bool | None:
     if texts[0] == texts[1]:
         return bool(texts[0])
     left, right = map(read_plain, texts)
+    if None in (left, right) and (ranges := _ranges(*texts)) is not None:
+        return ranges
     match left, right:
         case None, None:
             return _brackets(*texts)
@@ -113,6 +122,22 @@ def same_plain_answer(answer: str, gold: str) -> bool | None:
         ):
             return not number.unit and _digits(number.value) == numeral.digits
     return False
+
+
+def _ranges(answer: str, gold: str) -> bool | None:
+    """Whether two ranges are the same, ``5-10 days`` and ``5 to 10 days``; ``None``: not both are.
+
+    Two that differ and say ``to`` in neither may be differences, as ``5-10`` is.
+    """
+    if max(len(answer), len(gold)) > LONGEST:
+        return None
+    first, second = _RANGE.fullmatch(answer), _RANGE.fullmatch(gold)
+    if first is None or second is None:
+        return None
+    lows = [read_plain(one["low"] + (one["unit"] or one["end"] or "")) for one in (first, second)]
+    highs = [read_plain(one["high"] + (one["end"] or "")) for one in (first, second)]
+    same = lows[0] == lows[1] and highs[0] == highs[1]
+    return same if "to" in (first["by"], second["by"]) else (same or None)
 
 
 def _same_quantity(left: Quantity, right: Quantity) -> bool:

@@ -343,10 +343,10 @@ def test_a_kept_row_is_judged_by_the_answer_as_it_is_now(tmp_path: Path) -> None
     with RowStore(path) as store:
         store.add(row("a", 0.2, gold="4", boxed="5", correct=False))
         store.add(row("b", 0.2, boxed="7"))
-    for answer, right in (("5", True), ("6", False), (None, None)):
+    for answer, gold, right in (("5", "5", True), ("6", "6", False), (None, "6", False)):
         with RowStore(path) as store:
             found = store.get(asked("a", answer), 0.2, "f")
-            assert found is not None and (found.gold, found.correct) == (answer, right)
+            assert found is not None and (found.gold, found.correct) == (gold, right)
     with RowStore(path) as store:
         found = store.get(asked("b", "7"), 0.2, "f")
         assert found is not None and found.correct, "one that had no answer has one now"

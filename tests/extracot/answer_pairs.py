@@ -17,6 +17,14 @@ boys cartons inch kittens pies roses"""
 NOUNS = _NOUNS.split()
 
 SAME: list[tuple[str, str]] = [
+    # ranges
+    ("5 to 10", "5-10"),
+    ("5-10 days", "5 to 10 days"),
+    ("5-10 days", "5 - 10 days"),
+    ("10 to 12 feet", "10-12 feet"),
+    ("9:00 to 5:00", "9:00 - 5:00"),
+    ("3 pm-5 pm", "3 pm to 5 pm"),
+    ("$5-$10", "$5 to $10"),
     # units and nouns
     ("18 dollars", "18"),
     ("18 \\text{ dollars}", "18"),
@@ -182,6 +190,10 @@ SAME: list[tuple[str, str]] = [
 ]
 
 DIFFERENT: list[tuple[str, str]] = [
+    # ranges
+    ("5-10 days", "5 to 11 days"),
+    ("6 to 10", "5-10"),
+    ("5 to 10 feet", "5-10 days"),
     ("4", "5"),
     ("-5", "5"),
     ("1/2", "1/3"),

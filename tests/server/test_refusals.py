@@ -197,7 +197,7 @@ def test_wrong_nested_values_name_the_path(
     assert token_server.refused(**fields)["param"] == param
 
 
-@pytest.mark.parametrize("literal", ["NaN", "-Infinity", "1e999"])
+@pytest.mark.parametrize("literal", ["NaN", "-Infinity", "1e999", "9" * 199 + "e0200", "1E+0999"])
 @pytest.mark.parametrize(
     ("path", "body", "param"),
     [

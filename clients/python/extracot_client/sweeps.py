@@ -88,10 +88,10 @@ def fingerprint(problem: SweepProblem, options: SolveOptions) -> str:
 
 
 def regraded(row: SweepRow, problem: SweepProblem) -> SweepRow:
-    """A row that was kept, judged by the answer that is known now."""
+    """A row that was kept, judged by the answer that is known now, if there is one."""
     gold = problem.answer
     correct = None if gold is None else same_answer(row.boxed, gold)
-    if (row.gold, row.correct) == (gold, correct):
+    if gold is None or (row.gold, row.correct) == (gold, correct):
         return row
     return row.model_copy(update={"gold": gold, "correct": correct})
 

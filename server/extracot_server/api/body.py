@@ -33,7 +33,7 @@ from extracot_server.errors import InvalidRequestError
 _MAX_DEPTH = 128  # of lists and objects; deeper values break code that walks them
 _MAX_FIELDS = 256  # each unknown one is compared with `budget` and reported back
 # What may be half a character: its escape, its bytes, or another encoding than UTF-8.
-_ODD_NUMBER = re.compile(rb"NaN|Infinity|[eE]\+?[0-9]{3}|[0-9]{300}")
+_ODD_NUMBER = re.compile(rb"NaN|Infinity|[eE]\+?0*[0-9]{2}|[0-9]{200}|\x00")
 _HALF = re.compile(rb"\\u[dD][89a-fA-F]|\xed[\xa0-\xbf]|\x00")
 _HOLDERS = (dict, list)
 B = TypeVar("B", bound=BaseModel)

@@ -73,7 +73,11 @@ class BatchRun:
             return await self._finish(results, batch.ending)
         try:
             return await self._through(results)
-        except Exception:  # a bug of ours: the client is told, and keeps what has been done
+        except (
+            Exception
+        ) as error:  # a bug of ours: the client is told, and keeps what has been done
+            if batch.ending is not None or _of_the_disk(error):
+                raise  # the next process goes on with it
             log.exception("batch %s broke off", batch.id)
             batch.faults = [Fault(code="internal_error", message=_BROKE_OFF)]
             return await self._finish(results, "failed")
@@ -226,6 +230,13 @@ class BatchRun:
         if (now := self.batch.model_dump_json()) != self._saved:
             await self._write(self.batch.save, self._folder.batches, threaded=True)
             self._saved = now
+
+
+def _of_the_disk(error: Exception) -> bool:
+    """Whether the folder could not be read or written, which passes."""
+    if isinstance(error, ExceptionGroup):
+        return error.subgroup(OSError) is not None
+    return isinstance(error, OSError)
 
 
 def _whole_fault(overview: Overview, max_lines: int) -> Fault | None:

@@ -135,18 +135,17 @@ class ToolEventReader:
         self._reader = _reader(chat)
         self._read = self._over = 0
         self._over_tag = ""
-        self._last = -1
-        self._arguments: list[str] = []
+        self._arguments: dict[int, list[str]] = {}
         self.called = False
 
     @property
     def whole(self) -> bool:
-        """Whether the last call's arguments are those of a call: a JSON object, or nothing."""
-        text = "".join(self._arguments)
+        """Whether every call that was made has whole arguments: a JSON object."""
         try:
-            return not text.strip() or isinstance(json.loads(text), dict)
+            found = [json.loads("".join(parts)) for parts in self._arguments.values()]
         except (ValueError, RecursionError):
             return False
+        return all(isinstance(arguments, dict) for arguments in found)
 
     def read(self, delta: Delta | CallDelta) -> list[Event]:
         """The events of one delta; a call that a server has read itself is one already."""
@@ -184,9 +183,7 @@ class ToolEventReader:
 
     def _note(self, part: CallPart) -> None:
         self.called = True
-        if part.call != self._last:
-            self._last, self._arguments = part.call, []
-        self._arguments.append(part.arguments)
+        self._arguments.setdefault(part.call, []).append(part.arguments)
 
     def _events(self, found: list[str | CallPart]) -> list[Event]:
         out: list[Event] = []

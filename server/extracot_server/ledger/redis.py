@@ -86,7 +86,10 @@ class RedisStore:
                 socket_connect_timeout=_SECONDS,
                 retry=None,  # a call that may have been carried out is for the ledger to repeat
             )
-            self._redis.connection_pool.make_connection()  # reads the URL's options; opens nothing
+            pool = self._redis.connection_pool
+            pool.connection_class(
+                **pool.connection_kwargs
+            )  # reads the URL's options, opens nothing
         except (TypeError, ValueError) as error:
             raise StoreError(f"usage store {shown}: an option of its URL: {error}") from None
         register = self._redis.register_script
