@@ -45,7 +45,7 @@ def test_two_servers_in_one_table(
     told = capsys.readouterr()
     assert len(told.out.splitlines()) == 8 and "realised: as the server reports it" in told.out
     report = json.loads(out.read_text())
-    assert (report["definition"], report["problems"]["n"]) == ("adherence 1", 10)
+    assert (report["definition"], report["problems"]["n"]) == ("adherence 2", 10)
     assert [one["field"] for one in report["servers"]] == ["extracot", "vllm"]
     found = {(one["server"], one["requested"]): one for one in report["figures"]}
     assert set(found) == {(name, cap) for name in ("ours", "bare") for cap in (None, 20, 40)}
@@ -253,6 +253,13 @@ def test_empty_escaped_wrong_undecided_failed() -> None:
     assert (found.n, found.failed, found.undecided) == (4, 1, 1)
     assert found.accuracy.mean == pytest.approx(1 / 3)
     assert (found.empty.mean, found.escapes.mean) == (0.25, 0.25)
+
+
+def test_an_escape_that_only_the_server_knows_counts() -> None:
+    known, unknown, fine = (row(str(n), 10, escaped=told) for n, told in enumerate((True, None, False)))
+    found = figured([known, unknown, fine])
+    assert found.escapes is not None and found.escapes.mean == pytest.approx(1 / 3)
+    assert found.kept is not None and found.kept.mean == pytest.approx(2 / 3)
 
 
 def test_an_escape_is_right_by_more_than_was_asked_for() -> None:

@@ -17,7 +17,7 @@ from extracot_client.intervals import Estimate, mean_of, paired_shares, percenti
 from extracot_client.matching import judge
 from extracot_client.types import SweepRow
 
-DEFINITION = "adherence 1"
+DEFINITION = "adherence 2"
 WITHIN = 0.1
 Count = Callable[[str], int]
 """How many tokens a text is."""
@@ -95,7 +95,8 @@ def read_reply(row: SweepRow, count: Count | None, tags: ThinkTags) -> Reply:
         recounted=recounted,
         answer=length,
         correct=None if row.gold is None else judge(boxed, row.gold),
-        escaped=escape_of(answer, reasoning, tags) is not None,
+        # A server that leaves out the end tag that came late knows of it, and the text does not.
+        escaped=bool(row.escaped) or escape_of(answer, reasoning, tags) is not None,
         empty=not answer.strip(),
         first_answer=first_answer,
     )

@@ -41,6 +41,7 @@ SHARED_FAILURES = (
 _OF_REPORT = {
     *("answer_tokens", "baseline_tokens", "baseline_source", "cap_hit"),
     *("realised_ratio", "saved_tokens_estimate", "total_saved_tokens_estimate", "no_saving"),
+    "escaped",
 }
 
 

@@ -190,6 +190,7 @@ class SweepRow(BaseModel):
     saved_tokens_estimate: float | None = None
     total_saved_tokens_estimate: float | None = None
     no_saving: str | None = None
+    escaped: bool | None = Field(None, description="by the server's own report, if it has one")
     ttft: float | None = None
     first_answer: float | None = None
     total: float | None = None
