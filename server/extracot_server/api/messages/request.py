@@ -98,12 +98,12 @@ class CountRequest(ChatBody):
         min_length=1, description="the last message is the user's or the system's"
     )
     system: str | list[dict[str, Any]] | None = Field(None, description="a text or text blocks")
-    thinking: Thinking | None = Field(None, description="sets a budget")
+    thinking: Thinking | None = Field(None, description="sets a budget; false is none of it")
     output_config: OutputConfig | None = None
     tools: list[dict[str, Any]] | None = Field(None, description="name, description, input_schema")
     tool_choice: dict[str, Any] | None = Field(None, description="type auto, any, tool or none")
 
-    @field_validator("thinking", mode="before")
+    @field_validator("thinking", mode="before", json_schema_input_type=Thinking | bool | None)
     @classmethod
     def _switch(cls, given: Any) -> Any:
         """True or false is a word of the table, and has been read."""
