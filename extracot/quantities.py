@@ -211,7 +211,7 @@ def _quantity(match: re.Match[str]) -> Quantity | None:
         return None
     if unit and unit[0] in MULTIPLIERS:
         value, unit = value * MULTIPLIERS[unit[0]], unit[1:]
-        if unit and unit[0] in {**CARDINALS, **MULTIPLIERS}:
+        if unit and (unit[0] in CARDINALS or unit[0] in MULTIPLIERS):
             return None
     money = match["currency"] or match["dear"]
     if match["clock"] and (match["sign"] or value.denominator != 1):

@@ -256,7 +256,9 @@ def test_empty_escaped_wrong_undecided_failed() -> None:
 
 
 def test_an_escape_that_only_the_server_knows_counts() -> None:
-    known, unknown, fine = (row(str(n), 10, escaped=told) for n, told in enumerate((True, None, False)))
+    known, unknown, fine = (
+        row(str(n), 10, escaped=told) for n, told in enumerate((True, None, False))
+    )
     found = figured([known, unknown, fine])
     assert found.escapes is not None and found.escapes.mean == pytest.approx(1 / 3)
     assert found.kept is not None and found.kept.mean == pytest.approx(2 / 3)

@@ -33,7 +33,6 @@ from extracot_server.errors import InvalidRequestError
 _MAX_DEPTH = 128  # of lists and objects; deeper values break code that walks them
 _MAX_FIELDS = 256  # each unknown one is compared with `budget` and reported back
 # What may be half a character: its escape, its bytes, or another encoding than UTF-8.
-_ODD_NUMBER = re.compile(rb"NaN|Infinity|[eE]\+?0*[0-9]{2}|[0-9]{200}|\x00")
 _HALF = re.compile(rb"\\u[dD][89a-fA-F]|\xed[\xa0-\xbf]|\x00")
 _HOLDERS = (dict, list)
 B = TypeVar("B", bound=BaseModel)
@@ -198,16 +197,19 @@ def validated(kind: type[B], value: Mapping[str, Any], where: str = "") -> B:
         raise InvalidRequestError.of(param or "body", f"{what}.", code) from None
 
 
-def _number(text: str) -> float | int:
-    """JSON has one kind of number: a number without a fraction is an integer (``100.0``)."""
-    value = float(text)
-    return int(value) if value.is_integer() and abs(value) < 2**53 else value
-
-
 def parse_json_object(raw: bytes) -> dict[str, Any]:
     """The body as a JSON object; anything else is an :class:`InvalidRequestError`."""
+    not_finite = False
+
+    def number(text: str) -> float | int:
+        """JSON has one kind of number: a number without a fraction is an integer (``100.0``)."""
+        nonlocal not_finite
+        value = float(text)
+        not_finite |= not math.isfinite(value)
+        return int(value) if value.is_integer() and abs(value) < 2**53 else value
+
     try:
-        body = json.loads(raw, parse_float=_number)
+        body = json.loads(raw, parse_float=number, parse_constant=number)
     except RecursionError:
         raise _too_deep() from None
     except ValueError as error:
@@ -221,7 +223,7 @@ def parse_json_object(raw: bytes) -> dict[str, Any]:
         raise InvalidRequestError(f"The body has more than {_MAX_FIELDS} fields.")
     if _HALF.search(raw):
         _check_characters(body)
-    if _ODD_NUMBER.search(raw):
+    if not_finite:
         _check_numbers(body)
     return body
 

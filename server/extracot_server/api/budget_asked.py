@@ -64,15 +64,15 @@ def _bounded(says: Sequence[Say], asked: Asked, alias: Target | None) -> Asked:
 
 def hidden(says: Sequence[Say], shown: bool | None) -> bool | None:
     """``include_reasoning`` with what the words say of it."""
+    own = "include_reasoning"
+    told = [*says, Say(own, shown=shown)]
     hide, show = (
-        next((say.field for say in says if say.shown is wanted), None) for wanted in (False, True)
+        next((say.field for say in told if say.shown is wanted), None) for wanted in (False, True)
     )
-    hide = hide or ("include_reasoning" if shown is False else None)
-    show = show or ("include_reasoning" if shown is True else None)
     if hide is None:
         return shown
     if show is not None:
-        raise _disagree(*((show, hide) if hide == "include_reasoning" else (hide, show)))
+        raise _disagree(*sorted((hide, show), key=own.__eq__))  # the word's own place first
     return False
 
 

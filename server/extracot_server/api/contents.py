@@ -203,14 +203,22 @@ def read_arguments(given: Any, where: str) -> dict[str, Any] | str:
         return {}
     if not isinstance(given, str | dict):
         raise InvalidRequestError.of(where, "must be a string, the JSON text of an object.")
+    arguments = writable_object(given)
+    if isinstance(given, dict):
+        if arguments is None:
+            raise InvalidRequestError.of(where, "holds what JSON can't.")
+        return arguments
+    return given if arguments is None or levels(arguments) > _MAX_DEPTH else arguments
+
+
+def writable_object(given: str | dict[str, Any]) -> dict[str, Any] | None:
+    """An object, or the one whose JSON text it is, if a reply can say it again.
+
+    What JSON has no word for, such as NaN, or what no text can hold, is no value.
+    """
     try:
-        arguments = json.loads(given) if isinstance(given, str) else given
-        if isinstance(arguments, dict):
-            # What JSON has no word for, such as NaN, or what no text can hold, is no value.
-            json.dumps(arguments, allow_nan=False, ensure_ascii=False).encode()
-            if isinstance(given, dict) or levels(arguments) <= _MAX_DEPTH:
-                return arguments
+        found = json.loads(given) if isinstance(given, str) else given
+        json.dumps(found, allow_nan=False, ensure_ascii=False).encode()
     except (ValueError, RecursionError):
-        if isinstance(given, dict):
-            raise InvalidRequestError.of(where, "holds what JSON can't.") from None
-    return str(given)
+        return None
+    return found if isinstance(found, dict) else None

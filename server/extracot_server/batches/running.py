@@ -73,11 +73,10 @@ class BatchRun:
             return await self._finish(results, batch.ending)
         try:
             return await self._through(results)
-        except (
-            Exception
-        ) as error:  # a bug of ours: the client is told, and keeps what has been done
+        except Exception as error:
             if batch.ending is not None or _of_the_disk(error):
                 raise  # the next process goes on with it
+            # A bug of ours: the client is told, and keeps what has been done.
             log.exception("batch %s broke off", batch.id)
             batch.faults = [Fault(code="internal_error", message=_BROKE_OFF)]
             return await self._finish(results, "failed")

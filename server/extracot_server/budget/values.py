@@ -201,11 +201,9 @@ _DECIMAL = re.compile(r"[0-9]*\.?[0-9]+(?:[eE][+-]?[0-9]+)?")  # as JSON, or wit
 
 def parse_alias(text: str) -> Target | None:
     """The part of a model name after ``@``: ``0.4``, ``auto``, …; ``None`` if it is no budget."""
-    if len(text) > _LONGEST_ALIAS:
+    if len(text) > _LONGEST_ALIAS or not (text in WORDS or _DECIMAL.fullmatch(text)):
         return None
     try:
-        if text not in WORDS and not _DECIMAL.fullmatch(text):
-            return None
         return _target.validate_python(text if text in WORDS else float(text))
     except ValueError:
         return None

@@ -87,9 +87,8 @@ class RedisStore:
                 retry=None,  # a call that may have been carried out is for the ledger to repeat
             )
             pool = self._redis.connection_pool
-            pool.connection_class(
-                **pool.connection_kwargs
-            )  # reads the URL's options, opens nothing
+            # Reads the URL's options, opens nothing.
+            pool.connection_class(**pool.connection_kwargs)
         except (TypeError, ValueError) as error:
             raise StoreError(f"usage store {shown}: an option of its URL: {error}") from None
         register = self._redis.register_script

@@ -11,7 +11,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Sequence
 from itertools import accumulate
-from math import inf, nan
+from math import inf
 from time import perf_counter, time
 from typing import Literal
 
@@ -30,6 +30,7 @@ from extracot_server.ledger.meter import Standing
 from extracot_server.observability.routing_metrics import RoutingMetrics
 from extracot_server.observability.worker_metrics import (
     SAVING_GAUGES,
+    forget,
     in_workers,
     registry_of_workers,
     saving_gauges,
@@ -303,10 +304,7 @@ class ServerMetrics:
         """Show none but these any more."""
         kept = {_quota_labels(quota) for quota in quotas}
         for labels in self._quotas_shown - kept:
-            if in_workers():  # a file of values loses none: no value is what is left to say
-                self.quota_used.labels(*labels).set(nan)
-            else:
-                self.quota_used.remove(*labels)
+            forget(self.quota_used, *labels)
         self._quotas_shown &= kept
 
     def open_model(self, model: str, card: BudgetCard | None) -> None:

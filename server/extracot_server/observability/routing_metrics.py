@@ -10,9 +10,7 @@ from extracot_server.budget.canary import Side
 from extracot_server.engine.base import UpstreamState
 from extracot_server.generation.observer import RequestResult
 from extracot_server.generation.trial import Trial
-from extracot_server.observability.worker_metrics import in_workers
-
-_NAN = float("nan")
+from extracot_server.observability.worker_metrics import forget
 
 
 class RoutingMetrics:
@@ -65,10 +63,7 @@ class RoutingMetrics:
 
     def _forget(self, place: tuple[str, str]) -> None:
         for gauge in (self.up, self.draining, self.running):
-            if in_workers():  # a file of values loses none: no value is what is left to say
-                gauge.labels(*place).set(_NAN)
-            else:
-                gauge.remove(*place)
+            forget(gauge, *place)
 
     def record(self, trial: Trial, result: RequestResult) -> None:
         """Count a request of a canary's comparison, as the comparison itself does."""

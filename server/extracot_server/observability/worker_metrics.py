@@ -7,8 +7,9 @@ only the whole can say (the holdout's saving) is computed from their sums here.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from math import nan
 
-from prometheus_client import CollectorRegistry, values
+from prometheus_client import CollectorRegistry, Gauge, values
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
@@ -32,6 +33,14 @@ def saving_gauges(saving: Saving) -> dict[str, float]:
 def in_workers() -> bool:
     """Whether this process is one of several that keep their metrics in files."""
     return bool(getattr(values.ValueClass, "_multiprocess", False))
+
+
+def forget(gauge: Gauge, *labels: str) -> None:
+    """Show these labels no more. A file of values loses none: no value is what is left to say."""
+    if in_workers():
+        gauge.labels(*labels).set(nan)
+    else:
+        gauge.remove(*labels)
 
 
 class AllWorkers(Collector):

@@ -27,7 +27,6 @@ from extracot_client.sweep_files import RowStore, write_csv
 from extracot_client.sweeps import (
     BudgetSummary,
     SweepProblem,
-    as_problem,
     budget_key,
     fingerprint,
     summarise,
@@ -100,11 +99,7 @@ def _rows(
     rows: dict[tuple[str, str], SweepRow] = {}
     with RowStore(Path(arguments.out)) if arguments.out else nullcontext() as store:
         for problem, budget in pairs if store else ():
-            row = (
-                store.get(as_problem(problem), budget, fingerprint(problem, options))
-                if store
-                else None
-            )
+            row = store.get(problem, budget, fingerprint(problem, options)) if store else None
             if row is not None:
                 rows[(problem.id, budget_key(budget))] = row
         if rows:

@@ -6,7 +6,6 @@ what a reply depends on.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -15,6 +14,7 @@ from pydantic import Field
 from extracot.reasoning import Part
 from extracot.report import BudgetReport
 from extracot_server.api.body import ReplyModel
+from extracot_server.api.contents import writable_object
 from extracot_server.api.earlier_reasoning import UNSIGNED
 from extracot_server.api.errors import HttpError, anthropic_body
 from extracot_server.api.messages.request import MessagesRequest
@@ -226,12 +226,8 @@ def _read_input(arguments: str) -> dict[str, Any]:
     """
     if not arguments.strip():
         return {}
-    try:
-        found = json.loads(arguments)
-        json.dumps(found, allow_nan=False, ensure_ascii=False).encode()  # as the reply will be
-    except (ValueError, RecursionError):
-        found = None
-    return found if isinstance(found, dict) else {"INVALID_JSON": encodable(arguments)}
+    found = writable_object(arguments)
+    return {"INVALID_JSON": encodable(arguments)} if found is None else found
 
 
 def _frames(events: list[dict[str, Any]]) -> bytes:
