@@ -35,12 +35,16 @@ ZERO3 = CONFIGS / "accelerate" / "deepspeed_zero3.yaml"
 FSDP2 = CONFIGS / "accelerate" / "fsdp2.yaml"
 
 
+# Not bf16, the default, which processors without instructions for it refuse.
+ANYWHERE = {"input": "i", "model": "m", "out": "o", "precision": "fp32"}
+
+
 def sft(**settings: Any) -> SftConfig:
-    return SftConfig.model_validate({"input": "i", "model": "m", "out": "o", **settings})
+    return SftConfig.model_validate({**ANYWHERE, **settings})
 
 
 def chrpo(**settings: Any) -> ChrpoConfig:
-    return ChrpoConfig.model_validate({"input": "i", "model": "m", "out": "o", **settings})
+    return ChrpoConfig.model_validate({**ANYWHERE, **settings})
 
 
 def launched(config: TrainingSettings, environment: dict[str, str]) -> list[str] | None:
@@ -56,7 +60,7 @@ def launched(config: TrainingSettings, environment: dict[str, str]) -> list[str]
 )
 def test_one_process_sees_one_gpu(seen: str | None, left: str) -> None:
     environment = {} if seen is None else {"CUDA_VISIBLE_DEVICES": seen}
-    assert launched(sft(precision="fp32"), environment) is None
+    assert launched(sft(), environment) is None
     assert environment["CUDA_VISIBLE_DEVICES"] == left
 
 

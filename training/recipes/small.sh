@@ -32,8 +32,8 @@ step annotate annotate annotate-rules --input "$out/compressor-teach"
 minilm=(--input "$out/annotate" --set attention_dropout=0)
 step compressor compressor compressor-minilm "${minilm[@]}" --set question=32
 
-# Single stories; lists of calculations, since those leave a third of the arithmetic up to 150 wrong;
-# both, since stories are forgotten meanwhile; then three at once, and which numbers belong to which story.
+# Single stories, from which it learns arithmetic; then three at once, and which numbers belong to which
+# story.
 step problems problems problems-small
 step teach teach teach-own --input "$out/problems"
 step problems-single problems problems-small-single
@@ -42,16 +42,8 @@ step problems-test problems problems-small-test \
   --set "sources.0.unlike=[$out/problems,$out/problems-single]"
 step teach-single teach teach-own --input "$out/problems-single"
 step base base base-small --set "inputs=[$out/teach,$out/teach-single]"
-step problems-drill problems problems-small-drill
-step teach-drill teach teach-own --input "$out/problems-drill"
-step problems-both problems problems-small-both
-step teach-both teach teach-own --input "$out/problems-both"
 step mix-single mix mix-full --set "traces=$out/teach-single" \
   --set "problems=$out/problems-single" --set "model=$out/base"
-step mix-drill mix mix-full --set "traces=$out/teach-drill" --set "problems=$out/problems-drill" \
-  --set "model=$out/base"
-step mix-both mix mix-full --set "traces=$out/teach-both" --set "problems=$out/problems-both" \
-  --set "model=$out/base"
 step mix-full mix mix-full --set "traces=$out/teach" --set "problems=$out/problems" \
   --set "model=$out/base"
 
@@ -63,9 +55,7 @@ seeded() {
 }
 whole() { # SUFFIX SEED BASE
   seeded "sft-single$1" "$2" "$3" mix-single --set learning_rate=3.0e-3 --set epochs=1.5
-  seeded "sft-drill$1" "$2" "sft-single$1" mix-drill --set learning_rate=2.0e-3 --set epochs=2
-  seeded "sft-both$1" "$2" "sft-drill$1" mix-both --set learning_rate=2.0e-3 --set epochs=1
-  seeded "sft-whole$1" "$2" "sft-both$1" mix-full --set learning_rate=2.0e-3 --set epochs=2
+  seeded "sft-whole$1" "$2" "sft-single$1" mix-full --set learning_rate=2.0e-3 --set epochs=2
 }
 whole "" 1 base
 
