@@ -56,6 +56,7 @@ seeded() {
 whole() { # SUFFIX SEED BASE
   seeded "sft-single$1" "$2" "$3" mix-single --set learning_rate=3.0e-3 --set epochs=1.5
   seeded "sft-whole$1" "$2" "sft-single$1" mix-full --set learning_rate=2.0e-3 --set epochs=2
+  seeded "sft-again$1" "$2" "sft-whole$1" mix-full --set learning_rate=2.5e-3 --set epochs=3
 }
 whole "" 1 base
 
@@ -73,7 +74,7 @@ compressed() {
   step "mix-long$name" mix mix-small "${mixed[@]}" --set "compressed=$out/compress$name" "${long[@]}"
 }
 levels() {
-  seeded "sft-short$1$3" "$2" "sft-whole$1" "mix-short$3" --set epochs=3
+  seeded "sft-short$1$3" "$2" "sft-again$1" "mix-short$3" --set epochs=3
   seeded "sft-fixed$1$3" "$2" "sft-short$1$3" "mix-long$3" --set learning_rate=2.0e-3 \
     --set epochs=1.6 --set warmup=0.02
 }
@@ -136,7 +137,7 @@ for other in blind words tokenskip; do
   measure "$other" "sft-fixed-$other" --set "$every"
 done
 # Whole traces alone: what the levels start from. And before any training.
-measure whole sft-whole --set "budgets=[native]"
+measure whole sft-again --set "budgets=[native]"
 seeded sft-untrained 1 base mix-long --set max_steps=1 --set learning_rate=1.0e-12
 measure untrained sft-untrained --set "budgets=[native]" --set limit=500
 # No reasoning at all, which it was never taught.
