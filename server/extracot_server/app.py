@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, ProcessCollector
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
@@ -90,6 +90,7 @@ def create_app(
     """
     tracing = tracing or tracing_of(settings)
     registry = CollectorRegistry()
+    ProcessCollector(registry=registry)
     metrics = ServerMetrics(registry)
     keys = KeyStore(settings.keys, settings.single_key())
     pace = Pace(settings.join_milliseconds / 1000)

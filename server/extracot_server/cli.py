@@ -24,6 +24,7 @@ from extracot.errors import ExtracotError
 
 try:
     from extracot_server.config.settings import Settings, SettingsError, load_settings
+    from extracot_server.config.unused import unused_settings
     from extracot_server.observability.logging import ANNOUNCEMENTS, configure_logging
     from extracot_server.runtime.leaving import leave
     from extracot_server.runtime.mounts import mount_page
@@ -58,6 +59,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SettingsError as error:
         return _fail(str(error), 2)
     configure_logging(settings.log_level, settings.log_format)
+    for line in unused_settings(settings):
+        say(line)
     try:
         listener = bind(settings.host, settings.port)
     except ServeError as error:

@@ -57,16 +57,24 @@ class ContextLengthError(InvalidRequestError):
 
 
 class ModelNotFoundError(InvalidRequestError):
-    """No model of that name is served here; ``aliases`` are those of the model that was meant."""
+    """No model of that name is served to this key; ``aliases`` are those of the one meant.
 
-    def __init__(self, name: str, served: Sequence[str], aliases: Sequence[str] = ()) -> None:
-        with_budget = f"; with a budget in the name: {', '.join(aliases)}" if aliases else ""
-        super().__init__(
-            f"The model `{name[:200]}` does not exist. Served here: {', '.join(served)}"
-            f"{with_budget}.",
-            param="model",
-            code="model_not_found",
-        )
+    ``name`` is ``None`` where none was asked for, ``served`` empty where the key may use none.
+    """
+
+    def __init__(
+        self, name: str | None, served: Sequence[str], aliases: Sequence[str] = ()
+    ) -> None:
+        there = f"Served here: {', '.join(served)}."
+        if aliases:
+            there = f"{there[:-1]}; with a budget in the name: {', '.join(aliases)}."
+        if not served:
+            there = (
+                "This key may use none of the models that are served here: its `models` in the "
+                "keys file names others."
+            )
+        asked = "" if name is None else f"The model `{name[:200]}` does not exist. "
+        super().__init__(f"{asked}{there}", param="model", code="model_not_found")
 
 
 def encodable(text: str) -> str:

@@ -23,7 +23,7 @@ from extracot_client import (
 from extracot_client.retries import parse_retry_after
 from extracot_client.settings import parse_base_url, resolve_settings
 from extracot_client.sse import SSEDecoder
-from extracot_client.streaming import StreamReader
+from extracot_client.streaming import ReplyAssembler, StreamReader
 from tests.clients.fake_server import GOOD
 
 
@@ -179,6 +179,13 @@ def test_a_reply_is_the_same_however_it_is_cut(cuts: list[int]) -> None:
     reader.end()
     assert reader.solution is not None and reader.solution.reasoning == "two and two"
     assert reader.solution.boxed == "4" and reader.solution.usage.reasoning_tokens == 7
+
+
+def test_a_refusal_is_shown_as_an_answer() -> None:
+    reply = ReplyAssembler()
+    for delta in ({"content": ""}, {"refusal": "I "}, {"refusal": "can't."}):
+        reply.add({"choices": [{"index": 0, "delta": delta}]})
+    assert "".join(reply.answer) == "I can't."
 
 
 def test_errors_can_be_copied_and_sent_to_other_processes() -> None:

@@ -24,6 +24,7 @@ from extracot_client.cli import main
 from extracot_server.engine.base import GenerationDelta, GenerationRequest
 from extracot_server.engine.scripted.engine import ScriptedBehaviour, ScriptedEngine, scripted_card
 from extracot_server.engine.scripted.model import NATURAL_TOKENS
+from tests.server.key_files import bearer, write
 from tests.server.live import Live, serve, user
 
 KNOWN = "What is {} times 3?"
@@ -170,3 +171,66 @@ def test_what_the_commands_print(
     assert main(["sweep", str(file), "--budgets", "0.2,native", "--json", *server]) == 0
     low, _ = json.loads(capsys.readouterr().out)["summary"]
     assert low["total_saved_high"] < 0 and low["saved_against"] == "native rows"
+
+
+class Mute(ScriptedEngine):
+    """Ends every reply at once."""
+
+    async def generate(self, request: GenerationRequest) -> AsyncGenerator[GenerationDelta, None]:
+        """The end and nothing before."""
+        yield GenerationDelta((self.tokenizer.turn_end_id,), finish_reason="stop")
+
+
+FORBIDDEN = ["none", {"max_reasoning_tokens": 0}, {"ratio": 0.4, "max_reasoning_tokens": 0}]
+FORBIDDEN += [{"ratio": "none", "max_reasoning_tokens": 0}]
+
+
+@pytest.mark.parametrize(
+    ("settings", "budgets"),
+    [({}, FORBIDDEN), ({"reasoning_tokens_ceiling": 0}, [None, 0.4, *FORBIDDEN])],
+    ids=["client", "operator"],
+)
+def test_a_whole_answer_without_reasoning_saves_whoever_forbade_it(
+    settings: dict[str, Any], budgets: list[Any]
+) -> None:
+    with serve(**settings) as live:
+        for budget in budgets:
+            report = live.chat(budget=budget)["budget"]
+            assert (report["level"], report["reasoning_tokens"]) == ("none", 0)
+            assert report["no_saving"] is None, budget
+            assert report["saved_tokens_estimate"] == report["baseline_tokens"] > 0
+            for tokens in (1, 4):
+                cut = live.chat(budget=budget, max_tokens=tokens)["budget"]
+                assert cut["no_saving"] == "unfinished" and cut["saved_tokens_estimate"] is None
+                assert cut["total_saved_tokens_estimate"] == 0
+        assert net(live, "tokens") == len(budgets) * report["baseline_tokens"]
+    with serve(on=Mute(), **settings) as live:
+        for budget in budgets:
+            assert live.chat(budget=budget)["budget"]["no_saving"] == "unfinished", "it is empty"
+
+
+def test_no_room_for_reasoning_saves_nothing() -> None:
+    """The one token is a whole answer, and no budget kept it from reasoning."""
+    with serve(ScriptedBehaviour(answers="4")) as live:
+        reply = live.chat(budget=0.4, max_tokens=1, stop=["4"])
+        assert reply["choices"][0]["finish_reason"] == "stop"
+        report = reply["budget"]
+        assert (report["level"], report["cap_reason"]) == ("none", "room")
+        assert report["no_saving"] == "unfinished"
+
+
+def test_a_quota_that_forbids_reasoning_saves_what_it_keeps_from_it(tmp_path: Path) -> None:
+    quota = {"requests": 1, "per": "day", "when_over": {"budget": "none"}}
+    keys = write(tmp_path / "keys.yaml", {"name": "a", "key": "sk-a", "quotas": [quota]})
+    with serve(keys=keys, usage_store="memory") as live:
+
+        def ask() -> dict[str, Any]:
+            body = {"messages": user(), "budget": 0.4}
+            reply = live.http.post("/v1/chat/completions", json=body, headers=bearer("sk-a"))
+            report: dict[str, Any] = reply.json()["budget"]
+            return report
+
+        assert ask()["level"] == "0.4"
+        second = ask()
+        assert (second["level"], second["no_saving"]) == ("none", None)
+        assert second["saved_tokens_estimate"] == second["baseline_tokens"]

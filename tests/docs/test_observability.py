@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from pathlib import Path
 
@@ -9,6 +10,9 @@ import pytest
 import yaml
 from prometheus_client import CollectorRegistry
 
+from extracot_server.app import create_app
+from extracot_server.config.settings import Settings
+from extracot_server.observability import request_log
 from extracot_server.observability.metrics import ServerMetrics
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -35,6 +39,22 @@ def test_every_metric_is_explained_and_no_other() -> None:
     named = set(re.findall(r"`(extracot_[a-z_]+)`", TEXT))
     assert exposed() - named == set()
     assert named - exposed() == set()
+
+
+def test_metrics_of_the_process_are_explained_and_there() -> None:
+    samples = create_app(Settings(engine="scripted")).state.extracot.metrics.registry.collect()
+    shown = {sample.name for family in samples for sample in family.samples}
+    named = set(re.findall(r"`(process_[a-z_]+)`", TEXT))
+    assert named == {name for name in shown if name.startswith("process_")}
+    scaling = (ROOT / "docs/scaling.md").read_text()
+    assert set(re.findall(r"\b(process_[a-z_]+)", scaling)) <= named
+
+
+def test_every_field_of_the_request_log_is_listed() -> None:
+    section = TEXT.split("## The request log\n")[1].split("\n## ")[0]
+    written = set(re.findall(r'"(\w+)"(?::|\] =)', inspect.getsource(request_log)))
+    assert {"escaped", "trace_id", "prompt"} <= written
+    assert written - {"role", "content"} - set(re.findall(r"`(\w+)`", section)) == set()
 
 
 def test_every_recorded_series_is_explained_and_no_other() -> None:

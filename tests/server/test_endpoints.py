@@ -136,6 +136,33 @@ def test_head_is_get_without_a_body(token_server: Live, path: str) -> None:
     assert token_server.http.get("/health").json() == {"status": "ok"}
 
 
+@pytest.mark.parametrize(
+    ("path", "allowed"),
+    [
+        ("/v1/usage", "by, start, end, key, format"),
+        ("/v1/canary", "model"),
+        ("/v1/budget", "model"),
+        ("/ready", "model"),
+    ],
+)
+def test_our_own_endpoints_refuse_parameters_they_do_not_know(
+    token_server: Live, path: str, allowed: str
+) -> None:
+    for query in ("modle=scripted", "modle", "modle=&by=day", "modle=1&modle=2"):
+        refused = token_server.http.get(f"{path}?{query}")
+        error = refused.json()["error"]
+        assert (refused.status_code, error["param"]) == (400, "modle")
+        assert error["message"].endswith(
+            f"`modle` is not a parameter of this endpoint. Allowed: {allowed}."
+        )
+    assert token_server.http.head(f"{path}?modle=scripted").status_code == 400
+
+
+@pytest.mark.parametrize("path", ["/health", "/metrics", "/v1/models", "/v1/models/scripted"])
+def test_others_read_past_them(token_server: Live, path: str) -> None:
+    assert token_server.http.get(path, params={"after": "x"}).status_code == 200
+
+
 @pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/messages", "/v1/tokenize"])
 def test_what_cannot_be_read_has_no_head(token_server: Live, path: str) -> None:
     response = token_server.http.head(path)

@@ -100,6 +100,11 @@ def test_a_key_sees_its_models_only(guarded: Live) -> None:
         )
         assert response.status_code == 404
         assert response.json()["error"]["code"] == "model_not_found"
+        asked = f"The model `{fields['model']}` does not exist. " if fields else ""
+        assert response.json()["error"]["message"] == (
+            f"{asked}This key may use none of the models that are served here: its `models` in the "
+            "keys file names others."
+        )
 
 
 def test_refusals_are_counted_and_name_nobody(guarded: Live) -> None:

@@ -18,10 +18,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from extracot_server.admission.keys import Principal
-from extracot_server.admission.quotas import Period, Quota
+from extracot_server.admission.quotas import Period
 from extracot_server.ledger.ledger import MOST_AT_ONCE, Ledger
-from extracot_server.ledger.meter import Account, Meter, QuotaError
 from extracot_server.ledger.sql import SqlStore
 from extracot_server.ledger.sqlite import SqliteStore
 from extracot_server.ledger.store import LOST_SECONDS, Amounts, Claim, Claimed, Store, StoreError
@@ -74,6 +72,7 @@ def test_a_claim_is_all_or_nothing_and_is_seen_by_others(stores: tuple[Store, St
     assert two.values([SPOT, OTHER]) == {SPOT: 60, OTHER: 1}, "nothing of it was added"
     assert claim_of(two, "two", claim("a3", 40)).admitted, "up to the limit itself"
     one.settle("one", 1, ["a1"], {SPOT: 7})
+    assert one.used([SPOT, OTHER]) == {SPOT: 7, OTHER: 0}, "the other's claim is open"
     two.settle("two", 1, ["a3"], {})
     assert one.values([SPOT, OTHER]) == {SPOT: 7, OTHER: 0}
 
@@ -121,21 +120,6 @@ def test_what_has_expired_goes(stores: tuple[Store, Store]) -> None:
     two.tend("e", NOW)
     assert two.read([old, "holdout", "none"]) == {"holdout": {"m n": 2.0}}
     one.settle("e", 2, [], {("holdout", "m n"): -2.0})
-
-
-@pytest.mark.anyio
-async def test_a_refusal_stands_though_there_is_room_again_when_it_is_told() -> None:
-    class Late:
-        def claim_id(self) -> str:
-            return "c"
-
-        async def claim(self, wanted: Claim) -> Claimed:
-            return Claimed(False, dict.fromkeys(wanted.amounts, 0.0))
-
-    quota = Quota("key a", "tokens", 100, Period.DAY)
-    meter = Meter(Late(), clock=lambda: NOW)  # type: ignore[arg-type]
-    with pytest.raises(QuotaError, match="100 are left"):
-        await meter.reserve(Account(Principal("a", quotas=(quota,))), 10)
 
 
 class InTransactions(SqliteStore):

@@ -103,7 +103,7 @@ def test_models_as_flags_and_variables(monkeypatch: pytest.MonkeyPatch) -> None:
         ("[{name: a, default_budget: 2}]", ("models[0] (a)", "default_budget", "auto")),
         ("[{name: a, vllm: nonsense}]", ("models[0] (a)", "vllm", "KEY=VALUE")),
         ("{name: a}", ("models", "list")),
-        ("[nonsense]", ("models", "NAME=MODEL", "nonsense")),
+        ("[nonsense]", ("setting models", "NAME=MODEL", "models[0] is neither")),
         ("7", ("models", "list")),
     ],
 )

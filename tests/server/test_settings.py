@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from extracot_server.config.settings import Settings, SettingsError, load_settings
+from extracot_server.config.unused import unused_settings
 
 
 @pytest.fixture
@@ -133,6 +134,75 @@ def test_unknown_variables_and_settings(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.delenv("EXTRACOT_BUDGET_CIELING")
     monkeypatch.setenv("EXTRACOT_BASE_URL", "http://x")  # the client's
     assert load_settings([]).port == 8000
+
+
+@pytest.mark.parametrize(
+    ("variable", "words"),
+    [
+        ("EXTRACOT_PORT__FOO", "give the whole setting in EXTRACOT_PORT"),
+        ("EXTRACOT_KEYS__FOO", "give the whole setting in EXTRACOT_KEYS"),
+        ("EXTRACOT_VLLM__MAX_MODEL_LEN", "give the whole setting in EXTRACOT_VLLM"),
+        ("EXTRACOT_PROT__FOO", "unknown variable EXTRACOT_PROT__FOO"),
+        ("extracot_prot", "unknown variable extracot_prot; did you mean EXTRACOT_PORT?"),
+        ("Extracot_Prot", "did you mean EXTRACOT_PORT?"),
+    ],
+)
+def test_no_variable_is_ignored(variable: str, words: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(variable, "5")
+    assert words in message([])
+
+
+def test_capitals_of_variables_make_no_difference(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("extracot_config", str(file))
+    monkeypatch.setenv("extracot_base_url", "http://x")  # the client's
+    assert load_settings([]).port == 1111
+    monkeypatch.setenv("extracot_port", "77")
+    assert load_settings([]).port == 77
+
+
+TIMES = [name for name in Settings.model_fields if name.endswith("_seconds")]
+
+
+@pytest.mark.parametrize("name", [*TIMES, "join_milliseconds", "batch_keep_days"])
+def test_times_have_bounds(name: str) -> None:
+    """Sockets and timers take no more, and nothing ever waits for ``inf``."""
+    flag = f"--{name.replace('_', '-')}"
+    for wrong in ("inf", "1e300", "nan", "2600000"):
+        assert message([flag, wrong]).startswith(f"setting {name}: input should be ")
+    assert "less than or equal to " in message([flag, "inf"])
+    assert getattr(load_settings([flag, "600"]), name) == 600
+
+
+@pytest.mark.parametrize("value", ["of", "Off", "Memory", "disk", ":memory:", " ", "of.", ".of"])
+def test_a_word_is_no_file_for_usage(value: str) -> None:
+    told = message(["--usage-store", value])
+    assert "must be off, memory, a URL like redis://host:6379/0, or a file" in told
+
+
+@pytest.mark.parametrize("value", ["off", "memory", "usage.sqlite", "./usage", "/a/b", "~/u"])
+def test_stores_of_usage(value: str) -> None:
+    assert load_settings(["--usage-store", value]).usage_store.get_secret_value() == value
+
+
+def test_what_does_nothing_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unused(*flags: str) -> str:
+        return "; ".join(unused_settings(load_settings([*flags])))
+
+    assert unused() == unused("--engine", "scripted") == ""
+    assert "holdout_at_ceiling does nothing" in unused("--holdout-at-ceiling", "true")
+    assert unused("--holdout-at-ceiling", "true", "--holdout-fraction", "0.1") == ""
+    scripted = ["--engine", "scripted"]
+    assert unused(*scripted, "--tokenizer", "x") == (
+        "tokenizer is for engine remote or openai and is not used"
+    )
+    assert unused(*scripted, "--vllm", "a=1") == "vllm is for engine vllm and is not used"
+    assert "upstream_api_key_file is for" in unused(*scripted, "--upstream-api-key-file", "x")
+    assert unused("--vllm", "a=1", "--models", "a=x,b=http://y") == "", "one of them uses it"
+    assert "protect_metrics does nothing" in unused("--protect-metrics", "true")
+    monkeypatch.setenv("EXTRACOT_API_KEY", "sk-1")
+    assert unused("--protect-metrics", "true") == ""
 
 
 @pytest.mark.parametrize("text", ["a: [", "- 1\n- 2\n", "just text", "\x00"])

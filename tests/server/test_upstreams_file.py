@@ -130,6 +130,14 @@ def test_what_is_new_in_words(tmp_path: Path) -> None:
     )
 
 
+def test_a_key_file_without_a_key_does_not_replace_the_common_key(tmp_path: Path) -> None:
+    (tmp_path / "key").write_text("\n")
+    with pytest.raises(UpstreamsError) as caught:
+        read(tmp_path, "upstreams: [{url: http://a, api_key_file: key}]")
+    told = f"http://a: api_key_file {tmp_path / 'key'} holds no key"
+    assert str(caught.value) == f"upstreams file {tmp_path / 'upstreams.yaml'}: {told}"
+
+
 @pytest.mark.parametrize(
     ("flags", "words"),
     [

@@ -255,23 +255,30 @@ def test_a_start_that_fails_is_said_once(tmp_path: Path) -> None:
 
 
 TWO_WORKERS = """
-import os
+import os, signal
 from prometheus_client import CollectorRegistry, generate_latest
 from extracot_server.observability.metrics import ServerMetrics
 from extracot_server.observability.worker_metrics import in_workers, registry_of_workers
 
 assert in_workers()
+ready, tell = os.pipe()
+workers = []
 for up in (1, 0):
-    pid = os.fork()
-    if not pid:
+    workers.append(os.fork())
+    if not workers[-1]:
         metrics = ServerMetrics(CollectorRegistry())
         metrics.routing.up.labels("m", "http://gpu:8000").set(up)
         metrics.engine_up.labels("m").set(up)
         metrics.in_flight.inc(3)
         metrics.requests.labels("m", "0.2", "budget", "ok").inc()
-        os._exit(0)
-    os.waitpid(pid, 0)
-print(generate_latest(registry_of_workers()).decode())
+        os.write(tell, b"1")
+        signal.pause()
+    os.read(ready, 1)
+try:
+    print(generate_latest(registry_of_workers()).decode())
+finally:
+    for pid in workers:
+        os.kill(pid, signal.SIGKILL)
 """
 
 
@@ -285,6 +292,14 @@ def test_what_one_worker_cannot_reach_is_down_for_all(tmp_path: Path) -> None:
     assert 'extracot_engine_up{model="m"} 0.0' in lines
     assert "extracot_requests_in_flight 6.0" in lines
     assert any(line.startswith("extracot_requests_total{") and line[-3:] == "2.0" for line in lines)
+    # Of what they have not asked yet, nothing is down: a worker that starts is no lost store.
+    for name in ("usage_store_up", "keys_last_reload_successful"):
+        assert f"extracot_{name} 1.0" in lines
+    # Each process by itself: one of them may be busy, whoever is asked.
+    for name in ("process_cpu_seconds_total", "process_resident_memory_bytes"):
+        found = [re.match(rf'{name}{{pid="(\d+)"}} \S+$', line) for line in lines]
+        assert len({match[1] for match in found if match}) == 2
+        assert len([line for line in lines if line.startswith(f"# TYPE {name} ")]) == 1
 
 
 def test_the_variable_of_many_workers_is_nothing_to_one(tmp_path: Path) -> None:

@@ -133,6 +133,12 @@ def levels_of(ratios: Iterable[float], efforts: Iterable[str]) -> list[Level]:
 
 def check_page(page: BudgetCardPage) -> None:
     """Raise :class:`InvalidArgumentError` where the server would not do what is asked of it."""
+    if not page.takes_card:
+        raise InvalidArgumentError(
+            f"{page.model} can have no budget card, so there is nothing to measure for one: its "
+            "servers are asked by chat messages (engine openai)",
+            param="model",
+        )
     if page.card is not None:
         raise InvalidArgumentError(
             f"{page.model} is served with a budget card already; start the server with --card none"

@@ -86,7 +86,8 @@ class ReplyAssembler:
         deltas: list[ReasoningDelta | AnswerDelta] = []
         # Both names carry the same text; only one of them counts.
         reasoning = _text(delta.get("reasoning") or delta.get("reasoning_content"))
-        content = _text(delta.get("content"))
+        # A refusal stands in place of an answer, and is shown as one.
+        content = _text(delta.get("content")) or _text(delta.get("refusal"))
         if reasoning:
             self.reasoning.append(reasoning)
             deltas.append(ReasoningDelta(reasoning))

@@ -72,10 +72,13 @@ class LevelInfo(ServerModel):
 class BudgetCardPage(ServerModel):
     """The body of ``GET /v1/budget``: levels, the operator's policy, what prompts are made with,
     where baselines come from, what the holdout has measured, the profile of the model's family, and
-    the card itself (``None`` for a model in cap mode)."""
+    the card itself (``None`` for a model in cap mode).
+
+    ``takes_card``: whether it can have a card; a server that is older does not tell."""
 
     model: str | None = None
     mode: str | None = None
+    takes_card: bool = True
     allowed: list[str] = Field(default_factory=list)
     levels: list[LevelInfo] = Field(default_factory=list)
     policy: dict[str, Any] = Field(default_factory=dict)

@@ -134,7 +134,7 @@ USAGE = Board(
         Row("Quotas and limits"),
         Panel(
             "Used of quotas that refuse",
-            "What is used or claimed, as of the owner's last request.",
+            "What is used, without open claims, as of the end of the owner's last request.",
             (Query(fullest("refuse"), "{{owner}}: {{kind}} per {{per}}"),),
             kind="bargauge",
             unit="percentunit",

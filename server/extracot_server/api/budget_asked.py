@@ -111,9 +111,10 @@ def _without(field: str, asked: Asked, alias: Target | None) -> Asked:
     if alias not in (None, NO_REASONING):
         raise BudgetError.of(field, "asks for no reasoning, but `model` asks for a budget.")
     if budget is None:
-        budget = BudgetSpec("none", given=NO_REASONING)
+        budget = BudgetSpec("none", given=NO_REASONING, target_field=field)
     elif not budget.asks:  # it says how reasoning ends, say, were there any
-        budget = replace(budget, target="none", given={"ratio": NO_REASONING} | _as_object(budget))
+        given = {"ratio": NO_REASONING} | _as_object(budget)
+        budget = replace(budget, target="none", given=given, target_field=field)
     if (
         asked.effort_field == _OF_ALL
     ):  # what it may be is checked with the budget, which comes first

@@ -12,11 +12,11 @@ from extracot_server.api.auth import principal_of
 from extracot_server.api.body import ReplyModel
 from extracot_server.api.exchange import app_state
 from extracot_server.api.openapi.errors import errors
-from extracot_server.api.read_route import ReadRoute
+from extracot_server.api.read_route import QueryRoute
 from extracot_server.budget.canary import FAILURES, MEANS, SHARES, Comparison, Side
 from extracot_server.budget.holdout import CONFIDENCE
 
-router = APIRouter(route_class=ReadRoute)
+router = APIRouter(route_class=QueryRoute)
 
 
 class SideInformation(ReplyModel):

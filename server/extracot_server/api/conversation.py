@@ -43,12 +43,29 @@ def read_stops(stops: Sequence[str] | None, field: str) -> tuple[str, ...]:
     return tuple(stops or ())
 
 
-def json_schema_format(schema: Any, field: str) -> AnswerFormat:
-    """The grammar of a JSON schema that stands in ``field``."""
+def json_schema_format(
+    schema: Any,
+    field: str,
+    *,
+    name: Any = None,
+    description: Any = None,
+    strict: Any = None,
+) -> AnswerFormat:
+    """The grammar of a JSON schema that stands in ``field``.
+
+    What else the client says of it is for servers elsewhere; here every schema holds.
+    """
     if not isinstance(schema, dict):
         raise InvalidRequestError.of(field, "must be a JSON schema object.")
     check_size(schema, field)
-    return AnswerFormat("json_schema", simplified(schema), field)
+    return AnswerFormat(
+        "json_schema",
+        simplified(schema),
+        field,
+        name=name if isinstance(name, str) and name else None,
+        description=description if isinstance(description, str) else None,
+        strict=strict if isinstance(strict, bool) else None,
+    )
 
 
 def check_no_schema(given: Mapping[str, Any], field: str) -> None:
@@ -93,7 +110,8 @@ def read_tools(
             what = 'cannot be combined with `tools`, unless `tool_choice` is "none".'
             raise InvalidRequestError.of(field, what)
     fields = tuple(f"{where}.{parameters}" for where, _ in functions)
-    return ToolUse(definitions, choice or "auto", name, parallel is not False, fields)
+    strict = frozenset(function.name for _, function in functions if function.strict)
+    return ToolUse(definitions, choice or "auto", name, parallel is not False, fields, strict)
 
 
 def _definitions(functions: Sequence[tuple[str, FunctionDefinition]]) -> tuple[dict[str, Any], ...]:

@@ -19,7 +19,9 @@ from extracot_server.engine.base import (
     EngineBusyError,
     EngineClosedError,
     EngineDeadError,
+    EngineRefusedError,
     EngineRequestError,
+    FormatNotKeptError,
     ReplyLostError,
 )
 from extracot_server.errors import (
@@ -66,12 +68,15 @@ class HttpError:
 _ANTHROPIC_TYPES = {  # Anthropic's word for a kind of error
     400: "invalid_request_error",
     401: "authentication_error",
+    402: "billing_error",
     403: "permission_error",
     404: "not_found_error",
     405: "invalid_request_error",
+    409: "invalid_request_error",
     413: "request_too_large",
     415: "invalid_request_error",
     429: "rate_limit_error",
+    451: "permission_error",
     503: "overloaded_error",
 }
 
@@ -207,6 +212,8 @@ def to_http(error: BaseException) -> HttpError:
             return _invalid(400, error)
         case PromptError():
             return HttpError(400, str(error), _INVALID, error.field, "invalid_value")
+        case EngineRefusedError():
+            return _refused(error)
         case EngineRequestError():
             return HttpError(400, str(error), _INVALID, error.param, "invalid_value")
         case QuotaError():
@@ -222,6 +229,8 @@ def to_http(error: BaseException) -> HttpError:
         case EngineBusyError():
             text = "The servers behind this one are busy; try again later."
             return _later(503, text, "engine_busy", error.retry_after)
+        case FormatNotKeptError():
+            return HttpError(500, str(error), "server_error", error.param, "reply_lost")
         case ReplyLostError():
             text = "The server that wrote this reply failed in the middle; send the request again."
             return HttpError(500, text, "server_error", code="reply_lost")
@@ -249,6 +258,24 @@ def rate_limit_headers(standings: Sequence[Standing], now: float) -> dict[str, s
             fields[f"x-ratelimit-remaining-{kind}"] = str(least.left)
             fields[f"x-ratelimit-reset-{kind}"] = span(least.resets - now)
     return fields
+
+
+_TOLD = {
+    402: "insufficient_quota",
+    403: "permission_error",
+    404: "not_found_error",
+    409: _INVALID,
+    415: _INVALID,
+    451: _INVALID,
+}
+"""What an upstream says of a request that its client may be told as it is, and the type of it."""
+
+
+def _refused(error: EngineRefusedError) -> HttpError:
+    """An upstream's refusal; one that says nothing of the request is a gateway's trouble."""
+    if kind := _TOLD.get(error.status):
+        return HttpError(error.status, str(error), kind, code="upstream_refused")
+    return HttpError(502, str(error), "server_error", code="upstream_refused")
 
 
 def _later(status: int, text: str, code: str, seconds: int) -> HttpError:

@@ -12,9 +12,9 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from extracot_server.api.body import ReplyModel
 from extracot_server.api.exchange import app_state
 from extracot_server.api.openapi.errors import errors
-from extracot_server.api.read_route import ReadRoute
+from extracot_server.api.read_route import QueryRoute
 
-router = APIRouter(route_class=ReadRoute)
+router = APIRouter(route_class=QueryRoute)
 
 
 class Status(ReplyModel):
@@ -40,7 +40,7 @@ async def health() -> Status:
     "/ready",
     response_model=Readiness,
     response_description="At least one engine serves; with `model`, that model's",
-    responses={503: {"model": Readiness, "description": "None does"}, **errors(404)},
+    responses={503: {"model": Readiness, "description": "None does"}, **errors(400, 404)},
 )
 async def ready(request: Request, model: str | None = None) -> Response:
     """200 while an engine serves, else 503; of one model alone if it is named.

@@ -20,7 +20,7 @@ from extracot_server.api.profiles import (
     assumed_by,
     profile_information,
 )
-from extracot_server.api.read_route import ReadRoute
+from extracot_server.api.read_route import QueryRoute
 from extracot_server.budget.holdout import CONFIDENCE, Excluded, Holdout, Saving
 from extracot_server.budget.resolve import (
     BudgetPolicy,
@@ -32,7 +32,7 @@ from extracot_server.budget.values import Target
 from extracot_server.generation.request import ServedModel
 from extracot_server.generation.service import ChatService
 
-router = APIRouter(route_class=ReadRoute)
+router = APIRouter(route_class=QueryRoute)
 
 
 class LevelInformation(ReplyModel):
@@ -55,6 +55,10 @@ class ModelBudget(ReplyModel):
     """Which budgets a model takes."""
 
     mode: Literal["token", "cap"] = Field(description="trained levels, or caps and efforts")
+    takes_card: bool = Field(
+        description="whether a budget card can be made for it; not where its servers are asked by "
+        "chat messages"
+    )
     allowed: list[str]
     levels: list[LevelInformation]
     aliases: list[str] = Field(description="names with a budget")
@@ -99,7 +103,7 @@ class PolicyInformation(ReplyModel):
     reasoning_tokens_ceiling: int | None
     answer_reserve_tokens: int = Field(validation_alias="answer_reserve")
     reasoning_effort: dict[str, Target] = Field(
-        validation_alias="efforts", description="budget of each effort"
+        validation_alias="allowed_efforts", description="budget of each effort"
     )
 
 
@@ -177,6 +181,7 @@ class BudgetInformation(ReplyModel):
     object: Literal["budget"]
     model: str
     mode: Literal["token", "cap"]
+    takes_card: bool
     allowed: list[str]
     levels: list[LevelInformation]
     policy: PolicyInformation
@@ -218,6 +223,7 @@ async def get_budget(request: Request, model: str | None = None) -> BudgetInform
         object="budget",
         model=served.name,
         mode=served.mode,
+        takes_card=served.offers is None,
         allowed=_allowed(served),
         levels=_levels(served, policy),
         policy=PolicyInformation.model_validate(policy),
@@ -293,6 +299,7 @@ def _entry(service: ChatService, name: str, principal: Principal) -> ModelEntry:
         max_model_len=served.runtime.engine.info.max_model_len,
         budget=ModelBudget(
             mode=served.mode,
+            takes_card=served.offers is None,
             allowed=_allowed(served),
             levels=_levels(served, policy),
             aliases=list(served.aliases),
@@ -324,5 +331,5 @@ def _levels(served: ServedModel, policy: BudgetPolicy) -> list[LevelInformation]
 
 
 def _allowed(served: ServedModel) -> list[str]:
-    words = ["a number in (0, 1]", "native", "none"]
+    words = ["a number in (0, 1]", "native", *(["none"] if served.policy.can_skip else [])]
     return words if policy_level(served.card) is None else [*words, "auto"]

@@ -20,13 +20,13 @@ from extracot_server.api.body import ReplyModel
 from extracot_server.api.errors import ForbiddenError
 from extracot_server.api.exchange import app_state
 from extracot_server.api.openapi.errors import errors
-from extracot_server.api.read_route import ReadRoute
+from extracot_server.api.read_route import QueryRoute
 from extracot_server.errors import InvalidRequestError
 from extracot_server.ledger.meter import StoreLostError
 from extracot_server.ledger.store import StoreError
 from extracot_server.ledger.windows import DAY, HOUR, KEPT, bucket, hour_of, iso
 
-router = APIRouter(route_class=ReadRoute)
+router = APIRouter(route_class=QueryRoute)
 
 _LONGEST = {"hour": 31 * DAY, "day": KEPT["usage"]}
 _NEWEST = 253_402_300_800  # the year 10000

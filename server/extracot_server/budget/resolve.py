@@ -49,6 +49,13 @@ class BudgetPolicy:
     measured_total: float | None = None
     answer_reserve: int = 256
     grace_tokens: int = 0
+    can_skip: bool = True
+    """Whether a reply without reasoning can be had of this model."""
+
+    @property
+    def allowed_efforts(self) -> dict[str, Target]:
+        """The efforts that a client may ask for, and their budgets."""
+        return {name: to for name, to in self.efforts.items() if self.can_skip or to != "none"}
 
     @property
     def baseline(self) -> tuple[float, Literal["holdout", "assumed"]]:
@@ -71,6 +78,16 @@ class BudgetSources:
     effort: Any = None
     effort_field: str = "reasoning_effort"
     fields: tuple[str, ...] = ()
+
+    @property
+    def target_field(self) -> str | None:
+        """The client's field that the target comes from; ``None``: it has said nothing of one."""
+        spec = self.budget
+        if spec is not None and (spec.target is not None or spec.max_reasoning_tokens == 0):
+            return spec.target_field
+        if self.alias is not None:
+            return "model"
+        return None if self.effort is None else self.effort_field
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +161,7 @@ def resolve_budget(
         level = named if named in allowed else nearest_level(allowed, named.expected_ratio)
         return _at_level(base, level, card, spec, policy)
     if target == "auto":
-        return replace(base, kind=BudgetKind.AUTO, allowed=_choice(card, policy, source))
+        return replace(base, kind=BudgetKind.AUTO, allowed=_choice(card, policy, sources))
     ratio = float(target)
     if card is None:
         return replace(base, kind=BudgetKind.CAP, applied_ratio=ratio, grace=spec.grace)
@@ -152,13 +169,16 @@ def resolve_budget(
     return _at_level(replace(base, applied_ratio=ratio), level, card, spec, policy)
 
 
-def _choice(card: BudgetCard | None, policy: BudgetPolicy, source: str) -> tuple[LevelCard, ...]:
+def _choice(
+    card: BudgetCard | None, policy: BudgetPolicy, sources: BudgetSources
+) -> tuple[LevelCard, ...]:
     """What a model may choose among; raises :class:`BudgetError` for one that cannot choose."""
     if card is None or policy_level(card) is None:
+        others = ', "native" or "none"' if policy.can_skip else ' or "native"'
         raise BudgetError(
             'This model cannot choose its own budget ("auto"): it has no policy token. '
-            'Allowed here: a number in (0, 1], "native" or "none".',
-            param="budget" if source == "budget" else None,
+            f"Allowed here: a number in (0, 1]{others}.",
+            param=sources.target_field,
         )
     return allowed_levels(card, policy)
 
@@ -273,7 +293,8 @@ def _effort_target(sources: BudgetSources, policy: BudgetPolicy) -> Target:
     effort, field = sources.effort, sources.effort_field
     if not isinstance(effort, str) or effort not in policy.efforts:
         raise BudgetError(
-            f"`{field}` is {shown(effort)}. Allowed: {', '.join(policy.efforts)}.", param=field
+            f"`{field}` is {shown(effort)}. Allowed: {', '.join(policy.allowed_efforts)}.",
+            param=field,
         )
     return policy.efforts[effort]
 

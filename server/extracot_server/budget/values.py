@@ -99,8 +99,9 @@ class BudgetSpec:
     closing: str | None = None
     grace: int | None = None
     level: str | None = None
+    target_field: str = "budget"
     closing_field: str = "budget.closing"
-    """Where the client wrote the closing, for errors about it."""
+    """Where the client wrote the target and the closing, for errors about them."""
 
     @property
     def asks(self) -> bool:

@@ -31,9 +31,11 @@ from extracot_server.config.setting_values import (
     one_line,
     parse_key_values,
     parse_upstreams,
-    read_text,
+    read_key_file,
     spread_keys,
+    underscored,
 )
+from extracot_server.config.unique_yaml import TwiceError, unique_yaml
 
 BudgetWord = Literal["auto", "native", "none"]
 Ratio = Annotated[float, Field(gt=0.0, le=1.0)]
@@ -42,6 +44,8 @@ SECRETS = ("api_key", "upstream_api_key", "reasoning_key")
 _OWN = ("model", "served_model_name", "card", "lora", "upstream", "upstreams", "tokenizer")
 """Settings that say which model it is, so that several models cannot have them in common."""
 _LONGEST_NAME = 128
+DAY = 24 * 60 * 60.0
+"""The longest that anything here is waited for: timers and sockets have bounds of their own."""
 
 
 def check_name(name: str) -> str:
@@ -156,6 +160,7 @@ class ModelSettings(BaseModel):
     upstream_timeout_seconds: float = Field(
         300.0,
         gt=0,
+        le=DAY,
         description="remote, openai: longest silence of an upstream in a running request",
     )
     tokenizer: str | None = Field(
@@ -295,7 +300,7 @@ class ModelSettings(BaseModel):
         if path is not None:
             if text is not None:
                 raise ValueError("give upstream_api_key or upstream_api_key_file, not both")
-            text = read_text(path, "upstream_api_key_file")
+            text = read_key_file(path, "upstream_api_key_file")
         if self.upstreams is not None and len((text or "").replace(",", " ").split()) > 1:
             raise ValueError("with an upstreams file upstream_api_key is one key for all in it")
         return spread_keys(text, 1 if self.upstreams is not None else len(self.upstream))
@@ -313,23 +318,25 @@ def parse_models(value: Any) -> list[dict[str, Any]]:
         text = value.strip()
         try:
             if text.startswith("["):
-                value = yaml.safe_load(text)
+                value = unique_yaml(text)
             else:
-                value = yaml.safe_load(f"[{text}]") if "{" in text else text.split(",")
-        except yaml.YAMLError:
+                value = unique_yaml(f"[{text}]") if "{" in text else text.split(",")
+        except TwiceError as error:
+            raise ValueError(error.told) from None
+        except (yaml.YAMLError, ValueError):
             raise ValueError("models is neither NAME=MODEL nor JSON") from None
     if not isinstance(value, list | tuple):
         raise ValueError("models takes a list of entries, or NAME=MODEL")
     entries: list[dict[str, Any]] = []
-    for item in value:
+    for index, item in enumerate(value):
         if isinstance(item, Mapping):
-            entries.append({str(key).replace("-", "_"): found for key, found in item.items()})
+            entries.append(underscored(item, f"models[{index}]"))
         elif "=" in str(item):
             name, _, what = str(item).partition("=")
             kind = "upstream" if what.strip().startswith(("http://", "https://")) else "model"
             entries.append({"name": name.strip(), kind: what.strip()})
         elif str(item).strip():
-            raise ValueError(f"an entry of models is a mapping or NAME=MODEL, not {item!r:.100}")
+            raise ValueError(f"an entry is a mapping or NAME=MODEL, and models[{index}] is neither")
     return entries
 
 

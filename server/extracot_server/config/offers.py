@@ -6,7 +6,9 @@ Knows no HTTP.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
+from itertools import combinations
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
@@ -25,7 +27,7 @@ class Offers(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     kind: Kind | None = Field(None, description="None: the server is asked at start")
-    path: str = Field("/v1/chat/completions", pattern=r"^/\S+$")
+    path: str = Field("/v1/chat/completions", pattern=r"^/[^/\s#][^\s#]*$")
     context: int | None = Field(None, ge=1)
     max_tokens: _FieldPath = "max_tokens"
     budget: _FieldPath | None = None
@@ -88,7 +90,17 @@ _PRESETS: Mapping[Kind, Mapping[str, Any]] = {
 }
 _OWNERS: Mapping[str, Kind] = {"vllm": "vllm", "llamacpp": "llama.cpp", "sglang": "sglang"}
 """Of whom a server says that it owns its models."""
-_OURS = ("messages", "model", "stream", "tools", "tool_choice", "response_format")
+_STANDARD = (
+    "messages model stream stream_options n stop tools tool_choice parallel_tool_calls "
+    "response_format temperature top_p top_k min_p seed presence_penalty frequency_penalty "
+    "repetition_penalty repeat_penalty logit_bias ignore_eos logprobs top_logprobs"
+)
+_OURS = frozenset(_STANDARD.split())
+_LIMITS = frozenset(("max_tokens", "max_completion_tokens"))
+_STREAM_OPTIONS = "stream_options."
+_OF_A_MESSAGE = frozenset(("role", "content", "name", "tool_calls", "tool_call_id"))
+_Named = tuple[str, str]
+"""A key of the setting, and a field of the body that it names."""
 _SWITCHES = {"True": "on", "False": "off"}
 """What YAML makes of these keys where they stand without quotes."""
 _SAMPLING = ("top_k", "min_p", "repetition_penalty", "ignore_eos", "logit_bias")
@@ -104,10 +116,57 @@ def offers_of(given: Mapping[str, Any], kind: Kind) -> Offers:
     return Offers.model_validate({**_PRESETS[kind], **given, "kind": kind})
 
 
-def _fields(offers: Offers) -> list[str]:
-    """All names of fields."""
-    named = [offers.max_tokens, *filter(None, (offers.budget, offers.effort))]
-    return [*named, *offers.on, *offers.off, *offers.continuing, *offers.counts]
+def _named(offers: Offers) -> dict[str, list[_Named]]:
+    """The fields that each key names."""
+    one = {"max_tokens": offers.max_tokens, "budget": offers.budget, "effort": offers.effort}
+    many = {"on": offers.on, "off": offers.off, "continues": offers.continuing}
+    found = {key: [(key, name)] if name is not None else [] for key, name in one.items()}
+    found |= {key: [(key, name) for name in names] for key, names in many.items()}
+    return {**found, "counts": [("counts", name) for name in offers.counts]}
+
+
+def _check_names(offers: Offers) -> None:
+    """Raise ``ValueError`` for a field that is this server's own, or that two keys set."""
+    named = _named(offers)
+    for key, name in (pair for pairs in named.values() for pair in pairs):
+        outer = name.partition(".")[0]
+        told = key == "counts" and name.startswith(_STREAM_OPTIONS)
+        ours = _OURS if key == "max_tokens" else _OURS | _LIMITS
+        if (outer in ours and not told) or name == f"{_STREAM_OPTIONS}include_usage":
+            raise ValueError(f"{key}: {name} is a field that this server sets itself")
+    if (offers.reasoning or "").partition(".")[0] in _OF_A_MESSAGE:
+        raise ValueError(f"reasoning: {offers.reasoning} is a field that this server sets itself")
+    always = named["max_tokens"] + named["counts"]
+    for together in (
+        [*always, *named["effort"], *named["on"], *named["budget"]],
+        [*always, *named["off"]],
+        [*always, *named["continues"]],
+    ):
+        _check_apart(together)
+
+
+def _check_apart(named: Sequence[_Named]) -> None:
+    """Raise ``ValueError`` where of fields that are sent together one is, or is within, another.
+
+    A number of tokens may take the place of what turns reasoning on: `-1`, say.
+    """
+    for (key, name), (other, second) in combinations(named, 2):
+        if name == second and (key, other) != ("on", "budget"):
+            raise ValueError(f"{other}: {second} is set by {key} as well")
+        for inner, outer in ((name, second), (second, name)):
+            if inner.startswith(f"{outer}."):
+                raise ValueError(f"{other}: {inner} is within {outer}, which is set as well")
+
+
+def _check_values(offers: Offers) -> None:
+    """Raise ``ValueError`` for a value that no body can hold."""
+    sent = {"on": offers.on, "off": offers.off, "counts": offers.counts}
+    for key, fields in {**sent, "continues": offers.continuing}.items():
+        for name, value in fields.items():
+            try:
+                json.dumps(value, allow_nan=False)
+            except (ValueError, TypeError, RecursionError):
+                raise ValueError(f"{key}: the value of {name} is not JSON") from None
 
 
 def check_offers(value: Mapping[str, Any]) -> dict[str, Any]:
@@ -128,12 +187,17 @@ def check_offers(value: Mapping[str, Any]) -> dict[str, Any]:
         raise ValueError(f"{key}: {first['msg'][:1].lower()}{first['msg'][1:]}") from None
     if unknown := [name for name in found.sampling if name not in _SAMPLING]:
         raise ValueError(f"sampling: {unknown[0]!r:.40} is none of {', '.join(_SAMPLING)}")
-    if bool(found.effort) != bool(found.efforts) and found.kind != "openai":
+    whole = found
+    if found.kind is not None:
+        whole = offers_of(found.model_dump(exclude_unset=True), found.kind)
+    if bool(whole.effort) != bool(whole.efforts):
         raise ValueError("effort and efforts go together: the field, and what it takes")
+    if twice := [one for one in found.efforts if found.efforts.count(one) > 1]:
+        raise ValueError(f"efforts: {twice[0]} is there twice")
     if found.splits and found.reasoning is None and found.kind in (None, "plain", "openai"):
         raise ValueError("splits needs reasoning: the field that the beginning has it in")
-    if taken := [name for name in _fields(found) if name.partition(".")[0] in _OURS]:
-        raise ValueError(f"{taken[0]} is a field that this server sets itself")
+    _check_names(whole)
+    _check_values(found)
     if found.words is not None and "{tokens}" not in found.words:
         raise ValueError("words: must hold {tokens}, which stands for the number")
     if found.continues is True:

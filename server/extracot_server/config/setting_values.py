@@ -6,7 +6,8 @@ Such a line never shows a key. Knows no model's settings and no HTTP.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Container, Iterable
+import re
+from collections.abc import Container, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -15,6 +16,7 @@ import yaml
 from pydantic import SecretStr, ValidationError
 
 from extracot.errors import ExtracotError
+from extracot_server.config.unique_yaml import TwiceError, unique_yaml
 
 _RULES = {
     "default_budget": "must be a number in (0, 1], auto, native or none",
@@ -28,6 +30,15 @@ _RULES = {
 
 STORE_SCHEMES = ("redis", "rediss", "postgresql", "postgres")
 """What a URL of a store of usage may begin with."""
+_STORES = f"a file, or a URL of one of these: {', '.join(STORE_SCHEMES)}"
+_ALMOST_URL = re.compile(rf"[A-Za-z][\w+.-]*:/|({'|'.join(STORE_SCHEMES)}):|.*:.*@", re.DOTALL)
+"""What was to be a URL: taken for a file's path it would be shown, with a password in it."""
+_BARE_ADDRESS = (
+    "an address is like http://host:8000 and must not hold a password; give the key as "
+    "upstream_api_key"
+)
+_HIDDEN = ("models", "vllm", "otlp_traces_endpoint")
+"""Settings that may hold a secret among other things, as may all of upstreams."""
 
 
 class SettingsError(ExtracotError):
@@ -102,7 +113,9 @@ def read_text(path: Path, name: str) -> str:
 def load_yaml(text: str, where: str) -> Any:
     """What a file says; ``ValueError`` in one line that does not quote it, as it may hold keys."""
     try:
-        return yaml.safe_load(text)
+        return unique_yaml(text)
+    except TwiceError as error:
+        raise ValueError(f"{where}: {error.told} ({error.lines})") from None
     except (yaml.YAMLError, ValueError) as error:  # the latter for a day that is none
         mark = getattr(error, "problem_mark", None)
         line = "" if mark is None else f" (line {mark.line + 1})"
@@ -110,7 +123,10 @@ def load_yaml(text: str, where: str) -> Any:
 
 
 def parse_key_values(value: Any, name: str) -> Any:
-    """``"a=1"``, ``["a=1", "b=x"]``, JSON/YAML text or a mapping -> a dict with typed values."""
+    """``"a=1"``, ``["a=1", "b=x"]``, JSON/YAML text or a mapping -> a dict with typed values.
+
+    An error shows none of the values: a token may be among them.
+    """
     if isinstance(value, str):
         stripped = value.strip()
         if stripped.startswith("{"):
@@ -119,22 +135,34 @@ def parse_key_values(value: Any, name: str) -> Any:
             value = [part for part in stripped.split(",") if part]
     if isinstance(value, list):
         pairs: dict[str, Any] = {}
-        for item in value:
+        for number, item in enumerate(value, 1):
             key, equals, text = str(item).partition("=")
             if not equals or not key.strip():
-                raise ValueError(f"{name} takes KEY=VALUE, not {item!r}")
-            pairs[key.strip().replace("-", "_")] = _yaml(text, name)
+                raise ValueError(f"{name} takes KEY=VALUE pairs, and number {number} is none")
+            pairs[key.strip().replace("-", "_")] = _yaml(text, f"{name}, pair {number}")
         return pairs
     if not isinstance(value, dict):
-        raise ValueError(f"{name} takes KEY=VALUE pairs, not {value!r}")
-    return {str(key).replace("-", "_"): item for key, item in value.items()}
+        raise ValueError(f"{name} takes KEY=VALUE pairs")
+    return underscored(value, name)
+
+
+def underscored(value: Mapping[Any, Any], name: str) -> dict[str, Any]:
+    """The same mapping, its keys written with underscores; ``ValueError`` for one that is both."""
+    found = {str(key).replace("-", "_"): item for key, item in value.items()}
+    if len(found) < len(value):
+        keys = [str(key).replace("-", "_") for key in value]
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise ValueError(f"{name}: {twice!r:.60} is there twice (- counts as _)")
+    return found
 
 
 def _yaml(text: str, name: str) -> Any:
     try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError:
-        raise ValueError(f"{name}: {text!r:.80} is not JSON") from None
+        return unique_yaml(text)
+    except TwiceError as error:
+        raise ValueError(f"{name}: {error.told}") from None
+    except (yaml.YAMLError, ValueError):
+        raise ValueError(f"{name} is not JSON") from None
 
 
 def parse_upstreams(value: Any) -> list[str]:
@@ -143,7 +171,12 @@ def parse_upstreams(value: Any) -> list[str]:
         return []
     items = value if isinstance(value, list | tuple) else [value]
     texts = [part.strip() for item in items for part in str(item).split(",") if part.strip()]
-    urls = [base_url(text) for text in texts]
+    try:
+        urls = [base_url(text) for text in texts]
+    except ValueError:
+        if any("@" in text for text in texts):  # a comma in a password has cut it in two
+            raise ValueError(_BARE_ADDRESS) from None
+        raise
     for url in urls:
         if urls.count(url) > 1:
             raise ValueError(f"{url} is listed twice")
@@ -154,6 +187,8 @@ def parse_origins(value: Any) -> list[str]:
     """``"a,b"`` or a list of such -> origins as browsers write them, or ``*`` alone."""
     items = value if isinstance(value, list | tuple) else [value]
     texts = [part.strip() for item in items for part in str(item).split(",") if part.strip()]
+    if any("@" in text for text in texts):
+        raise ValueError("what holds an @ is not an origin like https://app.example.com")
     if "*" in texts and len(texts) > 1:
         raise ValueError("* is every page already: give it alone, or the pages' origins")
     return [text if text == "*" else _origin(text) for text in texts]
@@ -169,7 +204,7 @@ def _origin(text: str) -> str:
         raise wrong from None
     scheme = parts.scheme.lower()
     named = scheme and host and text.isascii() and text.isprintable() and " " not in text
-    bare = not (parts.path.strip("/") or parts.query or parts.fragment or "@" in parts.netloc)
+    bare = not (parts.path.strip("/") or parts.query or parts.fragment)
     if not (named and bare) or port == 0 or "*" in text:
         raise wrong
     host = f"[{host}]" if ":" in str(host) else host
@@ -178,20 +213,25 @@ def _origin(text: str) -> str:
 
 
 def base_url(text: str) -> str:
-    """An http address. The ``/v1`` of OpenAI clients is dropped: it is not the only path used."""
+    """An http address. The ``/v1`` of OpenAI clients is dropped: it is not the only path used.
+
+    An error shows neither a password nor a query: both may be secrets.
+    """
+    bare = re.split("[?#]", text, maxsplit=1)[0]
+    shown = f"{bare + '?…' * (bare != text)!r:.100}"
     try:
         parts = urlsplit(text)
         host, port = parts.hostname, parts.port
     except ValueError:
         host, port, parts = None, None, urlsplit("")
-    if parts.username is not None or parts.password is not None:
-        raise ValueError("an address must not hold a password; give the key as upstream_api_key")
-    if parts.scheme not in ("http", "https") or not host or parts.query or parts.fragment:
-        raise ValueError(f"{text!r:.100} is not an address like http://host:8000")
-    if " " in text or not text.isprintable() or port == 0:
-        raise ValueError(f"{text!r:.100} is not an address like http://host:8000")
+    wrong = parts.scheme not in ("http", "https") or not host or port == 0
+    wrong = wrong or " " in text or not text.isprintable() or bool(parts.query or parts.fragment)
+    if "@" in parts.netloc or ("@" in text and wrong):
+        raise ValueError(_BARE_ADDRESS)
+    if wrong:
+        raise ValueError(f"{shown} is not an address like http://host:8000")
     if not _may_be_found(host):
-        raise ValueError(f"{text!r:.100} has a host that is no name and no IP address")
+        raise ValueError(f"{shown} has a host that is no name and no IP address")
     path = parts.path.rstrip("/").removesuffix("/v1").rstrip("/")
     return f"{parts.scheme}://{parts.netloc}{path}"
 
@@ -208,22 +248,33 @@ def spread_keys(text: str | None, count: int) -> list[str | None]:
     return list(keys)
 
 
-def check_yaml(path: Path) -> None:
-    """Say in one line why the file cannot be used; its names and values are checked later."""
+def read_key_file(path: Path, name: str) -> str:
+    """The text of a file with one or several keys; ``ValueError`` without any key."""
+    text = read_text(path, name)
+    if not text.replace(",", " ").strip():
+        raise ValueError(f"{name} {path} holds no key")
+    return text
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """What the file says; its names and values are checked later."""
+    where = f"config file {path}"
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise SettingsError(f"config file {path}: {error.strerror}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise SettingsError(
-            f"config file {path} is not YAML: {str(error).splitlines()[0]}"
-        ) from None
-    if values is not None and not isinstance(values, dict):
-        raise SettingsError(f"config file {path} must hold `name: value` lines")
+        values = load_yaml(read_text(path, "config file"), where)
+    except ValueError as error:
+        raise SettingsError(str(error)) from None
+    if values is None:
+        return {}
+    if not isinstance(values, dict) or not all(isinstance(name, str) for name in values):
+        raise SettingsError(f"{where} must hold `name: value` lines")
+    return values
 
 
 def one_line(error: ValidationError, known: Iterable[str], secrets: Container[str]) -> str:
-    """What is wrong with the first wrong setting; ``known`` are the names there are."""
+    """What is wrong with the first wrong setting; ``known`` are the names there are.
+
+    The value is shown where it is a plain one of a setting that holds no secret.
+    """
     first = error.errors(include_url=False)[0]
     name, message = first_fault(error)
     if first["type"] == "extra_forbidden":
@@ -232,9 +283,11 @@ def one_line(error: ValidationError, known: Iterable[str], secrets: Container[st
         return message
     message = _RULES.get(name, message)
     message = f"setting {name}: {message[:1].lower()}{message[1:]}"
-    # What was given for an upstream may hold a password.
-    secret = name.startswith("upstream") or name in secrets
-    return message if secret else f"{message} (got {first['input']!r:.80})"
+    given = first["input"]
+    secret = name.startswith("upstream") or name in _HIDDEN or name in secrets
+    if secret or isinstance(given, Mapping | list | tuple) or "@" in str(given):
+        return message
+    return f"{message} (got {given!r:.80})"
 
 
 def check_store(value: Any) -> Any:
@@ -244,16 +297,27 @@ def check_store(value: Any) -> Any:
         text = "off"
     if not isinstance(text, str | Path):
         raise ValueError("must be a file, redis://…, postgresql://…, memory or off")
-    scheme, colon, _ = str(text).partition("://")
+    text = str(text)
+    scheme, colon, _ = text.partition("://")
+    if not colon and _ALMOST_URL.match(text):
+        raise ValueError(f"must be {_STORES}; a URL begins like redis://")
     if not colon:
-        return str(text)
+        if text not in ("", "off", "memory") and "/" not in text and not Path(text).suffix:
+            raise ValueError(
+                "must be off, memory, a URL like redis://host:6379/0, or a file: a path with a /, "
+                "or a name like usage.sqlite"
+            )
+        return text
     if scheme not in STORE_SCHEMES:
-        raise ValueError(f"must be a file, or a URL of one of these: {', '.join(STORE_SCHEMES)}")
+        raise ValueError(f"must be {_STORES}")
     try:
-        parts = urlsplit(str(text))
-        named = _may_be_found(parts.hostname) and parts.port != 0
+        parts = urlsplit(text)
+        named = _may_be_found(parts.hostname) and parts.port != 0 and "@" not in parts.path
     except ValueError:
         named = False
     if not named:
-        raise ValueError(f"must be a URL like {scheme}://host/…; a host or a port is wrong")
-    return str(text)
+        raise ValueError(
+            f"must be a URL like {scheme}://host/…; a host or a port is wrong, or a sign in a "
+            "password is not %-encoded"
+        )
+    return text

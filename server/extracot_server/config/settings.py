@@ -15,12 +15,13 @@ import contextlib
 import io
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from secrets import token_bytes
 from typing import Annotated, Any, Literal
+from urllib.parse import unquote
 
 from pydantic import (
     AfterValidator,
@@ -33,15 +34,16 @@ from pydantic import (
 )
 from pydantic_settings import (
     BaseSettings,
+    InitSettingsSource,
     NoDecode,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
-    YamlConfigSettingsSource,
 )
 from pydantic_settings import SettingsError as PydanticSettingsError
 
 from extracot_server.config.batch_settings import BatchSettings
 from extracot_server.config.model_settings import (
+    DAY,
     SECRETS,
     ModelSettings,
     check_names,
@@ -52,11 +54,11 @@ from extracot_server.config.setting_values import SettingsError as SettingsError
 from extracot_server.config.setting_values import (
     check_endpoint,
     check_store,
-    check_yaml,
     did_you_mean,
     key_text,
     one_line,
     parse_origins,
+    read_config,
     read_text,
 )
 
@@ -72,7 +74,6 @@ class Settings(BaseSettings, ModelSettings, BatchSettings):
 
     model_config = SettingsConfigDict(
         env_prefix=ENV_PREFIX,
-        env_nested_delimiter="__",
         env_ignore_empty=True,  # an empty variable is how a compose file spells "not set"
         extra="forbid",
         cli_kebab_case=True,
@@ -149,7 +150,7 @@ class Settings(BaseSettings, ModelSettings, BatchSettings):
         "(`item_reference`); 0: none is held",
     )
     held_items_seconds: float = Field(
-        3600.0, gt=0, description="how long such an item is held after its last use"
+        3600.0, gt=0, le=30 * DAY, description="how long such an item is held after its last use"
     )
     reasoning_key: Annotated[SecretStr | None, BeforeValidator(key_text)] = Field(
         None,
@@ -160,13 +161,13 @@ class Settings(BaseSettings, ModelSettings, BatchSettings):
     reasoning_key_file: Path | None = Field(None, description="file that holds that secret")
     max_choices: int = Field(16, ge=1, le=128, description="largest `n`")
     heartbeat_seconds: float = Field(
-        15.0, gt=0, description="a silent stream sends an SSE comment this often"
+        15.0, gt=0, le=DAY, description="a silent stream sends an SSE comment this often"
     )
     grace_seconds: float = Field(
-        30.0, ge=0, description="SIGTERM: time running requests get to finish"
+        30.0, ge=0, le=DAY, description="SIGTERM: time running requests get to finish"
     )
     health_interval_seconds: float = Field(
-        5.0, gt=0, description="how often the engine's health is checked in the background"
+        5.0, gt=0, le=DAY, description="how often the engine's health is checked in the background"
     )
     join_milliseconds: float = Field(
         100.0,
@@ -176,10 +177,16 @@ class Settings(BaseSettings, ModelSettings, BatchSettings):
         "others to share their event; 0: never",
     )
     send_timeout_seconds: float = Field(
-        60.0, gt=0, description="a client that reads nothing of its stream for this long times out"
+        60.0,
+        gt=0,
+        le=DAY,
+        description="a client that reads nothing of its stream for this long times out",
     )
     receive_timeout_seconds: float = Field(
-        60.0, gt=0, description="a request must have arrived, head and body, within this time"
+        60.0,
+        gt=0,
+        le=DAY,
+        description="a request must have arrived, head and body, within this time",
     )
     max_header_bytes: int = Field(
         64 * 1024, ge=1024, description="larger request heads are refused (431)"
@@ -187,7 +194,7 @@ class Settings(BaseSettings, ModelSettings, BatchSettings):
     keep_alive_seconds: float = Field(
         120.0,
         ge=1,
-        le=24 * 60 * 60,
+        le=DAY,
         description="an idle connection is kept this long; longer than the proxy in front keeps "
         "its own, or it sends requests on connections that are being closed",
     )
@@ -203,7 +210,10 @@ class Settings(BaseSettings, ModelSettings, BatchSettings):
         "pauses; `exit` with code 1; or `stay` up, not ready",
     )
     engine_stall_seconds: float = Field(
-        120.0, gt=0, description="vllm: an engine that does not answer for this long counts as dead"
+        120.0,
+        gt=0,
+        le=DAY,
+        description="vllm: an engine that does not answer for this long counts as dead",
     )
     playground: bool = Field(
         False, description="serve the playground at /playground (needs the extra `playground`)"
@@ -300,9 +310,9 @@ def load_settings(argv: Sequence[str] | None = None) -> Settings:
     finder = argparse.ArgumentParser(add_help=False)
     finder.add_argument("--config")
     known, _ = finder.parse_known_args(arguments)
-    path = known.config or os.environ.get("EXTRACOT_CONFIG") or None
-    if path is not None:
-        check_yaml(Path(path))
+    by_variable = [text for name, text in os.environ.items() if name.upper() == "EXTRACOT_CONFIG"]
+    path = next(filter(None, [known.config, *by_variable]), None)
+    in_file = {} if path is None else read_config(Path(path))
     for flag in (f"--{name.replace('_', '-')}" for name in SECRETS):
         if any(a.partition("=")[0] == flag for a in arguments):
             variable = ENV_PREFIX + flag[2:].replace("-", "_").upper()
@@ -321,7 +331,7 @@ def load_settings(argv: Sequence[str] | None = None) -> Settings:
         def settings_customise_sources(
             cls, *_: Any, **sources: Any
         ) -> tuple[PydanticBaseSettingsSource, ...]:
-            return sources["env_settings"], YamlConfigSettingsSource(cls, yaml_file=path)
+            return sources["env_settings"], InitSettingsSource(cls, in_file)
 
     printed = io.StringIO()  # argparse lists all flags before the fault; only its end is kept
     try:
@@ -346,6 +356,7 @@ def _flag_fault(printed: str) -> str:
         return f"{fault}; see --help"
     word = fault.removeprefix("unrecognized arguments: ").split()[0].partition("=")[0]
     if not word.startswith("-"):
+        word = word.rpartition("@")[2]  # without the password of an address
         return f"{word} follows no flag; see --help"
     flags = [f"--{name.replace('_', '-')}" for name in Settings.model_fields]
     return f"unknown flag {word}{did_you_mean(word, flags) or '; see --help'}"
@@ -355,18 +366,26 @@ def _refuse_password(arguments: Sequence[str]) -> None:
     """A store's URL may hold a password; :class:`SettingsError` where it came as a flag."""
     for argument, following in pairwise([*arguments, ""]):
         flag, _, value = argument.partition("=")
-        if flag == "--usage-store" and "@" in (value or following):
+        value = value or following
+        in_query = "password" in unquote(value.partition("?")[2]).lower()
+        if flag == "--usage-store" and ("@" in value or in_query):
             raise SettingsError(
                 "every user of this machine sees the flags: give a URL with a password in "
                 f"{ENV_PREFIX}USAGE_STORE"
             )
 
 
-def _check_variables(variables: Mapping[str, str]) -> None:
+def _check_variables(variables: Iterable[str]) -> None:
+    """Whether each is a setting's; as where they are read, capitals make no difference."""
     for variable in variables:
-        if not variable.startswith(ENV_PREFIX) or variable in FOREIGN_VARIABLES:
+        upper = variable.upper()
+        name = upper.removeprefix(ENV_PREFIX).lower()
+        if not upper.startswith(ENV_PREFIX) or upper in FOREIGN_VARIABLES:
             continue
-        name = variable.removeprefix(ENV_PREFIX).lower().partition("__")[0]
+        whole, parts, _ = name.partition("__")
+        if parts and whole in Settings.model_fields:
+            full = ENV_PREFIX + whole.upper()
+            raise SettingsError(f"unknown variable {variable}: give the whole setting in {full}")
         if name not in Settings.model_fields:
             known = map(str.upper, Settings.model_fields)
             hint = did_you_mean(name.upper(), known, ENV_PREFIX)

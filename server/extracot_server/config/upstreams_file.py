@@ -27,6 +27,7 @@ from extracot_server.config.setting_values import (
     did_you_mean,
     first_fault,
     load_yaml,
+    read_key_file,
     read_text,
     spread_keys,
 )
@@ -178,7 +179,7 @@ def _settings(entry: _Upstream, where: str, folder: Path, api_key: str | None) -
     if entry.api_key_file is not None:
         try:
             key_path = folder / Path(entry.api_key_file).expanduser()
-            (api_key,) = spread_keys(read_text(key_path, "api_key_file"), 1)
+            (api_key,) = spread_keys(read_key_file(key_path, "api_key_file"), 1)
         except ValueError as error:
             raise UpstreamsError(f"{where}: {entry.url}: {error}") from None
     values = entry.model_dump(exclude={"api_key_file"})

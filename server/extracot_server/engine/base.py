@@ -45,12 +45,37 @@ class ReplyLostError(EngineError):
     """A reply broke off with whatever wrote it; the engine goes on and may be asked again."""
 
 
+class FormatNotKeptError(ReplyLostError):
+    """A server behind the engine wrote an answer that is not in the format asked for.
+
+    ``param`` is the field of the request that asked for it.
+    """
+
+    def __init__(self, param: str) -> None:
+        super().__init__(
+            f"`{param}`: the server behind this model did not hold the answer to the format; "
+            "send the request again."
+        )
+        self.param = param
+
+
 class EngineRequestError(EngineError):
     """The engine refused this one request; ``param`` is the OpenAI field at fault, if known."""
 
     def __init__(self, message: str, *, param: str | None = None) -> None:
         super().__init__(message)
         self.param = param
+
+
+class EngineRefusedError(EngineRequestError):
+    """A server behind the engine refused this one request, by no fault of a field that is known.
+
+    ``status`` is the HTTP status that it gave, 400 to 499; the message has its words.
+    """
+
+    def __init__(self, message: str, *, status: int) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 class EngineBusyError(EngineError):
@@ -63,6 +88,8 @@ class EngineBusyError(EngineError):
 
 SCHEMA_FIELD = "response_format.json_schema.schema"
 """Where in a chat request the schema of an :class:`AnswerFormat` comes from."""
+CALLS_FIELD = "tools"
+"""The field of a request that a schema of a forced call comes from."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +121,10 @@ class AnswerFormat:
     """Where in a request it comes from, for errors."""
     parts: tuple[tuple[str, Mapping[str, Any]], ...] = ()
     """The client's own schemas that ``schema`` is made of, with their fields; empty: it is one."""
+    name: str | None = None
+    description: str | None = None
+    strict: bool | None = None
+    """What the client says of its schema, for servers that read it; ``None``: nothing."""
 
 
 def grammar_failure(wanted: AnswerFormat) -> EngineRequestError:

@@ -10,7 +10,10 @@ from typing import NamedTuple
 
 
 class SaidCall(NamedTuple):
-    """Something new of a reply's tool call ``number``; ``name`` comes with its beginning."""
+    """Something new of a reply's tool call ``number`` (-1: it has none).
+
+    ``name`` comes with its beginning, as a rule, and ``id``, where it has one; neither is empty.
+    """
 
     number: int
     id: str | None
@@ -31,11 +34,19 @@ class SaidUsage:
 class Said:
     """What one chunk of a chat completion adds.
 
-    ``usage`` is of the request so far: with the last chunk, or with each where the server counts
-    as it goes.
+    ``refusal`` is what a model says in place of an answer. ``usage`` is of the request so far: with
+    the last chunk, or with each where the server counts as it goes. ``filtered``: the reply ends
+    here because its server's filter wants so.
     """
 
     reasoning: str = ""
     content: str = ""
+    refusal: str = ""
     calls: tuple[SaidCall, ...] = ()
     usage: SaidUsage | None = None
+    filtered: bool = False
+
+    @property
+    def says(self) -> bool:
+        """Whether there is anything of the reply itself."""
+        return bool(self.reasoning or self.content or self.refusal or self.calls)

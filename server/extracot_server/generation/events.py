@@ -29,13 +29,17 @@ class ShownLogprob(NamedTuple):
 
 @dataclass(slots=True)  # one is made for every token, and a frozen one takes many times as long
 class Delta:
-    """New text of one choice; ``token_ids`` and ``logprobs`` are of the answer tokens with it."""
+    """New text of one choice; ``token_ids`` and ``logprobs`` are of the answer tokens with it.
+
+    ``refusal``: it is what the model says in place of an answer, where its server tells them apart.
+    """
 
     index: int
     part: Part
     text: str
     logprobs: tuple[ShownLogprob, ...] = ()
     token_ids: tuple[int, ...] = ()
+    refusal: bool = False
 
 
 class DeltaBuffer:
@@ -98,7 +102,7 @@ class ChoiceDone:
     """One choice has ended; ``stop`` is the stop string that ended it, if one did."""
 
     index: int
-    finish_reason: Literal["stop", "length", "tool_calls"]
+    finish_reason: Literal["stop", "length", "tool_calls", "content_filter"]
     report: BudgetReport
     stop: str | None = None
 
@@ -154,7 +158,7 @@ class ToolEventReader:
             return [delta]
         if self._reader is None and self._state is not None and self._state.calls:
             self._reader = RequiredReader()
-        if self._reader is None or delta.part is not Part.ANSWER:
+        if self._reader is None or delta.part is not Part.ANSWER or delta.refusal:
             return [delta]
         start, text = self._read, delta.text
         self._read += len(text)

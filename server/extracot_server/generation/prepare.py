@@ -64,7 +64,7 @@ def prepare(
         resolved = at_ceiling(resolved, model.card, policy)
     if model.offers is not None:
         check_relayed(model, request)
-        check_skipping(model, resolved.kind, resolved.source)
+        check_skipping(model, request, resolved)
     request = replace(request, sampling=model.defaults.fill(request.sampling))
     times.resolved = perf_counter()
     closing = _closing(model, request)

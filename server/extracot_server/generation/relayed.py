@@ -18,16 +18,16 @@ from extracot.reasoning import Part, Piece, ReasoningSplitter
 from extracot_server.budget.resolve import BudgetKind
 from extracot_server.engine.base import EngineDeadError, GenerationDelta
 from extracot_server.engine.openai.turn import ChatTurn
-from extracot_server.engine.said import Said, SaidCall
+from extracot_server.engine.said import Said
 from extracot_server.generation.closing import BARE
 from extracot_server.generation.events import CallDelta, ChoiceEnded, Delta
+from extracot_server.generation.relayed_calls import RelayedCalls
 from extracot_server.generation.relayed_counts import Counted, RequestCount, settle
 from extracot_server.generation.relayed_turn import Beginning, asks_for_budget, fields_of
 from extracot_server.generation.report import ChoiceState, Enforcement
 from extracot_server.generation.request import SEED_STEP, PreparedChat, shift_seed
 from extracot_server.generation.sentence_ends import ends_between
 from extracot_server.generation.stop_strings import AnswerText
-from extracot_server.tool_calls.tools import CallPart, new_call_id
 
 _TAIL = 200
 """Characters at the end of reasoning that tell where it was cut off."""
@@ -48,7 +48,7 @@ class RelayedChoice:
         self._tags = chat.model.runtime.tags
         self._answer: AnswerText[None] = AnswerText(chat.request.stops)
         self._reasoning: list[str] = []
-        self._calls: dict[int, str] = {}
+        self._calls = RelayedCalls()
         self._cut = self._ended = False
         self._requests = 0
 
@@ -147,14 +147,21 @@ class RelayedChoice:
             else:
                 self._count(part, new)
         tokens = 0 if pieces else tokens
+        if said.refusal:
+            self._count(Part.ANSWER, tokens)
+            tokens = 0
+            yield Delta(self.index, Part.ANSWER, said.refusal, refusal=True)
         for call in said.calls:
             self._count(Part.ANSWER, tokens)
             tokens = 0
-            yield from self._call(call)
+            if (told := self._calls.take(call)) is not None:
+                yield CallDelta(self.index, told)
         self._count(Part.MARKUP, tokens)
         self._note_block(said, answering=answering)
         if delta.finish_reason is not None:
             yield from self._finish(delta.finish_reason)
+            if said.filtered:
+                self.state.finish_reason = "content_filter"
 
     def _parts(self, said: Said) -> Iterator[Piece]:
         """The text of a chunk by part; tags in a content count until an answer has begun."""
@@ -180,22 +187,6 @@ class RelayedChoice:
         self.state.finish_reason = reason
         self.state.unclosed = bool(self._reasoning) and self.state.closed_by is None
 
-    def _call(self, call: SaidCall) -> Iterator[Shown]:
-        """A part of a call; a server may leave out its number, or its id."""
-        index = call.number
-        if index < 0:
-            begins = call.name is not None
-            index = len(self._calls) if begins else max(len(self._calls) - 1, 0)
-        if index not in self._calls:
-            if call.name is None:
-                return  # nothing is known of it yet
-            self._calls[index] = call.id or new_call_id()
-            at = len(self._calls) - 1
-            yield CallDelta(self.index, CallPart(at, call.arguments, self._calls[index], call.name))
-        elif call.arguments:
-            at = list(self._calls).index(index)
-            yield CallDelta(self.index, CallPart(at, call.arguments))
-
     def _count(self, part: Part, tokens: int) -> None:
         state = self.state
         state.sampled += tokens
@@ -208,14 +199,15 @@ class RelayedChoice:
 
     def _note_block(self, said: Said, *, answering: bool) -> None:
         """Note that the reasoning is over: an answer or a call has begun, or its tag has come."""
-        answers = bool(said.calls or (said.content and self._splitter.state == "answer"))
+        written = said.content and self._splitter.state == "answer"
+        answers = bool(said.calls or said.refusal or written)
         if not answering and self._reasoning and answers and self.state.closed_by is None:
             self.state.closed_by = "model"
 
     def _note_prompt(self, count: RequestCount, *, first: bool) -> None:
         """The prompt as the server counts it; one that goes on holds what came before, too."""
         prompt = count.usage.prompt
-        if prompt is None or self.state.prompt is not None:
+        if not prompt or self.state.prompt is not None:
             return
         before = 0 if first else self.state.reasoning + self.state.injected
         self.state.prompt = max(1, prompt - before)

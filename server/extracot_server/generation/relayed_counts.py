@@ -29,16 +29,18 @@ class RequestCount:
 
     def see(self, said: Said) -> int:
         """Tokens of what a chunk adds."""
-        text = said.reasoning + said.content + "".join(call.arguments for call in said.calls)
+        text = said.reasoning + said.content + said.refusal
+        text += "".join(call.arguments for call in said.calls)
         named = any(call.name for call in said.calls)
-        before = self.usage.completion
+        before = self.usage.completion or None
         if said.usage is not None:
             self.usage = said.usage
         if not (text or named):
             return 0
         self._chunks += 1
         self._characters += len(text)
-        told = self.usage.completion if said.usage is not None else None
+        # Something has come, so a server that says nought does not count.
+        told = (said.usage.completion or None) if said.usage is not None else None
         if told is not None and (self._chunks == 1 or before is not None):
             new = max(0, told - self._counted)
         else:
@@ -74,13 +76,13 @@ def settle(state: ChoiceState, before: Counted, usage: SaidUsage, *, goes_on: bo
     Reasoning is the server's number where it has one, unless the request ``goes_on`` with a reply
     whose reasoning is over: vLLM takes an answer without an end tag for reasoning. Otherwise a few
     tokens that were in no chunk are markup, and a larger difference is spread over the parts as
-    they were counted.
+    they were counted. None at all are not believed where something has come.
     """
     total = usage.completion
-    if total is None:
-        return
     reasoning, answer = state.reasoning - before.reasoning, state.answer - before.answer
     seen = reasoning + answer
+    if total is None or (seen and not total):
+        return
     if usage.reasoning and not goes_on:
         reasoning = min(usage.reasoning, total)
         answer, rest = total - reasoning, 0

@@ -13,19 +13,21 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 from extracot.conversation import Role, ToolCall, Turn, read_messages
-from extracot_server.budget.resolve import BudgetKind
+from extracot_server.budget.resolve import BudgetKind, ResolvedBudget
 from extracot_server.budget.telling import told, told_tokens
 from extracot_server.config.offers import Offers
-from extracot_server.engine.base import SamplingParams
+from extracot_server.engine.base import CALLS_FIELD, AnswerFormat, SamplingParams
 from extracot_server.engine.openai.turn import put
 from extracot_server.errors import BudgetError, InvalidRequestError
 from extracot_server.generation.request import ChatRequest, PreparedChat, ServedModel
 from extracot_server.profiles.profile import EFFORT_SWITCH
-from extracot_server.tool_calls.tools import CALLS_FIELD
+from extracot_server.tool_calls.tools import ToolUse
 
 _BUDGET = "budget"
 _ALWAYS = ("temperature", "top_p", "seed")
 _PENALTIES = ("presence_penalty", "frequency_penalty")
+_HEED_CLIENTS = ("openai", "plain")
+"""Kinds whose schemas hold where their client wants so; those with a grammar hold to all."""
 _OWN_NAMES = {"llama.cpp": {"repetition_penalty": "repeat_penalty"}}
 
 
@@ -69,18 +71,15 @@ def check_relayed(model: ServedModel, request: ChatRequest) -> None:
         )
 
 
-def check_skipping(model: ServedModel, kind: BudgetKind, source: str) -> None:
+def check_skipping(model: ServedModel, request: ChatRequest, resolved: ResolvedBudget) -> None:
     """Raise :class:`BudgetError` where a client asks for no reasoning and cannot have that."""
-    offers = model.offers
-    if kind is not BudgetKind.NONE or source == "default" or offers is None or offers.can_skip:
-        return
-    if "none" in model.runtime.profile.efforts:
-        return
-    raise BudgetError(
-        'This model cannot be asked not to reason ("none"): the server behind it has no field for '
-        "that which this server knows; the operator sets `upstream_offers` off.",
-        param="budget" if source == "budget" else None,
-    )
+    asked = resolved.kind is BudgetKind.NONE and resolved.source != "default"
+    if asked and not model.policy.can_skip:
+        raise BudgetError(
+            'This model cannot be asked not to reason ("none"): the server behind it has no field '
+            "for that which this server knows; the operator sets `upstream_offers` off.",
+            param=request.budget.target_field,
+        )
 
 
 def _not_there(field: str, why: str) -> InvalidRequestError:
@@ -109,10 +108,10 @@ def fields_of(
     for name, value in offers.counts.items():
         put(body, name, value)
     if request.tools is not None:
-        body |= _tools(request)
+        body |= _tools(request.tools, offers)
     form = request.answer_format
     if form is not None and form.field != CALLS_FIELD:
-        body["response_format"] = _format(form.kind, form.schema)
+        body["response_format"] = _format(form, offers)
     for name, value in request.template_variables.items():
         put(body, f"chat_template_kwargs.{name}", value)
     if beginning is not None:
@@ -229,10 +228,15 @@ def _sampling(sampling: SamplingParams, offers: Offers) -> dict[str, Any]:
     return {own.get(name, name): value for name, value in values.items()}
 
 
-def _tools(request: ChatRequest) -> dict[str, Any]:
-    tools = request.tools
-    assert tools is not None
-    found: dict[str, Any] = {"tools": [dict(tool) for tool in tools.tools]}
+def _tools(tools: ToolUse, offers: Offers) -> dict[str, Any]:
+    strict = tools.strict if offers.kind in _HEED_CLIENTS else frozenset()
+    functions = [
+        {**tool["function"], **({"strict": True} if tool["function"]["name"] in strict else {})}
+        for tool in tools.tools
+    ]
+    found: dict[str, Any] = {
+        "tools": [{"type": "function", "function": function} for function in functions]
+    }
     if tools.choice == "named":
         found["tool_choice"] = {"type": "function", "function": {"name": tools.name}}
     elif tools.choice == "required":
@@ -242,8 +246,12 @@ def _tools(request: ChatRequest) -> dict[str, Any]:
     return found
 
 
-def _format(kind: str, schema: Mapping[str, Any] | None) -> dict[str, Any]:
-    if kind == "json_object":
-        return {"type": kind}
-    named = {"name": "answer", "strict": True, "schema": dict(schema or {})}
-    return {"type": kind, "json_schema": named}
+def _format(form: AnswerFormat, offers: Offers) -> dict[str, Any]:
+    if form.kind == "json_object":
+        return {"type": form.kind}
+    said = {"description": form.description, "strict": form.strict}
+    if offers.kind not in _HEED_CLIENTS:
+        said = {"strict": True}
+    told = {name: value for name, value in said.items() if value is not None}
+    named = {"name": form.name or "answer", **told, "schema": dict(form.schema or {})}
+    return {"type": form.kind, "json_schema": named}

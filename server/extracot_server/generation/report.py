@@ -69,7 +69,7 @@ class ChoiceState:
     """The answer goes on with reasoning that was cut off; ``None``: there is nothing to tell."""
     closed_by: Literal["model", "server"] | None = None
     unclosed: bool = False
-    finish_reason: Literal["stop", "length"] | None = None
+    finish_reason: Literal["stop", "length", "content_filter"] | None = None
     stop: str | None = None
     """The stop string that ended the answer."""
     calls: bool | None = None
@@ -93,7 +93,8 @@ def choice_report(chat: PreparedChat, state: ChoiceState) -> BudgetReport:
     resolved = chat.resolved
     limits, level = state.limits, state.level
     none = resolved.kind is BudgetKind.NONE
-    crowded_out = none and limits.reasoning_cap < 1  # no room for reasoning; no budget did it
+    no_tokens = none and limits.reasoning_cap < 1  # by a bound, whatever the budget is
+    crowded_out = no_tokens and limits.cap_reason == "room"  # no budget and no operator did it
     cap_reason: str = "room" if state.cut_for_room else limits.cap_reason
     if state.looped:
         cap_reason = "loop"
@@ -116,7 +117,7 @@ def choice_report(chat: PreparedChat, state: ChoiceState) -> BudgetReport:
         chosen_probability=state.probabilities.get(chosen) if chosen is not None else None,
         max_tokens=limits.max_tokens,
         max_reasoning_tokens=_held_cap(state, none=none),
-        cap_reason=cap_reason if crowded_out or (state.bounded and not none) else None,
+        cap_reason=cap_reason if no_tokens or (state.bounded and not none) else None,
         cap_hit=state.cap_hit,
         closed_by=state.closed_by,
         unclosed=state.unclosed,

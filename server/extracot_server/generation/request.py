@@ -129,7 +129,8 @@ class ServedModel:
             offered = offered_levels(self.card, BudgetPolicy())
             names = [str(level.ratio) for level in offered if level.ratio is not None]
         words = [] if policy_level(self.card) is None else ["auto"]
-        return tuple(f"{self.name}@{name}" for name in [*names, *words, "native", "none"])
+        words += ["native", *(["none"] if self.policy.can_skip else [])]
+        return tuple(f"{self.name}@{name}" for name in [*names, *words])
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,7 @@ from extracot_server.engine.base import (
     EngineBusyError,
     EngineClosedError,
     EngineRequestError,
+    FormatNotKeptError,
     grammar_failure,
 )
 from extracot_server.engine.pace import Pace
@@ -132,6 +133,7 @@ class ChatService:
         written: list[list[str]] = [[] for _ in choices]
         reports: dict[int, BudgetReport] = {}
         kept = chat.request.answer_format is not None
+        refused: set[int] = set()
 
         def read(item: Delta | CallDelta) -> Sequence[Event]:
             """The events of text or a call, once it has been noted."""
@@ -139,7 +141,9 @@ class ChatService:
             self.observer.text(chat.times, answer=answer)
             index = item.index
             cut_off = choices[index].state.cut_off is not None
-            if answer and (kept or cut_off) and isinstance(item, Delta):
+            if isinstance(item, Delta) and item.refusal:
+                refused.add(index)
+            elif answer and (kept or cut_off) and isinstance(item, Delta):
                 written[index].append(item.text)
             return readers[index].read(item)
 
@@ -161,7 +165,8 @@ class ChatService:
                 for event in readers[index].finish():
                     yield event
                 state = choices[index].state
-                if not (chat.model.offers is not None and readers[index].called):
+                called = chat.model.offers is not None and readers[index].called
+                if not (called or index in refused):
                     _check_format(chat, state, written[index])
                 if not readers[index].called:
                     _check_escape(chat, state, written[index])
@@ -250,7 +255,9 @@ class ChatService:
             claimed = [
                 r.saved_tokens_estimate for r in every if r.saved_tokens_estimate is not None
             ]
-            tokens, whole = result.reasoning_tokens, outcome == "ok"
+            # A filter of a server behind ends what would have been longer.
+            whole = outcome == "ok" and "content_filter" not in result.finish_reasons
+            tokens = result.reasoning_tokens
             total = tokens + result.answer_tokens
             self.holdout.record(chat.arm, tokens, total, claimed, complete=whole)
             result = replace(result, saving=self.holdout.saving)
@@ -281,11 +288,14 @@ def _used(result: RequestResult) -> Used:
 def _check_format(chat: PreparedChat, state: ChoiceState, written: Sequence[str]) -> None:
     """Raise :class:`EngineRequestError` for an answer that ended before its format did.
 
-    A grammar backend that gives up lets a reply end wherever it is, without a word.
+    A grammar backend that gives up lets a reply end wherever it is, without a word. What a server
+    makes of a format that it was asked for is its own fault: :class:`FormatNotKeptError`.
     """
     wanted = chat.request.answer_format
     ended = state.finish_reason == "stop" and state.stop is None
     if wanted is not None and ended and not holds_json("".join(written)):
+        if chat.model.offers is not None:
+            raise FormatNotKeptError(wanted.field.partition(".json_schema")[0])
         raise grammar_failure(wanted)
 
 

@@ -1,4 +1,7 @@
-"""Tokens of a server's chunks, learnt from its replies. Knows no requests and no budgets."""
+"""Tokens of a server's chunks, learnt from its replies, the newest most.
+
+Knows no requests and no budgets.
+"""
 
 from __future__ import annotations
 
@@ -8,23 +11,28 @@ _CHARACTERS = 4
 """In a token, until a server's replies say better."""
 _ONE_EACH = 0.1
 """By how much chunks and tokens may differ where a chunk is still taken for a token."""
+_PLAUSIBLE = (1 / 16, 4)
+"""Tokens for a character of a reply; a server that says otherwise miscounts."""
+_KEPT = 0.9
+"""What a reply weighs when another one has come: a server may be replaced by another."""
 
 
 @dataclass(slots=True)
 class TokenRate:
     """What the replies of one model have shown of its server's chunks."""
 
-    chunks: int = 0
-    characters: int = 0
-    tokens: int = 0
+    chunks: float = 0
+    characters: float = 0
+    tokens: float = 0
 
     def learn(self, chunks: int, characters: int, tokens: int) -> None:
         """A whole reply, of which the server has said how many tokens it was."""
-        if not (chunks and characters and tokens):
+        least, most = _PLAUSIBLE
+        if not chunks or not tokens or not least * characters <= tokens <= most * characters:
             return
-        self.chunks += chunks
-        self.characters += characters
-        self.tokens += tokens
+        self.chunks = self.chunks * _KEPT + chunks
+        self.characters = self.characters * _KEPT + characters
+        self.tokens = self.tokens * _KEPT + tokens
 
     def of(self, text: str, held: float) -> float:
         """Tokens of a chunk with this text; ``held`` is a fraction left of those before."""

@@ -112,6 +112,10 @@ class Ledger:
         """What these counters hold; raises :class:`StoreError`."""
         return await self._ask(lambda: self._store.values(addresses))
 
+    async def used(self, addresses: Collection[Address]) -> dict[Address, float]:
+        """What they hold less what is only claimed; raises :class:`StoreError`."""
+        return await self._ask(lambda: self._store.used(addresses))
+
     async def read(self, buckets: Sequence[str]) -> dict[str, dict[str, float]]:
         """All counters of these buckets; raises :class:`StoreError`."""
         return await self._ask(lambda: self._store.read(buckets))

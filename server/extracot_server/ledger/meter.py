@@ -6,8 +6,9 @@ when it ends, however it does. Knows no HTTP and nothing of how replies are made
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from time import time
 from typing import Literal
 
@@ -21,6 +22,8 @@ from extracot_server.ledger.windows import bucket, hour_of, iso, window
 Lost = Literal["serve", "refuse"]
 HOLDOUT = "holdout"
 _RETRY_SECONDS = 5
+_TELL_SECONDS = 1.0
+"""How long to wait before the quotas that have been used meanwhile are told of again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +100,9 @@ class Meter:
     lost: Lost = "serve"
     clock: Callable[[], float] = time
     told: Callable[[Sequence[Standing]], object] = lambda standings: None
+    """Takes how quotas stand by what was used; what is only claimed is given back mostly."""
+    _untold: set[Quota] = field(default_factory=set)
+    _telling: asyncio.Task[None] | None = None
 
     @property
     def shared(self) -> bool:
@@ -171,10 +177,10 @@ class Meter:
         ]
         found = [_standing(quota, held[address], now) for quota, address in refusing]
         account.standings, account.told_at = tuple(found), now
-        self.told(found)
         if claimed.admitted:
             return
         account.claim_id = None
+        self._tell_soon(account)
         wanted = {quota: int(amounts[address]) for quota, address in refusing}
         # Others may have given back what was in the way before the counters were read.
         over = [s for s in found if s.left < wanted[s.quota]] or found
@@ -186,6 +192,7 @@ class Meter:
         if self.ledger is not None and account.claim_id is not None:
             self.ledger.settle(account.claim_id, {})
             account.claim_id = None
+            self._tell_soon(account)
 
     def settle(self, account: Account, used: Used, found: Mapping[Address, float]) -> None:
         """Count what a request has used, in the windows in which it was admitted.
@@ -206,6 +213,28 @@ class Meter:
                 amounts[hour, f"{whose} {kind}"] = amount
         self.ledger.settle(account.claim_id, amounts)
         account.claim_id = None
+        self._tell_soon(account)
+
+    def _tell_soon(self, account: Account) -> None:
+        """Tell how the quotas of an account stand, once what it has used is in the store."""
+        self._untold.update(account.principal.quotas)
+        if self._untold and (self._telling is None or self._telling.done()):
+            self._telling = asyncio.create_task(self._tell())
+
+    async def _tell(self) -> None:
+        """One look at the store for all that were used since the last one."""
+        assert self.ledger is not None
+        while self._untold:
+            quotas, self._untold = self._untold, set()
+            now = self.clock()
+            addresses = {quota: _address(quota, now) for quota in quotas}
+            try:
+                used = await self.ledger.used(set(addresses.values()))
+            except StoreError:
+                self._untold |= quotas
+            else:
+                self.told([_standing(q, used[address], now) for q, address in addresses.items()])
+            await asyncio.sleep(_TELL_SECONDS)
 
     async def found_before(self) -> dict[str, float]:
         """What holdouts have found so far, by name; raises ``StoreError``."""
@@ -221,6 +250,13 @@ class Meter:
             return (await self.ledger.read([bucket])).get(bucket, {})
         except StoreError:
             return None
+
+    async def close(self) -> None:
+        """Write what is not in the store yet."""
+        if self._telling is not None:
+            self._telling.cancel()
+        if self.ledger is not None:
+            await self.ledger.close()
 
     def _without_store(self) -> None:
         if self.lost == "refuse":

@@ -52,8 +52,8 @@ def _store(named: str) -> Store:
     parts = urlsplit(named)
     try:
         shown = f"{scheme}://{parts.hostname}:{parts.port or 'default'}{parts.path}"
-    except ValueError as error:
-        raise SettingsError(f"setting usage_store: {error}") from None
+    except ValueError:  # the error quotes what is no port: it may be the password
+        raise SettingsError("setting usage_store: the URL's host or port is wrong") from None
     try:
         if scheme.startswith("redis"):
             from extracot_server.ledger.redis import RedisStore
@@ -61,6 +61,7 @@ def _store(named: str) -> Store:
             return RedisStore(named, shown)
         from extracot_server.ledger.postgres import PostgresStore
 
+        _check_conninfo(named, shown)
         return PostgresStore(named, shown)
     except ImportError as error:
         raise SettingsError(
@@ -68,6 +69,20 @@ def _store(named: str) -> Store:
         ) from None
     except StoreError as error:
         raise SettingsError(f"setting usage_store: {error}") from None
+
+
+def _check_conninfo(url: str, shown: str) -> None:
+    """Whether libpq can read a URL: its own errors quote it, password and all."""
+    from psycopg import Error
+    from psycopg.conninfo import conninfo_to_dict
+
+    try:
+        conninfo_to_dict(url)
+    except Error:
+        raise SettingsError(
+            f"setting usage_store: usage store {shown}: a part of its URL is wrong: a parameter is "
+            "unknown, or a sign is not %-encoded"
+        ) from None
 
 
 def _state_folder() -> Path:

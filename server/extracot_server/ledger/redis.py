@@ -57,6 +57,24 @@ end
 for _, row in ipairs(cjson.decode(ARGV[4])) do add(row, 1) end
 redis.call('HSET', p .. 'numbers', ARGV[1], number)
 """
+_USED = """
+local p = '{extracot}:'
+local used, place = {}, {}
+for i, row in ipairs(cjson.decode(ARGV[1])) do
+  used[i] = tonumber(redis.call('HGET', p .. row[1], row[2]) or '0')
+  place[row[1] .. ' ' .. row[2]] = i
+end
+for _, owner in ipairs(redis.call('ZRANGE', p .. 'owners', 0, -1)) do
+  for _, claim in ipairs(redis.call('HVALS', p .. 'claims:' .. owner)) do
+    for _, row in ipairs(cjson.decode(claim)) do
+      local i = place[row[1] .. ' ' .. row[2]]
+      if i then used[i] = used[i] - row[3] end
+    end
+  end
+end
+for i, value in ipairs(used) do used[i] = tostring(value) end
+return used
+"""
 _TEND = f"""{_ADD}
 redis.call('ZADD', p .. 'owners', ARGV[2], ARGV[1])
 for _, owner in ipairs(redis.call('ZRANGEBYSCORE', p .. 'owners', '-inf', '(' .. ARGV[3])) do
@@ -124,6 +142,12 @@ class RedisStore:
             raise self._lost(error) from None
         return {a: float(text or 0) for a, text in zip(addresses, found, strict=True)}
 
+    def used(self, addresses: Collection[Address]) -> dict[Address, float]:
+        """See ``Store``."""
+        asked = list(addresses)
+        found = self._call("used", json.dumps(asked))
+        return {address: float(text) for address, text in zip(asked, found, strict=True)}
+
     def read(self, buckets: Sequence[str]) -> dict[str, dict[str, float]]:
         """See ``Store``."""
         try:
@@ -158,4 +182,4 @@ class RedisStore:
         return StoreError(f"usage store {self._shown}: {text}")
 
 
-_TEXTS = {"claim": _CLAIM, "settle": _SETTLE, "tend": _TEND}
+_TEXTS = {"claim": _CLAIM, "settle": _SETTLE, "used": _USED, "tend": _TEND}

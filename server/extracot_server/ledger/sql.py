@@ -116,6 +116,23 @@ class SqlStore(ABC):
         found = {address: self._run(query, address) for address in addresses}
         return {address: float(rows[0][0]) if rows else 0.0 for address, rows in found.items()}
 
+    def used(self, addresses: Collection[Address]) -> dict[Address, float]:
+        """See ``Store``. Both in one query, so that no claim is made or settled in between."""
+        found = dict.fromkeys(addresses, 0.0)
+        for part in _parts(list(found), 2):
+            counters = " OR ".join(["(bucket = ? AND name = ?)"] * len(part))
+            query = f"SELECT bucket, name, value FROM extracot_counters WHERE {counters}"
+            query += " UNION ALL SELECT '', amounts, 0 FROM extracot_claims"
+            wanted = set(part)
+            for bucket, name, value in self._run(query, chain.from_iterable(part)):
+                if bucket:
+                    found[bucket, name] += float(value)
+                    continue
+                for *address, amount in json.loads(name):
+                    if (claimed := tuple(address)) in wanted:
+                        found[claimed] -= amount
+        return found
+
     def read(self, buckets: Sequence[str]) -> dict[str, dict[str, float]]:
         """See ``Store``."""
         found: dict[str, dict[str, float]] = {}

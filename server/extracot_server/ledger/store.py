@@ -57,6 +57,9 @@ class Store(Protocol):
     def values(self, addresses: Collection[Address]) -> dict[Address, float]:
         """What these counters hold."""
 
+    def used(self, addresses: Collection[Address]) -> dict[Address, float]:
+        """What these counters hold, less all open claims on them."""
+
     def read(self, buckets: Sequence[str]) -> dict[str, dict[str, float]]:
         """All counters of these buckets."""
 

@@ -219,6 +219,7 @@ def serve_model(settings: ModelSettings, engine: Engine) -> ServedModel:
             assumed_baseline=assumed_tokens(settings, profile),
             answer_reserve=settings.answer_reserve_tokens,
             grace_tokens=settings.grace_tokens,
+            can_skip=offers is None or offers.can_skip or "none" in profile.efforts,
         ),
         open_think=settings.open_think,
         closing=_closing(settings, card, tools),

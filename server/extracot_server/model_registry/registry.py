@@ -56,7 +56,8 @@ class AppState:
             )
         if name is None and services:
             return next(iter(services.values())), None
-        name = name or ""
+        if name is None or not services:
+            raise ModelNotFoundError(name, ())
         if name in services:
             return services[name], None
         base, _, suffix = name.rpartition("@")
@@ -83,7 +84,7 @@ class AppState:
             return
         ledger.told = self.metrics.show_store
         self.meter.ledger, self.meter.lost = ledger, self.settings.usage_store_lost
-        self.meter.told = self.metrics.show_quotas
+        self.meter.told = self.metrics.quotas.show
         kept = await self.meter.found_before()
         for service in self.services.values():
             mine, name = {}, service.holdout_name
@@ -94,8 +95,7 @@ class AppState:
 
     async def close_usage(self) -> None:
         """Write what is not in the store yet."""
-        if self.meter.ledger is not None:
-            await self.meter.ledger.close()
+        await self.meter.close()
 
     def without_holdout(self) -> list[str]:
         """The keys none of whose requests may run natively, where there is a holdout.
@@ -127,7 +127,7 @@ class AppState:
         rotated = self.keys.reload(self.check_keys)
         self.metrics.keys_reloaded.set(1)
         after = {principal.name: principal for principal in self.keys.principals}
-        self.metrics.keep_quotas(q for principal in after.values() for q in principal.quotas)
+        self.metrics.quotas.keep(q for principal in after.values() for q in principal.quotas)
         changed = {name for name in before.keys() & after.keys() if before[name] != after[name]}
         told = {
             "added": after.keys() - before.keys(),

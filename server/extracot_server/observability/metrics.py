@@ -22,15 +22,13 @@ from prometheus_client.utils import floatToGoString
 
 from extracot.card import BudgetCard, LevelCard
 from extracot.usage import split_saving
-from extracot_server.admission.quotas import Quota
 from extracot_server.budget.holdout import Arm, Saving
 from extracot_server.generation.report import BudgetReport, expected_share
 from extracot_server.generation.request import UNFINISHED, RequestTimes
-from extracot_server.ledger.meter import Standing
+from extracot_server.observability.quota_metrics import QuotaMetrics
 from extracot_server.observability.routing_metrics import RoutingMetrics
 from extracot_server.observability.worker_metrics import (
     SAVING_GAUGES,
-    forget,
     in_workers,
     registry_of_workers,
     saving_gauges,
@@ -99,11 +97,6 @@ class PlainHistogram(Collector):
         )
         family.add_sample(f"{self._name}_created", {}, self._created)
         return [family]
-
-
-def _quota_labels(quota: Quota) -> tuple[str, ...]:
-    when_over = "refuse" if quota.budget is None else "lower"
-    return quota.owner, quota.kind, quota.period.value, when_over
 
 
 class ServerMetrics:
@@ -203,14 +196,11 @@ class ServerMetrics:
         self.engine_up = gauge("engine_up", "1 while the engine serves", "livemin", "model")
         self.routing = RoutingMetrics(counter, gauge)
         self.usage_store_up = gauge("usage_store_up", "1 while usage can be written", "livemin")
+        self.usage_store_up.set(1)  # until it is asked: a worker that starts has not lost it
         self.usage_unwritten = gauge(
             "usage_unwritten_requests", "Requests whose usage is not in the store yet", "livesum"
         )
-        self.quota_used = gauge(
-            *("quota_used_ratio", "Share of a quota that is used or claimed", "livemostrecent"),
-            *("owner", "kind", "per", "when_over"),
-        )
-        self._quotas_shown: set[tuple[str, ...]] = set()
+        self.quotas = QuotaMetrics(gauge)
         self.engine_restarts = counter(
             "engine_restarts", "Engine restarts after one was lost", "outcome"
         )
@@ -288,24 +278,6 @@ class ServerMetrics:
         """Show whether the store of usage answers, and how many requests it has yet to get."""
         self.usage_store_up.set(up)
         self.usage_unwritten.set(unwritten)
-
-    def show_quotas(self, standings: Sequence[Standing]) -> None:
-        """Show how much of these quotas is used; of those with the same labels, the fullest."""
-        used: dict[tuple[str, ...], float] = {}
-        for standing in standings:
-            labels = _quota_labels(standing.quota)
-            share = 1 - standing.left / standing.quota.limit
-            used[labels] = max(share, used.get(labels, share))
-        for labels, share in used.items():
-            self.quota_used.labels(*labels).set(share)
-        self._quotas_shown |= used.keys()
-
-    def keep_quotas(self, quotas: Iterable[Quota]) -> None:
-        """Show none but these any more."""
-        kept = {_quota_labels(quota) for quota in quotas}
-        for labels in self._quotas_shown - kept:
-            forget(self.quota_used, *labels)
-        self._quotas_shown &= kept
 
     def open_model(self, model: str, card: BudgetCard | None) -> None:
         """Show what a card says of its levels, and begin a model's savings and escapes at zero.

@@ -1,15 +1,19 @@
 """The metrics of all workers as one: any worker can show them.
 
 Counters, histograms and gauges are added up from the workers' files by `prometheus_client`; what
-only the whole can say (the holdout's saving) is computed from their sums here.
+only the whole can say (the holdout's saving) is computed from their sums here. What a process takes
+is shown of each worker apart: one of them alone is busy or large, whatever their sum is.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
+from functools import partial
 from math import nan
+from pathlib import Path
 
-from prometheus_client import CollectorRegistry, Gauge, values
+from prometheus_client import CollectorRegistry, Gauge, ProcessCollector, values
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
@@ -48,12 +52,14 @@ class AllWorkers(Collector):
 
     def __init__(self) -> None:
         self._files = MultiProcessCollector(None)  # type: ignore[no-untyped-call]
+        self._folder = Path(os.environ["PROMETHEUS_MULTIPROC_DIR"])
 
     def collect(self) -> Iterable[Metric]:
-        """The families, and three gauges of the holdout where it has data enough."""
+        """The families, three gauges of the holdout where it has data enough, the processes."""
         families = list(self._files.collect())  # type: ignore[no-untyped-call]
         yield from families
         yield from _holdout_gauges(families)
+        yield from _processes(self._folder)
 
 
 def registry_of_workers() -> CollectorRegistry:
@@ -61,6 +67,18 @@ def registry_of_workers() -> CollectorRegistry:
     registry = CollectorRegistry()
     registry.register(AllWorkers())
     return registry
+
+
+def _processes(folder: Path) -> list[Metric]:
+    """``process_*`` of each worker that lives, by its ``pid``."""
+    families: dict[str, Metric] = {}
+    for file in sorted(folder.glob("gauge_livesum_*.db")):  # a dead worker's is removed
+        pid = file.stem.rpartition("_")[2]
+        for family in ProcessCollector(pid=partial(str, pid), registry=None).collect():
+            samples = [sample._replace(labels={"pid": pid}) for sample in family.samples]
+            known = families.setdefault(family.name, family)
+            known.samples = samples if known is family else known.samples + samples
+    return list(families.values())
 
 
 def _holdout_gauges(families: Iterable[Metric]) -> list[Metric]:

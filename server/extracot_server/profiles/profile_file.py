@@ -14,14 +14,13 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any
 
-import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 from pydantic import ValidationError as InvalidError
 
 from extracot.errors import ControlTokenError, PromptError
 from extracot.reasoning import ThinkTags
 from extracot.switches import FIELD, check_switches
-from extracot_server.config.setting_values import SettingsError, did_you_mean
+from extracot_server.config.setting_values import SettingsError, did_you_mean, load_yaml
 from extracot_server.profiles.profile import KeepsReasoning, Match, Profile, Switch, SwitchValue
 
 _Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
@@ -168,9 +167,9 @@ def own_profiles(place: Path) -> tuple[Profile, ...]:
 
 def _read(text: str, where: str) -> Profile:
     try:
-        data = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise SettingsError(f"{where} is not YAML: {str(error).splitlines()[0]}") from None
+        data = load_yaml(text, where)
+    except ValueError as error:
+        raise SettingsError(str(error)) from None
     if not isinstance(data, dict):
         raise SettingsError(f"{where} must hold `key: value` lines of one profile")
     try:

@@ -10,12 +10,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
-from extracot_server.engine.base import AnswerFormat
+from extracot_server.engine.base import CALLS_FIELD, AnswerFormat
 from extracot_server.engine.json_schema import moved, simplified
 from extracot_server.engine.schema_checks import check_size
 
-CALLS_FIELD = "tools"
-"""The field of a request that a schema of a forced call comes from."""
 _NOTHING = {"type": "object", "properties": {}, "additionalProperties": False}
 
 
@@ -33,6 +31,9 @@ class ToolUse:
     parallel: bool = True
     fields: tuple[str, ...] = ()
     """Where in the request the schema of each tool stands, for errors."""
+    strict: frozenset[str] = frozenset()
+    """Tools of which the client says that calls are to follow the schema, for servers that read it;
+    no chat template is shown it."""
 
     @property
     def forced(self) -> bool:

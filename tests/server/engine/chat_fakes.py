@@ -53,6 +53,10 @@ class FakeChat:
     health: int = 200
     refusal: tuple[int, Any] | None = None
     retry_after: str | None = None
+    script: list[str] | None = None
+    """What it streams, as it is, in place of a reply."""
+    script_breaks: bool = False
+    """The connection breaks behind that."""
     gate: threading.Event | None = None
     """It answers no request before this is set."""
     hold_after: int | None = None
@@ -123,6 +127,13 @@ class FakeChat:
         most = body.get("max_tokens", body.get("max_completion_tokens", 10**9))
         done = sent = 0
         finish = self.finish or ("tool_calls" if self.calls else "stop")
+        if self.script is not None:
+            for part in self.script:
+                yield part
+            if self.script_breaks:
+                self.break_connections()
+                await asyncio.Event().wait()
+            return
         try:
             yield chunk({"role": "assistant", "content": None})
             for delta in self.said(body):
@@ -141,7 +152,7 @@ class FakeChat:
             yield chunk({}, finish=finish)
             if self.counts != "none" and body["stream_options"]["include_usage"]:
                 usage = usage_of(prompt, done + self.hidden + 1, self.hidden)
-                yield f"data: {json.dumps({'choices': [], 'usage': usage})}\n\n"
+                yield event(choices=[], usage=usage)
             yield "data: [DONE]\n\n"
         except (asyncio.CancelledError, GeneratorExit):
             self.closed += 1
@@ -170,6 +181,11 @@ def chunk(
     body = {"id": "c", "object": "chat.completion.chunk", "choices": [choice]}
     if usage is not None:
         body["usage"] = usage
+    return event(**body)
+
+
+def event(**body: Any) -> str:
+    """A server-sent event that holds just this."""
     return f"data: {json.dumps(body)}\n\n"
 
 

@@ -333,4 +333,4 @@ def test_a_format_is_the_servers_and_an_answer_that_breaks_it_is_an_error() -> N
         assert reply["choices"][0]["message"]["content"] == '{"a": 1}'
         assert fake.bodies[0]["response_format"]["json_schema"]["schema"] == {"type": "object"}
         fake.answer = ["no"]
-        assert live.post(response_format=form).status_code == 400
+        assert live.post(response_format=form).status_code == 500

@@ -52,7 +52,7 @@ def test_a_busy_server_says_when_to_come_back() -> None:
 def test_a_prompt_that_is_not_allowed_takes_nobody_elses_server_away() -> None:
     fake = FakeChat(refusal=(403, {"error": {"message": "flagged"}}))
     with in_front_of(fake, health_interval_seconds=60) as live:
-        assert live.post().status_code == 500
+        assert live.post().status_code == 403
         assert live.http.get("/ready").status_code == 200
         fake.refusal = None
         assert live.post().status_code == 200

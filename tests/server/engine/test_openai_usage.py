@@ -74,6 +74,16 @@ def test_the_holdout_compares_by_its_counts() -> None:
         assert standing(live)["saving_per_reply"]["mean"] >= 28
 
 
+def test_the_holdout_leaves_out_what_a_filter_has_ended() -> None:
+    fake = FakeChat(counts="each", finish="content_filter")
+    with in_front_of(fake, holdout_fraction=0.5, usage_store="memory") as live:
+        for number in range(6):
+            assert send(live, number, budget=0.02)["finish"] == ["content_filter"]
+        arms = standing(live)["arms"]
+        assert sum(arm["left_out"] for arm in arms.values()) == 6
+        assert not any(arm["requests"] for arm in arms.values())
+
+
 def test_a_batch_runs_there(tmp_path: Path) -> None:
     fake = FakeChat(counts="each")
     lines = [line(n, budget={"max_reasoning_tokens": 10}) for n in range(3)]

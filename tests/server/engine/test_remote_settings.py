@@ -52,6 +52,17 @@ def test_one_key_or_one_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     ]
 
 
+@pytest.mark.parametrize("text", ["", "\n", " , \n,"])
+def test_a_key_file_without_a_key_is_refused(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "key"
+    path.write_text(text)
+    told = f"upstream_api_key_file {path} holds no key"
+    flags = ["--upstream-api-key-file", str(path)]
+    assert told in message([*REMOTE, "--upstream", A, *flags])
+    assert told in message([*REMOTE, "--upstreams", "f", *flags])
+    assert told in message(["--models", f"a={A}", *flags])
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -155,6 +156,9 @@ def test_chunks_without_tokens_say_nothing(wire: Wire) -> None:
         b'{"choices": {}}',
         chunk({"text": "no ids"}),
         chunk({"token_ids": ["a"]}),
+        chunk({"token_ids": [-1]}),
+        chunk({"token_ids": [2**31]}),
+        chunk({"token_ids": [1], "logprobs": {"content": [{"token_id": -1, "logprob": 0}]}}),
         chunk({"token_ids": [1], "finish_reason": "error"}),
         chunk({"token_ids": [1], "finish_reason": "abort"}),
         chunk({"token_ids": [1, 2], "logprobs": {"content": []}}),
@@ -182,6 +186,62 @@ def test_any_answer_is_one_line_of_ours(status: int, content: bytes) -> None:
     error = read_error(status, content)
     assert isinstance(error, EngineRequestError) == (status in (400, 413, 422))
     assert "\n" not in str(error) and str(error)
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ({"error": None}, "refused with status 400"),
+        ({"error": None, "detail": "no"}, "no"),
+        ({"error": {"message": None}}, "refused with status 400"),
+        ({"error": {"message": {"a": 1}}}, '{"a": 1}'),
+        (
+            {"detail": [{"loc": ["body", "n"], "msg": "too many"}, {"msg": "bad"}]},
+            "body.n: too many; bad",
+        ),
+        ({"detail": ["one", "two"]}, "one; two"),
+        ([1, 2], "1; 2"),
+        (None, "refused with status 400"),
+    ],
+)
+def test_an_answer_in_any_form_is_told_in_words(body: Any, words: str) -> None:
+    assert str(read_error(400, json.dumps(body).encode())) == words
+
+
+@pytest.mark.parametrize(
+    ("header", "seconds"),
+    [
+        ("17", 17),
+        ("2.5", 3),
+        ("0", 1),
+        ("-4", 1),
+        ("1e9", 600),
+        ("inf", 600),
+        ("nan", 1),
+        ("soon", 1),
+        ("", 1),
+        (None, 1),
+        ("Wed, 21 Oct 2099 07:28:00 GMT", 600),
+        ("Wed, 21 Oct 2015 07:28:00 GMT", 1),
+        ("Thu, 01 Jan 2026 00:05:00 GMT", 300),
+    ],
+)
+def test_a_wait_is_a_number_or_a_date(
+    header: str | None, seconds: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = datetime(2026, 1, 1, tzinfo=UTC).timestamp()
+    monkeypatch.setattr("extracot_server.engine.remote.wire.time", lambda: now)
+    error = read_error(429, b"{}", header)
+    assert isinstance(error, UpstreamFailure) and error.retry_after == seconds
+
+
+def test_names_of_tokens_that_are_none_are_left_out() -> None:
+    tops = [{"token_id:5": -1.0, "token_id:x": -2.0, "token_id:-1": -3.0}]
+    logprobs = {"tokens": ["token_id:5"], "token_logprobs": [-1.0], "top_logprobs": tops}
+    content = chunk({"token_ids": [5], "logprobs": logprobs})
+    delta = read_chunk(content, Wire.COMPLETIONS, ask(sampling=SamplingParams(logprobs=3)))
+    assert delta is not None and delta.logprobs is not None
+    assert delta.logprobs[0].top == ((5, -1.0),)
 
 
 @given(

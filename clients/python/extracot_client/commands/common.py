@@ -105,8 +105,8 @@ def parse_budgets(text: str) -> list[Budget]:
 
 
 def offered_budgets(page: BudgetCardPage) -> list[Budget]:
-    """What a server offers: its levels, ``auto`` if its model was trained for that, native and
-    none. A server without a card takes any ratio: the usual ones."""
+    """What a server offers: its levels, ``auto`` if its model was trained for that, native, and
+    none unless it says that it cannot. A server without a card takes any ratio: the usual ones."""
     ratios = [
         level.ratio
         for level in page.levels
@@ -117,7 +117,8 @@ def offered_budgets(page: BudgetCardPage) -> list[Budget]:
         budgets = [*DEFAULT_RATIOS]
     if "auto" in page.allowed:
         budgets.append("auto")
-    return [*budgets, "native", "none"]
+    budgets.append("native")
+    return [*budgets, "none"] if "none" in page.allowed or not page.allowed else budgets
 
 
 def budgets_of(arguments: argparse.Namespace, client: Extracot) -> list[Budget]:

@@ -64,7 +64,11 @@ class JsonSchemaFormat(Body):
 
     name: str | None = Field(None, description="required by OpenAI; not used")
     description: str | None = Field(None, description="accepted and not used")
-    strict: bool | None = Field(None, description="schemas are always enforced")
+    strict: bool | None = Field(
+        None,
+        description="schemas are always enforced; servers of kind openai or plain behind a model "
+        "are told this, the name and the description",
+    )
     schema_: dict[str, Any] = Field(alias="schema", description="a JSON schema")
 
 
@@ -317,6 +321,9 @@ def _answer_format(value: ResponseFormat | None) -> AnswerFormat | None:
     if value.type == "text":
         return None
     if value.type == "json_object":
-        return AnswerFormat("json_object")
-    schema = value.json_schema.schema_ if value.json_schema is not None else None
-    return json_schema_format(schema, SCHEMA_FIELD)
+        return AnswerFormat("json_object", field="response_format")
+    given = value.json_schema
+    if given is None:
+        return json_schema_format(None, SCHEMA_FIELD)
+    said = {"name": given.name, "description": given.description, "strict": given.strict}
+    return json_schema_format(given.schema_, SCHEMA_FIELD, **said)

@@ -43,6 +43,7 @@ class _Choice:
     texts: dict[Part, list[str]] = field(
         default_factory=lambda: {Part.REASONING: [], Part.ANSWER: []}
     )
+    refusal: list[str] = field(default_factory=list)
     calls: list[dict[str, Any]] = field(default_factory=list)
     logprobs: list[ShownLogprob] = field(default_factory=list)
     done: ChoiceDone | None = None
@@ -111,7 +112,7 @@ class ChatReply:
             also = "" if first is second else f',"{second}":{text}'
             body = f'{{"{first}":{text}{also}}}'
             return opening + self._chunk(event.index, body)
-        body = f'{{"content":{text}}}'
+        body = f'{{"refusal":{text}}}' if event.refusal else f'{{"content":{text}}}'
         logprobs = "null"
         if self._logprobs and event.logprobs:
             logprobs = to_json(self._logprob_table(event.logprobs))
@@ -173,7 +174,7 @@ class ChatReply:
             return
         choice = self._choices[event.index]
         if isinstance(event, Delta):
-            choice.texts[event.part].append(event.text)
+            (choice.refusal if event.refusal else choice.texts[event.part]).append(event.text)
             choice.logprobs.extend(event.logprobs)
         elif isinstance(event, CallDelta):
             part = event.part
@@ -204,8 +205,9 @@ class ChatReply:
         if done is None:
             raise EngineDeadError("a reply ended without its report")
         reasoning, answer = ("".join(choice.texts[part]) for part in (Part.REASONING, Part.ANSWER))
-        content = answer if answer or not choice.calls else None
-        message: dict[str, Any] = {"role": "assistant", "content": content, "refusal": None}
+        refusal = "".join(choice.refusal) or None
+        content = answer if answer or not (choice.calls or refusal) else None
+        message: dict[str, Any] = {"role": "assistant", "content": content, "refusal": refusal}
         message |= dict.fromkeys(self._reasoning, reasoning or None)
         if choice.calls:
             message["tool_calls"] = choice.calls

@@ -13,6 +13,9 @@ from pydantic import Field
 from extracot.report import BudgetReport, Usage
 from extracot_server.api.body import ReplyModel
 
+FinishReason = Literal["stop", "length", "tool_calls", "content_filter"]
+"""``content_filter``: that of a server behind this one ended it."""
+
 
 class TokenLogprobRow(ReplyModel):
     """One token and its probability."""
@@ -55,9 +58,11 @@ class AssistantMessage(ReplyModel):
     and neither where the request hides it."""
 
     role: Literal["assistant"]
-    content: str | None = Field(description="null: the reply has only tool calls")
+    content: str | None = Field(description="null: the reply has only tool calls, or a refusal")
     tool_calls: list[ToolCall] | None = Field(None, description="only where there are any")
-    refusal: None
+    refusal: str | None = Field(
+        description="what a server behind this one says in place of an answer; else null"
+    )
     reasoning: str | None = Field(None, description="null: the model did not reason")
     reasoning_content: str | None = Field(None, description="the same text again")
 
@@ -68,7 +73,7 @@ class ChatChoice(ReplyModel):
     index: int
     message: AssistantMessage
     logprobs: ChoiceLogprobs | None
-    finish_reason: Literal["stop", "length", "tool_calls"]
+    finish_reason: FinishReason
     budget: BudgetReport = Field(description="of this choice")
 
 
@@ -105,6 +110,7 @@ class ChunkDelta(ReplyModel):
 
     role: Literal["assistant"] | None = None
     content: str | None = None
+    refusal: str | None = None
     reasoning: str | None = None
     reasoning_content: str | None = Field(None, description="the same as `reasoning`")
     tool_calls: list[ToolCallDelta] | None = None
@@ -116,7 +122,7 @@ class ChunkChoice(ReplyModel):
     index: int
     delta: ChunkDelta
     logprobs: ChoiceLogprobs | None
-    finish_reason: Literal["stop", "length", "tool_calls"] | None
+    finish_reason: FinishReason | None
 
 
 class ChatCompletionChunk(ReplyModel):

@@ -177,7 +177,8 @@ def _answer_format(config: OutputConfig | None) -> AnswerFormat | None:
         return None
     if wanted.get("type") != "json_schema":
         raise InvalidRequestError.of("output_config.format.type", "must be json_schema.")
-    return json_schema_format(wanted.get("schema"), "output_config.format.schema")
+    # Anthropic's schemas always hold, so none of its fields says so.
+    return json_schema_format(wanted.get("schema"), "output_config.format.schema", strict=True)
 
 
 def _tools(request: CountRequest) -> ToolUse | None:

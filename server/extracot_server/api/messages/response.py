@@ -23,11 +23,12 @@ from extracot_server.errors import encodable
 from extracot_server.generation.events import CallDelta, ChoiceDone, Delta, Event, Finished
 from extracot_server.generation.request import PreparedChat
 
-StopReason = Literal["end_turn", "max_tokens", "stop_sequence", "tool_use"]
+StopReason = Literal["end_turn", "max_tokens", "stop_sequence", "tool_use", "refusal"]
 _STOP_REASONS: dict[str, StopReason] = {
     "stop": "end_turn",
     "length": "max_tokens",
     "tool_calls": "tool_use",
+    "content_filter": "refusal",
 }
 
 
@@ -80,7 +81,7 @@ class MessageObject(ReplyModel):
     role: Literal["assistant"]
     model: str
     content: list[ThinkingBlock | TextBlock | ToolUseBlock]
-    stop_reason: Literal["end_turn", "max_tokens", "stop_sequence", "tool_use"]
+    stop_reason: StopReason
     stop_sequence: str | None
     usage: MessageUsage
     budget: BudgetReport

@@ -252,7 +252,8 @@ def _answer_format(text: TextConfig | None) -> AnswerFormat | None:
         case "json_object":
             return AnswerFormat("json_object", field="text.format")
         case "json_schema":
-            return json_schema_format(wanted.get("schema"), "text.format.schema")
+            said = {key: wanted.get(key) for key in ("name", "description", "strict")}
+            return json_schema_format(wanted.get("schema"), "text.format.schema", **said)
         case kind:
             what = f"is {shown(kind)}. Allowed: text, json_object, json_schema."
             raise InvalidRequestError.of("text.format.type", what)

@@ -19,6 +19,7 @@ from extracot_server.api.responses.schemas import (
     Item,
     ItemStatus,
     MessageItem,
+    OutputRefusal,
     OutputText,
     OutputTokensDetails,
     ReasoningItem,
@@ -32,7 +33,9 @@ from extracot_server.generation.events import CallDelta, ChoiceDone, Delta, Even
 from extracot_server.generation.request import PreparedChat
 
 _PREFIXES: dict[type[Item], str] = {ReasoningItem: "rs", MessageItem: "msg", FunctionCallItem: "fc"}
-TextPart = ReasoningText | SummaryText | OutputText
+TextPart = ReasoningText | SummaryText | OutputText | OutputRefusal
+_CUT = {"length": "max_output_tokens", "content_filter": "content_filter"}
+"""Reasons for an end for which a response is incomplete, and what it calls them."""
 
 
 class ResponseWriter:
@@ -99,7 +102,7 @@ class ResponseWriter:
         if isinstance(event, ChoiceDone):
             self._reason = event.finish_reason
             start = [] if self._output else self._begin(MessageItem)
-            return start + self._close("incomplete" if self._reason == "length" else "completed")
+            return start + self._close("incomplete" if self._reason in _CUT else "completed")
         return [self._finish(event)]
 
     def _delta(self, event: Delta) -> list[dict[str, Any]]:
@@ -108,12 +111,16 @@ class ResponseWriter:
         if (hidden and self._seal is None) or not event.text:
             return []
         kind = ReasoningItem if reasoning else MessageItem
-        out = [] if self._open and isinstance(self._output[-1], kind) else self._begin(kind)
+        goes_on = self._open and isinstance(self._output[-1], kind)
+        if goes_on and isinstance(self._part, OutputRefusal) == event.refusal:
+            out = []
+        else:
+            out = self._begin(kind, refusal=event.refusal)
         self._text.append(event.text)
         if hidden:
             return out
         delta = {**self._delta_head, "delta": event.text}
-        if not reasoning:
+        if isinstance(self._part, OutputText):
             delta["logprobs"] = []
         return [*out, delta]
 
@@ -127,7 +134,9 @@ class ResponseWriter:
             out.append({**self._delta_head, "delta": part.arguments})
         return out
 
-    def _begin(self, kind: type[Item], **fields: Any) -> list[dict[str, Any]]:
+    def _begin(
+        self, kind: type[Item], *, refusal: bool = False, **fields: Any
+    ) -> list[dict[str, Any]]:
         """A new item after the end of the last one, and for text its only part."""
         out = self._close("completed") if self._open else []
         index = len(self._output)
@@ -136,22 +145,22 @@ class ResponseWriter:
         self._open = True
         added = {"type": "response.output_item.added", "output_index": index}
         out.append({**added, "item": item.model_dump()})
-        self._part = self._new_part(item)
+        self._part = self._new_part(item, refusal=refusal)
         self._delta_head = {"type": f"{self._text_event}.delta", **self._place()}
         if self._part is not None:
             part = self._part.model_dump()
             out.append({"type": f"{self._part_event}.added", **self._place(), "part": part})
         return out
 
-    def _new_part(self, item: Item) -> TextPart | None:
+    def _new_part(self, item: Item, *, refusal: bool) -> TextPart | None:
         """The part that an item's text goes into; a call has none, nor has what is hidden."""
         if isinstance(item, FunctionCallItem):
             return None
         if isinstance(item, ReasoningItem) and not self._show_reasoning:
             return None
         if isinstance(item, MessageItem):
-            item.content.append(answer := OutputText())
-            return answer
+            item.content.append(said := OutputRefusal() if refusal else OutputText())
+            return said
         if self._reasoning_part is SummaryText:
             item.summary.append(summary := SummaryText())
             return summary
@@ -172,9 +181,10 @@ class ResponseWriter:
         elif self._part is None:
             out = []
         else:
-            self._part.text = text
+            name = "refusal" if isinstance(self._part, OutputRefusal) else "text"
+            setattr(self._part, name, text)
             place = self._place()
-            done = {"type": f"{self._text_event}.done", **place, "text": text}
+            done = {"type": f"{self._text_event}.done", **place, name: text}
             if isinstance(self._part, OutputText):
                 done["logprobs"] = []
             kind, part = f"{self._part_event}.done", self._part.model_dump()
@@ -186,9 +196,9 @@ class ResponseWriter:
         return [*out, {"type": "response.output_item.done", "output_index": index, "item": whole}]
 
     def _finish(self, end: Finished) -> dict[str, Any]:
-        cut, usage = self._reason == "length", end.usage
+        cut, usage = _CUT.get(self._reason), end.usage
         self._reply.budget = end.report
-        self._reply.incomplete_details = {"reason": "max_output_tokens"} if cut else None
+        self._reply.incomplete_details = {"reason": cut} if cut else None
         self._reply.usage = ResponseUsage(
             input_tokens=usage.prompt_tokens,
             output_tokens=usage.completion_tokens,
@@ -216,6 +226,8 @@ class ResponseWriter:
             return "response.function_call_arguments"
         if isinstance(self._part, SummaryText):
             return "response.reasoning_summary_text"
+        if isinstance(self._part, OutputRefusal):
+            return "response.refusal"
         reasoning = isinstance(self._part, ReasoningText)
         return "response.reasoning_text" if reasoning else "response.output_text"
 

@@ -59,6 +59,13 @@ class OutputText(_Model):
     logprobs: list[Any] = Field([], max_length=0)
 
 
+class OutputRefusal(_Model):
+    """What a server behind this one says in place of an answer."""
+
+    type: Literal["refusal"] = "refusal"
+    refusal: str = ""
+
+
 class MessageItem(_Model):
     """The answer's item."""
 
@@ -66,7 +73,7 @@ class MessageItem(_Model):
     type: Literal["message"] = "message"
     status: ItemStatus = "in_progress"
     role: Literal["assistant"] = "assistant"
-    content: list[OutputText] = Field([])
+    content: list[OutputText | OutputRefusal] = Field([])
 
 
 class FunctionCallItem(_Model):
@@ -118,7 +125,9 @@ class ResponseObject(_Model):
     background: Literal[False] = False
     error: dict[str, Any] | None = None
     incomplete_details: dict[str, Any] | None = Field(
-        None, description="`max_output_tokens` ended it"
+        None,
+        description="`max_output_tokens` ended it, or `content_filter`, that of a server behind "
+        "this one",
     )
     instructions: str | None = None
     max_output_tokens: int | None = None

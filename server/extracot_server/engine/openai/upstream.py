@@ -24,9 +24,9 @@ from extracot_server.trace_context import trace_headers
 UNKNOWN_CONTEXT = 131_072
 """The context of a model whose server does not say: what does not fit, the server refuses."""
 _NO_SUCH_PATH = (404, 405)
-_NOT_ALLOWED = 403
-"""Of a key that has listed the models: services say so of one prompt, for its content. A server
-that was taken for lost would be lost to everybody else's prompts."""
+_OF_THE_REQUEST = (403, 404)
+"""Of a key that has listed the models: services say so of one request, for its content or for what
+no server of theirs does. One that was taken for lost would be lost to everybody else, too."""
 
 
 class _Meta(BaseModel):
@@ -67,19 +67,25 @@ class ChatUpstream(Upstream):
     for where the server has no list; ``owner`` is whose its models are, as far as it tells.
     """
 
-    healthy = (*_NO_SUCH_PATH, 401, 403)
-    """Hosted servers have no ``/health``; that they answer has to do."""
     context: int | None = None
     wanted: str | None = None
     owner: str | None = None
     _properties: _Properties | None = None
+
+    def is_healthy(self, status: int) -> bool:
+        """Hosted servers have no ``/health``; that they answer has to do."""
+        return status < 500
+
+    def is_lost(self, failure: UpstreamFailure) -> bool:
+        """As for any upstream, but that some statuses are of one request only."""
+        return failure.down and failure.status not in _OF_THE_REQUEST
 
     async def models(self) -> list[ModelCard]:
         """What it serves, each with a context; raises as for any upstream."""
         response = await self._get("/v1/models")
         if response.status_code in (401, 403):
             raise UpstreamMismatchError(f"upstream {self.url} refuses the API key")
-        if response.status_code >= 500:
+        if response.status_code >= 500 or response.status_code == 429:
             raise UpstreamFailure(f"it answered with status {response.status_code}", down=True)
         if response.status_code in _NO_SUCH_PATH and self.wanted is not None:
             return [ModelCard(id=self.wanted, max_model_len=self.context or UNKNOWN_CONTEXT)]
@@ -140,8 +146,6 @@ class ChatUpstream(Upstream):
             answer = await self._read(response.aread(), first=True)
         finally:
             await response.aclose()
-        if response.status_code == _NOT_ALLOWED:
-            raise UpstreamFailure(f"it refused the request with status {_NOT_ALLOWED}")
         raise read_error(response.status_code, answer, response.headers.get("retry-after"))
 
     async def _send_chat(self, path: str, content: bytes) -> httpx.Response:

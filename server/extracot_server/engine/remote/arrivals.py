@@ -34,6 +34,11 @@ class Arrivals:
     def __bool__(self) -> bool:
         return bool(self._lines)
 
+    @property
+    def whole(self) -> bool:
+        """Whether all of the reply has been read, though its stream has not ended."""
+        return False
+
     def add(self, lines: Iterable[bytes]) -> None:
         """These have come."""
         self._lines.extend(lines)
@@ -98,3 +103,6 @@ async def event_data(raw: AsyncIterator[bytes], arrivals: Arrivals) -> AsyncGene
             *lines, arrivals.rest = (arrivals.rest + block).split(b"\n")
             if found := [line[5:].strip() for line in lines if line.startswith(b"data:")]:
                 yield found
+        if (last := arrivals.rest).startswith(b"data:"):  # a server may leave its line end out
+            arrivals.rest = b""
+            yield [last[5:].strip()]

@@ -56,7 +56,7 @@ def choose_model(cards: Sequence[ModelCard], wanted: str | None, url: str) -> Mo
     served = ", ".join(card.id for card in cards) or "nothing"
     if not found:
         raise UpstreamMismatchError(f"upstream {url} serves {served}, not {wanted or 'a model'}")
-    if wanted is None and len({card.root for card in found}) > 1:
+    if wanted is None and len({card.root or card.id for card in found}) > 1:
         raise UpstreamMismatchError(f"upstream {url} serves {served}: choose one with --model")
     card = found[0]
     parent = next((other for other in base if other.id == card.parent), card)

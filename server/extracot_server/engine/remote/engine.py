@@ -26,6 +26,7 @@ from extracot_server.engine.base import (
     EngineDeadError,
     EngineError,
     EngineInfo,
+    EngineRefusedError,
     EngineRequestError,
     EngineStartError,
     GenerationDelta,
@@ -35,6 +36,7 @@ from extracot_server.engine.base import (
 )
 from extracot_server.engine.grammar_checks import GrammarChecks
 from extracot_server.engine.remote.catalog import ModelCard, UpstreamMismatchError, choose_model
+from extracot_server.engine.remote.failures import Failures, keyless, without_secrets
 from extracot_server.engine.remote.fleet import Fleet
 from extracot_server.engine.remote.model import LocalModel, load_local_model
 from extracot_server.engine.remote.names import Resolve, resolve_name, tell_shared
@@ -217,10 +219,10 @@ class RemoteEngine:
         """Why the upstreams refuse a schema."""
         try:
             return await self._tried(AnswerFormat("json_schema", schema))
+        except (EngineDeadError, EngineBusyError, EngineRefusedError, ReplyLostError):
+            raise
         except EngineRequestError as error:
             return str(error)
-        except (EngineDeadError, EngineBusyError, ReplyLostError):
-            raise
         except EngineError:
             # Status 500 is what vLLM makes of a grammar that cannot be compiled.
             await self._tried(None)
@@ -261,8 +263,7 @@ class RemoteEngine:
 
     async def _attempts(self, request: GenerationRequest) -> AsyncGenerator[GenerationDelta, None]:
         tried: list[Upstream] = []
-        waits: list[int] = []
-        why = ""
+        failures = Failures(self._fleet)
         while (upstream := await self._fleet.next(request, tried)) is not None:
             tried.append(upstream)
             begun = False
@@ -273,36 +274,30 @@ class RemoteEngine:
                         begun = True
                         yield delta
                 return
+            except EngineRequestError as error:
+                raise without_secrets(error, upstream.settings) from None
             except UpstreamFailure as failure:
-                why = f"upstream {upstream.url}: {failure}"
-                if failure.retry_after is not None:
-                    waits.append(failure.retry_after)
-                else:
+                failures.add(upstream, failure)
+                if failure.retry_after is None:
                     last = begun or not self._fleet.usable(request, tried)
                     await self._on_failure(upstream, failure, wait=last)
             if begun:
-                raise self._failed(f"a reply broke off in the middle: {why}", ReplyLostError)
-            _log.warning("a request could not be served: %s", why)
-        if waits:  # healthy upstreams exist, but all are busy
-            raise EngineBusyError(why, retry_after=min(waits))
-        raise self._failed(why or self._fleet.none_left)
+                raise failures.broken_off()
+            _log.warning("a request could not be served: %s", failures.why)
+        raise failures.error()
 
     async def _on_failure(
         self, upstream: Upstream, failure: UpstreamFailure, *, wait: bool
     ) -> None:
         """Take it out if it is down, else check it; in the background unless ``wait`` is set."""
-        if failure.down:
-            upstream.quarantine(str(failure))
+        doubted = failure.status == 404  # of the request, or its model is gone
+        if upstream.is_lost(failure):
+            upstream.quarantine(keyless(str(failure), upstream.settings))
         elif wait:
-            await self._examine(upstream)
+            await self._examine(upstream, doubted=doubted)
         elif upstream not in self._checking:
             self._checking.add(upstream)
-            self._spawn(self._examine(upstream))
-
-    def _failed(self, why: str, kind: type[EngineError] = EngineError) -> EngineError:
-        if self._fleet.serves:
-            return kind(why)
-        return EngineDeadError(why)
+            self._spawn(self._examine(upstream, doubted=doubted))
 
     # ----------------------------------------------------------------------------------- health
 
@@ -311,13 +306,15 @@ class RemoteEngine:
             await asyncio.sleep(self._health_seconds)
             await asyncio.gather(*(self._examine(upstream) for upstream in self._upstreams))
 
-    async def _examine(self, upstream: Upstream) -> None:
-        """Take an upstream out or in again, as its health says."""
+    async def _examine(self, upstream: Upstream, *, doubted: bool = False) -> None:
+        """Take an upstream out or in again, as its health says; ``doubted``: its models as well."""
         self._checking.discard(upstream)
         try:
             await upstream.check_health()
             if upstream.down is not None:
                 await self._keeping.take_in(upstream)
+            elif doubted:
+                await self._keeping.confirm(upstream)
         except UpstreamFailure as failure:
             upstream.quarantine(str(failure))
         except UpstreamMismatchError as error:

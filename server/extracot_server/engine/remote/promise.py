@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from dataclasses import dataclass
 
@@ -48,9 +49,21 @@ class Promise:
         Raises :class:`UpstreamMismatchError`, and :class:`UpstreamFailure` where it does not
         answer.
         """
-        cards = await upstream.models()
-        await self.compare(upstream, choose_model(cards, self.wanted, upstream.url))
+        await self._ask(upstream)
         upstream.admit()
+
+    async def confirm(self, upstream: Upstream) -> None:
+        """Raise :class:`UpstreamMismatchError` where one that serves has ceased to keep it.
+
+        That it does not say what it serves is no proof.
+        """
+        with contextlib.suppress(UpstreamFailure):
+            await self._ask(upstream)
+
+    async def _ask(self, upstream: Upstream) -> None:
+        cards = await upstream.models()
+        card = choose_model(cards, self.wanted or self.info.model, upstream.url)
+        await self.compare(upstream, card)
 
     async def meet(self, upstream: Upstream) -> None:
         """The same for one that is new; where it does not answer it is left out until it does.

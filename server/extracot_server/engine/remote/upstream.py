@@ -67,9 +67,6 @@ class UpstreamTimes:
 class Upstream:
     """A vLLM server. ``transport`` replaces the network in tests."""
 
-    healthy: tuple[int, ...] = ()
-    """Statuses of ``/health`` that are good, besides 200."""
-
     def __init__(
         self,
         settings: UpstreamSettings,
@@ -155,6 +152,14 @@ class Upstream:
         self.scale_out = True
         self.changed()
 
+    def is_healthy(self, status: int) -> bool:
+        """Whether this status of ``/health`` is a good one."""
+        return status == 200
+
+    def is_lost(self, failure: UpstreamFailure) -> bool:
+        """Whether what has failed one request would fail every other one, too."""
+        return failure.down
+
     async def check_health(self) -> None:
         """Raise :class:`UpstreamFailure` where it is unhealthy; one time-out is forgiven."""
         try:
@@ -166,7 +171,7 @@ class Upstream:
                     return
             raise
         self._timeouts = 0
-        if response.status_code != 200 and response.status_code not in self.healthy:
+        if not self.is_healthy(response.status_code):
             raise UpstreamFailure(f"its health is status {response.status_code}", down=True)
 
     async def models(self) -> list[ModelCard]:
@@ -260,7 +265,7 @@ class Upstream:
                 first = True
                 while not finished:
                     while (delta := arrivals.take()) is None:
-                        arrivals.add(await self._read(anext(reply, [DONE]), first=first))
+                        arrivals.add(await self._more(reply, arrivals, first=first))
                     if hold := request.hold:
                         delta = arrivals.take_with(delta)
                     finished = delta.finish_reason is not None
@@ -307,6 +312,17 @@ class Upstream:
 
     def _arrivals(self, wire: Wire, request: GenerationRequest) -> Arrivals:
         return Arrivals(wire, request)
+
+    async def _more(
+        self, reply: AsyncGenerator[list[bytes]], arrivals: Arrivals, *, first: bool
+    ) -> list[bytes]:
+        """The next lines. A connection that breaks behind a whole reply only ends it."""
+        try:
+            return await self._read(anext(reply, [DONE]), first=first)
+        except httpx.HTTPError:
+            if arrivals.whole:
+                return [DONE]
+            raise
 
     async def _drain(self, reply: AsyncGenerator[list[bytes]]) -> None:
         """Read what ends the stream, so that the connection can be used again."""

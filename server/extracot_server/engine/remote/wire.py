@@ -9,11 +9,15 @@ sampling keys it does not know and reads -1 as unlimited, so requests are checke
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Mapping
+from datetime import UTC
+from email.utils import parsedate_to_datetime
 from enum import StrEnum
-from typing import Any, Generic, TypeVar, cast
+from time import time
+from typing import Annotated, Any, Generic, TypeVar, cast
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from extracot_server.engine.base import (
     EngineError,
@@ -62,17 +66,31 @@ class UpstreamFailure(EngineError):
     """An upstream could not serve a request that another one may.
 
     ``down``: it is known to be unusable, not only unlucky with this request. ``retry_after``: it is
-    well and has too much to do; so many seconds it asks for.
+    well and has too much to do; so many seconds it asks for. ``status`` and ``words`` are those of
+    its answer, where it has answered.
     """
 
-    def __init__(self, message: str, *, down: bool = False, retry_after: int | None = None) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        down: bool = False,
+        retry_after: int | None = None,
+        status: int | None = None,
+        words: str = "",
+    ) -> None:
         super().__init__(message)
         self.down = down
         self.retry_after = retry_after
+        self.status = status
+        self.words = words
+
+
+_TokenId = Annotated[int, Field(ge=0, lt=2**31)]
 
 
 class _Top(BaseModel):
-    token_id: int
+    token_id: _TokenId
     logprob: float
 
 
@@ -94,7 +112,7 @@ _L = TypeVar("_L", _GenerateLogprobs, _CompletionLogprobs)
 
 
 class _Choice(BaseModel, Generic[_L]):
-    token_ids: list[int] | None = None
+    token_ids: list[_TokenId] | None = None
     finish_reason: str | None = None
     logprobs: _L | None = None
 
@@ -214,9 +232,10 @@ def _logprobs(
         return
     for id_, own, top in zip(token_ids, found.token_logprobs, found.top_logprobs, strict=False):
         pairs = [
-            (int(name.removeprefix(_PLACEHOLDER)), value)
+            (int(number), value)
             for name, value in (top or {}).items()
             if name.startswith(_PLACEHOLDER)
+            and (number := name.removeprefix(_PLACEHOLDER)).isdecimal()
         ]
         yield _ranked(id_, _IMPOSSIBLE if own is None else own, pairs, request)
 
@@ -247,28 +266,64 @@ def read_error(
     """
     try:
         body = json.loads(content)
-    except ValueError:
+    except (ValueError, RecursionError):
         body = content.decode("utf-8", errors="replace")
-    inner = body.get("error", body.get("detail", body)) if isinstance(body, dict) else body
+    inner = body
+    if isinstance(body, dict):
+        inner = next((body[key] for key in ("error", "detail") if body.get(key) is not None), body)
+    error = _ErrorBody(message=_words(inner))
     if isinstance(inner, dict):
         param, code = inner.get("param"), inner.get("code")
-        error = _ErrorBody(
-            message=str(inner.get("message", "")),
-            param=param if isinstance(param, str) else None,
-            code=code if isinstance(code, int | str) else None,
-        )
-    else:
-        error = _ErrorBody(message=str(inner))
+        error.param = param if isinstance(param, str) else None
+        error.code = code if isinstance(code, int | str) else None
     if status == 429 or (status == 503 and retry_after is not None):
         note = " ".join(error.message.split())[:200] or f"status {status}"
         return UpstreamFailure(f"it is busy ({note})", retry_after=_seconds(retry_after))
     return failure_of(status, error)
 
 
+def _words(error: Any) -> str:
+    """What an error says, in whatever form; FastAPI's is a list of places and what is wrong there.
+
+    >>> _words([{"loc": ["body", "n"], "msg": "too many"}])
+    'body.n: too many'
+    """
+    if error is None:
+        return ""
+    if isinstance(error, str):
+        return error
+    if isinstance(error, list):
+        return "; ".join(filter(None, (_one(item) for item in error)))
+    return _one(error)
+
+
+def _one(error: Any) -> str:
+    if not isinstance(error, dict):
+        return error if isinstance(error, str) else json.dumps(error, ensure_ascii=False)
+    said = error.get("message") or error.get("msg") or ""
+    text = said if isinstance(said, str) else json.dumps(said, ensure_ascii=False)
+    place = error.get("loc")
+    where = ".".join(map(str, place)) if isinstance(place, list) else ""
+    return f"{where}: {text}" if where else text
+
+
 def _seconds(retry_after: str | None) -> int:
-    """A wait in whole seconds; a date, which is rare, is not worked out."""
+    """A wait in whole seconds, of a number of them or a date; 1 where it is neither."""
     text = (retry_after or "").strip()
-    return min(max(int(text), 1), _LONGEST_RETRY) if text.isascii() and text.isdigit() else 1
+    try:
+        wait = float(text)
+    except ValueError:
+        wait = _until(text)
+    return 1 if math.isnan(wait) else math.ceil(min(max(wait, 1), _LONGEST_RETRY))
+
+
+def _until(date: str) -> float:
+    """Seconds until an HTTP date; 0 for what is none."""
+    try:
+        then = parsedate_to_datetime(date)
+        return (then if then.tzinfo else then.replace(tzinfo=UTC)).timestamp() - time()
+    except (ValueError, OverflowError):
+        return 0.0
 
 
 def failure_of(status: int, error: _ErrorBody) -> EngineRequestError | UpstreamFailure:
@@ -277,10 +332,12 @@ def failure_of(status: int, error: _ErrorBody) -> EngineRequestError | UpstreamF
     if status in (400, 413, 422):
         return EngineRequestError(text or f"refused with status {status}", param=_field(error))
     if status in (401, 403):
-        return UpstreamFailure(f"it refused the API key (status {status})", down=True)
+        what = "the API key" if status == 401 else "the API key or the request"
+        why = f"it refused {what} (status {status})"
+        return UpstreamFailure(why, down=True, status=status, words=text)
     # 404 is a model it does not serve, 503 a dead engine or no server behind a proxy.
-    note = f": {text}" if text else ""
-    return UpstreamFailure(f"it answered with status {status}{note}", down=status in (404, 503))
+    why = f"it answered with status {status}" + (f": {text}" if text else "")
+    return UpstreamFailure(why, down=status in (404, 503), status=status, words=text)
 
 
 def _field(error: _ErrorBody) -> str | None:

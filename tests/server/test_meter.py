@@ -1,0 +1,126 @@
+"""What a quota's claim, settlement and refusal tell: of what was used, not of what was claimed."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Collection, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from extracot_server.admission.keys import Principal
+from extracot_server.admission.quotas import Period, Quota
+from extracot_server.engine.scripted.engine import ScriptedBehaviour
+from extracot_server.ledger.ledger import Ledger
+from extracot_server.ledger.meter import Account, Meter, QuotaError, Standing, Used
+from extracot_server.ledger.sqlite import SqliteStore
+from extracot_server.ledger.store import Address, Claim, Claimed
+from extracot_server.observability.metrics import ServerMetrics
+from tests.server.key_files import bearer, write
+from tests.server.live import serve, user, wait_for
+
+NOW = 4_102_488_000.0  # noon of 1 January 2100: counters of the past go
+QUOTA = Quota("key a", "tokens", 100, Period.DAY)
+OWNER = Principal("a", quotas=(QUOTA,))
+SPENT = Used(prompt=3, completion=4, reasoning=2, answer=2, saved=0.0)
+
+
+@asynccontextmanager
+async def metered(path: Path | None = None) -> AsyncIterator[tuple[Meter, list[int]]]:
+    """A meter, and what it tells to be left of the quota, a look at a time."""
+    left: list[int] = []
+
+    def told(standings: Sequence[Standing]) -> None:
+        left.extend(standing.left for standing in standings)
+
+    meter = Meter(Ledger(SqliteStore(path)), clock=lambda: NOW, told=told)
+    assert meter.ledger is not None
+    meter.ledger.start()
+    yield meter, left
+    await meter.close()
+
+
+async def until(left: list[int], wanted: int) -> None:
+    await asyncio.to_thread(wait_for, lambda: left[-1:] == [wanted])
+
+
+@pytest.mark.anyio
+async def test_a_refusal_stands_though_there_is_room_again_when_it_is_told() -> None:
+    class Late:
+        def claim_id(self) -> str:
+            return "c"
+
+        async def claim(self, wanted: Claim) -> Claimed:
+            return Claimed(False, dict.fromkeys(wanted.amounts, 0.0))
+
+        async def used(self, addresses: Collection[Address]) -> dict[Address, float]:
+            return dict.fromkeys(addresses, 0.0)
+
+    meter = Meter(Late(), clock=lambda: NOW)  # type: ignore[arg-type]
+    with pytest.raises(QuotaError, match="100 are left"):
+        await meter.reserve(Account(OWNER), 10)
+
+
+@pytest.mark.anyio
+async def test_what_is_told_is_what_was_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("extracot_server.ledger.meter._TELL_SECONDS", 0)
+    async with metered() as (meter, left):
+        first, second = Account(OWNER), Account(OWNER)
+        await meter.reserve(first, 60)
+        await meter.reserve(second, 40)
+        assert [found.left for found in second.standings] == [0], "its client hears of claims"
+        meter.settle(first, SPENT, {})
+        await until(left, 93)
+        with pytest.raises(QuotaError, match="53 are left"):
+            await meter.reserve(Account(OWNER), 60)
+        meter.drop(second)
+        await meter.reserve(third := Account(OWNER), 90)
+        meter.settle(third, SPENT, {})
+        await until(left, 86)
+        assert set(left) == {93, 86}
+
+
+@pytest.mark.anyio
+async def test_what_others_have_claimed_is_not_told_either(tmp_path: Path) -> None:
+    path = tmp_path / "usage.sqlite"
+    async with metered(path) as (one, left), metered(path) as (two, _):
+        await two.reserve(Account(OWNER), 60)
+        await one.reserve(mine := Account(OWNER), 40)
+        one.settle(mine, SPENT, {})
+        await until(left, 93)
+
+
+def test_a_quota_that_is_gone_is_not_shown_by_a_request_that_ends_later() -> None:
+    metrics = ServerMetrics(CollectorRegistry())
+
+    def shown() -> list[float]:
+        (family,) = metrics.quotas.used.collect()
+        return [round(sample.value, 3) for sample in family.samples]
+
+    late = [Standing(QUOTA, 25, 0)]
+    metrics.quotas.show(late)
+    assert shown() == [0.75]
+    metrics.quotas.keep([Quota("key b", "tokens", 100, Period.DAY)])
+    metrics.quotas.show(late)
+    assert shown() == []
+
+
+def test_the_gauge_falls_to_what_a_request_has_used(tmp_path: Path) -> None:
+    """Without `max_tokens` a request claims nearly all of the quota."""
+    quotas = [{"tokens": 4300, "per": "day"}]
+    keys = write(tmp_path / "keys.yaml", {"name": "one", "key": "sk-one", "quotas": quotas})
+    room = ScriptedBehaviour(max_model_len=4096)
+    with serve(room, keys=keys, usage_store="memory") as live:
+        body = {"messages": user(), "budget": 0.2}
+        reply = live.http.post("/v1/chat/completions", json=body, headers=bearer("sk-one"))
+        left = int(reply.headers["x-ratelimit-remaining-tokens"])
+        assert left < 430, "what a client may still use is less what is claimed"
+        share = reply.json()["usage"]["total_tokens"] / 4300
+
+        def shown() -> float:
+            return live.metric_sum("extracot_quota_used_ratio", owner="key one")
+
+        live.wait_for(lambda: shown() > 0)
+        assert shown() == pytest.approx(share, abs=1e-3) and share < 0.1
