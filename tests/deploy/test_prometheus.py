@@ -32,7 +32,7 @@ from tests.deploy.promql import (
     vllm_kinds,
 )
 from tests.server.key_files import OTHER, SECRET, bearer, write
-from tests.server.live import Live, read_chunks, serve, user
+from tests.server.live import Live, read_chunks, serve, user, wait_for
 
 # What may have no data here, and why; a test below says when an entry is no longer needed.
 MAY_BE_EMPTY = {} if vllm_kinds() else {"vllm:": "there is no vLLM here to have its names from"}
@@ -218,11 +218,12 @@ def test_usage_by_key_is_what_its_replies_say(watched: Watched) -> None:
         assert [reply.status_code for reply in replies] == [200] * ROUNDS
         counted = running.value(f'sum(extracot_key_tokens_total{{key="{key}", {USED}}})')
         assert counted == sum(reply.json()["usage"]["total_tokens"] for reply in replies)
-    ratios = {
-        series["metric"]["owner"]: float(series["value"][1])
-        for series in running.query("max by (owner) (extracot_quota_used_ratio)")
-    }
-    assert ratios == {"key a": 1, "key b": 1}
+
+    def ratios() -> dict[str, float]:
+        found = running.query("max by (owner) (extracot_quota_used_ratio)")
+        return {one["metric"]["owner"]: float(one["value"][1]) for one in found}
+
+    wait_for(lambda: ratios() == {"key a": 1, "key b": 1})  # told of every ten seconds
     levels = [reply.json()["budget"]["applied_ratio"] for reply in watched.keyed[1::2]]
     assert levels[0] == 1.0 and levels[-1] == 0.2
     assert running.value('sum(extracot_rejected_total{reason="insufficient_quota"})') == 2

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -16,7 +16,8 @@ from extracot_server.engine.scripted.engine import ScriptedBehaviour
 from extracot_server.ledger.ledger import Ledger
 from extracot_server.ledger.meter import Account, Meter, QuotaError, Standing, Used
 from extracot_server.ledger.sqlite import SqliteStore
-from extracot_server.ledger.store import Address, Claim, Claimed
+from extracot_server.ledger.store import Address, Claim, Claimed, StoreError
+from extracot_server.ledger.windows import bucket, window
 from extracot_server.observability.metrics import ServerMetrics
 from tests.server.key_files import bearer, write
 from tests.server.live import serve, user, wait_for
@@ -90,6 +91,77 @@ async def test_what_others_have_claimed_is_not_told_either(tmp_path: Path) -> No
         await one.reserve(mine := Account(OWNER), 40)
         one.settle(mine, SPENT, {})
         await until(left, 93)
+
+
+@pytest.mark.anyio
+async def test_a_store_is_looked_at_once_a_pause_and_once_after_the_last_request() -> None:
+    looks: list[float] = []
+    pauses: list[float] = []
+    go_on = asyncio.Event()
+    spent = 0.0
+
+    class Counting:
+        def settle(self, claim_id: str | None, amounts: Mapping[Address, float]) -> None:
+            nonlocal spent
+            spent += sum(n for (_, name), n in amounts.items() if name == QUOTA.name)
+
+        async def used(self, addresses: Collection[Address]) -> dict[Address, float]:
+            return dict.fromkeys(addresses, spent)
+
+        async def close(self) -> None:
+            pass
+
+    async def pause(seconds: float) -> None:
+        pauses.append(seconds)
+        await go_on.wait()
+        go_on.clear()
+
+    async def turns() -> None:
+        for _ in range(9):
+            await asyncio.sleep(0)
+
+    meter = Meter(
+        Counting(),  # type: ignore[arg-type]
+        clock=lambda: NOW,
+        told=lambda standings: looks.extend(standing.left for standing in standings),
+        pause=pause,
+    )
+    address = bucket("day", window(Period.DAY, NOW).start), QUOTA.name
+    account = Account(OWNER, at=NOW, addresses=(address,))
+    for _ in range(3):
+        meter.settle(account, SPENT, {})
+        await turns()
+    assert (looks, pauses) == ([93], [10.0]), "at once, then no more for a while"
+    go_on.set()
+    await turns()
+    assert looks == [93, 79], "the last ones too"
+    go_on.set()
+    await turns()
+    assert len(looks) == len(pauses) == 2, "nothing is used"
+    meter.settle(account, SPENT, {})
+    await turns()
+    assert looks == [93, 79, 72], "at once after an idle time"
+    await meter.close()
+
+
+@pytest.mark.anyio
+async def test_a_look_that_fails_is_no_reason_to_lose_the_store() -> None:
+    class Slow(SqliteStore):
+        def used(self, addresses: Collection[Address]) -> dict[Address, float]:
+            raise StoreError("usage store: too many claims to read in time")
+
+    up: list[bool] = []
+    ledger = Ledger(Slow(None), told=lambda is_up, waiting: up.append(is_up))
+    ledger.start()
+    meter = Meter(ledger, lost="refuse", clock=lambda: NOW)
+    account = Account(OWNER)
+    await meter.reserve(account, 60)
+    meter.settle(account, SPENT, {})
+    with pytest.raises(StoreError, match="too many claims"):
+        await ledger.used(account.addresses)
+    await meter.reserve(Account(OWNER), 60)
+    await meter.close()
+    assert up and all(up)
 
 
 def test_a_quota_that_is_gone_is_not_shown_by_a_request_that_ends_later() -> None:

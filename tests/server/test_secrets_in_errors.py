@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from extracot_server.cli import main
 from extracot_server.config.settings import SettingsError, load_settings
 from extracot_server.config.upstreams_file import UpstreamsError, read_upstreams
 from extracot_server.ledger.open import open_ledger
@@ -49,12 +50,54 @@ def refused(arguments: list[str]) -> str:
         ("USAGE_STORE", f"u:{KEY}@h.example/0", "a URL begins like redis://"),
         ("USAGE_STORE", f"host=h password={KEY}", "a path with a /"),
         ("USAGE_STORE", f"redis://{KEY}/x@h/0", "%-encoded"),
+        ("USAGE_STORE", "redis://u:12?sk-verysecret@127.0.0.1:8289/0", "%-encoded"),
+        ("USAGE_STORE", "redis://u:12#sk-verysecret@127.0.0.1:8289/0", "%-encoded"),
+        ("USAGE_STORE", "postgresql://u:12?a=sk-verysecret@h/db", "%-encoded"),
+        ("UPSTREAMS", f"http://u:{KEY}@x", "must be the path of a YAML file"),
+        ("UPSTREAMS", f"http:/u:{KEY}@x", "must be the path of a YAML file"),
+        ("UPSTREAMS", f"u:{KEY}@x", "must be the path of a YAML file"),
+        ("UPSTREAMS", f"'http://u:{KEY}@x'", "must be the path of a YAML file"),
+        ("UPSTREAMS", f"http://h?key={KEY}", "must be the path of a YAML file"),
+        ("KEYS", KEY, "must be the path of a YAML file"),
+        ("KEYS", f' "{KEY}"', "must be the path of a YAML file"),
+        ("KEYS", f"http://u:{KEY}@x", "must be the path of a YAML file"),
+        ("API_KEY_FILE", KEY, "is like a key"),
+        ("UPSTREAM_API_KEY_FILE", KEY, "is like a key"),
+        ("REASONING_KEY_FILE", KEY, "is like a key"),
+        ("CONFIG", f"http://u:{KEY}@x", "is like a URL"),
     ],
 )
 def test_a_variable(name: str, value: str, words: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(f"EXTRACOT_{name}", value)
     text = refused([])
     assert words in text and (f"setting {name.lower()}" in text or "models[0]" in text), text
+
+
+def test_a_key_in_place_of_a_file_of_them(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("EXTRACOT_KEYS", KEY)
+    assert main(["keys", "list"]) == 1
+    told = capsys.readouterr().err
+    assert "the keys file must be the path of a file" in told and "sk-" not in told
+
+
+@pytest.mark.parametrize(
+    "path", ["keys.yaml", "a@b/keys.yaml", "/a:b@c/keys.yaml", "./sk-live.yaml", "~/a:b@c", "a:b"]
+)
+def test_what_is_a_path_is_taken(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("KEYS", "UPSTREAMS"):
+        monkeypatch.setenv(f"EXTRACOT_{name}", path)
+    found = load_settings(REMOTE)
+    assert found.keys == found.upstreams == Path(path)
+    several = ["--models", f'{{"name": "a", "engine": "remote", "upstreams": "{path}"}}']
+    monkeypatch.delenv("EXTRACOT_UPSTREAMS")
+    assert load_settings(several).served_models()[0].upstreams == Path(path)
+
+
+def test_an_entry_s_upstreams() -> None:
+    entry = f'{{"name": "a", "engine": "remote", "upstreams": "http://u:{KEY}@x"}}'
+    assert "models[0] (a): setting upstreams: must be the path" in refused(["--models", entry])
 
 
 @pytest.mark.parametrize(

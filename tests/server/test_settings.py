@@ -181,7 +181,12 @@ def test_a_word_is_no_file_for_usage(value: str) -> None:
     assert "must be off, memory, a URL like redis://host:6379/0, or a file" in told
 
 
-@pytest.mark.parametrize("value", ["off", "memory", "usage.sqlite", "./usage", "/a/b", "~/u"])
+STORES = ("off", "memory", "usage.sqlite", "./usage", "/a/b", "~/u")
+
+
+@pytest.mark.parametrize(
+    "value", [*STORES, "/a:b@c.sqlite", "./a:b@c", "../a:b@c", "~/a:b@c", "/a://b"]
+)
 def test_stores_of_usage(value: str) -> None:
     assert load_settings(["--usage-store", value]).usage_store.get_secret_value() == value
 

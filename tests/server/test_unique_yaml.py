@@ -9,6 +9,7 @@ import yaml
 
 from extracot_server.admission.key_editing import created
 from extracot_server.admission.keys import KeysError, read_keys
+from extracot_server.config.setting_values import load_yaml
 from extracot_server.config.settings import SettingsError, load_settings
 from extracot_server.config.unique_yaml import TwiceError, unique_yaml
 from extracot_server.config.upstreams_file import UpstreamsError, read_upstreams
@@ -24,6 +25,9 @@ GROUPS = "groups:\n  - {name: g, quotas: [{requests: 1, per: day}]}\n"
         ("a: 1\nb: 2\na: 3", "'a' is there twice"),
         ("x:\n  - {a: 1, 'a': 2}", "'a' is there twice"),
         ("on: 1\nTrue: 2", "'True' is there twice"),
+        ("1: a\ntrue: b", "'1' and 'true' are one name"),
+        ("=: 1\n'=': 2", "'=' is there twice"),
+        ("=: 1\n=: 2", "'=' is there twice"),
         ("? {b: 1, b: 2}\n: 1", "'b' is there twice"),
         (f"{'a' * 99}: 1\n{'a' * 99}: 2", f"'{'a' * 59} is there twice"),
         ('"a\\nb": 1\n"a\\nb": 2', "'a\\nb' is there twice"),
@@ -66,6 +70,9 @@ def test_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         assert told in refused([])
         monkeypatch.delenv("extracot_config")
     assert "'a' is there twice" in refused(["--vllm", '{"a": 1, "a": 2}'])
+    assert "vllm: 'a_b' is there twice (- counts as _)" in refused(["--vllm", "a-b=1,c=1,a_b=2"])
+    assert "vllm: 'a' is there twice" in refused(["--vllm", "a=1", "--vllm", "a=1"])
+    assert "takes EFFORT=BUDGET pairs" in refused(["--reasoning-effort-map", "low=0.2,low=0.3"])
     assert "'name' is there twice" in refused(["--models", '{"name": "a", "name": "b"}'])
 
 
@@ -74,6 +81,36 @@ def test_no_file_of_settings_ends_in_a_traceback(tmp_path: Path, text: str) -> N
     path = tmp_path / "server.yaml"
     path.write_text(text)
     assert str(path) in refused(["--config", str(path)])
+
+
+UNREADABLE = [
+    "!!seq x",
+    "!!map x",
+    "!!set x",
+    "!!omap x",
+    "!!int ''",
+    "!!int x",
+    "!!float ''",
+    "!!bool x",
+    "!!timestamp x",
+    "9" * 5000,
+]
+
+
+@pytest.mark.parametrize("tagged", UNREADABLE, ids=lambda text: text[:25])
+@pytest.mark.parametrize("form", ["{}: 1", "b: {}"])
+def test_what_is_not_of_its_tag_s_kind_is_not_yaml(tagged: str, form: str) -> None:
+    text = f"a: 1\n{form.format(tagged)}\n"
+    with pytest.raises(ValueError, match=r"^file is not YAML \(line 2\)$"):
+        load_yaml(text, "file")
+
+
+def test_what_is_too_deep_or_in_a_flag() -> None:
+    with pytest.raises(ValueError, match=r"^file is not YAML$"):
+        load_yaml("[" * 9999, "file")
+    for setting in ("vllm", "models"):
+        told = refused([f"--{setting}", "{a: !!seq x, !!seq x: 1}"])
+        assert "is not JSON" in told or "is neither NAME=MODEL nor JSON" in told
 
 
 def refused(arguments: list[str]) -> str:

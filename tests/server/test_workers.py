@@ -255,26 +255,36 @@ def test_a_start_that_fails_is_said_once(tmp_path: Path) -> None:
 
 
 TWO_WORKERS = """
-import os, signal
+import os, signal, traceback
 from prometheus_client import CollectorRegistry, generate_latest
 from extracot_server.observability.metrics import ServerMetrics
 from extracot_server.observability.worker_metrics import in_workers, registry_of_workers
 
 assert in_workers()
-ready, tell = os.pipe()
+
+def work(up, tell):
+    metrics = ServerMetrics(CollectorRegistry())
+    metrics.routing.up.labels("m", "http://gpu:8000").set(up)
+    metrics.engine_up.labels("m").set(up)
+    metrics.in_flight.inc(3)
+    metrics.requests.labels("m", "0.2", "budget", "ok").inc()
+    os.write(tell, b"1")
+    signal.pause()
+
 workers = []
-for up in (1, 0):
-    workers.append(os.fork())
-    if not workers[-1]:
-        metrics = ServerMetrics(CollectorRegistry())
-        metrics.routing.up.labels("m", "http://gpu:8000").set(up)
-        metrics.engine_up.labels("m").set(up)
-        metrics.in_flight.inc(3)
-        metrics.requests.labels("m", "0.2", "budget", "ok").inc()
-        os.write(tell, b"1")
-        signal.pause()
-    os.read(ready, 1)
 try:
+    for up in (1, 0):
+        ready, tell = os.pipe()
+        if not (pid := os.fork()):
+            try:
+                work(up, tell)
+            except BaseException:
+                traceback.print_exc()
+            finally:
+                os._exit(1)
+        workers.append(pid)
+        os.close(tell)  # so that a worker that ends is read as nothing
+        assert os.read(ready, 1), "a worker has failed"
     print(generate_latest(registry_of_workers()).decode())
 finally:
     for pid in workers:

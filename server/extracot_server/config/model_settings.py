@@ -27,6 +27,8 @@ from pydantic_settings import NoDecode
 from extracot_server.config.effort_map import DEFAULT_EFFORT_MAP, parse_efforts
 from extracot_server.config.offers import check_offers
 from extracot_server.config.setting_values import (
+    KeyFile,
+    PlainFile,
     key_text,
     one_line,
     parse_key_values,
@@ -139,7 +141,7 @@ class ModelSettings(BaseModel):
         default_factory=list,
         description="remote, openai: address of a server (repeatable, or separated by commas)",
     )
-    upstreams: Path | None = Field(
+    upstreams: PlainFile = Field(
         None,
         description="YAML file of upstreams with weights, drains and limits, in place of "
         "`upstream`, and of a canary, for every engine; read again on SIGHUP",
@@ -149,7 +151,7 @@ class ModelSettings(BaseModel):
         description="remote, openai: key of the upstreams, or one each separated by commas; "
         "never a flag: set the variable or a file",
     )
-    upstream_api_key_file: Path | None = Field(
+    upstream_api_key_file: KeyFile = Field(
         None, description="remote, openai: file with the key, or one line each"
     )
     upstream_offers: Annotated[dict[str, Any], NoDecode, BeforeValidator(_parse_offers)] = Field(
@@ -323,7 +325,7 @@ def parse_models(value: Any) -> list[dict[str, Any]]:
                 value = unique_yaml(f"[{text}]") if "{" in text else text.split(",")
         except TwiceError as error:
             raise ValueError(error.told) from None
-        except (yaml.YAMLError, ValueError):
+        except yaml.YAMLError:
             raise ValueError("models is neither NAME=MODEL nor JSON") from None
     if not isinstance(value, list | tuple):
         raise ValueError("models takes a list of entries, or NAME=MODEL")

@@ -176,6 +176,11 @@ def check_offers(value: Mapping[str, Any]) -> dict[str, Any]:
         given["efforts"] = efforts.split()
     if isinstance(sampling := given.get("sampling"), str):
         given["sampling"] = sampling.split()
+    # Without the one there is no use for the other, which the kind may have.
+    if given.get("effort", "") is None:
+        given.setdefault("efforts", ())
+    elif given.get("efforts") in ([], ()):
+        given.setdefault("effort", None)
     try:
         found = Offers.model_validate(given)
     except ValidationError as error:

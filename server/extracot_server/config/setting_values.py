@@ -9,18 +9,19 @@ import difflib
 import re
 from collections.abc import Container, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 from urllib.parse import urlsplit
 
 import yaml
-from pydantic import SecretStr, ValidationError
+from pydantic import BeforeValidator, SecretStr, ValidationError
 
 from extracot.errors import ExtracotError
 from extracot_server.config.unique_yaml import TwiceError, unique_yaml
 
 _RULES = {
     "default_budget": "must be a number in (0, 1], auto, native or none",
-    "keys": "must be the path of a YAML file",
+    "keys": "must be the path of a YAML file; what looks like a key or a URL is taken for none "
+    "(./NAME always is a path)",
     "upstreams": "must be the path of a YAML file; addresses are a list in upstream",
     "reasoning_effort_map": "takes EFFORT=BUDGET pairs such as low=0.3,high=auto; an effort is "
     "none, minimal, low, medium, high, xhigh or max, a budget a number in (0, 1], auto, native or "
@@ -37,8 +38,13 @@ _BARE_ADDRESS = (
     "an address is like http://host:8000 and must not hold a password; give the key as "
     "upstream_api_key"
 )
-_HIDDEN = ("models", "vllm", "otlp_traces_endpoint")
+_HIDDEN = (
+    *("models", "vllm", "otlp_traces_endpoint", "config", "keys"),
+    *("api_key_file", "reasoning_key_file"),
+)
 """Settings that may hold a secret among other things, as may all of upstreams."""
+PATH_STARTS = ("/", "./", "../", "~")
+"""What begins so is a path, whatever follows."""
 
 
 class SettingsError(ExtracotError):
@@ -60,6 +66,36 @@ def _may_be_found(host: str | None) -> bool:
         return bool(httpx.URL(scheme="http", host=host).host)
     except (httpx.InvalidURL, UnicodeError):
         return False
+
+
+def check_file(value: Any) -> Any:
+    """A file's path; ``ValueError`` that shows nothing of what looks like a URL.
+
+    Errors show paths, and a URL may hold a password.
+
+    >>> check_file("a@b/keys.yaml"), check_file("/a:b@c")
+    ('a@b/keys.yaml', '/a:b@c')
+    """
+    text = _unquoted(value)
+    if not text.startswith(PATH_STARTS) and _ALMOST_URL.match(text):
+        raise ValueError("must be the path of a file, and is like a URL; ./NAME always is a path")
+    return value
+
+
+def check_key_file(value: Any) -> Any:
+    """The path of a file with keys; ``ValueError`` also for what looks like such a key itself."""
+    if _unquoted(value).lower().startswith("sk-"):
+        raise ValueError("must be the path of a file, and is like a key; ./NAME always is a path")
+    return check_file(value)
+
+
+def _unquoted(value: Any) -> str:
+    """The text of a path, without what a shell or a file of variables may have left around it."""
+    return str(value).strip(" \t\r\n'\"") if isinstance(value, str | Path) else ""
+
+
+PlainFile = Annotated[Path | None, BeforeValidator(check_file)]
+KeyFile = Annotated[Path | None, BeforeValidator(check_key_file)]
 
 
 def check_endpoint(value: str | None) -> str | None:
@@ -116,7 +152,7 @@ def load_yaml(text: str, where: str) -> Any:
         return unique_yaml(text)
     except TwiceError as error:
         raise ValueError(f"{where}: {error.told} ({error.lines})") from None
-    except (yaml.YAMLError, ValueError) as error:  # the latter for a day that is none
+    except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = "" if mark is None else f" (line {mark.line + 1})"
         raise ValueError(f"{where} is not YAML{line}") from None
@@ -139,7 +175,10 @@ def parse_key_values(value: Any, name: str) -> Any:
             key, equals, text = str(item).partition("=")
             if not equals or not key.strip():
                 raise ValueError(f"{name} takes KEY=VALUE pairs, and number {number} is none")
-            pairs[key.strip().replace("-", "_")] = _yaml(text, f"{name}, pair {number}")
+            key = key.strip().replace("-", "_")
+            if key in pairs:
+                raise ValueError(f"{name}: {key!r:.60} is there twice (- counts as _)")
+            pairs[key] = _yaml(text, f"{name}, pair {number}")
         return pairs
     if not isinstance(value, dict):
         raise ValueError(f"{name} takes KEY=VALUE pairs")
@@ -161,7 +200,7 @@ def _yaml(text: str, name: str) -> Any:
         return unique_yaml(text)
     except TwiceError as error:
         raise ValueError(f"{name}: {error.told}") from None
-    except (yaml.YAMLError, ValueError):
+    except yaml.YAMLError:
         raise ValueError(f"{name} is not JSON") from None
 
 
@@ -260,6 +299,10 @@ def read_config(path: Path) -> dict[str, Any]:
     """What the file says; its names and values are checked later."""
     where = f"config file {path}"
     try:
+        check_file(path)
+    except ValueError as error:
+        raise SettingsError(f"setting config: {error}") from None
+    try:
         values = load_yaml(read_text(path, "config file"), where)
     except ValueError as error:
         raise SettingsError(str(error)) from None
@@ -299,7 +342,9 @@ def check_store(value: Any) -> Any:
         raise ValueError("must be a file, redis://…, postgresql://…, memory or off")
     text = str(text)
     scheme, colon, _ = text.partition("://")
-    if not colon and _ALMOST_URL.match(text):
+    if text.startswith(PATH_STARTS):
+        colon = ""
+    elif not colon and _ALMOST_URL.match(text):
         raise ValueError(f"must be {_STORES}; a URL begins like redis://")
     if not colon:
         if text not in ("", "off", "memory") and "/" not in text and not Path(text).suffix:
@@ -312,12 +357,14 @@ def check_store(value: Any) -> Any:
         raise ValueError(f"must be {_STORES}")
     try:
         parts = urlsplit(text)
-        named = _may_be_found(parts.hostname) and parts.port != 0 and "@" not in parts.path
+        named = _may_be_found(parts.hostname) and parts.port != 0
+        # A sign in a password has ended the address before the password did.
+        named = named and "@" not in parts.path + parts.query + parts.fragment
     except ValueError:
         named = False
     if not named:
         raise ValueError(
             f"must be a URL like {scheme}://host/…; a host or a port is wrong, or a sign in a "
-            "password is not %-encoded"
+            "password is not %-encoded, or an @ after it (%40)"
         )
     return text

@@ -50,8 +50,9 @@ from extracot_server.config.model_settings import (
     each_model,
     parse_models,
 )
-from extracot_server.config.setting_values import SettingsError as SettingsError
 from extracot_server.config.setting_values import (
+    PATH_STARTS,
+    KeyFile,
     check_endpoint,
     check_store,
     did_you_mean,
@@ -61,6 +62,7 @@ from extracot_server.config.setting_values import (
     read_config,
     read_text,
 )
+from extracot_server.config.setting_values import SettingsError as SettingsError
 
 ENV_PREFIX = "EXTRACOT_"
 _LEAST_SECRET = 16
@@ -99,13 +101,13 @@ class Settings(BaseSettings, ModelSettings, BatchSettings):
     )
 
     # Who may use it
-    keys: Path | None = Field(
+    keys: KeyFile = Field(
         None, description="YAML file of API keys and what each may do; read again on SIGHUP"
     )
     api_key: Annotated[SecretStr | None, BeforeValidator(key_text)] = Field(
         None, description="one API key for everybody; never a flag: set the variable or a file"
     )
-    api_key_file: Path | None = Field(None, description="file that holds that one API key")
+    api_key_file: KeyFile = Field(None, description="file that holds that one API key")
     protect_metrics: bool = Field(False, description="/metrics requires a key, too")
 
     usage_store: Annotated[SecretStr, BeforeValidator(check_store)] = Field(
@@ -158,7 +160,7 @@ class Settings(BaseSettings, ModelSettings, BatchSettings):
         "(encrypted_content, signatures); the same for all replicas; by default a random one for "
         "each start; never a flag: set the variable or a file",
     )
-    reasoning_key_file: Path | None = Field(None, description="file that holds that secret")
+    reasoning_key_file: KeyFile = Field(None, description="file that holds that secret")
     max_choices: int = Field(16, ge=1, le=128, description="largest `n`")
     heartbeat_seconds: float = Field(
         15.0, gt=0, le=DAY, description="a silent stream sends an SSE comment this often"
@@ -368,7 +370,8 @@ def _refuse_password(arguments: Sequence[str]) -> None:
         flag, _, value = argument.partition("=")
         value = value or following
         in_query = "password" in unquote(value.partition("?")[2]).lower()
-        if flag == "--usage-store" and ("@" in value or in_query):
+        a_path = value.startswith(PATH_STARTS)
+        if flag == "--usage-store" and not a_path and ("@" in value or in_query):
             raise SettingsError(
                 "every user of this machine sees the flags: give a URL with a password in "
                 f"{ENV_PREFIX}USAGE_STORE"

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from typing import Any
 
 import yaml
+from yaml.constructor import ConstructorError
 
-_SPECIAL = ("tag:yaml.org,2002:merge", "tag:yaml.org,2002:value")
-"""Keys that are no names: ``<<`` may be there twice, and what it brings may be replaced."""
+_MERGE, _VALUE = "tag:yaml.org,2002:merge", "tag:yaml.org,2002:value"
+"""``<<`` is no name: it may be there twice, and what it brings may be replaced. ``=`` is one."""
+_FAULTS = (TypeError, LookupError, AttributeError, ValueError, ArithmeticError)
+"""What the usual reader raises for a value that is not what its tag says."""
 
 
 class TwiceError(yaml.YAMLError):
     """A name is in a mapping twice."""
 
-    def __init__(self, name: object, first: int, second: int) -> None:
-        self.told = f"{str(name)!r:.60} is there twice"
+    def __init__(self, told: str, first: int, second: int) -> None:
+        self.told = told
         self.lines = f"line {first}" if first == second else f"lines {first} and {second}"
         super().__init__(self.told)
 
@@ -23,25 +27,42 @@ class _Loader(yaml.SafeLoader):
     def compose_mapping_node(self, anchor: dict[Any, yaml.Node]) -> yaml.MappingNode:
         """The mapping as it is written, before anything is merged into it."""
         node = super().compose_mapping_node(anchor)
-        lines: dict[Any, int] = {}
+        found: dict[Any, tuple[Any, yaml.ScalarNode]] = {}
         for key, _ in node.value:
-            if not isinstance(key, yaml.ScalarNode) or key.tag in _SPECIAL:
+            if not isinstance(key, yaml.ScalarNode) or key.tag == _MERGE:
                 continue
-            name, line = self.construct_object(key), key.start_mark.line + 1
-            if name in lines:
-                raise TwiceError(name, lines[name], line)
-            lines[name] = line
+            name = key.value if key.tag == _VALUE else self.construct_object(key)
+            if not isinstance(name, Hashable):
+                raise ConstructorError(None, None, "found unhashable key", key.start_mark)
+            if name in found:
+                raise _twice(*found[name], name, key)
+            found[name] = name, key
         return node
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        """The value of a node; an error says where it is, whatever the usual reader raises."""
+        try:
+            return super().construct_object(node, deep)
+        except _FAULTS:
+            raise ConstructorError(None, None, "not of its kind", node.start_mark) from None
+
+
+def _twice(was: object, first: yaml.ScalarNode, name: object, key: yaml.ScalarNode) -> TwiceError:
+    told = f"{str(name)!r:.60} is there twice"
+    if type(was) is not type(name):  # 1 and true
+        told = f"{first.value!r:.60} and {key.value!r:.60} are one name"
+    return TwiceError(told, first.start_mark.line + 1, key.start_mark.line + 1)
 
 
 def unique_yaml(text: str) -> Any:
     """What a text says.
 
-    Raises :class:`TwiceError`, ``yaml.YAMLError`` for what is not YAML, and ``ValueError`` for a
-    day that is none.
+    Raises :class:`TwiceError`, and ``yaml.YAMLError`` for all else that cannot be read.
     """
     loader = _Loader(text)
     try:
         return loader.get_single_data()
+    except (*_FAULTS, RecursionError):
+        raise yaml.YAMLError("cannot be read") from None
     finally:
         loader.dispose()

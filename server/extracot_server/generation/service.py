@@ -24,6 +24,7 @@ from extracot_server.budget.holdout import Holdout
 from extracot_server.engine.base import (
     EngineBusyError,
     EngineClosedError,
+    EngineRefusedError,
     EngineRequestError,
     FormatNotKeptError,
     grammar_failure,
@@ -185,7 +186,7 @@ class ChatService:
             yield Finished(usage_of(chat, [c.state for c in choices]), total_report(ordered))
         except (EngineRequestError, EngineBusyError) as error:
             # Refused before a token came: like any other refusal, it was never served.
-            refused_for = "engine_busy" if isinstance(error, EngineBusyError) else "invalid_value"
+            refused_for = _refused_for(error)
             outcome = "error" if any(c.state.sampled for c in choices) else "refused"
             if isinstance(error, EngineRequestError):
                 error.param = chat.request.own_field(error.param)
@@ -283,6 +284,13 @@ def _used(result: RequestResult) -> Used:
         answer=sum(choice.answer_tokens or 0 for choice in result.choices),
         saved=sum(savings),
     )
+
+
+def _refused_for(error: EngineRequestError | EngineBusyError) -> str:
+    """The label in metrics of a refusal before a token came: its code, as a client is told it."""
+    if isinstance(error, EngineBusyError):
+        return "engine_busy"
+    return "upstream_refused" if isinstance(error, EngineRefusedError) else "invalid_value"
 
 
 def _check_format(chat: PreparedChat, state: ChoiceState, written: Sequence[str]) -> None:

@@ -113,8 +113,21 @@ class Ledger:
         return await self._ask(lambda: self._store.values(addresses))
 
     async def used(self, addresses: Collection[Address]) -> dict[Address, float]:
-        """What they hold less what is only claimed; raises :class:`StoreError`."""
-        return await self._ask(lambda: self._store.used(addresses))
+        """What they hold less what is only claimed; raises :class:`StoreError`.
+
+        It reads much and is only shown: where it fails, the store is not lost for requests.
+        """
+
+        def look() -> dict[Address, float] | StoreError:
+            try:
+                return self._store.used(addresses)
+            except StoreError as error:
+                return error
+
+        found = await self._ask(look)
+        if isinstance(found, StoreError):
+            raise found
+        return found
 
     async def read(self, buckets: Sequence[str]) -> dict[str, dict[str, float]]:
         """All counters of these buckets; raises :class:`StoreError`."""

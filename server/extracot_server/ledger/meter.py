@@ -7,7 +7,7 @@ when it ends, however it does. Knows no HTTP and nothing of how replies are made
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from time import time
 from typing import Literal
@@ -22,8 +22,11 @@ from extracot_server.ledger.windows import bucket, hour_of, iso, window
 Lost = Literal["serve", "refuse"]
 HOLDOUT = "holdout"
 _RETRY_SECONDS = 5
-_TELL_SECONDS = 1.0
-"""How long to wait before the quotas that have been used meanwhile are told of again."""
+_TELL_SECONDS = 10.0
+"""How long to wait before the quotas that have been used meanwhile are told of again.
+
+To tell of them a store reads all open claims, those of other processes too.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +104,7 @@ class Meter:
     clock: Callable[[], float] = time
     told: Callable[[Sequence[Standing]], object] = lambda standings: None
     """Takes how quotas stand by what was used; what is only claimed is given back mostly."""
+    pause: Callable[[float], Awaitable[object]] = asyncio.sleep
     _untold: set[Quota] = field(default_factory=set)
     _telling: asyncio.Task[None] | None = None
 
@@ -222,7 +226,7 @@ class Meter:
             self._telling = asyncio.create_task(self._tell())
 
     async def _tell(self) -> None:
-        """One look at the store for all that were used since the last one."""
+        """One look at the store at once, and one a pause for all that were used since."""
         assert self.ledger is not None
         while self._untold:
             quotas, self._untold = self._untold, set()
@@ -234,7 +238,7 @@ class Meter:
                 self._untold |= quotas
             else:
                 self.told([_standing(q, used[address], now) for q, address in addresses.items()])
-            await asyncio.sleep(_TELL_SECONDS)
+            await self.pause(_TELL_SECONDS)
 
     async def found_before(self) -> dict[str, float]:
         """What holdouts have found so far, by name; raises ``StoreError``."""

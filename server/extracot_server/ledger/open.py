@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from extracot_server.config.setting_values import PATH_STARTS
 from extracot_server.config.settings import Settings, SettingsError
 from extracot_server.ledger.ledger import Ledger
 from extracot_server.ledger.sqlite import SqliteStore
@@ -47,7 +48,7 @@ def _started(store: Store, *, shared: bool = True) -> Ledger:
 
 def _store(named: str) -> Store:
     scheme, colon, _ = named.partition("://")
-    if not colon:
+    if not colon or named.startswith(PATH_STARTS):
         return SqliteStore(Path(named).expanduser())
     parts = urlsplit(named)
     try:

@@ -20,7 +20,7 @@ from pathlib import Path
 from extracot.files import write_atomic
 from extracot_server.admission.key_editing import created, new_secret, revoked, rotated
 from extracot_server.admission.keys import KeysError, Principal, parse_keys
-from extracot_server.config.setting_values import read_text
+from extracot_server.config.setting_values import check_key_file, read_text
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -28,6 +28,10 @@ def run(arguments: Sequence[str]) -> int:
     given = _parser().parse_args(arguments)
     if given.file is None:
         return _fail("name the keys file: --file FILE, or EXTRACOT_KEYS")
+    try:
+        check_key_file(given.file)
+    except ValueError as error:
+        return _fail(f"the keys file {error}")
     path = Path(given.file).resolve()  # a link stays one
     try:
         if given.action == "list":

@@ -9,6 +9,7 @@ import pytest
 
 from extracot_server.engine.openai.wire import read_chunk
 from extracot_server.engine.said import SaidCall
+from extracot_server.generation import relayed_calls
 from extracot_server.generation.relayed_calls import RelayedCalls
 from tests.server.engine.chat_fakes import FakeChat, in_front_of
 from tests.server.live import collect
@@ -59,6 +60,65 @@ def test_whole_arguments_end_a_call_that_has_no_id() -> None:
     assert (one[2], two[2]) == ('{"a": 1}', '{"a": 2}') and one[0] != two[0]
     assert [found[2] for found in made(call(0, None, "f", "{}"), call(0, None, "f"))] == ["{}"]
     assert [found[2] for found in made(call(0, None, "f", "{"), call(0, None, "f", "}"))] == ["{}"]
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        [call(0, None, "f"), call(0, "c1", "f", '{"a": '), call(0, None, None, "1}")],
+        [call(0, None, "f"), call(0, "c1", "f", '{"a": '), call(0, "c1", "f", "1}")],
+        [call(-1, None, "f"), call(-1, "c1", "f", '{"a": '), call(-1, "c1", None, "1}")],
+        [call(0, "c1", "f", '{"a": '), call(0, "c2", "f", "1}")],
+        [call(-1, "c1", "f", '{"a": '), call(-1, "c2", "f", "1}")],
+        [call(-1, None, "f", '{"a": '), call(-1, None, "f", "1}")],
+        [call(0, "c1", "f", '{"a": 1}'), call(0, "c1", "f", '{"a": 1}')],
+        [call(0, "c1", "f", '{"a": '), call(0, "c1", "f", "1}"), call(0, "c1", "f", '{"a": 1}')],
+        [call(0, "c1", "f", '{"a": '), call(0, None, None, "1}"), call(0, "c1", None, '{"a": 1}')],
+        [call(-1, "c1", "f", '{"a": 1}'), call(-1, "c1", "f", '{"a": 1}')],
+        [call(0, "c1", "f", '{"a": 1}'), call(0, "c2", None, " \n"), call(0, None, "f")],
+    ],
+    ids=[
+        *("late id", "late id, name again", "late id, no number", "new ids", "new ids, no number"),
+        *("no ids", "told again", "parts told again", "again without a name", "again, no number"),
+        "white space",
+    ],
+)
+def test_one_call_is_one_however_it_is_told(parts: list[SaidCall]) -> None:
+    ((_, name, arguments),) = made(*parts)
+    assert (name, arguments.rstrip()) == ("f", '{"a": 1}')
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        [call(0, None, "f", "{}"), call(0, None, "g"), call(0, None, None, '{"b":2}')],
+        [call(0, None, "f"), call(0, None, "g", '{"b":2}')],
+        [call(-1, "a", "f", "{}"), call(-1, "b", None, '{"b":'), call(-1, "b", "g", "2}")],
+        [call(0, "a", "f", "{}"), call(0, "b", None, '{"b":'), call(0, None, "g", "2}")],
+        [
+            *(call(0, "a", "f"), call(0, "b", "g", '{"b":'), call(0, "a", None, "{}")),
+            call(0, "b", None, "2}"),
+        ],
+        [call(0, "a", "f", "{}"), call(0, "b", "g", '{"b":2}'), call(0, "a", "f", "{}")],
+    ],
+    ids=["other name", "nothing of the first", "late name", "shared number", "in turn", "again"],
+)
+def test_another_name_is_another_call(parts: list[SaidCall]) -> None:
+    found = [(name, arguments or "{}") for _, name, arguments in made(*parts)]
+    assert found == [("f", "{}"), ("g", '{"b":2}')]
+
+
+def test_calls_of_one_name_without_arguments_are_as_many_as_their_ids() -> None:
+    assert len(made(call(0, "c1", "f"), call(0, "c2", "f"))) == 2
+    assert len(made(call(0, "c1", "f", "{}"), call(1, "c1", "f", "{}"))) == 2
+
+
+def test_long_arguments_are_not_read_again_with_each_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[str] = []
+    monkeypatch.setattr(relayed_calls.json, "loads", read.append)
+    parts = [call(0, "c1", "f", '{"t": "'), *[call(0, "c1", "f", "abcd")] * 99]
+    ((_, _, arguments),) = made(*parts)
+    assert len(arguments) == 7 + 4 * 99 and read == []
 
 
 def test_calls_of_one_id_have_ids_of_their_own() -> None:

@@ -47,7 +47,9 @@ STRICT = {"name": "height", "strict": True, "description": "in metres", "schema"
         ({"max_tokens": "size", "counts": {"size": 1}}, "counts: size is set by max_tokens as"),
         ({"off": {"a": 1, "a.b": 2}}, "off: a.b is within a, which"),
         ({"effort": "x", "efforts": "low high low"}, "efforts: low is there twice"),
-        ({"kind": "openai", "effort": None}, "effort and efforts go together"),
+        ({"kind": "openai", "effort": None, "efforts": "low"}, "effort and efforts go together"),
+        ({"kind": "openai", "effort": "x", "efforts": []}, "effort and efforts go together"),
+        ({"effort": "x"}, "effort and efforts go together"),
         ({"path": "//h/x"}, "path: string should match"),
     ],
     ids=str,
@@ -73,6 +75,14 @@ def test_offers_that_would_break_a_request_are_refused(given: dict[str, Any], wo
 )
 def test_offers_that_go_together_are_taken(given: dict[str, Any]) -> None:
     assert offers_of(check_offers(given), given.get("kind", "plain"))
+
+
+@pytest.mark.parametrize("given", [{"effort": None}, {"efforts": ""}, {"efforts": []}], ids=str)
+@pytest.mark.parametrize("kind", ["openai", None])
+def test_a_kind_s_efforts_can_be_taken_away(given: dict[str, Any], kind: str | None) -> None:
+    found = offers_of(check_offers({**given, "kind": kind}), "openai")
+    assert found.effort is None and found.efforts == ()
+    assert found.max_tokens == "max_completion_tokens", "the rest of the kind stays"
 
 
 @pytest.mark.parametrize("kind", ["plain", "openai"])

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import httpx
 import openai
@@ -15,7 +16,13 @@ from extracot_server.config.upstreams_file import UpstreamSettings
 from extracot_server.engine.base import EngineStartError
 from extracot_server.engine.openai.upstream import ChatUpstream
 from extracot_server.engine.remote.catalog import ModelCard, UpstreamMismatchError, choose_model
-from extracot_server.engine.remote.failures import concealed
+from extracot_server.engine.remote.failures import (
+    Failures,
+    concealed,
+    keyless,
+    without_secrets,
+)
+from extracot_server.engine.remote.fleet import Fleet
 from extracot_server.engine.remote.wire import UpstreamFailure, read_error
 from extracot_server.model_registry.routing import reload_upstreams
 from tests.server.engine.chat_fakes import FakeChat, in_front_of
@@ -90,6 +97,8 @@ def test_a_refusal_has_the_servers_words_and_none_of_our_secrets(
         fake.refusal = (status, {})
         assert live.post(stream=True).json()["error"]["message"] == f"{start}."
         assert live.metric_sum("extracot_requests_total") == 0, "none of them was served"
+        assert live.metric_sum("extracot_rejected_total", reason="upstream_refused") == 3
+        assert live.metric_sum("extracot_rejected_total") == 3
         assert ups(live) == [None]
 
 
@@ -109,6 +118,43 @@ def test_a_refused_field_shows_no_secret_either() -> None:
         assert (error["code"], error["message"]) == ("invalid_value", "…: … has no such field")
 
 
+@pytest.mark.parametrize("status", [400, 402, 403, 405, 429, 500])
+@pytest.mark.parametrize("before", [150, 190, 350, 376, 382, 395])
+def test_a_secret_at_the_end_of_what_is_told_is_none_of_it(
+    status: int, before: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = UpstreamSettings("http://h.example:8000/v1", api_key="sk-upstream-secret")
+    upstream = ChatUpstream(settings)
+    for secret, part in (("sk-upstream-secret", "sk-"), (settings.url, "h.ex")):
+        body = {"error": {"message": f"{'y' * before} {secret} {secret} z" + "y" * 999}}
+        error = read_error(status, json.dumps(body).encode())
+        failures = Failures(cast("Fleet", SimpleNamespace(serves=True)))
+        if isinstance(error, UpstreamFailure):
+            failures.add(upstream, error)
+            told = "" if secret == settings.url else failures.why.replace(settings.url, "")
+            if status not in (429, 500):
+                told += str(failures.error())
+        else:
+            told = str(without_secrets(error, settings))
+        assert part not in told and len(told) < 1000
+
+
+def test_a_placeholder_for_a_key_takes_nothing_out_of_words() -> None:
+    for key in ("x", "none", "EMPTY", "1234567"):
+        settings = UpstreamSettings("http://h.example", api_key=key)
+        words = f"none of the context is EMPTY: {key}"
+        assert concealed(words, settings) == keyless(words, settings) == words
+    settings = UpstreamSettings("http://h.example", api_key="12345678")
+    assert concealed("12345678 is out", settings) == "… is out"
+
+
+@pytest.mark.parametrize("status", [408, 425])
+def test_bad_luck_is_no_refusal(status: int) -> None:
+    with in_front_of(FakeChat(refusal=refusing(status))) as live:
+        response = live.post()
+        assert (response.status_code, response.json()["error"]["code"]) == (500, "internal_error")
+
+
 def test_a_server_that_serves_goes_before_one_that_refuses_and_a_busy_one_too() -> None:
     fake, other = FakeChat(refusal=refusing(402)), FakeChat()
     with in_front_of(fake, other) as live:
@@ -120,10 +166,10 @@ def test_a_server_that_serves_goes_before_one_that_refuses_and_a_busy_one_too() 
 
 
 def test_what_a_refusal_means_for_its_server() -> None:
-    upstream = ChatUpstream(UpstreamSettings("http://h.example:8000", api_key="k-1"))
+    upstream = ChatUpstream(UpstreamSettings("http://h.example:8000", api_key="sk-behind"))
     lost = {status: read_error(status, b"{}") for status in (401, 402, 403, 404, 409, 503)}
     assert [s for s, error in lost.items() if upstream.is_lost(error)] == [401, 503]  # type: ignore[arg-type]
-    told = concealed("k-1 at h.example:8000, h.example", upstream.settings)
+    told = concealed("sk-behind at h.example:8000, h.example", upstream.settings)
     assert told == "… at …, …"
     local = UpstreamSettings("http://vllm")
     assert concealed("http://vllm/x: vllm says no", local) == "…/x: vllm says no"

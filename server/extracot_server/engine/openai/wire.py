@@ -8,16 +8,10 @@ and nothing is required.
 from __future__ import annotations
 
 import json
-from typing import Annotated, Any, Literal
+from dataclasses import dataclass
+from typing import Any, Literal
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    ValidationError,
-    ValidatorFunctionWrapHandler,
-    WrapValidator,
-)
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from extracot_server.engine.base import EngineRequestError
 from extracot_server.engine.remote.wire import UpstreamFailure, read_error
@@ -38,20 +32,12 @@ _LOST = {
 }
 
 
-def _or_none(value: Any, read: ValidatorFunctionWrapHandler) -> Any:
-    """What cannot be read is taken for what is not there."""
-    try:
-        return read(value)
-    except ValidationError:
-        return None
-
-
-_Lax = WrapValidator(_or_none)
-_Number = Annotated[int | None, _Lax]
-_Count = Annotated[Annotated[int, Field(ge=0, lt=_MOST_TOKENS)] | None, _Lax]
+_INTEGER = TypeAdapter(int)
 
 
 class _Lenient(BaseModel):
+    """What is ``Any`` in these is taken for what is not there where it cannot be read."""
+
     model_config = ConfigDict(extra="ignore")
 
 
@@ -61,7 +47,7 @@ class _Function(_Lenient):
 
 
 class _Call(_Lenient):
-    index: _Number = None
+    index: Any = None
     id: str | None = None
     function: _Function | None = None
 
@@ -75,43 +61,24 @@ class _Delta(_Lenient):
 
 
 class _Choice(_Lenient):
-    index: _Number = None
+    index: Any = None
     delta: _Delta | None = None
-    finish_reason: Annotated[str | None, _Lax] = None
-
-
-class _Details(_Lenient):
-    reasoning_tokens: _Count = None
-
-
-class _Usage(_Lenient):
-    prompt_tokens: _Count = None
-    completion_tokens: _Count = None
-    completion_tokens_details: Annotated[_Details | None, _Lax] = None
-
-
-class _Timings(_Lenient):
-    """llama.cpp's own count; the prompt is what it computed and what it had in its cache."""
-
-    prompt_n: _Count = None
-    cache_n: _Count = None
-    predicted_n: _Count = None
+    finish_reason: Any = None
 
 
 class _Chunk(_Lenient):
     choices: list[_Choice | None] | None = None
-    usage: Annotated[_Usage | None, _Lax] = None
-    timings: Annotated[_Timings | None, _Lax] = None
+    usage: Any = None
+    timings: Any = None
     error: Any = None
 
 
 End = Literal["stop", "length", "content_filter"]
 
 
-class Chunk(BaseModel):
+@dataclass(frozen=True, slots=True)
+class Chunk:
     """One chunk, read: what it adds, and why the reply has ended, where it has."""
-
-    model_config = ConfigDict(arbitrary_types_allowed=True, frozen=True)
 
     said: Said
     finish_reason: End | None = None
@@ -133,26 +100,31 @@ def read_chunk(data: bytes) -> Chunk:
     if chunk.error:
         raise _failure(chunk.error, data)
     usage = _usage(chunk)
-    choice = next((one for one in chunk.choices or () if one is not None and not one.index), None)
-    if choice is None:
-        return Chunk(said=Said(usage=usage))
+    for choice in chunk.choices or ():
+        if choice is not None and not _integer(choice.index):
+            break
+    else:
+        return Chunk(Said(usage=usage))
     delta = choice.delta or _Delta()
+    calls = delta.tool_calls
     said = Said(
         reasoning=delta.reasoning_content or delta.reasoning or "",
         content=delta.content or "",
         refusal=delta.refusal or "",
-        calls=tuple(filter(None, map(_call, delta.tool_calls or ()))),
+        calls=tuple(filter(None, map(_call, calls))) if calls else (),
         usage=usage,
     )
-    return Chunk(said=said, finish_reason=_finish(choice.finish_reason))
+    return Chunk(said, _finish(choice.finish_reason))
 
 
-def _finish(reason: str | None) -> End | None:
+def _finish(reason: Any) -> End | None:
     """Why a reply has ended; ``None``: it has not. A word that is not known is an end like any.
 
     Raises :class:`UpstreamFailure` for words that say that it is not whole.
     """
-    word = (reason or "").partition(":")[0].strip().lower()
+    if not isinstance(reason, str):
+        return None
+    word = reason.partition(":")[0].strip().lower()
     if word in _NOT_ENDED:
         return None
     if word in _LOST:
@@ -176,17 +148,45 @@ def _call(call: _Call | None) -> SaidCall | None:
     if not isinstance(arguments, str):  # an object, as some servers have it
         arguments = json.dumps(arguments, ensure_ascii=False)
     # A server that sends calls one by one, whole, may leave their numbers out.
-    number = -1 if call.index is None else max(call.index, -1)
+    index = _integer(call.index)
+    number = -1 if index is None else max(index, -1)
     said = SaidCall(number, call.id or None, function.name or None, arguments)
     return said if any(said[1:]) else None
 
 
 def _usage(chunk: _Chunk) -> SaidUsage | None:
     """What a chunk tells of the request so far; ``None``: nothing, as where all is nought."""
-    found, timings = chunk.usage or _Usage(), chunk.timings or _Timings()
-    details = found.completion_tokens_details or _Details()
-    told = SaidUsage(found.prompt_tokens, found.completion_tokens, details.reasoning_tokens)
-    if not any((told.prompt, told.completion, told.reasoning)):
-        prompt = None if timings.prompt_n is None else timings.prompt_n + (timings.cache_n or 0)
-        told = SaidUsage(prompt, timings.predicted_n)
-    return told if any((told.prompt, told.completion, told.reasoning)) else None
+    if chunk.usage is None and chunk.timings is None:
+        return None
+    told = SaidUsage()
+    if isinstance(found := chunk.usage, dict):
+        details = found.get("completion_tokens_details")
+        reasoning = details.get("reasoning_tokens") if isinstance(details, dict) else None
+        prompt, completion = found.get("prompt_tokens"), found.get("completion_tokens")
+        told = SaidUsage(_count(prompt), _count(completion), _count(reasoning))
+    # llama.cpp's own count; the prompt is what it computed and what it had in its cache.
+    if not _tells(told) and isinstance(timings := chunk.timings, dict):
+        computed, cached = _count(timings.get("prompt_n")), _count(timings.get("cache_n"))
+        whole = None if computed is None else computed + (cached or 0)
+        told = SaidUsage(whole, _count(timings.get("predicted_n")))
+    return told if _tells(told) else None
+
+
+def _tells(usage: SaidUsage) -> bool:
+    return bool(usage.prompt or usage.completion or usage.reasoning)
+
+
+def _count(value: Any) -> int | None:
+    """A number of tokens, where it can be one."""
+    number = _integer(value)
+    return number if number is not None and 0 <= number < _MOST_TOKENS else None
+
+
+def _integer(value: Any) -> int | None:
+    """An integer, also as servers write it with a point or as a string."""
+    if value is None or type(value) is int:
+        return value
+    try:
+        return _INTEGER.validate_python(value)
+    except ValidationError:
+        return None

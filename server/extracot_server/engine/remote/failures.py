@@ -22,6 +22,10 @@ from extracot_server.engine.remote.wire import UpstreamFailure
 _LATER = (401, 408, 425, 429)
 """Of the statuses 400 to 499 those that are nothing of the request's: our key, and bad luck."""
 _HIDDEN = "…"
+_SHORTEST_KEY = 8
+"""A shorter one is a placeholder (``none``, ``x``), and part of words that have nothing of it."""
+_LONGEST = 400
+"""Characters of what an upstream says that anybody is told."""
 
 
 class Failures:
@@ -76,14 +80,20 @@ def without_secrets(error: EngineRequestError, settings: UpstreamSettings) -> En
 
 def keyless(words: str, settings: UpstreamSettings) -> str:
     """What is known of an upstream, as an operator may read it."""
-    return words.replace(settings.api_key, _HIDDEN) if settings.api_key else words
+    return _keyless(words, settings)[:_LONGEST]
 
 
 def concealed(words: str, settings: UpstreamSettings) -> str:
     """What an upstream has said, without its key and its address."""
-    words = keyless(words, settings)
+    words = _keyless(words, settings)
     host = settings.url.partition("://")[2].partition("/")[0]
     hosts = [name for name in (host, host.partition(":")[0]) if "." in name or ":" in name]
     for address in (settings.url, *hosts):
         words = words.replace(address, _HIDDEN)
-    return words
+    return words[:_LONGEST]
+
+
+def _keyless(words: str, settings: UpstreamSettings) -> str:
+    """All of the words: a key that is cut in two could not be found any more."""
+    key = settings.api_key or ""
+    return words.replace(key, _HIDDEN) if len(key) >= _SHORTEST_KEY else words

@@ -277,7 +277,7 @@ def read_error(
         error.param = param if isinstance(param, str) else None
         error.code = code if isinstance(code, int | str) else None
     if status == 429 or (status == 503 and retry_after is not None):
-        note = " ".join(error.message.split())[:200] or f"status {status}"
+        note = " ".join(error.message.split()) or f"status {status}"
         return UpstreamFailure(f"it is busy ({note})", retry_after=_seconds(retry_after))
     return failure_of(status, error)
 
@@ -327,8 +327,11 @@ def _until(date: str) -> float:
 
 
 def failure_of(status: int, error: _ErrorBody) -> EngineRequestError | UpstreamFailure:
-    """A status and its body as ours: the request's fault, the upstream's, or bad luck."""
-    text = " ".join(error.message.split())[:400]
+    """A status and its body as ours: the request's fault, the upstream's, or bad luck.
+
+    Its words are whole: ``engine.remote.failures`` looks for secrets in them, and cuts them then.
+    """
+    text = " ".join(error.message.split())
     if status in (400, 413, 422):
         return EngineRequestError(text or f"refused with status {status}", param=_field(error))
     if status in (401, 403):
