@@ -239,6 +239,9 @@ def test_assumptions_can_be_changed_and_are_told(capsys: pytest.CaptureFixture[s
         (["--step", "sft", "--set"], "--set wants a value"),
         (["--chek"], "unknown argument '--chek' (did you mean '--check'?)"),
         (["--json"], "want a CONFIG"),
+        (["--json=1"], "plan: --json takes no value"),
+        (["--check=no"], "plan: --check takes no value"),
+        (["--step", "sft", "--assume", "mfu"], "--assume mfu: want KEY=VALUE"),
         (["--step", "sft", "--assume", "mfu=2", "--set", "a=1"], "setting 'mfu': "),
         (["--step", "sft", "--assume", "mfo=1"], "unknown setting 'mfo' (did you mean 'mfu'?)"),
         (
@@ -308,8 +311,8 @@ def test_every_stage_of_a_recipe_can_be_planned_and_flags_belong_to_their_config
         ]
     )
     first, second = request.steps
-    assert (first.stage, first.config, first.overrides) == ("sft", Path("a/sft.yaml"),
-                                                            ["a=1", "input=x"])  # fmt: skip
+    assert (first.stage, first.config, first.overrides) == ("sft", Path("a/sft.yaml"), ["a=1"])
+    assert first.given == {"input": "x"}
     assert (second.stage, second.config, second.overrides) == ("mix", Path("m.yaml"), [])
     assert request.check
     with pytest.raises(ConfigError, match="want a CONFIG"):

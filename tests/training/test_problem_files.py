@@ -222,6 +222,83 @@ def test_bad_rows_can_be_left_out_and_are_counted(tmp_path: Path) -> None:
         run(config(tmp_path, rows[1:2], source={"bad_rows": "skip"}), force=True)
 
 
+@pytest.mark.parametrize(
+    ("name", "raw", "faults"),
+    [
+        (
+            "a.jsonl",
+            b'{"question": "p?", "answer": 1}\n{broken\n[1]\n\xff\n\n{"question": "q?"}\n'
+            b'{"question": "r?", "answer": 2}\n',
+            ["2: not JSON", "3: want an object", "4: not UTF-8", "6: field 'answer'"],
+        ),
+        (
+            "a.json",
+            b'[{"question": "p?", "answer": 1}, 7, {"question": "r?", "answer": 2}]',
+            ["2: want an object, not int"],
+        ),
+        (
+            "a.csv",
+            b'question,answer\np?,1\n\xff,2\n"q"x,3\na,b,c\nr?,2\n',
+            ["3: not UTF-8", "4: not CSV", "5: 3 cells under 2 names"],
+        ),
+    ],
+)
+@pytest.mark.parametrize("kind", ["jsonl", "huggingface"])
+def test_what_is_no_row_is_skipped_too(
+    tmp_path: Path, kind: str, name: str, raw: bytes, faults: list[str]
+) -> None:
+    path = tmp_path / name
+    path.write_bytes(raw)
+    where = {"path": path, "name": "mine"} if kind == "jsonl" else {"name": str(path)}
+    source = {"kind": kind, "license": "MIT", **where}
+    skipped: list[str] = []
+    made = list(read_source(SOURCE.validate_python(source | {"bad_rows": "skip"}), skipped))
+    assert [row.answer for row in made] == ["1", "2"]
+    assert len(skipped) == len(faults)
+    assert all(f"{path}:{fault}" in said for said, fault in zip(skipped, faults, strict=True))
+    with pytest.raises(RowError, match=faults[0]):
+        list(read_source(SOURCE.validate_python(source)))
+
+
+@pytest.mark.parametrize(
+    ("name", "raw"),
+    [
+        ("a.json", b'[{"question": "p?", "answer": 1}, {'),
+        ("a.csv", b"answer,answer\n1,2\n"),
+        ("a.csv", b"\xff,answer\np?,1\n"),
+        ("a.csv", b'question,answer\np?,1\n"q?,2\nr?,3\n'),  # what the quote swallowed?
+    ],
+)
+def test_a_file_without_telling_rows_apart_is_not_skipped(
+    tmp_path: Path, name: str, raw: bytes
+) -> None:
+    (tmp_path / name).write_bytes(raw)
+    with pytest.raises(StageError, match=rf"{name}:\d: "):
+        read(tmp_path / name, bad_rows="skip")
+
+
+def test_a_cell_may_be_as_long_as_a_trace(tmp_path: Path) -> None:
+    rows = [{"question": "q?", "answer": 1, "cot": "a b " * 40_000}]
+    separated(tmp_path / "a.csv", rows)
+    (made,) = read(tmp_path / "a.csv", fields={"solution": "cot"})
+    assert len(made.solution or "") > 150_000
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "huggingface"])
+def test_a_source_has_a_name(tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    where = {"path": "a.jsonl"} if kind == "jsonl" else {}
+    with pytest.raises(ValidationError, match="is blank"):
+        SOURCE.validate_python({"kind": kind, "license": "MIT", "name": " ", **where})
+    jsonl(tmp_path / "a.jsonl", ROWS)
+    monkeypatch.chdir(tmp_path)
+    assert read(Path(), kind="huggingface")[0].source == tmp_path.stem
+
+
+def test_a_field_is_named_once() -> None:
+    with pytest.raises(ValidationError, match="question is there twice"):
+        FieldMap.model_validate("question=question,answer=a,question=b")
+
+
 def test_contradicting_golds_name_both_rows(tmp_path: Path) -> None:
     rows = [{"question": q, "answer": a} for q, a in [("p?", 1), ("q?", "18"), ("Q ?", "19")]]
     told = r"rows mine 2 and mine 3 ask the same and have the golds '18' and '19'; correct one, or"

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from extracot_training.config.problems import Contamination, ProblemsConfig, Splits
 from extracot_training.errors import RowError, StageError
@@ -157,6 +158,40 @@ def test_contaminated_rows_are_dropped_or_marked(tmp_path: Path) -> None:
         "kind": "exact",
         "share": 1.0,
     }
+    assert (dropped.marked, marked.marked, marked.dropped) == ({}, {"s": 1}, {})
+
+
+def test_marked_problems_are_counted(tmp_path: Path) -> None:
+    made = config(tmp_path, splits={"dev": 0})
+    run(made)
+    (first, *_) = read_rows(tmp_path / "out", Problem)
+    (tmp_path / "seen.jsonl").write_text(json.dumps({"question": first.question}) + "\n")
+    against = [{"name": "t", "path": tmp_path / "seen.jsonl"}]
+    for action, told in (
+        ("mark", "Contaminated and kept, but marked: "),
+        ("drop", "and dropped: "),
+    ):
+        checked = {"against": against, "action": action, "threshold": 1.0, "reworded": None}
+        again = config(tmp_path, splits={"dev": 0}, contamination=checked, out=tmp_path / action)
+        assert run(again).counts["contaminated"] >= 1
+        page = (tmp_path / action / "report.md").read_text()
+        assert told in page and f"{told}none" not in page
+
+
+def test_two_test_files_of_one_name_are_refused(tmp_path: Path) -> None:
+    file = {"name": "t", "path": tmp_path / "t.jsonl"}
+    with pytest.raises(ValidationError, match="two test files are named 't'; want a name for each"):
+        Contamination.model_validate({"against": [file, file]})
+    assert Contamination.model_validate({"against": [file, file | {"name": "u"}]})
+
+
+def test_a_test_file_without_rows_makes_nothing_clean(tmp_path: Path) -> None:
+    settings = settings_for(tmp_path)
+    (tmp_path / "test.jsonl").write_text("\n")
+    with pytest.raises(
+        StageError, match=r"contamination\.against \(t, .*test\.jsonl\): no rows in"
+    ):
+        check([row(1, QUESTION)], settings)
 
 
 def test_a_bad_test_file_is_named(tmp_path: Path) -> None:

@@ -10,9 +10,13 @@ import sys
 from pathlib import Path
 
 import pytest
+from transformers import AutoModelForCausalLM
 
 ROOT = Path(__file__).parents[2]
 RECIPES = ROOT / "training" / "recipes"
+KEPT = ROOT / "training" / "kept" / "small"
+# The rounds in which the bundled model learns levels.
+LEVELS = ("sft-short", "sft-fixed", "sft-short-again", "sft-levels")
 
 # Stands in for extracot-train: reads the flags and the configuration as it does, makes the folder.
 STAND_IN = """
@@ -114,6 +118,22 @@ def test_measuring_again_says_which_flag_is_wrong(flags: list[str], message: str
     assert message in done.stderr
 
 
+def test_what_is_kept_of_the_bundled_model_is_where_its_recipe_goes_on(tmp_path: Path) -> None:
+    dry("small", tmp_path, "--kept", log=tmp_path / "log")
+    ran = {line.split()[0] for line in (tmp_path / "log").read_text().splitlines()}
+    kept = {"compressor", "sft-again", "sft-levels"}
+    assert ran >= {"annotate", "base", "mix-full", "compress", "mix-long", "chrpo", "published"}
+    assert not ran & {*kept, "sft-single", "sft-whole", *LEVELS}
+    out = tmp_path / "out"
+    for name in kept:
+        assert (out / name / "stage.json").is_file()
+    for name in kept - {"compressor"}:
+        assert AutoModelForCausalLM.from_pretrained(out / name).num_parameters() > 500_000
+    # Both speak the tokens that the recipe's rows are made of.
+    speech = {(KEPT / name / "tokenizer.json").read_bytes() for name in kept - {"compressor"}}
+    assert len(speech) == 1
+
+
 def test_the_bundled_models_baselines_are_matched_measured_and_compared(tmp_path: Path) -> None:
     told = dry("small", tmp_path, "--baselines", log=tmp_path / "log")
     lines = (tmp_path / "log").read_text().replace(str(tmp_path), "").splitlines()
@@ -129,11 +149,10 @@ def test_the_bundled_models_baselines_are_matched_measured_and_compared(tmp_path
     assert {"compare", "compare-rows", "compare-rewards"} <= flags.keys()
     # Each had the same rounds as ours: another folder of rows, the same start and settings.
     for other in ("blind", "words", "tokenskip"):
-        for stage in ("sft-short", "sft-fixed", "mix-short", "mix-long"):
+        for stage in (*LEVELS, "mix-short", "mix-long"):
             assert flags[f"{stage}-{other}"].replace(f"-{other}", "") == flags[stage]
     # And the second seed is the first but for its seed.
-    rounds = ("single", "drill", "both", "whole", "short", "fixed")
-    for stage in (*(f"sft-{one}" for one in rounds), "sft", "chrpo"):
+    for stage in ("sft-single", "sft-whole", "sft-again", *LEVELS, "sft", "chrpo"):
         second = flags[f"{stage}-2"]
         assert "seed=2" in second
         assert second.replace("-2", "").replace("seed=2", "seed=1") == flags[stage]

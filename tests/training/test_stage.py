@@ -14,6 +14,7 @@ from pydantic import Field
 from safetensors.torch import save_file
 
 from extracot_training.errors import StageError
+from extracot_training.pipeline.replacing import replace_stage
 from extracot_training.pipeline.settings import Section, StageConfig
 from extracot_training.pipeline.stage import (
     Counts,
@@ -28,6 +29,10 @@ from extracot_training.pipeline.stage import (
 class Inner(Section):
     depth: int = 1
     workers: int = 1
+
+
+class RowsConfig(StageConfig):
+    makes_rows: ClassVar[bool] = True
 
 
 class Config(StageConfig):
@@ -130,11 +135,64 @@ def test_two_processes_do_not_share_a_folder(tmp_path: Path) -> None:
     assert run(Config(out=tmp_path)).status is Status.DONE
 
 
-def test_a_broken_manifest_is_one_line(tmp_path: Path) -> None:
+@pytest.mark.parametrize("force", [False, True])
+def test_a_broken_manifest_is_one_line_with_its_remedy(tmp_path: Path, force: bool) -> None:
     (tmp_path / "stage.json").write_text("{")
-    with pytest.raises(StageError, match=r"stage\.json: Invalid JSON") as caught:
-        run(Config(out=tmp_path))
+    with pytest.raises(StageError, match=r"stage\.json: Invalid JSON.*; remove that") as caught:
+        run(Config(out=tmp_path), force=force)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("place", ["rows.jsonl", "below/mine.jsonl", "link", "linked/mine.jsonl"])
+@pytest.mark.parametrize("whole", [False, True])
+def test_force_deletes_no_input(tmp_path: Path, place: str, whole: bool) -> None:
+    """``whole``: a stage whose folder is replaced at once."""
+    out, elsewhere = tmp_path / "out", tmp_path / "elsewhere"
+    run(Config(out=out))
+    for folder in (out / "below", elsewhere):
+        folder.mkdir()
+        (folder / "mine.jsonl").write_text("mine")
+    (out / "link").symlink_to(elsewhere / "mine.jsonl")
+    (out / "linked").symlink_to(elsewhere)
+    before = sorted(path.name for path in out.rglob("*"))
+    config, inputs = Config(out=out, value=2), {"data": out / place}
+    with pytest.raises(StageError, match=r"--force would empty it, and 'data' is read there") as e:
+        if whole:
+            replace_stage("test", config, inputs, lambda stage, told: {}, force=True)
+        else:
+            run(config, inputs, force=True)
+    assert "\n" not in str(e.value)
+    assert sorted(path.name for path in out.rglob("*")) == before
+
+
+def test_force_goes_on_where_inputs_lie_elsewhere(tmp_path: Path) -> None:
+    given = tmp_path / "output" / "given"  # its folder begins as `out` does
+    given.parent.mkdir()
+    given.write_text("a")
+    out = tmp_path / "out"
+    run(Config(out=out), {"data": given})
+    inputs = {"data": out / ".." / "output" / "given"}
+    assert run(Config(out=out, value=2), inputs, force=True).status is Status.DONE
+
+
+def test_a_folder_that_has_lost_its_rows_has_not_finished(tmp_path: Path) -> None:
+    def work(stage: StageRun) -> Counts:
+        stage.rows.write_text("{}\n")
+        stage.report("# Report\n", {})
+        return {"rows": 1}
+
+    def again() -> Status:
+        return run_stage("rows", RowsConfig(out=tmp_path), {}, work).status
+
+    rows = tmp_path / "rows.jsonl"
+    assert [again(), again()] == [Status.DONE, Status.UP_TO_DATE]
+    rows.rename(tmp_path / "rows.parquet")
+    assert again() is Status.UP_TO_DATE
+    (tmp_path / "rows.parquet").unlink()
+    assert again() is Status.DONE and rows.is_file()
+    run(Config(out=tmp_path / "none"))
+    (tmp_path / "none" / "rows.jsonl").unlink()  # a stage that makes none
+    assert run(Config(out=tmp_path / "none")).status is Status.UP_TO_DATE
 
 
 def test_system_errors_become_one_line(tmp_path: Path) -> None:

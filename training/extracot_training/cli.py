@@ -21,7 +21,7 @@ from extracot_training.errors import ConfigError
 try:
     from extracot_training.config.load import describe, load_config, near_miss
     from extracot_training.pipeline.distributed import is_first
-    from extracot_training.pipeline.stage import LOST, check_settings
+    from extracot_training.pipeline.stage import LOST, check_kept, check_settings
     from extracot_training.policy.training_settings import TrainingSettings
 except ModuleNotFoundError as missing:  # the base install has the command, not what it needs
     sys.exit(f"extracot-train: error: {missing}; run: pip install 'extracot[training]'")
@@ -156,12 +156,15 @@ def _run_stage(name: str, stage: Stage, argv: list[str]) -> int:
     code: int | None = direct.run_direct(args) if direct is not None else None
     if code is not None:
         return code
-    overrides = list(args.set)
-    overrides += [f"out={args.out}"] if args.out else []
-    overrides += [f"input={args.input}"] if getattr(args, "input", None) else []
-    if args.config is None and not overrides:
+    given = {flag: getattr(args, flag, None) for flag in ("out", "input")}
+    for flag, text in given.items():
+        if text == "":
+            raise UsageError(f"{name}: --{flag} wants a folder, not an empty text")
+    if args.config is None and not args.set and not any(given.values()):
         raise UsageError(f"{name}: want --config FILE (or --set KEY=VALUE); see {name} --help")
-    config = load_config(settings, args.config, overrides)
+    config = load_config(settings, args.config, args.set, given=given)
+    if args.force:
+        check_kept(config, {"--config": args.config} if args.config else {})
     if isinstance(config, TrainingSettings):
         if not args.force:
             check_settings(name, config)
@@ -199,8 +202,8 @@ def _stage_parser(name: str, stage: Stage, direct: Any, settings: type[Any]) -> 
         help="change one setting (dotted key, YAML value); repeatable",
     )
     if "input" in settings.model_fields:
-        parser.add_argument("--input", metavar="FOLDER", help="same as --set input=FOLDER")
-    parser.add_argument("--out", metavar="FOLDER", help="same as --set out=FOLDER")
+        parser.add_argument("--input", metavar="FOLDER", help="the setting input, as it stands")
+    parser.add_argument("--out", metavar="FOLDER", help="the setting out, as it stands")
     parser.add_argument(
         "--force",
         action="store_true",

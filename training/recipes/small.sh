@@ -3,6 +3,8 @@
 # our generator's problems, and its comparisons. Two CPU cores, no GPU.
 #
 #   training/recipes/small.sh               every stage; ends with the checkpoint and its report
+#   training/recipes/small.sh --kept        begins with what training/kept/small has: a trained compressor, and
+#                                           weights that have learnt whole traces and levels
 #   training/recipes/small.sh --baselines   and what it is compared with, trained and measured alike
 #   GSM8K=folder training/recipes/small.sh --baselines   also asks the test.jsonl there
 #   OUT=folder training/recipes/small.sh    folder of the run (default runs/small)
@@ -14,15 +16,21 @@
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
-baselines=
+baselines= kept=
 for flag in "$@"; do
   case $flag in
     --baselines) baselines=yes ;;
+    --kept) kept=training/kept/small ;;
     *) echo "unknown flag $flag" >&2; exit 2 ;;
   esac
 done
 out=${OUT:-runs/small}
 source training/recipes/steps.sh
+
+# take NAME: what is kept of this step, in place of the step.
+take() {
+  if [[ ! ${PLAN:-} && ! -d $out/$1 ]]; then cp -r "$kept/$1" "$out/$1"; fi
+}
 
 # Stage 1: a compressor like compressor_cpu.sh's, on more problems, since who is asked for is harder to
 # tell of one to three. It sees the end of the question, three names long.
@@ -30,7 +38,11 @@ step compressor-problems problems problems-small-compressor
 step compressor-teach teach teach-own --input "$out/compressor-problems"
 step annotate annotate annotate-rules --input "$out/compressor-teach"
 minilm=(--input "$out/annotate" --set attention_dropout=0)
-step compressor compressor compressor-minilm "${minilm[@]}" --set question=32
+if [[ $kept ]]; then
+  take compressor
+else
+  step compressor compressor compressor-minilm "${minilm[@]}" --set question=32
+fi
 
 # Single stories, from which it learns arithmetic; then three at once, and which numbers belong to which
 # story.
@@ -58,10 +70,10 @@ whole() { # SUFFIX SEED BASE
   seeded "sft-whole$1" "$2" "sft-single$1" mix-full --set learning_rate=2.0e-3 --set epochs=2
   seeded "sft-again$1" "$2" "sft-whole$1" mix-full --set learning_rate=2.5e-3 --set epochs=3
 }
-whole "" 1 base
+if [[ $kept ]]; then take sft-again; else whole "" 1 base; fi
 
-# Stage 2: rows of every level; two rounds, first with more of the short ones, whose rows are quick to
-# learn from, then of the long ones. Whatever ours is compared with goes through the same rounds, from
+# Stage 2: rows of every level; two rounds, each with more of the short ones first, whose rows are quick to
+# learn from, and then of the long ones. Whatever ours is compared with goes through the same rounds, from
 # the same whole traces: `compressed NAME FLAG …` makes its rows, `levels SUFFIX SEED NAME` trains on them.
 mixed=(--set "traces=$out/teach" --set "problems=$out/problems" --set "model=$out/base")
 short=(--set "level_shares=[1.0,0.8,0.6,0.35,0.35]" --set further_native=1500)
@@ -75,20 +87,22 @@ compressed() {
 }
 levels() {
   seeded "sft-short$1$3" "$2" "sft-again$1" "mix-short$3" --set epochs=3
-  seeded "sft-fixed$1$3" "$2" "sft-short$1$3" "mix-long$3" --set learning_rate=2.0e-3 \
-    --set epochs=1.6 --set warmup=0.02
+  seeded "sft-fixed$1$3" "$2" "sft-short$1$3" "mix-long$3" "${longer[@]}"
+  seeded "sft-short-again$1$3" "$2" "sft-fixed$1$3" "mix-short$3" --set epochs=3
+  seeded "sft-levels$1$3" "$2" "sft-short-again$1$3" "mix-long$3" "${longer[@]}"
 }
+longer=(--set learning_rate=2.0e-3 --set epochs=1.6 --set warmup=0.02)
 compressed "" --set "compressor=$out/compressor"
-levels "" 1 ""
+if [[ $kept ]]; then take sft-levels; else levels "" 1 ""; fi
 
 # Then the choice as it was measured, and stage 3: every level tried for half of the problems, which
 # trains the choice; a level named by the prompt for the others, which trains what users name.
 chosen() { # SUFFIX SEED
   step "reference-fixed$1" reference reference-small --input "$out/problems" \
-    --set "model=$out/sft-fixed$1" --set "seed=$2"
+    --set "model=$out/sft-levels$1" --set "seed=$2"
   step "mix-policy$1" mix mix-policy-brief "${mixed[@]}" --set "compressed=$out/compress" \
-    --set "reference=$out/reference-fixed$1" --set "model=$out/sft-fixed$1"
-  seeded "sft$1" "$2" "sft-fixed$1" "mix-policy$1" --set learning_rate=5.0e-4 --set epochs=1
+    --set "reference=$out/reference-fixed$1" --set "model=$out/sft-levels$1"
+  seeded "sft$1" "$2" "sft-levels$1" "mix-policy$1" --set learning_rate=5.0e-4 --set epochs=1
   step "reference$1" reference reference-small --input "$out/problems" \
     --set "model=$out/sft$1" --set "seed=$2"
   step "chrpo$1" chrpo chrpo-small --input "$out/reference$1" --set "model=$out/sft$1" \
@@ -110,8 +124,7 @@ measure() {
   served
 }
 measure small chrpo --set "reference=$out/reference"
-step published publish publish --set "model=$out/chrpo" --set "evaluation=$out/eval-small" \
-  --set name=small
+step published publish publish-small --set "model=$out/chrpo" --set "evaluation=$out/eval-small"
 
 [[ $baselines ]] || exit 0
 every="budgets=[0.2,0.4,0.6,0.8,1.0]"
@@ -131,10 +144,10 @@ step compressor-blind compressor compressor-minilm "${minilm[@]}" --set question
 compressed -blind --set "compressor=$out/compressor-blind"
 compressed -words --set "compressor=$out/compressor" --set units=words
 compressed -tokenskip --set "compressor=$out/compressor-blind" --set units=words
-measure fixed sft-fixed --set "$every"
+measure fixed sft-levels --set "$every"
 for other in blind words tokenskip; do
   levels "" 1 "-$other"
-  measure "$other" "sft-fixed-$other" --set "$every"
+  measure "$other" "sft-levels-$other" --set "$every"
 done
 # Whole traces alone: what the levels start from. And before any training.
 measure whole sft-again --set "budgets=[native]"

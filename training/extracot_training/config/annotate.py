@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import AliasChoices, Field
+from pydantic import AliasChoices, Field, field_validator
 
 from extracot_training.config.sampling import ApiSettings
-from extracot_training.pipeline.settings import Section, StageConfig
+from extracot_training.pipeline.settings import Section, Seed, StageConfig
 
 
 class RulesSettings(Section):
@@ -27,7 +27,7 @@ class LikelihoodSettings(Section):
     contexts: int = Field(1, ge=1, description="thinned traces to try each atom in")
     thin: float = Field(0.0, ge=0, lt=1, description="share of other atoms left out of a context")
     redact: bool = Field(True, description="hide the answer, so that copying it counts for nothing")
-    seed: int = 29
+    seed: Seed = 29
     device: str = "cpu"
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
 
@@ -72,6 +72,7 @@ AnnotatorSettings = Annotated[
 class AnnotateConfig(StageConfig):
     """Marks which atoms of each right trace to keep."""
 
+    makes_rows: ClassVar[bool] = True
     runtime: ClassVar[frozenset[str]] = (
         StageConfig.runtime
         | {f"annotator.{name}" for name in ApiSettings.model_fields}
@@ -89,3 +90,10 @@ class AnnotateConfig(StageConfig):
         (), description="other annotate folders to report agreement with"
     )
     batch: int = Field(32, ge=1, description="traces handed to the annotator at a time")
+
+    @field_validator("keep_rate")
+    @classmethod
+    def _ascending(cls, rates: tuple[float, float]) -> tuple[float, float]:
+        if rates[0] > rates[1]:
+            raise ValueError("want the smaller share first, such as [0.02, 0.8]")
+        return rates

@@ -7,7 +7,7 @@ from typing import ClassVar, Self
 
 from pydantic import Field, model_validator
 
-from extracot_training.pipeline.settings import Section, StageConfig
+from extracot_training.pipeline.settings import Section, Seed, StageConfig
 from extracot_training.policy.prompt_settings import PromptSettings
 
 
@@ -54,4 +54,4 @@ class BaseModelConfig(StageConfig):
     )
     vocabulary: VocabularySettings = VocabularySettings()
     model: ShapeSettings = ShapeSettings()
-    seed: int = Field(0, description="seed of the weights")
+    seed: Seed = Field(0, description="seed of the weights")

@@ -12,7 +12,7 @@ from extracot_training.config.objective import Objective
 from extracot_training.config.simulation import SimulationSettings
 from extracot_training.errors import ConfigError
 from extracot_training.pipeline.records import Split
-from extracot_training.pipeline.settings import Section
+from extracot_training.pipeline.settings import Section, Seed
 from extracot_training.policy.training_settings import TrainingSettings
 
 
@@ -90,7 +90,7 @@ class ChrpoConfig(TrainingSettings):
     )
     delta: float = Field(0.05, ge=0, lt=1, description="accuracy below the best that r* may have")
     model: str = Field(description="folder of stage sft")
-    seed: int = Field(0, description="seed of the order of problems and of every rollout")
+    seed: Seed = Field(0, description="seed of the order of problems and of every rollout")
     objective: Objective = Objective()
     rollouts: ChrpoRollouts = ChrpoRollouts()
     replay: ReplaySettings | None = Field(None, description="null: rollouts alone")

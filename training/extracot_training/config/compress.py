@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from extracot_training.pipeline.settings import Section, StageConfig
+from extracot_training.pipeline.settings import Section, Seed, StageConfig
 
 Ratio = Annotated[float, Field(gt=0, le=1)]
 
@@ -28,6 +28,7 @@ class CompressConfig(StageConfig):
     ``rows.jsonl`` those that are clean, within ``bucket`` of their ratio, and of samples that have
     such a row at every ratio."""
 
+    makes_rows: ClassVar[bool] = True
     runtime: ClassVar[frozenset[str]] = StageConfig.runtime | {"batch", "device", "threads"}
 
     input: Path = Field(description="folder of traces (stage teach) or annotations")
@@ -47,7 +48,7 @@ class CompressConfig(StageConfig):
         description="random: atoms in random order, the answer kept; graph: steps by cues and "
         "dependencies alone (baselines)",
     )
-    seed: int = Field(0, description="with scores random: of the order")
+    seed: Seed = Field(0, description="with scores random: of the order")
     bucket: float = Field(0.05, gt=0, description="distance of realised from target in rows.jsonl")
     cleaning: CleaningSettings = CleaningSettings()
     limit: int | None = Field(None, ge=1, description="first traces only")

@@ -7,7 +7,7 @@ from typing import ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from extracot_training.pipeline.settings import Section, StageConfig
+from extracot_training.pipeline.settings import Section, Seed, StageConfig
 
 
 class AdapterSettings(Section):
@@ -91,7 +91,7 @@ class CompressorConfig(StageConfig):
     adapter: AdapterSettings | None = Field(None, description="LoRA instead of full fine-tuning")
     loss: LossSettings = LossSettings()
     dev_share: float = Field(0.1, gt=0, lt=1, description="problems held out for early stopping")
-    seed: int = 17
+    seed: Seed = 17
     epochs: float = Field(3.0, gt=0)
     batch_size: int = Field(8, ge=1, description="windows per device and step")
     accumulate: int = Field(1, ge=1)

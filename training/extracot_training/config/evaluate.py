@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 
 from extracot_training.config.sampling import ApiSettings, SamplingParams
 from extracot_training.pipeline.records import Split
-from extracot_training.pipeline.settings import BootstrapSettings, StageConfig
+from extracot_training.pipeline.settings import BootstrapSettings, Seed, StageConfig
 
 Budget = Annotated[float, Field(gt=0.0, le=1.0)] | Literal["auto", "native", "none"]
 _OURS = frozenset({"budget", "model", "messages", "stream", "stream_options", "seed", "n"})
@@ -31,6 +31,7 @@ class EvaluateConfig(StageConfig, BootstrapSettings, ApiSettings):
         {"dataset", "reference", "resamples", "margin", "prompt_bins", "tokenizer", "published"}
     )
     # Times belong to the number of requests at a time.
+    makes_rows: ClassVar[bool] = True
     runtime: ClassVar[frozenset[str]] = (
         StageConfig.runtime | judging | (ApiSettings.model_fields.keys() - {"concurrency"})
     )
@@ -54,7 +55,7 @@ class EvaluateConfig(StageConfig, BootstrapSettings, ApiSettings):
         default_factory=lambda: EvaluateSampling(temperature=0.7, top_p=0.9),
         description="how tokens are drawn",
     )
-    seed: int = Field(0, description="every request's seed follows from it and the row's key")
+    seed: Seed = Field(0, description="every request's seed follows from it and the row's key")
     concurrency: int = Field(8, ge=1, description="requests at a time; latencies belong to it")
     request_extra: dict[str, Any] = Field(
         default_factory=dict, description="more fields of every request"

@@ -7,12 +7,13 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from extracot_training.pipeline.settings import BootstrapSettings, StageConfig
+from extracot_training.pipeline.settings import BootstrapSettings, Seed, StageConfig
 
 
 class FidelityConfig(StageConfig, BootstrapSettings):
     """Measures what a frozen reader still answers from compressed traces, ours and baselines'."""
 
+    makes_rows: ClassVar[bool] = True
     runtime: ClassVar[frozenset[str]] = StageConfig.runtime | {"batch", "device", "threads"}
 
     input: Path = Field(description="folder of the traces that were compressed (teach or annotate)")
@@ -33,7 +34,7 @@ class FidelityConfig(StageConfig, BootstrapSettings):
         True, description="leave out problems whose question states the answer's number"
     )
     limit: int | None = Field(None, ge=1, description="first traces only")
-    seed: int = 41
+    seed: Seed = 41
     batch: int = Field(16, ge=1, description="traces judged at a time")
     device: str = "cpu"
     threads: int = Field(0, ge=0, description="torch threads; 0: torch decides")

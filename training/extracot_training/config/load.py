@@ -15,6 +15,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic_core import PydanticUndefined
 
+from extracot_training.config.unique_yaml import ValueFault, unique_yaml
 from extracot_training.errors import ConfigError
 
 _SHOULD_BE = "Input should be "
@@ -27,9 +28,12 @@ def load_config(
     overrides: Sequence[str] = (),
     *,
     under: Mapping[str, Any] | None = None,
+    given: Mapping[str, str | None] | None = None,
+    flag: str = "--set",
 ) -> M:
     """The configuration in ``file`` with ``key.sub=value`` overrides (values are YAML) on top, or
-    on top of the settings ``under`` where there is no file.
+    on top of the settings ``under`` where there is no file. What is ``given`` replaces settings as
+    the text that it is. ``flag`` is what overrides come from.
 
     Raises :class:`ConfigError`: unreadable file, broken YAML (``file:line``), unknown key (with the
     nearest known one), bad value.
@@ -37,13 +41,17 @@ def load_config(
     data = read_yaml(file) if file is not None else dict(under or {})
     for override in overrides:
         key, equals, text = override.partition("=")
+        told = f"{flag} {override if len(override) <= 200 else override[:197] + '...'}"
         if not equals or not key:
-            raise ConfigError(f"--set {override}: want KEY=VALUE")
+            raise ConfigError(f"{told}: want KEY=VALUE")
         try:
-            value = yaml.safe_load(text)
+            value = unique_yaml(text)
+        except ValueFault as error:
+            raise ConfigError(f"{told}: {error.problem}", key=key) from error
         except yaml.YAMLError as error:
-            raise ConfigError(f"--set {override}: the value is not YAML", key=key) from error
-        _assign(data, key.split("."), value, override)
+            raise ConfigError(f"{told}: the value is not YAML", key=key) from error
+        _assign(data, key.split("."), value, told)
+    data |= {key: text for key, text in (given or {}).items() if text is not None}
     try:
         return model.model_validate(data)
     except ValidationError as error:
@@ -53,7 +61,7 @@ def load_config(
 def read_yaml(file: Path) -> dict[str, Any]:
     """A YAML mapping. Raises :class:`ConfigError` in one line, with the line number if broken."""
     try:
-        data = yaml.safe_load(file.read_text(encoding="utf-8"))
+        data = unique_yaml(file.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"{file}: {error.strerror}") from error
     except UnicodeDecodeError as error:
@@ -121,19 +129,23 @@ def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
         yield from _models_in(part)
 
 
-def _assign(data: dict[str, Any], path: Sequence[str], value: Any, override: str) -> None:
-    level: Any = data
+def _assign(data: dict[str, Any], path: Sequence[str], value: Any, told: str) -> None:
+    holder: Any = {"": data}
+    key: Any = ""
     for part in path:
+        if holder[key] is None:  # nothing yet, or null: what is set lies in a mapping
+            holder[key] = {}
+        level = holder[key]
         if isinstance(level, list):
-            if not part.isdigit() or int(part) >= len(level):
-                raise ConfigError(f"--set {override}: no item {part!r} (there are {len(level)})")
-            key: Any = int(part)
+            number = part.isascii() and part.isdecimal() and len(part) < 10
+            if not number or int(part) >= len(level):
+                raise ConfigError(f"{told}: no item {part[:60]!r} (there are {len(level)})")
+            holder, key = level, int(part)
         elif isinstance(level, dict):
-            key = part
-            level.setdefault(key, {})
+            level.setdefault(part, None)
+            holder, key = level, part
         else:
-            raise ConfigError(f"--set {override}: {part!r} lies below a plain value")
-        holder, level = level, level[key]
+            raise ConfigError(f"{told}: {part!r} lies below a plain value")
     holder[key] = value
 
 

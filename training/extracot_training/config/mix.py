@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from extracot_training.pipeline.records import Split
-from extracot_training.pipeline.settings import Section, StageConfig
+from extracot_training.pipeline.settings import Section, Seed, StageConfig
 from extracot_training.policy.prompt_settings import PromptSettings
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -54,6 +54,7 @@ class NativeTraces(Section):
 class MixConfig(StageConfig):
     """Renders compressed traces to token ids: rows of every level, native ones, policy ones."""
 
+    makes_rows: ClassVar[bool] = True
     runtime: ClassVar[frozenset[str]] = frozenset(
         {"compressed", "traces", "reference", "problems", "out"}
     )
@@ -88,7 +89,7 @@ class MixConfig(StageConfig):
     )
     cutoff: int = Field(6144, ge=16, description="a row with more tokens is left out, never cut")
     limit: int | None = Field(None, ge=1, description="first traces only")
-    seed: int = Field(0, description="who gets which level, and the order of rows")
+    seed: Seed = Field(0, description="who gets which level, and the order of rows")
 
     @model_validator(mode="after")
     def _lengths(self) -> Self:

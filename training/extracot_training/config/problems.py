@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from extracot_training.pipeline.records import Split
-from extracot_training.pipeline.settings import Section, StageConfig
+from extracot_training.pipeline.records import NonEmpty, Split
+from extracot_training.pipeline.settings import Section, Seed, StageConfig
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Key = Annotated[str, Field(min_length=1)]
@@ -42,7 +42,12 @@ class FieldMap(Section):
         if isinstance(given, str):
             pairs = [part.partition("=") for part in given.split(",")]
             if all(name.strip() and key.strip() for name, _, key in pairs):
-                return {name.strip(): key.strip() for name, _, key in pairs}
+                found = {name.strip(): key.strip() for name, _, key in pairs}
+                if len(found) < len(pairs):
+                    names = [name.strip() for name, _, _ in pairs]
+                    twice = next(name for name in names if names.count(name) > 1)
+                    raise ValueError(f"{twice} is there twice")
+                return found
         if isinstance(given, Mapping | cls):
             return given
         raise ValueError(
@@ -55,7 +60,9 @@ class RowSource(ProblemSource):
     """Rows that others made."""
 
     bad_rows: Literal["refuse", "skip"] = Field(
-        "refuse", description="a row without question or gold: an error, or left out and counted"
+        "refuse",
+        description="what is no row, or one without question or gold: an error, or left out and "
+        "counted",
     )
 
 
@@ -98,16 +105,14 @@ class JsonlSource(FileSource):
     """Any file of rows, by a field map."""
 
     kind: Literal["jsonl"] = "jsonl"
-    name: str = Field(min_length=1, description="name recorded as the rows' source, such as mine")
+    name: NonEmpty = Field(description="name recorded as the rows' source, such as mine")
     license: str = Field(description="licence recorded in each row, such as CC-BY-4.0 or unknown")
     fields: FieldMap = Field(default_factory=FieldMap, description=FIELDS)
 
 
 class HubSource(RowSource):
     kind: Literal["huggingface"] = "huggingface"
-    name: str = Field(
-        min_length=1, description="data set name on the hub, or a local folder or file"
-    )
+    name: NonEmpty = Field(description="data set name on the hub, or a local folder or file")
     subset: str | None = Field(None, description="configuration of the data set")
     part: str = Field("train", description="the data set's own split to read")
     revision: str | None = Field(None, description="commit of the data set")
@@ -118,7 +123,7 @@ class HubSource(RowSource):
 class GsmSymbolicSource(ProblemSource):
     kind: Literal["gsm_symbolic"] = "gsm_symbolic"
     size: int = Field(gt=0, description="rows to draw")
-    seed: int = Field(0, description="seed of the draw")
+    seed: Seed = Field(0, description="seed of the draw")
     heldout: tuple[int, ...] = Field((), description="generator functions held out, by number")
     heldout_share: Share = Field(0.0, description="or this share of them, drawn by seed")
 
@@ -126,7 +131,7 @@ class GsmSymbolicSource(ProblemSource):
 class GeneratorSource(ProblemSource):
     kind: Literal["generator"] = "generator"
     size: int = Field(gt=0, description="problems to make")
-    seed: int = Field(0, description="seed; problem i does not depend on size")
+    seed: Seed = Field(0, description="seed; problem i does not depend on size")
     max_number: int = Field(1000, ge=20, description="bound of every number that occurs")
     steps: tuple[int, int] = Field((2, 8), description="fewest and most equations per problem")
     families: tuple[str, ...] | None = Field(None, description="only these; all that fit if empty")
@@ -176,7 +181,7 @@ class ReasoningSource(ProblemSource):
 
     kind: Literal["reasoning"] = "reasoning"
     size: int = Field(gt=0, description="problems to make")
-    seed: int = Field(0, description="seed; problem i does not depend on size")
+    seed: Seed = Field(0, description="seed; problem i does not depend on size")
     kinds: tuple[str, ...] | None = Field(None, description="only these; all if empty")
     heldout: tuple[str, ...] = Field((), description="kinds that go into heldout_families")
     length: tuple[int, int] = Field(
@@ -206,7 +211,7 @@ class DrillSource(ProblemSource):
 
     kind: Literal["drill"] = "drill"
     size: int = Field(gt=0, description="lists to make")
-    seed: int = Field(0, description="seed; list i does not depend on size")
+    seed: Seed = Field(0, description="seed; list i does not depend on size")
     max_number: int = Field(100, ge=20, description="bound of every number that occurs")
     count: int = Field(24, ge=1, le=200, description="calculations per list")
 
@@ -216,7 +221,7 @@ class ArithmeticSource(ProblemSource):
 
     kind: Literal["arithmetic"] = "arithmetic"
     size: int = Field(gt=0, description="questions to make")
-    seed: int = Field(0, description="seed; question i does not depend on size")
+    seed: Seed = Field(0, description="seed; question i does not depend on size")
     kinds: tuple[str, ...] | None = Field(None, description="only these; all if empty")
     verbosity: Share = Field(0.5, description="share of solutions that say what they do")
 
@@ -226,7 +231,7 @@ class RelationsSource(ProblemSource):
 
     kind: Literal["relations"] = "relations"
     size: int = Field(gt=0, description="problems to make")
-    seed: int = Field(0, description="seed; problem i does not depend on size")
+    seed: Seed = Field(0, description="seed; problem i does not depend on size")
     scenes: tuple[str, ...] | None = Field(None, description="only these; all if empty")
     weights: tuple[Share, Share, Share, Share] = Field(
         (0.3, 0.35, 0.25, 0.1), description="how often one, two, three and four steps are wanted"
@@ -247,7 +252,7 @@ class EverydaySource(ProblemSource):
 
     kind: Literal["everyday"] = "everyday"
     size: int = Field(gt=0, description="different requests to make")
-    seed: int = Field(0, description="seed of the draw")
+    seed: Seed = Field(0, description="seed of the draw")
 
 
 AnySource = Annotated[
@@ -293,11 +298,19 @@ class Contamination(Section):
     templates: bool = Field(True, description="also use the hand-checked gsm_symbolic list")
     action: Literal["drop", "mark"] = Field("drop", description="leave out, or only mark in meta")
 
+    @field_validator("against")
+    @classmethod
+    def _told_apart(cls, against: tuple[TestFile, ...]) -> tuple[TestFile, ...]:
+        names = [file.name for file in against]
+        if twice := [name for name in names if names.count(name) > 1]:
+            raise ValueError(f"two test files are named {twice[0]!r}; want a name for each")
+        return against
+
 
 class Splits(Section):
     """Shares of the rows that no source or held-out family has placed already."""
 
-    seed: int = Field(0, description="seed of the split; a row's split depends on its id alone")
+    seed: Seed = Field(0, description="seed of the split; a row's split depends on its id alone")
     dev: Share = Field(0.05, description="share for choices during training")
     test: Share = Field(0.0, description="share for reports")
 
@@ -311,6 +324,7 @@ class Splits(Section):
 class ProblemsConfig(StageConfig):
     """Settings of the stage ``problems``."""
 
+    makes_rows: ClassVar[bool] = True
     runtime: ClassVar[frozenset[str]] = frozenset({"out"})
 
     sources: tuple[AnySource, ...] = Field(min_length=1, description="what to read, in this order")

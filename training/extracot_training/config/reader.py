@@ -4,20 +4,27 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
-from extracot_training.pipeline.settings import Section, StageConfig
+from extracot_training.pipeline.settings import Section, Seed, StageConfig
 
 
 class ReaderProblems(Section):
     """Which generated problems the reader learns from."""
 
-    seed: int = Field(70_001, description="seed of its own problems; no evaluation may use it")
+    seed: Seed = Field(70_001, description="seed of its own problems; no evaluation may use it")
     max_number: int = Field(20, ge=10, description="bound of every number; one token each")
     steps: tuple[int, int] = Field((2, 3), description="equations per problem, inclusive")
     families: tuple[str, ...] | None = Field(None, description="families; null: all that fit")
     verbosity: float = Field(0.0, ge=0, le=1, description="how talkative traces are")
     threads: int = Field(1, ge=1, le=6, description="stories per problem, as in stage problems")
+
+    @field_validator("steps")
+    @classmethod
+    def _ascending(cls, steps: tuple[int, int]) -> tuple[int, int]:
+        if steps[0] > steps[1]:
+            raise ValueError("want the fewest first, such as [2, 3]")
+        return steps
 
 
 class ReaderModel(Section):
@@ -38,7 +45,7 @@ class ReaderConfig(StageConfig):
 
     problems: ReaderProblems = ReaderProblems()
     model: ReaderModel = ReaderModel()
-    seed: int = Field(7, description="seed of weights and corruption")
+    seed: Seed = Field(7, description="seed of weights and corruption")
     steps: int = Field(1700, ge=1, description="optimizer steps")
     arithmetic_steps: int = Field(350, ge=0, description="first steps on bare equations only")
     rows: int = Field(16, ge=1, description="examples per step")

@@ -14,13 +14,14 @@ from extracot_training.config.sampling import (
     RolloutSamplingParams,
 )
 from extracot_training.pipeline.records import Split
-from extracot_training.pipeline.settings import StageConfig
+from extracot_training.pipeline.settings import Seed, StageConfig
 
 
 class ReferenceConfig(StageConfig):
     """Samples every level k times per problem: what each problem needs (r*) and how long the model
     reasons about it at level 1.0 (L_ref). A cut run goes on where it was."""
 
+    makes_rows: ClassVar[bool] = True
     runtime: ClassVar[frozenset[str]] = StageConfig.runtime | API_RUNTIME | {"model", "threads"}
 
     input: Path = Field(description="folder of stage problems")
@@ -38,5 +39,5 @@ class ReferenceConfig(StageConfig):
     delta: float = Field(
         0.05, ge=0, lt=1, description="accuracy below the best level's that r* may have (estimated)"
     )
-    seed: int = Field(0, description="seed of every reply, with its problem, level and number")
+    seed: Seed = Field(0, description="seed of every reply, with its problem, level and number")
     threads: int = Field(0, ge=0, description="torch threads; 0: torch decides")

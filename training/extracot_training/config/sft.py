@@ -8,7 +8,7 @@ from typing import ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from extracot_training.errors import ConfigError
-from extracot_training.pipeline.settings import Section
+from extracot_training.pipeline.settings import Section, Seed
 from extracot_training.policy.training_settings import TrainingSettings
 
 
@@ -34,7 +34,7 @@ class SftConfig(TrainingSettings):
 
     input: Path = Field(description="folder of stage mix")
     model: str = Field(description="folder (stage base or sft, or any other), hub or bundled: name")
-    seed: int = Field(0, description="seed of new rows, of the order of rows, of dropout")
+    seed: Seed = Field(0, description="seed of new rows, of the order of rows, of dropout")
     epochs: float = Field(3.0, gt=0)
     max_steps: int | None = Field(None, ge=1, description="stop after so many steps; null: epochs")
     betas: tuple[float, float] = Field((0.9, 0.999), description="AdamW's")

@@ -9,12 +9,13 @@ from pydantic import Field, model_validator
 
 from extracot_training.config.sampling import API_RUNTIME, Backend, SamplingParams
 from extracot_training.pipeline.records import Split
-from extracot_training.pipeline.settings import StageConfig
+from extracot_training.pipeline.settings import Seed, StageConfig
 
 
 class TeachConfig(StageConfig):
     """Settings of the stage ``teach``."""
 
+    makes_rows: ClassVar[bool] = True
     runtime: ClassVar[frozenset[str]] = StageConfig.runtime | API_RUNTIME | {"backend.batch"}
 
     input: Path = Field(description="folder of the stage problems")
@@ -26,7 +27,7 @@ class TeachConfig(StageConfig):
         default_factory=SamplingParams, description="how tokens are drawn"
     )
     samples: int = Field(4, ge=1, description="samples per problem")
-    seed: int = Field(0, description="seed of sampling; every sample has its own")
+    seed: Seed = Field(0, description="seed of sampling; every sample has its own")
     system_prompt: str | None = Field(None, description="system message, if any")
     instruction: str | None = Field(
         "Please reason step by step, and put your final answer within \\boxed{}.",

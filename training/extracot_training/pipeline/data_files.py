@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import csv
 import json
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from datetime import date, datetime, time
 from decimal import Decimal
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from extracot_training.errors import RowError, StageError
 
@@ -26,13 +27,21 @@ _BOM = b"\xef\xbb\xbf"
 
 # The line that a row ends on (from 1; of a file without lines: its number), and its values.
 Values = tuple[int, Mapping[str, Any]]
+# What becomes of a fault of one row: raised, or else the row is left out.
+Bad = Callable[[RowError], None]
 
 
-def read_values(path: Path) -> Iterator[Values]:
+def refuse(fault: RowError) -> None:
+    """Raises it."""
+    raise fault
+
+
+def read_values(path: Path, bad: Bad = refuse) -> Iterator[Values]:
     """The rows of a file, by its suffix (any other than those of :data:`READERS` is JSONL).
 
-    Raises :class:`RowError` with ``file:line`` (without lines: the row's number) for what is no
-    row, :class:`StageError` for a file that can't be opened or isn't of its format.
+    ``bad`` is given a :class:`RowError` with ``file:line`` (without lines: the row's number) for
+    what is no row. Raises :class:`StageError` for a file that can't be opened or isn't of its
+    format.
     """
     suffix = path.suffix.lower()
     if suffix in PACKED:
@@ -41,7 +50,7 @@ def read_values(path: Path) -> Iterator[Values]:
         raise StageError(f"{path}: spreadsheets are not read; save it as CSV (read are {KINDS})")
     reader = READERS.get(suffix, _json_lines)
     try:
-        yield from reader(path)
+        yield from reader(path, bad)
     except OSError as error:
         raise StageError(f"{path}: {error.strerror or error}") from error
 
@@ -53,7 +62,8 @@ def value_at(values: Mapping[str, Any], field: str) -> Any:
         return values[field]
     level: Any = values
     for part in field.split("."):
-        if isinstance(level, list) and part.isdecimal() and int(part) < len(level):
+        number = part.isdecimal() and len(part) < 10
+        if isinstance(level, list) and number and int(part) < len(level):
             level = level[int(part)]
         elif isinstance(level, Mapping) and part in level:
             level = level[part]
@@ -62,24 +72,38 @@ def value_at(values: Mapping[str, Any], field: str) -> Any:
     return level
 
 
-def _json_lines(path: Path) -> Iterator[Values]:
+def _json_lines(path: Path, bad: Bad) -> Iterator[Values]:
     with path.open("rb") as stream:
         for number, raw in enumerate(stream, start=1):
             line = raw.removeprefix(_BOM).strip() if number == 1 else raw.strip()
-            if line:
-                yield number, _object(path, number, _json(path, number, line))
+            if not line:
+                continue
+            try:
+                values = _object(path, number, _json(path, number, line))
+            except RowError as fault:
+                bad(fault)
+            else:
+                yield number, values
 
 
-def _json_file(path: Path) -> Iterator[Values]:
+def _json_file(path: Path, bad: Bad) -> Iterator[Values]:
     """A list of objects; a file that does not begin with one is read as JSONL."""
     with path.open("rb") as stream:
         listed = stream.read(4096).removeprefix(_BOM).lstrip().startswith(b"[")
     if not listed:
-        yield from _json_lines(path)
+        yield from _json_lines(path, bad)
         return
-    rows = _json(path, 1, path.read_bytes().removeprefix(_BOM))
-    for number, values in enumerate(rows, start=1):
-        yield number, _object(path, number, values)
+    try:
+        rows = _json(path, 1, path.read_bytes().removeprefix(_BOM))
+    except RowError as fault:  # of the file, no row of which can be told
+        raise StageError(str(fault)) from fault
+    for number, row in enumerate(rows, start=1):
+        try:
+            values = _object(path, number, row)
+        except RowError as fault:
+            bad(fault)
+        else:
+            yield number, values
 
 
 def _json(path: Path, line: int, raw: bytes) -> Any:
@@ -97,43 +121,72 @@ def _object(path: Path, line: int, values: Any) -> Mapping[str, Any]:
     return values
 
 
-def _separated(path: Path) -> Iterator[Values]:
+def _separated(path: Path, bad: Bad) -> Iterator[Values]:
     """CSV or TSV with names in its first line; every value is a text, an empty one is null."""
     delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
-    reader = csv.reader(_text_lines(path), delimiter=delimiter, strict=True)
-    names: list[str] | None = None
-    try:
-        for cells in reader:
-            if names is None:
-                names = _header(path, cells)
-            elif len(cells) not in (0, len(names)):
-                why = f"{len(cells)} cells under {len(names)} names; quote a cell with "
-                raise RowError(path, reader.line_num, why + repr(delimiter))
-            elif any(cells):
-                values = {name: cell or None for name, cell in zip(names, cells, strict=True)}
-                yield reader.line_num, values
-    except csv.Error as error:
-        raise RowError(path, reader.line_num, f"not CSV ({error})") from error
-
-
-def _text_lines(path: Path) -> Iterator[str]:
+    csv.field_size_limit(sys.maxsize)  # a trace may be longer than the 131072 characters it is
     with path.open("rb") as stream:
-        for number, raw in enumerate(stream, start=1):
+        lines = _TextLines(path, stream)
+        rows = csv.reader(lines, delimiter=delimiter, strict=True)
+        names = _header(path, rows, lines)
+        while True:
             try:
-                yield (raw.removeprefix(_BOM) if number == 1 else raw).decode("utf-8")
-            except UnicodeDecodeError as error:
-                raise RowError(path, number, "not UTF-8 text") from error
+                cells = _next_row(path, rows, lines)
+                if cells is None:
+                    return
+                if len(cells) not in (0, len(names)):
+                    why = f"{len(cells)} cells under {len(names)} names; quote a cell with "
+                    raise RowError(path, lines.number, why + repr(delimiter))
+            except RowError as fault:
+                bad(fault)
+                continue
+            if any(cells):
+                values = {name: cell or None for name, cell in zip(names, cells, strict=True)}
+                yield lines.number, values
 
 
-def _header(path: Path, cells: list[str]) -> list[str]:
-    names = [cell.strip() for cell in cells]
+class _TextLines(Iterator[str]):
+    """The lines of a file, which goes on after one that is no text. ``number``: of the last."""
+
+    def __init__(self, path: Path, stream: IO[bytes]) -> None:
+        self.number = 0
+        self._path = path
+        self._lines = iter(stream)
+
+    def __next__(self) -> str:
+        raw = next(self._lines)
+        self.number += 1
+        try:
+            return (raw.removeprefix(_BOM) if self.number == 1 else raw).decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise RowError(self._path, self.number, "not UTF-8 text") from error
+
+
+def _next_row(path: Path, rows: Iterator[list[str]], lines: _TextLines) -> list[str] | None:
+    """``None`` at the end. Raises :class:`RowError`, or :class:`StageError` for a quote that is
+    never closed: which rows it has swallowed nobody can tell."""
+    try:
+        return next(rows, None)
+    except csv.Error as error:
+        fault = RowError(path, lines.number, f"not CSV ({error})")
+        if "unexpected end" in str(error):
+            raise StageError(str(fault)) from error
+        raise fault from error
+
+
+def _header(path: Path, rows: Iterator[list[str]], lines: _TextLines) -> list[str]:
+    """The names, without which there is no row; none of an empty file."""
+    try:
+        names = [cell.strip() for cell in _next_row(path, rows, lines) or ()]
+    except RowError as fault:
+        raise StageError(str(fault)) from fault
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
-        raise RowError(path, 1, f"the column name {twice!r} is there twice")
+        raise StageError(f"{path}:1: the column name {twice!r} is there twice")
     return names
 
 
-def _parquet(path: Path) -> Iterator[Values]:
+def _parquet(path: Path, _: Bad) -> Iterator[Values]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -163,7 +216,7 @@ def _plain(value: Any) -> Any:
     return value
 
 
-READERS: dict[str, Callable[[Path], Iterator[Values]]] = {
+READERS: dict[str, Callable[[Path, Bad], Iterator[Values]]] = {
     ".jsonl": _json_lines,
     ".ndjson": _json_lines,
     ".json": _json_file,

@@ -20,6 +20,7 @@ from extracot_training.errors import RowError, StageError
 from extracot_training.pipeline.files import write_atomic
 
 ROWS_FILENAME = "rows.jsonl"
+PARQUET_FILENAME = "rows.parquet"
 
 _BOM = b"\xef\xbb\xbf"
 
@@ -184,7 +185,7 @@ def rows_file(path: Path) -> Path:
 
     Raises :class:`StageError` when there is none.
     """
-    for found in (path, path / ROWS_FILENAME, path / "rows.parquet"):
+    for found in (path, path / ROWS_FILENAME, path / PARQUET_FILENAME):
         if found.is_file():
             return found
     why = "holds neither rows.jsonl nor rows.parquet" if path.is_dir() else "no such file or folder"

@@ -22,6 +22,7 @@ from extracot_training.pipeline.stage import (
     StageResult,
     StageRun,
     Status,
+    check_kept,
     difference,
     locked,
     now,
@@ -48,6 +49,8 @@ def replace_stage(
     to be replaced, not written to). So it is where the finished folder is ``lacking`` something.
     ``work`` is told what the manifest will say.
     """
+    if force:
+        check_kept(config, inputs)
     planned = planned_manifest(name, config, inputs)
     out = config.out.absolute()
     with one_line_errors(name, config.out):

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, Field
+
+# What every generator of random numbers takes that is used here (numpy's are the narrowest).
+SEEDS = 2**32
+Seed = Annotated[int, Field(ge=0, lt=SEEDS)]
 
 
 class Section(BaseModel, extra="forbid", frozen=True, allow_inf_nan=False):
@@ -16,7 +20,7 @@ class BootstrapSettings(Section):
     """How intervals are made, for stages with intervals in their reports."""
 
     resamples: int = Field(2000, ge=100, description="bootstrap resamples for 95% intervals")
-    seed: int = Field(0, description="seed of the bootstrap")
+    seed: Seed = Field(0, description="seed of the bootstrap")
 
     @property
     def bootstrap(self) -> dict[str, int]:
@@ -44,10 +48,12 @@ class StageConfig(Section):
     """A whole stage's configuration.
 
     ``runtime`` names the dotted settings that don't change what comes out (where things lie, how
-    many at a time): those may differ when a run is resumed. Subclasses extend it.
+    many at a time): those may differ when a run is resumed. Subclasses extend it. A stage that
+    ``makes_rows`` has not finished where they are missing.
     """
 
     runtime: ClassVar[frozenset[str]] = frozenset({"input", "out"})
+    makes_rows: ClassVar[bool] = False
 
     out: Path = Field(description="folder this stage fills")
 

@@ -36,7 +36,7 @@ from pydantic import BaseModel, Field, ValidationError
 
 from extracot_training.errors import StageError
 from extracot_training.pipeline.files import sha256_of, write_atomic
-from extracot_training.pipeline.records import ROWS_FILENAME, read_json
+from extracot_training.pipeline.records import PARQUET_FILENAME, ROWS_FILENAME, read_json
 from extracot_training.pipeline.settings import StageConfig
 
 MANIFEST_FILENAME = "stage.json"
@@ -88,6 +88,14 @@ class Manifest(BaseModel, extra="forbid"):
         """The folder's manifest, ``None`` if it has none; :class:`StageError` if unreadable."""
         path = folder / MANIFEST_FILENAME
         return read_json(path, cls) if path.is_file() else None
+
+    @classmethod
+    def load_out(cls, out: Path) -> Manifest | None:
+        """The same of the folder that a stage is to fill: the error says what to do."""
+        try:
+            return cls.load(out)
+        except StageError as error:
+            raise StageError(f"{error}; remove that folder, or choose another `out`") from error
 
     def save(self, folder: Path) -> None:
         write_atomic(folder / MANIFEST_FILENAME, self.model_dump_json(indent=2) + "\n")
@@ -141,9 +149,11 @@ def run_stage(
     Same settings, inputs and ``conditions``: finished → nothing to do; unfinished → ``work``
     resumes. Otherwise ``force`` empties the folder first. Raises :class:`StageError` for a folder
     made otherwise (without ``force``), one in use, one that is no folder of this stage, a missing
-    input, and operating-system errors such as a full disk.
+    input, one that ``force`` would delete, and operating-system errors such as a full disk.
     """
     folder = config.out
+    if force:
+        check_kept(config, inputs)
     planned = planned_manifest(name, config, inputs, conditions)
     with one_line_errors(name, folder):
         folder.mkdir(parents=True, exist_ok=True)
@@ -208,6 +218,8 @@ def _run_locked(
     force: bool,
 ) -> StageResult:
     found = own_manifest(folder, planned)
+    if found is not None and lacks_rows(config):
+        found = found.model_copy(update={"finished": None, "counts": {}})
     if found is not None and (force or _nothing_made(found, folder)):
         _empty(folder)
         found = None
@@ -224,10 +236,40 @@ def _run_locked(
     return StageResult(Status.DONE, folder, counts)
 
 
+def check_kept(config: StageConfig, inputs: Mapping[str, Path]) -> None:
+    """Raise :class:`StageError` where emptying the folder would delete what the stage reads:
+    ``inputs``, or what its settings name."""
+    named = {
+        name: Path(value) for name, value in config
+        if isinstance(value, Path) or (name == "tokenizer" and value)
+    }  # fmt: skip
+    named.pop("out")
+    for role, path in {**named, **inputs}.items():
+        if path.exists() and _is_within(path, config.out.resolve()):
+            raise StageError(
+                f"{config.out}: --force would empty it, and {role!r} is read there ({path}); "
+                "choose another `out`"
+            )
+
+
+def _is_within(path: Path, folder: Path) -> bool:
+    """Whether it is ``folder`` or lies below it, or is found through a link below it."""
+    if path.resolve().is_relative_to(folder):
+        return True
+    steps = (step for step in (path.absolute(), *path.absolute().parents) if step.name != "..")
+    return any(folder in (step.parent.resolve() / step.name).parents for step in steps)
+
+
+def lacks_rows(config: StageConfig) -> bool:
+    """Whether the stage makes rows and its folder has none."""
+    files = (config.out / name for name in (ROWS_FILENAME, PARQUET_FILENAME))
+    return config.makes_rows and not any(file.is_file() for file in files)
+
+
 def check_settings(name: str, config: StageConfig) -> None:
     """Raise :class:`StageError` where the folder was made with other settings. :func:`run_stage`
     says so too, with the inputs looked at, but only after what a stage imports."""
-    found = Manifest.load(config.out)
+    found = Manifest.load_out(config.out)
     if found is None or found.stage != name or _nothing_made(found, config.out):
         return
     if change := _changed(_completed(found, type(config)), config.fingerprint()):
@@ -245,7 +287,7 @@ def _nothing_made(found: Manifest, folder: Path) -> bool:
 
 def own_manifest(folder: Path, planned: Manifest) -> Manifest | None:
     """What the stage left in ``folder`` before; :class:`StageError` if it is not its to fill."""
-    found = Manifest.load(folder)
+    found = Manifest.load_out(folder)
     if found is None and _contents(folder):
         raise StageError(f"{folder}: not empty and no stage folder; choose another `out`")
     if found is not None and found.stage != planned.stage:

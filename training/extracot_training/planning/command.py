@@ -15,6 +15,7 @@ from typing import Any
 from extracot_training.config.load import load_config, near_miss
 from extracot_training.config.plan import Assumptions
 from extracot_training.errors import ConfigError
+from extracot_training.pipeline.stage import lacks_rows
 from extracot_training.planning.costs import Cost
 from extracot_training.planning.estimate import NO_COST, STAGES
 from extracot_training.planning.ledger import Ledger, finished, read_folder
@@ -41,11 +42,16 @@ ConfigOf = Callable[[str], type[Any]]
 
 @dataclass(slots=True)
 class Step:
-    """A stage with its configuration's file and overrides."""
+    """A stage with its configuration's file and overrides. ``given``: its folders by flags."""
 
     stage: str
     config: Path | None = None
     overrides: list[str] = field(default_factory=list)
+    given: dict[str, str] = field(default_factory=dict)
+
+    def load(self, model: type[Any]) -> Any:
+        """Its settings."""
+        return load_config(model, self.config, self.overrides, given=self.given)
 
 
 @dataclass(slots=True)
@@ -64,11 +70,8 @@ def main(argv: Sequence[str], config_of: ConfigOf) -> int:
         print(USAGE, end="")
         return 0 if argv else 2
     request = read(argv)
-    assume = load_config(Assumptions, None, request.assume)
-    configs = [
-        (step.stage, load_config(config_of(step.stage), step.config, step.overrides))
-        for step in request.steps
-    ]
+    assume = load_config(Assumptions, None, request.assume, flag="--assume")
+    configs = [(step.stage, step.load(config_of(step.stage))) for step in request.steps]
     if request.check:
         for _, config in configs:
             if isinstance(config, TrainingSettings):
@@ -89,9 +92,9 @@ def plan_of(
     models by name, where they are known already."""
     ledger, plan = Ledger(assume, models=dict(models or {})), []
     for stage, config in configs:
-        done = finished(config.out)
+        done = finished(config.out) and not lacks_rows(config)
         cost: Cost = NO_COST if done else STAGES[stage](config, ledger)
-        if done and (config.out / "rows.jsonl").is_file():
+        if done and config.makes_rows:
             ledger.put(config.out, read_folder(config.out, assume))
         rows = ledger.rows.get(str(config.out))
         plan.append(Planned(config.out.name, stage, rows, cost, done, _note(config)))
@@ -109,6 +112,8 @@ def read(argv: Sequence[str]) -> Request:
             request.json = True
         elif not word.startswith("-"):
             request.steps.append(Step(stage_of(word), Path(word)))
+        elif name in ("--check", "--json"):
+            raise ConfigError(f"plan: {name} takes no value")
         elif name in ("--step", "--assume", *OF_A_STEP):
             value = value if equals else next(words, "")
             if not value:
@@ -145,8 +150,10 @@ def _take(request: Request, name: str, value: str) -> None:
     step = request.steps[-1]
     if name == "--config":
         step.config = Path(value)
+    elif name == "--set":
+        step.overrides.append(value)
     else:
-        step.overrides.append(value if name == "--set" else f"{name[2:]}={value}")
+        step.given[name[2:]] = value
 
 
 def _note(config: Any) -> str | None:

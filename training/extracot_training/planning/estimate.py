@@ -40,7 +40,8 @@ def problems(config: ProblemsConfig, ledger: Ledger) -> Cost:
         length = ledger.assume.prompt_tokens
         if isinstance(path, Path):
             key = source.fields.question if isinstance(source, JsonlSource) else "question"
-            count, measured = count_problems(path, ledger.assume, key)
+            skip = getattr(source, "bad_rows", None) == "skip"
+            count, measured = count_problems(path, ledger.assume, key, skip=skip)
             length = measured + TEMPLATE
         else:
             count = int(size or source.limit or 0)

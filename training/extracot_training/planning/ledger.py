@@ -12,7 +12,8 @@ from typing import Any
 
 from extracot_training.config.plan import Assumptions
 from extracot_training.errors import ConfigError, TrainingError
-from extracot_training.pipeline.data_files import ABSENT, read_values, value_at
+from extracot_training.pipeline.data_files import ABSENT, read_values, refuse, value_at
+from extracot_training.pipeline.records import rows_file
 from extracot_training.planning.shape import Shape, shape_of
 
 SAMPLED = 2_000  # rows whose lengths are read of a file that is there
@@ -85,16 +86,19 @@ def finished(folder: Path) -> bool:
     if not manifest.is_file():
         return False
     try:
-        return json.loads(manifest.read_text(encoding="utf-8")).get("finished") is not None
+        found = json.loads(manifest.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ConfigError(f"{manifest}: cannot be read ({error})") from error
+    if not isinstance(found, dict):
+        raise ConfigError(f"{manifest}: want an object, not a {type(found).__name__}")
+    return found.get("finished") is not None
 
 
 def read_folder(folder: Path, assume: Assumptions) -> Rows:
     """Rows of a finished stage: all are counted, the first are measured."""
     splits: Counter[str] = Counter()
     first: list[Mapping[str, Any]] = []
-    for _, row in read_values(folder / "rows.jsonl"):
+    for _, row in read_values(rows_file(folder)):
         splits[str(row.get("split") or "all")] += 1
         if len(first) < SAMPLED:
             first.append(row)
@@ -112,10 +116,13 @@ def read_folder(folder: Path, assume: Assumptions) -> Rows:
     return Rows(splits, prompt, reasoning, assume.answer_tokens if reasoning else 0.0, True)
 
 
-def count_problems(path: Path, assume: Assumptions, key: str = "question") -> tuple[int, float]:
+def count_problems(
+    path: Path, assume: Assumptions, key: str = "question", *, skip: bool = False
+) -> tuple[int, float]:
     """Rows of a problem file of any kind that is read, and the mean tokens of its questions, which
-    ``key`` holds. Raises :class:`ConfigError` for a file that the stage could not read either."""
-    rows = read_values(path)
+    ``key`` holds. Raises :class:`ConfigError` for a file that the stage could not read either.
+    ``skip``: without what is no row."""
+    rows = read_values(path, (lambda _: None) if skip else refuse)
     try:
         lengths = [len(_question(values, key)) for _, values in islice(rows, SAMPLED)]
         count = len(lengths) + sum(1 for _ in rows)

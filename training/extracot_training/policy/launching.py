@@ -22,6 +22,7 @@ from extracot_training.pipeline.distributed import WORLD_SIZE, world_size
 from extracot_training.pipeline.parents import die_with_parent
 from extracot_training.pipeline.stage import Manifest
 from extracot_training.policy.precision import check_precision
+from extracot_training.policy.pretrained import is_path
 from extracot_training.policy.trackers import check_trackers
 from extracot_training.policy.training_settings import TrainingSettings
 
@@ -113,13 +114,12 @@ def check_place(config: TrainingSettings) -> None:
     of it and the next, less what an earlier run has written there. A training that has ended needs
     nothing."""
     out = config.out.absolute()
-    found = Manifest.load(out)
+    found = Manifest.load_out(out)
     if found is not None and found.finished is not None:
         return
     check_precision(config)
     folder = Path(config.model)
-    local = folder.is_absolute() or config.model.startswith(".") or folder.parent.is_dir()
-    if local and config.model != folder.name and not folder.is_dir():
+    if is_path(config.model) and not folder.is_dir():
         raise ConfigError(f"setting 'model': {folder} is not there", key="model")
     if folder.is_dir() and not (folder / "config.json").is_file():
         raise ConfigError(

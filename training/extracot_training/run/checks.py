@@ -6,6 +6,8 @@ import importlib.util
 import shutil
 from pathlib import Path
 
+from extracot_training.config.load import load_config
+from extracot_training.config.plan import Assumptions
 from extracot_training.errors import StageError
 from extracot_training.evaluation.serving import lacking
 from extracot_training.policy.trackers import check_trackers
@@ -17,6 +19,11 @@ from extracot_training.run.spending import disk_fault
 def has_vllm() -> bool:
     """Whether vLLM is installed."""
     return importlib.util.find_spec("vllm") is not None
+
+
+def check_assumptions(options: RunOptions) -> None:
+    """Raises :class:`ConfigError` for an assumption that is none."""
+    load_config(Assumptions, None, options.assume, flag="--assume")
 
 
 def check_packages(options: RunOptions, teacher: str) -> None:

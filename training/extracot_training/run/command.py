@@ -20,6 +20,7 @@ from typing import Any
 from extracot_training.errors import StageError
 from extracot_training.evaluation.serving import become_server, served
 from extracot_training.pipeline.parents import die_with_parent
+from extracot_training.pipeline.stage import lacks_rows
 from extracot_training.planning.ledger import finished
 from extracot_training.planning.report import Planned, report_of
 from extracot_training.run import checks
@@ -86,7 +87,8 @@ def main(argv: Sequence[str], config_of: ConfigOf, stage_main: Main) -> int:
     data = read_data(options)
     if plan_only:
         with tempfile.TemporaryDirectory(prefix="extracot-plan-") as scratch:
-            other = options.model_copy(update={"out": Path(scratch) / options.served_name})
+            changes = {"out": Path(scratch) / "plan", "name": options.served_name}
+            other = options.model_copy(update=changes)
             run = _looked(other, data, config_of, stage_main)
             if not (code := _first(run)):
                 _told(run)
@@ -107,6 +109,7 @@ def main(argv: Sequence[str], config_of: ConfigOf, stage_main: Main) -> int:
 
 
 def _looked(options: RunOptions, data: Data, config_of: ConfigOf, stage_main: Main) -> Run:
+    checks.check_assumptions(options)
     teacher = teacher_of(options, data)
     checks.check_packages(options, teacher)
     machine, base = look(options.model, gpus=options.gpus, cpu=options.device == "cpu")
@@ -171,7 +174,7 @@ def _all(run: Run, steps: Sequence[Configured]) -> int:
             code = in_child("publish", partial(publish_measured, config), _environment())
             if code == MEASURED_REFUSED:
                 continue
-        elif step.stage == "evaluate" and not finished(config.out):
+        elif step.stage == "evaluate" and (not finished(config.out) or lacks_rows(config)):
             code = _evaluate(run, step)
         else:
             code = _stage(run, step)

@@ -14,6 +14,7 @@ from extracot_training.config.problems import JsonlSource, Splits
 from extracot_training.errors import RowError, StageError
 from extracot_training.pipeline.files import sha256_of
 from extracot_training.pipeline.records import Problem
+from extracot_training.pipeline.settings import SEEDS
 from extracot_training.run.options import AUTO, OWN, VLLM, RunOptions
 from extracot_training.stages.problems.contamination import deduplicate
 from extracot_training.stages.problems.sources import read_source
@@ -124,7 +125,7 @@ def _divide(rows: Sequence[Problem], seed: int) -> tuple[Splits, dict[str, int]]
     dev, test = (share, share) if count >= FEW else (max(0.2, 1 / count), 0.0)
     least, most = max(1, int(0.75 * dev * count)), 1.5 * dev * count + 1
     for own in range(seed, seed + _SEEDS):
-        splits = Splits(seed=own, dev=round(dev, 4), test=round(test, 4))
+        splits = Splits(seed=own % SEEDS, dev=round(dev, 4), test=round(test, 4))
         sizes = Counter(assign_split(row.id, splits) for row in rows)
         held = [sizes["dev"], *([sizes["test"]] if test else [])]
         enough = all(least <= size <= most for size in held)

@@ -17,7 +17,7 @@ from extracot_training.config.load import near_miss
 from extracot_training.config.problems import FIELDS, FieldMap
 from extracot_training.config.publish import ModelName
 from extracot_training.errors import ConfigError
-from extracot_training.pipeline.settings import Section
+from extracot_training.pipeline.settings import Section, Seed
 from extracot_training.policy.prompt_settings import PromptSettings
 
 Skipped = Literal["policy", "chrpo", "evaluate"]
@@ -58,7 +58,9 @@ class RunOptions(Section):
     license: str = Field("other", description="licence of the weights, as an SPDX id")
     data_license: str = Field("unknown", description="licence of the problems")
     bad_rows: Literal["refuse", "skip"] = Field(
-        "refuse", description="a row without question or gold: an error, or left out and counted"
+        "refuse",
+        description="what is no row, or one without question or gold: an error, or left out and "
+        "counted",
     )
     conflicts: Literal["refuse", "first", "drop"] = Field(
         "refuse", description="a question with two golds: an error, keep its first row, or none"
@@ -68,7 +70,7 @@ class RunOptions(Section):
     report_to: tuple[str, ...] = Field(
         (), description="tracker, such as wandb, tensorboard or trackio; repeatable"
     )
-    seed: int = Field(1, description="seed of splits, trainings and rollouts")
+    seed: Seed = Field(1, description="seed of splits, trainings and rollouts")
     set: tuple[str, ...] = Field(
         (), description="STAGE.KEY=VALUE: change one setting of a stage, such as sft.epochs=2"
     )

@@ -60,11 +60,11 @@ def assumptions(recipe: Recipe, machine: Machine) -> Assumptions:
             "sampler_per_s": CPU_SAMPLED * peak / each,
             "dollars_per_hour": 0.0,
         }  # fmt: skip
-    given = [
-        f"{name}={value if isinstance(value, str) else f'{value:.4g}'}"
+    known = {
+        name: value if isinstance(value, str) else float(f"{value:.4g}")
         for name, value in known.items()
-    ]
-    return load_config(Assumptions, None, [*given, *recipe.options.assume])
+    }
+    return load_config(Assumptions, None, recipe.options.assume, under=known, flag="--assume")
 
 
 def configured(recipe: Recipe, effort: Effort, config_of: Callable[[str], Any]) -> list[Configured]:

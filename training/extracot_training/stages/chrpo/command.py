@@ -10,6 +10,7 @@ import argparse
 import json
 
 from extracot_training.config.load import load_config
+from extracot_training.errors import ConfigError
 
 # What a simulation has no use for, but a configuration wants.
 _NOWHERE = ("input=none", "model=none", "out=none")
@@ -28,7 +29,14 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 def run_direct(args: argparse.Namespace) -> int | None:
     """Simulate; ``None`` when ``--simulate`` was not given."""
     if not args.simulate:
+        if args.json:
+            raise ConfigError("--json wants --simulate as well")
         return None
+    for flag in ("input", "out", "force"):
+        if getattr(args, flag):
+            raise ConfigError(
+                f"--{flag} does not go with --simulate, which reads and fills no folder"
+            )
     from extracot_training.config.chrpo import ChrpoConfig
     from extracot_training.stages.chrpo.simulation import report_of, simulate
 

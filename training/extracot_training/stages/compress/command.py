@@ -32,10 +32,13 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 def run_direct(args: argparse.Namespace) -> int | None:
     """Compress one text; ``None`` when ``--text`` was not given."""
     if args.text is None:
-        for flag in ("question", "ratio", "compressor", "tokenizer"):
-            if getattr(args, flag) is not None:
+        for flag in ("question", "ratio", "compressor", "tokenizer", "json"):
+            if getattr(args, flag) not in (None, False):
                 raise ConfigError(f"--{flag} wants --text FILE as well")
         return None
+    for flag in ("config", "set", "input", "out", "force"):
+        if getattr(args, flag):
+            raise ConfigError(f"--{flag} does not go with --text, which reads and fills no folder")
     try:
         ratio = float(args.ratio if args.ratio is not None else 0.3)
     except ValueError as error:

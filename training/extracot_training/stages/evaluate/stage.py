@@ -73,7 +73,7 @@ def run(config: EvaluateConfig, *, force: bool = False) -> StageResult:
 def _reopen(config: EvaluateConfig) -> None:
     """A finished folder whose report was made with other settings is to be reported anew; one in
     which nothing was answered yet (no server, a wrong key) binds nobody to its settings."""
-    found = Manifest.load(config.out)
+    found = Manifest.load_out(config.out)
     if found is None or found.stage != "evaluate":
         return
     replies, now = config.out / REPLIES_FILENAME, config.model_dump(mode="json")

@@ -130,8 +130,11 @@ class TestIndex:
     def read(
         cls, file: TestFile, settings: Contamination, templates: Mapping[str, str]
     ) -> TestIndex:
-        """Index a file of rows. Raises :class:`RowError` with file, line and field."""
+        """Index a file of rows. Raises :class:`RowError` with file, line and field, and
+        :class:`StageError` for a file without any, by which everything would be clean."""
         questions = [(row.line, row.text(file.field)) for row in read_rows(file.path)]
+        if not questions:
+            raise StageError(f"contamination.against ({file.name}, {file.path}): no rows in it")
         return cls(file.name, questions, settings, templates)
 
     def hits(self, problem: Problem) -> list[Hit]:
@@ -166,11 +169,13 @@ class TestIndex:
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """``rows`` after the check; per test file, problems hit by kind and test rows that were hit."""
+    """``rows`` after the check; per test file, problems hit by kind and test rows that were hit;
+    per source, problems left out or only marked."""
 
     rows: list[Problem]
     counts: dict[str, Counter[str]]
     dropped: Counter[str]
+    marked: Counter[str]
     test_rows: dict[str, list[int]]
     sizes: dict[str, int]
 
@@ -185,6 +190,7 @@ def check(problems: Iterable[Problem], settings: Contamination) -> Checked:
     counts = {index.name: Counter[str]() for index in indexes}
     touched: dict[str, set[int]] = {index.name: set() for index in indexes}
     dropped: Counter[str] = Counter()
+    marked: Counter[str] = Counter()
     rows = []
     for problem in problems:
         hits = [hit for index in indexes for hit in index.hits(problem)]
@@ -199,10 +205,12 @@ def check(problems: Iterable[Problem], settings: Contamination) -> Checked:
         if settings.action == "drop":
             dropped[problem.source] += 1
             continue
+        marked[problem.source] += 1
         meta = {**problem.meta, "contamination": [asdict(hit) for hit in hits]}
         rows.append(problem.model_copy(update={"meta": meta}))
     test_rows = {name: sorted(found) for name, found in touched.items()}
-    return Checked(rows, counts, dropped, test_rows, {index.name: index.size for index in indexes})
+    sizes = {index.name: index.size for index in indexes}
+    return Checked(rows, counts, dropped, marked, test_rows, sizes)
 
 
 def question_hash(question: str) -> str:

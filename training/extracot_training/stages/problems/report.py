@@ -44,6 +44,7 @@ def figures(
         },
         "contamination": {
             "dropped": dict(checked.dropped),
+            **({"marked": dict(checked.marked)} if checked.marked else {}),
             "tests": {
                 name: {
                     "questions": checked.sizes[name],
@@ -78,6 +79,8 @@ def markdown(found: Mapping[str, Any]) -> str:
         f"Kept, but the same as another but for numbers: {duplicates['same_but_for_numbers']}.",
         f"Contaminated and dropped: {counts(contamination['dropped'])}.",
     ]
+    if marked := contamination.get("marked"):
+        lines.append(f"Contaminated and kept, but marked: {counts(marked)}.")
     if bad := found["bad_rows"]["skipped"]:
         lines += [f"Bad rows: {bad}, the first of them:", ""]
         lines += [f"- {fault}" for fault in found["bad_rows"]["first"]]

@@ -48,7 +48,7 @@ def run(config: ProblemsConfig, *, force: bool = False) -> StageResult:
         return {
             "rows": len(checked.rows),
             "duplicates": sum(unique.dropped.values()),
-            "contaminated": sum(checked.dropped.values()),
+            "contaminated": sum((checked.dropped + checked.marked).values()),
             **({"bad_rows": len(skipped)} if skipped else {}),
             **lost(
                 {

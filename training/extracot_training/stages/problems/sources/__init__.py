@@ -13,6 +13,7 @@ from typing import Any
 
 from extracot_training.config.problems import AnySource
 from extracot_training.errors import RowError
+from extracot_training.pipeline.data_files import Bad, refuse
 from extracot_training.pipeline.records import Problem
 from extracot_training.stages.problems.sources import (
     arithmetic,
@@ -38,7 +39,7 @@ READERS: dict[str, Callable[[Any], Iterator[Problem]]] = {
     "everyday": everyday.read,
 }
 # Data of others: where its rows come from, and what makes a problem of each.
-ROW_READERS: dict[str, tuple[Callable[[Any], Iterator[Row]], Callable[[Any], jsonl.Make]]] = {
+ROW_READERS: dict[str, tuple[Callable[[Any, Bad], Iterator[Row]], Callable[[Any], jsonl.Make]]] = {
     "gsm8k": (jsonl.rows, jsonl.gsm8k),
     "math": (jsonl.rows, jsonl.math),
     "amc": (jsonl.rows, jsonl.amc),
@@ -51,7 +52,7 @@ def read_source(source: AnySource, skipped: list[str] | None = None) -> Iterator
     """The problems of one source, at most ``source.limit``.
 
     Raises :class:`RowError` (``file:line`` and field) and :class:`StageError`. With ``bad_rows:
-    skip`` the faults of rows that are no problem go into ``skipped`` instead.
+    skip`` the faults of what is no row or no problem go into ``skipped`` instead.
     """
     if source.kind in READERS:
         return islice(READERS[source.kind](source), source.limit)
@@ -61,10 +62,15 @@ def read_source(source: AnySource, skipped: list[str] | None = None) -> Iterator
 def _made(source: Any, skipped: list[str]) -> Iterator[Problem]:
     rows, maker = ROW_READERS[source.kind]
     make = maker(source)
-    for row in rows(source):
+
+    def skip(fault: RowError) -> None:
+        skipped.append(str(fault))
+
+    bad = refuse if source.bad_rows == "refuse" else skip
+    for row in rows(source, bad):
         try:
-            yield make(row)
-        except RowError as error:
-            if source.bad_rows == "refuse":
-                raise
-            skipped.append(str(error))
+            made = make(row)
+        except RowError as fault:
+            bad(fault)
+        else:
+            yield made

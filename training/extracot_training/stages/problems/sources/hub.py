@@ -14,7 +14,7 @@ from typing import Any
 
 from extracot_training.config.problems import HubSource
 from extracot_training.errors import RowError, StageError
-from extracot_training.pipeline.data_files import READERS
+from extracot_training.pipeline.data_files import READERS, Bad
 from extracot_training.pipeline.records import Problem
 from extracot_training.stages.problems.sources.rows import Origin, Row, mapped, read_rows
 
@@ -24,24 +24,31 @@ _EXACT = 2**53
 
 def by_fields(source: HubSource) -> Callable[[Row], Problem]:
     """Makes problems of rows, by ``source.fields``."""
-    origin = Origin(Path(source.name).stem, source.license, source.split)
+    origin = Origin(_told(source.name), source.license, source.split)
     return lambda row: mapped(row, source.fields, origin)
 
 
-def rows(source: HubSource) -> Iterator[Row]:
+def _told(name: str) -> str:
+    """Which source rows say they are of; a folder that is named as ``.`` has a name, too."""
+    names = (Path(name).stem, Path(name).resolve().stem, name)
+    return next(text for text in names if text.strip())
+
+
+def rows(source: HubSource, bad: Bad) -> Iterator[Row]:
     """Rows of one split of a data set. Raises :class:`StageError` if it can't be loaded."""
     path = Path(source.name)
     files = local_files(path, source.part) if source.subset is None else []
     if files:
         for file in files:
-            yield from read_rows(file)
+            yield from read_rows(file, bad)
         return
     for number, values in enumerate(_load(source), start=1):
         row = Row(path, number, values)
         answer = row.find(source.fields.answer)
         if isinstance(answer, float) and abs(answer) >= _EXACT:
             message = f"{answer:g} has lost digits in this data set; want a text, or a file"
-            raise RowError(path, number, message, field=source.fields.answer)
+            bad(RowError(path, number, message, field=source.fields.answer))
+            continue
         yield row
 
 

@@ -15,6 +15,7 @@ from extracot_training.config.problems import (
     JsonlSource,
     MathSource,
 )
+from extracot_training.pipeline.data_files import Bad
 from extracot_training.pipeline.records import Problem
 from extracot_training.stages.problems.sources.retelling import retold
 from extracot_training.stages.problems.sources.rows import (
@@ -30,9 +31,9 @@ from extracot_training.stages.problems.sources.rows import (
 Make = Callable[[Row], Problem]
 
 
-def rows(source: FileSource) -> Iterator[Row]:
+def rows(source: FileSource, bad: Bad) -> Iterator[Row]:
     """The rows of the source's file."""
-    return read_rows(source.path)
+    return read_rows(source.path, bad)
 
 
 def gsm8k(source: Gsm8kSource) -> Make:

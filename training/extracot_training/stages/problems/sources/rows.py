@@ -14,7 +14,7 @@ from extracot.golds import Gold, GoldError, read_gold, told
 from extracot_training.config.problems import FieldMap
 from extracot_training.errors import RowError
 from extracot_training.math_text.normalise import clean, problem_id
-from extracot_training.pipeline.data_files import ABSENT, read_values, value_at
+from extracot_training.pipeline.data_files import ABSENT, Bad, read_values, refuse, value_at
 from extracot_training.pipeline.records import Problem, Split
 
 # GSM8K writes its calculator calls into the text: "48/2 = <<48/2=24>>24".
@@ -94,9 +94,9 @@ class Origin:
     split: Split | None
 
 
-def read_rows(path: Path) -> Iterator[Row]:
+def read_rows(path: Path, bad: Bad = refuse) -> Iterator[Row]:
     """The rows of a file. Raises as :func:`read_values` does."""
-    for line, values in read_values(path):
+    for line, values in read_values(path, bad):
         yield Row(path, line, values)
 
 
