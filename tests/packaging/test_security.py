@@ -18,6 +18,7 @@ WALL_CLOCK = {
     "server/extracot_server/generation/request.py": 1,  # `created` of a model
     "server/extracot_server/budget/holdout.py": 1,  # `since` of the comparison
     "server/extracot_server/api/usage.py": 1,  # the last days' usage
+    "server/extracot_server/engine/remote/wire.py": 1,  # a date in Retry-After
     "server/extracot_server/runtime/keys_command.py": 1,  # a line of the audit log
     "server/extracot_server/observability/metrics.py": 1,  # `_created` of a histogram
     "server/extracot_server/api/chat/response.py": 1,  # `created` of a reply
