@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import date
 from pathlib import Path
 
 import pytest
@@ -54,6 +55,18 @@ def test_names_in_one_mapping(text: str, told: str) -> None:
 )
 def test_everything_else_is_read_as_yaml_is(text: str) -> None:
     assert unique_yaml(text) == yaml.safe_load(text)
+
+
+def test_days_are_days_whatever_is_done_to_the_usual_reader(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As lm-format-enforcer does it, when it is imported."""
+    readers, day = yaml.SafeLoader.yaml_constructors, "tag:yaml.org,2002:timestamp"
+    monkeypatch.setitem(readers, day, readers["tag:yaml.org,2002:str"])
+    assert yaml.safe_load("2026-11-30") == "2026-11-30"
+    assert unique_yaml("2026-11-30") == date(2026, 11, 30)
+    with pytest.raises(yaml.YAMLError):
+        unique_yaml("a: 2025-13-45")
 
 
 def test_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from pydantic import BaseModel
 
 from extracot_training.cli import STAGES, config_class, main
@@ -128,6 +129,17 @@ def test_files_that_cannot_be_read_are_one_line(tmp_path: Path, text: str, messa
     with pytest.raises(ConfigError) as caught:
         read_yaml(tmp_path / "c.yaml")
     assert message in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_day_is_one_whatever_is_done_to_the_usual_reader(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As lm-format-enforcer does it, when it is imported."""
+    readers, day = yaml.SafeLoader.yaml_constructors, "tag:yaml.org,2002:timestamp"
+    monkeypatch.setitem(readers, day, readers["tag:yaml.org,2002:str"])
+    (tmp_path / "c.yaml").write_text("a: 2025-13-45\n")
+    with pytest.raises(ConfigError, match="is not a day or a time"):
+        read_yaml(tmp_path / "c.yaml")
 
 
 def test_what_is_merged_may_be_replaced(tmp_path: Path) -> None:

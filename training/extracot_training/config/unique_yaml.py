@@ -6,7 +6,7 @@ number of thousands of digits, ends it with an error of Python's.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import yaml
 
@@ -25,6 +25,12 @@ class ValueFault(yaml.MarkedYAMLError):
 
 
 class _Loader(yaml.SafeLoader):
+    # lm-format-enforcer (vLLM brings it), once imported, has the usual reader take days for texts.
+    yaml_constructors: ClassVar = {
+        **yaml.SafeLoader.yaml_constructors,
+        "tag:yaml.org,2002:timestamp": yaml.SafeLoader.construct_yaml_timestamp,
+    }
+
     def compose_mapping_node(self, anchor: dict[Any, yaml.Node]) -> yaml.MappingNode:
         """The mapping as it is written, before anything is merged into it."""
         node = super().compose_mapping_node(anchor)
