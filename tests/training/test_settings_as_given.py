@@ -122,6 +122,7 @@ def test_values_that_cannot_be_read_are_one_line(given: str, message: str) -> No
         ("a: 1\nb: 2\na: 3\n", "c.yaml:3: the key 'a' is there twice, first in line 1"),
         ("a: {b: 1, b: 1}\n", "c.yaml:1: the key 'b' is there twice"),
         ("[" * 3000, "c.yaml: is nested too deeply"),
+        ("a: 1\n!!seq x: 1\n", "c.yaml:2: 'x' is"),
     ],
 )
 def test_files_that_cannot_be_read_are_one_line(tmp_path: Path, text: str, message: str) -> None:

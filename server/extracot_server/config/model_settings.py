@@ -332,7 +332,7 @@ def parse_models(value: Any) -> list[dict[str, Any]]:
     entries: list[dict[str, Any]] = []
     for index, item in enumerate(value):
         if isinstance(item, Mapping):
-            entries.append(underscored(item, f"models[{index}]"))
+            entries.append(underscored(item.items(), f"models[{index}]"))
         elif "=" in str(item):
             name, _, what = str(item).partition("=")
             kind = "upstream" if what.strip().startswith(("http://", "https://")) else "model"

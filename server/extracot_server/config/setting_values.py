@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import urlsplit
@@ -170,28 +170,29 @@ def parse_key_values(value: Any, name: str) -> Any:
         else:
             value = [part for part in stripped.split(",") if part]
     if isinstance(value, list):
-        pairs: dict[str, Any] = {}
-        for number, item in enumerate(value, 1):
-            key, equals, text = str(item).partition("=")
-            if not equals or not key.strip():
-                raise ValueError(f"{name} takes KEY=VALUE pairs, and number {number} is none")
-            key = key.strip().replace("-", "_")
-            if key in pairs:
-                raise ValueError(f"{name}: {key!r:.60} is there twice (- counts as _)")
-            pairs[key] = _yaml(text, f"{name}, pair {number}")
-        return pairs
+        return underscored(_pairs(value, name), name)
     if not isinstance(value, dict):
         raise ValueError(f"{name} takes KEY=VALUE pairs")
-    return underscored(value, name)
+    return underscored(value.items(), name)
 
 
-def underscored(value: Mapping[Any, Any], name: str) -> dict[str, Any]:
-    """The same mapping, its keys written with underscores; ``ValueError`` for one that is both."""
-    found = {str(key).replace("-", "_"): item for key, item in value.items()}
-    if len(found) < len(value):
-        keys = [str(key).replace("-", "_") for key in value]
-        twice = next(key for key in keys if keys.count(key) > 1)
-        raise ValueError(f"{name}: {twice!r:.60} is there twice (- counts as _)")
+def _pairs(items: list[Any], name: str) -> Iterator[tuple[str, Any]]:
+    """Keys and typed values of ``KEY=VALUE`` texts."""
+    for number, item in enumerate(items, 1):
+        key, equals, text = str(item).partition("=")
+        if not equals or not key.strip():
+            raise ValueError(f"{name} takes KEY=VALUE pairs, and number {number} is none")
+        yield key.strip(), _yaml(text, f"{name}, pair {number}")
+
+
+def underscored(pairs: Iterable[tuple[Any, Any]], name: str) -> dict[str, Any]:
+    """A dict of them, keys written with underscores; ``ValueError`` for one that is there twice."""
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        written = str(key).replace("-", "_")
+        if written in found:
+            raise ValueError(f"{name}: {written!r:.60} is there twice (- counts as _)")
+        found[written] = value
     return found
 
 

@@ -42,12 +42,10 @@ class FieldMap(Section):
         if isinstance(given, str):
             pairs = [part.partition("=") for part in given.split(",")]
             if all(name.strip() and key.strip() for name, _, key in pairs):
-                found = {name.strip(): key.strip() for name, _, key in pairs}
-                if len(found) < len(pairs):
-                    names = [name.strip() for name, _, _ in pairs]
-                    twice = next(name for name in names if names.count(name) > 1)
-                    raise ValueError(f"{twice} is there twice")
-                return found
+                names = [name.strip() for name, _, _ in pairs]
+                if twice := [name for name in names if names.count(name) > 1]:
+                    raise ValueError(f"{twice[0]} is there twice")
+                return {name.strip(): key.strip() for name, _, key in pairs}
         if isinstance(given, Mapping | cls):
             return given
         raise ValueError(

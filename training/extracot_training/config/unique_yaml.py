@@ -6,6 +6,7 @@ number of thousands of digits, ends it with an error of Python's.
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from typing import Any, ClassVar
 
 import yaml
@@ -39,6 +40,8 @@ class _Loader(yaml.SafeLoader):
             if not isinstance(key, yaml.ScalarNode) or key.tag in _SPECIAL:
                 continue
             name, mark = self.construct_object(key), key.start_mark
+            if not isinstance(name, Hashable):
+                raise ValueFault(problem=f"{_short(key.value)} is no key", problem_mark=mark)
             if name in lines:
                 where = "" if lines[name] == mark.line else f", first in line {lines[name] + 1}"
                 problem = f"the key {_short(key.value)} is there twice{where}"
@@ -50,7 +53,7 @@ class _Loader(yaml.SafeLoader):
         """PyYAML's own, with what a tag's reader stumbles over as a fault of the value."""
         try:
             return super().construct_object(node, deep)
-        except (ValueError, LookupError, AttributeError, ArithmeticError) as error:
+        except (TypeError, ValueError, LookupError, AttributeError, ArithmeticError) as error:
             kind = _KINDS.get(node.tag.rpartition(":")[2], "what its tag says")
             problem = f"{_short(node.value)} is not {kind}; quote it if it is a text"
             raise ValueFault(problem=problem, problem_mark=node.start_mark) from error
