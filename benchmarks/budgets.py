@@ -33,7 +33,7 @@ from extracot_training.config.load import load_config
 from extracot_training.config.problems import GeneratorSource, ProblemsConfig
 from extracot_training.stages.problems.sources.synthetic import read
 
-PROBLEMS = Path(__file__).parents[1] / "training" / "configs" / "problems-shipped-test.yaml"
+PROBLEMS = Path(__file__).parents[1] / "training" / "configs" / "problems-small-test.yaml"
 BUDGETS: tuple[float | str, ...] = ("native", 1.0, 0.8, 0.6, 0.4, 0.2, "none")
 PAPER = 3.24
 

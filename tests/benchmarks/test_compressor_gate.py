@@ -1,4 +1,4 @@
-"""The compressor's gate on one small marked trace, all systems."""
+"""The gate on one small marked trace, all systems, and the traces that are kept for the next."""
 
 from __future__ import annotations
 
@@ -8,7 +8,11 @@ from pathlib import Path
 import pytest
 
 from benchmarks import compressor_gate, record_selections
+from extracot_training.compression.steps import steps
+from extracot_training.evaluation.marks import read_marked
 from tests.training.tiny import QUESTION, TRACE
+
+ASIDE = Path(compressor_gate.__file__).parent / "marked" / "aside"
 
 
 def test_every_system_is_reported(
@@ -31,3 +35,16 @@ def test_every_system_is_reported(
         assert report.count(f"\n| {system}") == 3, system
     oracle = next(line for line in report.splitlines() if line.startswith("| oracle"))
     assert "0 of 0" in oracle
+
+
+def test_the_traces_kept_aside_can_be_judged_by() -> None:
+    """Nothing is run on them: they are read, and what their readers share is what was asked for."""
+    marks = [ASIDE / f"aside1.marks.{reader}.jsonl" for reader in "AB"]
+    found = read_marked(ASIDE / "aside1.jsonl", marks)
+    assert len(found) == 16
+    for trace, shared in found:
+        assert 500 <= len(trace.thinking.split()) <= 900
+        assert len(shared.needed) >= 3 and shared.revoked
+        cut = [end - start for start, end in steps(trace.thinking)]
+        needed = sum(min(cut[step] for step in entry) for entry in shared.needed)
+        assert needed <= 0.25 * len(trace.thinking)

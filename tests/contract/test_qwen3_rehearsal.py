@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -96,8 +97,14 @@ def test_the_template_and_the_vocabulary_are_qwen3s(start: Path) -> None:
 
 
 def test_every_stage_ended_and_something_was_left_to_learn_from(made: Path) -> None:
-    for name in ("compressor", "teach", "compress", "mix-fixed", "mix-policy", "reference"):
-        manifest(made / name)
+    """Every step of the recipe has its folder, no other is left, and each says that it finished.
+    The last command, which is refused, leaves the draft that was published before."""
+    folders = {file.parent for file in made.rglob("stage.json")}
+    steps = set(re.findall(r"\bstep ([\w-]+) ", (RECIPES / "qwen3-1.7b.sh").read_text()))
+    assert len(steps) >= 23
+    assert {str(folder.relative_to(made)) for folder in folders} == steps
+    for folder in folders:
+        manifest(folder)
     assert manifest(made / "teach").counts["kept"] > 0
     assert manifest(made / "mix-policy").counts["policy"] > 0
     config = json.loads((made / "compress" / "stage.json").read_text())["config"]

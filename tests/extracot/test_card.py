@@ -93,6 +93,31 @@ def test_load_from_folder_or_file(tmp_path: Path) -> None:
     assert card.level("0.4").token == "<COMP_40>"
 
 
+def test_an_older_card_still_says_what_it_said(tmp_path: Path) -> None:
+    """That of the model that was bundled in November 2026."""
+    file = Path(__file__).parents[1] / "data" / "cards" / "small-2026-11.json"
+    card = BudgetCard.load(file)
+    assert card.is_trained and card.is_calibrated
+    card.check_increasing()
+    assert [(level.name, level.ratio, *level.control()) for level in card.levels] == [
+        ("0.2", 0.2, "<COMP_20>", 586),
+        ("0.4", 0.4, "<COMP_40>", 587),
+        ("0.6", 0.6, "<COMP_60>", 588),
+        ("0.8", 0.8, "<COMP_80>", 589),
+        ("1.0", 1.0, "<COMP_100>", 590),
+    ]
+    realised = [level.realised.mean for level in card.levels if level.realised is not None]
+    assert realised == pytest.approx([0.20119, 0.40636, 0.59817, 0.80562, 1.0], abs=1e-5)
+    accuracies = [level.accuracy.mean for level in card.levels if level.accuracy is not None]
+    assert accuracies == [0.957, 0.9635, 0.837, 0.922, 0.9275]
+    assert card.policy is not None and card.policy.control() == (POLICY_TOKEN, 591)
+    assert card.policy.realised is not None and card.policy.accuracy is not None
+    assert card.policy.realised.mean == pytest.approx(0.21243, abs=1e-5)
+    assert card.policy.accuracy.mean == 0.985
+    card.save(tmp_path)
+    assert BudgetCard.load(tmp_path) == card
+
+
 def test_save_and_load_give_the_same_card(tmp_path: Path) -> None:
     card = BudgetCard.model_validate(card_data())
     assert card.save(tmp_path) == tmp_path / CARD_FILENAME

@@ -78,12 +78,11 @@ def test_reasoning_is_metered_wherever_it_stands(
     for where, text in hidden.items():
         found = meter.read(text)
         assert found.result.valid, where
-        if where != "as white space":  # which the tokenizer may merge
-            assert found.tokens >= 180, where
-        assert found.tokens > 50, where
-        assert found.reward.main <= same.reward.main + 1e-9 or found.tokens < 180, where
+        # Here a line break is a token; elsewhere a space or tags come on top.
+        assert found.tokens == 180 if where == "as white space" else found.tokens >= 180, where
+        assert found.reward.main <= same.reward.main + 1e-9, where
         worth = level_worth(found.reward, objective)
-        assert worth <= level_worth(truth.reward, objective) + 1e-9 or found.tokens < 180, where
+        assert worth <= level_worth(truth.reward, objective) + 1e-9, where
     before = meter.read(f"<COMP_20>\n{rest}\n<think>\n{block}{END}")
     assert not before.result.valid and before.reward.main == -1.0, "its block opens too late"
 

@@ -51,6 +51,28 @@ def test_levels_that_do_as_well_need_the_smallest(accuracy: float, seed: int) ->
     assert Counter(unanimous)[1.0] > 0.3 * len(right)
 
 
+@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize(
+    ("accuracy", "smallest", "whole"), [(0.93, 0.33, 0.36), (0.85, 0.09, 0.62)]
+)
+def test_counter_example_unanimous_needs_are_luck(
+    accuracy: float, smallest: float, whole: float, seed: int
+) -> None:
+    """Equal accuracy at every level, k = 3: what is unanimous names 0.2 and 1.0 by chance, the
+    estimate 0.2 for nearly all."""
+    right = drawn([accuracy] * 5, problems=2000, seed=seed)
+    unanimous = Counter(
+        needed_level(
+            {level: [n < row[at] for n in range(3)] for at, level in enumerate(LEVELS)}
+        ).level
+        for row in right
+    )
+    assert unanimous[0.2] / len(right) == pytest.approx(smallest, abs=0.05)
+    assert unanimous[1.0] / len(right) == pytest.approx(whole, abs=0.05)
+    estimated = Counter(need.level for need in needs_of(right))
+    assert estimated[0.2] >= 0.98 * len(right)
+
+
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_a_step_is_found(seed: int) -> None:
     found = needs_of(drawn([0.3, 0.3, 0.95, 0.95, 0.95], seed=seed))

@@ -16,8 +16,11 @@ from hypothesis import strategies as st
 from extracot_training.cli import main
 from extracot_training.config.chrpo import ChrpoConfig
 from extracot_training.config.objective import Objective
+from extracot_training.pipeline.reference_rows import needed_level
 from extracot_training.stages.chrpo import simulation, stratified
+from extracot_training.stages.chrpo.advantage import choice_scale, group_advantages
 from extracot_training.stages.chrpo.controller import GroupAccuracy, PriceController
+from extracot_training.stages.chrpo.reward import Result, reward
 from extracot_training.stages.chrpo.simulation import simulate
 from extracot_training.stages.chrpo.stratified import (
     choice_advantages,
@@ -154,6 +157,50 @@ def test_noise_alone_leads_to_the_smallest_level(accuracy: float) -> None:
     world = {"kinds": {"equal": {"right": [accuracy] * 5}}, "seeds": 2}
     found = simulate(config(simulation=world))
     assert found["level"] < 0.25 and found["price"] > 0.4
+
+
+LEVELS = (0.2, 0.4, 0.6, 0.8, 1.0)
+
+
+def pushed(objective: Objective, accuracy: float) -> list[float]:
+    """Mean advantage of each level's token where all levels are as often right: r* unanimous in
+    three replies a level, groups with two replies at each, as long as their level says."""
+    rng = np.random.default_rng(1)
+    arms, sums = planned_levels(10, 5, 0), np.zeros(5)
+    for _ in range(2000):
+        tried = {level: (rng.random(3) < accuracy).tolist() for level in LEVELS}
+        needed = needed_level(tried).level
+        right = (rng.random(10) < accuracy).tolist()
+        earned = [
+            reward(Result(LEVELS[arm], True, correct, LEVELS[arm]), needed, objective)
+            for arm, correct in zip(arms, right, strict=True)
+        ]
+        found = group_advantages(
+            [one.main for one in earned], [one.ctrl for one in earned], **choice_scale(objective)
+        )
+        np.add.at(sums, arms, [one.level for one in found])
+    return [float(one) for one in sums / 4000]
+
+
+@pytest.mark.parametrize(
+    ("weights", "accuracy"),
+    [({"kappa": 0.2, "slope": 0.25}, 0.73), ({"kappa": 0.5, "slope": 0.5}, 0.62)],
+)
+def test_counter_example_noise_pushed_the_earlier_objective_to_level_one(
+    weights: dict[str, float], accuracy: float
+) -> None:
+    """-0.094 for 0.2 and +0.094 for 1.0, by half the distance between them: with the defaults
+    where 0.73 of replies are right, with the weights by hand of `small` at 0.62. At 0.93 those
+    weights outweigh it by far. The price prefers 0.2 by as much at any accuracy."""
+    capped = Objective.model_validate({"kind": "chrpo_capped", **weights})
+    before = pushed(capped, accuracy)
+    assert before[0] < -0.07 and before[4] > 0.04
+    assert (before[4] - before[0]) / 2 == pytest.approx(0.094, abs=0.02)
+    assert pushed(capped, 0.93)[0] > pushed(capped, 0.93)[4] + 0.1
+    for often in (accuracy, 0.93):
+        now = pushed(Objective(price=0.4), often)
+        assert now == sorted(now, reverse=True)
+        assert (now[0] - now[4]) / 2 == pytest.approx(0.16, abs=0.02)
 
 
 @pytest.mark.parametrize("start", [[1, 1e-4, 1e-4, 1e-4, 1e-4], [1e-4, 1e-4, 1e-4, 1e-4, 1]])

@@ -38,9 +38,9 @@ if [[ $families ]]; then
   asked=(--set "dataset=held-out families" --set "splits=[heldout_families]")
 fi
 # Its training problems, so that none of their stories is asked.
-step learnt problems problems-shipped
-step learnt-single problems problems-shipped-single
-step problems problems problems-shipped-test \
+step learnt problems problems-small
+step learnt-single problems problems-small-single
+step problems problems problems-small-test \
   --set "sources.0.unlike=[$out/learnt,$out/learnt-single]"
 serving "$model" "$name"
 step "$name" evaluate evaluate-small --input "$out/problems" --set "model=$served_name" \

@@ -13,6 +13,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
+from extracot_server.config.effort_map import DEFAULT_EFFORT_MAP
+
 Kind = Literal["llama.cpp", "vllm", "sglang", "openai", "plain"]
 _FieldPath = Annotated[
     str, StringConstraints(pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*$", max_length=128)
@@ -199,6 +201,9 @@ def check_offers(value: Mapping[str, Any]) -> dict[str, Any]:
         raise ValueError("effort and efforts go together: the field, and what it takes")
     if twice := [one for one in found.efforts if found.efforts.count(one) > 1]:
         raise ValueError(f"efforts: {twice[0]} is there twice")
+    if strange := [one for one in found.efforts if one not in DEFAULT_EFFORT_MAP]:
+        known = ", ".join(DEFAULT_EFFORT_MAP)
+        raise ValueError(f"efforts: {strange[0]} has no budget that it stands for, only {known}")
     if found.splits and found.reasoning is None and found.kind in (None, "plain", "openai"):
         raise ValueError("splits needs reasoning: the field that the beginning has it in")
     _check_names(whole)

@@ -51,6 +51,8 @@ class FakeChat:
     finish: str | None = None
     api_key: str | None = None
     health: int = 200
+    moved: str | None = None
+    """Where its list of models redirects to."""
     refusal: tuple[int, Any] | None = None
     retry_after: str | None = None
     script: list[str] | None = None
@@ -88,6 +90,8 @@ class FakeChat:
         return None
 
     async def models(self, request: Request) -> Response:
+        if self.moved is not None:
+            return Response(status_code=308, headers={"location": self.moved})
         entry = {"id": self.model, "object": "model", "owned_by": self.owner}
         if self.context is not None:
             entry["context_length"] = self.context

@@ -80,6 +80,8 @@ class FakeUpstream:
     max_model_len: int = 4096
     max_logprobs: int = 20
     other_tokenizer: bool = False
+    moved: str | None = None
+    """Where its list of models redirects to."""
     faults: Faults = field(default_factory=Faults)
     bodies: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     keys: set[str | None] = field(default_factory=set)
@@ -128,6 +130,8 @@ class FakeUpstream:
     async def models(self, request: Request) -> Response:
         card: dict[str, Any] = {"id": self.model, "root": self.root or self.model, "parent": None}
         card |= {"max_model_len": self.max_model_len, "object": "model"}
+        if self.moved is not None:
+            return Response(status_code=301, headers={"location": self.moved})
         return self.refuses(request) or JSONResponse({"object": "list", "data": [card]})
 
     async def tokenize(self, request: Request) -> Response:

@@ -88,6 +88,27 @@ def test_the_key_comes_from_a_file_and_is_never_logged(
         pass
 
 
+def test_a_redirect_is_named_and_not_followed() -> None:
+    elsewhere = FakeChat()
+    with in_front_of(elsewhere):
+        to = elsewhere.url.replace("://", "://me:secret@") + "/v1/models?token=t"
+        moved = FakeChat(moved=to)
+        with pytest.raises(EngineStartError) as caught, in_front_of(moved):
+            pass
+    said = str(caught.value)
+    assert f"redirects to {elsewhere.url}/v1/models (status 308)" in said
+    assert "secret" not in said and "token" not in said
+
+
+def test_a_request_that_is_redirected_fails_alone() -> None:
+    fake = FakeChat()
+    with in_front_of(fake) as live:
+        fake.refusal = 307, {}
+        assert live.post().status_code == 500
+        fake.refusal = None
+        assert live.chat()["budget"]["exact"] is False
+
+
 def test_kinds_must_not_be_mixed() -> None:
     fakes = FakeChat(owner="vllm"), FakeChat(owner="sglang")
     with pytest.raises(EngineStartError, match="of several kinds"), in_front_of(*fakes):

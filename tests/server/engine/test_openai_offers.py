@@ -47,6 +47,10 @@ STRICT = {"name": "height", "strict": True, "description": "in metres", "schema"
         ({"max_tokens": "size", "counts": {"size": 1}}, "counts: size is set by max_tokens as"),
         ({"off": {"a": 1, "a.b": 2}}, "off: a.b is within a, which"),
         ({"effort": "x", "efforts": "low high low"}, "efforts: low is there twice"),
+        (
+            {"effort": "x", "efforts": "low turbo"},
+            "efforts: turbo has no budget that it stands for",
+        ),
         ({"kind": "openai", "effort": None, "efforts": "low"}, "effort and efforts go together"),
         ({"kind": "openai", "effort": "x", "efforts": []}, "effort and efforts go together"),
         ({"effort": "x"}, "effort and efforts go together"),

@@ -124,6 +124,8 @@ async def test_the_smallest_context_holds() -> None:
         ({"model": "other"}, {}, ["serves other, not served"]),
         ({"other_tokenizer": True}, {}, ["another tokenizer", "--tokenizer"]),
         ({"api_key": "k"}, {}, ["refuses the API key"]),
+        ({"moved": "https://b/v1/models"}, {}, ["redirects to https://b/v1/models (status 301)"]),
+        ({"moved": "http://[no"}, {}, ["redirects to no address (status 301)"]),
         ({}, {"model": "absent"}, ["serves served, not absent"]),
     ],
 )

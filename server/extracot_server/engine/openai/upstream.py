@@ -16,7 +16,7 @@ from pydantic import BaseModel, ValidationError
 from extracot_server.engine.base import EngineInfo, GenerationRequest
 from extracot_server.engine.openai.arrivals import ChatArrivals
 from extracot_server.engine.openai.turn import ChatTurn
-from extracot_server.engine.remote.catalog import ModelCard, UpstreamMismatchError
+from extracot_server.engine.remote.catalog import ModelCard, UpstreamMismatchError, check_answer
 from extracot_server.engine.remote.upstream import Upstream
 from extracot_server.engine.remote.wire import UpstreamFailure, Wire, read_error
 from extracot_server.trace_context import trace_headers
@@ -83,8 +83,7 @@ class ChatUpstream(Upstream):
     async def models(self) -> list[ModelCard]:
         """What it serves, each with a context; raises as for any upstream."""
         response = await self._get("/v1/models")
-        if response.status_code in (401, 403):
-            raise UpstreamMismatchError(f"upstream {self.url} refuses the API key")
+        check_answer(response.status_code, response.headers.get("location"), self.url)
         if response.status_code >= 500 or response.status_code == 429:
             raise UpstreamFailure(f"it answered with status {response.status_code}", down=True)
         if response.status_code in _NO_SUCH_PATH and self.wanted is not None:

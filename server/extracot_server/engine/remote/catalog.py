@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from urllib.parse import urlsplit, urlunsplit
 
 from pydantic import BaseModel
 
@@ -43,6 +44,35 @@ class Tokens(BaseModel):
     """``/tokenize``."""
 
     tokens: list[int]
+
+
+def check_answer(status: int, location: str | None, url: str) -> None:
+    """Raise :class:`UpstreamMismatchError` where the status of ``/v1/models`` is an operator's to mend.
+
+    ``location`` is the header of a redirect. None is followed: the key would go along, and a POST
+    might come out as a GET.
+    """
+    if status in (401, 403):
+        raise UpstreamMismatchError(f"upstream {url} refuses the API key")
+    if 300 <= status < 400:
+        where = f" to {_without_secrets(location)}" if location else ""
+        raise UpstreamMismatchError(
+            f"upstream {url} redirects{where} (status {status}), and redirects are not followed: "
+            "name the address itself"
+        )
+
+
+def _without_secrets(address: str) -> str:
+    """The part of an address that names a server and a path, of which an operator may read all.
+
+    >>> _without_secrets("https://me:secret@host/v1/models?token=1")
+    'https://host/v1/models'
+    """
+    try:
+        parts = urlsplit(address)
+    except ValueError:
+        return "no address"
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))[:200]
 
 
 def choose_model(cards: Sequence[ModelCard], wanted: str | None, url: str) -> ModelCard:

@@ -33,6 +33,7 @@ from extracot_server.engine.remote.catalog import (
     Tokens,
     UpstreamMismatchError,
     Version,
+    check_answer,
 )
 from extracot_server.engine.remote.transport import LISTEN, direct_transport
 from extracot_server.engine.remote.wire import (
@@ -176,10 +177,9 @@ class Upstream:
 
     async def models(self) -> list[ModelCard]:
         """What it serves. Raises :class:`UpstreamFailure`, or :class:`UpstreamMismatchError` where
-        it refuses the key or is no OpenAI-compatible server."""
+        it refuses the key, redirects or is no OpenAI-compatible server."""
         response = await self._get("/v1/models")
-        if response.status_code in (401, 403):
-            raise UpstreamMismatchError(f"upstream {self.url} refuses the API key")
+        check_answer(response.status_code, response.headers.get("location"), self.url)
         if response.status_code >= 500:
             raise UpstreamFailure(f"it answered with status {response.status_code}", down=True)
         try:

@@ -338,6 +338,9 @@ def failure_of(status: int, error: _ErrorBody) -> EngineRequestError | UpstreamF
         what = "the API key" if status == 401 else "the API key or the request"
         why = f"it refused {what} (status {status})"
         return UpstreamFailure(why, down=True, status=status, words=text)
+    if 300 <= status < 400:
+        why = f"it redirects (status {status}), and redirects are not followed"
+        return UpstreamFailure(why, status=status)
     # 404 is a model it does not serve, 503 a dead engine or no server behind a proxy.
     why = f"it answered with status {status}" + (f": {text}" if text else "")
     return UpstreamFailure(why, down=status in (404, 503), status=status, words=text)
