@@ -47,7 +47,7 @@ class Tokens(BaseModel):
 
 
 def check_answer(status: int, location: str | None, url: str) -> None:
-    """Raise :class:`UpstreamMismatchError` where the status of ``/v1/models`` is an operator's to mend.
+    """Raise :class:`UpstreamMismatchError` where the status of ``/v1/models`` needs an operator.
 
     ``location`` is the header of a redirect. None is followed: the key would go along, and a POST
     might come out as a GET.
