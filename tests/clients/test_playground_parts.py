@@ -22,7 +22,7 @@ from extracot_client.playground.markdown import spans, to_html, to_markdown
 from extracot_client.playground.security import OwnServerOnly
 from extracot_client.playground.session import realised_ratios, remember, session_totals
 from extracot_client.playground.stop import Runs
-from extracot_client.playground.views import NOTHING_YET, savings_page
+from extracot_client.playground.views import NOTHING_YET, example_labels, savings_page
 from extracot_client.types import BudgetCardPage
 from tests.clients.conftest import LiveServer
 
@@ -330,3 +330,14 @@ async def test_the_policy_is_on_pages_and_leaves_streams_alone() -> None:
     sent.clear()
     await app({"type": "http", "path": "/stream"}, None, send)  # type: ignore[arg-type]
     assert len(sent) == 3 and len(sent[0]["headers"]) == 2  # type: ignore[arg-type]
+
+
+def test_examples_that_begin_alike_are_listed_by_their_ends() -> None:
+    story = "Ben plants 6 rows of 2 lettuces, and Samir buys 4 stickers at 2 dollars each. "
+    asked = [story + "How many lettuces are there?", story + "Add both results.", "What is 1 + 1?"]
+    labels = example_labels(asked)
+    assert labels[0].startswith("…") and labels[0].endswith("How many lettuces are there?")
+    assert labels[1].endswith("Add both results.") and labels[2] == asked[2]
+    assert len(set(labels)) == 3 and all(len(label) <= 56 for label in labels)
+    assert example_labels([story, "What?"])[0] == story[:55] + "…"
+    assert example_labels([]) == []

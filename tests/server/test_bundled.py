@@ -218,6 +218,6 @@ def test_the_first_question_is_one_the_model_has_learnt() -> None:
     card = BudgetCard.load(SHIPPED["small"])
     asked = first_question(card)
     assert f'"content": "{asked}"' in readme and f'problem="{asked}"' in readme
-    assert card.domain and len(card.examples) > 3
+    assert card.domain and len(set(card.examples)) >= 3
     assert first_question(None) == "What is 12 * 3 + 4?"
     assert first_question(card.model_copy(update={"examples": []})) == first_question(None)

@@ -57,6 +57,17 @@ def test_the_readmes_problem_is_solved_at_every_budget(small: Live) -> None:
     assert counted == pytest.approx(sum(savings.values()))
 
 
+def test_auto_goes_by_what_is_asked(small: Live) -> None:
+    """The card's examples tell the same stories and ask for one, for the sum of two, of three."""
+    chosen, right = [], ("11", "23", "34")
+    examples = BudgetCard.load(FOLDER).examples
+    for question, answer in zip(examples, right, strict=True):
+        reply = small.chat(messages=user(question), budget="auto", temperature=0, max_tokens=400)
+        assert f"\\boxed{{{answer}}}" in reply["choices"][0]["message"]["content"]
+        chosen.append(reply["budget"]["chosen"])
+    assert chosen == ["0.2", "0.6", "0.6"]
+
+
 def readmes_answer() -> str:
     found = re.search(r"\\boxed\{(\d+)\}", README)
     assert found is not None

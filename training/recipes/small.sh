@@ -10,9 +10,9 @@
 #   OUT=folder training/recipes/small.sh    folder of the run (default runs/small)
 #   STOP=reference training/recipes/small.sh   up to and with that step
 #
-# Every stage resumes and finished ones are skipped: run it again after an interruption. What
-# server/extracot_server/models/small holds was made by this recipe as of revision 378a85d (one story asked
-# for, numbers to 50); `make evaluate` measures that. This one has not been run to its end yet.
+# Every stage resumes and finished ones are skipped: run it again after an interruption. It made what
+# server/extracot_server/models/small holds, which `make evaluate` measures: the stages up to the levels once,
+# the rest by --kept. --baselines has not been run.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 

@@ -70,7 +70,8 @@ class EngineRequestError(EngineError):
 class EngineRefusedError(EngineRequestError):
     """A server behind the engine refused this one request, by no fault of a field that is known.
 
-    ``status`` is the HTTP status that it gave, 400 to 499; the message has its words.
+    ``status`` is the HTTP status that it gave, 300 to 499; the message has its words. Redirects are
+    among them: none is followed.
     """
 
     def __init__(self, message: str, *, status: int) -> None:

@@ -104,7 +104,9 @@ def test_a_request_that_is_redirected_fails_alone() -> None:
     fake = FakeChat()
     with in_front_of(fake) as live:
         fake.refusal = 307, {}
-        assert live.post().status_code == 500
+        error = live.post()
+        assert error.status_code == 502 and "with status 307" in error.json()["error"]["message"]
+        assert error.json()["error"]["code"] == "upstream_refused"
         fake.refusal = None
         assert live.chat()["budget"]["exact"] is False
 

@@ -25,7 +25,8 @@ def draw(figures: Mapping[str, Any]) -> dict[str, bytes]:
 
 
 def accuracy_against_tokens(runs: Mapping[str, Mapping[str, Any]]) -> bytes:
-    """Each run's budgets as points with intervals; its levels are joined by a line."""
+    """Each run's budgets as points with intervals, the first run's by name. Levels are joined by a
+    line, on which mixes of neighbours lie. Tokens are all that a reply generates."""
 
     def paint(panel: Any) -> None:
         for number, (run, budgets) in enumerate(runs.items()):
@@ -37,7 +38,11 @@ def accuracy_against_tokens(runs: Mapping[str, Mapping[str, Any]]) -> bytes:
             for name, found in budgets.items():
                 label = None if name in fixed else f"{run}: {name}"
                 _point(panel, name, found, color=colour, label=label)
-        panel.set(xlabel="mean reasoning tokens", ylabel="accuracy", ylim=(-0.02, 1.02))
+                if number == 0:
+                    look = {"textcoords": "offset points", "xytext": (6, -10), "fontsize": 8}
+                    panel.annotate(name, _place(found), **look)
+        panel.set(xlabel="mean tokens of a reply, reasoning and answer", ylabel="accuracy")
+        panel.set_ylim(-0.02, 1.02)
         _legend_beside(panel)
 
     return png(paint)
@@ -52,11 +57,10 @@ def _point(panel: Any, name: str, found: Mapping[str, Any], **look: Any) -> None
         capsize=3,
         **look,
     )
-    panel.annotate(name, _place(found), textcoords="offset points", xytext=(6, -10), fontsize=8)
 
 
 def _place(found: Mapping[str, Any]) -> tuple[float, float]:
-    return found["tokens"]["reasoning"]["mean"], found["accuracy"]["mean"]
+    return found["tokens"]["completion"]["mean"], found["accuracy"]["mean"]
 
 
 def around(found: Mapping[str, Any]) -> tuple[float, float]:

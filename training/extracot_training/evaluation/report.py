@@ -42,7 +42,7 @@ def report_of(figures: Mapping[str, Any]) -> str:
         "",
         "## Plots",
         "",
-        f"![accuracy against reasoning tokens]({BY_TOKENS})",
+        f"![accuracy against all tokens]({BY_TOKENS})",
     ]
     if FULL in budgets:
         lines += ["", f"![requested against realised ratio]({REALISED})"]

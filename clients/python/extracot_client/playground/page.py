@@ -8,6 +8,7 @@ anything else.
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ from extracot_client.playground.tabs import (
     savings_tab,
     solve_tab,
 )
-from extracot_client.playground.views import status
+from extracot_client.playground.views import example_labels, status
 
 # For a model whose card names none.
 EXAMPLES = (
@@ -49,6 +50,11 @@ OPTIONS: dict[str, Any] = {
     "mcp_server": False,
 }
 """Options of both :meth:`gradio.Blocks.launch` and :func:`gradio.mount_gradio_app`."""
+
+
+def samples_of(questions: Sequence[str]) -> dict[str, Any]:
+    """What lists them as examples, told apart."""
+    return {"samples": [[text] for text in questions], "sample_labels": example_labels(questions)}
 
 
 def launch_options() -> dict[str, Any]:
@@ -105,7 +111,7 @@ def build_playground(backend: Backend) -> gr.Blocks:
         examples = gr.Dataset(
             label="Examples",
             components=[gr.Textbox(visible=False)],
-            samples=[[text] for text in EXAMPLES],
+            **samples_of(EXAMPLES),
             elem_id="xc-examples",
         )
         examples.click(lambda sample: sample[0], examples, problem, **QUIET)
@@ -128,7 +134,7 @@ def build_playground(backend: Backend) -> gr.Blocks:
             radio = gr.Radio(choices=modes) if view.auto else gr.Radio(modes, value="ratio")
             group = gr.CheckboxGroup(choices=list(view.budgets), value=view.budgets)
             choice = gr.Dropdown(view.models, value=view.model, visible=bool(view.models))
-            shown = gr.Dataset(samples=[[text] for text in view.examples or EXAMPLES])
+            shown = gr.Dataset(**samples_of(view.examples or EXAMPLES))
             return view.line, radio, group, choice, shown
 
         for event in (page.load, model.input):

@@ -69,6 +69,23 @@ def example_questions(page: BudgetCardPage) -> list[str]:
     return [text for text in given if isinstance(text, str)] if isinstance(given, list) else []
 
 
+def example_labels(questions: Sequence[str], size: int = 56) -> list[str]:
+    """What each is listed as: its beginning, or its end where others begin alike.
+
+    >>> example_labels(["One and two. Add.", "One and two. Subtract.", "Three?"], 10)
+    ['…two. Add.', '…Subtract.', 'Three?']
+    """
+    begun = [_cut(text, size) for text in questions]
+    return [
+        "…" + text[1 - size :] if len(text) > size and begun.count(label) > 1 else label
+        for text, label in zip(questions, begun, strict=True)
+    ]
+
+
+def _cut(text: str, size: int) -> str:
+    return text if len(text) <= size else text[: size - 1] + "…"
+
+
 def summary_to_come(text: str, *, kind: str = "") -> str:
     """A status in place of the summary, of the same height, so that nothing jumps later."""
     tiles = _tiles([(name, "–") for name in SUMMARY], empty=True)

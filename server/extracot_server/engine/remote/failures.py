@@ -68,7 +68,7 @@ class Failures:
 def _refused(upstream: Upstream, failure: UpstreamFailure) -> int | None:
     """The status by which an upstream that is well has refused this request, where it has."""
     status = failure.status
-    if status is None or not 400 <= status < 500 or status in _LATER:
+    if status is None or not 300 <= status < 500 or status in _LATER:
         return None
     return None if upstream.is_lost(failure) else status
 

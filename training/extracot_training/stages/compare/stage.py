@@ -116,7 +116,7 @@ def _markdown(runs: Runs, differences: Mapping[str, Any], base: str) -> str:
             "run | budget | problems | accuracy difference | reasoning tokens, as a share", compared
         ),
         "",
-        f"![accuracy against reasoning tokens]({BY_TOKENS})",
+        f"![accuracy against all tokens]({BY_TOKENS})",
         "",
     ]
     return "\n".join(lines)
