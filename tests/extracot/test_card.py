@@ -94,7 +94,7 @@ def test_load_from_folder_or_file(tmp_path: Path) -> None:
 
 
 def test_an_older_card_still_says_what_it_said(tmp_path: Path) -> None:
-    """That of the model that was bundled in November 2026."""
+    """That of the model that was bundled until 2026-11-30."""
     file = Path(__file__).parents[1] / "data" / "cards" / "small-2026-11.json"
     card = BudgetCard.load(file)
     assert card.is_trained and card.is_calibrated

@@ -9,6 +9,7 @@ import html
 from collections.abc import Mapping, Sequence
 
 from extracot.answers import same_answer
+from extracot_client.errors import one_line
 from extracot_client.formatting import figure_cells, seconds, tokens
 from extracot_client.playground.charts import Bar, Chart, draw, table
 from extracot_client.playground.markdown import to_html
@@ -65,8 +66,7 @@ def answer_of(row: SweepRow) -> str:
     """What stands in the box, else the answer itself where it is short."""
     if row.boxed is not None:
         return row.boxed
-    text = " ".join((row.answer or "").split())
-    return text if len(text) <= _LONGEST_ANSWER else text[: _LONGEST_ANSWER - 1] + "…"
+    return one_line(row.answer or "", _LONGEST_ANSWER)
 
 
 def judgements(rows: Sequence[SweepRow]) -> list[str]:

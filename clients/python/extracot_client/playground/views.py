@@ -8,6 +8,7 @@ from __future__ import annotations
 import html
 from collections.abc import Sequence
 
+from extracot_client.errors import one_line
 from extracot_client.formatting import (
     cap_words,
     native_range,
@@ -75,15 +76,11 @@ def example_labels(questions: Sequence[str], size: int = 56) -> list[str]:
     >>> example_labels(["One and two. Add.", "One and two. Subtract.", "Three?"], 10)
     ['…two. Add.', '…Subtract.', 'Three?']
     """
-    begun = [_cut(text, size) for text in questions]
+    begun = [one_line(text, size) for text in questions]
     return [
         "…" + text[1 - size :] if len(text) > size and begun.count(label) > 1 else label
         for text, label in zip(questions, begun, strict=True)
     ]
-
-
-def _cut(text: str, size: int) -> str:
-    return text if len(text) <= size else text[: size - 1] + "…"
 
 
 def summary_to_come(text: str, *, kind: str = "") -> str:
