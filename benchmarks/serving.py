@@ -2,14 +2,15 @@
 
     python -m benchmarks.serving [--other PATH_TO_EXTRACOT_SERVE] [--model small] [--streams 32]
         [--tokens 96] [--repeats 5] [--quick] [--try "--vllm block_size=64"]
-        [--env VLLM_CPU_OMP_THREADS_BIND=0,1] [-- FLAGS]
+        [--env VLLM_CPU_NUM_OF_RESERVED_CPU=1] [--beside 1] [-- FLAGS]
 
 Starts two servers with the same FLAGS; ours has those of ``--try`` and the variables of ``--env``
 besides, and without ``--other`` both are this build, so that one setting can be compared. Both get
 the same bursts of greedy streams, one after the other, order changing. Prints tokens per second,
-CPU seconds of all processes for 1,000 tokens, and the median of the paired ratios with its
-quartiles: on a busy machine the ratios mean something, and the CPU seconds more than the wall. How
-long a start takes is told by ``benchmarks.start``.
+the time to the first token and the gap between events, CPU seconds of all processes for 1,000
+tokens, and the median of the paired ratios with its quartiles: on a busy machine the ratios mean
+something, and the CPU seconds more than the wall. ``--beside`` makes it busy: so many other
+processes compute meanwhile. How long a start takes is told by ``benchmarks.start``.
 """
 
 from __future__ import annotations
@@ -17,9 +18,10 @@ from __future__ import annotations
 import argparse
 import contextlib
 import shlex
+import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,6 +38,14 @@ from benchmarks.harness import (
 from benchmarks.start import cpu_seconds
 
 NAMES = ("ours", "other")
+BUSY = "while True: pass"
+FIGURES = (
+    ("tokens/s", "speed"),
+    ("first token ms p50", "first"),
+    ("first token ms p99", "first_late"),
+    ("gap between events ms p99", "gap"),
+    ("CPU s / 1,000 tokens", "cpu"),
+)
 HEAD = ("streams", "figure", "ours", "other", "ratio, median", "quartiles")
 
 
@@ -45,6 +55,12 @@ class Burst:
 
     speed: float
     """Tokens per second."""
+    first: float
+    """Milliseconds to the first token: the median stream's."""
+    first_late: float
+    """The 99th percentile of them."""
+    gap: float
+    """The 99th percentile of the milliseconds between two events."""
     cpu: float
     """Seconds of all its processes, for 1,000 tokens."""
 
@@ -62,7 +78,9 @@ def burst(one: Server, streams: int, tokens: int, turn: int) -> Burst:
     before = cpu_of(one)
     load = measure(one, requests)
     spent = cpu_of(one) - before
-    return Burst(load.tokens / load.wall, 1000 * spent / load.tokens)
+    first, late = (1000 * percentile(load.first, at) for at in (0.5, 0.99))
+    gap = 1000 * percentile(load.gaps, 0.99)
+    return Burst(load.tokens / load.wall, first, late, gap, 1000 * spent / load.tokens)
 
 
 def rounds(
@@ -80,13 +98,28 @@ def rounds(
 def rows_of(streams: int, found: Sequence[dict[str, Burst]]) -> list[list[object]]:
     """Lines of the table."""
     rows: list[list[object]] = []
-    for name, figure in (("tokens/s", "speed"), ("CPU s / 1,000 tokens", "cpu")):
+    for name, figure in FIGURES:
         sides = [[getattr(pair[side], figure) for pair in found] for side in NAMES]
-        shares = [ours / other for ours, other in zip(*sides, strict=True)]
-        low, middle, high = (percentile(shares, at) for at in (0.25, 0.5, 0.75))
         said = [f"{percentile(side, 0.5):.4g}" for side in sides]
-        rows.append([streams, name, *said, f"{middle:.2f}", f"{low:.2f} to {high:.2f}"])
+        compared = ["-", "-"]
+        if all(sides[1]):  # a stream of one event has no gap
+            shares = [ours / other for ours, other in zip(*sides, strict=True)]
+            low, middle, high = (percentile(shares, at) for at in (0.25, 0.5, 0.75))
+            compared = [f"{middle:.2f}", f"{low:.2f} to {high:.2f}"]
+        rows.append([streams, name, *said, *compared])
     return rows
+
+
+@contextlib.contextmanager
+def busy(processes: int) -> Iterator[None]:
+    """So many other processes that compute."""
+    running = [subprocess.Popen([sys.executable, "-c", BUSY]) for _ in range(processes)]
+    try:
+        yield
+    finally:
+        for process in running:
+            process.kill()
+            process.wait()
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -102,6 +135,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--quick", action="store_true", help="4 streams of 16 tokens, once")
     parser.add_argument("--try", dest="tried", default="", help="flags of our server only")
     parser.add_argument("--env", default="", help="variables of our server only, NAME=VALUE")
+    parser.add_argument("--beside", type=int, default=0, help="other processes that compute")
     parser.add_argument("flags", nargs="*", help="of extracot-serve, for both")
     args = parser.parse_args(argv)
     if args.quick:
@@ -118,6 +152,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             log = Path(folder) / f"{name}.log"
             run = server(name, [*command, *flags, *args.flags], port, "bench", log)
             servers.append(stack.enter_context(run))
+        stack.enter_context(busy(args.beside))
         rows = [
             row
             for size in map(int, args.streams.split(","))

@@ -237,15 +237,36 @@ def test_two_builds_serve_in_turns(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def measured(server: Server, requests: Sequence[bytes]) -> Load:
         order.append(server.name)
-        spent[server.name] += {"ours": 1.0, "other": 4.0}[server.name]
-        return Load(len(requests), tokens=100, wall={"ours": 1.0, "other": 2.0}[server.name])
+        took = {"ours": 1.0, "other": 2.0}[server.name]
+        spent[server.name] += took**2
+        first, gaps = [took / 10, took / 5], [took / 100]
+        return Load(len(requests), tokens=100, wall=took, first=first, gaps=gaps)
 
     monkeypatch.setattr(serving, "measure", measured)
     monkeypatch.setattr(serving, "cpu_of", lambda server: spent[server.name])
     servers = [Server(name, "http://127.0.0.1:1", None, "m") for name in serving.NAMES]  # type: ignore[arg-type]
-    speed, cpu = serving.rows_of(4, serving.rounds(servers, 4, 16, repeats=2))
+    rows = serving.rows_of(4, serving.rounds(servers, 4, 16, repeats=2))
     assert order == ["other", "ours", "ours", "other", "other", "ours"]
-    assert speed[2:5] == ["100", "50", "2.00"] and cpu[2:5] == ["10", "40", "0.25"]
+    assert [row[1:5] for row in rows] == [
+        ["tokens/s", "100", "50", "2.00"],
+        ["first token ms p50", "200", "400", "0.50"],
+        ["first token ms p99", "200", "400", "0.50"],
+        ["gap between events ms p99", "10", "20", "0.50"],
+        ["CPU s / 1,000 tokens", "10", "40", "0.25"],
+    ]
+
+
+def test_streams_of_one_event_have_no_gaps_to_compare() -> None:
+    one = serving.Burst(1.0, 1.0, 1.0, 0.0, 1.0)
+    rows = serving.rows_of(1, [{"ours": one, "other": one}])
+    assert [row[2:] for row in rows if row[2] == "0"] == [["0", "0", "-", "-"]]
+
+
+def test_processes_that_compute_beside_end_with_it() -> None:
+    before = {number for number, _ in family(os.getpid())}
+    with serving.busy(2):
+        assert len({number for number, _ in family(os.getpid())} - before) == 2
+    assert {number for number, _ in family(os.getpid())} == before
 
 
 def test_a_loss_of_a_token_does_not_depend_on_which_rows_are_together() -> None:
