@@ -65,12 +65,36 @@ def refused(arguments: list[str]) -> str:
         ("UPSTREAM_API_KEY_FILE", KEY, "is like a key"),
         ("REASONING_KEY_FILE", KEY, "is like a key"),
         ("CONFIG", f"http://u:{KEY}@x", "is like a URL"),
+        ("MODEL", f"https://u:{KEY}@h/m", "is like a URL"),
+        ("MODEL", f"u:{KEY}@h/m", "is like a URL"),
+        ("TOKENIZER", f"https:/u:{KEY}@h/m", "is like a URL"),
+        ("CARD", f"'https://u:{KEY}@h/card.json'", "is like a URL"),
+        ("PROFILES", f"s3://u:{KEY}@h/p.yaml", "is like a URL"),
+        ("BATCH_FOLDER", f"https://u:{KEY}@h/files", "is like a URL"),
+        ("LORA", f"a=https://u:{KEY}@h/a", "is like a URL"),
+        ("LORA", "a=./a,https://u:sk-very,secret@h", "number 2 is none"),
+        ("MODELS", f"a=ftp://u:{KEY}@h/m", "models[0] (a): setting model: must be a path"),
     ],
 )
 def test_a_variable(name: str, value: str, words: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(f"EXTRACOT_{name}", value)
     text = refused([])
     assert words in text and (f"setting {name.lower()}" in text or "models[0]" in text), text
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("model", "org/model:8b"),
+        ("model", "hf.co/org/model:Q4_K_M"),
+        ("model", "name@sha256:0123"),
+        ("card", "./a:b@c/card.json"),
+        ("tokenizer", "/models/at@home"),
+    ],
+)
+def test_names_with_colons_are_no_urls(name: str, value: str) -> None:
+    settings = load_settings([f"--{name}", value, "--engine", "remote", "--upstream", "http://h"])
+    assert getattr(settings.served_models()[0], name) == value
 
 
 def test_a_key_in_place_of_a_file_of_them(

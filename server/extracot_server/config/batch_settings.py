@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from pydantic import BaseModel, Field
+
+from extracot_server.config.setting_values import PlainPath
 
 
 class BatchSettings(BaseModel):
     """What the server's settings say of batches. Without a folder there are none."""
 
-    batch_folder: Path | None = Field(
+    batch_folder: PlainPath = Field(
         None,
         description="folder for files and batches (/v1/files, /v1/batches); without it there are "
         "none. Several processes may share it: one of them runs the batches",

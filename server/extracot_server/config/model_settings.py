@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
@@ -29,6 +28,9 @@ from extracot_server.config.offers import check_offers
 from extracot_server.config.setting_values import (
     KeyFile,
     PlainFile,
+    PlainPath,
+    Source,
+    check_source,
     key_text,
     one_line,
     parse_key_values,
@@ -68,14 +70,15 @@ def parse_adapters(value: Any) -> dict[str, str]:
     if isinstance(value, list | tuple):
         pairs = [str(item).partition("=")[::2] for item in value]
     elif not isinstance(value, Mapping):
-        raise ValueError(f"lora takes NAME=FOLDER pairs, not {value!r:.100}")
+        raise ValueError("lora takes NAME=FOLDER pairs")
     adapters: dict[str, str] = {}
-    for name, folder in ((str(name).strip(), str(folder).strip()) for name, folder in pairs):
-        if not name or not folder:
-            raise ValueError(f"lora takes NAME=FOLDER, not {name or folder!r:.100}")
+    stripped = [(str(name).strip(), str(folder).strip()) for name, folder in pairs]
+    for number, (name, folder) in enumerate(stripped, 1):
+        if not name or not folder:  # what came of a comma in a password is not shown
+            raise ValueError(f"lora takes NAME=FOLDER pairs, and number {number} is none")
         if name in adapters:
             raise ValueError(f"two adapters are named {name}")
-        adapters[check_name(name)] = folder
+        adapters[check_name(name)] = check_source(folder)
     return adapters
 
 
@@ -89,7 +92,7 @@ class ModelSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", protected_namespaces=())
 
     # What is served
-    model: str = Field(
+    model: Source = Field(
         "small",
         description="a model folder, a hub id, or a bundled model: `small` (word problems, trained "
         "to follow budgets) or `smollm2` (converted once)",
@@ -103,7 +106,7 @@ class ModelSettings(BaseModel):
         "OpenAI-compatible servers there, asked by chat messages; "
         "`scripted` is deterministic and needs no model (trials, tests)",
     )
-    card: str | None = Field(
+    card: Source | None = Field(
         None,
         description="budget card to use instead of the one beside the weights; "
         "`none` ignores it and serves caps only",
@@ -113,7 +116,7 @@ class ModelSettings(BaseModel):
         description="family of the model, which says how it reasons: `qwen3`, `gpt-oss`, …; "
         "default: found by its configuration and chat template; `none`: no family's",
     )
-    profiles: Path | None = Field(
+    profiles: PlainPath = Field(
         None, description="YAML file, or folder of such, with profiles of your own"
     )
     tool_parser: str | None = Field(
@@ -165,7 +168,7 @@ class ModelSettings(BaseModel):
         le=DAY,
         description="remote, openai: longest silence of an upstream in a running request",
     )
-    tokenizer: str | None = Field(
+    tokenizer: Source | None = Field(
         None,
         description="remote: folder or hub id of the model, if not where the upstream has it; "
         "openai: the same, to know the family by; default: none",

@@ -33,7 +33,8 @@ STORE_SCHEMES = ("redis", "rediss", "postgresql", "postgres")
 """What a URL of a store of usage may begin with."""
 _STORES = f"a file, or a URL of one of these: {', '.join(STORE_SCHEMES)}"
 _ALMOST_URL = re.compile(rf"[A-Za-z][\w+.-]*:/|({'|'.join(STORE_SCHEMES)}):|.*:.*@", re.DOTALL)
-"""What was to be a URL: taken for a file's path it would be shown, with a password in it."""
+_URL = re.compile(r"[A-Za-z][\w+.-]*:/|.*:.*@", re.DOTALL)
+"""What was to be a URL: taken for a path it would be shown, with a password in it."""
 _BARE_ADDRESS = (
     "an address is like http://host:8000 and must not hold a password; give the key as "
     "upstream_api_key"
@@ -82,6 +83,18 @@ def check_file(value: Any) -> Any:
     return value
 
 
+def check_source(value: Any) -> Any:
+    """A path, or a name such as a hub id; ``ValueError`` likewise.
+
+    >>> check_source("org/name:8b"), check_source("./a:b@c")
+    ('org/name:8b', './a:b@c')
+    """
+    text = _unquoted(value)
+    if not text.startswith(PATH_STARTS) and _URL.match(text):
+        raise ValueError("must be a path or a name, and is like a URL; ./NAME always is a path")
+    return value
+
+
 def check_key_file(value: Any) -> Any:
     """The path of a file with keys; ``ValueError`` also for what looks like such a key itself."""
     if _unquoted(value).lower().startswith("sk-"):
@@ -95,6 +108,8 @@ def _unquoted(value: Any) -> str:
 
 
 PlainFile = Annotated[Path | None, BeforeValidator(check_file)]
+PlainPath = Annotated[Path | None, BeforeValidator(check_source)]
+Source = Annotated[str, BeforeValidator(check_source)]
 KeyFile = Annotated[Path | None, BeforeValidator(check_key_file)]
 
 
