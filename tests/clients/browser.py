@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -37,6 +37,7 @@ FLAGS = (
 )
 # Starting Gradio and drawing its page, on a machine that is busy with other tests.
 PATIENCE = 12 * WAIT
+PROBLEM = "Find the sum of all $x$ with $x^2 - 5x + 6 = 0$."
 
 
 @dataclass
@@ -95,6 +96,26 @@ def watched_page(browser: Browser, **context: Any) -> Iterator[Watched]:
         page.on("pageerror", lambda error: watched.complaints.append(str(error)))
         page.on("request", lambda request: watched.hosts.add(_host(request.url)))
         yield watched
+
+
+def wait_for(page: Page, script: str) -> None:
+    """Until the page's script is true."""
+    page.wait_for_function(script, timeout=1000 * PATIENCE)
+
+
+def summary_of(page: Page, press: Callable[[], None]) -> str:
+    """Press what solves and wait for the next summary; gives its line."""
+    mark = "document.querySelector('#xc-summary .xc-line')?.setAttribute('data-old', '')"
+    page.evaluate(mark)
+    press()
+    line = page.locator("#xc-summary .xc-line:not([data-old])")
+    line.wait_for()
+    return line.inner_text()
+
+
+def solve(page: Page) -> str:
+    """Solve by the button; gives the summary's line."""
+    return summary_of(page, page.get_by_role("button", name="Solve").click)
 
 
 def _host(url: str) -> str:

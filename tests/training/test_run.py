@@ -4,10 +4,6 @@ of a run. What it ends with is in tests/contract/test_own_run.py."""
 from __future__ import annotations
 
 import json
-import os
-import signal
-import subprocess
-import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -20,10 +16,8 @@ from extracot.card import BudgetCard, LevelCard
 from extracot_training.cli import config_class, main
 from extracot_training.errors import ConfigError, StageError
 from extracot_training.evaluation.serving import become_server
-from extracot_training.pipeline.parents import die_with_parent
 from extracot_training.planning.shape import KNOWN, Shape, shape_of_config
 from extracot_training.run import checks
-from extracot_training.run.children import in_child
 from extracot_training.run.data import FEW, read_data, teacher_of
 from extracot_training.run.machine import Base, Machine
 from extracot_training.run.options import RunOptions, read
@@ -341,62 +335,3 @@ def test_packages_trackers_and_room_are_looked_for_first(
     huge = replace(SMOL, weights=1e15)
     with pytest.raises(StageError, match=r"GiB are free there, and models and checkpoints take"):
         checks.check_disk(recipe(options(tmp_path), shape=huge))
-
-
-def test_a_stage_that_is_killed_is_told_apart_from_one_that_fails() -> None:
-    def killed() -> int:
-        signal.raise_signal(signal.SIGKILL)
-        return 0
-
-    def refused() -> int:
-        raise StageError("no\nroom")
-
-    assert in_child("sft", lambda: 3, {}) == 3
-    assert in_child("sft", refused, {}) == 1
-    with pytest.raises(StageError, match="stage sft was ended by SIGKILL; out of memory"):
-        in_child("sft", killed, {})
-
-
-def test_a_stage_whose_run_has_ended_before_it_begins_does_not_begin() -> None:
-    def orphaned() -> int:
-        die_with_parent(os.getpid())  # which is not whose child it is
-        return 0
-
-    with pytest.raises(StageError, match="stage sft was ended by SIGTERM"):
-        in_child("sft", orphaned, {})
-
-
-def test_a_process_that_is_ended_takes_its_engine_along() -> None:
-    script = (
-        "import multiprocessing, signal\n"
-        "from extracot_training.pipeline.parents import take_children_along\n"
-        "engine = multiprocessing.get_context('fork').Process(target=signal.pause)\n"
-        "engine.start()\ntake_children_along()\nprint('loaded', flush=True)\nengine.join()\n"
-    )
-    with subprocess.Popen(
-        [sys.executable, "-c", script], stdout=subprocess.PIPE, text=True
-    ) as process:
-        assert process.stdout is not None
-        process.stdout.readline()
-        process.terminate()
-        assert process.stdout.read() == "", "the pipe closes when the engine has ended as well"
-    assert process.returncode == 128 + signal.SIGTERM
-
-
-@pytest.mark.parametrize("method", ["fork", "spawn"])
-def test_an_engine_does_not_outlive_a_process_that_is_killed(tmp_path: Path, method: str) -> None:
-    (tmp_path / "killed.py").write_text(
-        "import multiprocessing, os, signal, sys\n"
-        "from extracot_training.pipeline.parents import tied\n"
-        "def engine():\n    print(os.getpid(), flush=True)\n    signal.pause()\n"
-        "if __name__ == '__main__':\n"
-        "    context = tied(multiprocessing.get_context(sys.argv[1]))\n"
-        "    assert context.get_start_method() == sys.argv[1]\n"
-        "    process = context.Process(target=engine)\n    process.start()\n    process.join()\n"
-    )
-    words = [sys.executable, str(tmp_path / "killed.py"), method]
-    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        assert int(process.stdout.readline()) != process.pid
-        process.kill()
-        assert process.stdout.read() == "", "the pipe closes when the engine has ended as well"
