@@ -8,8 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from extracot_client import Extracot
 from extracot_client.batch_calls import Batch, Batches
 from extracot_client.cli import main
+from extracot_client.commands import batch
+from extracot_client.retries import RetryPolicy
+from tests.clients import fake_server as fake
+from tests.clients.fake_server import FakeServer
 from tests.server.batch_client import jsonl, line
 from tests.server.live import Live, serve
 
@@ -128,3 +133,49 @@ def token_url() -> Iterator[str]:
     """A server as it is without a setting."""
     with serve() as found:
         yield found.url
+
+
+def test_nothing_is_submitted_that_could_not_be_noted(
+    live: Live, file: Path, capsys: Captured
+) -> None:
+    before = live.http.get("/v1/batches").json()["data"]
+    file.with_suffix(".batch.json.part").mkdir()  # in the way
+    assert main(["batch", str(file)]) == 2
+    assert "asked.batch.json.part" in capsys.readouterr().err
+    assert live.http.get("/v1/batches").json()["data"] == before
+
+
+def test_a_batch_that_cannot_be_noted_after_all_is_named(
+    file: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device", "asked.batch.json.part")
+
+    monkeypatch.setattr(batch, "_keep", full)
+    assert main(["batch", str(file)]) == 2
+    err = capsys.readouterr().err
+    assert "submitted as batch_" in err and "could not be noted" in err and "No space left" in err
+
+
+def test_files_of_an_earlier_batch_go(file: Path, capsys: Captured) -> None:
+    file.write_bytes(jsonl(line(1, budget=9)))
+    assert main(["batch", str(file)]) == 1
+    assert file.with_suffix(".errors.jsonl").exists()
+    file.write_bytes(jsonl(line(1)))
+    file.with_suffix(".batch.json").unlink()
+    assert main(["batch", str(file)]) == 0
+    assert "1 of 1 answered" in capsys.readouterr().out
+    assert file.with_suffix(".results.jsonl").exists()
+    assert not file.with_suffix(".errors.jsonl").exists()
+
+
+def test_a_refusal_that_asks_to_come_back_is_asked_again(file: Path) -> None:
+    busy = fake.error(503, retry_after="0")
+    made, begun = ({"id": "file-1"}, {"id": "b-1", "status": "completed"})
+    handlers = [busy, fake.reply(200, made), busy, fake.reply(200, begun)]
+    with FakeServer(handlers) as server, Extracot(server.url, retry=RetryPolicy(base=0)) as client:
+        batches = Batches(client)
+        assert batches.upload(file).id == "file-1"
+        assert batches.create("file-1", "/v1/chat/completions", "24h").id == "b-1"
+    assert len(server.seen) == 4
+    assert all(file.read_bytes() in request.body for request in server.seen[:2])

@@ -340,6 +340,8 @@ def test_files_that_cannot_be_used_are_2(
     for outputs in (["-o", below], ["--csv", below], ["--plot", str(tmp_path)]):
         fails(capsys, 2, "sweep", str(problems), "--budgets", "0.2", *outputs)
     fails(capsys, 2, "sweep", str(problems), "--budgets", "0.2", "-o", here, "--csv", here)
+    problems.write_text('"\\ud800 x"\n')
+    assert "in.jsonl:1: holds half" in fails(capsys, 2, "sweep", str(problems), "--budgets", "0.2")
     assert len(at_live.engine.requests) == 0
 
 

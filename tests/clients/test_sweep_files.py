@@ -11,7 +11,7 @@ import pytest
 from extracot_client import SweepProblem
 from extracot_client.problem_files import SweepFileError
 from extracot_client.sweep_files import RowStore, write_csv
-from tests.clients.test_sweep import row
+from tests.clients.test_sweep_pictures import row
 
 
 def asked(problem: str, answer: str | None = None) -> SweepProblem:
@@ -62,6 +62,24 @@ def test_a_file_that_is_not_ours_is_left_alone(tmp_path: Path) -> None:
     with pytest.raises(SweepFileError, match=r"rows\.jsonl:1: no row"), RowStore(path):
         pass
     assert path.read_text() == '{"precious": 1}\n'
+
+
+@pytest.mark.parametrize("text", ["my notes", '{"precious": 1}', '{"problem": "x"', "1\nnotes"])
+def test_a_last_line_of_somebody_else_is_no_torn_row(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "notes.txt"
+    path.write_text(text)
+    with pytest.raises(SweepFileError, match="name another output file"), RowStore(path):
+        pass
+    assert path.read_text() == text
+
+
+@pytest.mark.parametrize("torn", [b"{", b'{"problem', b'{"problem_id":', b'{"problem_id":"c","bud'])
+def test_a_torn_row_is_cut_off(torn: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_bytes(torn)
+    with RowStore(path) as store:
+        store.add(row("a", 0.2))
+    assert [json.loads(line)["problem_id"] for line in path.read_text().splitlines()] == ["a"]
 
 
 def test_csv_out(tmp_path: Path) -> None:

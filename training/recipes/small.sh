@@ -27,8 +27,9 @@ done
 out=${OUT:-runs/small}
 source training/recipes/steps.sh
 
-# take NAME: what is kept of this step, in place of the step.
-take() {
+# have NAME: whether this step is kept; it is taken then, in place of the step.
+have() {
+  if [[ ! $kept || ! -d $kept/$1 ]]; then return 1; fi
   if [[ ! ${PLAN:-} && ! -d $out/$1 ]]; then cp -r "$kept/$1" "$out/$1"; fi
 }
 
@@ -38,11 +39,7 @@ step compressor-problems problems problems-small-compressor
 step compressor-teach teach teach-own --input "$out/compressor-problems"
 step annotate annotate annotate-rules --input "$out/compressor-teach"
 minilm=(--input "$out/annotate" --set attention_dropout=0)
-if [[ $kept ]]; then
-  take compressor
-else
-  step compressor compressor compressor-minilm "${minilm[@]}" --set question=32
-fi
+have compressor || step compressor compressor compressor-minilm "${minilm[@]}" --set question=32
 
 # Single stories, from which it learns arithmetic; then three at once, and which numbers belong to which
 # story.
@@ -70,7 +67,7 @@ whole() { # SUFFIX SEED BASE
   seeded "sft-whole$1" "$2" "sft-single$1" mix-full --set learning_rate=2.0e-3 --set epochs=2
   seeded "sft-again$1" "$2" "sft-whole$1" mix-full --set learning_rate=2.5e-3 --set epochs=3
 }
-if [[ $kept ]]; then take sft-again; else whole "" 1 base; fi
+have sft-again || whole "" 1 base
 
 # Stage 2: rows of every level; two rounds, each with more of the short ones first, whose rows are quick to
 # learn from, and then of the long ones. Whatever ours is compared with goes through the same rounds, from
@@ -93,7 +90,7 @@ levels() {
 }
 longer=(--set learning_rate=2.0e-3 --set epochs=1.6 --set warmup=0.02)
 compressed "" --set "compressor=$out/compressor"
-if [[ $kept ]]; then take sft-levels; else levels "" 1 ""; fi
+have sft-levels || levels "" 1 ""
 
 # Then the choice as it was measured, and stage 3: every level tried for half of the problems, which
 # trains the choice; a level named by the prompt for the others, which trains what users name.
@@ -131,24 +128,32 @@ every="budgets=[0.2,0.4,0.6,0.8,1.0]"
 few="budgets=[0.2,0.4,0.6,1.0,auto]"
 
 # Ours from another seed, whole.
-step base-2 base base-small --set "inputs=[$out/teach,$out/teach-single]" --set seed=2
-whole -2 2 base-2
-levels -2 2 ""
+have sft-again-2 || {
+  step base-2 base base-small --set "inputs=[$out/teach,$out/teach-single]" --set seed=2
+  whole -2 2 base-2
+}
+have sft-levels-2 || levels -2 2 ""
 chosen -2 2
 measure small-2 chrpo-2 --set "reference=$out/reference-2"
 
 # Ours before any reward: the fair partner of what has none. The same compressor that sees no question,
 # and the same that knows no formulas; and neither, as TokenSkip and LLMLingua-2 do.
 measure sft sft --set "budgets=[0.2,0.4,0.6,0.8,1.0,auto]"
-step compressor-blind compressor compressor-minilm "${minilm[@]}" --set question=0
-compressed -blind --set "compressor=$out/compressor-blind"
-compressed -words --set "compressor=$out/compressor" --set units=words
-compressed -tokenskip --set "compressor=$out/compressor-blind" --set units=words
 measure fixed sft-levels --set "$every"
-for other in blind words tokenskip; do
-  levels "" 1 "-$other"
-  measure "$other" "sft-levels-$other" --set "$every"
-done
+baseline() { # NAME FLAG …: of its rows
+  local name=$1
+  shift
+  have "sft-levels-$name" || {
+    compressed "-$name" "$@"
+    levels "" 1 "-$name"
+  }
+  measure "$name" "sft-levels-$name" --set "$every"
+}
+have compressor-blind ||
+  step compressor-blind compressor compressor-minilm "${minilm[@]}" --set question=0
+baseline blind --set "compressor=$out/compressor-blind"
+baseline words --set "compressor=$out/compressor" --set units=words
+baseline tokenskip --set "compressor=$out/compressor-blind" --set units=words
 # Whole traces alone: what the levels start from. And before any training.
 measure whole sft-again --set "budgets=[native]"
 seeded sft-untrained 1 base mix-long --set max_steps=1 --set learning_rate=1.0e-12

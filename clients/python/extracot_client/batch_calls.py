@@ -6,6 +6,7 @@ Works with any server that has OpenAI's ``/v1/files`` and ``/v1/batches``.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -74,13 +75,18 @@ class Batches:
     def upload(self, path: Path) -> UploadedFile:
         """Send a file as it is read; it is not held in memory."""
         with path.open("rb") as stream:
-            form = {"file": (path.name, stream, "application/jsonl")}
-            return self._once(UploadedFile, "v1/files", data={"purpose": "batch"}, files=form)
+
+            def form() -> dict[str, Any]:
+                stream.seek(0)
+                sent = {"file": (path.name, stream, "application/jsonl")}
+                return {"data": {"purpose": "batch"}, "files": sent}
+
+            return self._once(UploadedFile, "v1/files", form)
 
     def create(self, file_id: str, endpoint: str, window: str) -> Batch:
         """Start a batch of an uploaded file."""
         body = {"input_file_id": file_id, "endpoint": endpoint, "completion_window": window}
-        return self._once(Batch, "v1/batches", json=body)
+        return self._once(Batch, "v1/batches", lambda: {"json": body})
 
     def get(self, batch_id: str) -> Batch:
         """A batch and how far it is."""
@@ -113,19 +119,25 @@ class Batches:
         raw = self._client._read_body(response, exchange, base.MAX_JSON_BODY)
         return base.parse_page(Batch, response, raw)
 
-    def _once(self, kind: type[base.Page], path: str, **content: Any) -> base.Page:
-        """A POST that is not repeated when its reply is lost: it would be done twice."""
+    def _once(
+        self, kind: type[base.Page], path: str, content: Callable[[], dict[str, Any]]
+    ) -> base.Page:
+        """A POST that is not repeated when its reply is lost: it would be done twice.
+
+        A refusal that asks to come back is: nothing was done then.
+        """
         client, exchange = self._client, self._client._core.exchange()
         limits = client._core.settings.timeout()
-        try:
-            request = client._http.build_request("POST", path, timeout=limits, **content)
-            response = client._http.send(request, stream=True)
-        except httpx.HTTPError as broken:
-            raise exchange.broken(broken) from broken
-        body = client._read_body(response, exchange)
-        if not response.is_success:
-            raise exchange.refused(response, body)
-        return base.parse_page(kind, response, body)
+        while True:
+            try:
+                request = client._http.build_request("POST", path, timeout=limits, **content())
+                response = client._http.send(request, stream=True)
+            except httpx.HTTPError as broken:
+                raise exchange.broken(broken) from broken
+            body = client._read_body(response, exchange)
+            if response.is_success:
+                return base.parse_page(kind, response, body)
+            client._sleep(exchange.delay_after(exchange.refused(response, body)))
 
 
 def _place(batch_id: str) -> str:

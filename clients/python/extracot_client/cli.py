@@ -14,6 +14,8 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias, cast
 
+from extracot_client.terminal import printable
+
 if TYPE_CHECKING:
     Commands: TypeAlias = argparse._SubParsersAction["_Parser"]
 
@@ -292,7 +294,7 @@ def _add_adherence(commands: Commands) -> None:
 def complain(text: str) -> None:
     """One line on standard error, whatever that can show."""
     try:
-        sys.stderr.write(f"extracot: {' '.join(text.split())}\n")
+        sys.stderr.write(f"extracot: {printable(' '.join(text.split()))}\n")
         sys.stderr.flush()
     except OSError:
         return
@@ -300,10 +302,11 @@ def complain(text: str) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; gives its exit code."""
-    for stream in (sys.stdin, sys.stdout, sys.stderr):
-        # What the encoding cannot express becomes a question mark, not a traceback.
+    # What the encoding cannot express becomes a question mark, not a traceback; what is read is
+    # never altered.
+    for stream, errors in ((sys.stdin, "strict"), (sys.stdout, "replace"), (sys.stderr, "replace")):
         if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="replace")
+            stream.reconfigure(errors=errors)
     try:
         arguments = build_parser().parse_args(argv)
         code = _run(arguments)
@@ -331,6 +334,12 @@ def _run(arguments: argparse.Namespace) -> int:
         return FAILED
     except BrokenPipeError:
         raise
+    except UnicodeDecodeError as error:
+        complain(f"standard input is not {error.encoding}: {error.reason}")
+        return USAGE
+    except UnicodeEncodeError as error:  # of bytes in an argument
+        complain(f"what cannot be written as UTF-8 was given: {error.object[:80]!r}")
+        return USAGE
     except OSError as error:
         complain(f"{error.filename or 'a file'}: {error.strerror or error}")
         return USAGE

@@ -66,11 +66,16 @@ def _jsonl_rows(stream: TextIO, name: str) -> Iterator[tuple[str, Any]]:
             continue
         where = f"{name}:{number}"
         try:
-            yield where, json.loads(line, object_pairs_hook=_object(where))
+            row = json.loads(line, object_pairs_hook=_object(where))
+            json.dumps(row, ensure_ascii=False).encode("utf-8")
         except SweepFileError:
             raise
+        except UnicodeEncodeError:
+            told = "holds half a character (a lone surrogate)"
+            raise SweepFileError(f"{where}: {told}") from None
         except (ValueError, RecursionError):
             raise SweepFileError(f"{where}: not JSON; want one object a line") from None
+        yield where, row
 
 
 def _object(where: str) -> Callable[[list[tuple[str, Any]]], dict[str, Any]]:

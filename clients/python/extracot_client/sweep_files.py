@@ -18,12 +18,15 @@ from extracot_client.problem_files import SweepFileError
 from extracot_client.sweeps import SweepProblem, budget_key, regraded
 from extracot_client.types import SweepRow
 
+_TORN = b'{"' + next(iter(SweepRow.model_fields)).encode() + b'":'
+"""How a row begins: what begins otherwise is somebody's text."""
+
 
 class RowStore:
     """Rows in a JSONL file, one flushed line each, so that an interrupted sweep goes on.
 
-    A torn last line is cut off; of several rows with one key the last counts; failed rows are
-    asked again.
+    A row that was torn while it was written is cut off; of several rows with one key the last
+    counts; failed rows are asked again.
     """
 
     def __init__(self, path: Path) -> None:
@@ -47,7 +50,7 @@ class RowStore:
         file.seek(0)
         end = 0
         for number, line in enumerate(file, start=1):
-            if not line.endswith(b"\n"):
+            if not line.endswith(b"\n") and _TORN.startswith(line[: len(_TORN)]):
                 break
             end += len(line)
             if not line.strip():

@@ -69,6 +69,7 @@ def as_problem(problem: str | SweepProblem) -> SweepProblem:
     """A bare question gets an id made from its text, the same in every run. Raises
     :class:`InvalidArgumentError` for an answer that no reply could match."""
     if isinstance(problem, SweepProblem):
+        encoded(problem.question)
         gold: object = problem.answer
         if gold is not None and (not isinstance(gold, str) or not same_answer(gold, gold)):
             raise errors.InvalidArgumentError(
@@ -77,7 +78,17 @@ def as_problem(problem: str | SweepProblem) -> SweepProblem:
                 param="problems",
             )
         return problem
-    return SweepProblem(hashlib.sha256(problem.encode("utf-8")).hexdigest()[:12], problem)
+    return SweepProblem(hashlib.sha256(encoded(problem)).hexdigest()[:12], problem)
+
+
+def encoded(text: str) -> bytes:
+    """A problem as UTF-8. Raises :class:`InvalidArgumentError` for halves of characters."""
+    try:
+        return text.encode("utf-8")
+    except UnicodeEncodeError:
+        raise errors.InvalidArgumentError(
+            f"The problem {text[:80]!r} holds half a character (a lone surrogate)", param="problems"
+        ) from None
 
 
 def fingerprint(problem: SweepProblem, options: SolveOptions) -> str:
@@ -192,7 +203,9 @@ def budget_key(budget: Any) -> str:
     """A budget as one short text: the name of a column, a colour, a group."""
     if isinstance(budget, bool) or not isinstance(budget, int | float | str):
         return "default" if budget is None else json.dumps(budget, sort_keys=True)
-    return f"{budget:g}" if isinstance(budget, float) else str(budget)
+    if isinstance(budget, float) and float(short := f"{budget:g}") == budget:
+        return short
+    return str(budget)
 
 
 @dataclass(frozen=True, slots=True)

@@ -67,7 +67,7 @@ class _Measured:
 def run(arguments: argparse.Namespace) -> int:
     """Ask every server the same, keep the rows, and say what came of it; 1 if requests failed."""
     out = Path(arguments.out)
-    check_files(arguments, "out", "plot")
+    check_files(arguments, "out", "plot", read=arguments.problems)
     if arguments.base_url:
         raise InvalidArgumentError("--base-url: name the servers as arguments", param="base_url")
     caps = _caps(arguments.caps)

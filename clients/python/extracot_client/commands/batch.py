@@ -40,9 +40,14 @@ def run(arguments: argparse.Namespace) -> int:
         if known is None:
             if arguments.cancel:
                 raise InvalidArgumentError(f"{beside} does not exist: nothing was submitted")
+            _prove_room(beside)
             file = batches.upload(path)
             batch = batches.create(file.id, arguments.endpoint, arguments.window)
-            _keep(beside, _Note(batch.id, server, digest))
+            try:
+                _keep(beside, _Note(batch.id, server, digest))
+            except OSError:
+                note(f"submitted as {batch.id}, and that could not be noted", bad=True)
+                raise
             note(f"submitted as {batch.id}; the same command goes on with it ({beside})")
         else:
             batch = _again(batches, known, beside)
@@ -84,8 +89,19 @@ def _known(beside: Path, digest: str, server: str) -> _Note | None:
     return found
 
 
+def _prove_room(beside: Path) -> None:
+    """Raises :class:`OSError` where no note can be kept: what is not noted is submitted again."""
+    part = _part(beside)
+    part.touch()
+    part.unlink()
+
+
+def _part(beside: Path) -> Path:
+    return beside.with_name(f"{beside.name}.part")
+
+
 def _keep(beside: Path, found: _Note) -> None:
-    part = beside.with_name(f"{beside.name}.part")
+    part = _part(beside)
     part.write_text(json.dumps(asdict(found)) + "\n", encoding="utf-8")
     os.replace(part, beside)
 
@@ -119,12 +135,15 @@ def _wait(sleep: Callable[[float], object], batches: Batches, batch: Batch) -> B
 
 
 def _fetch(batches: Batches, batch: Batch, path: Path) -> dict[str, Path]:
-    """The results beside the file, by what they are."""
+    """The results beside the file, by what they are. Those of an earlier batch of it go."""
     files: dict[str, Path] = {}
     for kind, file_id in (("results", batch.output_file_id), ("errors", batch.error_file_id)):
-        if file_id is not None:
-            files[kind] = path.with_suffix(f".{kind}.jsonl")
-            batches.download(file_id, files[kind])
+        there = path.with_suffix(f".{kind}.jsonl")
+        if file_id is None:
+            there.unlink(missing_ok=True)
+        else:
+            batches.download(file_id, there)
+            files[kind] = there
     return files
 
 

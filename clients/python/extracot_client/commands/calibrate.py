@@ -62,7 +62,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Ask, keep, and write the card."""
     arguments.base_url = arguments.url or arguments.base_url
     out = Path(arguments.out)
-    check_files(arguments, "out", "plot")
+    check_files(arguments, "out", "plot", read=arguments.problems)
     problems, name = _problems(arguments)
     with make_client(arguments) as client:
         page, plan = _plan(arguments, client, problems)

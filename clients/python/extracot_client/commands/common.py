@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import re
 import sys
-from collections.abc import Iterable
+import tempfile
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -50,20 +52,29 @@ def read_problem(argument: str) -> str:
     return text.strip("\n")
 
 
-def check_files(arguments: argparse.Namespace, *options: str) -> None:
-    """Refuse now what could not be written after hours of asking."""
-    seen: set[Path] = set()
+def check_files(arguments: argparse.Namespace, *options: str, read: str | None = None) -> None:
+    """Refuse now what could not be written after hours of asking, or over the file that is read."""
+    seen = {Path(read).resolve()} if read not in (None, "-") else set()
     for option in options:
         if not (name := getattr(arguments, option)):
             continue
         path = Path(name).resolve()
-        if path.is_dir() or not path.parent.is_dir():
+        if path.is_dir() or not path.parent.is_dir() or not _writable(path):
             raise InvalidArgumentError(
                 f"--{option} {name}: no file can be written there", param=option
             )
         if path in seen:
             raise InvalidArgumentError(f"--{option} {name}: named twice", param=option)
         seen.add(path)
+
+
+def _writable(path: Path) -> bool:
+    """Whether a file can be made beside it, as one is that takes its place when it is whole."""
+    try:
+        with tempfile.TemporaryFile(dir=path.parent):
+            return not path.exists() or os.access(path, os.W_OK)
+    except OSError:
+        return False
 
 
 def read_problems_of(name: str, limit: int | None) -> list[SweepProblem]:
@@ -96,12 +107,32 @@ def parse_budget(text: str | None) -> Budget:
 def parse_budgets(text: str) -> list[Budget]:
     """A comma-separated list, without doubles; raises :class:`InvalidArgumentError` if empty."""
     budgets: list[Budget] = []
-    for part in text.split(","):
+    for part in _apart(text):
         if part.strip() and (budget := parse_budget(part)) not in budgets:
             budgets.append(budget)
     if not budgets:
         raise InvalidArgumentError("No budget was given", param="budgets")
     return budgets
+
+
+def _apart(text: str) -> Iterator[str]:
+    """What commas part, but not those of an object."""
+    held: list[str] = []
+    for part in text.split(","):
+        held.append(part)
+        whole = ",".join(held).strip()
+        if not whole.startswith("{") or _is_json(whole):
+            yield whole
+            held = []
+    yield ",".join(held)
+
+
+def _is_json(text: str) -> bool:
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return True
 
 
 def offered_budgets(page: BudgetCardPage) -> list[Budget]:

@@ -31,7 +31,7 @@ from extracot_client.sweeps import (
     fingerprint,
     summarise,
 )
-from extracot_client.terminal import Progress, Style, table
+from extracot_client.terminal import Progress, Style, printable, table
 from extracot_client.types import Budget, SweepRow
 
 _HEAD = (
@@ -49,9 +49,6 @@ def run(arguments: argparse.Namespace) -> int:
         budgets = budgets_of(arguments, client)
         rows = _rows(arguments, client, problems, budgets)
     summaries = summarise(rows, budgets)
-    if arguments.csv:
-        write_csv(Path(arguments.csv), rows)
-    drawn = draw_sweep(summaries, Path(arguments.plot), _title(rows)) if arguments.plot else None
     if arguments.json:
         print_json(
             {
@@ -61,14 +58,17 @@ def run(arguments: argparse.Namespace) -> int:
         )
     else:
         _print_table(summaries)
-    if drawn is not None:
-        sys.stderr.write(drawn + "\n")
+    sys.stdout.flush()  # before files, which may not come about
+    if arguments.csv:
+        write_csv(Path(arguments.csv), rows)
+    if arguments.plot:
+        sys.stderr.write(draw_sweep(summaries, Path(arguments.plot), _title(rows)) + "\n")
     failed = sum(summary.errors for summary in summaries)
     if failed:
         again = "; run the same command again to retry them" if arguments.out else ""
         sys.stderr.write(f"{failed} of {len(rows)} requests failed{again}\n")
         first = next(row for row in rows if row.error)
-        sys.stderr.write(f"first: problem {first.problem_id}: {first.error}\n")
+        sys.stderr.write(printable(f"first: problem {first.problem_id}: {first.error}") + "\n")
     return int(failed > 0)
 
 
@@ -82,7 +82,7 @@ def _check_outputs(arguments: argparse.Namespace) -> None:
     """The folder of the rows is made."""
     if arguments.out and not Path(arguments.out).is_dir():
         Path(arguments.out).parent.mkdir(parents=True, exist_ok=True)
-    check_files(arguments, "out", "csv", "plot")
+    check_files(arguments, "out", "csv", "plot", read=arguments.problems)
 
 
 def _rows(
