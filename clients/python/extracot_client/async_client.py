@@ -12,13 +12,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Sequence
-from contextlib import aclosing, asynccontextmanager, suppress
-from typing import Self, Unpack
+from contextlib import aclosing, asynccontextmanager
+from typing import Self, TypeVar, Unpack
 
 import httpx
 
 from extracot_client import base
-from extracot_client.errors import ExtracotConnectionError
+from extracot_client.errors import ExtracotConnectionError, ExtracotTimeoutError
 from extracot_client.requests import Problem, SolveOptions, build_request
 from extracot_client.streaming import unexpected_stream
 from extracot_client.sweeps import Skip, SweepProblem, sweep_rows
@@ -31,6 +31,29 @@ from extracot_client.types import (
     Solution,
     SweepRow,
 )
+
+T = TypeVar("T")
+# httpx's own limits end at the deadline as well; they come first, because they say more.
+_GRACE = 0.05
+
+
+async def within(exchange: base.Exchange, step: Awaitable[T]) -> T:
+    """What ``step`` gives; raises :class:`ExtracotTimeoutError` if the deadline passes first."""
+    left = exchange.left
+    if left is None:
+        return await step
+    try:
+        async with asyncio.timeout(left + _GRACE):
+            return await step
+    except TimeoutError:
+        raise exchange.out_of_time() from None
+
+
+async def next_piece(pieces: AsyncIterator[bytes], exchange: base.Exchange) -> bytes | None:
+    """The next bytes of a body, ``None`` at its end; raises :class:`ExtracotTimeoutError` if the
+    deadline passes first."""
+    exchange.time_left()
+    return await within(exchange, anext(pieces, None))
 
 
 class AsyncSolveStream(base.ReplyStream[AsyncGenerator[Event, None]]):
@@ -53,13 +76,14 @@ class AsyncSolveStream(base.ReplyStream[AsyncGenerator[Event, None]]):
             await self._response.aclose()
 
     async def _read(self) -> AsyncGenerator[Event, None]:
+        pieces = self._response.aiter_bytes()
         try:
-            async for data in self._response.aiter_bytes():
+            while (data := await next_piece(pieces, self._exchange)) is not None:
                 for event in self._reader.feed(data):
                     yield event
                 if self._sends_on():
                     return
-        except httpx.HTTPError as error:
+        except (httpx.HTTPError, ExtracotTimeoutError) as error:
             self._raise_unless_whole(error)
             return
         self._reader.end()
@@ -70,7 +94,7 @@ class AsyncExtracot(base.ClientBase[Callable[[float], Awaitable[object]]]):
 
     def _connect(self, sleep: Callable[[float], Awaitable[object]] | None) -> None:
         self._sleep = sleep or asyncio.sleep
-        self._http = httpx.AsyncClient(**self._core.settings.http_options())
+        self._http = self._core.settings.connect(httpx.AsyncClient)
 
     async def __aenter__(self) -> Self:
         return self
@@ -145,15 +169,19 @@ class AsyncExtracot(base.ClientBase[Callable[[float], Awaitable[object]]]):
         while True:
             request = exchange.request(self._http, method, path, body)
             try:
-                response = await self._http.send(request, stream=True)
+                response = await within(exchange, self._http.send(request, stream=True))
             except httpx.HTTPError as broken:
                 error = exchange.broken(broken)
             else:
                 if response.is_success:
                     return response
                 text = b""
-                with suppress(ExtracotConnectionError):  # a refusal counts without its whole body
+                try:
                     text = await self._read_body(response, exchange)
+                except ExtracotConnectionError as lost:
+                    if base.is_deadline(lost):
+                        raise
+                    # Otherwise a refusal counts without its whole body.
                 error = exchange.refused(response, text)
             await self._sleep(exchange.delay_after(error))
 
@@ -162,8 +190,9 @@ class AsyncExtracot(base.ClientBase[Callable[[float], Awaitable[object]]]):
     ) -> bytes:
         """The body, as far as ``limit``; closes the response."""
         body = b""
+        pieces = response.aiter_bytes()
         try:
-            async for data in response.aiter_bytes():
+            while (data := await next_piece(pieces, exchange)) is not None:
                 body += data
                 if len(body) >= limit:
                     break

@@ -29,6 +29,8 @@ Events = TypeVar("Events")
 
 MAX_ERROR_BODY = 64 * 1024
 MAX_JSON_BODY = 16 * 2**20
+# A limit that ends this near the deadline has ended because of it.
+_NEAR = 0.02
 # A well-behaved server ends the stream right after [DONE]; reading on to there lets the connection
 # be used again, but a server that keeps sending is not read for long.
 _MAX_READS_AFTER_DONE = 4
@@ -73,20 +75,32 @@ class Exchange:
         """
         headers = {"content-type": "application/json"} if body is not None else None
         self.started = self._core.clock.monotonic()
-        left = None if self._deadline_at is None else self._deadline_at - self.started
-        if left is not None and left <= 0:
-            message = "The deadline passed before a reply"
-            raise errors.ExtracotTimeoutError(message, phase="deadline")
-        limits = self._core.settings.timeout(left)
+        limits = self._core.settings.timeout(self.time_left())
         return http.build_request(method, path, content=body, headers=headers, timeout=limits)
+
+    @property
+    def left(self) -> float | None:
+        """Seconds until the deadline, if there is one; negative after it."""
+        if self._deadline_at is None:
+            return None
+        return self._deadline_at - self._core.clock.monotonic()
+
+    def time_left(self) -> float | None:
+        """The same, but raises :class:`ExtracotTimeoutError` once the deadline has passed."""
+        left = self.left
+        if left is not None and left <= 0:
+            raise self.out_of_time()
+        return left
+
+    def out_of_time(self) -> errors.ExtracotTimeoutError:
+        """The error for a call that the deadline ends before there is a reply."""
+        return errors.ExtracotTimeoutError("The deadline passed before a reply", phase="deadline")
 
     def delay_after(self, error: errors.ExtracotClientError) -> float:
         """Seconds until the next attempt; raises ``error`` where there is to be none."""
         delay = self._core.retry.delay(self._attempt, error)
-        left = math.inf
-        if self._deadline_at is not None:
-            left = self._deadline_at - self._core.clock.monotonic()
-        if delay is None or delay >= left:
+        left = self.left
+        if delay is None or (left is not None and delay >= left):
             raise error
         self._attempt += 1
         return delay
@@ -103,7 +117,12 @@ class Exchange:
         self, error: httpx.HTTPError, reader: StreamReader | None = None, *, started: bool = False
     ) -> errors.ExtracotClientError:
         """The error for an attempt that broke off, with what ``reader`` already had."""
-        url = self._core.settings.shown_url
+        url, left = self._core.settings.shown_url, self.left
+        # A connection that cannot be made says more than the deadline does.
+        silent = isinstance(error, httpx.TimeoutException)
+        silent = silent and not isinstance(error, httpx.ConnectTimeout)
+        if silent and left is not None and left <= _NEAR:
+            return self.out_of_time() if reader is None else reader.out_of_time()
         if reader is None:
             return errors.error_from_transport(error, url, started=started)
         context = {"request_id": reader.request_id, **reader.partial}
@@ -212,10 +231,13 @@ class ReplyStream(ABC, Generic[Events]):
         self._reads_after_done += self._reader.solution is not None
         return self._reads_after_done > _MAX_READS_AFTER_DONE
 
-    def _raise_unless_whole(self, error: httpx.HTTPError) -> None:
+    def _raise_unless_whole(self, error: httpx.HTTPError | errors.ExtracotTimeoutError) -> None:
         """A whole reply counts however its connection ends."""
-        if self._reader.solution is None:
+        if self._reader.solution is not None:
+            return
+        if isinstance(error, httpx.HTTPError):
             raise self._exchange.broken(error, self._reader) from error
+        raise self._reader.out_of_time() from None
 
 
 def parse_page(kind: type[Page], response: httpx.Response, body: bytes) -> Page:
@@ -252,8 +274,19 @@ def base_models(models: Sequence[ModelInfo]) -> list[str]:
 
 
 def card_path(model: str | None) -> str:
-    """Where the budget card of ``model`` (or of the only one) is to be had."""
-    return "v1/budget" + (f"?model={quote(model, safe='')}" if model else "")
+    """Where the budget card of ``model`` (or of the only one) is to be had.
+
+    Raises :class:`InvalidArgumentError` for a name that is no text."""
+    try:
+        return "v1/budget" + (f"?model={quote(model, safe='')}" if model else "")
+    except UnicodeEncodeError:
+        message = f"`model` holds half a character (a lone surrogate): {model!r}"
+        raise errors.InvalidArgumentError(message, param="model") from None
+
+
+def is_deadline(error: errors.ExtracotConnectionError) -> bool:
+    """Whether the call's deadline ended it, after which nothing that came counts."""
+    return isinstance(error, errors.ExtracotTimeoutError) and error.phase == "deadline"
 
 
 def is_event_stream(response: httpx.Response) -> bool:

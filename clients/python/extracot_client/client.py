@@ -12,15 +12,16 @@ from __future__ import annotations
 
 import threading
 from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
-from typing import Self, Unpack
+from contextlib import closing, contextmanager
+from contextvars import ContextVar
+from typing import Any, Self, Unpack
 
 import httpx
 
 from extracot_client import base
 from extracot_client.async_client import AsyncExtracot
 from extracot_client.background import in_background
-from extracot_client.errors import ExtracotConnectionError
+from extracot_client.errors import ExtracotConnectionError, ExtracotTimeoutError
 from extracot_client.requests import Problem, SolveOptions, build_request
 from extracot_client.streaming import unexpected_stream
 from extracot_client.sweeps import Skip, SweepProblem
@@ -33,6 +34,81 @@ from extracot_client.types import (
     Solution,
     SweepRow,
 )
+
+_current: ContextVar[base.Exchange | None] = ContextVar("extracot_exchange", default=None)
+_WRITE_SIZE = 64 * 1024
+
+
+@contextmanager
+def _within(exchange: base.Exchange) -> Iterator[None]:
+    """Bounds what httpx reads and writes in the block by the deadline of ``exchange``."""
+    token = _current.set(exchange)
+    try:
+        yield
+    finally:
+        _current.reset(token)
+
+
+def _bounded(timeout: float | None) -> float | None:
+    """``timeout``, but not beyond the deadline; raises :class:`ExtracotTimeoutError` after it."""
+    exchange = _current.get()
+    left = None if exchange is None else exchange.time_left()
+    return min((limit for limit in (timeout, left) if limit is not None), default=None)
+
+
+class _Connection:
+    """A connection of httpcore whose reads and writes end with the deadline of the call.
+
+    A limit of httpx holds for each read, and is fixed before the first one: a server that sends a
+    byte now and then would be followed for ever.
+    """
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def read(self, max_bytes: int, timeout: float | None = None) -> Any:
+        return self._stream.read(max_bytes, _bounded(timeout))
+
+    def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        for start in range(0, len(buffer), _WRITE_SIZE):
+            self._stream.write(buffer[start : start + _WRITE_SIZE], _bounded(timeout))
+
+    def start_tls(self, *args: Any, **options: Any) -> _Connection:
+        return _Connection(self._stream.start_tls(*args, **options))
+
+
+class _Network:
+    """Where httpcore gets its connections."""
+
+    def __init__(self, backend: Any) -> None:
+        self._backend = backend
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._backend, name)
+
+    def connect_tcp(self, *args: Any, **options: Any) -> _Connection:
+        options["timeout"] = _bounded(options.get("timeout"))
+        return _Connection(self._backend.connect_tcp(*args, **options))
+
+
+def _bound_reads(http: httpx.Client) -> None:
+    """Put :class:`_Network` into a client of httpx, which has no argument for it. In a release of
+    httpx that is built in another way, a deadline is kept only between the pieces of a reply."""
+    for transport in (getattr(http, "_transport", None), *getattr(http, "_mounts", {}).values()):
+        pool: Any = getattr(transport, "_pool", None)
+        if hasattr(pool, "_network_backend"):
+            pool._network_backend = _Network(pool._network_backend)
+
+
+def _next_piece(pieces: Iterator[bytes], exchange: base.Exchange) -> bytes | None:
+    """The next bytes of a body, ``None`` at its end; raises :class:`ExtracotTimeoutError` if the
+    deadline passes first."""
+    exchange.time_left()
+    with _within(exchange):
+        return next(pieces, None)
 
 
 class SolveStream(base.ReplyStream[Generator[Event, None, None]]):
@@ -55,12 +131,13 @@ class SolveStream(base.ReplyStream[Generator[Event, None, None]]):
             self._response.close()
 
     def _read(self) -> Generator[Event, None, None]:
+        pieces = self._response.iter_bytes()
         try:
-            for data in self._response.iter_bytes():
+            while (data := _next_piece(pieces, self._exchange)) is not None:
                 yield from self._reader.feed(data)
                 if self._sends_on():
                     return
-        except httpx.HTTPError as error:
+        except (httpx.HTTPError, ExtracotTimeoutError) as error:
             self._raise_unless_whole(error)
             return
         self._reader.end()
@@ -76,7 +153,8 @@ class Extracot(base.ClientBase[Callable[[float], object]]):
 
     def _connect(self, sleep: Callable[[float], object] | None) -> None:
         self._sleep = sleep or threading.Event().wait
-        self._http = httpx.Client(**self._core.settings.http_options())
+        self._http = self._core.settings.connect(httpx.Client)
+        _bound_reads(self._http)
 
     def __enter__(self) -> Self:
         return self
@@ -162,15 +240,20 @@ class Extracot(base.ClientBase[Callable[[float], object]]):
         while True:
             request = exchange.request(self._http, method, path, body)
             try:
-                response = self._http.send(request, stream=True)
+                with _within(exchange):
+                    response = self._http.send(request, stream=True)
             except httpx.HTTPError as broken:
                 error = exchange.broken(broken)
             else:
                 if response.is_success:
                     return response
                 text = b""
-                with suppress(ExtracotConnectionError):  # a refusal counts without its whole body
+                try:
                     text = self._read_body(response, exchange)
+                except ExtracotConnectionError as lost:
+                    if base.is_deadline(lost):
+                        raise
+                    # Otherwise a refusal counts without its whole body.
                 error = exchange.refused(response, text)
             self._sleep(exchange.delay_after(error))
 
@@ -179,8 +262,9 @@ class Extracot(base.ClientBase[Callable[[float], object]]):
     ) -> bytes:
         """The body, as far as ``limit``; closes the response."""
         body = b""
+        pieces = response.iter_bytes()
         try:
-            for data in response.iter_bytes():
+            while (data := _next_piece(pieces, exchange)) is not None:
                 body += data
                 if len(body) >= limit:
                     break

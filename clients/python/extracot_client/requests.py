@@ -100,7 +100,8 @@ def build_request(
 def _encode(body: Mapping[str, Any]) -> bytes:
     for name, value in body.items():
         try:
-            json.dumps(value, ensure_ascii=False, allow_nan=False).encode("utf-8")
+            json.dumps({name: value}, ensure_ascii=False, allow_nan=False).encode("utf-8")
         except (TypeError, ValueError) as error:
-            raise InvalidArgumentError(f"`{name}` is not JSON: {error}", param=name) from None
+            shown = str(name) if str(name).isprintable() else ascii(name)
+            raise InvalidArgumentError(f"`{shown}` is not JSON: {error}", param=shown) from None
     return json.dumps(body, ensure_ascii=False, allow_nan=False).encode("utf-8")

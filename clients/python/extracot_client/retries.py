@@ -81,7 +81,7 @@ def parse_retry_after(value: str | None, now: float) -> float | None:
     except ValueError:
         try:
             date = parsedate_to_datetime(value)
-        except ValueError:
+        except (ValueError, OverflowError):  # a year can have any number of digits
             return None
         # HTTP dates are GMT by definition; one without a zone is read as such.
         date = date if date.tzinfo is not None else date.replace(tzinfo=UTC)

@@ -7,12 +7,12 @@ or of a message made here.
 from __future__ import annotations
 
 import ipaddress
-import math
 import os
+import re
 import ssl
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx
 
@@ -22,6 +22,13 @@ DEFAULT_BASE_URL = "http://127.0.0.1:8000"
 BASE_URL_VARIABLE = "EXTRACOT_BASE_URL"
 API_KEY_VARIABLE = "EXTRACOT_API_KEY"
 USER_AGENT = "extracot-client"
+MAX_SECONDS = 30 * 86400.0
+"""The longest time limit; sockets cannot count much further."""
+
+H = TypeVar("H", httpx.Client, httpx.AsyncClient)
+_PROXY_VARIABLES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
+_HEADER_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+_HEADER_VALUE = re.compile(r"[\t\x20-\x7e]*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,12 +36,18 @@ class TimeLimits:
     """Seconds; ``None`` means no limit.
 
     ``read`` is the longest silence, not the length of a reply: a server's heartbeats reset it.
+    Raises :class:`ConfigurationError` for one that is not above 0 or beyond 30 days.
     """
 
     connect: float | None = 5.0
     read: float | None = 120.0
     write: float | None = 30.0
     pool: float | None = 120.0
+
+    def __post_init__(self) -> None:
+        for name, limit in asdict(self).items():
+            if limit is not None:
+                _check_seconds(limit, f"The time limit `{name}`")
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +85,7 @@ class ClientSettings:
         """The limits for one request, none of them longer than what is left of ``deadline``."""
         limits = asdict(self.limits)
         if deadline is not None:
+            deadline = min(deadline, MAX_SECONDS)
             limits = {
                 name: deadline if limit is None else min(limit, deadline)
                 for name, limit in limits.items()
@@ -88,6 +102,19 @@ class ClientSettings:
             "verify": self.verify,
             "trust_env": self.trust_env,
         }
+
+    def connect(self, kind: Callable[..., H]) -> H:
+        """A client of httpx. Raises :class:`ConfigurationError` for a proxy it cannot use."""
+        try:
+            return kind(**self.http_options())
+        except ImportError:  # httpx has what SOCKS needs as an extra
+            reason = "a SOCKS proxy needs the package socksio (pip install 'httpx[socks]')"
+        except (httpx.InvalidURL, ValueError):
+            reason = "want a URL that begins with http://, https:// or socks5://"
+        names = [n for name in _PROXY_VARIABLES for n in (name, name.lower()) if os.environ.get(n)]
+        where = f"variables {', '.join(names)}" if names else "system's settings"
+        # The cause is not shown: it may quote a part of a password.
+        raise ConfigurationError(f"The proxy of the {where} cannot be used: {reason}")
 
     @property
     def trust_env(self) -> bool:
@@ -118,7 +145,7 @@ def resolve_settings(
         base_url=parse_base_url(url),
         api_key=_check_key(key),
         limits=_limits(timeout),
-        headers=dict(headers or {}),
+        headers=_check_headers(headers or {}),
         verify=verify,
         max_connections=max_connections,
     )
@@ -154,13 +181,31 @@ def _check_key(key: str | None) -> str | None:
     return key
 
 
+def _check_headers(headers: Mapping[str, str]) -> dict[str, str]:
+    for name, value in headers.items():
+        if not isinstance(name, str) or not _HEADER_NAME.fullmatch(name):
+            raise ConfigurationError(f"{name!r} cannot be the name of a header")
+        if not isinstance(value, str) or not _HEADER_VALUE.fullmatch(value):
+            raise ConfigurationError(
+                f"The value of the header {name!r} must be plain ASCII text (it is not shown here)"
+            )
+    return {name: value.strip() for name, value in headers.items()}
+
+
+def _check_seconds(value: object, what: str) -> None:
+    number = value if isinstance(value, int | float) and not isinstance(value, bool) else 0
+    if not 0 < number <= MAX_SECONDS:
+        raise ConfigurationError(
+            f"{what} is a positive number of seconds, at most {MAX_SECONDS:.0f}, not {value!r}"
+        )
+
+
 def _limits(timeout: float | TimeLimits | None) -> TimeLimits:
     if timeout is None:
         return TimeLimits()
     if isinstance(timeout, TimeLimits):
         return timeout
-    if isinstance(timeout, bool) or not math.isfinite(timeout) or timeout <= 0:
-        raise ConfigurationError(f"A timeout is a positive number of seconds, not {timeout!r}")
+    _check_seconds(timeout, "The time limit `timeout`")
     return TimeLimits(
         connect=min(timeout, 5.0), read=timeout, write=min(timeout, 30.0), pool=timeout
     )

@@ -8,6 +8,7 @@ after a ``finish_reason`` is an end, everything else is a broken stream.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -31,6 +32,8 @@ from extracot_client.types import (
 )
 
 M = TypeVar("M", bound=BaseModel)
+_HALF = re.compile("[\ud800-\udfff]")
+_ESCAPED_HALF = re.compile(r"\\u[dD][89a-fA-F]")
 
 
 def parse_model(model: type[M], value: Any, what: str, request_id: str | None) -> M:
@@ -52,13 +55,80 @@ def _text(value: object) -> str:
     return value or ""
 
 
+def mended(text: str) -> str:
+    """``text`` with the halves of a character (surrogates) joined; one that is alone is U+FFFD.
+
+    >>> mended("hi \\ud83d\\ude00") == "hi \\U0001f600", mended("hi \\ud83d") == "hi \\ufffd"
+    (True, True)
+    """
+    if _HALF.search(text) is None:
+        return text
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+
+
+def mended_json(value: Any) -> Any:
+    """``value`` with all its texts mended."""
+    if isinstance(value, str):
+        return mended(value)
+    if isinstance(value, list):
+        return [mended_json(item) for item in value]
+    if isinstance(value, dict):
+        return {mended_json(name): mended_json(item) for name, item in value.items()}
+    return value
+
+
+class Text(list[str]):
+    """The pieces of one text, mended; half a character at the end of one waits for the next."""
+
+    _held = ""
+
+    def add(self, piece: str) -> str:
+        """Take the next piece in; gives what can be shown now."""
+        piece = self._held + piece
+        cut = len(piece) - ("\ud800" <= piece[-1:] <= "\udbff")
+        self._held = piece[cut:]
+        return self._keep(piece[:cut])
+
+    def end(self) -> str:
+        """What is still to be shown when no piece follows."""
+        held, self._held = self._held, ""
+        return self._keep(held)
+
+    def _keep(self, piece: str) -> str:
+        piece = mended(piece)
+        if piece:
+            self.append(piece)
+        return piece
+
+
+def add_call(calls: dict[int, dict[str, Any]], place: int, part: Mapping[str, Any]) -> None:
+    """Add a part of a tool call to ``calls``, by its index (else by its place among the parts).
+
+    Raises ``TypeError`` or ``AttributeError`` on a part of another shape.
+    """
+    index = part.get("index")
+    index = place if index is None else index
+    if not isinstance(index, int):
+        raise TypeError("number expected")
+    call = calls.setdefault(index, {"id": "", "type": "function"})
+    for name in ("id", "type"):
+        call[name] = _text(part.get(name)) or call[name]
+    if part.get("function") is not None:
+        function = call.setdefault("function", {"name": "", "arguments": ""})
+        for name in ("name", "arguments"):
+            function[name] += _text(part["function"].get(name))
+
+
 @dataclass(slots=True)
 class ReplyAssembler:
-    """Collects the chunks of choice 0: text, finish reason, usage and report."""
+    """Collects the chunks of choice 0: text, tool calls, finish reason, usage and report."""
 
-    reasoning: list[str] = field(default_factory=list)
-    answer: list[str] = field(default_factory=list)
+    reasoning: Text = field(default_factory=Text)
+    answer: Text = field(default_factory=Text)
     finish_reason: str | None = None
+    escapes: bool = False
+    """Whether any text but these two may hold half a character."""
+    _calls: dict[int, dict[str, Any]] = field(default_factory=dict)
     _head: dict[str, Any] = field(default_factory=dict)
     _logprobs: list[Any] = field(default_factory=list)
     _usage: dict[str, Any] | None = None
@@ -88,12 +158,12 @@ class ReplyAssembler:
         reasoning = _text(delta.get("reasoning") or delta.get("reasoning_content"))
         # A refusal stands in place of an answer, and is shown as one.
         content = _text(delta.get("content")) or _text(delta.get("refusal"))
-        if reasoning:
-            self.reasoning.append(reasoning)
-            deltas.append(ReasoningDelta(reasoning))
-        if content:
-            self.answer.append(content)
-            deltas.append(AnswerDelta(content))
+        if shown := self.reasoning.add(reasoning):
+            deltas.append(ReasoningDelta(shown))
+        if shown := self.answer.add(content):
+            deltas.append(AnswerDelta(shown))
+        for place, part in enumerate(delta.get("tool_calls") or ()):
+            add_call(self._calls, place, part)
         if choice.get("finish_reason") is not None:
             self.finish_reason = str(choice["finish_reason"])
         if choice.get("budget") is not None:
@@ -101,13 +171,25 @@ class ReplyAssembler:
         self._logprobs += (choice.get("logprobs") or {}).get("content") or []
         return deltas
 
+    def end(self) -> list[ReasoningDelta | AnswerDelta]:
+        """The text that waited for more; none comes."""
+        deltas: list[ReasoningDelta | AnswerDelta] = []
+        if shown := self.reasoning.end():
+            deltas.append(ReasoningDelta(shown))
+        if shown := self.answer.end():
+            deltas.append(AnswerDelta(shown))
+        return deltas
+
     def solution(self, timings: Timings, request_id: str | None) -> Solution:
         """The whole reply; raises :class:`UnexpectedReplyError` if report or usage are odd."""
         answer, reasoning = "".join(self.answer), "".join(self.reasoning)
-        budget, usage = self._budget or {}, self._usage or {}
-        message: dict[str, Any] = {"role": "assistant", "content": answer}
+        calls = [call for _, call in sorted(self._calls.items())]
+        content = answer if answer or not calls else None
+        message: dict[str, Any] = {"role": "assistant", "content": content}
         if reasoning:
             message["reasoning"] = message["reasoning_content"] = reasoning
+        if calls:
+            message["tool_calls"] = calls
         choice: dict[str, Any] = {
             "index": 0,
             "message": message,
@@ -116,6 +198,8 @@ class ReplyAssembler:
         }
         raw = {**self._head, "object": "chat.completion", "choices": [choice]}
         raw |= {"usage": self._usage, "budget": self._budget}
+        raw = mended_json(raw) if self.escapes else raw
+        budget, usage = raw["budget"] or {}, raw["usage"] or {}
         return Solution(
             answer=answer,
             reasoning=reasoning,
@@ -123,8 +207,8 @@ class ReplyAssembler:
             report=parse_model(BudgetReport, budget, "budget report", request_id),
             usage=parse_model(Usage, usage, "usage", request_id),
             timings=timings,
-            finish_reason=self.finish_reason or "",
-            model=self._head.get("model"),
+            finish_reason=raw["choices"][0]["finish_reason"] or "",
+            model=raw.get("model"),
             request_id=request_id,
             raw=raw,
         )
@@ -164,17 +248,21 @@ class StreamReader:
             if self.solution is not None:
                 return  # What follows [DONE] is not read.
             if event.strip() == "[DONE]":
-                yield Done(self._finish())
+                yield from self._finish()
                 return
             yield from self._chunk(event)
         now = self.clock.monotonic()
         if self.solution is None and self.deadline_at is not None and now > self.deadline_at:
-            raise errors.ExtracotTimeoutError(
-                "The deadline passed before the reply was whole",
-                phase="deadline",
-                request_id=self.request_id,
-                **self.partial,
-            )
+            raise self.out_of_time()
+
+    def out_of_time(self) -> errors.ExtracotTimeoutError:
+        """The error for a reply that the deadline cut short."""
+        return errors.ExtracotTimeoutError(
+            "The deadline passed before the reply was whole",
+            phase="deadline",
+            request_id=self.request_id,
+            **self.partial,
+        )
 
     def end(self) -> None:
         """The connection has ended; raises :class:`ConnectionLostError` if the reply has not."""
@@ -196,11 +284,15 @@ class StreamReader:
         if not isinstance(chunk, dict):
             raise self._unexpected("an event that is no chunk", data)
         if chunk.get("error") is not None:
-            raise self._failed(chunk["error"])
+            raise self._failed(mended_json(chunk["error"]))
+        self._assembler.escapes |= _ESCAPED_HALF.search(data) is not None
         try:
             deltas = self._assembler.add(chunk)
         except (TypeError, KeyError, AttributeError, ValueError):
             raise self._unexpected("a chunk of another shape", data) from None
+        yield from self._timed(deltas)
+
+    def _timed(self, deltas: list[ReasoningDelta | AnswerDelta]) -> Iterator[Event]:
         for delta in deltas:
             now = self.clock.monotonic() - self.started
             if self._ttft is None:
@@ -209,13 +301,14 @@ class StreamReader:
                 self._first_answer = now
             yield delta
 
-    def _finish(self) -> Solution:
+    def _finish(self) -> Iterator[Event]:
         if self._assembler.finish_reason is None:
             raise self._unexpected("a stream that ended without a finish_reason")
+        yield from self._timed(self._assembler.end())
         total = self.clock.monotonic() - self.started
         timings = Timings(self._ttft, self._first_answer, total, self.retries)
         self.solution = self._assembler.solution(timings, self.request_id)
-        return self.solution
+        yield Done(self.solution)
 
     def _unexpected(self, what: str, data: str | None = None) -> errors.UnexpectedReplyError:
         what += "" if data is None else f": {errors.one_line(data, 120)!r}"

@@ -119,7 +119,7 @@ class Solution:
     model: str | None
     request_id: str | None
     raw: dict[str, Any]
-    """The reply as a ``chat.completion`` body, put together from the stream."""
+    """The reply as a ``chat.completion`` body, put together from the stream with its tool calls."""
 
     @property
     def reasoning_tokens(self) -> int | None:
