@@ -81,6 +81,7 @@ def test_wrong_flags_are_one_line_and_code_2(
     ("text", "message"),
     [
         ("sorces: []\n" + GENERATOR, "unknown setting 'sorces' (did you mean 'sources'?)"),
+        ("limit: 3\n" + GENERATOR, "unknown setting 'limit' (there is one below 'sources')"),
         ("splits: {dve: 0.1}\n" + GENERATOR, "unknown setting 'splits.dve' (did you mean 'dev'?)"),
         (GENERATOR.replace("size", "sise"), "did you mean 'size'?"),
         (GENERATOR.replace("generator", "genrator"), "genrator"),

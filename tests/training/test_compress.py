@@ -325,6 +325,14 @@ def test_wrong_flags_are_one_line(
     assert error.count("\n") == 1
 
 
+def test_standard_input_that_is_no_text_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"caf\xe9 12"), "latin-1"))
+    assert main(["compress", "--text", "-"]) == 2
+    assert capsys.readouterr().err == "extracot-train: error: --text -: not UTF-8 text\n"
+
+
 def test_the_shipped_compressor_keeps_the_equations(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

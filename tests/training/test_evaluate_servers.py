@@ -14,6 +14,7 @@ from extracot_training.config.evaluate import EvaluateConfig
 from extracot_training.errors import StageError
 from extracot_training.evaluation.rows import EvalRow
 from extracot_training.pipeline.records import read_rows, write_rows
+from extracot_training.pipeline.stage import Status
 from extracot_training.stages.compare.stage import run as compare
 from extracot_training.stages.evaluate.stage import run
 from tests.training.evaluations import config, problem
@@ -165,6 +166,21 @@ def test_what_is_nobodys_but_the_requests_fault_is_a_refused_row(problems: Path)
         run(plain(problems, server.url, out=problems.parent / "key"))
 
 
+def test_a_report_anew_is_of_the_replies_that_are_there(problems: Path) -> None:
+    with serve_streams(lambda body: [delta(content="\\boxed{3}"), *end(8, 20, 0)]) as server:
+        first = run(plain(problems, server.url))
+        before = (first.folder / "stage.json").read_bytes()
+        other = plain(problems, server.url, margin=0.2, seed=7)
+        with pytest.raises(StageError, match="made with other settings: seed"):
+            run(other)
+        assert (first.folder / "stage.json").read_bytes() == before
+        asked = len(server.bodies)
+        anew = run(plain(problems, server.url, margin=0.2))
+        assert anew.status is Status.DONE and len(server.bodies) == asked
+        run(other, force=True)
+        assert len(server.bodies) == 2 * asked
+
+
 # ---------------------------------------------------------------------------------- compare
 
 
@@ -174,7 +190,7 @@ def test_runs_are_compared_on_the_problems_they_share(problems: Path, tmp_path: 
         return lambda body: [delta(reasoning="hm"), delta(content=text), *end(8, 20, thought)]
 
     folders = {}
-    for name, value, thought in (("weak", 99, 10), ("strong", 3, 5)):
+    for name, value, thought in (("weak", 99, 10), ("strong", 3, 5), ("a|b", 3, 5)):
         with serve_streams(answering(value, thought)) as server:
             folders[name] = run(plain(problems, server.url, out=tmp_path / name)).folder
     settings = CompareConfig(runs=folders, out=tmp_path / "compare", resamples=200)
@@ -184,9 +200,10 @@ def test_runs_are_compared_on_the_problems_they_share(problems: Path, tmp_path: 
     assert found["accuracy"]["mean"] == 0.25 and found["accuracy"]["n"] == 4
     assert found["tokens_ratio"] == 0.5
     text = (outcome.folder / "report.md").read_text()
+    assert "| a\\|b | native | 4 | +0.250 [" in text
     assert "## Against weak" in text and "| strong | native | 4 | +0.250 [" in text
     assert (outcome.folder / "accuracy_tokens.png").read_bytes().startswith(b"\x89PNG")
-    with pytest.raises(StageError, match=r"base 'x': no run of that name; there are weak, strong"):
+    with pytest.raises(StageError, match="base 'x': no run of that name; there are weak"):
         compare(settings.model_copy(update={"base": "x"}))
     with pytest.raises(StageError, match=r"does not exist|no such file"):
         compare(CompareConfig(runs={"a": tmp_path / "nowhere"}, out=tmp_path / "c"))

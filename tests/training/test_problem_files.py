@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
@@ -90,6 +91,23 @@ def test_types_of_parquet_that_json_lacks(tmp_path: Path) -> None:
     assert [row.answer for row in read(tmp_path / "a.parquet")] == [HUGE, "2"]
     parquet(tmp_path / "b.parquet", [{"question": "q?", "answer": datetime.date(2024, 5, 1)}])
     assert read(tmp_path / "b.parquet")[0].answer == "2024-05-01"
+
+
+@pytest.mark.parametrize("width", ["float16", "float32", "float64"])
+def test_numbers_of_parquet_are_as_they_were_written(tmp_path: Path, width: str) -> None:
+    pa = pytest.importorskip("pyarrow")
+    pq = pytest.importorskip("pyarrow.parquet")
+    kind = pa.from_numpy_dtype(width)
+    numbers = pa.array(numpy.array([0.1, 0.3, 2.5, 7], width), kind)
+    nested = [{"deep": [value]} for value in numbers.to_pylist()]
+    inner = pa.array(nested, pa.struct([("deep", pa.list_(kind))]))
+    texts = [f"{n}?" for n in range(4)]
+    pq.write_table(
+        pa.table({"question": texts, "answer": numbers, "at": inner}), tmp_path / "a.parquet"
+    )
+    assert [row.answer for row in read(tmp_path / "a.parquet")] == ["0.1", "0.3", "2.5", "7"]
+    fields = "question=question, answer=at.deep.0"
+    assert [row.answer for row in read(tmp_path / "a.parquet", fields=fields)][:2] == ["0.1", "0.3"]
 
 
 @pytest.mark.parametrize("name", ["a.jsonl", "a.parquet"])

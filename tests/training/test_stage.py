@@ -65,6 +65,34 @@ def test_a_finished_stage_is_not_run_again(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "out" / "report.json").read_text()) == {"figure": 1}
 
 
+def test_what_another_stage_has_not_finished_is_no_input(tmp_path: Path) -> None:
+    half, whole, own = tmp_path / "half", tmp_path / "whole", tmp_path / "own"
+    with pytest.raises(StageError, match="cut"):
+        run(Config(out=half, value=13))
+    run(Config(out=whole))
+    with pytest.raises(StageError, match=r"input 'rows': .*half is not finished"):
+        run(Config(out=own), {"rows": half / "rows.jsonl"})
+    assert not own.exists()
+    assert run(Config(out=own), {"rows": whole / "rows.jsonl"}).status is Status.DONE
+    (half / "stage.json").write_text('{"of": "another tool"}')
+    run(Config(out=tmp_path / "other"), {"rows": half / "rows.jsonl"})
+
+
+def test_emptied_rows_are_made_again(tmp_path: Path) -> None:
+    def work(stage: StageRun) -> Counts:
+        stage.rows.write_text("a row\n")
+        return {"rows": 1}
+
+    config = RowsConfig(out=tmp_path / "out")
+    for content in (None, ""):
+        assert run_stage("test", config, {}, work).status is Status.DONE
+        assert run_stage("test", config, {}, work).status is Status.UP_TO_DATE
+        rows = config.out / "rows.jsonl"
+        rows.unlink() if content is None else rows.write_text(content)
+    assert run_stage("test", config, {}, work).status is Status.DONE
+    assert rows.read_text() == "a row\n"
+
+
 def test_a_cut_stage_is_resumed_with_other_runtime_settings(tmp_path: Path) -> None:
     out = tmp_path / "out"
     with pytest.raises(StageError, match="cut"):

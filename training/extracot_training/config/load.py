@@ -159,7 +159,8 @@ def _one_line(
     where = f"{file}: " if file is not None else ""
     if fault["type"] == "extra_forbidden":
         name = str(fault["loc"][-1])
-        hint = near_miss(name, sorted(set(_field_names(model))))
+        hint = _below(name, model) if len(fault["loc"]) == 1 else ""
+        hint = hint or near_miss(name, sorted(set(_field_names(model)) - {name}))
         key = key if key.endswith(name) else f"{key}.{name}"  # given within a text, not a mapping
         return ConfigError(f"{where}unknown setting {key!r}{hint}", key=key)
     missing = [f for f in faults if f["type"] == "missing"]
@@ -215,6 +216,16 @@ def _key(location: Sequence[int | str], data: Any) -> str:
             key += f".{part}" if key else str(part)
             level = level.get(part)
     return key
+
+
+def _below(name: str, model: type[BaseModel]) -> str:
+    """`` (there is one below 'x')`` for a setting that another one has, or the empty string."""
+    holders = [
+        repr(holder)
+        for holder, info in model.model_fields.items()
+        if any(name in _field_names(nested) for nested in _models_in(info.annotation))
+    ]
+    return f" (there is one below {' and '.join(holders)})" if holders else ""
 
 
 def _field_names(model: type[BaseModel]) -> Iterator[str]:

@@ -194,12 +194,30 @@ def _parquet(path: Path, _: Bad) -> Iterator[Values]:
         return
     try:
         with pq.ParquetFile(path) as file:
+            types = {part.name: part.type for part in file.schema_arrow}
             batches = file.iter_batches(batch_size=1024)
             rows = chain.from_iterable(batch.to_pylist() for batch in batches)
             for number, values in enumerate(rows, start=1):
-                yield number, {key: _plain(value) for key, value in values.items()}
+                yield number, {key: _plain(_short(v, types[key])) for key, v in values.items()}
     except pa.ArrowException as error:
         raise StageError(f"{path}: not Parquet ({str(error).splitlines()[0]})") from error
+
+
+def _short(value: Any, kind: Any) -> Any:
+    """``value`` of Arrow's type ``kind``, its numbers of half and single precision as they were
+    written: Python's own are longer (0.1 would be 0.10000000149011612)."""
+    import numpy as np
+    import pyarrow as pa
+
+    if value is None:
+        return None
+    if pa.types.is_float16(kind) or pa.types.is_float32(kind):
+        return float(str((np.float16 if pa.types.is_float16(kind) else np.float32)(value)))
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
+        return [_short(item, kind.value_type) for item in value]
+    if pa.types.is_struct(kind):
+        return {part.name: _short(value[part.name], part.type) for part in kind}
+    return value
 
 
 def _plain(value: Any) -> Any:

@@ -11,6 +11,15 @@ def table(columns: str, rows: Iterable[str]) -> list[str]:
     return [f"| {columns} |", "|---" * (columns.count("|") + 1) + "|", *(f"| {r} |" for r in rows)]
 
 
+def cell(text: str) -> str:
+    """A name as it is shown in a table.
+
+    >>> cell("a|b")
+    'a\\\\|b'
+    """
+    return " ".join(text.split()).replace("|", "\\|")
+
+
 def counts(found: Mapping[Any, object]) -> str:
     """``train 5, dev 2``; ``none`` for nothing."""
     return ", ".join(f"{name} {value}" for name, value in found.items()) or "none"

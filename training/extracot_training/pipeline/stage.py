@@ -194,6 +194,8 @@ def planned_manifest(
     for role, path in inputs.items():
         if not path.exists():
             raise StageError(f"input {role!r}: {path} does not exist")
+        if _is_half_made(path.parent) and path.parent.resolve() != config.out.resolve():
+            raise StageError(f"input {role!r}: {path.parent} is not finished; finish it first")
     conditions = conditions or Conditions()
     return Manifest(
         stage=name,
@@ -207,6 +209,13 @@ def planned_manifest(
         version=package_version(),
         started=now(),
     )
+
+
+def _is_half_made(folder: Path) -> bool:
+    """Whether it is a stage's whose run has not ended. Another's ``stage.json`` says nothing."""
+    with suppress(StageError):
+        return (found := Manifest.load(folder)) is not None and found.finished is None
+    return False
 
 
 def _run_locked(
@@ -261,9 +270,9 @@ def _is_within(path: Path, folder: Path) -> bool:
 
 
 def lacks_rows(config: StageConfig) -> bool:
-    """Whether the stage makes rows and its folder has none."""
+    """Whether the stage makes rows and its folder has none, or an emptied file of them."""
     files = (config.out / name for name in (ROWS_FILENAME, PARQUET_FILENAME))
-    return config.makes_rows and not any(file.is_file() for file in files)
+    return config.makes_rows and not any(f.is_file() and f.stat().st_size for f in files)
 
 
 def check_settings(name: str, config: StageConfig) -> None:

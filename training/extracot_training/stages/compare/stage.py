@@ -19,7 +19,7 @@ from extracot_training.evaluation.plots import BY_TOKENS, accuracy_against_token
 from extracot_training.evaluation.rows import EvalRow
 from extracot_training.evaluation.table import FULL, Table, accuracy_difference, tables_of
 from extracot_training.pipeline.files import write_atomic
-from extracot_training.pipeline.markdown import counts, interval, number, table
+from extracot_training.pipeline.markdown import cell, counts, interval, number, table
 from extracot_training.pipeline.records import read_rows, rows_file
 from extracot_training.pipeline.stage import Counts, StageResult, StageRun, run_stage
 
@@ -91,10 +91,10 @@ def _markdown(runs: Runs, differences: Mapping[str, Any], base: str) -> str:
     compared: list[str] = []
     for name, budgets in differences.items():
         compared += [
-            f"{name} | {budget} | {found['accuracy']['n']} "
+            f"{cell(name)} | {budget} | {found['accuracy']['n']} "
             f"| {interval(found['accuracy'], sign=True)} | {number(found['tokens_ratio'])}"
             for budget, found in budgets.items()
-        ] or [f"{name} | no budget and problem in common | | |"]
+        ] or [f"{cell(name)} | no budget and problem in common | | |"]
     lines = [
         "# Comparison",
         "",
@@ -102,7 +102,7 @@ def _markdown(runs: Runs, differences: Mapping[str, Any], base: str) -> str:
             "run | budget | problems | accuracy | strict | reasoning tokens | all tokens "
             "| ratio against 1.0 | unclosed | end to end p50 / p90 (s)",
             (
-                f"{name} | {budget} | {_measured(found)}"
+                f"{cell(name)} | {budget} | {_measured(found)}"
                 for name, figures in runs.items()
                 for budget, found in figures["budgets"].items()
             ),

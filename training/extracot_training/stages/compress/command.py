@@ -86,9 +86,9 @@ def _compress(args: argparse.Namespace, text: str, question: str, ratio: float) 
 
 
 def _read(name: str, flag: str) -> str:
-    if name == "-":
-        return sys.stdin.read()
     try:
+        if name == "-":
+            return sys.stdin.buffer.read().decode("utf-8")
         return Path(name).read_text(encoding="utf-8")
     except OSError as error:
         raise ConfigError(f"{flag} {name}: {error.strerror}") from error

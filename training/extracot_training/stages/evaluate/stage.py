@@ -45,6 +45,7 @@ from extracot_training.pipeline.stage import (
     Manifest,
     StageResult,
     StageRun,
+    check_settings,
     locked,
     run_stage,
 )
@@ -66,13 +67,14 @@ def run(config: EvaluateConfig, *, force: bool = False) -> StageResult:
         server = asyncio.run(_ask_all(config, problems, stage))
         return _finish(config, problems, server, stage, r_star, count)
 
-    _reopen(config)
+    _reopen(config, force=force)
     return run_stage("evaluate", config, {"problems": rows}, work, force=force)
 
 
-def _reopen(config: EvaluateConfig) -> None:
+def _reopen(config: EvaluateConfig, *, force: bool) -> None:
     """A finished folder whose report was made with other settings is to be reported anew; one in
-    which nothing was answered yet (no server, a wrong key) binds nobody to its settings."""
+    which nothing was answered yet (no server, a wrong key) binds nobody to its settings. Raises
+    :class:`StageError` where the replies were made with others."""
     found = Manifest.load_out(config.out)
     if found is None or found.stage != "evaluate":
         return
@@ -82,6 +84,8 @@ def _reopen(config: EvaluateConfig) -> None:
             for name in (REPLIES_FILENAME, SERVER_FILENAME, MANIFEST_FILENAME):
                 (config.out / name).unlink(missing_ok=True)
         elif any(found.config.get(key) != now[key] for key in config.judging):
+            if not force:
+                check_settings("evaluate", config)
             found.model_copy(update={"finished": None, "config": now}).save(config.out)
 
 
