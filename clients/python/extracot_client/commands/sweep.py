@@ -49,6 +49,33 @@ def run(arguments: argparse.Namespace) -> int:
         budgets = budgets_of(arguments, client)
         rows = _rows(arguments, client, problems, budgets)
     summaries = summarise(rows, budgets)
+    try:
+        drawn = _write_files(arguments, rows, summaries)
+    finally:
+        _show(arguments, rows, summaries)
+    if drawn is not None:
+        sys.stderr.write(drawn + "\n")
+    failed = sum(summary.errors for summary in summaries)
+    if failed:
+        again = "; run the same command again to retry them" if arguments.out else ""
+        sys.stderr.write(f"{failed} of {len(rows)} requests failed{again}\n")
+        first = next(row for row in rows if row.error)
+        sys.stderr.write(printable(f"first: problem {first.problem_id}: {first.error}") + "\n")
+    return int(failed > 0)
+
+
+def _write_files(
+    arguments: argparse.Namespace, rows: Sequence[SweepRow], summaries: Sequence[BudgetSummary]
+) -> str | None:
+    """What is to be said of the picture, if there is to be one."""
+    if arguments.csv:
+        write_csv(Path(arguments.csv), rows)
+    return draw_sweep(summaries, Path(arguments.plot), _title(rows)) if arguments.plot else None
+
+
+def _show(
+    arguments: argparse.Namespace, rows: Sequence[SweepRow], summaries: Sequence[BudgetSummary]
+) -> None:
     if arguments.json:
         print_json(
             {
@@ -58,18 +85,6 @@ def run(arguments: argparse.Namespace) -> int:
         )
     else:
         _print_table(summaries)
-    sys.stdout.flush()  # before files, which may not come about
-    if arguments.csv:
-        write_csv(Path(arguments.csv), rows)
-    if arguments.plot:
-        sys.stderr.write(draw_sweep(summaries, Path(arguments.plot), _title(rows)) + "\n")
-    failed = sum(summary.errors for summary in summaries)
-    if failed:
-        again = "; run the same command again to retry them" if arguments.out else ""
-        sys.stderr.write(f"{failed} of {len(rows)} requests failed{again}\n")
-        first = next(row for row in rows if row.error)
-        sys.stderr.write(printable(f"first: problem {first.problem_id}: {first.error}") + "\n")
-    return int(failed > 0)
 
 
 def _title(rows: Sequence[SweepRow]) -> str:
