@@ -145,7 +145,7 @@ def prepared(tmp_path: Path, count: int = 20) -> FidelityConfig:
         write_rows(tmp_path / name / "all.jsonl", rows)
         Manifest(
             stage="compress", config={"units": "atoms"}, decisive={}, inputs={}, git_revision=None,
-            version=None, started="",
+            version=None, started="", finished="now",
         ).save(tmp_path / name)  # fmt: skip
     (tmp_path / "clever").mkdir()
     return FidelityConfig(

@@ -3,7 +3,7 @@
 # our generator's problems, and its comparisons. Two CPU cores, no GPU.
 #
 #   training/recipes/small.sh               every stage; ends with the checkpoint and its report
-#   training/recipes/small.sh --kept        begins with what training/kept/small has: a trained compressor, and
+#   training/recipes/small.sh --kept        takes what training/kept/small has of it: trained compressors, and
 #                                           weights that have learnt whole traces and levels
 #   training/recipes/small.sh --baselines   and what it is compared with, trained and measured alike
 #   GSM8K=folder training/recipes/small.sh --baselines   also asks the test.jsonl there
@@ -63,8 +63,10 @@ seeded() {
   step "$name" sft sft-small --input "$out/$rows" --set "model=$out/$model" --set "seed=$seed" "$@"
 }
 whole() { # SUFFIX SEED BASE
-  seeded "sft-single$1" "$2" "$3" mix-single --set learning_rate=3.0e-3 --set epochs=1.5
-  seeded "sft-whole$1" "$2" "sft-single$1" mix-full --set learning_rate=2.0e-3 --set epochs=2
+  have "sft-whole$1" || {
+    seeded "sft-single$1" "$2" "$3" mix-single --set learning_rate=3.0e-3 --set epochs=1.5
+    seeded "sft-whole$1" "$2" "sft-single$1" mix-full --set learning_rate=2.0e-3 --set epochs=2
+  }
   seeded "sft-again$1" "$2" "sft-whole$1" mix-full --set learning_rate=2.5e-3 --set epochs=3
 }
 have sft-again || whole "" 1 base
