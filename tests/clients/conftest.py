@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import pytest
 import uvicorn
@@ -14,7 +15,11 @@ import uvicorn
 from extracot_server.app import create_app
 from extracot_server.config.settings import Settings
 from extracot_server.engine.scripted.engine import ScriptedBehaviour, ScriptedEngine
+from tests.clients.browser import chromium
 from tests.clients.fake_server import WAIT
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 
 @dataclass
@@ -82,6 +87,20 @@ def live() -> Iterator[LiveServer]:
     """A healthy server with a calibrated model."""
     with serve(ScriptedBehaviour()) as server:
         yield server
+
+
+@pytest.fixture
+def at_live(live: LiveServer, monkeypatch: pytest.MonkeyPatch) -> LiveServer:
+    """The command finds the real app by its variable."""
+    monkeypatch.setenv("EXTRACOT_BASE_URL", live.url)
+    return live
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    """One browser for all tests of a module."""
+    with chromium(tmp_path_factory.mktemp("profile")) as started:
+        yield started
 
 
 @pytest.fixture

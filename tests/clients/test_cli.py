@@ -20,13 +20,6 @@ PROBLEM = "What is 12 * 12?"
 Captured = pytest.CaptureFixture[str]
 
 
-@pytest.fixture
-def at_live(live: LiveServer, monkeypatch: pytest.MonkeyPatch) -> LiveServer:
-    """The command finds the real app by its variable."""
-    monkeypatch.setenv("EXTRACOT_BASE_URL", live.url)
-    return live
-
-
 def stdin(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
     monkeypatch.setattr("sys.stdin", io.StringIO(text))
 

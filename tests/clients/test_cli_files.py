@@ -15,13 +15,6 @@ from tests.clients.fake_server import FakeServer
 from tests.clients.test_cli import Captured, fails, run
 
 
-@pytest.fixture
-def at_live(live: LiveServer, monkeypatch: pytest.MonkeyPatch) -> LiveServer:
-    """The command finds the real app by its variable."""
-    monkeypatch.setenv("EXTRACOT_BASE_URL", live.url)
-    return live
-
-
 @pytest.mark.parametrize("option", ["--out", "--csv", "--plot"])
 def test_what_is_read_is_not_written_over(
     at_live: LiveServer, capsys: Captured, tmp_path: Path, option: str

@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 import extracot_client
 from extracot_client import (
     AsyncExtracot,
-    Clock,
     ConfigurationError,
     Extracot,
     OverloadedError,
@@ -23,8 +22,9 @@ from extracot_client import (
 from extracot_client.retries import parse_retry_after
 from extracot_client.settings import parse_base_url, resolve_settings
 from extracot_client.sse import SSEDecoder
-from extracot_client.streaming import ReplyAssembler, StreamReader
+from extracot_client.streaming import ReplyAssembler
 from tests.clients.fake_server import GOOD
+from tests.clients.test_assembling import reader
 
 
 def test_every_exported_name_is_there() -> None:
@@ -164,21 +164,14 @@ def test_fields_of_events() -> None:
 @given(st.lists(st.integers(0, 10_000), max_size=30))
 def test_a_reply_is_the_same_however_it_is_cut(cuts: list[int]) -> None:
     data = b"".join(GOOD)
-    reader = StreamReader(
-        clock=Clock(lambda: 0.0, lambda: 0.0),
-        started=0.0,
-        deadline_at=None,
-        request_id=None,
-        retries=0,
-        base_url="http://h",
-    )
+    stream = reader()
     start = 0
     for cut in [*sorted(cut % (len(data) + 1) for cut in cuts), len(data)]:
-        list(reader.feed(data[start:cut]))
+        list(stream.feed(data[start:cut]))
         start = cut
-    reader.end()
-    assert reader.solution is not None and reader.solution.reasoning == "two and two"
-    assert reader.solution.boxed == "4" and reader.solution.usage.reasoning_tokens == 7
+    stream.end()
+    assert stream.solution is not None and stream.solution.reasoning == "two and two"
+    assert stream.solution.boxed == "4" and stream.solution.usage.reasoning_tokens == 7
 
 
 def test_a_refusal_is_shown_as_an_answer() -> None:

@@ -12,7 +12,6 @@ from extracot_server.engine.scripted.engine import ScriptedBehaviour
 from tests.clients.browser import (
     PROBLEM,
     Watched,
-    chromium,
     playground,
     solve,
     summary_of,
@@ -33,13 +32,6 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
 PHONE = {"viewport": {"width": 390, "height": 844}, "is_mobile": True, "has_touch": True}
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    """One browser for all of these tests."""
-    with chromium(tmp_path_factory.mktemp("profile")) as started:
-        yield started
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,7 +11,6 @@ import pytest
 from tests.clients import fake_server as fake
 from tests.clients.browser import (
     PROBLEM,
-    chromium,
     command,
     free_port,
     playground,
@@ -29,13 +27,6 @@ from tests.clients.page_scripts import (
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    """One browser for all of these tests."""
-    with chromium(tmp_path_factory.mktemp("profile")) as started:
-        yield started
 
 
 FORMULAS = (

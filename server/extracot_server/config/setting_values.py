@@ -32,9 +32,9 @@ _RULES = {
 STORE_SCHEMES = ("redis", "rediss", "postgresql", "postgres")
 """What a URL of a store of usage may begin with."""
 _STORES = f"a file, or a URL of one of these: {', '.join(STORE_SCHEMES)}"
-_ALMOST_URL = re.compile(rf"[A-Za-z][\w+.-]*:/|({'|'.join(STORE_SCHEMES)}):|.*:.*@", re.DOTALL)
 _URL = re.compile(r"[A-Za-z][\w+.-]*:/|.*:.*@", re.DOTALL)
 """What was to be a URL: taken for a path it would be shown, with a password in it."""
+_ALMOST_URL = re.compile(rf"{_URL.pattern}|({'|'.join(STORE_SCHEMES)}):", re.DOTALL)
 _BARE_ADDRESS = (
     "an address is like http://host:8000 and must not hold a password; give the key as "
     "upstream_api_key"
@@ -77,10 +77,7 @@ def check_file(value: Any) -> Any:
     >>> check_file("a@b/keys.yaml"), check_file("/a:b@c")
     ('a@b/keys.yaml', '/a:b@c')
     """
-    text = _unquoted(value)
-    if not text.startswith(PATH_STARTS) and _ALMOST_URL.match(text):
-        raise ValueError("must be the path of a file, and is like a URL; ./NAME always is a path")
-    return value
+    return _no_url(value, _ALMOST_URL, "the path of a file")
 
 
 def check_source(value: Any) -> Any:
@@ -89,9 +86,13 @@ def check_source(value: Any) -> Any:
     >>> check_source("org/name:8b"), check_source("./a:b@c")
     ('org/name:8b', './a:b@c')
     """
+    return _no_url(value, _URL, "a path or a name")
+
+
+def _no_url(value: Any, url: re.Pattern[str], wanted: str) -> Any:
     text = _unquoted(value)
-    if not text.startswith(PATH_STARTS) and _URL.match(text):
-        raise ValueError("must be a path or a name, and is like a URL; ./NAME always is a path")
+    if not text.startswith(PATH_STARTS) and url.match(text):
+        raise ValueError(f"must be {wanted}, and is like a URL; ./NAME always is a path")
     return value
 
 

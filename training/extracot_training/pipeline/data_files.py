@@ -194,11 +194,13 @@ def _parquet(path: Path, _: Bad) -> Iterator[Values]:
         return
     try:
         with pq.ParquetFile(path) as file:
-            types = {part.name: part.type for part in file.schema_arrow}
+            # Arrow calls single precision `float`, half `halffloat`: other columns are as they are.
+            kinds = {p.name: p.type for p in file.schema_arrow if "float" in str(p.type)}
             batches = file.iter_batches(batch_size=1024)
             rows = chain.from_iterable(batch.to_pylist() for batch in batches)
             for number, values in enumerate(rows, start=1):
-                yield number, {key: _plain(_short(v, types[key])) for key, v in values.items()}
+                values |= {name: _short(values[name], kind) for name, kind in kinds.items()}
+                yield number, {key: _plain(value) for key, value in values.items()}
     except pa.ArrowException as error:
         raise StageError(f"{path}: not Parquet ({str(error).splitlines()[0]})") from error
 
