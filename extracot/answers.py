@@ -22,7 +22,7 @@ from extracot.quantities import (
     units_differ,
 )
 
-GRADER = "extracot.answers 2"
+GRADER = "extracot.answers 3"
 """Names the rules of :func:`same_plain_answer`, for reports; it changes when a verdict does."""
 
 _END = rf"(?:\$ ?)?{NUMBER}(?::\d\d)?"

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import chain
 
 from extracot.number_words import CARDINALS, MULTIPLIERS, NUMBER, in_digits, number_value
 
@@ -30,6 +31,8 @@ _REWRITTEN: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (r"\\(?:[dtc]?frac)\s*(\d)\s*(\d)(?!\d)", r" \1/\2 "),
         (r"(-?)\s*\\[dtc]?frac\s*\{\s*(-?\d+)\s*\}\s*\{\s*(\d+)\s*\}", r" \1\2/\3 "),
         (r"\s*(?:\\times|\\cdot|×|·)\s*10\s*\^\s*(?:\{\s*([-+]?\d+)\s*\}|([-+]?\d))", r"e\1\2"),
+        (r"(?:[µμ]|\\mu(?![a-z])\s*)(?=[mgsLl]\b)", "micro"),
+        (r"\bdeg(?=[CF]\b)", "degrees "),
         (r"\\%|(?<=\d)\s*\bper ?cent\b", "%"),
         (r"\\([$#&_])", r"\1"),
         (r"[−–]", "-"),
@@ -40,15 +43,19 @@ _REWRITTEN: tuple[tuple[re.Pattern[str], str], ...] = tuple(
     )
 )
 _DOLLAR = re.compile(r"(?<!\\)\$")
-_SUPERSCRIPTS = {"²": "^2", "³": "^3"}
+_SIGNS = {"²": "^2", "³": "^3", "℃": "°C", "℉": "°F"}
 _VULGAR = {"½": "1/2", "⅓": "1/3", "⅔": "2/3", "¼": "1/4", "¾": "3/4", "⅕": "1/5", "⅖": "2/5"}
 _VULGAR |= {"⅗": "3/5", "⅘": "4/5", "⅙": "1/6", "⅚": "5/6", "⅛": "1/8", "⅜": "3/8", "⅝": "5/8"}
 _VULGAR |= {"⅞": "7/8"}
+_CURRENCY = (
+    r"(?:(?:\b(?:US|CA?|AU?))?[$€£¥₹]|\b(?:USD|EUR|GBP|JPY|INR|CHF|CNY|MXN|CAD|AUD)\b)"
+)
 _PART = re.compile(
-    rf"\s*(?P<currency>[$€£¥]?)\s*(?P<sign>[-+]?)\s*(?P<dear>[$€£¥]?)\s*(?P<number>{NUMBER})"
+    rf"\s*(?P<currency>{_CURRENCY}?)\s*(?P<sign>[-+]?)\s*(?P<dear>{_CURRENCY}?)\s*"
+    rf"(?P<number>{NUMBER})"
     r"(?P<clock>:\d\d(?::\d\d)?)?(?P<unit>(?:[^\d,(){}\[\]=<>+*\\|!:;^]|\^\{?-?\d\}?|[.,](?!\d))*)"
 )
-_UNIT_WORD = re.compile(r"[A-Za-z][A-Za-z'-]*\.?(?:\^\{?-?\d\}?)?|%|[$€£¥¢]")
+_UNIT_WORD = re.compile(r"[A-Za-z][A-Za-z'-]*\.?(?:\^\{?-?\d\}?)?|%|[$€£¥₹¢]")
 _PLAIN_WORDS = re.compile(r"\(?[A-Za-z][A-Za-z' .,-]*\)?")
 _CHANGED = re.compile(rf"{NUMBER} ([A-Za-z' -]+)")
 _IN_BASE = re.compile(
@@ -75,14 +82,33 @@ _LETTER_UNITS = frozenset("mgshlvwnjkcfa")
 _LETTERS = re.compile(r"[a-z](?:-[a-z])+")
 _MINUS_LETTER = re.compile(r"-\s+[A-Za-z](?![A-Za-z'])|\s*-[A-Za-z]\s*$")
 # Units that exclude each other, by what they measure; spellings of one unit share a line's item.
+# Food's calories are kilocalories, so the two are one; capitals do not count (MB and Mb).
 _MEASURES = """
-    mm/millimeter/millimetre cm/centimeter/centimetre m/meter/metre km/kilometer/kilometre
-    in/inch/inche ft/foot/feet yd/yard mi/mile
-    | mg/milligram g/gram kg/kilogram/kilo oz/ounce lb/pound ton/tonne
-    | s/sec/second min/minute h/hr/hour day week month year/yr decade century/centurie
-    | ml/milliliter/millilitre cl l/liter/litre cup pint quart gallon
-    | $/dollar/usd/buck ¢/cent/penny/pennie €/euro £/sterling ¥/yen
+    nm/nanometer/nanometre micron/microm/micrometer/micrometre mm/millimeter/millimetre
+    cm/centimeter/centimetre dm/decimeter/decimetre m/meter/metre km/kilometer/kilometre
+    in/inch/inche ft/foot/feet yd/yard furlong mi/mile nmi
+    | mcg/microg/microgram mg/milligram g/gram kg/kilogram/kilo oz/ounce lb/pound stone ton/tonne
+    | ns/nanosecond micro/microsecond ms/millisecond s/sec/second min/minute h/hr/hour day week
+    fortnight month year/yr decade century/centurie
+    | microl/microliter/microlitre ml/milliliter/millilitre cl/centiliter/centilitre
+    dl/deciliter/decilitre l/liter/litre tsp/teaspoon tbsp/tablespoon cup pint quart
+    gallon/gal bushel barrel
+    | $/us$/dollar/usd/buck ¢/cent/penny/pennie €/euro/eur £/sterling/gbp/quid ¥/yen/jpy
+    ₹/rupee/inr franc/chf yuan/cny/rmb peso/mxn won/krw ruble/rouble/rub zloty/pln krona/sek
+    c$/ca$/cad a$/au$/aud
     | am pm
+    | c/celsiu/centigrade f/fahrenheit k/kelvin
+    | deg/degree rad/radian
+    | bit byte kb/kilobyte mb/megabyte gb/gigabyte tb/terabyte kib/kibibyte mib/mebibyte
+    gib/gibibyte kbit/kilobit mbit/megabit gbit/gigabit
+    | j/joule kj/kilojoule mj/megajoule cal/calorie/kcal/kilocalorie wh kwh mwh ev btu
+    | w/watt kw/kilowatt mw/megawatt gw/gigawatt hp/horsepower
+    | n/newton kn/kilonewton
+    | pa/pascal kpa/kilopascal mpa/megapascal psi bar atm/atmosphere mmhg
+    | hz/hertz khz/kilohertz mhz/megahertz ghz/gigahertz rpm
+    | v/volt kv/kilovolt mv/millivolt
+    | amp/ampere ma/milliamp/milliampere
+    | acre ha/hectare
 """
 _MEASURE = {
     spelling: (dimension, unit)
@@ -91,6 +117,19 @@ _MEASURE = {
     for spelling in item.split("/")
 }
 _POWERS = {"square": "2", "sq": "2", "cubic": "3", "cu": "3"}
+# Units of two in one word.
+_COMPOUNDS = {
+    "mph": ("mi", "h"),
+    "kph": ("km", "h"),
+    "kmh": ("km", "h"),
+    "kmph": ("km", "h"),
+    "knot": ("nmi", "h"),
+    "fps": ("ft", "s"),
+    "mps": ("m", "s"),
+    "kbps": ("kbit", "s"),
+    "mbps": ("mbit", "s"),
+    "gbps": ("gbit", "s"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +175,7 @@ def plain_text(answer: str) -> str:
     text = answer.strip()
     while len(text) > 1 and text[0] == text[-1] == "$" and not _DOLLAR.search(text[1:-1]):
         text = text[1:-1].strip()
-    for sign, written in _SUPERSCRIPTS.items():
+    for sign, written in _SIGNS.items():
         text = text.replace(sign, written)
     for sign, written in _VULGAR.items():
         text = text.replace(sign, f" {written} ")
@@ -213,7 +252,7 @@ def _quantity(match: re.Match[str]) -> Quantity | None:
         value, unit = value * MULTIPLIERS[unit[0]], unit[1:]
         if unit and (unit[0] in CARDINALS or unit[0] in MULTIPLIERS):
             return None
-    money = match["currency"] or match["dear"]
+    money = (match["currency"] or match["dear"]).lower()
     if match["clock"] and (match["sign"] or value.denominator != 1):
         return None
     return Quantity(
@@ -258,7 +297,7 @@ def _singular(word: str) -> str:
     if word == "percent":
         return "%"
     word, power, exponent = word.partition("^")
-    if len(word) > 2 and word.endswith("s") and not word.endswith("ss"):
+    if len(word) > 2 and word.endswith("s") and not word.endswith(("ss", "bps")):
         word = word[:-1]
     return word + power + exponent.strip("{}")
 
@@ -303,9 +342,9 @@ def _known_units(words: tuple[str, ...]) -> list[tuple[int, int, str]]:
     """What they measure, the unit, and its power without a sign; no unit twice running."""
     found: list[tuple[int, int, str]] = []
     before = ""
-    for index, word in enumerate(words):
+    for index, word in enumerate(chain.from_iterable(_COMPOUNDS.get(w, (w,)) for w in words)):
         name, _, power = word.partition("^")
-        measure = _MEASURE.get(name)
+        measure = _MEASURE.get("nmi" if (before, name) == ("nautical", "mile") else name)
         # Between words, "in" is no inch.
         if measure and (name != "in" or index == 0 or before in _POWERS or before == "per"):
             unit = (*measure, _POWERS.get(before) or power.strip("-") or "1")

@@ -72,6 +72,40 @@ def test_meaning_does() -> None:
     assert normal_form("it\u2019s 1,000") == normal_form("It's 1000.")
 
 
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("What is 3²?", "What is 32?"),
+        ("What is 10²³?", "What is 1023?"),
+        ("Add a₁₂ and b.", "Add a12 and b."),
+        ("What is half of 3½?", "What is half of 31/2?"),
+        ("What is xⁿ?", "What is xn?"),
+        ("What is 5!?", "What is 5?"),
+        ("Find (3 + 2)!", "Find (3 + 2)."),
+        ("What is 5!!?", "What is 5!?"),
+        ("Simplify n!.", "Simplify n."),
+    ],
+)
+def test_mathematics_in_signs_makes_another_question(one: str, other: str) -> None:
+    assert normal_form(one) != normal_form(other)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("What is 3²?", "What is 3^2?"),
+        ("What is 10²³?", "What is 10^23?"),
+        ("Add a₁₂ and b.", "Add a_12 and b."),
+        ("What is half of 3½?", "What is half of 3 1⁄2?"),
+        ("What is 5!?", "What is 5!"),
+        ("What a day!", "What a day"),
+        ("It has 1\u00a0000 and 2\u202f000.", "It has 1000 and 2,000."),
+    ],
+)
+def test_one_piece_of_mathematics_in_two_spellings(one: str, other: str) -> None:
+    assert normal_form(one) == normal_form(other)
+
+
 def test_the_stricter_copy_of_a_question_stays() -> None:
     rows = [
         row(0, "a?"),

@@ -330,8 +330,9 @@ async def listening(fake: FakeUpstream, port: int = 0) -> AsyncIterator[FakeUpst
     finally:
         fake.faults.health_hangs = False
         fake.server.should_exit = fake.server.force_exit = True
-        fake.break_connections()
+        await fake.kill()
         await serving
+        await fake.kill()  # what was accepted in between, which a forced exit does not wait for
         listener.close()
 
 

@@ -6,11 +6,13 @@ import hashlib
 import re
 import unicodedata
 
-_THOUSANDS = re.compile(r"(?<=\d)[,\u00a0\u202f](?=\d{3}(?!\d))")
-_WORD = re.compile(r"\d+(?:\.\d+)?|[^\W\d_]+|[^\w\s]")
+_THOUSANDS = re.compile(r"(?<=\d)[,\u00a0\u2009\u202f](?=\d{3}(?!\d))")
+_WORD = re.compile(r"\d+(?:\.\d+)?|[^\W\d_]+|[^\w\s]|_")
 _PROSE = re.compile(r"\d+(?:\.\d+)?|[^\W\d_]+")
 _WITHIN = re.compile(r"(?<=[\w,;:)\"'] )[\"']?([^\W\d_a-z][^\W\d_A-Z]+)")
-_CURLY = str.maketrans("\u2018\u2019\u201c\u201d\u2013\u2014\u2212", "''\"\"---")
+_CURLY = str.maketrans("\u2018\u2019\u201c\u201d\u2013\u2014\u2212\u2044", "''\"\"---/")
+_MARKS = {"<super>": "^", "<sub>": "_", "<fraction>": " "}
+"""What NFKC would leave out, by the kind of character that it takes apart."""
 NUMBER_WORDS = frozenset(
     ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]
 )
@@ -32,16 +34,46 @@ def clean(text: str) -> str:
 def normal_form(question: str) -> str:
     """Equal for questions that differ only in case, spacing, quotes or ``1,000`` for ``1000``.
 
-    Signs are kept (mathematics lives in them); sentence punctuation at the very end is not.
+    Signs are kept (mathematics lives in them, a factorial too); sentence punctuation at the very
+    end is not.
+
+    >>> normal_form("What is 3²?"), normal_form("What is 5!?"), normal_form("What a day!")
+    ('what is 3 ^ 2', 'what is 5 !', 'what a day')
     """
-    text = unicodedata.normalize("NFKC", question).translate(_CURLY).casefold()
-    return " ".join(_WORD.findall(_THOUSANDS.sub("", text))).rstrip(" .?!")
+    found = _WORD.findall(_plain(question).casefold())
+    kept = len(found)
+    while kept and found[kept - 1] in (".", "?", "!"):
+        kept -= 1
+    if kept and _has_factorial(found[kept - 1]):
+        while kept < len(found) and found[kept] == "!":
+            kept += 1
+    return " ".join(found[:kept])
+
+
+def _has_factorial(word: str) -> bool:
+    """Whether a ``!`` behind it is one of mathematics: behind a number, a letter or a bracket."""
+    return word[0].isdigit() or word in (")", "]", "}") or (len(word) == 1 and word.isalpha())
+
+
+def _plain(text: str) -> str:
+    """One spelling of each character (NFKC), ``1000`` for ``1,000``; what is raised, lowered or a
+    fraction stays told apart from plain digits: ``3²`` is ``3^2``, ``3½`` is ``3 1/2``."""
+    text = _THOUSANDS.sub("", text)
+    if text.isascii():
+        return text
+    pieces, before = [], ""
+    for character in text:
+        kind = unicodedata.decomposition(character).partition(" ")[0]
+        mark = _MARKS.get(kind, "")
+        pieces.append(character if kind == before and mark != " " else mark + character)
+        before = kind if mark else ""
+    text = unicodedata.normalize("NFKC", "".join(pieces)).translate(_CURLY)
+    return _THOUSANDS.sub("", text)
 
 
 def words(question: str, *, mask_numbers: bool) -> list[str]:
     """The words and numbers of a question, for n-grams; numbers become ``#`` when masked."""
-    text = unicodedata.normalize("NFKC", question).translate(_CURLY).casefold()
-    found = _PROSE.findall(_THOUSANDS.sub("", text))
+    found = _PROSE.findall(_plain(question).casefold())
     if not mask_numbers:
         return found
     return ["#" if word[0].isdigit() or word in NUMBER_WORDS else word for word in found]
@@ -54,9 +86,8 @@ def template_words(question: str) -> list[str]:
     >>> template_words("Tom has 3 hens. He sells one to Ann.")
     ['tom', 'has', '#', 'hens', '~', 'sells', '#', 'to', '@']
     """
-    text = unicodedata.normalize("NFKC", question).translate(_CURLY)
-    names = {word.casefold() for word in _WITHIN.findall(text)} - PRONOUNS
-    found = words(text, mask_numbers=True)
+    names = {word.casefold() for word in _WITHIN.findall(_plain(question))} - PRONOUNS
+    found = words(question, mask_numbers=True)
     return ["@" if word in names else "~" if word in PRONOUNS else word for word in found]
 
 
