@@ -34,10 +34,12 @@ from extracot_training.run.remembered import (
 from extracot_training.run.spending import (
     assumptions,
     configured,
+    effort_told,
     fitting,
     hours_of,
     memory_fault,
     planned,
+    preset_told,
 )
 
 SMOL = Shape(30, 576, 1536, 9, 3, 64, 49152, 135e6)
@@ -260,6 +262,25 @@ def test_one_setting_of_a_stage_can_be_changed(tmp_path: Path) -> None:
         bad = recipe(options(tmp_path, set=[text]))
         with pytest.raises(ConfigError, match=message):
             configured(bad, Effort.of(bad.preset, 1.0), config_class)
+
+
+def test_what_is_spent_is_told_as_it_is_changed(tmp_path: Path) -> None:
+    changes = ["sft-fixed.learning_rate=0.5", "sft-fixed.epochs=7", "reference-fixed.k=3",
+               "reference-fixed.limit=9", "chrpo.steps=11", "evaluate.limit=null",
+               "sft.batch=2", "sft.global_batch=6", "chrpo.learning_rate=0.25"]  # fmt: skip
+    made = recipe(options(tmp_path, set=changes))
+    steps = configured(made, Effort.of(made.preset, 1.0), config_class)
+    assert effort_told(steps) == (
+        "7 epochs on the levels, 9 problems measured with 3 replies per level, 11 steps of chrpo, "
+        "all problems evaluated, at most"
+    )
+    told = preset_told(made.preset, steps)
+    assert told.endswith(": 6 rows a step, 2 at a time, learning rate 0.5 (chrpo 0.25)")
+    made = recipe(options(tmp_path, skip="chrpo,evaluate", set=["sft-fixed.max_steps=5"]))
+    steps = configured(made, Effort.of(made.preset, 1.0), config_class)
+    assert effort_told(steps).startswith("5 steps on the levels, ")
+    assert not {"chrpo", "evaluated"} & set(effort_told(steps).split())
+    assert "chrpo" not in preset_told(made.preset, steps)
 
 
 def test_a_few_steps_are_not_measured_and_saved_each(tmp_path: Path) -> None:

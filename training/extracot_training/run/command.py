@@ -44,6 +44,7 @@ from extracot_training.run.spending import (
     Configured,
     assumptions,
     configured,
+    effort_told,
     fitting,
     memory_fault,
     planned,
@@ -154,13 +155,14 @@ def _told(run: Run) -> Effort:
     effort = fitting(
         run.recipe, lambda one: run.plan(run.configured(one)), run.options.budget_hours
     )
-    plan = run.plan(run.configured(effort))
+    steps = run.configured(effort)
+    plan = run.plan(steps)
     print(f"\nproblems: {rows_told(run.data)}")
     print(f"machine: {run.machine.name}")
-    print(f"configuration: {preset_told(run.recipe.preset)}")
+    print(f"configuration: {preset_told(run.recipe.preset, steps)}")
     hours = run.options.budget_hours
     chosen = f"chosen for {hours:g} hours" if hours else "chosen"
-    print(f"{chosen}: {effort.told(chrpo=run.options.chrpo)}\n")
+    print(f"{chosen}: {effort_told(steps)}\n")
     print(report_of(plan, assumptions(run.recipe, run.machine)), end="\n\n", flush=True)
     if fault := memory_fault(plan, run.machine):
         raise StageError(fault)

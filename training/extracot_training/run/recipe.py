@@ -78,14 +78,6 @@ class Effort:
             judged=max(4, round(preset.judged * share)),
         )
 
-    def told(self, *, chrpo: bool) -> str:
-        """In words."""
-        steps = f", {self.steps} steps of chrpo" if chrpo else ""
-        return (
-            f"{self.epochs:g} epochs on the levels, {self.reference} problems measured with "
-            f"{self.samples} replies per level{steps}, {self.judged} problems evaluated, at most"
-        )
-
 
 @dataclass(frozen=True, slots=True)
 class Recipe:

@@ -183,9 +183,29 @@ def rows_told(data: Data) -> str:
     return f"{data.rows} rows, {data.problems} problems{away}: {sizes}"
 
 
-def preset_told(preset: Preset) -> str:
-    """The configuration in words."""
-    return (
-        f"{preset.name}: {preset.rows} rows a step at most, {preset.batch} at a time, learning "
-        f"rate {preset.learning_rate:g} (chrpo {preset.chrpo_rate:g})"
-    )
+def preset_told(preset: Preset, steps: Sequence[Configured]) -> str:
+    """The configuration in words, as ``--set`` leaves it."""
+    found = {step.name: config for step, config in steps}
+    levels, chrpo = found["sft-fixed"], found.get("chrpo")
+    rates = f"learning rate {levels.learning_rate:g}"
+    if chrpo is not None:
+        rates += f" (chrpo {chrpo.learning_rate:g})"
+    rows = levels.global_batch or levels.batch * levels.accumulation * preset.processes
+    return f"{preset.name}: {rows} rows a step, {levels.batch} at a time, {rates}"
+
+
+def effort_told(steps: Sequence[Configured]) -> str:
+    """What is spent where it is a matter of choice, in words, as ``--set`` and ``--skip`` leave
+    it."""
+    found = {step.name: config for step, config in steps}
+    levels = found["sft-fixed"]
+    spent = f"{levels.max_steps} steps" if levels.max_steps else f"{levels.epochs:g} epochs"
+    parts = [f"{spent} on the levels"]
+    if measured := found.get("reference-fixed") or found.get("reference"):
+        many = "all" if measured.limit is None else measured.limit
+        parts.append(f"{many} problems measured with {measured.k} replies per level")
+    if chrpo := found.get("chrpo"):
+        parts.append(f"{chrpo.steps} steps of chrpo")
+    if judged := found.get("evaluate"):
+        parts.append(f"{'all' if judged.limit is None else judged.limit} problems evaluated")
+    return ", ".join(parts) + ", at most"
