@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -18,6 +19,7 @@ from extracot_client import (
     TimeLimits,
 )
 from extracot_client import Extracot as SyncExtracot
+from extracot_client.batch_calls import Batches
 from extracot_client.retries import parse_retry_after
 from extracot_client.settings import resolve_settings
 from tests.clients import fake_server as fake
@@ -133,6 +135,28 @@ def test_lists_end_with_the_deadline_too() -> None:
         with pytest.raises(ExtracotTimeoutError) as caught:
             client.models()
         assert caught.value.phase == "deadline" and server.gone.wait(fake.WAIT)
+
+
+@pytest.mark.parametrize("handler", [HEADERS, drip(b"HTTP/1.1 200 OK\r\n" + LONG, b" ")])
+@pytest.mark.parametrize("call", ["upload", "create", "get", "download"])
+def test_a_batchs_calls_end_with_the_deadline_too(
+    tmp_path: Path, call: str, handler: Handler
+) -> None:
+    file, fetched = tmp_path / "asked.jsonl", tmp_path / "results.jsonl"
+    file.write_text("{}")
+    with FakeServer([handler]) as server, SyncExtracot(server.url, deadline=DEADLINE) as client:
+        batches = Batches(client)
+        calls: dict[str, Callable[[], object]] = {
+            "upload": lambda: batches.upload(file),
+            "create": lambda: batches.create("file-1", "/v1/chat/completions", "24h"),
+            "get": lambda: batches.get("b-1"),
+            "download": lambda: batches.download("file-1", fetched),
+        }
+        with pytest.raises(ExtracotTimeoutError) as caught:
+            calls[call]()
+        assert caught.value.phase == "deadline" and server.gone.wait(fake.WAIT)
+        assert len(server.seen) == 1
+    assert [one.name for one in tmp_path.iterdir()] == ["asked.jsonl"]
 
 
 def test_a_reply_within_its_deadline_is_whole(solve: Solve) -> None:

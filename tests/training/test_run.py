@@ -267,7 +267,8 @@ def test_one_setting_of_a_stage_can_be_changed(tmp_path: Path) -> None:
 def test_what_is_spent_is_told_as_it_is_changed(tmp_path: Path) -> None:
     changes = ["sft-fixed.learning_rate=0.5", "sft-fixed.epochs=7", "reference-fixed.k=3",
                "reference-fixed.limit=9", "chrpo.steps=11", "evaluate.limit=null",
-               "sft.batch=2", "sft.global_batch=6", "chrpo.learning_rate=0.25"]  # fmt: skip
+               "sft-fixed.batch=2", "sft-fixed.global_batch=6",
+               "chrpo.learning_rate=0.25"]  # fmt: skip
     made = recipe(options(tmp_path, set=changes))
     steps = configured(made, Effort.of(made.preset, 1.0), config_class)
     assert effort_told(steps) == (
@@ -276,7 +277,7 @@ def test_what_is_spent_is_told_as_it_is_changed(tmp_path: Path) -> None:
     )
     told = preset_told(made.preset, steps)
     assert told.endswith(": 6 rows a step, 2 at a time, learning rate 0.5 (chrpo 0.25)")
-    made = recipe(options(tmp_path, skip="chrpo,evaluate", set=["sft-fixed.max_steps=5"]))
+    made = recipe(options(tmp_path, skip=["chrpo", "evaluate"], set=["sft-fixed.max_steps=5"]))
     steps = configured(made, Effort.of(made.preset, 1.0), config_class)
     assert effort_told(steps).startswith("5 steps on the levels, ")
     assert not {"chrpo", "evaluated"} & set(effort_told(steps).split())

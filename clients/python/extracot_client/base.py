@@ -9,7 +9,7 @@ import json
 import math
 import ssl
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Self, TypeVar
 from urllib.parse import quote
@@ -34,6 +34,10 @@ _NEAR = 0.02
 # A well-behaved server ends the stream right after [DONE]; reading on to there lets the connection
 # be used again, but a server that keeps sending is not read for long.
 _MAX_READS_AFTER_DONE = 4
+
+
+Body = bytes | Callable[[], dict[str, Any]] | None
+"""JSON, or what makes httpx's arguments anew for each attempt."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,16 +71,20 @@ class Exchange:
         self._deadline_at = None if deadline is None else self.started + deadline
 
     def request(
-        self, http: httpx.Client | httpx.AsyncClient, method: str, path: str, body: bytes | None
+        self, http: httpx.Client | httpx.AsyncClient, method: str, path: str, body: Body
     ) -> httpx.Request:
         """Start an attempt: what to send, within the time that is left.
 
         Raises :class:`ExtracotTimeoutError` where there is none.
         """
-        headers = {"content-type": "application/json"} if body is not None else None
+        content: dict[str, Any] = {}
+        if isinstance(body, bytes):
+            content = {"content": body, "headers": {"content-type": "application/json"}}
+        elif body is not None:
+            content = body()
         self.started = self._core.clock.monotonic()
         limits = self._core.settings.timeout(self.time_left())
-        return http.build_request(method, path, content=body, headers=headers, timeout=limits)
+        return http.build_request(method, path, timeout=limits, **content)
 
     @property
     def left(self) -> float | None:

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-import httpx
 from pydantic import BaseModel, ConfigDict, Field
 
 from extracot_client import base
@@ -103,14 +103,14 @@ class Batches:
         response = self._client._send(exchange, "GET", place, None)
         part = path.with_name(f"{path.name}.part")
         try:
-            with part.open("wb") as stream:
-                for data in response.iter_bytes():
-                    stream.write(data)
+            with (
+                closing(response),
+                part.open("wb") as stream,
+                closing(self._client._pieces(response, exchange)) as pieces,
+            ):
+                stream.writelines(pieces)
             os.replace(part, path)
-        except httpx.HTTPError as error:
-            raise exchange.broken(error, started=True) from error
         finally:
-            response.close()
             part.unlink(missing_ok=True)
 
     def _call(self, method: str, path: str) -> Batch:
@@ -122,22 +122,11 @@ class Batches:
     def _once(
         self, kind: type[base.Page], path: str, content: Callable[[], dict[str, Any]]
     ) -> base.Page:
-        """A POST that is not repeated when its reply is lost: it would be done twice.
-
-        A refusal that asks to come back is: nothing was done then.
-        """
-        client, exchange = self._client, self._client._core.exchange()
-        limits = client._core.settings.timeout()
-        while True:
-            try:
-                request = client._http.build_request("POST", path, timeout=limits, **content())
-                response = client._http.send(request, stream=True)
-            except httpx.HTTPError as broken:
-                raise exchange.broken(broken) from broken
-            body = client._read_body(response, exchange)
-            if response.is_success:
-                return base.parse_page(kind, response, body)
-            client._sleep(exchange.delay_after(exchange.refused(response, body)))
+        """A POST that is not repeated when its reply is lost."""
+        exchange = self._client._core.exchange()
+        response = self._client._send(exchange, "POST", path, content, once=True)
+        raw = self._client._read_body(response, exchange, base.MAX_JSON_BODY)
+        return base.parse_page(kind, response, raw)
 
 
 def _place(batch_id: str) -> str:

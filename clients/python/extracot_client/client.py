@@ -234,9 +234,19 @@ class Extracot(base.ClientBase[Callable[[float], object]]):
         )
 
     def _send(
-        self, exchange: base.Exchange, method: str, path: str, body: bytes | None
+        self,
+        exchange: base.Exchange,
+        method: str,
+        path: str,
+        body: base.Body,
+        *,
+        once: bool = False,
     ) -> httpx.Response:
-        """Send until there is a success (its body unread) or an error that is to be raised."""
+        """Send until there is a success (its body unread) or an error that is to be raised.
+
+        ``once``: a request whose reply is lost is not repeated, for it would be done twice. One
+        that is refused is: nothing was done then.
+        """
         while True:
             request = exchange.request(self._http, method, path, body)
             try:
@@ -244,6 +254,8 @@ class Extracot(base.ClientBase[Callable[[float], object]]):
                     response = self._http.send(request, stream=True)
             except httpx.HTTPError as broken:
                 error = exchange.broken(broken)
+                if once:
+                    raise error from broken
             else:
                 if response.is_success:
                     return response
@@ -262,14 +274,21 @@ class Extracot(base.ClientBase[Callable[[float], object]]):
     ) -> bytes:
         """The body, as far as ``limit``; closes the response."""
         body = b""
-        pieces = response.iter_bytes()
-        try:
-            while (data := _next_piece(pieces, exchange)) is not None:
+        with closing(self._pieces(response, exchange)) as pieces:
+            for data in pieces:
                 body += data
                 if len(body) >= limit:
                     break
+        return body
+
+    @staticmethod
+    def _pieces(response: httpx.Response, exchange: base.Exchange) -> Generator[bytes, None, None]:
+        """The body as it comes, within the deadline; closes the response."""
+        pieces = response.iter_bytes()
+        try:
+            while (data := _next_piece(pieces, exchange)) is not None:
+                yield data
         except httpx.HTTPError as error:
             raise exchange.broken(error, started=True) from error
         finally:
             response.close()
-        return body
