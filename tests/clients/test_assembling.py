@@ -80,6 +80,13 @@ def test_tool_calls_are_put_together() -> None:
     ]
 
 
+def test_a_custom_tools_free_text_is_kept() -> None:
+    parts = [{"custom": {"name": "run", "input": "a ="}}, {"custom": {"input": " 1"}}]
+    head = {"index": 0, "id": "a", "type": "custom"}
+    found = calls_of(*(delta(tool_calls=[{**head, **part}]) for part in parts))
+    assert found == [{"id": "a", "type": "custom", "custom": {"name": "run", "input": "a = 1"}}]
+
+
 def test_tool_calls_without_an_index_keep_their_order() -> None:
     parts = [call(None, {"name": name, "arguments": "{}"}, id=name) for name in "fg"]
     found = calls_of(delta(tool_calls=parts))

@@ -101,6 +101,10 @@ class Text(list[str]):
         return piece
 
 
+_CALLED = {"function": "arguments", "custom": "input"}
+"""What a tool call has by its kind: JSON for a function, free text for a custom tool."""
+
+
 def add_call(calls: dict[int, dict[str, Any]], place: int, part: Mapping[str, Any]) -> None:
     """Add a part of a tool call to ``calls``, by its index (else by its place among the parts).
 
@@ -113,10 +117,11 @@ def add_call(calls: dict[int, dict[str, Any]], place: int, part: Mapping[str, An
     call = calls.setdefault(index, {"id": "", "type": "function"})
     for name in ("id", "type"):
         call[name] = _text(part.get(name)) or call[name]
-    if part.get("function") is not None:
-        function = call.setdefault("function", {"name": "", "arguments": ""})
-        for name in ("name", "arguments"):
-            function[name] += _text(part["function"].get(name))
+    for kind, said in _CALLED.items():
+        if part.get(kind) is not None:
+            called = call.setdefault(kind, dict.fromkeys(("name", said), ""))
+            for name in called:
+                called[name] += _text(part[kind].get(name))
 
 
 @dataclass(slots=True)
