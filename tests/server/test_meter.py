@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -91,6 +92,30 @@ async def test_what_others_have_claimed_is_not_told_either(tmp_path: Path) -> No
         await one.reserve(mine := Account(OWNER), 40)
         one.settle(mine, SPENT, {})
         await until(left, 93)
+
+
+@pytest.mark.anyio
+async def test_an_idle_process_tells_of_what_others_use_of_new_limits_and_of_a_new_day(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("extracot_server.ledger.meter._TELL_SECONDS", 0.01)
+    path = tmp_path / "usage.sqlite"
+    async with metered(path) as (one, left), metered(path) as (two, _):
+        await one.reserve(mine := Account(OWNER), 40)
+        one.settle(mine, SPENT, {})
+        await until(left, 93)
+        await two.reserve(other := Account(OWNER), 40)
+        two.settle(other, SPENT, {})
+        await until(left, 86)
+        one.keep([replace(QUOTA, limit=1000), replace(QUOTA, owner="key b")])
+        await until(left, 986)
+        one.clock = lambda: NOW + 86400
+        await until(left, 1000)
+        one.keep([])
+        await asyncio.sleep(0.05)
+        left.clear()
+        await asyncio.sleep(0.2)
+        assert not left, "a quota that is gone is told of no more"
 
 
 @pytest.mark.anyio

@@ -7,8 +7,9 @@ when it ends, however it does. Knows no HTTP and nothing of how replies are made
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
+from itertools import count
 from time import time
 from typing import Literal
 
@@ -27,6 +28,10 @@ _TELL_SECONDS = 10.0
 
 To tell of them a store reads all open claims, those of other processes too.
 """
+
+_WATCHED_EVERY = 6
+"""After so many of these times all quotas that were told of are told of again: other processes use
+them too, and a day or a month ends."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +112,8 @@ class Meter:
     pause: Callable[[float], Awaitable[object]] = asyncio.sleep
     _untold: set[Quota] = field(default_factory=set)
     _telling: asyncio.Task[None] | None = None
+    _watched: set[Quota] = field(default_factory=set)
+    _watching: asyncio.Task[None] | None = None
 
     @property
     def shared(self) -> bool:
@@ -129,6 +136,7 @@ class Meter:
             self._without_store()
             return principal
         self.told([_standing(q, held[address], now) for q, address in addresses.items()])
+        self._watch(quotas)
         for quota, address in addresses.items():
             if held[address] >= quota.limit:
                 principal = lowered(principal, quota)
@@ -219,11 +227,35 @@ class Meter:
         account.claim_id = None
         self._tell_soon(account)
 
+    def keep(self, quotas: Iterable[Quota]) -> None:
+        """Tell of none but these any more, and soon how those stand whose limits are new.
+
+        May be called from any thread."""
+        places = {(quota.owner, quota.kind, quota.period) for quota in self._watched}
+        kept = {one for one in quotas if (one.owner, one.kind, one.period) in places}
+        new = kept - self._watched
+        self._watched, self._untold = kept, (self._untold & kept) | new
+
     def _tell_soon(self, account: Account) -> None:
         """Tell how the quotas of an account stand, once what it has used is in the store."""
-        self._untold.update(account.principal.quotas)
+        if account.principal.quotas:
+            self._watch(account.principal.quotas)
+            self._tell_of(account.principal.quotas)
+
+    def _tell_of(self, quotas: Iterable[Quota]) -> None:
+        self._untold.update(quotas)
         if self._untold and (self._telling is None or self._telling.done()):
             self._telling = asyncio.create_task(self._tell())
+
+    def _watch(self, quotas: Iterable[Quota]) -> None:
+        self._watched.update(quotas)
+        if self._watching is None:
+            self._watching = asyncio.create_task(self._tell_again())
+
+    async def _tell_again(self) -> None:
+        for turn in count(1):
+            await asyncio.sleep(_TELL_SECONDS)
+            self._tell_of(() if turn % _WATCHED_EVERY else self._watched)
 
     async def _tell(self) -> None:
         """One look at the store at once, and one a pause for all that were used since."""
@@ -257,8 +289,9 @@ class Meter:
 
     async def close(self) -> None:
         """Write what is not in the store yet."""
-        if self._telling is not None:
-            self._telling.cancel()
+        for task in (self._telling, self._watching):
+            if task is not None:
+                task.cancel()
         if self.ledger is not None:
             await self.ledger.close()
 

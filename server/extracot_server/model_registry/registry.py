@@ -127,7 +127,9 @@ class AppState:
         rotated = self.keys.reload(self.check_keys)
         self.metrics.keys_reloaded.set(1)
         after = {principal.name: principal for principal in self.keys.principals}
-        self.metrics.quotas.keep(q for principal in after.values() for q in principal.quotas)
+        quotas = [quota for principal in after.values() for quota in principal.quotas]
+        self.metrics.quotas.keep(quotas)
+        self.meter.keep(quotas)
         changed = {name for name in before.keys() & after.keys() if before[name] != after[name]}
         told = {
             "added": after.keys() - before.keys(),
