@@ -26,6 +26,7 @@ try:
     from extracot_server.config.settings import Settings, SettingsError, load_settings
     from extracot_server.config.unused import unused_settings
     from extracot_server.observability.logging import ANNOUNCEMENTS, configure_logging
+    from extracot_server.runtime.file_limit import raise_file_limit
     from extracot_server.runtime.leaving import leave
     from extracot_server.runtime.mounts import mount_page
     from extracot_server.runtime.workers import Workers, forget_metrics_folder
@@ -59,6 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SettingsError as error:
         return _fail(str(error), 2)
     configure_logging(settings.log_level, settings.log_format)
+    raise_file_limit()
     for line in unused_settings(settings):
         say(line)
     try:
