@@ -84,15 +84,25 @@ compressed() {
   step "mix-short$name" mix mix-small "${mixed[@]}" --set "compressed=$out/compress$name" "${short[@]}"
   step "mix-long$name" mix mix-small "${mixed[@]}" --set "compressed=$out/compress$name" "${long[@]}"
 }
-levels() {
-  seeded "sft-short$1$3" "$2" "sft-again$1" "mix-short$3" --set epochs=3
-  seeded "sft-fixed$1$3" "$2" "sft-short$1$3" "mix-long$3" "${longer[@]}"
-  seeded "sft-short-again$1$3" "$2" "sft-fixed$1$3" "mix-short$3" --set epochs=3
-  seeded "sft-levels$1$3" "$2" "sft-short-again$1$3" "mix-long$3" "${longer[@]}"
+levels() { # SUFFIX SEED NAME: from the last of its four steps that is kept
+  local from=sft-again$1 last=0 number=0 steps=(short fixed short-again levels) name rows
+  for name in "${steps[@]}"; do
+    number=$((number + 1))
+    if have "sft-$name$1$3"; then last=$number; fi
+  done
+  for number in 1 2 3 4; do
+    name=sft-${steps[number - 1]}$1$3
+    if [[ $number -gt $last ]]; then
+      rows=(mix-short --set epochs=3)
+      if [[ $((number % 2)) == 0 ]]; then rows=(mix-long "${longer[@]}"); fi
+      seeded "$name" "$2" "$from" "${rows[0]}$3" "${rows[@]:1}"
+    fi
+    from=$name
+  done
 }
 longer=(--set learning_rate=2.0e-3 --set epochs=1.6 --set warmup=0.02)
 compressed "" --set "compressor=$out/compressor"
-have sft-levels || levels "" 1 ""
+levels "" 1 ""
 
 # Then the choice as it was measured, and stage 3: every level tried for half of the problems, which
 # trains the choice; a level named by the prompt for the others, which trains what users name.
@@ -134,7 +144,7 @@ have sft-again-2 || {
   step base-2 base base-small --set "inputs=[$out/teach,$out/teach-single]" --set seed=2
   whole -2 2 base-2
 }
-have sft-levels-2 || levels -2 2 ""
+levels -2 2 ""
 chosen -2 2
 measure small-2 chrpo-2 --set "reference=$out/reference-2"
 
@@ -145,10 +155,8 @@ measure fixed sft-levels --set "$every"
 baseline() { # NAME FLAG …: of its rows
   local name=$1
   shift
-  have "sft-levels-$name" || {
-    compressed "-$name" "$@"
-    levels "" 1 "-$name"
-  }
+  if ! have "sft-levels-$name"; then compressed "-$name" "$@"; fi
+  levels "" 1 "-$name"
   measure "$name" "sft-levels-$name" --set "$every"
 }
 have compressor-blind ||
