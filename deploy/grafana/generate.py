@@ -143,7 +143,10 @@ def field_defaults(panel: Panel) -> dict[str, Any]:
         custom = {"lineWidth": 1, "fillOpacity": 30 if panel.stacked else 5, "stacking": stacking}
         found["custom"] = {**custom, "showPoints": "never"}
     if panel.unit == "percentunit":
-        found["min"] = 0
+        if panel.kind == "timeseries":
+            found["custom"]["axisSoftMin"] = 0  # what is below is drawn: a saving may be
+        elif panel.kind == "bargauge":
+            found["min"] = 0
     return found
 
 

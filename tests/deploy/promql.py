@@ -33,7 +33,7 @@ WAIT = 120.0
 VARIABLES = (
     ("$__rate_interval", "5m"),
     ("$__range", "5m"),
-    ("$job", "extracot"),
+    ("$job", ".*"),  # All, as for the two below
     ("$model", ".*"),
     ("$key", ".*"),
     ("$gpus", "2"),

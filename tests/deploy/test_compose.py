@@ -74,6 +74,17 @@ def test_every_service_is_bounded_and_has_no_rights_to_spare(profile: str) -> No
         assert service["logging"]["options"]["max-size"], name
 
 
+def test_files_and_workers_of_the_proxy_are_those_of_its_container() -> None:
+    nginx = (compose.ROOT / "deploy/nginx/nginx.conf").read_text()
+    said = {name: int(n) for name, n in re.findall(r"^ *(worker_\w+) (\d+);$", nginx, re.M)}
+    proxy = compose.services("scale")["proxy"]
+    assert str(said["worker_processes"]) == proxy["deploy"]["resources"]["limits"]["cpus"]
+    assert said["worker_rlimit_nofile"] > 2 * said["worker_connections"]
+    for name in ("proxy", *OURS):
+        files = compose.services()[name]["ulimits"]["nofile"]
+        assert files == dict.fromkeys(("soft", "hard"), said["worker_rlimit_nofile"]), name
+
+
 def test_images_are_pinned() -> None:
     for name, service in compose.services().items():
         image = service["image"]

@@ -11,7 +11,15 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.deploy.promql import DASHBOARDS, GRAFANA, PROMETHEUS, vllm_kinds, vllm_names
+from extracot_server.admission.scheduler import Refusal
+from tests.deploy.promql import (
+    DASHBOARDS,
+    GRAFANA,
+    PROMETHEUS,
+    VARIABLES,
+    vllm_kinds,
+    vllm_names,
+)
 
 BOARDS = {path.stem: json.loads(path.read_text()) for path in DASHBOARDS}
 BUILT_IN = {"__rate_interval", "__range", "datasource"}
@@ -50,6 +58,33 @@ def test_variables_are_defined_and_used(name: str) -> None:
     used = {word for expr in asked for word in re.findall(r"\$(\w+)", expr)}
     assert used - BUILT_IN <= defined
     assert defined - used == {"datasource"}
+
+
+def test_all_is_what_the_tests_ask_for() -> None:
+    for board in BOARDS.values():
+        for variable in board["templating"]["list"]:
+            if variable["type"] == "query":
+                assert (f"${variable['name']}", variable["allValue"]) in VARIABLES
+
+
+def test_shares_below_zero_stay_on_the_axis() -> None:
+    """A saving may be below zero; bars begin at zero."""
+    drawn = [
+        (panel["type"], panel["fieldConfig"]["defaults"])
+        for board in BOARDS.values()
+        for panel in board["panels"]
+        if panel["type"] in ("timeseries", "bargauge")
+    ]
+    shares = [(kind, found) for kind, found in drawn if found["unit"] == "percentunit"]
+    lines = [found for kind, found in shares if kind == "timeseries"]
+    assert lines and all(found["custom"]["axisSoftMin"] == 0 for found in lines)
+    assert all(("min" in found) == (kind == "bargauge") for kind, found in shares)
+
+
+def test_usage_shows_every_refusal_by_a_keys_limits() -> None:
+    (panel,) = [p for p in BOARDS["usage"]["panels"] if p["title"] == "Refused by limits"]
+    (reasons,) = re.findall(r'reason=~"([^"]+)"', panel["targets"][0]["expr"])
+    assert set(reasons.split("|")) == set(Refusal) - {Refusal.QUEUE_FULL, Refusal.STOPPING}
 
 
 def test_provisioning_names_what_is_there() -> None:

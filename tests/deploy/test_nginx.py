@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import re
+import subprocess
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,14 @@ import httpx
 import pytest
 
 from tests.conftest import IN_CI
-from tests.deploy.test_rolling_restart import NGINX, Server, free_ports, reverse_proxy
+from tests.deploy.test_rolling_restart import (
+    NGINX,
+    ROOT,
+    Server,
+    free_ports,
+    nginx_configuration,
+    reverse_proxy,
+)
 from tests.server.test_upgrades import JDK, WEBSOCKET, post
 
 BODY = b'{"messages": []}'
@@ -132,3 +141,60 @@ async def test_a_servers_own_errors_pass_as_they_are(status: int, tmp_path: Path
             answer = await http.get("/v1/models")
     assert (answer.status_code, answer.text) == (status, "ok")
     assert "retry-after" not in answer.headers
+
+
+def test_a_soft_limit_of_1024_files_is_enough(tmp_path: Path) -> None:
+    """As containers have it under Docker 29."""
+    assert NGINX is not None
+    port, front = free_ports(2)
+    path = nginx_configuration(tmp_path, port, [Server(front)])
+    command = ["bash", "-c", 'ulimit -Sn 1024; exec "$@"', "bash", NGINX, "-e", "stderr", "-t"]
+    done = subprocess.run(
+        [*command, "-c", str(path)], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0 and "open file resource limit" not in done.stderr, done.stderr
+
+
+def quicker() -> list[tuple[str, str]]:
+    """How long nginx waits for a reply, and asks another front end: an hour takes two seconds."""
+    text = (ROOT / "deploy/nginx/nginx.conf").read_text()
+    found = re.findall(r"(proxy_(?:read|next_upstream)_timeout) (\d+)([smh]);", text)
+    assert len(found) == 2
+    parts = {"s": 3600, "m": 60, "h": 1}
+    return [
+        (f"{name} {n}{unit};", f"{name} {int(n) * 2000 // parts[unit]}ms;")
+        for name, n, unit in found
+    ]
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("seconds", "status", "times"),
+    [(0.3, 200, 2), (60.0, 504, 1)],
+    ids=["dies after nine minutes", "says nothing for an hour"],
+)
+async def test_a_front_end_that_dies_late_is_replaced(
+    seconds: float, status: int, times: int, tmp_path: Path
+) -> None:
+    asked: list[bytes] = []
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.append(await reader.readuntil(BODY))
+        if len(asked) == 1:
+            with suppress(TimeoutError):  # or until nginx gives up
+                await asyncio.wait_for(reader.read(), seconds)
+        else:
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+        writer.close()
+
+    async with AsyncExitStack() as stack:
+        fronts = [await asyncio.start_server(answer, "127.0.0.1") for _ in range(2)]
+        for front in fronts:
+            await stack.enter_async_context(front)
+        servers = [Server(front.sockets[0].getsockname()[1]) for front in fronts]
+        proxy = reverse_proxy(tmp_path, servers, other=quicker())
+        address = await stack.enter_async_context(proxy)
+        assert address is not None
+        async with httpx.AsyncClient(base_url=address, timeout=60) as http:
+            reply = await http.post("/v1/chat/completions", content=BODY)
+    assert (reply.status_code, len(asked)) == (status, times)

@@ -156,9 +156,16 @@ def verdict(text: str, stream: bool) -> str:
 
 
 def nginx_configuration(
-    folder: Path, port: int, servers: Sequence[Server], listens: str = "plain"
+    folder: Path,
+    port: int,
+    servers: Sequence[Server],
+    listens: str = "plain",
+    other: Sequence[tuple[str, str]] = (),
 ) -> Path:
-    """The shipped configuration, with this machine's addresses in the places of Docker's."""
+    """The shipped configuration, with this machine's addresses in the places of Docker's.
+
+    ``other``: more of its lines, and what a test has in their places.
+    """
     shipped = ROOT / "deploy/nginx"
     text = (shipped / "nginx.conf").read_text().replace("/tmp/", f"{folder}/")
     listen = (shipped / f"{listens}.conf").read_text().replace("/run/secrets/", f"{folder}/")
@@ -176,6 +183,7 @@ def nginx_configuration(
         ("listen 127.0.0.1:8081;", f"listen 127.0.0.1:{own};"),
         ("set $front front:8000;", "set $front fronts;"),
         ("    server {\n", f"    upstream fronts {{ {names}}}\n    server {{\n"),
+        *other,
     ):
         assert text.count(old) == 1, old
         text = text.replace(old, new)
@@ -196,14 +204,17 @@ async def listening(port: int, process: subprocess.Popen[bytes]) -> None:
 
 @contextlib.asynccontextmanager
 async def reverse_proxy(
-    folder: Path, servers: Sequence[Server], listens: str = "plain"
+    folder: Path,
+    servers: Sequence[Server],
+    listens: str = "plain",
+    other: Sequence[tuple[str, str]] = (),
 ) -> AsyncIterator[str | None]:
     """nginx in front of the servers, with or without TLS; ``None`` where there is no nginx."""
     if NGINX is None:
         yield None
         return
     (port,) = free_ports(1)
-    path = nginx_configuration(folder, port, servers, listens)
+    path = nginx_configuration(folder, port, servers, listens, other)
     own = "daemon off;" + (" user root;" if os.geteuid() == 0 else "")
     process = subprocess.Popen([NGINX, "-e", "stderr", "-c", str(path), "-g", own])
     try:

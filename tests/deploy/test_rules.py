@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import re
 import subprocess
 from collections import defaultdict
+from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from tests.deploy.promql import PROMETHEUS, groups, needs
+from extracot_server.api.access import in_words
+from tests.deploy.promql import PROMETHEUS, ROOT, groups, needs, panels
 
 CASES = sorted((PROMETHEUS / "tests").glob("*.yml"))
 
@@ -41,3 +45,35 @@ def test_each_alert_has_a_case_that_fires_and_one_that_does_not() -> None:
                 outcomes[asked["alertname"]].add(bool(asked["exp_alerts"]))
     names = {rule["alert"] for rule in groups() if "alert" in rule}
     assert dict(outcomes) == {name: {True, False} for name in names}
+
+
+def test_the_panel_servers_up_counts_servers_alone(tmp_path: Path) -> None:
+    """Of all jobs: a server that cannot be scraped, and then none, beside others that are up."""
+    (panel,) = [panel for panel in panels() if panel.where == "serving: Servers up"]
+    values = {"extracot": "1 0 stale", "prometheus": "1x60", "vllm": "1x60"}
+    series = [
+        {"series": f'up{{job="{job}", instance="{job}:80"}}', "values": found}
+        for job, found in values.items()
+    ]
+    asked = [
+        {"expr": panel.expr, "eval_time": at, "exp_samples": [{"labels": "{}", "value": up}]}
+        for at, up in (("0m", 1), ("1m", 0), ("30m", 0))
+    ]
+    case = {"interval": "1m", "input_series": series, "promql_expr_test": asked}
+    (tmp_path / "up.yml").write_text(yaml.safe_dump({"tests": [case]}))
+    done = promtool("test", "rules", str(tmp_path / "up.yml"))
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_runbook_finds_in_the_log_what_the_alert_counts() -> None:
+    runbook = (ROOT / "docs/observability.md").read_text().split("### ExtracotErrors\n")[1]
+    text, as_json = re.findall(r"^grep -E '(.*)'$", runbook.split("\n#")[0], re.M)
+    (rule,) = [rule for rule in groups() if rule.get("record") == "job:extracot_failures:rate5m"]
+    (rejected,) = re.findall(r'reason=~"([^"]+)"', rule["expr"])
+    counted = [{"error": reason} for reason in rejected.split("|")]
+    counted += [{"outcome": "error"}, {"outcome": "error", "error": "reply_lost"}]
+    others = [{"outcome": "ok"}, {"error": "queue_full"}, {"outcome": "aborted"}]
+    for fields in (*counted, *others):
+        line = {"method": "POST", "path": "/v1/messages", "status": 500, **fields, "seconds": 0.1}
+        assert bool(re.search(text, in_words(line))) == (fields in counted)
+        assert bool(re.search(as_json, json.dumps(line))) == (fields in counted)

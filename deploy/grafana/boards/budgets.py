@@ -133,7 +133,8 @@ BUDGETS = Board(
         Row("Caps"),
         Panel(
             "Replies whose reasoning was cut",
-            "Of all at that level, in the last hour. In cap mode (`cap`) that is how budgets work.",
+            "Of all at that level, in the last hour. In cap mode that is how budgets work: "
+            "ExtracotCapHits leaves out the caps `budget` and `client`.",
             (
                 Query(
                     f"job_model_budget:extracot_cap_hits:share1h{{{ALL}}}", "{{model}} {{budget}}"

@@ -107,8 +107,9 @@ SAVINGS = Board(
             ),
         ),
         Panel(
-            "Measured by each server since it started",
-            "As in `GET /v1/budget`, with Welch's interval.",
+            "Measured, as each server has it",
+            "With Welch's interval: of what the usage store held when the server started and its "
+            "own since; with --workers of this run alone.",
             (
                 Query(f"extracot_holdout_saving_tokens{{{ALL}}}", "{{model}} {{instance}}"),
                 Query(f"extracot_holdout_saving_low_tokens{{{ALL}}}", "{{model}} {{instance}} low"),

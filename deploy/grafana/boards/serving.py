@@ -14,7 +14,8 @@ SERVING = Board(
         Panel(
             "Servers up",
             "Front ends that can be scraped.",
-            (Query(f"sum(up{{{JOB}}})"),),
+            # Every job has `up`, and a server that is gone has none.
+            (Query(f'sum(up{{{JOB}, job=~"extracot.*"}}) or vector(0)'),),
             kind="stat",
             width=4,
         ),

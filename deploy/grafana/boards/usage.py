@@ -6,7 +6,7 @@ from boards.parts import JOB, Board, Panel, Query, Row
 
 KEY = f'{JOB}, key=~"$key"'
 USED = 'kind=~"prompt|reasoning|answer|overhead"'
-LIMITS = "insufficient_quota|rate_limit_exceeded|usage_store_unavailable"
+LIMITS = "insufficient_quota|rate_limit_exceeded|concurrency|usage_store_unavailable"
 
 
 def used(by: str, function: str = "increase", window: str = "$__range") -> str:
@@ -148,7 +148,7 @@ USAGE = Board(
         ),
         Panel(
             "Quotas over time",
-            "It falls with the first request of the next minute, day or month (UTC).",
+            "It falls within a minute when a new one, a day or a month begins (UTC).",
             (
                 Query(fullest("refuse"), "{{owner}}: {{kind}} per {{per}}"),
                 Query(fullest("lower"), "{{owner}}: {{kind}} per {{per}}, lowers"),

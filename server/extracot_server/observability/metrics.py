@@ -142,7 +142,7 @@ class ServerMetrics:
         self.aborts = counter("aborts", "Requests that ended before their reply did", "reason")
         self.rejected = counter("rejected", "Requests refused before the engine", "reason")
         # Sums and sums of squares, so that a query can give mean and interval of any time and of
-        # all servers together; the gauges below are of this process since it started.
+        # all servers together; the gauges below begin with what the usage store held at the start.
         self.holdout, self.holdout_replies, self.holdout_reasoning, self.holdout_squares = (
             counter(f"holdout_{name}", text, "model", "arm", *more)
             for name, text, *more in (
