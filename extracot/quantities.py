@@ -47,9 +47,7 @@ _SIGNS = {"²": "^2", "³": "^3", "℃": "°C", "℉": "°F"}
 _VULGAR = {"½": "1/2", "⅓": "1/3", "⅔": "2/3", "¼": "1/4", "¾": "3/4", "⅕": "1/5", "⅖": "2/5"}
 _VULGAR |= {"⅗": "3/5", "⅘": "4/5", "⅙": "1/6", "⅚": "5/6", "⅛": "1/8", "⅜": "3/8", "⅝": "5/8"}
 _VULGAR |= {"⅞": "7/8"}
-_CURRENCY = (
-    r"(?:(?:\b(?:US|CA?|AU?))?[$€£¥₹]|\b(?:USD|EUR|GBP|JPY|INR|CHF|CNY|MXN|CAD|AUD)\b)"
-)
+_CURRENCY = r"(?:(?:\b(?:US|CA?|AU?))?[$€£¥₹]|\b(?:USD|EUR|GBP|JPY|INR|CHF|CNY|MXN|CAD|AUD)\b)"
 _PART = re.compile(
     rf"\s*(?P<currency>{_CURRENCY}?)\s*(?P<sign>[-+]?)\s*(?P<dear>{_CURRENCY}?)\s*"
     rf"(?P<number>{NUMBER})"

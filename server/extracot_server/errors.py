@@ -44,13 +44,21 @@ class BudgetError(InvalidRequestError):
 
 
 class ContextLengthError(InvalidRequestError):
-    """The prompt leaves no room for a single token of reply."""
+    """The prompt leaves no room for a single token of reply.
 
-    def __init__(self, prompt_tokens: int, max_model_len: int, param: str = "messages") -> None:
+    ``written`` are tokens that the server would write itself. Claude Code and LangChain know the
+    error by its first words, which are Anthropic's.
+    """
+
+    def __init__(
+        self, prompt_tokens: int, max_model_len: int, param: str = "messages", *, written: int = 0
+    ) -> None:
+        longest = max_model_len - written - 1
         super().__init__(
-            f"This model's maximum context length is {max_model_len} tokens. However, your "
-            f"messages resulted in {prompt_tokens} tokens, which leaves no room for a reply. "
-            "Please reduce the length of the messages.",
+            f"prompt is too long: {prompt_tokens} tokens > {longest} maximum. This model's maximum "
+            f"context length is {max_model_len} tokens. However, your messages resulted in "
+            f"{prompt_tokens} tokens, which leaves no room for a reply. Please reduce the length "
+            "of the messages.",
             param=param,
             code="context_length_exceeded",
         )

@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 
 from extracot_server.api.body import ChatBody, ReplyModel
-from extracot_server.api.messages.request import MessagesRequest
+from extracot_server.api.budget_words import WORDS
+from extracot_server.api.chat.request import ChatCompletionRequest
+from extracot_server.api.messages.request import CountRequest, MessagesRequest
 from extracot_server.api.messages.response import InputTokens, MessageObject
 from extracot_server.api.openapi.examples import BODIES, REPLIES
 from extracot_server.api.responses.request import ResponsesRequest
@@ -21,6 +23,25 @@ ENDPOINTS: dict[str, type[ReplyModel]] = {
     "/v1/messages/count_tokens": InputTokens,
 }
 CHANGING = ("id", "created_at", "completed_at")
+CHAT = "/v1/chat/completions"
+OFF: dict[str, Any] = {
+    "bad_words": [],
+    "best_of": 1,
+    "documents": [],
+    "function_call": "none",
+    "functions": [],
+    "kv_transfer_params": {},
+    "length_penalty": 1.0,
+    "logits_processors": [],
+    "logprobs": False,
+    "mm_processor_kwargs": {},
+    "parallel_tool_calls": True,
+    "response_format": {"type": "text"},
+    "stop": [],
+    "stop_sequences": [],
+    "stop_token_ids": [],
+    "top_logprobs": 0,
+}
 
 
 def plain(value: Any) -> Any:
@@ -54,6 +75,34 @@ def test_the_closed_lists(token_server: Live, kind: type[ChatBody], path: str) -
         assert reply.status_code == 400
         message = reply.json()["error"]["message"]
         assert name in message and hint in message
+
+
+@pytest.mark.parametrize("kind", [ResponsesRequest, MessagesRequest, CountRequest])
+def test_what_changes_a_reply_of_the_chat_is_read_or_refused_elsewhere(
+    kind: type[ChatBody],
+) -> None:
+    of_chat = {*ChatCompletionRequest.model_fields, *ChatCompletionRequest.unsupported.hints}
+    changing = of_chat - {"reasoning_field", "store", "stream_options", "user"}
+    if kind is CountRequest:  # what a prompt has nothing of
+        changing -= {*MessagesRequest.model_fields} - {*CountRequest.model_fields}
+    assert changing <= {*kind.model_fields, *kind.unsupported.hints, *WORDS}
+
+
+@pytest.mark.parametrize("path", [CHAT, *ENDPOINTS])
+def test_moderation_is_refused(token_server: Live, path: str) -> None:
+    good = next(iter(BODIES[path].values()))
+    wanted = {"model": "omni-moderation-latest", "policy": {"input": {"mode": "block"}}}
+    reply = token_server.http.post(path, json={**good, "moderation": wanted})
+    assert reply.status_code == 400 and "`moderation`" in reply.json()["error"]["message"]
+
+
+@pytest.mark.parametrize("path", [CHAT, *ENDPOINTS])
+def test_what_is_not_supported_may_be_off(token_server: Live, path: str) -> None:
+    good = next(iter(BODIES[path].values()))
+    for name, off in OFF.items():
+        reply = token_server.http.post(path, json={**good, name: off})
+        assert reply.status_code == 200, reply.text
+    assert token_server.http.post(path, json={**good, **OFF}).status_code == 200
 
 
 @pytest.mark.parametrize("path", ["/v1/responses", "/v1/messages", "/v1/messages/count_tokens"])

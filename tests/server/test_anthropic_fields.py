@@ -111,6 +111,8 @@ def test_null_and_nothing_are_taken(token_server: Live) -> None:
         ({"container": {"skills": []}}, "container"),
         ({"mcp_servers": [{"type": "url"}]}, "mcp_servers"),
         ({"output_format": {"type": "json_schema"}}, "output_config.format"),
+        ({"text": {"format": {"type": "json_object"}}}, "output_config.format"),
+        ({"parallel_tool_calls": False}, "tool_choice.disable_parallel_tool_use"),
         ({"compaction": {"type": "summarize"}}, "compaction"),
         ({"thread": {"type": "create"}}, "thread"),
         ({"thread": {"type": "continue", "previous_message_id": "msg_1"}}, "thread"),

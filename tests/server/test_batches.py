@@ -79,6 +79,9 @@ def test_the_other_endpoints_too(
         client, done.error_file_id
     )
     assert done.usage is not None and done.usage.output_tokens > 0
+    assert done.usage.output_tokens_details.reasoning_tokens > 0
+    assert found[0]["response"]["body"].get("store", False) is False
+    assert live.app.state.held_items.size == 0, "it pushes out no item that somebody waits for"
 
 
 def test_a_failed_line_loses_no_other(live: Live, client: openai.OpenAI) -> None:

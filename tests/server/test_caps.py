@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -142,6 +143,12 @@ def test_without_a_reserve_a_block_may_stay_open() -> None:
         assert live.metric_sum("extracot_requests_total", outcome="length") == 1
 
 
+def assert_too_long(message: str) -> None:
+    """It begins in Anthropic's words, by which clients know it, and with numbers that are so."""
+    found = re.match(r"prompt is too long: (\d+) tokens > (\d+) maximum\. This model's ", message)
+    assert found and int(found[1]) > int(found[2]) > 0, message
+
+
 def test_the_context_bounds_both() -> None:
     with serve(ScriptedBehaviour(never_close=True, max_model_len=120)) as live:
         reply = live.chat(budget=1)
@@ -154,6 +161,7 @@ def test_the_context_bounds_both() -> None:
         error = live.refused(messages=[{"role": "user", "content": "apples " * 200}])
         assert (error["code"], error["param"]) == ("context_length_exceeded", "messages")
         assert "120" in error["message"]
+        assert_too_long(error["message"])
 
 
 def test_every_prompt_length_is_served_or_refused() -> None:
@@ -171,7 +179,9 @@ def test_every_prompt_length_is_served_or_refused() -> None:
                     written = reply["budget"]["injected_tokens"]
                     assert reply["usage"]["total_tokens"] + written <= 90
                 else:
-                    assert response.json()["error"]["code"] == "context_length_exceeded"
+                    error = response.json()["error"]
+                    assert error["code"] == "context_length_exceeded"
+                    assert_too_long(error["message"])
         assert set(statuses) == {200, 400}
 
 

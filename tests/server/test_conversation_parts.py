@@ -63,6 +63,53 @@ def test_an_image_in_an_earlier_message_is_mentioned(live: Live, api: str) -> No
 
 
 @pytest.mark.parametrize("api", PATHS)
+def test_texts_of_one_message_have_a_line_each_but_the_assistant_s(live: Live, api: str) -> None:
+    def parts(*texts: str) -> list[dict[str, Any]]:
+        return [text_part(api, text) for text in texts]
+
+    talk = [
+        *said("user"),
+        {"role": "assistant", "content": [text_part(api, t, "assistant") for t in ("56", "78")]},
+        {"role": "system", "content": parts("12", "34")},
+        {"role": "user", "content": parts("12", "34")},
+        called(api, {} if api == "messages" else "{}"),
+        result(api, parts("12", "34")),
+        {"role": "user", "content": parts("90 ", "12")},
+    ]
+    text = prompt(live, api, talk)
+    assert text.count("12\n34") == 3 and "5678" in text and "90 12" in text
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [("no such city", "Error: no such city"), ([], "Error"), ("", "Error"), (None, "Error")],
+)
+def test_the_model_is_told_of_a_result_that_is_an_error(
+    live: Live, content: Any, told: str
+) -> None:
+    answered = result("messages", content)
+    block = answered["content"][0]
+    talk = [ASKED, called("messages", {}), answered]
+    for wrong, expected in ((True, told), (False, content or ""), (None, content or "")):
+        block["is_error"] = wrong
+        assert f">\n{expected}\n<" in prompt(live, "messages", talk)
+
+
+def test_names_of_who_speaks_are_reported_as_ignored(live: Live) -> None:
+    talk = [
+        {"role": "system", "content": "Hm.", "name": "it"},
+        {**ASKED, "name": "Ann"},
+        {**called("chat", "{}"), "name": None},
+        {**result("chat", "noon"), "name": "clock"},
+        {"role": "assistant", "content": "Yes.", "name": "Bot"},
+        ASKED,
+    ]
+    reply = post(live, "chat", {"messages": talk})
+    ignored = [f"messages[{n}].name" for n in (0, 1, 4)]
+    assert reply.json()["budget"]["ignored_fields"] == ignored
+
+
+@pytest.mark.parametrize("api", PATHS)
 def test_an_image_in_the_newest_message_of_the_user_is_refused(live: Live, api: str) -> None:
     where = "input" if api == "input" else "messages"
     shown = {"role": "user", "content": [text_part(api, "See:"), IMAGES[api]]}

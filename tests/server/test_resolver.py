@@ -33,7 +33,7 @@ EFFORTS: dict[str, Any] = dict(DEFAULT_EFFORT_MAP)
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8)
 KEYS = st.sampled_from(["ratio", "max_reasoning_tokens", "enforce", "x"]) | st.text(max_size=5)
 ANY_JSON = st.recursive(
-    SCALARS | st.sampled_from(["auto", "native", "none", "hard", "soft", 0.2, 1, 0, -1]),
+    SCALARS | st.sampled_from(["auto", "native", "none", "hard", "soft", 0.2, 1, 0, -1, 10**400]),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=4),
     max_leaves=6,
 )
@@ -262,6 +262,37 @@ def test_hard_without_a_ratio_needs_no_baseline(ratio: str | None, card: BudgetC
         resolved, card, BudgetPolicy(), prompt_tokens=9, room=900, max_tokens=None
     )
     assert (limits.reasoning_cap, limits.cap_reason) == (30, "client")
+
+
+@pytest.mark.parametrize(
+    ("fields", "kind"),
+    [
+        ({}, BudgetKind.NATIVE),
+        ({"floor": 0.4}, BudgetKind.NATIVE),
+        ({"ceiling": 0.5}, BudgetKind.LEVEL),
+        ({"reasoning_tokens_ceiling": 9}, BudgetKind.NATIVE),
+        ({"reasoning_tokens_ceiling": 0}, BudgetKind.NONE),
+    ],
+)
+def test_a_cap_asks_for_reasoning_where_the_default_is_none(
+    fields: dict[str, Any], kind: BudgetKind
+) -> None:
+    policy = BudgetPolicy(default="none", efforts=EFFORTS, **fields)
+    capped = parse_budget({"max_reasoning_tokens": 30})
+    resolved = resolve_budget(BudgetSources(capped), CARD, policy)
+    ceiling = policy.reasoning_tokens_ceiling
+    assert (resolved.kind, resolved.source) == (kind, "budget")
+    assert resolved.max_reasoning_tokens == (30 if ceiling is None else ceiling)
+    unasked = (
+        BudgetSources(parse_budget({"max_reasoning_tokens": 0})),
+        BudgetSources(parse_budget({"max_reasoning_tokens": 30, "ratio": "none"})),
+        BudgetSources(capped, alias="none"),
+        BudgetSources(capped, effort="none"),
+        BudgetSources(parse_budget({"closing": "Hm."})),
+    )
+    if not fields:
+        for sources in unasked:
+            assert resolve_budget(sources, CARD, policy).kind is BudgetKind.NONE
 
 
 def test_a_card_without_measurements_uses_nominal_ratios() -> None:

@@ -129,6 +129,7 @@ def test_too_few_tokens_are_incomplete(token_server: Live) -> None:
     assert response.status == "incomplete"
     assert response.incomplete_details.reason == "max_output_tokens"
     assert response.output[-1].status == "incomplete"
+    assert response.completed_at is None and ask(token_server).completed_at is not None
     last = ask(token_server, max_output_tokens=4, stream=True)[-1]
     assert last.type == "response.incomplete"
 
@@ -243,8 +244,9 @@ def test_harmless_and_unknown_fields(token_server: Live) -> None:
         store=False,
         metadata={"a": "b"},
         service_tier="auto",
-        extra_body={"truncation": "disabled", "zebra": 1},
+        extra_body={"truncation": "disabled", "zebra": 1, "top_k": 7},
     )
+    assert token_server.engine.requests[-1].sampling.top_k == 7
     assert response.metadata == {"a": "b"}
     assert response.budget["ignored_fields"] == ["truncation", "zebra"]
 
@@ -258,6 +260,6 @@ def test_a_failure_in_a_stream_is_an_event() -> None:
     with serve(ScriptedBehaviour(fail_after_tokens=5)) as live:
         last = ask(live, stream=True)[-1]
         assert (last.type, last.response.status) == ("response.failed", "failed")
-        assert last.response.error.code == "server_error"
+        assert last.response.error.code == "server_error" and last.response.completed_at is None
         with pytest.raises(openai.InternalServerError):
             ask(live)

@@ -1,7 +1,7 @@
 """Bodies as clients send them: read as JSON and checked field by field; no value is interpreted.
 
 What is not of the right type or range is an :class:`InvalidRequestError` that names the field.
-The same for every API; which fields those are is each API's to say.
+The same for every API, as are fields that none of them has; what it has is each API's to say.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import json
 import math
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, ClassVar, Self, TypeVar
 
 from pydantic import (
@@ -64,8 +64,8 @@ class Unsupported:
     """
 
     hints: Mapping[str, str]
-    defaults: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
-    details: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    defaults: Mapping[str, tuple[Any, ...]]
+    details: Mapping[str, Mapping[str, Any]]
     """What the error about a field tells a program, where an SDK acts on it."""
 
     def accepts(self, name: str, value: Any) -> bool:
@@ -88,17 +88,41 @@ class Unsupported:
         }
 
 
-_SAMPLING = """stop seed n presence_penalty frequency_penalty logit_bias logprobs min_p
+_NOWHERE = """functions function_call audio prediction web_search_options best_of moderation
+structured_outputs guided_json guided_regex guided_choice guided_grammar prompt_logprobs
+use_beam_search length_penalty stop_token_ids include_stop_str_in_output echo add_generation_prompt
+continue_final_message chat_template documents mm_processor_kwargs bad_words allowed_token_ids
+logits_processors kv_transfer_params return_token_ids return_tokens_as_token_ids
+truncate_prompt_tokens modalities"""
+_SAMPLING = """stop seed n presence_penalty frequency_penalty logit_bias logprobs top_logprobs min_p
 repetition_penalty min_tokens ignore_eos"""
 CHAT_ONLY = dict.fromkeys(_SAMPLING.split(), "use `/v1/chat/completions`, which has it")
 """Fields of chat that would change a reply, which the other two APIs do not have."""
-CHAT_DEFAULTS: Mapping[str, tuple[Any, ...]] = {
-    "n": (1,),
-    "logit_bias": ({},),
-    "repetition_penalty": (1, 1.0),
-    **dict.fromkeys(("logprobs", "ignore_eos"), (False,)),
+_FALSE = """store echo use_beam_search include_stop_str_in_output continue_final_message
+return_token_ids return_tokens_as_token_ids logprobs ignore_eos background"""
+_EMPTY = "functions stop_token_ids bad_words logits_processors documents stop stop_sequences"
+_AS_ALWAYS: Mapping[str, tuple[Any, ...]] = {
+    **dict.fromkeys(_FALSE.split(), (False,)),
+    **dict.fromkeys(("add_generation_prompt", "generate", "parallel_tool_calls"), (True,)),
+    **dict.fromkeys([*_EMPTY.split(), "mcp_servers"], ([],)),
+    **dict.fromkeys(("logit_bias", "mm_processor_kwargs", "kv_transfer_params"), ({},)),
+    **dict.fromkeys(("n", "best_of"), (1,)),
+    **dict.fromkeys(("repetition_penalty", "length_penalty"), (1, 1.0)),
     **dict.fromkeys(("presence_penalty", "frequency_penalty", "min_p", "min_tokens"), (0, 0.0)),
+    "top_logprobs": (0,),
+    "function_call": ("none",),
+    "modalities": (["text"],),
+    "response_format": ({"type": "text"},),
 }
+"""Values that ask for nothing, in whichever API a field is not supported."""
+
+
+def closed_list(
+    hints: Mapping[str, str], details: Mapping[str, Mapping[str, Any]] | None = None
+) -> Unsupported:
+    """An API's list: fields of OpenAI and vLLM that would change a reply and that no API has here,
+    and its own, with its hints for any of them."""
+    return Unsupported({**dict.fromkeys(_NOWHERE.split(), ""), **hints}, _AS_ALWAYS, details or {})
 
 
 def _with_unsupported(schema: dict[str, Any], kind: type[RequestBody]) -> None:

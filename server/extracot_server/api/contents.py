@@ -35,7 +35,7 @@ _MAX_DEPTH = 60  # of a call's arguments: templates write no deeper ones
 class Content:
     """A text that is put together of parts, and the fields of those that are only mentioned."""
 
-    between: str = ""
+    between: str = "\n"
     """What stands between texts that have no white space of their own there."""
     omitted: list[str] = field(default_factory=list)
     thoughts: list[str] = field(default_factory=list)
@@ -81,15 +81,15 @@ def read_content(
     *,
     strict: bool = False,
     reply: EarlierReasoning | None = None,
-    between: str = "",
+    between: str = "\n",
 ) -> Content:
     """A content: a text, or a list of parts. Nothing at all is an empty text, unless ``strict``.
 
     ``kinds`` are the types of parts that are text; others are mentioned, or refused if
     ``strict``. In a reply refusals are text, and ``reply`` reads reasoning. Texts are joined with
-    ``between``.
+    ``between``, as vLLM does; those of a reply are pieces of one text, with nothing between.
     """
-    found = Content(between)
+    found = Content(between if reply is None else "")
     if isinstance(content, str):
         found.add(content)
         return found

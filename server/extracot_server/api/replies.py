@@ -10,7 +10,7 @@ from functools import partial
 from fastapi import APIRouter, Request
 from starlette.responses import JSONResponse, Response
 
-from extracot_server.api.auth import principal_of
+from extracot_server.api.auth import VOUCHED, principal_of
 from extracot_server.api.chat import request as chat
 from extracot_server.api.chat.response import ChatReply
 from extracot_server.api.chat.schemas import ChatCompletion
@@ -57,9 +57,11 @@ async def responses(request: Request, body: items.ResponsesRequest) -> Response:
     state = app_state(request)
     body = with_held_items(request, body, state.settings.max_body_bytes)
     owner, seal = principal_of(request).name, reasoning_seal(request)
+    # Nobody goes on from a line of a batch, and thousands of them would push out what others need.
+    unheld = body.store is False or VOUCHED in request.scope
     writer = partial(
         ResponseWriter,
-        hold=None if body.store is False else held_items(request).holder(owner),
+        hold=None if unheld else held_items(request).holder(owner),
         seal=partial(seal.seal, owner) if body.wants_sealed else None,
     )
     return await handle(request, body, items.to_chat_request, writer, stream=body.stream)

@@ -157,5 +157,5 @@ def tokens_of(body: Any) -> Tokens:
     return Tokens(
         input=usage.get("prompt_tokens", usage.get("input_tokens", 0)),
         output=usage.get("completion_tokens", usage.get("output_tokens", 0)),
-        reasoning=details.get("reasoning_tokens") or 0,
+        reasoning=details.get("reasoning_tokens") or details.get("thinking_tokens") or 0,
     )

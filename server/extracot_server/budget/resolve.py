@@ -279,7 +279,10 @@ def _choose_source(
             param="budget",
         )
     effort = None if sources.effort is None else _effort_target(sources, policy)
-    inherited = next(item for item in (alias, effort, policy.default) if item is not None)
+    default = policy.default
+    if default == "none" and spec.max_reasoning_tokens:
+        default = "native"  # who bounds the reasoning wants some
+    inherited = next(item for item in (alias, effort, default) if item is not None)
     if sources.budget is not None:
         return (inherited if target is None else target), "budget", spec.given
     if alias is not None:

@@ -189,12 +189,14 @@ def _meant_by_number(number: float, *, percent: bool = False) -> str | None:
     """From 5 on it is a percentage, or a number of tokens; 1.5 and 2 are neither."""
     if number == 0:
         return '"none"'
+    if not 0 < number < 10**9:  # more than a float holds, perhaps
+        return None
     if 1 < number < 5 and not percent:
         return None
     tokens = f'{{"max_reasoning_tokens": {number:.0f}}}' if number % 1 == 0 else None
-    if 0 < number <= 100:
+    if number <= 100:
         return f"{number / 100:g}" + (f" or {tokens}" if tokens else "")
-    return tokens if 100 < number < 10**9 else None
+    return tokens
 
 
 _DECIMAL = re.compile(r"[0-9]*\.?[0-9]+(?:[eE][+-]?[0-9]+)?")  # as JSON, or with a bare point

@@ -236,7 +236,8 @@ def _bind_limits(
     prompt_tokens = len(rendered.prompt_ids)
     room = context - prompt_tokens - written
     if room < 1:
-        raise ContextLengthError(prompt_tokens, context, request.messages_field)
+        field = request.messages_field
+        raise ContextLengthError(prompt_tokens, context, field, written=written)
     max_tokens = request.max_tokens
     if max_tokens is None:
         max_tokens = model.defaults.bound_of(resolved, policy, has_card=model.card is not None)

@@ -64,8 +64,8 @@ class ChatMessage(Body):
         described_as(str | Annotated[list[TextPart], Field(min_length=1)] | None),
     ] = Field(
         None,
-        description="text, or text parts that are joined; other parts stand in earlier messages "
-        "only, and the prompt mentions them",
+        description="text, or text parts, which have a line each; other parts stand in earlier "
+        "messages only, and the prompt mentions them",
     )
     tool_calls: Annotated[list[dict[str, Any]] | None, described_as(list[ToolCallParam] | None)] = (
         Field(None, description="assistant only: the calls, as in the reply")
@@ -121,6 +121,8 @@ def _message(
         if more.get("audio"):
             content.mention("audio", f"{where}.audio")
     answered = message.tool_call_id or ""
+    if more.get("name") and role != "tool":  # a tool's is that of the call, which has it
+        content.omitted.append(f"{where}.name")
     omitted = tuple(content.omitted)
     return Message(role, content.text, tuple(calls), answered, omitted=omitted, reasoning=reasoning)
 

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, cast
 
 from pydantic import Field
 
-from extracot_server.api.body import Body, ChatBody, Unsupported, described_as
+from extracot_server.api.body import Body, ChatBody, closed_list, described_as
 from extracot_server.api.chat.message import ChatMessage, read_messages
 from extracot_server.api.conversation import (
     FunctionDefinition,
@@ -33,30 +33,18 @@ _CHOICES = (
     'auto, none, required, {"type": "function", "function": {"name": …}} or {"type": '
     '"allowed_tools", "allowed_tools": {"mode": "auto" or "required", "tools": […]}}'
 )
-_REPLACED = {
-    "structured_outputs": "use `response_format`",
-    "guided_json": "use `response_format`",
-    # What the other APIs call things.
-    "text": "use `response_format`",
-    "input": "use `messages`",
-    **dict.fromkeys(("system", "instructions"), "use a message of the role system"),
-    "max_output_tokens": "use `max_completion_tokens`",
-    "stop_sequences": "use `stop`",
-}
-_PLAIN = """functions function_call audio prediction web_search_options best_of
-guided_regex guided_choice guided_grammar prompt_logprobs use_beam_search length_penalty
-stop_token_ids include_stop_str_in_output echo add_generation_prompt continue_final_message
-chat_template documents mm_processor_kwargs bad_words allowed_token_ids logits_processors
-kv_transfer_params return_token_ids return_tokens_as_token_ids truncate_prompt_tokens
-modalities store"""
-_OFF = """store echo use_beam_search include_stop_str_in_output continue_final_message
-return_token_ids return_tokens_as_token_ids"""
-_DEFAULTS: dict[str, tuple[Any, ...]] = {
-    **dict.fromkeys(_OFF.split(), (False,)),
-    "modalities": (["text"],),
-    "add_generation_prompt": (True,),
-}
-UNSUPPORTED = Unsupported({name: "" for name in _PLAIN.split()} | _REPLACED, _DEFAULTS)
+UNSUPPORTED = closed_list(
+    {
+        **dict.fromkeys(("structured_outputs", "guided_json"), "use `response_format`"),
+        "store": "",
+        # What the other APIs call things.
+        "text": "use `response_format`",
+        "input": "use `messages`",
+        **dict.fromkeys(("system", "instructions"), "use a message of the role system"),
+        "max_output_tokens": "use `max_completion_tokens`",
+        "stop_sequences": "use `stop`",
+    }
+)
 
 
 class JsonSchemaFormat(Body):
@@ -187,7 +175,7 @@ class ChatCompletionRequest(ChatBody):
     )
     logprobs: bool | None = Field(None, description="of the answer's tokens, aligned with content")
     top_logprobs: int | None = Field(
-        None, ge=0, le=20, description="alternatives per token; needs `logprobs`"
+        None, ge=0, le=20, description="alternatives per token; above 0 needs `logprobs`"
     )
     min_tokens: int | None = Field(None, ge=0, description="vLLM's; least length of the answer")
     ignore_eos: bool | None = Field(None, description="vLLM's; generate up to the token limit")
@@ -245,7 +233,7 @@ def _check_in_content(request: ChatCompletionRequest) -> None:
 
 
 def _sampling(request: ChatCompletionRequest) -> SamplingParams:
-    if request.top_logprobs is not None and not request.logprobs:
+    if request.top_logprobs and not request.logprobs:
         raise InvalidRequestError.of("top_logprobs", "needs `logprobs` to be true.")
     return SamplingParams(
         temperature=request.temperature,

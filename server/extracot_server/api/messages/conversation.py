@@ -79,7 +79,7 @@ def _turns(
     role, content = message.role, message.content
     if isinstance(content, str):
         return [Message(role, content, field=where)]
-    said = Content()
+    said = Content("" if role == "assistant" else "\n")
     calls: list[ToolCall] = []
     results: list[Message] = []
     for index, block in enumerate(content):
@@ -137,6 +137,9 @@ def _result(block: dict[str, Any], at: str) -> Message:
     if isinstance(given, list):
         given = [{"type": "text", "text": p["tool_name"]} if _refers(p) else p for p in given]
     content = read_content(given, f"{at}.content", _TEXT)
+    text = content.text
+    if block.get("is_error") is True:
+        text = f"Error: {text}" if text else "Error"
     fields = Fields(f"{at}.type", f"{at}.content", f"{at}.tool_use_id")
     omitted = tuple(content.omitted)
-    return Message("tool", content.text, (), block["tool_use_id"], at, fields, omitted)
+    return Message("tool", text, (), block["tool_use_id"], at, fields, omitted)

@@ -11,11 +11,10 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator
 
 from extracot_server.api.body import (
-    CHAT_DEFAULTS,
     CHAT_ONLY,
     Body,
     ChatBody,
-    Unsupported,
+    closed_list,
     described_as,
     validated,
 )
@@ -36,25 +35,25 @@ from extracot_server.generation.request import ChatRequest
 from extracot_server.tool_calls.tools import ToolUse
 
 _ALL_MESSAGES = "nothing is stored here: send all messages, without it"
+_FORMATS = "output_format response_format text structured_outputs guided_json"
 _HINTS = {
     "container": "",
     "mcp_servers": "",
     "thread": _ALL_MESSAGES,
-    "output_format": "use `output_config.format`",
+    **dict.fromkeys(_FORMATS.split(), "use `output_config.format`"),
     "reasoning_effort": "use `output_config.effort`",
-    "response_format": "use `output_config.format`",
+    "parallel_tool_calls": "use `tool_choice.disable_parallel_tool_use`",
     **CHAT_ONLY,
     "stop": "use `stop_sequences`",
     "input": "use `messages`",
     "instructions": "use `system`",
     **dict.fromkeys(("max_completion_tokens", "max_output_tokens"), "use `max_tokens`"),
 }
-_DEFAULTS: dict[str, tuple[Any, ...]] = {**CHAT_DEFAULTS, "mcp_servers": ([],)}
 # Anthropic's SDKs then send the whole conversation by themselves.
 _DETAILS = {"thread": {"error_code": "thread_unsupported_request"}}
 _SUMMARY = {"compaction": "a summary in place of a reply is nothing that this server makes"}
-COUNT_UNSUPPORTED = Unsupported(_HINTS, _DEFAULTS, _DETAILS)
-UNSUPPORTED = Unsupported(_HINTS | _SUMMARY, _DEFAULTS, _DETAILS)
+COUNT_UNSUPPORTED = closed_list(_HINTS, _DETAILS)
+UNSUPPORTED = closed_list(_HINTS | _SUMMARY, _DETAILS)
 _TOOL_MODES: dict[str, ToolMode] = {"auto": "auto", "any": "required", "none": "none"}
 
 

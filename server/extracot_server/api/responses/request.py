@@ -11,11 +11,10 @@ from typing import Annotated, Any, Literal, cast, get_args
 from pydantic import Field
 
 from extracot_server.api.body import (
-    CHAT_DEFAULTS,
     CHAT_ONLY,
     Body,
     ChatBody,
-    Unsupported,
+    closed_list,
     described_as,
 )
 from extracot_server.api.budget_words import responses_words
@@ -36,23 +35,18 @@ from extracot_server.tool_calls.tools import ToolUse
 
 _EARLIER = "no conversation is stored here: send the earlier items, or their ids, as `input`"
 _LOGPROBS = "log-probabilities are in `/v1/chat/completions`"
+_FORMATS = ("response_format", "structured_outputs", "guided_json")
 _HINTS = {
-    **dict.fromkeys(("background", "generate", "moderation", "prompt"), ""),
+    **dict.fromkeys(("background", "generate", "prompt"), ""),
     **dict.fromkeys(("conversation", "previous_response_id"), _EARLIER),
-    "top_logprobs": _LOGPROBS,
+    **dict.fromkeys(_FORMATS, "use `text.format`"),
+    "stop_sequences": "use `stop` of `/v1/chat/completions`",
     "messages": "use `input`",
     "max_tokens": "use `max_output_tokens`",
     "max_completion_tokens": "use `max_output_tokens`",
     "reasoning_effort": "use `reasoning.effort`",
-    "response_format": "use `text.format`",
     "system": "use `instructions`",
     **CHAT_ONLY,
-}
-_DEFAULTS: dict[str, tuple[Any, ...]] = {
-    **CHAT_DEFAULTS,
-    "background": (False,),
-    "generate": (True,),
-    "top_logprobs": (0,),
 }
 _CHOICES = (
     'auto, none, required, {"type": "function", "name": …} or '
@@ -70,7 +64,7 @@ Includable = Literal[  # what nothing of a reply here has is harmless to ask for
     "computer_call_output.output.image_url",
 ]
 _ADVICE = ("max_tool_calls", "truncation")
-UNSUPPORTED = Unsupported(_HINTS, _DEFAULTS)
+UNSUPPORTED = closed_list(_HINTS)
 
 
 Summary = Literal["auto", "concise", "detailed"]
@@ -128,6 +122,7 @@ class ResponsesRequest(ChatBody):
     max_output_tokens: int | None = Field(None, ge=1, description="reasoning included")
     temperature: float | None = Field(None, ge=0, le=2)
     top_p: float | None = Field(None, gt=0, le=1)
+    top_k: int | None = Field(None, ge=-1, lt=2**31, description="vLLM's; -1 or 0: all")
     text: TextConfig | None = Field(None, description="`format` of the answer")
     tools: list[dict[str, Any]] | None = Field(
         None,
@@ -206,7 +201,9 @@ def to_chat_request(request: ResponsesRequest, context: RequestContext) -> ChatR
         budget=request.budget,
         effort=request.reasoning.effort if request.reasoning is not None else None,
         effort_field="reasoning.effort",
-        sampling=SamplingParams(temperature=request.temperature, top_p=request.top_p),
+        sampling=SamplingParams(
+            temperature=request.temperature, top_p=request.top_p, top_k=request.top_k
+        ),
         tools=_tools(request),
         answer_format=answer_format,
         max_tokens=request.max_output_tokens,

@@ -208,7 +208,8 @@ class ResponseWriter:
         return self._settle("incomplete" if cut else "completed")
 
     def _settle(self, status: Literal["completed", "incomplete", "failed"]) -> dict[str, Any]:
-        self._reply.status, self._reply.completed_at = status, int(time())
+        self._reply.status = status
+        self._reply.completed_at = int(time()) if status == "completed" else None
         return {"type": f"response.{status}", "response": self.whole()}
 
     def _frames(self, events: list[dict[str, Any]]) -> bytes:

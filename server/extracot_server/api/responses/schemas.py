@@ -120,7 +120,7 @@ class ResponseObject(_Model):
     id: str
     object: Literal["response"] = "response"
     created_at: int = Field(description="Unix seconds")
-    completed_at: int | None = None
+    completed_at: int | None = Field(None, description="of a status `completed`, else null")
     status: Literal["in_progress", "completed", "incomplete", "failed"] = "in_progress"
     background: Literal[False] = False
     error: dict[str, Any] | None = None
