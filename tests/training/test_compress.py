@@ -336,7 +336,7 @@ def test_standard_input_that_is_no_text_is_one_line(
 def test_the_shipped_compressor_keeps_the_equations(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main([*files(tmp_path), "--ratio", "0.4"]) == 0
+    assert main([*files(tmp_path), "--ratio", "0.5"]) == 0
     printed = capsys.readouterr().out
     assert "3 × 4 = 12" in printed
     assert "20 - 12 = 8" in printed

@@ -11,13 +11,15 @@ from extracot_training.compression.step_labels import AtomLabel, StepLabel, Step
 from extracot_training.compression.steps import formula_spans, step_at, steps
 
 PIECES = ("$", "$$", "\\[", "\\]", "\\(", "\\)", " ", "\n", ".", "?", "x", "A", "No.", "e.g.", "\\",
-          '"', ")", "3", "! ", ". B", ". b", " $x$ ")  # fmt: skip
+          '"', ")", "3", "!", "! ", "= ", ". B", ". b", " $x$ ")  # fmt: skip
 
 # The rule as it was handed to those who mark traces, word by word: slow on long broken text, but
 # short enough to be read and believed.
 MATH = re.compile(
     r"\\\[.*?\\\]|\$\$.*?\$\$|\\\(.*?\\\)|(?<![\\$])\$(?!\$)(?:\\.|[^$\n\\])+\$", re.DOTALL
 )
+FACTORIAL = re.compile(r"(?:[\d)\]}]|(?<![^\W_])[^\W\d_])!+$")
+OPERATORS = tuple("=+-−*×·∙/÷^<>≤≥≈≠")
 
 
 def marked(text: str) -> list[tuple[int, int]]:
@@ -26,6 +28,9 @@ def marked(text: str) -> list[tuple[int, int]]:
     for m in re.finditer(r"(?<=[.!?])[\"')\]]*\s+(?=[^a-z\s])|\n+\s*", text):
         before = text[max(0, m.start() - 6) : m.start() + 1].rstrip()
         if any(a <= m.start() < b for a, b in inside):
+            continue
+        operator = "\n" not in m.group() and text[m.end() : m.end() + 1] in OPERATORS
+        if operator and FACTORIAL.search(text[max(0, m.start() - 6) : m.start()]):
             continue
         if m.group()[0] != "\n" and re.search(r"\b(?:e\.g|i\.e|vs|cf|Mr|Mrs|Dr|No)\.$", before):
             continue
@@ -53,6 +58,11 @@ def test_steps_cover_any_text(text: str) -> None:
         ("Is it? (Yes.) Fine!", ["Is it? ", "(Yes.) ", "Fine!"]),
         ("Then\n\\[x = 3.\n\\]\nDone.", ["Then\n", "\\[x = 3.\n\\]\n", "Done."]),
         ("So \\[a = 1. B\\] holds", ["So \\[a = 1. B\\] holds"]),
+        ("It goes in 3! = 6 ways. So", ["It goes in 3! = 6 ways. ", "So"]),
+        ("Of (n + 1)! / n! = n + 1. B", ["Of (n + 1)! / n! = n + 1. ", "B"]),
+        ("(that is 4!) - 1. B", ["(that is 4!) - 1. ", "B"]),
+        ("It is 5! That is all. No! = 3", ["It is 5! ", "That is all. ", "No! ", "= 3"]),
+        ("It is 5!\n= 120", ["It is 5!\n", "= 120"]),
         ("It costs $5. But $x$ is 3.", ["It costs $5. But $x$ is 3."]),
         ("", []),
     ],

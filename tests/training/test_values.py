@@ -67,6 +67,27 @@ def test_wrong_arithmetic_is_seen_and_estimates_are_not() -> None:
     assert not read_step(segment(r"$\sqrt{2} \approx 1.4$")).wrong
 
 
+@pytest.mark.parametrize(
+    ("text", "uses"),
+    [
+        ("So the time is 360 / 15 = 24 minutes.", {"360", "15"}),
+        (r"Then $x = \frac{360}{15} = 24$.", {"360", "15"}),
+        ("That is 16 ÷ 2 = 8.", {"16", "2"}),
+        ("It takes 360 / 21, which is long.", {"120/7", "360", "21"}),
+        (r"Of it $\frac{36}{5}$ remain.", {"36/5"}),
+        ("So AB = 36/5.", set()),
+        (r"$x = 12 = \frac{24}{2}$", set()),
+    ],
+)
+def test_what_is_divided_is_used_and_a_fraction_is_a_value(text: str, uses: set[str]) -> None:
+    assert read_step(segment(text)).uses == uses
+
+
+def test_a_quotient_refers_to_what_it_is_made_of() -> None:
+    readings = _readings("The tank gains 18 - 3 = 15 litres.", "So the time is 360 / 15 = 24.")
+    assert dependencies(readings, ("360",), [1]).hops == (1, 0)
+
+
 def test_a_question_states_numbers_in_words_too() -> None:
     assert question_values(r"Three of \(\frac{1}{2}\) and 40") == {"3", "1/2", "40"}
 

@@ -8,6 +8,7 @@ what other steps say.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -20,6 +21,7 @@ _PARTS = re.compile(
     r"⇒|⟺|<=>|=>|;|,(?!\d{3}(?!\d))(?![^()]*\))|\b(?:and|or|so|with|where|if|then)\b"
 )
 _PLAIN_VALUE = re.compile(r"[-($€£]*[\d.,]*\s*(?:√\(?\d+\)?)?\s*(?:/\s*\d+)?π?\)*\s*[^\d+*/()√]*")
+_FRACTION = re.compile(r"\(?(\d{1,9})\s*/\s*(\d{1,9})\)?")
 _INEQUALITY = re.compile(r"[<>≤≥≠]")
 _SYMBOL_TEXT = (
     r"(?:[∠△]\s?[A-Za-z]{1,3}|[A-Za-zα-ωΔ]_\w+'*|[A-Za-z]\([^()]{1,12}\)|\[[A-Z]{3,4}\]"
@@ -118,6 +120,8 @@ def _chain(part: str, found: _Found) -> None:
         if key is None and (_INEQUALITY.search(part) or _SYMBOL.search(_without_words(part))):
             found.relations.add(_tight(part))
         found.uses |= {key} if key is not None else set(_numbers(part))
+        if (fraction := _FRACTION.fullmatch(part)) and math.gcd(*map(int, fraction.groups())) > 1:
+            found.uses |= _parts(part)  # one in lowest terms is a value
         return
     found.equations += 1
     keys = [value_key(side) for side in sides]
@@ -125,8 +129,10 @@ def _chain(part: str, found: _Found) -> None:
     approximate = "≈" in part or "≡" in part or "mod" in part
     found.wrong |= len(set(valued)) > 1 and not approximate
     result = valued[-1] if valued else None
-    for side, key in zip(sides, keys, strict=True):
+    for place, (side, key) in enumerate(zip(sides, keys, strict=True)):
         name = _name(side)
+        if place + 1 < len(sides):  # what is divided here, not an outcome
+            found.uses |= _parts(side)
         if key is None and name is not None:
             others = [other for other in sides if other != side]
             expression = _tight(others[-1]) if others else ""
@@ -182,6 +188,12 @@ def _numbers(text: str) -> list[str]:
         if value is not None:
             keys.append(key_of(value))
     return keys
+
+
+def _parts(text: str) -> set[str]:
+    """What a division divides and by what; nothing where none is."""
+    sides = text.split("/")
+    return {key for side in sides for key in _numbers(side)} if len(sides) > 1 else set()
 
 
 def _without_words(text: str) -> str:

@@ -1,10 +1,11 @@
 """Cuts a reasoning trace into steps: its sentences, of which a compressor keeps some.
 
 A sentence ends at ``.``, ``?`` or ``!`` (with closing quotes or brackets) before white space and
-anything but a small letter, or at a line break; never inside mathematics and never after an
-abbreviation. White space belongs to the step before it, so the steps cover the text. Where a trace
-is marked sentence by sentence, the numbers of this cutting are meant. Cutting takes time linear in
-the length. This module does not know atoms, budgets or models.
+anything but a small letter, or at a line break; never inside mathematics, never after an
+abbreviation, nor behind a factorial that an operator follows (``3! = 6``). White space belongs to
+the step before it, so the steps cover the text. Where a trace is marked sentence by sentence, the
+numbers of this cutting are meant. Cutting takes time linear in the length. This module does not
+know atoms, budgets or models.
 """
 
 from __future__ import annotations
@@ -17,8 +18,10 @@ _OPENING = re.compile(r"\\\[|\$\$|\\\(|(?<![\\$])\$(?!\$)")
 _CLOSING = {"\\[": "\\]", "$$": "$$", "\\(": "\\)"}
 _INLINE = re.compile(r"\$(?:\\.|[^$\n\\])+\$", re.DOTALL)
 _BREAK = re.compile(r"(?<=[.!?])[\"')\]]*\s+(?=[^a-z\s])|\n+\s*")
+_FACTORIAL = re.compile(r"(?:[\d)\]}]|(?<![^\W_])[^\W\d_])!+$")
+_OPERATORS = frozenset("=+-−*×·∙/÷^<>≤≥≈≠")
 _ABBREVIATION = re.compile(r"\b(?:e\.g|i\.e|vs|cf|Mr|Mrs|Dr|No)\.$")
-# Longer than any abbreviation with what stands before it, which tells a word's beginning.
+# Longer than any abbreviation, or factorial, with what stands before it, which tells a beginning.
 _LOOK_BACK = 6
 
 
@@ -39,6 +42,9 @@ def steps(text: str) -> list[tuple[int, int]]:
         if formula < len(inside) and inside[formula][0] <= begin:
             continue
         if found.group()[0] != "\n" and _ABBREVIATION.search(_before(text, begin)):
+            continue
+        goes_on = text[at : at + 1] in _OPERATORS and "\n" not in found.group()
+        if goes_on and _FACTORIAL.search(text[max(0, begin - _LOOK_BACK) : begin]):
             continue
         if cuts[-1] < at < len(text):
             cuts.append(at)
