@@ -27,12 +27,26 @@ _NO_VALUE = re.compile(r"nan|null|<na>", re.IGNORECASE)
 _PYTHON_LIST = re.compile(r"[\[({]\s*(['\"]).*[\])}]", re.DOTALL)
 _MARK = re.compile(r"(?<!#)####(?!#)[ \t]*")
 _LABEL = re.compile(r"\**(?:the )?(?:final )?answer\b\**(?: is\b)?[ \t]*[:=]?[ \t]*", re.IGNORECASE)
-_STATED = re.compile(r"(?:.*[.!?,] )?(?:so |thus |hence )?the (?:final )?answer is\b:? *(.+)", re.I)
+_STATED = re.compile(
+    r"(?P<before>.*[.!?,:;] )?(?:(?:so|thus|hence|therefore),? )?\**"
+    r"(?:the (?:final )?answer is\b:?|(?:the )?(?:final )?answer\** ?:)\** *(?P<answer>.+)",
+    re.IGNORECASE,
+)
+_THINK_TAG = re.compile(
+    r"</?(?:\w+:)?think(?:ing)?(?::\w+)?>|</?(?:thought|reasoning)>|\[/?think\]"
+    r"|<\|(?:start|end)_thinking\|>|<\|(?:begin|end)_of_thought\|>|<\|?channel\|?>",
+    re.IGNORECASE,
+)
 _HEADING = re.compile(
     r"(?:step|part|case|solution|explanation|reasoning|conclusion|note|method|approach)\b.*", re.I
 )
 _GROUPED = re.compile(r"\$?-?\d{1,3}(?:,\d{3})+(?:\.\d+)?")
 _NEXT_SENTENCE = re.compile(r"[.!?]\s+\S")
+# A capital behind a full stop that is of no abbreviation.
+_NEW_SENTENCE = re.compile(
+    r"(?<!\b[A-Za-z])(?<!\b[A-Z][a-z])(?<!\b(?:Mrs|Rev|Gen|Col|Vol))(?<!\bProf)[.!?]\s+[A-Z]"
+)
+_ENDS_IN_NUMBER = re.compile(r"\d[%)*\s.!?]*$")
 # Bare answers in words are no longer than this; a longer text of several sentences is a solution.
 _LONGEST_PHRASE = 60
 
@@ -86,10 +100,9 @@ def _marked(text: str) -> Gold | None:
         repeated = _STATED.fullmatch(rest)
         if repeated is None:
             return None
-        if not same_answer(_ended(repeated[1]), answer):
-            raise GoldError(
-                f"has two answers, {answer[:40]!r} behind '####' and {_ended(repeated[1])[:40]!r}"
-            )
+        again = _ended(repeated["answer"])
+        if not same_answer(again, answer):
+            raise GoldError(f"has two answers, {answer[:40]!r} behind '####' and {again[:40]!r}")
     in_box = _boxed(answer)
     if in_box:
         return Gold(in_box.answer, solution)
@@ -116,10 +129,28 @@ def _boxed(text: str) -> Gold | None:
 
 
 def _stated(text: str) -> Gold | None:
-    """``The answer is: 42`` as the last line of more than that."""
+    """``The answer is: 42`` or ``Answer: 42`` at the end of the last line."""
     solution, _, last = text.rpartition("\n")
     found = _STATED.fullmatch(last.strip())
-    return Gold(_ended(found[1]), (solution or text).strip()) if found else None
+    if found is None:
+        return None
+    whole = text if found["before"] else ""
+    return Gold(_ended(found["answer"]), (solution or whole).strip())
+
+
+def closing(text: str) -> Gold | None:
+    """The answer that a worked text ends in behind ``####`` or ``The answer is``, and the text
+    without that; ``None`` where it ends in none that can be told.
+
+    >>> closing("5 + 2 = 7\\n#### 7"), closing("It is 7."), closing("Add. The answer is 7.").answer
+    (Gold(answer='7', solution='5 + 2 = 7'), None, '7')
+    """
+    text = text.strip()
+    try:
+        gold = _marked(text) or _stated(text)
+        return gold and Gold(_checked(gold.answer.strip("* ")), gold.solution)
+    except GoldError:
+        return None
 
 
 def _bare(text: str) -> str:
@@ -133,6 +164,12 @@ def _bare(text: str) -> str:
 def _checked(answer: str) -> str:
     if len(answer) > LONGEST:
         raise GoldError(f"is an answer of {len(answer)} characters; {WANTED}")
+    if _THINK_TAG.search(answer):
+        raise GoldError(f"has think tags in its answer; {_WANTED_OF_SOLUTION}")
+    if ("=" in answer and _NEXT_SENTENCE.search(answer)) or (
+        _ENDS_IN_NUMBER.search(answer) and _NEW_SENTENCE.search(answer)
+    ):
+        raise GoldError(f"is several sentences, {answer[:40]!r}; {_WANTED_OF_SOLUTION}")
     if not tidy(answer):
         raise GoldError(f"holds no answer; {WANTED}")
     if _NO_VALUE.fullmatch(answer) or _PYTHON_LIST.fullmatch(answer):
@@ -150,7 +187,7 @@ def _unlabelled(line: str) -> str:
 
 
 def _ended(text: str) -> str:
-    return text.strip().removesuffix(".").strip()
+    return text.strip().removesuffix(".").strip(" *").removesuffix(".")
 
 
 def _number(value: float) -> str:

@@ -45,6 +45,26 @@ READ = [
     ("Friday", "Friday"),
     ("3 feet 6 inches", "3 feet 6 inches"),
     ("Yes. It is prime.", "Yes. It is prime."),
+    ("First 5+2=7. Therefore the answer is 7.", "7"),
+    ("Answer: 7", "7"),
+    ("5+2=7\nFinal answer: 7", "7"),
+    ("5+2=7. **Answer:** 7", "7"),
+    ("<think>5+2=7</think>\n\\boxed{7}", "7"),
+    *[
+        (text, text)
+        for text in (
+            "Paris. France",
+            "9 a.m.",
+            "7 a.m. Monday 3",
+            "No. 5",
+            "Mr. Smith, 7",
+            "St. Louis 3",
+            "J. K. Rowling 7",
+            "Washington D.C. 20001",
+            "x = 1, y = 2",
+            "5 + 2 = 7",
+        )
+    ],
 ]
 REFUSED = [
     (None, "is null"),
@@ -70,6 +90,11 @@ REFUSED = [
     ("She sells half of them.\nThat is 24 clips.\nThen 72 in all.", "without an answer"),
     ("#### Step 1: add\nThey are 4.\n#### Step 2: double\nThey are 8.", "without an answer"),
     ("She sold half as many clips in May as she did in April. In all she sold 72.", "without an"),
+    ("First 5+2=7. So seven.", "several sentences, 'First 5+2=7. So seven.'"),
+    ("We add 5 and 2. We get 7.", "several sentences, 'We add"),
+    ("The answer is 7. That is 5+2=7.", "several sentences, '7. That"),
+    ("<think>5+2</think>7", "think tags"),
+    ("[THINK]5+2[/THINK] 7", "has think tags in its"),
     ("word " * 200, "without an answer"),
 ]
 
@@ -91,6 +116,8 @@ def test_the_solution_before_the_answer_is_kept() -> None:
     assert read_gold("48/2 = 24\n#### 24").solution == "48/2 = 24"
     assert read_gold("It is \\boxed{3}.").solution == "It is \\boxed{3}."
     assert read_gold("So 2 + 3 = 5.\nThe answer is: 5").solution == "So 2 + 3 = 5."
+    assert read_gold("5+2=7. Therefore the answer is 7.").solution.startswith("5+2=7.")
+    assert read_gold("Answer: 7").solution == ""
     assert read_gold("\\boxed{3}").solution == read_gold("7").solution == ""
 
 

@@ -213,9 +213,15 @@ def test_an_r_star_that_is_no_level_is_refused(root: Path, tmp_path: Path) -> No
 
 
 def test_long_rows_are_counted_and_left_out_and_none_is_cut(root: Path, tmp_path: Path) -> None:
-    every = {row.key: row for row in mixed(root, tmp_path / "all")}
+    given = [
+        row.model_copy(update={"question": "Think hard. " * int(row.problem_id[1:]) + row.question})
+        for row in read_rows(root / "compress", CompressedTrace)
+    ]
+    write_rows(tmp_path / "rows.jsonl", given)
+    settings = {"compressed": tmp_path / "rows.jsonl"}
+    every = {row.key: row for row in mixed(root, tmp_path / "all", **settings)}
     cutoff = sorted(row.length for row in every.values())[len(every) // 2]
-    rows = mixed(root, tmp_path, cutoff=cutoff)
+    rows = mixed(root, tmp_path, **settings, cutoff=cutoff)
     assert {row.key for row in rows} == {k for k, r in every.items() if r.length <= cutoff}
     assert all(row == every[row.key] for row in rows)
     figures = json.loads((tmp_path / "mix" / "report.json").read_text())
@@ -234,10 +240,25 @@ def test_only_the_wanted_splits_are_used(root: Path, tmp_path: Path) -> None:
 
 
 def test_shares_of_levels(root: Path, tmp_path: Path) -> None:
-    rows = mixed(root, tmp_path, level_shares=[1, 0.5, 0, 0.25, 1], native_share=1.0)
+    rows = mixed(root, tmp_path, level_shares=[1, 0.5, 0, 0.25, 1], native_share=0.75)
     assert groups(rows) == {
-        ("level", 0.2): 12, ("level", 0.4): 6, ("level", 0.8): 3, ("native", None): 12,
+        ("level", 0.2): 12, ("level", 0.4): 6, ("level", 0.8): 3, ("level", 1.0): 3,
+        ("native", None): 9,
     }  # fmt: skip
+
+
+def test_a_level_of_which_no_row_is_left_is_refused(root: Path, tmp_path: Path) -> None:
+    every = mixed(root, tmp_path / "all")
+    cutoff = max(row.length for row in every if row.level == 0.6)
+    for settings, message in (
+        ({"cutoff": cutoff}, rf"level 1 \(6 of 6 rows longer than cutoff {cutoff}\); raise cutoff"),
+        ({"native_share": 1.0}, r"level 1 \(native_share 1 takes all .*; lower native_share$"),
+        ({"level_shares": [0.01, 1, 0, 0.02, 1]},
+         r"level 0\.2 \(level_shares gives it 0\.01 .*level 0\.8 .*raise its share in "),
+    ):  # fmt: skip
+        with pytest.raises(StageError, match=message) as caught:
+            mixed(root, tmp_path / "x", **settings)
+        assert "0.6" not in str(caught.value)
 
 
 def test_a_level_without_rows_is_refused(root: Path, tmp_path: Path) -> None:

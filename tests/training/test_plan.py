@@ -171,6 +171,41 @@ def test_what_lies_there_is_counted_and_costs_nothing_more(tmp_path: Path) -> No
     assert second.cost.gpus == 0, "device cpu"
 
 
+def test_a_mixture_is_planned_by_its_shares_its_limit_and_other_folders(tmp_path: Path) -> None:
+    known = {"compressed": tmp_path / "c", "model": "bundled:smollm2", "out": tmp_path / "o"}
+    also = [{"traces": tmp_path / "a", "limit": 5}, {"traces": tmp_path / "a"}]
+    for more, rows in (
+        ({}, 500),
+        ({"level_shares": [0.5, 0.5, 0.25, 0, 0.25]}, 150),
+        ({"limit": 20}, 100),
+        ({"limit": 20, "level_shares": [0.5, 0.5, 0.5, 0.5, 0]}, 40),
+        ({"also": also}, 500 + 5 + 30),
+        ({"compressed": None, "traces": tmp_path / "a", "limit": 20}, 20),
+    ):
+        ledger = Ledger(Assumptions(), {}, {"bundled:smollm2": QWEN3})
+        ledger.put(tmp_path / "c", Rows({"train": 500.0, "dev": 90.0}, 50.0, 100.0, 10.0))
+        ledger.put(tmp_path / "a", Rows({"train": 30.0, "dev": 9.0}, 50.0, 200.0, 10.0))
+        estimate.mix(config_class("mix").model_validate(known | more), ledger)
+        found = ledger.rows[str(tmp_path / "o")]
+        assert found.count() == pytest.approx(rows)
+        whole = 35 / 535 if "also" in more else float("traces" in more)
+        assert found.reasoning == pytest.approx(100 + 100 * whole)
+
+
+def test_a_step_that_has_nothing_left_is_named(tmp_path: Path) -> None:
+    path = put_problems(tmp_path / "own.jsonl", [{"question": "Why?", "answer": 1}] * 3)
+    source = {"kind": "jsonl", "path": path, "name": "own", "license": "none"}
+    steps = [
+        ("problems", {"sources": [source], "splits": {"dev": 0}, "out": tmp_path / "p"}),
+        ("teach", {"input": tmp_path / "p", "splits": ["dev"], "source": "own",
+                   "samples": 1, "out": tmp_path / "t"}),
+        ("compress", {"input": tmp_path / "t", "out": tmp_path / "c"}),
+    ]  # fmt: skip
+    configs = [(stage, config_class(stage).model_validate(given)) for stage, given in steps]
+    with pytest.raises(ConfigError, match=r"^t: would make no row: nothing of splits dev is left"):
+        plan_of(configs, Assumptions(), {})
+
+
 def test_ones_own_questions_are_measured_by_the_field_map(tmp_path: Path) -> None:
     (tmp_path / "own.jsonl").write_text((json.dumps({"task": "x" * 72, "gold": 1}) + "\n") * 3)
     source = {"kind": "jsonl", "path": tmp_path / "own.jsonl", "name": "own", "license": "none",

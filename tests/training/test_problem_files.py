@@ -175,6 +175,40 @@ def test_a_calculators_marks_are_taken_out_of_ones_own_solutions(tmp_path: Path)
     assert read(tmp_path / "a.jsonl", fields={"solution": "cot"})[0].solution == "48/2 = 24."
 
 
+@pytest.mark.parametrize(
+    ("cot", "read_as"),
+    [
+        ("It costs $<<50*48=2400>>2,400.", "It costs $2,400."),
+        ("<<98*3400=333200.00>>333,200.00", "333,200.00"),
+        (shifted := "First 5 << 2 = 20, and then 20 >> 1 = 10.", shifted),
+        (alone := "cat <<END=7>> file", alone),
+    ],
+)
+def test_only_a_mark_with_its_result_behind_it_is_a_calculators(
+    tmp_path: Path, cot: str, read_as: str
+) -> None:
+    jsonl(tmp_path / "a.jsonl", [{"question": "q?", "answer": "10", "cot": cot}])
+    assert read(tmp_path / "a.jsonl", fields={"solution": "cot"})[0].solution == read_as
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "huggingface"])
+def test_a_named_key_that_no_row_has_is_an_error(tmp_path: Path, kind: str) -> None:
+    rows = [{"question": f"{n}?", "answer": n} for n in range(3)]
+    jsonl(tmp_path / "a.jsonl", rows)
+    told = r"a.jsonl:1: field '{}': is missing in all rows; the row has: question, answer$"
+    for name, key in [("solution", "reasoning_trace"), ("family", "info.kind")]:
+        for limit in (None, 1):
+            with pytest.raises(RowError, match=told.format(key)):
+                read(tmp_path / "a.jsonl", kind=kind, fields={name: key}, limit=limit)
+    with pytest.raises(RowError, match=told.format("cot")):
+        read(tmp_path / "a.jsonl", kind=kind, fields={"solution": "cot"}, bad_rows="skip")
+    assert len(read(tmp_path / "a.jsonl", kind=kind)) == 3
+    jsonl(tmp_path / "a.jsonl", [*rows, {"question": "3?", "answer": 3, "cot": "1 + 2"}])
+    made = read(tmp_path / "a.jsonl", kind=kind, fields={"solution": "cot"})
+    assert [row.solution for row in made] == [None, None, None, "1 + 2"]
+    assert len(read(tmp_path / "a.jsonl", kind=kind, fields={"solution": "cot"}, limit=2)) == 2
+
+
 def test_a_downloaded_folder_is_read_by_split(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     for number in (0, 1):

@@ -4,8 +4,10 @@ of a run. What it ends with is in tests/contract/test_own_run.py."""
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +97,11 @@ def recipe(made: RunOptions, machine: Machine = CPU, shape: Shape = SMOL) -> Rec
         ),
         ([*rows(2), {"prompt": " ", "final": "3"}], "mine.jsonl:3: field 'prompt': is empty"),
         ([*rows(2), *rows(1, final="8")], "rows own 1 and own 3 ask the same"),
+        (
+            [{"prompt": f"{n}?", "final": n, "why": "So."} for n in range(3)],
+            "mine.jsonl:1: field 'cot': is missing in all rows; the row has: prompt, final, why; "
+            "correct that key in --fields, or leave it out",
+        ),
         (rows(3, cot=None), "no row has a solution, and vLLM cannot load bundled:smollm2"),
     ],
 )
@@ -152,9 +159,11 @@ def test_every_split_that_is_used_has_problems(tmp_path: Path, count: int) -> No
         (["--teacher", "gpt"], "teacher: want own, vllm, auto or an address"),
         (["--teacher", "http://h/v1"], "teacher-model: which model to ask"),
         (["--fields", "prompt"], "--fields: want keys of a row by name"),
+        (["--fields", "solutoin=cot"], "--fields: unknown key 'solutoin' (did you mean 'solution'?)"
+         "; known are question, answer, solution, family"),
         (["--name", "a b"], "--name: want printable characters without spaces"),
     ],
-)
+)  # fmt: skip
 def test_wrong_flags_are_one_line(argv: list[str], message: str) -> None:
     whole = [] if argv[0].startswith("--mod") else ["--model", "m", "--problems", "p", "--out", "o"]
     with pytest.raises(ConfigError) as caught:
@@ -217,8 +226,16 @@ def test_every_configuration_is_valid_can_be_shared_out_and_planned(
     write_sharding(made)
     plan = planned(steps, made, assumptions(made, machine), machine)
     assert all(one.rows is None or one.rows.count() >= 1 for one in plan)
-    assert memory_fault(plan, machine) is None
-    assert memory_fault(plan, Machine(1, 0.1, 0, "", 0.1, False, 1.0)) is not None
+    assert memory_fault(steps, plan, machine) is None
+    fault = memory_fault(steps, plan, Machine(1, 0.1, 0, "", 0.1, False, 1.0))
+    assert fault is not None and "GiB, and this machine has 0.1: " in fault
+    worst = max(plan, key=lambda one: one.cost.gib).name
+    config = next(config for step, config in steps if step.name == worst)
+    assert ("--lora" in fault) == (config.lora is None)
+    named = re.findall(rf"{worst}\.([a-z_.]+)", fault)
+    assert len(named) == 3
+    for path in named:
+        reduce(getattr, path.split("."), config)
 
 
 def test_weights_are_shared_out_as_by_the_file_for_stages_by_hand() -> None:

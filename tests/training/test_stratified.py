@@ -239,6 +239,10 @@ def test_simulation_by_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*flags, "--set", "simulation.kinds={a: {right: [0.5]}}"]) == 2
     error = capsys.readouterr().err
     assert "simulation" in error and "want 5, one per level" in error
+    assert main([*flags, "--set", "group=4"]) == 2
+    assert "'group': want at least 5, one rollout per level" in capsys.readouterr().err
+    assert main([*flags, "--set", "group=4", "--set", "groups=chosen", "--set",
+                 "objective.price_rate=0"]) == 0  # fmt: skip
 
 
 @pytest.mark.parametrize(

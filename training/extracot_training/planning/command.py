@@ -97,6 +97,8 @@ def plan_of(
         if done and config.makes_rows:
             ledger.put(config.out, read_folder(config.out, assume))
         rows = ledger.rows.get(str(config.out))
+        if not done and stage != "problems" and rows is not None and not rows.count():
+            raise ConfigError(_nothing_left(config))
         plan.append(Planned(config.out.name, stage, rows, cost, done, _note(config)))
     return plan
 
@@ -154,6 +156,20 @@ def _take(request: Request, name: str, value: str) -> None:
         step.overrides.append(value)
     else:
         step.given[name[2:]] = value
+
+
+def _nothing_left(config: Any) -> str:
+    read = next(
+        (
+            folder
+            for name in ("input", "compressed", "traces")
+            if (folder := getattr(config, name, None))
+        ),
+        None,
+    )
+    splits = getattr(config, "splits", None)
+    of = f" of splits {', '.join(splits)}" if splits else ""
+    return f"{config.out.name}: would make no row: nothing{of} is left of {read}"
 
 
 def _note(config: Any) -> str | None:

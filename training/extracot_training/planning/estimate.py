@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -107,15 +107,31 @@ def compress(config: CompressConfig, ledger: Ledger) -> Cost:
 
 
 def mix(config: MixConfig, ledger: Ledger) -> Cost:
-    """Rows of every level, and policy rows beside them."""
+    """Rows of every level by its share, native rows of ``also``, policy rows beside them."""
     named = config.compressed or config.traces
     assert named is not None  # the settings say so
     given = ledger.of(named, "compressed" if config.compressed else "traces")
     ledger.models[str(config.out)] = ledger.shape(config.model)
-    fixed = given.count(*config.splits) if "all" not in given.splits else given.count()
-    rows = fixed * (1 + config.policy.share) + config.further_native
-    ledger.put(config.out, Rows({"train": rows}, given.prompt, given.reasoning, given.answer))
+    shares = config.level_shares or (1.0,) * len(config.prompt.ratios)
+    if config.compressed is None:
+        shares = (1.0,)
+    most = len(shares) * (config.limit or float("inf"))
+    fixed = min(_wanted(given, config.splits), most) * sum(shares) / len(shares)
+    fixed += config.further_native if config.compressed is not None else 0
+    tokens = fixed * given.tokens
+    for one in config.also:
+        further = ledger.of(one.traces, "also")
+        count = min(_wanted(further, config.splits), one.limit or float("inf"))
+        fixed, tokens = fixed + count, tokens + count * further.tokens
+    rows = fixed * (1 + config.policy.share)
+    reasoning = tokens / fixed - given.prompt - given.answer if fixed else 0.0
+    ledger.put(config.out, Rows({"train": rows}, given.prompt, max(0.0, reasoning), given.answer))
     return _on_cpu(rows, ledger)
+
+
+def _wanted(given: Rows, splits: Sequence[str]) -> float:
+    """Rows of these splits, or all where they do not say theirs."""
+    return given.count() if "all" in given.splits else given.count(*splits)
 
 
 def sft(config: SftConfig, ledger: Ledger) -> Cost:

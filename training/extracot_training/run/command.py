@@ -164,7 +164,7 @@ def _told(run: Run) -> Effort:
     chosen = f"chosen for {hours:g} hours" if hours else "chosen"
     print(f"{chosen}: {effort_told(steps)}\n")
     print(report_of(plan, assumptions(run.recipe, run.machine)), end="\n\n", flush=True)
-    if fault := memory_fault(plan, run.machine):
+    if fault := memory_fault(steps, plan, run.machine):
         raise StageError(fault)
     return effort
 

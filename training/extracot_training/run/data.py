@@ -17,7 +17,7 @@ from extracot_training.pipeline.records import Problem
 from extracot_training.pipeline.settings import SEEDS
 from extracot_training.run.options import AUTO, OWN, VLLM, RunOptions
 from extracot_training.stages.problems.contamination import deduplicate
-from extracot_training.stages.problems.sources import read_source
+from extracot_training.stages.problems.sources import NOWHERE, read_source
 from extracot_training.stages.problems.stage import assign_split
 
 # Per token of worked mathematics, where most tokenizers make a token of every digit: 2.8 of the
@@ -60,6 +60,8 @@ def read_data(options: RunOptions) -> Data:
         rows = list(read_source(_source(options), skipped))
         unique = deduplicate(rows, options.conflicts).rows
     except RowError as error:
+        if f"is missing{NOWHERE}" in str(error):
+            raise StageError(f"{error}; correct that key in --fields, or leave it out") from error
         rather = "name its key in --fields, " if "is missing" in str(error) else ""
         raise StageError(f"{error}; {rather}correct that row, or pass --bad-rows skip") from error
     except StageError as error:

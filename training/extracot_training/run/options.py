@@ -170,4 +170,7 @@ def read(argv: Sequence[str]) -> tuple[RunOptions, bool]:
         fault = error.errors(include_url=False)[0]
         flag = "--" + str(fault["loc"][0]).replace("_", "-") + ": " if fault["loc"] else ""
         message = fault["msg"].removeprefix("Value error, ")
+        if fault["type"] == "extra_forbidden":
+            key, known = str(fault["loc"][-1]), list(FieldMap.model_fields)
+            message = f"unknown key {key!r}{near_miss(key, known)}; known are {', '.join(known)}"
         raise ConfigError(f"run: {flag or '--'}{message}") from error

@@ -18,6 +18,7 @@ from extracot_training.config.load import load_config
 from extracot_training.errors import StageError
 from extracot_training.pipeline.files import write_atomic
 from extracot_training.pipeline.records import read_json
+from extracot_training.pipeline.stage import Manifest
 from extracot_training.run.options import RunOptions
 from extracot_training.run.recipe import FSDP, Recipe, Step
 from extracot_training.run.spending import Configured
@@ -101,12 +102,50 @@ def write_config(folder: Path, step: Step, config: Any) -> None:
 def reload(
     options: RunOptions, kept: Remembered, config_of: Callable[[str], Any]
 ) -> list[Configured]:
-    """The steps as their files say now. Raises :class:`ConfigError` for one that does not."""
+    """The steps as their files say now; those of a folder that was moved since are written anew.
+    Raises :class:`ConfigError` for one that does not."""
+    places = _moved(options, kept)
     found: list[Configured] = []
     for name, stage in kept.steps:
         config = load_config(config_of(stage), config_file(options.out, name))
+        if places:
+            settings = config.model_dump(mode="json", exclude_unset=True)
+            config = load_config(config_of(stage), None, under=_replaced(settings, places))
         found.append((Step(name, stage, {}), config))
+    if places:
+        for step, _ in found:
+            _mend_manifest(options.out / step.folder, places)
+        remember(options, kept.problems, found)
     return found
+
+
+def _moved(options: RunOptions, kept: Remembered) -> dict[str, str]:
+    """Where each folder of the run was, and where it is now; none where it has not moved."""
+    before, now = Path(kept.options["out"]), options.out
+    if before == now:
+        return {}
+    folders = [CONFIGS, *(Step(name, stage, {}).folder for name, stage in kept.steps)]
+    return {str(before / folder): str(now / folder) for folder in folders}
+
+
+def _replaced(value: Any, places: dict[str, str]) -> Any:
+    """``value`` with every path in it that is one of ``places``, or below one, as it is now."""
+    if isinstance(value, dict):
+        return {key: _replaced(one, places) for key, one in value.items()}
+    if isinstance(value, list):
+        return [_replaced(one, places) for one in value]
+    if isinstance(value, str):
+        first = next((old for old in places if f"{value}/".startswith(f"{old}/")), None)
+        return value if first is None else places[first] + value[len(first) :]
+    return value
+
+
+def _mend_manifest(folder: Path, places: dict[str, str]) -> None:
+    """What a stage says that it was made with: a path elsewhere would be another setting."""
+    found = Manifest.load(folder)
+    if found is not None:
+        changes = {key: _replaced(getattr(found, key), places) for key in ("config", "decisive")}
+        found.model_copy(update=changes).save(folder)
 
 
 def config_file(out: Path, step: str) -> Path:

@@ -34,6 +34,12 @@ BF16_TRAINS, BF16_SERVES = 2.4, 1.4
 START, SERVER = 20 / 3600, 90 / 3600
 SHARES = (1.0, 0.7, 0.5, 0.35, 0.25, 0.18, 0.12, 0.08, 0.05, 0.03, 0.02, 0.01, 0.005)
 
+# What a training takes less memory by.
+LESS_MEMORY = {
+    "sft": ("cutoff", "batch", "pass_tokens"),
+    "chrpo": ("micro_batch", "rollouts.max_tokens", "evaluation.batch"),
+}
+
 Configured = tuple[Step, Any]
 
 
@@ -142,15 +148,20 @@ def fitting(
     )
 
 
-def memory_fault(plan: Sequence[Planned], machine: Machine) -> str | None:
-    """Which training needs more memory than there is."""
+def memory_fault(
+    steps: Sequence[Configured], plan: Sequence[Planned], machine: Machine
+) -> str | None:
+    """Which training of ``steps``, in the order of ``plan``, needs more memory than there is."""
     room = machine.gpu_gib if machine.gpus else machine.memory_gib
-    worst = max(plan, key=lambda one: one.cost.gib)
+    (step, config), worst = max(zip(steps, plan, strict=True), key=lambda pair: pair[1].cost.gib)
     if worst.cost.gib <= room:
         return None
+    *names, last = (f"{step.name}.{key}" for key in LESS_MEMORY[step.stage])
+    adapt = "pass --lora, or " if config.lora is None else ""
     return (
-        f"{worst.name} wants {worst.cost.gib:.0f} GiB, and {'a GPU' if machine.gpus else 'there'} "
-        f"has {room:.0f}: pass --lora, or --set {worst.name}.cutoff or batch lower"
+        f"{step.name} wants {worst.cost.gib:.1f} GiB, and "
+        f"{'a GPU' if machine.gpus else 'this machine'} has {room:.1f}: {adapt}--set "
+        f"{', '.join(names)} or {last} lower"
     )
 
 

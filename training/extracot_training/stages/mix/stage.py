@@ -65,7 +65,7 @@ def _work(config: MixConfig, stage: StageRun) -> Counts:
             f"none of {len(plan)} rows is left: {sum(too_long.values())} are longer than cutoff "
             f"{config.cutoff}, {sum(unfit.values())} do not fit their level"
         )
-    _check_all_levels(config, rows, unfit)
+    _check_all_levels(config, plan, rows, unfit)
     Random(f"{config.seed} order").shuffle(rows)
     tokenizer.save_pretrained(stage.folder / TOKENIZER_FOLDER)
     config.prompt.save(stage.folder)
@@ -78,18 +78,41 @@ def _work(config: MixConfig, stage: StageRun) -> Counts:
                     "did not fit their level": sum(unfit.values())})}  # fmt: skip
 
 
-def _check_all_levels(config: MixConfig, rows: Sequence[MixedRow], unfit: Counter[str]) -> None:
-    """A level that lost all its rows for not fitting would be served without being taught."""
+def _check_all_levels(
+    config: MixConfig, plan: Sequence[Planned], rows: Sequence[MixedRow], unfit: Counter[str]
+) -> None:
+    """A wanted level of which no row is left would be served without being taught."""
+    if config.compressed is None:
+        return  # whole traces alone, on purpose
+    ratios = config.prompt.ratios
     there = {row.level for row in rows if row.kind == "level"}
-    for ratio in config.prompt.ratios:
-        lost_ones = sum(
-            count for name, count in unfit.items() if name.startswith(f"level {ratio:g}:")
-        )
-        if lost_ones and ratio not in there:
-            raise StageError(
-                f"level {ratio:g}: none of its {lost_ones} rows fits it; leave it out of "
-                "prompt.ratios, raise fit.within, or set fit to null"
-            )
+    shares = zip(ratios, config.level_shares or (1.0,) * len(ratios), strict=True)
+    missing = [(ratio, share) for ratio, share in shares if share and ratio not in there]
+    if not missing:
+        return
+    remedies: dict[str, None] = {}
+    told = []
+    for ratio, share in missing:
+        planned = sum(kind == "level" and level == ratio for _, kind, level, _ in plan)
+        as_native = any(kind == "native" and ratio in of.texts for of, kind, _, _ in plan)
+        misfits = sum(n for name, n in unfit.items() if name.startswith(f"level {ratio:g}:"))
+        why = []
+        if planned > misfits:
+            why.append(f"{planned - misfits} of {planned} rows longer than cutoff {config.cutoff}")
+            remedies["raise cutoff"] = None
+        if misfits:
+            why.append(f"{misfits} of {planned} rows do not fit it")
+            remedies["raise fit.within or set fit to null"] = None
+        if not planned and ratio == 1.0 and as_native:
+            why.append(f"native_share {config.native_share:g} takes all of its rows")
+            remedies["lower native_share"] = None
+        elif not planned:
+            why.append(f"level_shares gives it {share:g} of too few traces")
+            remedies["raise its share in level_shares"] = None
+        told.append(f"level {ratio:g} ({', '.join(why)})")
+    if any(ratio != 1.0 for ratio, _ in missing):
+        remedies["leave it out of prompt.ratios"] = None
+    raise StageError(f"no row is left of {', '.join(told)}; {', or '.join(remedies)}")
 
 
 Planned = tuple[Source, Kind, float | None, int]

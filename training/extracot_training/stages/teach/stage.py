@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any
 
-from extracot.answers import extract_answer
 from extracot_training.compression.budget import token_counter
 from extracot_training.compression.step_labels import META_KEY, StepLabels
 from extracot_training.config.sampling import VllmBackend
@@ -37,6 +36,7 @@ from extracot_training.pipeline.records import (
 from extracot_training.pipeline.stage import Counts, StageResult, StageRun, lost, run_stage
 from extracot_training.pipeline.statistics import quantiles
 from extracot_training.policy.model_inputs import model_inputs
+from extracot_training.stages.teach.endings import disagrees, without_mark
 from extracot_training.stages.teach.tags import has_tags, untagged
 
 ATTEMPTS_FILENAME = "attempts.jsonl"
@@ -228,7 +228,7 @@ def _own(config: TeachConfig, problem: Problem, count: CountTokens | None) -> Sa
     terse = config.own_trace == "terse"
     text = str(problem.meta.get("terse") or "") if terse else problem.solution or ""
     parts = untagged(text)
-    reasoning = parts.reasoning
+    reasoning = without_mark(parts.reasoning, problem.answer)
     answer = str(problem.meta.get("final") or f"The answer is \\boxed{{{problem.answer}}}.")
     if parts.answer and verify(parts.answer, problem.answer).correct:
         answer = parts.answer
@@ -238,7 +238,7 @@ def _own(config: TeachConfig, problem: Problem, count: CountTokens | None) -> Sa
         reason = "no_solution"
     elif not verified.correct:
         reason = "wrong"
-    elif _disagrees(reasoning, problem.answer) or _disagrees(parts.answer, problem.answer):
+    elif disagrees(reasoning, problem.answer) or disagrees(parts.answer, problem.answer):
         reason = reason or "solution_disagrees"
     return SampledTrace(
         **_of(problem, 0),
@@ -251,11 +251,6 @@ def _own(config: TeachConfig, problem: Problem, count: CountTokens | None) -> Sa
         meta={} if terse else _labels(problem, reasoning),
         reason=reason,
     )
-
-
-def _disagrees(text: str, gold: str) -> bool:
-    """A text whose own box holds another answer."""
-    return bool(extract_answer(text)) and not verify(text, gold).correct
 
 
 def _labels(problem: Problem, reasoning: str) -> dict[str, Any]:

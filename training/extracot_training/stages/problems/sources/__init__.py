@@ -13,7 +13,7 @@ from typing import Any
 
 from extracot_training.config.problems import AnySource
 from extracot_training.errors import RowError
-from extracot_training.pipeline.data_files import Bad, refuse
+from extracot_training.pipeline.data_files import ABSENT, Bad, refuse
 from extracot_training.pipeline.records import Problem
 from extracot_training.stages.problems.sources import (
     arithmetic,
@@ -47,16 +47,20 @@ ROW_READERS: dict[str, tuple[Callable[[Any, Bad], Iterator[Row]], Callable[[Any]
     "huggingface": (hub.rows, hub.by_fields),
 }
 
+# How the error of a key goes on that no row has.
+NOWHERE = " in all rows"
+
 
 def read_source(source: AnySource, skipped: list[str] | None = None) -> Iterator[Problem]:
     """The problems of one source, at most ``source.limit``.
 
-    Raises :class:`RowError` (``file:line`` and field) and :class:`StageError`. With ``bad_rows:
+    Raises :class:`RowError` (``file:line`` and field), also for a key that the settings name and no
+    row has, and :class:`StageError`. With ``bad_rows:
     skip`` the faults of what is no row or no problem go into ``skipped`` instead.
     """
     if source.kind in READERS:
         return islice(READERS[source.kind](source), source.limit)
-    return islice(_made(source, [] if skipped is None else skipped), source.limit)
+    return _made(source, [] if skipped is None else skipped)
 
 
 def _made(source: Any, skipped: list[str]) -> Iterator[Problem]:
@@ -67,10 +71,30 @@ def _made(source: Any, skipped: list[str]) -> Iterator[Problem]:
         skipped.append(str(fault))
 
     bad = refuse if source.bad_rows == "refuse" else skip
+    unseen = _named(source)
+    first: Row | None = None
+    count = 0
     for row in rows(source, bad):
+        unseen = [field for field in unseen if row.find(field) is ABSENT]
         try:
             made = make(row)
         except RowError as fault:
             bad(fault)
-        else:
-            yield made
+            continue
+        first = first or row
+        yield made
+        count += 1
+        if count == source.limit:
+            break
+    if first is not None and unseen:
+        for row in rows(source, lambda fault: None) if count == source.limit else ():
+            unseen = [field for field in unseen if row.find(field) is ABSENT]
+            if not unseen:
+                return
+        raise first.missing(unseen[0], NOWHERE)
+
+
+def _named(source: Any) -> list[str]:
+    """Keys that the settings name and a row may lack. One that no row has is misspelt."""
+    fields = getattr(source, "fields", None)
+    return [field for field in (fields.solution, fields.family) if field] if fields else []

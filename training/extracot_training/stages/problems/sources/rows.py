@@ -17,8 +17,8 @@ from extracot_training.math_text.normalise import clean, problem_id
 from extracot_training.pipeline.data_files import ABSENT, Bad, read_values, refuse, value_at
 from extracot_training.pipeline.records import Problem, Split
 
-# GSM8K writes its calculator calls into the text: "48/2 = <<48/2=24>>24".
-_CALCULATOR = re.compile(r"<<[^<>=\n]*=[^<>=\n]*>>")
+# GSM8K writes its calculator calls into the text: "50*48 = $<<50*48=2400>>2,400".
+_CALCULATOR = re.compile(r"<<[^<>=\n]*=\s*([^<>=\n]*?)\s*>>(?=[ $]*([^\s<]*))")
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,11 +74,14 @@ class Row:
     def _value(self, field: str) -> Any:
         value = self.find(field)
         if value is ABSENT:
-            there = ", ".join(map(str, self.values)) or "none"
-            raise RowError(
-                self.path, self.line, f"is missing; the row has: {there[:200]}", field=field
-            )
+            raise self.missing(field)
         return value
+
+    def missing(self, field: str, where: str = "") -> RowError:
+        """The error of a row without that field."""
+        there = ", ".join(map(str, self.values)) or "none"
+        message = f"is missing{where}; the row has: {there[:200]}"
+        return RowError(self.path, self.line, message, field=field)
 
     def find(self, field: str) -> Any:
         """:func:`value_at` of the row."""
@@ -109,6 +112,17 @@ def plain_number(value: int | float) -> str:
     return str(int(value)) if isinstance(value, int) or value.is_integer() else repr(value)
 
 
+def _uncalculated(solution: str) -> str:
+    """The solution without calculator calls: those with their own result behind them, which tells
+    them from shifted bits (``5 << 2 = 20, and 20 >> 1 = 10``)."""
+
+    def without(call: re.Match[str]) -> str:
+        result, behind = (text.replace(",", "") for text in call.groups())
+        return "" if result and behind.startswith(result) else call[0]
+
+    return _CALCULATOR.sub(without, solution).strip()
+
+
 def gsm8k_parts(row: Row, field: str) -> tuple[str, str]:
     """A GSM8K answer field as (worked solution, final answer without thousands separators).
 
@@ -117,7 +131,7 @@ def gsm8k_parts(row: Row, field: str) -> tuple[str, str]:
     if "####" not in row.text(field):
         raise RowError(row.path, row.line, "no '#### ANSWER' at the end", field=field)
     gold = row.gold(field)
-    return _CALCULATOR.sub("", gold.solution).strip(), gold.answer
+    return _uncalculated(gold.solution), gold.answer
 
 
 def math_answer(row: Row) -> str:
@@ -140,7 +154,7 @@ def mapped(row: Row, fields: FieldMap, origin: Origin) -> Problem:
         origin,
         row.text(fields.question),
         gold.answer,
-        solution=_CALCULATOR.sub("", solution).strip(),
+        solution=_uncalculated(solution),
         family=row.optional(fields.family),
     )
 
