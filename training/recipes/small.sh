@@ -85,20 +85,16 @@ compressed() {
   step "mix-long$name" mix mix-small "${mixed[@]}" --set "compressed=$out/compress$name" "${long[@]}"
 }
 levels() { # SUFFIX SEED NAME: from the last of its four steps that is kept
-  local from=sft-again$1 last=0 number=0 steps=(short fixed short-again levels) name rows
-  for name in "${steps[@]}"; do
-    number=$((number + 1))
-    if have "sft-$name$1$3"; then last=$number; fi
-  done
-  for number in 1 2 3 4; do
-    name=sft-${steps[number - 1]}$1$3
-    if [[ $number -gt $last ]]; then
-      rows=(mix-short --set epochs=3)
-      if [[ $((number % 2)) == 0 ]]; then rows=(mix-long "${longer[@]}"); fi
-      seeded "$name" "$2" "$from" "${rows[0]}$3" "${rows[@]:1}"
-    fi
-    from=$name
-  done
+  have "sft-levels$1$3" || {
+    have "sft-short-again$1$3" || {
+      have "sft-fixed$1$3" || {
+        have "sft-short$1$3" || seeded "sft-short$1$3" "$2" "sft-again$1" "mix-short$3" --set epochs=3
+        seeded "sft-fixed$1$3" "$2" "sft-short$1$3" "mix-long$3" "${longer[@]}"
+      }
+      seeded "sft-short-again$1$3" "$2" "sft-fixed$1$3" "mix-short$3" --set epochs=3
+    }
+    seeded "sft-levels$1$3" "$2" "sft-short-again$1$3" "mix-long$3" "${longer[@]}"
+  }
 }
 longer=(--set learning_rate=2.0e-3 --set epochs=1.6 --set warmup=0.02)
 compressed "" --set "compressor=$out/compressor"

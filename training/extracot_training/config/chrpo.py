@@ -173,6 +173,15 @@ class ChrpoConfig(TrainingSettings):
             "stratified"
         )
 
+    def check_group(self, levels: int) -> None:
+        """Raises :class:`ConfigError` where a stratified group is too small for so many levels."""
+        if self.stratified and self.group < levels:
+            raise ConfigError(
+                f"setting 'group': want at least {levels}, one rollout per level, with groups "
+                "stratified",
+                key="group",
+            )
+
     def prompts_each(self, processes: int) -> int:
         """Problems per step on each of so many processes.
 

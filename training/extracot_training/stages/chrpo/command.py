@@ -41,13 +41,7 @@ def run_direct(args: argparse.Namespace) -> int | None:
     from extracot_training.stages.chrpo.simulation import report_of, simulate
 
     config = load_config(ChrpoConfig, args.config, [*args.set, *_NOWHERE])
-    levels = len(config.simulation.levels)
-    if config.stratified and config.group < levels:
-        raise ConfigError(
-            f"setting 'group': want at least {levels}, one rollout per level, with groups "
-            "stratified",
-            key="group",
-        )
+    config.check_group(len(config.simulation.levels))
     found = simulate(config)
     print(json.dumps(found, indent=2) if args.json else report_of(found, config))
     return 0

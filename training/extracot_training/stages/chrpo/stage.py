@@ -73,11 +73,7 @@ def _work(config: ChrpoConfig, stage: StageRun) -> Counts:
         raise ConfigError("this model has no policy token (renderer.json)", key="model")
     model, tokenizer, tokens = load_for(config, prompt, stage)
     tokenizer.pad_token_id = pad_id(tokenizer)
-    if config.stratified and config.group < len(prompt.ratios):
-        raise ConfigError(
-            f"want at least {len(prompt.ratios)}, one rollout per level, with groups stratified",
-            key="group",
-        )
+    config.check_group(len(prompt.ratios))
     problems, dev = _read(config, PromptMaker(tokenizer, prompt), prompt)
     trainer = make_trainer(
         config,
