@@ -53,7 +53,7 @@ from extracot_server.api.openapi.document import install_openapi
 from extracot_server.api.reasoning_seal import ReasoningSeal
 from extracot_server.api.responses.held_items import HeldItems
 from extracot_server.api.start_page import install_start_page
-from extracot_server.budget.holdout import Holdout
+from extracot_server.budget.holdout import Arm, Holdout
 from extracot_server.config.model_settings import ModelSettings, check_names
 from extracot_server.config.settings import Settings, SettingsError
 from extracot_server.engine.base import Engine, EngineDeadError, EngineStartError
@@ -94,6 +94,7 @@ def create_app(
     metrics = ServerMetrics(registry)
     keys = KeyStore(settings.keys, settings.single_key())
     pace = Pace(settings.join_milliseconds / 1000)
+    metrics.open_keys(principal.name for principal in keys.principals)
     state = AppState(settings=settings, metrics=metrics, keys=keys, pace=pace)
     served = settings.served_models()
     if engine is None:
@@ -112,11 +113,15 @@ def create_app(
             for model, running in zip(served, state.engines, strict=True):
                 with _naming(state, model):
                     check_files(model, running.engine)
+            await state.open_usage()
             for model, running in zip(served, state.engines, strict=True):
                 await start_model(state, model, running)
             open_canaries(state)
-            state.check_keys(keys.principals)
-            await state.open_usage()
+            keys.settle(state.check_keys)
+            if keys.refused is not None:
+                metrics.keys_reloaded.set(0)
+                log.error("%s; the current keys stay in force", keys.refused)
+            await state.resume_usage()
             watches = [Supervisor(state, running).watch() for running in state.engines]
             watchers = [asyncio.create_task(watch) for watch in watches]
             try:
@@ -210,7 +215,10 @@ def add_model(state: AppState, running: EngineHandle, model: ServedModel) -> Non
     state.metrics.build_info.labels(
         extracot.__version__, info.kind, info.version, model.name, model.mode, info.device
     ).set(1)
-    state.metrics.open_model(model.name, model.card)
+    arms: tuple[Arm, ...] = ()
+    if settings.holdout_fraction:
+        arms = tuple(Arm) if settings.holdout_at_ceiling else (Arm.BUDGETED, Arm.HOLDOUT)
+    state.metrics.open_model(model.name, model.card, arms)
     running.mark(True)
 
 

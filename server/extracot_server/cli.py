@@ -16,6 +16,7 @@ import socket
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from time import perf_counter
 from typing import TYPE_CHECKING, NoReturn
 
@@ -23,10 +24,12 @@ import extracot
 from extracot.errors import ExtracotError
 
 try:
+    from extracot_server.config import in_force
     from extracot_server.config.settings import Settings, SettingsError, load_settings
     from extracot_server.config.unused import unused_settings
     from extracot_server.observability.logging import ANNOUNCEMENTS, configure_logging
     from extracot_server.runtime.file_limit import raise_file_limit
+    from extracot_server.runtime.hang_ups import HangUps
     from extracot_server.runtime.leaving import leave
     from extracot_server.runtime.mounts import mount_page
     from extracot_server.runtime.workers import Workers, forget_metrics_folder
@@ -55,6 +58,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         from extracot_server.runtime import vllm_command
 
         return vllm_command.run(arguments[1:])
+    hang_ups = HangUps()
+    with hang_ups.noted():
+        return _serve(arguments, hang_ups)
+
+
+def _serve(arguments: Sequence[str], hang_ups: HangUps) -> int:
     try:
         settings = load_settings(arguments)
     except SettingsError as error:
@@ -69,21 +78,26 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail(str(error), 1)
     with contextlib.closing(listener):
         if settings.workers > 1:
-            return Workers(settings.workers, lambda *w: _work(settings, listener, *w), say).run()
+            in_force.share()
+            work = partial(_work, settings, listener, hang_ups)
+            return Workers(settings.workers, work, say).run()
         if (variable := forget_metrics_folder()) is not None:
             say(f"{variable} is for several workers and is not used")
-        return _work(settings, listener)
+        return _work(settings, listener, hang_ups)
 
 
 def _work(
     settings: Settings,
     listener: socket.socket,
+    hang_ups: HangUps,
     number: int = 0,
     serves: Callable[[], None] = lambda: None,
 ) -> int:
     """Serve until told to stop; ``serves`` is called once requests are. The exit code."""
+    tell = say if number == 0 else lambda _: None
     try:
-        run_loop(serve(settings, listener, say if number == 0 else lambda _: None, serves))
+        with hang_ups.noted():  # a worker's parent handled them
+            run_loop(serve(settings, listener, tell, serves, hang_ups))
     except ExtracotError as error:
         return _fail(str(error), 2 if isinstance(error, SettingsError) else 1)
     except ImportError as error:
@@ -125,10 +139,12 @@ async def serve(
     listener: socket.socket,
     tell: Callable[[str], None],
     serves: Callable[[], None],
+    hang_ups: HangUps,
 ) -> None:
     """Start the engine, serve until a signal, then let running requests finish.
 
-    ``tell`` takes lines for the operator; ``serves`` is called when it is ready.
+    ``tell`` takes lines for the operator; ``serves`` is called when it is ready. ``hang_ups`` that
+    came until then are followed before the first request.
     """
     if any(model.engine == "vllm" for model in settings.served_models()):
         from extracot_server.engine.vllm import fork_server
@@ -144,7 +160,7 @@ async def serve(
     started = perf_counter()
     tell(f"loading {', '.join(_source(model) for model in settings.served_models())} …")
     # Signals are handled to the very end: one must not break off the stop.
-    with _handled_signals() as signals, _reminding(tell) as loaded:
+    with _handled_signals(hang_ups) as signals, _reminding(tell) as loaded:
         app = create_app(settings)
         if settings.playground:
             mount_page(app, "playground", own_url(listener))
@@ -155,6 +171,9 @@ async def serve(
             app.state.extracot.give_up = server.give_up
             reloader = Reloader(app.state.extracot, settings, tell)
             signals.reload = reloader
+            if hang_ups.came:
+                reloader()
+                await reloader.done()
             freeze()
             # From here on no client that sees "ready" is refused. Another server may have been
             # faster: two can hold a port until one of them listens.
@@ -262,22 +281,20 @@ class _Signals:
     """What SIGTERM and Ctrl-C do now, and what SIGHUP does."""
 
     stop: Callable[[], object]
-    reload: Callable[[], object] = lambda: None
+    reload: Callable[[], object]
 
 
 @contextlib.contextmanager
-def _handled_signals() -> Iterator[_Signals]:
+def _handled_signals(hang_ups: HangUps) -> Iterator[_Signals]:
     """Signals end the start at first; handlers stay, so none falls between loading and serving."""
     task = asyncio.current_task()
     loop = asyncio.get_running_loop()
     assert task is not None
-    signals = _Signals(task.cancel)
-    in_terminal = sys.stderr.isatty()
+    signals = _Signals(task.cancel, hang_ups.note)
 
     def hang_up() -> None:
         """A terminal that was closed ends the server; anybody else's SIGHUP reloads."""
-        closed = in_terminal and not sys.stderr.isatty()
-        (signals.stop if closed else signals.reload)()
+        (signals.stop if hang_ups.terminal_closed else signals.reload)()
 
     for name in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(name, lambda: signals.stop())

@@ -11,6 +11,8 @@ import openai
 import pytest
 from openai.types import Batch, FileObject
 
+from extracot_server.batches.store import BatchStore
+from extracot_server.config.batch_settings import BatchSettings
 from extracot_server.engine.scripted.engine import ScriptedBehaviour
 from tests.server.batch_client import CHAT, ended, jsonl, line, rows, sdk, submit
 from tests.server.live import Live, serve, wait_for
@@ -270,6 +272,39 @@ def test_lists_are_pages(live: Live, client: openai.OpenAI) -> None:
     for wrong in ({"after": "file-x"}, {"limit": 0}, {"limit": "x"}, {"order": "up"}):
         reply = live.http.get("/v1/files", params=wrong)
         assert reply.status_code == 400 and reply.json()["error"]["param"] == next(iter(wrong))
+
+
+def test_what_is_deleted_between_pages_ends_no_list(live: Live, client: openai.OpenAI) -> None:
+    for order in ("asc", "desc"):
+        made = [client.files.create(file=("a", b"{}\n"), purpose="batch").id for _ in range(5)]
+        seen = []
+        for file in client.files.list(limit=2, order=order, purpose="batch"):
+            seen.append(file.id)
+            client.files.delete(file.id)
+        assert set(made) <= set(seen) and len(seen) == len(set(seen))
+        assert not list(client.files.list(purpose="batch"))
+        # Another key's, or one that never was, is still refused.
+        reply = live.http.get("/v1/files", params={"after": f"file-{'0' * 32}"})
+        assert reply.status_code == 400 and reply.json()["error"]["param"] == "after"
+
+
+def test_a_page_begins_behind_what_has_expired(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [1000.0]
+    store = BatchStore(tmp_path, BatchSettings(batch_keep_days=1), lambda: now[0])
+    folder = store.of("")
+    file = folder.finish(folder.begin_upload(), "a", 3600)
+    assert folder.made_at(file.id) == 1000
+    now[0] += 7200
+    assert not folder.list_files() and folder.made_at(file.id) == 1000
+    store.clean()
+    assert folder.made_at(file.id) == 1000  # an hour more
+    left = next(folder.files.iterdir())
+    assert left.stat().st_size == 0 and not store.bytes_used()
+    monkeypatch.setattr("extracot_server.batches.store._GONE_SECONDS", -1.0)
+    store.clean()
+    assert folder.made_at(file.id) is None and not list(folder.files.iterdir())
 
 
 def test_deleting(live: Live, client: openai.OpenAI) -> None:

@@ -187,12 +187,35 @@ def test_request_ids(token_server: Live) -> None:
         headers = {"x-request-id": bad.encode()}
         returned = token_server.http.get("/health", headers=headers).headers["x-request-id"]
         assert re.fullmatch(r"req-[0-9a-f]{32}", returned)
-    body = {"messages": [{"role": "user", "content": "x"}]}
-    reply = token_server.http.post(
-        "/v1/chat/completions", json=body, headers={"x-request-id": "abc"}
-    )
-    assert reply.json()["id"] == "chatcmpl-abc"
-    assert token_server.engine.requests[-1].request_id.startswith("abc")
+
+
+@pytest.mark.parametrize(
+    ("path", "prefix", "body"),
+    [
+        ("/v1/chat/completions", "chatcmpl-", {"messages": [{"role": "user", "content": "x"}]}),
+        ("/v1/responses", "resp_", {"input": "x"}),
+        (
+            "/v1/messages",
+            "msg_",
+            {"max_tokens": 90, "messages": [{"role": "user", "content": "x"}]},
+        ),
+    ],
+)
+def test_a_request_s_id_may_come_again_a_reply_s_does_not(
+    token_server: Live, path: str, prefix: str, body: dict[str, Any]
+) -> None:
+    # LangGraph, for one, takes messages of equal ids for one message, and drops the earlier.
+    found = set()
+    for stream in (False, True, False, True):
+        reply = token_server.http.post(
+            path, json={**body, "stream": stream}, headers={"x-request-id": "abc"}
+        )
+        assert reply.headers["x-request-id"] == "abc"
+        assert token_server.engine.requests[-1].request_id.startswith("abc")
+        of_one = set(re.findall(rf'"id": ?"({prefix}abc-[0-9a-f]{{12}})"', reply.text))
+        assert len(of_one) == 1
+        found |= of_one
+    assert len(found) == 4
 
 
 def test_the_served_name_is_a_setting() -> None:

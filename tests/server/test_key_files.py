@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
+import sys
 from pathlib import Path
 
 import httpx
 import pytest
 import yaml
 
-from extracot_server.admission.keys import KeysError, read_keys
+from extracot_server.admission.keys import KeysError, Principal, keys_text, parse_keys
 from extracot_server.config.settings import SettingsError, load_settings
+from extracot_server.runtime.hang_ups import HangUps
 from tests.server.key_files import OTHER, SECRET, bearer, write
-from tests.server.live import serve
+from tests.server.live import serve, wait_for
 from tests.server.test_process import COMMAND, fails, started
+
+
+def read_keys(path: Path) -> list[tuple[bytes, Principal]]:
+    return parse_keys(keys_text(path), path)
 
 
 def wrong(path: Path) -> str:
@@ -165,6 +172,61 @@ def test_sighup_reads_the_keys_again_and_keeps_them_if_the_file_is_bad(tmp_path:
         assert status(OTHER) == 200
         process.terminate()
         assert process.wait(60) == 0
+
+
+SLOW_START = """
+import asyncio, pathlib, sys
+from extracot_server.engine.scripted.engine import ScriptedEngine
+start, go = ScriptedEngine.start, pathlib.Path(sys.argv.pop(1))
+
+async def slow(self):
+    print("engine starts", file=sys.stderr, flush=True)
+    while not go.exists():
+        await asyncio.sleep(0.01)
+    await start(self)
+
+ScriptedEngine.start = slow
+from extracot_server.cli import main
+sys.exit(main())
+"""
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_key_revoked_while_a_server_loads_is_not_let_in(tmp_path: Path, workers: int) -> None:
+    path, go = write(tmp_path / "k.yaml", {"name": "a", "key": SECRET}), tmp_path / "go"
+    command = [sys.executable, "-c", SLOW_START, str(go), "--engine", "scripted", "--port", "0"]
+    command += ["--keys", str(path), "--workers", str(workers)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        said = iter(process.stderr.readline, "")
+        for line in said:
+            if "engine starts" in line:
+                break
+        write(path, {"name": "a", "key": OTHER})
+        process.send_signal(signal.SIGHUP)
+        go.touch()
+        told = ""
+        while "try: curl" not in told:
+            told += next(said)
+        url = re.search(r"http://[\d.:]+", told)
+        assert url is not None
+
+        def status(key: str) -> int:
+            return httpx.get(f"{url[0]}/v1/models", headers=bearer(key)).status_code
+
+        for _ in range(4 * workers):
+            wait_for(lambda: status(SECRET) == 401 and status(OTHER) == 200)
+        process.terminate()
+        process.stderr.read()
+        assert process.wait(60) == 0
+
+
+def test_sighup_is_remembered_where_no_loop_handles_it() -> None:
+    hang_ups = HangUps()
+    with hang_ups.noted():
+        assert not hang_ups.came
+        os.kill(os.getpid(), signal.SIGHUP)
+    assert hang_ups.came
 
 
 def test_sighup_without_a_file_changes_nothing() -> None:

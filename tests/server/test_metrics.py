@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, Histogram, generate_latest
+from prometheus_client.parser import text_string_to_metric_families
 
 from extracot_server.engine.scripted.engine import ScriptedBehaviour
-from extracot_server.observability.metrics import PlainHistogram
+from extracot_server.observability.plain_histogram import PlainHistogram
+from tests.server.key_files import OTHER, SECRET, bearer, write
 from tests.server.live import Live, serve, user
 
 # Every name of the protocol that this path can move.
@@ -239,3 +243,36 @@ def test_buckets_reach_as_far_as_replies_may(traffic: tuple[Live, list[dict[str,
             assert longest == 262_144
         elif any(word in name for word in ("time_to", "duration", "queue")):
             assert longest == 3600, name
+
+
+def counted(live: Live) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
+    """What the dashboards take increases of."""
+    names = re.compile(r"extracot_(key_|\w+_tokens|tokens_|budget_cap|holdout_(rep|rea)|realised)")
+    return {
+        (sample.name, frozenset(sample.labels.items())): sample.value
+        for family in text_string_to_metric_families(live.http.get("/metrics").text)
+        for sample in family.samples
+        if names.match(sample.name) and not sample.name.endswith("_created")
+    }
+
+
+@pytest.mark.parametrize("holdout", [0.0, 0.5])
+def test_the_first_request_is_an_increase(tmp_path: Path, holdout: float) -> None:
+    keys = write(tmp_path / "k.yaml", {"name": "a", "key": SECRET}, {"name": "b", "key": OTHER})
+    with serve(keys=keys, holdout_fraction=holdout, usage_store="memory") as live:
+        live.http.headers.update(bearer(SECRET))
+        before = counted(live)
+        assert before and not any(before.values())
+        for fields in (
+            *({"budget": 0.2}, {"budget": "auto"}, {"budget": "none"}, {}, {"budget": 1, "n": 3}),
+            *({"budget": {"max_reasoning_tokens": 3}}, {"budget": 0.8, "max_tokens": 20}),
+        ):
+            for text in QUESTIONS:
+                live.chat(messages=user(text), **fields)
+        after = counted(live)
+        assert sorted(after.keys() - before.keys(), key=str) == []
+        assert sum(after.values()) > 1000
+        write(keys, {"name": "c", "key": OTHER})
+        live.app.state.extracot.reload_keys()
+        mine = ("extracot_key_tokens_total", frozenset({("key", "c"), ("kind", "saved")}))
+        assert counted(live)[mine] == 0

@@ -16,8 +16,9 @@ import psycopg
 import pytest
 import redis
 
+from extracot.errors import ExtracotError
 from extracot_server.config.settings import SettingsError, load_settings
-from extracot_server.engine.scripted.engine import ScriptedBehaviour
+from extracot_server.engine.scripted.engine import ScriptedBehaviour, ScriptedEngine
 from extracot_server.ledger.ledger import Ledger
 from extracot_server.ledger.open import open_ledger
 from extracot_server.ledger.store import Claim, StoreError
@@ -117,3 +118,22 @@ def test_a_month_s_end_and_a_reply_that_goes_over_it(tmp_path: Path) -> None:
 def test_a_store_s_address_that_is_wrong_is_one_line(store: str) -> None:
     with pytest.raises(SettingsError, match=r"^setting usage_store: .+"):
         open_ledger(load_settings(["--engine", "scripted", "--usage-store", store]), lasting=True)
+
+
+def test_a_wrong_store_or_file_of_upstreams_is_told_before_an_engine_starts(tmp_path: Path) -> None:
+    class Engine(ScriptedEngine):
+        started = False
+
+        async def start(self) -> None:
+            self.started = True
+            await super().start()
+
+    missing = tmp_path / "none.yaml"
+    for settings, words in (
+        ({"usage_store": "postgresql://u:pw@127.0.0.1:1/db"}, "usage_store"),
+        ({"upstreams": missing}, "none.yaml"),
+    ):
+        engine = Engine()
+        with pytest.raises(ExtracotError, match=words), serve(on=engine, **settings):
+            pass
+        assert not engine.started

@@ -201,6 +201,42 @@ def test_a_worker_that_dies_is_replaced_and_what_it_counted_stays(server: Server
     assert server.sample("extracot_build_info") == 1
 
 
+def test_a_worker_that_starts_on_a_broken_file_goes_on_with_what_the_others_have(
+    tmp_path: Path,
+) -> None:
+    path = write(tmp_path / "keys.yaml", {"name": "one", "key": "sk-one"})
+    with started(tmp_path, "--keys", str(path)) as server:
+        write(path, {"name": "two", "key": "sk-two"})
+        os.kill(server.process.pid, signal.SIGHUP)
+
+        def status(key: str) -> int:
+            return httpx.get(f"{server.url}/v1/models", headers=bearer(key)).status_code
+
+        for pid in server.workers():
+            with alone(server, pid):
+                wait_for(lambda: (status("sk-one"), status("sk-two")) == (401, 200))
+        path.write_text("keys: [oops")
+        os.kill(server.process.pid, signal.SIGHUP)
+
+        def replace(victim: int) -> None:
+            os.kill(victim, signal.SIGKILL)
+            wait_for(lambda: victim not in server.workers() and len(all_ready(server)) == 2)
+
+        for victim in server.workers():  # then none is left that read a right file
+            replace(victim)
+        assert "not YAML" in server.said() and "the current keys stay in force" in server.said()
+        assert server.sample("extracot_keys_last_reload_successful") == 0
+        for pid in server.workers():
+            with alone(server, pid):
+                assert (status("sk-one"), status("sk-two")) == (401, 200)
+        write(path, {"name": "three", "key": "sk-three"})
+        os.kill(server.process.pid, signal.SIGHUP)
+        for pid in server.workers():
+            with alone(server, pid):
+                wait_for(lambda: (status("sk-two"), status("sk-three")) == (401, 200))
+        assert server.sample("extracot_keys_last_reload_successful") == 1
+
+
 def test_keys_are_read_again_by_every_worker_and_sigterm_drains_all(tmp_path: Path) -> None:
     path = write(tmp_path / "keys.yaml", {"name": "one", "key": "sk-one"})
     with started(tmp_path, "--keys", str(path), "--grace-seconds", "120") as server:

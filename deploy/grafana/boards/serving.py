@@ -81,8 +81,14 @@ SERVING = Board(
         ),
         Panel(
             "Upstreams",
-            "1 while a server behind this one is healthy (engine `remote` only).",
-            (Query(f"max by (upstream) (extracot_upstream_up{{{JOB}}})", "{{upstream}}"),),
+            "1 while a server behind these is healthy for all of them (engines `remote` and "
+            "`openai`): the least that any of them sees, as the alert has it.",
+            (
+                Query(
+                    f"min by (model, upstream) (extracot_upstream_up{{{JOB}}})",
+                    "{{model}}: {{upstream}}",
+                ),
+            ),
         ),
         Row("Latency"),
         Panel(

@@ -26,6 +26,7 @@ from pydantic import (
 from extracot_server.admission.quotas import Quota, QuotaEntry
 from extracot_server.budget.resolve import BudgetPolicy
 from extracot_server.budget.values import Target
+from extracot_server.config import in_force
 from extracot_server.config.model_settings import BudgetWord, Ratio
 from extracot_server.config.setting_values import (
     SettingsError,
@@ -190,10 +191,17 @@ class KeyStore:
     """The keys in force. Without any, everybody is :data:`ANONYMOUS`."""
 
     def __init__(self, path: Path | None = None, api_key: str | None = None) -> None:
-        """Read the file, if there is one. Raises :class:`KeysError` in one line."""
+        """Read the file, if there is one. Raises :class:`KeysError` in one line, unless a sibling
+        of this worker goes on with what the file said before: then this one does, too."""
         self._path = path
         self._api_key = None if api_key is None else digest_of(api_key.encode())
-        self._keys = self._read()
+        self._text: str | None = None
+        self.refused: KeysError | None = None
+        """Why the file as it is now is not in force."""
+        try:
+            self._keys = self._read()
+        except KeysError as error:
+            self._go_on(error)
 
     def __repr__(self) -> str:
         return f"KeyStore({len(self._keys)} keys)"
@@ -239,23 +247,52 @@ class KeyStore:
         keys = self._read()
         check([principal for _, principal in keys])
         before = {principal.name: digest for digest, principal in self._keys}
-        self._keys = keys
+        self._keys, self.refused = keys, None
+        self._keep()
         return {who.name for digest, who in keys if before.get(who.name, digest) != digest}
 
+    def settle(self, check: Callable[[Sequence[Principal]], None]) -> None:
+        """Let ``check`` judge what was read at the start, once models are known. Raises as the
+        start does."""
+        try:
+            check(self.principals)
+        except KeysError as error:
+            self._go_on(error)
+            check(self.principals)
+        if self.refused is None:
+            self._keep()
+
+    def _keep(self) -> None:
+        if self._path is not None and self._text is not None:
+            in_force.keep(self._path, self._text)
+
+    def _go_on(self, error: KeysError) -> None:
+        """With what a sibling has, or not at all."""
+        text = None if self._path is None else in_force.text_of(self._path)
+        if text is None or self.refused is not None:
+            raise error
+        self.refused = error
+        self._keys = self._of(text)
+
     def _read(self) -> tuple[tuple[bytes, Principal], ...]:
-        keys = [] if self._path is None else read_keys(self._path)
+        text = None if self._path is None else keys_text(self._path)
+        keys = self._of(text)
+        self._text = text
+        return keys
+
+    def _of(self, text: str | None) -> tuple[tuple[bytes, Principal], ...]:
+        keys = [] if text is None or self._path is None else parse_keys(text, self._path)
         if self._api_key is not None:
             keys.append((self._api_key, Principal(name=API_KEY_NAME)))
         return tuple(keys)
 
 
-def read_keys(path: Path) -> list[tuple[bytes, Principal]]:
-    """What :func:`parse_keys` makes of a file."""
+def keys_text(path: Path) -> str:
+    """A keys file's text. Raises :class:`KeysError`."""
     try:
-        text = read_text(path, "keys file")
+        return read_text(path, "keys file")
     except ValueError as error:
         raise KeysError(str(error)) from None
-    return parse_keys(text, path)
 
 
 def parse_keys(text: str, path: Path) -> list[tuple[bytes, Principal]]:

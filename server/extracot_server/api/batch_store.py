@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from typing import Literal, TypedDict, TypeVar
 
@@ -51,14 +52,28 @@ class Ends(TypedDict):
     has_more: bool
 
 
-def page_of(found: Sequence[R], after: str | None, limit: int) -> tuple[Sequence[R], Ends]:
-    """A page of a list, and its ends; ``after`` must be in the list."""
+# When a file or batch was made, and its id: lists are in this order.
+Place = tuple[int, str]
+
+
+async def place_after(folder: KeyFolder, after: str | None) -> Place | None:
+    """Where a page begins: behind this file or batch, though it was deleted since."""
+    if after is None:
+        return None
+    made = await asyncio.to_thread(folder.made_at, after)
+    if made is None:
+        raise InvalidRequestError.of("after", "must be an id of this list.")
+    return made, after
+
+
+def page_of(
+    found: Sequence[R], after: Place | None, limit: int, *, newest_first: bool = True
+) -> tuple[Sequence[R], Ends]:
+    """A page of a list, and its ends."""
     begin = 0
     if after is not None:
-        ids = [record.id for record in found]
-        if after not in ids:
-            raise InvalidRequestError.of("after", "must be an id of this list.")
-        begin = ids.index(after) + 1
+        places = ((record.created_at, record.id) for record in found)
+        begin = sum(place >= after if newest_first else place <= after for place in places)
     page = found[begin : begin + limit]
     return page, {
         "object": "list",

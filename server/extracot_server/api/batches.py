@@ -10,7 +10,7 @@ from fastapi import APIRouter, Query, Request
 from pydantic import ConfigDict, Field
 from starlette.responses import JSONResponse, Response
 
-from extracot_server.api.batch_store import folder_of, page_of, runner_of
+from extracot_server.api.batch_store import folder_of, page_of, place_after, runner_of
 from extracot_server.api.body import Body, ReplyModel, validated
 from extracot_server.api.exchange import BodyRoute
 from extracot_server.api.openapi.errors import errors
@@ -219,8 +219,9 @@ async def list_batches(
     limit: Annotated[int, Query(ge=1, le=100)] = 20,
 ) -> BatchList:
     """The batches of this key, the newest first."""
-    found = await asyncio.to_thread(folder_of(request).list_batches)
-    page, ends = page_of(found, after, limit)
+    folder = folder_of(request)
+    place = await place_after(folder, after)
+    page, ends = page_of(await asyncio.to_thread(folder.list_batches), place, limit)
     return BatchList(data=[_shown(batch) for batch in page], **ends)
 
 

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Query, Request
 from pydantic import Field
 from starlette.responses import FileResponse, Response
 
-from extracot_server.api.batch_store import folder_of, keep_seconds, page_of
+from extracot_server.api.batch_store import folder_of, keep_seconds, page_of, place_after
 from extracot_server.api.body import ReplyModel
 from extracot_server.api.exchange import check_plain
 from extracot_server.api.openapi.errors import errors
@@ -142,9 +142,11 @@ async def list_files(
     purpose: str | None = None,
 ) -> FileList:
     """The files of this key, results of batches included."""
-    found = await asyncio.to_thread(folder_of(request).list_files)
+    folder, down = folder_of(request), order == "desc"
+    place = await place_after(folder, after)
+    found = await asyncio.to_thread(folder.list_files)
     found = [file for file in found if purpose is None or file.purpose == purpose]
-    page, ends = page_of(found[::-1] if order == "asc" else found, after, limit)
+    page, ends = page_of(found if down else found[::-1], place, limit, newest_first=down)
     return FileList(data=[_shown(file) for file in page], **ends)
 
 

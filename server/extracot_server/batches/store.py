@@ -33,6 +33,9 @@ from extracot_server.errors import InvalidRequestError
 R = TypeVar("R", bound=Record)
 _UPLOADING = ".upload"
 _ABANDONED_SECONDS = 24 * 3600.0
+# What is left of a deleted record: nothing but its name, and as its time when the record was made.
+_GONE = ".gone"
+_GONE_SECONDS = 3600.0
 Clock = Callable[[], float]
 
 
@@ -171,6 +174,24 @@ class KeyFolder:
             raise _not_found("batch", batch_id, "batch_id")
         return self._as_asked(found)
 
+    def made_at(self, record_id: str) -> int | None:
+        """When a file or batch of this key was made: one that is here, or was within the hour."""
+        found: Record | None
+        if FILE_ID.fullmatch(record_id):
+            path = self.files / f"{record_id}.json"
+            found = StoredFile.load(path)
+        elif BATCH_ID.fullmatch(record_id):
+            path = self.batches / f"{record_id}.json"
+            found = StoredBatch.load(path)
+        else:
+            return None
+        if found is not None:
+            return found.created_at
+        try:
+            return int(path.with_suffix(_GONE).stat().st_mtime)
+        except FileNotFoundError:
+            return None
+
     def list_files(self) -> list[StoredFile]:
         """All files, the newest first."""
         return self._store.listed(self.files, StoredFile)
@@ -189,7 +210,7 @@ class KeyFolder:
                     param="file_id",
                     code="file_in_use",
                 )
-        self._store.remove_file(self.files / f"{file_id}.json")
+        self._store.remove(self.files / f"{file_id}.json", found)
 
     def add_batch(self, batch: StoredBatch) -> None:
         """Keep a new batch."""
@@ -295,17 +316,22 @@ class BatchStore:
             folder = self.of(owner)
             in_use = {b.input_file_id for b in folder.list_batches() if not b.ended}
             for path in _records(folder.files):
-                if path.stem not in in_use and self._expired(StoredFile.load(path)):
-                    self.remove_file(path)
+                file = StoredFile.load(path)
+                if path.stem not in in_use and file is not None and self._expired(file):
+                    self.remove(path, file)
             for path in _records(folder.batches):
                 batch = StoredBatch.load(path)
                 if batch is not None and batch.ended and self._expired(batch):
-                    path.unlink(missing_ok=True)
+                    self.remove(path, batch)
                     self._ended.discard(batch.id)
                     folder.cancel_path(batch).unlink(missing_ok=True)
             for path in folder.files.glob(f"*{_UPLOADING}"):
                 if time() - path.stat().st_mtime > _ABANDONED_SECONDS:
                     path.unlink(missing_ok=True)
+            for path in (*folder.files.glob(f"*{_GONE}"), *folder.batches.glob(f"*{_GONE}")):
+                with contextlib.suppress(FileNotFoundError):  # another process was first
+                    if time() - path.stat().st_ctime > _GONE_SECONDS:
+                        path.unlink()
 
     def alive(self, record: R | None) -> R | None:
         """The record, unless it has expired."""
@@ -320,10 +346,14 @@ class BatchStore:
             reverse=True,
         )
 
-    def remove_file(self, record: Path) -> None:
-        """Delete a file: its record first, so that it is never half there."""
-        record.unlink(missing_ok=True)
-        record.with_suffix(".jsonl").unlink(missing_ok=True)
+    def remove(self, path: Path, record: Record) -> None:
+        """Delete what lies at ``path``: the record first, so that a file is never half there."""
+        with contextlib.suppress(OSError):  # without it, only a list that is being read suffers
+            gone = path.with_suffix(_GONE)
+            gone.touch(0o600)
+            os.utime(gone, (record.created_at, record.created_at))
+        path.unlink(missing_ok=True)
+        path.with_suffix(".jsonl").unlink(missing_ok=True)
 
     def _expired(self, record: Record | None) -> bool:
         expires = None if record is None else record.expires_at

@@ -95,6 +95,9 @@ class UpstreamsFile:
 
     upstreams: tuple[UpstreamSettings, ...] = ()
     canary: CanarySettings | None = None
+    text: str = field(default="", repr=False, compare=False)
+    refused: str = field(default="", compare=False)
+    """Why what the file says now is not in force."""
 
 
 def default_name(url: str) -> str:
@@ -143,15 +146,19 @@ class _File(BaseModel):
     canary: _Canary | None = None
 
 
-def read_upstreams(path: Path, *, remote: bool, api_key: str | None = None) -> UpstreamsFile:
-    """The file at ``path``; ``api_key`` is for upstreams without a key file of their own.
+def read_upstreams(
+    path: Path, *, remote: bool, api_key: str | None = None, text: str | None = None
+) -> UpstreamsFile:
+    """The file at ``path``, or the ``text`` that it was; ``api_key`` is for upstreams without a key
+    file of their own.
 
     ``remote``: it is for an engine that has upstreams, so it must name some. Raises
     :class:`UpstreamsError`.
     """
     where = f"upstreams file {path}"
     try:
-        content = load_yaml(read_text(path, "upstreams file"), where)
+        text = read_text(path, "upstreams file") if text is None else text
+        content = load_yaml(text, where)
     except ValueError as error:
         raise UpstreamsError(str(error)) from None
     if not isinstance(content, dict) or not content:
@@ -172,7 +179,7 @@ def read_upstreams(path: Path, *, remote: bool, api_key: str | None = None) -> U
         if canary.card is not None:  # beside the file, as everything that it names
             canary = replace(canary, card=str(path.parent / Path(canary.card).expanduser()))
     _check(where, entries, canary)
-    return UpstreamsFile(tuple(entries), canary)
+    return UpstreamsFile(tuple(entries), canary, text)
 
 
 def _settings(entry: _Upstream, where: str, folder: Path, api_key: str | None) -> UpstreamSettings:

@@ -12,6 +12,7 @@ from functools import partial
 from time import perf_counter, time
 from types import MappingProxyType
 from typing import Any, Literal
+from uuid import uuid4
 
 from extracot.card import BudgetCard
 from extracot.control import DEFAULT_RATIOS
@@ -201,6 +202,10 @@ class PreparedChat:
         """Tokens of its prompt: about as many, where a server counts them that is asked by chat
         messages."""
         return len(self.rendered.prompt_ids)
+
+    def new_reply_id(self) -> str:
+        """An id of one reply for ever: the request's, which a client may send again, and more."""
+        return f"{self.request.request_id}-{uuid4().hex[:12]}"
 
     @property
     def reply_model(self) -> str:

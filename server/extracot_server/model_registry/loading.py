@@ -15,6 +15,7 @@ from extracot.card import CARD_FILENAME, BudgetCard, tokenizer_hash
 from extracot.errors import CardError
 from extracot.prompt import PromptRenderer
 from extracot_server.budget.resolve import BudgetPolicy, policy_level
+from extracot_server.config import in_force
 from extracot_server.config.model_settings import ModelSettings, check_name
 from extracot_server.config.offers import Offers
 from extracot_server.config.setting_values import SettingsError
@@ -74,7 +75,7 @@ def _remote_engine(server: Settings, settings: ModelSettings) -> Engine:
 
     named = "model" in settings.model_fields_set
     tokenizer = settings.tokenizer
-    file = read_file(settings)
+    file = file_in_force(settings)
     openai = partial(OpenAIEngine, offers=settings.upstream_offers)
     build: Callable[..., RemoteEngine] = openai if settings.engine == "openai" else RemoteEngine
     return build(
@@ -88,23 +89,39 @@ def _remote_engine(server: Settings, settings: ModelSettings) -> Engine:
     )
 
 
-def read_file(settings: ModelSettings) -> UpstreamsFile:
-    """What a model's upstreams file says; nothing without one. Raises ``UpstreamsError``."""
+def read_file(settings: ModelSettings, text: str | None = None) -> UpstreamsFile:
+    """What a model's upstreams file says, or said with this ``text``; nothing without a file.
+    Raises ``UpstreamsError``."""
     if settings.upstreams is None:
         return UpstreamsFile()
     try:
         (key,) = settings.upstream_keys()
     except ValueError as error:
         raise UpstreamsError(str(error)) from None
-    return read_upstreams(settings.upstreams, remote=settings.has_upstreams, api_key=key)
+    remote = settings.has_upstreams
+    return read_upstreams(settings.upstreams, remote=remote, api_key=key, text=text)
+
+
+def file_in_force(settings: ModelSettings) -> UpstreamsFile:
+    """What a start goes by: the file, or what siblings of this worker have of it where they refused
+    what it says now. Raises ``UpstreamsError``."""
+    try:
+        return read_file(settings)
+    except UpstreamsError as error:
+        text = None if settings.upstreams is None else in_force.text_of(settings.upstreams)
+        if text is None:
+            raise
+        return replace(read_file(settings, text), refused=str(error))
 
 
 def check_files(settings: ModelSettings, engine: Engine) -> None:
-    """Read card and profiles before the engine starts, which may take minutes.
+    """Read card, profiles and upstreams before the engine starts, which may take minutes.
 
     Raises :class:`~extracot.errors.CardError` where the card is broken or the named one is not
-    there, :class:`~extracot_server.config.setting_values.SettingsError` for a wrong profile.
+    there, :class:`~extracot_server.config.setting_values.SettingsError` for a wrong profile,
+    ``UpstreamsError`` for a wrong file of upstreams.
     """
+    file_in_force(settings)
     check_settings(settings.profile, settings.profiles)
     folder = getattr(engine, "source", None) if settings.engine == "vllm" else None
     _card_file(settings, folder)

@@ -69,9 +69,9 @@ class AppState:
         return services[base], alias
 
     async def open_usage(self) -> None:
-        """Reach the store of usage, and go on with the holdouts that it holds.
+        """Reach the store of usage: before engines, for a wrong one must not cost their start.
 
-        Raises ``config.settings.SettingsError`` in one line. Before the first request.
+        Raises ``config.settings.SettingsError`` in one line.
         """
         self.metrics.show_store(True, 0)
         # A canary may be added to an upstreams file later, and the store stays what it is now.
@@ -85,6 +85,11 @@ class AppState:
         ledger.told = self.metrics.show_store
         self.meter.ledger, self.meter.lost = ledger, self.settings.usage_store_lost
         self.meter.told = self.metrics.quotas.show
+
+    async def resume_usage(self) -> None:
+        """Go on with the holdouts that the store holds. Before the first request."""
+        if self.meter.ledger is None:
+            return
         kept = await self.meter.found_before()
         for service in self.services.values():
             mine, name = {}, service.holdout_name
@@ -127,6 +132,7 @@ class AppState:
         rotated = self.keys.reload(self.check_keys)
         self.metrics.keys_reloaded.set(1)
         after = {principal.name: principal for principal in self.keys.principals}
+        self.metrics.open_keys(after)
         quotas = [quota for principal in after.values() for quota in principal.quotas]
         self.metrics.quotas.keep(quotas)
         self.meter.keep(quotas)

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import logging
 from pathlib import Path
 
 from extracot.errors import CardError, ExtracotError
+from extracot_server.config import in_force
 from extracot_server.config.upstreams_file import (
     CanarySettings,
     UpstreamsError,
@@ -20,8 +22,10 @@ from extracot_server.config.upstreams_file import (
 from extracot_server.engine.base import EngineError, Fronting
 from extracot_server.generation.trial import Canary
 from extracot_server.model_registry.engine_handle import EngineHandle
-from extracot_server.model_registry.loading import read_file, serve_model
+from extracot_server.model_registry.loading import file_in_force, read_file, serve_model
 from extracot_server.model_registry.registry import AppState
+
+log = logging.getLogger("extracot.server")
 
 
 def open_canaries(state: AppState) -> None:
@@ -31,8 +35,13 @@ def open_canaries(state: AppState) -> None:
     """
     for handle in state.engines:
         if handle.settings.upstreams is not None:
-            handle.file = read_file(handle.settings)
+            handle.file = file_in_force(handle.settings)
             _begin(state, handle, _canary(state, handle, handle.file))
+            if handle.file.refused:
+                state.metrics.routing.reloaded.set(0)
+                log.error("%s; the current upstreams stay in force", handle.file.refused)
+            else:
+                _keep(handle)
 
 
 async def reload_upstreams(state: AppState) -> list[str]:
@@ -64,8 +73,14 @@ async def _reload(state: AppState, handle: EngineHandle) -> str:
     if handle.file.canary != file.canary:
         told += _alone(state, canary)
     handle.file = file
+    _keep(handle)
     await handle.check()
     return told
+
+
+def _keep(handle: EngineHandle) -> None:
+    if handle.settings.upstreams is not None:
+        in_force.keep(handle.settings.upstreams, handle.file.text)
 
 
 def _begin(state: AppState, handle: EngineHandle, canary: Canary | None) -> None:

@@ -8,23 +8,21 @@ docs/observability.md, which tests hold against each other.
 
 from __future__ import annotations
 
-from bisect import bisect_left
-from collections.abc import Callable, Iterable, Sequence
-from itertools import accumulate
-from math import inf
-from time import perf_counter, time
-from typing import Literal
+from collections.abc import Callable, Collection, Iterable, Sequence
+from time import perf_counter
+from typing import Literal, get_args
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
-from prometheus_client.metrics_core import HistogramMetricFamily, Metric
+from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
-from prometheus_client.utils import floatToGoString
 
 from extracot.card import BudgetCard, LevelCard
 from extracot.usage import split_saving
 from extracot_server.budget.holdout import Arm, Saving
+from extracot_server.budget.limits import CapReason
 from extracot_server.generation.report import BudgetReport, expected_share
 from extracot_server.generation.request import UNFINISHED, RequestTimes
+from extracot_server.observability.plain_histogram import PlainHistogram
 from extracot_server.observability.quota_metrics import QuotaMetrics
 from extracot_server.observability.routing_metrics import RoutingMetrics
 from extracot_server.observability.worker_metrics import (
@@ -41,6 +39,7 @@ _FAST = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5
 _QUEUE = (0, 0.001, 0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 900, 3600)
 _SLOW = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1200, 1800, 3600)
 _BUDGET = ("model", "budget")  # labels
+_KEY_TOKENS = ("reasoning", "answer", "overhead", "saved", "overspent", "prompt")
 
 _Joined = Literal["livesum", "livemin", "livemax", "livemostrecent"]
 """How the values of several workers become one; of those that live only."""
@@ -61,42 +60,6 @@ class EngineFamilies:
                 if known is not family:
                     known.samples.extend(family.samples)
         return list(families.values())
-
-
-class PlainHistogram(Collector):
-    """A histogram without labels for what is observed with every token.
-
-    It counts in plain numbers, which takes a fraction of what the locks of a ``Histogram`` take.
-    For one thread of one process: workers need the files of the other kind.
-    """
-
-    def __init__(
-        self, name: str, text: str, buckets: Sequence[float], registry: CollectorRegistry
-    ) -> None:
-        self._name, self._text = name, text
-        self._bounds = (*buckets, inf)
-        self._counts = [0] * len(self._bounds)
-        self._sum = 0.0
-        self._created = time()
-        registry.register(self)
-
-    def observe(self, value: float) -> None:
-        """Count a value into the first bucket that is not below it."""
-        self._counts[bisect_left(self._bounds, value)] += 1
-        self._sum += value
-
-    def collect(self) -> list[Metric]:
-        """The family as a ``Histogram`` would show it."""
-        names = map(floatToGoString, self._bounds)
-        counts = map(float, accumulate(self._counts))
-        family = HistogramMetricFamily(
-            self._name,
-            self._text,
-            buckets=list(zip(names, counts, strict=True)),
-            sum_value=self._sum,
-        )
-        family.add_sample(f"{self._name}_created", {}, self._created)
-        return [family]
 
 
 class ServerMetrics:
@@ -261,7 +224,7 @@ class ServerMetrics:
         """Count one request for its key; nothing where no key was required."""
         if not key:
             return
-        counts = dict.fromkeys(("reasoning", "answer", "overhead", "saved", "overspent"), 0.0)
+        counts = dict.fromkeys(_KEY_TOKENS, 0.0)
         counts["prompt"] = float(prompt)
         for report in reports:
             saved, overspent = split_saving(report.saved_tokens_estimate)
@@ -279,11 +242,18 @@ class ServerMetrics:
         self.usage_store_up.set(up)
         self.usage_unwritten.set(unwritten)
 
-    def open_model(self, model: str, card: BudgetCard | None) -> None:
-        """Show what a card says of its levels, and begin a model's savings and escapes at zero.
+    def open_keys(self, names: Iterable[str]) -> None:
+        """Begin the counts of these keys at zero, as :meth:`open_model` does a model's."""
+        for name in names:
+            for kind in _KEY_TOKENS:
+                self.key_tokens.labels(name, kind)
+
+    def open_model(self, model: str, card: BudgetCard | None, arms: Collection[Arm] = ()) -> None:
+        """Show what a card says of its levels, and begin what is counted of a model at zero; of its
+        comparisons, if it has any, with these ``arms``.
 
         A counter that appears with its first value has no increase that a query could see, so what
-        the first request saves would be lost.
+        the first request takes and saves would be lost.
         """
         budgets = ["cap", "none"]
         if card is not None:
@@ -296,12 +266,25 @@ class ServerMetrics:
             if card.policy is not None:
                 self._show_level(model, "auto", card, card.policy)
                 self.policy_varies.labels(model).set(policy_varies(card))
-        savings = (self.saved, self.overspent, self.total_saved, self.total_overspent)
-        for counter in (self.baseline, *savings):
-            for budget in budgets:
+        for budget in budgets:
+            for counter in (self.baseline, self.saved, self.overspent):
                 counter.labels(model, budget)
+            self.ratio.labels(model, budget)
         for budget in (*budgets, "native"):
-            self.escapes.labels(model, budget)
+            for arm in {Arm.BUDGETED, *arms}:
+                self.reasoning.labels(model, budget, arm.value)
+                self.answer.labels(model, budget, arm.value)
+            for counter in (self.escapes, self.total_saved, self.total_overspent):
+                counter.labels(model, budget)
+            self.reasoning_size.labels(model, budget)
+            for reason in (*get_args(CapReason), "loop"):
+                self.cap_hits.labels(model, budget, reason)
+        self.prompt.labels(model)
+        self.overhead.labels(model)
+        for arm in arms:
+            self.holdout.labels(model, arm.value, "ok")
+            for sums in (self.holdout_replies, self.holdout_reasoning, self.holdout_squares):
+                sums.labels(model, arm.value)
 
     def _show_level(self, model: str, budget: str, card: BudgetCard, level: LevelCard) -> None:
         ratio = expected_share(card, level)

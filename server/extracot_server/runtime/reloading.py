@@ -46,6 +46,10 @@ class Reloader:
         for line in await reload_upstreams(self._state):
             self._tell(f"SIGHUP: {line}")
 
+    async def done(self) -> None:
+        """When what is being read has been."""
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
     async def close(self) -> None:
         """End what is still being read."""
         for task in list(self._tasks):

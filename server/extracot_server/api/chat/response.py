@@ -67,7 +67,7 @@ class ChatReply:
         self._token_bytes: TokenBytes | None = None
         options = body.stream_options
         self._include_usage = bool(options and options.include_usage)
-        self._reply_id = f"chatcmpl-{chat.request.request_id}"
+        self._reply_id = f"chatcmpl-{chat.new_reply_id()}"
         self._created = int(time())
         head = {"id": self._reply_id, "object": "chat.completion.chunk", "created": self._created}
         head["model"] = self._name

@@ -108,7 +108,7 @@ class MessageWriter:
         self._open: str | None = None
         self._text: list[str] = []
         self._reply: dict[str, Any] = {
-            "id": f"msg_{chat.request.request_id}",
+            "id": f"msg_{chat.new_reply_id()}",
             "type": "message",
             "role": "assistant",
             "model": chat.reply_model,

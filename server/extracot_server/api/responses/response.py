@@ -252,7 +252,7 @@ def _new_response(chat: PreparedChat, body: ResponsesRequest, *, stored: bool) -
     """The response before anything has come of it."""
     reasoning, text = body.reasoning, body.text
     return ResponseObject(
-        id=f"resp_{chat.request.request_id}",
+        id=f"resp_{chat.new_reply_id()}",
         created_at=int(time()),
         instructions=body.instructions,
         max_output_tokens=body.max_output_tokens,
