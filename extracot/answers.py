@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from fractions import Fraction
 from itertools import accumulate
 
+from extracot.letters import same_letters
+from extracot.notation import chosen, in_one_notation
 from extracot.number_words import NUMBER
 from extracot.quantities import (
     LONGEST,
@@ -22,10 +24,11 @@ from extracot.quantities import (
     units_differ,
 )
 
-GRADER = "extracot.answers 3"
+GRADER = "extracot.answers 4"
 """Names the rules of :func:`same_plain_answer`, for reports; it changes when a verdict does."""
 
 _END = rf"(?:\$ ?)?{NUMBER}(?::\d\d)?"
+_RATIO = re.compile(r"\d{1,9}(?:(?: ?: ?\d{1,9})+|(?: to \d{1,9})+)")
 _RANGE = re.compile(
     rf"(?P<low>{_END})(?P<unit> ?[A-Za-z%.]+)?? ?(?P<by>-|to) ?"
     rf"(?P<high>{_END})(?P<end> ?[A-Za-z% .]+)?"
@@ -90,15 +93,19 @@ def same_plain_answer(answer: str, gold: str) -> bool | None:
     A number with only words behind it is that number; more digits behind a unit, or another base,
     is another answer. Units count where both are given and measure the same thing. ``50%`` is 50
     where the sign is left out, and 0.5. A base that one of the two leaves out is the other's.
-    Words are compared as words, whatever their case; an interval is no set. An expression, be it
-    but ``7 - 3``, is not plain.
+    Words are compared as words, whatever their case; an interval is no set. A choice's letter with
+    its value, ``(D) 5``, counts where the gold is that letter. An expression, be it but ``7 - 3``,
+    is not plain, unless it is a sum of letters (:mod:`extracot.letters`).
 
     >>> same_plain_answer("18 dollars", "18"), same_plain_answer("3 feet 6 inches", "3")
     (True, False)
     """
     texts = plain_text(answer), plain_text(gold)
+    texts = chosen(*texts), texts[1]
     if texts[0] == texts[1]:
         return bool(texts[0])
+    if (same := same_letters(*texts)) is not None or (same := _ratios(*texts)) is not None:
+        return same
     left, right = map(read_plain, texts)
     if None in (left, right) and (ranges := _ranges(*texts)) is not None:
         return ranges
@@ -124,8 +131,21 @@ def same_plain_answer(answer: str, gold: str) -> bool | None:
     return False
 
 
+def _ratios(answer: str, gold: str) -> bool | None:
+    """Whether two ratios are the same that are written in two ways, ``3:2`` and ``3 to 2``."""
+    if not (_RATIO.fullmatch(answer) and _RATIO.fullmatch(gold)):
+        return None
+    numbers = [re.findall(r"\d+", text) for text in (answer, gold)]
+    if ("to" in answer) == ("to" in gold) or any(
+        number[0] == "0" < number for number in (*numbers[0], *numbers[1])
+    ):
+        return None  # 10:05 is a time
+    return numbers[0] == numbers[1]
+
+
 def _ranges(answer: str, gold: str) -> bool | None:
-    """Whether two ranges are the same, ``5-10 days`` and ``5 to 10 days``; ``None``: not both are.
+    """Whether two ranges are the same, ``5-10 days`` and ``5 to 10 days``; ``None``: not both are,
+    or their ends are no quantities, as in ``25x - 80``.
 
     Two that differ and say ``to`` in neither may be differences, as ``5-10`` is.
     """
@@ -136,6 +156,8 @@ def _ranges(answer: str, gold: str) -> bool | None:
         return None
     lows = [read_plain(one["low"] + (one["unit"] or one["end"] or "")) for one in (first, second)]
     highs = [read_plain(one["high"] + (one["end"] or "")) for one in (first, second)]
+    if not all(isinstance(end, tuple) for end in (*lows, *highs)):
+        return None
     same = lows[0] == lows[1] and highs[0] == highs[1]
     return same if "to" in (first["by"], second["by"]) else (same or None)
 
@@ -183,7 +205,7 @@ def _kind(text: str) -> str | None:
 
 def same_answer(found: str | None, gold: str) -> bool:
     r"""Whether ``found`` says what ``gold`` says: by the rules of :func:`same_plain_answer`, else
-    as the same text after :func:`tidy`. ``None`` is no answer.
+    as the same text in one notation. ``None`` is no answer.
 
     There is no algebra in it: ``x+1`` and ``1+x`` differ here.
 
@@ -193,7 +215,10 @@ def same_answer(found: str | None, gold: str) -> bool:
     if found is None:
         return False
     same = same_plain_answer(found, gold)
-    return same if same is not None else tidy(plain_text(found)) == tidy(plain_text(gold))
+    if same is not None:
+        return same
+    found, gold = in_one_notation(found, gold)
+    return tidy(plain_text(found)) == tidy(plain_text(gold))
 
 
 def tidy(answer: str) -> str:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from itertools import chain
 
+from extracot.digits import with_periods, with_powers
 from extracot.number_words import CARDINALS, MULTIPLIERS, NUMBER, in_digits, number_value
 
 LONGEST = 400
@@ -25,6 +26,7 @@ _REWRITTEN: tuple[tuple[re.Pattern[str], str], ...] = tuple(
     for pattern, by in (
         (r"(?<=\d)(?:\{,\}|\\,|\\ |[\u00a0\u2009\u202f])(?=\d{3}(?!\d))", ","),
         (r"\{,\}", ","),
+        (r"\{:\}|\\colon(?![A-Za-z])", ":"),
         (r"\\(?:left|right)(?![A-Za-z])|\\!", ""),
         (r"\\(?:[,;: ]|quad(?![a-z])|qquad(?![a-z]))|[~\s]+", " "),
         (r"\^\s*\{?\s*\\circ\s*\}?|\\degree(?![a-z])|°", " degrees "),
@@ -43,7 +45,7 @@ _REWRITTEN: tuple[tuple[re.Pattern[str], str], ...] = tuple(
     )
 )
 _DOLLAR = re.compile(r"(?<!\\)\$")
-_SIGNS = {"²": "^2", "³": "^3", "℃": "°C", "℉": "°F"}
+_SIGNS = {"℃": "°C", "℉": "°F"}
 _VULGAR = {"½": "1/2", "⅓": "1/3", "⅔": "2/3", "¼": "1/4", "¾": "3/4", "⅕": "1/5", "⅖": "2/5"}
 _VULGAR |= {"⅗": "3/5", "⅘": "4/5", "⅙": "1/6", "⅚": "5/6", "⅛": "1/8", "⅜": "3/8", "⅝": "5/8"}
 _VULGAR |= {"⅞": "7/8"}
@@ -55,10 +57,13 @@ _PART = re.compile(
 )
 _UNIT_WORD = re.compile(r"[A-Za-z][A-Za-z'-]*\.?(?:\^\{?-?\d\}?)?|%|[$€£¥₹¢]")
 _PLAIN_WORDS = re.compile(r"\(?[A-Za-z][A-Za-z' .,-]*\)?")
+_CHOICE = re.compile(r"[A-Za-z]\)")
+_MINUS = re.compile(r" -+ ?|-+ ")
 _CHANGED = re.compile(rf"{NUMBER} ([A-Za-z' -]+)")
 _IN_BASE = re.compile(
-    r"(?:[a-z]+\s*=\s*)?(-?)([0-9a-z,]+)(?:\.([0-9a-z]+))?\s*"
-    r"_\s*\{?\s*\(?\s*([0-9]{1,2}|[a-z]+)\s*[})\s]*"
+    r"(?:[a-z]+\s*=\s*)?(-?)(?P<open>\()?(?P<whole>[0-9a-z]{1,3}(?:,[0-9a-z]{3})+|[0-9a-z]+)"
+    r"(?:\.(?P<decimals>[0-9a-z]+))?(?(open)\))\s*"
+    r"_\s*\{?\s*\(?\s*(?P<base>[0-9]{1,9}|[a-z]+)\s*[})\s]*"
 )
 # Words that make of the number before them another one, or none.
 _CHANGING_WORDS = "or not half halves squared cubed plus minus modulo mod"
@@ -67,7 +72,7 @@ _NTHS = """
     fifteenth sixteenth seventeenth eighteenth nineteenth twentieth thirtieth fortieth fiftieth
     sixtieth seventieth eightieth ninetieth hundredth thousandth millionth billionth trillionth
 """
-_MATHEMATICAL_WORDS = """
+_NAMES = """
     pi tau phi theta alpha beta gamma sqrt sin cos tan cot sec csc log ln lim exp inf infinity
     infty deg gcd lcm min max cis arcsin arccos arctan frac mod det
 """
@@ -75,7 +80,8 @@ _CHANGING = frozenset(_CHANGING_WORDS.split())
 _CHANGING |= {nth + s for nth in _NTHS.split() for s in ("", "s")}
 # Behind a number and before another one they make an expression of the two.
 _OPERATORS = (" times", " over", " divided by", " multiplied by")
-_MATHEMATICAL = frozenset(_MATHEMATICAL_WORDS.split())
+MATHEMATICAL = frozenset(_NAMES.split())
+_LARGEST_BASE = 36
 _LETTER_UNITS = frozenset("mgshlvwnjkcfa")
 _LETTERS = re.compile(r"[a-z](?:-[a-z])+")
 _MINUS_LETTER = re.compile(r"-\s+[A-Za-z](?![A-Za-z'])|\s*-[A-Za-z]\s*$")
@@ -115,6 +121,7 @@ _MEASURE = {
     for spelling in item.split("/")
 }
 _POWERS = {"square": "2", "sq": "2", "cubic": "3", "cu": "3"}
+_SHORT = frozenset("st nd rd th pt pc qt vs no yo pp wk mo".split())
 # Units of two in one word.
 _COMPOUNDS = {
     "mph": ("mi", "h"),
@@ -151,10 +158,10 @@ class Quantity:
 
 @dataclass(frozen=True, slots=True)
 class Numeral:
-    """Digits in a base that is written beside them."""
+    """Digits in a base that is written beside them, be they digits of that base or not."""
 
     digits: str
-    base: int
+    base: int | str
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +177,7 @@ Reading = tuple[Quantity, ...] | Numeral | Words | None
 
 def plain_text(answer: str) -> str:
     """The answer without what LaTeX and typography put around plain text; one kind of space."""
-    text = answer.strip()
+    text = with_periods(with_powers(answer.strip().rstrip("\\").rstrip()))
     while len(text) > 1 and text[0] == text[-1] == "$" and not _DOLLAR.search(text[1:-1]):
         text = text[1:-1].strip()
     for sign, written in _SIGNS.items():
@@ -209,12 +216,15 @@ def _numeral(text: str) -> Numeral | None:
     found = _IN_BASE.fullmatch(text.lower())
     if not found:
         return None
-    sign, whole, decimals, name = found[1], found[2].replace(",", ""), found[3] or "", found[4]
-    base = int(name) if name.isdecimal() else CARDINALS.get(name, 0)
-    if base > 36 or not all(_digit(digit) < base for digit in whole + decimals):
-        return None
+    whole, decimals, name = found["whole"].replace(",", ""), found["decimals"] or "", found["base"]
+    base = int(name) if name.isdecimal() else CARDINALS.get(name, name)
+    if not (whole + decimals).isdecimal():  # letters may be digits, or variables
+        base = base if isinstance(base, int) and base <= _LARGEST_BASE else 0
+        if not all(_digit(digit) < base for digit in whole + decimals):
+            return None
     decimals = decimals.rstrip("0")
-    return Numeral(sign + (whole.lstrip("0") or "0") + ("." + decimals if decimals else ""), base)
+    digits = (whole.lstrip("0") or "0") + ("." + decimals if decimals else "")
+    return Numeral(found[1] + digits, base)
 
 
 def _digit(character: str) -> int:
@@ -272,7 +282,7 @@ def _unit(text: str) -> tuple[str, ...] | None:
     if _UNIT_WORD.sub("", text).strip(" .,/'\"-") or _MINUS_LETTER.search(text):
         return None
     plain = [word.lower().replace(".", "").strip("'-") for word in words]
-    if any(word in _MATHEMATICAL - {"min", "deg"} or _LETTERS.fullmatch(word) for word in plain):
+    if any(word in MATHEMATICAL - {"min", "deg"} or _LETTERS.fullmatch(word) for word in plain):
         return None
     if _changes(plain):
         return None
@@ -281,7 +291,18 @@ def _unit(text: str) -> tuple[str, ...] | None:
         alone = len(letter) == 1 and letter.isalpha()
         if alone and (letter not in _LETTER_UNITS or (glued and index == 0)):
             return None
+    if glued and _is_product(words[0]):
+        return None
     return tuple(filter(None, map(_singular, plain)))
+
+
+def _is_product(word: str) -> bool:
+    """Whether a word right behind a number is letters to multiply it by: ``5xy``, ``2ab^2``."""
+    letters = word.partition("^")[0].rstrip(".")
+    if len(letters) == 1 or len(letters) > 3 or not letters.islower():
+        return False
+    known = _MEASURE.keys() | _COMPOUNDS.keys() | _SHORT
+    return letters not in known and letters.removesuffix("s") not in known
 
 
 def _changes(words: list[str]) -> bool:
@@ -304,11 +325,13 @@ def _words(text: str) -> Words | None:
     changed = _CHANGED.fullmatch(text)
     if changed and _changes(changed[1].lower().split()):
         return Words(tuple(text.lower().split()))
+    text = text[:-1] if _CHOICE.fullmatch(text) else text
     if not _PLAIN_WORDS.fullmatch(text) or (text[0] == "(") != (text[-1] == ")"):
         return None
-    found = [word.strip("'-") for word in re.split(r"[\s.,()]+", text)]
+    pieces = re.split(r"[\s.,()]+", _MINUS.sub(" - ", text))
+    found = [word if word == "-" else word.strip("'-") for word in pieces]
     found = [word for word in found if word]
-    if any(word.lower() in _MATHEMATICAL for word in found):
+    if any(word.lower() in MATHEMATICAL for word in found):
         return None
     if len(found) == 1 and len(found[0]) == 1:
         return Words((found[0],))

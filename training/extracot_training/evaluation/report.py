@@ -10,6 +10,11 @@ from extracot_training.evaluation.published import PUBLISHED
 from extracot_training.evaluation.table import AUTO, FULL, NATIVE
 from extracot_training.pipeline.markdown import counts, interval, number, table
 
+_MIXED = (
+    "A mix's bracket holds the draw of problems and with it the share: each resample works out "
+    "anew at which share the mix costs what auto costs there."
+)
+
 
 def report_of(figures: Mapping[str, Any]) -> str:
     """The whole page."""
@@ -176,7 +181,8 @@ def _every(found: Mapping[str, Any]) -> list[str]:
         "",
         f"Auto generates {found['tokens']:.1f} tokens a reply in all, reasoning or not, at an "
         f"accuracy of {found['accuracy']:.3f}. Against every fixed level, and every mix of two "
-        f"that generates as many in the mean ({found['n']} problems).{said}",
+        f"that generates as many in the mean ({found['n']} problems).{said} {_MIXED} The hardest "
+        "is chosen once, from all problems.",
         "",
         *table(
             "fixed level, or mix (share of the second) | tokens in all | accuracy | auto minus it",
@@ -213,7 +219,8 @@ def _matched(match: Mapping[str, Any]) -> list[str]:
         first = _opponent(f"best that costs no more: {best['budget']}", best)
     return [
         f"Auto: {match['accuracy']:.3f} with {match['tokens']:.1f} reasoning tokens, on the "
-        f"{match['n']} problems that all fixed levels have too.",
+        f"{match['n']} problems that all fixed levels have too. {_MIXED} There the two levels of "
+        "the mix are found anew as well.",
         "",
         *table(
             "fixed levels of no greater, or equal, cost | tokens | accuracy | auto minus it",

@@ -23,6 +23,7 @@ from importlib.metadata import version
 from typing import Any
 
 from extracot.answers import GRADER, extract_answer, same_plain_answer, tidy
+from extracot.notation import in_one_notation
 
 PATIENCE = 5.0
 LONGEST_ANSWER = 400
@@ -71,6 +72,9 @@ def equal(answer: str, gold: str) -> bool:
     plain = same_plain_answer(answer, gold)
     if plain is not None:
         return plain
+    answer, gold = in_one_notation(answer, gold)
+    if tidy(answer) == tidy(gold):
+        return True
     if _hopeless(answer) or _hopeless(gold):
         return False
     return _math_equal(answer, gold)

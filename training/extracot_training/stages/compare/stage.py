@@ -1,17 +1,19 @@
 """Stage ``compare``: several evaluations as one table and one plot, paired with a base run.
 
 Runs over different problems can be shown side by side; differences are taken over the problems
-that both have, and said to be missing where there are none.
+that both have, and said to be missing where there are none. A difference is of models only where
+one grader judged both by the same golds: other golds are an error, other graders are told of.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from extracot.answers import same_answer
 from extracot_training.config.compare import CompareConfig
 from extracot_training.errors import StageError
 from extracot_training.evaluation.card import REPORT_FILENAME
@@ -20,15 +22,20 @@ from extracot_training.evaluation.rows import EvalRow
 from extracot_training.evaluation.table import FULL, Table, accuracy_difference, tables_of
 from extracot_training.pipeline.files import write_atomic
 from extracot_training.pipeline.markdown import cell, counts, interval, number, table
+from extracot_training.pipeline.progress import warn
 from extracot_training.pipeline.records import read_rows, rows_file
 from extracot_training.pipeline.stage import Counts, StageResult, StageRun, run_stage
 
 Runs = Mapping[str, dict[str, Any]]
+UNSTATED = "not stated"
+NAMED = 3
+"""So many problems with other golds are named; the rest are counted."""
 
 
 def run(config: CompareConfig, *, force: bool = False) -> StageResult:
-    """Write ``report.md``, ``report.json`` and the plot. Raises :class:`StageError` for a folder
-    without a finished evaluation, and for an unknown ``base``."""
+    """Write ``report.md``, ``report.json`` and the plot; warn where graders differ. Raises
+    :class:`StageError` for a folder without a finished evaluation, for an unknown ``base``, and
+    where a problem's gold is another one in the base run."""
     base = config.base or next(iter(config.runs))
     if base not in config.runs:
         raise StageError(f"base {base!r}: no run of that name; there are {', '.join(config.runs)}")
@@ -39,8 +46,13 @@ def run(config: CompareConfig, *, force: bool = False) -> StageResult:
 
     def work(stage: StageRun) -> Counts:
         runs = {name: _figures(folder) for name, folder in config.runs.items()}
-        differences = _differences(runs, base, config)
-        figures = {"base": base, "runs": runs, "differences": differences}
+        rows = {name: list(read_rows(at, EvalRow)) for name, at in config.runs.items()}
+        _check_golds(rows, base)
+        differences = _differences(runs, rows, base, config)
+        graders = {name: _grader(found) for name, found in runs.items()}
+        figures = {"base": base, "runs": runs, "differences": differences, "graders": graders}
+        if told := _other_graders(graders):
+            warn(told)
         budgets = {name: found["budgets"] for name, found in runs.items()}
         write_atomic(stage.folder / BY_TOKENS, accuracy_against_tokens(budgets))
         stage.report(_markdown(runs, differences, base), figures)
@@ -60,12 +72,46 @@ def _figures(folder: Path) -> dict[str, Any]:
     return found
 
 
-def _differences(runs: Runs, base: str, config: CompareConfig) -> dict[str, Any]:
+def _grader(figures: Mapping[str, Any]) -> str:
+    """What judged a run; reports of older versions do not say."""
+    return figures.get("grader") or UNSTATED
+
+
+def _other_graders(graders: Mapping[str, str]) -> str | None:
+    """Which run was judged by which grader, and what to do; ``None`` where one judged all."""
+    if len(set(graders.values())) < 2:
+        return None
+    told = "; ".join(f"{name} by {grader}" for name, grader in graders.items())
+    return (
+        f"the runs were judged by different graders ({told}): differences are of graders as well "
+        "as of models. Remove rows.jsonl in a run's folder and run its stage evaluate again: kept "
+        "replies are judged anew, and no server is asked"
+    )
+
+
+def _check_golds(rows: Mapping[str, Sequence[EvalRow]], base: str) -> None:
+    """Raise :class:`StageError` that names the problems which have one gold in the base run and
+    another one in a second. Spelling does not count (``1,000`` is ``1000``)."""
+    golds = {name: {row.problem_id: row.gold for row in mine} for name, mine in rows.items()}
+    for name, mine in golds.items():
+        differ = [
+            f"{problem} ({golds[base][problem][:40]!r}, in {name} {gold[:40]!r})"
+            for problem, gold in mine.items()
+            if problem in golds[base] and not same_answer(golds[base][problem], gold)
+        ]
+        if differ:
+            more = f" and {len(differ) - NAMED} more" if len(differ) > NAMED else ""
+            raise StageError(
+                f"{base} and {name} were judged by different golds for the same problems: "
+                f"{', '.join(differ[:NAMED])}{more}; evaluate both on one file of problems"
+            )
+
+
+def _differences(
+    runs: Runs, rows: Mapping[str, Sequence[EvalRow]], base: str, config: CompareConfig
+) -> dict[str, Any]:
     """``run -> budget -> accuracy minus the base run's at the same budget``."""
-    tables = {
-        name: tables_of(read_rows(folder, EvalRow), runs[name]["samples"])
-        for name, folder in config.runs.items()
-    }
+    tables = {name: tables_of(mine, runs[name]["samples"]) for name, mine in rows.items()}
     found: dict[str, Any] = {}
     for name in runs:
         if name != base:
@@ -95,6 +141,7 @@ def _markdown(runs: Runs, differences: Mapping[str, Any], base: str) -> str:
             f"| {interval(found['accuracy'], sign=True)} | {number(found['tokens_ratio'])}"
             for budget, found in budgets.items()
         ] or [f"{cell(name)} | no budget and problem in common | | |"]
+    graders = _other_graders({name: _grader(figures) for name, figures in runs.items()})
     lines = [
         "# Comparison",
         "",
@@ -110,6 +157,7 @@ def _markdown(runs: Runs, differences: Mapping[str, Any], base: str) -> str:
         "",
         *(_condition(name, figures) for name, figures in runs.items()),
         "",
+        *([] if graders is None else [f"**Mind the graders**: {graders}.", ""]),
         f"## Against {base}, at the same budget and on the same problems",
         "",
         *table(
@@ -137,5 +185,6 @@ def _condition(name: str, figures: Mapping[str, Any]) -> str:
     """What a run's figures hold for: times of different conditions are not to be compared."""
     return (
         f"- {name}: `{figures['model']}` on {figures['dataset']}, {figures['samples']} per "
-        f"problem, {counts(figures['sampling'])}, {figures['concurrency']} requests at a time"
+        f"problem, {counts(figures['sampling'])}, {figures['concurrency']} requests at a time; "
+        f"graded by: {_grader(figures)}"
     )
