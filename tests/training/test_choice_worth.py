@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
 import pytest
 
-from extracot_training.evaluation.choice import against_every, information
+from extracot_training.evaluation.choice import against_every, against_fixed, information
 from extracot_training.evaluation.report import report_of
 from extracot_training.evaluation.rows import EvalRow
 from extracot_training.evaluation.table import tables_of
@@ -70,6 +71,23 @@ def test_a_choice_cheaper_than_all_levels_has_no_fair_opponent() -> None:
     assert against_every(tables_of(without, 1), BootstrapSettings(resamples=200)) is None
 
 
+def test_at_equal_cost_nothing_differs_where_tokens_tell_what_is_right() -> None:
+    # A right reply has 90 tokens of reasoning and a wrong one 10, at every budget.
+    often = {"0.2": 0.1, "1.0": 0.9, "auto": 0.5}
+    rng = np.random.default_rng(1)
+    made = [
+        row(number, budget, 90 if right else 10, right=right)
+        for budget, share in often.items()
+        for number, right in enumerate((rng.random(40) < share).tolist())
+    ]
+    tables, settings = tables_of(made, 1), BootstrapSettings(resamples=200)
+    every, fixed = against_every(tables, settings), against_fixed(tables, settings)
+    assert every is not None and fixed is not None and len(every["mixes"]) == 1
+    for found in (every["mixes"][0], fixed["mix"]):
+        assert found["accuracy"] == pytest.approx(every["accuracy"])
+        assert found["difference"] == pytest.approx({"mean": 0, "low": 0, "high": 0, "n": 40})
+
+
 def test_what_a_choice_tells_of_the_problem() -> None:
     needs = {"family": lambda one: one.family, "steps": lambda one: None}
     auto = [one for one in rows(choose={0.2: 0.2, 0.6: 0.6}) if one.budget == "auto"]
@@ -87,6 +105,7 @@ def test_the_report_has_both() -> None:
     found = figures()
     text = report_of(found)
     assert "### By all tokens" in text and "| 0.2 and 1.0 (" in text
+    assert text.count("each resample works out anew at which share the mix costs") == 2
     assert "mutual information" in text and "of all tokens" in text
     assert found["budgets"]["0.2"]["against"]["1.0"]["ratio_of_totals"]["mean"] == pytest.approx(
         (110 + 4 * 5) / (400 + 4 * 5)

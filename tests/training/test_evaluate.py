@@ -10,7 +10,7 @@ from extracot.figures import BaselineCard
 from extracot.sketch import PromptSketch
 from extracot_training.errors import ConfigError
 from extracot_training.evaluation.card import CardFigures, card_of
-from extracot_training.evaluation.figures import Fixed, around, figures_of
+from extracot_training.evaluation.figures import figures_of
 from extracot_training.evaluation.plots import draw
 from extracot_training.evaluation.report import report_of
 from extracot_training.evaluation.rows import EvalRow, budget_name
@@ -143,14 +143,6 @@ def test_figures_by_how_many_stories_are_asked_for() -> None:
     assert [problem(1, meta={"asked": count}).asked for count in (2, 0, "2", None)] == [
         2, None, None, None,
     ]  # fmt: skip
-
-
-def test_a_policy_beyond_the_levels_is_compared_with_the_nearest() -> None:
-    levels = [Fixed("0.2", 10.0, (0.0,)), Fixed("1.0", 20.0, (1.0,))]
-    assert around(levels, 5.0) == (levels[0], levels[0], 0.0)
-    assert around(levels, 25.0) == (levels[1], levels[1], 0.0)
-    assert around(levels, 15.0) == (levels[0], levels[1], 0.5)
-    assert around(levels[:1], 15.0) == (levels[0], levels[0], 0.0)
 
 
 def test_times_are_of_the_busy_span() -> None:

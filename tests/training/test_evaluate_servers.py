@@ -13,6 +13,7 @@ from extracot_training.config.compare import CompareConfig
 from extracot_training.config.evaluate import EvaluateConfig
 from extracot_training.errors import StageError
 from extracot_training.evaluation.rows import EvalRow
+from extracot_training.math_text.verify import grader
 from extracot_training.pipeline.records import read_rows, write_rows
 from extracot_training.pipeline.stage import Status
 from extracot_training.stages.compare.stage import run as compare
@@ -184,11 +185,12 @@ def test_a_report_anew_is_of_the_replies_that_are_there(problems: Path) -> None:
 # ---------------------------------------------------------------------------------- compare
 
 
-def test_runs_are_compared_on_the_problems_they_share(problems: Path, tmp_path: Path) -> None:
-    def answering(value: int, thought: int) -> Callable[[dict[str, Any]], Chunks]:
-        text = f"\\boxed{{{value}}}"
-        return lambda body: [delta(reasoning="hm"), delta(content=text), *end(8, 20, thought)]
+def answering(value: int, thought: int = 5) -> Callable[[dict[str, Any]], Chunks]:
+    text = f"\\boxed{{{value}}}"
+    return lambda body: [delta(reasoning="hm"), delta(content=text), *end(8, 20, thought)]
 
+
+def test_runs_are_compared_on_the_problems_they_share(problems: Path, tmp_path: Path) -> None:
     folders = {}
     for name, value, thought in (("weak", 99, 10), ("strong", 3, 5), ("a|b", 3, 5)):
         with serve_streams(answering(value, thought)) as server:
@@ -207,3 +209,65 @@ def test_runs_are_compared_on_the_problems_they_share(problems: Path, tmp_path: 
         compare(settings.model_copy(update={"base": "x"}))
     with pytest.raises(StageError, match=r"does not exist|no such file"):
         compare(CompareConfig(runs={"a": tmp_path / "nowhere"}, out=tmp_path / "c"))
+
+
+def two_runs(problems: Path, tmp_path: Path) -> dict[str, Path]:
+    with serve_streams(answering(3)) as server:
+        return {
+            name: run(plain(problems, server.url, out=tmp_path / name)).folder
+            for name in ("old", "new")
+        }
+
+
+def test_runs_of_different_graders_are_told_and_judged_anew_without_a_server(
+    problems: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folders = two_runs(problems, tmp_path)
+    capsys.readouterr()
+    outcome = compare(CompareConfig(runs=folders, out=tmp_path / "same", resamples=200))
+    text = (outcome.folder / "report.md").read_text()
+    assert text.count(f"graded by: {grader()}") == 2 and "Mind the graders" not in text
+    assert "warning" not in capsys.readouterr().err and outcome.counts == {"runs": 2}
+
+    path = folders["old"] / "report.json"
+    told = json.loads(path.read_text())
+    for named, shown in (("extracot.answers 1", "extracot.answers 1"), (None, "not stated")):
+        path.write_text(json.dumps(told | {"grader": named} if named else without_grader(told)))
+        outcome = compare(CompareConfig(runs=folders, out=tmp_path / f"by {shown}", resamples=200))
+        text = (outcome.folder / "report.md").read_text()
+        warned = f"(old: {shown}; new: {grader()})"
+        assert f"graded by: {shown}\n" in text and outcome.counts == {"runs": 2, "graders": 2}
+        assert "**Mind the graders**" in text and warned in text
+        assert f"judged by different graders {warned}" in capsys.readouterr().err
+        figures = json.loads((outcome.folder / "report.json").read_text())
+        assert figures["graders"] == {"old": shown, "new": grader()}
+    # What the warning says to do: the server is gone, and the replies are judged again.
+    (folders["old"] / "rows.jsonl").unlink()
+    url = json.loads((folders["old"] / "stage.json").read_text())["config"]["base_url"]
+    assert run(plain(problems, url, out=folders["old"])).status is Status.DONE
+    outcome = compare(CompareConfig(runs=folders, out=tmp_path / "anew", resamples=200))
+    assert "Mind the graders" not in (outcome.folder / "report.md").read_text()
+
+
+def without_grader(report: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in report.items() if key != "grader"}
+
+
+def test_runs_judged_by_other_golds_are_not_subtracted(problems: Path, tmp_path: Path) -> None:
+    folders = two_runs(problems, tmp_path)
+    rows = list(read_rows(folders["new"], EvalRow))
+
+    def judged_by(*golds: str) -> CompareConfig:
+        changed = [
+            row.model_copy(update={"gold": gold}) for row, gold in zip(rows, golds, strict=True)
+        ]
+        write_rows(folders["new"] / "rows.jsonl", changed)
+        return CompareConfig(runs=folders, out=tmp_path / "golds", resamples=200)
+
+    said = r"^old and new .* golds .*: p1 \('2', in new '7'\); evaluate both on one file"
+    with pytest.raises(StageError, match=said):
+        compare(judged_by("1", "7", "3", "4"))
+    with pytest.raises(StageError, match=r"p0 \(.*, p1 \(.*, p2 \([^p]*\) and 1 more; "):
+        compare(judged_by("9", "9", "9", "9"))
+    # The same number in another spelling is the same gold.
+    assert compare(judged_by("1.0", "2", "3 apples", "$4$")).status is Status.DONE

@@ -174,15 +174,16 @@ def _every(found: Mapping[str, Any]) -> list[str]:
     hardest = found["hardest"]
     said = "" if hardest is None else (
         f" The hardest opponent of no greater cost is {hardest['name']}: auto is "
-        f"{interval(hardest['difference'], sign=True)} beside it."
+        f"{interval(hardest['difference'], sign=True)} beside it; which one that is was chosen "
+        "once, from all problems."
     )  # fmt: skip
     return [
         "### By all tokens",
         "",
         f"Auto generates {found['tokens']:.1f} tokens a reply in all, reasoning or not, at an "
         f"accuracy of {found['accuracy']:.3f}. Against every fixed level, and every mix of two "
-        f"that generates as many in the mean ({found['n']} problems).{said} {_MIXED} The hardest "
-        "is chosen once, from all problems.",
+        f"that generates as many in the mean ({found['n']} problems).{said}"
+        f"{f' {_MIXED}' if found['mixes'] else ''}",
         "",
         *table(
             "fixed level, or mix (share of the second) | tokens in all | accuracy | auto minus it",
@@ -219,8 +220,8 @@ def _matched(match: Mapping[str, Any]) -> list[str]:
         first = _opponent(f"best that costs no more: {best['budget']}", best)
     return [
         f"Auto: {match['accuracy']:.3f} with {match['tokens']:.1f} reasoning tokens, on the "
-        f"{match['n']} problems that all fixed levels have too. {_MIXED} There the two levels of "
-        "the mix are found anew as well.",
+        f"{match['n']} problems that all fixed levels have too. {_MIXED} The two levels of "
+        "this mix are found anew as well.",
         "",
         *table(
             "fixed levels of no greater, or equal, cost | tokens | accuracy | auto minus it",

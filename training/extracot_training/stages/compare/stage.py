@@ -51,12 +51,14 @@ def run(config: CompareConfig, *, force: bool = False) -> StageResult:
         differences = _differences(runs, rows, base, config)
         graders = {name: _grader(found) for name, found in runs.items()}
         figures = {"base": base, "runs": runs, "differences": differences, "graders": graders}
-        if told := _other_graders(graders):
+        told = _told_graders(graders)
+        if told is not None:
             warn(told)
         budgets = {name: found["budgets"] for name, found in runs.items()}
         write_atomic(stage.folder / BY_TOKENS, accuracy_against_tokens(budgets))
-        stage.report(_markdown(runs, differences, base), figures)
-        return {"runs": len(runs)}
+        stage.report(_markdown(runs, differences, base, told), figures)
+        judges = len(set(graders.values()))
+        return {"runs": len(runs)} | ({"graders": judges} if judges > 1 else {})
 
     return run_stage("compare", config, inputs, work, force=force)
 
@@ -77,11 +79,11 @@ def _grader(figures: Mapping[str, Any]) -> str:
     return figures.get("grader") or UNSTATED
 
 
-def _other_graders(graders: Mapping[str, str]) -> str | None:
+def _told_graders(graders: Mapping[str, str]) -> str | None:
     """Which run was judged by which grader, and what to do; ``None`` where one judged all."""
     if len(set(graders.values())) < 2:
         return None
-    told = "; ".join(f"{name} by {grader}" for name, grader in graders.items())
+    told = "; ".join(f"{name}: {grader}" for name, grader in graders.items())
     return (
         f"the runs were judged by different graders ({told}): differences are of graders as well "
         "as of models. Remove rows.jsonl in a run's folder and run its stage evaluate again: kept "
@@ -92,12 +94,12 @@ def _other_graders(graders: Mapping[str, str]) -> str | None:
 def _check_golds(rows: Mapping[str, Sequence[EvalRow]], base: str) -> None:
     """Raise :class:`StageError` that names the problems which have one gold in the base run and
     another one in a second. Spelling does not count (``1,000`` is ``1000``)."""
-    golds = {name: {row.problem_id: row.gold for row in mine} for name, mine in rows.items()}
-    for name, mine in golds.items():
+    golds = {row.problem_id: row.gold for row in rows[base]}
+    for name, mine in rows.items():
         differ = [
-            f"{problem} ({golds[base][problem][:40]!r}, in {name} {gold[:40]!r})"
-            for problem, gold in mine.items()
-            if problem in golds[base] and not same_answer(golds[base][problem], gold)
+            f"{problem} ({golds[problem][:40]!r}, in {name} {gold[:40]!r})"
+            for problem, gold in {row.problem_id: row.gold for row in mine}.items()
+            if problem in golds and gold != golds[problem] and not same_answer(gold, golds[problem])
         ]
         if differ:
             more = f" and {len(differ) - NAMED} more" if len(differ) > NAMED else ""
@@ -133,7 +135,7 @@ def _difference(ours: Table, theirs: Table, config: CompareConfig) -> dict[str, 
     return {"accuracy": asdict(difference), "tokens_ratio": mine / tokens if tokens else None}
 
 
-def _markdown(runs: Runs, differences: Mapping[str, Any], base: str) -> str:
+def _markdown(runs: Runs, differences: Mapping[str, Any], base: str, told: str | None) -> str:
     compared: list[str] = []
     for name, budgets in differences.items():
         compared += [
@@ -141,7 +143,6 @@ def _markdown(runs: Runs, differences: Mapping[str, Any], base: str) -> str:
             f"| {interval(found['accuracy'], sign=True)} | {number(found['tokens_ratio'])}"
             for budget, found in budgets.items()
         ] or [f"{cell(name)} | no budget and problem in common | | |"]
-    graders = _other_graders({name: _grader(figures) for name, figures in runs.items()})
     lines = [
         "# Comparison",
         "",
@@ -157,7 +158,7 @@ def _markdown(runs: Runs, differences: Mapping[str, Any], base: str) -> str:
         "",
         *(_condition(name, figures) for name, figures in runs.items()),
         "",
-        *([] if graders is None else [f"**Mind the graders**: {graders}.", ""]),
+        *([] if told is None else [f"**Mind the graders**: {told}.", ""]),
         f"## Against {base}, at the same budget and on the same problems",
         "",
         *table(
