@@ -127,7 +127,8 @@ def same_plain_answer(answer: str, gold: str) -> bool | None:
             (Quantity() as number,),
             Numeral() as numeral,
         ):
-            return not number.unit and _digits(number.value) == numeral.digits
+            same = not number.unit and _digits(number.value) == numeral.digits
+            return same and numeral.is_possible
     return False
 
 

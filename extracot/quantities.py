@@ -121,7 +121,6 @@ _MEASURE = {
     for spelling in item.split("/")
 }
 _POWERS = {"square": "2", "sq": "2", "cubic": "3", "cu": "3"}
-_SHORT = frozenset("st nd rd th pt pc qt vs no yo pp wk mo".split())
 # Units of two in one word.
 _COMPOUNDS = {
     "mph": ("mi", "h"),
@@ -135,6 +134,8 @@ _COMPOUNDS = {
     "mbps": ("mbit", "s"),
     "gbps": ("gbit", "s"),
 }
+_SHORT_WORDS = "st nd rd th pt pc qt yo wk mo"
+_SHORT = frozenset((*_MEASURE, *_COMPOUNDS, *_SHORT_WORDS.split()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +163,12 @@ class Numeral:
 
     digits: str
     base: int | str
+
+    @property
+    def is_possible(self) -> bool:
+        """Whether the digits are digits of the base."""
+        base = self.base
+        return isinstance(base, str) or all(_digit(d) < base for d in self.digits if d.isalnum())
 
 
 @dataclass(frozen=True, slots=True)
@@ -291,18 +298,17 @@ def _unit(text: str) -> tuple[str, ...] | None:
         alone = len(letter) == 1 and letter.isalpha()
         if alone and (letter not in _LETTER_UNITS or (glued and index == 0)):
             return None
-    if glued and _is_product(words[0]):
+    if glued and is_product(words[0]):
         return None
     return tuple(filter(None, map(_singular, plain)))
 
 
-def _is_product(word: str) -> bool:
+def is_product(word: str) -> bool:
     """Whether a word right behind a number is letters to multiply it by: ``5xy``, ``2ab^2``."""
     letters = word.partition("^")[0].rstrip(".")
-    if len(letters) == 1 or len(letters) > 3 or not letters.islower():
+    if not 2 <= len(letters) <= 3 or not letters.islower():
         return False
-    known = _MEASURE.keys() | _COMPOUNDS.keys() | _SHORT
-    return letters not in known and letters.removesuffix("s") not in known
+    return letters not in _SHORT and letters.removesuffix("s") not in _SHORT
 
 
 def _changes(words: list[str]) -> bool:
