@@ -133,7 +133,7 @@ def same_plain_answer(answer: str, gold: str) -> bool | None:
 
 
 def _ratios(answer: str, gold: str) -> bool | None:
-    """Whether two ratios are the same that are written in two ways, ``3:2`` and ``3 to 2``."""
+    """Whether two ratios are the same that are written in two ways, ``6:4`` and ``3 to 2``."""
     if not (_RATIO.fullmatch(answer) and _RATIO.fullmatch(gold)):
         return None
     numbers = [re.findall(r"\d+", text) for text in (answer, gold)]
@@ -141,7 +141,12 @@ def _ratios(answer: str, gold: str) -> bool | None:
         number[0] == "0" < number for number in (*numbers[0], *numbers[1])
     ):
         return None  # 10:05 is a time
-    return numbers[0] == numbers[1]
+    (first, *left), (second, *right) = ([int(number) for number in text] for text in numbers)
+    if not first or not second:
+        return numbers[0] == numbers[1]
+    return len(left) == len(right) and all(
+        first * other == second * one for one, other in zip(left, right, strict=True)
+    )
 
 
 def _ranges(answer: str, gold: str) -> bool | None:

@@ -14,6 +14,7 @@ from extracot.quantities import LONGEST, MATHEMATICAL
 _LETTERS = re.compile(r"[a-z +-]*[a-z]")
 _VOWELS = frozenset("aeiou")
 _LONGEST_FACTOR = 3
+_JOINING = frozenset(("and", "or", "to", "by", "of"))
 
 
 def same_letters(answer: str, gold: str) -> bool | None:
@@ -21,8 +22,9 @@ def same_letters(answer: str, gold: str) -> bool | None:
     is and the other is more than small letters.
 
     What could be words is a product only if no word is like it: its pieces, as spaces part them,
-    are single letters or have no vowel (``mn``, ``xy``, ``a bc``); in a sum or a difference they
-    may have vowels, but no more than three letters (``ab - cd``). A lone letter is no product.
+    are single letters or have no vowel, and it has three letters at most, all different (``mn``,
+    ``xy``, ``a bc``; ``h t h`` is a sequence). In a sum or a difference pieces may have vowels, if
+    they have no more than three letters (``ab - cd``). A lone letter is no product.
 
     >>> same_letters("ab - cd", "ba - dc"), same_letters("mn", "nm"), same_letters("ab - c", "ab c")
     (True, True, False)
@@ -36,11 +38,15 @@ def same_letters(answer: str, gold: str) -> bool | None:
 
 def _is_sum(text: str) -> bool:
     pieces = re.findall("[a-z]+", text)
-    if len(text) < 2 or not _LETTERS.fullmatch(text):
+    if len(text) < 2 or not _LETTERS.fullmatch(text) or _JOINING & set(pieces):
         return False
-    if all(len(piece) == 1 or not _VOWELS & set(piece) for piece in pieces):
-        return True
-    return bool(set(text) & set("+-")) and all(len(piece) <= _LONGEST_FACTOR for piece in pieces)
+    if set(text) & set("+-"):
+        few = all(len(piece) <= _LONGEST_FACTOR for piece in pieces)
+        return few or not any(len(piece) > 1 and _VOWELS & set(piece) for piece in pieces)
+    letters = "".join(pieces)
+    if len(letters) > _LONGEST_FACTOR or len(set(letters)) < len(letters):
+        return False
+    return not any(len(piece) > 1 and _VOWELS & set(piece) for piece in pieces)
 
 
 def _terms(text: str) -> dict[str, int] | None:

@@ -54,7 +54,9 @@ _RELATION = re.compile(r"(<|>|\\(?:le|ge|lt|gt)(?![A-Za-z]))")
 _VARIABLE = re.compile(r"[A-Za-z]|\\theta")
 _COMMAND = re.compile(r"\\[A-Za-z]+")
 
-_CHOICE = re.compile(r"(?:\(([A-E])\)|([A-E])[).:]) (?=[^\s=+*/^,;-]|-\S)(.*)", re.DOTALL)
+_CHOICE = re.compile(
+    r"(?:\(([A-E])\)|([A-E])[).:]) (?=[^\s=+*/^,;-]|-\S)(?![A-Z]\.)(.*)", re.DOTALL
+)
 _OTHER_CHOICE = re.compile(r"(?<![A-Za-z])[A-E](?![A-Za-z])")
 
 

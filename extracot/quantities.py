@@ -134,7 +134,7 @@ _COMPOUNDS = {
     "mbps": ("mbit", "s"),
     "gbps": ("gbit", "s"),
 }
-_SHORT_WORDS = "st nd rd th pt pc qt yo wk mo"
+_SHORT_WORDS = "st nd rd th pt pc qt yo wk mo mpg mol ohm ct px ppm bpm dpi doz dz rev"
 _SHORT = frozenset((*_MEASURE, *_COMPOUNDS, *_SHORT_WORDS.split()))
 
 

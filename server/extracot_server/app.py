@@ -94,7 +94,6 @@ def create_app(
     metrics = ServerMetrics(registry)
     keys = KeyStore(settings.keys, settings.single_key())
     pace = Pace(settings.join_milliseconds / 1000)
-    metrics.open_keys(principal.name for principal in keys.principals)
     state = AppState(settings=settings, metrics=metrics, keys=keys, pace=pace)
     served = settings.served_models()
     if engine is None:
@@ -118,6 +117,7 @@ def create_app(
                 await start_model(state, model, running)
             open_canaries(state)
             keys.settle(state.check_keys)
+            metrics.open_keys([principal.name for principal in keys.principals])
             if keys.refused is not None:
                 metrics.keys_reloaded.set(0)
                 log.error("%s; the current keys stay in force", keys.refused)

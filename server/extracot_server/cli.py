@@ -79,6 +79,7 @@ def _serve(arguments: Sequence[str], hang_ups: HangUps) -> int:
     with contextlib.closing(listener):
         if settings.workers > 1:
             in_force.share()
+            hang_ups.came = False  # workers read the files after it
             work = partial(_work, settings, listener, hang_ups)
             return Workers(settings.workers, work, say).run()
         if (variable := forget_metrics_folder()) is not None:
@@ -167,13 +168,13 @@ async def serve(
         async with app.router.lifespan_context(app):
             loaded()
             server = make_server(app, app.state.extracot)
-            signals.stop = server.stop
             app.state.extracot.give_up = server.give_up
             reloader = Reloader(app.state.extracot, settings, tell)
             signals.reload = reloader
             if hang_ups.came:
                 reloader()
                 await reloader.done()
+            signals.stop = server.stop
             freeze()
             # From here on no client that sees "ready" is refused. Another server may have been
             # faster: two can hold a port until one of them listens.

@@ -12,11 +12,11 @@ import pytest
 import yaml
 from prometheus_client import CollectorRegistry
 
-from extracot_server.admission.keys import read_keys
 from extracot_server.app import openapi_document
 from extracot_server.config.settings import Settings, SettingsError, load_settings
 from extracot_server.observability.metrics import ServerMetrics
 from tests.deploy import kustomize
+from tests.server.key_files import read_keys
 
 FOLDER = Path(__file__).resolve().parents[2] / "deploy/kubernetes"
 KUBERNETES = "1.34"

@@ -237,6 +237,11 @@ SAME: list[tuple[str, str]] = [
     ("9 m s⁻²", "9 m/s^2"),
     # ratios, and what stands at the end
     ("3 to 2", "3:2"),
+    ("6:4", "3 to 2"),
+    ("1:2:3", "2 to 4 to 6"),
+    ("25mpg", "25"),
+    ("5mol", "5"),
+    ("12px", "12"),
     ("3 \\text{ to } 2", "3 : 2"),
     ("1 to 2 to 3", "1:2:3"),
     ("3\\colon 2", "3 to 2"),
@@ -415,6 +420,9 @@ DIFFERENT: list[tuple[str, str]] = [
     ("0.3\\overline{6}", "0.\\overline{36}"),
     # ratios
     ("3 to 2", "2:3"),
+    ("0:4", "0 to 5"),
+    ("hth", "hht"),
+    ("A. M. Smith", "A"),
     ("3 to 2", "3:4"),
     ("10 to 5", "10:05"),
     ("10:30", "10{:}35"),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -27,13 +29,20 @@ def test_forks_share_what_is_kept(shared: None, tmp_path: Path) -> None:
     one, two = tmp_path / "one", tmp_path / "two"
     assert in_force.text_of(one) is None
     in_force.keep(one, "a much longer text: é")
+    shares = in_force._shared
+    assert shares is not None
+    code = "import pathlib, sys; from extracot_server.config import in_force as f; "
+    code += f"f._shared = {shares}; f.keep(pathlib.Path(sys.argv[1]), sys.argv[2])"
     for path, text in ((one, "new"), (two, "other")):
-        child = os.fork()
-        if not child:
-            in_force.keep(path, text)
-            os._exit(0)
-        assert os.waitpid(child, 0)[1] == 0
+        command = [sys.executable, "-c", code, str(path), text]
+        subprocess.run(command, pass_fds=[shares], check=True)
     assert (in_force.text_of(one), in_force.text_of(two)) == ("new", "other")
+    in_force.keep(one, "of a worker that read it earlier", first=True)
+    assert in_force.text_of(one) == "new"
+    os.pwrite(shares, b"[", 0)  # as if a writer had been killed
+    assert in_force.text_of(one) is None
+    in_force.keep(one, "again")
+    assert in_force.text_of(one) == "again"
 
 
 def test_without_workers_nothing_is_kept(tmp_path: Path) -> None:

@@ -7,22 +7,20 @@ import re
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
 import pytest
 import yaml
 
-from extracot_server.admission.keys import KeysError, Principal, keys_text, parse_keys
+from extracot_server.admission.keys import KeysError
 from extracot_server.config.settings import SettingsError, load_settings
 from extracot_server.runtime.hang_ups import HangUps
-from tests.server.key_files import OTHER, SECRET, bearer, write
+from tests.server.key_files import OTHER, SECRET, bearer, read_keys, write
 from tests.server.live import serve, wait_for
 from tests.server.test_process import COMMAND, fails, started
-
-
-def read_keys(path: Path) -> list[tuple[bytes, Principal]]:
-    return parse_keys(keys_text(path), path)
 
 
 def wrong(path: Path) -> str:
@@ -174,6 +172,15 @@ def test_sighup_reads_the_keys_again_and_keeps_them_if_the_file_is_bad(tmp_path:
         assert process.wait(60) == 0
 
 
+@contextmanager
+def ended(process: subprocess.Popen[str]) -> Iterator[None]:
+    """Whatever fails, nothing of it stays."""
+    try:
+        yield
+    finally:
+        process.kill()
+
+
 SLOW_START = """
 import asyncio, pathlib, sys
 from extracot_server.engine.scripted.engine import ScriptedEngine
@@ -196,7 +203,10 @@ def test_a_key_revoked_while_a_server_loads_is_not_let_in(tmp_path: Path, worker
     path, go = write(tmp_path / "k.yaml", {"name": "a", "key": SECRET}), tmp_path / "go"
     command = [sys.executable, "-c", SLOW_START, str(go), "--engine", "scripted", "--port", "0"]
     command += ["--keys", str(path), "--workers", str(workers)]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+    with (
+        subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process,
+        ended(process),
+    ):
         assert process.stderr is not None
         said = iter(process.stderr.readline, "")
         for line in said:

@@ -9,12 +9,13 @@ import pytest
 import yaml
 
 from extracot_server.admission.key_editing import created
-from extracot_server.admission.keys import KeysError, read_keys
+from extracot_server.admission.keys import KeysError
 from extracot_server.config.setting_values import load_yaml
 from extracot_server.config.settings import SettingsError, load_settings
 from extracot_server.config.unique_yaml import TwiceError, unique_yaml
 from extracot_server.config.upstreams_file import UpstreamsError, read_upstreams
 from extracot_server.profiles.profile_file import own_profiles
+from tests.server.key_files import read_keys
 
 ONE = "keys:\n  - {name: a, key: sk-1}\n"
 GROUPS = "groups:\n  - {name: g, quotas: [{requests: 1, per: day}]}\n"

@@ -260,11 +260,11 @@ class KeyStore:
             self._go_on(error)
             check(self.principals)
         if self.refused is None:
-            self._keep()
+            self._keep(first=True)  # siblings may have something newer in force
 
-    def _keep(self) -> None:
+    def _keep(self, *, first: bool = False) -> None:
         if self._path is not None and self._text is not None:
-            in_force.keep(self._path, self._text)
+            in_force.keep(self._path, self._text, first=first)
 
     def _go_on(self, error: KeysError) -> None:
         """With what a sibling has, or not at all."""

@@ -307,7 +307,9 @@ class BatchStore:
         if not self.folder.is_dir():
             return 0
         return sum(
-            size_of(path) for path in self.folder.glob("*/files/*") if path.suffix != ".json"
+            size_of(path)
+            for path in self.folder.glob("*/files/*")
+            if path.suffix not in (".json", _GONE)
         )
 
     def clean(self) -> None:

@@ -41,7 +41,7 @@ def open_canaries(state: AppState) -> None:
                 state.metrics.routing.reloaded.set(0)
                 log.error("%s; the current upstreams stay in force", handle.file.refused)
             else:
-                _keep(handle)
+                _keep(handle, first=True)
 
 
 async def reload_upstreams(state: AppState) -> list[str]:
@@ -78,9 +78,9 @@ async def _reload(state: AppState, handle: EngineHandle) -> str:
     return told
 
 
-def _keep(handle: EngineHandle) -> None:
+def _keep(handle: EngineHandle, *, first: bool = False) -> None:
     if handle.settings.upstreams is not None:
-        in_force.keep(handle.settings.upstreams, handle.file.text)
+        in_force.keep(handle.settings.upstreams, handle.file.text, first=first)
 
 
 def _begin(state: AppState, handle: EngineHandle, canary: Canary | None) -> None:

@@ -39,6 +39,8 @@ _FAST = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5
 _QUEUE = (0, 0.001, 0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 900, 3600)
 _SLOW = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1200, 1800, 3600)
 _BUDGET = ("model", "budget")  # labels
+MOST_OPENED = 1000
+"""Keys whose counts begin at zero."""
 _KEY_TOKENS = ("reasoning", "answer", "overhead", "saved", "overspent", "prompt")
 
 _Joined = Literal["livesum", "livemin", "livemax", "livemostrecent"]
@@ -242,9 +244,10 @@ class ServerMetrics:
         self.usage_store_up.set(up)
         self.usage_unwritten.set(unwritten)
 
-    def open_keys(self, names: Iterable[str]) -> None:
-        """Begin the counts of these keys at zero, as :meth:`open_model` does a model's."""
-        for name in names:
+    def open_keys(self, names: Collection[str]) -> None:
+        """Begin the counts of these keys at zero, as :meth:`open_model` does a model's. Of more
+        than :data:`MOST_OPENED` each begins with its first request: series cost memory and time."""
+        for name in names if len(names) <= MOST_OPENED else ():
             for kind in _KEY_TOKENS:
                 self.key_tokens.labels(name, kind)
 
