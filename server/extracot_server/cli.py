@@ -140,13 +140,14 @@ async def serve(
     listener: socket.socket,
     tell: Callable[[str], None],
     serves: Callable[[], None],
-    hang_ups: HangUps,
+    hang_ups: HangUps | None = None,
 ) -> None:
     """Start the engine, serve until a signal, then let running requests finish.
 
     ``tell`` takes lines for the operator; ``serves`` is called when it is ready. ``hang_ups`` that
     came until then are followed before the first request.
     """
+    hang_ups = hang_ups or HangUps()
     if any(model.engine == "vllm" for model in settings.served_models()):
         from extracot_server.engine.vllm import fork_server
 

@@ -136,7 +136,7 @@ STEPS = st.lists(
     st.tuples(
         st.lists(st.tuples(CLAIMED, st.dictionaries(SPOTS, st.integers(0, 90))), max_size=4),
         st.integers(1, 6),
-        st.lists(st.integers(0, 12), max_size=3),
+        st.lists(st.integers(0, 12), max_size=3, unique=True),  # a claim ends once
         AMOUNTS,
     ),
     min_size=1,
