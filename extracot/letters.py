@@ -40,13 +40,11 @@ def _is_sum(text: str) -> bool:
     pieces = re.findall("[a-z]+", text)
     if len(text) < 2 or not _LETTERS.fullmatch(text) or _JOINING & set(pieces):
         return False
+    like_words = any(len(piece) > 1 and _VOWELS & set(piece) for piece in pieces)
     if set(text) & set("+-"):
-        few = all(len(piece) <= _LONGEST_FACTOR for piece in pieces)
-        return few or not any(len(piece) > 1 and _VOWELS & set(piece) for piece in pieces)
+        return not like_words or all(len(piece) <= _LONGEST_FACTOR for piece in pieces)
     letters = "".join(pieces)
-    if len(letters) > _LONGEST_FACTOR or len(set(letters)) < len(letters):
-        return False
-    return not any(len(piece) > 1 and _VOWELS & set(piece) for piece in pieces)
+    return not like_words and len(set(letters)) == len(letters) <= _LONGEST_FACTOR
 
 
 def _terms(text: str) -> dict[str, int] | None:

@@ -62,7 +62,12 @@ from extracot_server.errors import InvalidRequestError
 from extracot_server.generation.request import ServedModel
 from extracot_server.generation.service import ChatService
 from extracot_server.model_registry.engine_handle import EngineHandle
-from extracot_server.model_registry.loading import build_engine, check_files, serve_models
+from extracot_server.model_registry.loading import (
+    build_engine,
+    check_files,
+    file_in_force,
+    serve_models,
+)
 from extracot_server.model_registry.registry import AppState
 from extracot_server.model_registry.routing import open_canaries
 from extracot_server.model_registry.supervision import Supervisor
@@ -111,6 +116,7 @@ def create_app(
         try:
             for model, running in zip(served, state.engines, strict=True):
                 with _naming(state, model):
+                    running.file = file_in_force(model)
                     check_files(model, running.engine)
             await state.open_usage()
             for model, running in zip(served, state.engines, strict=True):

@@ -10,7 +10,8 @@ from extracot.answers import same_answer, same_plain_answer
 from extracot.quantities import plain_text
 from extracot_training.math_text.verify import equal, verify
 from tests.examples import examples
-from tests.extracot.answer_pairs import ALGEBRA, DIFFERENT, NOUNS, ONE_WAY, SAME
+from tests.extracot.algebra_pairs import ALGEBRA, ONE_WAY
+from tests.extracot.answer_pairs import DIFFERENT, NOUNS, SAME
 
 PAIRS = [(*pair, True) for pair in SAME] + [(*pair, False) for pair in DIFFERENT]
 EVERYWHERE = (same_plain_answer, same_answer, equal)

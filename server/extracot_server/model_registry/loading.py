@@ -115,13 +115,11 @@ def file_in_force(settings: ModelSettings) -> UpstreamsFile:
 
 
 def check_files(settings: ModelSettings, engine: Engine) -> None:
-    """Read card, profiles and upstreams before the engine starts, which may take minutes.
+    """Read card and profiles before the engine starts, which may take minutes.
 
     Raises :class:`~extracot.errors.CardError` where the card is broken or the named one is not
-    there, :class:`~extracot_server.config.setting_values.SettingsError` for a wrong profile,
-    ``UpstreamsError`` for a wrong file of upstreams.
+    there, :class:`~extracot_server.config.setting_values.SettingsError` for a wrong profile.
     """
-    file_in_force(settings)
     check_settings(settings.profile, settings.profiles)
     folder = getattr(engine, "source", None) if settings.engine == "vllm" else None
     _card_file(settings, folder)

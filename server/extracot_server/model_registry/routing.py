@@ -22,7 +22,7 @@ from extracot_server.config.upstreams_file import (
 from extracot_server.engine.base import EngineError, Fronting
 from extracot_server.generation.trial import Canary
 from extracot_server.model_registry.engine_handle import EngineHandle
-from extracot_server.model_registry.loading import file_in_force, read_file, serve_model
+from extracot_server.model_registry.loading import read_file, serve_model
 from extracot_server.model_registry.registry import AppState
 
 log = logging.getLogger("extracot.server")
@@ -35,7 +35,6 @@ def open_canaries(state: AppState) -> None:
     """
     for handle in state.engines:
         if handle.settings.upstreams is not None:
-            handle.file = file_in_force(handle.settings)
             _begin(state, handle, _canary(state, handle, handle.file))
             if handle.file.refused:
                 state.metrics.routing.reloaded.set(0)

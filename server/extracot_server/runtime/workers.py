@@ -20,6 +20,7 @@ from pathlib import Path
 from time import monotonic
 
 from extracot.processes import end_with_parent
+from extracot_server.runtime.hang_ups import HangUps
 
 METRICS_VARIABLES = ("PROMETHEUS_MULTIPROC_DIR", "prometheus_multiproc_dir")
 _HANDLED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
@@ -61,7 +62,7 @@ class Workers:
         with _signal_numbers() as numbers, _metrics_folder():
             self._numbers = numbers
             self._selector.register(numbers, selectors.EVENT_READ)
-            in_terminal = sys.stderr.isatty()
+            hang_ups = HangUps()
             self._start(self._workers[0])  # alone: what keeps one from starting is reported once
             while not self._over():
                 for key, _ in self._selector.select(self._pause()):
@@ -69,8 +70,7 @@ class Workers:
                         self._came_up(key.data)
                         continue
                     for number in numbers.recv(64):
-                        closed = in_terminal and not sys.stderr.isatty()
-                        self._handle(signal.Signals(number), closed)
+                        self._handle(signal.Signals(number), hang_ups.terminal_closed)
                 self._reap()
                 self._start_due()
         return self._code

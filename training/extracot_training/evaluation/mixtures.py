@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from extracot_training.pipeline.statistics import Estimate
+from extracot_training.pipeline.statistics import Estimate, resampled
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +74,9 @@ def mixed_difference(ours: Side, levels: Sequence[Side], *, resamples: int, seed
     """
     sides, n = (ours, *levels), len(ours.right)
     whole = np.arange(n)[None, :]
-    picks = np.random.default_rng(seed).integers(0, n, (resamples, n))
-    (mean,), drawn = _differences(sides, whole), _differences(sides, picks)
+    (mean,), drawn = (
+        _differences(sides, picks) for picks in (whole, resampled(n, resamples, seed))
+    )
     low, high = np.percentile(drawn, [2.5, 97.5])
     return Estimate(float(mean), float(low), float(high), n)
 

@@ -30,7 +30,9 @@ class Estimate:
 def estimate(values: Sequence[float], *, resamples: int, seed: int) -> Estimate:
     """Mean of ``values``; at least one is needed."""
     array = np.asarray(values, dtype=float)
-    low, high = np.percentile(array[_picks(len(array), resamples, seed)].mean(axis=1), [2.5, 97.5])
+    low, high = np.percentile(
+        array[resampled(len(array), resamples, seed)].mean(axis=1), [2.5, 97.5]
+    )
     return Estimate(float(array.mean()), float(low), float(high), len(array))
 
 
@@ -52,7 +54,7 @@ def ratio_estimate(
     top, bottom = np.asarray(parts, dtype=float), np.asarray(wholes, dtype=float)
     if bottom.sum() <= 0:
         return None
-    picks = _picks(len(top), resamples, seed)
+    picks = resampled(len(top), resamples, seed)
     sums = bottom[picks].sum(axis=1)
     drawn = top[picks].sum(axis=1)[sums > 0] / sums[sums > 0]
     low, high = np.percentile(drawn, [2.5, 97.5])
@@ -88,7 +90,7 @@ def normalised(part: float, empty: float, full: float) -> float | None:
     return (part - empty) / (full - empty) if full > empty else None
 
 
-def _picks(n: int, resamples: int, seed: int) -> Any:
+def resampled(n: int, resamples: int, seed: int) -> Any:
     """Indices of the resampled rows, shape ``(resamples, n)``; the same for the same arguments."""
     return np.random.default_rng(seed).integers(0, n, (resamples, n))
 
