@@ -226,6 +226,7 @@ def test_a_server_that_echoes_the_key_does_not_leak_it(ask: Ask) -> None:
         ("upstream\r\nunhappy", "'upstream unhappy'"),
         ({"detail": "Not Found"}, "Not Found"),
         ({"error": "plain words"}, "plain words"),
+        ("[" * 60_000, "'[[["),
     ],
 )
 def test_error_bodies_of_others(ask: Ask, body: str, words: str) -> None:

@@ -12,6 +12,7 @@ from extracot_client import Extracot
 from extracot_client.batch_calls import Batch, Batches
 from extracot_client.cli import main
 from extracot_client.commands import batch
+from extracot_client.errors import ConnectionLostError
 from extracot_client.retries import RetryPolicy
 from tests.clients import fake_server as fake
 from tests.clients.fake_server import FakeServer
@@ -151,22 +152,111 @@ def test_a_batch_that_cannot_be_noted_after_all_is_named(
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device", "asked.batch.json.part")
 
+    assert main(["batch", str(file), "--window", "3x"]) == 1
     monkeypatch.setattr(batch, "_keep", full)
     assert main(["batch", str(file)]) == 2
     err = capsys.readouterr().err
     assert "submitted as batch_" in err and "could not be noted" in err and "No space left" in err
 
 
-def test_files_of_an_earlier_batch_go(file: Path, capsys: Captured) -> None:
+def test_a_changed_file_is_submitted_once_what_there_was_is_gone(
+    file: Path, capsys: Captured
+) -> None:
     file.write_bytes(jsonl(line(1, budget=9)))
     assert main(["batch", str(file)]) == 1
-    assert file.with_suffix(".errors.jsonl").exists()
     file.write_bytes(jsonl(line(1)))
-    file.with_suffix(".batch.json").unlink()
+    assert main(["batch", str(file)]) == 2
+    told = capsys.readouterr().err
+    gone = [file.with_suffix(".batch.json"), file.with_suffix(".errors.jsonl")]
+    for there in gone:
+        assert there.name in told
+        there.unlink()
     assert main(["batch", str(file)]) == 0
     assert "1 of 1 answered" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("kind", ["results", "errors"])
+def test_a_file_of_another_is_never_written_over(
+    live: Live, file: Path, capsys: Captured, kind: str
+) -> None:
+    theirs = file.with_suffix(f".{kind}.jsonl")
+    theirs.write_text("mine")
+    before = live.http.get("/v1/batches").json()["data"]
+    assert main(["batch", str(file)]) == 2
+    assert str(theirs) in capsys.readouterr().err
+    assert live.http.get("/v1/batches").json()["data"] == before
+    theirs.rename(file.with_name("away"))
+    assert main(["batch", str(file), "--no-wait"]) == 0
+    theirs.write_text("mine")  # nor one that comes later
+    file.with_name("away").unlink()
+    code = main(["batch", str(file)])
+    assert theirs.read_text() == "mine" and code == (2 if kind == "results" else 0)
+    theirs.unlink()
+    assert main(["batch", str(file)]) == 0
     assert file.with_suffix(".results.jsonl").exists()
-    assert not file.with_suffix(".errors.jsonl").exists()
+
+
+def test_files_of_like_names_do_not_share_a_note(file: Path, capsys: Captured) -> None:
+    other = file.with_suffix(".json")
+    other.write_bytes(jsonl(line(3)))
+    bare = file.with_suffix("")
+    bare.write_bytes(jsonl(line(4)))
+    for path in (file, other):
+        assert main(["batch", str(path)]) == 0
+    assert "r3" in file.with_name("asked.json.results.jsonl").read_text()
+    assert "r1" in file.with_suffix(".results.jsonl").read_text()
+    capsys.readouterr()
+    assert main(["batch", str(bare)]) == 2
+    assert "is of asked.jsonl: rename one" in capsys.readouterr().err
+
+
+class Lost(Batches):
+    """The server takes what is sent, and the reply does not arrive."""
+
+    def create(self, file_id: str, endpoint: str, window: str) -> Batch:
+        """As a connection that breaks then."""
+        super().create(file_id, endpoint, window)
+        raise ConnectionLostError("The server closed the connection")
+
+
+@pytest.mark.parametrize("and_then", [[], ["--cancel"]])
+def test_a_batch_whose_reply_was_lost_is_not_submitted_again(
+    live: Live,
+    file: Path,
+    capsys: Captured,
+    monkeypatch: pytest.MonkeyPatch,
+    and_then: list[str],
+) -> None:
+    before = live.http.get("/v1/batches").json()["data"]
+    monkeypatch.setattr(batch, "Batches", Lost)
+    assert main(["batch", str(file)]) == 1
+    monkeypatch.undo()
+    monkeypatch.setenv("EXTRACOT_BASE_URL", live.url)
+    assert main(["batch", str(file), *and_then]) in ((0, 1) if and_then else (0,))
+    after = live.http.get("/v1/batches").json()["data"]
+    assert len(after) == len(before) + 1 and after[0]["id"] in _note(file)
+    assert capsys.readouterr().err.count("submitted as") == 1
+
+
+def test_what_never_arrived_is_submitted_from_the_uploaded_file(
+    live: Live, file: Path, capsys: Captured
+) -> None:
+    assert main(["batch", str(file), "--window", "3x"]) == 1
+    assert main(["batch", str(file), "--cancel"]) == 2
+    assert "nothing was submitted" in capsys.readouterr().err
+    uploaded = json.loads(_note(file))["file_id"]
+    assert main(["batch", str(file)]) == 0
+    assert live.http.get("/v1/batches").json()["data"][0]["input_file_id"] == uploaded
+
+
+def test_an_uploaded_file_that_has_gone_is_uploaded_anew(
+    live: Live, file: Path, capsys: Captured
+) -> None:
+    assert main(["batch", str(file), "--window", "3x"]) == 1
+    live.http.delete(f"/v1/files/{json.loads(_note(file))['file_id']}")
+    assert main(["batch", str(file)]) == 1
+    assert main(["batch", str(file)]) == 0
+    assert "2 of 2 answered" in capsys.readouterr().out
 
 
 def test_a_refusal_that_asks_to_come_back_is_asked_again(file: Path) -> None:

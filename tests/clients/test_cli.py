@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -100,6 +101,19 @@ def test_summary_lines_are_honest(capsys: Captured) -> None:
     warned = summary(unclosed=True, cap_hit=True, ignored_fields=["odd"])
     assert warned.rstrip().endswith("the reasoning never ended · reasoning cap hit · ignored: odd")
     assert "budget auto → 0.4" in summary(requested="auto", level="auto", chosen="0.4")
+    assert summary(source=None, level=None).startswith("no budget report · ")
+
+
+def test_streams_that_were_closed_before_the_start(
+    at_live: LiveServer, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stdin", None)
+    assert run("ask", "-") == 2
+    assert "The problem is empty" in capsys.readouterr().err
+    monkeypatch.setattr(sys, "stdout", None)
+    assert run("models") == 0
+    monkeypatch.setattr(sys, "stderr", None)
+    assert run("ask", PROBLEM) == 0
 
 
 def test_compare(at_live: LiveServer, capsys: Captured) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, Histogram, generate_latest
+from prometheus_client.metrics_core import Metric
 from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.registry import Collector
 
 from extracot_server.engine.scripted.engine import ScriptedBehaviour
 from extracot_server.observability.plain_histogram import PlainHistogram
@@ -276,3 +280,28 @@ def test_the_first_request_is_an_increase(tmp_path: Path, holdout: float) -> Non
         live.app.state.extracot.reload_keys()
         mine = ("extracot_key_tokens_total", frozenset({("key", "c"), ("kind", "saved")}))
         assert counted(live)[mine] == 0
+
+
+class Waiting(Collector):
+    """It takes as long as the test wants."""
+
+    def __init__(self) -> None:
+        self.asked, self.go_on = threading.Event(), threading.Event()
+
+    def collect(self) -> Iterable[Metric]:
+        """Nothing, and that late."""
+        self.asked.set()
+        assert self.go_on.wait(30)
+        return []
+
+
+def test_replies_go_on_while_metrics_are_collected() -> None:
+    with serve() as live, ThreadPoolExecutor() as pool:
+        waiting = Waiting()
+        live.app.state.extracot.metrics.registry.register(waiting)
+        scrape = pool.submit(live.http.get, "/metrics")
+        assert waiting.asked.wait(30)
+        assert live.chat(budget=0.2)["choices"]
+        assert not scrape.done()
+        waiting.go_on.set()
+        assert "extracot_requests_total" in scrape.result().text

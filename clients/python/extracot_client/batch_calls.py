@@ -55,6 +55,7 @@ class Batch(_Reply):
 
     id: str
     status: str
+    input_file_id: str | None = None
     output_file_id: str | None = None
     error_file_id: str | None = None
     errors: BatchFaults | None = None
@@ -64,6 +65,13 @@ class Batch(_Reply):
     def ended(self) -> bool:
         """Whether nothing more happens to it."""
         return self.status in ENDED
+
+
+class BatchPage(_Reply):
+    """Some of the batches, the newest first."""
+
+    data: list[Batch]
+    has_more: bool = False
 
 
 class Batches:
@@ -88,13 +96,25 @@ class Batches:
         body = {"input_file_id": file_id, "endpoint": endpoint, "completion_window": window}
         return self._once(Batch, "v1/batches", lambda: {"json": body})
 
+    def of_file(self, file_id: str) -> Batch | None:
+        """The newest batch of an uploaded file, if there is one."""
+        place = "v1/batches?limit=100"
+        while True:
+            page = self._call(BatchPage, "GET", place)
+            for batch in page.data:
+                if batch.input_file_id == file_id:
+                    return batch
+            if not page.has_more or not page.data:
+                return None
+            place = f"v1/batches?limit=100&after={quote(page.data[-1].id, safe='')}"
+
     def get(self, batch_id: str) -> Batch:
         """A batch and how far it is."""
-        return self._call("GET", _place(batch_id))
+        return self._call(Batch, "GET", _place(batch_id))
 
     def cancel(self, batch_id: str) -> Batch:
         """Stop a batch; what has been answered is kept."""
-        return self._call("POST", f"{_place(batch_id)}/cancel")
+        return self._call(Batch, "POST", f"{_place(batch_id)}/cancel")
 
     def download(self, file_id: str, path: Path) -> None:
         """A file's content to ``path``, which appears when it is whole."""
@@ -113,11 +133,11 @@ class Batches:
         finally:
             part.unlink(missing_ok=True)
 
-    def _call(self, method: str, path: str) -> Batch:
+    def _call(self, kind: type[base.Page], method: str, path: str) -> base.Page:
         exchange = self._client._core.exchange()
         response = self._client._send(exchange, method, path, None)
         raw = self._client._read_body(response, exchange, base.MAX_JSON_BODY)
-        return base.parse_page(Batch, response, raw)
+        return base.parse_page(kind, response, raw)
 
     def _once(
         self, kind: type[base.Page], path: str, content: Callable[[], dict[str, Any]]

@@ -302,6 +302,10 @@ def complain(text: str) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; gives its exit code."""
+    # A stream that was closed before the start is none at all: what it would hold goes nowhere.
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode))
     # What the encoding cannot express becomes a question mark, not a traceback; what is read is
     # never altered.
     for stream, errors in ((sys.stdin, "strict"), (sys.stdout, "replace"), (sys.stderr, "replace")):

@@ -186,7 +186,7 @@ def _error_fields(body: bytes) -> dict[str, Any] | None:
     """The fields of an error body: OpenAI's, or the two common simpler shapes; else ``None``."""
     try:
         parsed = json.loads(body)
-    except ValueError:  # JSONDecodeError and UnicodeDecodeError both are
+    except (ValueError, RecursionError):  # no JSON, no UTF-8, or deeper than anybody reads
         return None
     if not isinstance(parsed, dict):
         return None

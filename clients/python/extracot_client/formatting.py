@@ -54,7 +54,10 @@ def figure_cells(row: SweepRow, saving: RowSaving | None) -> tuple[str, ...]:
 
 
 def _budget_text(report: BudgetReport) -> str:
-    """Which budget it was, and what came of it: ``budget auto → 0.4``."""
+    """Which budget it was, and what came of it: ``budget auto → 0.4``. A server that tells nothing
+    may not have looked at the one that was asked for."""
+    if report.source is None and report.level is None:
+        return "no budget report"
     requested = budget_key(report.requested)
     words = f"budget {requested}"
     applied = report.chosen or report.level
