@@ -31,6 +31,7 @@ _PART = re.compile(
 )
 _BRACE = re.compile(r"\\.|[{}]", re.DOTALL)
 _TAG = re.compile(r"<(?=[A-Za-z/!?])")
+_JOINER = "\u2060"  # invisible; nothing is a tag or a picture that has one behind its first sign
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,12 +80,17 @@ def to_markdown(text: str) -> str:
 
     >>> to_markdown(r"<b>so</b> $x<2$: \boxed{7}")
     '&lt;b>so&lt;/b> \\(x<2\\): \\(\\boxed{7}\\)'
+
+    What Markdown takes for code or a formula may be another stretch than what :func:`spans` does, so
+    neither is passed on as it is.
     """
 
     def made(span: Span) -> str:
         if span.kind == "text":
             return _TAG.sub("&lt;", span.text).replace("![", "&#33;[")
-        return span.text if span.kind == "code" else _formula(span)
+        if span.kind == "code":
+            return _TAG.sub(f"<{_JOINER}", span.text).replace("![", f"!{_JOINER}[")
+        return _TAG.sub("< ", _formula(span)).replace("![", "!{}[")
 
     return "".join(map(made, spans(text)))
 
