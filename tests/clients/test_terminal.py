@@ -158,6 +158,30 @@ def test_ctrl_c_in_a_chat_stops_the_reply_only(slow: LiveServer) -> None:
     os.close(ours)
 
 
+def test_a_chat_outlives_a_lost_connection() -> None:
+    good, broken = fake.stream(*GOOD), fake.stream(*GOOD[:1], end="reset")
+    with FakeServer([good, broken, good]) as server:
+        ours, theirs = pty.openpty()
+        with subprocess.Popen(
+            [*COMMAND, "chat", "--base-url", server.url],
+            stdin=theirs,
+            stdout=theirs,
+            stderr=theirs,
+        ) as process:
+            os.close(theirs)
+            shown = b""
+            for line, awaited in ((b"one", b"budget"), (b"two", b"> "), (b"three", b"budget")):
+                os.write(ours, line + b"\n")
+                while awaited not in shown.partition(line)[2]:
+                    shown += os.read(ours, 65536)
+                shown = b""
+            os.write(ours, b"/quit\n")
+            assert process.wait(WAIT) == 0
+        os.close(ours)
+    asked = json.loads(server.seen[2].body)["messages"]
+    assert [message["content"] for message in asked] == ["one", "It is \\boxed{4}.", "three"]
+
+
 def test_ctrl_c_while_waiting_for_a_silent_server() -> None:
     with FakeServer([fake.hang]) as server:
         argv = ["compare", "x", "--budgets", "0.2", "--model", "m", "--base-url", server.url]

@@ -27,7 +27,8 @@ _MEANT = {"--url": "--base-url", "--server": "--base-url", "--key": "--api-key"}
 _MEANT |= dict.fromkeys(("--effort", "--reasoning-effort", "--level", "--ratio"), "--budget")
 _EPILOG = """\
 The server and the key come from --base-url/--api-key or EXTRACOT_BASE_URL/EXTRACOT_API_KEY.
-Exit codes: 0 success, 1 server or connection error, 2 wrong usage, 130 interrupted.
+Exit codes: 0 success, 1 server or connection error, 2 wrong usage, 130 interrupted,
+141 nobody reads the output any more.
 """
 
 

@@ -86,7 +86,11 @@ def _turn(client: Extracot, chat: ChatSession, line: str, live: bool) -> bool:
         if not live:
             raise
         note("stopped")
-    except ExtracotAPIError as error:  # the server said why: the next turn may do better
+    except ExtracotClientError as error:
+        # Where the server said why the next turn may do better; without a server no line of a pipe
+        # does, but somebody who sits there may wait for it and keep the conversation.
+        if not (live or isinstance(error, ExtracotAPIError)):
+            raise
         chat.messages.pop()
         note(str(error), bad=True)
         chat.failed = True
