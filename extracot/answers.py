@@ -21,10 +21,11 @@ from extracot.quantities import (
     Words,
     plain_text,
     read_plain,
-    units_differ,
 )
+from extracot.separators import in_one_piece
+from extracot.units import units_differ
 
-GRADER = "extracot.answers 4"
+GRADER = "extracot.answers 5"
 """Names the rules of :func:`same_plain_answer`, for reports; it changes when a verdict does."""
 
 _END = rf"(?:\$ ?)?{NUMBER}(?::\d\d)?"
@@ -91,11 +92,12 @@ def same_plain_answer(answer: str, gold: str) -> bool | None:
     r"""Whether two bare answers say the same; ``None``: that is no plain matter.
 
     A number with only words behind it is that number; more digits behind a unit, or another base,
-    is another answer. Units count where both are given and measure the same thing. ``50%`` is 50
-    where the sign is left out, and 0.5. A base that one of the two leaves out is the other's.
-    Words are compared as words, whatever their case; an interval is no set. A choice's letter with
-    its value, ``(D) 5``, counts where the gold is that letter. An expression, be it but ``7 - 3``,
-    is not plain, unless it is a sum of letters (:mod:`extracot.letters`).
+    is another answer. Units count where both are given and measure the same thing; two of which one
+    is in no ASCII letters stay undecided. ``50%`` is 50 where the sign is left out, and 0.5. A base
+    that one of the two leaves out is the other's. Words are compared as words, whatever their case;
+    an interval is no set. A choice's letter with its value, ``(D) 5``, counts where the gold is
+    that letter. An expression, be it but ``7 - 3``, is not plain, unless it is a sum of letters
+    (:mod:`extracot.letters`).
 
     >>> same_plain_answer("18 dollars", "18"), same_plain_answer("3 feet 6 inches", "3")
     (True, False)
@@ -121,8 +123,8 @@ def same_plain_answer(answer: str, gold: str) -> bool | None:
         case Numeral(), Numeral():
             return left == right
         case tuple(), tuple():
-            same = len(left) == len(right)
-            return same and all(map(_same_quantity, left, right))
+            found = {*map(_same_quantity, left, right)}
+            return False if len(left) != len(right) or False in found else None not in found or None
         case (Numeral() as numeral, (Quantity() as number,)) | (
             (Quantity() as number,),
             Numeral() as numeral,
@@ -157,7 +159,7 @@ def _ranges(answer: str, gold: str) -> bool | None:
     """
     if max(len(answer), len(gold)) > LONGEST:
         return None
-    first, second = _RANGE.fullmatch(answer), _RANGE.fullmatch(gold)
+    first, second = (_RANGE.fullmatch(in_one_piece(text)) for text in (answer, gold))
     if first is None or second is None:
         return None
     lows = [read_plain(one["low"] + (one["unit"] or one["end"] or "")) for one in (first, second)]
@@ -168,15 +170,23 @@ def _ranges(answer: str, gold: str) -> bool | None:
     return same if "to" in (first["by"], second["by"]) else (same or None)
 
 
-def _same_quantity(left: Quantity, right: Quantity) -> bool:
+def _same_quantity(left: Quantity, right: Quantity) -> bool | None:
+    """``None``: the same number with two units of which one is in another language's letters."""
     if not _same_clock(left, right) or units_differ(left.unit, right.unit):
         return False
     if left.value == right.value:
-        return True
+        return None if _foreign(left.unit, right.unit) else True
     if left.is_percent == right.is_percent or (left.unit and right.unit):
         return False
     share, other = (left, right) if left.is_percent else (right, left)
     return share.value / 100 == other.value
+
+
+def _foreign(left: tuple[str, ...], right: tuple[str, ...]) -> bool:
+    """Whether two units differ that :func:`units_differ` may not know."""
+    one, other = ([word for word in unit if word != "%"] for unit in (left, right))
+    letters = filter(str.isalpha, "".join((*one, *other)))
+    return bool(one and other) and one != other and not all(map(str.isascii, letters))
 
 
 def _same_clock(left: Quantity, right: Quantity) -> bool:

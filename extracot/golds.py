@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 from extracot.answers import boxes, same_answer, tidy
-from extracot.quantities import LONGEST
+from extracot.quantities import LONGEST, plain_text
+from extracot.think_tags import looks_tagged
 
 LONGEST_NUMBER = 60
 """Digits; longer numbers are not compared as numbers."""
@@ -22,19 +23,21 @@ WANTED = "want the bare answer as a text or a number, such as 42"
 _WANTED_OF_SOLUTION = (
     "want the bare answer, or a solution with it in one \\boxed{} or behind '####' on its last line"
 )
-# What another program wrote for a value that is none: pandas' NaN, a Python list as text.
-_NO_VALUE = re.compile(r"nan|null|<na>", re.IGNORECASE)
+# What programs and people write where there is no answer, whatever its capitals: NaN of pandas,
+# errors of spreadsheets, a dash. Words that are answers, too, are left: none, infinity, undefined.
+_PLACEHOLDER = re.compile(
+    r"[-+]?nan|[<(\[]?null[>)\]]?|<(?:na|none|unknown|missing)>|#?n/a|#na|n\.\s?a\.?"
+    r"|#[a-z/_]+0?[!?]|#getting_data|err:\d{3}|[?？]+|[-–—−]+|…|_+"
+    r"|tb[ad]|todo|to be (?:determined|announced)|unknown|not (?:available|applicable)|[-+]?inf",
+    re.IGNORECASE,
+)
+_AS_PROGRAMS_WRITE = ("None", "NA", "NaT", "\\N")  # Python, R, pandas, dumps of databases
 _PYTHON_LIST = re.compile(r"[\[({]\s*(['\"]).*[\])}]", re.DOTALL)
 _MARK = re.compile(r"(?<!#)####(?!#)[ \t]*")
 _LABEL = re.compile(r"\**(?:the )?(?:final )?answer\b\**(?: is\b)?[ \t]*[:=]?[ \t]*", re.IGNORECASE)
 _STATED = re.compile(
     r"(?P<before>.*[.!?,:;] )?(?:(?:so|thus|hence|therefore),? )?\**"
     r"(?:the (?:final )?answer is\b:?|(?:the )?(?:final )?answer\** ?:)\** *(?P<answer>.+)",
-    re.IGNORECASE,
-)
-_THINK_TAG = re.compile(
-    r"</?(?:\w+:)?think(?:ing)?(?::\w+)?>|</?(?:thought|reasoning)>|\[/?think\]"
-    r"|<\|(?:start|end)_thinking\|>|<\|(?:begin|end)_of_thought\|>|<\|?channel\|?>",
     re.IGNORECASE,
 )
 _HEADING = re.compile(
@@ -164,7 +167,7 @@ def _bare(text: str) -> str:
 def _checked(answer: str) -> str:
     if len(answer) > LONGEST:
         raise GoldError(f"is an answer of {len(answer)} characters; {WANTED}")
-    if _THINK_TAG.search(answer):
+    if looks_tagged(answer):
         raise GoldError(f"has think tags in its answer; {_WANTED_OF_SOLUTION}")
     if ("=" in answer and _NEXT_SENTENCE.search(answer)) or (
         _ENDS_IN_NUMBER.search(answer) and _NEW_SENTENCE.search(answer)
@@ -172,12 +175,23 @@ def _checked(answer: str) -> str:
         raise GoldError(f"is several sentences, {answer[:40]!r}; {_WANTED_OF_SOLUTION}")
     if not tidy(answer):
         raise GoldError(f"holds no answer; {WANTED}")
-    if _NO_VALUE.fullmatch(answer) or _PYTHON_LIST.fullmatch(answer):
+    _refuse_placeholder(answer)
+    if _PYTHON_LIST.fullmatch(answer):
         raise GoldError(f"is {answer[:40]!r}; {WANTED}")
     digits = max(map(len, re.findall(r"\d+", answer)), default=0)
     if digits > LONGEST_NUMBER:
         raise GoldError(f"is a number of {digits} digits; {WANTED}")
     return answer
+
+
+def _refuse_placeholder(answer: str) -> None:
+    """Refuse what stands for a missing answer, as it is or in ``\\text{}``. ``None`` and ``NA`` are
+    placeholders as Python and R write them; ``none`` and ``Na`` are answers."""
+    if answer in _AS_PROGRAMS_WRITE or any(
+        _PLACEHOLDER.fullmatch(text) for text in (answer, plain_text(answer))
+    ):
+        hint = "; write none where that is the answer" if answer == "None" else ""
+        raise GoldError(f"is {answer[:40]!r}, a placeholder and no answer; {WANTED}{hint}")
 
 
 def _unlabelled(line: str) -> str:

@@ -12,7 +12,8 @@ from fractions import Fraction
 
 _LARGEST_EXPONENT = 400
 NUMBER = (
-    r"(?:\d+\s+\d+/\d+|\d+/\d+|(?:(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?|\.\d+)(?:[eE][-+]?\d+)?)"
+    r"(?:\d+\s+\d+/\d+|\d+/\d+"
+    r"|(?:(?:[1-9]\d{0,2}(?:,\d{3})+|\d+)(?:\.\d+)?|\.\d+)(?:[eE][-+]?\d+)?)"
 )
 """A pattern for a number in digits, without its sign."""
 

@@ -8,12 +8,15 @@ written around plain text: fractions, ``\text{}``, spacing, degrees, powers of t
 from __future__ import annotations
 
 import re
+import unicodedata
 from dataclasses import dataclass
 from fractions import Fraction
-from itertools import chain
 
 from extracot.digits import with_periods, with_powers
 from extracot.number_words import CARDINALS, MULTIPLIERS, NUMBER, in_digits, number_value
+from extracot.separators import in_one_piece, with_decimal_point
+from extracot.unit_words import LETTERS, is_letter, scaled
+from extracot.units import MEASURE, SHORT
 
 LONGEST = 400
 """Characters; longer texts are not read."""
@@ -49,14 +52,21 @@ _SIGNS = {"℃": "°C", "℉": "°F"}
 _VULGAR = {"½": "1/2", "⅓": "1/3", "⅔": "2/3", "¼": "1/4", "¾": "3/4", "⅕": "1/5", "⅖": "2/5"}
 _VULGAR |= {"⅗": "3/5", "⅘": "4/5", "⅙": "1/6", "⅚": "5/6", "⅛": "1/8", "⅜": "3/8", "⅝": "5/8"}
 _VULGAR |= {"⅞": "7/8"}
-_CURRENCY = r"(?:(?:\b(?:US|CA?|AU?))?[$€£¥₹]|\b(?:USD|EUR|GBP|JPY|INR|CHF|CNY|MXN|CAD|AUD)\b)"
+_SIGN = "[$€£¥₹₩₽₺₫₴₪฿₱₦]"
+_CURRENCY = rf"(?:(?:\b(?:US|CA?|AU?))?{_SIGN}|\b(?:USD|EUR|GBP|JPY|INR|CHF|CNY|MXN|CAD|AUD)\b)"
 _PART = re.compile(
     rf"\s*(?P<currency>{_CURRENCY}?)\s*(?P<sign>[-+]?)\s*(?P<dear>{_CURRENCY}?)\s*"
     rf"(?P<number>{NUMBER})"
     r"(?P<clock>:\d\d(?::\d\d)?)?(?P<unit>(?:[^\d,(){}\[\]=<>+*\\|!:;^]|\^\{?-?\d\}?|[.,](?!\d))*)"
 )
-_UNIT_WORD = re.compile(r"[A-Za-z][A-Za-z'-]*\.?(?:\^\{?-?\d\}?)?|%|[$€£¥₹¢]")
-_PLAIN_WORDS = re.compile(r"\(?[A-Za-z][A-Za-z' .,-]*\)?")
+_UNIT_WORD = re.compile(rf"[{LETTERS}][{LETTERS}'-]*\.?(?:\^\{{?-?\d\}}?)?|%|{_SIGN}|¢")
+_PLAIN_WORDS = re.compile(rf"\(?[{LETTERS}][{LETTERS}' .,-]*\)?")
+# Behind a comma one or two digits, or any number of them where there is but a zero before it.
+_DECIMAL_COMMA = re.compile(
+    rf"(?P<before>\s*(?P<currency>(?!\$){_CURRENCY})?\s*[-+]?\s*)"
+    r"(?P<whole>\d+),(?P<decimals>\d\d?|(?<=(?<!\d)0,)\d+)"
+    r"(?P<unit>(?!\d)(?:[^\d,^]|\^\{?-?\d\}?)*)"
+)
 _CHOICE = re.compile(r"[A-Za-z]\)")
 _MINUS = re.compile(r" -+ ?|-+ ")
 _CHANGED = re.compile(rf"{NUMBER} ([A-Za-z' -]+)")
@@ -85,57 +95,6 @@ _LARGEST_BASE = 36
 _LETTER_UNITS = frozenset("mgshlvwnjkcfa")
 _LETTERS = re.compile(r"[a-z](?:-[a-z])+")
 _MINUS_LETTER = re.compile(r"-\s+[A-Za-z](?![A-Za-z'])|\s*-[A-Za-z]\s*$")
-# Units that exclude each other, by what they measure; spellings of one unit share a line's item.
-# Food's calories are kilocalories, so the two are one; capitals do not count (MB and Mb).
-_MEASURES = """
-    nm/nanometer/nanometre micron/microm/micrometer/micrometre mm/millimeter/millimetre
-    cm/centimeter/centimetre dm/decimeter/decimetre m/meter/metre km/kilometer/kilometre
-    in/inch/inche ft/foot/feet yd/yard furlong mi/mile nmi
-    | mcg/microg/microgram mg/milligram g/gram kg/kilogram/kilo oz/ounce lb/pound stone ton/tonne
-    | ns/nanosecond micro/microsecond ms/millisecond s/sec/second min/minute h/hr/hour day week
-    fortnight month year/yr decade century/centurie
-    | microl/microliter/microlitre ml/milliliter/millilitre cl/centiliter/centilitre
-    dl/deciliter/decilitre l/liter/litre tsp/teaspoon tbsp/tablespoon cup pint quart
-    gallon/gal bushel barrel
-    | $/us$/dollar/usd/buck ¢/cent/penny/pennie €/euro/eur £/sterling/gbp/quid ¥/yen/jpy
-    ₹/rupee/inr franc/chf yuan/cny/rmb peso/mxn won/krw ruble/rouble/rub zloty/pln krona/sek
-    c$/ca$/cad a$/au$/aud
-    | am pm
-    | c/celsiu/centigrade f/fahrenheit k/kelvin
-    | deg/degree rad/radian
-    | bit byte kb/kilobyte mb/megabyte gb/gigabyte tb/terabyte kib/kibibyte mib/mebibyte
-    gib/gibibyte kbit/kilobit mbit/megabit gbit/gigabit
-    | j/joule kj/kilojoule mj/megajoule cal/calorie/kcal/kilocalorie wh kwh mwh ev btu
-    | w/watt kw/kilowatt mw/megawatt gw/gigawatt hp/horsepower
-    | n/newton kn/kilonewton
-    | pa/pascal kpa/kilopascal mpa/megapascal psi bar atm/atmosphere mmhg
-    | hz/hertz khz/kilohertz mhz/megahertz ghz/gigahertz rpm
-    | v/volt kv/kilovolt mv/millivolt
-    | amp/ampere ma/milliamp/milliampere
-    | acre ha/hectare
-"""
-_MEASURE = {
-    spelling: (dimension, unit)
-    for dimension, line in enumerate(_MEASURES.split("|"))
-    for unit, item in enumerate(line.split())
-    for spelling in item.split("/")
-}
-_POWERS = {"square": "2", "sq": "2", "cubic": "3", "cu": "3"}
-# Units of two in one word.
-_COMPOUNDS = {
-    "mph": ("mi", "h"),
-    "kph": ("km", "h"),
-    "kmh": ("km", "h"),
-    "kmph": ("km", "h"),
-    "knot": ("nmi", "h"),
-    "fps": ("ft", "s"),
-    "mps": ("m", "s"),
-    "kbps": ("kbit", "s"),
-    "mbps": ("mbit", "s"),
-    "gbps": ("gbit", "s"),
-}
-_SHORT_WORDS = "st nd rd th pt pc qt yo wk mo mpg mol ohm ct px ppm bpm dpi doz dz rev"
-_SHORT = frozenset((*_MEASURE, *_COMPOUNDS, *_SHORT_WORDS.split()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +143,8 @@ Reading = tuple[Quantity, ...] | Numeral | Words | None
 
 def plain_text(answer: str) -> str:
     """The answer without what LaTeX and typography put around plain text; one kind of space."""
-    text = with_periods(with_powers(answer.strip().rstrip("\\").rstrip()))
+    text = unicodedata.normalize("NFC", answer.strip().rstrip("\\").rstrip())
+    text = with_decimal_point(with_periods(with_powers(text)))
     while len(text) > 1 and text[0] == text[-1] == "$" and not _DOLLAR.search(text[1:-1]):
         text = text[1:-1].strip()
     for sign, written in _SIGNS.items():
@@ -211,12 +171,22 @@ def read_plain(text: str) -> Reading:
     """The same of a text that :func:`plain_text` gave."""
     if not text or len(text) > LONGEST:
         return None
+    text = _with_point(in_one_piece(text))
     if numeral := _numeral(text):
         return numeral
-    digits = in_digits(text, _MEASURE)
+    digits = in_digits(text, MEASURE)
     if digits is None:
         return Words(tuple(text.lower().split()))
     return _quantities(digits) or _words(digits) or _words(text)
+
+
+def _with_point(text: str) -> str:
+    """A number with a decimal comma and a unit, with a point: ``12,5 kg``. Alone it may be two, and
+    so it may with a dollar sign, which may be mathematics'."""
+    found = _DECIMAL_COMMA.fullmatch(text)
+    if not found or not (found["currency"] or (_unit(found["unit"]) and found["unit"] != "$")):
+        return text
+    return f"{found['before']}{found['whole']}.{found['decimals']}{found['unit']}"
 
 
 def _numeral(text: str) -> Numeral | None:
@@ -263,15 +233,18 @@ def _quantity(match: re.Match[str]) -> Quantity | None:
     unit = _unit(match["unit"])
     if value is None or unit is None or (match["currency"] and match["dear"]):
         return None
-    if unit and unit[0] in MULTIPLIERS:
-        value, unit = value * MULTIPLIERS[unit[0]], unit[1:]
-        if unit and (unit[0] in CARDINALS or unit[0] in MULTIPLIERS):
-            return None
+    scale = MULTIPLIERS.get(unit[0], 1) if unit else 1
+    further = scaled(unit[1:] if scale > 1 else unit)
+    if further is None:
+        return None
+    scale, unit = scale * further[0], further[1]
+    if scale > 1 and unit and (unit[0] in CARDINALS or unit[0] in MULTIPLIERS):
+        return None
     money = (match["currency"] or match["dear"]).lower()
     if match["clock"] and (match["sign"] or value.denominator != 1):
         return None
     return Quantity(
-        -value if match["sign"] == "-" else value,
+        -value * scale if match["sign"] == "-" else value * scale,
         ((money, *unit) if money else unit),
         _clock(match["clock"] or ""),
     )
@@ -295,8 +268,10 @@ def _unit(text: str) -> tuple[str, ...] | None:
         return None
     for index, word in enumerate(plain):
         letter = word.partition("^")[0]
-        alone = len(letter) == 1 and letter.isalpha()
+        alone = len(letter) == 1 and letter.isascii() and letter.isalpha()
         if alone and (letter not in _LETTER_UNITS or (glued and index == 0)):
+            return None
+        if is_letter(letter, glued=glued and index == 0):
             return None
     if glued and is_product(words[0]):
         return None
@@ -306,9 +281,9 @@ def _unit(text: str) -> tuple[str, ...] | None:
 def is_product(word: str) -> bool:
     """Whether a word right behind a number is letters to multiply it by: ``5xy``, ``2ab^2``."""
     letters = word.partition("^")[0].rstrip(".")
-    if not 2 <= len(letters) <= 3 or not letters.islower():
+    if not 2 <= len(letters) <= 3 or not (letters.islower() and letters.isascii()):
         return False
-    return letters not in _SHORT and letters.removesuffix("s") not in _SHORT
+    return letters not in SHORT and letters.removesuffix("s") not in SHORT
 
 
 def _changes(words: list[str]) -> bool:
@@ -327,9 +302,13 @@ def _singular(word: str) -> str:
     return word + power + exponent.strip("{}")
 
 
+def _is_changed(words: list[str]) -> bool:
+    return _changes(words) or scaled(tuple(map(_singular, words))) is None
+
+
 def _words(text: str) -> Words | None:
     changed = _CHANGED.fullmatch(text)
-    if changed and _changes(changed[1].lower().split()):
+    if changed and _is_changed(changed[1].lower().split()):
         return Words(tuple(text.lower().split()))
     text = text[:-1] if _CHOICE.fullmatch(text) else text
     if not _PLAIN_WORDS.fullmatch(text) or (text[0] == "(") != (text[-1] == ")"):
@@ -337,44 +316,10 @@ def _words(text: str) -> Words | None:
     pieces = re.split(r"[\s.,()]+", _MINUS.sub(" - ", text))
     found = [word if word == "-" else word.strip("'-") for word in pieces]
     found = [word for word in found if word]
-    if any(word.lower() in MATHEMATICAL for word in found):
+    if any(word.lower() in MATHEMATICAL or is_letter(word, glued=False) for word in found):
         return None
     if len(found) == 1 and len(found[0]) == 1:
         return Words((found[0],))
     if all(len(word) == 1 for word in found):
         return None
     return Words(tuple(word.lower() for word in found))
-
-
-def units_differ(left: tuple[str, ...], right: tuple[str, ...]) -> bool:
-    """Whether two units measure the same thing in another way: hours and minutes, a.m. and p.m.,
-    feet and square feet. What only one of them measures does not count.
-
-    >>> units_differ(("mile", "per", "hour"), ("mile", "per", "minute"))
-    True
-    >>> units_differ(("$", "a", "day"), ("day",)), units_differ(("cm^2",), ("square", "cm"))
-    (False, False)
-    """
-    one, other = _known_units(left), _known_units(right)
-    shared = {unit[0] for unit in one} & {unit[0] for unit in other}
-    pairs = zip(
-        (unit for unit in one if unit[0] in shared),
-        (unit for unit in other if unit[0] in shared),
-        strict=False,
-    )
-    return any(a != b for a, b in pairs)
-
-
-def _known_units(words: tuple[str, ...]) -> list[tuple[int, int, str]]:
-    """What they measure, the unit, and its power without a sign; no unit twice running."""
-    found: list[tuple[int, int, str]] = []
-    before = ""
-    for index, word in enumerate(chain.from_iterable(_COMPOUNDS.get(w, (w,)) for w in words)):
-        name, _, power = word.partition("^")
-        measure = _MEASURE.get("nmi" if (before, name) == ("nautical", "mile") else name)
-        # Between words, "in" is no inch.
-        if measure and (name != "in" or index == 0 or before in _POWERS or before == "per"):
-            unit = (*measure, _POWERS.get(before) or power.strip("-") or "1")
-            found += [unit] if found[-1:] != [unit] else []
-        before = word
-    return found

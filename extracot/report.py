@@ -1,8 +1,9 @@
 """The token reports of a reply: the ``budget`` and the ``usage`` object.
 
-One type each for both sides. This release's server fills in every field; a client also reads
+One type of report for both sides. This release's server fills in every field; a client also reads
 older and newer servers, so for a reader each field may be missing (``None``) and unknown ones are
-kept.
+kept. :class:`Usage` is as this server sends it; the client's own leaves open what others do not
+tell (:class:`extracot_client.Usage`).
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ import extracot
 from extracot.errors import CardError, ExtracotError
 from extracot_server.admission.keys import KeyStore
 from extracot_server.admission.queue import RequestQueue
-from extracot_server.admission.scheduler import RateLimits, Scheduler
+from extracot_server.admission.scheduler import Scheduler
 from extracot_server.api import (
     batch_lines,
     batches,
@@ -50,6 +50,7 @@ from extracot_server.api.errors import (
 )
 from extracot_server.api.openapi.docs_page import install_docs_page
 from extracot_server.api.openapi.document import install_openapi
+from extracot_server.api.permits import PermitMiddleware
 from extracot_server.api.reasoning_seal import ReasoningSeal
 from extracot_server.api.responses.held_items import HeldItems
 from extracot_server.api.start_page import install_start_page
@@ -105,9 +106,8 @@ def create_app(
         engines = [build_engine(settings, model) for model in served]
     else:
         engines = list(engine) if isinstance(engine, Sequence) else [engine]
-    rate_limits = RateLimits()
     for model, built in zip(served, engines, strict=True):
-        scheduler = Scheduler(model.max_running, model.max_queued, rate_limits)
+        scheduler = Scheduler(model.max_running, model.max_queued, state.rate_limits)
         state.engines.append(EngineHandle(built, RequestQueue(scheduler), metrics, model))
     registry.register(EngineFamilies(state.engine_collectors))
 
@@ -160,7 +160,7 @@ def create_app(
     app.state.batch_runner = batch_lines.batch_runner(app, state)
     for endpoints in (replies, tokenize, models, usage, upstreams, canary, files, batches, health):
         app.include_router(endpoints.router)
-    for router in (files.reading, batches.plain, batches.reading):
+    for router in (replies.counting, files.reading, batches.plain, batches.reading):
         app.include_router(router)
     _add_error_handlers(app, state, tracing)
     install_openapi(app)
@@ -278,6 +278,7 @@ def _add_error_handlers(app: FastAPI, state: AppState, tracing: Tracing | None) 
     def answer(error: Exception) -> JSONResponse:
         return respond(to_http(error))
 
+    app.add_middleware(PermitMiddleware)
     app.add_middleware(
         KeyMiddleware,
         keys=state.keys,
@@ -288,7 +289,10 @@ def _add_error_handlers(app: FastAPI, state: AppState, tracing: Tracing | None) 
     if state.settings.cors_origins:
         app.add_middleware(cors, origins=state.settings.cors_origins)
     app.add_middleware(  # the outermost: whatever became of a request, it is written down
-        AccessMiddleware, keep_prompts=state.settings.log_prompts, tracing=tracing
+        AccessMiddleware,
+        routes=app.routes,
+        keep_prompts=state.settings.log_prompts,
+        tracing=tracing,
     )
 
 

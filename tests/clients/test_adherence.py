@@ -11,7 +11,7 @@ import pytest
 
 from extracot.reasoning import ThinkTags
 from extracot_client.adherence import FIELDS, Server
-from extracot_client.adherence_figures import figures, read_reply
+from extracot_client.adherence_figures import figures, opens_block, read_reply
 from extracot_client.cli import main
 from extracot_client.types import SweepRow
 from extracot_server.engine.scripted.engine import ScriptedBehaviour
@@ -45,7 +45,7 @@ def test_two_servers_in_one_table(
     told = capsys.readouterr()
     assert len(told.out.splitlines()) == 8 and "realised: as the server reports it" in told.out
     report = json.loads(out.read_text())
-    assert (report["definition"], report["problems"]["n"]) == ("adherence 2", 10)
+    assert (report["definition"], report["problems"]["n"]) == ("adherence 3", 10)
     assert [one["field"] for one in report["servers"]] == ["extracot", "vllm"]
     found = {(one["server"], one["requested"]): one for one in report["figures"]}
     assert set(found) == {(name, cap) for name in ("ours", "bare") for cap in (None, 20, 40)}
@@ -156,14 +156,17 @@ def test_a_server_that_refuses_the_field_fails_in_rows_and_is_told(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     whole = fake.stream(*fake.GOOD)
-    handlers = [whole, fake.error(500, "no such thing")]
+    handlers = [fake.error(404), whole, fake.error(500, "no such thing")]
     with FakeServer(handlers) as server:
         arguments = ["--model", "m", "--caps", "5", "--limit", "1", "--concurrency", "1"]
         assert measure([server.url], tmp_path / "report.json", *arguments, "--field", "x.y") == 1
-        assert [seen.json.get("x") for seen in server.seen] == [None, {"y": 5}]
+        assert [seen.json.get("x") for seen in server.seen[1:]] == [None, {"y": 5}]
     figures_ = json.loads((tmp_path / "report.json").read_text())["figures"]
     assert [(one["n"], one["failed"]) for one in figures_] == [(1, 0), (0, 1)]
-    assert figures_[1]["accuracy"] is None and "–" in capsys.readouterr().out
+    told = capsys.readouterr()
+    assert figures_[1]["accuracy"] is None and "–" in told.out
+    assert "1 of 2 requests failed; the same command asks them again\nfirst: 127" in told.err
+    assert told.err.endswith("problem word-01: ServerError: no such thing (HTTP 500)\n")
 
 
 def test_a_key_goes_to_its_own_server_alone(
@@ -171,7 +174,7 @@ def test_a_key_goes_to_its_own_server_alone(
 ) -> None:
     monkeypatch.setenv("EXTRACOT_API_KEY", "of-somebody-else")
     monkeypatch.setenv("SECOND_KEY", "of-the-second")
-    handlers = [fake.stream(*fake.GOOD)] * 2
+    handlers = [fake.error(404), *[fake.stream(*fake.GOOD)] * 2]
     with FakeServer(handlers) as one, FakeServer(handlers) as two:
         arguments = ["--model", "m", "--caps", "5", "--limit", "1", "--concurrency", "1"]
         arguments += ["--name", "a", "--name", "b"]
@@ -324,3 +327,60 @@ def test_first_answers_are_a_median_and_a_percentile() -> None:
     rows = [row(str(n), 10, first_answer=float(n)) for n in range(1, 12)]
     found = figured([*rows, row("x", 10)])
     assert (found.first_answer_p50, found.first_answer_p90) == (6.0, 10.0)
+
+
+def native_fails_once() -> list[fake.Handler]:
+    """Native replies of seven tokens, the first of two after it has failed once; and so on."""
+    whole = fake.stream(*fake.GOOD)
+    return [fake.error(404), fake.error(500, "once"), whole, fake.error(404), whole]
+
+
+def test_caps_wait_for_all_native_replies_and_then_stay(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with FakeServer(native_fails_once()) as server:
+        arguments = ["--model", "m", "--limit", "2", "--concurrency", "1", "--field", "x"]
+        assert measure([server.url], tmp_path / "report.json", *arguments) == 1
+        told = refused(capsys)
+        assert "1 requests failed, the first for problem word-01: ServerError: once" in told
+        assert "run the same command again, or give --caps" in told
+        assert len(server.seen) == 3 and not (tmp_path / "report.json").exists()
+        assert measure([server.url], tmp_path / "report.json", *arguments) == 0
+        asked = [seen.json.get("x") for seen in server.seen[4:]]
+        # The one that failed, and twice each 20, 40, 60 and 80 % of seven tokens.
+        assert asked == [None, 1, 1, 3, 3, 4, 4, 6, 6]
+
+
+def test_a_server_that_always_fails_is_told_by_its_own_words(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with FakeServer([fake.error(500, "boom")]) as server:
+        arguments = ["--model", "m", "--limit", "2", "--field", "x"]
+        assert measure([server.url], tmp_path / "report.json", *arguments) == 1
+        assert "2 requests failed, the first for problem word-0" in refused(capsys)
+        picture = ["--caps", "5", "--plot", str(tmp_path / "x.png")]
+        assert measure([server.url], tmp_path / "report.json", *arguments, *picture) == 1
+    assert "no picture: all requests failed" in capsys.readouterr().err
+
+
+def test_a_mean_is_over_replies_and_its_interval_over_problems() -> None:
+    rows = [row("a", 100), row("a", 100), row("b", 10), row("b", None, error="x")]
+    found = figured(rows, 100)
+    assert found.realised.mean == found.reported == 70 and found.ratio == 0.7
+    assert found.realised.low == 0, "two problems say little, and no length is below 0"
+    alone = figured(rows[:2], 100).realised
+    assert (alone.mean, alone.low, alone.high) == (100, None, None)
+    wide = figured([row("a", 90), row("b", 110)], 100).realised
+    assert wide.high == pytest.approx(100 + 12.7062 * 10, abs=0.01)
+
+
+def test_a_reply_that_was_cut_in_the_templates_block_is_reasoning() -> None:
+    """The tags stand in the content, and the start tag in the prompt."""
+    ended = row("a", None, answer="one and one</think>It is \\boxed{1}", reasoning=None)
+    cut = row("b", None, None, answer="one and", reasoning=None, finish_reason="length")
+    plain = row("c", None, answer="It is 1", reasoning=None, finish_reason="stop")
+    assert opens_block([ended, cut], TAGS) and not opens_block([cut, plain], TAGS)
+    told = read_reply(cut, lambda text: len(text.split()), TAGS, opened=True)
+    assert (told.realised, told.answer, told.empty) == (2, 0, True)
+    assert not read_reply(plain, None, TAGS, opened=True).empty
+    assert not read_reply(cut, None, TAGS).empty

@@ -269,3 +269,16 @@ def test_a_refusal_that_asks_to_come_back_is_asked_again(file: Path) -> None:
         assert batches.create("file-1", "/v1/chat/completions", "24h").id == "b-1"
     assert len(server.seen) == 4
     assert all(file.read_bytes() in request.body for request in server.seen[:2])
+
+
+def test_what_a_batch_waits_for_is_told_once(file: Path, capsys: Captured) -> None:
+    fault = {"data": [{"message": "the disk is full"}]}
+    runs = {"id": "b-1", "status": "in_progress", "request_counts": {"total": 2}}
+    states = [runs, {**runs, "errors": fault}, {**runs, "errors": fault}, runs]
+    ends = {**runs, "status": "completed", "request_counts": {"total": 2, "completed": 2}}
+    replies = [{"id": "file-1"}, *states, ends]
+    with FakeServer([fake.reply(200, reply) for reply in replies]) as server:
+        assert main(["--base-url", server.url, "batch", str(file)]) == 0
+    _, *told = capsys.readouterr().err.splitlines()
+    waits = "in_progress: 0 of 2; it waits: the disk is full"
+    assert told == ["in_progress: 0 of 2", waits, "in_progress: 0 of 2"]

@@ -26,6 +26,7 @@ from tests.clients.conftest import LiveServer, serve
 from tests.clients.fake_server import WAIT, FakeServer
 from tests.server.live import wait_for
 
+PLAIN = ScriptedBehaviour()
 SLOW = ScriptedBehaviour(token_interval_seconds=0.005)
 SERVER = """
 import sys
@@ -127,7 +128,7 @@ def test_a_plan_asks_nothing(
 ) -> None:
     before = len(plain.engine.requests)
     assert calibrate(plain, problems, tmp_path / "card.json", "--plan") == 0
-    assert len(plain.engine.requests) == before and not (tmp_path / "card.json").exists()
+    assert len(plain.engine.requests) == before and not list(tmp_path.iterdir())
     told = capsys.readouterr()
     assert told.out == "" and "84 requests" in told.err and "for 512 (assumed" in told.err
     # 512 x (1 + 0.2 + 0.4 + 0.6 + 0.8 + 1) + 7 answers of 100, twelve times
@@ -152,8 +153,8 @@ def wait_for_rows(out: Path, least: int) -> None:
 
 
 def test_killed_and_taken_up_again(plain: LiveServer, problems: Path, tmp_path: Path) -> None:
-    out = tmp_path / "card.json"
-    with serve(SLOW, card="none") as slow:
+    out, port = tmp_path / "card.json", free_port()
+    with serve(SLOW, card="none", port=port) as slow:
         arguments = ["calibrate", slow.url, "--problems", str(problems), "--out", str(out)]
         with started(arguments) as process:
             wait_for_rows(out, 3)
@@ -161,10 +162,10 @@ def test_killed_and_taken_up_again(plain: LiveServer, problems: Path, tmp_path: 
     kept = len(rows_of(out))
     assert 3 <= kept < 84 and not out.exists()
     before = rows_of(out)
-    assert calibrate(plain, problems, out) == 0
+    with serve(ScriptedBehaviour(), card="none", port=port) as again:
+        assert calibrate(again, problems, out) == 0
     assert rows_of(out)[:kept] == before and len(rows_of(out)) == 84
-    whole = tmp_path / "whole" / "card.json"
-    whole.parent.mkdir()
+    whole = tmp_path / "whole.json"
     assert calibrate(plain, problems, whole) == 0
     assert out.read_text() == whole.read_text()
 
@@ -181,9 +182,8 @@ def test_a_server_that_goes_away_in_the_middle_loses_nothing(
     ) as server:
         try:
             assert server.stdout is not None and server.stdout.readline() == "ready\n"
-            url = f"http://127.0.0.1:{port}"
-            arguments = ["calibrate", url, "--problems", str(problems), "--out", str(out)]
-            with started(arguments) as process:
+            arguments = ["--problems", str(problems), "--out", str(out)]
+            with started(["calibrate", f"http://127.0.0.1:{port}", *arguments]) as process:
                 wait_for_rows(out, 3)
                 server.kill()
                 _, told = process.communicate(timeout=WAIT)
@@ -193,7 +193,8 @@ def test_a_server_that_goes_away_in_the_middle_loses_nothing(
     assert "the same command goes on from there" in told and "Traceback" not in told
     assert told.splitlines()[-1].startswith("extracot: ")
     before = rows_of(out)
-    assert calibrate(plain, problems, out) == 0
+    with serve(ScriptedBehaviour(), card="none", port=port) as again:
+        assert calibrate(again, problems, out) == 0
     after = rows_of(out)
     assert after[: len(before)] == before
     assert sum(row["error"] is None for row in after) == 84
@@ -263,8 +264,7 @@ def test_a_grader_that_cannot_tell_says_so(
     file.write_text('{"question": "What is a?", "answer": "x+1"}\n')
     assert calibrate(plain, file, tmp_path / "card.json") == 2
     assert "the grader can judge none of the answers" in refused(capsys)
-    (rows,) = {len(rows_of(tmp_path / "card.json"))}
-    assert rows == 7  # nothing that was answered is lost
+    assert len(rows_of(tmp_path / "card.json")) == 7  # nothing that was answered is lost
 
 
 @pytest.mark.parametrize(
@@ -305,15 +305,15 @@ def test_what_the_card_brings_is_named_where_the_server_is_to_go_without(
 def test_caps_beyond_what_the_server_assumes_say_what_to_set(
     problems: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    out = tmp_path / "card.json"
-    with serve(ScriptedBehaviour(), card="none", assumed_reasoning_tokens=40) as server:
+    out, port = tmp_path / "card.json", free_port()
+    with serve(PLAIN, card="none", port=port, assumed_reasoning_tokens=40) as server:
         assert calibrate(server, problems, out, "--limit", "4", "--ratios", "0.5,1") == 2
         assert len(rows_of(out)) == 8  # native and none, which are not asked again
     says = refused(capsys)
     flag = "--assumed-reasoning-tokens"
     assert "the server assumes 40" in says and flag in says
     assumed = int(says.split(flag)[1].split(",")[0])
-    with serve(ScriptedBehaviour(), card="none", assumed_reasoning_tokens=assumed) as server:
+    with serve(PLAIN, card="none", port=port, assumed_reasoning_tokens=assumed) as server:
         assert calibrate(server, problems, out, "--limit", "4", "--ratios", "0.5,1") == 0
     assert len(BudgetCard.load(out).levels) == 2 and len(rows_of(out)) == 16
 
@@ -346,13 +346,14 @@ def test_a_baseline_that_was_cut_off_is_told(
 
 
 def test_requests_that_fail_leave_no_card(
-    plain: LiveServer, problems: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    problems: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    out = tmp_path / "card.json"
-    with serve(ScriptedBehaviour(fail_after_tokens=30), card="none") as server:
+    out, port = tmp_path / "card.json", free_port()
+    with serve(ScriptedBehaviour(fail_after_tokens=30), card="none", port=port) as server:
         assert calibrate(server, problems, out) == 1
     assert "requests failed, the first for problem" in refused(capsys) and not out.exists()
-    assert calibrate(plain, problems, out) == 0
+    with serve(ScriptedBehaviour(), card="none", port=port) as server:
+        assert calibrate(server, problems, out) == 0
 
 
 def test_no_such_model_no_such_page_and_nobody(

@@ -22,7 +22,14 @@ from extracot_client.calibration import (
 )
 from extracot_client.calibration_card import make_card, undecided
 from extracot_client.errors import InvalidArgumentError
-from extracot_client.intervals import mean_of, paired_shares, percentile, share
+from extracot_client.intervals import (
+    by_chance,
+    mean_of,
+    paired_shares,
+    percentile,
+    share,
+    student,
+)
 from extracot_client.savings import is_native
 from extracot_client.sweeps import SweepProblem, wilson
 from extracot_client.types import BudgetCardPage, SweepRow
@@ -106,6 +113,20 @@ def test_as_accurate_is_not_more_accurate() -> None:
 
 def test_what_chance_could_do_dominates_nothing() -> None:
     assert marked(card_of(10, c1=(20, 0.9), c2=(60, 0.7))) == {"c1": None, "c2": None}
+
+
+def test_a_handful_of_problems_dominates_nothing() -> None:
+    for n in (3, 10, 29):
+        assert marked(card_of(n, c1=(20, 1.0), c2=(60, 0.0))) == {"c1": None, "c2": None}
+    assert marked(card_of(30, c1=(20, 1.0), c2=(60, 0.0)))["c2"] == "c1"
+
+
+@pytest.mark.parametrize(("gained", "dominated"), [(5, None), (6, "c1")])
+def test_domination_holds_by_an_exact_test_as_well(gained: int, dominated: str | None) -> None:
+    """Five of five by chance are 0.031, six of six 0.016."""
+    card = card_of(40, c1=(20, 0.5 + gained / 40), c2=(60, 0.5))
+    assert marked(card)["c2"] == dominated
+    assert (by_chance([1.0] * gained) <= 0.025) == (dominated is not None)
 
 
 def test_dearer_dominates_nothing() -> None:
@@ -239,8 +260,38 @@ def test_pairs_say_more_than_two_shares() -> None:
 
 
 def test_means_and_percentiles() -> None:
-    assert mean_of([]) is None
-    found = mean_of([1.0, 3.0])
-    assert found is not None and (found.mean, round(found.high - found.low, 2)) == (2.0, 3.92)
+    assert mean_of([]) is None and mean_of([[], []]) is None
+    found = mean_of([[1.0], [3.0]])
+    assert found is not None and found.high is not None
+    assert (found.mean, round(found.high, 2)) == (2.0, 14.71)
     assert [percentile([5.0], p) for p in (0.0, 0.5, 1.0)] == [5.0] * 3
     assert percentile([4, 1, 3, 2], 0.5) == 2.5
+
+
+def test_an_interval_has_a_width_or_is_none() -> None:
+    for values in ([[5.0]], [[5.0, 6.0]], [[5.0], [5.0]], [[1 / 3] * 3] * 40):
+        found = mean_of(values)
+        assert found is not None and (found.low, found.high) == (None, None)
+
+
+@given(st.lists(st.lists(st.floats(0, 1e4), min_size=1, max_size=4), min_size=1, max_size=30))
+def test_a_mean_lies_within_its_interval(groups: list[list[float]]) -> None:
+    found = mean_of(groups, least=0.0)
+    assert found is not None
+    if found.low is not None and found.high is not None:
+        assert 0 <= found.low <= found.mean < found.high
+
+
+def test_small_means_hold_the_truth_as_often_as_they_say() -> None:
+    draw, held = random.Random(3), 0
+    for _ in range(2000):
+        found = mean_of([[draw.gauss(50, 20)] for _ in range(4)])
+        assert found is not None and found.low is not None and found.high is not None
+        held += found.low <= 50 <= found.high
+    assert 0.935 <= held / 2000 <= 0.965
+
+
+def test_students_t_is_that_of_the_tables() -> None:
+    known = {1: 12.7062, 5: 2.57058, 10: 2.22814, 11: 2.20099, 30: 2.04227, 120: 1.97993}
+    for df, value in known.items():
+        assert student(df) == pytest.approx(value, abs=2e-5)

@@ -107,13 +107,17 @@ def test_summary_lines_are_honest(capsys: Captured) -> None:
 def test_streams_that_were_closed_before_the_start(
     at_live: LiveServer, capsys: Captured, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sys, "stdin", None)
-    assert run("ask", "-") == 2
-    assert "The problem is empty" in capsys.readouterr().err
-    monkeypatch.setattr(sys, "stdout", None)
-    assert run("models") == 0
-    monkeypatch.setattr(sys, "stderr", None)
-    assert run("ask", PROBLEM) == 0
+    for name, argv, code in (
+        ("stdin", ["ask", "-"], 2),  # of an empty problem
+        ("stdout", ["models"], 0),
+        ("stderr", ["ask", PROBLEM], 0),
+    ):
+        with monkeypatch.context() as patch:
+            patch.setattr(sys, name, None)
+            assert run(*argv) == code
+            getattr(sys, name).close()
+    out, err = capsys.readouterr()
+    assert "The problem is empty" in err and out.startswith("The answer")
 
 
 def test_compare(at_live: LiveServer, capsys: Captured) -> None:
@@ -205,12 +209,13 @@ def test_sweep_with_failures(capsys: Captured, tmp_path: Path) -> None:
     problems.write_text('"one"\n"two"\n')
     command = ["sweep", str(problems), "--budgets", "0.2", "-o", str(kept), "--concurrency", "1"]
     command += ["--model", "m"]
-    with FakeServer([fake.error(500, "oops"), fake.stream(*GOOD)]) as server:
+    with FakeServer([fake.error(404), fake.error(500, "oops"), fake.stream(*GOOD)]) as server:
         assert run(*command, "--base-url", server.url) == 1
         err = capsys.readouterr().err
         assert "1 of 2 requests failed; run the same command again" in err and "oops" in err
         assert run(*command, "--base-url", server.url) == 0
-        assert len(server.seen) == 3
+        asked = [seen.path for seen in server.seen if seen.method == "POST"]
+        assert len(asked) == 3
     assert "0.2     2       0" in capsys.readouterr().out
 
 

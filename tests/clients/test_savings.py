@@ -8,8 +8,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from extracot_client import SweepRow, summarise
-from extracot_client.savings import LEAST_FOR_INTERVAL, add_up, interval, is_native, row_savings
+from extracot_client import Extracot, SweepRow, summarise
+from extracot_client.commands.sweep import _cells
+from extracot_client.playground.session import session_totals
+from extracot_client.savings import (
+    LEAST_FOR_INTERVAL,
+    RowSaving,
+    add_up,
+    interval,
+    is_native,
+    row_savings,
+)
+from tests.clients import fake_server as fake
+from tests.clients.fake_server import FakeServer
 
 NUMBERS = st.lists(st.floats(-1e4, 1e4), min_size=LEAST_FOR_INTERVAL, max_size=60)
 
@@ -40,7 +51,7 @@ def test_an_estimate_is_not_shown_against_what_was_measured() -> None:
 
 
 def test_a_reply_that_was_cut_or_is_empty_saved_nothing_but_may_have_cost_more() -> None:
-    for more in ({"finish_reason": "length"}, {"answer_tokens": 0}):
+    for more in ({"finish_reason": "length"}, {"answer_tokens": 0}, {"answer": " \n"}):
         rows = [
             row("a", "native", 80, 100, level="native"),
             row("a", 0.2, 10, 20, **more),
@@ -75,6 +86,9 @@ def test_a_cap_in_tokens_is_a_budget_though_servers_call_it_native() -> None:
 @given(NUMBERS)
 def test_an_interval_lies_around_its_sum(differences: list[float]) -> None:
     low, high = interval(differences)
+    if len(set(differences)) == 1:
+        assert (low, high) == (None, None), "an interval of no width is none"
+        return
     assert low is not None and high is not None and low <= high
     n = len(differences)
     assert n * min(differences) - 1e-6 <= low and high <= n * max(differences) + 1e-6
@@ -118,3 +132,33 @@ def test_other_servers_rows_without_reasoning_counts_have_a_total_alone() -> Non
     _, saving = row_savings(rows)
     assert saving is not None and (saving.total, saving.reasoning) == (60.0, None)
     assert row_savings([row("a", 0.2, 10, 20)]) == [None]
+
+
+def test_a_tool_call_is_no_empty_answer() -> None:
+    called = {"answer": "", "finish_reason": "tool_calls"}
+    rows = [row("a", "native", 80, 100), row("a", 0.2, 10, 20, **called)]
+    assert row_savings(rows)[1] == RowSaving(80.0, 70.0, measured=True)
+
+
+def test_each_sum_has_the_number_of_its_rows() -> None:
+    """A reply that was cut has an estimate of all it took, and none of its reasoning."""
+    cut = {"finish_reason": "length", "total_saved_tokens_estimate": 0.0}
+    whole = {"saved_tokens_estimate": 92.0, "total_saved_tokens_estimate": 80.0}
+    rows = [row("a", 0.6, 8, 20, **whole)]
+    rows += [row(f"b{n}", 0.6, 16, 16, **cut) for n in range(29)]
+    (found,) = summarise(rows, [0.6])
+    assert (found.saved_rows, found.saved_tokens) == (1, 92.0)
+    assert (found.total_saved_rows, found.total_saved_tokens) == (30, 80.0)
+    assert _cells(found)[-3:-1] == ["3", "92"]
+
+
+def test_a_server_without_usage_saves_nothing_that_is_known() -> None:
+    frames = [fake.chunk(content="\\boxed{4}"), fake.chunk("stop"), fake.DONE]
+    with FakeServer([fake.stream(*frames)]) as server, Extracot(server.url, model="m") as client:
+        rows = list(client.sweep(["x"], [0.2, "native"], concurrency=1))
+        usage = client.solve("x").usage
+    assert {row.completion_tokens for row in rows} == {None}
+    assert (usage.prompt_tokens, usage.completion_tokens, usage.total_tokens) == (None, None, None)
+    low, _ = summarise(rows, [0.2, "native"])
+    assert (low.saved_against, low.completion_tokens, low.total_saved_tokens) == (None, None, None)
+    assert session_totals(rows).completion_tokens is None

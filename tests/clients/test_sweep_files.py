@@ -56,6 +56,15 @@ def test_rows_are_kept_and_found_again(tmp_path: Path) -> None:
     assert [json.loads(line)["problem_id"] for line in path.read_text().splitlines()] == [*"abbb"]
 
 
+def test_a_file_without_a_row_is_not_left_behind(tmp_path: Path) -> None:
+    new, theirs = tmp_path / "new.jsonl", tmp_path / "empty.jsonl"
+    theirs.touch()
+    for path in (new, theirs):
+        with RowStore(path):
+            pass
+    assert [path.name for path in tmp_path.iterdir()] == ["empty.jsonl"]
+
+
 def test_a_file_that_is_not_ours_is_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
     path.write_text('{"precious": 1}\n')

@@ -10,10 +10,12 @@ from extracot.answers import same_answer, same_plain_answer
 from extracot.quantities import plain_text
 from extracot_training.math_text.verify import equal, verify
 from tests.examples import examples
+from tests.extracot import language_pairs
 from tests.extracot.algebra_pairs import ALGEBRA, ONE_WAY
 from tests.extracot.answer_pairs import DIFFERENT, NOUNS, SAME
 
-PAIRS = [(*pair, True) for pair in SAME] + [(*pair, False) for pair in DIFFERENT]
+PAIRS = [(*pair, True) for pair in (*SAME, *language_pairs.SAME)]
+PAIRS += [(*pair, False) for pair in (*DIFFERENT, *language_pairs.DIFFERENT)]
 EVERYWHERE = (same_plain_answer, same_answer, equal)
 
 

@@ -135,6 +135,26 @@ def test_no_secret_is_in_the_files_or_in_a_variable() -> None:
     assert {"/deploy/.env", "/deploy/secrets/"} <= set(ignored)
 
 
+@pytest.mark.parametrize("name", VLLM)
+def test_vllm_has_nothing_of_the_front_ends(name: str) -> None:
+    """Neither their settings and secrets nor what they keep; by the merged YAML."""
+    given = {"KEYS_FOLDER": "./secrets/server", "UPSTREAMS_FOLDER": "./secrets/upstreams"}
+    project = compose.project(**given)
+    service, front = project["services"][name], project["services"]["front"]
+    assert service["env_file"] == [{"path": "vllm.env", "required": False}]
+    assert not [one for one in service["environment"] if one.startswith("EXTRACOT_")]
+    assert service["secrets"] == ["hf_token"]
+
+    def writable(mounts: list[str]) -> set[str]:
+        return {mount.split(":")[0] for mount in mounts if not mount.endswith(":ro")}
+
+    assert writable(service["volumes"]) == {"vllm-cache"}
+    assert writable(front["volumes"]) == {"cache"}
+    shared = {mount.split(":")[0] for mount in service["volumes"] if mount in front["volumes"]}
+    assert shared == {"./models"}
+    assert "/deploy/vllm.env" in (compose.ROOT / ".gitignore").read_text().splitlines()
+
+
 def test_a_keys_file_reaches_the_server(monkeypatch: pytest.MonkeyPatch) -> None:
     given = compose.project(KEYS_FILE="./secrets/keys.yaml")
     assert given["secrets"]["keys"] == {"file": "./secrets/keys.yaml"}

@@ -242,9 +242,9 @@ async def first_word(address: str, servers: Sequence[Server]) -> float:
     url = f"{address}/v1/chat/completions"
     async with httpx.AsyncClient(timeout=120) as http, http.stream("POST", url, json=body) as reply:
         async for line in reply.aiter_lines():
-            if line.startswith("data: "):
-                break
-        return sum([await server.in_flight() for server in servers])
+            if line.startswith("data: "):  # whoever leaves the loop first, leaves the stream
+                return sum([await server.in_flight() for server in servers])
+    raise AssertionError("a stream without an event")
 
 
 def let_in_by_nobody(problem: httpx.TransportError | int) -> bool:

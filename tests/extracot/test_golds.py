@@ -6,7 +6,8 @@ import math
 
 import pytest
 
-from extracot.golds import GoldError, read_gold
+from extracot.golds import GoldError, closing, read_gold
+from extracot.think_tags import PAIRS
 
 READ = [
     ("72", "72"),
@@ -63,9 +64,32 @@ READ = [
             "Washington D.C. 20001",
             "x = 1, y = 2",
             "5 + 2 = 7",
+            # words and signs that a program may write for nothing, and people for an answer
+            "none",
+            "None of them",
+            "\\text{None}",
+            "infinity",
+            "-\\infty",
+            "undefined",
+            "Na",
+            "na",
+            "x",
+            "N",
+            "5!",
+            "+",
+            "-5",
+            "\\emptyset",
         )
     ],
 ]
+# What stands for a missing answer: in CSVs of programs, in spreadsheets, by people.
+PLACEHOLDERS = [
+    "N/A", "n/a", "NA", "#N/A", "#NA", "n.a.", "N.A.", "#REF!", "#DIV/0!", "#VALUE!",
+    "#NAME?", "#NUM!", "#NULL!", "#SPILL!", "#ERROR!", "#GETTING_DATA", "Err:502", "?", "??",
+    "-", "--", "–", "—", "…", "__", "TBD", "tbd", "TBA", "unknown", "Unknown",
+    "unknown.", "inf", "-inf", "None", "NaN", "nan", "-nan", "null", "(null)", "<NA>",
+    "<none>", "NaT", "\\N", "to be determined", "not available", "$-$",
+]  # fmt: skip
 REFUSED = [
     (None, "is null"),
     (True, "is true"),
@@ -79,8 +103,7 @@ REFUSED = [
     ("", "holds no answer"),
     (" \n\t", "holds no answer"),
     ("$$", "holds no answer"),
-    ("NaN", "is 'NaN'"),
-    ("null", "is 'null'"),
+    ("NaN", "is 'NaN', a placeholder and no answer"),
     ("['7']", "is \"['7']\""),
     ("work\n####  ", "nothing behind '####'"),
     ("#### 10\nThe answer is: 11", "two answers, '10' behind '####' and '11'"),
@@ -110,6 +133,27 @@ def test_what_holds_no_answer_is_refused_with_what_is_wanted(value: object, why:
         read_gold(value)
     assert why in str(refused.value)
     assert "want" in str(refused.value) or "two answers" in str(refused.value)
+
+
+@pytest.mark.parametrize("text", PLACEHOLDERS)
+def test_a_placeholder_is_no_answer(text: str) -> None:
+    for field in (text, f" {text}\n", f"work\n#### {text}", f"\\boxed{{{text}}}"):
+        with pytest.raises(GoldError) as refused:
+            read_gold(field)
+        assert f"is {text!r}, a placeholder" in str(refused.value)
+    assert closing(f"5 + 2 = 7\n#### {text}") is None
+
+
+def test_the_error_of_none_says_how_to_write_the_answer() -> None:
+    with pytest.raises(GoldError, match="write none where that is the answer"):
+        read_gold("None")
+
+
+@pytest.mark.parametrize(("start", "end"), PAIRS)
+def test_think_tags_of_every_family_are_no_answer(start: str, end: str) -> None:
+    for tag in (start, end, start.title(), end.lower()):
+        with pytest.raises(GoldError, match="think tags"):
+            read_gold(f"{tag} 7")
 
 
 def test_the_solution_before_the_answer_is_kept() -> None:

@@ -14,8 +14,10 @@ SOURCES = [path for folder in PACKAGES.values() for path in sorted(folder.rglob(
 SOURCES += sorted((ROOT / "scripts").glob("*.py")) + sorted((ROOT / "benchmarks").glob("*.py"))
 # The wall clock may say when something was, never how long it took: it jumps.
 WALL_CLOCK = {
-    "server/extracot_server/batches/store.py": 2,  # how long an upload, or a deletion, lay there
+    "server/extracot_server/batches/entries.py": 2,  # how long an upload, or a deletion, lay there
+    "server/extracot_server/batches/records.py": 1,  # ids in the order in which they are made
     "server/extracot_server/generation/request.py": 1,  # `created` of a model
+    "server/extracot_server/ledger/sqlite.py": 1,  # the machine's, as the store's own clock
     "server/extracot_server/budget/holdout.py": 1,  # `since` of the comparison
     "server/extracot_server/api/usage.py": 1,  # the last days' usage
     "server/extracot_server/engine/remote/wire.py": 1,  # a date in Retry-After

@@ -137,9 +137,50 @@ def test_refusals_say_why_and_unknown_models_are_not_repeated(
     refused, unknown, lost = lines.of(token_server, 3)
     assert (refused["status"], refused["error"]) == (400, "invalid_value")
     assert (unknown["status"], unknown["error"]) == (404, "model_not_found")
-    assert (lost["status"], lost["path"]) == (404, "/v1/nothing?here")
+    assert (lost["status"], lost["path"]) == (404, "unknown")
     assert all("\n" not in words and "sk-" not in words for words in lines.words)
     assert "model" not in unknown and "outcome" not in refused
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "named"),
+    [
+        ("GET", "/v1/files/sk-somebodys-key", "/v1/files/{file_id}"),
+        ("DELETE", "/v1/files/sk-somebodys-key", "/v1/files/{file_id}"),
+        ("GET", "/v1/files/sk-somebodys-key/content", "/v1/files/{file_id}/content"),
+        ("POST", "/v1/batches/sk-somebodys-key/cancel", "/v1/batches/{batch_id}/cancel"),
+        ("PUT", "/v1/files/sk-somebodys-key", "/v1/files/{file_id}"),
+        ("GET", "/v1/files/{file_id}", "/v1/files/{file_id}"),
+        ("GET", "/v1/tokenize", "/v1/tokenize"),
+        ("GET", "/v1/sk-somebodys-key", "unknown"),
+        ("POST", "/v1/chat/completions/sk-somebodys-key", "unknown"),
+    ],
+)
+def test_a_path_is_written_as_its_route_spells_it(
+    token_server: Live, lines: Lines, method: str, path: str, named: str
+) -> None:
+    token_server.http.request(method, path)
+    (line,) = lines.of(token_server)
+    assert (line["method"], line["path"]) == (method, named)
+    assert line["status"] in (404, 405)
+    assert "sk-" not in lines.words[0] and "sk-" not in lines.raw[0]
+
+
+def test_a_path_without_a_key_to_it_is_written_so_too(tmp_path: Path, lines: Lines) -> None:
+    with serve(keys=write(tmp_path / "keys.yaml", {"name": "a", "key": SECRET})) as live:
+        live.http.get(f"/v1/files/{SECRET}")
+        live.http.get(f"/v1/{SECRET}")
+        first, second = lines.of(live, 2)
+    assert (first["status"], first["path"]) == (401, "/v1/files/{file_id}")
+    assert (second["status"], second["path"]) == (401, "unknown")
+
+
+def test_at_debug_a_path_that_is_none_is_written_in_one_line(
+    token_server: Live, lines: Lines
+) -> None:
+    logging.getLogger("extracot.access").setLevel(logging.DEBUG)
+    token_server.http.get("/v1/nothing%0Ahere")
+    assert lines.of(token_server)[0]["path"] == "/v1/nothing?here"
 
 
 @pytest.mark.parametrize("stream", [False, True])

@@ -15,6 +15,7 @@ from extracot_server.admission.keys import ANONYMOUS, Principal
 from extracot_server.admission.queue import RequestQueue
 from extracot_server.admission.scheduler import (
     WINDOW_SECONDS,
+    RateLimits,
     Refusal,
     RefusedError,
     Scheduler,
@@ -219,6 +220,43 @@ def test_a_refused_request_does_not_count_against_the_rate() -> None:
         assert caught.value.reason is Refusal.QUEUE_FULL
     scheduler.leave(ticket, 0.0)
     assert scheduler.offer(principal, 0.0)[0].running
+
+
+def test_a_permit_holds_its_room_until_it_is_used_or_given_back() -> None:
+    limits = RateLimits()
+    scheduler = Scheduler(max_running=1, max_queued=0, rate_limits=limits)
+    principal = Principal("k", requests_per_minute=2, concurrency=2)
+    first, second = limits.take(principal, 0.0), limits.take(principal, 0.0)
+    with pytest.raises(RefusedError) as caught:
+        limits.take(principal, 0.0)
+    assert caught.value.reason is Refusal.CONCURRENCY
+    with pytest.raises(RefusedError) as caught:
+        limits.take(principal, 0.0, slot=False)
+    assert (caught.value.reason, caught.value.retry_after) == (Refusal.RATE, 1)
+    for _ in range(2):
+        first.give_back()
+    ticket, _ = scheduler.offer(principal, 5.0, second)
+    second.give_back()
+    assert (limits.held, dict(limits.pending)) == ({"k": 1}, {})
+    third = limits.take(principal, 6.0)
+    with pytest.raises(RefusedError) as caught:
+        scheduler.offer(principal, 6.0, third)  # there is no place: it is given back
+    assert caught.value.reason is Refusal.QUEUE_FULL
+    limits.take(principal, 7.0, slot=False).use(7.0)
+    with pytest.raises(RefusedError) as caught:
+        limits.take(principal, 8.0)
+    assert (caught.value.reason, caught.value.retry_after) == (Refusal.RATE, 57)
+    scheduler.leave(ticket, 9.0)
+    assert not limits.held and not limits.pending and list(limits.starts["k"]) == [5.0, 7.0]
+
+
+def test_a_permit_of_a_batch_takes_no_room() -> None:
+    limits = RateLimits()
+    principal = Principal("k", requests_per_minute=1, concurrency=1)
+    for _ in range(3):
+        limits.take(principal.for_batches(), 0.0).use(0.0)
+    limits.take(principal, 0.0)
+    assert limits.held == {"k": 1} and limits.pending == {"k": 1} and not limits.starts
 
 
 def test_retry_after_follows_how_long_requests_take() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import openai
 import pytest
 from openai.types import Batch, FileObject
 
+from extracot_server.batches.records import StoredFile
 from extracot_server.batches.store import BatchStore
 from extracot_server.config.batch_settings import BatchSettings
 from extracot_server.engine.scripted.engine import ScriptedBehaviour
@@ -246,16 +248,15 @@ def test_what_has_not_run_in_time_is_in_the_error_file(live: Live, client: opena
     assert errors == ["batch_expired"] * 2
 
 
-async def _take_all(runner: Any) -> Any:
-    slots = runner.slots
+async def _take_all(runner: Any) -> AsyncExitStack:
+    held = AsyncExitStack()
     for _ in range(runner.store.settings.batch_concurrency):
-        await slots.acquire()
-    return runner
+        await held.enter_async_context(runner.slots.slot("another"))
+    return held
 
 
-async def _give_back(runner: Any) -> None:
-    for _ in range(runner.store.settings.batch_concurrency):
-        runner.slots.release()
+async def _give_back(held: AsyncExitStack) -> None:
+    await held.aclose()
 
 
 def test_lists_are_pages(live: Live, client: openai.OpenAI) -> None:
@@ -286,6 +287,9 @@ def test_what_is_deleted_between_pages_ends_no_list(live: Live, client: openai.O
         # Another key's, or one that never was, is still refused.
         reply = live.http.get("/v1/files", params={"after": f"file-{'0' * 32}"})
         assert reply.status_code == 400 and reply.json()["error"]["param"] == "after"
+        # And so is one of the other list.
+        reply = live.http.get("/v1/batches", params={"after": file.id})
+        assert reply.status_code == 400 and reply.json()["error"]["param"] == "after"
 
 
 def test_a_page_begins_behind_what_has_expired(
@@ -295,16 +299,16 @@ def test_a_page_begins_behind_what_has_expired(
     store = BatchStore(tmp_path, BatchSettings(batch_keep_days=1), lambda: now[0])
     folder = store.of("")
     file = folder.finish(folder.begin_upload(), "a", 3600)
-    assert folder.made_at(file.id) == 1000
+    assert folder.made_at(StoredFile, file.id) == 1000
     now[0] += 7200
-    assert not folder.list_files() and folder.made_at(file.id) == 1000
+    assert not folder.list_files() and folder.made_at(StoredFile, file.id) == 1000
     store.clean()
-    assert folder.made_at(file.id) == 1000  # an hour more
+    assert folder.made_at(StoredFile, file.id) == 1000  # an hour more
     left = next(folder.files.iterdir())
     assert left.stat().st_size == 0 and not store.bytes_used()
-    monkeypatch.setattr("extracot_server.batches.store._GONE_SECONDS", -1.0)
+    monkeypatch.setattr("extracot_server.batches.entries._GONE_SECONDS", -1.0)
     store.clean()
-    assert folder.made_at(file.id) is None and not list(folder.files.iterdir())
+    assert folder.made_at(StoredFile, file.id) is None and not list(folder.files.iterdir())
 
 
 def test_deleting(live: Live, client: openai.OpenAI) -> None:

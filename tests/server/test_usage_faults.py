@@ -7,6 +7,8 @@ front ends and stores that are killed under load (`test_shared_usage.py`).
 from __future__ import annotations
 
 import asyncio
+import os
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -17,11 +19,12 @@ import pytest
 import redis
 
 from extracot.errors import ExtracotError
-from extracot_server.config.settings import SettingsError, load_settings
+from extracot_server.config.settings import Settings, SettingsError, load_settings
 from extracot_server.engine.scripted.engine import ScriptedBehaviour, ScriptedEngine
 from extracot_server.ledger.ledger import Ledger
 from extracot_server.ledger.open import open_ledger
-from extracot_server.ledger.store import Claim, StoreError
+from extracot_server.ledger.sqlite import SqliteStore
+from extracot_server.ledger.store import LOST_SECONDS, Claim, StoreError
 from tests.server.key_files import bearer, write
 from tests.server.live import serve, user, wait_for
 from tests.server.usage_stores import StoreServer, postgres_server, redis_server
@@ -137,3 +140,101 @@ def test_a_wrong_store_or_file_of_upstreams_is_told_before_an_engine_starts(tmp_
         with pytest.raises(ExtracotError, match=words), serve(on=engine, **settings):
             pass
         assert not engine.started
+
+
+def modes(path: Path) -> dict[str, int]:
+    """The modes of a store's files, by the ends of their names."""
+    return {file.name.removeprefix(path.name): file.stat().st_mode & 0o777 for file in around(path)}
+
+
+def around(path: Path) -> list[Path]:
+    return sorted(path.parent.glob(f"{path.name}*"))
+
+
+@pytest.fixture
+def usual_umask() -> Iterator[None]:
+    before = os.umask(0o022)
+    yield
+    os.umask(before)
+
+
+@pytest.mark.anyio
+@pytest.mark.usefixtures("usual_umask")
+async def test_a_usage_file_is_for_the_server_s_user_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    named = tmp_path / "named.sqlite"
+    default = tmp_path / "extracot/usage-8125.sqlite"
+    for path, settings in (
+        (named, Settings(engine="scripted", usage_store=str(named))),
+        (default, Settings(engine="scripted", port=8125)),
+    ):
+        ledger = open_ledger(settings, lasting=True)
+        assert ledger is not None
+        ledger.settle(None, {SPOT: 1})
+        assert await ledger.values([SPOT]) == {SPOT: 1}
+        assert modes(path) == {"": 0o600, "-shm": 0o600, "-wal": 0o600}
+        await ledger.close()
+    assert default.parent.stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.anyio
+@pytest.mark.usefixtures("usual_umask")
+@pytest.mark.parametrize(("mode", "then"), [(0o644, 0o600), (0o640, 0o600), (0o664, 0o664)])
+async def test_an_open_usage_file_is_closed_or_told_of(
+    mode: int, then: int, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "usage.sqlite"
+    path.touch()
+    older = SqliteStore(path)
+    older.settle("o", 1, [], {SPOT: 3})  # another process has it open
+    for file in around(path):
+        file.chmod(mode)
+    settings = Settings(engine="scripted", usage_store=str(path))
+    ledger = open_ledger(settings, lasting=True)
+    assert ledger is not None
+    assert await ledger.values([SPOT]) == {SPOT: 3}
+    assert modes(path) == dict.fromkeys(("", "-shm", "-wal"), then)
+    told = [record.getMessage() for record in caplog.records]
+    if then == 0o600:
+        assert told == []
+    else:
+        (line,) = told
+        assert str(path) in line and "664" in line and "chmod 600" in line
+    await ledger.close()
+    older.close()
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("kind", [redis_server, postgres_server], ids=["redis", "postgresql"])
+async def test_who_is_alive_is_told_by_the_store_s_clock(
+    kind: Callable[[Path], object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A machine whose own clock is an hour ahead takes nobody's claims back."""
+    with kind(tmp_path) as server:  # type: ignore[attr-defined]
+        one = Ledger(server.store())
+        one.start()
+        assert (await one.claim(Claim("x", {SPOT: 60}, {SPOT: 100}))).admitted
+        ahead = time.time() + 60 * LOST_SECONDS
+        monkeypatch.setattr(time, "time", lambda: ahead)
+        monkeypatch.setattr("extracot_server.ledger.sqlite.time", lambda: ahead)
+        late = server.store()
+        late.tend("late", late.now())
+        assert await one.values([SPOT]) == {SPOT: 60}
+        assert late.now() < ahead - LOST_SECONDS
+        late.close()
+        await one.close()
+
+
+def test_a_ledger_goes_by_its_store_s_clock(tmp_path: Path) -> None:
+    class Elsewhere(SqliteStore):
+        def now(self) -> float:
+            return 4_000_000_000.0
+
+    ledger = Ledger(Elsewhere(tmp_path / "usage.sqlite"))
+    ledger.start()
+    asyncio.run(ledger.close())
+    store = SqliteStore(tmp_path / "usage.sqlite")
+    assert {row[0] for row in store._run("SELECT seen FROM extracot_owners")} == {4e9}
+    store.close()

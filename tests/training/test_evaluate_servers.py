@@ -211,6 +211,20 @@ def test_runs_are_compared_on_the_problems_they_share(problems: Path, tmp_path: 
         compare(CompareConfig(runs={"a": tmp_path / "nowhere"}, out=tmp_path / "c"))
 
 
+def test_runs_of_other_numbers_of_samples_are_compared_per_reply(
+    problems: Path, tmp_path: Path
+) -> None:
+    folders = {}
+    for name, samples in (("once", 1), ("four times", 4)):
+        with serve_streams(answering(3, 10)) as server:
+            made = plain(problems, server.url, out=tmp_path / name, samples=samples)
+            folders[name] = run(made).folder
+    outcome = compare(CompareConfig(runs=folders, out=tmp_path / "compare", resamples=200))
+    report = json.loads((outcome.folder / "report.json").read_text())
+    found = report["differences"]["four times"]["native"]
+    assert found["tokens_ratio"] == 1.0 and found["accuracy"]["mean"] == 0.0
+
+
 def two_runs(problems: Path, tmp_path: Path) -> dict[str, Path]:
     with serve_streams(answering(3)) as server:
         return {

@@ -235,7 +235,7 @@ def test_only_the_wanted_splits_are_used(root: Path, tmp_path: Path) -> None:
     assert {number_of(row) for row in rows} == set(range(8))
     rows = mixed(root, tmp_path / "dev", problems=root / "problems", splits=["dev"])
     assert {number_of(row) for row in rows} == set(range(8, 12))
-    with pytest.raises(StageError, match="no whole trace of splits test"):
+    with pytest.raises(StageError, match="no trace of splits test"):
         mixed(root, tmp_path / "test", problems=root / "problems", splits=["test"])
 
 

@@ -128,6 +128,18 @@ def test_a_measured_card_holds_the_evaluations_figures(model: Path, tmp_path: Pa
     }  # fmt: skip
 
 
+def test_levels_measured_on_other_numbers_of_problems_are_told(model: Path, tmp_path: Path) -> None:
+    found = evaluation(tmp_path / "evaluate", model)
+    page = (run(config(model, evaluation=found)).folder / "README.md").read_text()
+    assert "Measured on sums (test), 40 problems, " in page
+    report = json.loads((found / "report.json").read_text())
+    report["card"]["levels"]["0.4"]["n"] = 37
+    (found / "report.json").write_text(json.dumps(report))
+    out = run(config(model, evaluation=found, out=tmp_path / "again")).folder
+    page = (out / "README.md").read_text()
+    assert "Measured on sums (test), 37 to 40 problems a level (those that were answered), " in page
+
+
 def test_the_card_says_what_its_problems_look_like(model: Path) -> None:
     sketch = PromptSketch.of(f"What is {n} and {n + 1}?" for n in range(40))
     assert sketch is not None

@@ -114,3 +114,53 @@ def test_names_and_pronouns_are_masked() -> None:
     told = "On Monday Ann's brother met Bob. Bob gave him 3 pens."
     found = " ".join(template_words(told))
     assert found == "on @ @ s brother met @ @ gave ~ # pens"
+
+
+# A question in a script without spaces; the same with one character edited, and with other names.
+UNSPACED = [
+    (
+        "小明有12个苹果，他给了小红3个苹果，又从商店买了5个苹果，请问小明现在一共有多少个苹果？",
+        "小明有12个苹果，他给了小红3个苹果，又从商店买了5个苹果，请问小明现在总共有多少个苹果？",
+        "王强有12个苹果，他给了李丽3个苹果，又从商店买了5个苹果，请问王强现在一共有多少个苹果？",
+    ),
+    (
+        "たろうさんはりんごを12個もっています。はなこさんに3個あげました。りんごは何個のこりますか。",
+        "たろうさんはりんごを12個もっていた。はなこさんに3個あげました。りんごは何個のこりますか。",
+        "けんじさんはりんごを12個もっています。ゆみこさんに3個あげました。りんごは何個のこりますか。",
+    ),
+    (
+        "สมชายมีแอปเปิล 12 ผล เขาให้เพื่อน 3 ผล แล้วซื้อเพิ่มอีก 5 ผล เขามีแอปเปิลทั้งหมดกี่ผล",
+        "สมชายมีแอปเปิล 12 ผล เขาให้เพื่อน 3 ผล แล้วซื้อเพิ่มอีก 5 ผล เขามีแอปเปิลรวมหมดกี่ผล",
+        "วิชัยมีแอปเปิล 12 ผล เขาให้เพื่อน 3 ผล แล้วซื้อเพิ่มอีก 5 ผล เขามีแอปเปิลทั้งหมดกี่ผล",
+    ),
+]
+
+
+@pytest.mark.parametrize(("test", "edited", "renamed"), UNSPACED)
+def test_scripts_without_spaces_are_compared_by_characters(
+    test: str, edited: str, renamed: str
+) -> None:
+    for question in (edited, renamed):
+        assert hits(test, question), question
+        assert hits(test, question.replace("12", "47")), "the same template"
+        assert not hits(test, question.replace("12", "47"), mask_numbers=False, threshold=1.0)
+    for other, *_ in UNSPACED:
+        assert other == test or hits(test, other) == []
+    others = "一辆汽车每小时行驶60公里，行驶4小时后离目的地还有80公里，全程一共多少公里？"
+    assert hits(test, others) == []
+
+
+def test_spaced_scripts_without_capitals_of_ours_have_words_and_names() -> None:
+    """Every Russian word behind a space, and every Korean one, counted as a name."""
+    assert template_words("Вчера у Маши было 5 яблок")[2:] == ["@", "было", "#", "яблок"]
+    assert template_words("영희는 사과를 5개 샀다") == ["영희는", "사과를", "#", "개", "샀다"]
+    test = (
+        "Вчера Маша купила 5 красных яблок и 7 зелёных груш на рынке, а потом отдала 3 яблока "
+        "брату. Сколько фруктов осталось?"
+    )
+    other = (
+        "Поезд идёт из города со скоростью 60 километров в час и проходит за 4 часа весь путь до "
+        "станции. Какова длина этого пути?"
+    )
+    assert hits(test, other) == []
+    assert [hit.kind for hit in hits(test, test.replace("Маша", "Лена").replace("5", "8"))]

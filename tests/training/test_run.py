@@ -346,6 +346,9 @@ def test_a_folder_goes_on_with_its_configurations_and_no_others(tmp_path: Path) 
     assert dict((s.name, c) for s, c in again)["sft"].weight_decay == 0.5
     with pytest.raises(StageError, match=r"with another --levels .*choose another folder"):
         recall(options(tmp_path, levels=[0.5, 1.0]), data.sha256)
+    for flag, other in (("gpus", 2), ("device", "cpu")):  # which would change nothing by now
+        with pytest.raises(StageError, match=rf"with another --{flag} "):
+            recall(options(tmp_path, **{flag: other}), data.sha256)
     with pytest.raises(StageError, match=r"mine.jsonl has changed since"):
         recall(made, "sha256:other")
     (tmp_path / "other").mkdir()

@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 
 from extracot_training.cli import main
+from extracot_training.errors import ConfigError, StageError
 from extracot_training.pipeline.settings import SEEDS
 from extracot_training.planning.shape import Shape
 from extracot_training.run import command
-from extracot_training.run.data import read_data
+from extracot_training.run.data import Data, read_data
 from extracot_training.run.machine import Base, Machine
 from extracot_training.run.options import RunOptions
 
@@ -92,3 +93,27 @@ def test_lines_that_are_no_rows_are_skipped_as_offered(
     whole = problems.rename(problems.with_suffix(".json"))
     assert main(argv(whole)) == 1
     assert "--bad-rows" not in capsys.readouterr().err
+
+
+def test_what_is_set_of_problems_is_looked_at_first(problems: Path) -> None:
+    """As stage ``problems`` will have it: fields, conflicts, shares, what is left out."""
+    base = {"model": "bundled:smollm2", "problems": problems, "out": problems.parent / "o"}
+    fields = {"solution": "solution"}
+
+    def looked(*changes: str) -> Data:
+        given = base | {"fields": fields, "set": [f"problems.{one}" for one in changes]}
+        return read_data(RunOptions.model_validate(given))
+
+    plain = looked()
+    assert plain.problems == 40 and plain.sizes["train"] >= 30
+    halved = looked("splits.dev=0.5", "splits.test=0")
+    assert (halved.splits.dev, halved.judged, halved.sizes["test"]) == (0.5, "dev", 0)
+    assert 10 <= halved.sizes["dev"] <= 30 and sum(halved.sizes.values()) == 40
+    assert looked("sources.0.limit=20").problems == 20
+    with problems.open("a") as stream:
+        stream.write('{"question": "Ana has 1 pens and buys 1. How many?", "answer": "9"}\n')
+    with pytest.raises(StageError, match="pass --conflicts first or drop"):
+        looked()
+    assert (looked("conflicts=first").problems, looked("conflicts=drop").problems) == (40, 39)
+    with pytest.raises(ConfigError, match="problems: unknown setting 'confilcts'"):
+        looked("confilcts=first")

@@ -55,7 +55,14 @@ def test_another_seed_is_refused_before_anything_is_done(
     seed: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = ["--out", str(tmp_path / "out")]
-    asked = ["--input", "i", "--set", "base_url=http://localhost:9/v1", "--set", "model=m"]
+    asked = [
+        "--input",
+        str(tmp_path),
+        "--set",
+        "base_url=http://localhost:9/v1",
+        "--set",
+        "model=m",
+    ]
     for argv in (["evaluate", *asked, *out], ["chrpo", "--simulate"],
                  ["compare", "--set", "runs={a: a}", *out],
                  ["base", "--set", "inputs=[i]", *out]):  # fmt: skip
@@ -84,7 +91,7 @@ def test_flags_of_folders_are_paths_as_they_stand(
 
 def test_an_empty_folder_is_none(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["problems", *G, "--out", ""]) == 2
-    assert "problems: --out wants a folder, not an empty text" in capsys.readouterr().err
+    assert "--out wants a value, not an empty text" in capsys.readouterr().err
 
 
 NONE = "quote it if it is a text"

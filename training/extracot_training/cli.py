@@ -19,7 +19,9 @@ from extracot.errors import ExtracotError
 from extracot_training.errors import ConfigError
 
 try:
-    from extracot_training.config.load import describe, load_config, near_miss
+    from extracot_training.config.flags import Once, file
+    from extracot_training.config.load import describe, load_config
+    from extracot_training.config.messages import near_miss
     from extracot_training.pipeline.distributed import is_first
     from extracot_training.pipeline.stage import LOST, check_kept, check_settings
     from extracot_training.policy.training_settings import TrainingSettings
@@ -157,12 +159,15 @@ def _run_stage(name: str, stage: Stage, argv: list[str]) -> int:
     if code is not None:
         return code
     given = {flag: getattr(args, flag, None) for flag in ("out", "input")}
-    for flag, text in given.items():
-        if text == "":
-            raise UsageError(f"{name}: --{flag} wants a folder, not an empty text")
     if args.config is None and not args.set and not any(given.values()):
         raise UsageError(f"{name}: want --config FILE (or --set KEY=VALUE); see {name} --help")
-    config = load_config(settings, args.config, args.set, given=given)
+    try:
+        config = load_config(settings, args.config, args.set, given=given)
+    except ConfigError as error:  # a wrong path is told first, not after the settings are right
+        if given["input"] is not None and not Path(given["input"]).exists():
+            told = f"--input {given['input']}: no such file or folder; and {error}"
+            raise ConfigError(told, key=error.key) from error
+        raise
     if args.force:
         check_kept(config, {"--config": args.config} if args.config else {})
     if isinstance(config, TrainingSettings):
@@ -193,7 +198,7 @@ def _stage_parser(name: str, stage: Stage, direct: Any, settings: type[Any]) -> 
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("--config", type=Path, metavar="FILE", help="settings as YAML")
+    parser.add_argument("--config", action=Once, type=file, metavar="FILE", help="settings as YAML")
     parser.add_argument(
         "--set",
         action="append",
@@ -202,8 +207,9 @@ def _stage_parser(name: str, stage: Stage, direct: Any, settings: type[Any]) -> 
         help="change one setting (dotted key, YAML value); repeatable",
     )
     if "input" in settings.model_fields:
-        parser.add_argument("--input", metavar="FOLDER", help="the setting input, as it stands")
-    parser.add_argument("--out", metavar="FOLDER", help="the setting out, as it stands")
+        told = "the setting input, as it stands"
+        parser.add_argument("--input", action=Once, metavar="FOLDER", help=told)
+    parser.add_argument("--out", action=Once, metavar="FOLDER", help="the setting out, likewise")
     parser.add_argument(
         "--force",
         action="store_true",

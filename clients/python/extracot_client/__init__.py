@@ -35,11 +35,13 @@ if TYPE_CHECKING:
         StreamFailedError,
         UnexpectedReplyError,
     )
+    from extracot_client.requests import Problem, SolveOptions
     from extracot_client.retries import Clock, RetryPolicy
     from extracot_client.settings import TimeLimits
     from extracot_client.sweeps import BudgetSummary, SweepProblem, summarise
     from extracot_client.types import (
         AnswerDelta,
+        Budget,
         BudgetCardPage,
         BudgetReport,
         Done,
@@ -58,6 +60,7 @@ __all__ = [
     "AsyncSolveStream",
     "AuthenticationError",
     "BadRequestError",
+    "Budget",
     "BudgetCardPage",
     "BudgetReport",
     "BudgetSummary",
@@ -78,6 +81,7 @@ __all__ = [
     "NotFoundError",
     "OverloadedError",
     "PermissionDeniedError",
+    "Problem",
     "RateLimitError",
     "ReasoningDelta",
     "RequestTooLargeError",
@@ -85,6 +89,7 @@ __all__ = [
     "ServerError",
     "ServerUnreachableError",
     "Solution",
+    "SolveOptions",
     "SolveStream",
     "StreamFailedError",
     "SweepProblem",
@@ -96,7 +101,9 @@ __all__ = [
     "summarise",
 ]
 
-_MODULES = ("client", "async_client", "errors", "retries", "settings", "sweeps", "types")
+_MODULES = (
+    *("client", "async_client", "errors", "requests", "retries", "settings", "sweeps", "types"),
+)
 
 
 def __getattr__(name: str) -> Any:

@@ -13,11 +13,18 @@ from typing import Any
 from extracot.answers import extract_answer
 from extracot.escapes import escape_of
 from extracot.reasoning import ThinkTags, split_reasoning
-from extracot_client.intervals import Estimate, mean_of, paired_shares, percentile, share
+from extracot_client.intervals import (
+    Estimate,
+    MeanEstimate,
+    mean_of,
+    paired_shares,
+    percentile,
+    share,
+)
 from extracot_client.matching import judge
 from extracot_client.types import SweepRow
 
-DEFINITION = "adherence 2"
+DEFINITION = "adherence 3"
 WITHIN = 0.1
 Count = Callable[[str], int]
 """How many tokens a text is."""
@@ -46,7 +53,7 @@ class Figures:
     requested: int | None
     n: int
     failed: int
-    realised: Estimate | None
+    realised: MeanEstimate | None
     ratio: float | None
     """Mean realised over requested."""
     within: Estimate | None
@@ -74,13 +81,30 @@ class Figures:
         return asdict(self)
 
 
-def read_reply(row: SweepRow, count: Count | None, tags: ThinkTags) -> Reply:
-    """A row as a reply; tags that a server left in the text are taken out of the answer here."""
+def opens_block(rows: Iterable[SweepRow], tags: ThinkTags) -> bool:
+    """Whether the server leaves tags in the text and its template opens the block: a reply has the
+    end tag alone."""
+    texts = [row.answer or "" for row in rows if not row.reasoning]
+    return any(tags.end in text and not _begins(text, tags) for text in texts)
+
+
+def _begins(text: str, tags: ThinkTags) -> bool:
+    return text.lstrip().startswith(tags.start)
+
+
+def read_reply(
+    row: SweepRow, count: Count | None, tags: ThinkTags, *, opened: bool = False
+) -> Reply:
+    """A row as a reply; tags that a server left in the text are taken out of the answer here.
+
+    ``opened``: its replies begin inside the block (:func:`opens_block`), so that one that was cut
+    off before the end tag is all reasoning.
+    """
     reasoning, answer = row.reasoning or "", row.answer or ""
     boxed, first_answer = row.boxed, row.first_answer
-    opened = answer.lstrip().startswith(tags.start)
-    if not reasoning and (opened or tags.end in answer):
-        parts = split_reasoning(answer, tags, in_reasoning=not opened)
+    begun, cut = _begins(answer, tags), opened and row.finish_reason == "length"
+    if not reasoning and (begun or cut or tags.end in answer):
+        parts = split_reasoning(answer, tags, in_reasoning=not begun)
         reasoning, answer = parts.reasoning, parts.answer
         # The client took the reasoning for the answer: its box is none, its first text neither.
         boxed, first_answer = extract_answer(answer), None
@@ -111,15 +135,17 @@ def figures(
     first: Sequence[Reply] | None,
     count: Count | None = None,
     tags: ThinkTags | None = None,
+    opened: bool = False,
 ) -> Figures:
     """The figures of one server at one cap.
 
     ``native`` is the mean realised length of each problem without a budget at this server (a cap
     binds where that is no shorter), ``first`` the first server's replies; ``None``: this is the
-    first server.
+    first server. ``opened``: see :func:`read_reply`.
     """
     good = [row for row in rows if row.error is None]
-    replies = [read_reply(row, count, tags if tags is not None else ThinkTags()) for row in good]
+    tags = ThinkTags() if tags is None else tags
+    replies = [read_reply(row, count, tags, opened=opened) for row in good]
     times = [reply.first_answer for reply in replies if reply.first_answer is not None]
     counted = [reply for reply in replies if None not in (reply.reported, reply.recounted)]
     return Figures(
@@ -152,7 +178,8 @@ def _kept(
 ) -> dict[str, Any]:
     """What there is to say of the lengths: against what was requested, if anything was."""
     known = [reply for reply in replies if reply.realised is not None]
-    realised = mean_of(list(means(known, lambda reply: reply.realised).values()))
+    lengths = _by_problem(known, lambda reply: reply.realised)
+    realised = mean_of(lengths.values(), least=0.0)
     if requested is None:
         names = ("ratio", "within", "over", "binding", "within_binding")
         return {"realised": realised, **dict.fromkeys(names)}
@@ -202,11 +229,18 @@ def means(
     replies: Iterable[Reply], value: Callable[[Reply], float | bool | None]
 ) -> dict[str, float]:
     """The mean of a value by problem, of the replies that have one."""
+    groups = _by_problem(replies, value)
+    return {problem: sum(found) / len(found) for problem, found in groups.items()}
+
+
+def _by_problem(
+    replies: Iterable[Reply], value: Callable[[Reply], float | bool | None]
+) -> dict[str, list[float]]:
     groups: dict[str, list[float]] = {}
     for reply in replies:
         if (found := value(reply)) is not None:
             groups.setdefault(reply.problem, []).append(float(found))
-    return {problem: sum(found) / len(found) for problem, found in groups.items()}
+    return groups
 
 
 def _share(replies: Iterable[Reply], holds: Callable[[Reply], bool | None]) -> Estimate | None:

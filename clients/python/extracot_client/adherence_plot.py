@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from extracot_client.adherence_figures import Figures
-from extracot_client.intervals import Estimate
+from extracot_client.intervals import Estimate, MeanEstimate
 from extracot_client.plots import NO_PACKAGE, new_figure, save
 
 if TYPE_CHECKING:
@@ -24,6 +24,8 @@ def draw_adherence(found: Sequence[Figures], path: Path, title: str = "") -> str
     """Write the PNG; gives a line that says so, or why not. Raises ``OSError`` for a bad path."""
     capped = [one for one in found if one.requested is not None and one.realised is not None]
     if not capped:
+        if found and not any(one.n for one in found):
+            return "no picture: all requests failed"
         return "no picture: no reply tells how long it reasoned"
     figure = new_figure(9.5, 4.2)
     if figure is None:
@@ -53,7 +55,7 @@ def draw_adherence(found: Sequence[Figures], path: Path, title: str = "") -> str
 def _line(
     axes: Axes,
     asked: Sequence[float],
-    values: Sequence[Estimate | None],
+    values: Sequence[Estimate | MeanEstimate | None],
     scale: float,
     mark: str,
     colour: str,
@@ -65,8 +67,8 @@ def _line(
         [x for x, _ in known],
         [scale * value.mean for _, value in known],
         [
-            [scale * max(0.0, value.mean - value.low) for _, value in known],
-            [scale * max(0.0, value.high - value.mean) for _, value in known],
+            [scale * _reach(value.mean, value.low) for _, value in known],
+            [scale * _reach(value.mean, value.high) for _, value in known],
         ],
         fmt=mark + "-",
         color=colour,
@@ -76,3 +78,8 @@ def _line(
         elinewidth=1,
         label=name,
     )
+
+
+def _reach(mean: float, bound: float | None) -> float:
+    """How far a whisker goes; nowhere without an interval."""
+    return 0.0 if bound is None else abs(bound - mean)

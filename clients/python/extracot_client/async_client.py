@@ -11,7 +11,7 @@ Cancelling the task that reads a stream aborts it on the server. Runs on asyncio
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import aclosing, asynccontextmanager
 from typing import Self, TypeVar, Unpack
 
@@ -21,7 +21,7 @@ from extracot_client import base
 from extracot_client.errors import ExtracotConnectionError, ExtracotTimeoutError
 from extracot_client.requests import Problem, SolveOptions, build_request
 from extracot_client.streaming import unexpected_stream
-from extracot_client.sweeps import Skip, SweepProblem, sweep_rows
+from extracot_client.sweeps import Skip, SweepProblem, several, sweep_rows
 from extracot_client.types import (
     Budget,
     BudgetCardPage,
@@ -132,17 +132,25 @@ class AsyncExtracot(base.ClientBase[Callable[[float], Awaitable[object]]]):
     async def sweep(
         self,
         problems: Iterable[str | SweepProblem],
-        budgets: Sequence[Budget],
+        budgets: Iterable[Budget],
         *,
         concurrency: int = 4,
         skip: Skip | None = None,
         **options: Unpack[SolveOptions],
     ) -> AsyncGenerator[SweepRow, None]:
         """Every problem at every budget; see :meth:`extracot_client.Extracot.sweep`."""
+        problems, budgets = several(problems, budgets)
         if not options.get("model"):  # The fingerprint of a row includes its model.
             options["model"] = self._core.model or base.only_model(await self.models())
         rows = sweep_rows(
-            self.solve, problems, budgets, concurrency=concurrency, skip=skip, **options
+            self.solve,
+            problems,
+            budgets,
+            concurrency=concurrency,
+            skip=skip,
+            server=self._core.settings.shown_url,
+            patience=self._core.patience(options.get("deadline")),
+            **options,
         )
         async with aclosing(rows):
             async for row in rows:

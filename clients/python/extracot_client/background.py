@@ -34,9 +34,16 @@ def in_background(make: Callable[[], AsyncGenerator[T, None]]) -> Generator[T, N
         await asyncio.wait([task])
         items.put(None if task.cancelled() else task.exception())
 
-    thread = threading.Thread(
-        target=asyncio.run, args=(main(),), name="extracot-sweep", daemon=True
-    )
+    def work() -> None:
+        try:
+            with asyncio.Runner() as runner:
+                runner.run(main())
+        except BaseException as error:  # whatever it is, somebody waits for it in another thread
+            items.put(error)
+        finally:
+            ready.set()
+
+    thread = threading.Thread(target=work, name="extracot-sweep", daemon=True)
     thread.start()
     try:
         while isinstance(item := items.get(), tuple):
@@ -45,8 +52,7 @@ def in_background(make: Callable[[], AsyncGenerator[T, None]]) -> Generator[T, N
             raise item
     finally:
         ready.wait()
-        loop, task = running[0]
-        if thread.is_alive():
-            with suppress(RuntimeError):  # The loop may close by itself just now.
+        for loop, task in running:  # None where no loop could be started.
+            with suppress(RuntimeError):  # It may close by itself just now.
                 loop.call_soon_threadsafe(task.cancel)
         thread.join()

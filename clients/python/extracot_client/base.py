@@ -50,6 +50,11 @@ class Core:
     retry: RetryPolicy
     clock: Clock
 
+    def patience(self, deadline: float | None = None) -> float:
+        """The longest ``Retry-After`` that a call waits for, in seconds."""
+        limits = (self.retry.max_retry_after, self.deadline if deadline is None else deadline)
+        return min(limit for limit in limits if limit is not None)
+
     def exchange(self, deadline: float | None = None) -> Exchange:
         """Begin one call; ``deadline`` in seconds replaces the client's own.
 
@@ -225,7 +230,7 @@ class ReplyStream(ABC, Generic[Events]):
         """The budget as known before the first token: the ``x-extracot-budget`` header, if any."""
         try:
             value = json.loads(self._response.headers.get("x-extracot-budget", "null"))
-        except ValueError:
+        except (ValueError, RecursionError):
             return None
         return value if isinstance(value, dict) else None
 

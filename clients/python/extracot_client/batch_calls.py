@@ -66,6 +66,12 @@ class Batch(_Reply):
         """Whether nothing more happens to it."""
         return self.status in ENDED
 
+    @property
+    def faults(self) -> list[str]:
+        """Why it could not run, or waits."""
+        found = self.errors.data if self.errors is not None else []
+        return [str(fault.message) for fault in found]
+
 
 class BatchPage(_Reply):
     """Some of the batches, the newest first."""

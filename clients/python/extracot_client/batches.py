@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from extracot_client.client import Extracot
-from extracot_client.errors import InvalidArgumentError
+from extracot_client.errors import ExtracotClientError, InvalidArgumentError
 from extracot_client.requests import SolveOptions
 from extracot_client.sweep_files import RowStore
 from extracot_client.sweeps import SweepProblem, fingerprint
@@ -22,6 +22,10 @@ from extracot_client.types import Budget, SweepRow
 QUESTION = "{question}"
 BOXED = f"{QUESTION}\n\nPut the final answer within \\boxed{{}}."
 """How a question is put to a model that no server gives an instruction."""
+
+
+class UnfinishedError(ExtracotClientError):
+    """Some requests failed, and what is to come of them all cannot be said yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,10 +67,19 @@ def run_batch(
         **batch.options,
     )
     for row in source:
-        store.add(row)
-        there[row.problem_id] = row
+        there[row.problem_id] = store.add(row)
         step(f"{batch.name} {row.error or ''}")
     return [there[problem.id] for problem in batch.problems]
+
+
+def check_failed(rows: Iterable[SweepRow], way_on: str) -> None:
+    """Raise :class:`UnfinishedError` if requests failed; names the first and the way on."""
+    failed = [row for row in rows if row.error is not None]
+    if failed:
+        raise UnfinishedError(
+            f"{len(failed)} requests failed, the first for problem {failed[0].problem_id}: "
+            f"{failed[0].error}; {way_on}"
+        )
 
 
 def put(problems: Sequence[SweepProblem], prompt: str) -> list[SweepProblem]:

@@ -17,13 +17,21 @@ from extracot.figures import (
     RatioSummary,
     ReplySummary,
 )
-from extracot.sketch import PromptSketch
+from extracot.sketch import LEAST_PROBLEMS, PromptSketch
 from extracot.usage import ratio_of_sums
 from extracot_client.calibration import NATIVE, NONE, Level, token_summary
 from extracot_client.errors import InvalidArgumentError
-from extracot_client.intervals import Estimate, mean_of, paired_shares, percentile, share
+from extracot_client.intervals import (
+    Estimate,
+    by_chance,
+    mean_of,
+    paired_shares,
+    percentile,
+    share,
+)
 from extracot_client.types import BudgetCardPage, SweepRow
 
+_CHANCE = 0.025  # one side of 5 %
 Rows = Mapping[str, Sequence[SweepRow]]
 """Judged rows by the name of what they were asked at; seeds are in the order of their batches."""
 
@@ -91,21 +99,29 @@ def _order(level: LevelCard) -> tuple[float, bool]:
 
 
 def dominator(name: str, levels: Sequence[str], sides: Mapping[str, Side]) -> str | None:
-    """What is cheaper than a level and more accurate, both beyond the interval of 95 %.
+    """What is cheaper than a level and more accurate, both beyond what chance could do.
 
-    Differences are of the same problems. Of several the most accurate one is told.
+    Differences are of the same problems, of :data:`LEAST_PROBLEMS` or more: both intervals of 95 %
+    lie above 0, and so does the exact sign test's, which holds whatever the differences are like.
+    Of several the most accurate one is told.
     """
     mine, found = sides[name], list[tuple[float, str]]()
     for other in (NONE, *levels):
         if other == name or other not in sides:
             continue
         theirs = sides[other]
-        saved = _difference(mine.tokens, theirs.tokens)
-        gained = _gain(theirs.right, mine.right)
-        if saved is None or gained is None:
+        saved = _differences(mine.tokens, theirs.tokens)
+        gained = _differences(theirs.right, mine.right)
+        if min(len(saved), len(gained)) < LEAST_PROBLEMS:
             continue
-        if saved.low > 0 and gained.low > 0:
-            found.append((gained.mean, other))
+        if max(by_chance(saved), by_chance(gained)) > _CHANCE:
+            continue
+        tokens, gain = mean_of([one] for one in saved), paired_shares(gained, [0.0] * len(gained))
+        if tokens is None or gain is None:
+            continue
+        # No interval: all problems save the same.
+        if (tokens.mean if tokens.low is None else tokens.low) > 0 and gain.low > 0:
+            found.append((gain.mean, other))
     return max(found)[1] if found else None
 
 
@@ -136,13 +152,8 @@ def _side(rows: Sequence[SweepRow]) -> Side:
     return Side(means[0], means[1])
 
 
-def _difference(ours: Mapping[str, float], theirs: Mapping[str, float]) -> Estimate | None:
-    return mean_of([ours[key] - theirs[key] for key in ours if key in theirs])
-
-
-def _gain(ours: Mapping[str, float], theirs: Mapping[str, float]) -> Estimate | None:
-    both = [key for key in ours if key in theirs]
-    return paired_shares([ours[key] for key in both], [theirs[key] for key in both])
+def _differences(ours: Mapping[str, float], theirs: Mapping[str, float]) -> list[float]:
+    return [ours[key] - theirs[key] for key in ours if key in theirs]
 
 
 def _level(level: Level, rows: Rows, dataset: str) -> LevelCard | None:

@@ -306,7 +306,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     # A stream that was closed before the start is none at all: what it would hold goes nowhere.
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
-            setattr(sys, name, open(os.devnull, mode))
+            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115  - for as long as it runs
     # What the encoding cannot express becomes a question mark, not a traceback; what is read is
     # never altered.
     for stream, errors in ((sys.stdin, "strict"), (sys.stdout, "replace"), (sys.stderr, "replace")):

@@ -11,7 +11,7 @@ and which error a failure becomes is in modules that both clients share.
 from __future__ import annotations
 
 import threading
-from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Iterator
 from contextlib import closing, contextmanager
 from contextvars import ContextVar
 from typing import Any, Self, Unpack
@@ -194,7 +194,7 @@ class Extracot(base.ClientBase[Callable[[float], object]]):
     def sweep(
         self,
         problems: Iterable[str | SweepProblem],
-        budgets: Sequence[Budget],
+        budgets: Iterable[Budget],
         *,
         concurrency: int = 4,
         skip: Skip | None = None,
@@ -203,9 +203,11 @@ class Extracot(base.ClientBase[Callable[[float], object]]):
         """Every problem at every budget, ``concurrency`` at a time; rows in order of completion.
 
         A request that fails gives a row with ``error``; a failure that all others would share (no
-        server, a wrong key, an unknown model, a wrong budget) is raised. ``skip(problem_id,
-        budget, fingerprint)`` leaves out what is there already. Closing the generator aborts what
-        runs. The requests are made by an :class:`AsyncExtracot` on a thread of its own.
+        server, a wrong key, an unknown model, a wrong budget, a server that asks to come back later
+        than a request waits) is raised. ``skip(problem_id, budget, fingerprint)`` leaves out what
+        is there already; the fingerprint is of what is asked, and a row's ``server`` of who was.
+        Closing the generator aborts what runs. The requests are made by an :class:`AsyncExtracot`
+        on a thread of its own.
         """
         core = self._core
 

@@ -1,18 +1,21 @@
 """Intervals of 95 % for what sweeps measure: shares, means, and differences of pairs.
 
-Several replies to one problem are alike, so problems are what is drawn: each is one group.
+Several replies to one problem are alike, so problems are what is drawn: each is one group. An
+interval has a width: where nothing was seen of how much values differ, there is none.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from statistics import fmean, stdev
+from statistics import fmean
 
 from extracot_client.sweeps import wilson
 
 Z = 1.959963984540054  # two-sided 95 %
+# Student's t of 1 to 9 degrees of freedom, where the series in 1/df is too coarse.
+_T = (12.70620, 4.30265, 3.18245, 2.77645, 2.57058, 2.44691, 2.36462, 2.30600, 2.26216)
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +25,15 @@ class Estimate:
     mean: float
     low: float
     high: float
+
+
+@dataclass(frozen=True, slots=True)
+class MeanEstimate:
+    """A mean with its interval, which is ``None`` of one problem, or of values all alike."""
+
+    mean: float
+    low: float | None
+    high: float | None
 
 
 def share(groups: Sequence[Sequence[bool]]) -> Estimate | None:
@@ -51,13 +63,55 @@ def _design_effect(groups: Sequence[Sequence[bool]], mean: float, n: int) -> flo
     return max(1.0, variance / (mean * (1 - mean) / n))
 
 
-def mean_of(values: Sequence[float]) -> Estimate | None:
-    """The mean with its normal interval; ``None`` of nothing. One value has no width to tell."""
-    if not values:
+def mean_of(groups: Iterable[Sequence[float]], *, least: float = -math.inf) -> MeanEstimate | None:
+    """The mean of all values, none of which can be below ``least``; ``None`` of nothing.
+
+    Its interval is Student's t over the problems: the variance is that of a ratio of sums, each
+    problem's values a cluster (Cochran 1977, 6.4), with a degree of freedom less than problems.
+
+    >>> found = mean_of([[4.0], [6.0], [8.0]])
+    >>> found.mean, round(found.low, 2), round(found.high, 2)
+    (6.0, 1.03, 10.97)
+    >>> mean_of([[5.0]]), mean_of([[5.0], [5.0]]).low
+    (MeanEstimate(mean=5.0, low=None, high=None), None)
+    """
+    groups = [group for group in groups if group]
+    n = sum(map(len, groups))
+    if not n:
         return None
-    mean = fmean(values)
-    half = Z * stdev(values) / math.sqrt(len(values)) if len(values) > 1 else 0.0
-    return Estimate(mean, mean - half, mean + half)
+    mean = math.fsum(value for group in groups for value in group) / n
+    spread = math.sqrt(math.fsum((math.fsum(group) - mean * len(group)) ** 2 for group in groups))
+    if len(groups) < 2 or spread <= 1e-9 * max(1.0, abs(mean) * n):
+        return MeanEstimate(mean, None, None)
+    half = student(len(groups) - 1) * spread * math.sqrt(len(groups) / (len(groups) - 1)) / n
+    return MeanEstimate(mean, max(least, mean - half), mean + half)
+
+
+def student(df: int) -> float:
+    """Student's t, two-sided at 95 % (Abramowitz and Stegun 26.7.5 from 10 degrees of freedom on).
+
+    >>> [round(student(df), 3) for df in (1, 9, 10, 30, 10**6)]
+    [12.706, 2.262, 2.228, 2.042, 1.96]
+    """
+    if df <= len(_T):
+        return _T[df - 1]
+    first = (Z**3 + Z) / 4
+    second = (5 * Z**5 + 16 * Z**3 + 3 * Z) / 96
+    third = (3 * Z**7 + 19 * Z**5 + 17 * Z**3 - 15 * Z) / 384
+    fourth = (79 * Z**9 + 776 * Z**7 + 1482 * Z**5 - 1920 * Z**3 - 945 * Z) / 92160
+    return Z + first / df + second / df**2 + third / df**3 + fourth / df**4
+
+
+def by_chance(differences: Iterable[float]) -> float:
+    """How likely at least as many positive differences are if either sign is as likely: the exact
+    one-sided sign test (of single verdicts McNemar's). Differences of 0 say nothing.
+
+    >>> by_chance([1, 1, 1, 0]), by_chance([]), by_chance([1] * 9 + [-1])
+    (0.125, 1.0, 0.0107421875)
+    """
+    signs = [difference > 0 for difference in differences if difference]
+    n, positive = len(signs), sum(signs)
+    return sum(math.comb(n, k) for k in range(positive, n + 1)) / (1 << n)
 
 
 def paired_shares(ours: Sequence[float], theirs: Sequence[float]) -> Estimate | None:

@@ -80,7 +80,7 @@ def draw_sweep(summaries: Sequence[BudgetSummary], path: Path, title: str = "") 
         if s.reasoning_tokens is not None and s.accuracy is not None
     ]
     if not points:
-        return "no picture: no problem came with a known answer"
+        return f"no picture: {_why_none(summaries)}"
     figure = new_figure(7.0, 4.5)
     if figure is None:
         return NO_PACKAGE
@@ -89,6 +89,14 @@ def draw_sweep(summaries: Sequence[BudgetSummary], path: Path, title: str = "") 
     _frame(axes, points, title)
     _name_points(figure, axes, points)
     return save(figure, path)
+
+
+def _why_none(summaries: Sequence[BudgetSummary]) -> str:
+    if any(s.n for s in summaries) and all(s.n == s.errors for s in summaries):
+        return "all requests failed"
+    if any(s.accuracy is not None for s in summaries):
+        return "the server does not tell how many tokens replies reason for"
+    return "no problem that was answered has a known answer"
 
 
 def _draw_points(axes: Axes, points: list[_Point]) -> None:

@@ -33,9 +33,14 @@ class RowSaving:
 
 @dataclass(frozen=True, slots=True)
 class Saving:
-    """Of several replies together, in tokens; ``low`` and ``high`` are of ``total``, at 95 %."""
+    """Of several replies together, in tokens; ``low`` and ``high`` are of ``total``, at 95 %.
+
+    Not every reply has both: ``replies`` are those that ``total`` is the sum over,
+    ``reasoning_replies`` those of ``reasoning``.
+    """
 
     replies: int
+    reasoning_replies: int
     total: float | None
     low: float | None
     high: float | None
@@ -82,8 +87,15 @@ def _less(row: SweepRow, native: Sequence[int | None], own: int | None) -> float
     if own is None or not known:
         return None
     saved = sum(known) / len(known) - own
-    whole = row.finish_reason != "length" and row.answer_tokens != 0
+    whole = row.finish_reason != "length" and not _empty(row)
     return saved if whole else min(saved, 0.0)
+
+
+def _empty(row: SweepRow) -> bool:
+    """By the server's report, or by the text where it has none: a tool call stands in none."""
+    if row.answer_tokens is not None or row.answer is None:
+        return row.answer_tokens == 0
+    return row.finish_reason != "tool_calls" and not row.answer.strip()
 
 
 def add_up(savings: Iterable[RowSaving | None]) -> Saving | None:
@@ -97,7 +109,8 @@ def add_up(savings: Iterable[RowSaving | None]) -> Saving | None:
     reasoning = [saving.reasoning for saving in known if saving.reasoning is not None]
     low, high = interval(totals) if measured else (None, None)
     return Saving(
-        replies=len(known),
+        replies=len(totals),
+        reasoning_replies=len(reasoning),
         total=sum(totals) if totals else None,
         low=low,
         high=high,
@@ -108,21 +121,25 @@ def add_up(savings: Iterable[RowSaving | None]) -> Saving | None:
 
 def saved_fields(saving: Saving | None) -> dict[str, Any]:
     """As JSON has it. ``saved_against``: the asker's own native replies, or the server's baseline;
-    ``saved_tokens`` is of reasoning, ``total_saved_tokens`` of all tokens, with its interval."""
+    ``saved_tokens`` is of reasoning, ``total_saved_tokens`` of all tokens, with its interval; each
+    has the number of its rows."""
     names = ("saved_tokens", "total_saved_tokens", "total_saved_low", "total_saved_high")
     if saving is None:
-        return {"saved_against": None, "saved_rows": 0, **dict.fromkeys(names)}
+        rows = {"saved_rows": 0, "total_saved_rows": 0}
+        return {"saved_against": None, **rows, **dict.fromkeys(names)}
     values = (saving.reasoning, saving.total, saving.low, saving.high)
     against = "native rows" if saving.measured else "server's baseline"
     fields = dict(zip(names, values, strict=True))
-    return {"saved_against": against, "saved_rows": saving.replies, **fields}
+    rows = {"saved_rows": saving.reasoning_replies, "total_saved_rows": saving.replies}
+    return {"saved_against": against, **rows, **fields}
 
 
 def interval(differences: Sequence[float]) -> tuple[float | None, float | None]:
     """The 95 % interval of the sum of paired differences: percentiles of resampled sums (the
-    paired bootstrap). The same on every call; none of fewer than :data:`LEAST_FOR_INTERVAL`."""
+    paired bootstrap). The same on every call; none of fewer than :data:`LEAST_FOR_INTERVAL`, nor
+    of differences that are all alike, which tell nothing of how much others differ."""
     n = len(differences)
-    if n < LEAST_FOR_INTERVAL:
+    if n < LEAST_FOR_INTERVAL or min(differences) == max(differences):
         return None, None
     draw = random.Random(0)
     resamples = max(200, min(_MOST_RESAMPLES, _MOST_DRAWS // n))

@@ -14,6 +14,7 @@ from typing import IO, Any, Self
 from pydantic import ValidationError
 
 from extracot.files import write_atomic
+from extracot_client.origins import Origin
 from extracot_client.problem_files import SweepFileError
 from extracot_client.sweeps import SweepProblem, budget_key, regraded
 from extracot_client.types import SweepRow
@@ -26,13 +27,15 @@ class RowStore:
     """Rows in a JSONL file, one flushed line each, so that an interrupted sweep goes on.
 
     A row that was torn while it was written is cut off; of several rows with one key the last
-    counts; failed rows are asked again.
+    counts; failed rows are asked again. With an ``origin`` rows are kept with it, and one of
+    another is refused. A file that was made here and holds no row in the end is taken away.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, path: Path, origin: Origin | None = None) -> None:
+        self._path, self._origin = path, origin
         self._rows: dict[tuple[str, str, str], SweepRow] = {}
         path.parent.mkdir(parents=True, exist_ok=True)
+        self._new = not path.exists()
         self._file = path.open("a+b")
         try:
             self._load(self._file)
@@ -45,6 +48,13 @@ class RowStore:
 
     def __exit__(self, *_: object) -> None:
         self._file.close()
+        if self._new and not self._rows:
+            self._path.unlink(missing_ok=True)
+
+    @property
+    def unsigned(self) -> int:
+        """How many rows do not say which server they come from."""
+        return sum(row.server is None and row.error is None for row in self._rows.values())
 
     def _load(self, file: IO[bytes]) -> None:
         file.seek(0)
@@ -68,17 +78,29 @@ class RowStore:
     def get(self, problem: SweepProblem, budget: Any, mark: str) -> SweepRow | None:
         """The row kept for this problem, budget and fingerprint, unless its request failed.
 
-        It is judged by the problem's answer as it is now, and kept so.
+        It is judged by the problem's answer as it is now, and kept so. Raises
+        :class:`SweepFileError` for one that somebody else answered.
         """
         row = self._rows.get((problem.id, budget_key(budget), mark))
         if row is None or row.error is not None:
             return None
+        if self._origin is not None and (why := self._origin.other(row)) is not None:
+            raise SweepFileError(
+                f"{self._path}: the row of problem {row.problem_id!r} at {budget_key(budget)} "
+                f"{why}. Name another --out, or delete the file to ask anew",
+                param="out",
+            )
         if (now := regraded(row, problem)) is not row:
-            self.add(now)
+            self._write(now)
         return now
 
-    def add(self, row: SweepRow) -> None:
-        """Append ``row``; it is in the file when this returns."""
+    def add(self, row: SweepRow) -> SweepRow:
+        """Append ``row``; it is in the file when this returns. Gives it as it is there."""
+        row = row if self._origin is None else self._origin.signed(row)
+        self._write(row)
+        return row
+
+    def _write(self, row: SweepRow) -> None:
         self._file.write(row.model_dump_json().encode("utf-8") + b"\n")
         self._file.flush()
         self._rows[_key(row)] = row

@@ -10,8 +10,8 @@ import asyncio
 import hashlib
 import json
 import math
-from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, Protocol, Unpack
 
 from extracot.answers import same_answer
@@ -67,8 +67,15 @@ Skip = Callable[[str, Budget, str], bool]
 
 def as_problem(problem: str | SweepProblem) -> SweepProblem:
     """A bare question gets an id made from its text, the same in every run. Raises
-    :class:`InvalidArgumentError` for an answer that no reply could match."""
+    :class:`InvalidArgumentError` for what is no text, and for an answer that no reply could match.
+    """
     if isinstance(problem, SweepProblem):
+        for name in ("id", "question"):
+            if not isinstance(found := getattr(problem, name), str):
+                raise errors.InvalidArgumentError(
+                    f"The {name} of problem {problem.id!r} is {found!r}; want a text",
+                    param="problems",
+                )
         encoded(problem.question)
         gold: object = problem.answer
         if gold is not None and (not isinstance(gold, str) or not same_answer(gold, gold)):
@@ -78,7 +85,35 @@ def as_problem(problem: str | SweepProblem) -> SweepProblem:
                 param="problems",
             )
         return problem
+    if not isinstance(problem, str):
+        raise errors.InvalidArgumentError(
+            f"A problem of a sweep is a text or a SweepProblem, not {_kind(problem)}; whole "
+            "conversations are asked by `solve`",
+            param="problems",
+        )
     return SweepProblem(hashlib.sha256(encoded(problem)).hexdigest()[:12], problem)
+
+
+def several(
+    problems: Iterable[str | SweepProblem], budgets: Iterable[Budget]
+) -> tuple[Iterable[str | SweepProblem], list[Budget]]:
+    """Both as lists that can be gone through; problems that come one by one still do.
+
+    Raises :class:`InvalidArgumentError` for one problem or budget that is no list of them: a text
+    is one of letters.
+    """
+    for name, found in (("problems", problems), ("budgets", budgets)):
+        if isinstance(found, str | bytes | Mapping) or not isinstance(found, Iterable):
+            raise errors.InvalidArgumentError(
+                f"`{name}` is a list, not {_kind(found)}: put it in [ ]", param=name
+            )
+    if isinstance(problems, Sequence):  # All of them, before the first is asked.
+        problems = [as_problem(problem) for problem in problems]
+    return problems, list(budgets)
+
+
+def _kind(value: object) -> str:
+    return "None" if value is None else f"one {type(value).__name__}"
 
 
 def encoded(text: str) -> bytes:
@@ -92,8 +127,8 @@ def encoded(text: str) -> bytes:
 
 
 def fingerprint(problem: SweepProblem, options: SolveOptions) -> str:
-    """A hash of what, besides the budget, decides the reply: so that a resumed sweep never mixes
-    rows of other settings or of another text under the same id."""
+    """A hash of what is asked besides the budget: so that a resumed sweep never mixes rows of other
+    settings or of another text under the same id. Not of who is asked: that is in the row."""
     settings = {name: value for name, value in options.items() if name != "deadline"}
     text = json.dumps([problem.question, settings], sort_keys=True, default=str)
     return hashlib.sha256(text.encode("utf-8")).hexdigest()[:16]
@@ -108,8 +143,14 @@ def regraded(row: SweepRow, problem: SweepProblem) -> SweepRow:
     return row.model_copy(update={"gold": gold, "correct": correct})
 
 
-def make_row(problem: SweepProblem, budget: Budget, mark: str, solution: Solution) -> SweepRow:
-    """The row of a reply."""
+def make_row(
+    problem: SweepProblem,
+    budget: Budget,
+    mark: str,
+    solution: Solution,
+    server: str | None = None,
+) -> SweepRow:
+    """The row of a reply; ``server`` is where it comes from."""
     report, gold = solution.report, problem.answer
     return SweepRow(
         **_asked(problem, budget, mark),
@@ -126,6 +167,7 @@ def make_row(problem: SweepProblem, budget: Budget, mark: str, solution: Solutio
         **asdict(solution.timings),
         model=solution.model,
         request_id=solution.request_id,
+        server=server,
     )
 
 
@@ -138,51 +180,76 @@ def _asked(problem: SweepProblem, budget: Budget, mark: str) -> dict[str, Any]:
 async def sweep_rows(
     solve: Solve,
     problems: Iterable[str | SweepProblem],
-    budgets: Sequence[Budget],
+    budgets: Iterable[Budget],
     *,
     concurrency: int,
     skip: Skip | None,
+    server: str | None = None,
+    patience: float = math.inf,
     **options: Unpack[SolveOptions],
 ) -> AsyncGenerator[SweepRow, None]:
     """Rows in order of completion, at most ``concurrency`` requests at a time.
 
-    Raises one of :data:`SHARED_FAILURES`; any other failure becomes a row with ``error``. Closing
-    the generator cancels what runs.
+    Raises one of :data:`SHARED_FAILURES`, and the refusal of a server that asks to come back later
+    than in ``patience`` seconds, once what runs has ended; any other failure becomes a row with
+    ``error``. Closing the generator cancels what runs.
     """
     if concurrency < 1:
         raise errors.InvalidArgumentError("The concurrency is 1 or more", param="concurrency")
-    if isinstance(problems, Sequence):  # All of them, before the first is asked.
-        problems = [as_problem(problem) for problem in problems]
+    problems, budgets = several(problems, budgets)
+    put_off: list[errors.ExtracotAPIError] = []
 
-    async def one(problem: SweepProblem, budget: Budget, mark: str) -> SweepRow:
+    async def one(problem: SweepProblem, budget: Budget, mark: str) -> SweepRow | None:
         try:
             solution = await solve(problem.question, budget=budget, **options)
         except SHARED_FAILURES:
             raise
         except errors.ExtracotClientError as error:
+            if (refusal := _put_off(error, patience)) is not None:
+                put_off.append(refusal)
+                return None
             return SweepRow(
                 **_asked(problem, budget, mark),
                 request_id=getattr(error, "request_id", None),
+                server=server,
                 error=f"{type(error).__name__}: {error}",
             )
-        return make_row(problem, budget, mark, solution)
+        return make_row(problem, budget, mark, solution, server)
 
     todo = _todo(problems, budgets, skip, options)
-    running: set[asyncio.Task[SweepRow]] = set()
+    running: set[asyncio.Task[SweepRow | None]] = set()
     try:
         while True:
-            while len(running) < concurrency and (item := next(todo, None)) is not None:
+            while not put_off and len(running) < concurrency:
+                if (item := next(todo, None)) is None:
+                    break
                 running.add(asyncio.create_task(one(*item)))
+            if not running and put_off:
+                raise put_off[0]
             if not running:
                 return
             done, _ = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
-                yield task.result()
+                if (row := task.result()) is not None:
+                    yield row
             running -= done
     finally:
         for task in running:
             task.cancel()
         await asyncio.gather(*running, return_exceptions=True)
+
+
+def _put_off(error: errors.ExtracotClientError, patience: float) -> errors.ExtracotAPIError | None:
+    """The refusal to raise where a server asks all requests to come back later than one waits."""
+    if not isinstance(error, errors.RateLimitError | errors.ServerError):
+        return None
+    if error.retry_after is None or error.retry_after <= patience:
+        return None
+    return replace(
+        error,
+        message=f"{error.message.rstrip('.')}. The server asks to come back in "
+        f"{error.retry_after:,.0f} s; a request waits {patience:,.0f} s, so nothing more is sent",
+    )
 
 
 def _todo(
@@ -227,7 +294,10 @@ class BudgetSummary:
     saved_against: Literal["native rows", "server's baseline"] | None
     """What the savings are measured by: the sweep's own native rows, or the server's estimates."""
     saved_rows: int
-    """How many rows the sums are of."""
+    """How many rows ``saved_tokens`` is the sum over."""
+    total_saved_rows: int
+    """How many rows ``total_saved_tokens`` is the sum over: a reply that was cut may have this one
+    alone."""
     saved_tokens: float | None
     """Sum of the reasoning tokens saved."""
     total_saved_tokens: float | None

@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from extracot.report import BudgetReport as BudgetReport
-from extracot.report import Usage as Usage
+from extracot.report import CompletionTokensDetails
 
 Budget = float | int | str | dict[str, Any] | None
 """A ratio in (0, 1], ``"auto"``, ``"native"``, ``"none"``, or an object with ``ratio``,
@@ -87,6 +87,24 @@ class BudgetCardPage(ServerModel):
     holdout: dict[str, Any] = Field(default_factory=dict)
     profile: dict[str, Any] = Field(default_factory=dict)
     card: dict[str, Any] | None = None
+
+
+class Usage(ServerModel):
+    """What a reply took, in tokens, as its server counts them; ``None``: it does not tell.
+
+    Completion tokens are the generated ones, reasoning included.
+    """
+
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    total_tokens: int | None = None
+    completion_tokens_details: CompletionTokensDetails | None = None
+
+    @property
+    def reasoning_tokens(self) -> int | None:
+        """Reasoning tokens; ``None`` if the server does not tell."""
+        details = self.completion_tokens_details
+        return None if details is None else details.reasoning_tokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,15 +183,17 @@ Event = ReasoningDelta | AnswerDelta | Done
 class SweepRow(BaseModel):
     """One problem at one budget: flat, so that it is a line of JSONL and of CSV alike.
 
-    Tokens are the server's counts, times are seconds. ``correct`` is ``None`` without a known
-    answer; ``error`` is set, and most else empty, where the request failed.
+    Tokens are the server's counts (``None``: it does not tell), times are seconds. ``correct`` is
+    ``None`` without a known answer; ``error`` is set, and most else empty, where a request failed.
     """
 
     model_config = ConfigDict(frozen=True, protected_namespaces=())
 
     problem_id: str
     budget: Any
-    fingerprint: str = Field(description="hash of the question and of the request's settings")
+    fingerprint: str = Field(
+        description="hash of the question and of the request's settings; not of the server"
+    )
     question: str
     gold: str | None = None
     boxed: str | None = None
@@ -199,4 +219,6 @@ class SweepRow(BaseModel):
     total: float | None = None
     model: str | None = None
     request_id: str | None = None
+    server: str | None = Field(None, description="its address")
+    served: str | None = Field(None, description="what it told of itself: origins.served_of")
     error: str | None = None

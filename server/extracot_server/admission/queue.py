@@ -11,7 +11,7 @@ from collections.abc import Callable
 from time import monotonic
 
 from extracot_server.admission.keys import Principal
-from extracot_server.admission.scheduler import Refusal, RefusedError, Scheduler, Ticket
+from extracot_server.admission.scheduler import Permit, Refusal, RefusedError, Scheduler, Ticket
 
 
 class RequestQueue:
@@ -22,12 +22,14 @@ class RequestQueue:
         self._clock = clock
         self._waiting: dict[Ticket, asyncio.Future[RefusedError | None]] = {}
 
-    async def enter(self, principal: Principal) -> Ticket:
+    async def enter(self, principal: Principal, permit: Permit | None = None) -> Ticket:
         """Wait for a slot. The ticket is to be given back with :meth:`leave`.
+
+        ``permit`` is for the limits of its key, if the request has it already.
 
         Raises :class:`RefusedError`, at once or while waiting. Cancelling it leaves the queue.
         """
-        ticket, displaced = self.scheduler.offer(principal, self._clock())
+        ticket, displaced = self.scheduler.offer(principal, self._clock(), permit)
         if displaced is not None:
             wait = self.scheduler.queue_seconds()
             self._refuse(displaced, RefusedError(Refusal.QUEUE_FULL, wait))

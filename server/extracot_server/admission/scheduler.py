@@ -66,7 +66,86 @@ class RateLimits:
     """What each key has now and has had in the last minute, on all engines together."""
 
     held: dict[str, int] = field(default_factory=dict)
+    """Requests that run, wait or are being checked."""
     starts: dict[str, deque[float]] = field(default_factory=dict)
+    pending: dict[str, int] = field(default_factory=dict)
+    """Requests that are being checked: each keeps the room of a start until it is one, or wrong."""
+    mean_seconds: float = 1.0
+    """About how long a request runs."""
+
+    def take(self, principal: Principal, now: float, *, slot: bool = True) -> Permit:
+        """Let a request be looked at; raises :class:`RefusedError` past a limit of its key.
+
+        ``slot``: it will run, so that it counts as one of those that the key may have at once.
+        """
+        if principal.in_batch:
+            return Permit(self, principal.name, held=False, limited=False)
+        name, limit = principal.name, principal.concurrency
+        if slot and limit is not None and self.held.get(name, 0) >= limit:
+            wait = max(1, min(_LONGEST_RETRY, math.ceil(self.mean_seconds)))
+            raise RefusedError(Refusal.CONCURRENCY, wait, limit)
+        self._check_rate(principal, now)
+        limited = principal.requests_per_minute is not None
+        if slot:
+            self.held[name] = self.held.get(name, 0) + 1
+        if limited:
+            self.pending[name] = self.pending.get(name, 0) + 1
+        return Permit(self, name, held=slot, limited=limited)
+
+    def _check_rate(self, principal: Principal, now: float) -> None:
+        limit = principal.requests_per_minute
+        if limit is None:
+            self.starts.pop(principal.name, None)  # the key had a limit before a reload
+            return
+        starts = self.starts.get(principal.name, deque())
+        while starts and starts[0] <= now - WINDOW_SECONDS:
+            starts.popleft()
+        over = len(starts) + self.pending.get(principal.name, 0) - limit
+        if over >= 0:
+            # The one whose leaving the window makes room; a reload may have lowered the limit.
+            # Where those that are being checked fill it, one of them may turn out to be wrong.
+            wait = starts[over] + WINDOW_SECONDS - now if over < len(starts) else 1
+            raise RefusedError(Refusal.RATE, max(1, math.ceil(wait)), limit)
+
+    def forget(self, name: str) -> None:
+        """A request of this key runs and waits no more."""
+        _less(self.held, name)
+
+
+@dataclass(eq=False, slots=True)
+class Permit:
+    """A request whose key's limits let it in, while nothing is known of it yet.
+
+    It becomes a start when the request is let in, or is given back: what is wrong does not count.
+    """
+
+    _limits: RateLimits
+    _name: str
+    held: bool
+    limited: bool
+    _open: bool = True
+
+    def use(self, now: float) -> None:
+        """The request is let in: it counts from now on, and its slot is its ticket's."""
+        if self._close() and self.limited:
+            self._limits.starts.setdefault(self._name, deque()).append(now)
+
+    def give_back(self) -> None:
+        """The request has ended. Of one that was let in this does nothing; idempotent."""
+        if self._close() and self.held:
+            self._limits.forget(self._name)
+
+    def _close(self) -> bool:
+        was, self._open = self._open, False
+        if was and self.limited:
+            _less(self._limits.pending, self._name)
+        return was
+
+
+def _less(counts: dict[str, int], name: str) -> None:
+    counts[name] -= 1
+    if not counts[name]:
+        del counts[name]
 
 
 class Scheduler:
@@ -88,32 +167,39 @@ class Scheduler:
         self.queued = 0
         # Priority -> key -> its requests; the first key of a priority is the next.
         self._waiting: dict[int, dict[str, deque[Ticket]]] = {}
-        shared = rate_limits or RateLimits()
-        self._held, self._starts = shared.held, shared.starts
+        self._limits = rate_limits or RateLimits()
         self._mean_seconds = 1.0
         self._closed = False
 
-    def offer(self, principal: Principal, now: float) -> tuple[Ticket, Ticket | None]:
+    def offer(
+        self, principal: Principal, now: float, permit: Permit | None = None
+    ) -> tuple[Ticket, Ticket | None]:
         """Let a request in, to run or to wait; raises :class:`RefusedError`.
+
+        ``permit`` is one that the request has for its key's limits, else it is taken here. It is
+        used, or given back where the request is refused.
 
         The second ticket, if any, has lost its place in the queue to the first and is to be refused
         with :attr:`Refusal.QUEUE_FULL`: it waited with a lower priority, or behind so many others
         of its key that the newcomer's has less.
         """
-        self._check_limits(principal, now)
+        if self._closed:
+            raise RefusedError(Refusal.STOPPING)
+        permit = permit or self._limits.take(principal, now)
         ticket, displaced = Ticket(principal, now), None
         if self.max_running is None or self.running < self.max_running:
             self._start(ticket, now)
         else:
             if self.queued >= self.max_queued:
-                displaced = self._make_room(principal)
+                try:
+                    displaced = self._make_room(principal)
+                except RefusedError:
+                    permit.give_back()
+                    raise
             keys = self._waiting.setdefault(principal.priority, {})
             keys.setdefault(principal.name, deque()).append(ticket)
             self.queued += 1
-        if not principal.in_batch:
-            self._held[principal.name] = self._held.get(principal.name, 0) + 1
-        if principal.requests_per_minute is not None:
-            self._starts.setdefault(principal.name, deque()).append(now)
+        permit.use(now)
         return ticket, displaced
 
     def leave(self, ticket: Ticket, now: float) -> list[Ticket]:
@@ -125,7 +211,9 @@ class Scheduler:
             return []
         if ticket.running:
             self.running -= 1
-            self._mean_seconds += _SMOOTHING * (now - ticket.since - self._mean_seconds)
+            took = now - ticket.since
+            self._mean_seconds += _SMOOTHING * (took - self._mean_seconds)
+            self._limits.mean_seconds += _SMOOTHING * (took - self._limits.mean_seconds)
         else:
             self._remove(ticket)
         self._forget(ticket)
@@ -149,27 +237,6 @@ class Scheduler:
         """About how long the queue takes to empty: whole seconds from 1 to 60."""
         seconds = self._mean_seconds * (self.queued + 1) / (self.max_running or 1)
         return max(1, min(_LONGEST_RETRY, math.ceil(seconds)))
-
-    def _check_limits(self, principal: Principal, now: float) -> None:
-        if self._closed:
-            raise RefusedError(Refusal.STOPPING)
-        limit = principal.concurrency
-        if limit is not None and self._held.get(principal.name, 0) >= limit:
-            wait = max(1, min(_LONGEST_RETRY, math.ceil(self._mean_seconds)))
-            raise RefusedError(Refusal.CONCURRENCY, wait, limit)
-        limit = principal.requests_per_minute
-        if principal.in_batch:
-            return
-        if limit is None:
-            self._starts.pop(principal.name, None)  # the key had a limit before a reload
-            return
-        starts = self._starts.get(principal.name, deque())
-        while starts and starts[0] <= now - WINDOW_SECONDS:
-            starts.popleft()
-        if len(starts) >= limit:
-            # The one whose leaving the window makes room; a reload may have lowered the limit.
-            wait = math.ceil(starts[len(starts) - limit] + WINDOW_SECONDS - now)
-            raise RefusedError(Refusal.RATE, max(1, wait), limit)
 
     def _make_room(self, principal: Principal) -> Ticket:
         """Displace the request with the least claim; :class:`RefusedError` if there is none."""
@@ -211,9 +278,5 @@ class Scheduler:
 
     def _forget(self, ticket: Ticket) -> None:
         ticket.gone = True
-        if ticket.principal.in_batch:
-            return
-        name = ticket.principal.name
-        self._held[name] -= 1
-        if not self._held[name]:
-            del self._held[name]
+        if not ticket.principal.in_batch:
+            self._limits.forget(ticket.principal.name)

@@ -19,6 +19,7 @@ from starlette.types import ASGIApp, Message
 from extracot_server.admission.keys import KeyStore
 from extracot_server.api.auth import VOUCHED
 from extracot_server.api.errors import InvalidKeyError, to_http
+from extracot_server.batches.lines import body_bytes
 from extracot_server.batches.results import Sent
 from extracot_server.batches.runner import BatchRunner
 from extracot_server.batches.store import BatchStore
@@ -80,7 +81,7 @@ class LineSender:
             gone = to_http(InvalidKeyError(missing=False))
             return Sent(gone.status, request_id, gone.body)
         try:
-            raw = json.dumps(body).encode()
+            raw = body_bytes(body)
         except RecursionError:
             deep = to_http(InvalidRequestError("The body is nested too deeply.", param="body"))
             return Sent(deep.status, request_id, deep.body)

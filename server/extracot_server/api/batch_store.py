@@ -56,11 +56,11 @@ class Ends(TypedDict):
 Place = tuple[int, str]
 
 
-async def place_after(folder: KeyFolder, after: str | None) -> Place | None:
-    """Where a page begins: behind this file or batch, though it was deleted since."""
+async def place_after(folder: KeyFolder, kind: type[Record], after: str | None) -> Place | None:
+    """Where a page of files or batches begins: behind this one, though it was deleted since."""
     if after is None:
         return None
-    made = await asyncio.to_thread(folder.made_at, after)
+    made = await asyncio.to_thread(folder.made_at, kind, after)
     if made is None:
         raise InvalidRequestError.of("after", "must be an id of this list.")
     return made, after

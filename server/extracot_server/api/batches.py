@@ -108,7 +108,7 @@ class BatchUsage(ReplyModel):
 
 
 class BatchErrors(ReplyModel):
-    """Why nothing of a batch could run."""
+    """Why nothing of a batch could run, or why it waits."""
 
     object: Literal["list"]
     data: list[Fault]
@@ -220,7 +220,7 @@ async def list_batches(
 ) -> BatchList:
     """The batches of this key, the newest first."""
     folder = folder_of(request)
-    place = await place_after(folder, after)
+    place = await place_after(folder, StoredBatch, after)
     page, ends = page_of(await asyncio.to_thread(folder.list_batches), place, limit)
     return BatchList(data=[_shown(batch) for batch in page], **ends)
 

@@ -13,8 +13,11 @@ from starlette.types import Receive, Scope, Send
 
 from extracot.errors import ExtracotError, PromptError
 from extracot_server.admission.scheduler import Refusal, RefusedError
-from extracot_server.batches.records import FileNotFoundInStoreError, StorageError
-from extracot_server.batches.store import FileTooLargeError
+from extracot_server.batches.records import (
+    FileNotFoundInStoreError,
+    FileTooLargeError,
+    StorageError,
+)
 from extracot_server.engine.base import (
     EngineBusyError,
     EngineClosedError,

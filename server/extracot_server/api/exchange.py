@@ -19,6 +19,7 @@ from fastapi.routing import APIRoute
 from starlette.responses import JSONResponse, Response
 
 from extracot.errors import ExtracotError
+from extracot_server.admission.scheduler import Permit
 from extracot_server.api.auth import principal_of
 from extracot_server.api.body import ChatBody, parse_json_object
 from extracot_server.api.earlier_reasoning import EarlierReasoning
@@ -217,7 +218,12 @@ async def handle(
     if chat is None:
         chat = await _prepared(request, service, chat_request, trial)
     exchange = _Exchange(
-        app_state(request), service, chat, writer(chat, body), body.reasoning_in_content
+        app_state(request),
+        service,
+        chat,
+        writer(chat, body),
+        body.reasoning_in_content,
+        request.state.permit,
     )
     request.state.running = True
     gone = asyncio.create_task(wait_for_disconnect(request.receive))
@@ -291,14 +297,15 @@ class _Exchange:
     _chat: PreparedChat
     _writer: ReplyWriter
     _in_content: bool
+    _permit: Permit
 
     def _events(self, sink: Sink) -> tuple[AsyncGenerator[Event, None], FastPath]:
         """What happens while the request runs, and what hands some of it straight to ``sink``."""
         fast = FastPath(sink)
         if self._in_content:
-            events = self._service.run(self._chat)
+            events = self._service.run(self._chat, permit=self._permit)
             return in_content(events, self._chat.model.runtime.tags), fast
-        return self._service.run(self._chat, fast), fast
+        return self._service.run(self._chat, fast, self._permit), fast
 
     def _headers(self, *, begun: bool) -> dict[str, str]:
         """``begun``: the engine has said something, so that the side is known which serves it."""

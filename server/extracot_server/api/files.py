@@ -143,7 +143,7 @@ async def list_files(
 ) -> FileList:
     """The files of this key, results of batches included."""
     folder, down = folder_of(request), order == "desc"
-    place = await place_after(folder, after)
+    place = await place_after(folder, StoredFile, after)
     found = await asyncio.to_thread(folder.list_files)
     found = [file for file in found if purpose is None or file.purpose == purpose]
     page, ends = page_of(found if down else found[::-1], place, limit, newest_first=down)

@@ -15,7 +15,6 @@ from extracot_server.api.chat import request as chat
 from extracot_server.api.chat.response import ChatReply
 from extracot_server.api.chat.schemas import ChatCompletion
 from extracot_server.api.exchange import (
-    BodyRoute,
     app_state,
     chat_request_of,
     handle,
@@ -25,13 +24,15 @@ from extracot_server.api.exchange import (
 from extracot_server.api.messages import request as anthropic
 from extracot_server.api.messages.response import InputTokens, MessageObject, MessageWriter
 from extracot_server.api.openapi.errors import ERRORS_OF_A_REPLY, AnthropicError, errors
+from extracot_server.api.permits import CountRoute, ReplyRoute
 from extracot_server.api.responses import request as items
 from extracot_server.api.responses.held_items import held_items, with_held_items
 from extracot_server.api.responses.response import ResponseWriter
 from extracot_server.api.responses.schemas import ResponseObject
 from extracot_server.generation.prepare import render_only
 
-router = APIRouter(route_class=BodyRoute)
+router = APIRouter(route_class=ReplyRoute)
+counting = APIRouter(route_class=CountRoute)
 
 
 @router.post(
@@ -80,11 +81,11 @@ async def messages(request: Request, body: anthropic.MessagesRequest) -> Respons
     return await handle(request, body, anthropic.to_chat_request, writer, stream=body.stream)
 
 
-@router.post(
+@counting.post(
     "/v1/messages/count_tokens",
     response_model=InputTokens,
     response_description="Tokens of the prompt",
-    responses=errors(400, 401, 404, 413, 415, 500, 503, body=AnthropicError),
+    responses=errors(400, 401, 404, 413, 415, 429, 500, 503, body=AnthropicError),
 )
 async def count_tokens(request: Request, body: anthropic.CountRequest) -> Response:
     """How many tokens of prompt a message would have."""

@@ -7,6 +7,7 @@ what would be sent to the engine. Nothing is generated; a prompt that is too lon
 from __future__ import annotations
 
 from collections.abc import Sequence
+from time import monotonic
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Request
@@ -18,6 +19,7 @@ from extracot_server.api.budget_words import read_words
 from extracot_server.api.chat.request import ChatCompletionRequest, to_chat_request
 from extracot_server.api.exchange import app_state, chat_request_of, read_json, tokenising
 from extracot_server.api.openapi.errors import errors
+from extracot_server.api.permits import take_permit
 from extracot_server.errors import InvalidRequestError
 from extracot_server.generation.prepare import render_only
 from extracot_server.generation.request import ServedModel
@@ -54,7 +56,7 @@ _EITHER = [
 @router.post(
     "/v1/tokenize",
     response_description="Token ids",
-    responses=errors(400, 401, 404, 413, 415, 500),
+    responses=errors(400, 401, 404, 413, 415, 429, 500),
     openapi_extra={
         "requestBody": {
             "required": True,
@@ -64,12 +66,15 @@ _EITHER = [
 )
 async def tokenize(request: Request) -> Tokens:
     """Token ids of `messages` (with a `budget`, if one is given) or of a `prompt`."""
+    permit = take_permit(request, slot=False)
     body = await read_json(request)
     if body.get("prompt") is None and body.get("messages") is None:
         what = "is missing; a `prompt` can be sent in its place."
         raise InvalidRequestError.of("messages", what, "missing_required_parameter")
     work = _of_text if body.get("prompt") is not None else _of_messages
-    return await tokenising(request, work, request, body)
+    tokens = await tokenising(request, work, request, body)
+    permit.use(monotonic())
+    return tokens
 
 
 def _check_ids(model: ServedModel) -> None:

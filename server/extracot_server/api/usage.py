@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import csv
 import io
 import re
@@ -15,6 +16,7 @@ from fastapi import APIRouter, Request
 from pydantic import Field
 from starlette.responses import Response
 
+from extracot_server.admission.scheduler import Refusal
 from extracot_server.api.auth import principal_of
 from extracot_server.api.body import ReplyModel
 from extracot_server.api.errors import ForbiddenError
@@ -22,7 +24,7 @@ from extracot_server.api.exchange import app_state
 from extracot_server.api.openapi.errors import errors
 from extracot_server.api.read_route import QueryRoute
 from extracot_server.errors import InvalidRequestError
-from extracot_server.ledger.meter import StoreLostError
+from extracot_server.ledger.reports import ReportRefusedError
 from extracot_server.ledger.store import StoreError
 from extracot_server.ledger.windows import DAY, HOUR, KEPT, bucket, hour_of, iso
 
@@ -30,6 +32,8 @@ router = APIRouter(route_class=QueryRoute)
 
 _LONGEST = {"hour": 31 * DAY, "day": KEPT["usage"]}
 _NEWEST = 253_402_300_800  # the year 10000
+_RETRY_SECONDS = 5
+_NO_ANSWER = "The usage store gave no report in time; ask again shortly, or for fewer days."
 _Kept = Mapping[str, Mapping[str, float]]
 
 
@@ -60,7 +64,7 @@ class UsageList(ReplyModel):
     response_description="JSON, or a table with `format=csv`",
     responses={
         200: {"content": {"text/csv": {"schema": {"type": "string"}}}},
-        **errors(400, 401, 403, 500, 503),
+        **errors(400, 401, 403, 429, 500, 503),
     },
 )
 async def get_usage(
@@ -70,12 +74,12 @@ async def get_usage(
     end: str | None = None,
     key: str | None = None,
     format: Literal["json", "csv"] = "json",
-) -> Response | UsageList:
+) -> Response:
     """Requests and tokens of this key; an admin key gets those of all keys, or of `key`.
 
     `start` and `end` are dates (`2026-11-29`), times (`2026-11-29T06:00:00Z`) or Unix seconds, in
     UTC; by default the last day by hour, the last 30 days by day. A request counts in the hour in
-    which it came in.
+    which it came in. One report of a key at a time: another one meanwhile is a 429.
     """
     principal, state = principal_of(request), app_state(request)
     if key is not None and key != principal.name and not principal.admin:
@@ -90,15 +94,21 @@ async def get_usage(
         )
     first, last = _range(by, start, end)
     hours = [bucket("usage", hour) for hour in range(first, last, HOUR)]
-    try:
-        kept = await state.meter.ledger.read(hours)
-    except StoreError:
-        raise StoreLostError from None
     whose = key if key is not None or principal.admin else principal.name
-    rows = _rows(kept, HOUR if by == "hour" else DAY, whose)
+    try:
+        kept = await state.meter.ledger.report(principal.name, hours, whose)
+    except StoreError:
+        raise ReportRefusedError(Refusal.NO_STORE, _NO_ANSWER, _RETRY_SECONDS) from None
+    # Of many keys and days it is long: other requests go on meanwhile.
+    return await asyncio.to_thread(_reply, kept, HOUR if by == "hour" else DAY, format)
+
+
+def _reply(kept: _Kept, width: int, format: Literal["json", "csv"]) -> Response:
+    rows = _rows(kept, width)
     if format == "csv":
         return Response(_table(rows), media_type="text/csv")
-    return UsageList(object="list", data=rows)
+    text = UsageList(object="list", data=rows).model_dump_json()
+    return Response(text, media_type="application/json")
 
 
 def _range(by: Literal["hour", "day"], start: str | None, end: str | None) -> tuple[int, int]:
@@ -136,16 +146,15 @@ def _moment(field: str, text: str) -> int:
     return found
 
 
-def _rows(kept: _Kept, width: int, whose: str | None) -> list[UsageRow]:
-    """The counters as rows; ``whose`` is the one key to show, ``None`` all."""
+def _rows(kept: _Kept, width: int) -> list[UsageRow]:
+    """The counters as rows, one for each key and model in so many seconds."""
     found: defaultdict[tuple[int, str, str], dict[str, float]] = defaultdict(dict)
     for name, counters in kept.items():
         hour = int(name.rpartition(":")[2])
         for counter, amount in counters.items():
             key, model, kind = counter.split(" ")
-            if whose is None or key == whose:
-                row = found[hour - hour % width, key, model]
-                row[kind] = row.get(kind, 0.0) + amount
+            row = found[hour - hour % width, key, model]
+            row[kind] = row.get(kind, 0.0) + amount
     return [_row(*place, counts) for place, counts in sorted(found.items())]
 
 

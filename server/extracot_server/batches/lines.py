@@ -7,7 +7,7 @@ for the endpoint to judge when the line runs.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,8 @@ from extracot_server.batches.records import Fault
 from extracot_server.errors import encodable
 
 _MOST_SHOWN = 100
-_ENVELOPE_BYTES = 4096  # of a line besides the request's body
+_ENVELOPE_BYTES = 8192  # of a line besides the request's body
+_ESCAPED = 3  # bytes of a character as `\uXXXX` for one of UTF-8, at most, where it is not ASCII
 _LONGEST_ID = 512
 
 
@@ -43,8 +44,11 @@ class Overview:
 def read_lines(
     path: Path, endpoint: str, max_body: int, repeated: frozenset[int] = frozenset()
 ) -> Iterator[Line]:
-    """Every line that is not empty; no more than one is in memory."""
-    limit = max_body + _ENVELOPE_BYTES
+    """Every line that is not empty; no more than one is in memory.
+
+    Characters may be spelled as escapes: what counts of a body are the bytes of a request.
+    """
+    limit = _ESCAPED * max_body + _ENVELOPE_BYTES
     with path.open("rb") as stream:
         number = 0
         while raw := stream.readline(limit + 1):
@@ -55,7 +59,30 @@ def read_lines(
                 text = f"Line {number} is longer than {limit} bytes."
                 yield _wrong(number, None, "request_too_large", text)
             elif raw.strip():
-                yield _read(number, raw, endpoint, number in repeated)
+                line = _read(number, raw, endpoint, number in repeated)
+                if len(raw) > max_body + _ENVELOPE_BYTES and _too_large(line, max_body):
+                    text = f"`body` of line {number} is larger than {max_body} bytes."
+                    line = _wrong(number, line.custom_id, "request_too_large", text, "body")
+                yield line
+
+
+def body_bytes(body: Mapping[str, Any]) -> bytes:
+    """A line's body as a request has it: UTF-8, without blanks; ``RecursionError`` if too deep.
+
+    Half a character stays what it is, for the endpoint to refuse.
+
+    >>> len(body_bytes({"a": "é"}))
+    10
+    """
+    text = json.dumps(body, ensure_ascii=False, separators=(",", ":"))
+    return text.encode("utf-8", "surrogatepass")
+
+
+def _too_large(line: Line, max_body: int) -> bool:
+    try:
+        return len(body_bytes(line.body)) > max_body
+    except RecursionError:  # the endpoint says so
+        return False
 
 
 def look_over(path: Path, endpoint: str, max_body: int, max_lines: int) -> Overview:

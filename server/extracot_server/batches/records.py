@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import secrets
 from pathlib import Path
+from time import time_ns
 from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -32,13 +32,18 @@ Endpoint = Literal["/v1/chat/completions", "/v1/responses", "/v1/messages"]
 
 
 def new_file_id() -> str:
-    """An id that no other file has, and that nobody guesses."""
-    return f"file-{secrets.token_hex(16)}"
+    """An id that no other file has, and that nobody guesses; of two, the later one is greater."""
+    return f"file-{_unique()}"
 
 
 def new_batch_id() -> str:
     """The same for a batch."""
-    return f"batch_{secrets.token_hex(16)}"
+    return f"batch_{_unique()}"
+
+
+def _unique() -> str:
+    # Lists are in the order of seconds, then of ids.
+    return f"{time_ns():016x}{secrets.token_hex(8)}"
 
 
 class FileNotFoundInStoreError(InvalidRequestError):
@@ -47,6 +52,15 @@ class FileNotFoundInStoreError(InvalidRequestError):
 
 class StorageLimitError(InvalidRequestError):
     """A key, or all together, may not keep more than they do."""
+
+
+class FileTooLargeError(InvalidRequestError):
+    """The file is larger than the server keeps."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(
+            f"`file` is larger than {limit} bytes.", param="file", code="request_too_large"
+        )
 
 
 class StorageError(InvalidRequestError):
@@ -69,9 +83,7 @@ class Record(BaseModel):
 
     def save(self, folder: Path) -> None:
         """Write it into its folder; ``OSError`` leaves what was there."""
-        path = folder / f"{self.id}.json"
-        write_atomic(path, self.model_dump_json())
-        os.chmod(path, 0o600)
+        write_atomic(folder / f"{self.id}.json", self.model_dump_json(), mode=0o600)
 
     @classmethod
     def load(cls, path: Path) -> Self | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -81,12 +81,19 @@ class ResultFile:
 
 
 class Results:
-    """Output and errors of one batch."""
+    """Output and errors of one batch; ``written`` is told the bytes of each line."""
 
-    def __init__(self, batch_id: str, output: Path, errors: Path) -> None:
+    def __init__(
+        self,
+        batch_id: str,
+        output: Path,
+        errors: Path,
+        written: Callable[[int], object] = lambda _: None,
+    ) -> None:
         self.output_path, self.errors_path = output, errors
         self._output, self._errors = ResultFile(output), ResultFile(errors)
         self._prefix = f"batch_req_{batch_id.removeprefix('batch_')}"
+        self._written = written
         self.done: set[int] = set()
         self.counts = Counts()
         self.tokens = Tokens()
@@ -129,7 +136,9 @@ class Results:
 
     def _append(self, line: Line, good: bool, result: dict[str, Any]) -> None:
         found = {"id": self.id_of(line), "custom_id": line.custom_id, **result}
-        (self._output if good else self._errors).append(json_line(found))
+        data = json_line(found)
+        (self._output if good else self._errors).append(data)
+        self._written(len(data))
         self.done.add(line.number)
         self._count(found, good)
 

@@ -16,6 +16,7 @@ from typing import Protocol
 from extracot_server.batches.records import BatchStatus, StoredBatch
 from extracot_server.batches.running import BatchRun, Pauses, Send
 from extracot_server.batches.store import BatchStore
+from extracot_server.batches.turns import Turns
 
 log = logging.getLogger("extracot.batches")
 _CLEAN_EVERY = 600.0
@@ -40,14 +41,14 @@ class BatchRunner:
     max_body: int
     observer: BatchObserver
     pauses: Pauses = field(default_factory=Pauses)
-    slots: asyncio.Semaphore = field(init=False)
+    slots: Turns = field(init=False)
     suspects: asyncio.Lock = field(default_factory=asyncio.Lock)
     _wake: asyncio.Event = field(default_factory=asyncio.Event)
     _runs: dict[str, asyncio.Task[BatchStatus]] = field(default_factory=dict)
     _just_ended: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
-        self.slots = asyncio.Semaphore(self.store.settings.batch_concurrency)
+        self.slots = Turns(self.store.settings.batch_concurrency)
 
     def wake(self) -> None:
         """There is a new batch: look at once."""
@@ -71,11 +72,14 @@ class BatchRunner:
         while True:
             self._wake.clear()
             self._just_ended.clear()  # a look that began before may still see them run
+            due = loop.time() - cleaned > _CLEAN_EVERY
             try:
+                if due:
+                    await asyncio.to_thread(self.store.mark_unfinished)
                 for owner, batch in await asyncio.to_thread(lambda: [*self.store.unfinished()]):
                     if batch.id not in self._runs and batch.id not in self._just_ended:
                         self._start(owner, batch)
-                if loop.time() - cleaned > _CLEAN_EVERY:
+                if due:
                     await asyncio.to_thread(self.store.clean)
                     cleaned = loop.time()
             except OSError as error:

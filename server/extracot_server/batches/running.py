@@ -1,8 +1,8 @@
 """One batch from its first line to its files, within an event loop. Resumes what was begun.
 
 Lines run a few at a time. What is refused for the moment (429, 503) waits and is sent again, until
-the batch expires; what fails, fails alone. A disk that is full holds the batch up and loses no
-reply. Knows neither HTTP nor the engine: ``send`` does.
+the batch expires; what fails, fails alone. A disk that is full, and a key that may keep no more,
+hold the batch up and lose no reply. Knows neither HTTP nor the engine: ``send`` does.
 """
 
 from __future__ import annotations
@@ -10,21 +10,26 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from extracot_server.batches.lines import Line, Overview, look_over, read_lines
 from extracot_server.batches.records import BatchStatus, Fault, StoredBatch
 from extracot_server.batches.results import Results, Sent
+from extracot_server.batches.room import Room
 from extracot_server.batches.store import BatchStore, KeyFolder
+from extracot_server.batches.turns import Turns
 
 log = logging.getLogger("extracot.batches")
 _LATER = frozenset({429, 503})
 _MOST_LOST = 2
 _LONGEST_WAIT = 60.0
 _LOOK_SECONDS = 1.0
+_ROOM_SECONDS = 1.0  # for which a measure of the key's room is good enough
 _EXPIRED = "This request could not be executed before the completion window expired."
 _BROKE_OFF = "The server failed at this batch: its log says why. What was done is kept."
 
@@ -51,7 +56,7 @@ class BatchRun:
     owner: str
     batch: StoredBatch
     send: Send
-    slots: asyncio.Semaphore
+    slots: Turns
     suspects: asyncio.Lock
     max_body: int
     pauses: Pauses = field(default_factory=Pauses)
@@ -65,10 +70,11 @@ class BatchRun:
     async def run(self) -> BatchStatus:
         """Run it to its end; gives the status it ended with."""
         batch, folder = self.batch, self._folder
-        parts = (
+        output, errors = (
             folder.files / f"{one}.part" for one in (batch.output_file_id, batch.error_file_id)
         )
-        results = Results(batch.id, *parts)
+        written = partial(self.store.usage.add, folder.path)
+        results = Results(batch.id, output, errors, written)
         if batch.ending is not None:
             return await self._finish(results, batch.ending)
         try:
@@ -127,8 +133,12 @@ class BatchRun:
 
         def expire() -> None:
             for line in left():
+                if (room := self._folder.room(_ROOM_SECONDS)).left <= 0:
+                    self.batch.faults = [_no_room("Some lines have no result", room)]
+                    return
                 results.add_error(line, "batch_expired", _EXPIRED)
 
+        self.batch.faults = []
         if status == "expired":
             await self._write(expire, threaded=True)
         return status
@@ -150,14 +160,18 @@ class BatchRun:
 
     async def _run_line(self, results: Results, line: Line) -> None:
         if line.fault is not None:
+            await self._wait_for_room()
             await self._write(results.add_error, line, line.fault.code, line.fault.message)
             return
         lost = 0
         while True:
+            await self._wait_for_room()
             async with contextlib.AsyncExitStack() as held:
                 if lost:
                     await held.enter_async_context(self.suspects)
-                await held.enter_async_context(self.slots)
+                await held.enter_async_context(self.slots.slot(self.owner))
+                if not await self._has_room():  # others took it while this one waited
+                    continue
                 call = (self.owner, self.batch.endpoint, results.id_of(line), line.body)
                 sent = await self.send(*call)
             lost += sent.lost
@@ -166,6 +180,24 @@ class BatchRun:
             # The slot is free meanwhile: one key's quota holds up no other key's batch.
             await asyncio.sleep(min(sent.retry_after or 1, self.pauses.longest))
         await self._write(results.add, line, sent)
+
+    async def _wait_for_room(self) -> None:
+        """Until the key may keep more; those lines that run meanwhile may go beyond."""
+        while not await self._has_room():
+            await asyncio.sleep(self.pauses.look)
+
+    async def _has_room(self) -> bool:
+        """Whether another line may begin; if not, the batch says why."""
+        try:
+            await asyncio.to_thread(self._folder.room, _ROOM_SECONDS)
+            room = self._folder.room(math.inf)  # with what was written meanwhile
+        except OSError:  # it cannot be read: whoever writes waits
+            return True
+        faults = [] if room.left > 0 else [_no_room("The batch waits", room)]
+        if faults and not self.batch.faults:
+            log.warning("batch %s waits: %s", self.batch.id, room.taken())
+        self.batch.faults = faults
+        return not faults
 
     async def _write(
         self, write: Callable[..., object], *what: object, threaded: bool = False
@@ -229,6 +261,11 @@ class BatchRun:
         if (now := self.batch.model_dump_json()) != self._saved:
             await self._write(self.batch.save, self._folder.batches, threaded=True)
             self._saved = now
+
+
+def _no_room(what: str, room: Room) -> Fault:
+    text = f"{what}: {room.taken()}; delete some files, or cancel batches and delete their results."
+    return Fault(code="storage_limit_exceeded", message=text)
 
 
 def _of_the_disk(error: Exception) -> bool:

@@ -1,7 +1,8 @@
-"""The folder of files and batches: ``FOLDER/key-NAME/{files,batches}``, a folder for each API key.
+"""The folder of files and batches: ``FOLDER/key-NAME/{files,batches,active}`` for each API key.
 
 What a key may see is what lies in its folder, so another key's is not found at all. Several
-processes may use one folder: a record appears by rename, and cancelling is a file of its own.
+processes may use one folder: a record appears by rename, and cancelling is a file of its own, as is
+that a batch has not ended (in ``active``), so that nobody reads all records to find those few.
 Blocking: event loops call it in threads.
 """
 
@@ -9,12 +10,21 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from time import time
-from typing import BinaryIO, TypeVar
+from typing import TypeVar
 
+from extracot_server.batches.entries import (
+    clear_traces,
+    delete_old,
+    leave_trace,
+    names_in,
+    records_in,
+    size_of,
+    traced,
+)
+from extracot_server.batches.private import make_private, open_private, tighten, warn_of_readers
 from extracot_server.batches.records import (
     BATCH_ID,
     FILE_ID,
@@ -27,61 +37,18 @@ from extracot_server.batches.records import (
     StoredFile,
     new_file_id,
 )
+from extracot_server.batches.room import EVERYBODY, OF_KEY, Room, Usage, key_folders
+from extracot_server.batches.uploads import Upload
 from extracot_server.config.batch_settings import BatchSettings
 from extracot_server.errors import InvalidRequestError
 
 R = TypeVar("R", bound=Record)
 _UPLOADING = ".upload"
+_FULL = "storage_limit_exceeded"
 _ABANDONED_SECONDS = 24 * 3600.0
-# What is left of a deleted record: nothing but its name, and as its time when the record was made.
-_GONE = ".gone"
-_GONE_SECONDS = 3600.0
+_CANCEL = ".cancel"
+_LOCK, _PROBE = "runner.lock", ".probe-"
 Clock = Callable[[], float]
-
-
-@dataclass(slots=True)
-class Upload:
-    """A file that is coming in; :meth:`KeyFolder.finish` or :meth:`discard` ends it."""
-
-    id: str
-    path: Path
-    stream: BinaryIO
-    limit: int
-    whose: str | None = None
-    """What takes the room beyond ``limit``, where that is less than a file may have."""
-    size: int = 0
-
-    def too_large(self) -> InvalidRequestError:
-        """The error for a file beyond ``limit``."""
-        if self.whose is None:
-            return FileTooLargeError(self.limit)
-        text = f"is larger than the {self.limit} bytes left: {self.whose} the rest; delete some."
-        return StorageLimitError.of("file", text, "storage_limit_exceeded")
-
-    def write(self, data: bytes) -> None:
-        """Append; :class:`StorageError` for a full disk, :meth:`too_large` beyond the limit."""
-        self.size += len(data)
-        if self.size > self.limit:
-            raise self.too_large()
-        try:
-            self.stream.write(data)
-        except OSError as error:
-            raise StorageError(error) from None
-
-    def discard(self) -> None:
-        """Leave nothing of it. Harmless when it is stored."""
-        with contextlib.suppress(OSError):  # what was still to be written is not wanted
-            self.stream.close()
-        self.path.unlink(missing_ok=True)
-
-
-class FileTooLargeError(InvalidRequestError):
-    """The file is larger than the server keeps."""
-
-    def __init__(self, limit: int) -> None:
-        super().__init__(
-            f"`file` is larger than {limit} bytes.", param="file", code="request_too_large"
-        )
 
 
 class KeyFolder:
@@ -89,27 +56,17 @@ class KeyFolder:
 
     def __init__(self, store: BatchStore, path: Path) -> None:
         self._store = store
+        self.path = path
         self.files = path / "files"
         self.batches = path / "batches"
+        self.active = path / "active"
 
     def begin_upload(self) -> Upload:
         """Take in a file, within what the key and all together may keep."""
-        settings = self._store.settings
-        kept = self.list_files()
-        if len(kept) >= settings.batch_key_files:
-            raise StorageLimitError.of(
-                "file",
-                f"is one too many: this key keeps {len(kept)} files, the most it may; delete some.",
-                "storage_limit_exceeded",
-            )
-        used = sum(file.bytes for file in kept)
-        left = settings.batch_key_bytes - used
-        left_of_all = settings.batch_folder_bytes - self._store.bytes_used()
-        whose = "this key's files take" if left <= left_of_all else "the files of all keys take"
-        if min(left, left_of_all) <= 0:
-            raise StorageLimitError.of(
-                "file", f"has no room: {whose} all they may; delete some.", "storage_limit_exceeded"
-            )
+        self._check_files("file", "is one too many: this key")
+        room = self._room()
+        if room.left <= 0:
+            raise StorageLimitError.of("file", f"has no room: {room.taken()}; delete some.", _FULL)
         file_id = new_file_id()
         path = self.files / f"{file_id}{_UPLOADING}"
         try:
@@ -117,9 +74,9 @@ class KeyFolder:
             stream = open_private(path)
         except OSError as error:
             raise StorageError(error) from None
-        limit = settings.batch_max_file_bytes
-        if (room := min(left, left_of_all)) < limit:
-            return Upload(file_id, path, stream, room, whose)
+        limit = self._store.settings.batch_max_file_bytes
+        if room.left < limit:
+            return Upload(file_id, path, stream, room.left, room)
         return Upload(file_id, path, stream, limit)
 
     def finish(self, upload: Upload, filename: str, keep_seconds: int | None) -> StoredFile:
@@ -150,6 +107,7 @@ class KeyFolder:
             purpose=purpose,
         )
         found.save(self.files)
+        self._store.usage.forget(self.path)
         return found
 
     def data_path(self, file_id: str) -> Path:
@@ -174,23 +132,15 @@ class KeyFolder:
             raise _not_found("batch", batch_id, "batch_id")
         return self._as_asked(found)
 
-    def made_at(self, record_id: str) -> int | None:
+    def made_at(self, kind: type[Record], record_id: str) -> int | None:
         """When a file or batch of this key was made: one that is here, or was within the hour."""
-        found: Record | None
-        if FILE_ID.fullmatch(record_id):
-            path = self.files / f"{record_id}.json"
-            found = StoredFile.load(path)
-        elif BATCH_ID.fullmatch(record_id):
-            path = self.batches / f"{record_id}.json"
-            found = StoredBatch.load(path)
-        else:
+        of_files = kind is StoredFile
+        folder, pattern = (self.files, FILE_ID) if of_files else (self.batches, BATCH_ID)
+        if not pattern.fullmatch(record_id):
             return None
-        if found is not None:
-            return found.created_at
-        try:
-            return int(path.with_suffix(_GONE).stat().st_mtime)
-        except FileNotFoundError:
-            return None
+        path = folder / f"{record_id}.json"
+        found = kind.load(path)
+        return traced(path) if found is None else found.created_at
 
     def list_files(self) -> list[StoredFile]:
         """All files, the newest first."""
@@ -203,8 +153,8 @@ class KeyFolder:
     def delete_file(self, file_id: str) -> None:
         """Delete a file, unless a batch that has not ended needs it."""
         found = self.file(file_id)
-        for batch in self.list_batches():
-            if not batch.ended and batch.input_file_id == found.id:
+        for batch in self.unfinished():
+            if batch.input_file_id == found.id:
                 raise InvalidRequestError(
                     f"The batch `{batch.id}` still needs this file: cancel it first.",
                     param="file_id",
@@ -213,18 +163,57 @@ class KeyFolder:
         self._store.remove(self.files / f"{file_id}.json", found)
 
     def add_batch(self, batch: StoredBatch) -> None:
-        """Keep a new batch."""
-        most = self._store.settings.batch_key_active
-        if sum(not known.ended for known in self.list_batches()) >= most:
+        """Keep a new batch, within what the key and all together may keep."""
+        settings = self._store.settings
+        if len(self.unfinished()) >= (most := settings.batch_key_active):
             raise StorageLimitError(
-                f"This key has {most} batches that have not ended, the most it may have at once.",
+                f"This key has {most} batches that have not ended, the most it may have at once "
+                "(`batch_key_active`).",
                 code="batch_limit_exceeded",
             )
+        self._check_files("input_file_id", "has no room for its results: this key")
+        too_many = 1 + len(records_in(self.batches)) - (most := settings.batch_key_batches)
+        if self._drop_batches(too_many, 0) < too_many:
+            raise StorageLimitError(
+                f"This key keeps {most} batches that have not ended or whose results are still "
+                "there, the most it may (`batch_key_batches`); delete the results of old ones.",
+                code="batch_limit_exceeded",
+            )
+        if (room := self._room()).left <= 0:
+            what = f"has no room for its results: {room.taken()}; delete some."
+            raise StorageLimitError.of("input_file_id", what, _FULL)
         try:
             self._make()
+            (self.active / batch.id).touch(0o600)
             batch.save(self.batches)
         except OSError as error:
             raise StorageError(error) from None
+        self._store.usage.add(self.path, size_of(self.batches / f"{batch.id}.json"))
+
+    def unfinished(self) -> list[StoredBatch]:
+        """The batches that have not ended, in no order; their marks are all that is looked at."""
+        found = []
+        for name in names_in(self.active):
+            batch = StoredBatch.load(self.batches / f"{name}.json")
+            if batch is not None and not batch.ended:
+                found.append(batch)
+            elif batch is not None:
+                with contextlib.suppress(OSError):  # then it is looked at again
+                    (self.active / name).unlink()
+        return found
+
+    def mark_unfinished(self) -> None:
+        """Find batches without a mark: of an earlier release, or one that was lost."""
+        for path in records_in(self.batches):
+            mark = self.active / path.stem
+            batch = None if mark.exists() else StoredBatch.load(path)
+            if batch is not None and not batch.ended:
+                self._make()
+                mark.touch(0o600)
+
+    def room(self, age: float = 0.0) -> Room:
+        """Bytes that are left to this key, by a measure of at most ``age`` seconds."""
+        return self._store.usage.room(self.path, age)
 
     def cancel(self, batch_id: str) -> StoredBatch:
         """Ask for a batch to be cancelled; one that has ended stays as it is."""
@@ -239,7 +228,7 @@ class KeyFolder:
 
     def cancel_path(self, batch: StoredBatch) -> Path:
         """The file that asks for it, and whose time is when it was asked for."""
-        return self.batches / f"{batch.id}.cancel"
+        return self.batches / f"{batch.id}{_CANCEL}"
 
     def _as_asked(self, batch: StoredBatch) -> StoredBatch:
         if not batch.ended:
@@ -250,9 +239,39 @@ class KeyFolder:
             batch.reached("cancelling", asked)
         return batch
 
+    def _check_files(self, field: str, which: str) -> None:
+        kept, most = len(records_in(self.files)), self._store.settings.batch_key_files
+        if kept >= most:
+            what = f"{which} keeps {kept} files, the most it may (`batch_key_files`); delete some."
+            raise StorageLimitError.of(field, what, _FULL)
+
+    def _room(self) -> Room:
+        """What is left, once batches without results have made room where there was none."""
+        room = self.room()
+        full = room.left <= 0 and room.setting == "batch_key_bytes"
+        return self.room() if full and self._drop_batches(0, 1 - room.left) else room
+
+    def _drop_batches(self, count: int, size: int) -> int:
+        """Forget so many ended batches and bytes, the oldest first; how many it were.
+
+        Those of which no result is left: clients can delete files, but no batch.
+        """
+        dropped = 0
+        for batch in reversed(self.list_batches() if count > 0 or size > 0 else []):
+            if dropped >= count and size <= 0:
+                break
+            results = (batch.output_file_id, batch.error_file_id)
+            if batch.ended and not any(self.data_path(one).exists() for one in results):
+                path = self.batches / f"{batch.id}.json"
+                size -= size_of(path)
+                self._store.remove(path, batch)
+                dropped += 1
+        return dropped
+
     def _make(self) -> None:
-        for folder in (self.files, self.batches):
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for folder in (self.path, self.files, self.batches, self.active):
+            make_private(folder)
+        tighten(self.path)
 
 
 class BatchStore:
@@ -262,7 +281,7 @@ class BatchStore:
         self.folder = folder
         self.settings = settings
         self.clock = clock
-        self._ended: set[str] = set()
+        self.usage = Usage(folder, settings)
 
     @property
     def keep_seconds(self) -> int:
@@ -271,69 +290,63 @@ class BatchStore:
 
     def prepare(self) -> None:
         """Make the folder, which nobody else may read; ``OSError`` if that cannot be."""
-        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        probe = self.folder / f".probe-{os.getpid()}"
+        make_private(self.folder)
+        probe = self.folder / f"{_PROBE}{os.getpid()}"
         probe.touch(0o600)
         probe.unlink()
+        for folder in (self.folder, *key_folders(self.folder)):
+            # What holds other things, too, was not made for this alone: its mode is not ours.
+            if (folder == self.folder and self._holds_others()) or not tighten(folder):
+                warn_of_readers(folder)
 
     def of(self, owner: str) -> KeyFolder:
         """The folder of an API key by its name; "" where no key is required."""
-        return KeyFolder(self, self.folder / (f"key-{owner}" if owner else "everybody"))
+        return KeyFolder(self, self.folder / (f"{OF_KEY}{owner}" if owner else EVERYBODY))
 
     def owners(self) -> list[str]:
         """Who has a folder."""
-        names = (path.name for path in self.folder.iterdir() if path.is_dir())
-        return sorted(
-            "" if name == "everybody" else name.removeprefix("key-")
-            for name in names
-            if name == "everybody" or name.startswith("key-")
-        )
+        names = (path.name for path in key_folders(self.folder))
+        return sorted("" if name == EVERYBODY else name.removeprefix(OF_KEY) for name in names)
 
     def unfinished(self) -> Iterator[tuple[str, StoredBatch]]:
         """Every batch that has not ended with its owner, the oldest first."""
-        found = []
-        for owner in self.owners():
-            for path in _records(self.of(owner).batches):
-                batch = None if path.stem in self._ended else StoredBatch.load(path)
-                if batch is not None and batch.ended:
-                    self._ended.add(batch.id)  # that stays so, and this is called every second
-                elif batch is not None:
-                    found.append((batch.created_at, batch.id, owner, batch))
+        found = (
+            (batch.created_at, batch.id, owner, batch)
+            for owner in self.owners()
+            for batch in self.of(owner).unfinished()
+        )
         for *_, owner, batch in sorted(found, key=lambda entry: entry[:3]):
             yield owner, batch
 
+    def mark_unfinished(self) -> None:
+        """Find all batches that have not ended, marked or not; the others are read this once."""
+        for owner in self.owners():
+            self.of(owner).mark_unfinished()
+
     def bytes_used(self) -> int:
-        """Bytes of the files of all keys, those that are coming in or being written included."""
-        if not self.folder.is_dir():
-            return 0
-        return sum(
-            size_of(path)
-            for path in self.folder.glob("*/files/*")
-            if path.suffix not in (".json", _GONE)
-        )
+        """Bytes of all keys: files, those that come in or are being written, and records."""
+        return sum(self.usage.of(folder) for folder in key_folders(self.folder))
 
     def clean(self) -> None:
         """Delete what has expired, and uploads that were given up."""
         for owner in self.owners():
             folder = self.of(owner)
-            in_use = {b.input_file_id for b in folder.list_batches() if not b.ended}
-            for path in _records(folder.files):
+            in_use = {batch.input_file_id for batch in folder.unfinished()}
+            for path in records_in(folder.files):
                 file = StoredFile.load(path)
                 if path.stem not in in_use and file is not None and self._expired(file):
                     self.remove(path, file)
-            for path in _records(folder.batches):
+            for path in records_in(folder.batches):
                 batch = StoredBatch.load(path)
                 if batch is not None and batch.ended and self._expired(batch):
                     self.remove(path, batch)
-                    self._ended.discard(batch.id)
-                    folder.cancel_path(batch).unlink(missing_ok=True)
+            for name in names_in(folder.active):
+                if not (folder.batches / f"{name}.json").exists():
+                    delete_old(folder.active / name, _ABANDONED_SECONDS)
             for path in folder.files.glob(f"*{_UPLOADING}"):
-                if time() - path.stat().st_mtime > _ABANDONED_SECONDS:
-                    path.unlink(missing_ok=True)
-            for path in (*folder.files.glob(f"*{_GONE}"), *folder.batches.glob(f"*{_GONE}")):
-                with contextlib.suppress(FileNotFoundError):  # another process was first
-                    if time() - path.stat().st_ctime > _GONE_SECONDS:
-                        path.unlink()
+                delete_old(path, _ABANDONED_SECONDS)
+            clear_traces(folder.files)
+            clear_traces(folder.batches)
 
     def alive(self, record: R | None) -> R | None:
         """The record, unless it has expired."""
@@ -341,7 +354,7 @@ class BatchStore:
 
     def listed(self, folder: Path, kind: type[R]) -> list[R]:
         """The records of a folder, the newest first."""
-        found = (self.alive(kind.load(path)) for path in _records(folder))
+        found = (self.alive(kind.load(path)) for path in records_in(folder))
         return sorted(
             (record for record in found if record is not None),
             key=lambda record: (record.created_at, record.id),
@@ -350,33 +363,20 @@ class BatchStore:
 
     def remove(self, path: Path, record: Record) -> None:
         """Delete what lies at ``path``: the record first, so that a file is never half there."""
-        with contextlib.suppress(OSError):  # without it, only a list that is being read suffers
-            gone = path.with_suffix(_GONE)
-            gone.touch(0o600)
-            os.utime(gone, (record.created_at, record.created_at))
-        path.unlink(missing_ok=True)
-        path.with_suffix(".jsonl").unlink(missing_ok=True)
+        leave_trace(path, record.created_at)
+        for suffix in (path.suffix, ".jsonl", _CANCEL):
+            path.with_suffix(suffix).unlink(missing_ok=True)
+        self.usage.forget(path.parent.parent)
+
+    def _holds_others(self) -> bool:
+        known = {_LOCK, *(path.name for path in key_folders(self.folder))}
+        return any(
+            name not in known and not name.startswith(_PROBE) for name in names_in(self.folder)
+        )
 
     def _expired(self, record: Record | None) -> bool:
         expires = None if record is None else record.expires_at
         return expires is not None and expires <= self.clock()
-
-
-def open_private(path: Path) -> BinaryIO:
-    """A file to write that only this user may read."""
-    return open(os.open(path, os.O_RDWR | os.O_CREAT, 0o600), "r+b")
-
-
-def size_of(path: Path) -> int:
-    """Bytes of a file; 0 if it has gone."""
-    try:
-        return path.stat().st_size
-    except FileNotFoundError:
-        return 0
-
-
-def _records(folder: Path) -> Iterable[Path]:
-    return [path for path in folder.glob("*.json") if not path.name.startswith(".")]
 
 
 def _not_found(what: str, given: str, param: str | None) -> FileNotFoundInStoreError:

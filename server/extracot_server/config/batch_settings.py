@@ -23,14 +23,21 @@ class BatchSettings(BaseModel):
         200 * 2**20, ge=1024, description="larger files are refused (413)"
     )
     batch_key_bytes: int = Field(
-        2 * 2**30, ge=1024, description="most bytes of files, results included, that a key may keep"
+        2 * 2**30,
+        ge=1024,
+        description="most bytes of files, results and records included, that a key may keep",
     )
     batch_key_files: int = Field(1000, ge=1, description="most files that a key may keep")
+    batch_key_batches: int = Field(
+        1000,
+        ge=1,
+        description="most batches that a key may keep; ended ones without results make room",
+    )
     batch_key_active: int = Field(
         20, ge=1, description="most batches of a key that have not ended yet"
     )
     batch_folder_bytes: int = Field(
-        20 * 2**30, ge=1024, description="most bytes of the files of all keys together"
+        20 * 2**30, ge=1024, description="most bytes of that kind of all keys together"
     )
     batch_keep_days: float = Field(
         30.0, gt=0, le=3650, description="files and ended batches are deleted after so many days"

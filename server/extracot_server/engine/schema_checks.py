@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import product
+from re import _parser as python_patterns  # type: ignore[attr-defined]
 from typing import Any
 
 from extracot_server.engine.base import AnswerFormat, EngineRequestError
@@ -31,22 +32,36 @@ _MAX_PROPERTIES = 1000
 _MAX_ENUM = 2000
 _MAX_TEXT = 200_000
 _MAX_VALUES = 20_000
+_TOGETHER = 5
+"""So many times that much may all schemas of a request be together."""
 _MAX_COUNT = 2**31 - 1
 _MAX_ITEMS = 5000
 _MAX_PATTERN = 4000
+_MAX_READ = 20_000
+"""Characters of patterns that are looked into in one schema; what is beyond, the backend judges."""
 _LARGEST = 2**63
 _TYPES = ("array", "boolean", "integer", "null", "number", "object", "string")
 _FOREIGN = ("$dynamicRef", "$recursiveRef", "x-guidance")
 """Keywords that change what a grammar is, and that no client needs."""
-# Ways to write a pattern that Python's `re` does not know and other engines do.
-_NOT_PYTHON = re.compile(r"\\[pPuxcdwsk]|\(\?<|\[\[|&&|\(\?[a-z]*[:)]")
+# Ways to write a pattern that Python's `re` does not know, or reads otherwise than other engines:
+# classes, groups with flags (and without), sets of sets.
+_NOT_PYTHON = re.compile(
+    r"\\[pPuxcdwsk]|\(\?<|\(\?[a-zA-Z^-]*[:)]|\[\^?\[|&&|--|~~|\|\|",
+)
 
 Fault = tuple[Steps, str]
 
 
 def check_format(wanted: AnswerFormat) -> None:
-    """Raise :class:`EngineRequestError`, which names the place, for a schema that is none."""
-    for field, schema in own_schemas(wanted):
+    """Raise :class:`EngineRequestError`, which names the place, for a schema that is none.
+
+    Of the largest it takes some tenths of a second; engines call it in a thread.
+    """
+    schemas = own_schemas(wanted)
+    if (what := _bulk([schema for _, schema in schemas], _TOGETHER, MAX_DEPTH + 1)) is not None:
+        what = f"the schemas together: {what}" if len(schemas) > 1 else what
+        raise EngineRequestError(f"`{wanted.field}`: {what}", param=wanted.field)
+    for field, schema in schemas:
         fault = next(_faults(schema), None)
         if fault is not None:
             raise EngineRequestError(f"`{spelled(field, fault[0])}`: {fault[1]}", param=field)
@@ -68,6 +83,7 @@ def check_size(schema: Any, field: str) -> None:
 def _faults(schema: Any) -> Iterator[Fault]:
     yield from _size_faults(schema)
     sound: set[Steps] = set()
+    read = 0
     for steps, node in walk(schema):
         if isinstance(node, bool):
             continue
@@ -77,6 +93,10 @@ def _faults(schema: Any) -> Iterator[Fault]:
         for word, value in node.items():
             if (what := _word_fault(word, value)) is not None:
                 yield (*steps, word), what
+            for pattern in _patterns_of(word, value):
+                read += len(pattern)
+                if read <= _MAX_READ and (what := _unreadable(pattern)) is not None:
+                    yield (*steps, word), what if word == "pattern" else f"{pattern!r:.60} {what}"
         if "$ref" in node:
             yield from _reference_faults((*steps, "$ref"), node["$ref"], schema, sound)
         yield from _contradictions(steps, node)
@@ -88,17 +108,18 @@ def _faults(schema: Any) -> Iterator[Fault]:
         )
 
 
-def _bulk(schema: Any) -> str | None:
-    """Whether a value is too large for a schema, whatever it means; stops where it is."""
+def _bulk(schema: Any, times: int = 1, deepest: int = MAX_DEPTH) -> str | None:
+    """Whether a value is too large for ``times`` schemas, whatever it means; stops where it is."""
+    most_text, most_values = times * _MAX_TEXT, times * _MAX_VALUES
     depth, level, text, values = 0, [schema], 0, 0
     while level:
         depth, values = depth + 1, values + len(level)
-        if depth > MAX_DEPTH:
+        if depth > deepest:
             return f"is nested too deeply: at most {MAX_DEPTH} levels of objects and lists."
         text += sum(len(v) for v in level if isinstance(v, str))
         text += sum(len(k) for v in level if isinstance(v, Mapping) for k in v)
-        if text > _MAX_TEXT or values > _MAX_VALUES:
-            most = f"{_MAX_VALUES} values and {_MAX_TEXT} characters of names and texts"
+        if text > most_text or values > most_values:
+            most = f"{most_values} values and {most_text} characters of names and texts"
             return f"is too large: at most {most}."
         level = [
             part
@@ -193,12 +214,6 @@ def _pattern(value: Any) -> str | None:
         return "must be a string."
     if "\0" in value or len(value) > _MAX_PATTERN:
         return f"must have at most {_MAX_PATTERN} characters and no NUL."
-    if _NOT_PYTHON.search(value):
-        return None  # only the backend knows
-    try:
-        re.compile(value)
-    except (re.error, OverflowError, RecursionError) as error:
-        return f"is no regular expression: {error}."
     return None
 
 
@@ -206,6 +221,25 @@ def _patterns(value: Any) -> str | None:
     if not isinstance(value, Mapping):
         return "must be an object of schemas."
     return next((f"{name!r:.60} {what}" for name in value if (what := _pattern(name))), None)
+
+
+def _patterns_of(word: str, value: Any) -> Iterable[str]:
+    """The patterns that a keyword holds, whose value is sound."""
+    if word == "pattern":
+        return (value,)
+    return value if word == "patternProperties" else ()
+
+
+def _unreadable(pattern: str) -> str | None:
+    """Why a pattern is none. It is parsed and never compiled: a range of characters, or a letter in
+    either case, may stand for thousands, which takes a compiler seconds."""
+    if _NOT_PYTHON.search(pattern):
+        return None  # only the backend knows
+    try:
+        python_patterns.parse(pattern)
+    except (re.error, OverflowError, RecursionError) as error:
+        return f"is no regular expression: {error}."
+    return None
 
 
 _SHAPES: Mapping[str, Callable[[Any], str | None]] = {

@@ -11,7 +11,9 @@ from typing import Any
 
 from extracot_server.engine.json_schema import Steps, children, follow, walk
 
-_SIMPLE = re.compile(r"\^?[\w -]*\$?\Z")  # no choice and no repetition: quick on any text
+_SIMPLE = re.compile(r"(\^?)([\w -]*)(\$?)")  # no choice and no repetition: a text to look for
+_MOST_PAIRS = 10_000
+"""Names and patterns that are held against each other; with more nothing is told of them."""
 
 
 def without_end(root: Any) -> Steps | None:
@@ -76,15 +78,28 @@ def _kind_can_end(kind: Any, node: Mapping[str, Any], ends: set[int]) -> bool:
 def _needed(node: Mapping[str, Any]) -> Iterator[Any]:
     """The schemas of the properties that an object must have, as far as that is quickly told."""
     properties, others = node.get("properties", {}), node.get("additionalProperties")
-    patterned = node.get("patternProperties", {})
-    plain = all(map(_SIMPLE.match, patterned))
-    for name in node.get("required", ()):
+    patterned, names = node.get("patternProperties", {}), node.get("required", ())
+    wanted = [_SIMPLE.fullmatch(pattern) for pattern in patterned]
+    plain = all(wanted) and len(wanted) * len(names) <= _MOST_PAIRS
+    for name in names:
         found = [properties[name]] if name in properties else []
         if plain:
-            found += [part for pattern, part in patterned.items() if re.search(pattern, name)]
+            pairs = zip(wanted, patterned.values(), strict=True)
+            found += [part for simple, part in pairs if simple and _in(name, *simple.groups())]
         yield from found or ([others] if plain else ())
     if node.get("minProperties", 0) > len(properties) and not patterned:
         yield others
+
+
+def _in(name: str, start: str, text: str, end: str) -> bool:
+    """Whether a pattern of one text, bound to a name's start or end or neither, is in the name.
+
+    >>> _in("a_b", "^", "a", ""), _in("a_b", "^", "a", "$"), _in("a_b", "", "_b", "$")
+    (True, False, True)
+    """
+    if start and end:
+        return name == text
+    return name.startswith(text) if start else name.endswith(text) if end else text in name
 
 
 def _ended(part: Any, ends: set[int]) -> bool:

@@ -19,7 +19,7 @@ from typing import Protocol
 from extracot.escapes import escape_of
 from extracot.reasoning import Part
 from extracot_server.admission.queue import RequestQueue
-from extracot_server.admission.scheduler import RefusedError, Scheduler, Ticket
+from extracot_server.admission.scheduler import Permit, RefusedError, Scheduler, Ticket
 from extracot_server.budget.holdout import Holdout
 from extracot_server.engine.base import (
     EngineBusyError,
@@ -118,11 +118,12 @@ class ChatService:
                 raise EngineRequestError(str(error), param=form.field) from None
 
     async def run(
-        self, chat: PreparedChat, fast: FastPath | None = None
+        self, chat: PreparedChat, fast: FastPath | None = None, permit: Permit | None = None
     ) -> AsyncGenerator[Event, None]:
         """Serve a prepared request. Closing the generator aborts it in the engine.
 
-        Events that ``fast`` could take at once are not yielded.
+        Events that ``fast`` could take at once are not yielded. ``permit`` is what the request has
+        of its key's limits; without one they are checked here.
 
         Raises ``admission.scheduler.RefusedError`` before the first event, at once or
         after a wait.
@@ -153,7 +154,7 @@ class ChatService:
         outcome, refused_for = "aborted", ""
         items = _merge(choices)
         await self._reserve(chat)
-        ticket = await self._enter(chat)
+        ticket = await self._enter(chat, permit)
         self.observer.started(chat)
         self.pace.watch()
         try:
@@ -221,13 +222,13 @@ class ChatService:
             self.observer.abandoned(chat)
             raise
 
-    async def _enter(self, chat: PreparedChat) -> Ticket:
+    async def _enter(self, chat: PreparedChat, permit: Permit | None) -> Ticket:
         """Wait for a slot in the queue, and count how that went."""
         times = chat.times
         times.queued = perf_counter()
         try:
             with self.observer.waiting():
-                ticket = await self.queue.enter(chat.request.principal)
+                ticket = await self.queue.enter(chat.request.principal, permit)
         except BaseException as error:
             self.meter.drop(chat.account)
             if isinstance(error, RefusedError):

@@ -18,10 +18,11 @@ from dataclasses import dataclass, field
 from functools import partial
 from itertools import count
 from queue import Empty, SimpleQueue
-from time import monotonic, time
+from time import monotonic
 from typing import Any, Literal, TypeVar
 from uuid import uuid4
 
+from extracot_server.ledger.reports import Reports
 from extracot_server.ledger.store import Address, Amounts, Claim, Claimed, Store, StoreError
 
 LOOK_SECONDS = 0.5
@@ -66,14 +67,14 @@ class Ledger:
         self,
         store: Store,
         told: Told = lambda up, waiting: None,
-        clock: Callable[[], float] = time,
         *,
         shared: bool = True,
     ) -> None:
         self.told = told
         self.shared = shared
         """Whether other processes can see what this one writes."""
-        self._store, self._clock = store, clock
+        self._store = store
+        self._reports = Reports(store, self._shown)
         self._owner = uuid4().hex
         self._ids = count()
         self._asked: list[_Ask] = []
@@ -92,13 +93,14 @@ class Ledger:
     def start(self) -> None:
         """Reach the store once, so that a wrong one is told at the start; then begin."""
         try:
-            self._store.tend(self._owner, self._clock())
+            self._store.tend(self._owner, self._store.now())
         finally:
             self._store.close()  # what is opened belongs to the thread
         self._thread.start()
 
     async def close(self) -> None:
         """Write what is left, as far as the store answers."""
+        await self._reports.close()
         if self._thread.is_alive():
             self._jobs.put("close")
             await asyncio.to_thread(self._thread.join)
@@ -117,21 +119,22 @@ class Ledger:
 
         It reads much and is only shown: where it fails, the store is not lost for requests.
         """
-
-        def look() -> dict[Address, float] | StoreError:
-            try:
-                return self._store.used(addresses)
-            except StoreError as error:
-                return error
-
-        found = await self._ask(look)
-        if isinstance(found, StoreError):
-            raise found
-        return found
+        return await self._shown(lambda: self._store.used(addresses))
 
     async def read(self, buckets: Sequence[str]) -> dict[str, dict[str, float]]:
-        """All counters of these buckets; raises :class:`StoreError`."""
-        return await self._ask(lambda: self._store.read(buckets))
+        """All counters of a few buckets, which are only shown; raises :class:`StoreError`."""
+        return await self._shown(lambda: self._store.read(buckets))
+
+    async def report(
+        self, asker: str, buckets: Sequence[str], key: str | None
+    ) -> dict[str, dict[str, float]]:
+        """All counters of many buckets, of one key or (``None``) all, while requests go on.
+
+        Raises :class:`StoreError`, and ``ReportRefusedError`` where there are too many reports.
+        """
+        if self._lost_since is not None:  # and what is not written yet would be missing
+            raise StoreError("usage store: lost, and not back yet")
+        return await self._reports.read(asker, buckets, key)
 
     def claim_id(self) -> str:
         """Names a new claim. No other process has the same, nor this one after a restart."""
@@ -145,6 +148,20 @@ class Ledger:
         with self._lock:
             self._heap.add(claim_id, amounts)
         self._post_soon(asyncio.get_running_loop())
+
+    async def _shown(self, work: Callable[[], T]) -> T:
+        """What is only shown: where it fails, the store is not lost for requests."""
+
+        def look() -> T | StoreError:
+            try:
+                return work()
+            except StoreError as error:
+                return error
+
+        found = await self._ask(look)
+        if isinstance(found, StoreError):
+            raise found
+        return found
 
     async def _ask(self, work: Callable[[], T] | Claim) -> T:
         loop = asyncio.get_running_loop()
@@ -237,7 +254,7 @@ class Ledger:
             return
         try:
             if now >= self._tend_at or self._lost_since is not None:
-                self._store.tend(self._owner, self._clock())
+                self._store.tend(self._owner, self._store.now())
                 self._tend_at = now + TEND_SECONDS
             self._write()
         except StoreError as error:

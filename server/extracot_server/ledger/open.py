@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from extracot_server.config.setting_values import PATH_STARTS
 from extracot_server.config.settings import Settings, SettingsError
 from extracot_server.ledger.ledger import Ledger
-from extracot_server.ledger.sqlite import SqliteStore
+from extracot_server.ledger.sqlite import SqliteStore, keep_private
 from extracot_server.ledger.store import Store, StoreError
 
 log = logging.getLogger("extracot.server")
@@ -30,8 +30,8 @@ def open_ledger(settings: Settings, *, lasting: bool) -> Ledger | None:
     if named == "" and lasting and settings.port:
         path = _state_folder() / f"usage-{settings.port}.sqlite"
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            return _started(SqliteStore(path))
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            return _started(_file(path))
         except (OSError, SettingsError) as error:
             log.warning("usage is kept in memory and lost at a restart: %s", error)
     return _started(SqliteStore(None), shared=False)
@@ -49,7 +49,7 @@ def _started(store: Store, *, shared: bool = True) -> Ledger:
 def _store(named: str) -> Store:
     scheme, colon, _ = named.partition("://")
     if not colon or named.startswith(PATH_STARTS):
-        return SqliteStore(Path(named).expanduser())
+        return _file(Path(named).expanduser())
     parts = urlsplit(named)
     try:
         shown = f"{scheme}://{parts.hostname}:{parts.port or 'default'}{parts.path}"
@@ -70,6 +70,11 @@ def _store(named: str) -> Store:
         ) from None
     except StoreError as error:
         raise SettingsError(f"setting usage_store: {error}") from None
+
+
+def _file(path: Path) -> SqliteStore:
+    keep_private(path)
+    return SqliteStore(path)
 
 
 def _check_conninfo(url: str, shown: str) -> None:

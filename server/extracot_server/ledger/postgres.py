@@ -13,16 +13,27 @@ from extracot_server.ledger.store import StoreError
 
 _CONNECT_SECONDS = 2
 _STATEMENT_MS = 2000
+_NAME = ' name TEXT COLLATE "C"'
 _LOCK = 0x45435354  # any number that nobody else locks: two servers may create the tables at once
 
 
 class PostgresStore(SqlStore):
     """Tables whose names begin with ``extracot_``, created where they are not there."""
 
+    _name = 'name COLLATE "C"'  # in tables from before, the index has no part in it
+
     def __init__(self, url: str, shown: str) -> None:
         """``shown`` is the URL without its password, for errors."""
         self._url, self._shown = url, shown
         self._connection: psycopg.Connection | None = None
+
+    def reader(self) -> PostgresStore:
+        """See ``Store``."""
+        return PostgresStore(self._url, self._shown)
+
+    def now(self) -> float:
+        """See ``Store``."""
+        return float(self._run("SELECT extract(epoch FROM clock_timestamp())")[0][0])
 
     def close(self) -> None:
         """See ``Store``."""
@@ -63,7 +74,7 @@ class PostgresStore(SqlStore):
                 with opened.transaction():
                     opened.execute("SELECT pg_advisory_xact_lock(%s)", [_LOCK])
                     for table in TABLES:
-                        opened.execute(table.encode())
+                        opened.execute(table.replace(" name TEXT", _NAME).encode())
             except BaseException:
                 opened.close()
                 raise

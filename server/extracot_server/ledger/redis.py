@@ -6,6 +6,7 @@ Counts are as durable as that Redis is: set `appendonly yes` there.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Collection, Sequence
 from typing import Any
 
@@ -23,6 +24,7 @@ from extracot_server.ledger.store import (
 from extracot_server.ledger.windows import expires
 
 _SECONDS = 2.0
+_SCANNED = 1000  # fields of one step, between which Redis serves others
 _PREFIX = "{extracot}:"  # one slot, so that a script may use all of them in a cluster
 _ADD = """
 local p = '{extracot}:'
@@ -95,7 +97,7 @@ class RedisStore:
 
     def __init__(self, url: str, shown: str) -> None:
         """``shown`` is the URL without its password, for errors."""
-        self._shown = shown
+        self._url, self._shown = url, shown
         try:
             self._redis = redis.Redis.from_url(
                 url,
@@ -148,20 +150,37 @@ class RedisStore:
         found = self._call("used", json.dumps(asked))
         return {address: float(text) for address, text in zip(asked, found, strict=True)}
 
-    def read(self, buckets: Sequence[str]) -> dict[str, dict[str, float]]:
+    def read(self, buckets: Sequence[str], key: str | None = None) -> dict[str, dict[str, float]]:
         """See ``Store``."""
+        match = None if key is None else re.sub(r"([][*?\\^-])", r"\\\1", key) + " *"
+        found: dict[str, dict[str, float]] = {}
+        left = dict.fromkeys(buckets, 0)
         try:
-            with self._redis.pipeline(transaction=False) as pipe:
-                for bucket in buckets:
-                    pipe.hgetall(_PREFIX + bucket)
-                found = pipe.execute()
+            while left:
+                with self._redis.pipeline(transaction=False) as pipe:
+                    for bucket, cursor in left.items():
+                        pipe.hscan(_PREFIX + bucket, cursor, match, _SCANNED)
+                    steps = dict(zip(left, pipe.execute(), strict=True))
+                for bucket, (_, counters) in steps.items():
+                    if counters:
+                        values = {name: float(text) for name, text in counters.items()}
+                        found.setdefault(bucket, {}).update(values)
+                left = {bucket: int(cursor) for bucket, (cursor, _) in steps.items() if int(cursor)}
         except redis.RedisError as error:
             raise self._lost(error) from None
-        return {
-            bucket: {name: float(text) for name, text in counters.items()}
-            for bucket, counters in zip(buckets, found, strict=True)
-            if counters
-        }
+        return found
+
+    def reader(self) -> RedisStore:
+        """See ``Store``."""
+        return RedisStore(self._url, self._shown)
+
+    def now(self) -> float:
+        """See ``Store``."""
+        try:
+            seconds, microseconds = self._redis.time()
+        except redis.RedisError as error:
+            raise self._lost(error) from None
+        return float(seconds + microseconds / 1e6)
 
     def tend(self, owner: str, now: float) -> None:
         """See ``Store``."""

@@ -53,9 +53,24 @@ _T = TypeVar("_T")
 class SqlStore(ABC):
     """A :class:`~extracot_server.ledger.store.Store` in a database."""
 
+    _name = "name"
+    """The name of a counter in the order of its bytes, in which those of a key are side by side."""
+
     @abstractmethod
     def _run(self, query: str, values: Iterable[object] = ()) -> list[tuple[Any, ...]]:
         """The rows of a query with ``?`` for values; ``StoreError`` where it fails."""
+
+    @abstractmethod
+    def reader(self) -> SqlStore | None:
+        """See ``Store``."""
+
+    @abstractmethod
+    def now(self) -> float:
+        """See ``Store``."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """See ``Store``."""
 
     @abstractmethod
     def _transaction(self) -> AbstractContextManager[None]:
@@ -133,14 +148,23 @@ class SqlStore(ABC):
                         found[claimed] -= amount
         return found
 
-    def read(self, buckets: Sequence[str]) -> dict[str, dict[str, float]]:
+    def read(self, buckets: Sequence[str], key: str | None = None) -> dict[str, dict[str, float]]:
         """See ``Store``."""
         found: dict[str, dict[str, float]] = {}
         for part in _parts(buckets):
             query = "SELECT bucket, name, value FROM extracot_counters WHERE bucket IN"
-            for bucket, name, value in self._run(f"{query} ({_marks(part)})", part):
+            query += f" ({_marks(part)})"
+            values = [*part]
+            if key is not None:  # `!` follows on the space
+                query += f" AND {self._name} >= ? AND {self._name} < ?"
+                values += [f"{key} ", f"{key}!"]
+            for bucket, name, value in self._rows(query, values):
                 found.setdefault(bucket, {})[name] = float(value)
         return found
+
+    def _rows(self, query: str, values: Iterable[object]) -> Iterable[tuple[Any, ...]]:
+        """As ``_run``, for many rows."""
+        return self._run(query, values)
 
     def tend(self, owner: str, now: float) -> None:
         """See ``Store``."""

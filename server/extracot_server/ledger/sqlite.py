@@ -10,16 +10,20 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
+import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from math import inf
 from pathlib import Path
+from time import time
 from typing import Any
 
 from extracot_server.ledger.sql import TABLES, OverLimitError, SqlStore
 from extracot_server.ledger.store import Address, Amounts, Claim, Claimed, StoreError
 from extracot_server.ledger.windows import KEPT
 
+log = logging.getLogger("extracot.server")
 _BUSY_SECONDS = 2.0
 _OVER = "over a limit"
 _KEPT = " ".join(f"WHEN '{kind}' THEN {seconds}" for kind, seconds in KEPT.items())
@@ -86,6 +90,14 @@ class SqliteStore(SqlStore):
             self._connection.close()
             self._connection = None
 
+    def reader(self) -> SqliteStore | None:
+        """See ``Store``."""
+        return None if self._path is None else SqliteStore(self._path)
+
+    def now(self) -> float:
+        """See ``Store``. Who shares a file is on one machine."""
+        return time()
+
     def settle(self, owner: str, number: int, ids: Sequence[str], amounts: Amounts) -> None:
         """See ``Store``."""
         used = [(*address, amount) for address, amount in amounts.items()]
@@ -125,6 +137,12 @@ class SqliteStore(SqlStore):
                 self._run("ROLLBACK")
             raise
 
+    def _rows(self, query: str, values: Iterable[object]) -> Iterable[tuple[Any, ...]]:
+        """One row in place of many: see above, of each step."""
+        as_one = f"SELECT json_group_array(json_array(bucket, name, value)) FROM ({query})"
+        rows: list[tuple[Any, ...]] = json.loads(self._run(as_one, values)[0][0])
+        return rows
+
     def _run(self, query: str, values: Iterable[object] = ()) -> list[tuple[Any, ...]]:
         try:
             return self._open().execute(query, tuple(values)).fetchall()
@@ -135,6 +153,8 @@ class SqliteStore(SqlStore):
 
     def _open(self) -> sqlite3.Connection:
         if self._connection is None:
+            if self._path is not None:
+                _make(self._path)
             opened = sqlite3.connect(
                 self._path or ":memory:",
                 timeout=_BUSY_SECONDS,
@@ -152,6 +172,28 @@ class SqliteStore(SqlStore):
                 raise
             self._connection = opened
         return self._connection
+
+
+def keep_private(path: Path) -> None:
+    """Take a file that is there from those who may only read it, or say that others may write it.
+
+    It has what every key has used, for the server's user alone. Who shares it by its mode has given
+    others the right to write, without which SQLite's WAL is of no use to them.
+    """
+    for file in (path, *(path.with_name(f"{path.name}-{end}") for end in ("wal", "shm"))):
+        with contextlib.suppress(OSError):  # not there, or another's: below
+            if file.stat().st_mode & 0o077 and not file.stat().st_mode & 0o022:
+                file.chmod(0o600)
+    with contextlib.suppress(OSError):
+        if (mode := path.stat().st_mode & 0o777) & 0o077:
+            told = "usage store %s has mode %03o: others than its user may open it (chmod 600)"
+            log.warning(told, path, mode)
+
+
+def _make(path: Path) -> None:
+    """Where there is no such file, an empty one, for its user alone; SQLite copies the mode."""
+    with contextlib.suppress(OSError):  # there is one; or SQLite says what is wrong
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
 
 
 def _together(claims: Sequence[Claim]) -> tuple[dict[Address, float], dict[Address, float]]:

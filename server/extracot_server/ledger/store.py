@@ -2,7 +2,8 @@
 
 A counter is a number at an address: a bucket (a window of time) and a name. A claim adds to
 counters for a request that is about to run, or to none of them where one would pass its limit;
-settling takes the claim back and adds what was used instead. Called by one thread.
+settling takes the claim back and adds what was used instead. Called by one thread; a report has a
+connection of its own.
 """
 
 from __future__ import annotations
@@ -60,8 +61,14 @@ class Store(Protocol):
     def used(self, addresses: Collection[Address]) -> dict[Address, float]:
         """What these counters hold, less all open claims on them."""
 
-    def read(self, buckets: Sequence[str]) -> dict[str, dict[str, float]]:
-        """All counters of these buckets."""
+    def read(self, buckets: Sequence[str], key: str | None = None) -> dict[str, dict[str, float]]:
+        """All counters of these buckets; with a key those whose names are its own and a space."""
+
+    def reader(self) -> Store | None:
+        """Another connection to the same counters, for another thread; ``None``: there is none."""
+
+    def now(self) -> float:
+        """Unix seconds by the store's own clock, which all who share it go by."""
 
     def tend(self, owner: str, now: float) -> None:
         """Say that the owner is there, take back lost claims, drop what has expired."""

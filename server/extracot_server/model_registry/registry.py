@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from prometheus_client.registry import Collector
 
 from extracot_server.admission.keys import ANONYMOUS, KeysError, KeyStore, Principal
+from extracot_server.admission.scheduler import RateLimits
 from extracot_server.budget.resolve import BudgetPolicy, policy_level
 from extracot_server.budget.values import Target, parse_alias
 from extracot_server.config.settings import Settings
@@ -31,6 +32,7 @@ class AppState:
     settings: Settings
     metrics: ServerMetrics
     keys: KeyStore = field(default_factory=KeyStore)
+    rate_limits: RateLimits = field(default_factory=RateLimits)
     services: dict[str, ChatService] = field(default_factory=dict)
     engines: list[EngineHandle] = field(default_factory=list)
     meter: Meter = field(default_factory=Meter)

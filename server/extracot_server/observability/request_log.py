@@ -25,6 +25,7 @@ class RequestRecord:
 
     method: str
     path: str
+    """Its route's, with names in place of what the client put there."""
     keep_prompt: bool = False
     request_id: str | None = None
     status: int | None = None

@@ -190,7 +190,7 @@ def test_a_server_that_is_ill_is_not(health: int) -> None:
 
 def test_a_list_that_is_asked_for_too_often_is_no_other_server() -> None:
     def answer(_: httpx.Request) -> httpx.Response:
-        return httpx.Response(429)
+        return httpx.Response(429, stream=httpx.ByteStream(b""))
 
     async def ask() -> None:
         settings = UpstreamSettings("http://h")

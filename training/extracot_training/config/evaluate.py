@@ -8,8 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from extracot_training.config.sampling import ApiSettings, SamplingParams
-from extracot_training.pipeline.records import Split
-from extracot_training.pipeline.settings import BootstrapSettings, Seed, StageConfig
+from extracot_training.pipeline.settings import BootstrapSettings, Seed, SplitNames, StageConfig
 
 Budget = Annotated[float, Field(gt=0.0, le=1.0)] | Literal["auto", "native", "none"]
 _OURS = frozenset({"budget", "model", "messages", "stream", "stream_options", "seed", "n"})
@@ -37,7 +36,7 @@ class EvaluateConfig(StageConfig, BootstrapSettings, ApiSettings):
     )
 
     input: Path = Field(description="folder of stage problems")
-    splits: tuple[Split, ...] = Field(("test",), min_length=1, description="of these splits")
+    splits: SplitNames = Field(("test",), description="of these splits")
     limit: int | None = Field(None, ge=1, description="use only the first so many problems")
     dataset: str | None = Field(None, description="name in the report (else sources and splits)")
     model: str = Field(min_length=1, description="model name to ask for")

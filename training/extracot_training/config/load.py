@@ -5,21 +5,26 @@ Knows pydantic and YAML; knows no stage.
 
 from __future__ import annotations
 
-import difflib
-import types
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic_core import PydanticUndefined
 
+from extracot_training.config.messages import (
+    fields_at,
+    joined,
+    message_of,
+    models_in,
+    near_miss,
+)
 from extracot_training.config.unique_yaml import ValueFault, unique_yaml
 from extracot_training.errors import ConfigError
 
-_SHOULD_BE = "Input should be "
 M = TypeVar("M", bound=BaseModel)
+_SECOND = "<document start>"
 
 
 def load_config(
@@ -42,8 +47,8 @@ def load_config(
     for override in overrides:
         key, equals, text = override.partition("=")
         told = f"{flag} {override if len(override) <= 200 else override[:197] + '...'}"
-        if not equals or not key:
-            raise ConfigError(f"{told}: want KEY=VALUE")
+        if not equals or not all(key.split(".")):
+            raise ConfigError(f"{told}: want KEY=VALUE, a KEY with dots as splits.dev")
         try:
             value = unique_yaml(text)
         except ValueFault as error:
@@ -51,6 +56,9 @@ def load_config(
         except yaml.YAMLError as error:
             raise ConfigError(f"{told}: the value is not YAML", key=key) from error
         _assign(data, key.split("."), value, told)
+        flag_text = (given or {}).get(key)
+        if flag_text is not None and Path(flag_text) not in (Path(text), Path(str(value))):
+            raise ConfigError(f"{told} and --{key} {flag_text} differ; give one of them", key=key)
     data |= {key: text for key, text in (given or {}).items() if text is not None}
     try:
         return model.model_validate(data)
@@ -65,10 +73,13 @@ def read_yaml(file: Path) -> dict[str, Any]:
     except OSError as error:
         raise ConfigError(f"{file}: {error.strerror}") from error
     except UnicodeDecodeError as error:
-        raise ConfigError(f"{file}: not UTF-8 text") from error
+        raise ConfigError(f"{file}: not UTF-8 text; save it as UTF-8") from error
     except yaml.MarkedYAMLError as error:
         line = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
-        raise ConfigError(f"{file}{line}: {error.problem or 'broken YAML'}") from error
+        problem = error.problem or "broken YAML"
+        if _SECOND in problem:  # a row of JSONL is a mapping, and so is the next
+            problem = "no YAML mapping of settings: something else follows a first one"
+        raise ConfigError(f"{file}{line}: {problem}") from error
     except yaml.YAMLError as error:
         raise ConfigError(f"{file}: broken YAML") from error
     if data is None:
@@ -78,19 +89,13 @@ def read_yaml(file: Path) -> dict[str, Any]:
     return data
 
 
-def near_miss(word: str, known: Sequence[str]) -> str:
-    """`` (did you mean 'x'?)`` for the closest of ``known``, or the empty string."""
-    close = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
-    return f" (did you mean {close[0]!r}?)" if close else ""
-
-
 def describe(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
     """One line per setting, nested ones dotted: name, type, default, description."""
     own = vars(model).get("__annotations__", {})  # told before what other stages have as well
     known = model.model_fields
     for name in dict.fromkeys([*(name for name in own if name in known), *known]):
         info = known[name]
-        nested = list(_models_in(info.annotation))
+        nested = list(models_in(info.annotation))
         default = " (required)" if info.is_required() and not nested else ""
         if info.default is not PydanticUndefined and not nested:
             default = f" [{info.default}]"
@@ -113,20 +118,11 @@ def _describe_choices(choices: Sequence[type[BaseModel]], prefix: str) -> Iterat
         )  # fmt: skip
         yield f"{prefix}kind={kind}: {', '.join(shown)}"
         for name, info in known.items():
-            for inner in _models_in(info.annotation):
+            for inner in models_in(info.annotation):
                 below.setdefault(name, (info.description, inner))
     for name, (description, inner) in below.items():
         yield f"{prefix}{name}: {description or ''}".rstrip(": ")
         yield from describe(inner, f"{prefix}{name}.")
-
-
-def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
-    if isinstance(annotation, type) and not isinstance(annotation, types.GenericAlias):
-        if issubclass(annotation, BaseModel):
-            yield annotation
-        return
-    for part in get_args(annotation):
-        yield from _models_in(part)
 
 
 def _assign(data: dict[str, Any], path: Sequence[str], value: Any, told: str) -> None:
@@ -168,9 +164,8 @@ def _one_line(
         told_keys = [f"{_key(f['loc'], data)!r}{_meant(model, f['loc'])}" for f in missing]
         return ConfigError(f"{where}settings {' and '.join(told_keys)} are required", key=key)
     # Of a setting that may be one of several things, each says why it is not that.
-    told = dict.fromkeys(_message(f["msg"]) for f in faults if _key(f["loc"], data) == key)
-    first, *others = told
-    message = ", or ".join([first, *(other.removeprefix(_SHOULD_BE) for other in others)])
+    told = dict.fromkeys(message_of(f, model) for f in faults if _key(f["loc"], data) == key)
+    message = joined(list(told), fault["input"])
     if fault in missing:
         message += _meant(model, fault["loc"])
     if not key:  # What the settings must be together; the message names them.
@@ -180,28 +175,8 @@ def _one_line(
 
 def _meant(model: type[BaseModel], location: Sequence[int | str]) -> str:
     """`` (its description)`` of the setting at a place, or the empty string."""
-    levels = [model]
-    for part in location[:-1]:
-        inner = [
-            found
-            for level in levels
-            if str(part) in level.model_fields
-            for found in _models_in(level.model_fields[str(part)].annotation)
-        ]
-        named = [level for level in inner or levels if _kind_of(level) == part]
-        levels = named or inner or levels
-    name = str(location[-1])
-    descriptions = (m.model_fields[name].description for m in levels if name in m.model_fields)
-    description = next(descriptions, None)
+    description = next((info.description for info in fields_at(model, location)), None)
     return f" ({description})" if description else ""
-
-
-def _kind_of(model: type[BaseModel]) -> Any:
-    return model.model_fields["kind"].default if "kind" in model.model_fields else None
-
-
-def _message(text: str) -> str:
-    return text.removeprefix("Value error, ").partition(", unable to parse ")[0]
 
 
 def _key(location: Sequence[int | str], data: Any) -> str:
@@ -223,7 +198,7 @@ def _below(name: str, model: type[BaseModel]) -> str:
     holders = [
         repr(holder)
         for holder, info in model.model_fields.items()
-        if any(name in _field_names(nested) for nested in _models_in(info.annotation))
+        if any(name in _field_names(nested) for nested in models_in(info.annotation))
     ]
     return f" (there is one below {' and '.join(holders)})" if holders else ""
 
@@ -231,5 +206,5 @@ def _below(name: str, model: type[BaseModel]) -> str:
 def _field_names(model: type[BaseModel]) -> Iterator[str]:
     for name, info in model.model_fields.items():
         yield name
-        for nested in _models_in(info.annotation):
+        for nested in models_in(info.annotation):
             yield from _field_names(nested)

@@ -7,8 +7,7 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from extracot_training.pipeline.records import Split
-from extracot_training.pipeline.settings import Section, Seed, StageConfig
+from extracot_training.pipeline.settings import Section, Seed, SplitNames, StageConfig
 from extracot_training.policy.prompt_settings import PromptSettings
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -69,7 +68,7 @@ class MixConfig(StageConfig):
     problems: Path | None = Field(
         None, description="folder of stage problems, for rows that don't say their split"
     )
-    splits: tuple[Split, ...] = Field(("train",), description="whose problems")
+    splits: SplitNames = Field(("train",), description="whose problems")
     model: str = Field(description="whose tokenizer: folder, hub name or bundled: name")
     prompt: PromptSettings = Field(default_factory=PromptSettings, description="how to render")
     level_shares: tuple[Share, ...] | None = Field(
@@ -102,6 +101,8 @@ class MixConfig(StageConfig):
             raise ValueError("further_native: wants `traces`")
         if self.level_shares is not None and len(self.level_shares) != levels:
             raise ValueError(f"level_shares: want {levels}, one per prompt.ratios")
+        if self.level_shares is not None and not any(self.level_shares):
+            raise ValueError("level_shares: want one above 0")
         if self.policy.share and not self.prompt.policy:
             raise ValueError("policy.share is positive, but prompt.policy is off")
         if self.policy.share and self.reference is None:

@@ -330,6 +330,11 @@ class ProblemsConfig(StageConfig):
         default_factory=Contamination, description="check against test files"
     )
     splits: Splits = Field(default_factory=Splits, description="train, dev and test")
+    shuffled: bool = Field(
+        False,
+        description="in an order drawn by splits.seed, so that the first problems, which a limit "
+        "of later stages takes, are any; else in the sources' order",
+    )
     conflicts: Literal["refuse", "first", "drop"] = Field(
         "refuse",
         description="a question with two different golds: an error, keep its first row, or none",

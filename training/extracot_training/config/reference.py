@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, ClassVar
+from typing import ClassVar
 
 from pydantic import Field
 
@@ -13,8 +13,7 @@ from extracot_training.config.sampling import (
     RolloutBackendConfig,
     RolloutSamplingParams,
 )
-from extracot_training.pipeline.records import Split
-from extracot_training.pipeline.settings import Seed, StageConfig
+from extracot_training.pipeline.settings import Seed, SplitNames, StageConfig
 
 
 class ReferenceConfig(StageConfig):
@@ -25,9 +24,7 @@ class ReferenceConfig(StageConfig):
     runtime: ClassVar[frozenset[str]] = StageConfig.runtime | API_RUNTIME | {"model", "threads"}
 
     input: Path = Field(description="folder of stage problems")
-    splits: Annotated[tuple[Split, ...], Field(min_length=1)] = Field(
-        ("train", "dev"), description="whose problems"
-    )
+    splits: SplitNames = Field(("train", "dev"), description="whose problems")
     limit: int | None = Field(None, ge=1, description="first problems of each split only")
     model: str = Field(description="folder of stage sft or chrpo")
     levels: tuple[float, ...] | None = Field(

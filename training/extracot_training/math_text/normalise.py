@@ -8,7 +8,13 @@ import unicodedata
 
 _THOUSANDS = re.compile(r"(?<=\d)[,\u00a0\u2009\u202f](?=\d{3}(?!\d))")
 _WORD = re.compile(r"\d+(?:\.\d+)?|[^\W\d_]+|[^\w\s]|_")
-_PROSE = re.compile(r"\d+(?:\.\d+)?|[^\W\d_]+")
+# Scripts that put no space between words; each of their characters counts as one. Han and kana,
+# Thai and Lao, Tibetan, Burmese, Khmer. Hangul has spaces.
+_UNSPACED = (
+    "\u0e00-\u0fff\u1000-\u109f\u1780-\u17ff\u3005-\u3007\u3040-\u30ff\u31f0-\u31ff"
+    "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
+)
+_PROSE = re.compile(rf"\d+(?:\.\d+)?|(?=[^\W\d_])[{_UNSPACED}]|[^\W\d_{_UNSPACED}]+")
 _WITHIN = re.compile(r"(?<=[\w,;:)\"'] )[\"']?([^\W\d_a-z][^\W\d_A-Z]+)")
 _CURLY = str.maketrans("\u2018\u2019\u201c\u201d\u2013\u2014\u2212\u2044", "''\"\"---/")
 _MARKS = {"<super>": "^", "<sub>": "_", "<fraction>": " "}
@@ -72,7 +78,12 @@ def _plain(text: str) -> str:
 
 
 def words(question: str, *, mask_numbers: bool) -> list[str]:
-    """The words and numbers of a question, for n-grams; numbers become ``#`` when masked."""
+    """The words and numbers of a question, for n-grams; numbers become ``#`` when masked. Where a
+    script has no spaces each character is a word.
+
+    >>> words("Tom has 3 hens", mask_numbers=True), words("他有3只鸡", mask_numbers=True)
+    (['tom', 'has', '#', 'hens'], ['他', '有', '#', '只', '鸡'])
+    """
     found = _PROSE.findall(_plain(question).casefold())
     if not mask_numbers:
         return found
@@ -86,7 +97,8 @@ def template_words(question: str) -> list[str]:
     >>> template_words("Tom has 3 hens. He sells one to Ann.")
     ['tom', 'has', '#', 'hens', '~', 'sells', '#', 'to', '@']
     """
-    names = {word.casefold() for word in _WITHIN.findall(_plain(question))} - PRONOUNS
+    capital = (word for word in _WITHIN.findall(_plain(question)) if word[0].isupper())
+    names = {word.casefold() for word in capital} - PRONOUNS
     found = words(question, mask_numbers=True)
     return ["@" if word in names else "~" if word in PRONOUNS else word for word in found]
 

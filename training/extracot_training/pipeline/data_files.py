@@ -24,6 +24,9 @@ PACKED = frozenset({".gz", ".bz2", ".xz", ".zst", ".zip"})
 SHEETS = frozenset({".xlsx", ".xls", ".xlsm", ".ods", ".numbers"})
 ABSENT = object()
 _BOM = b"\xef\xbb\xbf"
+_WIDE = (b"\xff\xfe", b"\xfe\xff")
+_SIGNS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
+NO_UTF8 = "not UTF-8 text; save it as UTF-8"
 
 # The line that a row ends on (from 1; of a file without lines: its number), and its values.
 Values = tuple[int, Mapping[str, Any]]
@@ -50,9 +53,20 @@ def read_values(path: Path, bad: Bad = refuse) -> Iterator[Values]:
         raise StageError(f"{path}: spreadsheets are not read; save it as CSV (read are {KINDS})")
     reader = READERS.get(suffix, _json_lines)
     try:
+        if reader is not _parquet:
+            _check_bytes(path)
         yield from reader(path, bad)
     except OSError as error:
         raise StageError(f"{path}: {error.strerror or error}") from error
+
+
+def _check_bytes(path: Path) -> None:
+    """Raises :class:`StageError` for a text of two or four bytes a character, by its mark or by the
+    zeros that plain characters have there."""
+    with path.open("rb") as stream:
+        first = stream.read(4)
+    if first[:2] in _WIDE or b"\0" in first:
+        raise StageError(f"{path}: is UTF-16 or no text; save it as UTF-8")
 
 
 def value_at(values: Mapping[str, Any], field: str) -> Any:
@@ -108,17 +122,43 @@ def _json_file(path: Path, bad: Bad) -> Iterator[Values]:
 
 def _json(path: Path, line: int, raw: bytes) -> Any:
     try:
-        return json.loads(raw.decode("utf-8"))
+        return json.loads(raw.decode("utf-8"), object_pairs_hook=_pairs)
     except UnicodeDecodeError as error:
-        raise RowError(path, line, "not UTF-8 text") from error
+        raise RowError(path, line, NO_UTF8) from error
     except (ValueError, RecursionError) as error:  # ValueError: thousands of digits, too
         raise RowError(path, line, f"not JSON ({error})") from error
+
+
+class _Doubled(dict[str, Any]):
+    """An object that has a key twice, of which JSON's reader would keep the last value."""
+
+    key: str
+
+
+def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) == len(pairs):
+        return found
+    names = [name for name, _ in pairs]
+    doubled = _Doubled(found)
+    doubled.key = next(name for name in names if names.count(name) > 1)
+    return doubled
 
 
 def _object(path: Path, line: int, values: Any) -> Mapping[str, Any]:
     if not isinstance(values, dict):
         raise RowError(path, line, f"want an object, not {type(values).__name__}")
+    if (key := _doubled_key(values)) is not None:
+        raise RowError(path, line, f"the key {key[:60]!r} is there twice")
     return values
+
+
+def _doubled_key(value: Any) -> str | None:
+    """The first key that is there twice in an object, or in one below it."""
+    if isinstance(value, _Doubled):
+        return value.key
+    below = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return next((key for one in below if (key := _doubled_key(one)) is not None), None)
 
 
 def _separated(path: Path, bad: Bad) -> Iterator[Values]:
@@ -129,6 +169,7 @@ def _separated(path: Path, bad: Bad) -> Iterator[Values]:
         lines = _TextLines(path, stream)
         rows = csv.reader(lines, delimiter=delimiter, strict=True)
         names = _header(path, rows, lines)
+        _check_separator(path, names, delimiter)
         while True:
             try:
                 cells = _next_row(path, rows, lines)
@@ -159,7 +200,7 @@ class _TextLines(Iterator[str]):
         try:
             return (raw.removeprefix(_BOM) if self.number == 1 else raw).decode("utf-8")
         except UnicodeDecodeError as error:
-            raise RowError(self._path, self.number, "not UTF-8 text") from error
+            raise RowError(self._path, self.number, NO_UTF8) from error
 
 
 def _next_row(path: Path, rows: Iterator[list[str]], lines: _TextLines) -> list[str] | None:
@@ -184,6 +225,19 @@ def _header(path: Path, rows: Iterator[list[str]], lines: _TextLines) -> list[st
     if twice is not None:
         raise StageError(f"{path}:1: the column name {twice!r} is there twice")
     return names
+
+
+def _check_separator(path: Path, names: list[str], delimiter: str) -> None:
+    """Raises :class:`StageError` where the one name there is holds another sign that separates."""
+    if len(names) != 1:
+        return
+    other = next((sign for sign in _SIGNS if sign != delimiter and sign in names[0]), None)
+    if other is not None:
+        rather = " (or name it .tsv)" if other == "\t" else ""
+        raise StageError(
+            f"{path}:1: its columns are separated by {_SIGNS[other]}, and {_SIGNS[delimiter]} are "
+            f"wanted in a {path.suffix.lower()} file; save it so{rather}"
+        )
 
 
 def _parquet(path: Path, _: Bad) -> Iterator[Values]:

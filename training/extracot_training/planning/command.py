@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from extracot_training.config.load import load_config, near_miss
+from extracot_training.config.load import load_config
+from extracot_training.config.messages import near_miss
 from extracot_training.config.plan import Assumptions
 from extracot_training.errors import ConfigError
 from extracot_training.pipeline.stage import lacks_rows
@@ -150,6 +151,8 @@ def _take(request: Request, name: str, value: str) -> None:
     if not request.steps:
         raise ConfigError(f"plan: {name} comes before any CONFIG")
     step = request.steps[-1]
+    if (name == "--config" and step.config is not None) or name[2:] in step.given:
+        raise ConfigError(f"plan: {name} is there twice for {step.stage}")
     if name == "--config":
         step.config = Path(value)
     elif name == "--set":

@@ -65,14 +65,14 @@ def teach(config: TeachConfig, ledger: Ledger) -> Cost:
     asked = min(given.count(*config.splits), config.limit or float("inf"))
     share = asked / given.count() if given.count() else 0.0
     each = 1 if config.keep_per_problem is None else config.keep_per_problem
-    kept = assume.solved * min(each, config.samples) if config.source == "policy" else 1.0
+    kept = assume.solved * min(each, config.each) if config.source == "policy" else 1.0
     splits: dict[str, float] = {split: rows * share * kept for split, rows in given.splits.items()
               if split in config.splits}  # fmt: skip
     ledger.put(config.out, Rows(splits, given.prompt, assume.reasoning_tokens,
                                 assume.answer_tokens))  # fmt: skip
     if config.source == "own":
         return _on_cpu(asked, ledger)
-    tokens = asked * config.samples * (assume.reasoning_tokens + assume.answer_tokens)
+    tokens = asked * config.each * (assume.reasoning_tokens + assume.answer_tokens)
     gpus = _engine_gpus(config.backend)
     hours = costs.generation_hours(tokens, assume.tokens_per_s, gpus)
     return Cost(tokens, hours, gpus, {})

@@ -10,7 +10,7 @@ from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, Field, field_validator
+from pydantic import Field, field_validator
 
 from extracot.control import DEFAULT_RATIOS, POLICY_TOKEN, Control, level_token
 from extracot.errors import ControlTokenError
@@ -18,6 +18,7 @@ from extracot.prompt import Message, PromptRenderer, Role, ThinkTags
 from extracot_training.errors import StageError
 from extracot_training.pipeline.files import write_atomic
 from extracot_training.pipeline.records import read_json
+from extracot_training.pipeline.settings import Section
 
 RENDERER_FILENAME = "renderer.json"
 INSTRUCTION = "Please reason step by step, and put your final answer within \\boxed{}."
@@ -25,7 +26,7 @@ INSTRUCTION = "Please reason step by step, and put your final answer within \\bo
 Level = Annotated[float, Field(gt=0.0, le=1.0)]
 
 
-class PromptSettings(BaseModel, extra="forbid", frozen=True, allow_inf_nan=False):
+class PromptSettings(Section):
     """Instruction, system prompt, think tags and levels of a checkpoint.
 
     ``ratios`` are increasing shares of level 1.0's reasoning; ``policy`` says whether the policy

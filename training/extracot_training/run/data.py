@@ -10,13 +10,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from extracot_training.config.problems import JsonlSource, Splits
-from extracot_training.errors import RowError, StageError
+from extracot_training.config.load import load_config
+from extracot_training.config.problems import ProblemsConfig, Splits
+from extracot_training.errors import ConfigError, RowError, StageError
 from extracot_training.pipeline.files import sha256_of
 from extracot_training.pipeline.records import Problem
 from extracot_training.pipeline.settings import SEEDS
 from extracot_training.run.options import AUTO, OWN, VLLM, RunOptions
-from extracot_training.stages.problems.contamination import deduplicate
+from extracot_training.stages.problems.contamination import check, deduplicate
 from extracot_training.stages.problems.sources import NOWHERE, read_source
 from extracot_training.stages.problems.stage import assign_split
 
@@ -56,9 +57,10 @@ def read_data(options: RunOptions) -> Data:
     if not path.is_file():
         why = "is a folder; want a file of problems in it" if path.is_dir() else "no such file"
         raise StageError(f"--problems {path}: {why}")
+    config = _settings(options, Splits())
     try:
-        rows = list(read_source(_source(options), skipped))
-        unique = deduplicate(rows, options.conflicts).rows
+        rows, placed = _read(config, skipped)
+        unique = deduplicate(rows, config.conflicts).rows
     except RowError as error:
         if f"is missing{NOWHERE}" in str(error):
             raise StageError(f"{error}; correct that key in --fields, or leave it out") from error
@@ -72,12 +74,14 @@ def read_data(options: RunOptions) -> Data:
             "correct them, or name other keys in --fields" if skipped else "want a problem a row"
         )
         raise StageError(f"--problems {path}: {why}; {remedy}")
+    unique = check(unique, config.contamination).rows
     if len(unique) < 2:
         raise StageError(
             f"--problems {path}: {len(unique)} problem is left of {len(rows)} rows; want two or "
             "more, to train on some and measure on others"
         )
-    splits, sizes = _divide(unique, options.seed)
+    splits = _settings(options, _divide(unique, placed, options.seed)).splits
+    sizes = _sizes(unique, placed, splits)
     solved = [row.solution for row in unique if row.solution]
     return Data(
         rows=len(rows) + len(skipped), problems=len(unique), splits=splits, sizes=sizes,
@@ -113,11 +117,37 @@ def source_settings(options: RunOptions, path: Path) -> dict[str, object]:
     }  # fmt: skip
 
 
-def _source(options: RunOptions) -> JsonlSource:
-    return JsonlSource.model_validate(source_settings(options, options.problems))
+def _settings(options: RunOptions, splits: Splits) -> ProblemsConfig:
+    """Stage ``problems`` with these splits, as ``--set`` leaves it. Raises :class:`ConfigError`."""
+    given = (text.partition(".") for text in options.set)
+    changes = [rest for stage, _, rest in given if stage == "problems" and rest]
+    plain = {
+        "sources": [source_settings(options, options.problems)], "out": str(options.out),
+        "conflicts": options.conflicts, "splits": splits.model_dump(),
+    }  # fmt: skip
+    try:
+        return load_config(ProblemsConfig, None, changes, under=plain)
+    except ConfigError as error:
+        raise ConfigError(f"problems: {error}", key=error.key) from error
 
 
-def _divide(rows: Sequence[Problem], seed: int) -> tuple[Splits, dict[str, int]]:
+def _read(config: ProblemsConfig, skipped: list[str]) -> tuple[list[Problem], set[str]]:
+    """All rows, and the ids of those whose split is given."""
+    rows: list[Problem] = []
+    placed: set[str] = set()
+    for source in config.sources:
+        found = list(read_source(source, skipped))
+        rows += found
+        placed |= {one.id for one in found if source.split is not None or one.split != "train"}
+    return rows, placed
+
+
+def _sizes(rows: Sequence[Problem], placed: set[str], splits: Splits) -> dict[str, int]:
+    sizes = Counter(row.split if row.id in placed else assign_split(row.id, splits) for row in rows)
+    return {name: sizes[name] for name in ("train", "dev", "test")}
+
+
+def _divide(rows: Sequence[Problem], placed: set[str], seed: int) -> Splits:
     """Splits with a problem in each: the first seed from ``seed`` on that gives about the shares.
 
     Raises :class:`StageError` where none does.
@@ -128,11 +158,11 @@ def _divide(rows: Sequence[Problem], seed: int) -> tuple[Splits, dict[str, int]]
     least, most = max(1, int(0.75 * dev * count)), 1.5 * dev * count + 1
     for own in range(seed, seed + _SEEDS):
         splits = Splits(seed=own % SEEDS, dev=round(dev, 4), test=round(test, 4))
-        sizes = Counter(assign_split(row.id, splits) for row in rows)
+        sizes = _sizes(rows, placed, splits)
         held = [sizes["dev"], *([sizes["test"]] if test else [])]
         enough = all(least <= size <= most for size in held)
         if enough and sizes["train"] >= max(1, 0.9 * (1 - dev - test) * count):
-            return splits, {name: sizes[name] for name in ("train", "dev", "test")}
+            return splits
     raise StageError(f"{count} problems cannot be divided for training and measuring")
 
 

@@ -13,7 +13,8 @@ from typing import Annotated, Any, Literal, NoReturn, Self
 from pydantic import Field, HttpUrl, TypeAdapter, ValidationError, field_validator, model_validator
 
 from extracot.control import DEFAULT_RATIOS
-from extracot_training.config.load import near_miss
+from extracot_training.config.flags import Once
+from extracot_training.config.messages import message_of, near_miss
 from extracot_training.config.problems import FIELDS, FieldMap
 from extracot_training.config.publish import ModelName
 from extracot_training.errors import ConfigError
@@ -141,7 +142,7 @@ def parser() -> Parser:
             shown = "" if info.is_required() or info.default in (None, "") else " [%(default)s]"
             if name in ("levels", "fields"):
                 shown = ""
-            made.add_argument(flag, default=None, metavar="VALUE", help=told + shown)
+            made.add_argument(flag, action=Once, metavar="VALUE", help=told + shown)
     for action in made._actions:  # defaults are the settings' own; here they are only told
         default = getattr(RunOptions.model_fields.get(action.dest), "default", None)
         if action.help and "%(default)s" in action.help:
@@ -157,10 +158,15 @@ def read(argv: Sequence[str]) -> tuple[RunOptions, bool]:
         flag = unknown[0].partition("=")[0]
         known = [option for action in made._actions for option in action.option_strings]
         raise ConfigError(f"run: unknown argument {flag!r}{near_miss(flag, known)}")
-    given: dict[str, Any] = {name: value for name, value in vars(found).items() if value}
+    given: dict[str, Any] = {
+        name: value for name, value in vars(found).items() if value not in (None, False, [])
+    }
+    for name, value in given.items():
+        if isinstance(value, list) and not all(one.strip() for one in value):
+            raise ConfigError(f"run: --{name.replace('_', '-')} wants a value, not an empty text")
     plan = bool(given.pop("plan", False))
     if "levels" in given:
-        given["levels"] = [part for part in given["levels"].split(",") if part.strip()]
+        given["levels"] = given["levels"].split(",")
     missing = [f"--{name}" for name in ("model", "problems", "out") if name not in given]
     if missing:
         raise ConfigError(f"run: want {' and '.join(missing)}; see extracot-train run --help")
@@ -169,7 +175,7 @@ def read(argv: Sequence[str]) -> tuple[RunOptions, bool]:
     except ValidationError as error:
         fault = error.errors(include_url=False)[0]
         flag = "--" + str(fault["loc"][0]).replace("_", "-") + ": " if fault["loc"] else ""
-        message = fault["msg"].removeprefix("Value error, ")
+        message = message_of(fault, RunOptions)
         if fault["type"] == "extra_forbidden":
             key, known = str(fault["loc"][-1]), list(FieldMap.model_fields)
             message = f"unknown key {key!r}{near_miss(key, known)}; known are {', '.join(known)}"

@@ -111,6 +111,7 @@ class Recipe:
         yield Step("problems", "problems", {
             "sources": [source], "splits": data.splits.model_dump(),
             "conflicts": options.conflicts,
+            "shuffled": True,  # limits take the first: of a file by topics those of one
         })  # fmt: skip
         yield Step("teach", "teach", {"input": self._at("problems"), **self._teaching()})
         if options.compressor == "train":

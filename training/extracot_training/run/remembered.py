@@ -28,7 +28,7 @@ CONFIGS = "configs"
 FSDP_FILE = "fsdp2.yaml"
 FIRST = ("problems", "teach")
 # What may differ when a run is gone on with.
-FREE = frozenset({"out", "assume", "gpus", "device", "serve"})
+FREE = frozenset({"out", "assume", "serve"})
 
 
 class Remembered(BaseModel, extra="forbid"):

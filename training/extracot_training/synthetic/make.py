@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from random import Random
 
-from extracot_training.config.load import near_miss
+from extracot_training.config.messages import near_miss
 from extracot_training.errors import ConfigError, TrainingError
 from extracot_training.synthetic import interleaved
 from extracot_training.synthetic.families import FAMILIES, Family

@@ -27,11 +27,12 @@ from extracot_client.adherence_figures import (
     Reply,
     figures,
     means,
+    opens_block,
     read_reply,
 )
 from extracot_client.adherence_plot import draw_adherence
 from extracot_client.base import only_model
-from extracot_client.batches import BOXED, Batch, put, rows_file, run_batch
+from extracot_client.batches import BOXED, Batch, check_failed, put, rows_file, run_batch
 from extracot_client.client import Extracot
 from extracot_client.commands.common import (
     check_files,
@@ -40,6 +41,7 @@ from extracot_client.commands.common import (
     print_json,
     read_problems_of,
 )
+from extracot_client.commands.kept_rows import open_rows
 from extracot_client.errors import InvalidArgumentError
 from extracot_client.formatting import percent, seconds, tokens
 from extracot_client.intervals import Estimate
@@ -63,6 +65,11 @@ class _Measured:
     native: list[SweepRow] = field(default_factory=list)
     capped: dict[int, list[SweepRow]] = field(default_factory=dict)
 
+    @property
+    def rows(self) -> list[SweepRow]:
+        """All of them."""
+        return [*self.native, *(row for rows in self.capped.values() for row in rows)]
+
 
 def run(arguments: argparse.Namespace) -> int:
     """Ask every server the same, keep the rows, and say what came of it; 1 if requests failed."""
@@ -84,7 +91,7 @@ def run(arguments: argparse.Namespace) -> int:
     for server, key in _servers(arguments):
         with _client(arguments, server.url, key) as client:
             kept = rows_file(out, _slug(server.name), server.url, server.model, server.field)
-            with RowStore(kept) as store:
+            with open_rows(kept, client, server.model, ratios=False) as store:
                 found = _ask(arguments, client, server, asked, caps, store, kept, count, tags)
         caps = list(found.capped)
         measured.append(found)
@@ -93,7 +100,18 @@ def run(arguments: argparse.Namespace) -> int:
     write_atomic(out, json.dumps(report, ensure_ascii=False, indent=2) + "\n")
     _show(arguments, every, report, count)
     note(f"report: {printable(str(out))}")
-    return int(any(one.failed for one in every))
+    return _tell_failed(measured)
+
+
+def _tell_failed(measured: Sequence[_Measured]) -> int:
+    """How many requests failed and why the first did; 1 if there are any."""
+    rows = [(one.server.name, row) for one in measured for row in one.rows]
+    failed = [(name, row) for name, row in rows if row.error is not None]
+    if failed:
+        name, row = failed[0]
+        note(f"{len(failed)} of {len(rows)} requests failed; the same command asks them again")
+        note(f"first: {name}, problem {row.problem_id}: {row.error}")
+    return int(bool(failed))
 
 
 def _caps(text: str | None) -> list[int]:
@@ -235,8 +253,13 @@ def _ask(
 
 
 def _shares_of(rows: Sequence[SweepRow], count: Count | None, tags: ThinkTags) -> list[int]:
-    """Caps that are shares of the mean native reasoning."""
-    replies = [read_reply(row, count, tags) for row in rows if row.error is None]
+    """Caps that are shares of the mean native reasoning: of all of it, since other caps would ask
+    everything anew. Raises :class:`UnfinishedError` while some requests have failed."""
+    check_failed(
+        rows, "caps are shares of what all reason for: run the same command again, or give --caps"
+    )
+    opened = opens_block(rows, tags)
+    replies = [read_reply(row, count, tags, opened=opened) for row in rows]
     known = [reply.realised for reply in replies if reply.realised is not None]
     mean = sum(known) / len(known) if known else 0.0
     if not mean:
@@ -253,8 +276,8 @@ def _figures(
 ) -> Iterator[Figures]:
     first: dict[int | None, list[Reply]] = {}
     for one in measured:
-        replies = [read_reply(row, count, tags) for row in one.native if row.error is None]
-        native = means(replies, lambda reply: reply.realised)
+        opened = opens_block(one.rows, tags)
+        native = means(_replies(one.native, count, tags, opened), lambda reply: reply.realised)
         for cap, rows in ((None, one.native), *one.capped.items()):
             yield figures(
                 one.server.name,
@@ -264,9 +287,16 @@ def _figures(
                 first=None if one is measured[0] else first[cap],
                 count=count,
                 tags=tags,
+                opened=opened,
             )
             if one is measured[0]:
-                first[cap] = [read_reply(row, count, tags) for row in rows if row.error is None]
+                first[cap] = _replies(rows, count, tags, opened)
+
+
+def _replies(
+    rows: Sequence[SweepRow], count: Count | None, tags: ThinkTags, opened: bool
+) -> list[Reply]:
+    return [read_reply(row, count, tags, opened=opened) for row in rows if row.error is None]
 
 
 def _report(

@@ -1,7 +1,7 @@
 """``extracot batch``: a file of requests runs on the server; the same command goes on with it.
 
-What is submitted is noted beside the file before it is, so that nothing is submitted twice, and which
-files it wrote there, so that no other file is ever written over.
+What is submitted is noted beside the file before it is, so that nothing is submitted twice, and
+which files it wrote there, so that no other file is ever written over.
 """
 
 from __future__ import annotations
@@ -154,15 +154,17 @@ def _again(batches: Batches, batch_id: str, beside: Path) -> Batch:
 
 
 def _wait(sleep: Callable[[float], object], batches: Batches, batch: Batch) -> Batch:
-    """Follow it to its end; a line when its status changes or another tenth is done."""
-    pause, told = _FIRST_PAUSE, ("", -1)
+    """Follow it to its end; a line when its status or what it waits for changes, or another tenth
+    is done."""
+    pause, told = _FIRST_PAUSE, ("", -1, "")
     try:
         while not batch.ended:
             counts = batch.request_counts
             done = counts.completed + counts.failed
-            now = (batch.status, 10 * done // max(counts.total, 1))
+            now = (batch.status, 10 * done // max(counts.total, 1), "; ".join(batch.faults))
             if now != told:
-                note(f"{batch.status}: {done} of {counts.total}")
+                why = f"; it waits: {now[2]}" if now[2] else ""
+                note(f"{batch.status}: {done} of {counts.total}{why}")
             told = now
             sleep(pause)
             pause = min(pause * 1.5, _LONGEST_PAUSE)
@@ -200,8 +202,8 @@ def _tell(batch: Batch, files: dict[str, Path]) -> None:
     counts = batch.request_counts
     line = f"{batch.id} {batch.status}: {counts.completed} of {counts.total} answered"
     print(line + (f", {counts.failed} failed" if counts.failed else ""))
-    for fault in batch.errors.data if batch.errors is not None else ():
-        print(f"  {fault.message}")
+    for fault in batch.faults:
+        print(f"  {fault}")
     for kind, path in files.items():
         print(f"{kind}: {path}")
 

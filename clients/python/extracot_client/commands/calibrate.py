@@ -17,7 +17,15 @@ from extracot.card import BudgetCard, LevelCard
 from extracot.figures import ReplySummary
 from extracot.sketch import LEAST_PROBLEMS
 from extracot_client.base import only_model
-from extracot_client.batches import BOXED, QUESTION, Batch, put, rows_file, run_batch
+from extracot_client.batches import (
+    BOXED,
+    QUESTION,
+    Batch,
+    check_failed,
+    put,
+    rows_file,
+    run_batch,
+)
 from extracot_client.calibration import (
     NATIVE,
     NONE,
@@ -40,7 +48,8 @@ from extracot_client.commands.common import (
     print_json,
     read_problems_of,
 )
-from extracot_client.errors import ExtracotClientError, InvalidArgumentError, NotFoundError
+from extracot_client.commands.kept_rows import open_rows
+from extracot_client.errors import InvalidArgumentError, NotFoundError
 from extracot_client.formatting import percent, tokens
 from extracot_client.plots import draw_sweep
 from extracot_client.sweep_files import RowStore
@@ -54,12 +63,13 @@ _ANSWER_TOKENS = 100.0
 _AGAIN = "the same command goes on from there"
 
 
-class UnfinishedError(ExtracotClientError):
-    """Some requests failed, so there is no card yet."""
-
-
 def run(arguments: argparse.Namespace) -> int:
     """Ask, keep, and write the card."""
+    if arguments.url and arguments.base_url:
+        raise InvalidArgumentError(
+            f"--base-url {arguments.base_url}: the server is named already, {arguments.url}",
+            param="base_url",
+        )
     arguments.base_url = arguments.url or arguments.base_url
     out = Path(arguments.out)
     check_files(arguments, "out", "plot", read=arguments.problems)
@@ -67,7 +77,7 @@ def run(arguments: argparse.Namespace) -> int:
     with make_client(arguments) as client:
         page, plan = _plan(arguments, client, problems)
         kept = rows_file(out, "rows", page.model, page.prompt)
-        with RowStore(kept) as store:
+        with open_rows(kept, client, page.model, ratios=False, page=page) as store:
             _estimate(plan, store, page)
             if arguments.plan:
                 return 0
@@ -200,12 +210,8 @@ def _ask(
 
 
 def _check_failed(rows: dict[str, list[SweepRow]]) -> None:
-    failed = [row for found in rows.values() for row in found if row.error is not None]
-    if failed:
-        raise UnfinishedError(
-            f"{len(failed)} requests failed, the first for problem {failed[0].problem_id}: "
-            f"{failed[0].error}; run the same command again, or leave such problems out"
-        )
+    every = [row for found in rows.values() for row in found]
+    check_failed(every, "run the same command again, or leave such problems out")
 
 
 def _card(

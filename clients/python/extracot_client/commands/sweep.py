@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 from extracot_client.base import only_model
@@ -19,6 +19,7 @@ from extracot_client.commands.common import (
     print_json,
     read_problems_of,
 )
+from extracot_client.commands.kept_rows import open_rows
 from extracot_client.formatting import percent, seconds, tokens
 from extracot_client.plots import draw_sweep
 from extracot_client.problem_files import ANSWER_FIELDS
@@ -84,7 +85,7 @@ def _show(
             }
         )
     else:
-        _print_table(summaries)
+        _print_table(rows, summaries)
 
 
 def _title(rows: Sequence[SweepRow]) -> str:
@@ -112,7 +113,7 @@ def _rows(
         options["model"] = only_model(client.models())
     pairs = [(problem, budget) for problem in problems for budget in budgets]
     rows: dict[tuple[str, str], SweepRow] = {}
-    with RowStore(Path(arguments.out)) if arguments.out else nullcontext() as store:
+    with _kept(arguments, client, options.get("model")) as store:
         for problem, budget in pairs if store else ():
             row = store.get(problem, budget, fingerprint(problem, options)) if store else None
             if row is not None:
@@ -131,8 +132,7 @@ def _rows(
         whole = False
         try:
             for row in source:
-                if store is not None:
-                    store.add(row)
+                row = row if store is None else store.add(row)
                 rows[(row.problem_id, budget_key(row.budget))] = row
                 progress.step(f"{budget_key(row.budget)} {row.error or ''}")
             whole = True
@@ -143,7 +143,15 @@ def _rows(
     return [rows[(problem.id, budget_key(budget))] for problem, budget in pairs]
 
 
-def _print_table(summaries: Sequence[BudgetSummary]) -> None:
+def _kept(
+    arguments: argparse.Namespace, client: Extracot, model: str | None
+) -> AbstractContextManager[RowStore | None]:
+    if not arguments.out:
+        return nullcontext()
+    return open_rows(Path(arguments.out), client, model, ratios=True)
+
+
+def _print_table(rows: Sequence[SweepRow], summaries: Sequence[BudgetSummary]) -> None:
     style = Style.of(sys.stdout)
     print(table(_HEAD, [_cells(summary) for summary in summaries], style))
     remarks = []
@@ -160,25 +168,34 @@ def _print_table(summaries: Sequence[BudgetSummary]) -> None:
         )
     elif any(summary.assumed_baselines for summary in summaries):
         remarks.append("saved: not counted where the baseline is assumed, not measured")
-    if any(0 < summary.saved_rows < summary.n - summary.errors for summary in summaries):
+    if any(_partly(summary) for summary in summaries):
         remarks.append("saved: of the replies that can be compared")
-    if not any(summary.graded for summary in summaries):
+    if not any(row.gold is not None for row in rows):
         remarks.append(f"right: no problem has a known answer ({', '.join(ANSWER_FIELDS)})")
+    elif not any(summary.graded for summary in summaries):
+        remarks.append("right: no problem with a known answer was answered")
     for remark in remarks:
         print(style.dim(remark))
 
 
+def _partly(summary: BudgetSummary) -> bool:
+    """Whether either saving is of some replies and not of all."""
+    whole = summary.n - summary.errors
+    return any(0 < count < whole for count in (summary.saved_rows, summary.total_saved_rows))
+
+
 def saved_words(summary: BudgetSummary) -> str:
     """All tokens saved a reply, with the interval where there is one."""
-    mean = tokens(_each(summary.total_saved_tokens, summary))
+    rows = summary.total_saved_rows
     low, high = summary.total_saved_low, summary.total_saved_high
+    mean = tokens(_each(summary.total_saved_tokens, rows))
     if low is None or high is None:
         return mean
-    return f"{mean} ({tokens(_each(low, summary))} to {tokens(_each(high, summary))})"
+    return f"{mean} ({tokens(_each(low, rows))} to {tokens(_each(high, rows))})"
 
 
-def _each(total: float | None, summary: BudgetSummary) -> float | None:
-    return None if total is None else total / summary.saved_rows
+def _each(total: float | None, rows: int) -> float | None:
+    return None if total is None else total / rows
 
 
 def _cells(summary: BudgetSummary) -> list[str]:
@@ -193,6 +210,6 @@ def _cells(summary: BudgetSummary) -> list[str]:
         tokens(summary.completion_tokens),
         percent(summary.ratio_to_native),
         saved_words(summary),
-        tokens(_each(summary.saved_tokens, summary)),
+        tokens(_each(summary.saved_tokens, summary.saved_rows)),
         seconds(summary.total_seconds),
     ]

@@ -81,8 +81,8 @@ def to_markdown(text: str) -> str:
     >>> to_markdown(r"<b>so</b> $x<2$: \boxed{7}")
     '&lt;b>so&lt;/b> \\(x<2\\): \\(\\boxed{7}\\)'
 
-    What Markdown takes for code or a formula may be another stretch than what :func:`spans` does, so
-    neither is passed on as it is.
+    What Markdown takes for code or a formula may be another stretch than what :func:`spans` does,
+    so neither is passed on as it is.
     """
 
     def made(span: Span) -> str:

@@ -18,11 +18,12 @@ from extracot_client.types import Budget, Solution, SweepRow
 
 @dataclass(frozen=True, slots=True)
 class SessionTotals:
-    """Sums over the rows without error; tokens are the server's counts."""
+    """Sums over the rows without error; tokens are the server's counts, ``None`` where it does not
+    tell those of every reply."""
 
     replies: int
-    reasoning_tokens: int
-    completion_tokens: int
+    reasoning_tokens: int | None
+    completion_tokens: int | None
     saved: float | None
     """All tokens saved, net; ``None`` where nothing can be said."""
     saved_reasoning: float | None
@@ -64,13 +65,18 @@ def session_totals(session: Sequence[SweepRow]) -> SessionTotals:
     measured = sum(saving.measured for saving in savings)
     return SessionTotals(
         replies=len(good),
-        reasoning_tokens=sum(row.reasoning_tokens or 0 for row in good),
-        completion_tokens=sum(row.completion_tokens or 0 for row in good),
+        reasoning_tokens=_whole(row.reasoning_tokens for row in good),
+        completion_tokens=_whole(row.completion_tokens for row in good),
         saved=_sum(saving.total for saving in savings),
         saved_reasoning=_sum(saving.reasoning for saving in savings),
         measured=measured,
         estimated=len(savings) - measured,
     )
+
+
+def _whole(counts: Iterable[int | None]) -> int | None:
+    known = list(counts)
+    return None if None in known else sum(count or 0 for count in known)
 
 
 def _sum(values: Iterable[float | None]) -> float | None:

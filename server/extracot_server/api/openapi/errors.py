@@ -20,7 +20,7 @@ from extracot_server.api.errors import (
     anthropic_body,
     to_http,
 )
-from extracot_server.batches.store import FileTooLargeError
+from extracot_server.batches.records import FileTooLargeError
 from extracot_server.engine.base import EngineBusyError, EngineRefusedError, ReplyLostError
 from extracot_server.errors import (
     BudgetError,

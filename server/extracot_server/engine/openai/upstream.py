@@ -16,6 +16,7 @@ from pydantic import BaseModel, ValidationError
 from extracot_server.engine.base import EngineInfo, GenerationRequest
 from extracot_server.engine.openai.arrivals import ChatArrivals
 from extracot_server.engine.openai.turn import ChatTurn
+from extracot_server.engine.remote.bounded import error_body
 from extracot_server.engine.remote.catalog import ModelCard, UpstreamMismatchError, check_answer
 from extracot_server.engine.remote.upstream import Upstream
 from extracot_server.engine.remote.wire import UpstreamFailure, Wire, read_error
@@ -141,16 +142,13 @@ class ChatUpstream(Upstream):
         response = await self._read(self._send_chat(request.path, content), first=True)
         if response.status_code == 200:
             return Wire.COMPLETIONS, response
-        try:
-            answer = await self._read(response.aread(), first=True)
-        finally:
-            await response.aclose()
+        answer = await self._read(error_body(response), first=True)
         raise read_error(response.status_code, answer, response.headers.get("retry-after"))
 
     async def _send_chat(self, path: str, content: bytes) -> httpx.Response:
         headers = {"content-type": "application/json", **trace_headers()}
         request = self._http.build_request("POST", path, content=content, headers=headers)
-        return await self._send(request, late=True, stream=True)
+        return await self._send(request, late=True)
 
     def _arrivals(self, wire: Wire, request: GenerationRequest) -> ChatArrivals:
         return ChatArrivals(wire, request)

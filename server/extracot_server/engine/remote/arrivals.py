@@ -19,6 +19,8 @@ from extracot_server.engine.base import (
 from extracot_server.engine.remote.wire import UpstreamFailure, Wire, read_chunk
 
 DONE = b"[DONE]"
+MOST_OF_A_LINE = 4 * 1024 * 1024
+"""Bytes of one line of a stream, as many as a request may have."""
 
 
 class Arrivals:
@@ -28,8 +30,8 @@ class Arrivals:
         self._wire, self._request = wire, request
         self._lines: deque[bytes] = deque()
         self._begun = False
-        self.rest = b""
-        """The beginning of a line whose end has not come yet."""
+        self._beginning = bytearray()
+        """Of a line whose end has not come yet."""
 
     def __bool__(self) -> bool:
         return bool(self._lines)
@@ -38,6 +40,27 @@ class Arrivals:
     def whole(self) -> bool:
         """Whether all of the reply has been read, though its stream has not ended."""
         return False
+
+    def lines_of(self, block: bytes) -> list[bytes]:
+        """The lines that end in what has come next; what is behind them is kept.
+
+        Raises :class:`UpstreamFailure` for a line that does not end within ``MOST_OF_A_LINE``.
+        """
+        first, end, others = block.partition(b"\n")
+        self._beginning += first
+        if len(self._beginning) > MOST_OF_A_LINE:
+            raise UpstreamFailure(f"it sent a line of more than {MOST_OF_A_LINE} bytes")
+        if not end:
+            return []
+        *lines, last = self.rest(), *others.split(b"\n")
+        self._beginning += last
+        return lines
+
+    def rest(self) -> bytes:
+        """The beginning of a line whose end has not come, which is not kept any more."""
+        rest = bytes(self._beginning)
+        self._beginning.clear()
+        return rest
 
     def add(self, lines: Iterable[bytes]) -> None:
         """These have come."""
@@ -82,7 +105,7 @@ class Arrivals:
         Only whole events are, and nothing that ends or fails: those are the reader's.
         """
         request = self._request
-        if request.hold or self._lines or self.rest or not block.endswith(b"\n\n"):
+        if request.hold or self._lines or self._beginning or not block.endswith(b"\n\n"):
             return block
         events = block[:-2].split(b"\n\n")
         for at, event in enumerate(events):
@@ -96,13 +119,15 @@ class Arrivals:
 
 
 async def event_data(raw: AsyncIterator[bytes], arrivals: Arrivals) -> AsyncGenerator[list[bytes]]:
-    """The ``data:`` lines of an event stream as they arrive, without comments."""
+    """The ``data:`` lines of an event stream as they arrive, without comments.
+
+    Raises :class:`UpstreamFailure` for a line without an end.
+    """
     # httpx tells of an iterator; it is a generator, which has to be closed.
     async with contextlib.aclosing(cast("AsyncGenerator[bytes]", raw)) as blocks:
         async for block in blocks:
-            *lines, arrivals.rest = (arrivals.rest + block).split(b"\n")
+            lines = arrivals.lines_of(block)
             if found := [line[5:].strip() for line in lines if line.startswith(b"data:")]:
                 yield found
-        if (last := arrivals.rest).startswith(b"data:"):  # a server may leave its line end out
-            arrivals.rest = b""
+        if (last := arrivals.rest()).startswith(b"data:"):  # a server may leave its line end out
             yield [last[5:].strip()]

@@ -29,6 +29,8 @@ LISTEN = "extracot.listen"
 Listener = Callable[[bytes], bytes]
 """Is given a piece, and returns what of it is still to be read: all, an end of it, or nothing."""
 _MOST_WAITING = 256 * 1024  # bytes that nobody has read yet, before no more are taken in
+MOST_OF_A_HEAD = 64 * 1024
+"""Bytes of a reply's head, and of whatever else comes in a row that is no part of its body."""
 _Origin = tuple[str, str, int]
 
 
@@ -157,6 +159,7 @@ class _Connection(asyncio.Protocol):
             raise httpx.WriteError("the connection has ended")
         self._parser = httptools.HttpResponseParser(self)
         self._until_end = True  # nothing says how long it is
+        self._head_size = self._besides = 0
         self.headers, self.reusable = [], False
         self._body = Body(self, silence)
         self.last_heard = asyncio.get_running_loop().time()
@@ -212,12 +215,18 @@ class _Connection(asyncio.Protocol):
                 self._end_rest()
             return
         self.last_heard = asyncio.get_running_loop().time()
+        self._besides += len(data)
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
-            self.reusable = False
-            body.fail(httpx.RemoteProtocolError(f"it sent what is no HTTP: {error}"))
-            self.close()
+            self._refuse(body, f"it sent what is no HTTP: {error.__context__ or error}")
+        if self._besides > MOST_OF_A_HEAD and not body.whole:
+            self._refuse(body, f"it sent more than {MOST_OF_A_HEAD} bytes that are of no body")
+
+    def _refuse(self, body: Body, why: str) -> None:
+        self.reusable = False
+        body.fail(httpx.RemoteProtocolError(why))
+        self.close()
 
     def eof_received(self) -> bool:
         return False
@@ -246,6 +255,9 @@ class _Connection(asyncio.Protocol):
             raise ValueError("more than was asked for")  # the parser stops, and so does all of it
 
     def on_header(self, name: bytes, value: bytes) -> None:
+        self._head_size += len(name) + len(value)
+        if self._head_size > MOST_OF_A_HEAD:
+            raise ValueError(f"headers of more than {MOST_OF_A_HEAD} bytes")
         self.headers.append((name, value))
         if name.lower() in (b"content-length", b"transfer-encoding"):
             self._until_end = False
@@ -260,6 +272,7 @@ class _Connection(asyncio.Protocol):
             self._body.begin()
 
     def on_body(self, data: bytes) -> None:
+        self._besides = 0
         if self._body is not None:
             self._body.add(data)
 

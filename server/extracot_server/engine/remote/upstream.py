@@ -27,6 +27,7 @@ from extracot_server.engine.base import (
     GenerationRequest,
 )
 from extracot_server.engine.remote.arrivals import DONE, Arrivals, event_data
+from extracot_server.engine.remote.bounded import Answer, answer_within, error_body
 from extracot_server.engine.remote.catalog import (
     ModelCard,
     ModelList,
@@ -203,32 +204,35 @@ class Upstream:
         if self._closed:
             return None
         try:
-            response = await self._http.post("/tokenize", json=body, timeout=self.times.health)
-            return Tokens.model_validate_json(response.content).tokens
+            answer = await self._ask("POST", "/tokenize", body)
+            return Tokens.model_validate_json(answer.content).tokens
         except (httpx.HTTPError, ValidationError):
             return None
 
-    async def _get(self, path: str) -> httpx.Response:
+    async def _get(self, path: str) -> Answer:
         if self._closed:
             raise UpstreamFailure("the engine was closed", down=True)
         try:
-            request = self._http.build_request("GET", path, timeout=self.times.health)
-            return await self._send(request)
+            return await self._ask("GET", path)
         except httpx.HTTPError as error:
             raise self._failure(error) from error
 
-    async def _send(
-        self, request: httpx.Request, *, late: bool = False, stream: bool = False
-    ) -> httpx.Response:
-        """Its response. Sent once more after ``_RETRIED_ERRORS``, and where ``late`` is set after a
-        connect time-out, which a stall of this process looks like."""
+    async def _ask(self, method: str, path: str, body: Any = None) -> Answer:
+        """A small question. Connecting and answering may take ``times.health`` each."""
+        within = self.times.health
+        request = self._http.build_request(method, path, json=body, timeout=within)
+        return await answer_within(self._send(request), 2 * within)
+
+    async def _send(self, request: httpx.Request, *, late: bool = False) -> httpx.Response:
+        """Its response, whose body is to be read. Sent once more after ``_RETRIED_ERRORS``, and
+        where ``late`` is set after a connect time-out, which a stall of this process looks like."""
         again = (*_RETRIED_ERRORS, httpx.ConnectTimeout) if late else _RETRIED_ERRORS
         try:
-            return await self._http.send(request, stream=stream)
+            return await self._http.send(request, stream=True)
         except again:
             if self._closed:  # which is what broke it
                 raise
-            return await self._http.send(request, stream=stream)
+            return await self._http.send(request, stream=True)
 
     def _failure(self, error: httpx.HTTPError) -> UpstreamFailure:
         """An httpx error as ours. Not connecting is certain, a broken reply may be bad luck."""
@@ -297,10 +301,7 @@ class Upstream:
             response = await self._read(self._open(wire, body), first=True)
             if response.status_code == 200:
                 return wire, response
-            try:
-                content = await self._read(response.aread(), first=True)
-            finally:
-                await response.aclose()
+            content = await self._read(error_body(response), first=True)
             if not wire.may_be_missing or response.status_code not in (403, 404):
                 raise read_error(response.status_code, content, response.headers.get("retry-after"))
             self.scale_out = False
@@ -308,7 +309,7 @@ class Upstream:
     async def _open(self, wire: Wire, body: bytes) -> httpx.Response:
         headers = {"content-type": "application/json", **trace_headers()}
         request = self._http.build_request("POST", wire.value, content=body, headers=headers)
-        return await self._send(request, late=True, stream=True)
+        return await self._send(request, late=True)
 
     def _arrivals(self, wire: Wire, request: GenerationRequest) -> Arrivals:
         return Arrivals(wire, request)
@@ -364,7 +365,7 @@ class Upstream:
     async def _send_abort(self, name: str) -> None:
         path, body = "/inference/v1/abort_requests", {"request_ids": [name]}
         try:
-            await self._http.post(path, json=body, timeout=self.times.health)
+            await self._ask("POST", path, body)
         except httpx.HTTPError as error:
             _log.debug("abort of %s at %s: %s", name, self.url, error)
 

@@ -25,6 +25,7 @@ from extracot_server.engine.base import (
     GenerationDelta,
     GenerationRequest,
 )
+from extracot_server.engine.grammar_checks import OwnChecks
 from extracot_server.engine.request_checks import check_request
 from extracot_server.engine.scripted.grammar import check_scripted
 from extracot_server.engine.scripted.model import NATURAL_TOKENS, REALISED_RATIOS
@@ -66,6 +67,7 @@ class ScriptedEngine:
             vocab_size=len(self.tokenizer),
             eos_token_ids=frozenset({self.tokenizer.turn_end_id, self.tokenizer.text_end_id}),
         )
+        self._formats = OwnChecks(check_scripted)
         self._down: str | None = "the engine has not been started"
         self._closed = False
         self._running = 0
@@ -106,7 +108,7 @@ class ScriptedEngine:
 
     async def check_format(self, wanted: AnswerFormat) -> None:
         """Refuse a schema that the script has no value for, and what vLLM would refuse."""
-        check_scripted(wanted)
+        await self._formats.check(wanted)
 
     async def generate(self, request: GenerationRequest) -> AsyncGenerator[GenerationDelta, None]:
         """Stream the script's continuation of ``request.token_ids``."""

@@ -131,7 +131,8 @@ def _difference(ours: Table, theirs: Table, config: CompareConfig) -> dict[str, 
     if not both:
         return None
     difference = accuracy_difference(ours, theirs, config)
-    mine, tokens = (sum(map(side.reasoning, both)) for side in (ours, theirs))
+    # Per reply, for the runs may have other numbers of samples.
+    mine, tokens = (side.mean_reasoning(both) for side in (ours, theirs))
     return {"accuracy": asdict(difference), "tokens_ratio": mine / tokens if tokens else None}
 
 

@@ -12,6 +12,7 @@ import os
 import sys
 from pathlib import Path
 
+from extracot_training.config.flags import Once
 from extracot_training.errors import ConfigError
 
 _BOLD, _DIM, _PLAIN = "\x1b[1m", "\x1b[2m", "\x1b[0m"
@@ -19,13 +20,14 @@ _BOLD, _DIM, _PLAIN = "\x1b[1m", "\x1b[2m", "\x1b[0m"
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("one trace, without --config")
-    group.add_argument("--text", metavar="FILE", help="the reasoning to shorten; - for stdin")
-    group.add_argument("--question", metavar="FILE", help="the question it answers")
-    group.add_argument("--ratio", metavar="R", help="share of tokens to keep, in (0, 1] [0.3]")
-    group.add_argument("--compressor", metavar="FOLDER", help="a trained one [the shipped one]")
-    group.add_argument(
-        "--tokenizer", metavar="NAME", help="whose tokens to count [the compressor's encoder's]"
-    )
+    for flag, holds, told in (
+        ("--text", "FILE", "the reasoning to shorten; - for stdin"),
+        ("--question", "FILE", "the question it answers"),
+        ("--ratio", "R", "share of tokens to keep, in (0, 1] [0.3]"),
+        ("--compressor", "FOLDER", "a trained one [the shipped one]"),
+        ("--tokenizer", "NAME", "whose tokens to count [the compressor's encoder's]"),
+    ):
+        group.add_argument(flag, action=Once, metavar=holds, help=told)
     group.add_argument("--json", action="store_true", help="text and figures as JSON")
 
 

@@ -167,7 +167,8 @@ def _work(config: CompressConfig, stage: StageRun) -> Counts:
         torch.set_num_threads(config.threads)
     compressor = _compressor(config)
     with JsonlWriter(stage.folder / ALL_ROWS, CompressedTrace) as writer:
-        traces = _pending(config, writer.done_keys())
+        unread: Counter[str] = Counter()
+        traces = _pending(config, writer.done_keys(), unread)
         while batch := list(islice(traces, config.batch)):
             items = [(trace.question, trace.reasoning, trace.gold) for trace in batch]
             selected = compressor.compress_many(items, config.ratios)
@@ -178,6 +179,7 @@ def _work(config: CompressConfig, stage: StageRun) -> Counts:
                         writer.write(row)
     every = list(read_rows(stage.folder / ALL_ROWS, CompressedTrace))
     rows, dropped = clean_rows(every, config.ratios, config.bucket, config.cleaning)
+    dropped |= unread
     if not rows:
         raise StageError(_nothing_left(config, every, dropped))
     write_rows(stage.rows, rows)
@@ -211,13 +213,23 @@ def _compressor(config: CompressConfig) -> Compressor:
     )  # fmt: skip
 
 
-def _pending(config: CompressConfig, done: frozenset[str]) -> Iterator[TraceText]:
-    """Traces whose rows are not all there yet (a cut run may have written some of them)."""
-    right = (trace for trace in read_rows(config.input, TraceText) if trace.correct is not False)
-    for trace in islice(right, config.limit):
+def _pending(
+    config: CompressConfig, done: frozenset[str], unread: Counter[str]
+) -> Iterator[TraceText]:
+    """Traces whose rows are not all there yet (a cut run may have written some of them).
+    ``unread`` counts those that have none to be shortened, by why."""
+    for trace in islice(_right(config, unread), config.limit):
         if not trace.reasoning.strip():
-            continue
-        if any(f"{trace.key}@{ratio:g}" not in done for ratio in config.ratios):
+            unread["traces without reasoning"] += 1
+        elif any(f"{trace.key}@{ratio:g}" not in done for ratio in config.ratios):
+            yield trace
+
+
+def _right(config: CompressConfig, unread: Counter[str]) -> Iterator[TraceText]:
+    for trace in read_rows(config.input, TraceText):
+        if trace.correct is False:
+            unread["wrong traces"] += 1
+        else:
             yield trace
 
 

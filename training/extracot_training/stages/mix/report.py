@@ -8,7 +8,7 @@ from typing import Any
 
 from extracot.usage import ratio_of_sums
 from extracot_training.config.mix import MixConfig
-from extracot_training.pipeline.markdown import number, table
+from extracot_training.pipeline.markdown import counts, number, table
 from extracot_training.pipeline.statistics import quantiles
 from extracot_training.policy.mixed_rows import MixedRow
 
@@ -32,6 +32,7 @@ def figures_of(
         "over_cutoff": dict(over_cutoff),
         "unfit": dict(sorted(unfit.items())),
         "kinds": dict(Counter(row.kind for row in rows)),
+        "policy_repeated": sum(row.kind == "policy" and row.copy_number > 0 for row in rows),
         "groups": {name: _group(own) for name, own in groups.items()},
         "lengths": quantiles(lengths, median="p50"),
         "length_histogram": _histogram(lengths),
@@ -71,6 +72,11 @@ def report_of(figures: Mapping[str, Any], config: MixConfig) -> str:
         policy = "Policy targets are apportioned, not measured."
     else:
         policy = "There are no policy rows."
+    if again := figures["policy_repeated"]:
+        policy += (
+            f" {again} of {figures['kinds']['policy']} policy rows are copies: fewer traces have a "
+            "level than policy.share asks for; measure more problems, or set policy.share lower."
+        )
     rows = []
     for name, group in figures["groups"].items():
         spread = " | ".join(number(group["realised_by_row"].get(q)) for q in ("p10", "p50", "p90"))
@@ -86,6 +92,7 @@ def report_of(figures: Mapping[str, Any], config: MixConfig) -> str:
         f"{figures['rows']} rows, {figures['tokens']} tokens, {figures['reply_tokens']} of them "
         f"in replies. {left_out} rows over {config.cutoff} tokens were left out. {policy}",
         *([f"Left out because they do not fit their level: {unfit}."] if unfit else []),
+        *([f"Traces left out: {counts(without)}."] if (without := figures.get("without")) else []),
         f"Tokens are those of `{config.model}`; ratios are against the whole traces.",
         "",
         *table("rows of | n | reasoning tokens | realised (sums) | p10 | p50 | p90 | length", rows),

@@ -5,6 +5,7 @@ Knows the rows of the stages before; knows no tokenizer.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,9 @@ from extracot_training.pipeline.records import (
     read_rows,
 )
 from extracot_training.pipeline.reference_rows import RStarRow
+
+NAMED = 3
+"""So many traces that are missing are named."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,17 +43,18 @@ class Source:
         return cls(row.problem_id, row.sample, row.question, row.answer, full, texts)
 
 
-def read_sources(config: MixConfig) -> list[Source]:
+def read_sources(config: MixConfig, lost: Counter[str]) -> list[Source]:
     """The traces of the wanted splits, sorted by key, at most ``config.limit``; then those for
     ``config.further_native`` and of ``config.also``, which have no texts but the whole.
 
-    Raises :class:`StageError` where nothing is left, or a level has no row at all.
+    ``lost`` counts those left out, by why. Raises :class:`StageError` where nothing is left, a
+    level has no row at all, or ``config.traces`` lacks what was compressed.
     """
-    main = _main_sources(config)
+    main = _main_sources(config, lost)
     return main + _others(config, {source.problem_id for source in main})
 
 
-def _main_sources(config: MixConfig) -> list[Source]:
+def _main_sources(config: MixConfig, lost: Counter[str]) -> list[Source]:
     wanted = _wanted(config)
     if config.compressed is None:
         assert config.traces is not None
@@ -62,16 +67,35 @@ def _main_sources(config: MixConfig) -> list[Source]:
             first.setdefault(key, row)
             texts.setdefault(key, {})[row.target] = row.text
     whole = _whole_traces(config, texts)
-    keys = [key for key in sorted(texts) if key in whole][: config.limit]
-    if not keys:
+    if not texts:
         raise StageError(
-            f"{config.compressed}: holds no whole trace of splits {', '.join(config.splits)}"
+            f"{config.compressed}: holds no trace of splits {', '.join(config.splits)}"
         )
+    if absent := [key for key in sorted(texts) if key not in whole]:
+        if config.traces is not None or len(absent) == len(texts):
+            raise StageError(_absent(config, absent, len(texts)))
+        lost["no row at 1.0"] += len(absent)
+    keys = [key for key in sorted(texts) if key in whole][: config.limit]
     for key in keys:
         texts[key][1.0] = whole[key]
     _check_levels(config, [texts[key] for key in keys])
     found = [Source.of(first[key], whole[key], texts[key]) for key in keys]
     return found + _further(config, wanted, texts)
+
+
+def _absent(config: MixConfig, keys: Sequence[str], count: int) -> str:
+    """Which traces there is no whole text of, and what to do."""
+    told = f"{', '.join(keys[:NAMED])}{', …' if len(keys) > NAMED else ''}"
+    if config.traces is None:
+        return (
+            f"{config.compressed}: has no row at 1.0 of {len(keys)} of {count} traces ({told}); "
+            "set traces to the folder of stage teach that was compressed"
+        )
+    return (
+        f"{config.traces}: lacks {len(keys)} of the {count} traces that {config.compressed} was "
+        f"made of ({told}); set traces to that folder of stage teach, or null where 1.0 is among "
+        "the ratios of compress, or compress again"
+    )
 
 
 def _further(

@@ -41,7 +41,8 @@ def run(config: MixConfig, *, force: bool = False) -> StageResult:
 
 def _work(config: MixConfig, stage: StageRun) -> Counts:
     tokenizer, _ = load_policy_tokenizer(config.model, config.prompt)
-    plan = plan_rows(config, read_sources(config))
+    without: Counter[str] = Counter()
+    plan = plan_rows(config, read_sources(config, without))
     maker = RowMaker(tokenizer, config.prompt)
     rows: list[MixedRow] = []
     too_long: Counter[str] = Counter()
@@ -70,12 +71,14 @@ def _work(config: MixConfig, stage: StageRun) -> Counts:
     tokenizer.save_pretrained(stage.folder / TOKENIZER_FOLDER)
     config.prompt.save(stage.folder)
     write_rows(stage.rows, rows)
-    figures = figures_of(rows, too_long, unfit)
+    figures = figures_of(rows, too_long, unfit) | {"without": dict(without)}
     stage.report(report_of(figures, config), figures)
+    again = figures["policy_repeated"]
     return {"rows": len(rows), **{kind: figures["kinds"].get(kind, 0) for kind in
             ("level", "native", "policy")}, "over_cutoff": sum(too_long.values()),
+            **({"policy_repeated": again} if again else {}),
             **lost({"over cutoff": sum(too_long.values()),
-                    "did not fit their level": sum(unfit.values())})}  # fmt: skip
+                    "did not fit their level": sum(unfit.values()), **without})}  # fmt: skip
 
 
 def _check_all_levels(

@@ -170,7 +170,8 @@ class TestIndex:
 @dataclass(frozen=True, slots=True)
 class Checked:
     """``rows`` after the check; per test file, problems hit by kind and test rows that were hit;
-    per source, problems left out or only marked."""
+    per source, problems left out or only marked. ``alike`` has the share of a source's problems
+    that are only like a test question (n-grams, rewording) while numbers are masked."""
 
     rows: list[Problem]
     counts: dict[str, Counter[str]]
@@ -178,6 +179,7 @@ class Checked:
     marked: Counter[str]
     test_rows: dict[str, list[int]]
     sizes: dict[str, int]
+    alike: dict[str, float]
 
 
 def check(problems: Iterable[Problem], settings: Contamination) -> Checked:
@@ -191,9 +193,12 @@ def check(problems: Iterable[Problem], settings: Contamination) -> Checked:
     touched: dict[str, set[int]] = {index.name: set() for index in indexes}
     dropped: Counter[str] = Counter()
     marked: Counter[str] = Counter()
+    asked: Counter[str] = Counter()
+    alike: Counter[str] = Counter()
     rows = []
     for problem in problems:
         hits = [hit for index in indexes for hit in index.hits(problem)]
+        asked[problem.source] += problem.split != "test"
         if problem.split == "test" or not hits:
             rows.append(problem)
             continue
@@ -202,6 +207,9 @@ def check(problems: Iterable[Problem], settings: Contamination) -> Checked:
             touched[hit.test].add(hit.row)
         for name in {hit.test for hit in hits}:
             counts[name]["problems"] += 1
+        alike[problem.source] += settings.mask_numbers and all(
+            hit.kind in ("ngram", "reworded") for hit in hits
+        )
         if settings.action == "drop":
             dropped[problem.source] += 1
             continue
@@ -210,7 +218,8 @@ def check(problems: Iterable[Problem], settings: Contamination) -> Checked:
         rows.append(problem.model_copy(update={"meta": meta}))
     test_rows = {name: sorted(found) for name, found in touched.items()}
     sizes = {index.name: index.size for index in indexes}
-    return Checked(rows, counts, dropped, marked, test_rows, sizes)
+    shares = {source: count / asked[source] for source, count in alike.items() if count}
+    return Checked(rows, counts, dropped, marked, test_rows, sizes, shares)
 
 
 def question_hash(question: str) -> str:

@@ -12,6 +12,8 @@ from extracot_training.pipeline.statistics import quantiles
 from extracot_training.stages.problems.contamination import Checked, Deduplicated
 
 _FAULTS_TOLD = 5
+MUCH = 0.2
+"""Share of a source that is only like test questions, from which on it is told."""
 SPLITS = ("train", "dev", "test", "heldout_families")
 
 
@@ -45,6 +47,7 @@ def figures(
         "contamination": {
             "dropped": dict(checked.dropped),
             **({"marked": dict(checked.marked)} if checked.marked else {}),
+            **({"only_alike": _rounded(checked.alike)} if checked.alike else {}),
             "tests": {
                 name: {
                     "questions": checked.sizes[name],
@@ -81,6 +84,7 @@ def markdown(found: Mapping[str, Any]) -> str:
     ]
     if marked := contamination.get("marked"):
         lines.append(f"Contaminated and kept, but marked: {counts(marked)}.")
+    lines += [f"**{told}**." for told in much_alike(contamination.get("only_alike", {}))]
     if bad := found["bad_rows"]["skipped"]:
         lines += [f"Bad rows: {bad}, the first of them:", ""]
         lines += [f"- {fault}" for fault in found["bad_rows"]["first"]]
@@ -100,6 +104,20 @@ def markdown(found: Mapping[str, Any]) -> str:
     if found["asked"]:
         lines += ["", f"Problems by the stories they ask for: {counts(found['asked'])}."]
     return "\n".join(lines) + "\n"
+
+
+def _rounded(shares: Mapping[str, float]) -> dict[str, float]:
+    return {name: round(share, 4) for name, share in shares.items()}
+
+
+def much_alike(shares: Mapping[str, float]) -> list[str]:
+    """What to set, perhaps, where much of a source is only like test questions."""
+    return [
+        f"{share:.0%} of {name} count as test questions by likeness alone, as short templates and "
+        "drills do; where their numbers tell them apart set contamination.mask_numbers to false"
+        for name, share in shares.items()
+        if share >= MUCH
+    ]
 
 
 def _source_row(name: str, read: int, found: Mapping[str, Any]) -> str:

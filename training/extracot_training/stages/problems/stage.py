@@ -43,13 +43,15 @@ def run(config: ProblemsConfig, *, force: bool = False) -> StageResult:
         checked = check(unique.rows, config.contamination)
         _check_left(config, checked.rows)
         found = problem_report.figures(read, unique, checked, checked.rows, skipped)
-        write_rows(stage.rows, checked.rows)
+        write_rows(stage.rows, _ordered(config, checked.rows))
         stage.report(problem_report.markdown(found), found)
+        alike = problem_report.much_alike(checked.alike)
         return {
             "rows": len(checked.rows),
             "duplicates": sum(unique.dropped.values()),
             "contaminated": sum((checked.dropped + checked.marked).values()),
             **({"bad_rows": len(skipped)} if skipped else {}),
+            **({"look at": "; ".join(alike)} if alike else {}),
             **lost(
                 {
                     "duplicates": sum(unique.dropped.values()),
@@ -60,6 +62,12 @@ def run(config: ProblemsConfig, *, force: bool = False) -> StageResult:
         }
 
     return run_stage("problems", config, _inputs(config), work, force=force)
+
+
+def _ordered(config: ProblemsConfig, rows: Sequence[Problem]) -> Sequence[Problem]:
+    if not config.shuffled:
+        return rows
+    return sorted(rows, key=lambda row: unit_interval("order", config.splits.seed, row.id))
 
 
 def _nothing(number: int, source: AnySource, skipped: Sequence[str]) -> str:

@@ -68,8 +68,11 @@ def _levels(card: BudgetCard) -> list[str]:
     measured = card.levels[0]
     shown = [*card.levels, *([card.policy] if card.policy else [])]
     columns = "level | control token | realised ratio | p10 to p90 | accuracy | unclosed"
+    numbers = sorted({level.n for level in shown if level.n is not None})
+    many = " to ".join(map(str, dict.fromkeys(numbers[:1] + numbers[-1:]))) or "unstated"
+    differ = " a level (those that were answered)" if len(numbers) > 1 else ""
     return [
-        f"Measured on {measured.dataset}, {measured.n} problems, "
+        f"Measured on {measured.dataset}, {many} problems{differ}, "
         f"{json.dumps(card.sampling)}. The realised ratio is the level's reasoning tokens over "
         "those of level 1.0 on the same problems (ratio of sums; percentiles are over problems). "
         "Brackets are 95% bootstrap intervals.",

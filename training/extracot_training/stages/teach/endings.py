@@ -6,7 +6,8 @@ import re
 
 from extracot.answers import extract_answer
 from extracot.golds import closing
-from extracot.quantities import Quantity, Words, plain_text, read_plain, units_differ
+from extracot.quantities import Quantity, Words, plain_text, read_plain
+from extracot.units import units_differ
 from extracot_training.math_text.verify import equal, verify
 
 _LAST_MARK = re.compile(r"(?:^|\n)[ \t]*####(?!#)[^\n]*\Z")

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any
 
+from extracot.think_tags import has_tags
 from extracot_training.compression.budget import token_counter
 from extracot_training.compression.step_labels import META_KEY, StepLabels
 from extracot_training.config.sampling import VllmBackend
@@ -37,7 +38,7 @@ from extracot_training.pipeline.stage import Counts, StageResult, StageRun, lost
 from extracot_training.pipeline.statistics import quantiles
 from extracot_training.policy.model_inputs import model_inputs
 from extracot_training.stages.teach.endings import disagrees, without_mark
-from extracot_training.stages.teach.tags import has_tags, untagged
+from extracot_training.stages.teach.tags import untagged
 
 ATTEMPTS_FILENAME = "attempts.jsonl"
 # What to do where every trace was left out, by why most were.
@@ -98,7 +99,7 @@ def requests(
 ) -> Iterator[Request]:
     """What is still to be asked. A request's seed depends on its key, not on what came before."""
     for problem in problems:
-        for sample in range(config.samples):
+        for sample in range(config.each):
             key = sample_key(problem, sample)
             if key not in done:
                 seed = int(unit_interval("teach", config.seed, key) * 2**31)
@@ -116,13 +117,13 @@ async def _sample(
 ) -> None:
     assert config.backend is not None
     done = writer.done_keys()
-    total = len(problems) * config.samples
+    total = len(problems) * config.each
     if len(done) >= total:
         return
     by_id = {problem.id: problem for problem in problems}
     failed: list[Failure] = []
     attempts = _Attempts(writer)
-    warn_of_copies(config.sampling.temperature, config.samples, "samples")
+    warn_of_copies(config.sampling.temperature, config.each, "samples")
     backend = open_backend(config.backend)
     try:
         wanted = requests(config, problems, done)
@@ -233,18 +234,19 @@ def _own(config: TeachConfig, problem: Problem, count: CountTokens | None) -> Sa
     if parts.answer and verify(parts.answer, problem.answer).correct:
         answer = parts.answer
     verified = verify(answer, problem.answer)
+    differs = disagrees(reasoning, problem.answer) or disagrees(parts.answer, problem.answer)
     reason = parts.fault
     if not reasoning.strip():
         reason = "no_solution"
-    elif not verified.correct:
+    elif config.keep == "correct" and not verified.correct:
         reason = "wrong"
-    elif disagrees(reasoning, problem.answer) or disagrees(parts.answer, problem.answer):
+    elif config.keep == "correct" and differs:
         reason = reason or "solution_disagrees"
     return SampledTrace(
         **_of(problem, 0),
         reasoning=reasoning,
         answer=answer,
-        correct=verified.correct,
+        correct=verified.correct and (reason is not None or not differs),
         teacher=f"own:{problem.source}",
         synthetic=problem.synthetic,
         tokens=count(reasoning) if count is not None else None,
@@ -285,7 +287,7 @@ def _finish(config: TeachConfig, problems: Sequence[Problem], stage: StageRun) -
     kept: list[Trace] = []
     solved = 0
     for problem in problems:
-        keys = (sample_key(problem, sample) for sample in range(config.samples))
+        keys = (sample_key(problem, sample) for sample in range(config.each))
         mine = [attempts[key] for key in keys if key in attempts]
         good = [attempt for attempt in mine if attempt.reason is None]
         chosen = good[: config.keep_per_problem]

@@ -8,22 +8,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-# Where each family's reasoning begins and ends, as text.
-PAIRS = (
-    ("<think>", "</think>"),
-    ("<thinking>", "</thinking>"),
-    ("<thought>", "</thought>"),
-    ("<reasoning>", "</reasoning>"),
-    ("<mm:think>", "</mm:think>"),
-    ("<seed:think>", "</seed:think>"),
-    ("<think:opensource>", "</think:opensource>"),
-    ("[THINK]", "[/THINK]"),
-    ("<|START_THINKING|>", "<|END_THINKING|>"),
-    ("<|begin_of_thought|>", "<|end_of_thought|>"),
-    ("<|channel|>analysis<|message|>", "<|end|>"),
-    ("<|channel>thought", "<channel|>"),
-)
-_ANY = re.compile("|".join(re.escape(tag) for pair in PAIRS for tag in pair))
+from extracot.think_tags import PAIRS, has_tags
+
 _AROUND_ANSWER = re.compile(
     r"</?(?:answer|solution|response)>|<\|(?:begin|end)_of_solution\|>"
     r"|<\|start\|>assistant<\|channel\|>final<\|message\|>|<\|return\|>"
@@ -38,11 +24,6 @@ class Untagged:
     reasoning: str
     answer: str = ""
     fault: str | None = None
-
-
-def has_tags(text: str) -> bool:
-    """Whether any known tag is in the text."""
-    return _ANY.search(text) is not None
 
 
 def untagged(text: str) -> Untagged:

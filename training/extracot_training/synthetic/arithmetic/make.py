@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from random import Random
 
-from extracot_training.config.load import near_miss
+from extracot_training.config.messages import near_miss
 from extracot_training.errors import ConfigError
 from extracot_training.synthetic.arithmetic.asking import ask
 from extracot_training.synthetic.arithmetic.spelling import spelled

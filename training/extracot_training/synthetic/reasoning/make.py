@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from random import Random
 
 from extracot_training.compression.step_labels import StepLabels
-from extracot_training.config.load import near_miss
+from extracot_training.config.messages import near_miss
 from extracot_training.errors import ConfigError
 from extracot_training.synthetic.reasoning.facts import Problem, Reject
 from extracot_training.synthetic.reasoning.kinds import KINDS

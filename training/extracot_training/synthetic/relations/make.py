@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from random import Random
 
-from extracot_training.config.load import near_miss
+from extracot_training.config.messages import near_miss
 from extracot_training.errors import ConfigError, TrainingError
 from extracot_training.synthetic.relations import stock, telling, trade
 from extracot_training.synthetic.relations.problem import Problem, begun

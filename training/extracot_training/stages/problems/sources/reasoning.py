@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from extracot_training.compression.step_labels import META_KEY
-from extracot_training.config.load import near_miss
+from extracot_training.config.messages import near_miss
 from extracot_training.config.problems import ReasoningSource
 from extracot_training.errors import ConfigError
 from extracot_training.pipeline.records import Problem

@@ -7,7 +7,7 @@ from dataclasses import fields
 from itertools import count
 from pathlib import Path
 
-from extracot_training.config.load import near_miss
+from extracot_training.config.messages import near_miss
 from extracot_training.config.problems import GeneratorSource
 from extracot_training.errors import ConfigError, StageError
 from extracot_training.pipeline.records import Problem, read_rows
