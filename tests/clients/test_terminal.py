@@ -118,6 +118,8 @@ def test_a_sweep_killed_outright_goes_on_where_it_was(
     with kept.open("ab") as file:
         file.write(b'{"problem_id": "half a')  # as a kill in the middle of a row leaves it
     live.engine.requests.clear()
+    moved = kept.read_text().replace(slow.url, live.url)  # as the refusal says
+    kept.write_text(moved)
     again = subprocess.run(
         [*argv, "--base-url", live.url, "--csv", str(tmp_path / "t.csv")],
         capture_output=True,
