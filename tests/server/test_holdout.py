@@ -14,13 +14,13 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from extracot.student_t import student_quantile
 from extracot_server.budget.holdout import (
     MIN_FOR_BASELINE,
     MIN_FOR_INTERVAL,
     Arm,
     Holdout,
     Moments,
-    student_quantile,
 )
 from extracot_server.budget.resolve import BudgetPolicy, BudgetSources, resolve_budget
 from extracot_server.budget.values import parse_budget

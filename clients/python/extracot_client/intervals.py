@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
+from extracot.student_t import student_quantile
 from extracot_client.sweeps import wilson
 
 Z = 1.959963984540054  # two-sided 95 %
@@ -88,18 +89,14 @@ def mean_of(groups: Iterable[Sequence[float]], *, least: float = -math.inf) -> M
 
 
 def student(df: int) -> float:
-    """Student's t, two-sided at 95 % (Abramowitz and Stegun 26.7.5 from 10 degrees of freedom on).
+    """Student's t, two-sided at 95 %, for a whole number of degrees of freedom from 1 on.
 
     >>> [round(student(df), 3) for df in (1, 9, 10, 30, 10**6)]
     [12.706, 2.262, 2.228, 2.042, 1.96]
     """
     if df <= len(_T):
         return _T[df - 1]
-    first = (Z**3 + Z) / 4
-    second = (5 * Z**5 + 16 * Z**3 + 3 * Z) / 96
-    third = (3 * Z**7 + 19 * Z**5 + 17 * Z**3 - 15 * Z) / 384
-    fourth = (79 * Z**9 + 776 * Z**7 + 1482 * Z**5 - 1920 * Z**3 - 945 * Z) / 92160
-    return Z + first / df + second / df**2 + third / df**3 + fourth / df**4
+    return student_quantile(0.975, df)
 
 
 def by_chance(differences: Iterable[float]) -> float:

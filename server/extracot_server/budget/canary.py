@@ -15,7 +15,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Literal, NamedTuple
 
-from extracot_server.budget.holdout import CONFIDENCE, MIN_FOR_INTERVAL, student_quantile
+from extracot.student_t import student_quantile
+from extracot_server.budget.holdout import CONFIDENCE, MIN_FOR_INTERVAL
 
 BUCKETS = 64
 MIN_BUCKETS = 8

@@ -13,10 +13,10 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from statistics import NormalDist
 from time import time
 
 from extracot.card import BudgetCard
+from extracot.student_t import student_quantile
 from extracot.usage import split_saving
 from extracot_server.budget.resolve import (
     BudgetKind,
@@ -306,22 +306,3 @@ def saving_between(native: Moments, budgeted: Moments) -> Saving | None:
     spread = sum((arm.variance / arm.n) ** 2 / (arm.n - 1) for arm in arms)
     half = student_quantile(0.5 + CONFIDENCE / 2, error**2 / spread) * math.sqrt(error)
     return Saving(mean, mean - half, mean + half)
-
-
-def student_quantile(probability: float, freedom: float) -> float:
-    """Quantile of Student's t by the Cornish-Fisher expansion; within 0.002 from 4 degrees on.
-
-    Abramowitz and Stegun, 26.7.5.
-
-    >>> round(student_quantile(0.975, 9), 3)
-    2.262
-    """
-    z = NormalDist().inv_cdf(probability)
-    terms = (
-        z,
-        (z**3 + z) / 4,
-        (5 * z**5 + 16 * z**3 + 3 * z) / 96,
-        (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384,
-        (79 * z**9 + 776 * z**7 + 1482 * z**5 - 1920 * z**3 - 945 * z) / 92160,
-    )
-    return sum(term / freedom**power for power, term in enumerate(terms))

@@ -6,14 +6,13 @@ import hashlib
 import re
 import unicodedata
 
+from extracot_training.math_text.lexemes import UNSPACED
+
 _THOUSANDS = re.compile(r"(?<=\d)[,\u00a0\u2009\u202f](?=\d{3}(?!\d))")
 _WORD = re.compile(r"\d+(?:\.\d+)?|[^\W\d_]+|[^\w\s]|_")
-# Scripts that put no space between words; each of their characters counts as one. Han and kana,
-# Thai and Lao, Tibetan, Burmese, Khmer. Hangul has spaces.
-_UNSPACED = (
-    "\u0e00-\u0fff\u1000-\u109f\u1780-\u17ff\u3005-\u3007\u3040-\u30ff\u31f0-\u31ff"
-    "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
-)
+# Each character of a script without spaces counts as a word: here Tibetan's and Burmese's, too, and
+# the signs that stand for Han ones. Hangul has spaces.
+_UNSPACED = UNSPACED + r"\u0f00-\u109f\u3005-\u3007"
 _PROSE = re.compile(rf"\d+(?:\.\d+)?|(?=[^\W\d_])[{_UNSPACED}]|[^\W\d_{_UNSPACED}]+")
 _WITHIN = re.compile(r"(?<=[\w,;:)\"'] )[\"']?([^\W\d_a-z][^\W\d_A-Z]+)")
 _CURLY = str.maketrans("\u2018\u2019\u201c\u201d\u2013\u2014\u2212\u2044", "''\"\"---/")
