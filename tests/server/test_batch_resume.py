@@ -193,7 +193,7 @@ def test_what_has_expired_is_deleted(tmp_path: Path) -> None:
     assert folder.file(stored.id).bytes == 3 and not abandoned.path.exists()
     assert store.owners() == ["a"]
     record = folder.files / f"{stored.id}.json"
-    assert store.bytes_used() == 3 + record.stat().st_size
+    assert store.usage.of(folder.path) == 3 + record.stat().st_size
     assert oct(folder.data_path(stored.id).stat().st_mode)[-3:] == "600"
     now[0] += 24 * 3600
     assert not folder.list_files()

@@ -305,7 +305,7 @@ def test_a_page_begins_behind_what_has_expired(
     store.clean()
     assert folder.made_at(StoredFile, file.id) == 1000  # an hour more
     left = next(folder.files.iterdir())
-    assert left.stat().st_size == 0 and not store.bytes_used()
+    assert left.stat().st_size == 0 and not store.usage.of(folder.path)
     monkeypatch.setattr("extracot_server.batches.entries._GONE_SECONDS", -1.0)
     store.clean()
     assert folder.made_at(StoredFile, file.id) is None and not list(folder.files.iterdir())

@@ -323,10 +323,6 @@ class BatchStore:
         for owner in self.owners():
             self.of(owner).mark_unfinished()
 
-    def bytes_used(self) -> int:
-        """Bytes of all keys: files, those that come in or are being written, and records."""
-        return sum(self.usage.of(folder) for folder in key_folders(self.folder))
-
     def clean(self) -> None:
         """Delete what has expired, and uploads that were given up."""
         for owner in self.owners():
