@@ -18,6 +18,7 @@ import httpx
 import openai
 import pytest
 
+from extracot_server.batches.cleaning import clean
 from extracot_server.batches.records import StoredFile
 from extracot_server.batches.results import ResultFile, Results
 from extracot_server.batches.store import BatchStore
@@ -189,7 +190,7 @@ def test_what_has_expired_is_deleted(tmp_path: Path) -> None:
     abandoned = folder.begin_upload()
     abandoned.stream.close()
     os.utime(abandoned.path, (1.0, 1.0))
-    store.clean()
+    clean(store)
     assert folder.file(stored.id).bytes == 3 and not abandoned.path.exists()
     assert store.owners() == ["a"]
     record = folder.files / f"{stored.id}.json"
@@ -197,7 +198,7 @@ def test_what_has_expired_is_deleted(tmp_path: Path) -> None:
     assert oct(folder.data_path(stored.id).stat().st_mode)[-3:] == "600"
     now[0] += 24 * 3600
     assert not folder.list_files()
-    store.clean()
+    clean(store)
     (left,) = folder.files.iterdir()  # its name, for a list that is being read
     assert left.suffix == ".gone" and not left.stat().st_size
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,11 @@ import openai
 import pytest
 from openai.types import Batch, FileObject
 
+from extracot_server.admission.keys import Principal
+from extracot_server.admission.scheduler import Ticket
+from extracot_server.batches.cleaning import clean
 from extracot_server.batches.records import StoredFile
+from extracot_server.batches.runner import BatchRunner
 from extracot_server.batches.store import BatchStore
 from extracot_server.config.batch_settings import BatchSettings
 from extracot_server.engine.scripted.engine import ScriptedBehaviour
@@ -242,21 +245,20 @@ def test_what_has_not_run_in_time_is_in_the_error_file(live: Live, client: opena
         done = ended(client, batch.id)
     finally:
         runner.store.clock = real
-        live.run(_give_back(held))
+        live.run(_give_back(runner, held))
     assert done.status == "expired" and done.expired_at and done.output_file_id is None
     errors = [row["error"]["code"] for row in rows(client, done.error_file_id)]
     assert errors == ["batch_expired"] * 2
 
 
-async def _take_all(runner: Any) -> AsyncExitStack:
-    held = AsyncExitStack()
-    for _ in range(runner.store.settings.batch_concurrency):
-        await held.enter_async_context(runner.slots.slot("another"))
-    return held
+async def _take_all(runner: BatchRunner) -> list[Ticket]:
+    other = Principal("another", in_batch=True)
+    return [await runner.slots.enter(other) for _ in range(runner.slots.scheduler.max_running or 0)]
 
 
-async def _give_back(held: AsyncExitStack) -> None:
-    await held.aclose()
+async def _give_back(runner: BatchRunner, held: list[Ticket]) -> None:
+    for ticket in held:
+        runner.slots.leave(ticket)
 
 
 def test_lists_are_pages(live: Live, client: openai.OpenAI) -> None:
@@ -302,12 +304,12 @@ def test_a_page_begins_behind_what_has_expired(
     assert folder.made_at(StoredFile, file.id) == 1000
     now[0] += 7200
     assert not folder.list_files() and folder.made_at(StoredFile, file.id) == 1000
-    store.clean()
+    clean(store)
     assert folder.made_at(StoredFile, file.id) == 1000  # an hour more
     left = next(folder.files.iterdir())
     assert left.stat().st_size == 0 and not store.usage.of(folder.path)
     monkeypatch.setattr("extracot_server.batches.entries._GONE_SECONDS", -1.0)
-    store.clean()
+    clean(store)
     assert folder.made_at(StoredFile, file.id) is None and not list(folder.files.iterdir())
 
 

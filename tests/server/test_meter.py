@@ -7,21 +7,25 @@ from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import httpx
 import pytest
 from prometheus_client import CollectorRegistry
 
 from extracot_server.admission.keys import Principal
 from extracot_server.admission.quotas import Period, Quota
 from extracot_server.engine.scripted.engine import ScriptedBehaviour
+from extracot_server.generation.request import ChatRequest, PreparedChat
+from extracot_server.generation.service import ChatService
 from extracot_server.ledger.ledger import Ledger
 from extracot_server.ledger.meter import Account, Meter, QuotaError, Standing, Used
 from extracot_server.ledger.sqlite import SqliteStore
 from extracot_server.ledger.store import Address, Claim, Claimed, StoreError
 from extracot_server.ledger.windows import bucket, window
 from extracot_server.observability.metrics import ServerMetrics
-from tests.server.key_files import bearer, write
-from tests.server.live import serve, user, wait_for
+from tests.server.key_files import OTHER, SECRET, bearer, write
+from tests.server.live import Live, serve, user, wait_for
 
 NOW = 4_102_488_000.0  # noon of 1 January 2100: counters of the past go
 QUOTA = Quota("key a", "tokens", 100, Period.DAY)
@@ -221,3 +225,40 @@ def test_the_gauge_falls_to_what_a_request_has_used(tmp_path: Path) -> None:
 
         live.wait_for(lambda: shown() > 0)
         assert shown() == pytest.approx(share, abs=1e-3) and share < 0.1
+
+
+def ask(live: Live, key: str) -> httpx.Response:
+    body = {"messages": user(), "max_tokens": 20}
+    return live.http.post("/v1/chat/completions", json=body, headers=bearer(key))
+
+
+def test_a_key_without_a_request_left_costs_no_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From its second refusal on, until its quota begins anew."""
+    day = {"requests": 3, "per": "day"}
+    entries = [{"name": "a", "key": SECRET, "quotas": [day]}, {"name": "b", "key": OTHER}]
+    with serve(keys=write(tmp_path / "keys.yaml", *entries)) as live:
+        live.app.state.extracot.meter.clock = lambda: NOW
+        prepared: list[str] = []
+        service: ChatService = live.app.state.extracot.services["scripted"]
+        real = service.prepare
+
+        def prepare(request: ChatRequest, *others: Any) -> PreparedChat:
+            prepared.append(request.principal.name)
+            return real(request, *others)
+
+        monkeypatch.setattr(service, "prepare", prepare)
+        assert [ask(live, SECRET).status_code for _ in range(4)] == [200, 200, 200, 429]
+        assert len(prepared) == 4
+        refused = [ask(live, SECRET) for _ in range(3)]
+        assert len(prepared) == 4, "a prompt was counted for nothing"
+        for reply in refused:
+            assert reply.status_code == 429 and reply.headers["retry-after"] == str(12 * 3600)
+            assert reply.headers["x-ratelimit-remaining-requests"] == "0"
+            assert "3 requests a day. 0 are left until" in reply.json()["error"]["message"]
+        assert live.metric_sum("extracot_rejected_total", reason="insufficient_quota") == 4
+        assert ask(live, OTHER).status_code == 200
+        live.app.state.extracot.meter.clock = lambda: NOW + 12 * 3600
+        assert ask(live, SECRET).status_code == 200, "a new day"
+        assert ask(live, SECRET).headers["x-ratelimit-remaining-requests"] == "1"

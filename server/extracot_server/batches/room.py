@@ -70,6 +70,11 @@ class Usage:
         self._measured.pop(folder, None)
         self._others.clear()
 
+    def measure_anew(self) -> None:
+        """Measure all keys the next time."""
+        self._measured.clear()
+        self._others.clear()
+
     def room(self, folder: Path, age: float = 0.0) -> Room:
         """What is left to the key of ``folder``, by a measure of at most ``age`` seconds.
 

@@ -10,13 +10,18 @@ import asyncio
 import fcntl
 import logging
 import os
+import sys
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Protocol
 
+from extracot_server.admission.queue import RequestQueue
+from extracot_server.admission.scheduler import Scheduler
+from extracot_server.batches.cleaning import clean
 from extracot_server.batches.records import BatchStatus, StoredBatch
 from extracot_server.batches.running import BatchRun, Pauses, Send
+from extracot_server.batches.standstill import to_give_up
 from extracot_server.batches.store import BatchStore
-from extracot_server.batches.turns import Turns
 
 log = logging.getLogger("extracot.batches")
 _CLEAN_EVERY = 600.0
@@ -41,14 +46,16 @@ class BatchRunner:
     max_body: int
     observer: BatchObserver
     pauses: Pauses = field(default_factory=Pauses)
-    slots: Turns = field(init=False)
+    slots: RequestQueue = field(init=False)
     suspects: asyncio.Lock = field(default_factory=asyncio.Lock)
     _wake: asyncio.Event = field(default_factory=asyncio.Event)
-    _runs: dict[str, asyncio.Task[BatchStatus]] = field(default_factory=dict)
+    _tasks: dict[str, asyncio.Task[BatchStatus]] = field(default_factory=dict)
+    _runs: dict[str, BatchRun] = field(default_factory=dict)
     _just_ended: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
-        self.slots = Turns(self.store.settings.batch_concurrency)
+        places = Scheduler(self.store.settings.batch_concurrency, max_queued=sys.maxsize)
+        self.slots = RequestQueue(places)
 
     def wake(self) -> None:
         """There is a new batch: look at once."""
@@ -62,9 +69,9 @@ class BatchRunner:
                 await asyncio.sleep(self.pauses.look)
             await self._run()
         finally:
-            for task in self._runs.values():
+            for task in self._tasks.values():
                 task.cancel()
-            await asyncio.gather(*self._runs.values(), return_exceptions=True)
+            await asyncio.gather(*self._tasks.values(), return_exceptions=True)
             os.close(lock)
 
     async def _run(self) -> None:
@@ -77,11 +84,12 @@ class BatchRunner:
                 if due:
                     await asyncio.to_thread(self.store.mark_unfinished)
                 for owner, batch in await asyncio.to_thread(lambda: [*self.store.unfinished()]):
-                    if batch.id not in self._runs and batch.id not in self._just_ended:
+                    if batch.id not in self._tasks and batch.id not in self._just_ended:
                         self._start(owner, batch)
                 if due:
-                    await asyncio.to_thread(self.store.clean)
+                    await asyncio.to_thread(clean, self.store)
                     cleaned = loop.time()
+                await self._end_standstill()
             except OSError as error:
                 log.warning("the folder of batches cannot be read: %s", error)
             try:
@@ -94,18 +102,34 @@ class BatchRunner:
         run = BatchRun(self.store, owner, batch, self.send, *shared)
         again = "resumed" if batch.times.get("in_progress") else "begins"
         log.info("batch %s of %s %s", batch.id, owner or "everybody", again)
-        task = self._runs[batch.id] = asyncio.create_task(run.run())
+        self._runs[batch.id] = run
+        task = self._tasks[batch.id] = asyncio.create_task(run.run())
         self._count()
         task.add_done_callback(lambda done: self._ended(batch, done))
 
+    async def _end_standstill(self) -> None:
+        """Where batches wait for room that only the end of one of them makes, end one."""
+        busy = {run.owner for run in self._runs.values() if not run.waits}
+        waiting = [run for run in self._runs.values() if run.owner not in busy]
+        if not waiting:
+            return
+        found = await asyncio.to_thread(to_give_up, self.store, waiting, not busy)
+        if found is not None:
+            run, room = found
+            log.warning("batch %s is given up: %s", run.batch.id, room.taken())
+            run.give_up(room)
+
     def _ended(self, batch: StoredBatch, task: asyncio.Task[BatchStatus]) -> None:
+        del self._runs[batch.id]
         if task.cancelled():
             return
         if (error := task.exception()) is not None:
-            # It stays in the list, so that it is tried again by the next process, not by this one.
-            log.error("batch %s broke off", batch.id, exc_info=error)
+            # It stays in the list for a while, and then goes on with what is on the disk.
+            log.error("batch %s broke off, and is tried again", batch.id, exc_info=error)
+            again = partial(self._tasks.pop, batch.id, None)
+            asyncio.get_running_loop().call_later(self.pauses.longest, again)
         else:
-            del self._runs[batch.id]
+            del self._tasks[batch.id]
             self._just_ended.add(batch.id)
             self.observer.batch_ended(task.result(), batch.counts.completed, batch.counts.failed)
             log.info(
@@ -116,7 +140,7 @@ class BatchRunner:
         self._count()
 
     def _count(self) -> None:
-        self.observer.batches_running(sum(not task.done() for task in self._runs.values()))
+        self.observer.batches_running(len(self._runs))
 
 
 def _locked(descriptor: int) -> bool:

@@ -1,8 +1,9 @@
 """One batch from its first line to its files, within an event loop. Resumes what was begun.
 
-Lines run a few at a time. What is refused for the moment (429, 503) waits and is sent again, until
-the batch expires; what fails, fails alone. A disk that is full, and a key that may keep no more,
-hold the batch up and lose no reply. Knows neither HTTP nor the engine: ``send`` does.
+Lines run a few at a time, and of the keys that wait for a place each has the next in turn. What is
+refused for the moment (429, 503) waits and is sent again, until the batch expires; what fails,
+fails alone. A disk that is full, and a key that may keep no more, hold the batch up and lose no
+reply. Knows neither HTTP nor the engine: ``send`` does.
 """
 
 from __future__ import annotations
@@ -17,12 +18,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from extracot_server.admission.keys import Principal
+from extracot_server.admission.queue import RequestQueue
+from extracot_server.admission.scheduler import Ticket
 from extracot_server.batches.lines import Line, Overview, look_over, read_lines
 from extracot_server.batches.records import BatchStatus, Fault, StoredBatch
 from extracot_server.batches.results import Results, Sent
 from extracot_server.batches.room import Room
 from extracot_server.batches.store import BatchStore, KeyFolder
-from extracot_server.batches.turns import Turns
 
 log = logging.getLogger("extracot.batches")
 _LATER = frozenset({429, 503})
@@ -56,16 +59,32 @@ class BatchRun:
     owner: str
     batch: StoredBatch
     send: Send
-    slots: Turns
+    slots: RequestQueue
     suspects: asyncio.Lock
     max_body: int
     pauses: Pauses = field(default_factory=Pauses)
     _results: Results | None = None
     _saved: str = ""
+    _begun: int = 0
+    _waiting: int = 0
+    _given_up: Fault | None = None
 
     @property
     def _folder(self) -> KeyFolder:
         return self.store.of(self.owner)
+
+    @property
+    def waits(self) -> bool:
+        """Whether all lines that have begun wait for room that the key may use."""
+        return 0 < self._begun == self._waiting and self._given_up is None
+
+    def give_up(self, room: Room) -> None:
+        """End it as failed with what it has, for want of this room."""
+        text = (
+            f"The batch cannot go on: {room.taken()}, and nothing makes room but the end of a "
+            "batch. Its results so far are kept."
+        )
+        self._given_up = Fault(code="storage_limit_exceeded", message=text)
 
     async def run(self) -> BatchStatus:
         """Run it to its end; gives the status it ended with."""
@@ -94,13 +113,16 @@ class BatchRun:
         try:
             overview = await asyncio.to_thread(look_over, data, batch.endpoint, *limits)
         except FileNotFoundError:
-            missing = Fault(code="file_not_found", message="The input file has gone.")
-            return await self._end("failed", missing)
-        if (fault := _whole_fault(overview, limits[1])) is not None:
-            return await self._end("failed", fault, *overview.faults)
+            overview = None
+        faults = _whole_faults(overview, limits[1])
+        total = batch.counts.total if overview is None or faults else overview.total
         try:
-            await asyncio.to_thread(results.recover, overview.total)
+            # Before a restart there may have been other limits, and lines that were answered.
+            await asyncio.to_thread(results.recover, total)
             self._results = results
+            if overview is None or faults:
+                batch.faults = faults
+                return await self._finish(results, "failed")
             self._note("in_progress")
             await self._save()
             return await self._finish(results, await self._run_lines(results, data, overview))
@@ -112,7 +134,8 @@ class BatchRun:
             lines = read_lines(data, self.batch.endpoint, self.max_body, overview.repeated)
             return (line for line in lines if line.number not in results.done)
 
-        feeding = asyncio.create_task(self._feed(results, left()))
+        count = overview.total - len(results.done)
+        feeding = asyncio.create_task(self._feed(results, left(), count))
         status: BatchStatus | None = None
         try:
             while status is None:
@@ -120,6 +143,8 @@ class BatchRun:
                     status = "cancelled"
                 elif self.store.clock() >= self.batch.deadline:
                     status = "expired"
+                elif self._given_up is not None:
+                    status = "failed"
                 elif feeding.done():
                     status = "completed"
                 else:
@@ -138,53 +163,85 @@ class BatchRun:
                     return
                 results.add_error(line, "batch_expired", _EXPIRED)
 
-        self.batch.faults = []
+        given_up = self._given_up if status == "failed" else None
+        self.batch.faults = [] if given_up is None else [given_up]
         if status == "expired":
             await self._write(expire, threaded=True)
         return status
 
-    async def _feed(self, results: Results, lines: Iterator[Line]) -> None:
-        """Start lines, as many at once as there are slots, and wait for all of them."""
+    async def _feed(self, results: Results, lines: Iterator[Line], count: int) -> None:
+        """Start so many lines, each read when it has a place, and wait for all of them."""
         own = asyncio.Semaphore(self.store.settings.batch_concurrency)
 
-        async def one(line: Line) -> None:
-            try:
-                await self._run_line(results, line)
-            finally:
-                own.release()
+        def ended(place: Ticket) -> None:
+            self.slots.leave(place)  # of a line that was cancelled before it began
+            self._begun -= 1
+            own.release()
 
         async with asyncio.TaskGroup() as group:
-            while (line := await asyncio.to_thread(next, lines, None)) is not None:
+            for _ in range(count):
                 await own.acquire()
-                group.create_task(one(line))
+                self._begun += 1
+                place = await self._place()
+                try:
+                    line = await asyncio.to_thread(next, lines, None)
+                except BaseException:
+                    self.slots.leave(place)
+                    raise
+                if line is None:  # somebody has cut the file off meanwhile
+                    ended(place)
+                    break
+                task = group.create_task(self._run_line(results, line, place))
+                task.add_done_callback(lambda _, place=place: ended(place))  # type: ignore[misc]
 
-    async def _run_line(self, results: Results, line: Line) -> None:
+    async def _run_line(self, results: Results, line: Line, first: Ticket) -> None:
+        """Run a line that has its first place, and may need others."""
         if line.fault is not None:
-            await self._wait_for_room()
+            self.slots.leave(first)
             await self._write(results.add_error, line, line.fault.code, line.fault.message)
             return
+        place: Ticket | None = first
         lost = 0
         while True:
-            await self._wait_for_room()
             async with contextlib.AsyncExitStack() as held:
-                if lost:
-                    await held.enter_async_context(self.suspects)
-                await held.enter_async_context(self.slots.slot(self.owner))
-                if not await self._has_room():  # others took it while this one waited
-                    continue
+                place = place or await self._place(held if lost else None)
+                held.callback(self.slots.leave, place)
                 call = (self.owner, self.batch.endpoint, results.id_of(line), line.body)
                 sent = await self.send(*call)
             lost += sent.lost
             if lost > _MOST_LOST or not (sent.lost or sent.status in _LATER):
                 break
             # The slot is free meanwhile: one key's quota holds up no other key's batch.
+            place = None
             await asyncio.sleep(min(sent.retry_after or 1, self.pauses.longest))
         await self._write(results.add, line, sent)
 
+    async def _place(self, suspect: contextlib.AsyncExitStack | None = None) -> Ticket:
+        """Wait for room, and for a place to run a line.
+
+        A suspect's is the only one until it is left, but holds up no others while it has no room.
+        """
+        while True:
+            await self._wait_for_room()
+            async with contextlib.AsyncExitStack() as held:
+                if suspect is not None:
+                    await held.enter_async_context(self.suspects)
+                place = await self.slots.enter(Principal(self.owner, in_batch=True))
+                held.callback(self.slots.leave, place)
+                if await self._has_room():  # none has taken it while this one waited
+                    kept = held.pop_all()
+                    if suspect is not None:
+                        suspect.push_async_exit(kept)
+                    return place
+
     async def _wait_for_room(self) -> None:
         """Until the key may keep more; those lines that run meanwhile may go beyond."""
-        while not await self._has_room():
-            await asyncio.sleep(self.pauses.look)
+        self._waiting += 1
+        try:
+            while not await self._has_room():
+                await asyncio.sleep(self.pauses.look)
+        finally:
+            self._waiting -= 1
 
     async def _has_room(self) -> bool:
         """Whether another line may begin; if not, the batch says why."""
@@ -239,9 +296,8 @@ class BatchRun:
                 batch.has_errors = True
         return await self._end(status)
 
-    async def _end(self, status: BatchStatus, *faults: Fault) -> BatchStatus:
+    async def _end(self, status: BatchStatus) -> BatchStatus:
         batch, now = self.batch, int(self.store.clock())
-        batch.faults = list(faults) or batch.faults
         if status == "cancelled":
             asked = self._folder.cancel_path(batch)
             batch.times.setdefault("cancelling", int(asked.stat().st_mtime))
@@ -275,13 +331,17 @@ def _of_the_disk(error: Exception) -> bool:
     return isinstance(error, OSError)
 
 
-def _whole_fault(overview: Overview, max_lines: int) -> Fault | None:
-    """Why nothing of a batch can run."""
+def _whole_faults(overview: Overview | None, max_lines: int) -> list[Fault]:
+    """Why nothing of a batch can run; ``None`` is no file."""
+    if overview is None:
+        return [Fault(code="file_not_found", message="The input file has gone.")]
     if not overview.total:
-        return Fault(code="empty_file", message="The input file holds no request.")
-    if overview.total > max_lines:
+        fault = Fault(code="empty_file", message="The input file holds no request.")
+    elif overview.total > max_lines:
         text = f"The input file has more than {max_lines} requests."
-        return Fault(code="too_many_requests_in_batch", message=text)
-    if overview.faulty == overview.total:
-        return Fault(code="no_valid_request", message="No line of the input file is a request.")
-    return None
+        fault = Fault(code="too_many_requests_in_batch", message=text)
+    elif overview.faulty == overview.total:
+        fault = Fault(code="no_valid_request", message="No line of the input file is a request.")
+    else:
+        return []
+    return [fault, *overview.faults]

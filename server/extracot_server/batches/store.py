@@ -16,8 +16,6 @@ from time import time
 from typing import TypeVar
 
 from extracot_server.batches.entries import (
-    clear_traces,
-    delete_old,
     leave_trace,
     names_in,
     records_in,
@@ -43,10 +41,9 @@ from extracot_server.config.batch_settings import BatchSettings
 from extracot_server.errors import InvalidRequestError
 
 R = TypeVar("R", bound=Record)
-_UPLOADING = ".upload"
+UPLOADING = ".upload"
 _FULL = "storage_limit_exceeded"
-_ABANDONED_SECONDS = 24 * 3600.0
-_CANCEL = ".cancel"
+CANCEL = ".cancel"
 _LOCK, _PROBE = "runner.lock", ".probe-"
 Clock = Callable[[], float]
 
@@ -64,11 +61,11 @@ class KeyFolder:
     def begin_upload(self) -> Upload:
         """Take in a file, within what the key and all together may keep."""
         self._check_files("file", "is one too many: this key")
-        room = self._room()
+        room = self.make_room()
         if room.left <= 0:
             raise StorageLimitError.of("file", f"has no room: {room.taken()}; delete some.", _FULL)
         file_id = new_file_id()
-        path = self.files / f"{file_id}{_UPLOADING}"
+        path = self.files / f"{file_id}{UPLOADING}"
         try:
             self._make()
             stream = open_private(path)
@@ -87,6 +84,8 @@ class KeyFolder:
             upload.stream.close()
             return self.adopt(upload.path, upload.id, filename, "batch", keep_seconds)
         except OSError as error:
+            with contextlib.suppress(OSError):  # no record, so nobody else would delete it
+                self.data_path(upload.id).unlink(missing_ok=True)
             raise StorageError(error) from None
 
     def adopt(
@@ -179,7 +178,7 @@ class KeyFolder:
                 "there, the most it may (`batch_key_batches`); delete the results of old ones.",
                 code="batch_limit_exceeded",
             )
-        if (room := self._room()).left <= 0:
+        if (room := self.make_room()).left <= 0:
             what = f"has no room for its results: {room.taken()}; delete some."
             raise StorageLimitError.of("input_file_id", what, _FULL)
         try:
@@ -215,6 +214,19 @@ class KeyFolder:
         """Bytes that are left to this key, by a measure of at most ``age`` seconds."""
         return self._store.usage.room(self.path, age)
 
+    def make_room(self) -> Room:
+        """What is left, once batches without results have made room where there was none."""
+        room = self.room()
+        full = room.left <= 0 and room.setting == "batch_key_bytes"
+        return self.room() if full and self._drop_batches(0, 1 - room.left) else room
+
+    def deletable(self) -> int:
+        """Bytes that this key's clients can make room of, uploads that may be given up included."""
+        needed = {batch.input_file_id for batch in self.unfinished()}
+        files = (path for path in records_in(self.files) if path.stem not in needed)
+        stored = sum(size_of(path) + size_of(self.data_path(path.stem)) for path in files)
+        return stored + sum(size_of(path) for path in self.files.glob(f"*{UPLOADING}"))
+
     def cancel(self, batch_id: str) -> StoredBatch:
         """Ask for a batch to be cancelled; one that has ended stays as it is."""
         found = self.batch(batch_id)
@@ -228,7 +240,7 @@ class KeyFolder:
 
     def cancel_path(self, batch: StoredBatch) -> Path:
         """The file that asks for it, and whose time is when it was asked for."""
-        return self.batches / f"{batch.id}{_CANCEL}"
+        return self.batches / f"{batch.id}{CANCEL}"
 
     def _as_asked(self, batch: StoredBatch) -> StoredBatch:
         if not batch.ended:
@@ -244,12 +256,6 @@ class KeyFolder:
         if kept >= most:
             what = f"{which} keeps {kept} files, the most it may (`batch_key_files`); delete some."
             raise StorageLimitError.of(field, what, _FULL)
-
-    def _room(self) -> Room:
-        """What is left, once batches without results have made room where there was none."""
-        room = self.room()
-        full = room.left <= 0 and room.setting == "batch_key_bytes"
-        return self.room() if full and self._drop_batches(0, 1 - room.left) else room
 
     def _drop_batches(self, count: int, size: int) -> int:
         """Forget so many ended batches and bytes, the oldest first; how many it were.
@@ -323,30 +329,9 @@ class BatchStore:
         for owner in self.owners():
             self.of(owner).mark_unfinished()
 
-    def clean(self) -> None:
-        """Delete what has expired, and uploads that were given up."""
-        for owner in self.owners():
-            folder = self.of(owner)
-            in_use = {batch.input_file_id for batch in folder.unfinished()}
-            for path in records_in(folder.files):
-                file = StoredFile.load(path)
-                if path.stem not in in_use and file is not None and self._expired(file):
-                    self.remove(path, file)
-            for path in records_in(folder.batches):
-                batch = StoredBatch.load(path)
-                if batch is not None and batch.ended and self._expired(batch):
-                    self.remove(path, batch)
-            for name in names_in(folder.active):
-                if not (folder.batches / f"{name}.json").exists():
-                    delete_old(folder.active / name, _ABANDONED_SECONDS)
-            for path in folder.files.glob(f"*{_UPLOADING}"):
-                delete_old(path, _ABANDONED_SECONDS)
-            clear_traces(folder.files)
-            clear_traces(folder.batches)
-
     def alive(self, record: R | None) -> R | None:
         """The record, unless it has expired."""
-        return None if self._expired(record) else record
+        return None if self.expired(record) else record
 
     def listed(self, folder: Path, kind: type[R]) -> list[R]:
         """The records of a folder, the newest first."""
@@ -360,7 +345,7 @@ class BatchStore:
     def remove(self, path: Path, record: Record) -> None:
         """Delete what lies at ``path``: the record first, so that a file is never half there."""
         leave_trace(path, record.created_at)
-        for suffix in (path.suffix, ".jsonl", _CANCEL):
+        for suffix in (path.suffix, ".jsonl", CANCEL):
             path.with_suffix(suffix).unlink(missing_ok=True)
         self.usage.forget(path.parent.parent)
 
@@ -370,7 +355,8 @@ class BatchStore:
             name not in known and not name.startswith(_PROBE) for name in names_in(self.folder)
         )
 
-    def _expired(self, record: Record | None) -> bool:
+    def expired(self, record: Record | None) -> bool:
+        """Whether the time for which it is kept is over."""
         expires = None if record is None else record.expires_at
         return expires is not None and expires <= self.clock()
 

@@ -24,23 +24,21 @@ _ASKED_AT_ONCE = 8
 _TURN_SECONDS = 30.0
 
 
-class Turns:
-    """So many at once; whoever waits too long is told that the engine is busy."""
+@asynccontextmanager
+async def _turn(slots: asyncio.Semaphore) -> AsyncIterator[None]:
+    """Hold a slot; :class:`EngineBusyError` where none is free within ``_TURN_SECONDS``.
 
-    def __init__(self, at_once: int) -> None:
-        self._slots = asyncio.Semaphore(at_once)
-
-    @asynccontextmanager
-    async def one(self) -> AsyncIterator[None]:
-        """Wait for a turn and have it; :class:`EngineBusyError` after ``_TURN_SECONDS``."""
-        try:
-            await asyncio.wait_for(self._slots.acquire(), _TURN_SECONDS)
-        except TimeoutError:
-            raise EngineBusyError("other schemas are being looked at", retry_after=10) from None
-        try:
-            yield
-        finally:
-            self._slots.release()
+    First come, first served: an engine does not know whose a schema is, and each takes little.
+    """
+    try:
+        async with asyncio.timeout(_TURN_SECONDS):
+            await slots.acquire()
+    except TimeoutError:
+        raise EngineBusyError("other schemas are being looked at", retry_after=10) from None
+    try:
+        yield
+    finally:
+        slots.release()
 
 
 class OwnChecks:
@@ -49,12 +47,12 @@ class OwnChecks:
 
     def __init__(self, check: Callable[[AnswerFormat], None]) -> None:
         self._check = check
-        self._turns = Turns(_LOOKED_AT_ONCE)
+        self._slots = asyncio.Semaphore(_LOOKED_AT_ONCE)
 
     async def check(self, wanted: AnswerFormat) -> None:
         """Raises what the check raises, and :class:`EngineBusyError`."""
         if wanted.kind == "json_schema":
-            async with self._turns.one():
+            async with _turn(self._slots):
                 await asyncio.to_thread(self._check, wanted)
 
 
@@ -69,7 +67,7 @@ class GrammarChecks:
         self._backend = backend
         self._refuses = refuses
         self._own = OwnChecks(check_format)
-        self._turns = Turns(_ASKED_AT_ONCE)
+        self._slots = asyncio.Semaphore(_ASKED_AT_ONCE)
         self._known: dict[bytes, str | None] = {}
         self._running: dict[bytes, asyncio.Task[str | None]] = {}
 
@@ -106,7 +104,7 @@ class GrammarChecks:
                 self._known.pop(next(iter(self._known)))
 
     async def _asked(self, schema: Mapping[str, Any]) -> str | None:
-        async with self._turns.one():
+        async with _turn(self._slots):
             return await self._refuses(schema)
 
     async def _find(self, field: str, schema: Mapping[str, Any]) -> str | None:

@@ -72,14 +72,17 @@ class Account:
 
 
 class QuotaError(RefusedError):
-    """A quota leaves no room for a request; ``standings`` are those of its key."""
+    """A quota leaves no room for a request; ``standings`` are those of its key.
+
+    ``wanted`` is 0 where nothing is left at all, whatever the request may take.
+    """
 
     def __init__(
         self, standing: Standing, wanted: int, now: float, all_of_them: Sequence[Standing]
     ) -> None:
         quota = standing.quota
         asked = ""
-        if quota.kind == "tokens":
+        if quota.kind == "tokens" and wanted:
             asked = (
                 f", and this request may take {wanted:,}: its prompt and all that it may generate. "
                 "A smaller `max_tokens` takes less"
@@ -114,6 +117,8 @@ class Meter:
     _telling: asyncio.Task[None] | None = None
     _watched: set[Quota] = field(default_factory=set)
     _watching: asyncio.Task[None] | None = None
+    _used_up: frozenset[Quota] = frozenset()
+    """Quotas that had nothing left when they refused a request."""
 
     @property
     def shared(self) -> bool:
@@ -123,24 +128,40 @@ class Meter:
     async def soften(self, principal: Principal) -> Principal:
         """The principal, its budgets lowered by the quotas that are used up.
 
-        Raises :class:`StoreLostError` where the operator wants that.
+        Raises :class:`QuotaError` for a quota that has refused a request and has nothing left yet:
+        the work on another is saved, and no other key's request waits for one more look at the
+        store. Raises :class:`StoreLostError` where the operator wants that.
         """
         quotas = [quota for quota in principal.quotas if quota.budget is not None]
-        if not quotas or self.ledger is None:
+        refusing = [quota for quota in principal.quotas if quota.budget is None]
+        if self._used_up.isdisjoint(refusing):
+            refusing = []
+        if not (quotas or refusing) or self.ledger is None:
             return principal
         now = self.clock()
-        addresses = {quota: _address(quota, now) for quota in quotas}
+        addresses = {quota: _address(quota, now) for quota in quotas + refusing}
         try:
             held = await self.ledger.values(set(addresses.values()))
         except StoreError:
             self._without_store()
             return principal
-        self.told([_standing(q, held[address], now) for q, address in addresses.items()])
-        self._watch(quotas)
-        for quota, address in addresses.items():
-            if held[address] >= quota.limit:
+        found = {q: _standing(q, held[address], now) for q, address in addresses.items()}
+        if quotas:
+            self.told([found[quota] for quota in quotas])
+            self._watch(quotas)
+        if refusing:
+            self._check_left([found[quota] for quota in refusing], now)
+        for quota in quotas:
+            if not found[quota].left:
                 principal = lowered(principal, quota)
         return principal
+
+    def _check_left(self, found: Sequence[Standing], now: float) -> None:
+        """Refuse where one has nothing left; else forget that it had not."""
+        over = [standing for standing in found if not standing.left]
+        if over:
+            raise QuotaError(max(over, key=lambda standing: standing.resets), 0, now, found)
+        self._used_up -= {standing.quota for standing in found}
 
     async def reserve(self, account: Account, tokens: int) -> None:
         """Claim a request and its tokens on every quota that refuses.
@@ -193,6 +214,7 @@ class Meter:
             return
         account.claim_id = None
         self._tell_soon(account)
+        self._used_up |= {standing.quota for standing in found if not standing.left}
         wanted = {quota: int(amounts[address]) for quota, address in refusing}
         # Others may have given back what was in the way before the counters were read.
         over = [s for s in found if s.left < wanted[s.quota]] or found
@@ -231,6 +253,8 @@ class Meter:
         """Tell of none but these any more, and soon how those stand whose limits are new.
 
         May be called from any thread."""
+        quotas = frozenset(quotas)
+        self._used_up &= quotas
         places = {(quota.owner, quota.kind, quota.period) for quota in self._watched}
         kept = {one for one in quotas if (one.owner, one.kind, one.period) in places}
         new = kept - self._watched
