@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -132,6 +133,22 @@ def test_other_faults_are_one_line(
     capsys.readouterr()
     assert main(["keys", "list"]) == 0
     assert "5,000 tokens a day (key first)" in capsys.readouterr().out
+
+
+def test_a_secret_is_told_though_the_change_cannot_be_noted(
+    path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log = path.with_name("keys.yaml.audit.jsonl")
+    log.write_text("\n" * 100_000)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, hard))
+    try:
+        assert keys(path, "rotate", "first") == 1
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    told = capsys.readouterr()
+    assert KeyStore(path).find(told.out.strip().encode()).name == "first"
+    assert f"rotated first, which {log} does not say: File too large" in told.err
 
 
 def test_two_at_once_lose_nothing(path: Path) -> None:

@@ -84,9 +84,9 @@ def _change(path: Path, given: argparse.Namespace) -> None:
                 text, secret = revoked(text, path, given.name), ""
         mode = path.stat().st_mode & 0o777 if exists else 0o600
         write_atomic(path, text, mode=mode)
+        if secret:
+            print(secret, flush=True)  # it can be told now only, whatever fails behind this
         _audit(path, given.action, given.name)
-    if secret:
-        print(secret)
     print(f"{given.action}d {given.name}; SIGHUP the server to use it", file=sys.stderr)
 
 
@@ -104,11 +104,18 @@ def _log_of(path: Path) -> Path:
 
 
 def _audit(path: Path, action: str, name: str) -> None:
-    """Who changed what and when; no secret, and no digest of one."""
+    """Who changed what and when; no secret, and no digest of one. Raises :class:`KeysError` if it
+    cannot be written."""
     when = datetime.now(UTC).isoformat(timespec="seconds")
     line = {"time": when, "user": _user(), "action": action, "key": name}
-    with _log_of(path).open("a") as stream:
-        stream.write(json.dumps(line) + "\n")
+    try:
+        with _log_of(path).open("a") as stream:
+            stream.write(json.dumps(line) + "\n")
+    except OSError as error:
+        raise KeysError(
+            f"{action}d {name}, which {_log_of(path)} does not say: {error.strerror or error}; "
+            "SIGHUP the server to use it"
+        ) from error
 
 
 def _user() -> str:
