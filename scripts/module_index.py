@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import ast
+import textwrap
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -26,14 +27,17 @@ def first_line(source: str) -> str:
 
 
 def index() -> str:
-    """The Markdown list: a heading per package, a line per module."""
+    """The Markdown list: a heading per package, an item per module, wrapped at 160 columns."""
     lines: list[str] = []
     for package in PACKAGES:
         folder = ROOT / package
         lines += ["", f"### {folder.name}", ""]
         for path in sorted(folder.rglob("*.py")):
             said = first_line(path.read_text(encoding="utf-8"))
-            lines.append(f"- `{path.relative_to(folder)}`: {said}")
+            item = f"- `{path.relative_to(folder)}`: {said}"
+            lines += textwrap.wrap(
+                item, 160, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False
+            )
     return "\n".join(lines).strip() + "\n"
 
 

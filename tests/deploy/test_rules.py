@@ -11,8 +11,10 @@ from typing import Any
 
 import pytest
 import yaml
+from prometheus_client import CollectorRegistry
 
 from extracot_server.api.access import in_words
+from extracot_server.observability.metrics import ServerMetrics
 from tests.deploy.promql import PROMETHEUS, ROOT, groups, needs, panels
 
 CASES = sorted((PROMETHEUS / "tests").glob("*.yml"))
@@ -63,6 +65,33 @@ def test_the_panel_servers_up_counts_servers_alone(tmp_path: Path) -> None:
     (tmp_path / "up.yml").write_text(yaml.safe_dump({"tests": [case]}))
     done = promtool("test", "rules", str(tmp_path / "up.yml"))
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_an_idle_server_is_no_number_that_is_none(tmp_path: Path) -> None:
+    """What a token costs is unknown where none was generated: 0 / 0 would be shown as NaN."""
+    estimates = [panel.expr for panel in panels() if "estimate" in panel.where]
+    assert len(estimates) == 2
+    text = " ".join(estimates)
+    names = set(re.findall(r"extracot_\w+_total", text)) | {"job:extracot_busy:bool"}
+    labels = '{job="extracot", instance="a", model="m", budget="0.2"}'
+    series = [{"series": name + labels, "values": "0x20"} for name in sorted(names)]
+    asked = [{"expr": expr, "eval_time": "10m", "exp_samples": []} for expr in estimates]
+    case = {"interval": "1m", "input_series": series, "promql_expr_test": asked}
+    (tmp_path / "idle.yml").write_text(yaml.safe_dump({"tests": [case]}))
+    done = promtool("test", "rules", str(tmp_path / "idle.yml"))
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_every_refusal_that_is_asked_for_begins_at_zero() -> None:
+    """A counter that appears with its first value has no increase that a query could see."""
+    registry = CollectorRegistry()
+    ServerMetrics(registry)
+    text = "".join([*(rule["expr"] for rule in groups()), *(panel.expr for panel in panels())])
+    asked = re.findall(r'extracot_rejected_total\{[^}]*reason=~"([^"]+)"', text)
+    reasons = {reason for one in asked for reason in one.split("|")}
+    assert len(reasons) > 6
+    for reason in reasons:
+        assert registry.get_sample_value("extracot_rejected_total", {"reason": reason}) == 0, reason
 
 
 def test_the_runbook_finds_in_the_log_what_the_alert_counts() -> None:

@@ -282,6 +282,32 @@ def test_the_first_request_is_an_increase(tmp_path: Path, holdout: float) -> Non
         assert counted(live)[mine] == 0
 
 
+def failures(live: Live) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
+    """Requests that failed, and refusals."""
+    return {
+        (sample.name, frozenset(sample.labels.items())): sample.value
+        for family in text_string_to_metric_families(live.http.get("/metrics").text)
+        for sample in family.samples
+        if sample.name == "extracot_rejected_total"
+        or (sample.name, sample.labels.get("outcome")) == ("extracot_requests_total", "error")
+    }
+
+
+@pytest.mark.parametrize("after", [None, 8])
+def test_failures_that_come_all_at_once_are_an_increase(after: int | None) -> None:
+    """An engine that is gone, and one that fails in the middle of what it runs."""
+    with serve(ScriptedBehaviour(fail_after_tokens=after)) as live:
+        before = failures(live)
+        assert before and not any(before.values())
+        if after is None:
+            live.loop.call_soon_threadsafe(live.engine.die)
+        for fields in ({"budget": 0.2}, {"reasoning_effort": "low"}, {}, {"model": "scripted@0.4"}):
+            assert live.post(**fields).status_code == (503 if after is None else 500)
+        now = failures(live)
+        assert sorted(now.keys() - before.keys(), key=str) == []
+        assert sum(now.values()) == 4
+
+
 class Waiting(Collector):
     """It takes as long as the test wants."""
 

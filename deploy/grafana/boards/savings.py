@@ -11,7 +11,7 @@ GENERATED = (
 )
 BUSY_SECONDS = f"sum(sum_over_time(job:extracot_busy:bool{{{JOB}}}[$__range:30s])) * 30"
 IN_ALL = net("", "increase", "$__range", "total_tokens")
-GPU_SECONDS = f"{IN_ALL} * $gpus * {BUSY_SECONDS} / {GENERATED}"
+GPU_SECONDS = f"{IN_ALL} * $gpus * {BUSY_SECONDS} / ({GENERATED} > 0)"
 CLAIMED = (
     f"{net('model', 'increase', '1d')}"
     f" / (sum by (model) (increase(extracot_realised_ratio_count{{{ALL}}}[1d])) > 0)"

@@ -121,7 +121,7 @@ SERVING = Board(
         ),
         Panel(
             "Time in the queue",
-            "Only with --max-running or limits per key; otherwise zero.",
+            "Only with --max-running; otherwise zero.",
             quantiles("extracot_queue_seconds", labels=JOB),
             unit="s",
             width=8,

@@ -107,7 +107,8 @@ USAGE = Board(
         ),
         Panel(
             "Share of reasoning, by key",
-            "Of the tokens generated. A key with a large share gains most from a smaller budget.",
+            "Of reasoning and answer together. A key with a large share gains most from a smaller "
+            "budget.",
             (
                 Query(
                     f"{one_kind('reasoning', 'key')} / "

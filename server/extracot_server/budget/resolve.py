@@ -19,6 +19,8 @@ from extracot_server.config.effort_map import DEFAULT_EFFORT_MAP
 from extracot_server.errors import BudgetError
 
 _TIE = 1e-9
+BudgetSource = Literal["budget", "alias", "reasoning_effort", "default"]
+"""Where a budget comes from; also a label in metrics."""
 
 
 class BudgetKind(StrEnum):
@@ -95,7 +97,7 @@ class ResolvedBudget:
     """What will be done. Ratios are realised reasoning lengths over those of level 1.0."""
 
     kind: BudgetKind
-    source: Literal["budget", "alias", "reasoning_effort", "default"]
+    source: BudgetSource
     requested: Any
     applied_ratio: float | None = None
     level: LevelCard | None = None
@@ -270,7 +272,7 @@ def nearest_level(levels: tuple[LevelCard, ...], ratio: float) -> LevelCard:
 
 def _choose_source(
     sources: BudgetSources, spec: BudgetSpec, policy: BudgetPolicy
-) -> tuple[Target, Literal["budget", "alias", "reasoning_effort", "default"], Any]:
+) -> tuple[Target, BudgetSource, Any]:
     alias, target = sources.alias, spec.target
     if target is not None and alias is not None and target != alias:
         raise BudgetError(

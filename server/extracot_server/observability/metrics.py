@@ -18,8 +18,10 @@ from prometheus_client.registry import Collector
 
 from extracot.card import BudgetCard, LevelCard
 from extracot.usage import split_saving
+from extracot_server.admission.scheduler import Refusal
 from extracot_server.budget.holdout import Arm, Saving
 from extracot_server.budget.limits import CapReason
+from extracot_server.budget.resolve import BudgetSource
 from extracot_server.generation.report import BudgetReport, expected_share
 from extracot_server.generation.request import UNFINISHED, RequestTimes
 from extracot_server.observability.plain_histogram import PlainHistogram
@@ -39,6 +41,8 @@ _FAST = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5
 _QUEUE = (0, 0.001, 0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 900, 3600)
 _SLOW = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1200, 1800, 3600)
 _BUDGET = ("model", "budget")  # labels
+_FAILURES = ("internal_error", "engine_unavailable", "engine_busy", "upstream_refused")
+"""Refusals that are no fault of the request, beside those of :class:`Refusal`."""
 MOST_OPENED = 1000
 """Keys whose counts begin at zero."""
 _KEY_TOKENS = ("reasoning", "answer", "overhead", "saved", "overspent", "prompt")
@@ -106,6 +110,8 @@ class ServerMetrics:
         self.key_tokens = counter("key_tokens", "Tokens of each API key", "key", "kind")
         self.aborts = counter("aborts", "Requests that ended before their reply did", "reason")
         self.rejected = counter("rejected", "Requests refused before the engine", "reason")
+        for reason in (*_FAILURES, *Refusal):  # from zero: the first may be the only ones
+            self.rejected.labels(reason)
         # Sums and sums of squares, so that a query can give mean and interval of any time and of
         # all servers together; the gauges below begin with what the usage store held at the start.
         self.holdout, self.holdout_replies, self.holdout_reasoning, self.holdout_squares = (
@@ -256,7 +262,8 @@ class ServerMetrics:
         comparisons, if it has any, with these ``arms``.
 
         A counter that appears with its first value has no increase that a query could see, so what
-        the first request takes and saves would be lost.
+        the first request takes and saves would be lost, and an engine that fails all its requests
+        at once, between two scrapes, would never be seen to fail.
         """
         budgets = ["cap", "none"]
         if card is not None:
@@ -280,6 +287,8 @@ class ServerMetrics:
             for counter in (self.escapes, self.total_saved, self.total_overspent):
                 counter.labels(model, budget)
             self.reasoning_size.labels(model, budget)
+            for source in get_args(BudgetSource):
+                self.requests.labels(model, budget, source, "error")
             for reason in (*get_args(CapReason), "loop"):
                 self.cap_hits.labels(model, budget, reason)
         self.prompt.labels(model)
