@@ -16,6 +16,7 @@ from extracot_training.evaluation.report import report_of
 from extracot_training.evaluation.rows import EvalRow, budget_name
 from extracot_training.evaluation.server import Server
 from extracot_training.evaluation.table import busy_seconds, tables_of
+from extracot_training.evaluation.working import Cause, calculations, cause
 from extracot_training.pipeline.statistics import ratio_estimate
 from tests.training.evaluations import config, problem
 
@@ -94,6 +95,36 @@ def test_figures_are_those_worked_out_by_hand() -> None:
     assert budgets["native"]["against"]["1.0"]["accuracy_non_inferior"]
     assert low["by_steps"]["1"] == {"n": 2, "accuracy": 0.5, "reasoning": 30.0, "ratio": 60 / 200}
     assert low["by_family"]["sums"]["ratio"] == 110 / 400
+
+
+def test_it_is_told_why_replies_are_wrong() -> None:
+    assert figures()["budgets"]["0.2"]["working"] == {
+        "wrong": 1,
+        "causes": {"cut_off": 0, "no_answer": 1, "miscalculated": 0, "other": 0},
+        "calculations": 0,
+        "share": None,
+    }
+    rows = [
+        row(0, "1.0", 9, calculations=4, miscalculated=1),  # mended by itself: right
+        row(1, "1.0", 9, right=False, calculations=3, miscalculated=2),
+        row(2, "1.0", 9, right=False, calculations=3),
+        row(3, "1.0", 9, right=False, unclosed=True, boxed=None, miscalculated=1, calculations=2),
+        row(4, "1.0", 9, right=False, finish_reason="length"),
+        row(5, "1.0", 9, right=False, boxed=None),
+        row(6, "1.0", 9, right=False, refused="no"),
+    ]
+    assert [cause(one) for one in rows] == [
+        *(None, Cause.MISCALCULATED, Cause.OTHER, Cause.CUT_OFF, Cause.CUT_OFF, Cause.NO_ANSWER),
+        None,
+    ]
+    found = figures_of(rows, [problem(n) for n in range(7)], config(budgets=[1.0]), SERVER, {})
+    assert "| 1.0 | 5 | 2 | 1 | 1 | 1 | 12 | 0.667 |" in report_of(found)
+
+
+def test_calculations_of_a_reply_are_judged_where_they_are_plain() -> None:
+    assert calculations("So 3 × 4 = 12, then 12 + 5 = 18. Let $x = 5$, so \\boxed{18}") == (2, 1)
+    assert calculations("Half of 10 is 5, \\(\\frac{7}{3} = 2.33\\).") == (1, 0)
+    assert calculations("") == (0, 0)
 
 
 def test_a_wider_margin_makes_more_non_inferior() -> None:

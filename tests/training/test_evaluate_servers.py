@@ -43,8 +43,8 @@ def plain(problems: Path, url: str, **changes: Any) -> EvaluateConfig:
 def in_fields(body: dict[str, Any]) -> Chunks:
     return [
         delta(reasoning="one two"),
-        delta(reasoning=" three"),
-        delta(content="So "),
+        delta(reasoning=" three, 1 + 1 = 3"),
+        delta(content="So 2 + 1 = 3 "),
         delta(content="\\boxed{3}."),
         *end(8, 20, 12),
     ]
@@ -67,7 +67,9 @@ def test_a_plain_server_is_measured_by_its_usage(problems: Path) -> None:
     assert bodies[0]["max_tokens"] == 4096 and len({body["seed"] for body in bodies}) == 8
     found = next(iter(read_rows(outcome.folder, EvalRow)))
     assert (found.reasoning_tokens, found.answer_tokens, found.completion_tokens) == (12, 8, 20)
-    assert (found.closed_by, found.unclosed, found.answer) == ("model", False, "So \\boxed{3}.")
+    answer = "So 2 + 1 = 3 \\boxed{3}."
+    assert (found.closed_by, found.unclosed, found.answer) == ("model", False, answer)
+    assert (found.calculations, found.miscalculated) == (2, 1)
     report = json.loads((outcome.folder / "report.json").read_text())
     assert report["server"]["kind"] == "plain"
     assert report["budgets"]["native"]["accuracy"]["mean"] == 0.25

@@ -20,7 +20,7 @@ LEVELS = ("sft-short", "sft-fixed", "sft-short-again", "sft-levels")
 
 # Stands in for extracot-train: reads the flags and the configuration as it does, makes the folder.
 STAND_IN = """
-import os, re, sys
+import json, os, re, sys
 from pathlib import Path
 from extracot_training.cli import config_class
 from extracot_training.config.load import load_config
@@ -42,6 +42,10 @@ if "LOG" in os.environ:
     with open(os.environ["LOG"], "a") as log:
         print(config.out.name, *sorted(overrides), file=log)
 config.out.mkdir(parents=True, exist_ok=stage == "publish")  # again, to add a card
+if stage == "evaluate":
+    right = 0.89 if config.out.name in os.environ.get("FAILING", "").split() else 0.9
+    told = {"budgets": {"native": {"accuracy": {"mean": right}}}}
+    (config.out / "report.json").write_text(json.dumps(told))
 print("ran", stage)
 """
 
@@ -82,7 +86,7 @@ def test_a_recipe_can_begin_in_the_middle(tmp_path: Path, monkeypatch: pytest.Mo
 
 def test_the_bundled_models_recipe_ends_with_its_checkpoint(tmp_path: Path) -> None:
     told = dry("small", tmp_path)
-    assert told.count("ran evaluate") == 1
+    assert told.count("ran evaluate") == 2  # whole traces, and the checkpoint
     assert "ran compare" not in told
     assert (tmp_path / "out" / "published").is_dir()
 
@@ -156,6 +160,34 @@ def test_the_bundled_models_baselines_are_matched_measured_and_compared(tmp_path
         second = flags[f"{stage}-2"]
         assert "seed=2" in second
         assert second.replace("-2", "").replace("seed=2", "seed=1") == flags[stage]
+
+
+def test_whole_traces_are_learnt_before_levels(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FAILING", "eval-again-2 eval-more-2")
+    monkeypatch.setenv("STOP", "sft-short-2")
+    dry("small", tmp_path, "--baselines", log=tmp_path / "log")
+    lines = (tmp_path / "log").read_text().replace(str(tmp_path), "").splitlines()
+    flags = {line.split()[0]: line for line in lines}
+    assert "model=/out/sft-again " in flags["sft-short"] + " "
+    assert "sft-more" not in flags
+    assert {"input=/out/problems", "splits=[dev]"} <= set(flags["eval-again"].split())
+    assert "model=/out/sft-more2-2 " in flags["sft-short-2"] + " "
+    assert "model=/out/sft-more-2 " in flags["sft-more2-2"] + " "
+    assert "sft-more3-2" not in flags
+
+
+def test_a_seed_that_does_not_learn_ends_the_recipe(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rounds = ("again", "more", "more2", "more3", "more4")
+    monkeypatch.setenv("FAILING", " ".join(f"eval-{name}" for name in rounds))
+    with pytest.raises(AssertionError, match="seed 1 has not learnt its whole traces in 5 rounds"):
+        dry("small", tmp_path, log=tmp_path / "log")
+    ran = {line.split()[0] for line in (tmp_path / "log").read_text().splitlines()}
+    assert "sft-more4" in ran
+    assert not ran & set(LEVELS)
 
 
 def test_the_rehearsal_has_every_step_of_the_recipe(

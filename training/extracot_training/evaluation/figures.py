@@ -30,6 +30,7 @@ from extracot_training.evaluation.table import (
     spread,
     tables_of,
 )
+from extracot_training.evaluation.working import causes_of
 from extracot_training.math_text.verify import grader
 from extracot_training.pipeline.records import Problem
 from extracot_training.pipeline.statistics import (
@@ -104,6 +105,7 @@ def _budget(
         "cap_hit_rate": share(rows, lambda row: row.cap_hit),
         "no_box_rate": share(rows, lambda row: row.boxed is None),
         "length_rate": share(rows, lambda row: row.finish_reason == "length"),
+        "working": causes_of(rows),
         "against": {
             other: _against(table, tables[other], config)
             for other in REFERENCES

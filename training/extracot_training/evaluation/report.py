@@ -38,6 +38,7 @@ def report_of(figures: Mapping[str, Any]) -> str:
         "",
         *_tokens(budgets),
         *(_comparison(budgets, other, figures["margin"]) for other in (FULL, NATIVE)),
+        *_working(budgets),
         *_times(budgets, figures["concurrency"]),
         *_auto(figures),
         *_breakdown(budgets, "by_steps", "Steps"),
@@ -121,6 +122,29 @@ def _comparison(budgets: Mapping[str, Any], other: str, margin: float) -> str:
     )
     title = f"## Against {'level 1.0' if other == FULL else other}"
     return "\n".join(["", title, "", *lines]) if pairs else ""
+
+
+def _working(budgets: Mapping[str, Any]) -> list[str]:
+    found = {name: of["working"] for name, of in budgets.items()}
+    return [
+        "",
+        "## Why replies are wrong",
+        "",
+        "The first of these that a wrong reply shows: its reasoning or its tokens were cut off; it "
+        "boxes nothing; it writes a calculation that does not hold; all its calculations hold, so "
+        "a number, a step or a choice is wrong. Only plain arithmetic is judged. *Calculations*: "
+        "those of all replies, wrong or not.",
+        "",
+        *table(
+            "budget | wrong replies | cut off | no answer | miscalculated | other "
+            "| calculations | of them right",
+            (
+                f"{name} | {of['wrong']} | {' | '.join(map(str, of['causes'].values()))} "
+                f"| {of['calculations']} | {number(of['share'])}"
+                for name, of in found.items()
+            ),
+        ),
+    ]
 
 
 def _times(budgets: Mapping[str, Any], concurrency: int) -> list[str]:

@@ -67,7 +67,8 @@ class EvalRow(Measured):
     """A line of ``rows.jsonl``: the reply judged against the gold.
 
     ``correct`` by mathematics, ``strict`` by the boxed text; ``boxed`` is the answer found,
-    ``asked`` the problem's.
+    ``asked`` the problem's. ``calculations`` are those of the whole reply that could be judged,
+    ``miscalculated`` those of them that do not hold.
     """
 
     gold: NonEmpty
@@ -77,3 +78,5 @@ class EvalRow(Measured):
     boxed: str | None = None
     correct: bool
     strict: bool
+    calculations: Count = 0
+    miscalculated: Count = 0

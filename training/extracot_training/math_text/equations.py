@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import pairwise
 
 from extracot_training.math_text.lexemes import SCRIPTS
 from extracot_training.math_text.vocabulary import UNITS
@@ -50,7 +51,8 @@ _MAX_LENGTH = 200
 @dataclass(frozen=True, slots=True)
 class Equation:
     """``operands``: numbers before the last ``=``; ``result``: the number alone after it, if so;
-    ``correct``: all sides that can be computed agree (``None`` if fewer than two can)."""
+    ``correct``: all sides that can be computed agree, as far as decimals are shown (``None`` if
+    fewer than two can)."""
 
     operands: tuple[Fraction, ...]
     result: Fraction | None
@@ -67,15 +69,16 @@ def read_equation(text: str) -> Equation | None:
     sides = _SIDES.split(_plain(text.strip().rstrip(".,;:!?")))
     if len(sides) < 2:
         return None
-    values = [value for side in sides if (value := evaluate(side)) is not None]
+    values = [(value, side) for side in sides if (value := evaluate(side)) is not None]
+    right = all(_alike(value, *behind) for (value, _), behind in pairwise(values))
     judged = len(values) > 1 and not _NO_EQUATION.search(text)
-    if judged and len(set(values)) > 1:
+    if judged and not right:
         judged = not _converts(sides)
     last = numbers_in(sides[-1])
     return Equation(
         operands=tuple(number for side in sides[:-1] for number in numbers_in(side)),
         result=last[0] if len(last) == 1 else None,
-        correct=len(set(values)) == 1 if judged else None,
+        correct=right if judged else None,
     )
 
 
@@ -96,6 +99,14 @@ def evaluate(text: str) -> Fraction | None:
         return _value(ast.parse(plain, mode="eval").body, plain)
     except (SyntaxError, ValueError, ZeroDivisionError, RecursionError, MemoryError):
         return None
+
+
+def _alike(value: Fraction, other: Fraction, side: str) -> bool:
+    """Equal, or ``other`` is ``value`` rounded or cut to the decimals that ``side`` shows, as in
+    ``7 / 3 = 2.33`` and ``2 / 3 = 0.66``. Nothing is rounded to a whole number."""
+    shown = _NUMBER.findall(side)
+    decimals = len(shown[0].partition(".")[2]) if len(shown) == 1 else 0
+    return value == other or (decimals > 0 and abs(value - other) < Fraction(1, 10**decimals))
 
 
 def _converts(sides: list[str]) -> bool:

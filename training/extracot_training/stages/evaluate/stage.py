@@ -27,6 +27,7 @@ from extracot_training.evaluation.server import (
     recall,
     remember,
 )
+from extracot_training.evaluation.working import calculations
 from extracot_training.math_text.verify import verify
 from extracot_training.pipeline.files import write_atomic
 from extracot_training.pipeline.progress import progress, warn_of_copies
@@ -160,6 +161,7 @@ def _finish(
 def _judged(reply: Reply, problem: Problem, count: CountTokens | None) -> EvalRow:
     """The reply as judged, and with its tokens counted where the server did not."""
     verified = verify(reply.answer, problem.answer)
+    judged, failed = calculations(f"{reply.reasoning}\n\n{reply.answer}")
     fields = reply.model_dump(exclude={"reasoning"})
     if reply.refused is None and reply.reasoning_tokens is None:
         if count is None:
@@ -174,4 +176,6 @@ def _judged(reply: Reply, problem: Problem, count: CountTokens | None) -> EvalRo
         boxed=verified.answer,
         correct=verified.correct,
         strict=verified.strict,
+        calculations=judged,
+        miscalculated=failed,
     )
