@@ -72,6 +72,8 @@ FREE: list[dict[str, Any]] = [
     {"think": True},
     {"thinking": {"type": "adaptive"}},
     {"thinking_budget": -1},
+    {"thinking_token_budget": -1},
+    {"thinking_budget_tokens": -1},
     {"reasoning_budget": -1},
     {"reasoning": {"enabled": True}},
     {"chat_template_kwargs": {}},

@@ -75,6 +75,14 @@ class Unsupported:
             for default in self.defaults.get(name, ())
         )
 
+    def hint(self, name: str) -> str | None:
+        """What to use in place of a field; ``None``: it is not of the list. Bounds on the reply's
+        length are in camel case as well."""
+        found = self.hints.get(name)
+        if found is None and (flat := snake(name)) in LENGTHS:
+            return self.hints.get(flat, f"use `{flat}`")
+        return found
+
     def schema(self) -> dict[str, Any]:
         """JSON schemas of the fields of the list."""
         return {
@@ -98,6 +106,11 @@ _SAMPLING = """stop seed n presence_penalty frequency_penalty logit_bias logprob
 repetition_penalty min_tokens ignore_eos"""
 CHAT_ONLY = dict.fromkeys(_SAMPLING.split(), "use `/v1/chat/completions`, which has it")
 """Fields of chat that would change a reply, which the other two APIs do not have."""
+LENGTHS = (
+    *("max_tokens", "max_completion_tokens", "max_output_tokens"),
+    *("max_new_tokens", "max_gen_toks", "max_length", "n_predict", "num_predict"),
+)
+"""What servers call the bound on a reply's tokens. One that is not heeded is a bill."""
 _FALSE = """store echo use_beam_search include_stop_str_in_output continue_final_message
 return_token_ids return_tokens_as_token_ids logprobs ignore_eos background"""
 _EMPTY = "functions stop_token_ids bad_words logits_processors documents stop stop_sequences"
@@ -109,6 +122,7 @@ _AS_ALWAYS: Mapping[str, tuple[Any, ...]] = {
     **dict.fromkeys(("n", "best_of"), (1,)),
     **dict.fromkeys(("repetition_penalty", "length_penalty"), (1, 1.0)),
     **dict.fromkeys(("presence_penalty", "frequency_penalty", "min_p", "min_tokens"), (0, 0.0)),
+    **dict.fromkeys(("n_predict", "num_predict"), (-1,)),
     "top_logprobs": (0,),
     "function_call": ("none",),
     "modalities": (["text"],),
@@ -123,6 +137,11 @@ def closed_list(
     """An API's list: fields of OpenAI and vLLM that would change a reply and that no API has here,
     and its own, with its hints for any of them."""
     return Unsupported({**dict.fromkeys(_NOWHERE.split(), ""), **hints}, _AS_ALWAYS, details or {})
+
+
+def other_lengths(*own: str) -> dict[str, str]:
+    """Hints for the names of that bound which are not an API's ``own``, the last of which it is."""
+    return dict.fromkeys((name for name in LENGTHS if name not in own), f"use `{own[-1]}`")
 
 
 def _with_unsupported(schema: dict[str, Any], kind: type[RequestBody]) -> None:
@@ -174,7 +193,7 @@ class RequestBody(Body):
         for key, value in body.items():
             if key in known or cls.unsupported.accepts(key, value):
                 continue
-            if (hint := cls.unsupported.hints.get(key)) is not None:
+            if (hint := cls.unsupported.hint(key)) is not None:
                 what = "is not supported by this server" + (f"; {hint}." if hint else ".")
                 details = cls.unsupported.details.get(key)
                 raise InvalidRequestError.of(key, what, "unsupported_parameter", details)

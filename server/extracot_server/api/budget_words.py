@@ -98,8 +98,8 @@ _TOP: Table = {
     "max_thinking_tokens": CAP,  # NVIDIA
     "reasoning_max_tokens": CAP,
     "budget_tokens": CAP,  # Anthropic, one level up
-    "thinking_token_budget": CAP,  # vLLM
-    "thinking_budget_tokens": CAP,  # llama.cpp
+    "thinking_token_budget": LIMIT,  # vLLM
+    "thinking_budget_tokens": LIMIT,  # llama.cpp
     "thinking_budget": LIMIT,  # DashScope, SiliconFlow
     "reasoning_budget": LIMIT,  # llama.cpp
     "reasoning_budget_tokens": LIMIT,

@@ -218,7 +218,7 @@ def to_http(error: BaseException) -> HttpError:
         case EngineRefusedError():
             return _refused(error)
         case EngineRequestError():
-            return HttpError(400, str(error), _INVALID, error.param, "invalid_value")
+            return HttpError(400, str(error), _INVALID, error.param, error.code)
         case QuotaError():
             refused = _later(429, str(error), str(error.reason), error.retry_after)
             limits = rate_limit_headers(error.standings, error.at)

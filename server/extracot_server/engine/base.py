@@ -60,11 +60,30 @@ class FormatNotKeptError(ReplyLostError):
 
 
 class EngineRequestError(EngineError):
-    """The engine refused this one request; ``param`` is the OpenAI field at fault, if known."""
+    """The engine refused this one request; ``param`` is the OpenAI field at fault, if known.
+
+    ``code`` is what a client is told of it, for programs.
+    """
+
+    code = "invalid_value"
 
     def __init__(self, message: str, *, param: str | None = None) -> None:
         super().__init__(message)
         self.param = param
+
+
+class PromptTooLongError(EngineRequestError):
+    """A server behind the engine says that the prompt does not fit its model's context.
+
+    Its words come behind those by which clients know the error, Anthropic's.
+    """
+
+    code = "context_length_exceeded"
+
+    def __init__(self, message: str, *, param: str | None = None) -> None:
+        known = "prompt is too long"
+        told = message if message.lower().startswith(known) else f"{known}: {message}"
+        super().__init__(told, param=param or "messages")
 
 
 class EngineRefusedError(EngineRequestError):
@@ -73,6 +92,8 @@ class EngineRefusedError(EngineRequestError):
     ``status`` is the HTTP status that it gave, 300 to 499; the message has its words. Redirects are
     among them: none is followed.
     """
+
+    code = "upstream_refused"
 
     def __init__(self, message: str, *, status: int) -> None:
         super().__init__(message)

@@ -24,7 +24,6 @@ from extracot_server.budget.holdout import Holdout
 from extracot_server.engine.base import (
     EngineBusyError,
     EngineClosedError,
-    EngineRefusedError,
     EngineRequestError,
     FormatNotKeptError,
     grammar_failure,
@@ -83,7 +82,10 @@ class ChatService:
         """Under which what the holdout has found is kept: another share is another comparison."""
 
     async def within_quotas(self, request: ChatRequest) -> ChatRequest:
-        """The request, its budget lowered where its key has used up what lowers it."""
+        """The request, its budget lowered where its key has used up what lowers it.
+
+        Raises ``admission.scheduler.RefusedError`` where it has used up what refuses.
+        """
         if not request.principal.quotas:
             return request
         return replace(request, principal=await self.meter.soften(request.principal))
@@ -289,9 +291,7 @@ def _used(result: RequestResult) -> Used:
 
 def _refused_for(error: EngineRequestError | EngineBusyError) -> str:
     """The label in metrics of a refusal before a token came: its code, as a client is told it."""
-    if isinstance(error, EngineBusyError):
-        return "engine_busy"
-    return "upstream_refused" if isinstance(error, EngineRefusedError) else "invalid_value"
+    return "engine_busy" if isinstance(error, EngineBusyError) else error.code
 
 
 def _check_format(chat: PreparedChat, state: ChoiceState, written: Sequence[str]) -> None:

@@ -25,7 +25,7 @@ from extracot_server.engine.remote.failures import (
 from extracot_server.engine.remote.fleet import Fleet
 from extracot_server.engine.remote.wire import UpstreamFailure, read_error
 from extracot_server.model_registry.routing import reload_upstreams
-from tests.server.engine.chat_fakes import FakeChat, in_front_of
+from tests.server.engine.chat_fakes import FakeChat, event, in_front_of
 from tests.server.engine.test_openai_routing import fakes, routed
 from tests.server.live import Live, user
 
@@ -100,6 +100,49 @@ def test_a_refusal_has_the_servers_words_and_none_of_our_secrets(
         assert live.metric_sum("extracot_rejected_total", reason="upstream_refused") == 3
         assert live.metric_sum("extracot_rejected_total") == 3
         assert ups(live) == [None]
+
+
+LLAMA = "the request exceeds the available context size (4096 tokens), try increasing it"
+VLLM = "This model's maximum context length is 4096 tokens. However, your prompt has 9000."
+
+
+@pytest.mark.parametrize(
+    ("told", "streams"),
+    [
+        ({"message": VLLM, "param": "input_tokens", "code": 400}, False),
+        ({"message": VLLM, "param": "input_tokens", "code": 400}, True),
+        ({"message": LLAMA, "type": "exceed_context_size_error", "n_ctx": 4096}, False),
+        ({"message": "Too many tokens.", "code": "context_length_exceeded", "type": [1]}, False),
+        ({"message": "Prompt is too long: 9000 tokens > 4096 maximum"}, False),
+    ],
+    ids=["vllm", "in its stream", "llama.cpp", "code", "words"],
+)
+def test_a_prompt_that_a_server_finds_too_long_is_every_clients_own_error(
+    told: dict[str, Any], *, streams: bool
+) -> None:
+    fake = FakeChat(refusal=(400, {"error": told}))
+    if streams:
+        fake = FakeChat(script=[event(error=told)])
+    with in_front_of(fake) as live:
+        error = live.post().json()["error"]
+        assert (error["code"], error["param"]) == ("context_length_exceeded", "messages")
+        assert error["message"].lower().startswith("prompt is too long: ")
+        assert told["message"] in error["message"]
+        asked = {"input": "hi", "model": "thinker"}
+        error = live.http.post("/v1/responses", json=asked).json()["error"]
+        assert (error["code"], error["param"]) == ("context_length_exceeded", "input")
+        asked = {"messages": user(), "max_tokens": 99, "model": "thinker"}
+        error = live.http.post("/v1/messages", json=asked).json()["error"]
+        assert "prompt is too long: " in error["message"].lower()
+        reason = {"reason": "context_length_exceeded"}
+        assert live.metric_sum("extracot_rejected_total", **reason) == 3
+
+
+def test_a_length_that_a_server_finds_too_large_is_no_prompts() -> None:
+    words = "max_tokens is too large: 9000. This model's maximum context length is 4096 tokens."
+    with in_front_of(FakeChat(refusal=refusing(400, words))) as live:
+        error = live.post().json()["error"]
+        assert (error["code"], error["param"]) == ("invalid_value", "max_tokens")
 
 
 def test_a_client_asks_no_second_time_for_what_is_refused() -> None:

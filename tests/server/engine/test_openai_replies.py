@@ -164,6 +164,26 @@ def test_what_a_server_refuses_in_its_stream_is_the_clients() -> None:
         assert sum(len(fake.bodies) for fake in fakes) == 1
 
 
+@pytest.mark.parametrize("code", [401, 403, 404, 503, "503"])
+def test_an_error_in_a_stream_takes_no_server_away(code: Any) -> None:
+    fake = FakeChat(script=[ROLE, *said("Hel"), event(error={"message": "no", "code": code})])
+    with in_front_of(fake, health_interval_seconds=60) as live:
+        lost = live.post()
+        assert (lost.status_code, error(lost)["code"]) == (500, "reply_lost")
+        assert '"code":"reply_lost"' in live.post(stream=True).text
+        assert [state.down for state in live.engine.upstreams()] == [None]
+        fake.script = None
+        assert content(live) == "The answer is 40."
+
+
+def test_a_stream_that_begins_with_a_busy_server_says_when_to_come_back() -> None:
+    fake = FakeChat(script=[ROLE, event(error={"message": "no provider is free", "code": 503})])
+    with in_front_of(fake, health_interval_seconds=60) as live:
+        busy = live.post(stream=True)
+        assert (busy.status_code, error(busy)["code"]) == (503, "engine_busy")
+        assert busy.headers["retry-after"] == "1"
+
+
 LATE = [
     event(choices=None, usage=usage_of(9, 6, 0)),
     event(choices=[None], usage="none"),
@@ -195,6 +215,21 @@ def test_odd_parts_on_the_way_say_nothing() -> None:
     ]
     with in_front_of(FakeChat(script=script(*said("Hello "), *odd, *said("ld")))) as live:
         assert content(live) == "Hello world"
+
+
+def test_a_content_in_parts_is_reasoning_and_answer() -> None:
+    thought: list[Any] = [{"type": "text", "text": "Hm, "}, {"type": "text", "text": "so"}, None, 3]
+    parts: list[Any] = [
+        [{"type": "thinking", "thinking": thought}],
+        [{"type": "thinking", "thinking": " it is."}, None, 7, {"type": "reference", "ids": [1]}],
+        [{"type": "text", "text": "It"}, {"type": "text", "text": None}],
+        " is 40.",
+        [],
+    ]
+    told = script(*(chunk({"content": part}) for part in parts))
+    with in_front_of(FakeChat(script=told)) as live:
+        for message in (live.chat()["choices"][0]["message"], collect(live.chunks())["message"]):
+            assert (message["reasoning"], message["content"]) == ("Hm, so it is.", "It is 40.")
 
 
 def test_a_stream_without_a_last_line_end_is_whole() -> None:

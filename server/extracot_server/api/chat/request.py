@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, cast
 
 from pydantic import Field
 
-from extracot_server.api.body import Body, ChatBody, closed_list, described_as
+from extracot_server.api.body import Body, ChatBody, closed_list, described_as, other_lengths
 from extracot_server.api.chat.message import ChatMessage, read_messages
 from extracot_server.api.conversation import (
     FunctionDefinition,
@@ -41,7 +41,7 @@ UNSUPPORTED = closed_list(
         "text": "use `response_format`",
         "input": "use `messages`",
         **dict.fromkeys(("system", "instructions"), "use a message of the role system"),
-        "max_output_tokens": "use `max_completion_tokens`",
+        **other_lengths("max_tokens", "max_completion_tokens"),
         "stop_sequences": "use `stop`",
     }
 )

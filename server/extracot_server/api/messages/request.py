@@ -16,6 +16,7 @@ from extracot_server.api.body import (
     ChatBody,
     closed_list,
     described_as,
+    other_lengths,
     validated,
 )
 from extracot_server.api.budget_words import MESSAGES_WORDS
@@ -47,7 +48,7 @@ _HINTS = {
     "stop": "use `stop_sequences`",
     "input": "use `messages`",
     "instructions": "use `system`",
-    **dict.fromkeys(("max_completion_tokens", "max_output_tokens"), "use `max_tokens`"),
+    **other_lengths("max_tokens"),
 }
 # Anthropic's SDKs then send the whole conversation by themselves.
 _DETAILS = {"thread": {"error_code": "thread_unsupported_request"}}

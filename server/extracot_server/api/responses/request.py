@@ -16,6 +16,7 @@ from extracot_server.api.body import (
     ChatBody,
     closed_list,
     described_as,
+    other_lengths,
 )
 from extracot_server.api.budget_words import responses_words
 from extracot_server.api.conversation import (
@@ -42,8 +43,7 @@ _HINTS = {
     **dict.fromkeys(_FORMATS, "use `text.format`"),
     "stop_sequences": "use `stop` of `/v1/chat/completions`",
     "messages": "use `input`",
-    "max_tokens": "use `max_output_tokens`",
-    "max_completion_tokens": "use `max_output_tokens`",
+    **other_lengths("max_output_tokens"),
     "reasoning_effort": "use `reasoning.effort`",
     "system": "use `instructions`",
     **CHAT_ONLY,

@@ -53,7 +53,7 @@ class _Call(_Lenient):
 
 
 class _Delta(_Lenient):
-    content: str | None = None
+    content: str | list[Any] | None = None
     refusal: str | None = None
     reasoning_content: str | None = None
     reasoning: str | None = None
@@ -107,14 +107,40 @@ def read_chunk(data: bytes) -> Chunk:
         return Chunk(Said(usage=usage))
     delta = choice.delta or _Delta()
     calls = delta.tool_calls
+    thought, content = _texts(delta.content)
     said = Said(
-        reasoning=delta.reasoning_content or delta.reasoning or "",
-        content=delta.content or "",
+        reasoning=delta.reasoning_content or delta.reasoning or thought,
+        content=content,
         refusal=delta.refusal or "",
         calls=tuple(filter(None, map(_call, calls))) if calls else (),
         usage=usage,
     )
     return Chunk(said, _finish(choice.finish_reason))
+
+
+def _texts(content: str | list[Any] | None) -> tuple[str, str]:
+    """Reasoning and answer in a content: a text, or parts, as Mistral's reasoning models have it.
+
+    >>> _texts([{"type": "thinking", "thinking": [{"type": "text", "text": "Hm"}]}, {"text": "4"}])
+    ('Hm', '4')
+    """
+    if not isinstance(content, list):
+        return "", content or ""
+    reasoning, answer = "", ""
+    for part in content:
+        match part:
+            case {"type": "thinking", "thinking": str(text)}:
+                reasoning += text
+            case {"type": "thinking", "thinking": list(inner)}:
+                reasoning += "".join(map(_text, inner))
+            case _:
+                answer += _text(part)
+    return reasoning, answer
+
+
+def _text(part: Any) -> str:
+    text = part.get("text") if isinstance(part, dict) else None
+    return text if isinstance(text, str) else ""
 
 
 def _finish(reason: Any) -> End | None:
@@ -135,8 +161,17 @@ def _finish(reason: Any) -> End | None:
 
 
 def _failure(error: Any, data: bytes) -> EngineRequestError | UpstreamFailure:
-    code = error.get("code") if isinstance(error, dict) else None
-    return read_error(code if isinstance(code, int) and code >= 400 else 500, data)
+    """What an error in a stream means: this request's, whatever its number says of a server.
+
+    One that streams is neither dead nor wrongly keyed; where it says so it passes on the words of
+    another one behind it, which is busy where it says 503.
+    """
+    code = _integer(error.get("code")) if isinstance(error, dict) else None
+    status = code if code is not None and code >= 400 else 500
+    found = read_error(status, data, "1" if status == 503 else None)
+    if isinstance(found, UpstreamFailure):
+        found.down = False
+    return found
 
 
 def _call(call: _Call | None) -> SaidCall | None:

@@ -13,6 +13,7 @@ from extracot_server.engine.base import (
     EngineError,
     EngineRefusedError,
     EngineRequestError,
+    PromptTooLongError,
     ReplyLostError,
 )
 from extracot_server.engine.remote.fleet import Fleet
@@ -75,7 +76,8 @@ def _refused(upstream: Upstream, failure: UpstreamFailure) -> int | None:
 
 def without_secrets(error: EngineRequestError, settings: UpstreamSettings) -> EngineRequestError:
     """An upstream's refusal of a field, as a client may read it."""
-    return EngineRequestError(concealed(str(error), settings), param=error.param)
+    kind = PromptTooLongError if isinstance(error, PromptTooLongError) else EngineRequestError
+    return kind(concealed(str(error), settings), param=error.param)
 
 
 def keyless(words: str, settings: UpstreamSettings) -> str:

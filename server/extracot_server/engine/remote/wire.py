@@ -24,6 +24,7 @@ from extracot_server.engine.base import (
     EngineRequestError,
     GenerationDelta,
     GenerationRequest,
+    PromptTooLongError,
     TokenLogprob,
 )
 from extracot_server.engine.request_checks import MAX_LOGPROBS
@@ -32,6 +33,9 @@ from extracot_server.engine.vllm.requests import sampling_values
 _IMPOSSIBLE = -9999.0  # how vLLM sends minus infinity
 _LONGEST_RETRY = 600
 _PLACEHOLDER = "token_id:"
+# By which servers say that a prompt does not fit: in a code, a type, or only in words.
+_TOO_LONG = ("context_length_exceeded", "exceed_context_size_error")
+_TOO_LONG_WORDS = ("context length", "context size", "context window", "prompt is too long")
 # vLLM's name of a field -> the request field it came from.
 _FIELDS = {
     **{name: name for name in ("temperature", "top_p", "top_k", "min_p", "seed", "logit_bias")},
@@ -121,6 +125,7 @@ class _ErrorBody(BaseModel):
     message: str = ""
     param: str | None = None
     code: int | str | None = None
+    type: Any = None
 
 
 class _Chunk(BaseModel, Generic[_L]):
@@ -273,7 +278,7 @@ def read_error(
         inner = next((body[key] for key in ("error", "detail") if body.get(key) is not None), body)
     error = _ErrorBody(message=_words(inner))
     if isinstance(inner, dict):
-        param, code = inner.get("param"), inner.get("code")
+        param, code, error.type = (inner.get(name) for name in ("param", "code", "type"))
         error.param = param if isinstance(param, str) else None
         error.code = code if isinstance(code, int | str) else None
     if status == 429 or (status == 503 and retry_after is not None):
@@ -333,7 +338,10 @@ def failure_of(status: int, error: _ErrorBody) -> EngineRequestError | UpstreamF
     """
     text = " ".join(error.message.split())
     if status in (400, 413, 422):
-        return EngineRequestError(text or f"refused with status {status}", param=_field(error))
+        field = _field(error)
+        if field in (None, "messages") and _is_too_long(error):
+            return PromptTooLongError(text, param=field)
+        return EngineRequestError(text or f"refused with status {status}", param=field)
     if status in (401, 403):
         what = "the API key" if status == 401 else "the API key or the request"
         why = f"it refused {what} (status {status})"
@@ -344,6 +352,13 @@ def failure_of(status: int, error: _ErrorBody) -> EngineRequestError | UpstreamF
     # 404 is a model it does not serve, 503 a dead engine or no server behind a proxy.
     why = f"it answered with status {status}" + (f": {text}" if text else "")
     return UpstreamFailure(why, down=status in (404, 503), status=status, words=text)
+
+
+def _is_too_long(error: _ErrorBody) -> bool:
+    """Whether it is the prompt, or all that was asked for, that has no room."""
+    if error.code in _TOO_LONG or error.type in _TOO_LONG:
+        return True
+    return any(words in error.message.lower() for words in _TOO_LONG_WORDS)
 
 
 def _field(error: _ErrorBody) -> str | None:
