@@ -78,9 +78,9 @@ seeded() {
 }
 
 # Rounds of the same again, until nine in ten of 500 problems aside (`dev`) are right: how many that takes
-# differs by seed, suddenly, and the loss does not tell. What is kept of them has learnt. Levels begin at
+# differs by seed, and the loss does not tell. What is kept of them has learnt. Levels begin at
 # ${learnt[SEED]}, the last round.
-rounds=(again more more2 more3 more4)
+rounds=(again more more2 more3 more4 more5 more6 more7)
 aside=(--set "splits=[dev]" --set limit=500 --set "budgets=[native]" --set "dataset=problems aside")
 declare -A learnt
 whole() { # SUFFIX SEED BASE
