@@ -33,9 +33,10 @@ from extracot_training.compression.segment import Atom, Kind, segment
 from extracot_training.compression.step_model import CARD as STEPS_CARD
 from extracot_training.compression.step_scoring import GraphScorer, ScoredSteps, StepScorer
 from extracot_training.compression.structure import spend_on_steps
+from extracot_training.compression.support import loose_results, supported
 from extracot_training.config.compress import CleaningSettings, CompressConfig
 from extracot_training.errors import StageError
-from extracot_training.pipeline.markdown import counts, table
+from extracot_training.pipeline.markdown import counts, number, table
 from extracot_training.pipeline.records import (
     CompressedTrace,
     JsonlWriter,
@@ -51,6 +52,7 @@ from extracot_training.policy.pretrained import load_tokenizer
 ALL_ROWS = "all.jsonl"
 _WORDS = re.compile(r"\w+|[^\w\s]")
 _STRAY = re.compile(r"([,;:!?])(?:\s*[,;:!?])+")
+_LOOKED_AT = 500
 _DOTS = re.compile(r"(?<!\.)\.\.(?!\.)|\.{4,}")
 
 
@@ -74,16 +76,18 @@ class RandomScorer:
 @dataclass(frozen=True, slots=True)
 class Compressor:
     """What scores atoms or steps, and a way to count. With scores of steps whole steps are chosen;
-    ``units`` "words" is the baseline without formulas."""
+    ``units`` "words" is the baseline without formulas. ``supported``: of atoms no result stays
+    without its calculation."""
 
     scorer: CompressorScorer | RandomScorer | StepScorer | GraphScorer
     counter: TokenCounter
     units: str = field(default="atoms", kw_only=True)
+    supported: bool = field(default=False, kw_only=True)
 
     @classmethod
     def load(
         cls, folder: Path | None = None, *, tokenizer: str | None = None, units: str = "atoms",
-        batch: int = 8, device: str = "cpu", strategy: str | None = None,
+        batch: int = 8, device: str = "cpu", strategy: str | None = None, supported: bool = False,
     ) -> Compressor:  # fmt: skip
         """``folder``: a trained compressor (``None``: the shipped one). ``tokenizer``: the policy
         model's (``None``: the encoder's own). ``strategy``: "steps" or "atoms" (``None``: what the
@@ -96,7 +100,7 @@ class Compressor:
         else:
             scorer = CompressorScorer.load(folder, batch=batch, device=device)
         counting = scorer.tokenizer if tokenizer is None else load_tokenizer(tokenizer)
-        return cls(scorer, TokenCounter(counting), units=units)
+        return cls(scorer, TokenCounter(counting), units=units, supported=supported)
 
     def compress(
         self, question: str, text: str, ratios: Sequence[float], *, answer: str | None = None
@@ -123,8 +127,10 @@ class Compressor:
         cut = segment if self.units == "atoms" else words
         scored = self.scorer.atoms([(question, text) for question, text, _ in items], cut)
         found = []
-        for (_, text, answer), (atoms, scores) in zip(items, scored, strict=True):
+        for (question, text, answer), (atoms, scores) in zip(items, scored, strict=True):
             always: list[int] = []
+            if self.supported:
+                scores = supported(question, atoms, scores)
             if self.units == "atoms":
                 always = likely_final_atoms(atoms) if answer is None else final_atoms(atoms, answer)
             found.append(spend(text, atoms, scores, ratios, self.counter, always=always))
@@ -184,7 +190,7 @@ def _work(config: CompressConfig, stage: StageRun) -> Counts:
         raise StageError(_nothing_left(config, every, dropped))
     write_rows(stage.rows, rows)
     sizes = {"all": len(every), "rows": len(rows)}
-    figures = {**sizes, "left_out": dropped, "levels": _levels(every)}
+    figures = {**sizes, "left_out": dropped, "levels": _levels(every, _reasonings(config))}
     stage.report(_report(figures, config), figures)
     return sizes | lost(dropped)
 
@@ -204,13 +210,20 @@ def _nothing_left(
 def _compressor(config: CompressConfig) -> Compressor:
     if config.scores == "random":
         counter = TokenCounter(load_tokenizer(config.tokenizer))
-        return Compressor(RandomScorer(config.seed), counter, units=config.units)
+        scorer = RandomScorer(config.seed)
+        return Compressor(scorer, counter, units=config.units, supported=config.supported)
     if config.scores == "graph":
         return Compressor(GraphScorer(), TokenCounter(load_tokenizer(config.tokenizer)))
-    return Compressor.load(
+    found = Compressor.load(
         config.compressor, tokenizer=config.tokenizer, units=config.units, batch=config.batch,
-        device=config.device, strategy=config.strategy,
+        device=config.device, strategy=config.strategy, supported=config.supported,
     )  # fmt: skip
+    if config.supported and isinstance(found.scorer, StepScorer):
+        raise StageError(
+            "supported is for atoms, and this compressor chooses whole steps; want supported "
+            "false, or strategy atoms"
+        )
+    return found
 
 
 def _pending(
@@ -247,15 +260,31 @@ def _row(trace: TraceText, selection: Selection, config: CompressConfig) -> Comp
     )
 
 
-def _levels(rows: Sequence[CompressedTrace]) -> dict[str, dict[str, float]]:
-    levels: dict[str, dict[str, float]] = {}
+def _reasonings(config: CompressConfig) -> dict[tuple[str, int], str]:
+    """Of the first traces, by problem and sample."""
+    first = islice(_right(config, Counter()), _LOOKED_AT)
+    return {(trace.problem_id, trace.sample): trace.reasoning for trace in first}
+
+
+def _levels(
+    rows: Sequence[CompressedTrace], whole: Mapping[tuple[str, int], str]
+) -> dict[str, dict[str, float | None]]:
+    """By target. ``loose``: results whose calculation was left out, per row of the traces in
+    ``whole``; ``None`` where there are none."""
+    levels: dict[str, dict[str, float | None]] = {}
     for target in sorted({row.target for row in rows}):
         own = [row for row in rows if row.target == target]
+        seen = [
+            loose_results(row.question, reasoning, row.text)
+            for row in own
+            if (reasoning := whole.get((row.problem_id, row.sample))) is not None
+        ]
         levels[f"{target:g}"] = {
             "n": len(own),
             "realised": round(sum(row.realised for row in own) / len(own), 4),
             "off": round(sum(abs(row.realised - target) for row in own) / len(own), 4),
             "tokens": round(sum(row.tokens_kept for row in own) / len(own), 1),
+            "loose": round(sum(seen) / len(seen), 3) if seen else None,
         }
     return levels
 
@@ -266,12 +295,14 @@ def _report(figures: dict[str, Any], config: CompressConfig) -> str:
         "",
         f"{figures['all']} rows in `{ALL_ROWS}`, {figures['rows']} of them fit for training in "
         f"`rows.jsonl`. Left out: {counts(figures['left_out'])}.",
-        f"Tokens are those of `{config.tokenizer}`.",
+        f"Tokens are those of `{config.tokenizer}`. *Loose results*: numbers a row takes from a "
+        f"calculation that it left out, in the first {_LOOKED_AT} traces.",
         "",
         *table(
-            "ratio | traces | mean realised | mean distance | mean tokens",
+            "ratio | traces | mean realised | mean distance | mean tokens | loose results",
             (
                 f"{name} | {of['n']} | {of['realised']:.3f} | {of['off']:.4f} | {of['tokens']:.0f}"
+                f" | {number(of['loose'], 2)}"
                 for name, of in figures["levels"].items()
             ),
         ),
