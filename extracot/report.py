@@ -31,9 +31,13 @@ def _sent(meaning: str, *words: str, null: bool = True) -> Any:
     return Field(None, description=meaning, json_schema_extra=narrow)
 
 
+_MAY_BE_ABSENT = ("prompt_tokens_details",)
+
+
 def _complete(schema: dict[str, Any]) -> None:
-    """The schema of an object that has every field and no other."""
-    schema |= {"required": list(schema["properties"]), "additionalProperties": False}
+    """The schema of an object that has every field, but what may be absent, and no other."""
+    always = [name for name in schema["properties"] if name not in _MAY_BE_ABSENT]
+    schema |= {"required": always, "additionalProperties": False}
     for field in schema["properties"].values():
         field.pop("default", None)
 
@@ -154,6 +158,14 @@ class BudgetReport(_Reported):
         return dict(vars(self))
 
 
+class PromptTokensDetails(_Reported):
+    """Parts of the prompt."""
+
+    cached_tokens: int | None = _sent(
+        "those that came from the engine's prefix cache, and were not computed", null=False
+    )
+
+
 class CompletionTokensDetails(_Reported):
     """Parts of the generated tokens."""
 
@@ -166,9 +178,18 @@ class Usage(_Reported):
     prompt_tokens: int = 0
     completion_tokens: int = 0
     total_tokens: int = 0
+    prompt_tokens_details: PromptTokensDetails | None = _sent(
+        "parts of the prompt; absent where they are not known", null=False
+    )
     completion_tokens_details: CompletionTokensDetails | None = _sent(
         "parts of the generated tokens", null=False
     )
+
+    @property
+    def cached_tokens(self) -> int | None:
+        """Prompt tokens that came from a prefix cache; ``None`` if that is not known."""
+        details = self.prompt_tokens_details
+        return None if details is None else details.cached_tokens
 
     @property
     def reasoning_tokens(self) -> int | None:
@@ -177,5 +198,5 @@ class Usage(_Reported):
         return None if details is None else details.reasoning_tokens
 
     def as_openai(self) -> dict[str, Any]:
-        """The JSON object of the API."""
-        return self.model_dump()
+        """The JSON object of the API, without what is not known."""
+        return self.model_dump(exclude_none=True)

@@ -131,6 +131,7 @@ def test_the_types_of_public_calls_are_public() -> None:
     assert {"Budget", "Problem", "SolveOptions", "Usage"} <= set(extracot_client.__all__)
     assert all(hasattr(extracot_client, name) for name in extracot_client.__all__)
     assert extracot_client.Usage().completion_tokens is None
+    assert extracot_client.Usage().cached_tokens is None
 
 
 def test_a_sweep_of_which_all_failed_names_that_reason(capsys: Captured, tmp_path: Path) -> None:

@@ -14,6 +14,9 @@ def test_a_reader_takes_what_other_releases_send() -> None:
     assert Usage.model_validate({"completion_tokens": 3}).reasoning_tokens is None
     details = {"completion_tokens_details": {"reasoning_tokens": 2, "audio_tokens": 0}}
     assert Usage.model_validate(details).reasoning_tokens == 2
+    assert Usage.model_validate(details).cached_tokens is None
+    details = {"prompt_tokens_details": {"cached_tokens": 16, "audio_tokens": 0}}
+    assert Usage.model_validate(details).cached_tokens == 16
 
 
 def test_the_schema_is_what_this_release_sends() -> None:
@@ -26,6 +29,12 @@ def test_the_schema_is_what_this_release_sends() -> None:
     ]
     assert {"type": "null"} in fields["arm"]["anyOf"]
     assert all(field["description"] and "default" not in field for field in fields.values())
+
+
+def test_only_what_is_known_of_the_prompt_is_sent() -> None:
+    schema = Usage.model_json_schema()
+    assert set(schema["properties"]) - set(schema["required"]) == {"prompt_tokens_details"}
+    assert "prompt_tokens_details" not in Usage(prompt_tokens=3).as_openai()
 
 
 def test_an_object_of_the_api_has_every_field_in_order() -> None:

@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from extracot.report import BudgetReport as BudgetReport
-from extracot.report import CompletionTokensDetails
+from extracot.report import CompletionTokensDetails, PromptTokensDetails
 
 Budget = float | int | str | dict[str, Any] | None
 """A ratio in (0, 1], ``"auto"``, ``"native"``, ``"none"``, or an object with ``ratio``,
@@ -98,7 +98,14 @@ class Usage(ServerModel):
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
     total_tokens: int | None = None
+    prompt_tokens_details: PromptTokensDetails | None = None
     completion_tokens_details: CompletionTokensDetails | None = None
+
+    @property
+    def cached_tokens(self) -> int | None:
+        """Prompt tokens that came from a prefix cache; ``None`` if the server does not tell."""
+        details = self.prompt_tokens_details
+        return None if details is None else details.cached_tokens
 
     @property
     def reasoning_tokens(self) -> int | None:

@@ -163,8 +163,10 @@ def tokens_of(body: Any) -> Tokens:
     if not isinstance(usage, dict):
         return Tokens()
     details = usage.get("completion_tokens_details") or usage.get("output_tokens_details") or {}
+    # Messages count cached tokens beside `input_tokens`.
+    messages = usage.get("input_tokens", 0) + usage.get("cache_read_input_tokens", 0)
     return Tokens(
-        input=usage.get("prompt_tokens", usage.get("input_tokens", 0)),
+        input=usage.get("prompt_tokens", messages),
         output=usage.get("completion_tokens", usage.get("output_tokens", 0)),
         reasoning=details.get("reasoning_tokens") or details.get("thinking_tokens") or 0,
     )

@@ -232,6 +232,9 @@ class GenerationDelta(NamedTuple):  # one for every token: a frozen dataclass ta
     """Set on the last delta only: a stop or end token, or ``max_tokens`` reached."""
     said: Said | None = None
     """In place of ids, from an engine that is asked by chat messages."""
+    cached_tokens: int | None = None
+    """Of the request's ``token_ids``, those that came from a prefix cache; ``None``: not told here.
+    Who knows it tells it with the first delta or with the last, and may with each."""
 
 
 def joined(one: GenerationDelta, following: GenerationDelta) -> GenerationDelta:
@@ -240,7 +243,8 @@ def joined(one: GenerationDelta, following: GenerationDelta) -> GenerationDelta:
     if logprobs is not None or following.logprobs is not None:
         logprobs = (*(logprobs or ()), *(following.logprobs or ()))
     ids = one.token_ids + following.token_ids
-    return GenerationDelta(ids, logprobs, following.finish_reason, following.said)
+    cached = one.cached_tokens if following.cached_tokens is None else following.cached_tokens
+    return GenerationDelta(ids, logprobs, following.finish_reason, following.said, cached)
 
 
 @dataclass(frozen=True, slots=True)

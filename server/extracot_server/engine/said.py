@@ -28,6 +28,8 @@ class SaidUsage:
     prompt: int | None = None
     completion: int | None = None
     reasoning: int | None = None
+    cached: int | None = None
+    """Of the prompt, those that came from a prefix cache."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -135,6 +135,12 @@ class ChoiceStream:
             self._token_bytes = token_bytes(self.runtime.engine.tokenizer)
         return self._token_bytes(token_id)
 
+    def note_cached(self, tokens: int) -> None:
+        """Note what a request found in a prefix cache. That is of the client's own prompt with the
+        first one only: later ones hold what the choice has generated, and find their own prompt."""
+        if self._requests == 1:
+            self.state.cached = tokens
+
     def _inject(self, count: int) -> None:
         self.state.injected += count
         self.state.overhead += count
@@ -200,6 +206,8 @@ class ChoiceStream:
         )
         async with contextlib.aclosing(self.runtime.engine.generate(request)) as stream:
             async for delta in stream:
+                if delta.cached_tokens is not None:
+                    self.note_cached(delta.cached_tokens)
                 if delta.token_ids and delta.token_ids[0] in allowed:
                     self.state.sampled += 1
                     self.state.overhead += 1

@@ -74,6 +74,8 @@ class Continuation:
     def take(self, delta: GenerationDelta) -> list[Delta]:
         """What a delta shows: id by id, so that how an engine bundles them makes no difference."""
         ids = delta.token_ids
+        if delta.cached_tokens is not None:
+            self._choice.note_cached(delta.cached_tokens)
         ended = delta.finish_reason == "stop" and ids
         if ended and ids[-1] != self._runtime.renderer.think_end_id:
             ids = ids[:-1]

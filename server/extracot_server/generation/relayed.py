@@ -92,6 +92,8 @@ class RelayedChoice:
         if not (self._ended or self._cut or self._answer.stopped):
             raise EngineDeadError("the engine's stream ended without a finish reason")
         self._note_prompt(count, first=not answering)
+        if self._requests == 1:
+            state.cached = count.usage.cached
         if self._ended:
             count.learn()
             settle(state, before, count.usage, goes_on=answering)

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from extracot.card import BudgetCard, LevelCard
 from extracot.report import BudgetReport as BudgetReport  # also for those who hand one on
-from extracot.report import CompletionTokensDetails
+from extracot.report import CompletionTokensDetails, PromptTokensDetails
 from extracot.report import Usage as Usage
 from extracot.usage import realised_ratio, saved_tokens
 from extracot_server.budget.limits import Limits
@@ -76,6 +76,8 @@ class ChoiceState:
     """With tools and a format: whether the model chose calls; ``None``: it has not chosen."""
     prompt: int | None = None
     """Tokens of the prompt, where the server that has them says so."""
+    cached: int | None = None
+    """Of the prompt, those that its first request found in a prefix cache; ``None``: not known."""
     enforced: Enforcement | None = None
     """What keeps to the budget, where that is not known by the budget alone."""
     bounded: bool = True
@@ -248,12 +250,26 @@ def usage_of(chat: PreparedChat, states: Sequence[ChoiceState]) -> Usage:
     prompt = max(told) if told else chat.prompt_tokens
     completion = sum(state.sampled for state in states)
     reasoning = sum(state.reasoning for state in states)
+    cached = _cached(states)
     return Usage(
         prompt_tokens=prompt,
         completion_tokens=completion,
         total_tokens=prompt + completion,
+        prompt_tokens_details=(
+            None if cached is None else PromptTokensDetails(cached_tokens=min(cached, prompt))
+        ),
         completion_tokens_details=CompletionTokensDetails(reasoning_tokens=reasoning),
     )
+
+
+def _cached(states: Sequence[ChoiceState]) -> int | None:
+    """Tokens of the prompt, which counts once, that were cached before any choice had it.
+
+    That is the fewest: a choice may find in the cache what the one before it has just computed.
+    """
+    found = [state.cached for state in states]
+    known = [cached for cached in found if cached is not None]
+    return min(known) if len(known) == len(found) else None
 
 
 def _enforcement(resolved: ResolvedBudget, state: ChoiceState) -> Enforcement:

@@ -22,7 +22,7 @@ from extracot_server.admission.scheduler import Refusal
 from extracot_server.budget.holdout import Arm, Saving
 from extracot_server.budget.limits import CapReason
 from extracot_server.budget.resolve import BudgetSource
-from extracot_server.generation.report import BudgetReport, expected_share
+from extracot_server.generation.report import BudgetReport, Usage, expected_share
 from extracot_server.generation.request import UNFINISHED, RequestTimes
 from extracot_server.observability.plain_histogram import PlainHistogram
 from extracot_server.observability.quota_metrics import QuotaMetrics
@@ -88,6 +88,9 @@ class ServerMetrics:
 
         self.requests = counter("requests", "Requests by outcome", *_BUDGET, "source", "outcome")
         self.prompt = counter("prompt_tokens", "Prompt tokens", "model")
+        self.cached = counter(
+            "cached_prompt_tokens", "Prompt tokens that came from a prefix cache", "model"
+        )
         self.reasoning = counter("reasoning_tokens", "Reasoning tokens", *_BUDGET, "arm")
         self.answer = counter("answer_tokens", "Answer tokens", *_BUDGET, "arm")
         self.overhead = counter("overhead_tokens", "Level, tag and end-of-text tokens", "model")
@@ -220,11 +223,12 @@ class ServerMetrics:
             self.ratio.labels(model, budget).observe(report.realised_ratio)
 
     def record_request(
-        self, model: str, budget: str, source: str, outcome: str, prompt_tokens: int
+        self, model: str, budget: str, source: str, outcome: str, usage: Usage
     ) -> None:
         """Count one request that reached the engine."""
         self.requests.labels(model, budget, source, outcome).inc()
-        self.prompt.labels(model).inc(prompt_tokens)
+        self.prompt.labels(model).inc(usage.prompt_tokens)
+        self.cached.labels(model).inc(usage.cached_tokens or 0)
         if outcome in UNFINISHED:
             self.aborts.labels(UNFINISHED[outcome]).inc()
 
@@ -292,6 +296,7 @@ class ServerMetrics:
             for reason in (*get_args(CapReason), "loop"):
                 self.cap_hits.labels(model, budget, reason)
         self.prompt.labels(model)
+        self.cached.labels(model)
         self.overhead.labels(model)
         for arm in arms:
             self.holdout.labels(model, arm.value, "ok")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import AbstractContextManager
 
 from extracot_server.generation.observer import RequestResult
+from extracot_server.generation.report import Usage
 from extracot_server.generation.request import PreparedChat
 from extracot_server.observability.metrics import ServerMetrics
 from extracot_server.observability.request_log import current_record
@@ -32,8 +33,8 @@ class ServerObserver:
 
     def abandoned(self, chat: PreparedChat) -> None:
         """Count it as aborted; the engine never saw its prompt."""
-        resolved = chat.resolved
-        self._metrics.record_request(chat.model.name, resolved.label, resolved.source, "aborted", 0)
+        name, resolved = chat.model.name, chat.resolved
+        self._metrics.record_request(name, resolved.label, resolved.source, "aborted", Usage())
 
     def started(self, chat: PreparedChat) -> None:
         """Count it among those that run, and its wait."""
@@ -50,9 +51,9 @@ class ServerObserver:
         outcome = result.outcome
         for report in result.choices:
             metrics.record_choice(name, report)
-        prompt_tokens = result.usage.prompt_tokens
-        metrics.record_request(name, resolved.label, resolved.source, outcome, prompt_tokens)
-        metrics.record_key(chat.request.principal.name, prompt_tokens, result.choices)
+        usage = result.usage
+        metrics.record_request(name, resolved.label, resolved.source, outcome, usage)
+        metrics.record_key(chat.request.principal.name, usage.prompt_tokens, result.choices)
         metrics.record_times(name, chat.times, complete=result.complete)
         if chat.arm is not None:
             tokens = result.reasoning_tokens

@@ -44,6 +44,8 @@ class FakeChat:
     """``each``: usage with every chunk; ``end``: behind the end; ``none``: never."""
     hidden: int = 0
     """Reasoning tokens that are only in the usage."""
+    cached: int | None = None
+    """Tokens of its prefix cache, in the usage behind the end."""
     heeds: bool = True
     """Whether it does not reason when it is told so."""
     bundle: int = 1
@@ -156,6 +158,8 @@ class FakeChat:
             yield chunk({}, finish=finish)
             if self.counts != "none" and body["stream_options"]["include_usage"]:
                 usage = usage_of(prompt, done + self.hidden + 1, self.hidden)
+                if self.cached is not None:
+                    usage["prompt_tokens_details"] = {"cached_tokens": self.cached}
                 yield event(choices=[], usage=usage)
             yield "data: [DONE]\n\n"
         except (asyncio.CancelledError, GeneratorExit):

@@ -42,7 +42,7 @@ SAMPLING = {
     *("max_tokens", "stop_token_ids", "allowed_token_ids", "logprob_token_ids"),
     "structured_outputs",
 }
-SHARED = {"model", "stream", "request_id", "priority"}
+SHARED = {"model", "request_id", "priority"}
 
 
 @dataclass
@@ -66,6 +66,8 @@ class Faults:
     abort: bool = False
     """Say ``finish_reason: abort`` after ``after`` chunks, as a server does that shuts down."""
     after: int = 0
+    endless: bool = False
+    """Say nothing behind a whole reply, and do not end its stream."""
 
 
 @dataclass
@@ -177,7 +179,7 @@ class FakeUpstream:
         self, path: str, asked: GenerationRequest, request: Request
     ) -> AsyncIterator[str]:
         """Chunks as vLLM words them, until a fault or the end."""
-        faults, sent = self.faults, 0
+        faults, sent, cached = self.faults, 0, None
         deltas = self.engine.generate(asked)
         yield ": a comment\n\n"
         try:
@@ -196,12 +198,16 @@ class FakeUpstream:
                             await asyncio.Event().wait()
                     yield chunk(path, delta, asked)
                     sent += 1
+                    cached = delta.cached_tokens
         except EngineRequestError as error:
             param = {"messages": "token_ids", "top_logprobs": "logprobs"}.get(str(error.param))
             content = {"message": str(error), "param": param or error.param, "code": 400}
             yield f"data: {json.dumps({'error': content})}\n\n"
         except EngineDeadError as error:
             yield f"data: {json.dumps({'error': {'message': str(error), 'code': 500}})}\n\n"
+        if faults.endless:
+            await asyncio.Event().wait()
+        yield usage_chunk(len(asked.token_ids), cached)
         yield "data: [DONE]\n\n"
 
     def break_connections(self) -> None:
@@ -230,6 +236,7 @@ def read_body(path: str, body: dict[str, Any]) -> GenerationRequest:
     """A wire body as our own request; keys nobody knows fail the test."""
     body = dict(body)
     assert body.pop("stream") is True
+    assert body.pop("stream_options") == {"include_usage": True}
     if path == GENERATE:
         values = body.pop("sampling_params")
         assert values.pop("detokenize") is False, values
@@ -286,6 +293,13 @@ def chunk(
         choice["text"] = "x"
     name = {"request_id": "r"} if path == GENERATE else {"id": "r", "model": "m"}
     return f"data: {json.dumps({**name, 'choices': [choice]})}\n\n"
+
+
+def usage_chunk(prompt: int, cached: int | None) -> str:
+    """The last event; ``cached`` with ``--enable-prompt-tokens-details`` only."""
+    details = None if cached is None else {"cached_tokens": cached}
+    usage = {"prompt_tokens": prompt, "prompt_tokens_details": details}
+    return f"data: {json.dumps({'choices': [], 'usage': usage})}\n\n"
 
 
 def in_engine_order(entry: TokenLogprob) -> list[tuple[int, float]]:

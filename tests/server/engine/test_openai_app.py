@@ -7,7 +7,7 @@ from typing import Any
 import anthropic
 import pytest
 
-from tests.server.engine.chat_fakes import FakeChat, in_front_of
+from tests.server.engine.chat_fakes import FakeChat, chunk, event, in_front_of, usage_of
 from tests.server.live import QUESTION, collect, user
 from tests.server.test_tools import WEATHER
 
@@ -41,6 +41,37 @@ def test_a_reply_is_relayed_whole_and_streamed_alike(field: str | None) -> None:
         streamed = collect(live.chunks())
         assert streamed["message"] == message
         assert streamed["finish_reason"] == "stop"
+
+
+@pytest.mark.parametrize(
+    ("last", "cached"),
+    [
+        ({"usage": usage_of(9, 2, 0) | {"prompt_tokens_details": {"cached_tokens": 8}}}, 8),
+        ({"usage": usage_of(9, 2, 0) | {"prompt_tokens_details": {"cached_tokens": 80}}}, 9),
+        ({"usage": usage_of(9, 2, 0), "timings": {"prompt_n": 1, "cache_n": 8}}, 8),
+        ({"timings": {"prompt_n": 1, "cache_n": 8, "predicted_n": 2}}, 8),
+        ({"usage": usage_of(9, 2, 0) | {"prompt_tokens_details": {"cached_tokens": -1}}}, None),
+        ({"usage": usage_of(9, 2, 0) | {"prompt_tokens_details": None}}, None),
+        ({"usage": usage_of(9, 2, 0)}, None),
+    ],
+    ids=["told", "too many", "timings beside", "timings", "nonsense", "null", "absent"],
+)
+def test_tokens_of_its_prefix_cache_are_told(last: dict[str, Any], cached: int | None) -> None:
+    said = [chunk({"content": "It is 4."}), chunk({}, finish="stop"), event(choices=[], **last)]
+    with in_front_of(FakeChat(script=[*said, "data: [DONE]\n\n"])) as live:
+        usage = live.chat()["usage"]
+        assert usage["prompt_tokens"] == 9
+        details = usage.get("prompt_tokens_details")
+        assert details == (None if cached is None else {"cached_tokens": cached})
+
+
+def test_those_of_a_request_that_was_cut_off_are_not_known() -> None:
+    fake = FakeChat(cached=5)
+    with in_front_of(fake) as live:
+        assert live.chat()["usage"]["prompt_tokens_details"] == {"cached_tokens": 5}
+        reply = live.chat(budget=CAP)
+        assert reply["budget"]["cap_hit"] and len(fake.bodies) == 3
+        assert "prompt_tokens_details" not in reply["usage"]
 
 
 @pytest.mark.parametrize("counts", ["each", "end", "none"])

@@ -200,7 +200,7 @@ def test_chunks_of_every_server_are_read() -> None:
     timings = {"prompt_n": 3, "cache_n": 4, "predicted_n": 9}
     choice = {"delta": {"reasoning_content": "x"}, "finish_reason": None}
     found = read_chunk(json.dumps({"choices": [choice], "timings": timings}).encode())
-    assert found.said == Said("x", usage=SaidUsage(7, 9))
+    assert found.said == Said("x", usage=SaidUsage(7, 9, cached=4))
     call = {"function": {"name": "f", "arguments": {"a": 1}}}
     whole = {"choices": [{"delta": {"tool_calls": [call]}, "finish_reason": "tool_calls"}]}
     found = read_chunk(json.dumps(whole).encode())

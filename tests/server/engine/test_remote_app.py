@@ -13,8 +13,13 @@ from fastapi import FastAPI
 from extracot_server.app import create_app
 from extracot_server.config.settings import Settings
 from extracot_server.engine.base import Engine
+from extracot_server.engine.remote import upstream
 from extracot_server.engine.remote.engine import RemoteEngine
-from extracot_server.engine.scripted.engine import scripted_card
+from extracot_server.engine.scripted.engine import (
+    ScriptedBehaviour,
+    ScriptedEngine,
+    scripted_card,
+)
 from tests.server.engine.remote_fakes import (
     FakeUpstream,
     Faults,
@@ -71,6 +76,34 @@ async def test_replies_are_those_of_the_engine_behind_it(tmp_path: Any, scale_ou
             assert await replies(app) == expected
             assert a.served > 3 and b.served > 3
             assert await engine.in_flight() == 0
+
+
+@pytest.mark.parametrize("scale_out", [True, False], ids=["generate", "completions"])
+async def test_tokens_of_its_prefix_cache_are_told(
+    tmp_path: Any, scale_out: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As far as it has told them: not where its first request was left before its end."""
+    monkeypatch.setattr(upstream, "_USAGE_SECONDS", 0.1)
+    server = ScriptedEngine(ScriptedBehaviour(cached_tokens=16))
+    fake = FakeUpstream(server, scale_out=scale_out)
+    async with upstreams(fake):
+        engine = RemoteEngine([fake.url], load_model=load_scripted)
+        app = create_app(settings(tmp_path, engine="remote", upstream=[fake.url]), engine)
+        async with app.router.lifespan_context(app):
+            found = await replies(app)
+            told = {
+                name: reply["usage"].get("prompt_tokens_details") for name, reply in found.items()
+            }
+            ended = {name: {"cached_tokens": 16} for name in told}
+            assert told == ended | dict.fromkeys(("cap", "closing"))
+            server.behaviour = ScriptedBehaviour()
+            plain = await replies(app)
+            assert not any("prompt_tokens_details" in reply["usage"] for reply in plain.values())
+            for reply in found.values():
+                reply["usage"].pop("prompt_tokens_details", None)
+            assert plain == found
+            fake.faults = Faults(endless=True)
+            assert (await replies(app))["level"] == plain["level"]
 
 
 async def test_a_lost_upstream_in_a_stream_is_an_error_event(tmp_path: Any) -> None:

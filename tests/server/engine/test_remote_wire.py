@@ -52,6 +52,7 @@ def test_nothing_is_sent_that_was_not_asked_for() -> None:
     assert body(ask(), Wire.GENERATE) == {
         "model": "m",
         "stream": True,
+        "stream_options": {"include_usage": True},
         "request_id": "r",
         "priority": 0,
         "token_ids": [3, 4],

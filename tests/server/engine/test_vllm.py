@@ -28,7 +28,7 @@ from extracot_server.engine.base import (
 from extracot_server.engine.vllm.engine import VllmEngine
 from extracot_server.model_registry.resolving import resolve_model
 from tests.server.engine.running import engine_process, run
-from tests.server.live import Live
+from tests.server.live import Live, user
 
 # vLLM and its libraries warn about their own code.
 pytestmark = [
@@ -114,6 +114,17 @@ async def test_a_reply_can_be_continued(engine: VllmEngine) -> None:
     # A prompt is computed in one piece and a reply token by token: in bfloat16 they round apart,
     # and some tokens on another word is as likely.
     assert (await run(engine, rest)).ids[:3] == whole[half : half + 3]
+
+
+async def test_a_prompt_that_comes_again_is_in_the_cache_but_for_its_end(cap_vllm: Live) -> None:
+    story = " ".join(f"Shelf {n} holds {n * n} books." for n in range(60))
+    asked: dict[str, Any] = {"messages": user(story), "max_tokens": 8, "temperature": 0}
+    usage = [(await asyncio.to_thread(cap_vllm.chat, **asked))["usage"] for _ in range(2)]
+    first, second = (told["prompt_tokens_details"]["cached_tokens"] for told in usage)
+    assert 0 <= first < usage[0]["prompt_tokens"] / 2 < second < usage[1]["prompt_tokens"]
+    streamed = {**asked, "stream_options": {"include_usage": True}}
+    chunks = await asyncio.to_thread(cap_vllm.chunks, **streamed)
+    assert chunks[-1]["usage"] == usage[1]
 
 
 async def test_seeds_repeat(engine: VllmEngine) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 from pydantic import Field
+from pydantic.json_schema import SkipJsonSchema
 
 from extracot.reasoning import Part
 from extracot.report import BudgetReport
@@ -66,9 +67,19 @@ class ThinkingTokens(ReplyModel):
 
 
 class MessageUsage(ReplyModel):
-    """Token counts; thinking is part of the output."""
+    """Token counts; thinking is part of the output.
 
-    input_tokens: int
+    The prompt is all input tokens together. The parts of a cache are absent where they are not
+    known, and `input_tokens` is the whole prompt then.
+    """
+
+    input_tokens: int = Field(description="the prompt, without `cache_read_input_tokens`")
+    cache_creation_input_tokens: Literal[0] | SkipJsonSchema[None] = Field(
+        None, description="always 0: no prompt takes more for being cached"
+    )
+    cache_read_input_tokens: int | SkipJsonSchema[None] = Field(
+        None, description="tokens of the prompt that came from the engine's prefix cache"
+    )
     output_tokens: int
     output_tokens_details: ThinkingTokens
 
@@ -209,8 +220,12 @@ class MessageWriter:
 
     def _finish(self, end: Finished) -> list[dict[str, Any]]:
         message, usage = self._reply, end.usage
+        cached, cache = usage.cached_tokens, {}
+        if cached is not None:
+            cache = {"cache_creation_input_tokens": 0, "cache_read_input_tokens": cached}
         message["usage"] = {
-            "input_tokens": usage.prompt_tokens,
+            "input_tokens": usage.prompt_tokens - (cached or 0),
+            **cache,
             "output_tokens": usage.completion_tokens,
             "output_tokens_details": {"thinking_tokens": usage.reasoning_tokens},
         }

@@ -16,6 +16,7 @@ from extracot_server.api.errors import HttpError
 from extracot_server.api.responses.request import ResponsesRequest
 from extracot_server.api.responses.schemas import (
     FunctionCallItem,
+    InputTokensDetails,
     Item,
     ItemStatus,
     MessageItem,
@@ -201,6 +202,7 @@ class ResponseWriter:
         self._reply.incomplete_details = {"reason": cut} if cut else None
         self._reply.usage = ResponseUsage(
             input_tokens=usage.prompt_tokens,
+            input_tokens_details=InputTokensDetails(cached_tokens=usage.cached_tokens or 0),
             output_tokens=usage.completion_tokens,
             output_tokens_details=OutputTokensDetails(reasoning_tokens=usage.reasoning_tokens),
             total_tokens=usage.prompt_tokens + usage.completion_tokens,

@@ -92,9 +92,11 @@ Item = ReasoningItem | MessageItem | FunctionCallItem
 
 
 class InputTokensDetails(_Model):
-    """Parts of the prompt; the cache is the engine's and is not told."""
+    """Parts of the prompt."""
 
-    cached_tokens: int = 0
+    cached_tokens: int = Field(
+        0, description="those that came from the engine's prefix cache; 0 also where not known"
+    )
     cache_write_tokens: int = 0
 
 

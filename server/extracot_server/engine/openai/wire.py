@@ -8,13 +8,13 @@ and nothing is required.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from extracot_server.engine.base import EngineRequestError
-from extracot_server.engine.remote.wire import UpstreamFailure, read_error
+from extracot_server.engine.remote.wire import UpstreamFailure, cached_in, read_error
 from extracot_server.engine.said import Said, SaidCall, SaidUsage
 
 _MOST_TOKENS = 100_000_000
@@ -193,17 +193,20 @@ def _usage(chunk: _Chunk) -> SaidUsage | None:
     """What a chunk tells of the request so far; ``None``: nothing, as where all is nought."""
     if chunk.usage is None and chunk.timings is None:
         return None
-    told = SaidUsage()
+    told, timings = SaidUsage(), chunk.timings if isinstance(chunk.timings, dict) else {}
     if isinstance(found := chunk.usage, dict):
         details = found.get("completion_tokens_details")
         reasoning = details.get("reasoning_tokens") if isinstance(details, dict) else None
         prompt, completion = found.get("prompt_tokens"), found.get("completion_tokens")
-        told = SaidUsage(_count(prompt), _count(completion), _count(reasoning))
+        cached = _count(cached_in(found))
+        told = SaidUsage(_count(prompt), _count(completion), _count(reasoning), cached)
     # llama.cpp's own count; the prompt is what it computed and what it had in its cache.
-    if not _tells(told) and isinstance(timings := chunk.timings, dict):
-        computed, cached = _count(timings.get("prompt_n")), _count(timings.get("cache_n"))
+    computed, cached = _count(timings.get("prompt_n")), _count(timings.get("cache_n"))
+    if not _tells(told):
         whole = None if computed is None else computed + (cached or 0)
-        told = SaidUsage(whole, _count(timings.get("predicted_n")))
+        told = SaidUsage(whole, _count(timings.get("predicted_n")), cached=cached)
+    elif told.cached is None:
+        told = replace(told, cached=cached)
     return told if _tells(told) else None
 
 

@@ -1,6 +1,7 @@
 """What has arrived of one reply's event stream: its ``data:`` lines, and deltas out of them.
 
-Knows neither connections nor servers.
+A reply is whole with a reason for its end; that last delta waits for the usage behind it, which is
+all that counts of what comes then. Knows neither connections nor servers.
 """
 
 from __future__ import annotations
@@ -30,6 +31,8 @@ class Arrivals:
         self._wire, self._request = wire, request
         self._lines: deque[bytes] = deque()
         self._begun = False
+        self._last: GenerationDelta | None = None
+        self._cached: int | None = None
         self._beginning = bytearray()
         """Of a line whose end has not come yet."""
 
@@ -38,8 +41,8 @@ class Arrivals:
 
     @property
     def whole(self) -> bool:
-        """Whether all of the reply has been read, though its stream has not ended."""
-        return False
+        """Whether all of the reply has been read; its usage may be on the way."""
+        return self._last is not None
 
     def lines_of(self, block: bytes) -> list[bytes]:
         """The lines that end in what has come next; what is behind them is kept.
@@ -87,11 +90,32 @@ class Arrivals:
         return None
 
     def _read(self, data: bytes) -> GenerationDelta | None:
-        return read_chunk(data, self._wire, self._request)
+        try:
+            delta = self._delta(data)
+        except (EngineRequestError, UpstreamFailure):
+            if self.whole:
+                return None
+            raise
+        if self.whole:
+            return None
+        if delta is not None and delta.finish_reason is not None:
+            self._last = delta
+            return None
+        return delta
+
+    def _delta(self, data: bytes) -> GenerationDelta | None:
+        """What a line adds, its usage noted; ``None``: nothing of the reply."""
+        delta = read_chunk(data, self._wire, self._request)
+        if delta is None or delta.cached_tokens is None:
+            return delta
+        self._cached = delta.cached_tokens
+        return None
 
     def _end(self) -> GenerationDelta:
-        """What is left to say where the stream ends."""
-        raise UpstreamFailure("its stream ended before the reply did")
+        """The reply's end, with what its server has told behind it."""
+        if self._last is None:
+            raise UpstreamFailure("its stream ended before the reply did")
+        return self._last._replace(cached_tokens=self._cached)
 
     def take_with(self, delta: GenerationDelta) -> GenerationDelta:
         """A delta, and all that has come after it."""

@@ -48,6 +48,7 @@ from extracot_server.trace_context import trace_headers
 
 _KEEP_ALIVE = 2.0  # below uvicorn's 5 s: one that it is about to close is reused only after a stall
 _DRAIN_SECONDS = 1.0
+_USAGE_SECONDS = 5.0  # for the usage behind a whole reply
 _HEALTH_TIMEOUTS = 2  # in a row make it unhealthy: a busy server is not a dead one
 # A connection that ends before a reply has begun is tried once more: a server that stood still for
 # longer than its keep-alive closes the one a request has just been sent on, without reading it.
@@ -317,10 +318,11 @@ class Upstream:
     async def _more(
         self, reply: AsyncGenerator[list[bytes]], arrivals: Arrivals, *, first: bool
     ) -> list[bytes]:
-        """The next lines. A connection that breaks behind a whole reply only ends it."""
+        """The next lines. What breaks or is silent behind a whole reply only ends it."""
         try:
-            return await self._read(anext(reply, [DONE]), first=first)
-        except httpx.HTTPError:
+            async with asyncio.timeout(_USAGE_SECONDS if arrivals.whole else None):
+                return await self._read(anext(reply, [DONE]), first=first)
+        except (httpx.HTTPError, TimeoutError):
             if arrivals.whole:
                 return [DONE]
             raise

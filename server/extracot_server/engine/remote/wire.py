@@ -130,6 +130,7 @@ class _ErrorBody(BaseModel):
 
 class _Chunk(BaseModel, Generic[_L]):
     choices: list[_Choice[_L]] = []
+    usage: Any = None
     error: _ErrorBody | None = None
 
 
@@ -154,6 +155,7 @@ def encode_request(
     shared = {
         "model": model,
         "stream": True,
+        "stream_options": {"include_usage": True},
         "request_id": request.request_id,
         "priority": request.priority,
     }
@@ -192,7 +194,10 @@ def _sampling(
 
 
 def read_chunk(data: bytes, wire: Wire, request: GenerationRequest) -> GenerationDelta | None:
-    """One ``data:`` of the stream; ``None`` where it has nothing for us (usage).
+    """One ``data:`` of the stream; ``None`` where it has nothing for us.
+
+    Usage comes last, in a chunk of its own; of it only the tokens of the prefix cache count, which
+    vLLM tells with ``--enable-prompt-tokens-details``.
 
     Raises :class:`EngineRequestError` or :class:`UpstreamFailure` for an error sent in the stream.
     """
@@ -205,7 +210,9 @@ def read_chunk(data: bytes, wire: Wire, request: GenerationRequest) -> Generatio
         status = chunk.error.code if isinstance(chunk.error.code, int) else 500
         raise failure_of(status, chunk.error)
     if not chunk.choices:
-        return None
+        cached = cached_in(chunk.usage)
+        known = type(cached) is int and cached >= 0
+        return GenerationDelta((), cached_tokens=cached) if known else None
     choice = chunk.choices[0]
     if choice.token_ids is None:
         raise UpstreamFailure("it sent text without token ids; is it vLLM?", down=True)
@@ -223,6 +230,16 @@ def read_chunk(data: bytes, wire: Wire, request: GenerationRequest) -> Generatio
         if len(logprobs) != len(token_ids):
             raise UpstreamFailure("its log-probabilities do not match its tokens")
     return GenerationDelta(token_ids, logprobs, cast("Any", reason))
+
+
+def cached_in(usage: Any) -> Any:
+    """What a usage tells of the tokens of the prefix cache; ``None``: nothing.
+
+    >>> cached_in({"prompt_tokens": 20, "prompt_tokens_details": {"cached_tokens": 16}})
+    16
+    """
+    details = usage.get("prompt_tokens_details") if isinstance(usage, dict) else None
+    return details.get("cached_tokens") if isinstance(details, dict) else None
 
 
 def _logprobs(

@@ -148,7 +148,8 @@ class ScriptedEngine:
             fresh = 0
             if held and finish is None and clock() < held:
                 continue
-            delta = GenerationDelta(tuple(group), stream.logprobs(group, sent), finish)
+            logprobs, cached = stream.logprobs(group, sent), stream.cached_tokens
+            delta = GenerationDelta(tuple(group), logprobs, finish, cached_tokens=cached)
             if not (sent and request.taken(delta)):
                 yield delta
             sent += len(group)

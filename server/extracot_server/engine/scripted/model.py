@@ -78,6 +78,10 @@ class ScriptedBehaviour:
     template_opens_think: bool = False
     """The chat template starts every reply with the opening tag."""
     max_model_len: int = 4096
+    cached_tokens: int | None = None
+    """How much of each prompt is said to come from a prefix cache; a request that goes on with a
+    reply finds nearly all of its own there, as in an engine that has one. ``None``: nothing is
+    said."""
     says: tuple[int, ...] | None = None
     """Ids that every reply goes on with after its opening tag, in place of made-up words."""
     answers: str | None = None

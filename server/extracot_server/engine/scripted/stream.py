@@ -47,6 +47,10 @@ class RequestStream:
         self._reply = ScriptedReply(self._tokenizer, context, self._seed, behaviour)
         room = info.max_model_len - len(request.token_ids)
         self._limit = min(request.max_tokens, room)
+        told = behaviour.cached_tokens
+        known = len(request.token_ids) - 1 if request.continues else told
+        self.cached_tokens = None if told is None else known
+        """How much of its prompt came from a prefix cache, as the script says."""
         self._script = self._choose_script()
 
     def _choose_script(self) -> Iterator[int]:

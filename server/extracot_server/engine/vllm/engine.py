@@ -276,7 +276,7 @@ class VllmEngine:
         self._idle.clear()
         try:
             async for output in stream:
-                yield (found := delta(output.outputs[0], request))
+                yield (found := delta(output.outputs[0], request, output.num_cached_tokens))
                 if found.finish_reason is None and (hold := request.hold):
                     await asyncio.sleep(hold)  # vLLM adds up what comes meanwhile
         except (VLLMClientError, GracefulHTTPError) as error:

@@ -41,7 +41,7 @@ class _Outputs:
         self.request_id: str = collector.request_id
         """vLLM's own name of it."""
         self._collector = collector
-        self._request = request
+        self._state, self._request = state, request
         self._waiting = False
         """The reader has read all there was, and waits."""
         plain = request.sampling.logprobs is None and request.allowed_token_ids is None
@@ -75,7 +75,10 @@ class _Outputs:
             and self._waiting
             and receiver is not None
             and self._collector.output is None
-            and receiver.take(GenerationDelta(tuple(new_token_ids)), self._request.hold)
+            and receiver.take(self._delta(new_token_ids), self._request.hold)
         ):
             return None
         return self._make(new_token_ids, pooling_output, finish_reason, *rest, **named)
+
+    def _delta(self, token_ids: Sequence[int]) -> GenerationDelta:
+        return GenerationDelta(tuple(token_ids), cached_tokens=self._state.num_cached_tokens)

@@ -86,7 +86,7 @@ def refusal(error: BaseException) -> EngineRequestError:
     return EngineRequestError(text, param=field)
 
 
-def delta(output: Any, request: GenerationRequest) -> GenerationDelta:
+def delta(output: Any, request: GenerationRequest, cached: int | None = None) -> GenerationDelta:
     reason = output.finish_reason
     if reason == "abort":
         raise EngineClosedError("the engine dropped the request while shutting down")
@@ -100,7 +100,7 @@ def delta(output: Any, request: GenerationRequest) -> GenerationDelta:
     if output.logprobs is not None:
         rows = zip(token_ids, output.logprobs, strict=True)
         logprobs = tuple(_logprob(token, row, request) for token, row in rows)
-    return GenerationDelta(token_ids, logprobs, reason)
+    return GenerationDelta(token_ids, logprobs, reason, cached_tokens=cached)
 
 
 def _logprob(token: int, row: Mapping[int, Any], request: GenerationRequest) -> TokenLogprob:
