@@ -81,7 +81,7 @@ def _serve(arguments: Sequence[str], hang_ups: HangUps) -> int:
             in_force.share()
             hang_ups.came = False  # workers read the files after it
             work = partial(_work, settings, listener, hang_ups)
-            return Workers(settings.workers, work, say).run()
+            return Workers(settings.workers, work, say, listener.close).run()
         if (variable := forget_metrics_folder()) is not None:
             say(f"{variable} is for several workers and is not used")
         return _work(settings, listener, hang_ups)
@@ -113,13 +113,26 @@ class ServeError(ExtracotError):
 
 
 def bind(host: str, port: int) -> socket.socket:
-    """Take the port before anything slow; raises :class:`ServeError` in one line."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    """Take the port before anything slow; raises :class:`ServeError` in one line.
+
+    ``host`` is an address, in a URL's brackets or not, or a name. Of a name's addresses one of IPv4
+    is taken, if there is any.
+    """
+    bare = host.removeprefix("[").removesuffix("]") if host.startswith("[") else host
+    try:
+        found = socket.getaddrinfo(bare, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except (OSError, UnicodeError) as error:
+        raise ServeError(_cannot_listen(host, port, error)) from None
+    family, *_, address = min(found, key=lambda one: one[0] != socket.AF_INET)
     listener = socket.socket(family, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     with _port_errors(host, port, listener):
-        listener.bind((host, port))
+        listener.bind(address)
     return listener
+
+
+def _cannot_listen(host: str, port: int, error: Exception) -> str:
+    return f"cannot listen on {host}, port {port}: {getattr(error, 'strerror', None) or error}"
 
 
 @contextlib.contextmanager
@@ -132,7 +145,7 @@ def _port_errors(host: str, port: int, listener: socket.socket) -> Iterator[None
             raise ServeError(
                 f"port {port} on {host} is in use; choose another with --port"
             ) from None
-        raise ServeError(f"cannot listen on {host}:{port}: {error.strerror or error}") from None
+        raise ServeError(_cannot_listen(host, port, error)) from None
 
 
 async def serve(

@@ -149,6 +149,11 @@ def read_chunks(text: str) -> list[dict[str, Any]]:
     return [json.loads(event) for event in events]
 
 
+def counted(usage: dict[str, Any]) -> dict[str, Any]:
+    """Usage without what depends on the requests before: which tokens a cache had."""
+    return {name: found for name, found in usage.items() if name != "prompt_tokens_details"}
+
+
 def collect(chunks: list[dict[str, Any]], index: int = 0) -> dict[str, Any]:
     """A choice put together from its chunks, in the form of a JSON reply's choice."""
     content, reasoning, logprobs = "", "", []

@@ -232,7 +232,7 @@ def test_a_canary_is_changed_and_ended_without_a_restart(tmp_path: Path) -> None
         assert live.metric_sum("extracot_upstreams_last_reload_successful") == 1
         assert arm(live.post(model="main", messages=user(text), max_tokens=9)) == "stable"
         assert standing(live)["sides"]["canary"]["requests"] == 0, "another share, another one"
-        (tmp_path / "upstreams.yaml").write_text("canary: null\n")
+        (tmp_path / "upstreams.yaml").write_text("# canary: {share: 0.001, model: next}\n")
         assert live.run(reload_upstreams(state)) == ["main: upstreams: no canary"]
         ended = live.post(model="main", messages=user(text), max_tokens=9)
         assert "x-extracot-arm" not in ended.headers
@@ -249,6 +249,18 @@ def test_the_comparison_outlives_a_restart_and_is_another_for_another_card(tmp_p
             assert found["shared"] and found["sides"]["canary"]["requests"] == requests
     card.write_text(card.read_text() + "\n")
     with serve(upstreams=path, usage_store=store) as live:
+        assert standing(live, "scripted")["sides"]["canary"]["requests"] == 0
+
+
+def test_a_card_that_is_replaced_is_told_and_compared_anew(tmp_path: Path) -> None:
+    card = other_card(tmp_path)
+    path = canary_file(tmp_path, card=str(card))
+    with serve(upstreams=path, usage_store="memory") as live:
+        state = live.app.state.extracot
+        live.chat(messages=user(problems(Side.CANARY, 1)[0]), max_tokens=9)
+        other_card(tmp_path, instruction="Be quicker.")
+        (line,) = live.run(reload_upstreams(state))
+        assert line == "upstreams: what the canary tries has changed: it is compared anew"
         assert standing(live, "scripted")["sides"]["canary"]["requests"] == 0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -17,6 +18,7 @@ import httpx
 import pytest
 
 import extracot
+from extracot_server.cli import ServeError, bind, own_url
 from extracot_server.engine.scripted.engine import scripted_card
 from tests.server.live import collect, read_chunks, read_events, user, wait_for
 
@@ -99,6 +101,8 @@ def test_bad_settings_are_one_line_and_code_2(tmp_path: Path) -> None:
     path = tmp_path / "bad.yaml"
     path.write_text("a: [")
     assert "bad.yaml" in fails(2, "--config", str(path))
+    path.write_text('host: ""\n')  # which sockets take for every address
+    assert "setting host: must be a name or an address" in fails(2, "--config", str(path))
 
 
 def test_a_port_in_use_is_one_line_and_code_1() -> None:
@@ -108,6 +112,18 @@ def test_a_port_in_use_is_one_line_and_code_1() -> None:
         port = taken.getsockname()[1]
         line = fails(1, "--engine", "scripted", "--port", str(port))
     assert str(port) in line and "in use" in line
+
+
+@pytest.mark.parametrize("host", ["a..b", "0.0.0.0:8000", "no-such-host.invalid"])
+def test_a_host_that_is_none_is_one_line_and_code_1(host: str) -> None:
+    with pytest.raises(ServeError, match=re.escape(f"cannot listen on {host}, port 8000: ")):
+        bind(host, 8000)
+
+
+def test_an_ipv6_address_may_have_the_brackets_of_a_url() -> None:
+    for host in ("::1", "[::1]"):
+        with contextlib.closing(bind(host, 0)) as listener:
+            assert own_url(listener).startswith("http://[::1]:")
 
 
 def test_a_bad_card_is_one_line_and_code_1(tmp_path: Path) -> None:

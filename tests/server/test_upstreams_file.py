@@ -55,6 +55,12 @@ def test_another_engine_has_a_canary_only(tmp_path: Path) -> None:
         read(tmp_path, "canary: {share: 1, upstreams: [a]}", remote=False)
 
 
+@pytest.mark.parametrize("text", ["", "# canary: {share: 1, model: next}\n", "canary:\n", "{}"])
+def test_one_whose_canary_was_taken_out_says_nothing(tmp_path: Path, text: str) -> None:
+    found = read(tmp_path, text, remote=False)
+    assert (found.upstreams, found.canary) == ((), None)
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
@@ -81,6 +87,7 @@ def test_another_engine_has_a_canary_only(tmp_path: Path) -> None:
         ("upstreams: [{url: http://a, api_key_file: no}]", "api_key_file"),
         ("upstreams: [{url: http://a, drain: true}]", "all upstreams are drained"),
         ("upstreams: [{url: http://a}, {url: http://a/}]", "the url http://a is there twice"),
+        ("upstreams: [{url: http://GPU:80/v1}, {url: http://gpu}]", "http://gpu is there twice"),
         ("upstreams: [{url: http://a, name: b}, {url: http://b}]", "the name b is there twice"),
         (TWO + "canary: {share: 0.1}", "canary: give upstreams, model or card, one of them"),
         (TWO + "canary: {share: 0, model: m}", "canary: share: must be a number in (0, 1]"),

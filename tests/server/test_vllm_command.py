@@ -57,7 +57,7 @@ def test_each_package_is_started_as_it_takes_it(
     monkeypatch.setattr(vllm_command, "package", lambda: package)
     command, _ = became(monkeypatch, "small", "--port=9001", "--args=--seed 7 --quantization 'fp8'")
     assert command[:5] == [*start, str(SHIPPED["small"])]
-    assert "--enable-scale-out" in command
+    assert {"--enable-scale-out", "--enable-prompt-tokens-details"} <= set(command)
     assert command[-5:] == ["--port=9001", "--seed", "7", "--quantization", "fp8"]
     assert command.index("--enable-scale-out") < command.index("--port=9001"), "ours come first"
 

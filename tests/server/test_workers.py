@@ -272,6 +272,31 @@ def test_keys_are_read_again_by_every_worker_and_sigterm_drains_all(tmp_path: Pa
         assert "Traceback" not in server.said()
 
 
+def test_nobody_is_let_wait_by_a_server_that_stops(tmp_path: Path) -> None:
+    with started(tmp_path, "--grace-seconds", "600") as server:
+        address = ("127.0.0.1", int(server.url.rpartition(":")[2]))
+
+        def refused() -> bool:
+            try:
+                socket.create_connection(address, 60).close()
+            except ConnectionRefusedError:
+                return True
+            return False
+
+        body = json.dumps({"messages": user()}).encode()
+        head = "POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\n"
+        head += f"content-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
+        with socket.create_connection(address, 60) as client:
+            client.sendall(head.encode())
+            assert b" 100 " in client.recv(4096)  # a worker waits for the rest, and has to finish
+            server.process.send_signal(signal.SIGTERM)
+            wait_for(refused)
+            assert server.process.poll() is None
+            client.sendall(body)
+            assert client.recv(4096).startswith(b"HTTP/1.1 503 ")
+        assert server.process.wait(60) == 0
+
+
 def test_workers_end_with_a_parent_that_is_killed(tmp_path: Path) -> None:
     with started(tmp_path) as server:
         left = server.workers()
@@ -294,7 +319,7 @@ TWO_WORKERS = """
 import os, signal, traceback
 from prometheus_client import CollectorRegistry, generate_latest
 from extracot_server.observability.metrics import ServerMetrics
-from extracot_server.observability.worker_metrics import in_workers, registry_of_workers
+from extracot_server.observability.worker_metrics import forget, in_workers, registry_of_workers
 
 assert in_workers()
 
@@ -302,6 +327,8 @@ def work(up, tell):
     metrics = ServerMetrics(CollectorRegistry())
     metrics.routing.up.labels("m", "http://gpu:8000").set(up)
     metrics.engine_up.labels("m").set(up)
+    metrics.routing.running.labels("m", "http://gone:8000").set(2)
+    forget(metrics.routing.running, "m", "http://gone:8000")
     metrics.in_flight.inc(3)
     metrics.requests.labels("m", "0.2", "budget", "ok").inc()
     os.write(tell, b"1")
@@ -337,6 +364,7 @@ def test_what_one_worker_cannot_reach_is_down_for_all(tmp_path: Path) -> None:
     assert 'extracot_upstream_up{model="m",upstream="http://gpu:8000"} 0.0' in lines
     assert 'extracot_engine_up{model="m"} 0.0' in lines
     assert "extracot_requests_in_flight 6.0" in lines
+    assert "gone" not in done.stdout and "NaN" not in done.stdout  # one NaN makes a sum NaN
     assert any(line.startswith("extracot_requests_total{") and line[-3:] == "2.0" for line in lines)
     # Of what they have not asked yet, nothing is down: a worker that starts is no lost store.
     for name in ("usage_store_up", "keys_last_reload_successful"):

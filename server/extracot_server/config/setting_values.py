@@ -20,6 +20,7 @@ from extracot_server.config.unique_yaml import TwiceError, unique_yaml
 
 _RULES = {
     "default_budget": "must be a number in (0, 1], auto, native or none",
+    "host": "must be a name or an address of this machine; 0.0.0.0 or :: is every address",
     "keys": "must be the path of a YAML file; what looks like a key or a URL is taken for none "
     "(./NAME always is a path)",
     "upstreams": "must be the path of a YAML file; addresses are a list in upstream",
@@ -271,6 +272,7 @@ def _origin(text: str) -> str:
 def base_url(text: str) -> str:
     """An http address. The ``/v1`` of OpenAI clients is dropped: it is not the only path used.
 
+    A server has one spelling, so that none is there twice: a host in lower case, no implied port.
     An error shows neither a password nor a query: both may be secrets.
     """
     bare = re.split("[?#]", text, maxsplit=1)[0]
@@ -289,7 +291,8 @@ def base_url(text: str) -> str:
     if not _may_be_found(host):
         raise ValueError(f"{shown} has a host that is no name and no IP address")
     path = parts.path.rstrip("/").removesuffix("/v1").rstrip("/")
-    return f"{parts.scheme}://{parts.netloc}{path}"
+    implied = {"http": ":80", "https": ":443"}[parts.scheme]
+    return f"{parts.scheme}://{parts.netloc.lower().removesuffix(implied)}{path}"
 
 
 def spread_keys(text: str | None, count: int) -> list[str | None]:

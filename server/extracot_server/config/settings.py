@@ -91,7 +91,7 @@ class Settings(BaseSettings, ModelSettings, BatchSettings):
         description="several models instead of one: NAME=MODEL or NAME=http://host:8000 "
         "(repeatable, or JSON); in a file a list with settings of their own",
     )
-    host: str = Field("127.0.0.1", description="address to listen on")
+    host: str = Field("127.0.0.1", min_length=1, description="address to listen on")
     port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0 picks a free one")
     workers: int = Field(
         1,

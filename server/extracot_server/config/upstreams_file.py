@@ -152,8 +152,8 @@ def read_upstreams(
     """The file at ``path``, or the ``text`` that it was; ``api_key`` is for upstreams without a key
     file of their own.
 
-    ``remote``: it is for an engine that has upstreams, so it must name some. Raises
-    :class:`UpstreamsError`.
+    ``remote``: it is for an engine that has upstreams, so it must name some; another's may be
+    empty. Raises :class:`UpstreamsError`.
     """
     where = f"upstreams file {path}"
     try:
@@ -161,7 +161,9 @@ def read_upstreams(
         content = load_yaml(text, where)
     except ValueError as error:
         raise UpstreamsError(str(error)) from None
-    if not isinstance(content, dict) or not content:
+    if content is None and not remote:  # its canary was taken out, and it has nothing else
+        content = {}
+    if not isinstance(content, dict) or (remote and not content):
         raise UpstreamsError(f"{where} must hold `upstreams:` and a list, or `canary:`")
     try:
         found = _File.model_validate(content)
@@ -242,8 +244,9 @@ def _explain(error: ValidationError) -> str:
     return f"{where}{name}{': ' if name else ''}{_RULES.get(name, message)}"
 
 
-def difference(before: UpstreamsFile, after: UpstreamsFile) -> str:
-    """What is new, in words; never a key."""
+def difference(before: UpstreamsFile, after: UpstreamsFile, *, anew: bool = False) -> str:
+    """What is new, in words; never a key. ``anew``: the canary tries something else, which the
+    file may not show (a card under the same name)."""
     old = {entry.url: entry for entry in before.upstreams}
     new = {entry.url: entry for entry in after.upstreams}
     came = {new[url].name: url for url in new if url not in old}
@@ -264,6 +267,8 @@ def difference(before: UpstreamsFile, after: UpstreamsFile) -> str:
         parts.append(f"changed {', '.join(changed)}")
     if before.canary != after.canary:
         parts.append(canary_in_words(after.canary))
+    elif anew:
+        parts.append("what the canary tries has changed: it is compared anew")
     return "; ".join(parts) or "nothing in it has changed"
 
 

@@ -67,8 +67,10 @@ async def _reload(state: AppState, handle: EngineHandle) -> str:
     if isinstance(handle.engine, Fronting) and file.upstreams:
         names = file.canary.upstreams if file.canary is not None else ()
         await handle.engine.use_upstreams(file.upstreams, names)
+    before = state.services[handle.models[0]].canary
     _begin(state, handle, canary)
-    told = difference(handle.file, file)
+    anew = before is not None and canary is not None and before.bucket != canary.bucket
+    told = difference(handle.file, file, anew=anew)
     if handle.file.canary != file.canary:
         told += _alone(state, canary)
     handle.file = file

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from functools import partial
-from math import nan
+from math import isnan, nan
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry, Gauge, ProcessCollector, values
@@ -40,7 +40,8 @@ def in_workers() -> bool:
 
 
 def forget(gauge: Gauge, *labels: str) -> None:
-    """Show these labels no more. A file of values loses none: no value is what is left to say."""
+    """Show these labels no more. A file of values loses none, so it says that there is no value,
+    which :class:`AllWorkers` leaves out."""
     if in_workers():
         gauge.labels(*labels).set(nan)
     else:
@@ -57,6 +58,8 @@ class AllWorkers(Collector):
     def collect(self) -> Iterable[Metric]:
         """The families, three gauges of the holdout where it has data enough, the processes."""
         families = list(self._files.collect())  # type: ignore[no-untyped-call]
+        for family in families:  # one value that is none would be the sum of all
+            family.samples = [sample for sample in family.samples if not isnan(sample.value)]
         yield from families
         yield from _holdout_gauges(families)
         yield from _processes(self._folder)

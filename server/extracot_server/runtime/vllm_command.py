@@ -34,9 +34,9 @@ ends reach it with extracot-serve --engine remote --upstream http://HOST:PORT.
   --args TEXT   more arguments in one text, as a shell would read it
   others        vLLM's own, as in `vllm serve`: --port 8001 --tensor-parallel-size 2
 
-Unless they are given: --host 127.0.0.1, --enable-scale-out, --structured-outputs-config,
---load-format safetensors, --max-model-len -1, --shutdown-timeout 30, and what a CPU needs where
-there is no GPU.
+Unless they are given: --host 127.0.0.1, --enable-scale-out, --enable-prompt-tokens-details,
+--structured-outputs-config, --load-format safetensors, --max-model-len -1, --shutdown-timeout 30,
+and what a CPU needs where there is no GPU.
 `extracot-serve vllm MODEL --help=all` lists vLLM's."""
 
 
@@ -145,7 +145,8 @@ def default_arguments(model: str, names: Collection[str], *, cpu: bool) -> list[
     values = engine_arguments(model, own, known=names, cpu=cpu, shutdown_grace=_GRACE_SECONDS)
     del values["model"]
     # vLLM itself listens on every address, and asks nobody for a key.
-    values = {"host": "127.0.0.1", "enable_scale_out": True} | values
+    serving = {"host": "127.0.0.1", "enable_scale_out": True, "enable_prompt_tokens_details": True}
+    values = serving | values
     return [_flag(name, value) for name, value in values.items() if name not in names]
 
 

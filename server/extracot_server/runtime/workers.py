@@ -45,11 +45,22 @@ class _Worker:
 
 
 class Workers:
-    """``count`` processes that each run ``work``; ``tell`` takes lines for the operator."""
+    """``count`` processes that each run ``work``; ``tell`` takes lines for the operator.
 
-    def __init__(self, count: int, work: Work, tell: Callable[[str], None]) -> None:
+    ``stopping`` is called once no worker will be started any more: what this process holds for
+    them is to be given up then, since a socket that nobody accepts on lets clients wait.
+    """
+
+    def __init__(
+        self,
+        count: int,
+        work: Work,
+        tell: Callable[[str], None],
+        stopping: Callable[[], object] = lambda: None,
+    ) -> None:
         self._work = work
         self._tell = tell
+        self._on_stop = stopping
         self._workers = [_Worker(number) for number in range(count)]
         self._selector = selectors.DefaultSelector()
         self._stopping = False
@@ -90,9 +101,14 @@ class Workers:
         if number is signal.SIGCHLD:
             return
         if number is not signal.SIGHUP or terminal_closed:
-            self._stopping = True
+            self._stop()
             number = signal.SIGTERM
         self._send(number)
+
+    def _stop(self) -> None:
+        """Start no worker from now on; those that run are told by whoever calls this."""
+        self._stopping = True
+        self._on_stop()
 
     def _send(self, number: signal.Signals) -> None:
         for worker in self._workers:
@@ -133,7 +149,8 @@ class Workers:
             return
         others = any(other.ready for other in self._workers)
         if not was_ready and not others:  # nothing serves, and what starts does not come up
-            self._stopping, self._code = True, code if code > 0 else 1
+            self._code = code if code > 0 else 1
+            self._stop()
             self._send(signal.SIGTERM)
             return
         if was_ready and monotonic() - worker.since >= _STABLE_SECONDS:

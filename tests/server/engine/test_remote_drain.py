@@ -279,3 +279,25 @@ async def test_a_drained_upstream_may_serve_something_else_meanwhile() -> None:
         await engine._examine(engine._upstreams[0])
         assert engine.upstreams()[0].down is None
         await engine.close(0)
+
+
+@pytest.mark.parametrize("drained_first", [True, False])
+async def test_what_is_served_is_not_a_drained_server_s(drained_first: bool) -> None:
+    a, b = FakeUpstream(model="half upgraded"), FakeUpstream()
+    short = FakeUpstream(max_model_len=512)
+    async with upstreams(a, b, short):
+        wanted = [settings(a, "a", drain=True), settings(short, "short", drain=True)]
+        wanted.insert(2 if drained_first else 0, settings(b, "b"))
+        engine = await started(*wanted)
+        assert (engine.info.model, engine.info.max_model_len) == ("served", 4096)
+        down = {state.name: state.down or "" for state in engine.upstreams()}
+        assert "serves half upgraded" in down["a"] and "512 tokens" in down["short"]
+        await engine.close(0)
+
+
+async def test_a_canary_that_is_named_first_lends_the_others_no_card() -> None:
+    new, old = FakeUpstream(root="/models/new"), FakeUpstream(root="/models/old")
+    async with upstreams(new, old):
+        engine = await started(settings(new, "new"), settings(old, "old"), canary=["new"])
+        assert engine.source == "/models/old"
+        await engine.close(0)

@@ -159,11 +159,15 @@ class RemoteEngine:
             first = self._upstreams[0]
             more = f" (nor can {len(cards) - 1} more)" if len(cards) > 1 else ""
             raise EngineStartError(f"upstream {first.url} cannot be used: {first.down}{more}")
-        chosen = found[0][1]
+        # What is served is what everybody's requests meet: no canary, nor one that is serviced.
+        found.sort(key=lambda pair: (pair[0].draining, self._fleet.is_canary(pair[0])))
+        first, chosen = found[0]
         self._adapter = chosen.adapter
         source = self._tokenizer_path or chosen.root or chosen.id
         self._local = await asyncio.to_thread(self._load_model, source)
-        lengths = {card.max_model_len or 0 for _, card in found}
+        lengths = {
+            card.max_model_len or 0 for up, card in found if first.draining or not up.draining
+        }
         if len(lengths) > 1:
             _log.warning("upstreams differ in max_model_len; using the smallest, %d", min(lengths))
         versions = await asyncio.gather(*(upstream.version() for upstream, _ in found))
