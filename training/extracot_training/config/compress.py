@@ -48,10 +48,6 @@ class CompressConfig(StageConfig):
         description="random: atoms in random order, the answer kept; graph: steps by cues and "
         "dependencies alone (baselines)",
     )
-    supported: bool = Field(
-        False,
-        description="of atoms: a result stays only where the calculation that gives it does",
-    )
     seed: Seed = Field(0, description="with scores random: of the order")
     bucket: float = Field(0.05, gt=0, description="distance of realised from target in rows.jsonl")
     cleaning: CleaningSettings = CleaningSettings()
@@ -66,10 +62,6 @@ class CompressConfig(StageConfig):
             raise ValueError(f"scores {self.scores} reads no compressor; want compressor null")
         if self.units == "words" and (self.strategy == "steps" or self.scores == "graph"):
             raise ValueError("units words chooses no steps; want units atoms")
-        if self.supported and (
-            self.units == "words" or self.strategy == "steps" or self.scores == "graph"
-        ):
-            raise ValueError("supported is for atoms: want units and strategy atoms")
         if self.scores != "compressor" and self.strategy is not None:
             raise ValueError(f"scores {self.scores} has its own strategy; want strategy null")
         return self

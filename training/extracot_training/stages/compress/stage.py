@@ -28,12 +28,12 @@ from extracot_training.compression.budget import (
 )
 from extracot_training.compression.choice import step_order
 from extracot_training.compression.final_answer import final_atoms, likely_final_atoms
+from extracot_training.compression.loose_results import loose_results
 from extracot_training.compression.scoring import CompressorScorer
 from extracot_training.compression.segment import Atom, Kind, segment
 from extracot_training.compression.step_model import CARD as STEPS_CARD
 from extracot_training.compression.step_scoring import GraphScorer, ScoredSteps, StepScorer
 from extracot_training.compression.structure import spend_on_steps
-from extracot_training.compression.support import loose_results, supported
 from extracot_training.config.compress import CleaningSettings, CompressConfig
 from extracot_training.errors import StageError
 from extracot_training.pipeline.markdown import counts, number, table
@@ -76,18 +76,16 @@ class RandomScorer:
 @dataclass(frozen=True, slots=True)
 class Compressor:
     """What scores atoms or steps, and a way to count. With scores of steps whole steps are chosen;
-    ``units`` "words" is the baseline without formulas. ``supported``: of atoms no result stays
-    without its calculation."""
+    ``units`` "words" is the baseline without formulas."""
 
     scorer: CompressorScorer | RandomScorer | StepScorer | GraphScorer
     counter: TokenCounter
     units: str = field(default="atoms", kw_only=True)
-    supported: bool = field(default=False, kw_only=True)
 
     @classmethod
     def load(
         cls, folder: Path | None = None, *, tokenizer: str | None = None, units: str = "atoms",
-        batch: int = 8, device: str = "cpu", strategy: str | None = None, supported: bool = False,
+        batch: int = 8, device: str = "cpu", strategy: str | None = None,
     ) -> Compressor:  # fmt: skip
         """``folder``: a trained compressor (``None``: the shipped one). ``tokenizer``: the policy
         model's (``None``: the encoder's own). ``strategy``: "steps" or "atoms" (``None``: what the
@@ -100,7 +98,7 @@ class Compressor:
         else:
             scorer = CompressorScorer.load(folder, batch=batch, device=device)
         counting = scorer.tokenizer if tokenizer is None else load_tokenizer(tokenizer)
-        return cls(scorer, TokenCounter(counting), units=units, supported=supported)
+        return cls(scorer, TokenCounter(counting), units=units)
 
     def compress(
         self, question: str, text: str, ratios: Sequence[float], *, answer: str | None = None
@@ -127,10 +125,8 @@ class Compressor:
         cut = segment if self.units == "atoms" else words
         scored = self.scorer.atoms([(question, text) for question, text, _ in items], cut)
         found = []
-        for (question, text, answer), (atoms, scores) in zip(items, scored, strict=True):
+        for (_, text, answer), (atoms, scores) in zip(items, scored, strict=True):
             always: list[int] = []
-            if self.supported:
-                scores = supported(question, atoms, scores)
             if self.units == "atoms":
                 always = likely_final_atoms(atoms) if answer is None else final_atoms(atoms, answer)
             found.append(spend(text, atoms, scores, ratios, self.counter, always=always))
@@ -210,20 +206,13 @@ def _nothing_left(
 def _compressor(config: CompressConfig) -> Compressor:
     if config.scores == "random":
         counter = TokenCounter(load_tokenizer(config.tokenizer))
-        scorer = RandomScorer(config.seed)
-        return Compressor(scorer, counter, units=config.units, supported=config.supported)
+        return Compressor(RandomScorer(config.seed), counter, units=config.units)
     if config.scores == "graph":
         return Compressor(GraphScorer(), TokenCounter(load_tokenizer(config.tokenizer)))
-    found = Compressor.load(
+    return Compressor.load(
         config.compressor, tokenizer=config.tokenizer, units=config.units, batch=config.batch,
-        device=config.device, strategy=config.strategy, supported=config.supported,
+        device=config.device, strategy=config.strategy,
     )  # fmt: skip
-    if config.supported and isinstance(found.scorer, StepScorer):
-        raise StageError(
-            "supported is for atoms, and this compressor chooses whole steps; want supported "
-            "false, or strategy atoms"
-        )
-    return found
 
 
 def _pending(

@@ -1,34 +1,16 @@
 """Results and the calculations that give them: a shortened trace that says a result without its
 calculation teaches a model to make values up.
 
-By value alone: a number that the question states, or that no calculation before it gives, needs
-none. Pure.
+By value alone: a number that the question states, or that no calculation gives, needs none. Pure.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from fractions import Fraction
 
 from extracot_training.compression.segment import FORMULAS, Atom, Kind, segment
 from extracot_training.math_text.equations import numbers_in, read_equation
-
-
-def supported(question: str, atoms: Sequence[Atom], scores: Sequence[float]) -> list[float]:
-    """The atoms' scores, none above that of a calculation on which the atom rests.
-
-    So whatever a budget keeps by them, a result stays only beside its calculation, and a
-    calculation beside those of its numbers; where several give a value the best counts.
-    """
-    given = frozenset(numbers_in(question))
-    made: dict[Fraction, float] = {}
-    found = list(scores)
-    for index, (used, result) in enumerate(map(_read, atoms)):
-        rests_on = (made[value] for value in used if value in made and value not in given)
-        found[index] = min(found[index], *rests_on, float("inf"))
-        if result is not None:
-            made[result] = max(made.get(result, float("-inf")), found[index])
-    return found
 
 
 def loose_results(question: str, trace: str, text: str) -> int:
