@@ -78,10 +78,10 @@ class Unsupported:
     def hint(self, name: str) -> str | None:
         """What to use in place of a field; ``None``: it is not of the list. Bounds on the reply's
         length are in camel case as well."""
-        found = self.hints.get(name)
-        if found is None and (flat := snake(name)) in LENGTHS:
+        flat = snake(name)
+        if name not in self.hints and name != flat and flat in LENGTHS:
             return self.hints.get(flat, f"use `{flat}`")
-        return found
+        return self.hints.get(name)
 
     def schema(self) -> dict[str, Any]:
         """JSON schemas of the fields of the list."""

@@ -104,7 +104,11 @@ def test_a_stream_is_the_whole_reply(live: Live, budget: str) -> None:
     streamed, choice = collect(chunks), whole["choices"][0]
     assert streamed["message"] == choice["message"]
     assert streamed["finish_reason"] == choice["finish_reason"]
-    assert counted(chunks[-1]["usage"]) == counted(whole["usage"])
+    usage, told = counted(chunks[-1]["usage"]), counted(whole["usage"])
+    parts, of_it = (found.pop("completion_tokens_details") for found in (usage, told))
+    assert usage == told
+    # A chunk of two tokens may hold the end of one part and the beginning of the next.
+    assert parts["reasoning_tokens"] == pytest.approx(of_it["reasoning_tokens"], abs=1)
 
 
 def test_none_is_cut_off_where_it_begins(live: Live) -> None:
