@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from extracot_server.api.body import LENGTHS, parse_json_object
+from extracot_server.api.body import parse_json_object
 from extracot_server.api.chat.request import UNSUPPORTED
 from extracot_server.errors import InvalidRequestError
 from tests.server.live import Live, serve, user
@@ -113,33 +113,6 @@ def test_the_closed_list_of_unsupported_fields(token_server: Live, name: str) ->
     error = token_server.refused({"messages": user(), name: "x"})
     assert (error["param"], error["code"]) == (name, "unsupported_parameter")
     assert name in error["message"]
-
-
-@pytest.mark.parametrize(
-    ("path", "own"),
-    [
-        ("/v1/chat/completions", ["max_tokens", "max_completion_tokens"]),
-        ("/v1/responses", ["max_output_tokens"]),
-        ("/v1/messages", ["max_tokens"]),
-    ],
-)
-def test_a_bound_on_the_length_is_never_dropped(
-    token_server: Live, path: str, own: list[str]
-) -> None:
-    asked: dict[str, Any] = {"model": "scripted", own[0]: 900}
-    asked |= {"input": "hi"} if path == "/v1/responses" else {"messages": user()}
-    camel = ["maxTokens", "maxOutputTokens", "maxCompletionTokens", "maxNewTokens"]
-    for name in (*LENGTHS, *camel):
-        if name in own:
-            continue
-        refused = token_server.http.post(path, json={**asked, name: 50})
-        message = refused.json()["error"]["message"]
-        assert refused.status_code == 400, name
-        start = f"`{name}` is not supported by this server; use `"
-        assert message.startswith(start) and message[len(start) :].strip("`.") in own
-    for name, value in (("n_predict", -1), ("max_new_tokens", None), ("maxTokens", None)):
-        taken = token_server.http.post(path, json={**asked, name: value})
-        assert taken.status_code == 200, "it bounds nothing"
 
 
 def test_other_fields_are_tolerated_and_listed(token_server: Live) -> None:

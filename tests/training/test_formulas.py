@@ -187,3 +187,14 @@ def test_prose_holds_no_formula(text: str) -> None:
 )
 def test_no_piece_says_what_the_text_does_not(text: str, piece: str) -> None:
     assert piece not in [atom.body.rstrip(".") for atom in segment(f"So {text}.")]
+
+
+@pytest.mark.parametrize(
+    ("text", "right"),
+    [("7 / 3 = 2.33", True), ("2 / 3 = 0.66", True), ("7/3 = 2.333 = 2.33", True),
+     ("10 ÷ 3 = $3.33", True), ("7 / 3 = 2.43", False), ("17 ÷ 8 = 2", False), ("2.5 = 2", False),
+     ("0.1 + 0.2 = 0.4", False), ("5 / 2 = 2.0", False)],
+)  # fmt: skip
+def test_decimals_are_compared_as_far_as_they_are_shown(text: str, right: bool) -> None:
+    found = read_equation(text)
+    assert found is not None and found.correct is right
