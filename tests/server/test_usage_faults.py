@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sqlite3
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -238,3 +240,20 @@ def test_a_ledger_goes_by_its_store_s_clock(tmp_path: Path) -> None:
     store = SqliteStore(tmp_path / "usage.sqlite")
     assert {row[0] for row in store._run("SELECT seen FROM extracot_owners")} == {4e9}
     store.close()
+
+
+def test_a_new_file_that_another_process_holds_is_waited_for(tmp_path: Path) -> None:
+    """As of two front ends that start at once: SQLite refuses to wait for this lock."""
+    path = tmp_path / "usage.sqlite"
+    other = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    other.execute("CREATE TABLE theirs (x)")
+    other.execute("BEGIN IMMEDIATE")
+    release = threading.Timer(0.2, other.execute, ["COMMIT"])
+    release.start()
+    store = SqliteStore(path)
+    assert store.values([SPOT]) == {SPOT: 0}
+    release.join()
+    store.close()
+    other.execute("INSERT INTO theirs VALUES (1)")
+    assert other.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    other.close()

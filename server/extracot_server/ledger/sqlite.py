@@ -16,7 +16,7 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from math import inf
 from pathlib import Path
-from time import time
+from time import monotonic, sleep, time
 from typing import Any
 
 from extracot_server.ledger.sql import TABLES, OverLimitError, SqlStore
@@ -162,7 +162,7 @@ class SqliteStore(SqlStore):
                 check_same_thread=False,  # one after the other: see ledger.start
             )
             try:
-                opened.execute("PRAGMA journal_mode = WAL")
+                _use_wal(opened)
                 opened.execute("PRAGMA synchronous = NORMAL")
                 opened.execute("PRAGMA temp_store = MEMORY")
                 for statement in (*TABLES, *_STATEMENTS):
@@ -172,6 +172,20 @@ class SqliteStore(SqlStore):
                 raise
             self._connection = opened
         return self._connection
+
+
+def _use_wal(opened: sqlite3.Connection) -> None:
+    """Unlike for everything else SQLite does not always wait where others hold a new file, as
+    processes do that start at once. Blocking."""
+    until = monotonic() + _BUSY_SECONDS
+    while True:
+        try:
+            opened.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or monotonic() > until:
+                raise
+        sleep(0.01)
 
 
 def keep_private(path: Path) -> None:
