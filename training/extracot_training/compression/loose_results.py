@@ -1,5 +1,4 @@
-"""Results and the calculations that give them: a shortened trace that says a result without its
-calculation teaches a model to make values up.
+"""Results without the calculations that give them, of which a trace that was cut has some.
 
 By value alone: a number that the question states, or that no calculation gives, needs none. Pure.
 """
